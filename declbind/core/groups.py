@@ -1,0 +1,327 @@
+"""Group templates: from a row's values to the name of the group that hears of it.
+
+A template is text with bare field names in braces, ``room-{room_id}``. It is data that an operator types, so it is
+parsed here and never given to ``str.format``, which would read attributes and items of whatever it is fed.
+
+**Rendering.** A channel layer takes group names of ASCII letters, digits and ``-_.``, fewer than 100 characters. Two
+different rows must not meet in one group by accident, so the name must tell the values apart:
+
+- letters, digits, ``_`` and ``-`` of a value stand for themselves, a dot is written ``..``, and each other byte of its
+  UTF-8 form is written ``.hh`` (two hex digits);
+- an empty value is written ``.-``;
+- a value that is followed by more of the template also writes the next literal character as ``.hh``, so that this
+  character, bare, ends the value. Where no literal follows, or one that starts with a dot, ``._`` ends it;
+- a name that would get too long keeps its first and last literal around ``.h`` and a hash of all values.
+
+Read from the left, each of these forms can be told from every other one, so a name has one reading at most.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import enum
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import combinations
+from typing import Final, Literal
+
+from .errors import ClientError, ConfigError, Problem
+
+Action = Literal["delete", "update", "create"]
+
+#: What every channel layer accepts. Channels itself says "fewer than 100 characters".
+MAX_NAME_LENGTH: Final = 99
+_LEGAL_NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_NAME_LENGTH}}}\Z")
+_ILLEGAL_CHARACTER = re.compile(r"[^A-Za-z0-9._-]")
+_BARE_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+
+_HASH_MARK: Final = ".h"
+#: 160 bits: whoever can choose values must not be able to find two that meet, and 128 bits would leave them 2**64 tries.
+_HASH_BYTES: Final = 20
+_HASH_LENGTH: Final = 32
+MAX_LITERAL_LENGTH: Final = MAX_NAME_LENGTH - len(_HASH_MARK) - _HASH_LENGTH
+
+_BRACES = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
+
+
+def is_legal_name(name: str) -> bool:
+    """Say whether every channel layer would accept ``name`` as the name of a group."""
+    return _LEGAL_NAME.match(name) is not None
+
+
+@dataclass(frozen=True)
+class GroupTemplate:
+    """Turn the values of a row, or the params of a subscription, into a group's name.
+
+    Made by :meth:`parse`. There is always one literal more than there are placeholders: they alternate, literal first,
+    and a literal may be empty. Two templates are equal when their texts are.
+    """
+
+    text: str
+    placeholders: tuple[str, ...] = field(compare=False)
+    literals: tuple[str, ...] = field(compare=False, repr=False)
+
+    @classmethod
+    def parse(cls, text: str, path: str = "$") -> GroupTemplate:
+        """Read a template; raise ConfigError with everything that is wrong with it, each problem placed at ``path``."""
+        problems, literals, placeholders = _scan(text, path)
+        if problems:
+            raise ConfigError(problems)
+        return cls(text, tuple(placeholders), tuple(literals))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the template names one and the same group for every row."""
+        return not self.placeholders
+
+    def render(self, values: Mapping[str, object]) -> str | None:
+        """Name the group of these values, or return None when one that the template needs is None.
+
+        ``values`` may hold more than the template needs; one that is missing raises KeyError. Values that the database
+        holds to be equal must come in the same type: ``3`` and ``"3"`` give one name.
+        """
+        texts: list[str] = []
+        for placeholder in self.placeholders:
+            value = values[placeholder]
+            if value is None:
+                return None
+            texts.append(canonical_text(value))
+        name = self.literals[0]
+        last = len(texts) - 1
+        for index, text in enumerate(texts):
+            following = self.literals[index + 1]
+            if index == last:
+                name += _encode_value(text) + following
+            elif following == "" or following.startswith("."):
+                name += _encode_value(text) + "._" + following
+            else:
+                name += _encode_value(text, ends_at=following[0]) + following
+        if len(name) <= MAX_NAME_LENGTH:
+            return name
+        return f"{self.literals[0]}{_HASH_MARK}{_hash_values(texts)}{self.literals[-1]}"
+
+    def is_disjoint(self, other: GroupTemplate) -> bool:
+        """Say whether it is certain that no values make the two templates render the same name.
+
+        Only what stands before the first placeholder and after the last one is looked at, since both survive every
+        form of rendering. That refuses some pairs that would never meet, and lets none pass that could.
+        """
+        if self.is_constant and other.is_constant:
+            return self.text != other.text
+        head, other_head = self.literals[0], other.literals[0]
+        tail, other_tail = self.literals[-1], other.literals[-1]
+        heads_differ = not (head.startswith(other_head) or other_head.startswith(head))
+        tails_differ = not (tail.endswith(other_tail) or other_tail.endswith(tail))
+        return heads_differ or tails_differ
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def template_problems(text: str, path: str = "$") -> list[Problem]:
+    """Return everything that is wrong with one template, nothing if it can be parsed."""
+    return _scan(text, path)[0]
+
+
+def ambiguity_problems(templates: Sequence[tuple[str, GroupTemplate]]) -> list[Problem]:
+    """Return what keeps the templates of one binding, each given with its path, from standing beside each other.
+
+    A subscription's params choose the template whose placeholders they name, so no two may have the same set; and a
+    group's name must lead back to one template, so no two may be able to render the same name.
+    """
+    problems: list[Problem] = []
+    for (first_path, first), (path, second) in combinations(templates, 2):
+        if set(first.placeholders) == set(second.placeholders):
+            what = (
+                "has no placeholder either"
+                if first.is_constant
+                else f"has the placeholders {_join_names(first.placeholders)} too"
+            )
+            problems.append(
+                Problem(
+                    path,
+                    f"Expected templates with different placeholders, got {second.text!r}, but {first.text!r} at "
+                    f"{first_path} {what}, so a subscription's params could not choose between them. Keep one of the two.",
+                )
+            )
+        elif not first.is_disjoint(second):
+            problems.append(
+                Problem(
+                    path,
+                    f"Expected templates that never render the same name, got {second.text!r}, which could meet "
+                    f"{first.text!r} at {first_path}. Begin each with text of its own, as in 'room-{{room_id}}' beside "
+                    f"'owner-{{owner_id}}'.",
+                )
+            )
+    return problems
+
+
+def match_template(templates: Iterable[GroupTemplate], params: Mapping[str, object]) -> GroupTemplate:
+    """Choose the template whose placeholders are exactly the keys of ``params``, or raise ClientError ``invalid``."""
+    choices = list(templates)
+    names = set(params)
+    for template in choices:
+        if set(template.placeholders) == names:
+            return template
+    if not choices:
+        raise ClientError("invalid", "This stream has no groups that could be subscribed to by params.")
+    expected = " or ".join(_describe_params(template.placeholders) for template in choices)
+    raise ClientError(
+        "invalid", f"Expected params with {expected}, got {_describe_params(sorted(map(str, names)))}."
+    )
+
+
+def diff(old: Iterable[str], new: Iterable[str]) -> tuple[tuple[str, Action], ...]:
+    """Pair each group with what its members are told: those that lose sight of the row, then keep it, then gain it.
+
+    The order is part of the protocol: a client in two groups of one event sees the row go before it sees it come.
+    Within one action groups keep the order in which they came in; a group named twice counts once.
+    """
+    before, after = dict.fromkeys(old), dict.fromkeys(new)
+    return (
+        *((group, "delete") for group in before if group not in after),
+        *((group, "update") for group in before if group in after),
+        *((group, "create") for group in after if group not in before),
+    )
+
+
+def canonical_text(value: object) -> str:
+    """Write a field's value as text, so that values which are equal to the database have equal texts.
+
+    A value reaches a template by two ways, from a row (``Decimal("1.50")``, a datetime in UTC) and from a client's
+    params (``1.5``, the same moment in Paris time); both must find the same group.
+    """
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(int(value))
+    if isinstance(value, float):
+        # The bound keeps to floats that hold each whole number exactly.
+        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(float(value))
+    if isinstance(value, Decimal):
+        return _decimal_text(value)
+    if isinstance(value, datetime.datetime):
+        return (value if value.tzinfo is None else value.astimezone(datetime.UTC)).isoformat()
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).hex()
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return str(value)
+
+
+def _decimal_text(value: Decimal) -> str:
+    # Decimal.normalize() would round to the context's precision and let two long numbers meet.
+    if not value.is_finite():
+        return str(value)
+    if value.is_zero():
+        return "0"
+    if abs(value.adjusted()) > MAX_NAME_LENGTH:
+        sign, digits, exponent = value.as_tuple()
+        kept = "".join(map(str, digits)).rstrip("0")
+        return f"{'-' if sign else ''}{kept}E{int(exponent) + len(digits) - len(kept)}"
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _encode_value(text: str, ends_at: str = "") -> str:
+    if not text:
+        return ".-"
+    stop = ord(ends_at) if ends_at else -1
+    # A client may send half a surrogate pair in JSON; it must be a name like any other, not an exception.
+    return "".join(
+        ".." if byte == 0x2E else chr(byte) if byte in _BARE_BYTES and byte != stop else f".{byte:02x}"
+        for byte in text.encode("utf-8", "surrogatepass")
+    )
+
+
+def _hash_values(texts: Sequence[str]) -> str:
+    # JSON keeps the values apart; ASCII output keeps half a surrogate pair from failing here.
+    digest = hashlib.sha256(json.dumps(list(texts)).encode("ascii")).digest()
+    return base64.b32encode(digest[:_HASH_BYTES]).decode("ascii").lower()
+
+
+def _scan(text: str, path: str) -> tuple[list[Problem], list[str], list[str]]:
+    problems: list[Problem] = []
+    literals: list[str] = [""]
+    placeholders: list[str] = []
+    for token in _BRACES.split(text):
+        if not token.startswith(("{", "}")):
+            literals[-1] += token
+            continue
+        fault = _placeholder_fault(token, placeholders)
+        if fault:
+            problems.append(
+                Problem(path, f"Expected a placeholder like {{room_id}}, got {token!r} in {text!r}. {fault}")
+            )
+            continue
+        placeholders.append(token[1:-1])
+        literals.append("")
+    strange = sorted({character for literal in literals for character in _ILLEGAL_CHARACTER.findall(literal)})
+    if strange:
+        shown = ", ".join(map(repr, strange))
+        problems.append(
+            Problem(
+                path,
+                f"Expected ASCII letters, digits, '-', '_' and '.' around the placeholders, got {shown} in {text!r}. "
+                "Write '-' instead.",
+            )
+        )
+    length, limit = sum(map(len, literals)), MAX_LITERAL_LENGTH if placeholders else MAX_NAME_LENGTH
+    if length > limit:
+        problems.append(
+            Problem(
+                path,
+                f"Expected at most {limit} characters of text"
+                f"{' around the placeholders' if placeholders else ''}, got {length} in {text!r}. Shorten it.",
+            )
+        )
+    if not text:
+        problems.append(
+            Problem(path, "Expected a group template like 'room-{room_id}', got ''. Remove it or fill it in.")
+        )
+    return problems, literals, placeholders
+
+
+def _placeholder_fault(token: str, seen: Sequence[str]) -> str:
+    """Say in a sentence what to do about ``token``, or return ``""`` for a good placeholder."""
+    if token in ("{{", "}}"):
+        return "A group name cannot hold braces; remove them."
+    if token in ("{", "}"):
+        return "A brace has lost its partner; a placeholder is a field's name between one '{' and one '}'."
+    name = token[1:-1]
+    if not name:
+        return "Put a field's name between the braces."
+    if name in seen:
+        return "Use each field once."
+    if name.isidentifier():
+        return ""
+    if name.isdigit():
+        return "Use a field's name, not a position."
+    bare = re.split(r"[.\[!:]", name.strip(), maxsplit=1)[0].strip()
+    fix = f" Write '{{{bare}}}'." if bare.isidentifier() else ""
+    if "." in name:
+        return f"Only fields of the bound model itself can be used; nothing is followed with a dot.{fix}"
+    if "[" in name:
+        return f"Only whole fields can be used; nothing is indexed.{fix}"
+    if "!" in name or ":" in name:
+        return f"Conversions and format specs are not supported.{fix}"
+    return f"That is not a field's name.{fix}"
+
+
+def _join_names(names: Iterable[str]) -> str:
+    return ", ".join(f"{{{name}}}" for name in names)
+
+
+def _describe_params(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names)) if names else "no keys"
