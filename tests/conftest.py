@@ -1,0 +1,273 @@
+"""Hand out the real servers, a browser and the environment of a server process, and choose tests by database.
+
+No fixture here skips: what a test needs is started, or the test fails and says what is missing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import MethodType
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from django.db import connections
+from django.test import TransactionTestCase
+
+from tests.servers import DjangoServer, PostgresServer, RedisServer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+# Chromium otherwise looks up and calls its maker's hosts, at every start.
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "django_db_serialized_rollback"}
+
+
+# Which tests run --------------------------------------------------------------------------------------------
+
+
+def touches_database(item: pytest.Item) -> bool:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    case = getattr(item, "cls", None)
+    return (
+        item.get_closest_marker("django_db") is not None
+        or bool(fixtures & DATABASE_FIXTURES)
+        or (isinstance(case, type) and issubclass(case, TransactionTestCase))
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out of a run on PostgreSQL what touches no database: it has just passed beside SQLite."""
+    if os.environ.get("TEST_DATABASE") != "postgres":
+        return
+    chosen = [item for item in items if touches_database(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
+# Databases and servers --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """Keep the test database at the end of the run.
+
+    It goes with its temporary file or server anyway, and PostgreSQL would refuse to drop it while a
+    connection of some worker thread is still open.
+    """
+    return True
+
+
+@pytest.fixture(scope="session")
+def postgres_process() -> Iterator[PostgresServer]:
+    """Keep one PostgreSQL for tests to stop and kill, never the one that `TEST_DATABASE=postgres` uses."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_server(postgres_process: PostgresServer) -> PostgresServer:
+    """Return a running PostgreSQL, whatever the test before did to it."""
+    postgres_process.resume()
+    return postgres_process.start()
+
+
+@pytest.fixture
+def postgres_database(postgres_server: PostgresServer, database_names: Iterator[str]) -> str:
+    """Create an empty PostgreSQL database for this test and return its URL."""
+    return postgres_server.create_database(next(database_names))
+
+
+@pytest.fixture(scope="session")
+def database_names() -> Iterator[str]:
+    return (f"declbind_{number}" for number in itertools.count(1))
+
+
+@pytest.fixture(scope="session")
+def redis_process() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(redis_process: RedisServer) -> RedisServer:
+    """Return a running, empty Redis, whatever the test before did to it."""
+    redis_process.resume()
+    redis_process.start().flush()
+    return redis_process
+
+
+def database_url(settings: Mapping[str, Any]) -> str:
+    """Write an entry of `connections.settings`, of a database of this suite, as the URL of `DATABASE_URL`."""
+    if settings["ENGINE"].endswith("sqlite3"):
+        return f"sqlite:///{settings['NAME']}"
+    return f"postgres://{settings['USER']}@{settings['HOST']}:{settings['PORT']}/{settings['NAME']}"
+
+
+@pytest.fixture
+def server_env(transactional_db: None) -> dict[str, str | None]:
+    """Return the environment in which another process works on the database of this test.
+
+    It needs real commits, hence `transactional_db`. None means: not set there.
+    """
+    return {
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DATABASE_URL": database_url(connections["default"].settings_dict),
+        "TEST_DATABASE": None,
+        "CHANNEL_LAYER_URL": None,
+    }
+
+
+@pytest.fixture
+def django_server(server_env: dict[str, str | None]) -> Iterator[Callable[..., DjangoServer]]:
+    """Return a function that starts the site in a process of its own on the database of this test.
+
+    It takes the arguments of `DjangoServer`; `env` is laid over `server_env`. All of them end with the test.
+    """
+    servers: list[DjangoServer] = []
+
+    def start(*args: Any, env: Mapping[str, str | None] | None = None, **kwargs: Any) -> DjangoServer:
+        servers.append(DjangoServer(*args, env={**server_env, **(env or {})}, **kwargs))
+        return servers[-1].start()
+
+    yield start
+    for server in reversed(servers):
+        server.close()
+
+
+# The browser ------------------------------------------------------------------------------------------------
+
+
+class BrowserThread:
+    """Run Playwright in a thread of its own and lend its objects to the tests.
+
+    Playwright's sync interface leaves an event loop running in its thread. In the thread of the tests that
+    would make each query a SynchronousOnlyOperation and stop the async tests; switching those checks off
+    would also change what the code under test sees. So the tests hold stand-ins, which pass each call over
+    and wait for its result. A function given to Playwright (`page.on(...)`) is called in the browser's
+    thread, with the real objects.
+    """
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="browser")
+
+    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        def run() -> Any:
+            return function(*map(self._unwrap, args), **{key: self._unwrap(kwargs[key]) for key in kwargs})
+
+        return self._wrap(self._executor.submit(run).result())
+
+    def close(self) -> None:
+        self._executor.shutdown()
+
+    def _wrap(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._wrap(item) for item in value]
+        owner = value.__self__ if isinstance(value, MethodType) else value
+        # Errors and plain values are at home in any thread.
+        if type(owner).__module__.startswith("playwright.") and not isinstance(
+            owner, BaseException | str | dict
+        ):
+            return StandIn(self, value)
+        return value
+
+    def _unwrap(self, value: Any) -> Any:
+        if type(value) is StandIn:
+            return object.__getattribute__(value, "_target")
+        return [self._unwrap(item) for item in value] if isinstance(value, list) else value
+
+
+class StandIn:
+    """Pass every use of one of Playwright's objects over to the browser's thread."""
+
+    def __init__(self, thread: BrowserThread, target: Any) -> None:
+        object.__setattr__(self, "_thread", thread)
+        object.__setattr__(self, "_target", target)
+
+    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self._thread.call(function, self, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._call(getattr, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._call(setattr, name, value)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(lambda target, *a, **k: target(*a, **k), *args, **kwargs)
+
+    def __enter__(self) -> Any:
+        return self._call(lambda target: target.__enter__())
+
+    def __exit__(self, *exc_info: Any) -> Any:
+        return self._call(lambda target: target.__exit__(*exc_info))
+
+    def __repr__(self) -> str:
+        return str(self._call(repr))
+
+
+def find_chromium(
+    names: Sequence[str] = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+) -> str:
+    """Return the path of an installed Chromium, or "" where Playwright's own must do."""
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    return found or ""
+
+
+@pytest.fixture(scope="session")
+def browser_thread() -> Iterator[BrowserThread]:
+    thread = BrowserThread()
+    yield thread
+    thread.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    return find_chromium()
+
+
+@pytest.fixture(scope="session")
+def browser(browser_thread: BrowserThread, chromium: str) -> Iterator[Browser]:
+    """Return a headless Chromium; `browser.new_context()` gives a second user with cookies of its own."""
+    from playwright.sync_api import sync_playwright
+
+    playwright = browser_thread.call(lambda: sync_playwright().start())
+    launched = playwright.chromium.launch(executable_path=chromium or None, args=CHROMIUM_FLAGS)
+    yield launched
+    launched.close()
+    playwright.stop()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """Return an empty page in a context of its own; an uncaught error in its scripts fails the test."""
+    errors: list[str] = []
+    context = browser.new_context()
+    opened = context.new_page()
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.set_default_timeout(15_000)
+    yield opened
+    context.close()
+    assert errors == [], "the page's scripts threw"
+
+
+@pytest.fixture(scope="session")
+def expect(browser_thread: BrowserThread) -> Callable[..., Any]:
+    """Return Playwright's `expect`, which waits for what it asserts, for the stand-ins of `page`."""
+    from playwright.sync_api import expect as playwright_expect
+
+    return cast(
+        "Callable[..., Any]", lambda *args, **kwargs: browser_thread.call(playwright_expect, *args, **kwargs)
+    )

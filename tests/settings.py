@@ -1,0 +1,142 @@
+"""Configure the Django site under test: SQLite in a temporary file, or a PostgreSQL of its own.
+
+Environment:
+- `TEST_DATABASE`: `sqlite` (default) or `postgres`, which starts a server and stops it at exit;
+- `DATABASE_URL`: use exactly this database; a server process in a test gets the test's own database this way;
+- `CHANNEL_LAYER_URL`: a `redis://` address; none by default, because no channel layer is a supported set-up;
+- `DEBUG`: `1` turns it on, for a server process that should serve static files.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import environ
+
+from tests.servers import PostgresServer
+
+
+def is_importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def sqlite_database(path: str) -> dict[str, Any]:
+    """Describe a SQLite database that several threads and processes may write to.
+
+    IMMEDIATE takes the write lock at BEGIN: a transaction that reads first and writes later would otherwise
+    fail at once with "database is locked", whatever the timeout. The test database is a file, as an in-memory
+    one is private to its process, and shared between threads it knows no lock time-out.
+    """
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": path,
+        "OPTIONS": {
+            "timeout": 20,
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
+        "TEST": {"NAME": path},
+    }
+
+
+def database_at(url: str) -> dict[str, Any]:
+    described: dict[str, Any] = environ.Env.db_url_config(url)
+    if described["ENGINE"] == "django.db.backends.sqlite3":
+        return sqlite_database(described["NAME"])
+    return described
+
+
+def database_for_this_run() -> dict[str, Any]:
+    if url := os.environ.get("DATABASE_URL"):
+        return database_at(url)
+    choice = os.environ.get("TEST_DATABASE", "sqlite")
+    if choice == "postgres":
+        server = PostgresServer()
+        atexit.register(server.close)
+        server.start()
+        return database_at(server.url)
+    if choice == "sqlite":
+        folder = Path(tempfile.mkdtemp(prefix="declbind-sqlite-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return sqlite_database(str(folder / "test.sqlite3"))
+    raise ValueError(f"TEST_DATABASE: expected 'sqlite' or 'postgres', got {choice!r}")
+
+
+SECRET_KEY = "only-for-tests"
+DEBUG = os.environ.get("DEBUG") == "1"
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+DATABASES = {"default": database_for_this_run()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+CHANNEL_LAYERS: dict[str, dict[str, Any]] = {}
+if channel_layer_url := os.environ.get("CHANNEL_LAYER_URL"):
+    CHANNEL_LAYERS["default"] = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [channel_layer_url]},
+    }
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    *filter(
+        is_importable,
+        [
+            "declbind",
+            "admin_ui",
+            "example_site.example",
+            "example_site.blog",
+            "example_site.ticker",
+            "tests.zoo",
+        ],
+    ),
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+if is_importable("example_site.urls"):
+    ROOT_URLCONF = "example_site.urls"
+ASGI_APPLICATION = "example_site.asgi:application"
+STATIC_URL = "static/"
+
+# The default hasher takes about 100 ms a password, on purpose; tests make many users.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
