@@ -1,0 +1,774 @@
+/**
+ * declbind for the browser: live rows and writes over one WebSocket.
+ *
+ *     import { connect } from './declbind.js';
+ *
+ *     const client = connect();                          // ws/bindings/ of the page's own site
+ *     const posts = client.stream('blog-posts');
+ *     const watch = posts.subscribe({ blog_id: 3 }, { onRows: ({ rows }) => draw(rows) });
+ *     await posts.update(7, { title: 'Better' });        // resolves when it is stored
+ *
+ * What is promised: `rows` holds the rows of the subscription as the server had them, each change
+ * is applied once and in commit order, and nothing is lost over a reconnect: the client comes back
+ * with the place it had reached, and takes a new snapshot where the server can no longer tell what
+ * was missed. A write whose reply was lost is sent again under the same idempotency key, so it
+ * writes once. (Keys of a visitor who is not logged in are kept per connection only; a page where
+ * such visitors may write passes `retryWrites: false` and hears `disconnected` instead.)
+ *
+ * One module, no dependencies, no build step. It runs wherever WebSocket, EventTarget and
+ * CustomEvent exist.
+ *
+ * @module declbind
+ */
+
+/**
+ * @typedef {string | number} PrimaryKey
+ * @typedef {Record<string, unknown>} Data
+ *
+ * @typedef {'connecting' | 'live' | 'reconnecting' | 'refused' | 'closed'} ClientState
+ *   `refused`: the server ended the session (4401) or took the right away (4403); call `reconnect()`
+ *   when that has changed. `closed`: `close()` was called.
+ *
+ * @typedef {'subscribing' | 'live' | 'stale' | 'closed'} SubscriptionState
+ *   `stale`: the rows may be behind, because the connection is down or a new snapshot is on its way.
+ *
+ * @typedef {object} ClientOptions
+ * @property {number} [timeout=30000]  Milliseconds a write may take, reconnects included.
+ * @property {boolean} [retryWrites=true]  Send writes that were under way again after a reconnect.
+ * @property {number} [inFlight=8]  Writes under way at once; the others wait in the client.
+ * @property {number} [baseDelay=500]  First upper bound of the reconnect delay, in milliseconds.
+ * @property {number} [maxDelay=30000]  Last upper bound of the reconnect delay.
+ * @property {typeof WebSocket} [WebSocket]  Another implementation of WebSocket.
+ *
+ * @typedef {object} WriteOptions
+ * @property {string | null} [key]  Idempotency key; random by default. `null`: none, and then never sent twice.
+ * @property {Data} [if]  Expected values of fields; the write is refused with `conflict` if they differ.
+ * @property {number} [timeout]  Milliseconds, instead of the client's.
+ *
+ * @typedef {object} Change
+ * @property {'create' | 'update' | 'delete'} action
+ * @property {PrimaryKey} pk
+ * @property {Data} data  The new values; of a deleted row the last ones, or `{}` if it only left the group.
+ * @property {Data | undefined} previous  What `rows` held before.
+ * @property {string} model
+ * @property {number} offset
+ *
+ * @typedef {object} SubscribeOptions
+ * @property {boolean} [snapshot=true]  Begin with the current rows. Without, `rows` holds only what changed since.
+ * @property {(change: Change) => void} [onChange]
+ * @property {(detail: {rows: Map<PrimaryKey, Data>, change: Change | null}) => void} [onRows]
+ * @property {(detail: {state: SubscriptionState}) => void} [onState]
+ * @property {(detail: {reason: string}) => void} [onResync]
+ * @property {(detail: {reason: string}) => void} [onClosed]
+ * @property {(error: DeclbindError) => void} [onError]
+ */
+
+const OPEN = 1; // WebSocket.OPEN, which another implementation may not define.
+const REPLY_TIMEOUT = 15000; // A subscribe without an answer for so long means a dead connection.
+const PROBE_TIMEOUT = 5000;
+const STABLE_AFTER = 5000; // A connection that lived so long ends the backing off.
+const HIDDEN_LONG = 30000;
+const RETRYABLE = new Set(['rate_limited', 'internal']);
+const LISTENERS = { onChange: 'change', onRows: 'rows', onState: 'state', onResync: 'resync', onClosed: 'closed', onError: 'error' };
+
+/** A request that was not carried out. */
+export class DeclbindError extends Error {
+  /**
+   * @param {string} code  One of the protocol's codes (`denied`, `invalid`, `conflict`, ...), or one of the
+   *   client's own: `timeout` and `disconnected` (it may have been carried out or not), `refused`, `closed`.
+   * @param {string} message
+   * @param {Record<string, string[]>} [fields]  Texts by field name; `__all__` for the row as a whole.
+   */
+  constructor(code, message, fields = {}) {
+    super(message);
+    this.name = 'DeclbindError';
+    this.code = code;
+    this.fields = fields;
+  }
+}
+
+/**
+ * Connect to a declbind endpoint; the socket is opened at once and kept open.
+ *
+ * @param {string | URL} [url]  Absolute or relative to the page; `http:` counts as `ws:`, `https:` as `wss:`.
+ * @param {ClientOptions} [options]
+ * @returns {Client}
+ */
+export function connect(url = '/ws/bindings/', options = {}) {
+  return new Client(url, options);
+}
+
+/**
+ * One connection, shared by all streams of a page.
+ *
+ * Events: `state` ({state, code?, retryIn?}), `frame` ({stream, payload}: changes of streams that the
+ * server subscribed by itself), `error` (a DeclbindError: the server sent what nobody can read).
+ */
+export class Client extends EventTarget {
+  /** @type {WebSocket | null} */
+  #socket = null;
+  /** @type {ClientState} */
+  #state = 'connecting';
+  #options;
+  #attempt = 0;
+  #lastRef = 0;
+  #retryTimer = 0;
+  #retryLocked = false;
+  #stableTimer = 0;
+  #hiddenAt = 0;
+  /** Subscribe requests waiting for their reply; they end with the connection. */
+  #asks = new Map();
+  /** Writes waiting for their reply, oldest first; they outlive the connection. */
+  #writes = new Map();
+  /** @type {Map<string, Feed>} */
+  #feeds = new Map();
+
+  /**
+   * @param {string | URL} url
+   * @param {ClientOptions} options
+   */
+  constructor(url, options) {
+    super();
+    this.url = socketUrl(url);
+    this.#options = {
+      timeout: 30000, retryWrites: true, inFlight: 8, baseDelay: 500, maxDelay: 30000,
+      WebSocket: globalThis.WebSocket, ...options,
+    };
+    globalThis.addEventListener?.('online', this.#wake);
+    globalThis.document?.addEventListener('visibilitychange', this.#wake);
+    this.#open();
+  }
+
+  /** @returns {ClientState} */
+  get state() {
+    return this.#state;
+  }
+
+  /**
+   * Name a stream; costs nothing.
+   * @param {string} name
+   * @returns {Stream}
+   */
+  stream(name) {
+    return new Stream(this, name);
+  }
+
+  /**
+   * Hear the changes of a stream that the server subscribed by itself (`auto_subscribe`).
+   *
+   * @param {string} stream
+   * @param {(payload: {action: string, pk: PrimaryKey, data: Data, model: string}) => void} listener
+   * @returns {() => void}  Ends it.
+   */
+  on(stream, listener) {
+    const relay = (event) => {
+      if (event.detail.stream === stream) listener(event.detail.payload);
+    };
+    this.addEventListener('frame', relay);
+    return () => this.removeEventListener('frame', relay);
+  }
+
+  /** Connect again now: after `refused` (a new login, say), or instead of waiting for the next attempt. */
+  reconnect() {
+    if (this.#state === 'closed') throw new DeclbindError('closed', 'This client was closed; call connect() again.');
+    this.#drop();
+    this.#open();
+  }
+
+  /** Close for good. Subscriptions end, and writes still under way reject with `closed`. */
+  close() {
+    if (this.#state === 'closed') return;
+    globalThis.removeEventListener?.('online', this.#wake);
+    globalThis.document?.removeEventListener('visibilitychange', this.#wake);
+    this.#drop();
+    this.#setState('closed');
+    this.#rejectWrites(() => new DeclbindError('closed', 'The client was closed before the reply came.'));
+    for (const feed of [...this.#feeds.values()]) feed.end('client');
+  }
+
+  // The connection -------------------------------------------------------------------------------
+
+  #open() {
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = 0;
+    this.#retryLocked = false;
+    this.#setState(this.#state === 'connecting' ? 'connecting' : 'reconnecting');
+    const socket = new this.#options.WebSocket(this.url);
+    this.#socket = socket;
+    socket.onopen = () => this.#opened();
+    socket.onmessage = (event) => this.#receive(event.data);
+    socket.onclose = (event) => this.#lost(event.code);
+  }
+
+  #opened() {
+    this.#stableTimer = setTimeout(() => (this.#attempt = 0), STABLE_AFTER);
+    this.#setState('live');
+    for (const feed of this.#feeds.values()) feed.ask();
+    this.#pump();
+  }
+
+  /** Let go of the socket without waiting for its close event, which a dead network delays by minutes. */
+  #drop() {
+    clearTimeout(this.#retryTimer);
+    clearTimeout(this.#stableTimer);
+    const socket = this.#socket;
+    this.#socket = null;
+    if (socket) {
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.close();
+    }
+    for (const ask of this.#asks.values()) clearTimeout(ask.timer);
+    this.#asks.clear();
+    for (const feed of this.#feeds.values()) feed.disconnected();
+    for (const [ref, write] of this.#writes) {
+      // What was never sent may wait; what was sent may have been carried out, so only a key allows a second time.
+      if (write.socket && !(this.#options.retryWrites && 'key' in write.payload)) {
+        this.#settleWrite(ref, new DeclbindError('disconnected', 'The connection was lost before the reply came; whether it was stored is unknown.'));
+      }
+      write.socket = null;
+    }
+  }
+
+  /** @param {number} code */
+  #lost(code) {
+    this.#drop();
+    if (code === 4401 || code === 4403) {
+      this.#setState('refused', { code });
+      const text = code === 4401 ? 'The session is over; log in again.' : 'The server no longer allows this connection.';
+      this.#rejectWrites(() => new DeclbindError('refused', text));
+      return;
+    }
+    const { baseDelay, maxDelay } = this.#options;
+    // Full jitter: a restarted server must not meet all its clients in the same second.
+    let delay = Math.random() * Math.min(maxDelay, baseDelay * 2 ** this.#attempt);
+    if (code === 4429) delay = maxDelay * (1 + Math.random());
+    this.#attempt += 1;
+    this.#retryLater(delay, code);
+  }
+
+  #retryLater(delay, code) {
+    this.#setState('reconnecting', { code, retryIn: delay });
+    this.#retryLocked = code === 4429;
+    this.#retryTimer = setTimeout(() => this.#open(), delay);
+  }
+
+  /** Use the moment when the network or the reader comes back. */
+  #wake = (event) => {
+    const hidden = globalThis.document?.visibilityState === 'hidden';
+    if (event.type === 'visibilitychange' && hidden) {
+      this.#hiddenAt = Date.now();
+      return;
+    }
+    if (this.#retryTimer && !this.#retryLocked) {
+      this.#open();
+      return;
+    }
+    // A machine that slept, or changed its network, may hold a socket that is dead without knowing it.
+    const doubtful = event.type === 'online' || Date.now() - this.#hiddenAt > HIDDEN_LONG;
+    if (this.#state === 'live' && doubtful) {
+      const feed = [...this.#feeds.values()].find((one) => one.state === 'live');
+      feed?.ask(PROBE_TIMEOUT);
+    }
+  };
+
+  #setState(state, more = {}) {
+    if (state === this.#state && !('retryIn' in more)) return;
+    this.#state = state;
+    emit(this, 'state', { state, ...more });
+  }
+
+  // Frames ---------------------------------------------------------------------------------------
+
+  /** @param {string} text */
+  #receive(text) {
+    let frame;
+    try {
+      frame = JSON.parse(text);
+    } catch {
+      frame = null;
+    }
+    const payload = frame?.payload;
+    if (payload === null || typeof payload !== 'object') {
+      emit(this, 'error', new DeclbindError('malformed', `Expected a JSON object with a payload, got ${String(text).slice(0, 80)}`));
+    } else if (payload.action === 'reply') {
+      this.#settle(payload);
+    } else if (frame.group !== undefined) {
+      for (const feed of this.#feeds.values()) {
+        if (feed.stream === frame.stream && feed.group === frame.group) feed.receive(payload, frame.offset);
+      }
+    } else {
+      emit(this, 'frame', { stream: frame.stream, payload });
+    }
+  }
+
+  #settle(reply) {
+    const error = reply.ok ? null : new DeclbindError(
+      reply.error?.code ?? 'internal', reply.error?.message ?? 'The request was refused.', reply.error?.fields ?? {},
+    );
+    const ask = this.#asks.get(reply.ref);
+    if (ask) {
+      this.#asks.delete(reply.ref);
+      clearTimeout(ask.timer);
+      ask.done(error, reply);
+    } else if (this.#writes.has(reply.ref)) {
+      const { action, ref, ok, ...result } = reply;
+      this.#settleWrite(reply.ref, error, result);
+      this.#pump();
+    }
+  }
+
+  #transmit(stream, payload) {
+    this.#socket.send(JSON.stringify({ stream, payload }));
+  }
+
+  get #isOpen() {
+    return this.#socket?.readyState === OPEN && this.#state === 'live';
+  }
+
+  // Writes ---------------------------------------------------------------------------------------
+
+  /**
+   * @package
+   * @param {string} stream
+   * @param {Data} payload
+   * @param {WriteOptions} options
+   * @returns {Promise<{pk: PrimaryKey} & Data>}
+   */
+  write(stream, payload, options = {}) {
+    if (this.#state === 'closed' || this.#state === 'refused') {
+      return Promise.reject(new DeclbindError(this.#state, `Nothing can be written: the connection is ${this.#state}.`));
+    }
+    const ref = ++this.#lastRef;
+    const request = { ...payload, ref };
+    if (options.key !== null) request.key = options.key ?? randomKey();
+    if (options.if !== undefined) request.if = options.if;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#settleWrite(ref, new DeclbindError('timeout', 'No reply came in time; whether it was stored is unknown.'));
+        this.#pump();
+      }, options.timeout ?? this.#options.timeout);
+      this.#writes.set(ref, { stream, payload: request, resolve, reject, timer, socket: null });
+      this.#pump();
+    });
+  }
+
+  /** Send what waits, in the order it was asked for, as far as the server takes it at once. */
+  #pump() {
+    if (!this.#isOpen) return;
+    let under = 0;
+    for (const write of this.#writes.values()) {
+      if (under >= this.#options.inFlight) return;
+      under += 1;
+      if (write.socket !== this.#socket) {
+        write.socket = this.#socket;
+        this.#transmit(write.stream, write.payload);
+      }
+    }
+  }
+
+  #settleWrite(ref, error, result) {
+    const write = this.#writes.get(ref);
+    this.#writes.delete(ref);
+    clearTimeout(write.timer);
+    if (error) write.reject(error);
+    else write.resolve(result);
+  }
+
+  #rejectWrites(makeError) {
+    for (const ref of [...this.#writes.keys()]) this.#settleWrite(ref, makeError());
+  }
+
+  // Subscriptions --------------------------------------------------------------------------------
+
+  /**
+   * @package
+   * @param {string} stream
+   * @param {Data} params
+   * @param {SubscribeOptions} options
+   * @returns {Subscription}
+   */
+  join(stream, params, options) {
+    const key = JSON.stringify([stream, Object.entries(params).sort(([a], [b]) => (a < b ? -1 : 1))]);
+    let feed = this.#feeds.get(key);
+    if (!feed) {
+      feed = new Feed(this, key, stream, params);
+      this.#feeds.set(key, feed);
+    }
+    const subscription = new Subscription(feed, options);
+    feed.add(subscription, options.snapshot ?? true);
+    if (this.#state === 'closed') feed.end('client');
+    return subscription;
+  }
+
+  /**
+   * Send a subscribe request; false when there is no connection (each feed is asked for when there is one).
+   * @package
+   */
+  ask(stream, payload, done, timeout = REPLY_TIMEOUT) {
+    if (!this.#isOpen) return false;
+    const ref = ++this.#lastRef;
+    const timer = setTimeout(() => {
+      this.#drop();
+      this.#retryLater(0);
+    }, timeout);
+    this.#asks.set(ref, { done, timer });
+    this.#transmit(stream, { ...payload, ref });
+    return true;
+  }
+
+  /**
+   * Forget a feed; the server is told unless it ended it.
+   * @package
+   */
+  leave(feed, tell) {
+    if (!this.#feeds.delete(feed.key) || !tell || !this.#isOpen) return;
+    // Other parameters may name the same group (the server fills in a scope): then somebody still needs it.
+    for (const other of this.#feeds.values()) {
+      if (other.stream === feed.stream && other.group && other.group === feed.group) return;
+    }
+    this.#transmit(feed.stream, { action: 'unsubscribe', params: feed.params });
+  }
+}
+
+/** One stream of a client: what a binding offers. */
+export class Stream {
+  #client;
+
+  constructor(client, name) {
+    this.#client = client;
+    this.name = name;
+  }
+
+  /**
+   * Watch the rows of one group.
+   *
+   * @param {Data} [params]  Values of the group template's fields, `{blog_id: 3}`; `{}` for a constant group.
+   * @param {SubscribeOptions} [options]
+   * @returns {Subscription}
+   */
+  subscribe(params = {}, options = {}) {
+    return this.#client.join(this.name, params, options);
+  }
+
+  /**
+   * Store a new row; resolves with `{pk}` after commit, rejects with a DeclbindError.
+   * @param {Data} data
+   * @param {WriteOptions} [options]
+   */
+  create(data, options) {
+    return this.#client.write(this.name, { action: 'create', data }, options);
+  }
+
+  /**
+   * Store the given fields of a row; the others keep what they hold.
+   * @param {PrimaryKey} pk
+   * @param {Data} data
+   * @param {WriteOptions} [options]
+   */
+  update(pk, data, options) {
+    return this.#client.write(this.name, { action: 'update', pk, data }, options);
+  }
+
+  /**
+   * Delete a row.
+   * @param {PrimaryKey} pk
+   * @param {WriteOptions} [options]
+   */
+  delete(pk, options) {
+    return this.#client.write(this.name, { action: 'delete', pk }, options);
+  }
+}
+
+/**
+ * The rows of one group, live.
+ *
+ * Events, each with its facts in `detail`: `change` (Change), `rows` (after each change and each
+ * snapshot), `state`, `resync` ({reason}: a new snapshot is asked for), `closed` ({reason}: over, for
+ * good), `error` (a DeclbindError). A redraw belongs in a requestAnimationFrame: a burst fires `rows` often.
+ */
+export class Subscription extends EventTarget {
+  #feed;
+
+  constructor(feed, options) {
+    super();
+    this.#feed = feed;
+    for (const [option, type] of Object.entries(LISTENERS)) {
+      if (options[option]) this.addEventListener(type, (event) => options[option](event.detail));
+    }
+    /** @type {Promise<Subscription>}  Fulfilled when the rows are there; rejected if it is refused. */
+    this.ready = new Promise((resolve, reject) => {
+      this.addEventListener('error', (event) => reject(event.detail));
+      this.addEventListener('closed', (event) => {
+        reject(new DeclbindError('closed', `The subscription ended: ${event.detail.reason}.`));
+      });
+      this.addEventListener('state', (event) => {
+        if (event.detail.state === 'live') resolve(this);
+        else if (event.detail.state === 'closed') reject(new DeclbindError('closed', 'The subscription was given up.'));
+      });
+    });
+    this.ready.catch(() => {}); // Nobody is obliged to wait for it.
+  }
+
+  get stream() {
+    return this.#feed.stream;
+  }
+
+  get params() {
+    return this.#feed.params;
+  }
+
+  /** @returns {Map<PrimaryKey, Data>}  Always the same map; treat it as read-only. */
+  get rows() {
+    return this.#feed.rows;
+  }
+
+  /** @returns {SubscriptionState} */
+  get state() {
+    return this.#feed.has(this) ? this.#feed.state : 'closed';
+  }
+
+  /** Stop watching. */
+  unsubscribe() {
+    this.#feed.remove(this);
+  }
+}
+
+/**
+ * What the server sends for one stream and one set of parameters, shared by the subscriptions to it.
+ * Not public: the protocol's rules about snapshots, offsets and resyncs live here.
+ */
+class Feed {
+  #client;
+  /** @type {Set<Subscription>} */
+  #subscriptions = new Set();
+  #wantsRows = false;
+  /** The rows are not (or no longer) known, so coming back with an offset would be wrong. */
+  #needsSnapshot = false;
+  /** From the request to the reply, and on to the last page if rows were asked for. */
+  #asking = false;
+  #askAgain = false;
+  #timer = 0;
+  #failures = 0;
+  #epoch = null;
+  #offset = 0;
+  /** @type {{pk: PrimaryKey, data: Data}[] | null}  Pages of a snapshot that is not complete. */
+  #pages = null;
+  /** Changes that came since the snapshot was asked for: some of them are newer than it. */
+  #between = [];
+
+  constructor(client, key, stream, params) {
+    this.#client = client;
+    this.key = key;
+    this.stream = stream;
+    this.params = params;
+    this.group = null;
+    this.rows = new Map();
+    /** @type {SubscriptionState} */
+    this.state = 'subscribing';
+  }
+
+  has(subscription) {
+    return this.#subscriptions.has(subscription);
+  }
+
+  add(subscription, wantsRows) {
+    const first = this.#subscriptions.size === 0;
+    this.#subscriptions.add(subscription);
+    if (wantsRows && !this.#wantsRows) {
+      this.#wantsRows = this.#needsSnapshot = true;
+      if (this.state === 'live') this.#setState('stale');
+      this.ask();
+    } else if (first) {
+      this.ask();
+    } else if (this.state === 'live') {
+      // Listeners are added after subscribe() returns, so tell them a moment later.
+      queueMicrotask(() => {
+        if (!this.has(subscription) || this.state !== 'live') return;
+        emit(subscription, 'rows', { rows: this.rows, change: null });
+        emit(subscription, 'state', { state: 'live' });
+      });
+    }
+  }
+
+  remove(subscription) {
+    if (!this.#subscriptions.delete(subscription)) return;
+    emit(subscription, 'state', { state: 'closed' });
+    if (this.#subscriptions.size === 0) {
+      clearTimeout(this.#timer);
+      this.state = 'closed';
+      this.#client.leave(this, true);
+    }
+  }
+
+  /** Ask the server: for a snapshot if one is needed, else for what was missed. */
+  ask(timeout) {
+    if (this.#asking) {
+      this.#askAgain = true;
+      return;
+    }
+    clearTimeout(this.#timer);
+    const resume = this.#epoch !== null && !this.#needsSnapshot;
+    const payload = { action: 'subscribe', params: this.params };
+    if (resume) payload.since = { epoch: this.#epoch, offset: this.#offset };
+    else payload.snapshot = this.#needsSnapshot;
+    this.#pages = payload.snapshot ? [] : null;
+    this.#between = [];
+    this.#asking = this.#client.ask(this.stream, payload, (error, reply) => {
+      if (this.state === 'closed') return;
+      if (error) this.#refused(error);
+      else this.#accepted(resume, reply);
+    }, timeout);
+  }
+
+  #accepted(resume, reply) {
+    this.#failures = 0;
+    this.group = reply.group;
+    if (reply.epoch !== this.#epoch) {
+      // After another epoch a resync follows; should the connection end before it comes, the flag remembers.
+      if (resume) this.#needsSnapshot = this.#wantsRows;
+      this.#epoch = reply.epoch;
+      this.#offset = reply.offset;
+      this.#between = [];
+    } else if (!resume) {
+      this.#offset = Math.max(this.#offset, reply.offset);
+    }
+    // Resumed in the same epoch: the reply's offset is the head, and what lies before it is still on its way.
+    // Taking it now would lose that if the connection ended in between, so only frames move the offset.
+    if (!this.#pages) this.#asked();
+  }
+
+  /** An answer is complete. */
+  #asked() {
+    this.#asking = false;
+    if (this.#askAgain) {
+      this.#askAgain = false;
+      if (this.#wantsRows) this.#needsSnapshot = true;
+      this.ask();
+    } else if (!this.#needsSnapshot) {
+      this.#setState('live');
+    }
+  }
+
+  #refused(error) {
+    this.#asking = this.#askAgain = false;
+    this.#pages = null;
+    if (RETRYABLE.has(error.code)) {
+      this.#askLater(1000);
+      return;
+    }
+    this.#emit('error', error);
+    this.end(error.code, this.group !== null);
+  }
+
+  #askLater(base) {
+    const bound = Math.min(30000, base * 2 ** this.#failures);
+    this.#failures += 1;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.ask(), Math.random() * bound);
+  }
+
+  /** The connection is gone: what was asked for will not come, and what is held gets old. */
+  disconnected() {
+    clearTimeout(this.#timer);
+    this.#asking = this.#askAgain = false;
+    this.#pages = null;
+    this.#between = [];
+    if (this.state === 'live') this.#setState('stale');
+  }
+
+  /**
+   * @param {any} payload
+   * @param {number} offset
+   */
+  receive(payload, offset) {
+    if (payload.action === 'snapshot') this.#page(payload, offset);
+    else if (payload.action === 'resync') this.#resync(payload, offset);
+    else if (payload.action === 'closed') this.end(payload.reason, false);
+    else this.#change(payload, offset);
+  }
+
+  #change(payload, offset) {
+    if (offset <= this.#offset) return; // Seen: a group's frames come in commit order, repeated at most.
+    this.#offset = offset;
+    if (this.#pages) this.#between.push([payload, offset]);
+    const change = this.#apply(payload, offset);
+    this.#emit('change', change);
+    this.#emit('rows', { rows: this.rows, change });
+  }
+
+  #apply({ action, pk, data, model }, offset) {
+    const previous = this.rows.get(pk);
+    if (action === 'delete') this.rows.delete(pk);
+    else this.rows.set(pk, data);
+    return { action, pk, data, previous, model, offset };
+  }
+
+  #page({ objects, final }, offset) {
+    if (!this.#pages) return; // Asked for by nobody here (any more).
+    this.#pages.push(...objects);
+    if (!final) return;
+    // All at once, so that nobody ever sees a half-filled map.
+    this.rows.clear();
+    for (const { pk, data } of this.#pages) this.rows.set(pk, data);
+    for (const [payload, at] of this.#between) if (at > offset) this.#apply(payload, at);
+    this.#pages = null;
+    this.#between = [];
+    this.#offset = Math.max(this.#offset, offset);
+    this.#needsSnapshot = false;
+    this.#emit('rows', { rows: this.rows, change: null });
+    this.#asked();
+  }
+
+  #resync({ reason }, offset) {
+    if (this.#wantsRows) {
+      this.#needsSnapshot = true;
+      this.#setState('stale');
+      // A snapshot under way may have been read before whatever this resync is about.
+      if (this.#asking) this.#askAgain = true;
+      // Spread out, since everybody who watches this group was told in the same moment.
+      else this.#askLater(250);
+    } else if (Number.isInteger(offset)) {
+      this.#offset = offset;
+    }
+    this.#emit('resync', { reason });
+  }
+
+  /** @param {string} reason */
+  end(reason, tell = true) {
+    if (this.state === 'closed') return;
+    clearTimeout(this.#timer);
+    this.state = 'closed';
+    this.#client.leave(this, tell);
+    this.#emit('closed', { reason });
+    this.#emit('state', { state: 'closed' });
+    this.#subscriptions.clear();
+  }
+
+  #setState(state) {
+    if (state === this.state) return;
+    this.state = state;
+    this.#emit('state', { state });
+  }
+
+  #emit(type, detail) {
+    for (const subscription of [...this.#subscriptions]) emit(subscription, type, detail);
+  }
+}
+
+function emit(target, type, detail) {
+  target.dispatchEvent(new CustomEvent(type, { detail }));
+}
+
+function socketUrl(url) {
+  const absolute = new URL(url, globalThis.location?.href);
+  absolute.protocol = { 'http:': 'ws:', 'https:': 'wss:' }[absolute.protocol] ?? absolute.protocol;
+  absolute.hash = '';
+  if (!/^wss?:$/.test(absolute.protocol)) throw new TypeError(`Expected a ws: or wss: address, got ${absolute.href}`);
+  return absolute.href;
+}
+
+/** 128 random bits. (crypto.randomUUID would need https.) */
+function randomKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
