@@ -230,9 +230,8 @@ class PostgresServer(Server):
     """
 
     name = "postgres"
-    stop_signal = (
-        signal.SIGINT
-    )  # PostgreSQL's "fast" shutdown: SIGTERM would wait for the last client to leave
+    # PostgreSQL's "fast" shutdown: SIGTERM would wait for the last client to leave.
+    stop_signal = signal.SIGINT
     drop_root = True  # initdb and postgres refuse to run as root
 
     def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:

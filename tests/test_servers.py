@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -117,14 +118,15 @@ def test_servers_die_with_the_process_that_started_them() -> None:
     if sys.platform != "linux":
         pytest.xfail("other systems have no death signal; an orderly end still stops the servers")
     code = (
-        "from tests.servers import RedisServer; s = RedisServer().start(); print(s.pid, flush=True); input()"
+        "from tests.servers import RedisServer; server = RedisServer().start();"
+        "print(server.pid, server.directory, flush=True); input()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
     ) as parent:
         assert parent.stdout is not None
-        server = int(parent.stdout.readline())
-        descriptor = os.pidfd_open(server)
+        pid, directory = parent.stdout.readline().split()
+        descriptor = os.pidfd_open(int(pid))
         parent.send_signal(signal.SIGKILL)
     try:
         with contextlib.closing(asyncio.new_event_loop()) as loop:
@@ -133,6 +135,7 @@ def test_servers_die_with_the_process_that_started_them() -> None:
             assert loop.run_until_complete(asyncio.wait_for(ended, timeout=10))
     finally:
         os.close(descriptor)
+        shutil.rmtree(directory)
 
 
 @pytest.mark.django_db(transaction=True)
