@@ -30,8 +30,8 @@ _FIRST_KEY = re.compile(r"\$(?:\.([^.\[]+)|\[\"([^\"]+)\"\])")
 class Problem:
     """Name one thing that is wrong with a binding record.
 
-    ``path`` is a JSON path into the record (``$.groups[0]``; ``$`` is the record itself). ``message`` is whole
-    sentences that say what was expected, what came, and what probably mends it.
+    ``path`` is a JSON path into the record (``$.groups[0]``; ``$`` is the record itself). ``message`` is
+    whole sentences that say what was expected, what came, and what probably mends it.
     """
 
     path: str
@@ -54,7 +54,8 @@ class DeclbindError(Exception):
 class ConfigError(DeclbindError):
     """Report a mistake in the configuration, which somebody on our side of the socket has to mend.
 
-    Takes the problems, or one sentence that becomes a problem of the whole record. ``problems`` is never empty.
+    Takes the problems, or one sentence that becomes a problem of the whole record. ``problems`` is never
+    empty.
     """
 
     problems: tuple[Problem, ...]
@@ -76,7 +77,8 @@ class ConfigError(DeclbindError):
 class ClientError(DeclbindError):
     """Refuse a client's request; what is said here is sent back to that client, so it must give nothing away.
 
-    ``code`` is one of :data:`CODES`. ``fields`` maps a field's name to what is wrong with the value sent for it.
+    ``code`` is one of :data:`CODES`. ``fields`` maps a field's name to what is wrong with the value sent for
+    it.
     """
 
     code: str

@@ -1,16 +1,18 @@
 """Group templates: from a row's values to the name of the group that hears of it.
 
-A template is text with bare field names in braces, ``room-{room_id}``. It is data that an operator types, so it is
-parsed here and never given to ``str.format``, which would read attributes and items of whatever it is fed.
+A template is text with bare field names in braces, ``room-{room_id}``. It is data that an operator types, so
+it is parsed here and never given to ``str.format``, which would read attributes and items of whatever it is
+fed.
 
-**Rendering.** A channel layer takes group names of ASCII letters, digits and ``-_.``, fewer than 100 characters. Two
-different rows must not meet in one group by accident, so the name must tell the values apart:
+**Rendering.** A channel layer takes group names of ASCII letters, digits and ``-_.``, fewer than 100
+characters. Two different rows must not meet in one group by accident, so the name must tell the values apart:
 
-- letters, digits, ``_`` and ``-`` of a value stand for themselves, a dot is written ``..``, and each other byte of its
-  UTF-8 form is written ``.hh`` (two hex digits);
+- letters, digits, ``_`` and ``-`` of a value stand for themselves, a dot is written ``..``, and each other
+  byte of its UTF-8 form is written ``.hh`` (two hex digits);
 - an empty value is written ``.-``;
-- a value that is followed by more of the template also writes the next literal character as ``.hh``, so that this
-  character, bare, ends the value. Where no literal follows, or one that starts with a dot, ``._`` ends it;
+- a value that is followed by more of the template also writes the next literal character as ``.hh``, so that
+  this character, bare, ends the value. Where no literal follows, or one that starts with a dot, ``._`` ends
+  it;
 - a name that would get too long keeps its first and last literal around ``.h`` and a hash of all values.
 
 Read from the left, each of these forms can be told from every other one, so a name has one reading at most.
@@ -19,7 +21,7 @@ Read from the left, each of these forms can be told from every other one, so a n
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import enum
 import hashlib
 import json
@@ -41,7 +43,8 @@ _ILLEGAL_CHARACTER = re.compile(r"[^A-Za-z0-9._-]")
 _BARE_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
 _HASH_MARK: Final = ".h"
-#: 160 bits: whoever can choose values must not be able to find two that meet, and 128 bits would leave them 2**64 tries.
+#: 160 bits: whoever can choose values must not be able to find two that meet, and 128 bits would leave them
+#: 2**64 tries.
 _HASH_BYTES: Final = 20
 _HASH_LENGTH: Final = 32
 MAX_LITERAL_LENGTH: Final = MAX_NAME_LENGTH - len(_HASH_MARK) - _HASH_LENGTH
@@ -58,8 +61,8 @@ def is_legal_name(name: str) -> bool:
 class GroupTemplate:
     """Turn the values of a row, or the params of a subscription, into a group's name.
 
-    Made by :meth:`parse`. There is always one literal more than there are placeholders: they alternate, literal first,
-    and a literal may be empty. Two templates are equal when their texts are.
+    Made by :meth:`parse`. There is always one literal more than there are placeholders: they alternate,
+    literal first, and a literal may be empty. Two templates are equal when their texts are.
     """
 
     text: str
@@ -68,7 +71,8 @@ class GroupTemplate:
 
     @classmethod
     def parse(cls, text: str, path: str = "$") -> GroupTemplate:
-        """Read a template; raise ConfigError with everything that is wrong with it, each problem placed at ``path``."""
+        """Read a template; raise ConfigError with everything that is wrong with it, each problem placed at "
+        "``path``."""
         problems, literals, placeholders = _scan(text, path)
         if problems:
             raise ConfigError(problems)
@@ -82,8 +86,8 @@ class GroupTemplate:
     def render(self, values: Mapping[str, object]) -> str | None:
         """Name the group of these values, or return None when one that the template needs is None.
 
-        ``values`` may hold more than the template needs; one that is missing raises KeyError. Values that the database
-        holds to be equal must come in the same type: ``3`` and ``"3"`` give one name.
+        ``values`` may hold more than the template needs; one that is missing raises KeyError. Values that the
+        database holds to be equal must come in the same type: ``3`` and ``"3"`` give one name.
         """
         texts: list[str] = []
         for placeholder in self.placeholders:
@@ -108,8 +112,8 @@ class GroupTemplate:
     def is_disjoint(self, other: GroupTemplate) -> bool:
         """Say whether it is certain that no values make the two templates render the same name.
 
-        Only what stands before the first placeholder and after the last one is looked at, since both survive every
-        form of rendering. That refuses some pairs that would never meet, and lets none pass that could.
+        Only what stands before the first placeholder and after the last one is looked at, since both survive
+        every form of rendering. That refuses some pairs that would never meet, and lets none pass that could.
         """
         if self.is_constant and other.is_constant:
             return self.text != other.text
@@ -129,10 +133,10 @@ def template_problems(text: str, path: str = "$") -> list[Problem]:
 
 
 def ambiguity_problems(templates: Sequence[tuple[str, GroupTemplate]]) -> list[Problem]:
-    """Return what keeps the templates of one binding, each given with its path, from standing beside each other.
+    """Return what keeps the templates of one binding, each given with its path, from standing together.
 
-    A subscription's params choose the template whose placeholders they name, so no two may have the same set; and a
-    group's name must lead back to one template, so no two may be able to render the same name.
+    A subscription's params choose the template whose placeholders they name, so no two may have the same set;
+    and a group's name must lead back to one template, so no two may be able to render the same name.
     """
     problems: list[Problem] = []
     for (first_path, first), (path, second) in combinations(templates, 2):
@@ -145,16 +149,20 @@ def ambiguity_problems(templates: Sequence[tuple[str, GroupTemplate]]) -> list[P
             problems.append(
                 Problem(
                     path,
-                    f"Expected templates with different placeholders, got {second.text!r}, but {first.text!r} at "
-                    f"{first_path} {what}, so a subscription's params could not choose between them. Keep one of the two.",
+                    f"Expected templates with different placeholders, got {second.text!r}, but "
+                    f"{first.text!r} at "
+                    f"{first_path} {what}, so a subscription's params could not choose between them. Keep "
+                    f"one of the two.",
                 )
             )
         elif not first.is_disjoint(second):
             problems.append(
                 Problem(
                     path,
-                    f"Expected templates that never render the same name, got {second.text!r}, which could meet "
-                    f"{first.text!r} at {first_path}. Begin each with text of its own, as in 'room-{{room_id}}' beside "
+                    f"Expected templates that never render the same name, got {second.text!r}, which could "
+                    f"meet "
+                    f"{first.text!r} at {first_path}. Begin each with text of its own, as in "
+                    f"'room-{{room_id}}' beside "
                     f"'owner-{{owner_id}}'.",
                 )
             )
@@ -162,7 +170,8 @@ def ambiguity_problems(templates: Sequence[tuple[str, GroupTemplate]]) -> list[P
 
 
 def match_template(templates: Iterable[GroupTemplate], params: Mapping[str, object]) -> GroupTemplate:
-    """Choose the template whose placeholders are exactly the keys of ``params``, or raise ClientError ``invalid``."""
+    """Choose the template whose placeholders are exactly the keys of ``params``, or raise ClientError "
+    "``invalid``."""
     choices = list(templates)
     names = set(params)
     for template in choices:
@@ -177,10 +186,10 @@ def match_template(templates: Iterable[GroupTemplate], params: Mapping[str, obje
 
 
 def diff(old: Iterable[str], new: Iterable[str]) -> tuple[tuple[str, Action], ...]:
-    """Pair each group with what its members are told: those that lose sight of the row, then keep it, then gain it.
+    """Pair each group with what its members are told: they lose sight of the row, keep it, or gain it.
 
-    The order is part of the protocol: a client in two groups of one event sees the row go before it sees it come.
-    Within one action groups keep the order in which they came in; a group named twice counts once.
+    The order is part of the protocol: a client in two groups of one event sees the row go before it sees it
+    come. Within one action groups keep the order in which they came in; a group named twice counts once.
     """
     before, after = dict.fromkeys(old), dict.fromkeys(new)
     return (
@@ -193,8 +202,8 @@ def diff(old: Iterable[str], new: Iterable[str]) -> tuple[tuple[str, Action], ..
 def canonical_text(value: object) -> str:
     """Write a field's value as text, so that values which are equal to the database have equal texts.
 
-    A value reaches a template by two ways, from a row (``Decimal("1.50")``, a datetime in UTC) and from a client's
-    params (``1.5``, the same moment in Paris time); both must find the same group.
+    A value reaches a template by two ways, from a row (``Decimal("1.50")``, a datetime in UTC) and from a
+    client's params (``1.5``, the same moment in Paris time); both must find the same group.
     """
     if isinstance(value, enum.Enum):
         value = value.value
@@ -209,9 +218,9 @@ def canonical_text(value: object) -> str:
         return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(float(value))
     if isinstance(value, Decimal):
         return _decimal_text(value)
-    if isinstance(value, datetime.datetime):
-        return (value if value.tzinfo is None else value.astimezone(datetime.UTC)).isoformat()
-    if isinstance(value, (datetime.date, datetime.time)):
+    if isinstance(value, dt.datetime):
+        return (value if value.tzinfo is None else value.astimezone(dt.UTC)).isoformat()
+    if isinstance(value, (dt.date, dt.time)):
         return value.isoformat()
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value).hex()
@@ -273,7 +282,8 @@ def _scan(text: str, path: str) -> tuple[list[Problem], list[str], list[str]]:
         problems.append(
             Problem(
                 path,
-                f"Expected ASCII letters, digits, '-', '_' and '.' around the placeholders, got {shown} in {text!r}. "
+                f"Expected ASCII letters, digits, '-', '_' and '.' around the placeholders, got {shown} in "
+                f"{text!r}. "
                 "Write '-' instead.",
             )
         )
@@ -283,7 +293,8 @@ def _scan(text: str, path: str) -> tuple[list[Problem], list[str], list[str]]:
             Problem(
                 path,
                 f"Expected at most {limit} characters of text"
-                f"{' around the placeholders' if placeholders else ''}, got {length} in {text!r}. Shorten it.",
+                f"{' around the placeholders' if placeholders else ''}, got {length} in {text!r}. Shorten "
+                f"it.",
             )
         )
     if not text:

@@ -22,15 +22,16 @@ SchemaName = Literal["binding", "request", "event"]
 
 _ALL_FIELDS: Final = "__all__"
 _PACKAGE = Path(__file__).resolve().parent.parent
-#: An installed package carries the schemas inside; in a checkout they lie at the top, where people look for them.
+#: An installed package carries the schemas inside; in a checkout they lie at the top, where people look for
+#: them.
 _FOLDERS: Final = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
 
 
 class RepeatedKeys(dict[str, Any]):
     """Be a JSON object that named a key twice.
 
-    JSON leaves open which of the two counts, so the record is refused; as a value of its own, because only the one
-    record of a file is to blame and the others must go on working.
+    JSON leaves open which of the two counts, so the record is refused; as a value of its own, because only
+    the one record of a file is to blame and the others must go on working.
     """
 
     repeated: tuple[str, ...] = ()
@@ -53,7 +54,8 @@ def load_schema(name: SchemaName) -> dict[str, Any]:
 def _match_pattern(
     _validator: Any, pattern: str, instance: object, _schema: Any
 ) -> Iterator[ValidationError]:
-    # JSON Schema means ECMAScript's "$", the very end. Python's lets a line break follow, so "intval\n" would pass.
+    # JSON Schema means ECMAScript's "$", the very end. Python's lets a line break follow, so "intval\n" would
+    # pass.
     if isinstance(instance, str) and not re.search(re.sub(r"\$\Z", r"\\Z", pattern), instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
@@ -64,16 +66,17 @@ _Validator: Final = _extend(Draft202012Validator, {"pattern": _match_pattern})
 
 @cache
 def validator(name: SchemaName) -> Any:
-    """Return the validator of a published schema, with ``iter_errors(instance)`` and ``is_valid(instance)``."""
+    """Return the validator of a published schema, with ``iter_errors(instance)`` and "
+    "``is_valid(instance)``."""
     return _Validator(load_schema(name))
 
 
 def problems(document: object) -> list[Problem]:
     """Judge the shape of a binding record; return what is wrong with it, in the order of the record.
 
-    Asks the published schema, then what a schema cannot say: that templates can be parsed and told apart, that each
-    contains the scope's fields, that ``"__all__"`` stands alone. A tuple counts as a list, since records are written in
-    Python too. Never raises, whatever it is given.
+    Asks the published schema, then what a schema cannot say: that templates can be parsed and told apart,
+    that each contains the scope's fields, that ``"__all__"`` stands alone. A tuple counts as a list, since
+    records are written in Python too. Never raises, whatever it is given.
     """
     try:
         document = _plain(document)
@@ -98,14 +101,16 @@ def problems(document: object) -> list[Problem]:
 def parse_documents(text: str, where: str) -> list[Any]:
     """Read the text of a JSON file that holds one record or a list of them, and return the records unjudged.
 
-    Raises ConfigError, naming ``where`` with line and column, when the text is no JSON or holds something else. What is
-    wrong with a single record (not an object, a key twice, NaN) is left for :func:`problems` to say of that record.
+    Raises ConfigError, naming ``where`` with line and column, when the text is no JSON or holds something
+    else. What is wrong with a single record (not an object, a key twice, NaN) is left for :func:`problems` to
+    say of that record.
     """
     try:
         content = json.loads(text, object_pairs_hook=_build_object)
     except json.JSONDecodeError as error:
         raise ConfigError(
-            f"Expected JSON in {where}, got a fault in line {error.lineno}, column {error.colno}: {error.msg}."
+            f"Expected JSON in {where}, got a fault in line {error.lineno}, column {error.colno}: "
+            f"{error.msg}."
             f"{_json_fix(text, error)}"
         ) from error
     except (RecursionError, ValueError) as error:
@@ -175,7 +180,8 @@ def _all_fields_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
     if isinstance(fields, list) and _ALL_FIELDS in fields and len(fields) > 1:
         yield Problem(
             "$.fields",
-            f'Expected "{_ALL_FIELDS}" alone or a list of names, got both in {show(fields)}. Remove "{_ALL_FIELDS}", '
+            f'Expected "{_ALL_FIELDS}" alone or a list of names, got both in {show(fields)}. Remove '
+            f'"{_ALL_FIELDS}", '
             "or everything else.",
         )
     for key in ("exclude", "writable", "sensitive"):
@@ -184,7 +190,8 @@ def _all_fields_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
             position = names.index(_ALL_FIELDS)
             yield Problem(
                 f"$.{key}[{position}]",
-                f'Expected a field\'s name, got "{_ALL_FIELDS}", which only "fields" understands. Name the fields.',
+                f'Expected a field\'s name, got "{_ALL_FIELDS}", which only "fields" understands. Name the '
+                f"fields.",
             )
 
 
@@ -196,7 +203,8 @@ def _group_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
             wanted = "-".join(f"{{{name}}}" for name in scope_names)
             yield Problem(
                 "$.groups",
-                f"Expected group templates that contain the scope's fields, got none: one group for all rows would show "
+                f"Expected group templates that contain the scope's fields, got none: one group for all rows "
+                f"would show "
                 f'each user the rows of the others. Add "groups": ["own-{wanted}"].',
             )
         return
@@ -220,7 +228,8 @@ def _group_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
             wanted = "".join(f"-{{{name}}}" for name in missing)
             yield Problem(
                 path,
-                f"Expected a template that contains the scope's fields, got {text!r} without {', '.join(missing)}: its "
+                f"Expected a template that contains the scope's fields, got {text!r} without "
+                f"{', '.join(missing)}: its "
                 f"group would show each user the rows of others. Write {text + wanted!r}.",
             )
     yield from ambiguity_problems(parsed)

@@ -22,7 +22,8 @@ ACTIONS: Final = ("view", "create", "update", "delete")
 
 
 class FrozenMapping(Mapping[str, Any]):
-    """Hold a mapping that can neither be changed nor lose its order; equal to any mapping of the same content."""
+    """Hold a mapping that can neither be changed nor lose its order; equal to any mapping of the same "
+    "content."""
 
     __slots__ = ("_items",)
     _items: dict[str, Any]
@@ -50,9 +51,9 @@ class FrozenMapping(Mapping[str, Any]):
 class BindingSpec:
     """Be one binding record: what is sent, to whom, and who may write it back.
 
-    The attributes are the record's keys, in the order of the published table. Lists are tuples, objects are frozen
-    mappings, so a spec can be hashed and is compared by content. Made from a record by :meth:`from_dict`, which judges
-    it; the constructor only brings values into form.
+    The attributes are the record's keys, in the order of the published table. Lists are tuples, objects are
+    frozen mappings, so a spec can be hashed and is compared by content. Made from a record by
+    :meth:`from_dict`, which judges it; the constructor only brings values into form.
     """
 
     stream: str
@@ -62,8 +63,8 @@ class BindingSpec:
     exclude: tuple[str, ...] | None = None
     #: Empty means one constant group named like the stream: see :attr:`group_templates`.
     groups: tuple[str, ...] = ()
-    #: From an action of :data:`ACTIONS` to a codename, True (anyone) or False (nobody). An action that is missing asks
-    #: for Django's own codename of the model.
+    #: From an action of :data:`ACTIONS` to a codename, True (anyone) or False (nobody). An action that is
+    #: missing asks for Django's own codename of the model.
     permissions: Mapping[str, str | bool] = field(default_factory=FrozenMapping)
     direction: Direction = "both"
     #: None means the editable ones of the bound fields.
@@ -78,8 +79,9 @@ class BindingSpec:
 
     def __post_init__(self) -> None:
         set_value = object.__setattr__
-        if isinstance(self.fields, str):
-            set_value(self, "fields", (self.fields,))
+        given: Any = self.fields
+        if given == ALL_FIELDS:
+            set_value(self, "fields", (ALL_FIELDS,))
         for name in ("fields", "exclude", "writable"):
             value = getattr(self, name)
             set_value(self, name, None if value is None else tuple(value))
@@ -96,7 +98,8 @@ class BindingSpec:
     def from_dict(cls, document: Mapping[str, Any]) -> BindingSpec:
         """Make a spec of a record; raise ConfigError with every problem when the record breaks the schema.
 
-        Whether the model and its fields exist is not asked here: that is the second judgement, which needs Django.
+        Whether the model and its fields exist is not asked here: that is the second judgement, which needs
+        Django.
         """
         found = schema_problems(document)
         if found:
@@ -104,7 +107,8 @@ class BindingSpec:
         return cls(**{key: document[key] for key in KEYS if key in document})
 
     def to_dict(self) -> dict[str, Any]:
-        """Write the record in its one canonical form: JSON values, keys in table order, none that is at its default."""
+        """Write the record in its one canonical form: JSON values, keys in table order, none that is at its "
+        "default."""
         document: dict[str, Any] = {}
         for key in KEYS:
             value = getattr(self, key)
@@ -114,7 +118,8 @@ class BindingSpec:
 
     @cached_property
     def group_templates(self) -> tuple[GroupTemplate, ...]:
-        """The parsed templates; for a record without ``groups`` the one constant group named like the stream."""
+        """The parsed templates; for a record without ``groups`` the one constant group named like the "
+        "stream."""
         return tuple(
             GroupTemplate.parse(text, f"$.groups[{index}]")
             for index, text in enumerate(self.groups or (self.stream,))

@@ -33,7 +33,7 @@ EXPECTED: Final[Mapping[str, str]] = {
     "$.writable": _NAMES,
     "$.where": 'an object like {"published": true}',
     "$.where.*": "a string, a number, true, false, null, or a list of such values",
-    "$.where.*[]": "a string, a number, true or false",
+    "$.where.*[]": "a string, a number, true, false or null",
     "$.scope": 'an object like {"owner_id": "$user.pk"}',
     "$.scope.*": '"$user.pk" or "$user.<field>"',
     "$.auto_subscribe": "true or false",
@@ -69,7 +69,7 @@ def explain(error: ValidationError) -> Iterator[Problem]:
                 yield Problem(f"$.{key}", f"Expected {EXPECTED[f'$.{key}']}, got nothing. {_example(key)}")
     elif rule == "oneOf":
         if "fields" in value:
-            what = 'got both. Remove "exclude" to send only the fields named, or "fields" to send all but the excluded'
+            what = 'got both. Keep "fields" to send only those, or "exclude" to send all but those'
         else:
             what = f'got neither. {_example("fields")[:-1]}, or "exclude"'
         yield Problem("$.fields", f'Expected exactly one of "fields" and "exclude", {what}.')
@@ -119,8 +119,6 @@ def _fix(place: str, value: object) -> str:
             return f' Write "$user.{value.removeprefix("$").removeprefix("user.")}".'
     if key == "where.*" and isinstance(value, dict):
         return " Lookups are not supported: give the value itself, or a list of values."
-    if key == "where.*[]" and value is None:
-        return " A list cannot hold null; null alone can stand for the field."
     if key in ("auto_subscribe", "enabled") and value in (0, 1):
         return f" Write {'true' if value else 'false'}."
     return ""
@@ -142,7 +140,8 @@ def _example(key: str) -> str:
 
 
 def show(value: object) -> str:
-    """Write a value as JSON would, since a record is JSON to whoever reads the message, and cut what is long."""
+    """Write a value as JSON would, since a record is JSON to whoever reads the message, and cut what is "
+    "long."""
     try:
         text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):

@@ -1,0 +1,123 @@
+"""Choose a model's fields for a binding: which are sent, which may be written, which look sensitive."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from django.apps import apps
+from django.db.models import Field, Model
+
+from declbind.core.spec import BindingSpec
+
+# Parts of a name that give a secret away wherever they stand; and those that must be a word of their own,
+# since "pin" is in "spinning" too.
+_SENSITIVE_PARTS = (
+    "password",
+    "passwd",
+    "passphrase",
+    "passcode",
+    "token",
+    "secret",
+    "hash",
+    "credential",
+    "apikey",
+    "privatekey",
+    "sessionkey",
+    "accesskey",
+    "signingkey",
+    "encryptionkey",
+)
+_SENSITIVE_WORDS = frozenset({"pwd", "otp", "totp", "hotp", "pin", "puk", "salt", "cvv", "cvc"})
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+def is_sensitive(name: str) -> bool:
+    """Say whether a field of this name looks like one that holds a password, a token or another secret.
+
+    A name that merely looks like it (``hashtag``) costs its owner one entry under ``sensitive``; one that was
+    missed costs a secret. So when in doubt the answer is yes.
+    """
+    words = [word.lower() for word in _WORD.findall(name)]
+    joined = "".join(words)
+    return any(part in joined for part in _SENSITIVE_PARTS) or any(
+        word in _SENSITIVE_WORDS or word.removesuffix("s") in _SENSITIVE_WORDS for word in words
+    )
+
+
+def is_sensitive_field(field: Field[Any, Any]) -> bool:
+    """Say whether what would be sent for this field looks sensitive.
+
+    A relation sends the other row's primary key, which for a session is the very key that opens it.
+    """
+    remote = getattr(field.remote_field, "model", None)
+    key = remote._meta.pk if isinstance(remote, type) and issubclass(remote, Model) else None
+    return is_sensitive(field.name) or (key is not None and is_sensitive(key.name))
+
+
+def find_model(label: str) -> type[Model] | None:
+    """Return the installed model of ``"app_label.ModelName"`` in any case, or None. Abstract models are not "
+    "installed."""
+    app_label, _, model_name = label.partition(".")
+    for config in apps.get_app_configs():
+        if config.label.lower() == app_label.lower():
+            try:
+                return config.get_model(model_name)
+            except LookupError:
+                continue
+    return None
+
+
+def model_fields(model: type[Model]) -> list[Field[Any, Any]]:
+    """Return the fields that a binding could send, in model order: columns first, then many-to-many.
+
+    Neither the primary key, which travels beside the data, nor a parent's under multi-table inheritance,
+    which is the same value again. Reverse relations and generic foreign keys have no value of their own in
+    the row.
+    """
+    own = model._meta
+    columns = [field for field in own.concrete_fields if field is not own.pk and not field.primary_key]
+    return [*columns, *own.many_to_many]
+
+
+def concrete_field(model: type[Model], name: str) -> Field[Any, Any]:
+    """Return the column that a template, ``where`` or ``scope`` means by a name or attname, the pk too.
+
+    Raises LookupError for any other name; Django's own FieldDoesNotExist is not one.
+    """
+    for field in model._meta.concrete_fields:
+        if name in (field.name, field.attname):
+            return field
+    raise LookupError(f"Expected a column of {model._meta.label}, got {name!r}.")
+
+
+def bound_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]:
+    """Return the fields that the binding sends: in the order of ``fields``, or in model order. Never the pk.
+
+    With ``"__all__"`` or ``exclude`` a field that looks sensitive is left out unless ``sensitive`` names it.
+    A name that does not exist is left out too: to complain is the judgement's business.
+    """
+    if spec.fields is not None and not spec.all_fields:
+        known = {field.name: field for field in model_fields(model)}
+        return [known[name] for name in spec.fields if name in known]
+    left_out = set(spec.exclude or ())
+    return [
+        field
+        for field in model_fields(model)
+        if field.name not in left_out and (field.name in spec.sensitive or not is_sensitive_field(field))
+    ]
+
+
+def writable_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]:
+    """Return the bound fields that clients may set, in the order of ``writable``, else in that of the bound "
+    "fields."""
+    editable = {field.name: field for field in bound_fields(model, spec) if is_editable(field)}
+    names: Iterable[str] = editable if spec.writable is None else spec.writable
+    return [editable[name] for name in names if name in editable]
+
+
+def is_editable(field: Field[Any, Any]) -> bool:
+    """Say whether a form would offer this field: no pk, nothing generated, no link to a parent's row."""
+    is_parent_link = bool(getattr(field.remote_field, "parent_link", False))
+    return field.editable and not field.primary_key and not field.generated and not is_parent_link

@@ -1,0 +1,384 @@
+"""The second judgement of a binding record: does what it names exist, and does it expose nothing by accident?
+
+The first one, of the record's shape, is :func:`declbind.core.schema.problems`. :func:`judge_document` asks
+both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.db.models import Field, Model
+
+from declbind.codenames import declared_codenames, stored_codenames
+from declbind.conf import settings
+from declbind.core import schema
+from declbind.core.errors import Problem
+from declbind.core.spec import BindingSpec
+from declbind.core.wording import suggest
+from declbind.fields import (
+    bound_fields,
+    concrete_field,
+    find_model,
+    is_editable,
+    is_sensitive,
+    is_sensitive_field,
+    model_fields,
+    writable_fields,
+)
+
+__all__ = [
+    "bound_fields",
+    "concrete_field",
+    "find_model",
+    "is_editable",
+    "is_sensitive",
+    "judge",
+    "judge_document",
+    "reserved_streams",
+    "warnings",
+    "writable_fields",
+]
+
+
+def _no_streams() -> Mapping[str, str]:
+    return {}
+
+
+#: From each stream that a file or a class defines to where it does. The registry, which knows, puts its own
+#: in here: a row must not take such a stream, yet what judges a row may not import the registry.
+reserved_streams: Callable[[], Mapping[str, str]] = _no_streams
+
+
+def judge_document(
+    document: object, *, python: bool = False, database: bool = False
+) -> tuple[BindingSpec | None, list[Problem]]:
+    """Judge a record twice, its shape and then against Django; never raises, whatever ``document`` is.
+
+    Returns the spec, None when the shape is wrong, and every problem. The keywords are those of
+    :func:`judge`.
+    """
+    problems = schema.problems(document)
+    if problems or not isinstance(document, Mapping):
+        return None, problems
+    spec = BindingSpec.from_dict(document)
+    return spec, judge(spec, python=python, database=database)
+
+
+def judge(spec: BindingSpec, *, python: bool = False, database: bool = False) -> list[Problem]:
+    """Judge a spec against the installed models and settings; return what is wrong with it.
+
+    ``python`` is for bindings written as code, which may name a sensitive field without ``sensitive``.
+    ``database`` also takes codenames for known that only a row of the Permission table declares; without it
+    no query is made.
+    """
+    found = [*_codename_problems(spec, database), *_serializer_problems(spec)]
+    model = find_model(spec.model)
+    if model is None:
+        found.insert(0, _unknown_model(spec))
+        return found
+    obstacle = _model_obstacle(model)
+    if obstacle:
+        return [Problem("$.model", f"Binding {spec.stream!r}: {obstacle}"), *found]
+    return [
+        *_bound_problems(spec, model),
+        *_sensitive_problems(spec, model, python),
+        *_writable_problems(spec, model),
+        *_template_problems(spec, model),
+        *_where_problems(spec, model),
+        *_scope_problems(spec, model),
+        *found,
+    ]
+
+
+def warnings(spec: BindingSpec) -> list[Problem]:
+    """Return what is allowed and yet probably not meant, for a spec without problems.
+
+    A group or a condition over a field that is not sent is an oracle for it: whether a frame arrives, or
+    whether a subscription is answered with rows, tells its value.
+    """
+    model = find_model(spec.model)
+    if model is None:
+        return []
+    sent = {field.name for field in bound_fields(model, spec)} | {
+        field.name for field in model._meta.concrete_fields if field.primary_key
+    }
+    found: list[Problem] = []
+
+    def warn(path: str, text: str) -> None:
+        found.append(Problem(path, f"Binding {spec.stream!r}: {text}"))
+
+    for index, name in enumerate(spec.fields or ()):
+        field = _find_concrete(model, name)
+        if field is not None and field.primary_key:
+            warn(
+                f"$.fields[{index}]",
+                f"{name!r} is the primary key, which is sent as 'pk' and not in the data. Remove it.",
+            )
+    # The server fills in what the scope names, so nobody can try values there.
+    owned = {field.name for name in spec.scope if (field := _find_concrete(model, name))}
+    for index, template in enumerate(spec.group_templates):
+        for name in template.placeholders:
+            if (field := _find_concrete(model, name)) and field.name not in sent | owned:
+                warn(
+                    f"$.groups[{index}]",
+                    f"the group template {template.text!r} uses {name!r}, which is not sent: whoever may "
+                    f"subscribe can find out its value by trying. Send it, or group by another field.",
+                )
+    for name in spec.where:
+        if (field := _find_concrete(model, name)) and field.name not in sent:
+            warn(
+                f"$.where.{name}",
+                f"'where' asks for {name!r}, which is not sent: that a row appears tells its value. Send it, "
+                f"or accept this.",
+            )
+    if spec.auto_subscribe and not any(template.is_constant for template in spec.group_templates):
+        warn(
+            "$.auto_subscribe",
+            "every group template has placeholders, so nobody is subscribed at connect. Add a template "
+            "without any.",
+        )
+    return found
+
+
+def _unknown_model(spec: BindingSpec) -> Problem:
+    labels = [model._meta.label for model in apps.get_models()]
+    name = spec.model.rpartition(".")[2].lower()
+    namesakes = [label for label in labels if label.rpartition(".")[2].lower() == name]
+    near = f" Did you mean {namesakes[0]!r}?" if len(namesakes) == 1 else suggest(spec.model, labels)
+    fix = near or " Is its app in INSTALLED_APPS? An abstract model cannot be bound."
+    return Problem(
+        "$.model", f"Binding {spec.stream!r}: expected an installed model, got {spec.model!r}.{fix}"
+    )
+
+
+def _model_obstacle(model: type[Model]) -> str:
+    """Say in a sentence why this model cannot be bound, or return ``""``."""
+    options = model._meta
+    if options.swapped:
+        return (
+            f"expected a model in use, got {options.label}, which is swapped out. Bind {options.swapped!r}."
+        )
+    if options.app_label == "declbind":
+        # Each event would be a write of a bound model, and so another event.
+        return f"expected a model of the project, got {options.label}, which is one of declbind's own."
+    if len(getattr(options, "pk_fields", ())) > 1:
+        return f"expected a model with one primary key column, got {options.label} with a composite one."
+    return ""
+
+
+def _bound_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
+    known = {field.name for field in model_fields(model)} | _pk_names(model)
+    for key in ("fields", "exclude", "sensitive"):
+        for index, name in enumerate(getattr(spec, key) or ()):
+            if name not in known and not (key == "fields" and spec.all_fields):
+                yield _unknown_field(spec, model, f"$.{key}[{index}]", name, known - _pk_names(model))
+
+
+def _sensitive_problems(spec: BindingSpec, model: type[Model], python: bool) -> Iterator[Problem]:
+    if python:
+        return
+    key = model._meta.pk
+    if is_sensitive_field(key) and key.name not in spec.sensitive:
+        yield Problem(
+            "$.model",
+            f"Binding {spec.stream!r}: the primary key {key.name!r} of {model._meta.label} looks sensitive "
+            f"and would be "
+            f'sent with every frame. Bind another model, or add "sensitive": ["{key.name}"] if it is to be '
+            f"sent.",
+        )
+    if spec.fields is None or spec.all_fields:
+        return
+    known = {field.name: field for field in model_fields(model)}
+    for index, name in enumerate(spec.fields):
+        if name in known and name not in spec.sensitive and is_sensitive_field(known[name]):
+            yield Problem(
+                f"$.fields[{index}]",
+                f"Binding {spec.stream!r}: field {name!r} of {model._meta.label} looks sensitive. Remove it "
+                f"from "
+                f"'fields', or name it in 'sensitive' as well if it is to be sent.",
+            )
+
+
+def _writable_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
+    known = {field.name: field for field in model_fields(model)}
+    bound = {field.name for field in bound_fields(model, spec)}
+    for index, name in enumerate(spec.writable or ()):
+        path = f"$.writable[{index}]"
+        if name in _pk_names(model):
+            yield Problem(
+                path,
+                f"Binding {spec.stream!r}: {name!r} is the primary key, which clients never set. Remove it.",
+            )
+        elif name not in known:
+            yield _unknown_field(spec, model, path, name, known)
+        elif name not in bound:
+            yield Problem(
+                path,
+                f"Binding {spec.stream!r}: field {name!r} of {model._meta.label} is writable but not sent. "
+                f"Clients write "
+                f"only what they see: add it to the bound fields, or remove it here.",
+            )
+        elif not is_editable(known[name]):
+            yield Problem(
+                path,
+                f"Binding {spec.stream!r}: field {name!r} of {model._meta.label} is not editable, so clients "
+                f"cannot set "
+                f"it. Remove it.",
+            )
+
+
+def _template_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
+    for index, template in enumerate(spec.group_templates if spec.groups else ()):
+        for name in template.placeholders:
+            yield from _concrete_problems(spec, model, f"$.groups[{index}]", name)
+
+
+def _where_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
+    for name, value in spec.where.items():
+        path = f"$.where.{name}"
+        faults = list(_concrete_problems(spec, model, path, name))
+        yield from faults
+        if faults:
+            continue
+        field = concrete_field(model, name)
+        items: list[tuple[str, Any]] = (
+            [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+            if isinstance(value, tuple)
+            else []
+        )
+        for place, item in items or [(path, value)]:
+            if item is not None and not _takes(field, item):
+                yield Problem(
+                    place,
+                    f"Binding {spec.stream!r}: expected a value for {field.name!r} of {model._meta.label}, "
+                    f"which is a "
+                    f"{type(field).__name__}, got {item!r}. Write it as the field would be written in JSON.",
+                )
+
+
+def _takes(field: Field[Any, Any], value: object) -> bool:
+    try:
+        field.get_prep_value(field.to_python(value))
+    except Exception:  # a field of the project may raise what it likes; that it does is the answer
+        return False
+    return True
+
+
+def _scope_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
+    user = get_user_model()
+    for name, source in spec.scope.items():
+        path = f"$.scope.{name}"
+        yield from _concrete_problems(spec, model, path, name)
+        wanted = source.removeprefix("$user.")
+        field = user._meta.pk if wanted == "pk" else _find_concrete(user, wanted)
+        if field is None:
+            names = [
+                choice for column in user._meta.concrete_fields for choice in (column.name, column.attname)
+            ]
+            yield Problem(
+                path,
+                f"Binding {spec.stream!r}: expected '$user.pk' or a field of {user._meta.label}, got "
+                f"{source!r}."
+                f"{suggest(wanted, names)}",
+            )
+        elif is_sensitive_field(field):
+            yield Problem(
+                path,
+                f"Binding {spec.stream!r}: {source!r} looks sensitive and would become part of a group's "
+                f"name. "
+                f"Use '$user.pk'.",
+            )
+
+
+def _concrete_problems(spec: BindingSpec, model: type[Model], path: str, name: str) -> Iterator[Problem]:
+    if _find_concrete(model, name) is not None:
+        return
+    if any(name == field.name for field in model._meta.many_to_many):
+        yield Problem(
+            path,
+            f"Binding {spec.stream!r}: field {name!r} of {model._meta.label} is many-to-many and has no "
+            f"column in the "
+            f"row. Use a field that has one.",
+        )
+        return
+    names = {choice for field in model._meta.concrete_fields for choice in (field.name, field.attname)}
+    yield _unknown_field(spec, model, path, name, names)
+
+
+def _unknown_field(
+    spec: BindingSpec, model: type[Model], path: str, name: str, known: Collection[str]
+) -> Problem:
+    text = f"Binding {spec.stream!r}: field {name!r} does not exist on {model._meta.label}."
+    by_attname = {field.attname: field.name for field in model_fields(model) if hasattr(field, "attname")}
+    if by_attname.get(name) in known:
+        return Problem(path, f"{text} Did you mean {by_attname[name]!r}?")
+    others = {item.name: item for item in model._meta.get_fields(include_hidden=True)}
+    if name in others:
+        kind = type(others[name]).__name__
+        return Problem(
+            path,
+            f"Binding {spec.stream!r}: {name!r} of {model._meta.label} is no field of the row itself but a "
+            f"{kind}. Remove it.",
+        )
+    if "." in name or "__" in name.strip("_"):
+        return Problem(
+            path, f"{text} Only fields of the model itself can be named; relations are not followed."
+        )
+    near = suggest(name, sorted(known))
+    return Problem(path, text + (near or f" Known are {', '.join(sorted(known)) or 'none'}."))
+
+
+def _codename_problems(spec: BindingSpec, database: bool) -> Iterator[Problem]:
+    asked = {action: rule for action, rule in spec.permissions.items() if isinstance(rule, str)}
+    if not asked:
+        return
+    known = declared_codenames()
+    unknown = {action: rule for action, rule in asked.items() if rule not in known}
+    if unknown and database:
+        known |= stored_codenames()
+        unknown = {action: rule for action, rule in asked.items() if rule not in known}
+    # One codename for all four is one mistake, not four.
+    if len(unknown) == 4 and len(set(unknown.values())) == 1:
+        unknown = {"": next(iter(unknown.values()))}
+    for action, rule in unknown.items():
+        app_label = rule.partition(".")[0]
+        near = suggest(rule, sorted(name for name in known if name.startswith(f"{app_label}."))) or suggest(
+            rule, sorted(known)
+        )
+        fix = near or " Declare it in the Meta.permissions of a model, or use true or false."
+        yield Problem(
+            f"$.permissions.{action}" if action else "$.permissions",
+            f"Binding {spec.stream!r}: permission {rule!r} does not exist.{fix}",
+        )
+
+
+def _serializer_problems(spec: BindingSpec) -> Iterator[Problem]:
+    names: Iterable[str] = sorted({"default", *settings.SERIALIZERS})
+    if spec.serializer not in names:
+        near = suggest(spec.serializer, list(names))
+        yield Problem(
+            "$.serializer",
+            f"Binding {spec.stream!r}: expected a serializer of DECLBIND['SERIALIZERS'] "
+            f"({', '.join(names)}), got "
+            f"{spec.serializer!r}.{near or ' Add it to the setting.'}",
+        )
+
+
+def _find_concrete(model: type[Model], name: str) -> Field[Any, Any] | None:
+    try:
+        return concrete_field(model, name)
+    except LookupError:
+        return None
+
+
+def _pk_names(model: type[Model]) -> set[str]:
+    return {
+        name
+        for field in model._meta.concrete_fields
+        if field.primary_key
+        for name in (field.name, field.attname)
+    }

@@ -1,0 +1,99 @@
+"""Read binding records from the JSON files of a project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.apps import apps
+
+from declbind.conf import settings
+from declbind.core.errors import ConfigError, Problem
+from declbind.core.schema import parse_documents
+from declbind.judgement import judge_document
+
+from . import SourceItem
+
+#: The folder inside an installed app whose files are read without being named in a setting.
+APP_FOLDER = "bindings"
+
+
+def load_files() -> list[SourceItem]:
+    """Read and judge the records of ``DECLBIND["RECORD_DIRS"]`` and of each app's ``bindings/*.json``.
+
+    Folders come in the order of the setting, then that of ``INSTALLED_APPS``; the files of one by name. Never
+    raises: what cannot be read is an item with a problem. Records are judged one by one, so a bad one spoils
+    only itself.
+    """
+    items: list[SourceItem] = []
+    for folder, shown in _folders():
+        if not folder.is_dir():
+            # Only a folder of the setting comes here missing; an app without one has nothing to say.
+            items.append(
+                _unreadable(
+                    shown, f"Expected a folder at {shown} (from DECLBIND['RECORD_DIRS']), found none."
+                )
+            )
+            continue
+        for path in sorted(folder.glob("*.json")):
+            items.extend(load_file(path, f"{shown}/{path.name}"))
+    return items
+
+
+def load_file(path: Path, where: str) -> list[SourceItem]:
+    """Read and judge the records of one file; ``where`` is what messages call it."""
+    try:
+        # An editor on Windows may have put a byte order mark at the beginning.
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        return [
+            _unreadable(
+                where, f"Expected a JSON file in UTF-8 at {where}, got one that cannot be read: {error}."
+            )
+        ]
+    return load_text(text, where)
+
+
+def load_text(text: str, where: str) -> list[SourceItem]:
+    """Judge the records of a file's text: one record stands at ``where``, those of a list at ``where[0]`` "
+    "and so on."""
+    try:
+        documents = parse_documents(text, where)
+    except ConfigError as error:
+        return [SourceItem(None, None, error.problems, "file", where)]
+    is_list = text.lstrip().startswith("[")
+    return [
+        _item(document, f"{where}[{index}]" if is_list else where) for index, document in enumerate(documents)
+    ]
+
+
+def _folders() -> Iterator[tuple[Path, str]]:
+    seen: set[Path] = set()
+    for configured in settings.RECORD_DIRS:
+        folder = Path(configured)
+        seen.add(folder.resolve())
+        yield folder, str(configured).rstrip("/\\")
+    for config in apps.get_app_configs():
+        folder = Path(config.path) / APP_FOLDER
+        # Named in the setting as well it would define each of its streams twice.
+        if folder.is_dir() and folder.resolve() not in seen:
+            seen.add(folder.resolve())
+            yield folder, f"{config.label}/{APP_FOLDER}"
+
+
+def _item(document: object, where: str) -> SourceItem:
+    spec, problems = judge_document(document)
+    record = document if isinstance(document, dict) else None
+    stream = record.get("stream") if record is not None else None
+    return SourceItem(
+        stream=stream if isinstance(stream, str) else None,
+        spec=spec,
+        problems=tuple(problems),
+        source="file",
+        where=where,
+        document=record,
+    )
+
+
+def _unreadable(where: str, message: str) -> SourceItem:
+    return SourceItem(None, None, (Problem("$", message),), "file", where)
