@@ -11,9 +11,7 @@ def declared_codenames() -> set[str]:
     found: set[str] = set()
     for model in apps.get_models():
         options = model._meta
-        found.update(
-            f"{options.app_label}.{action}_{options.model_name}" for action in options.default_permissions
-        )
+        found.update(f"{options.app_label}.{action}_{options.model_name}" for action in options.default_permissions)
         found.update(f"{options.app_label}.{codename}" for codename, _ in options.permissions)
     return found
 

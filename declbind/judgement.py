@@ -138,8 +138,7 @@ def warnings(spec: BindingSpec) -> list[Problem]:
     if spec.auto_subscribe and not any(template.is_constant for template in spec.group_templates):
         warn(
             "$.auto_subscribe",
-            "every group template has placeholders, so nobody is subscribed at connect. Add a template "
-            "without any.",
+            "every group template has placeholders, so nobody is subscribed at connect. Add a template without any.",
         )
     return found
 
@@ -150,18 +149,14 @@ def _unknown_model(spec: BindingSpec) -> Problem:
     namesakes = [label for label in labels if label.rpartition(".")[2].lower() == name]
     near = f" Did you mean {namesakes[0]!r}?" if len(namesakes) == 1 else suggest(spec.model, labels)
     fix = near or " Is its app in INSTALLED_APPS? An abstract model cannot be bound."
-    return Problem(
-        "$.model", f"Binding {spec.stream!r}: expected an installed model, got {spec.model!r}.{fix}"
-    )
+    return Problem("$.model", f"Binding {spec.stream!r}: expected an installed model, got {spec.model!r}.{fix}")
 
 
 def _model_obstacle(model: type[Model]) -> str:
     """Say in a sentence why this model cannot be bound, or return ``""``."""
     options = model._meta
     if options.swapped:
-        return (
-            f"expected a model in use, got {options.label}, which is swapped out. Bind {options.swapped!r}."
-        )
+        return f"expected a model in use, got {options.label}, which is swapped out. Bind {options.swapped!r}."
     if options.app_label == "declbind":
         # Each event would be a write of a bound model, and so another event.
         return f"expected a model of the project, got {options.label}, which is one of declbind's own."
@@ -246,9 +241,7 @@ def _where_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
             continue
         field = concrete_field(model, name)
         items: list[tuple[str, Any]] = (
-            [(f"{path}[{index}]", item) for index, item in enumerate(value)]
-            if isinstance(value, tuple)
-            else []
+            [(f"{path}[{index}]", item) for index, item in enumerate(value)] if isinstance(value, tuple) else []
         )
         for place, item in items or [(path, value)]:
             if item is not None and not _takes(field, item):
@@ -276,9 +269,7 @@ def _scope_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
         wanted = source.removeprefix("$user.")
         field = user._meta.pk if wanted == "pk" else _find_concrete(user, wanted)
         if field is None:
-            names = [
-                choice for column in user._meta.concrete_fields for choice in (column.name, column.attname)
-            ]
+            names = [choice for column in user._meta.concrete_fields for choice in (column.name, column.attname)]
             yield Problem(
                 path,
                 f"Binding {spec.stream!r}: expected '$user.pk' or a field of {user._meta.label}, got "
@@ -309,9 +300,7 @@ def _concrete_problems(spec: BindingSpec, model: type[Model], path: str, name: s
     yield _unknown_field(spec, model, path, name, names)
 
 
-def _unknown_field(
-    spec: BindingSpec, model: type[Model], path: str, name: str, known: Collection[str]
-) -> Problem:
+def _unknown_field(spec: BindingSpec, model: type[Model], path: str, name: str, known: Collection[str]) -> Problem:
     text = f"Binding {spec.stream!r}: field {name!r} does not exist on {model._meta.label}."
     by_attname = {field.attname: field.name for field in model_fields(model) if hasattr(field, "attname")}
     if by_attname.get(name) in known:
@@ -325,9 +314,7 @@ def _unknown_field(
             f"{kind}. Remove it.",
         )
     if "." in name or "__" in name.strip("_"):
-        return Problem(
-            path, f"{text} Only fields of the model itself can be named; relations are not followed."
-        )
+        return Problem(path, f"{text} Only fields of the model itself can be named; relations are not followed.")
     near = suggest(name, sorted(known))
     return Problem(path, text + (near or f" Known are {', '.join(sorted(known)) or 'none'}."))
 
@@ -376,9 +363,4 @@ def _find_concrete(model: type[Model], name: str) -> Field[Any, Any] | None:
 
 
 def _pk_names(model: type[Model]) -> set[str]:
-    return {
-        name
-        for field in model._meta.concrete_fields
-        if field.primary_key
-        for name in (field.name, field.attname)
-    }
+    return {name for field in model._meta.concrete_fields if field.primary_key for name in (field.name, field.attname)}

@@ -65,9 +65,7 @@ class ConfigError(DeclbindError):
             problems = [Problem("$", problems)]
         self.problems = tuple(problems)
         if not self.problems:
-            raise ValueError(
-                "ConfigError needs at least one problem, got none: raise it only when there is one."
-            )
+            raise ValueError("ConfigError needs at least one problem, got none: raise it only when there is one.")
         super().__init__(self.problems)
 
     def __str__(self) -> str:

@@ -180,9 +180,7 @@ def match_template(templates: Iterable[GroupTemplate], params: Mapping[str, obje
     if not choices:
         raise ClientError("invalid", "This stream has no groups that could be subscribed to by params.")
     expected = " or ".join(_describe_params(template.placeholders) for template in choices)
-    raise ClientError(
-        "invalid", f"Expected params with {expected}, got {_describe_params(sorted(map(str, names)))}."
-    )
+    raise ClientError("invalid", f"Expected params with {expected}, got {_describe_params(sorted(map(str, names)))}.")
 
 
 def diff(old: Iterable[str], new: Iterable[str]) -> tuple[tuple[str, Action], ...]:

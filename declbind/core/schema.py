@@ -46,14 +46,10 @@ def load_schema(name: SchemaName) -> dict[str, Any]:
             schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return schema
     searched = " or ".join(str(folder) for folder in _FOLDERS)
-    raise ConfigError(
-        f"Expected the schema {name}.schema.json in {searched}, found none. Install declbind again."
-    )
+    raise ConfigError(f"Expected the schema {name}.schema.json in {searched}, found none. Install declbind again.")
 
 
-def _match_pattern(
-    _validator: Any, pattern: str, instance: object, _schema: Any
-) -> Iterator[ValidationError]:
+def _match_pattern(_validator: Any, pattern: str, instance: object, _schema: Any) -> Iterator[ValidationError]:
     # JSON Schema means ECMAScript's "$", the very end. Python's lets a line break follow, so "intval\n" would
     # pass.
     if isinstance(instance, str) and not re.search(re.sub(r"\$\Z", r"\\Z", pattern), instance):
@@ -93,9 +89,7 @@ def problems(document: object) -> list[Problem]:
     found.extend(_group_problems(document))
     order = {key: position for position, key in enumerate(load_schema("binding")["properties"])}
     unique = dict.fromkeys(found)
-    return sorted(
-        unique, key=lambda problem: order.get(problem.key, -1 if problem.path == "$" else len(order))
-    )
+    return sorted(unique, key=lambda problem: order.get(problem.key, -1 if problem.path == "$" else len(order)))
 
 
 def parse_documents(text: str, where: str) -> list[Any]:
@@ -190,8 +184,7 @@ def _all_fields_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
             position = names.index(_ALL_FIELDS)
             yield Problem(
                 f"$.{key}[{position}]",
-                f'Expected a field\'s name, got "{_ALL_FIELDS}", which only "fields" understands. Name the '
-                f"fields.",
+                f'Expected a field\'s name, got "{_ALL_FIELDS}", which only "fields" understands. Name the fields.',
             )
 
 

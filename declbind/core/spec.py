@@ -121,8 +121,7 @@ class BindingSpec:
         """The parsed templates; for a record without ``groups`` the one constant group named like the "
         "stream."""
         return tuple(
-            GroupTemplate.parse(text, f"$.groups[{index}]")
-            for index, text in enumerate(self.groups or (self.stream,))
+            GroupTemplate.parse(text, f"$.groups[{index}]") for index, text in enumerate(self.groups or (self.stream,))
         )
 
     @property

@@ -77,9 +77,7 @@ def explain(error: ValidationError) -> Iterator[Problem]:
         yield Problem(path, f"Expected field names as keys, got {show(value)}.")
     elif rule == "uniqueItems":
         twice = next(item for position, item in enumerate(value) if item in value[:position])
-        yield Problem(
-            path, f"Expected each entry once, got {show(twice)} more than once. Remove the repetition."
-        )
+        yield Problem(path, f"Expected each entry once, got {show(twice)} more than once. Remove the repetition.")
     else:
         place = _place(steps)
         expected = EXPECTED.get(place, "a field's name")

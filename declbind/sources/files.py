@@ -30,9 +30,7 @@ def load_files() -> list[SourceItem]:
         if not folder.is_dir():
             # Only a folder of the setting comes here missing; an app without one has nothing to say.
             items.append(
-                _unreadable(
-                    shown, f"Expected a folder at {shown} (from DECLBIND['RECORD_DIRS']), found none."
-                )
+                _unreadable(shown, f"Expected a folder at {shown} (from DECLBIND['RECORD_DIRS']), found none.")
             )
             continue
         for path in sorted(folder.glob("*.json")):
@@ -46,11 +44,7 @@ def load_file(path: Path, where: str) -> list[SourceItem]:
         # An editor on Windows may have put a byte order mark at the beginning.
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        return [
-            _unreadable(
-                where, f"Expected a JSON file in UTF-8 at {where}, got one that cannot be read: {error}."
-            )
-        ]
+        return [_unreadable(where, f"Expected a JSON file in UTF-8 at {where}, got one that cannot be read: {error}.")]
     return load_text(text, where)
 
 
@@ -62,9 +56,7 @@ def load_text(text: str, where: str) -> list[SourceItem]:
     except ConfigError as error:
         return [SourceItem(None, None, error.problems, "file", where)]
     is_list = text.lstrip().startswith("[")
-    return [
-        _item(document, f"{where}[{index}]" if is_list else where) for index, document in enumerate(documents)
-    ]
+    return [_item(document, f"{where}[{index}]" if is_list else where) for index, document in enumerate(documents)]
 
 
 def _folders() -> Iterator[tuple[Path, str]]:

@@ -1,0 +1,357 @@
+"""Binding: what ties a model to clients. Records are built into subclasses of it; a project may write its own.
+
+``Binding`` knows rows, groups, rights and writes, and no protocol; ``WebsocketBinding`` is the subclass that the
+WebSocket consumers serve. Every key of a binding record is a class attribute of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+from django.apps import apps
+from django.db import models, router
+
+from declbind import validation
+from declbind.core.errors import ClientError, ConfigError
+from declbind.core.frames import encode
+from declbind.core.groups import match_template
+from declbind.core.spec import DEFAULTS, KEYS, BindingSpec
+from declbind.fields import bound_fields, concrete_field, writable_fields
+from declbind.serializers import get_serializer
+
+#: What Django calls the permission behind each action.
+DJANGO_ACTIONS = {"view": "view", "create": "add", "update": "change", "delete": "delete"}
+
+
+@dataclass(frozen=True, eq=False)
+class Resolved:
+    """What a binding class comes to once models are loaded; made at first use, once per class."""
+
+    spec: BindingSpec
+    model: type[models.Model]
+    bound: tuple[Any, ...]
+    writable: tuple[Any, ...]
+    where: Mapping[str, tuple[Any, ...]]
+    runs_code: bool
+
+
+class Binding:
+    """Tie a model to clients. A class without ``model`` or without ``stream`` is abstract.
+
+    One instance serves one request or one captured write; ``user`` is who asks, ``None`` while a write is captured.
+    Outbound methods (``group_names``, ``serialize_data``, ``serialize``) may be called in any process that writes.
+    """
+
+    model: ClassVar[Any] = None
+    stream: ClassVar[str | None] = None
+    fields: ClassVar[Any] = None
+    exclude: ClassVar[Any] = None
+    groups: ClassVar[Sequence[str]] = ()
+    permissions: ClassVar[Any] = {}
+    direction: ClassVar[str] = "both"
+    writable: ClassVar[Sequence[str] | None] = None
+    where: ClassVar[Mapping[str, Any]] = {}
+    scope: ClassVar[Mapping[str, str]] = {}
+    auto_subscribe: ClassVar[bool] = False
+    sensitive: ClassVar[Sequence[str]] = ()
+    serializer: ClassVar[str] = "default"
+    enabled: ClassVar[bool] = True
+    description: ClassVar[str] = ""
+    #: Names of properties and methods of the row (without arguments) that are sent along with the fields.
+    send_members: ClassVar[Sequence[str]] = ()
+
+    def __init__(self, user: Any = None, using: str | None = None) -> None:
+        self.user = user
+        self.using = using
+
+    # --- what the class is -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def is_concrete(cls) -> bool:
+        """Tell whether the class names a model and a stream."""
+        return cls.model is not None and cls.stream is not None
+
+    @classmethod
+    def spec(cls) -> BindingSpec:
+        """Return the class as a record. A class with neither ``fields`` nor ``exclude`` gets all fields but sensitive ones."""
+        document = {
+            key: list(value) if isinstance(value := getattr(cls, key), tuple) else value
+            for key in KEYS
+            if key not in ("model", "stream") and getattr(cls, key) != DEFAULTS[key]
+        }
+        if cls.fields is None and cls.exclude is None:
+            raise ConfigError(f"{cls.__module__}.{cls.__qualname__}: expected 'fields' or 'exclude', got neither.")
+        return BindingSpec(stream=cls.stream or "", model=cls.model_name(), **document)
+
+    @classmethod
+    def model_name(cls) -> str:
+        """Return the bound model as ``app_label.ModelName``."""
+        return cls.model if isinstance(cls.model, str) else str(cls.model._meta.label)
+
+    @classmethod
+    def resolved(cls) -> Resolved:
+        """Return model, fields and templates; raises ``ConfigError`` or ``LookupError`` where they do not exist."""
+        own: Resolved | None = cls.__dict__.get("_resolved")
+        if own is None:
+            spec = cls.spec()
+            model = apps.get_model(spec.model)
+            own = Resolved(
+                spec=spec,
+                model=model,
+                bound=tuple(bound_fields(model, spec)),
+                writable=tuple(writable_fields(model, spec)),
+                where={name: _accepted(model, name, value) for name, value in spec.where.items()},
+                runs_code=bool(cls.send_members)
+                or cls.serializer != "default"
+                or cls.overrides("group_names", "serialize_data", "serialize"),
+            )
+            cls._resolved = own  # type: ignore[attr-defined]
+        return own
+
+    @classmethod
+    def model_class(cls) -> type[models.Model]:
+        """Return the bound model."""
+        return cls.resolved().model
+
+    @classmethod
+    def model_label(cls) -> str:
+        """Return the label that frames carry: the binding's own model, lower case."""
+        return str(cls.model_class()._meta.label_lower)
+
+    @classmethod
+    def concrete_label(cls) -> str:
+        """Return the label of the concrete model, which proxies share."""
+        return str(cls.model_class()._meta.concrete_model._meta.label_lower)
+
+    @classmethod
+    def bound_fields(cls) -> tuple[Any, ...]:
+        """Return the fields that are sent."""
+        return cls.resolved().bound
+
+    @classmethod
+    def writable_fields(cls) -> tuple[Any, ...]:
+        """Return the fields that clients may write, in create and update alike."""
+        return cls.resolved().writable
+
+    @classmethod
+    def fingerprint(cls) -> str:
+        """Return a text that changes when the binding means something else."""
+        return f"{cls.__module__}.{cls.__qualname__} {encode(cls.spec().to_dict())}"
+
+    @classmethod
+    def overrides(cls, *names: str) -> bool:
+        """Tell whether a subclass replaced any of these methods by code of its own."""
+        return any(getattr(getattr(cls, name), "__func__", getattr(cls, name)) is not _original(name) for name in names)
+
+    @classmethod
+    def runs_code(cls) -> bool:
+        """Tell whether capture runs code of the project for this binding, which may query, fail, or read any field."""
+        return cls.resolved().runs_code
+
+    # --- rows --------------------------------------------------------------------------------------------------------
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        """Return the rows that exist for this binding: the base manager's, inside ``where``."""
+        model = self.model_class()
+        rows = model._base_manager.using(self.using or router.db_for_read(model))
+        return rows.filter(*(_holds(name, values) for name, values in self.resolved().where.items()))
+
+    def scoped(self, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        """Narrow rows to those the user owns by ``scope``; none for a user without the value."""
+        values = self.scope_values()
+        if any(value is None for value in values.values()):
+            return rows.none()
+        return rows.filter(**values)
+
+    def scope_values(self) -> dict[str, Any]:
+        """Return ``{field: the user's value}``; the value is ``None`` for an anonymous user."""
+        return {name: self._user_value(source) for name, source in self.resolved().spec.scope.items()}
+
+    def _user_value(self, source: str) -> Any:
+        name = source.removeprefix("$user.")
+        if self.user is None or not self.user.is_authenticated:
+            return None
+        return self.user.pk if name == "pk" else getattr(self.user, name)
+
+    def is_inside(self, instance: Any) -> bool:
+        """Tell whether a stored row is inside ``where``."""
+        return all(getattr(instance, attname) in values for attname, values in self._where_by_attname().items())
+
+    @classmethod
+    def _where_by_attname(cls) -> dict[str, tuple[Any, ...]]:
+        resolved = cls.resolved()
+        return {concrete_field(resolved.model, name).attname: values for name, values in resolved.where.items()}
+
+    # --- outbound ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def group_names(cls, instance: Any) -> list[str]:
+        """Return the groups that hear of a row: its templates rendered; a template with a null value gives none."""
+        values = vars(instance)
+        model = cls.model_class()
+        names = (
+            template.render({name: values.get(concrete_field(model, name).attname) for name in template.placeholders})
+            for template in cls.resolved().spec.group_templates
+        )
+        return [name for name in names if name is not None]
+
+    def serialize_data(self, instance: Any) -> dict[str, Any]:
+        """Return the ``data`` of a frame for a stored row."""
+        data = dict(get_serializer(self.serializer)(instance, self))
+        for name in self.send_members:
+            member = getattr(instance, name)
+            data[name] = member() if callable(member) else member
+        return data
+
+    def serialize(self, instance: Any, action: str) -> dict[str, Any]:
+        """Return the whole payload; an empty one sends nothing."""
+        return {
+            "action": action,
+            "pk": instance.pk,
+            "data": self.serialize_data(instance),
+            "model": self.model_label(),
+        }
+
+    # --- rights ------------------------------------------------------------------------------------------------------
+
+    def rule(self, action: str) -> str | bool:
+        """Return who may: a codename, True (anyone) or False (nobody). Without a rule it is Django's own codename."""
+        spec = self.resolved().spec
+        rule: str | bool | None = spec.permissions.get(action)
+        if rule is None:
+            options = self.model_class()._meta
+            return f"{options.app_label}.{DJANGO_ACTIONS[action]}_{options.model_name}"
+        return rule
+
+    def has_permission(self, user: Any, action: str, pk: Any) -> bool:
+        """Tell whether a user may create, update or delete (``pk`` is ``None`` for create).
+
+        Asks for the codename as such and, with a row, for the codename on that row: backends that know rows answer the
+        second, Django's own only the first.
+        """
+        rule = self.rule(action)
+        if isinstance(rule, bool):
+            return rule
+        if user.has_perm(rule):
+            return True
+        if pk is None or not user.is_authenticated:
+            return False
+        instance = self.scoped(self.get_queryset()).filter(pk=pk).first()
+        return instance is not None and bool(user.has_perm(rule, instance))
+
+    def has_view_permission(self, user: Any, params: Mapping[str, Any]) -> bool:
+        """Tell whether a user may subscribe with these params. Asked at subscribe, snapshot and resume."""
+        rule = self.rule("view")
+        return rule if isinstance(rule, bool) else bool(user.has_perm(rule))
+
+    def subscription_group(self, user: Any, params: Mapping[str, Any]) -> str | None:
+        """Return the group that params stand for; raises ``ClientError``; ``None`` where groups are code of their own."""
+        if self.overrides("group_names"):
+            return None
+        template = match_template(self.resolved().spec.group_templates, params)
+        return template.render(self.param_values(params))
+
+    def param_values(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return params as the fields' Python values, so that "03" and 3 are one group; raises ``ClientError`` ``invalid``."""
+        values: dict[str, Any] = {}
+        errors: dict[str, list[str]] = {}
+        for name, value in params.items():
+            try:
+                values[name] = validation.coerce(concrete_field(self.model_class(), name), value)
+            except ValueError as error:
+                errors[name] = [f"{error}."]
+            else:
+                if values[name] is None:
+                    errors[name] = ["Expected a value, got null: a row without one is in no group."]
+        if errors:
+            raise ClientError("invalid", f"Not valid: {', '.join(sorted(errors))}.", errors)
+        return values
+
+    # --- inbound -----------------------------------------------------------------------------------------------------
+
+    def deserialize(self, content: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        """Return action, pk and data of a request's payload."""
+        return content.get("action"), content.get("pk"), content.get("data", {})
+
+    def create(self, data: Mapping[str, Any]) -> Any:
+        """Store a new row from whitelisted data and return it; raises ``ClientError`` ``invalid``."""
+        instance = self.model_class()(**self.scope_values())
+        return self._stored(validation.save_new(self, instance, data))
+
+    def update(self, pk: Any, data: Mapping[str, Any]) -> Any:
+        """Store the sent fields of a row and return it; raises ``ClientError`` ``not_found`` or ``invalid``."""
+        return self._stored(validation.save_sent(self, self.get_object(pk), data))
+
+    def delete(self, pk: Any) -> Any:
+        """Delete a row; raises ``ClientError`` ``not_found``."""
+        instance = self.get_object(pk)
+        try:
+            instance.delete()
+        except (models.ProtectedError, models.RestrictedError):
+            raise ClientError("conflict", "Other rows need this one; delete those first.") from None
+
+    def get_object(self, pk: Any) -> Any:
+        """Return the row, locked until the transaction ends; one that is absent or not the user's is ``not_found``.
+
+        Call it inside a transaction. ``pk`` is the client's JSON value.
+        """
+        model = self.model_class()
+        rows = self.scoped(self.get_queryset()).select_for_update()
+        try:
+            return rows.get(pk=validation.coerce(model._meta.pk, pk))
+        except (model.DoesNotExist, ValueError):
+            raise ClientError("not_found", f"There is no {model._meta.verbose_name} {pk!r:.60}.") from None
+
+    def _stored(self, instance: Any) -> Any:
+        # After the write the row must still exist for this binding and be the user's; else the caller rolls back.
+        if not self.scoped(self.get_queryset()).filter(pk=instance.pk).exists():
+            names = [*self.resolved().spec.where, *self.resolved().spec.scope]
+            raise ClientError(
+                "invalid",
+                "The row would lie outside of what this binding covers.",
+                {name: ["This value is outside of what this binding covers."] for name in names},
+            )
+        return instance
+
+
+class _Consumer:
+    """Stand for a binding in ``WebsocketDemultiplexer.consumers``: ``IntegerValueBinding.consumer`` is the class itself."""
+
+    def __get__(self, instance: Any, owner: type[WebsocketBinding]) -> type[WebsocketBinding]:
+        return owner
+
+
+class WebsocketBinding(Binding):
+    """Tie a model to WebSocket clients. ``consumer`` is what a demultiplexer takes."""
+
+    consumer = _Consumer()
+
+
+def build_binding(spec: BindingSpec) -> type[WebsocketBinding]:
+    """Return a new subclass for a record; the class is named after the stream and registered nowhere."""
+    attributes: dict[str, Any] = {key: getattr(spec, key) for key in KEYS}
+    attributes["__module__"] = __name__
+    attributes["__doc__"] = spec.description or f"The binding of stream {spec.stream!r}."
+    attributes["spec"] = classmethod(lambda cls: spec)
+    name = "".join(part.capitalize() for part in spec.stream.replace(".", "-").replace("_", "-").split("-"))
+    return type(f"{name}Binding", (WebsocketBinding,), attributes)
+
+
+@cache
+def _original(name: str) -> Any:
+    method = Binding.__dict__[name]
+    return getattr(method, "__func__", method)
+
+
+def _accepted(model: type[models.Model], name: str, value: Any) -> tuple[Any, ...]:
+    field = concrete_field(model, name)
+    values: Iterable[Any] = value if isinstance(value, list | tuple) else (value,)
+    return tuple(None if item is None else validation.coerce(field, item) for item in values)
+
+
+def _holds(name: str, values: Sequence[Any]) -> models.Q:
+    holds = models.Q(**{f"{name}__in": [value for value in values if value is not None]})
+    return holds | models.Q(**{f"{name}__isnull": True}) if None in values else holds

@@ -1,0 +1,5 @@
+"""System checks."""
+
+
+def install() -> None:
+    """Register the checks."""

@@ -1,0 +1,91 @@
+"""Read the one setting, ``DECLBIND``, with a documented default for every key.
+
+``from declbind.conf import settings`` gives an object whose attributes are the keys below. Values are read from
+Django's settings at first use and again after ``setting_changed``, so ``override_settings(DECLBIND={...})`` works.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+#: Every key with its default. Units are in the names or in the comment beside the value.
+DEFAULTS: dict[str, Any] = {
+    "RECORD_DIRS": [],  # folders with binding records as *.json
+    "SERIALIZERS": {},  # name -> dotted path of a callable (instance, binding) -> dict
+    "CHANNEL_LAYER": "default",  # alias in CHANNEL_LAYERS that carries the doorbell; None for no doorbell
+    "ALLOWED_ORIGINS": None,  # list of "https://host:port"; None = the site's own origin
+    "CAPTURE_RAW": True,  # capture what loaddata writes
+    "BULK_LIMIT": 1000,  # rows of one call that are sent one by one
+    "POLL_SECONDS": 0.25,  # how often a process reads the log without a doorbell
+    "VERSION_CHECK_SECONDS": 1.0,  # how often a writer compares the configuration version
+    "REVALIDATE_SECONDS": 60.0,  # how often all rights of open sockets are checked again
+    "HEARTBEAT_SECONDS": 5.0,  # how often an ASGI process renews its row
+    "RETENTION_SECONDS": 3600,
+    "RETENTION_EVENTS": 100_000,
+    "MAX_FRAME_BYTES": 65_536,
+    "MAX_JSON_DEPTH": 16,
+    "MAX_SUBSCRIPTIONS": 100,  # per connection
+    "MAX_SNAPSHOT_ROWS": 10_000,
+    "SNAPSHOT_PAGE_ROWS": 200,
+    "MAX_IN_FLIGHT": 8,  # mutations of one connection under way at once
+    "MESSAGES_PER_SECOND": 20,
+    "MESSAGE_BURST": 40,
+    "QUEUE_BYTES": 1_048_576,  # per connection, waiting to be sent
+    "QUEUE_FRAMES": 1_000,
+    "QUEUE_SECONDS": 10.0,
+    "DATABASE_THREADS": 8,  # threads of an ASGI process that serve requests
+    "IDEMPOTENCY_SECONDS": 600,
+    "TRAFFIC_PER_SECOND": 50,  # refusals and errors recorded per process and second
+    "TRAFFIC_ROWS": 10_000,  # traffic rows kept
+}
+
+
+class Settings:
+    """Give the keys of ``DECLBIND`` as attributes; an unknown key is an ``AttributeError``."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in DEFAULTS:
+            raise AttributeError(f"DECLBIND has no key {name!r}{_suggest(name)}")
+        values = self._values
+        if values is None:
+            values = self._values = {**DEFAULTS, **self._given()}
+        return values[name]
+
+    def unknown_keys(self) -> list[str]:
+        """Return the keys of ``settings.DECLBIND`` that mean nothing, each with the likely right one."""
+        return [f"{key!r}{_suggest(key)}" for key in sorted(self._given()) if key not in DEFAULTS]
+
+    def reload(self) -> None:
+        """Forget the values read so far."""
+        self._values = None
+
+    @staticmethod
+    def _given() -> dict[str, Any]:
+        given = getattr(django_settings, "DECLBIND", {})
+        if not isinstance(given, dict):
+            raise ImproperlyConfigured(f"settings.DECLBIND: expected a dict, got {type(given).__name__}.")
+        return given
+
+
+def _suggest(name: str) -> str:
+    close = difflib.get_close_matches(name.upper(), DEFAULTS, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+settings = Settings()
+
+
+def _reload_on_change(*, setting: str, **kwargs: Any) -> None:
+    if setting == "DECLBIND":
+        settings.reload()
+
+
+setting_changed.connect(_reload_on_change, dispatch_uid="declbind.conf")

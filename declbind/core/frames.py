@@ -1,0 +1,265 @@
+"""Read and write the wire format: JSON text frames in the multiplexing envelope of Channels 1.x.
+
+The shapes are published in ``schemas/request.schema.json`` and ``schemas/event.schema.json``; no other module builds or
+takes apart a frame. Change frames are joined from JSON text that was encoded once, when the event was written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .errors import ClientError
+
+MUTATIONS: Final = frozenset({"create", "update", "delete"})
+ACTIONS: Final = MUTATIONS | {"subscribe", "unsubscribe"}
+MAX_KEY_LENGTH: Final = 200
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "<not sent>"
+
+
+#: Stands for a key that the client did not send, where ``null`` would mean something else.
+MISSING: Final = _Missing()
+
+type_name = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+
+
+class RequestError(ClientError):
+    """A frame that cannot be carried out; keeps the ``stream`` and ``ref`` that could still be read, for the answer."""
+
+    def __init__(self, code: str, message: str, *, stream: str = "", ref: Any = MISSING) -> None:
+        super().__init__(code, message)
+        self.stream = stream
+        self.ref = ref
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One frame from a client: the stream, its payload (any object), and the ``ref`` if an answer is wanted."""
+
+    stream: str
+    payload: Mapping[str, Any]
+    ref: Any = MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, its keys checked for type; what they mean for a model is judged later."""
+
+    stream: str
+    action: str
+    payload: Mapping[str, Any]
+    ref: Any = MISSING
+    pk: Any = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    snapshot: bool = False
+    since: tuple[str, int] | None = None
+    key: str | None = None
+    condition: Mapping[str, Any] | None = None
+
+    @property
+    def is_mutation(self) -> bool:
+        """Tell whether the request writes."""
+        return self.action in MUTATIONS
+
+
+def parse_envelope(text: str, *, max_bytes: int, max_depth: int) -> Envelope:
+    """Take one text frame apart; raises ``RequestError`` with code ``too_large`` or ``malformed``.
+
+    Refused beside broken JSON: NaN and infinities (also as ``1e999``), duplicate keys, nesting deeper than
+    ``max_depth``, lone surrogates (no database stores them).
+    """
+    if len(text) > max_bytes or len(text.encode("utf-8", "surrogatepass")) > max_bytes:
+        raise RequestError("too_large", f"Expected a frame of at most {max_bytes} bytes.")
+    try:
+        content = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+    except RecursionError:
+        raise RequestError("malformed", f"Expected JSON at most {max_depth} levels deep.") from None
+    except ValueError as error:
+        raise RequestError("malformed", f"Expected JSON: {error}.") from None
+    if not isinstance(content, dict):
+        raise RequestError("malformed", f"Expected an object with stream and payload, got {describe(content)}.")
+    stream, payload = content.get("stream"), content.get("payload")
+    ref = _ref(payload)
+    known_stream = stream if isinstance(stream, str) else ""
+    if not isinstance(stream, str):
+        raise RequestError("malformed", f"Expected a string under 'stream', got {describe(stream)}.", ref=ref)
+    if not isinstance(payload, dict):
+        raise RequestError(
+            "malformed", f"Expected an object under 'payload', got {describe(payload)}.", stream=known_stream
+        )
+    if _deeper_than(content, max_depth):
+        raise RequestError("malformed", f"Expected JSON at most {max_depth} levels deep.", stream=known_stream, ref=ref)
+    if "\\u" in text and _has_surrogate(content):
+        raise RequestError(
+            "malformed", "Expected Unicode text, got half a surrogate pair.", stream=known_stream, ref=ref
+        )
+    return Envelope(stream, payload, ref)
+
+
+def parse_request(envelope: Envelope) -> Request:
+    """Check the types of a payload's keys; raises ``RequestError`` (``unknown_action``, ``malformed`` or ``invalid``)."""
+    payload = envelope.payload
+
+    def error(message: str, code: str = "malformed") -> RequestError:
+        return RequestError(code, message, stream=envelope.stream, ref=envelope.ref)
+
+    action = payload.get("action")
+    if not isinstance(action, str) or action not in ACTIONS:
+        raise error(f"Expected an action of {', '.join(sorted(ACTIONS))}; got {action!r}.", "unknown_action")
+    pk = payload.get("pk")
+    if action in ("update", "delete") and (pk is None or isinstance(pk, dict | list)):
+        raise error(f"Expected 'pk' of the row to {action}, got {describe(pk)}.")
+    data = payload.get("data", {})
+    if action in ("create", "update") and not isinstance(data, dict):
+        raise error(f"Expected an object under 'data', got {describe(data)}.")
+    params = payload.get("params", {})
+    if not isinstance(params, dict):
+        raise error(f"Expected an object under 'params', got {describe(params)}.")
+    snapshot = payload.get("snapshot", False)
+    if not isinstance(snapshot, bool):
+        raise error(f"Expected true or false under 'snapshot', got {describe(snapshot)}.")
+    key = payload.get("key")
+    if key is not None and (not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH):
+        raise error(f"Expected a string of 1 to {MAX_KEY_LENGTH} characters under 'key', got {describe(key)}.")
+    condition = payload.get("if")
+    if condition is not None and not isinstance(condition, dict):
+        raise error(f"Expected an object of field: expected value under 'if', got {describe(condition)}.")
+    return Request(
+        stream=envelope.stream,
+        action=action,
+        payload=payload,
+        ref=envelope.ref,
+        pk=pk,
+        data=data if isinstance(data, dict) else {},
+        params=params,
+        snapshot=snapshot,
+        since=_since(payload.get("since"), error),
+        key=key,
+        condition=condition,
+    )
+
+
+def _since(value: Any, error: Any) -> tuple[str, int] | None:
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        epoch, offset = value.get("epoch"), value.get("offset")
+        if isinstance(epoch, str) and isinstance(offset, int) and not isinstance(offset, bool) and offset >= 0:
+            return epoch, offset
+    raise error(f'Expected {{"epoch": string, "offset": number}} under \'since\', got {value!r:.100}.')
+
+
+def encode(value: Any) -> str:
+    """Return compact JSON text. Raises ``ValueError`` on NaN, ``TypeError`` on what JSON has no form for."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def encode_payload(action: str, pk: str, data: str, model: str) -> str:
+    """Join the payload of a change; ``pk`` and ``data`` are JSON text already."""
+    return f'{{"action":"{action}","pk":{pk},"data":{data},"model":{encode(model)}}}'
+
+
+def encode_plain(stream: str, payload: str) -> str:
+    """Join the plain form of a frame, for who was subscribed by the server."""
+    return f'{{"stream":"{stream}","payload":{payload}}}'
+
+
+def encode_tagged(stream: str, group: str, offset: int, payload: str) -> str:
+    """Join the tagged form of a frame, for who asked for the group. Stream and group are plain ASCII by their rules."""
+    return f'{{"stream":"{stream}","group":"{group}","offset":{offset},"payload":{payload}}}'
+
+
+def encode_reply(stream: str, ref: Any, result: Mapping[str, Any]) -> str:
+    """Return the answer to a request that was carried out."""
+    return encode({"stream": stream, "payload": {"action": "reply", "ref": ref, "ok": True, **result}})
+
+
+def encode_refusal(stream: str, ref: Any, error: ClientError) -> str:
+    """Return the answer to a request that was refused: ``code``, ``message``, ``fields`` (name -> list of texts)."""
+    detail = {
+        "code": error.code,
+        "message": error.message,
+        "fields": {name: list(texts) for name, texts in (error.fields or {}).items()},
+    }
+    return encode({"stream": stream, "payload": {"action": "reply", "ref": ref, "ok": False, "error": detail}})
+
+
+def encode_snapshot(
+    stream: str, group: str, offset: int, model: str, objects: Sequence[tuple[str, str]], final: bool
+) -> str:
+    """Return one page of current rows; ``objects`` are (pk, data), both JSON text."""
+    rows = ",".join(f'{{"pk":{pk},"data":{data}}}' for pk, data in objects)
+    last = "true" if final else "false"
+    payload = f'{{"action":"snapshot","model":{encode(model)},"objects":[{rows}],"final":{last}}}'
+    return encode_tagged(stream, group, offset, payload)
+
+
+def encode_resync(stream: str, group: str, offset: int, reason: str) -> str:
+    """Return the notice that what the client holds may be stale."""
+    return encode_tagged(stream, group, offset, encode({"action": "resync", "reason": reason}))
+
+
+def encode_closed(stream: str, group: str, offset: int, reason: str) -> str:
+    """Return the notice that a subscription is over."""
+    return encode_tagged(stream, group, offset, encode({"action": "closed", "reason": reason}))
+
+
+def describe(value: Any) -> str:
+    """Say what kind of JSON value came, for an error text that does not echo megabytes."""
+    return type_name.get(type(value)) or f"{value!r:.40}"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r:.60} stands twice in one object")
+    return result
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text:.40} is too large a number")
+    return value
+
+
+def _ref(payload: Any) -> Any:
+    if not isinstance(payload, dict) or "ref" not in payload:
+        return MISSING
+    ref = payload["ref"]
+    return MISSING if isinstance(ref, dict | list) else ref
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    # Not recursive: the depth is the client's choice.
+    level = [value]
+    for _ in range(limit):
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+    return any(isinstance(item, dict | list) for item in level)
+
+
+def _has_surrogate(content: Any) -> bool:
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False

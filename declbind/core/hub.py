@@ -1,0 +1,251 @@
+"""Decide who hears what in one process, and how much may wait for whom.
+
+The hub knows connections, their subscriptions and the cursor: the offset of the last event that was handed out. It has
+no clock, no socket and no database: time comes as an argument, frames leave through ``Connection.outbox``, and whoever
+owns the socket is woken by ``Connection.wake``. A hub belongs to one thread (the event loop's); nothing here locks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import frames
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """One event of the log in the form that a reader needs; ``object_pk`` and ``data`` are JSON text."""
+
+    offset: int
+    id: int
+    kind: str
+    stream: str
+    model: str
+    object_pk: str
+    changes: tuple[tuple[str, str], ...]
+    data: str
+    version: int
+    created_at: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bound what may wait for one connection: whichever of the three is passed first ends it."""
+
+    bytes: int = 1_048_576
+    frames: int = 1_000
+    seconds: float = 10.0
+
+
+class Outbox:
+    """Hold the frames that wait for one connection. Full means the reader is too slow: ``push`` answers False."""
+
+    __slots__ = ("_limits", "_waiting", "size")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._waiting: deque[tuple[str, float]] = deque()
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def push(self, text: str, now: float) -> bool:
+        """Add a frame; False, and the frame is not added, when a limit is passed. A text counts by its characters."""
+        waiting = self._waiting
+        limits = self._limits
+        if waiting and (
+            len(waiting) >= limits.frames
+            or self.size + len(text) > limits.bytes
+            or now - waiting[0][1] > limits.seconds
+        ):
+            return False
+        waiting.append((text, now))
+        self.size += len(text)
+        return True
+
+    def pop(self) -> str:
+        """Take the oldest frame; raises ``IndexError`` when none waits."""
+        text, _ = self._waiting.popleft()
+        self.size -= len(text)
+        return text
+
+    def is_stale(self, now: float) -> bool:
+        """Tell whether the oldest frame has waited longer than allowed."""
+        return bool(self._waiting) and now - self._waiting[0][1] > self._limits.seconds
+
+    def clear(self) -> None:
+        """Drop what waits."""
+        self._waiting.clear()
+        self.size = 0
+
+
+@dataclass(eq=False, slots=True)
+class Connection:
+    """One socket as the hub sees it. ``wake`` tells its owner that frames wait; ``overflow`` that it is too slow."""
+
+    outbox: Outbox
+    wake: Callable[[], None]
+    overflow: Callable[[], None]
+    subscriptions: dict[tuple[str, str], Subscription] = field(default_factory=dict)
+    info: Any = None
+
+    def push(self, text: str, now: float) -> bool:
+        """Queue a frame and wake the owner; a full queue overflows the connection."""
+        if not self.outbox.push(text, now):
+            self.overflow()
+            return False
+        self.wake()
+        return True
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """One connection hears one group of one stream.
+
+    Events up to ``offset`` are known to the client already; ``skip`` are ids of events that its snapshot holds although
+    they had no number yet. While not ``live`` the subscription catches up from the log and the hub leaves it alone.
+    """
+
+    connection: Connection
+    stream: str
+    group: str
+    tagged: bool
+    params: Any = None
+    offset: int = 0
+    live: bool = True
+    skip: frozenset[int] = frozenset()
+
+    def wants(self, event: LogEvent) -> bool:
+        """Tell whether the event is news for this subscription."""
+        return event.offset > self.offset and event.id not in self.skip
+
+
+class Variants:
+    """Build each form of one event's frames at most once. ``payloads`` maps an action to payload text, or to nothing."""
+
+    __slots__ = ("_event", "_payload", "_payloads", "_plain")
+
+    def __init__(self, event: LogEvent, payload: Callable[[str], str | None]) -> None:
+        self._event = event
+        self._payload = payload
+        self._payloads: dict[str, str | None] = {}
+        self._plain: dict[str, str] = {}
+
+    def payload(self, action: str) -> str | None:
+        """Return the payload text for an action; ``None`` where nothing is to be sent."""
+        if action not in self._payloads:
+            self._payloads[action] = self._payload(action)
+        return self._payloads[action]
+
+    def plain(self, action: str) -> str | None:
+        """Return the plain frame for an action."""
+        if action not in self._plain:
+            payload = self.payload(action)
+            if payload is None:
+                return None
+            self._plain[action] = frames.encode_plain(self._event.stream, payload)
+        return self._plain[action]
+
+    def tagged(self, group: str, action: str) -> str | None:
+        """Return the tagged frame for a group and its action (each group has one action, so none is built twice)."""
+        payload = self.payload(action)
+        if payload is None:
+            return None
+        return frames.encode_tagged(self._event.stream, group, self._event.offset, payload)
+
+
+class Hub:
+    """Fan events out to the connections of this process, in the order of the log."""
+
+    def __init__(self) -> None:
+        self.cursor = 0
+        self.connections: dict[Connection, None] = {}
+        self._by_group: dict[tuple[str, str], dict[Subscription, None]] = {}
+
+    def attach(self, connection: Connection) -> None:
+        """Take a connection in."""
+        self.connections[connection] = None
+
+    def detach(self, connection: Connection) -> None:
+        """Forget a connection and all it subscribed to."""
+        for subscription in list(connection.subscriptions.values()):
+            self.unsubscribe(subscription)
+        self.connections.pop(connection, None)
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Let a subscription hear its group; one that the connection had for the same group is replaced."""
+        key = (subscription.stream, subscription.group)
+        earlier = subscription.connection.subscriptions.get(key)
+        if earlier is not None:
+            self.unsubscribe(earlier)
+        subscription.connection.subscriptions[key] = subscription
+        self._by_group.setdefault(key, {})[subscription] = None
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription; ending it twice is harmless."""
+        key = (subscription.stream, subscription.group)
+        if subscription.connection.subscriptions.get(key) is subscription:
+            del subscription.connection.subscriptions[key]
+        members = self._by_group.get(key)
+        if members is not None:
+            members.pop(subscription, None)
+            if not members:
+                del self._by_group[key]
+
+    def subscriptions(self, stream: str | None = None) -> Iterator[Subscription]:
+        """Return the subscriptions of a stream, or all; safe against changes while iterating."""
+        for (name, _), members in list(self._by_group.items()):
+            if stream is None or name == stream:
+                yield from list(members)
+
+    def hears(self, event: LogEvent) -> bool:
+        """Tell whether anybody here is in a group of the event."""
+        return any((event.stream, group) in self._by_group for group, _ in event.changes)
+
+    def dispatch(self, event: LogEvent, variants: Variants, now: float) -> int:
+        """Queue the event's frames for all who hear it and move the cursor; return how many frames were queued.
+
+        Changes come in the order delete, update, create. A plain connection gets each action once, whatever the number
+        of its groups; a tagged subscription gets a frame of its own.
+        """
+        count = 0
+        plain_sent: set[tuple[Connection, str]] = set()
+        for group, action in event.changes:
+            members = self._by_group.get((event.stream, group))
+            if not members:
+                continue
+            tagged: str | None = None
+            built = False
+            for subscription in list(members):
+                if not subscription.live or not subscription.wants(event):
+                    continue
+                connection = subscription.connection
+                if subscription.tagged:
+                    if not built:
+                        tagged, built = variants.tagged(group, action), True
+                    text = tagged
+                else:
+                    if (connection, action) in plain_sent:
+                        continue
+                    plain_sent.add((connection, action))
+                    text = variants.plain(action)
+                if text is not None and connection.push(text, now):
+                    count += 1
+        self.cursor = max(self.cursor, event.offset)
+        return count
+
+
+def frames_for(subscription: Subscription, event: LogEvent, variants: Variants) -> Sequence[str]:
+    """Return the frames of one event for one subscription that catches up from the log."""
+    if not subscription.wants(event):
+        return ()
+    texts = (
+        variants.tagged(group, action) if subscription.tagged else variants.plain(action)
+        for group, action in event.changes
+        if group == subscription.group
+    )
+    return [text for text in texts if text is not None]

@@ -1,0 +1,113 @@
+"""Hold the bindings of one configuration, immutable: a change makes a new registry, which replaces the old one whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Generic, Protocol, TypeVar
+
+from .errors import Problem
+
+
+class BoundBinding(Protocol):
+    """What the registry needs to know of a binding."""
+
+    stream: Any
+    enabled: Any
+
+    def concrete_label(self) -> str:
+        """Return the lower-case label of the concrete model behind the bound one."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a text that differs when the binding means something else."""
+        ...
+
+
+B = TypeVar("B")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[B]):
+    """One binding that a source offers, or the problems that keep it out. ``where`` is for people: a path, a class."""
+
+    stream: str
+    where: str
+    source: str
+    binding: B | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Registry(Generic[B]):
+    """The bindings in force under one configuration version.
+
+    ``entries`` holds all that the sources offered, in their order, the invalid and the disabled too; ``by_stream`` only
+    what is in force; ``by_model`` maps the label of the concrete model to its bindings. Thread-safe: nothing changes.
+    """
+
+    entries: tuple[Entry[B], ...] = ()
+    generation: str = ""
+    version: int = 0
+    by_stream: Mapping[str, B] = field(init=False)
+    by_model: Mapping[str, tuple[B, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        entries = tuple(_refuse_repeats(self.entries))
+        object.__setattr__(self, "entries", entries)
+        by_stream: dict[str, B] = {}
+        by_model: dict[str, list[B]] = {}
+        for entry in entries:
+            binding: Any = entry.binding
+            if binding is None or entry.problems or not binding.enabled:
+                continue
+            by_stream[entry.stream] = binding
+            by_model.setdefault(binding.concrete_label(), []).append(binding)
+        object.__setattr__(self, "by_stream", MappingProxyType(by_stream))
+        object.__setattr__(
+            self, "by_model", MappingProxyType({label: tuple(found) for label, found in by_model.items()})
+        )
+
+    @property
+    def problems(self) -> tuple[tuple[Entry[B], Problem], ...]:
+        """Return every problem with the entry that has it."""
+        return tuple((entry, problem) for entry in self.entries for problem in entry.problems)
+
+    @property
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that two processes share exactly when they run the same bindings."""
+        lines = sorted(f"{stream}={binding.fingerprint()}" for stream, binding in self.by_stream.items())  # type: ignore[attr-defined]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    def entry(self, stream: str) -> Entry[B] | None:
+        """Return the first entry of a stream, in force or not."""
+        return next((entry for entry in self.entries if entry.stream == stream), None)
+
+    def may_replace(self, other: Registry[B]) -> bool:
+        """Tell whether this registry is at least as new: another history, or not an older version of the same."""
+        return self.generation != other.generation or self.version >= other.version
+
+
+def _refuse_repeats(entries: Sequence[Entry[B]]) -> Iterable[Entry[B]]:
+    """Give each entry back, one whose stream is defined twice with a problem that names the other place."""
+    places: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.stream:
+            places.setdefault(entry.stream, []).append(entry.where)
+    for index, entry in enumerate(entries):
+        others = [
+            other.where
+            for position, other in enumerate(entries)
+            if position != index and other.stream == entry.stream and entry.stream
+        ]
+        if not others:
+            yield entry
+            continue
+        problem = Problem(
+            "$.stream",
+            f"Binding {entry.stream!r} is defined twice: in {entry.where} and in {', '.join(others)}. "
+            "Neither is in force; rename or remove one.",
+        )
+        yield Entry(entry.stream, entry.where, entry.source, entry.binding, (*entry.problems, problem))

@@ -1,0 +1,28 @@
+"""Hold what declbind keeps in the database.
+
+``record``  binding records, their revisions, and the configuration version
+``log``     the event log and its head
+``node``    the processes that serve sockets
+``traffic`` requests, refusals and errors for the operator; watches; idempotency keys
+
+No behaviour of the wire or of capture lives here: models know how they are stored and judged, nothing else. A new
+table gets a module of its own noun and is named here.
+"""
+
+from .log import Event, Head
+from .node import Node
+from .record import BindingRecord, BindingRevision, Configuration, editing
+from .traffic import IdempotencyKey, Traffic, Watch
+
+__all__ = [
+    "BindingRecord",
+    "BindingRevision",
+    "Configuration",
+    "Event",
+    "Head",
+    "IdempotencyKey",
+    "Node",
+    "Traffic",
+    "Watch",
+    "editing",
+]

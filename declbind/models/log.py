@@ -1,0 +1,62 @@
+"""Store the event log: what happened, in an order that every reader agrees on."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Head(models.Model):
+    """Mark the two ends of the log: one row, which the relay locks while it gives out numbers.
+
+    ``seq`` is the last number given (unused on SQLite, where the event's id is its number); events below ``min_seq``
+    have been trimmed. ``epoch`` is random and new when the history is another one: offsets of an older epoch mean nothing.
+    """
+
+    epoch = models.CharField(max_length=32)
+    seq = models.BigIntegerField(default=0)
+    min_seq = models.BigIntegerField(default=1)
+
+    class Meta:
+        db_table = "declbind_head"
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.seq}"
+
+
+class Event(models.Model):
+    """Note one write of one row for one binding, or a change of rights or configuration.
+
+    ``kind`` is "row" (the row was written), "gone" (it was deleted), "payload" (the binding makes its own payloads) or
+    "control". ``changes`` is a JSON list of ``[group, action]``; ``data`` is the JSON text of the sent fields, with
+    "payload" of ``{action: payload}``, with "control" of what changed. ``object_pk`` is the primary key as a JSON
+    scalar. ``version`` is the configuration under which the writer made it.
+    """
+
+    ROW = "row"
+    GONE = "gone"
+    PAYLOAD = "payload"
+    CONTROL = "control"
+
+    id = models.BigAutoField(primary_key=True)
+    seq = models.BigIntegerField(null=True, unique=True)
+    kind = models.CharField(max_length=8, default=ROW)
+    stream = models.CharField(max_length=64, blank=True, default="")
+    model = models.CharField(max_length=200, blank=True, default="")
+    object_pk = models.TextField(blank=True, default="")
+    changes = models.TextField(default="[]")
+    data = models.TextField(default="{}")
+    version = models.BigIntegerField(default=0)
+    actor = models.CharField(max_length=150, blank=True, default="")
+    origin = models.CharField(max_length=150, blank=True, default="")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "declbind_event"
+        ordering = ("id",)
+        indexes = (
+            models.Index(fields=("id",), name="declbind_event_unsequenced", condition=models.Q(seq__isnull=True)),
+            models.Index(fields=("created_at",), name="declbind_event_created"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id} {self.stream} {self.object_pk}"

@@ -1,0 +1,68 @@
+"""Store what the operator watches: requests and their outcome, refusals, errors; and the keys of retried requests."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Traffic(models.Model):
+    """Note one request, refusal, connection or error. Written in batches, bounded, trimmed by the relay."""
+
+    REQUEST = "request"
+    REFUSED = "refused"
+    ERROR = "error"
+    CONNECTION = "connection"
+    KINDS = ((REQUEST, "request"), (REFUSED, "refused"), (ERROR, "error"), (CONNECTION, "connection"))
+
+    at = models.DateTimeField(db_index=True)
+    kind = models.CharField(max_length=10, choices=KINDS)
+    node = models.CharField(max_length=32, blank=True, default="")
+    connection = models.CharField(max_length=32, blank=True, default="")
+    user_pk = models.CharField(max_length=64, blank=True, default="")
+    username = models.CharField(max_length=150, blank=True, default="")
+    stream = models.CharField(max_length=64, blank=True, default="")
+    action = models.CharField(max_length=20, blank=True, default="")
+    object_pk = models.CharField(max_length=200, blank=True, default="")
+    groups = models.JSONField(default=list)
+    outcome = models.CharField(max_length=40, blank=True, default="")
+    message = models.TextField(blank=True, default="")
+    milliseconds = models.FloatField(null=True)
+
+    class Meta:
+        db_table = "declbind_traffic"
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.stream} {self.action} {self.outcome}"
+
+
+class Watch(models.Model):
+    """Lease the full traffic of all processes to one viewer; nobody records requests without a live lease."""
+
+    viewer = models.CharField(max_length=64, unique=True)
+    until = models.DateTimeField()
+
+    class Meta:
+        db_table = "declbind_watch"
+
+    def __str__(self) -> str:
+        return self.viewer
+
+
+class IdempotencyKey(models.Model):
+    """Keep the reply to a mutation, so that a retry with the same key gets it again instead of a second write."""
+
+    actor = models.CharField(max_length=100)
+    stream = models.CharField(max_length=64)
+    key = models.CharField(max_length=200)
+    reply = models.TextField(default="")
+    created_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        db_table = "declbind_idempotencykey"
+        constraints = (
+            models.UniqueConstraint(fields=("actor", "stream", "key"), name="declbind_idempotencykey_unique"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.actor} {self.stream} {self.key}"

@@ -1,0 +1,258 @@
+"""Append to, number, read and trim the event log.
+
+The log is the truth of what clients must hear. An event is inserted in the transaction of the write it tells of, so it
+exists exactly when the write does. Readers need an order in which nothing appears behind their back:
+
+- on SQLite writers queue for one lock, so ids become visible in their order and the id is the offset;
+- elsewhere a transaction with a low id may commit after one with a high id. The sequencer gives committed events their
+  numbers under the lock of the head row, and the number is the offset. Lock first, *then* look: the other way round two
+  relays number the same events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import connections, models, transaction
+from django.utils import timezone
+
+from declbind.conf import settings
+from declbind.core.hub import LogEvent
+from declbind.models import Event, Head
+from declbind.registry import database_alias
+
+COLUMNS = (
+    "kind", "stream", "model", "object_pk", "changes", "data", "version", "actor", "origin", "created_at",
+)  # fmt: skip
+READ_COLUMNS = (
+    "id", "kind", "stream", "model", "object_pk", "changes", "data", "version", "created_at",
+)  # fmt: skip
+SEQUENCE_BATCH = 5_000
+TRIM_BATCH = 1_000
+
+#: Called after the commit of a transaction that appended; set by ``relay``. Must not block and must not fail.
+ring: Callable[[str], None] = lambda using: None  # noqa: E731 - a hook with a default, not a function definition
+
+_migrated: set[str] = set()
+_actor: ContextVar[str] = ContextVar("declbind_actor", default="")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One event before it is appended; the attributes are the columns of ``Event``."""
+
+    stream: str
+    model: str = ""
+    object_pk: str = ""
+    changes: tuple[tuple[str, str], ...] = ()
+    data: str = "{}"
+    version: int = 0
+    kind: str = Event.ROW
+
+
+@dataclass(frozen=True, slots=True)
+class HeadState:
+    """The two ends of the log: ``offset`` of the last event, ``min_offset`` of the first that is kept."""
+
+    epoch: str
+    offset: int
+    min_offset: int
+
+
+@contextlib.contextmanager
+def acting(actor: str) -> Iterator[None]:
+    """Note ``actor`` (for people) in the events appended inside the block."""
+    token = _actor.set(actor[:150])
+    try:
+        yield
+    finally:
+        _actor.reset(token)
+
+
+def append(drafts: Sequence[Draft], using: str) -> None:
+    """Insert events in the caller's transaction, in one statement, and ring after its commit."""
+    if not drafts:
+        return
+    connection = connections[using]
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    actor = _actor.get()
+    values: list[Any] = []
+    for draft in drafts:
+        values += (
+            draft.kind, draft.stream, draft.model, draft.object_pk,
+            json.dumps(draft.changes, separators=(",", ":")), draft.data, draft.version, actor, _origin(), now,
+        )  # fmt: skip
+    row = "(" + ",".join(["%s"] * len(COLUMNS)) + ")"
+    statement = f"INSERT INTO declbind_event ({','.join(COLUMNS)}) VALUES " + ",".join([row] * len(drafts))
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+    transaction.on_commit(lambda: ring(using), using=using, robust=True)
+
+
+def append_control(content: dict[str, Any], using: str, *, stream: str = "", version: int = 0) -> None:
+    """Append a change of rights or configuration; ``content`` is JSON and has a ``type``."""
+    draft = Draft(stream=stream, kind=Event.CONTROL, data=json.dumps(content), version=version)
+    append([draft], using)
+
+
+def is_here(using: str | None) -> bool:
+    """Tell whether writes on a database can be logged in their own transaction: the log is there and migrated."""
+    if using is None or using != database_alias():
+        return False
+    if using not in _migrated:
+        if Event._meta.db_table not in connections[using].introspection.table_names():
+            return False
+        _migrated.add(using)
+    return True
+
+
+def needs_sequencer(using: str) -> bool:
+    """Tell whether offsets are given out by the sequencer; on SQLite the id is the offset."""
+    return connections[using].vendor != "sqlite"
+
+
+def ensure_head(using: str) -> Head:
+    """Return the head row, made with a new epoch where there is none."""
+    head, _ = Head.objects.using(using).get_or_create(pk=1, defaults={"epoch": secrets.token_hex(8)})
+    return head
+
+
+def load_head(using: str) -> HeadState:
+    """Return the ends of the log."""
+    head = ensure_head(using)
+    if needs_sequencer(using):
+        return HeadState(head.epoch, head.seq, head.min_seq)
+    last = Event.objects.using(using).aggregate(last=models.Max("id"))["last"]
+    return HeadState(head.epoch, last or head.min_seq - 1, head.min_seq)
+
+
+def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
+    """Give the committed events that have no number the next ones, in the order of their ids; return how many.
+
+    Any number of processes may call this at any time. Without new events it takes no lock.
+    """
+    if not needs_sequencer(using):
+        return 0
+    waiting = Event.objects.using(using).filter(seq__isnull=True)
+    if not waiting.exists():
+        return 0
+    ensure_head(using)
+    with transaction.atomic(using=using):
+        head = Head.objects.using(using).select_for_update().get(pk=1)
+        count = number_events(waiting, head.seq, limit, using)
+        Head.objects.using(using).filter(pk=1).update(seq=head.seq + count)
+    return count
+
+
+def number_events(waiting: models.QuerySet[Event], last: int, limit: int, using: str) -> int:
+    """Number up to ``limit`` events after ``last``. The caller holds the head's lock and took it before this looks."""
+    connection = connections[using]
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE declbind_event AS event SET seq = %s + numbered.n FROM ("
+                " SELECT id, row_number() OVER (ORDER BY id) AS n FROM ("
+                "  SELECT id FROM declbind_event WHERE seq IS NULL ORDER BY id LIMIT %s) AS waiting"
+                ") AS numbered WHERE event.id = numbered.id",
+                [last, limit],
+            )
+            return int(cursor.rowcount)
+    ids = list(waiting.order_by("id").values_list("id", flat=True)[:limit])
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE declbind_event SET seq = %s WHERE id = %s",
+            [(last + position, id_) for position, id_ in enumerate(ids, 1)],
+        )
+    return len(ids)
+
+
+def offset_column(using: str) -> str:
+    """Return the column that orders the log."""
+    return "seq" if needs_sequencer(using) else "id"
+
+
+def read(after: int, limit: int, using: str, stream: str | None = None) -> list[LogEvent]:
+    """Return events with offsets above ``after`` in order, at most ``limit``; of one stream (and control) if given."""
+    column = offset_column(using)
+    rows = Event.objects.using(using).filter(**{f"{column}__gt": after})
+    if stream is not None:
+        rows = rows.filter(models.Q(stream=stream) | models.Q(kind=Event.CONTROL))
+    return [_log_event(row) for row in rows.order_by(column).values_list(column, *READ_COLUMNS)[:limit]]
+
+
+def unsequenced_ids(using: str) -> frozenset[int]:
+    """Return the ids of committed events that have no number yet; always empty on SQLite."""
+    if not needs_sequencer(using):
+        return frozenset()
+    return frozenset(Event.objects.using(using).filter(seq__isnull=True).values_list("id", flat=True))
+
+
+@contextlib.contextmanager
+def consistent_read(using: str) -> Iterator[None]:
+    """Let all queries of the block see one state of the database, without stopping writers where that is possible."""
+    connection = connections[using]
+    if connection.in_atomic_block:
+        yield
+    elif connection.vendor == "sqlite":
+        # atomic() would BEGIN in the mode of the settings, and IMMEDIATE takes the lock that writers wait for.
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN DEFERRED")
+            try:
+                yield
+            finally:
+                cursor.execute("ROLLBACK")
+    else:
+        with transaction.atomic(using=using):
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield
+
+
+def trim(using: str) -> int:
+    """Delete one batch of what is older than the retention; return how many events went.
+
+    Only numbered events go, oldest first, and ``min_seq`` moves in the same transaction.
+    """
+    head = load_head(using)
+    column = offset_column(using)
+    events = Event.objects.using(using)
+    too_old = timezone.now() - timedelta(seconds=settings.RETENTION_SECONDS)
+    by_age = events.filter(created_at__lt=too_old).aggregate(last=models.Max(column))["last"] or 0
+    last = min(max(by_age, head.offset - settings.RETENTION_EVENTS), head.min_offset + TRIM_BATCH - 1, head.offset)
+    if last < head.min_offset:
+        return 0
+    with transaction.atomic(using=using):
+        Head.objects.using(using).filter(pk=1).update(min_seq=last + 1)
+        count, _ = events.filter(**{f"{column}__lte": last}).delete()
+    return count
+
+
+def _log_event(row: Iterable[Any]) -> LogEvent:
+    offset, id_, kind, stream, model, object_pk, changes, data, version, created_at = row
+    return LogEvent(
+        offset=offset,
+        id=id_,
+        kind=kind,
+        stream=stream,
+        model=model,
+        object_pk=object_pk,
+        changes=tuple((group, action) for group, action in json.loads(changes)),
+        data=data,
+        version=version,
+        created_at=created_at,
+    )
+
+
+def _origin() -> str:
+    program = os.path.basename(sys.argv[0]) if sys.argv else ""
+    argument = sys.argv[1] if len(sys.argv) > 1 and program == "manage.py" else ""
+    return f"{program} {argument}".strip()[:150]

@@ -1,0 +1,187 @@
+"""Ring the doorbell, and run the sequencer.
+
+A doorbell says "look at the log", nothing more: it may be lost, it never blocks the writer, and a reader that hears
+none looks every ``POLL_SECONDS`` anyway. It reaches the hubs of this process through their event loops, and other
+processes through the channel layer, if there is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from channels.layers import InMemoryChannelLayer, channel_layers
+from django.conf import settings as django_settings
+from django.db import connections
+from django.utils import timezone
+
+from declbind.conf import settings
+from declbind.models import IdempotencyKey, Node, Traffic, Watch
+
+from . import log
+
+logger = logging.getLogger("declbind")
+
+#: The one group that every hub joins.
+DOORBELL_GROUP = "declbind.doorbell"
+DOORBELL_TYPE = "declbind.ring"
+TRIM_SECONDS = 15.0
+#: A bell that cannot be rung within this time is given up: the poll will find the event.
+RING_SECONDS = 2.0
+
+_listeners: dict[object, tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = {}
+_listeners_lock = threading.Lock()
+
+
+def ring(using: str) -> None:
+    """Tell the hubs of this process, and through the channel layer those of others, that the log has grown.
+
+    Safe in any thread, after a commit; returns at once and swallows every fault.
+    """
+    wake_here()
+    if carries_doorbell():
+        _ringer.request()
+
+
+def wake_here() -> None:
+    """Wake the hubs of this process."""
+    with _listeners_lock:
+        listeners = list(_listeners.values())
+    for loop, wake in listeners:
+        # An empty context: inside sync_to_async() the current one would make the hub's later calls wait for ours.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(wake, context=contextvars.Context())
+
+
+def add_listener(key: object, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
+    """Have ``wake`` called in ``loop`` at each ring."""
+    with _listeners_lock:
+        _listeners[key] = (loop, wake)
+
+
+def remove_listener(key: object) -> None:
+    """Undo ``add_listener``; unknown keys are fine."""
+    with _listeners_lock:
+        _listeners.pop(key, None)
+
+
+def layer_config() -> dict[str, Any] | None:
+    """Return the configuration of the channel layer that carries the doorbell, ``None`` for none."""
+    alias = settings.CHANNEL_LAYER
+    layers: dict[str, Any] = getattr(django_settings, "CHANNEL_LAYERS", {}) or {}
+    return layers.get(alias) if alias else None
+
+
+def carries_doorbell() -> bool:
+    """Tell whether the configured layer reaches other processes (the in-memory one does not)."""
+    config = layer_config()
+    return config is not None and not config["BACKEND"].endswith("InMemoryChannelLayer")
+
+
+def make_layer() -> Any:
+    """Return a channel layer of our own, for the event loop that will use it.
+
+    Not the shared instance of ``get_channel_layer()``: layers keep per-loop connections, and the doorbell must neither
+    wait for an application's traffic nor be counted against its capacity.
+    """
+    config = layer_config()
+    if config is None:
+        return None
+    layer = channel_layers.make_backend(settings.CHANNEL_LAYER)
+    return None if isinstance(layer, InMemoryChannelLayer) else layer
+
+
+class _Ringer:
+    """Send doorbells from one thread with a loop and a layer of its own; rings that pile up become one."""
+
+    def __init__(self) -> None:
+        self._wanted = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+
+    def request(self) -> None:
+        """Have the bell rung soon."""
+        self._wanted.set()
+        if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
+            with self._lock:
+                # After a fork the thread exists only in the parent.
+                if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
+                    self._pid = os.getpid()
+                    self._thread = threading.Thread(target=self._run, name="declbind-doorbell", daemon=True)
+                    self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.run(self._ring_for_ever())
+
+    async def _ring_for_ever(self) -> None:
+        layer = None
+        while True:
+            await asyncio.get_running_loop().run_in_executor(None, self._wanted.wait)
+            self._wanted.clear()
+            try:
+                layer = layer or make_layer()
+                if layer is not None:
+                    message = {"type": DOORBELL_TYPE}
+                    await asyncio.wait_for(layer.group_send(DOORBELL_GROUP, message), RING_SECONDS)
+            except Exception as error:
+                layer = None
+                logger.info("The doorbell could not be rung, hubs will poll: %s", error)
+
+
+_ringer = _Ringer()
+
+
+def run_once(using: str) -> int:
+    """Number what waits; return how many events got a number."""
+    total = 0
+    while count := log.sequence(using):
+        total += count
+        if count < log.SEQUENCE_BATCH:
+            break
+    return total
+
+
+def sweep(using: str) -> int:
+    """Delete what is older than the retention: events, traffic, keys, dead processes. Return how many events went."""
+    trimmed = log.trim(using)
+    now = timezone.now()
+    second = timedelta(seconds=1)
+    IdempotencyKey.objects.using(using).filter(created_at__lt=now - settings.IDEMPOTENCY_SECONDS * second).delete()
+    Watch.objects.using(using).filter(until__lt=now).delete()
+    Node.objects.using(using).filter(seen_at__lt=now - 60 * settings.HEARTBEAT_SECONDS * second).delete()
+    newest = Traffic.objects.using(using).order_by("-id").values_list("id", flat=True)
+    beyond = newest[settings.TRAFFIC_ROWS : settings.TRAFFIC_ROWS + 1].first()
+    if beyond is not None:
+        Traffic.objects.using(using).filter(id__lte=beyond).delete()
+    return trimmed
+
+
+def run_for_ever(using: str, stop: threading.Event) -> None:
+    """Run the sequencer and the retention until ``stop`` is set: what ``manage.py declbind relay`` does."""
+    swept_at = float("-inf")
+    while not stop.is_set():
+        try:
+            if run_once(using):
+                ring(using)
+            if time.monotonic() - swept_at > TRIM_SECONDS:
+                while sweep(using) and not stop.is_set():
+                    pass
+                swept_at = time.monotonic()
+        except Exception as error:
+            logger.warning("The relay could not reach the log, it tries again: %s", error)
+            connections[using].close()
+        stop.wait(settings.POLL_SECONDS)
+
+
+def install() -> None:
+    """Let the log ring this doorbell."""
+    log.ring = ring

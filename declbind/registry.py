@@ -1,0 +1,266 @@
+"""Hold the registry that this process runs, and replace it when the configuration changes.
+
+There is one registry per process, immutable and swapped whole. A transaction that edits records sees its own edits,
+through a registry that lives and dies with that transaction; everybody else sees them after the commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.core.exceptions import SynchronousOnlyOperation
+from django.core.signals import setting_changed
+from django.db import connections, router, transaction
+
+from declbind import judgement, signals
+from declbind.bindings import Binding, build_binding
+from declbind.conf import settings
+from declbind.core.errors import ConfigError, Problem
+from declbind.core.registry import Entry, Registry
+from declbind.core.spec import BindingSpec
+from declbind.models import Configuration
+from declbind.sources import SourceItem
+from declbind.sources.code import judge_class, load_code
+from declbind.sources.database import load_database
+from declbind.sources.files import load_files
+
+logger = logging.getLogger("declbind")
+
+BindingRegistry = Registry[type[Binding]]
+
+
+class _Holder:
+    """The state behind the functions of this module; ``lock`` guards every change of it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.registry: BindingRegistry | None = None
+        self.overridden: BindingRegistry | None = None
+        self.static: list[SourceItem] | None = None
+        self.checked_at = float("-inf")
+        self.migrated: set[str] = set()
+
+
+_holder = _Holder()
+
+
+class _Edited:
+    """Mark, among a connection's ``on_commit`` callbacks, that its transaction edited records.
+
+    Django drops the callback with the savepoint or the transaction that is rolled back: no flag to reset, no way to
+    believe in an edit that never was.
+    """
+
+    def __init__(self) -> None:
+        self.registry: BindingRegistry | None = None
+
+    def __call__(self) -> None:
+        check_version(force=True)
+
+
+def get_registry() -> BindingRegistry:
+    """Return the registry in force, at most ``VERSION_CHECK_SECONDS`` behind the database.
+
+    Inside a transaction that edited records: the registry as of those edits. From async code it is the last one that
+    was loaded. Never raises for a database that is not there: the last good registry stays.
+    """
+    if _holder.overridden is not None:
+        return _holder.overridden
+    edited = _edited_here()
+    if edited is not None:
+        if edited.registry is None:
+            edited.registry = _build(database_alias(), *_read_version(database_alias()))
+        return edited.registry
+    check_version()
+    return current_registry()
+
+
+def current_registry() -> BindingRegistry:
+    """Return the registry in force without asking the database whether there is a newer one."""
+    if _holder.overridden is not None:
+        return _holder.overridden
+    registry = _holder.registry
+    if registry is None:
+        with _holder.lock:
+            registry = _holder.registry
+            if registry is None:
+                registry = _holder.registry = Registry(tuple(_entries(_static_items())))
+    return registry
+
+
+def check_version(force: bool = False) -> None:
+    """Load the registry anew if the configuration's version moved; asks at most once a ``VERSION_CHECK_SECONDS``."""
+    now = time.monotonic()
+    if _holder.overridden is not None or (not force and now - _holder.checked_at < settings.VERSION_CHECK_SECONDS):
+        return
+    using = database_alias()
+    if _edited_here() is not None:
+        return
+    try:
+        generation, version = _read_version(using)
+        registry = current_registry()
+        if (generation, version) != (registry.generation, registry.version):
+            _replace(using, generation, version)
+        _holder.checked_at = now
+    except SynchronousOnlyOperation:
+        return
+    except Exception as error:
+        _holder.checked_at = now
+        logger.warning("The configuration could not be read, the last one stays in force: %s", error)
+
+
+def refresh(force: bool = False) -> BindingRegistry:
+    """Load the registry anew and return it; with ``force`` read files and classes again as well."""
+    if force:
+        with _holder.lock:
+            _holder.static = None
+            _holder.registry = None
+            _holder.checked_at = float("-inf")
+    check_version(force=True)
+    return get_registry()
+
+
+@contextlib.contextmanager
+def override(*bindings: type[Binding] | BindingSpec | Mapping[str, Any]) -> Iterator[BindingRegistry]:
+    """Put exactly these bindings in force in this process, in every thread; for tests.
+
+    Takes classes, specs and records as dicts; raises ``ConfigError`` for one that does not stand both judgements.
+    """
+    items = [_judge(binding) for binding in bindings]
+    problems = [problem for item in items for problem in item.problems]
+    if problems:
+        raise ConfigError(problems)
+    before, earlier = current_registry(), _holder.overridden
+    registry = Registry(tuple(_entries(items)), before.generation, before.version)
+    if registry.problems:
+        raise ConfigError([problem for _, problem in registry.problems])
+    _holder.overridden = registry
+    signals.registry_changed.send_robust(sender=Registry, old=before, new=registry)
+    try:
+        yield registry
+    finally:
+        _holder.overridden = earlier
+        signals.registry_changed.send_robust(sender=Registry, old=registry, new=current_registry())
+
+
+def reserved_streams() -> dict[str, str]:
+    """Return the streams that files and classes define, each with its place: a record cannot have them."""
+    return {item.stream: item.where for item in _static_items() if item.stream}
+
+
+def database_alias() -> str:
+    """Return the database that holds the records and the log."""
+    return router.db_for_write(Configuration)
+
+
+def _judge(binding: type[Binding] | BindingSpec | Mapping[str, Any]) -> SourceItem:
+    if isinstance(binding, type):
+        return judge_class(binding)
+    document = binding.to_dict() if isinstance(binding, BindingSpec) else dict(binding)
+    spec, problems = judgement.judge_document(document)
+    stream = spec.stream if spec else str(document.get("stream", ""))
+    return SourceItem(stream=stream, spec=spec, problems=tuple(problems), source="code", where="override()")
+
+
+def _edited_here() -> _Edited | None:
+    connection = connections[database_alias()]
+    if not connection.in_atomic_block:
+        return None
+    return next(
+        (entry[1] for entry in reversed(connection.run_on_commit) if isinstance(entry[1], _Edited)),
+        None,
+    )
+
+
+def _read_version(using: str) -> tuple[str, int]:
+    """Read generation and version; ("", 0) before ``migrate``.
+
+    Goes past Django's query log: an application's test that counts its queries must not see one more once a second.
+    """
+    connection = connections[using]
+    if using not in _holder.migrated:
+        # Asking for a table that is not there would break the caller's transaction on PostgreSQL.
+        if Configuration._meta.db_table not in connection.introspection.table_names():
+            return "", 0
+        _holder.migrated.add(using)
+    connection.ensure_connection()
+    with connection.wrap_database_errors, contextlib.closing(connection.create_cursor()) as cursor:
+        cursor.execute("SELECT generation, version FROM declbind_configuration WHERE id = 1")
+        row = cursor.fetchone()
+    return (str(row[0]), int(row[1])) if row else ("", 0)
+
+
+def _replace(using: str, generation: str, version: int) -> None:
+    with _holder.lock:
+        old = current_registry()
+        if (generation, version) == (old.generation, old.version):
+            return
+        new = _build(using, generation, version)
+        # A thread that read an older version and was held up must not undo a newer one.
+        if not new.may_replace(old):
+            return
+        _holder.registry = new
+    signals.registry_changed.send_robust(sender=Registry, old=old, new=new)
+
+
+def _build(using: str, generation: str, version: int) -> BindingRegistry:
+    items = list(_static_items())
+    if using in _holder.migrated:
+        items += load_database(using)
+    return Registry(tuple(_entries(items)), generation, version)
+
+
+def _static_items() -> list[SourceItem]:
+    with _holder.lock:
+        if _holder.static is None:
+            _holder.static = [*load_code(), *load_files()]
+        return _holder.static
+
+
+def _entries(items: list[SourceItem]) -> Iterator[Entry[type[Binding]]]:
+    for item in items:
+        binding, problems = item.binding, tuple(item.problems)
+        if not problems and item.spec is not None:
+            try:
+                binding = binding or build_binding(item.spec)
+                binding.resolved()
+            except (LookupError, ConfigError, ValueError) as error:
+                binding, problems = None, (Problem("$", f"Binding {item.stream!r}: {error}"),)
+        yield Entry(item.stream or "", item.where, item.source, binding, problems)
+
+
+def _on_edit(*, using: str, **kwargs: Any) -> None:
+    transaction.on_commit(_Edited(), using=using, robust=True)
+
+
+def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
+    if setting in ("DECLBIND", "INSTALLED_APPS", "AUTH_USER_MODEL"):
+        with _holder.lock:
+            _holder.static = None
+            _holder.registry = None
+            _holder.checked_at = float("-inf")
+
+
+def install() -> None:
+    """Connect the registry to edits and settings; called once, when the app is ready. Makes no query."""
+    judgement.reserved_streams = reserved_streams
+    signals.configuration_edited.connect(_on_edit, dispatch_uid="declbind.registry")
+    setting_changed.connect(_on_setting_changed, dispatch_uid="declbind.registry")
+
+
+__all__ = [
+    "BindingRegistry",
+    "check_version",
+    "current_registry",
+    "database_alias",
+    "get_registry",
+    "install",
+    "override",
+    "refresh",
+    "reserved_streams",
+]

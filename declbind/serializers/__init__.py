@@ -1,0 +1,71 @@
+"""Turn a row into the ``data`` of a frame.
+
+A serializer is a callable ``(instance, binding) -> dict`` of JSON values. ``default`` sends the bound fields as
+Django's JSON encoder writes them. To add one, name it in ``DECLBIND["SERIALIZERS"]`` with its dotted path and put the
+name into a record. What decides *which* fields are sent is not here but in ``declbind.judgement``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.utils.module_loading import import_string
+
+from declbind.conf import settings
+
+from .default import serialize_fields
+
+Serializer = Callable[[Any, Any], Mapping[str, Any]]
+
+
+def get_serializer(name: str) -> Serializer:
+    """Return the serializer of a name; raises ``LookupError`` for a name that no setting knows."""
+    if name == "default":
+        return serialize_fields
+    path = settings.SERIALIZERS.get(name)
+    if path is None:
+        known = ", ".join(sorted({"default", *settings.SERIALIZERS}))
+        raise LookupError(f"Serializer {name!r} is not in DECLBIND['SERIALIZERS'] (there are: {known}).")
+    return _load(path)
+
+
+@lru_cache(maxsize=64)
+def _load(path: str) -> Serializer:
+    loaded: Serializer = import_string(path)
+    return loaded
+
+
+def encode_value(value: Any) -> str:
+    """Return compact JSON text of a value: dates, decimals and UUIDs as Django writes them, NaN and infinities null.
+
+    Raises ``TypeError`` for what has no JSON form.
+    """
+    try:
+        text = _dump(value)
+    except ValueError:
+        text = _dump(_finite(value))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair: no driver can send it as text, its escape can be sent.
+        text = json.dumps(json.loads(text), separators=(",", ":"))
+    return text
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, cls=DjangoJSONEncoder, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

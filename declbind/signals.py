@@ -1,0 +1,16 @@
+"""Signals that tell one part of declbind, or a project, what another part did.
+
+Unless said otherwise they are sent with ``send_robust``: a receiver that fails never breaks a write.
+"""
+
+from django.dispatch import Signal
+
+#: The process-wide registry was replaced. Arguments: ``old``, ``new`` (``core.registry.Registry``).
+registry_changed = Signal()
+
+#: A binding failed while a write was captured. Arguments: ``stream``, ``error``, ``instance``.
+binding_failed = Signal()
+
+#: Binding records were edited; sent inside the transaction of the edit, with plain ``send``: a receiver that fails
+#: undoes the edit. Arguments: ``using``, ``version``, ``changes`` (stream -> (old definition, new definition)).
+configuration_edited = Signal()
