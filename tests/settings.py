@@ -12,8 +12,8 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
-import shutil
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,11 @@ def database_at(url: str) -> dict[str, Any]:
     return described
 
 
+def remove_sqlite_files(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 def database_for_this_run() -> dict[str, Any]:
     if url := os.environ.get("DATABASE_URL"):
         return database_at(url)
@@ -65,9 +70,10 @@ def database_for_this_run() -> dict[str, Any]:
         server.start()
         return database_at(server.url)
     if choice == "sqlite":
-        folder = Path(tempfile.mkdtemp(prefix="declbind-sqlite-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return sqlite_database(str(folder / "test.sqlite3"))
+        # Nothing is made before the first connection: mypy reads these settings too, and runs no exit hooks.
+        path = Path(tempfile.gettempdir(), f"declbind-{uuid.uuid4().hex}.sqlite3")
+        atexit.register(remove_sqlite_files, path)
+        return sqlite_database(str(path))
     raise ValueError(f"TEST_DATABASE: expected 'sqlite' or 'postgres', got {choice!r}")
 
 

@@ -130,9 +130,10 @@ def test_servers_die_with_the_process_that_started_them() -> None:
         parent.send_signal(signal.SIGKILL)
     try:
         with contextlib.closing(asyncio.new_event_loop()) as loop:
-            ended = loop.create_future()
-            loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(True))
-            assert loop.run_until_complete(asyncio.wait_for(ended, timeout=10))
+            ended = asyncio.Event()
+            loop.add_reader(descriptor, ended.set)  # a pidfd becomes readable when its process ends
+            assert loop.run_until_complete(asyncio.wait_for(ended.wait(), timeout=10))
+            loop.remove_reader(descriptor)
     finally:
         os.close(descriptor)
         shutil.rmtree(directory)

@@ -1,0 +1,54 @@
+# Each target does its own set-up: a Python of 3.11 or newer is all that has to be there.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?=
+CHROMIUM ?=
+export PYTHON CHROMIUM
+# A database or channel layer of the surrounding shell is not the tests' to use.
+unexport DATABASE_URL CHANNEL_LAYER_URL DJANGO_SETTINGS_MODULE TEST_DATABASE
+
+BIN := .venv/bin
+SET_UP := .venv/.installed-
+
+.PHONY: help demo test bench lint types programs clean
+
+help:
+	@echo "make demo    run the example site and print where it is"
+	@echo "make test    lint, types and all tests, on SQLite, PostgreSQL and Redis, with a browser"
+	@echo "make bench   measure against a hand-written consumer"
+	@echo "make lint    only ruff;  make types  only mypy;  make clean  remove what these targets made"
+
+# Newer project files than the stamp mean that the installed packages are out of date.
+$(SET_UP)%: pyproject.toml .ci/constraints.txt .ci/venv
+	@.ci/venv $* $@
+
+demo: $(SET_UP)demo
+	@$(BIN)/python example_site/manage.py demo
+
+test: lint types programs
+	@echo "==> Tests, on SQLite"
+	@$(BIN)/python -m pytest $(ARGS)
+	@echo "==> Tests that touch a database, on PostgreSQL"
+	@TEST_DATABASE=postgres $(BIN)/python -m pytest $(ARGS)
+
+bench: programs
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+lint: $(SET_UP)test
+	@echo "==> Lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(SET_UP)test
+	@echo "==> Types"
+	@$(BIN)/mypy
+
+programs: $(SET_UP)test
+	@.ci/programs
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
