@@ -1,0 +1,10 @@
+"""Register the app."""
+
+from django.apps import AppConfig
+
+
+class BlogConfig(AppConfig):
+    name = "example_site.blog"
+    label = "blog"
+    verbose_name = "Live blog"
+    default_auto_field = "django.db.models.BigAutoField"

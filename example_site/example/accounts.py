@@ -1,0 +1,61 @@
+"""Groups with their permissions, and the demo's users, whose passwords everybody knows."""
+
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.contrib.auth.models import Group, Permission, User
+from django.db.models import Q
+
+
+@dataclass(frozen=True)
+class Account:
+    """One demo user: what it is called, what it may do, in words."""
+
+    username: str
+    password: str
+    group: str
+    may: str
+    is_staff: bool = False
+
+
+ACCOUNTS = (
+    Account("operator", "operator-demo", "operators", "admin: bindings, live traffic, all data", is_staff=True),
+    Account("editor", "editor-demo", "editors", "write posts, see drafts, change the board"),
+    Account("reader", "reader-demo", "readers", "read, change the board"),
+)
+
+
+def group_permissions(group: str) -> Q:
+    """Return which permissions a group holds."""
+    post = Q(content_type__app_label="blog", content_type__model="post")
+    if group == "operators":
+        # All of the bindings but one right: to expose password-like fields takes a superuser here.
+        bindings = Q(content_type__app_label__in=("declbind", "declbind_admin")) & ~Q(codename="expose_sensitive")
+        data = Q(content_type__app_label__in=("example", "blog", "ticker"))
+        return bindings | data | Q(content_type__app_label__in=("auth", "admin"), codename__startswith="view_")
+    if group == "editors":
+        return post
+    return post & Q(codename="view_post")
+
+
+def ensure_groups() -> None:
+    """Create the groups, and give each the permissions it lacks; those given by hand stay."""
+    for name in sorted({account.group for account in ACCOUNTS}):
+        group, _ = Group.objects.get_or_create(name=name)
+        group.permissions.add(*Permission.objects.filter(group_permissions(name)))
+
+
+def ensure_users() -> None:
+    """Create the demo users that do not exist yet. Refuses outside DEBUG: their passwords are public."""
+    if not settings.DEBUG:
+        raise RuntimeError("The demo users have public passwords; they are made with DEBUG=True only.")
+    ensure_groups()
+    for account in ACCOUNTS:
+        if not User.objects.filter(username=account.username).exists():
+            user = User.objects.create_user(
+                account.username,
+                f"{account.username}@example.org",
+                account.password,
+                is_staff=account.is_staff,
+            )
+            user.groups.add(Group.objects.get(name=account.group))

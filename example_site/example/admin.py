@@ -1,0 +1,12 @@
+"""Edit the numbers in the admin; the board follows."""
+
+from django.contrib import admin
+
+from example_site.example.models import IntegerValue
+
+
+@admin.register(IntegerValue)
+class IntegerValueAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("name", "value")
+    list_editable = ("value",)
+    search_fields = ("name",)

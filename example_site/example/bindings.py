@@ -1,0 +1,39 @@
+"""Binding the board by hand: who may write depends on being logged in, which no permission codename says."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from declbind import WebsocketBinding, WebsocketDemultiplexer
+from example_site.example.models import IntegerValue
+
+
+class IntegerValueBinding(WebsocketBinding):
+    """Show the numbers to everybody, and let those who are logged in change them."""
+
+    model = IntegerValue
+    stream = "intval"
+    fields = ("name", "value")
+    # The JavaScript client of Channels 1.x cannot ask for a group: it expects to be in one.
+    auto_subscribe = True
+
+    @classmethod
+    def group_names(cls, instance: Any) -> list[str]:
+        return ["intval-updates"]
+
+    def subscription_group(self, user: Any, params: Mapping[str, Any]) -> str:
+        return "intval-updates"
+
+    def has_view_permission(self, user: Any, params: Mapping[str, Any]) -> bool:
+        return True
+
+    def has_permission(self, user: Any, action: str, pk: Any) -> bool:
+        return bool(user.is_authenticated)
+
+
+class Demultiplexer(WebsocketDemultiplexer):
+    """Serve this one stream at an address of its own."""
+
+    consumers = {"intval": IntegerValueBinding.consumer}
+
+    def connection_groups(self, **kwargs: Any) -> list[str]:
+        return ["intval-updates"]

@@ -1,0 +1,10 @@
+"""Register the app."""
+
+from django.apps import AppConfig
+
+
+class TickerConfig(AppConfig):
+    name = "example_site.ticker"
+    label = "ticker"
+    verbose_name = "Ticker"
+    default_auto_field = "django.db.models.BigAutoField"

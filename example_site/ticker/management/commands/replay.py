@@ -1,0 +1,84 @@
+"""Replay the share prices into the model, as a feed would bring them."""
+
+from __future__ import annotations
+
+import os
+import time
+from argparse import ArgumentParser
+from datetime import date
+from typing import Any
+
+from django.core.management import CommandError
+from django.core.management.base import BaseCommand
+from django.db import transaction
+
+from example_site.ticker.models import Price
+from example_site.ticker.stocks import Quote, load_quotes
+
+PAUSE = 6.0  # seconds at the end, to look at the whole picture
+
+
+class Command(BaseCommand):
+    help = "Save the historical share prices in the order of their days, at a chosen speed."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--speed", type=float, default=45.0, help="days of history a second (default 45)")
+        parser.add_argument("--loop", action="store_true", help="begin again at the end")
+        parser.add_argument("--symbol", action="append", help="only this share; may be given several times")
+        parser.add_argument("--history", type=int, default=24, help="months that are there at once (default 24)")
+        parser.add_argument("--parent", type=int, help="end when this process is no longer the parent")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not options["speed"] > 0:
+            raise CommandError(f"--speed: expected more than 0 days a second, got {options['speed']}.")
+        try:
+            days = load_quotes(options["symbol"])
+        except LookupError as error:
+            raise CommandError(str(error)) from None
+        self.speed: float = options["speed"]
+        self.parent: int | None = options["parent"]
+        history = max(0, min(options["history"], len(days)))
+        try:
+            while True:
+                self.play(days, history)
+                if not options["loop"] or not self.wait(PAUSE):
+                    return
+        except KeyboardInterrupt:
+            return
+
+    def play(self, days: dict[date, list[Quote]], history: int) -> None:
+        opening, rest = list(days)[:history], list(days)[history:]
+        self.rewind(
+            {day: days[day] for day in opening},
+            {quote.symbol for quotes in days.values() for quote in quotes},
+        )
+        last = opening[-1] if opening else rest[0]
+        for day in rest:
+            if not self.wait((day - last).days / self.speed):
+                return
+            self.save(days[day])
+            last = day
+        self.stdout.write(f"Replayed the prices up to {last}.")
+
+    def rewind(self, opening: dict[date, list[Quote]], symbols: set[str]) -> None:
+        """Leave the opening months and nothing else; rows that are right already are not written again."""
+        with transaction.atomic():
+            rows = Price.objects.filter(symbol__in=symbols)
+            rows.exclude(date__in=list(opening)).delete()
+            there = set(rows.values_list("symbol", "date", "price"))
+            wanted = [quote for quotes in opening.values() for quote in quotes]
+            self.save([quote for quote in wanted if (quote.symbol, quote.date, quote.price) not in there])
+
+    def save(self, quotes: list[Quote]) -> None:
+        with transaction.atomic():
+            for quote in quotes:
+                Price.objects.update_or_create(symbol=quote.symbol, date=quote.date, defaults={"price": quote.price})
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep; False when the process that started this one is gone."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if self.parent is not None and os.getppid() != self.parent:
+                return False
+            time.sleep(min(left, 0.5))
+        return True

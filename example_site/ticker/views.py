@@ -1,0 +1,11 @@
+"""The page of the ticker."""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from example_site.ticker.stocks import COMPANIES
+
+
+def ticker(request: HttpRequest) -> HttpResponse:
+    """Show a chart; its prices all come by subscription, one for each symbol that is ticked."""
+    return render(request, "ticker/ticker.html", {"companies": COMPANIES})
