@@ -43,6 +43,8 @@ EXPECTED: Final[Mapping[str, str]] = {
     "$.description": "text",
 }
 _EXAMPLES: Final = {"stream": '"intval"', "model": '"example.IntegerValue"', "fields": '["name", "value"]'}
+#: Django's words for what a record calls otherwise.
+_ACTION_NAMES: Final = {"add": "create", "change": "update", "read": "view", "list": "view"}
 _LISTS: Final = frozenset({"fields", "exclude", "groups", "writable", "sensitive"})
 
 
@@ -60,7 +62,8 @@ def explain(error: ValidationError) -> Iterator[Problem]:
         owner = "an action" if steps else "a key of a binding record"
         for key in value:
             if key not in known:
-                near = suggest(key, [name for name in known if name not in value])
+                near = f" Write {_ACTION_NAMES[key]!r}." if steps and key in _ACTION_NAMES else ""
+                near = near or suggest(key, [name for name in known if name not in value])
                 fix = near or f" Known are {', '.join(name for name in known if name != '$schema')}."
                 yield Problem(join_path(path, key), f"Expected {owner}, got the unknown key {key!r}.{fix}")
     elif rule == "required":
@@ -109,6 +112,9 @@ def _fix(place: str, value: object) -> str:
             return suggest(value, ["both", "outbound", "inbound"])
         if key == "stream" and (tidy := re.sub(r"[^A-Za-z0-9._-]+", "-", value).strip("._-")[:64]):
             return f" Perhaps {tidy!r}."
+        if key == "model" and value.count(".") > 1:
+            first, *_, last = value.split(".")
+            return f' Leave out the module, as in "{first}.{last}".'
         if key == "model":
             return ' Put the app\'s label before the model, as in "example.IntegerValue".'
         if key in ("permissions", "permissions.*"):
