@@ -1,0 +1,152 @@
+"""Records in JSON files: found, read and judged one by one."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from django.apps import apps
+
+from declbind.sources import files
+from declbind.sources.files import load_files
+
+GOOD = {"model": "auth.User", "fields": ["username"]}
+
+
+@pytest.fixture
+def folder(tmp_path, settings, monkeypatch):
+    """Be a folder of records, and the only place where any are looked for."""
+    settings.DECLBIND = {"RECORD_DIRS": [str(tmp_path)]}
+    monkeypatch.setattr(files, "apps", SimpleNamespace(get_app_configs=list))
+    return tmp_path
+
+
+def write(folder, name, content):
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / name).write_text(text, encoding="utf-8")
+
+
+def test_reads_one_record_and_lists_of_them(folder):
+    """A file holds a record or a list; each becomes an item that says where it stands."""
+    write(folder, "b.json", [{**GOOD, "stream": "two"}, {**GOOD, "stream": "three"}])
+    write(folder, "a.json", {**GOOD, "stream": "one", "$schema": "../binding.schema.json"})
+    write(folder, "notes.txt", "not read")
+    items = load_files()
+    assert [(item.stream, item.where) for item in items] == [
+        ("one", f"{folder}/a.json"),
+        ("two", f"{folder}/b.json[0]"),
+        ("three", f"{folder}/b.json[1]"),
+    ]
+    for item in items:
+        assert item.is_usable
+        assert item.source == "file"
+        assert item.spec is not None
+        assert item.spec.stream == item.stream
+        assert item.document is not None
+        assert item.document["model"] == "auth.User"
+
+
+def test_a_list_of_one_is_still_a_list(folder):
+    """The index is part of the place as soon as the file holds a list."""
+    write(folder, "a.json", [{**GOOD, "stream": "one"}])
+    assert [item.where for item in load_files()] == [f"{folder}/a.json[0]"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"stream": "bad", "model": "auth.User", "fields": ["usrname"]},
+        {"stream": "bad", "model": "auth.User", "feilds": []},
+        3,
+        None,
+        [],
+        {"stream": ["bad"]},
+    ],
+    ids=repr,
+)
+def test_one_bad_record_spoils_only_itself(folder, bad):
+    """Of a hundred records with one bad among them, ninety-nine work and the bad one is named."""
+    records = [{**GOOD, "stream": f"s{number}"} for number in range(99)]
+    write(folder, "all.json", [*records[:50], bad, *records[50:]])
+    items = load_files()
+    assert len(items) == 100
+    assert sum(item.is_usable for item in items) == 99
+    [faulty] = [item for item in items if not item.is_usable]
+    assert faulty.where == f"{folder}/all.json[50]"
+    assert faulty.problems
+
+
+def test_a_key_named_twice_spoils_only_its_record(folder):
+    """Which of the two values counts is open, so that record is left out; its neighbours are not."""
+    write(
+        folder,
+        "all.json",
+        '[{"stream": "a", "stream": "b", "model": "auth.User", "fields": []},'
+        ' {"stream": "c", "model": "auth.User", "fields": []}]',
+    )
+    assert [item.is_usable for item in load_files()] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"stream": ', "got a fault in line 1, column "),
+        (b"\xff\xfe\x00", "got one that cannot be read: "),
+        (b"", "The file is empty; write [] for no records."),
+        (b'"text"', "Expected one binding record or a list of them in "),
+        (b"[" * 100_000, "got something that cannot be read: "),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_an_item(folder, content, message):
+    """The others are read, and this one is named with what is wrong."""
+    (folder / "broken.json").write_bytes(content)
+    write(folder, "good.json", {**GOOD, "stream": "one"})
+    broken, good = load_files()
+    assert good.is_usable
+    assert (broken.stream, broken.spec, broken.document) == (None, None, None)
+    assert broken.where == f"{folder}/broken.json"
+    [problem] = broken.problems
+    assert message in problem.message
+    assert "broken.json" in problem.message
+
+
+def test_a_folder_in_the_place_of_a_file_is_an_item(folder):
+    """A folder that is named like a file does not stop the reading."""
+    (folder / "odd.json").mkdir()
+    [item] = load_files()
+    assert "cannot be read" in item.problems[0].message
+
+
+def test_a_byte_order_mark_is_no_fault(folder):
+    """Files written on Windows are read."""
+    (folder / "a.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({**GOOD, "stream": "one"}).encode())
+    assert [item.is_usable for item in load_files()] == [True]
+
+
+def test_a_missing_folder_is_an_item(settings, folder):
+    """A folder of the setting that is not there is a mistake, and is named."""
+    settings.DECLBIND = {"RECORD_DIRS": [str(folder / "nowhere")]}
+    [item] = load_files()
+    assert str(item.problems[0]) == (
+        f"$: Expected a folder at {folder}/nowhere (from DECLBIND['RECORD_DIRS']), found none."
+    )
+
+
+def test_an_empty_folder_and_an_empty_list(folder):
+    """No records are no mistake."""
+    assert load_files() == []
+    write(folder, "none.json", [])
+    assert load_files() == []
+
+
+def test_reads_the_folders_of_apps(tmp_path, settings, monkeypatch):
+    """`bindings/*.json` of an installed app is read without a setting, and once only if it is in the "
+    "setting too."""
+    settings.DECLBIND = {}
+    config = apps.get_app_config("auth")
+    monkeypatch.setattr(config, "path", str(tmp_path))
+    bindings = tmp_path / "bindings"
+    bindings.mkdir()
+    write(bindings, "users.json", {**GOOD, "stream": "users"})
+    assert [item.where for item in load_files() if item.stream == "users"] == ["auth/bindings/users.json"]
+    settings.DECLBIND = {"RECORD_DIRS": [bindings]}
+    assert [item.where for item in load_files() if item.stream == "users"] == [f"{bindings}/users.json"]

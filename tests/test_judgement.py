@@ -1,0 +1,408 @@
+"""The second judgement: whether what a record names exists, and whether it exposes something by accident."""
+
+import json
+from pathlib import Path
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.sessions.models import Session
+from django.db import models
+from django.test.utils import isolate_apps
+
+from declbind import judgement
+from declbind.core.spec import BindingSpec
+from declbind.judgement import (
+    bound_fields,
+    concrete_field,
+    find_model,
+    is_sensitive,
+    judge,
+    judge_document,
+    warnings,
+    writable_fields,
+)
+
+RECORDS = Path(__file__).parent / "data" / "records"
+MISJUDGED = json.loads((RECORDS / "misjudged.json").read_text(encoding="utf-8"))
+USER = {"stream": "users", "model": "auth.User", "fields": ["username"]}
+LOG = {"stream": "log", "model": "admin.LogEntry", "fields": ["action_flag", "user"]}
+
+
+def texts(document, **options):
+    """Return what the second judgement says of a record that stands the first."""
+    spec, problems = judge_document(document, **options)
+    assert spec is not None, problems
+    return [str(problem) for problem in problems]
+
+
+def names(fields):
+    return [field.name for field in fields]
+
+
+def test_good_records_have_no_problems():
+    """Everything that a record may name is found."""
+    assert texts(USER) == []
+    assert texts({**LOG, "groups": ["u-{user_id}"], "scope": {"user_id": "$user.pk"}}) == []
+    assert texts({**USER, "fields": "__all__", "permissions": "auth.change_user", "where": {"is_active": True}}) == []
+
+
+def test_the_message_of_a_typing_error(monkeypatch):
+    """An unknown field is named with its stream, its model and the likely right name."""
+    with isolate_apps("tests"):
+
+        class IntegerValue(models.Model):
+            name = models.CharField(max_length=100)
+            value = models.IntegerField()
+
+            class Meta:
+                app_label = "example"
+
+    monkeypatch.setattr(judgement, "find_model", lambda label: IntegerValue)
+    record = {"stream": "intval", "model": "example.IntegerValue", "fields": ["name", "valeu"]}
+    assert texts(record) == [
+        "$.fields[1]: Binding 'intval': field 'valeu' does not exist on example.IntegerValue. Did you mean 'value'?"
+    ]
+
+
+@pytest.mark.parametrize("label", ["auth.User", "auth.user", "AUTH.USER", "Auth.uSER"])
+def test_models_are_found_in_any_case(label):
+    """Upper and lower case make no difference to a model's label."""
+    assert find_model(label) is User
+    assert texts({**USER, "model": label}) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("auth.Usr", "expected an installed model, got 'auth.Usr'. Did you mean 'auth.User'?"),
+        ("accounts.user", "expected an installed model, got 'accounts.user'. Did you mean 'auth.User'?"),
+        ("auth.AbstractUser", "expected an installed model, got 'auth.AbstractUser'."),
+        (
+            "zebra.Stripe",
+            (
+                "expected an installed model, got 'zebra.Stripe'. Is its app in INSTALLED_APPS? "
+                "An abstract model cannot be bound."
+            ),
+        ),
+    ],
+)
+def test_unknown_models(model, message):
+    """A model that is not installed is a problem of the model, with the likely one beside it."""
+    [text] = texts({**USER, "model": model})
+    assert text.startswith(f"$.model: Binding 'users': {message}")
+
+
+def test_swapped_models(monkeypatch):
+    """A model that a setting replaced has no table; the message names the one in use."""
+    # Django works this out once per model, from a setting, before any test can change it.
+    monkeypatch.setitem(vars(User._meta), "swapped", "accounts.Person")
+    assert texts(USER) == [
+        (
+            "$.model: Binding 'users': expected a model in use, got auth.User, which is swapped out. "
+            "Bind 'accounts.Person'."
+        )
+    ]
+
+
+def test_our_own_models_cannot_be_bound():
+    """A binding of the event log would log each of its own events."""
+    [text] = texts({**USER, "model": "declbind.Event", "fields": []})
+    assert text.endswith("expected a model of the project, got declbind.Event, which is one of declbind's own.")
+
+
+def test_composite_primary_keys_cannot_be_bound(monkeypatch):
+    """One row is named by one value on the wire."""
+    with isolate_apps("tests"):
+
+        class Seat(models.Model):
+            pk = models.CompositePrimaryKey("row", "number")
+            row = models.IntegerField()
+            number = models.IntegerField()
+
+            class Meta:
+                app_label = "example"
+
+    monkeypatch.setattr(judgement, "find_model", lambda label: Seat)
+    [text] = texts({"stream": "seats", "model": "example.Seat", "fields": ["row"]})
+    assert "got example.Seat with a composite one" in text
+
+
+@pytest.mark.parametrize("case", MISJUDGED, ids=lambda case: case["name"])
+def test_messages(case):
+    """Each fault has its place, what was expected, what came and the likely fix."""
+    assert texts(case["record"]) == case["problems"]
+
+
+def test_a_foreign_key_is_sent_by_its_name():
+    """The attname is right in templates, where and scope, and a slip in the fields."""
+    assert texts({**LOG, "fields": ["user_id"]}) == [
+        "$.fields[0]: Binding 'log': field 'user_id' does not exist on admin.LogEntry. Did you mean 'user'?"
+    ]
+    for name in ("user", "user_id"):
+        assert texts({**LOG, "groups": [f"u-{{{name}}}"], "where": {name: 3}, "scope": {name: "$user.pk"}}) == []
+
+
+def test_not_editable_is_not_writable():
+    """A field that no form offers is not taken from clients."""
+    record = {"stream": "log", "model": "admin.LogEntry", "fields": ["action_time", "action_flag"]}
+    [text] = texts({**record, "writable": ["action_time"]})
+    assert "field 'action_time' of admin.LogEntry is not editable" in text
+    spec = BindingSpec.from_dict(record)
+    assert names(writable_fields(LogEntry, spec)) == ["action_flag"]
+
+
+def test_serializers_of_the_setting_are_known(settings):
+    """A name from the setting is as good as the default one."""
+    settings.DECLBIND = {"SERIALIZERS": {"short": "example.serializers.short"}}
+    assert texts({**USER, "serializer": "short"}) == []
+
+
+def test_several_faults_are_all_named():
+    """One look shows everything that is to be mended."""
+    faulty = {**USER, "fields": ["usrname"], "where": {"x": 1}, "serializer": "s", "permissions": {"view": "a.b"}}
+    assert [text.partition(":")[0] for text in texts(faulty)] == [
+        "$.fields[0]",
+        "$.where.x",
+        "$.permissions.view",
+        "$.serializer",
+    ]
+
+
+@pytest.mark.django_db
+def test_codenames_of_the_permission_table():
+    """A permission made by hand is known to those who ask the database, and to them only."""
+    Permission.objects.create(
+        codename="moderate", name="Moderate", content_type=ContentType.objects.get_for_model(User)
+    )
+    record = {**USER, "permissions": {"view": "auth.moderate"}}
+    assert texts(record) != []
+    assert texts(record, database=True) == []
+
+
+def test_judging_makes_no_query(django_assert_num_queries, db):
+    """Without being told to, the judgement leaves the database alone: it runs while apps are being set up."""
+    with django_assert_num_queries(0):
+        texts({**USER, "permissions": "a.b", "groups": ["x-{id}"], "scope": {"id": "$user.pk"}})
+
+
+# Sensitive fields
+# --------------------------------------------------------------------------------------------------
+
+
+LOOK_SENSITIVE = """
+password Password password_2 old_passwords token auth_token tokens csrf_token_value secret client_secret hash file_hash
+api_key apiKey apikey private_key otp otp_code pin pin_code PIN pinCode salt credentials session_key access_key totp
+passphrase pwd
+"""
+LOOK_HARMLESS = """
+name spinning pinned opinion option key public_key keyboard basalt salty passed compass author primary id
+shipping_pincushion sort_key
+"""
+
+
+@pytest.mark.parametrize("name", LOOK_SENSITIVE.split())
+def test_names_that_look_sensitive(name):
+    """Passwords, tokens and their like are recognised by their names."""
+    assert is_sensitive(name)
+
+
+@pytest.mark.parametrize("name", LOOK_HARMLESS.split())
+def test_names_that_do_not(name):
+    """A word that merely contains one is left alone."""
+    assert not is_sensitive(name)
+
+
+def test_a_sensitive_field_is_not_named_by_accident():
+    """It takes a second key to send a password, and the message says which."""
+    record = {**USER, "fields": ["username", "password"]}
+    assert texts(record) == [
+        (
+            "$.fields[1]: Binding 'users': field 'password' of auth.User looks sensitive. Remove it from "
+            "'fields', or "
+            "name it in 'sensitive' as well if it is to be sent."
+        )
+    ]
+    assert texts({**record, "sensitive": ["password"]}) == []
+    assert texts(record, python=True) == []
+
+
+def test_all_fields_leave_out_the_sensitive_ones():
+    """Neither the word nor an exclusion sends a password, unless it is asked for."""
+    for record in ({**USER, "fields": "__all__"}, {"stream": "users", "model": "auth.User", "exclude": ["email"]}):
+        assert texts(record) == []
+        assert "password" not in names(bound_fields(User, BindingSpec.from_dict(record)))
+        exposing = {**record, "sensitive": ["password"]}
+        assert texts(exposing) == []
+        assert "password" in names(bound_fields(User, BindingSpec.from_dict(exposing)))
+
+
+def test_an_exclusion_beats_sensitive():
+    """What is excluded is not sent, whatever else is said of it."""
+    spec = BindingSpec("users", "auth.User", exclude=("password",), sensitive=("password",))
+    assert "password" not in names(bound_fields(User, spec))
+
+
+def test_a_sensitive_primary_key_is_not_bound_by_accident():
+    """The key is sent with every frame, so a session's must not be; nor a relation to it, which is the same "
+    "value."""
+    [text] = texts({"stream": "sessions", "model": "sessions.Session", "fields": ["expire_date"]})
+    assert text == (
+        "$.model: Binding 'sessions': the primary key 'session_key' of sessions.Session looks sensitive and "
+        "would be "
+        'sent with every frame. Bind another model, or add "sensitive": ["session_key"] if it is to be sent.'
+    )
+    with isolate_apps("tests"):
+
+        class Visit(models.Model):
+            session = models.ForeignKey(Session, models.CASCADE)
+            page = models.TextField()
+
+            class Meta:
+                app_label = "example"
+
+    assert names(bound_fields(Visit, BindingSpec("visits", "example.Visit", fields="__all__"))) == ["page"]  # type: ignore[arg-type]
+
+
+# Bound and writable fields
+# -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def family():
+    with isolate_apps("tests"):
+
+        class Tag(models.Model):
+            class Meta:
+                app_label = "example"
+
+        class Place(models.Model):
+            name = models.CharField(max_length=10)
+            tags = models.ManyToManyField(Tag)
+
+            class Meta:
+                app_label = "example"
+
+        class Restaurant(Place):
+            stars = models.IntegerField()
+            doubled = models.GeneratedField(
+                expression=models.F("stars") * 2, output_field=models.IntegerField(), db_persist=True
+            )
+            opened = models.DateTimeField(auto_now_add=True)
+            owner = models.ForeignKey(Tag, models.CASCADE)
+
+            class Meta:
+                app_label = "example"
+
+        class Diner(Restaurant):
+            class Meta:
+                app_label = "example"
+                proxy = True
+
+        yield {"Place": Place, "Restaurant": Restaurant, "Diner": Diner}
+
+
+@pytest.mark.parametrize("model", ["Restaurant", "Diner"])
+def test_children_have_their_parents_fields(family, model):
+    """A child sends its parent's fields; neither its own pk nor the parent's, and may not write what is "
+    "generated."""
+    spec = BindingSpec("r", f"example.{model}", fields=("__all__",))
+    sent = ["name", "stars", "doubled", "opened", "owner", "tags"]
+    assert names(bound_fields(family[model], spec)) == sent
+    assert names(writable_fields(family[model], spec)) == ["name", "stars", "owner", "tags"]
+
+
+def test_order_of_the_fields(family):
+    """Named fields come in the order in which they are named, and the key is dropped from among them."""
+    spec = BindingSpec("r", "example.Restaurant", fields=("tags", "id", "stars", "name"), writable=("name", "tags"))
+    assert names(bound_fields(family["Restaurant"], spec)) == ["tags", "stars", "name"]
+    assert names(writable_fields(family["Restaurant"], spec)) == ["name", "tags"]
+
+
+def test_what_is_not_bound_is_not_writable(family):
+    """A whitelist cannot open what is not sent."""
+    spec = BindingSpec("r", "example.Restaurant", fields=("stars",), writable=("name", "doubled", "id", "stars"))
+    assert names(writable_fields(family["Restaurant"], spec)) == ["stars"]
+    assert writable_fields(family["Restaurant"], BindingSpec("r", "x.Y", fields=("stars",), writable=())) == []
+
+
+@pytest.mark.parametrize(("name", "attname"), [("owner", "owner_id"), ("owner_id", "owner_id"), ("id", "id")])
+def test_concrete_field(family, name, attname):
+    """A column is found by name and by attname, in the parent too."""
+    assert concrete_field(family["Restaurant"], name).attname == attname
+
+
+@pytest.mark.parametrize("name", ["tags", "nothing", "", "owner__id", "pk"])
+def test_no_concrete_field(family, name):
+    """What has no column in the row is a LookupError."""
+    with pytest.raises(LookupError):
+        concrete_field(family["Restaurant"], name)
+
+
+# Warnings
+# ----------------------------------------------------------------------------------------------------------
+
+
+def test_warns_of_an_oracle():
+    """A group or a condition over a field that is not sent tells its value to who tries."""
+    record = {"stream": "users", "model": "auth.User", "fields": ["username"]}
+    spec = BindingSpec.from_dict({**record, "groups": ["mail-{email}"], "where": {"is_staff": False}})
+    assert [str(warning) for warning in warnings(spec)] == [
+        (
+            "$.groups[0]: Binding 'users': the group template 'mail-{email}' uses 'email', which is not sent: "
+            "whoever may "
+            "subscribe can find out its value by trying. Send it, or group by another field."
+        ),
+        (
+            "$.where.is_staff: Binding 'users': 'where' asks for 'is_staff', which is not sent: that a row "
+            "appears tells "
+            "its value. Send it, or accept this."
+        ),
+    ]
+    assert judge(spec) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"groups": ["u-{user_id}"]},
+        {"groups": ["u-{user}"], "where": {"user_id": 3, "action_flag": [1, 2]}},
+        {"groups": ["x-{id}"]},
+        {"fields": ["action_flag"], "groups": ["u-{user_id}"], "scope": {"user": "$user.pk"}},
+    ],
+)
+def test_does_not_warn_without_reason(change):
+    """A field that is sent tells nothing new, nor does the key, nor what the server fills in by the scope."""
+    assert warnings(BindingSpec(**{**LOG, **change})) == []
+
+
+def test_warns_of_what_has_no_effect():
+    """The key among the fields, and a subscription at connect to no group."""
+    spec = BindingSpec("users", "auth.User", fields=("id", "username"), groups=("x-{username}",), auto_subscribe=True)
+    assert [warning.path for warning in warnings(spec)] == ["$.fields[0]", "$.auto_subscribe"]
+    assert judge(spec) == []
+
+
+# Both judgements
+# ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "document",
+    [None, 3, [], {}, "auth.User", {"stream": []}, {**USER, "fields": [[]]}, {**USER, "model": {}}, {1: 2}, object()],
+    ids=repr,
+)
+def test_never_raises(document):
+    """Whatever comes in, an answer comes out."""
+    spec, problems = judge_document(document)
+    assert spec is None
+    assert problems
+
+
+def test_takes_records_written_in_python():
+    """Tuples stand for lists in both judgements."""
+    spec, problems = judge_document({**USER, "fields": ("username",), "where": {"id": (1, 2)}})
+    assert problems == []
+    assert spec is not None
+    assert spec.fields == ("username",)
