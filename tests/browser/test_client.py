@@ -410,9 +410,7 @@ def test_write_without_a_key_is_never_sent_twice(page: Any, server: ScriptedServ
 def test_writes_beyond_the_limit_wait_their_turn(page: Any, server: ScriptedServer) -> None:
     """No more are under way than the server takes, and their order is kept."""
     line = connected(page, server, "{ inFlight: 2 }")
-    page.evaluate(
-        "() => { for (const n of [1, 2, 3]) client.stream('posts').update(n, { t: 'x' }).catch(() => {}) }"
-    )
+    page.evaluate("() => { for (const n of [1, 2, 3]) client.stream('posts').update(n, { t: 'x' }).catch(() => {}) }")
     first = line.read()
     line.read()
     assert line.silent()
@@ -429,9 +427,7 @@ def test_write_times_out(page: Any, server: ScriptedServer) -> None:
 
 
 @pytest.mark.parametrize("code", [4401, 4403])
-def test_refused_connection_does_not_come_back_by_itself(
-    page: Any, server: ScriptedServer, code: int
-) -> None:
+def test_refused_connection_does_not_come_back_by_itself(page: Any, server: ScriptedServer, code: int) -> None:
     """Only the page knows when there is a new login; then it says so."""
     line = connected(page, server)
     page.evaluate("write(client.stream('posts').delete(1))")
@@ -450,9 +446,7 @@ def test_refused_connection_does_not_come_back_by_itself(
 def test_the_network_s_return_ends_the_waiting(page: Any, server: ScriptedServer) -> None:
     """An `online` event connects at once, however long the delay was to be."""
     line = connected(page, server)
-    page.evaluate(
-        "() => { Math.random = () => 1; client.close(); open({ baseDelay: 60000, maxDelay: 60000 }); }"
-    )
+    page.evaluate("() => { Math.random = () => 1; client.close(); open({ baseDelay: 60000, maxDelay: 60000 }); }")
     line = server.next_line()
     until(page, "client.state === 'live'")
     line.cut()
@@ -476,9 +470,7 @@ def test_plain_frames_are_heard_by_stream(page: Any, server: ScriptedServer) -> 
     """Streams that the server subscribes by itself have no group and no offset."""
     line = connected(page, server)
     # In braces: Playwright calls an expression that turns out to be a function.
-    page.evaluate(
-        "() => { window.heard = []; window.off = client.on('intval', (payload) => heard.push(payload.pk)); }"
-    )
+    page.evaluate("() => { window.heard = []; window.off = client.on('intval', (payload) => heard.push(payload.pk)); }")
     row = {"action": "update", "data": {"value": 1}, "model": "example.integervalue"}
     line.send({**row, "pk": 1}, stream="intval")
     line.send({**row, "pk": 2}, stream="other")

@@ -69,7 +69,9 @@ const PROBE_TIMEOUT = 5000;
 const STABLE_AFTER = 5000; // A connection that lived so long ends the backing off.
 const HIDDEN_LONG = 30000;
 const RETRYABLE = new Set(['rate_limited', 'internal']);
-const LISTENERS = { onChange: 'change', onRows: 'rows', onState: 'state', onResync: 'resync', onClosed: 'closed', onError: 'error' };
+const LISTENERS = {
+  onChange: 'change', onRows: 'rows', onState: 'state', onResync: 'resync', onClosed: 'closed', onError: 'error',
+};
 
 /** A request that was not carried out. */
 export class DeclbindError extends Error {
@@ -223,7 +225,8 @@ export class Client extends EventTarget {
     for (const [ref, write] of this.#writes) {
       // What was never sent may wait; what was sent may have been carried out, so only a key allows a second time.
       if (write.socket && !(this.#options.retryWrites && 'key' in write.payload)) {
-        this.#settleWrite(ref, new DeclbindError('disconnected', 'The connection was lost before the reply came; whether it was stored is unknown.'));
+        const text = 'The connection was lost before the reply came; whether it was stored is unknown.';
+        this.#settleWrite(ref, new DeclbindError('disconnected', text));
       }
       write.socket = null;
     }
@@ -289,7 +292,8 @@ export class Client extends EventTarget {
     }
     const payload = frame?.payload;
     if (payload === null || typeof payload !== 'object') {
-      emit(this, 'error', new DeclbindError('malformed', `Expected a JSON object with a payload, got ${String(text).slice(0, 80)}`));
+      const start = String(text).slice(0, 80);
+      emit(this, 'error', new DeclbindError('malformed', `Expected a JSON object with a payload, got ${start}`));
     } else if (payload.action === 'reply') {
       this.#settle(payload);
     } else if (frame.group !== undefined) {

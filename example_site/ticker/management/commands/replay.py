@@ -41,7 +41,10 @@ class Command(BaseCommand):
         try:
             while True:
                 self.play(days, history)
-                if not options["loop"] or not self.wait(PAUSE):
+                if not options["loop"]:
+                    self.stdout.write(f"Replayed {len(days)} months of share prices.")
+                    return
+                if not self.wait(PAUSE):
                     return
         except KeyboardInterrupt:
             return
@@ -58,7 +61,6 @@ class Command(BaseCommand):
                 return
             self.save(days[day])
             last = day
-        self.stdout.write(f"Replayed the prices up to {last}.")
 
     def rewind(self, opening: dict[date, list[Quote]], symbols: set[str]) -> None:
         """Leave the opening months and nothing else; rows that are right already are not written again."""
