@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
-from django.apps import apps
 from django.db import models, router
 
 from declbind import validation
@@ -19,7 +18,7 @@ from declbind.core.errors import ClientError, ConfigError
 from declbind.core.frames import encode
 from declbind.core.groups import match_template
 from declbind.core.spec import DEFAULTS, KEYS, BindingSpec
-from declbind.fields import bound_fields, concrete_field, writable_fields
+from declbind.fields import bound_fields, concrete_field, find_model, writable_fields
 from declbind.serializers import get_serializer
 
 #: What Django calls the permission behind each action.
@@ -76,8 +75,8 @@ class Binding:
 
     @classmethod
     def spec(cls) -> BindingSpec:
-        """Return the class as a record. A class with neither ``fields`` nor ``exclude`` gets all fields but sensitive ones."""
-        document = {
+        """Return the class as a record; raises ``ConfigError`` for one with neither ``fields`` nor ``exclude``."""
+        document: dict[str, Any] = {
             key: list(value) if isinstance(value := getattr(cls, key), tuple) else value
             for key in KEYS
             if key not in ("model", "stream") and getattr(cls, key) != DEFAULTS[key]
@@ -97,7 +96,9 @@ class Binding:
         own: Resolved | None = cls.__dict__.get("_resolved")
         if own is None:
             spec = cls.spec()
-            model = apps.get_model(spec.model)
+            model = find_model(spec.model)
+            if model is None:
+                raise LookupError(f"There is no model {spec.model!r}.")
             own = Resolved(
                 spec=spec,
                 model=model,
@@ -124,7 +125,8 @@ class Binding:
     @classmethod
     def concrete_label(cls) -> str:
         """Return the label of the concrete model, which proxies share."""
-        return str(cls.model_class()._meta.concrete_model._meta.label_lower)
+        concrete: Any = cls.model_class()._meta.concrete_model
+        return str(concrete._meta.label_lower)
 
     @classmethod
     def bound_fields(cls) -> tuple[Any, ...]:
@@ -248,14 +250,17 @@ class Binding:
         return rule if isinstance(rule, bool) else bool(user.has_perm(rule))
 
     def subscription_group(self, user: Any, params: Mapping[str, Any]) -> str | None:
-        """Return the group that params stand for; raises ``ClientError``; ``None`` where groups are code of their own."""
+        """Return the group that params stand for; ``None`` where groups are code of their own.
+
+        Raises ``ClientError`` for params that no template takes.
+        """
         if self.overrides("group_names"):
             return None
         template = match_template(self.resolved().spec.group_templates, params)
         return template.render(self.param_values(params))
 
     def param_values(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return params as the fields' Python values, so that "03" and 3 are one group; raises ``ClientError`` ``invalid``."""
+        """Return params as the fields' Python values, so that "03" and 3 are one group; raises ``ClientError``."""
         values: dict[str, Any] = {}
         errors: dict[str, list[str]] = {}
         for name, value in params.items():
@@ -298,7 +303,7 @@ class Binding:
 
         Call it inside a transaction. ``pk`` is the client's JSON value.
         """
-        model = self.model_class()
+        model: Any = self.model_class()
         rows = self.scoped(self.get_queryset()).select_for_update()
         try:
             return rows.get(pk=validation.coerce(model._meta.pk, pk))
@@ -318,7 +323,7 @@ class Binding:
 
 
 class _Consumer:
-    """Stand for a binding in ``WebsocketDemultiplexer.consumers``: ``IntegerValueBinding.consumer`` is the class itself."""
+    """Stand for a binding in ``WebsocketDemultiplexer.consumers``: the class itself."""
 
     def __get__(self, instance: Any, owner: type[WebsocketBinding]) -> type[WebsocketBinding]:
         return owner

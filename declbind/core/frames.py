@@ -105,7 +105,7 @@ def parse_envelope(text: str, *, max_bytes: int, max_depth: int) -> Envelope:
 
 
 def parse_request(envelope: Envelope) -> Request:
-    """Check the types of a payload's keys; raises ``RequestError`` (``unknown_action``, ``malformed`` or ``invalid``)."""
+    """Check the types of a payload's keys; raises ``RequestError`` (``unknown_action`` or ``malformed``)."""
     payload = envelope.payload
 
     def error(message: str, code: str = "malformed") -> RequestError:

@@ -125,7 +125,7 @@ class Subscription:
 
 
 class Variants:
-    """Build each form of one event's frames at most once. ``payloads`` maps an action to payload text, or to nothing."""
+    """Build each form of one event's frames at most once. ``payload`` gives an action's payload text, or ``None``."""
 
     __slots__ = ("_event", "_payload", "_payloads", "_plain")
 

@@ -1,4 +1,4 @@
-"""Hold the bindings of one configuration, immutable: a change makes a new registry, which replaces the old one whole."""
+"""Hold the bindings of one configuration, immutable: a change makes a new registry, which replaces the old one."""
 
 from __future__ import annotations
 

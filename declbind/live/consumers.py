@@ -1,13 +1,253 @@
-"""Speak ASGI."""
+"""Speak ASGI: accept sockets, read their frames in order, answer each, and never fall over what a client sends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar
 
 from channels.consumer import AsyncConsumer
+from django.core.exceptions import ImproperlyConfigured
+
+from declbind.bindings import Binding
+from declbind.conf import settings
+from declbind.core import frames
+from declbind.core.errors import ClientError
+from declbind.core.hub import Subscription
+from declbind.core.rate import RateLimit
+from declbind.inbound import permissions, writes
+from declbind.models import Traffic
+
+from . import subscriptions
+from .hub import LiveHub, get_hub
+from .origin import is_origin_allowed
+from .socket import Socket
+
+logger = logging.getLogger("declbind")
+
+#: A client that stays over its rate for so many seconds is closed.
+FLOOD_SECONDS = 10.0
+FLOODING = 4429
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class BindingConsumer(AsyncConsumer):
-    """Serve every enabled binding of the registry."""
+    """Serve every enabled binding of the registry on one WebSocket.
+
+    Reads its own messages instead of being dispatched to: ``AsyncConsumer.dispatch`` takes a thread for each message,
+    and a channel for each socket. One instance serves one connection.
+    """
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one connection until either side ends it."""
+        self.scope = scope
+        message = await receive()
+        if message["type"] != "websocket.connect":
+            return
+        if not is_origin_allowed(scope):
+            await send({"type": "websocket.close", "code": 4403})
+            return
+        hub = await get_hub()
+        identity = await hub.requests.run(permissions.identify, scope, "")
+        socket = Socket(identity, send)
+        await self._join(hub, socket)
+        try:
+            await send({"type": "websocket.accept"})
+            hub.note(socket, Traffic.CONNECTION, outcome="connected")
+            await _Conversation(self, hub, socket, receive).run()
+        finally:
+            hub.core.detach(socket.connection)
+            hub.note(socket, Traffic.CONNECTION, outcome="disconnected")
+
+    def bindings(self, hub: LiveHub) -> Mapping[str, type[Binding]]:
+        """Return the bindings that this socket may speak of, by stream."""
+        return hub.registry.by_stream
+
+    def connection_groups(self, **kwargs: Any) -> list[str]:
+        """Return names of groups that each connection joins, of all its streams; gets the arguments of the URL.
+
+        Code that grants what it names: ``view`` is not asked.
+        """
+        return []
+
+    async def _join(self, hub: LiveHub, socket: Socket) -> None:
+        """Attach the socket and subscribe it to what it hears without asking."""
+        hub.core.attach(socket.connection)
+        while True:
+            turn = hub.turns
+            joined = await hub.requests.run(self._auto_groups, dict(self.bindings(hub)), socket.identity)
+            if turn == hub.turns:
+                break
+        for stream, group, granted_by_code in joined:
+            hub.core.subscribe(
+                Subscription(
+                    connection=socket.connection,
+                    stream=stream,
+                    group=group,
+                    tagged=False,
+                    params=None if granted_by_code else {},
+                    offset=hub.core.cursor,
+                )
+            )
+
+    def _auto_groups(
+        self, bindings: Mapping[str, type[Binding]], identity: permissions.Identity
+    ) -> list[tuple[str, str, bool]]:
+        kwargs = self.scope.get("url_route", {}).get("kwargs", {})
+        named = list(self.connection_groups(**kwargs))
+        joined = [
+            (stream, group, False)
+            for stream, binding in bindings.items()
+            for group in subscriptions.auto_groups(binding, identity)
+        ]
+        return joined + [(stream, group, True) for stream in bindings for group in named]
 
 
 class WebsocketDemultiplexer(BindingConsumer):
-    """Serve the bindings that ``consumers`` names."""
+    """Serve the bindings that ``consumers`` names, as ``{stream: SomeBinding.consumer}``."""
 
-    consumers: dict = {}
+    consumers: ClassVar[Mapping[str, Any]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check that each key is its binding's stream; raises ``ImproperlyConfigured``."""
+        super().__init_subclass__(**kwargs)
+        for stream, binding in cls.consumers.items():
+            if not (isinstance(binding, type) and issubclass(binding, Binding)):
+                raise ImproperlyConfigured(
+                    f"{cls.__qualname__}.consumers[{stream!r}]: expected SomeBinding.consumer, got {binding!r}."
+                )
+            if binding.stream != stream:
+                raise ImproperlyConfigured(
+                    f"{cls.__qualname__}.consumers[{stream!r}]: {binding.__qualname__} has the stream "
+                    f"{binding.stream!r}. The key must equal it: rename one of them."
+                )
+
+    def bindings(self, hub: LiveHub) -> Mapping[str, type[Binding]]:
+        """Return those of the named bindings that are in force."""
+        by_stream = hub.registry.by_stream
+        return {stream: by_stream[stream] for stream in self.consumers if stream in by_stream}
+
+
+class _Conversation:
+    """Read one socket's frames and answer them: in order within a stream, side by side between streams."""
+
+    def __init__(self, consumer: BindingConsumer, hub: LiveHub, socket: Socket, receive: Receive) -> None:
+        self.consumer, self.hub, self.socket = consumer, hub, socket
+        self._receive = receive
+        self._rate = RateLimit(settings.MESSAGES_PER_SECOND, settings.MESSAGE_BURST, time.monotonic())
+        self._free = asyncio.Semaphore(settings.MAX_IN_FLIGHT)
+        self._last: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Go on until the client leaves or the socket is closed by us."""
+        reader = asyncio.create_task(self._read())
+        writer = asyncio.create_task(self.socket.write())
+        try:
+            ends: set[asyncio.Future[Any]] = {reader, writer, self.socket.closed}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (reader, writer):
+                task.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
+            if self.socket.closed.done():
+                await self.socket.send_close()
+            self.socket.close(1000)
+            # What was accepted is carried out: a write does not stop half-way because its sender left.
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            if message["type"] == "websocket.receive":
+                await self._take(message.get("text"))
+
+    async def _take(self, text: str | None) -> None:
+        now = time.monotonic()
+        allowed = self._rate.allows(now)
+        try:
+            envelope = _parsed(text)
+            if not allowed:
+                raise frames.RequestError(
+                    "rate_limited",
+                    f"Expected at most {settings.MESSAGES_PER_SECOND} messages a second.",
+                    stream=envelope.stream,
+                    ref=envelope.ref,
+                )
+        except frames.RequestError as error:
+            self._refuse(error.stream, error.ref, "", error)
+            if not allowed and self._rate.seconds_over(now) > FLOOD_SECONDS:
+                self.socket.close(FLOODING, "Too many messages.")
+            return
+        await self._free.acquire()
+        task = asyncio.create_task(self._serve(envelope, self._last.get(envelope.stream)))
+        self._last[envelope.stream] = task
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._free.release()
+        self._tasks.discard(task)
+        for stream, last in list(self._last.items()):
+            if last is task:
+                del self._last[stream]
+
+    async def _serve(self, envelope: frames.Envelope, previous: asyncio.Task[None] | None) -> None:
+        if previous is not None:
+            await asyncio.wait({previous})
+        started = time.monotonic()
+        action = envelope.payload.get("action")
+        label = action if isinstance(action, str) else ""
+        try:
+            request, groups, pk = await self._carry_out(envelope)
+        except ClientError as error:
+            self._refuse(envelope.stream, envelope.ref, label, error)
+        except Exception:
+            logger.exception("A request on stream %r failed.", envelope.stream)
+            fault = ClientError("internal", "The server failed; the request may or may not have been carried out.")
+            self._refuse(envelope.stream, envelope.ref, label, fault, Traffic.ERROR)
+        else:
+            self.hub.note(
+                self.socket,
+                Traffic.REQUEST,
+                stream=request.stream,
+                action=request.action,
+                object_pk="" if pk is None else str(pk),
+                groups=groups,
+                outcome="ok",
+                milliseconds=round(1000 * (time.monotonic() - started), 2),
+            )
+
+    async def _carry_out(self, envelope: frames.Envelope) -> tuple[frames.Request, list[str], Any]:
+        binding = self.consumer.bindings(self.hub).get(envelope.stream)
+        if binding is None:
+            raise ClientError("unknown_stream", f"There is no stream {envelope.stream!r:.80}.")
+        request = frames.parse_request(envelope)
+        if request.action == "subscribe":
+            group = await subscriptions.subscribe(self.hub, self.socket, binding, request)
+            return request, [group], None
+        if request.action == "unsubscribe":
+            group = await subscriptions.unsubscribe(self.hub, self.socket, binding, request)
+            return request, [group], None
+        result = await self.hub.requests.run(writes.handle, request, binding, self.socket.identity)
+        if request.ref is not frames.MISSING:
+            self.socket.push(frames.encode_reply(request.stream, request.ref, result))
+        return request, [], result.get("pk")
+
+    def _refuse(self, stream: str, ref: Any, action: str, error: ClientError, kind: str = Traffic.REFUSED) -> None:
+        self.hub.note(self.socket, kind, stream=stream, action=action, outcome=error.code, message=error.message)
+        if ref is not frames.MISSING:
+            self.socket.push(frames.encode_refusal(stream, ref, error))
+
+
+def _parsed(text: str | None) -> frames.Envelope:
+    if text is None:
+        raise frames.RequestError("malformed", "Expected a text frame, got a binary one.")
+    return frames.parse_envelope(text, max_bytes=settings.MAX_FRAME_BYTES, max_depth=settings.MAX_JSON_DEPTH)

@@ -9,7 +9,7 @@ class Head(models.Model):
     """Mark the two ends of the log: one row, which the relay locks while it gives out numbers.
 
     ``seq`` is the last number given (unused on SQLite, where the event's id is its number); events below ``min_seq``
-    have been trimmed. ``epoch`` is random and new when the history is another one: offsets of an older epoch mean nothing.
+    have been trimmed. ``epoch`` is random, and new when the history is another one: older offsets mean nothing then.
     """
 
     epoch = models.CharField(max_length=32)

@@ -10,7 +10,7 @@ What a binding's code does wrong is recorded and never reaches the writer.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import functools
 import logging
@@ -56,7 +56,7 @@ PLAIN_TYPES: Mapping[str, type] = {
     "SlugField": str,
     "URLField": str,
     "EmailField": str,
-    "DateField": datetime.date,
+    "DateField": dt.date,
     "UUIDField": uuid.UUID,
 }
 
@@ -167,7 +167,7 @@ def _is_plain(field: Any, value: Any) -> bool:
         exponent = value.as_tuple().exponent if type(value) is decimal.Decimal else None
         return isinstance(exponent, int) and -exponent <= target.decimal_places
     if internal == "DateTimeField":
-        return type(value) is datetime.datetime and value.tzinfo is datetime.UTC
+        return type(value) is dt.datetime and value.tzinfo is dt.UTC
     # A project's own field class may store something else than the value it is given.
     return type(value) is PLAIN_TYPES.get(internal) and type(target).__module__.startswith("django.")
 
@@ -402,8 +402,8 @@ def capture_delete(original: Any) -> Any:
             drafts: list[log.Draft] = []
             seen: set[tuple[Any, Any]] = set()
             for plan, objects in gone:
-                rows = load_rows(plan, [instance.pk for instance in objects], plan.fields, using).values()
-                drafts += _draft_rows(plan, rows, seen, using)
+                stored = load_rows(plan, [instance.pk for instance in objects], plan.fields, using)
+                drafts += _draft_rows(plan, stored.values(), seen, using)
             for plan, queryset in fast:
                 rows = _narrowed(plan, _as_queryset(plan, queryset, using), plan.fields, using)
                 drafts += _draft_rows(plan, rows, seen, using)
@@ -445,7 +445,7 @@ _cleared = threading.local()
 
 
 def connect_m2m(registry: BindingRegistry) -> None:
-    """Listen to the through tables of bound many-to-many fields, and to no others: a listener costs each ``add`` a query."""
+    """Listen to the through tables of bound many-to-many fields alone: a listener costs each ``add`` a query."""
     for bindings in registry.by_model.values():
         for binding in bindings:
             for field in binding.bound_fields():
@@ -492,10 +492,12 @@ def capture_m2m(
 
 
 def install(registry: BindingRegistry) -> None:
-    """Put the hooks in, once per process, and listen to the many-to-many fields of each registry that comes into force."""
-    if not hasattr(models.Model._save_table, "__wrapped__"):
-        models.Model._save_table = capture_save_table(models.Model._save_table)  # type: ignore[method-assign]
-        Collector.delete = capture_delete(Collector.delete)  # type: ignore[method-assign]
+    """Put the hooks in, once per process; listen to the many-to-many fields of each registry that comes into force."""
+    model: Any = models.Model
+    collector: Any = Collector
+    if not hasattr(model._save_table, "__wrapped__"):
+        model._save_table = capture_save_table(model._save_table)
+        collector.delete = capture_delete(collector.delete)
     connect_m2m(registry)
     signals.registry_changed.connect(_on_registry_changed, dispatch_uid="declbind.capture")
 

@@ -1,0 +1,34 @@
+"""Limit how many messages a connection may send: a token bucket that is told the time."""
+
+from __future__ import annotations
+
+
+class RateLimit:
+    """Allow ``rate`` messages a second with bursts of ``burst``; notice who goes on after being told to stop."""
+
+    __slots__ = ("_allowance", "_at", "_burst", "_over_since", "_rate")
+
+    def __init__(self, rate: float, burst: int, now: float) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._allowance = float(burst)
+        self._at = now
+        self._over_since: float | None = None
+
+    def allows(self, now: float) -> bool:
+        """Take one message into account; False when it is over the rate."""
+        self._allowance = min(self._burst, self._allowance + (now - self._at) * self._rate)
+        self._at = now
+        if self._allowance >= self._burst / 2:
+            # Half a burst of silence: the client has calmed down.
+            self._over_since = None
+        if self._allowance >= 1.0:
+            self._allowance -= 1.0
+            return True
+        if self._over_since is None:
+            self._over_since = now
+        return False
+
+    def seconds_over(self, now: float) -> float:
+        """Return for how long the client has been going on over its rate."""
+        return 0.0 if self._over_since is None else now - self._over_since

@@ -1,0 +1,106 @@
+"""Say what an edit of the configuration means for what is under way: frames, subscriptions, replays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from declbind.conf import settings
+from declbind.core import frames
+from declbind.core.errors import ClientError
+from declbind.core.hub import LogEvent, Subscription
+from declbind.core.spec import BindingSpec
+from declbind.models import Event
+from declbind.registry import BindingRegistry
+from declbind.serializers import encode_value
+
+Definition = Mapping[str, Any] | None
+
+
+def grace() -> timedelta:
+    """Return for how long after an edit some writer may still follow the old configuration."""
+    return timedelta(seconds=2 * settings.VERSION_CHECK_SECONDS)
+
+
+def payload(registry: BindingRegistry, event: LogEvent, action: str) -> str | None:
+    """Return the payload text of an event for one action under a registry; ``None`` where nothing is to be sent.
+
+    An event written before the fields were narrowed loses what is no longer sent.
+    """
+    binding = registry.by_stream.get(event.stream)
+    if binding is None or not binding.spec().outbound:
+        return None
+    data = event.data
+    if event.kind == Event.PAYLOAD:
+        made = json.loads(data)
+        if action in made:
+            return frames.encode(made[action]) if made[action] else None
+        data = "{}"
+    elif action == "delete" and event.kind != Event.GONE:
+        data = "{}"
+    elif event.version != registry.version and not binding.runs_code():
+        sent = {field.name for field in binding.bound_fields()}
+        stored: dict[str, Any] = json.loads(data)
+        if not stored.keys() <= sent:
+            data = encode_value({name: value for name, value in stored.items() if name in sent})
+    return frames.encode_payload(action, event.object_pk, data, event.model)
+
+
+def end_of(subscription: Subscription, registry: BindingRegistry) -> str | None:
+    """Return why a subscription is over under a new registry, ``None`` if it is not."""
+    binding = registry.by_stream.get(subscription.stream)
+    if binding is None:
+        entry = registry.entry(subscription.stream)
+        return "removed" if entry is None else "disabled"
+    if not binding.spec().outbound:
+        return "disabled"
+    if subscription.params is None or binding.overrides("group_names"):
+        return None
+    try:
+        group = binding().subscription_group(None, subscription.params)
+    except ClientError:
+        return "changed"
+    return None if group == subscription.group else "changed"
+
+
+def moves_rows(old: Definition, new: Definition) -> bool:
+    """Tell whether the edit changes which rows who hears of, so that events made before it must not be delivered."""
+    before, after = _in_force(old), _in_force(new)
+    if before is None or after is None:
+        return after is not None
+    return (before.model, before.groups, before.where, before.scope) != (
+        after.model,
+        after.groups,
+        after.where,
+        after.scope,
+    )
+
+
+def shows_more(old: Definition, new: Definition) -> bool:
+    """Tell whether clients may lack something after the edit: added, enabled, widened, re-grouped."""
+    before, after = _in_force(old), _in_force(new)
+    if after is None:
+        return False
+    if before is None or moves_rows(old, new) or before.serializer != after.serializer:
+        return True
+    return (before.fields, before.exclude, before.sensitive) != (after.fields, after.exclude, after.sensitive) and not (
+        before.fields is not None
+        and after.fields is not None
+        and not after.all_fields
+        and not before.all_fields
+        and set(after.fields) <= set(before.fields)
+    )
+
+
+def breaks_replay(old: Definition, new: Definition) -> bool:
+    """Tell whether a client that comes back from before the edit must take a snapshot: also after a time disabled."""
+    return shows_more(old, new) or (_in_force(old) is not None and _in_force(new) is None)
+
+
+def _in_force(definition: Definition) -> BindingSpec | None:
+    if definition is None:
+        return None
+    spec = BindingSpec(**definition)
+    return spec if spec.enabled and spec.outbound else None

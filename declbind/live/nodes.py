@@ -1,0 +1,57 @@
+"""Keep this process's heartbeat row, by which operators see who serves sockets under which configuration."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from declbind.core.hub import Hub
+from declbind.models import Node
+from declbind.registry import BindingRegistry
+
+
+class Heartbeat:
+    """Renew one ``Node`` row; every method runs in the hub's thread."""
+
+    def __init__(self) -> None:
+        self.id = secrets.token_hex(8)
+        self.started_at: datetime = timezone.now()
+        self.last_error = ""
+
+    def beat(self, state: dict[str, Any], using: str) -> None:
+        """Store the state of now."""
+        Node.objects.using(using).update_or_create(
+            id=self.id,
+            defaults={
+                **state,
+                "host": socket.gethostname()[:200],
+                "pid": os.getpid(),
+                "started_at": self.started_at,
+                "seen_at": timezone.now(),
+                "last_error": self.last_error[:2000],
+            },
+        )
+
+    def end(self, using: str) -> None:
+        """Remove the row of a process that ends in order."""
+        Node.objects.using(using).filter(id=self.id).delete()
+
+
+def describe(hub: Hub, registry: BindingRegistry) -> dict[str, Any]:
+    """Return what the heartbeat tells of a hub; called in the event loop, which owns the hub."""
+    streams = Counter(subscription.stream for subscription in hub.subscriptions())
+    return {
+        "generation": registry.generation,
+        "version": registry.version,
+        "digest": registry.digest,
+        "connections": len(hub.connections),
+        "subscriptions": sum(streams.values()),
+        "streams": dict(streams),
+        "offset": hub.cursor,
+    }

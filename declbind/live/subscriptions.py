@@ -1,0 +1,271 @@
+"""Answer subscribe and unsubscribe: check the right, find the group, bring the client up to date, let it hear.
+
+The seam between the past and the live events has neither a gap nor an overlap. A snapshot is one state of the database
+with the offset of that state and the ids of events that it holds although they have no number yet; from there the log
+is read up to the hub's cursor, and at that very moment, with no step of the event loop in between, the hub takes over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from declbind import registry as registries
+from declbind.bindings import Binding
+from declbind.conf import settings
+from declbind.core import frames
+from declbind.core.errors import ClientError
+from declbind.core.hub import LogEvent, Subscription, frames_for
+from declbind.inbound import permissions
+from declbind.models import Event
+from declbind.outbound import log
+from declbind.serializers import encode_value
+
+from . import changes
+from .hub import LiveHub
+from .socket import Socket
+
+READ_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Granted:
+    """A subscription that is allowed: its group, and the params with what the scope filled in."""
+
+    group: str
+    params: Mapping[str, Any]
+    snapshot: Snapshot | None = None
+    resync: str | None = None
+    head: int = 0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The rows of one state of the database; ``held`` are ids of events it holds that had no number yet."""
+
+    epoch: str
+    offset: int
+    held: frozenset[int]
+    objects: list[tuple[str, str]]
+
+
+async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], request: frames.Request) -> str:
+    """Carry out a subscribe request, reply included; return the group. Raises ``ClientError``."""
+    while True:
+        turn = hub.turns
+        granted = await hub.requests.run(_grant, hub.using, hub.epoch, binding, request, socket.identity)
+        if turn == hub.turns:
+            break
+        # Rights or bindings changed while they were looked at; what was granted may be void.
+        current = hub.registry.by_stream.get(request.stream)
+        if current is None:
+            raise ClientError("unknown_stream", f"There is no stream {request.stream!r}.")
+        binding = current
+    key = (request.stream, granted.group)
+    if key not in socket.subscriptions and len(socket.subscriptions) >= settings.MAX_SUBSCRIPTIONS:
+        raise ClientError(
+            "too_many_subscriptions", f"Expected at most {settings.MAX_SUBSCRIPTIONS} subscriptions; end one first."
+        )
+    subscription = Subscription(
+        connection=socket.connection,
+        stream=request.stream,
+        group=granted.group,
+        tagged=True,
+        params=granted.params,
+        offset=hub.core.cursor,
+    )
+    if granted.snapshot is not None:
+        subscription.live, subscription.offset = False, granted.snapshot.offset
+        subscription.skip = granted.snapshot.held
+    elif request.since is not None and granted.resync is None:
+        subscription.live, subscription.offset = False, request.since[1]
+    hub.core.subscribe(subscription)
+    offset = granted.snapshot.offset if granted.snapshot else max(granted.head, hub.core.cursor)
+    if request.ref is not frames.MISSING:
+        result = {"group": granted.group, "epoch": hub.epoch, "offset": offset}
+        socket.push(frames.encode_reply(request.stream, request.ref, result))
+    if granted.resync is not None:
+        hub.resync(subscription, granted.resync)
+    if granted.snapshot is not None:
+        await _send_snapshot(socket, binding, subscription, granted.snapshot)
+    if not subscription.live:
+        await catch_up(hub, socket, subscription)
+    return granted.group
+
+
+async def unsubscribe(hub: LiveHub, socket: Socket, binding: type[Binding], request: frames.Request) -> str:
+    """End a subscription; ending one that does not exist is no error. Return the group."""
+    group = await hub.requests.run(_group_of, binding, request.params, socket.identity)
+    subscription = socket.subscriptions.get((request.stream, group))
+    if subscription is not None:
+        hub.core.unsubscribe(subscription)
+    if request.ref is not frames.MISSING:
+        socket.push(frames.encode_reply(request.stream, request.ref, {"group": group}))
+    return group
+
+
+async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> None:
+    """Read the log for one subscription up to the hub's cursor, at the reader's pace, then let the hub take over."""
+    position = subscription.offset
+    key = (subscription.stream, subscription.group)
+    while socket.subscriptions.get(key) is subscription and not socket.closed.done():
+        cursor = hub.core.cursor
+        if position >= cursor:
+            subscription.live = True
+            return
+        min_offset, events = await hub.requests.run(_read, position, subscription.stream, hub.using)
+        if position < min_offset - 1:
+            subscription.live, subscription.offset = True, hub.core.cursor
+            hub.resync(subscription, "expired")
+            return
+        for event in events:
+            if event.offset > cursor:
+                break
+            if event.kind != Event.CONTROL and event.version >= hub.floors.get(event.stream, 0):
+                for text in frames_for(subscription, event, hub.variants(event)):
+                    await socket.push_paced(text)
+        # Control events are the pump's: it has obeyed all up to the cursor.
+        position = cursor if len(events) < READ_BATCH else min(events[-1].offset, cursor)
+        subscription.offset = position
+
+
+async def _send_snapshot(
+    socket: Socket, binding: type[Binding], subscription: Subscription, snapshot: Snapshot
+) -> None:
+    page = settings.SNAPSHOT_PAGE_ROWS
+    rows = snapshot.objects
+    for start in range(0, max(len(rows), 1), page):
+        text = frames.encode_snapshot(
+            subscription.stream,
+            subscription.group,
+            snapshot.offset,
+            binding.model_label(),
+            rows[start : start + page],
+            final=start + page >= len(rows),
+        )
+        await socket.push_paced(text)
+
+
+# --- in a worker thread ----------------------------------------------------------------------------------------------
+
+
+def auto_groups(binding: type[Binding], identity: permissions.Identity) -> list[str]:
+    """Return the groups that a connection joins by itself: those without placeholders, if the user may view."""
+    spec = binding.spec()
+    if not (spec.auto_subscribe and spec.outbound) or spec.scope:
+        return []
+    user = permissions.load_user(identity)
+    bound = binding(user=user)
+    if not bound.has_view_permission(user, {}):
+        return []
+    if binding.overrides("subscription_group", "group_names"):
+        group = bound.subscription_group(user, {})
+        return [group] if group is not None else []
+    return [template.render({}) or "" for template in spec.group_templates if template.is_constant]
+
+
+def _grant(
+    using: str, epoch: str, binding: type[Binding], request: frames.Request, identity: permissions.Identity
+) -> Granted:
+    registries.check_version()
+    if not binding.spec().outbound:
+        raise ClientError("closed_direction", f"Stream {request.stream!r} sends nothing.")
+    user = permissions.load_user(identity)
+    if not permissions.is_current(identity):
+        raise ClientError("denied", "The session is over.")
+    bound = binding(user=user, using=using)
+    params = _full_params(bound, request.params)
+    if not bound.has_view_permission(user, params):
+        raise ClientError("denied", "Not allowed.")
+    group = _group(bound, user, params)
+    if request.snapshot:
+        return Granted(group, params, snapshot=_take_snapshot(bound, params, using))
+    if request.since is not None:
+        head = log.load_head(using)
+        return Granted(group, params, resync=_obstacle(head, epoch, request, using), head=head.offset)
+    return Granted(group, params)
+
+
+def _full_params(bound: Binding, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in the scope's params from the user; raises ``ClientError`` ``denied`` where the client sent others."""
+    full = dict(params)
+    for name, value in bound.scope_values().items():
+        if value is None:
+            raise ClientError("denied", "Not allowed.")
+        if name in full and bound.param_values({name: full[name]})[name] != value:
+            raise ClientError("denied", "Not allowed.")
+        full[name] = value
+    return full
+
+
+def _group(bound: Binding, user: Any, params: Mapping[str, Any]) -> str:
+    group = bound.subscription_group(user, params)
+    if group is None:
+        raise ClientError("invalid", f"Stream {bound.stream!r} cannot be subscribed to with params.")
+    return group
+
+
+def _group_of(binding: type[Binding], params: Mapping[str, Any], identity: permissions.Identity) -> str:
+    user = permissions.load_user(identity)
+    bound = binding(user=user)
+    return _group(bound, user, _full_params(bound, params))
+
+
+def _obstacle(head: log.HeadState, epoch: str, request: frames.Request, using: str) -> str | None:
+    """Return why what was missed cannot be replayed, ``None`` if it can."""
+    assert request.since is not None
+    their_epoch, offset = request.since
+    if their_epoch != epoch or head.epoch != epoch or offset > head.offset:
+        return "epoch"
+    if offset < head.min_offset - 1:
+        return "expired"
+    return "config" if _was_reconfigured(request.stream, offset, using) else None
+
+
+def _was_reconfigured(stream: str, offset: int, using: str) -> bool:
+    """Tell whether the binding changed after the client left, or so shortly before that writers may not have known."""
+    column = log.offset_column(using)
+    controls = Event.objects.using(using).filter(kind=Event.CONTROL)
+    last_known = (
+        Event.objects.using(using).filter(**{f"{column}__lte": offset}).order_by(f"-{column}").values("created_at")[:1]
+    )
+    seen = last_known.first()
+    recent = controls.filter(**{f"{column}__gt": offset})
+    if seen is not None:
+        recent = recent | controls.filter(created_at__gt=seen["created_at"] - changes.grace())
+    return any(
+        changes.breaks_replay(*event["changes"][stream])
+        for event in map(_config, recent.values_list("data", flat=True))
+        if stream in event["changes"]
+    )
+
+
+def _config(text: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(text)
+    return content if content.get("type") == "config" else {"changes": {}}
+
+
+def _take_snapshot(bound: Binding, params: Mapping[str, Any], using: str) -> Snapshot:
+    limit: int = settings.MAX_SNAPSHOT_ROWS
+    log.ensure_head(using)
+    with log.consistent_read(using):
+        head = log.load_head(using)
+        held = log.unsequenced_ids(using)
+        rows = bound.scoped(bound.get_queryset())
+        if not bound.overrides("group_names"):
+            rows = rows.filter(**bound.param_values(params))
+        found = list(rows.order_by("pk")[: limit + 1])
+        if len(found) > limit:
+            raise ClientError("too_large", f"Expected at most {limit} rows in a snapshot, this group has more.")
+        if bound.overrides("group_names"):
+            group = _group(bound, bound.user, params)
+            found = [row for row in found if group in bound.group_names(row)]
+        objects = [(encode_value(row.pk), encode_value(bound.serialize_data(row))) for row in found]
+    return Snapshot(head.epoch, head.offset, held, objects)
+
+
+def _read(position: int, stream: str, using: str) -> tuple[int, list[LogEvent]]:
+    events = log.read(position, READ_BATCH, using, stream)
+    return log.load_head(using).min_offset, events
