@@ -71,6 +71,8 @@ class LiveHub:
         self.epoch = ""
         #: Counts control events and configuration changes: whoever checks a right compares it before and after.
         self.turns = 0
+        #: Counts how often the hub has read the log to its end.
+        self.looks = 0
         #: Events of a stream made under an older version than this are not delivered: they follow other rules.
         self.floors: dict[str, int] = {}
         self.requests = RequestThreads(settings.DATABASE_THREADS)
@@ -118,6 +120,13 @@ class LiveHub:
         ]
         return Tick(head, [], registries.get_registry()), notes
 
+    async def settle(self) -> None:
+        """Wait until the hub has looked at the log once more than it had; for tests and for shutting down."""
+        looks = self.looks
+        while self.looks < looks + 2:
+            self._wake.set()
+            await asyncio.sleep(0.005)
+
     async def stop(self) -> None:
         """End the hub's tasks and threads; the loop may go on."""
         for task in self._tasks:
@@ -142,6 +151,7 @@ class LiveHub:
                 try:
                     while await self._advance():
                         pass
+                    self.looks += 1
                 except Exception as error:
                     self.heartbeat.last_error = f"{type(error).__name__}: {error}"
                     logger.warning("The hub could not read the log, it tries again: %s", error)

@@ -1,0 +1,181 @@
+"""Test bindings as declbind's own suite does: see events, put bindings in force, speak as a client.
+
+    with override_bindings({"stream": "notes", "model": "app.Note", "fields": ["text"]}):
+        with capture_events() as events:
+            Note.objects.create(text="hello")
+        assert events[0].changes == [("notes", "create")]
+
+    async with Client(user=editor) as client:
+        reply = await client.request("notes", "create", data={"text": "hello"})
+
+Sockets are served from other threads: their tests need committed data, so ``TransactionTestCase`` or pytest-django's
+``django_db(transaction=True)``, and a test database that threads can share (a file, with SQLite).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from asgiref.testing import ApplicationCommunicator
+from django.contrib.auth.models import AnonymousUser
+
+from declbind.bindings import Binding
+from declbind.live.consumers import BindingConsumer
+from declbind.live.hub import _hubs
+from declbind.models import Event
+from declbind.registry import database_alias
+from declbind.registry import override as override_bindings
+
+__all__ = ["CapturedEvent", "Client", "capture_events", "override_bindings"]
+
+#: How long a test waits for a frame that should come, in seconds.
+PATIENCE = 10.0
+
+
+@dataclass(frozen=True)
+class CapturedEvent:
+    """One event that a write left in the log; ``pk`` and ``data`` are decoded JSON."""
+
+    stream: str
+    changes: list[tuple[str, str]]
+    pk: Any
+    data: Any
+    model: str
+    kind: str
+
+
+@contextlib.contextmanager
+def capture_events(stream: str | None = None) -> Iterator[list[CapturedEvent]]:
+    """Collect the events of the block, of one stream if given; the list is filled when the block ends.
+
+    What was rolled back inside the block is not in it. Control events are left out.
+    """
+    using = database_alias()
+    events = Event.objects.using(using).exclude(kind=Event.CONTROL)
+    last = events.order_by("-id").values_list("id", flat=True).first() or 0
+    captured: list[CapturedEvent] = []
+    yield captured
+    found = events.filter(id__gt=last).order_by("id")
+    for event in found.filter(stream=stream) if stream else found:
+        captured.append(
+            CapturedEvent(
+                stream=event.stream,
+                changes=[(group, action) for group, action in json.loads(event.changes)],
+                pk=json.loads(event.object_pk),
+                data=json.loads(event.data),
+                model=event.model,
+                kind=event.kind,
+            )
+        )
+
+
+class Client:
+    """Speak to a consumer as a browser would, without a server.
+
+    ``application`` is any ASGI application; by default the consumer of all bindings. ``user`` stands for who is logged
+    in. Frames are dicts; waiting for one longer than ``PATIENCE`` seconds raises ``TimeoutError``.
+    """
+
+    def __init__(
+        self,
+        application: Any = None,
+        *,
+        user: Any = None,
+        session: Any = None,
+        path: str = "/ws/bindings/",
+        headers: list[tuple[bytes, bytes]] | None = None,
+        url_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        scope = {
+            "type": "websocket",
+            "path": path,
+            "scheme": "ws",
+            "headers": headers if headers is not None else [(b"host", b"testserver")],
+            "query_string": b"",
+            "subprotocols": [],
+            "user": user if user is not None else AnonymousUser(),
+            "url_route": {"kwargs": url_kwargs or {}},
+        }
+        if session is not None:
+            scope["session"] = session
+        self._communicator = ApplicationCommunicator(application or BindingConsumer.as_asgi(), scope)
+        self._refs = itertools.count(1)
+        self._kept: list[dict[str, Any]] = []
+        #: The close code once the server has closed, else ``None``.
+        self.close_code: int | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connect; raises ``ConnectionRefusedError`` when the server refuses."""
+        if not await self.connect():
+            raise ConnectionRefusedError(f"The handshake was refused with {self.close_code}.")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Disconnect."""
+        await self.disconnect()
+
+    async def connect(self) -> bool:
+        """Shake hands; return whether the server accepted."""
+        await self._communicator.send_input({"type": "websocket.connect"})
+        message = await self._communicator.receive_output(PATIENCE)
+        if message["type"] == "websocket.close":
+            self.close_code = message.get("code", 1000)
+            return False
+        return True
+
+    async def disconnect(self) -> None:
+        """Leave, and wait until the server has let go."""
+        if self.close_code is None:
+            await self._communicator.send_input({"type": "websocket.disconnect", "code": 1000})
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._communicator.wait(PATIENCE)
+
+    async def send(self, text: str | dict[str, Any]) -> None:
+        """Send one frame, as it is or as JSON."""
+        text = text if isinstance(text, str) else json.dumps(text)
+        await self._communicator.send_input({"type": "websocket.receive", "text": text})
+
+    async def receive(self, timeout: float = PATIENCE) -> dict[str, Any]:
+        """Return the next frame; raises ``ConnectionError`` when the server closes instead."""
+        if self._kept:
+            return self._kept.pop(0)
+        return await self._receive(timeout)
+
+    async def _receive(self, timeout: float) -> dict[str, Any]:
+        message = await self._communicator.receive_output(timeout)
+        if message["type"] == "websocket.close":
+            self.close_code = message.get("code", 1000)
+            raise ConnectionError(f"The server closed with {self.close_code}: {message.get('reason', '')}")
+        frame: dict[str, Any] = json.loads(message["text"])
+        return frame
+
+    async def wait_closed(self, timeout: float = PATIENCE) -> int:
+        """Read until the server closes; return the code."""
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await self.receive(timeout)
+        assert self.close_code is not None
+        return self.close_code
+
+    async def request(self, stream: str, action: str, **payload: Any) -> dict[str, Any]:
+        """Send a request and return its reply's payload; other frames that come first are kept for ``receive``."""
+        ref = next(self._refs)
+        await self.send({"stream": stream, "payload": {"action": action, **payload, "ref": ref}})
+        while True:
+            frame = await self._receive(PATIENCE)
+            reply: dict[str, Any] = frame["payload"]
+            if reply.get("action") == "reply" and reply.get("ref") == ref:
+                return reply
+            self._kept.append(frame)
+
+    async def is_silent(self) -> bool:
+        """Tell that nothing more comes of what has been committed: the hub is made to look at the log, now."""
+        for hub in list(_hubs.values()):
+            await hub.settle()
+        return not self._kept and await self._communicator.receive_nothing(0.05, 0.01)
