@@ -116,13 +116,35 @@ def check_version(force: bool = False) -> None:
 
 def refresh(force: bool = False) -> BindingRegistry:
     """Load the registry anew and return it; with ``force`` read files and classes again as well."""
-    if force:
-        with _holder.lock:
-            _holder.static = None
-            _holder.registry = None
-            _holder.checked_at = float("-inf")
-    check_version(force=True)
+    if not force:
+        check_version(force=True)
+        return get_registry()
+    using = database_alias()
+    with _holder.lock:
+        old = current_registry()
+        _holder.static = None
+        try:
+            new = _build(using, *_read_version(using))
+        except Exception as error:
+            # Without the database there are no records to load: better the last ones than none.
+            logger.warning("The configuration could not be read, the last one stays in force: %s", error)
+            return old
+        _holder.registry = new
+    signals.registry_changed.send_robust(sender=Registry, old=old, new=new)
     return get_registry()
+
+
+def load_configuration(using: str | None = None) -> tuple[list[SourceItem], BindingRegistry]:
+    """Read every source now, past the registry in force, which stays: the items, and the registry they would make.
+
+    The registry's ``entries`` are in the order of the items. ``using`` is the database of the records.
+    """
+    using = using or database_alias()
+    generation, version = _read_version(using)
+    items = [*load_code(), *load_files()]
+    if using in _holder.migrated:
+        items += load_database(using)
+    return items, Registry(tuple(_entries(items)), generation, version)
 
 
 @contextlib.contextmanager
@@ -229,7 +251,7 @@ def _entries(items: list[SourceItem]) -> Iterator[Entry[type[Binding]]]:
             try:
                 binding = binding or build_binding(item.spec)
                 binding.resolved()
-            except (LookupError, ConfigError, ValueError) as error:
+            except Exception as error:  # whatever is wrong with one binding, the others must go on working
                 binding, problems = None, (Problem("$", f"Binding {item.stream!r}: {error}"),)
         yield Entry(item.stream or "", item.where, item.source, binding, problems)
 
@@ -260,6 +282,7 @@ __all__ = [
     "database_alias",
     "get_registry",
     "install",
+    "load_configuration",
     "override",
     "refresh",
     "reserved_streams",

@@ -1,6 +1,7 @@
 """Hold what declbind keeps in the database.
 
-``record``  binding records, their revisions, and the configuration version
+``record``  binding records
+``revision`` what their edits leave behind: revisions and the configuration version
 ``log``     the event log and its head
 ``node``    the processes that serve sockets
 ``traffic`` requests, refusals and errors for the operator; watches; idempotency keys
@@ -11,7 +12,8 @@ table gets a module of its own noun and is named here.
 
 from .log import Event, Head
 from .node import Node
-from .record import BindingRecord, BindingRevision, Configuration, editing
+from .record import BindingRecord
+from .revision import BindingRevision, Configuration, editing
 from .traffic import IdempotencyKey, Traffic, Watch
 
 __all__ = [

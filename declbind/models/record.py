@@ -1,77 +1,28 @@
-"""Store binding records, their revisions, and the version of the configuration."""
+"""Store binding records, and judge and announce every edit of them."""
 
 from __future__ import annotations
 
 import contextlib
-import secrets
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import copy
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Self
 
-from django.conf import settings as django_settings
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 
-from declbind import judgement, signals
+from declbind import judgement
 from declbind.core.errors import Problem
 from declbind.core.spec import KEYS, BindingSpec
 
-#: A change of these alone is let through for a record that went bad later: it can always be switched off.
-HARMLESS_UPDATES = ({"enabled": False},)
-
-_editor: ContextVar[tuple[Any, str]] = ContextVar("declbind_editor", default=(None, ""))
-
-
-@contextlib.contextmanager
-def editing(author: Any = None, note: str = "") -> Iterator[None]:
-    """Name the author and the note of the revisions made inside the block.
-
-    ``author`` is a user or ``None``. The block may be entered in any thread or task; it is local to it.
-    """
-    token = _editor.set((author, note))
-    try:
-        yield
-    finally:
-        _editor.reset(token)
-
-
-class Configuration(models.Model):
-    """Count the edits of the binding records: one row, bumped inside the transaction of each edit.
-
-    ``generation`` is random and new whenever the row is made anew (a restored or flushed database), so that version 3
-    of another history is never taken for an older state of this one.
-    """
-
-    generation = models.CharField(max_length=32)
-    version = models.PositiveBigIntegerField(default=0)
-    changed_at = models.DateTimeField(auto_now=True)
-
-    class Meta:
-        db_table = "declbind_configuration"
-
-    def __str__(self) -> str:
-        return f"version {self.version}"
-
-    @classmethod
-    def bump(cls, using: str) -> int:
-        """Raise the version by one and return it. Takes the row's lock until the transaction ends.
-
-        The lock is what makes versions become visible in their own order.
-        """
-        row, created = cls.objects.using(using).get_or_create(
-            pk=1, defaults={"generation": secrets.token_hex(16), "version": 1}
-        )
-        if created:
-            return row.version
-        row = cls.objects.using(using).select_for_update().get(pk=1)
-        row.version += 1
-        row.save(using=using)
-        return row.version
+from .revision import Edit, announce
 
 
 class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
-    """Judge and announce what the bulk methods write, as ``save()`` and ``delete()`` do."""
+    """Judge and announce what the bulk methods write, as ``save()`` and ``delete()`` do.
+
+    What is judged and announced is what the database holds afterwards: a bulk method may write a part of a record only.
+    """
 
     def bulk_create(self, objs: Iterable[BindingRecord], *args: Any, **kwargs: Any) -> list[BindingRecord]:
         """Insert records that all stand both judgements; one that does not stops the whole call."""
@@ -79,45 +30,47 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
         for record in records:
             record.full_clean(validate_unique=False)
         _refuse_repeats(records)
-        using = router.db_for_write(self.model) if self._db is None else self._db
+        using = self._write_alias()
+        # Some of them may be there already: ignore_conflicts leaves those as they are, update_conflicts changes them.
+        touched = models.Q(stream__in=[record.stream for record in records]) | models.Q(
+            pk__in={record.pk for record in records} - {None}
+        )
         with transaction.atomic(using=using):
+            before = _load(using, touched)
             created = super().bulk_create(records, *args, **kwargs)
-            _announce(using, [(record.stream, record.definition()) for record in created])
+            after = _load(using, touched)
+            _judge_and_announce(using, before, after, skip_unchanged=True)
         return created
 
     def bulk_update(self, objs: Iterable[BindingRecord], *args: Any, **kwargs: Any) -> int:
-        """Store records that all stand both judgements, each with a revision."""
+        """Store records, each with a revision; one whose result does not stand both judgements stops the whole call."""
         records = list(objs)
-        for record in records:
-            record.full_clean(validate_unique=False)
-        using = router.db_for_write(self.model) if self._db is None else self._db
-        with transaction.atomic(using=using), _quiet():
-            count = super().bulk_update(records, *args, **kwargs)
+        using = self._write_alias()
+        touched = models.Q(pk__in=[record.pk for record in records])
         with transaction.atomic(using=using):
-            _announce(using, [(record.stream, record.definition()) for record in records])
+            before = _load(using, touched)
+            with _quiet():
+                count = super().bulk_update(records, *args, **kwargs)
+            _judge_and_announce(using, before, _load(using, touched))
         return count
 
     def update(self, **kwargs: Any) -> int:
         """Update in one statement, judge the result, and announce it; an invalid result is rolled back."""
         if _silent.get():
             return super().update(**kwargs)
-        using = router.db_for_write(self.model) if self._db is None else self._db
+        using = self._write_alias()
         with transaction.atomic(using=using):
-            before = dict(self.values_list("pk", "stream"))
+            touched = models.Q(pk__in=list(self.using(using).values_list("pk", flat=True)))
+            before = _load(using, touched)
             count = super().update(**kwargs)
-            records = list(self.model.objects.using(using).filter(pk__in=before))
-            if kwargs not in HARMLESS_UPDATES:
-                for record in records:
-                    record.full_clean(validate_unique=False)
-            gone = set(before.values()) - {record.stream for record in records}
-            _announce(
-                using,
-                [(stream, None) for stream in sorted(gone)]
-                + [(record.stream, record.definition()) for record in records],
-            )
+            _judge_and_announce(using, before, _load(using, touched))
         return count
 
     update.alters_data = True  # type: ignore[attr-defined]
+
+    def _write_alias(self) -> str:
+        alias: str | None = getattr(self, "_db", None)  # what using() chose; the stubs do not know it
+        return alias or router.db_for_write(self.model)
 
 
 class BindingRecordManager(models.Manager.from_queryset(BindingRecordQuerySet)):  # type: ignore[misc]
@@ -198,6 +151,12 @@ class BindingRecord(models.Model):
     def __str__(self) -> str:
         return self.stream
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Judge, store, write a revision, raise the configuration version: all or nothing."""
+        using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
+        with transaction.atomic(using=using):
+            super().save(*args, **kwargs)
+
     def natural_key(self) -> tuple[str]:
         """Return the stream, so that fixtures need no primary key."""
         return (self.stream,)
@@ -207,16 +166,14 @@ class BindingRecord(models.Model):
         document = {}
         for key in KEYS:
             value = getattr(self, key)
-            default = type(self)._meta.get_field(key).get_default()
-            if key in ("stream", "model") or value != default:
-                document[key] = value
+            if key in ("stream", "model") or value != _default(key):
+                document[key] = list(value) if isinstance(value, tuple) else value
         return document
 
     def assign(self, document: dict[str, Any]) -> Self:
         """Take over a whole record: keys that the document does not name get their defaults. Does not save."""
         for key in KEYS:
-            field = type(self)._meta.get_field(key)
-            setattr(self, key, document.get(key, field.get_default()))
+            setattr(self, key, document[key] if key in document else _default(key))
         return self
 
     def to_spec(self) -> BindingSpec:
@@ -239,7 +196,7 @@ class BindingRecord(models.Model):
 
     def full_clean(
         self,
-        exclude: Collection[str] | None = None,
+        exclude: Iterable[str] | None = None,
         validate_unique: bool = True,
         validate_constraints: bool = True,
     ) -> None:
@@ -260,55 +217,48 @@ class BindingRecord(models.Model):
         if errors:
             raise ValidationError(errors)
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Judge, store, write a revision, raise the configuration version: all or nothing."""
-        using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
-        with transaction.atomic(using=using):
-            super().save(*args, **kwargs)
+
+def _default(key: str) -> Any:
+    field: models.Field[Any, Any] = BindingRecord._meta.get_field(key)  # type: ignore[assignment]
+    return field.get_default()
 
 
-class BindingRevision(models.Model):
-    """Keep what a record said after an edit; ``definition`` is null where the edit removed it."""
-
-    stream = models.CharField(max_length=64, db_index=True)
-    definition = models.JSONField(null=True, encoder=DjangoJSONEncoder)
-    version = models.PositiveBigIntegerField(help_text="The configuration version that the edit made.")
-    author = models.ForeignKey(
-        django_settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
-    )
-    note = models.CharField(max_length=500, blank=True, default="")
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        db_table = "declbind_bindingrevision"
-        ordering = ("-id",)
-
-    def __str__(self) -> str:
-        return f"{self.stream} at version {self.version}"
+def _edits(before: Mapping[Any, BindingRecord], after: Mapping[Any, BindingRecord]) -> list[Edit]:
+    """Compare by primary key: a record that got another stream ends under the old one and begins under the new."""
+    streams = {record.stream for record in after.values()}
+    old = {record.stream: record.definition() for record in before.values()}
+    gone: list[Edit] = [(stream, old[stream], None) for stream in sorted(old.keys() - streams)]
+    return gone + [(record.stream, old.get(record.stream), record.definition()) for record in after.values()]
 
 
-def _announce(using: str, edits: Sequence[tuple[str, dict[str, Any] | None]]) -> None:
-    """Note edits: version, revisions, and the signal that puts a control event in the log. Inside their transaction."""
-    if not edits:
-        return
-    version = Configuration.bump(using)
-    author, note = _editor.get()
-    previous = {
-        stream: BindingRevision.objects.using(using).filter(stream=stream).values_list("definition", flat=True).first()
-        for stream, _ in edits
-    }
-    BindingRevision.objects.using(using).bulk_create(
-        BindingRevision(
-            stream=stream,
-            definition=definition,
-            version=version,
-            author=author if getattr(author, "pk", None) else None,
-            note=note[:500],
-        )
-        for stream, definition in edits
-    )
-    changes = {stream: (previous[stream], definition) for stream, definition in edits}
-    signals.configuration_edited.send(sender=BindingRecord, using=using, version=version, changes=changes)
+def _judge_and_announce(
+    using: str,
+    before: Mapping[Any, BindingRecord],
+    after: Mapping[Any, BindingRecord],
+    skip_unchanged: bool = False,
+) -> None:
+    for pk, record in after.items():
+        if not _is_switched_off(before.get(pk), record):
+            record.full_clean(validate_unique=False)
+    edits = _edits(before, after)
+    if skip_unchanged:
+        edits = [edit for edit in edits if edit[1] != edit[2]]
+    announce(BindingRecord, using, edits)
+
+
+def _is_switched_off(before: BindingRecord | None, after: BindingRecord) -> bool:
+    """Tell whether nothing was done but to disable: that is let through for a record that went bad later."""
+    if before is None or after.enabled is not False:
+        return False
+    return {**before.definition(), "enabled": False} == {**after.definition(), "enabled": False}
+
+
+def _load(using: str, condition: models.Q) -> dict[Any, BindingRecord]:
+    """Return stored records by primary key, in the order of their streams; locked where the database can."""
+    rows = BindingRecord.objects.using(using).filter(condition).order_by("stream")
+    if connections[using].in_atomic_block:
+        rows = rows.select_for_update()
+    return {record.pk: record for record in rows}
 
 
 def _refuse_repeats(records: Sequence[BindingRecord]) -> None:
@@ -318,23 +268,45 @@ def _refuse_repeats(records: Sequence[BindingRecord]) -> None:
             raise ValidationError({"stream": [f"$.stream: Binding {stream!r} stands twice in one call."]})
 
 
-def _judge_before_save(instance: BindingRecord, raw: bool, using: str, **kwargs: Any) -> None:
+def _judge_before_save(
+    instance: BindingRecord, raw: bool, using: str, update_fields: Collection[str] | None = None, **kwargs: Any
+) -> None:
     """Judge on ``pre_save``: the one place that ``save()`` and ``loaddata`` both pass."""
-    update_fields = kwargs.get("update_fields")
-    if update_fields is not None and set(update_fields) == {"enabled"} and not instance.enabled:
-        return
-    instance.full_clean(validate_unique=not raw)
+    before = _load_stored(instance, using)
+    result = instance
+    if before is not None and update_fields is not None:
+        # The rest of the instance is not stored, so it neither counts nor hides what the row holds.
+        result = copy.copy(before)
+        for name in update_fields:
+            setattr(result, name, getattr(instance, name))
+    if not _is_switched_off(before, result):
+        result.full_clean(validate_unique=not raw)
+    instance.__dict__["_edit"] = before, result
 
 
 def _announce_save(instance: BindingRecord, using: str, **kwargs: Any) -> None:
+    before, result = instance.__dict__.pop("_edit", (None, instance))
     with transaction.atomic(using=using):
-        _announce(using, [(instance.stream, instance.definition())])
+        announce(BindingRecord, using, _edits({instance.pk: before} if before else {}, {instance.pk: result}))
+
+
+def _note_before_delete(instance: BindingRecord, using: str, **kwargs: Any) -> None:
+    # The instance may have got another stream that was never stored.
+    instance.__dict__["_edit"] = _load_stored(instance, using), None
 
 
 def _announce_delete(instance: BindingRecord, using: str, **kwargs: Any) -> None:
-    _announce(using, [(instance.stream, None)])
+    before, _ = instance.__dict__.pop("_edit", (instance, None))
+    if before is not None:
+        announce(BindingRecord, using, _edits({before.pk: before}, {}))
+
+
+def _load_stored(instance: BindingRecord, using: str) -> BindingRecord | None:
+    key: Any = instance.pk  # None before the first save, whatever the stubs say
+    return None if key is None else _load(using, models.Q(pk=key)).get(key)
 
 
 models.signals.pre_save.connect(_judge_before_save, sender=BindingRecord, dispatch_uid="declbind.judge")
 models.signals.post_save.connect(_announce_save, sender=BindingRecord, dispatch_uid="declbind.announce")
+models.signals.pre_delete.connect(_note_before_delete, sender=BindingRecord, dispatch_uid="declbind.note")
 models.signals.post_delete.connect(_announce_delete, sender=BindingRecord, dispatch_uid="declbind.announce")

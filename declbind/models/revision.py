@@ -1,0 +1,107 @@
+"""Store what an edit of the configuration leaves behind: a revision, and the version that every process compares."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+
+from declbind import signals
+
+#: One edit: the stream, what the record said before and what it says now; ``None`` for a record that was not or is not.
+Edit = tuple[str, dict[str, Any] | None, dict[str, Any] | None]
+
+_editor: ContextVar[tuple[Any, str]] = ContextVar("declbind_editor", default=(None, ""))
+
+
+@contextlib.contextmanager
+def editing(author: Any = None, note: str = "") -> Iterator[None]:
+    """Name the author and the note of the revisions made inside the block.
+
+    ``author`` is a user or ``None``. The block may be entered in any thread or task; it is local to it.
+    """
+    token = _editor.set((author, note))
+    try:
+        yield
+    finally:
+        _editor.reset(token)
+
+
+class Configuration(models.Model):
+    """Count the edits of the binding records: one row, bumped inside the transaction of each edit.
+
+    ``generation`` is random and new whenever the row is made anew (a restored or flushed database), so that version 3
+    of another history is never taken for an older state of this one.
+    """
+
+    generation = models.CharField(max_length=32)
+    version = models.PositiveBigIntegerField(default=0)
+    changed_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "declbind_configuration"
+
+    def __str__(self) -> str:
+        return f"version {self.version}"
+
+    @classmethod
+    def bump(cls, using: str) -> int:
+        """Raise the version by one and return it. Takes the row's lock until the transaction ends.
+
+        The lock is what makes versions become visible in their own order.
+        """
+        row, created = cls.objects.using(using).get_or_create(
+            pk=1, defaults={"generation": secrets.token_hex(16), "version": 1}
+        )
+        if created:
+            return row.version
+        row = cls.objects.using(using).select_for_update().get(pk=1)
+        row.version += 1
+        row.save(using=using)
+        return row.version
+
+
+class BindingRevision(models.Model):
+    """Keep what a record said after an edit; ``definition`` is null where the edit removed it."""
+
+    stream = models.CharField(max_length=64, db_index=True)
+    definition = models.JSONField(null=True, encoder=DjangoJSONEncoder)
+    version = models.PositiveBigIntegerField(help_text="The configuration version that the edit made.")
+    author = models.ForeignKey(
+        django_settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    note = models.CharField(max_length=500, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        db_table = "declbind_bindingrevision"
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"{self.stream} at version {self.version}"
+
+
+def announce(sender: type[models.Model], using: str, edits: Sequence[Edit]) -> None:
+    """Note edits: version, revisions, and the signal that puts a control event in the log. Inside their transaction."""
+    if not edits:
+        return
+    version = Configuration.bump(using)
+    author, note = _editor.get()
+    BindingRevision.objects.using(using).bulk_create(
+        BindingRevision(
+            stream=stream,
+            definition=definition,
+            version=version,
+            author=author if getattr(author, "pk", None) else None,
+            note=note[:500],
+        )
+        for stream, _, definition in edits
+    )
+    changes = {stream: (before, after) for stream, before, after in edits}
+    signals.configuration_edited.send(sender=sender, using=using, version=version, changes=changes)
