@@ -1,0 +1,24 @@
+"""What the browser tests do more than once."""
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from playwright.sync_api import Page
+
+from tests.servers import DjangoServer
+
+PASSWORD = "password-of-the-test"
+
+
+def make_user(username: str, **values: Any) -> Any:
+    """Create a user who can log in."""
+    return get_user_model().objects.create_user(username, password=PASSWORD, **values)
+
+
+def log_in(page: Page, server: DjangoServer, username: str) -> None:
+    """Log in by the site's own page."""
+    page.goto(f"{server.url}/accounts/login/")
+    page.fill("input[name=username]", username)
+    page.fill("input[name=password]", PASSWORD)
+    page.press("input[name=password]", "Enter")
+    page.wait_for_url(f"{server.url}/")

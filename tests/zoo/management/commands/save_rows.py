@@ -1,0 +1,28 @@
+"""Save rows on demand, in a process of its own: what a management command of a site does beside its web processes."""
+
+import json
+import sys
+from typing import Any
+
+from django.apps import apps
+from django.core.management.base import BaseCommand
+
+
+class Command(BaseCommand):
+    """Read one JSON object a line from standard input, save it as a row, answer with its key."""
+
+    help = 'Reads lines {"model": "app.Model", "pk": key or null, "values": {...}} and saves each as a row.'
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Go on until standard input ends."""
+        self.stdout.write("ready")
+        self.stdout.flush()
+        while line := sys.stdin.readline():
+            order = json.loads(line)
+            model = apps.get_model(order["model"])
+            row = model(**order["values"]) if order["pk"] is None else model.objects.get(pk=order["pk"])
+            for name, value in order["values"].items():
+                setattr(row, name, value)
+            row.save()
+            self.stdout.write(json.dumps(row.pk))
+            self.stdout.flush()
