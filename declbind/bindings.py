@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
-from django.db import models, router
+from django.db import connections, models, router
 
 from declbind import validation
 from declbind.core.errors import ClientError, ConfigError
@@ -237,17 +237,24 @@ class Binding:
         rule = self.rule(action)
         if isinstance(rule, bool):
             return rule
-        if user.has_perm(rule):
+        if _has_codename(user, rule):
             return True
         if pk is None or not user.is_authenticated:
             return False
-        instance = self.scoped(self.get_queryset()).filter(pk=pk).first()
-        return instance is not None and bool(user.has_perm(rule, instance))
+        rows = self.scoped(self.get_queryset())
+        if connections[rows.db].in_atomic_block:
+            # What the right was given for must not change before the write.
+            rows = rows.select_related(None).select_for_update()
+        try:
+            instance = rows.filter(pk=validation.coerce(self.model_class()._meta.pk, pk)).first()
+        except ValueError:
+            return False
+        return instance is not None and _has_codename(user, rule, instance)
 
     def has_view_permission(self, user: Any, params: Mapping[str, Any]) -> bool:
         """Tell whether a user may subscribe with these params. Asked at subscribe, snapshot and resume."""
         rule = self.rule("view")
-        return rule if isinstance(rule, bool) else bool(user.has_perm(rule))
+        return rule if isinstance(rule, bool) else _has_codename(user, rule)
 
     def subscription_group(self, user: Any, params: Mapping[str, Any]) -> str | None:
         """Return the group that params stand for; ``None`` where groups are code of their own.
@@ -283,43 +290,46 @@ class Binding:
 
     def create(self, data: Mapping[str, Any]) -> Any:
         """Store a new row from whitelisted data and return it; raises ``ClientError`` ``invalid``."""
-        instance = self.model_class()(**self.scope_values())
-        return self._stored(validation.save_new(self, instance, data))
+        model = self.model_class()
+        owner = {concrete_field(model, name).attname: value for name, value in self.scope_values().items()}
+        return validation.save_new(self, model(**owner), data)
 
     def update(self, pk: Any, data: Mapping[str, Any]) -> Any:
         """Store the sent fields of a row and return it; raises ``ClientError`` ``not_found`` or ``invalid``."""
-        return self._stored(validation.save_sent(self, self.get_object(pk), data))
+        return validation.save_sent(self, self.get_object(pk), data)
 
     def delete(self, pk: Any) -> Any:
         """Delete a row; raises ``ClientError`` ``not_found``."""
-        instance = self.get_object(pk)
-        try:
-            instance.delete()
-        except (models.ProtectedError, models.RestrictedError):
-            raise ClientError("conflict", "Other rows need this one; delete those first.") from None
+        self.get_object(pk).delete()
 
     def get_object(self, pk: Any) -> Any:
         """Return the row, locked until the transaction ends; one that is absent or not the user's is ``not_found``.
 
-        Call it inside a transaction. ``pk`` is the client's JSON value.
+        Call it inside a transaction. ``pk`` is the client's JSON value, or the key that it stands for.
         """
         model: Any = self.model_class()
-        rows = self.scoped(self.get_queryset()).select_for_update()
+        # Joined rows are not ours to lock, and PostgreSQL cannot lock the outer side of a join.
+        rows = self.scoped(self.get_queryset()).select_related(None).select_for_update()
         try:
             return rows.get(pk=validation.coerce(model._meta.pk, pk))
         except (model.DoesNotExist, ValueError):
-            raise ClientError("not_found", f"There is no {model._meta.verbose_name} {pk!r:.60}.") from None
+            raise ClientError("not_found", f"There is no {model._meta.verbose_name} {pk!s:.60}.") from None
 
-    def _stored(self, instance: Any) -> Any:
-        # After the write the row must still exist for this binding and be the user's; else the caller rolls back.
-        if not self.scoped(self.get_queryset()).filter(pk=instance.pk).exists():
-            names = [*self.resolved().spec.where, *self.resolved().spec.scope]
-            raise ClientError(
-                "invalid",
-                "The row would lie outside of what this binding covers.",
-                {name: ["This value is outside of what this binding covers."] for name in names},
-            )
-        return instance
+    def check_inside(self, instance: Any) -> None:
+        """Refuse (``ClientError`` ``invalid``) a stored row that is outside of ``where`` or not the user's."""
+        spec = self.resolved().spec
+        if not (spec.where or spec.scope):
+            return
+        if self.scoped(self.get_queryset()).filter(pk=instance.pk).exists():
+            return
+        model, bound = self.model_class(), {field.name for field in self.bound_fields()}
+        names = {concrete_field(model, name).name for name in (*spec.where, *spec.scope)}
+        text = "This value is outside of what this stream covers."
+        raise ClientError(
+            "invalid",
+            "The row would lie outside of what this stream covers.",
+            {name: [text] for name in sorted(names & bound)},
+        )
 
 
 class _Consumer:
@@ -349,6 +359,12 @@ def build_binding(spec: BindingSpec) -> type[WebsocketBinding]:
 def _original(name: str) -> Any:
     method = Binding.__dict__[name]
     return getattr(method, "__func__", method)
+
+
+def _has_codename(user: Any, codename: str, instance: Any = None) -> bool:
+    # A user model without PermissionsMixin has no has_perm: nobody gave such a user any right.
+    has_perm = getattr(user, "has_perm", None)
+    return has_perm is not None and bool(has_perm(codename) if instance is None else has_perm(codename, instance))
 
 
 def _accepted(model: type[models.Model], name: str, value: Any) -> tuple[Any, ...]:

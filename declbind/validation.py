@@ -1,36 +1,60 @@
-"""Judge what a client sends for a row, as a ``ModelForm`` over the writable fields would, and store it."""
+"""Judge what a client sends for a row, as a ``ModelForm`` over the writable fields would, and store it.
+
+Form fields read text out of HTML: there a missing checkbox means false, an empty box means null, and ``"yes"`` is true.
+A JSON value has a type of its own, so its type is checked first, and only what needs parsing goes through the form
+field. Rows are then judged by the model itself: field validators, ``clean``, uniqueness and constraints.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import datetime as dt
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from django import forms
+from django.conf import settings
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.db import IntegrityError, models
+from django.db import models
+from django.forms.models import apply_limit_choices_to_to_formfield
+from django.forms.utils import from_current_timezone
+from django.utils import timezone
 
 from declbind.core.errors import ClientError
 from declbind.core.frames import describe
+from declbind.fields import concrete_field
+
+#: What the parsers of form and model fields raise for values that they were not made for.
+PARSE_ERRORS: Final = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
+_TEMPORAL: Final = ("DateField", "DateTimeField", "TimeField", "DurationField")
+_ANY_JSON: Final = ("JSONField", "HStoreField")
+
+Errors = dict[str, list[ValidationError]]
+
+
+def is_storable_text(text: str) -> bool:
+    """Tell whether every database takes this text: PostgreSQL refuses NUL, no driver encodes half a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def coerce(field: Any, value: Any) -> Any:
     """Return a JSON scalar as the field's Python value; raises ``ValueError`` where it is not one of them.
 
-    Stricter than ``to_python``, which takes ``true`` for 1 and cuts 1.5 to 1.
+    Stricter than ``to_python``, which takes ``true`` for 1 and cuts 1.5 to 1. A foreign key is the value of its target.
     """
-    target = getattr(field, "target_field", field)
+    target = field
+    while getattr(target, "remote_field", None) is not None:
+        target = target.target_field
     internal = target.get_internal_type()
-    wants_integer = "Integer" in internal or internal.endswith("AutoField")
-    if isinstance(value, dict | list):
-        raise ValueError(f"expected one value for {field.name}, got {describe(value)}")
-    if isinstance(value, bool) and internal != "BooleanField":
-        raise ValueError(f"expected a {internal} for {field.name}, got {describe(value)}")
-    if wants_integer and isinstance(value, float):
-        raise ValueError(f"expected a whole number for {field.name}, got {value!r}")
+    fault = "" if internal == "BooleanField" and not isinstance(value, dict | list) else _type_fault(target, value)
+    if fault:
+        raise ValueError(f"expected {fault} for {field.name}, got {describe(value)}")
     try:
-        result = target.to_python(value)
+        result = _settle(target.to_python(value))
         target.run_validators(result)
-    except (ValidationError, TypeError, OverflowError) as error:
+    except (ValidationError, *PARSE_ERRORS) as error:
         raise ValueError(f"expected a {internal} for {field.name}, got {value!r:.60}") from error
     return result
 
@@ -44,111 +68,95 @@ def check_whitelist(names: Iterable[str], writable: Iterable[Any]) -> None:
 
 
 def save_new(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
-    """Validate and store a new row. A field left out takes its default; one that has none and is required is an error."""
-    sent = [field for field in binding.writable_fields() if field.name in data]
-    missing = [
-        field
-        for field in binding.writable_fields()
-        if field.name not in data and not field.blank and not _has_default(field) and not field.null
-    ]
-    form = _bind(binding, [*sent, *missing], instance, data, unknown=_unset(binding, data, instance))
-    return _save(form, update_fields=None)
+    """Validate and store a new row; a field left out takes its default, one that has none and is required is an error.
+
+    ``instance`` has the values that the server sets. Raises ``ClientError`` ``invalid``, and what ``save`` raises.
+    """
+    preset = {concrete_field(type(instance), name).name for name in binding.scope_values()}
+    errors: Errors = {}
+    for field in binding.writable_fields():
+        if field.name not in data and field.name not in preset and _is_required(field):
+            errors[field.name] = [ValidationError("This field is required.", code="required")]
+    # A field that has no value yet may get one in save(): nothing can be said about its uniqueness.
+    unset = {
+        field.name
+        for field in instance._meta.fields
+        if field.name not in data and field.value_from_object(instance) in (None, "")
+    }
+    lists = _assign(binding, instance, data, errors, unjudged=unset)
+    key = instance._meta.pk
+    # Without the flag Django would first try an UPDATE of the row that has this key: a create must never be one.
+    if instance.pk is not None and not _has_default(key):
+        instance.save(force_insert=True)
+    else:
+        instance.save()
+    if instance.pk in (None, ""):
+        raise ClientError("invalid", "Rows of this model need a primary key, which clients cannot set.")
+    _store_lists(instance, lists)
+    return instance
 
 
 def save_sent(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
     """Validate and store the sent fields of a row; other columns keep what others wrote.
 
-    Columns that Django itself fills at every save (``auto_now``) are stored along.
+    Columns that Django itself fills at every save (``auto_now``) are stored along. Raises ``ClientError`` ``invalid``,
+    and what ``save`` raises.
     """
     sent = [field for field in binding.writable_fields() if field.name in data]
     if not sent:
         raise ClientError("invalid", "Expected at least one field to store under 'data'.")
-    form = _bind(binding, sent, instance, data, unknown=frozenset())
+    lists = _assign(binding, instance, data, {}, unjudged=set())
     columns = [field.name for field in sent if not field.many_to_many]
     if columns:
-        columns += [
-            field.name
-            for field in instance._meta.concrete_fields
-            if getattr(field, "auto_now", False) and field.name not in columns
-        ]
-    return _save(form, update_fields=columns)
-
-
-def _bind(
-    binding: Any, fields: list[Any], instance: Any, data: Mapping[str, Any], unknown: frozenset[str]
-) -> forms.ModelForm[Any]:
-    _refuse_structures(fields, data)
-    names = [field.name for field in fields]
-
-    class RowForm(forms.ModelForm):  # type: ignore[type-arg]
-        class Meta:
-            model = binding.model_class()
-            fields = names
-
-        # A plain ModelForm leaves unsent fields out of the uniqueness checks, although the row has values for them.
-        def validate_unique(self) -> None:
-            self._collect(self.instance.validate_unique)
-
-        def validate_constraints(self) -> None:
-            self._collect(self.instance.validate_constraints)
-
-        def _collect(self, validate: Callable[..., None]) -> None:
-            try:
-                validate(exclude=unknown | set(self.errors))
-            except ValidationError as error:
-                found = error.update_error_dict({})
-                for name, errors in found.items():
-                    self.add_error(name if name in self.fields else None, errors)
-
-    form = RowForm(data=_form_values(fields, data), instance=instance)
-    for field in fields:
-        # A JSON null clears a nullable column; an HTML form would say "required".
-        if field.name in data and data[field.name] is None and not field.many_to_many:
-            form.fields[field.name].required = not field.null
-    return form
-
-
-def _form_values(fields: list[Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    return {field.name: data[field.name] for field in fields if field.name in data}
-
-
-def _save(form: Any, update_fields: list[str] | None) -> Any:
-    # Widgets read HTML forms: a checkbox takes an absent value for False and text for True. JSON has the values already.
-    for bound in form.fields.values():
-        bound.widget = _JsonValue()
-    if not form.is_valid():
-        raise as_client_error(form.errors.as_data())
-    instance = form.instance
-    try:
-        if update_fields is None:
-            instance.save()
-        elif update_fields:
-            instance.save(update_fields=update_fields)
-        form._save_m2m()
-    except ValidationError as error:
-        raise as_client_error(error.update_error_dict({})) from error
-    except IntegrityError:
-        raise ClientError("invalid", "The database refuses this row: a value collides with another row.") from None
+        moving = [field.name for field in instance._meta.concrete_fields if getattr(field, "auto_now", False)]
+        instance.save(update_fields=[*columns, *(name for name in moving if name not in columns)])
+    _store_lists(instance, lists)
     return instance
 
 
-class _JsonValue(forms.Widget):
-    """Hand the JSON value to the form field as it came."""
+def clean_value(field: Any, value: Any, using: str | None = None) -> Any:
+    """Return a JSON value as what the row's attribute takes; raises ``ValidationError``.
 
-    def value_from_datadict(self, data: Mapping[str, Any], files: Any, name: str) -> Any:
-        return data.get(name)
+    A foreign key gives its row, a many-to-many field its rows.
+    """
+    internal = field.get_internal_type()
+    if isinstance(field, models.FileField):
+        raise ValidationError("Files cannot be sent here.", code="file")
+    if field.many_to_many:
+        return _clean_keys(field, value, using)
+    is_text = isinstance(field, models.CharField | models.TextField) or internal in _ANY_JSON
+    if value is None or (value == "" and not is_text):
+        if not field.null:
+            raise ValidationError(str(field.error_messages["null"]), code="null")
+        return None
+    if internal in _ANY_JSON:
+        return value
+    if internal == "ArrayField":
+        if not isinstance(value, list):
+            raise _unexpected("a list", value)
+        return [clean_value(field.base_field, item, using) for item in value]
+    if fault := _type_fault(field, value):
+        raise _unexpected(fault, value)
+    try:
+        cleaned = _parse(field, internal, value, using)
+    except PARSE_ERRORS:
+        raise ValidationError("Enter a valid value.", code="invalid") from None
+    if cleaned is None and not field.null:
+        raise ValidationError(str(field.error_messages["null"]), code="null")
+    return cleaned
 
-    def value_omitted_from_data(self, data: Mapping[str, Any], files: Any, name: str) -> bool:
-        return name not in data
 
+def as_client_error(error: ValidationError, names: Iterable[str] | None = None) -> ClientError:
+    """Return Django's errors as a ``ClientError`` ``invalid``.
 
-def as_client_error(errors: Mapping[str, Iterable[ValidationError]]) -> ClientError:
-    """Return Django's errors as a ``ClientError`` ``invalid``, its fields the row's fields."""
+    What concerns a field outside of ``names`` (all, for None) is said without the field: clients do not know of it.
+    """
+    known = None if names is None else set(names)
     fields: dict[str, list[str]] = {}
     general: list[str] = []
-    for name, found in errors.items():
-        texts = [text for error in found for text in error.messages]
-        if name == NON_FIELD_ERRORS:
+    for name, found in error.update_error_dict({}).items():
+        texts = [str(text) for item in found for text in item.messages]
+        if name == NON_FIELD_ERRORS or (known is not None and name not in known):
             general += texts
         else:
             fields[name] = texts
@@ -156,41 +164,153 @@ def as_client_error(errors: Mapping[str, Iterable[ValidationError]]) -> ClientEr
     return ClientError("invalid", message, fields)
 
 
-def _refuse_structures(fields: list[Any], data: Mapping[str, Any]) -> None:
-    errors = {}
-    for field in fields:
-        value = data.get(field.name)
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _assign(binding: Any, instance: Any, data: Mapping[str, Any], errors: Errors, unjudged: set[str]) -> dict[Any, Any]:
+    """Put the sent values on the instance and judge it; return the many-to-many lists, to be stored after the row.
+
+    ``errors`` are those found before. ``unjudged`` fields take no part in uniqueness and constraints; all others do,
+    sent or not: the row has values for them.
+    """
+    lists: dict[Any, Any] = {}
+    nulls: set[str] = set()
+    for field in binding.writable_fields():
+        if field.name not in data:
+            continue
+        try:
+            value = clean_value(field, data[field.name], binding.using)
+        except ValidationError as error:
+            errors[field.name] = error.error_list
+            continue
         if field.many_to_many:
-            if not isinstance(value, list) or any(isinstance(item, dict | list | bool) for item in value):
-                errors[field.name] = [f"Expected a list of keys, got {describe(value)}."]
-        elif isinstance(value, dict | list) and not _holds_structures(field):
-            errors[field.name] = [f"Expected one value, got {describe(value)}."]
-        elif isinstance(value, bool) and field.is_relation:
-            errors[field.name] = [f"Expected a key, got {describe(value)}."]
+            lists[field] = value
+        else:
+            field.save_form_data(instance, value)
+            if value is None:
+                nulls.add(field.name)
+    # null=True without blank=True means "required" to a form; JSON says null on purpose.
+    unsent = {field.name for field in instance._meta.fields if field.name not in data} | nulls
+    _collect(errors, partial(instance.clean_fields, exclude=unsent | set(errors)))
+    _collect(errors, instance.clean)
+    _collect(errors, partial(instance.validate_unique, exclude=unjudged | set(errors)))
+    _collect(errors, partial(instance.validate_constraints, exclude=unjudged | set(errors)))
     if errors:
-        raise ClientError("invalid", f"Not valid: {', '.join(sorted(errors))}.", errors)
+        raise as_client_error(ValidationError(errors), [field.name for field in binding.bound_fields()])
+    return lists
 
 
-def _holds_structures(field: Any) -> bool:
-    return (
-        isinstance(field, models.JSONField)
-        or hasattr(field, "base_field")
-        or field.get_internal_type()
-        in (
-            "ArrayField",
-            "HStoreField",
-        )
-    )
+def _collect(errors: Errors, validate: Callable[[], None]) -> None:
+    try:
+        validate()
+    except ValidationError as error:
+        error.update_error_dict(errors)
+
+
+def _store_lists(instance: Any, lists: Mapping[Any, Any]) -> None:
+    for field, rows in lists.items():
+        field.save_form_data(instance, rows)
+
+
+def _is_required(field: Any) -> bool:
+    return not (field.blank or field.null or _has_default(field))
 
 
 def _has_default(field: Any) -> bool:
     return bool(field.has_default() or getattr(field, "db_default", models.NOT_PROVIDED) is not models.NOT_PROVIDED)
 
 
-def _unset(binding: Any, data: Mapping[str, Any], instance: Any) -> frozenset[str]:
-    """Return the fields of a new row that have no value yet: nothing can be said about their uniqueness."""
-    return frozenset(
-        field.name
-        for field in instance._meta.fields
-        if field.name not in data and field.value_from_object(instance) in (None, "")
-    )
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def _type_fault(field: Any, value: Any) -> str:
+    """Say what kind of value was expected, or return ``""`` when this kind will do."""
+    internal = field.get_internal_type()
+    if isinstance(value, dict | list):
+        return "one value"
+    if internal == "BooleanField":
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(value, bool):
+        return "a key" if field.is_relation else f"a {internal}"
+    if isinstance(value, float) and ("Integer" in internal or internal.endswith("AutoField")):
+        return "a whole number"
+    if isinstance(value, int | float) and internal in _TEMPORAL:
+        return "text in ISO 8601"
+    if isinstance(value, str) and not is_storable_text(value):
+        return "text without NUL and surrogates"
+    return ""
+
+
+def _unexpected(expected: str, value: Any) -> ValidationError:
+    return ValidationError(f"Expected {expected}, got {describe(value)}.", code="invalid")
+
+
+def _parse(field: Any, internal: str, value: Any, using: str | None) -> Any:
+    if internal == "BooleanField":
+        return value
+    if internal == "BinaryField":
+        return _decode(value)
+    options: dict[str, Any] = {}
+    if field.is_relation:
+        try:
+            value = coerce(field, value)
+        except ValueError:
+            # The same words as for a row that does not exist.
+            value = None
+        options = {"using": using}
+    elif internal in _TEMPORAL[:3]:
+        # ISO 8601 alone: a form would also read "10/11/2012", in the order of the active language.
+        value = _settle(field.to_python(value))
+    elif isinstance(field, models.URLField) and not field.choices:
+        options = {"assume_scheme": "https"}
+    form_field = field.formfield(**options)
+    if form_field is None:
+        raise ValidationError("This field cannot be written here.", code="invalid")
+    if field.is_relation:
+        apply_limit_choices_to_to_formfield(form_field)
+        if value is None:
+            raise ValidationError(str(form_field.error_messages["invalid_choice"]), code="invalid_choice")
+    elif isinstance(form_field, forms.CharField) and isinstance(field, models.CharField | models.TextField):
+        # A form makes null of an empty text where the column takes null; here the client could have said null.
+        form_field.empty_value = ""
+    return form_field.clean(value)
+
+
+def _clean_keys(field: Any, value: Any, using: str | None) -> Any:
+    if not isinstance(value, list):
+        raise _unexpected("a list of keys", value)
+    target = field.remote_field.model._meta.pk
+    form_field = field.formfield(using=using)
+    apply_limit_choices_to_to_formfield(form_field)
+    keys = []
+    for item in value:
+        try:
+            keys.append(coerce(target, item))
+        except ValueError:
+            shown = item if isinstance(item, str | int | float) else describe(item)
+            text = form_field.error_messages["invalid_choice"]
+            raise ValidationError(text, code="invalid_choice", params={"value": shown}) from None
+        if item is None:
+            raise _unexpected("a list of keys", item)
+    return form_field.clean(list(dict.fromkeys(keys)))
+
+
+def _settle(value: Any) -> Any:
+    """Return a moment as the database wants it, aware or naive; one beyond the calendar in UTC is a ``ValueError``."""
+    if not isinstance(value, dt.datetime):
+        return value
+    if not settings.USE_TZ:
+        return timezone.make_naive(value) if timezone.is_aware(value) else value
+    aware = from_current_timezone(value)
+    try:
+        aware.astimezone(dt.UTC)
+    except OverflowError:
+        raise ValueError("the moment lies outside of the calendar") from None
+    return aware
+
+
+def _decode(value: Any) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        raise _unexpected("base64", value) from None

@@ -1,10 +1,190 @@
 """Put changes of rights into the log: each hub meets them between the events before and after, and checks again.
 
-A control event lies in the transaction of the change, so whoever reads it reads the new rights as well.
+A control event is written after the change and, where the database of the log holds the change too, in its
+transaction: whoever reads the event reads the new rights. What no signal tells of (``QuerySet.update`` on users, a
+permission backend with rules of its own, a session that runs out) is found by the check that each process repeats
+every ``REVALIDATE_SECONDS``, and by every request, which asks the database anew.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY, get_user_model
+from django.contrib.auth.signals import user_logged_out
+from django.core.exceptions import ImproperlyConfigured
+from django.db import models, transaction
+from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.utils import timezone
+
+from declbind import signals
+from declbind.outbound import log
+from declbind.registry import database_alias
+
+from .permissions import session_digest
+
+#: Saves of only these columns of a user give and take nothing; the first is written at every login.
+HARMLESS_USER_FIELDS = frozenset({"last_login"})
+_LIST_CHANGES = ("post_add", "post_remove", "post_clear")
+
+
+def kick(connection: str | None = None, user: Any = None, reason: str = "") -> None:
+    """Close one connection, or all of a user (an instance or a key), in whichever process they are.
+
+    Not a ban: the client may connect again if its rights allow.
+    """
+    if connection is None and user is None:
+        raise ValueError("kick() expected a connection or a user, got neither.")
+    key = None if user is None else str(user.pk if isinstance(user, models.Model) else user)
+    with transaction.atomic(using=database_alias()):
+        _append({"type": "kick", "connection": connection, "user": key, "reason": reason}, database_alias())
+
 
 def install() -> None:
-    """Connect to the signals."""
+    """Connect to the signals; called once, when the app is ready. Makes no query."""
+    signals.configuration_edited.connect(_on_configuration_edited, dispatch_uid="declbind.revocation")
+    if apps.is_installed("django.contrib.auth"):
+        user_logged_out.connect(_on_logged_out, dispatch_uid="declbind.revocation")
+        _watch_users(get_user_model())
+        _watch_groups()
+    for session_model in _session_models():
+        post_delete.connect(_on_session_deleted, sender=session_model, dispatch_uid="declbind.revocation")
+
+
+def _append(content: dict[str, Any], using: str | None) -> None:
+    """Append in the transaction of a change on ``using``; of a change elsewhere, after its commit."""
+    alias = database_alias()
+    if not log.is_here(alias):
+        return
+    if using in (None, alias):
+        log.append_control(content, alias)
+    else:
+        transaction.on_commit(lambda: log.append_control(content, alias), using=using, robust=True)
+
+
+def _append_users(pks: Iterable[Any] | None, using: str) -> None:
+    users = None if pks is None else [str(pk) for pk in pks]
+    if users != []:
+        _append({"type": "users", "users": users}, using)
+
+
+# --- users -----------------------------------------------------------------------------------------------------------
+
+
+def _watch_users(user_model: Any) -> None:
+    # The sender of a signal is the very class that was saved, which may be a proxy or a child.
+    for model in _family(user_model):
+        post_save.connect(_on_user_saved, sender=model, dispatch_uid="declbind.revocation")
+        post_delete.connect(_on_user_deleted, sender=model, dispatch_uid="declbind.revocation")
+    for name in ("groups", "user_permissions"):
+        through = _through(user_model, name)
+        if through is not None:
+            m2m_changed.connect(_on_user_lists_changed, sender=through, dispatch_uid="declbind.revocation")
+
+
+def _on_user_saved(*, instance: Any, created: bool, update_fields: Any, using: str, **kwargs: Any) -> None:
+    if created or (update_fields is not None and HARMLESS_USER_FIELDS.issuperset(update_fields)):
+        return
+    _append_users([instance.pk], using)
+
+
+def _on_user_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:
+    _append_users([instance.pk], using)
+
+
+def _on_user_lists_changed(
+    *, instance: Any, action: str, reverse: bool, pk_set: Iterable[Any] | None, using: str, **kwargs: Any
+) -> None:
+    if action in _LIST_CHANGES:
+        # From the group's side pk_set holds the users; a clear from there does not say whom it concerned.
+        _append_users(pk_set if reverse else [instance.pk], using)
+
+
+# --- groups and permissions ------------------------------------------------------------------------------------------
+
+
+def _watch_groups() -> None:
+    from django.contrib.auth.models import Group, Permission
+
+    for model in (*_family(Group), *_family(Permission)):
+        post_delete.connect(_on_rights_deleted, sender=model, dispatch_uid="declbind.revocation")
+    for model in _family(Permission):
+        post_save.connect(_on_permission_saved, sender=model, dispatch_uid="declbind.revocation")
+    through = _through(Group, "permissions")
+    m2m_changed.connect(_on_group_permissions_changed, sender=through, dispatch_uid="declbind.revocation")
+
+
+def _on_rights_deleted(*, using: str, **kwargs: Any) -> None:
+    _append_users(None, using)
+
+
+def _on_permission_saved(*, created: bool, using: str, **kwargs: Any) -> None:
+    # A new permission is nobody's yet; an old one may have got another codename.
+    if not created:
+        _append_users(None, using)
+
+
+def _on_group_permissions_changed(*, action: str, using: str, **kwargs: Any) -> None:
+    if action in _LIST_CHANGES:
+        _append_users(None, using)
+
+
+# --- sessions --------------------------------------------------------------------------------------------------------
+
+
+def _on_logged_out(*, request: Any, user: Any, **kwargs: Any) -> None:
+    # Sent before the session is flushed, while it still has its key.
+    if user is None:
+        return
+    key = getattr(getattr(request, "session", None), "session_key", None)
+    if key:
+        _append({"type": "session", "session": session_digest(key)}, None)
+    else:
+        _append_users([user.pk], database_alias())
+
+
+def _on_session_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:
+    # Sessions that ran out are cleared by the thousand, and let nobody in; nor do those without a login.
+    if instance.expire_date > timezone.now() and SESSION_KEY in instance.get_decoded():
+        _append({"type": "session", "session": session_digest(instance.session_key)}, using)
+
+
+def _session_models() -> set[Any]:
+    """Return the models that hold sessions: Django's own if installed, and that of the engine in use."""
+    found: set[Any] = set()
+    if apps.is_installed("django.contrib.sessions"):
+        found.add(apps.get_model("sessions", "Session"))
+    try:
+        store = import_module(settings.SESSION_ENGINE).SessionStore
+        if hasattr(store, "get_model_class"):
+            found.add(store.get_model_class())
+    except (ImportError, AttributeError, ImproperlyConfigured, RuntimeError):
+        # An engine that does not load is the project's to notice, at its first request; not ours to stop the start.
+        pass
+    return found
+
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+
+
+def _on_configuration_edited(*, using: str, version: int, changes: Any, **kwargs: Any) -> None:
+    if log.is_here(using):
+        content = {
+            "type": "config",
+            "version": version,
+            "changes": {stream: [old, new] for stream, (old, new) in changes.items()},
+        }
+        log.append_control(content, using, version=version)
+
+
+def _family(model: type[models.Model]) -> Iterator[type[models.Model]]:
+    return (member for member in apps.get_models() if issubclass(member, model))
+
+
+def _through(model: Any, name: str) -> Any | None:
+    field = next((field for field in model._meta.many_to_many if field.name == name), None)
+    return None if field is None else field.remote_field.through

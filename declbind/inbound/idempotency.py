@@ -1,0 +1,54 @@
+"""Answer a retry with the first answer: one row per actor, stream and key, in the transaction of the write.
+
+The row is inserted before anything else. A second request with the same key therefore waits at the unique index until
+the first is through: then it finds the answer, or, after a failure, no row and carries out the work itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.db import IntegrityError, OperationalError, transaction
+from django.utils import timezone
+
+from declbind.conf import settings
+from declbind.models import IdempotencyKey
+
+#: The row may be rolled back or trimmed between our insert and our look; more than a few times is no accident.
+_TRIES = 5
+
+
+def name_actor(user: Any, connection_id: str) -> str:
+    """Return who a key belongs to: the user on every connection, or one anonymous connection."""
+    actor = f"user:{user.pk}" if user.is_authenticated else f"connection:{connection_id}"
+    return actor if len(actor) <= 100 else hashlib.sha256(actor.encode()).hexdigest()
+
+
+def claim(actor: str, stream: str, key: str, using: str) -> tuple[IdempotencyKey, dict[str, Any] | None]:
+    """Take a key and return its row with the first answer, or with ``None`` when the work is ours to do.
+
+    Waits for a request that is under way with the same key. Call it inside a transaction on ``using``.
+    """
+    rows = IdempotencyKey.objects.using(using)
+    for _ in range(_TRIES):
+        try:
+            with transaction.atomic(using=using):
+                return rows.create(actor=actor, stream=stream, key=key, created_at=timezone.now()), None
+        except IntegrityError:
+            row = rows.select_for_update().filter(actor=actor, stream=stream, key=key).first()
+        if row is None:
+            continue
+        if row.created_at > timezone.now() - timedelta(seconds=settings.IDEMPOTENCY_SECONDS):
+            return row, json.loads(row.reply)
+        row.created_at = timezone.now()
+        return row, None
+    raise OperationalError(f"The idempotency key {key!r} was taken and given back {_TRIES} times.")
+
+
+def keep(row: IdempotencyKey, reply: dict[str, Any]) -> None:
+    """Store the answer to the work that a claim gave to us."""
+    row.reply = json.dumps(reply)
+    row.save(update_fields=["reply", "created_at"])

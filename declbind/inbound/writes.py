@@ -1,0 +1,302 @@
+"""Carry out one mutation of a client: one request, one transaction, one answer.
+
+The order is part of the protection. What a client may learn grows with each step: whether it may at all, which fields
+it may send, whether the row exists for it, whether its values will do.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any, Final
+
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
+from django.db import DataError, IntegrityError, OperationalError, connections, models, router, transaction
+from django.http import Http404
+
+from declbind import validation
+from declbind.bindings import Binding
+from declbind.core.errors import ClientError
+from declbind.core.frames import MUTATIONS, Request, describe
+from declbind.fields import concrete_field
+from declbind.outbound import log
+from declbind.registry import database_alias
+from declbind.serializers import encode_value
+from declbind.serializers.default import field_value
+
+from . import idempotency, permissions
+
+logger = logging.getLogger("declbind")
+
+ATTEMPTS: Final = 3
+#: After this many seconds a collision is answered instead of tried again: SQLite waits long before it reports one.
+RETRY_SECONDS: Final = 5.0
+#: Deadlock and serialization failure as PostgreSQL numbers them.
+_SQLSTATES: Final = frozenset({"40001", "40P01"})
+#: Lock wait timeout and deadlock as MySQL numbers them.
+_MYSQL_ERRORS: Final = frozenset({1205, 1213})
+
+
+def handle(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, Any]:
+    """Carry out a create, update or delete and return the reply's content, ``{"pk": ...}``, once it is committed.
+
+    Raises ``ClientError`` and nothing else: any other fault is logged and answered ``internal``, without its text.
+    Blocks on the database, so call it in a worker thread.
+    """
+    try:
+        return _carry_out_patiently(request, binding, identity)
+    except ClientError:
+        raise
+    except Exception:
+        logger.exception("Stream %r: a client's %s failed.", binding.stream, request.action)
+        raise ClientError("internal", "The server could not carry this out; its operators can see why.") from None
+
+
+def _carry_out_patiently(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, Any]:
+    using = router.db_for_write(binding.model_class())
+    started = time.monotonic()
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _carry_out(request, binding, identity, using)
+        except OperationalError as error:
+            if not is_collision(error):
+                raise
+            # Inside somebody's transaction the failed one cannot be begun again.
+            if connections[using].in_atomic_block or time.monotonic() - started > RETRY_SECONDS:
+                break
+        if attempt < ATTEMPTS:
+            time.sleep(random.uniform(0, 0.05) * attempt)
+    raise ClientError("conflict", "Others are writing the same rows. Try again.")
+
+
+def is_collision(error: OperationalError) -> bool:
+    """Tell whether two transactions got in each other's way, so that one of them can be tried again."""
+    cause = error.__cause__
+    if getattr(cause, "sqlstate", None) in _SQLSTATES:
+        return True
+    return "database is locked" in str(error) or bool(error.args and error.args[0] in _MYSQL_ERRORS)
+
+
+class _Write:
+    """What becomes of one transaction. ``committed`` is set first of all that waits for the commit."""
+
+    def __init__(self) -> None:
+        self.reply: dict[str, Any] | None = None
+        self.committed = False
+
+    def commit(self) -> None:
+        self.committed = True
+
+
+def _carry_out(request: Request, binding: type[Binding], identity: permissions.Identity, using: str) -> dict[str, Any]:
+    user = permissions.load_current_user(identity)
+    if user is None:
+        raise ClientError("denied", "The session is over.")
+    if not binding.resolved().spec.inbound:
+        raise ClientError("closed_direction", f"Stream {binding.stream!r} takes no changes.")
+    bound = binding(user=user, using=using)
+    write = _Write()
+    username = str(user.get_username()) if user.is_authenticated else ""
+    try:
+        with log.acting(username), transaction.atomic(using=using):
+            transaction.on_commit(write.commit, using=using)
+            _take_write_lock(using)
+            write.reply = _answer_once(request, bound, identity)
+    except (ValidationError, PermissionDenied, ObjectDoesNotExist, Http404, IntegrityError, DataError) as error:
+        if not write.committed:
+            raise _as_client_error(error, request.action, bound) from error
+        logger.exception("Stream %r: what a client's %s caused after its commit failed.", bound.stream, request.action)
+    except Exception:
+        # An on_commit callback of the project failed: the write stands, and the client must not repeat it.
+        if not write.committed:
+            raise
+        logger.exception("Stream %r: what a client's %s caused after its commit failed.", bound.stream, request.action)
+    assert write.reply is not None
+    return write.reply
+
+
+def _take_write_lock(using: str) -> None:
+    """Queue for SQLite's one write lock before the first read.
+
+    In its default mode a transaction that reads first and writes later fails at once, whatever the timeout, when
+    another one wrote in between.
+    """
+    if connections[using].vendor == "sqlite" and log.is_here(using):
+        with connections[using].cursor() as cursor:
+            cursor.execute("DELETE FROM declbind_head WHERE 0")
+
+
+def _answer_once(request: Request, bound: Binding, identity: permissions.Identity) -> dict[str, Any]:
+    if request.key is None:
+        return _answer(request, bound)
+    if not validation.is_storable_text(request.key):
+        raise ClientError("invalid", "Expected a key without NUL and surrogates.")
+    using = database_alias()
+    actor = idempotency.name_actor(bound.user, identity.connection_id)
+    # A model in another database has a transaction of its own, inside that of the key.
+    with nullcontext() if using == bound.using else transaction.atomic(using=using):
+        row, reply = idempotency.claim(actor, str(bound.stream), request.key, using)
+        if reply is None:
+            reply = _answer(request, bound)
+            idempotency.keep(row, reply)
+    return reply
+
+
+def _answer(request: Request, bound: Binding) -> dict[str, Any]:
+    action, pk, data = bound.deserialize(request.payload)
+    if not isinstance(action, str) or action not in MUTATIONS:
+        raise ClientError("unknown_action", f"Expected create, update or delete, got {describe(action)}.")
+    if action == "delete":
+        data = {}
+    elif not isinstance(data, Mapping):
+        raise ClientError("invalid", f"Expected an object under 'data', got {describe(data)}.")
+    key = None if action == "create" else _row_key(bound, action, pk)
+    if not _may(bound, action, key):
+        raise ClientError("denied", "Not allowed.")
+    if action == "create":
+        data = _without_key(bound, data)
+    _check_text(data)
+    validation.check_whitelist(data, bound.writable_fields())
+    _check_scope(bound, action, data)
+    _check_condition(bound, action, key, request.condition)
+    return {"pk": _write(bound, action, key, data, pk)}
+
+
+def _may(bound: Binding, action: str, key: Any) -> bool:
+    try:
+        return bound.has_permission(bound.user, action, key)
+    except ObjectDoesNotExist:
+        # Code of the project looked for the row. That it is absent must not be told from "not yours".
+        return False
+
+
+def _write(bound: Binding, action: str, key: Any, data: Mapping[str, Any], pk: Any) -> Any:
+    """Call the binding's method between two looks at ``where`` and ``scope``; return the row's key as JSON.
+
+    A hand-written method may look a row up in its own way, and may return nothing: it must not reach what lies outside
+    either.
+    """
+    spec = bound.resolved().spec
+    found = None
+    if action != "create" and bound.overrides(action) and (spec.where or spec.scope):
+        found = bound.get_object(key)
+    if action == "delete":
+        bound.delete(key)
+        return pk
+    stored = bound.create(data) if action == "create" else bound.update(key, data)
+    row = stored if isinstance(stored, models.Model) else found
+    if row is not None:
+        bound.check_inside(row)
+    if isinstance(stored, models.Model):
+        return json.loads(encode_value(stored.pk))
+    return None if action == "create" else pk
+
+
+def _row_key(bound: Binding, action: str, pk: Any) -> Any:
+    """Return the key that a client's ``pk`` stands for; a value that no row can have is like an absent row."""
+    if isinstance(pk, str | int | float) and not (isinstance(pk, str) and not validation.is_storable_text(pk)):
+        try:
+            return validation.coerce(bound.model_class()._meta.pk, pk)
+        except ValueError:
+            # Code of the project may find rows by something else than their key.
+            if not isinstance(pk, bool) and bound.overrides("deserialize", "get_object", action):
+                return pk
+    if not bound.overrides("has_permission") and not _may(bound, action, None):
+        raise ClientError("denied", "Not allowed.")
+    raise ClientError("not_found", f"There is no {bound.model_class()._meta.verbose_name} of this key.")
+
+
+def _without_key(bound: Binding, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave a sent primary key out: the server gives it."""
+    key = bound.model_class()._meta.pk
+    writable = {field.name for field in bound.writable_fields()}
+    ignored = {"pk", key.name, key.attname} - writable
+    return {name: value for name, value in data.items() if name not in ignored}
+
+
+def _check_text(data: Mapping[str, Any]) -> None:
+    """Refuse text that a database would choke on, wherever in the values it stands."""
+    if not all(map(validation.is_storable_text, data)):
+        raise ClientError("invalid", "Expected names of fields without NUL and surrogates.")
+    errors = {
+        name: ["Expected text without NUL and surrogates."] for name, value in data.items() if not _is_storable(value)
+    }
+    if errors:
+        raise ClientError("invalid", f"Not valid: {', '.join(sorted(errors))}.", errors)
+
+
+def _is_storable(value: Any) -> bool:
+    if isinstance(value, str):
+        return validation.is_storable_text(value)
+    if isinstance(value, dict):
+        return all(_is_storable(item) for pair in value.items() for item in pair)
+    return all(map(_is_storable, value)) if isinstance(value, list) else True
+
+
+def _check_scope(bound: Binding, action: str, data: Mapping[str, Any]) -> None:
+    """Refuse to give a row to somebody else, and to make one without an owner."""
+    model = bound.model_class()
+    errors: dict[str, list[str]] = {}
+    for name, own in bound.scope_values().items():
+        field: Any = concrete_field(model, name)
+        if own is None and action == "create":
+            raise ClientError("denied", "Not allowed.")
+        if field.name not in data:
+            continue
+        try:
+            differs = validation.coerce(field, data[field.name]) != own
+        except ValueError:
+            differs = True
+        if differs:
+            errors[field.name] = ["Expected your own, or leave it out."]
+    if errors:
+        raise ClientError("invalid", f"Not accepted: {', '.join(sorted(errors))}.", errors)
+
+
+def _check_condition(bound: Binding, action: str, key: Any, condition: Mapping[str, Any] | None) -> None:
+    """Compare ``if`` with the locked row as a frame would show it; raises ``conflict`` with the fields that differ."""
+    if not condition:
+        return
+    if action == "create":
+        raise ClientError("invalid", "'if' speaks of a stored row, and there is none before a create.")
+    fields = {field.name: field for field in bound.bound_fields()}
+    unknown = {name: ["This field is not sent here."] for name in condition if name not in fields}
+    if unknown:
+        raise ClientError("invalid", "'if' takes fields that this stream sends.", unknown)
+    row = bound.get_object(key)
+    differing = {
+        name: ["The row has another value."]
+        for name, expected in condition.items()
+        if not is_same_json(json.loads(encode_value(field_value(row, fields[name]))), expected)
+    }
+    if differing:
+        raise ClientError("conflict", f"Changed in the meantime: {', '.join(sorted(differing))}.", differing)
+
+
+def is_same_json(one: Any, other: Any) -> bool:
+    """Compare two JSON values as JSON does: ``true`` is not 1, while 1 and 1.0 are one number."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same_json(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same_json, one, other))
+    return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
+
+
+def _as_client_error(error: Exception, action: str, bound: Binding) -> ClientError:
+    """Say what a client may know of what Django or the database raised."""
+    match error:
+        case ValidationError():
+            return validation.as_client_error(error, [field.name for field in bound.bound_fields()])
+        case PermissionDenied():
+            return ClientError("denied", "Not allowed.")
+        case ObjectDoesNotExist() | Http404():
+            return ClientError("not_found", f"There is no such {bound.model_class()._meta.verbose_name}.")
+        case IntegrityError() if action == "delete":
+            return ClientError("conflict", "Other rows need this one; delete those first.")
+        case IntegrityError():
+            return ClientError("invalid", "The database refuses this row: a value is missing or meets another row's.")
+    return ClientError("invalid", "The database refuses this row: a value does not fit its column.")

@@ -1,0 +1,69 @@
+"""Make users, groups and the rows of the zoo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import factory
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group, Permission
+from factory.django import DjangoModelFactory
+
+from tests.zoo import models
+
+PASSWORD = "let-me-in"
+
+
+class UserFactory(DjangoModelFactory):
+    class Meta:
+        model = get_user_model()
+        skip_postgeneration_save = True
+
+    username = factory.Sequence(lambda number: f"user{number}")
+    password = factory.django.Password(PASSWORD)
+
+
+class GroupFactory(DjangoModelFactory):
+    class Meta:
+        model = Group
+
+    name = factory.Sequence(lambda number: f"group{number}")
+
+
+class KeeperFactory(DjangoModelFactory):
+    class Meta:
+        model = models.Keeper
+
+    name = factory.Sequence(lambda number: f"Keeper {number}")
+
+
+class FoodFactory(DjangoModelFactory):
+    class Meta:
+        model = models.Food
+
+    name = factory.Sequence(lambda number: f"Food {number}")
+
+
+class AnimalFactory(DjangoModelFactory):
+    class Meta:
+        model = models.Animal
+
+    name = factory.Sequence(lambda number: f"Animal {number}")
+
+
+class SampleFactory(DjangoModelFactory):
+    class Meta:
+        model = models.Sample
+
+
+def find_permission(codename: str) -> Permission:
+    """Return the permission of ``app_label.codename``."""
+    app_label, _, name = codename.partition(".")
+    return Permission.objects.get(content_type__app_label=app_label, codename=name)
+
+
+def make_user(*codenames: str, **values: Any) -> Any:
+    """Return a stored user who holds these permissions."""
+    user = UserFactory.create(**values)
+    user.user_permissions.set(map(find_permission, codenames))
+    return user

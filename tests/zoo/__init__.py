@@ -1,0 +1,1 @@
+"""An app of awkward models, for the edges of what can be bound."""
