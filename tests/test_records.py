@@ -253,7 +253,7 @@ def test_a_record_gone_bad_can_be_switched_off(disable: Callable[[Any], Any]) ->
 
 
 def _disabled(pk: Any) -> BindingRecord:
-    found = BindingRecord.objects.get(pk=pk)
+    found: BindingRecord = BindingRecord.objects.get(pk=pk)
     found.enabled = False
     return found
 
@@ -324,7 +324,7 @@ def test_each_edit_leaves_revisions_and_raises_the_version(
 
 
 def _changed(pk: Any, **values: Any) -> BindingRecord:
-    found = BindingRecord.objects.get(pk=pk)
+    found: BindingRecord = BindingRecord.objects.get(pk=pk)
     for name, value in values.items():
         setattr(found, name, value)
     return found

@@ -1,0 +1,284 @@
+"""Examine the running set-up: what is well, what is not, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+from django.conf import settings as django_settings
+from django.db import connections
+from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
+
+from declbind import checks
+from declbind.conf import settings
+from declbind.models import Configuration, Event, Node, Traffic
+from declbind.outbound import log, relay
+from declbind.registry import load_configuration
+
+from .output import format_count
+
+Level = Literal["ok", "note", "bad"]
+#: Later than this, an event without a number, or a process on an old version, is a fault and no mere moment.
+PATIENCE_SECONDS = 10.0
+PING_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing examined: "ok", "note" (worth knowing) or "bad"; what that means, and what to do where it is not ok."""
+
+    name: str
+    level: Level
+    meaning: str
+    action: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong here."""
+        return self.level != "bad"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        return {
+            "name": self.name,
+            "level": self.level,
+            "ok": self.ok,
+            "meaning": self.meaning,
+            "action": self.action,
+        }
+
+
+def examine(using: str) -> list[Finding]:
+    """Return all findings for the log and the records in database ``using``. Rings the doorbell once; changes nothing.
+
+    An examination that fails is a finding too, and the others go on.
+    """
+    migrated = _guarded("migrations", lambda: _migrations(using))
+    found = list(migrated)
+    parts: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+        ("settings", _settings),
+        ("database", lambda: _database(using)),
+        ("channel layer", _channel_layer),
+        ("bindings", lambda: _bindings(using)),
+    ]
+    if all(finding.ok for finding in migrated):
+        parts += [
+            ("log", lambda: _log(using)),
+            ("processes", lambda: _processes(using)),
+            ("errors", lambda: _errors(using)),
+        ]
+    for name, part in parts:
+        found += _guarded(name, part)
+    return found
+
+
+def _guarded(name: str, part: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    try:
+        return list(part())
+    except Exception as error:  # a doctor who falls ill is of no use
+        return [Finding(name, "bad", f"Could not be examined: {type(error).__name__}: {error}".strip())]
+
+
+def _migrations(using: str) -> Iterator[Finding]:
+    executor = MigrationExecutor(connections[using])
+    targets = [key for key in executor.loader.graph.leaf_nodes() if key[0] == "declbind"]
+    missing = [migration.name for migration, _ in executor.migration_plan(targets) if migration.app_label == "declbind"]
+    if missing:
+        yield Finding(
+            "migrations",
+            "bad",
+            f"Database {using!r} lacks {format_count(len(missing), 'migration')}: {', '.join(missing)}.",
+            f"Run `manage.py migrate --database {using}`.",
+        )
+    else:
+        yield Finding("migrations", "ok", f"Database {using!r} is up to date.")
+
+
+def _settings() -> Iterator[Finding]:
+    messages = checks.check_settings()
+    for message in messages:
+        yield Finding("settings", "bad", f"{message.id}: {message.msg}", message.hint or "")
+    if not messages:
+        yield Finding("settings", "ok", "DECLBIND is sound.")
+    if django_settings.DEBUG:
+        yield Finding(
+            "debug",
+            "note",
+            "DEBUG is on: each database connection of each process keeps the text of its last 9000 statements.",
+            "Turn DEBUG off wherever clients are served for long.",
+        )
+
+
+def _database(using: str) -> Iterator[Finding]:
+    connection = connections[using]
+    if connection.vendor != "sqlite":
+        yield Finding("database", "ok", f"Database {using!r} is {connection.display_name}.")
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode")
+        journal = str(cursor.fetchone()[0]).lower()
+    if journal not in ("wal", "memory"):
+        yield Finding(
+            "SQLite journal",
+            "bad",
+            f"The journal mode is {journal!r}: readers and the writer wait for each other.",
+            'Set OPTIONS["init_command"] = "PRAGMA journal_mode=WAL;" in DATABASES.',
+        )
+    mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or "DEFERRED"
+    if str(mode).upper() == "DEFERRED":
+        yield Finding(
+            "SQLite transactions",
+            "bad",
+            'Transactions are DEFERRED: one that reads and then writes fails at once with "database is locked" when '
+            "another has written meanwhile, whatever the timeout.",
+            'Set OPTIONS["transaction_mode"] = "IMMEDIATE" in DATABASES.',
+        )
+    if journal == "wal" and str(mode).upper() != "DEFERRED":
+        yield Finding("database", "ok", f"Database {using!r} is SQLite with WAL and {str(mode).upper()} transactions.")
+
+
+def _channel_layer() -> Iterator[Finding]:
+    config = relay.layer_config()
+    if config is None or not relay.carries_doorbell():
+        which = "There is no channel layer" if config is None else "The in-memory layer reaches no other process"
+        yield Finding(
+            "channel layer",
+            "ok",
+            f"{which}: other processes look at the log every {settings.POLL_SECONDS:g} s.",
+        )
+        return
+    for message in checks.check_channel_layer():
+        yield Finding("channel layer", "bad", f"{message.id}: {message.msg}", message.hint or "")
+    backend = config["BACKEND"]
+    try:
+        asyncio.run(_ping())
+    except Exception as error:
+        yield Finding(
+            "channel layer",
+            "bad",
+            f"{backend} does not answer ({type(error).__name__}: {error}): nothing is lost, but other processes hear "
+            f"of a change up to {settings.POLL_SECONDS:g} s later.",
+            "Start the server behind CHANNEL_LAYERS, or correct its address.",
+        )
+    else:
+        yield Finding("channel layer", "ok", f"{backend} answers.")
+    if backend == checks.CORE_LAYER:
+        capacity = (config.get("CONFIG") or {}).get("capacity", 100)
+        yield Finding(
+            "channel layer",
+            "note",
+            f"{backend} silently drops messages when {capacity} wait in a process. declbind loses nothing by it, "
+            "consumers of your own may.",
+            'Raise CONFIG["capacity"], or use channels_redis.pubsub.RedisPubSubChannelLayer.',
+        )
+
+
+async def _ping() -> None:
+    layer = relay.make_layer()
+    if layer is not None:
+        message = {"type": relay.DOORBELL_TYPE}
+        await asyncio.wait_for(layer.group_send(relay.DOORBELL_GROUP, message), PING_SECONDS)
+
+
+def _bindings(using: str) -> Iterator[Finding]:
+    _, registry = load_configuration(using)
+    for entry in registry.entries:
+        for problem in entry.problems:
+            yield Finding(
+                "binding",
+                "bad",
+                f"{entry.where} is left out: {problem}",
+                "Correct or disable it; `manage.py declbind check` lists all problems.",
+            )
+        binding = entry.binding
+        if binding is None or entry.problems or not binding.enabled or not binding.spec().outbound:
+            continue
+        alias = checks.foreign_database(binding)
+        if alias:
+            yield Finding(
+                "binding",
+                "bad",
+                f"{entry.where}: {binding.model_class()._meta.label} is written to database {alias!r}, the log is in "
+                f"{using!r}, so its changes are not heard.",
+                "Route app 'declbind' to the database of the bound models.",
+            )
+    yield Finding("bindings", "ok", f"{format_count(len(registry.by_stream), 'binding')} in force.")
+
+
+def _log(using: str) -> Iterator[Finding]:
+    head = log.load_head(using)
+    kept = head.offset - head.min_offset + 1
+    yield Finding(
+        "log",
+        "ok",
+        f"Epoch {head.epoch}, offset {head.offset}, the oldest event kept is {head.min_offset} ({kept} in all).",
+    )
+    if not log.needs_sequencer(using):
+        return
+    waiting = Event.objects.using(using).filter(seq__isnull=True)
+    oldest = waiting.order_by("id").values_list("created_at", flat=True).first()
+    if oldest is None:
+        yield Finding("sequencer", "ok", "Every event has its number.")
+        return
+    age = (timezone.now() - oldest).total_seconds()
+    late = age > PATIENCE_SECONDS
+    yield Finding(
+        "sequencer",
+        "bad" if late else "ok",
+        f"{format_count(waiting.count(), 'event')} without a number, the oldest for {age:.0f} s.",
+        "Nobody numbers the log, so clients hear nothing. Run an ASGI process, or `manage.py declbind relay`."
+        if late
+        else "",
+    )
+
+
+def _processes(using: str) -> Iterator[Finding]:
+    now = timezone.now()
+    alive = list(Node.objects.using(using).filter(seen_at__gte=now - timedelta(seconds=3 * settings.HEARTBEAT_SECONDS)))
+    if not alive:
+        yield Finding(
+            "processes",
+            "note",
+            "No ASGI process is alive, so no client can be connected.",
+            "Start one, such as daphne or uvicorn.",
+        )
+        return
+    configuration = Configuration.objects.using(using).filter(pk=1).first()
+    generation, version = (configuration.generation, configuration.version) if configuration else ("", 0)
+    behind = [node for node in alive if (node.generation, node.version) != (generation, version)]
+    patience = timedelta(seconds=settings.HEARTBEAT_SECONDS + PATIENCE_SECONDS)
+    late = configuration is not None and now - configuration.changed_at > patience
+    meaning = f"{len(alive) - len(behind)} of {format_count(len(alive), 'process', 'processes')} on version {version}"
+    if behind:
+        names = ", ".join(f"{node} on {node.version}" for node in behind)
+        yield Finding(
+            "processes",
+            "bad" if late else "ok",
+            f"{meaning}; {names}.",
+            "Look at their last error and restart them." if late else "",
+        )
+    else:
+        yield Finding("processes", "ok", f"{meaning}.")
+    for node in alive:
+        if node.last_error:
+            yield Finding("processes", "bad", f"{node}: {node.last_error}", "Look at the log of that process.")
+
+
+def _errors(using: str) -> Iterator[Finding]:
+    recent = Traffic.objects.using(using).filter(kind=Traffic.ERROR, at__gte=timezone.now() - timedelta(hours=1))
+    count = recent.count()
+    if not count:
+        yield Finding("errors", "ok", "No errors in the last hour.")
+        return
+    last = recent.order_by("-id").first()
+    text = f"{last.stream} {last.message}".strip() if last else ""
+    yield Finding(
+        "errors",
+        "bad",
+        f"{format_count(count, 'error')} in the last hour, the last one: {text}",
+        "Look at the live page of the admin, or the server's log.",
+    )

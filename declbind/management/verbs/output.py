@@ -1,0 +1,51 @@
+"""Write what people and machines read: aligned columns, problems with their place, stable JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+
+
+def format_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return aligned columns under upper-case headings, two spaces apart; the last column is not padded."""
+    cells = [[heading.upper() for heading in headings], *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def format_pairs(pairs: Mapping[str, object]) -> str:
+    """Return one "name  value" line for each pair, the values aligned; further lines of a value are indented."""
+    width = max(map(len, pairs), default=0)
+    indent = "\n" + " " * (width + 2)
+    return "\n".join(
+        f"{name.ljust(width)}  {_cell(value).replace(chr(10), indent)}".rstrip() for name, value in pairs.items()
+    )
+
+
+def format_json(value: object) -> str:
+    """Return indented JSON text, with the keys in the order they have."""
+    return json.dumps(value, indent=2, ensure_ascii=False, cls=DjangoJSONEncoder)
+
+
+def format_line(value: object) -> str:
+    """Return JSON text in one line, for output that is read line by line."""
+    return json.dumps(value, ensure_ascii=False, cls=DjangoJSONEncoder)
+
+
+def format_count(count: int, one: str, many: str = "") -> str:
+    """Return "1 binding" or "2 bindings"."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)

@@ -1,0 +1,234 @@
+"""Compare a file of records with the database, and make the database say what the file says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from declbind import judgement
+from declbind.core.errors import ConfigError, Problem
+from declbind.core.spec import KEYS
+from declbind.models import BindingRecord, Configuration, editing
+from declbind.sources import SourceItem
+from declbind.sources.files import load_file
+
+from .overview import order_record, problem_as_json
+
+Action = Literal["add", "change", "remove", "keep"]
+Definition = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of one stream. ``where`` is its place in the files, ``before`` and ``after`` are whole records."""
+
+    action: Action
+    stream: str
+    where: str
+    before: Definition | None
+    after: Definition | None
+
+    @property
+    def differences(self) -> list[tuple[str, Any, Any]]:
+        """Return (key, old, new) for each key that says something else, ``None`` for one that is not given."""
+        old, new = self.before or {}, self.after or {}
+        return [(key, old.get(key), new.get(key)) for key in KEYS if old.get(key) != new.get(key)]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        return {
+            "action": self.action,
+            "stream": self.stream,
+            "where": self.where,
+            "differences": {key: {"old": old, "new": new} for key, old, new in self.differences},
+        }
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One problem of one record of the files."""
+
+    where: str
+    stream: str
+    problem: Problem
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``apply`` would do. With ``faults`` it would do nothing.
+
+    ``digest`` stands for the stored records, the records of the files and ``prune`` together: the same digest later
+    means that ``apply`` still does exactly this.
+    """
+
+    changes: tuple[Change, ...]
+    faults: tuple[Fault, ...]
+    digest: str
+    generation: str
+    version: int
+
+    @property
+    def edits(self) -> tuple[Change, ...]:
+        """Return the changes that change something."""
+        return tuple(change for change in self.changes if change.action != "keep")
+
+    def count(self, action: Action) -> int:
+        """Return how many streams an action is for."""
+        return sum(change.action == action for change in self.changes)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        return {
+            "ok": not self.faults,
+            "plan": self.digest,
+            "version": self.version,
+            "changes": [change.as_json() for change in self.changes],
+            "problems": [
+                {"where": fault.where, "stream": fault.stream, **problem_as_json(fault.problem)}
+                for fault in self.faults
+            ],
+        }
+
+
+def make_plan(path: Path, using: str, prune: bool = False) -> Plan:
+    """Compare the records at ``path`` (a file, or a folder's ``*.json``) with the database. Changes nothing.
+
+    Raises ``ConfigError`` when there is nothing to read at ``path``. Faulty records are in ``faults``, all of them.
+    """
+    items = load_path(path)
+    faults = find_faults(items)
+    stored = {record.stream: record.definition() for record in BindingRecord.objects.using(using).order_by("stream")}
+    wanted = {item.stream: item for item in items if item.stream is not None and item.document is not None}
+    changes = [_compare(item, stored.get(stream)) for stream, item in wanted.items()]
+    if prune:
+        changes += [
+            Change("remove", stream, f"database record {stream!r}", before, None)
+            for stream, before in stored.items()
+            if stream not in wanted
+        ]
+    configuration = Configuration.objects.using(using).filter(pk=1).first()
+    return Plan(
+        changes=tuple(sorted(changes, key=lambda change: change.stream)),
+        faults=tuple(faults),
+        digest=_digest(stored, [_definition(item) for item in wanted.values()], prune),
+        generation=configuration.generation if configuration else "",
+        version=configuration.version if configuration else 0,
+    )
+
+
+def apply_path(
+    path: Path, using: str, *, prune: bool = False, expected: str = "", author: Any = None, note: str = ""
+) -> Plan:
+    """Make the plan and carry it out, in one transaction; return it, with the version that it made.
+
+    A plan with faults is returned and not carried out. Raises ``ConfigError`` when the plan is not the ``expected``
+    one, or somebody else edits the configuration at the same time; then nothing is stored.
+    """
+    with transaction.atomic(using=using):
+        plan = make_plan(path, using, prune)
+        if plan.faults:
+            return plan
+        if expected and expected != plan.digest:
+            raise ConfigError(
+                f"Expected to carry out plan {expected}, but it would now be {plan.digest}: since that plan was made, "
+                "the records in the database, those in the files or --prune have changed. "
+                "Look at a new plan, then apply that."
+            )
+        with editing(author, note):
+            for change in plan.edits:
+                _carry_out(change, using)
+        version = _check_alone(plan, using)
+    return replace(plan, version=version)
+
+
+def load_path(path: Path) -> list[SourceItem]:
+    """Read and judge the records of a file or of a folder's ``*.json``; raises ``ConfigError`` where there are none."""
+    if path.is_dir():
+        files = sorted(path.glob("*.json"))
+        if not files:
+            # With --prune, a mistyped folder would otherwise remove every record.
+            raise ConfigError(f"Expected *.json files in the folder {path}, found none.")
+        return [item for file in files for item in load_file(file, str(file))]
+    if not path.exists():
+        raise ConfigError(f"Expected a file or a folder at {path}, found nothing.")
+    return load_file(path, str(path))
+
+
+def find_faults(items: Sequence[SourceItem]) -> list[Fault]:
+    """Return every problem of the records: by both judgements, by a stream that is taken, by one that comes twice."""
+    taken = judgement.reserved_streams()
+    places: dict[str, list[str]] = {}
+    for item in items:
+        if item.stream is not None:
+            places.setdefault(item.stream, []).append(item.where)
+    faults = []
+    for item in items:
+        stream = item.stream or ""
+        found = list(item.problems)
+        if stream in taken:
+            found.append(
+                Problem(
+                    "$.stream",
+                    f"Binding {stream!r}: the stream is already defined by {taken[stream]}. "
+                    "Choose another name, or remove that binding first.",
+                )
+            )
+        others = [place for place in places.get(stream, ()) if place != item.where]
+        if others:
+            found.append(Problem("$.stream", f"Binding {stream!r} is defined again in {', '.join(others)}. Keep one."))
+        faults += [Fault(item.where, stream, problem) for problem in found]
+    return faults
+
+
+def _definition(item: SourceItem) -> dict[str, Any]:
+    return BindingRecord().assign(dict(item.document or {})).definition()
+
+
+def _compare(item: SourceItem, before: Definition | None) -> Change:
+    after = _definition(item)
+    action: Action = "add" if before is None else "keep" if before == after else "change"
+    return Change(action, str(item.stream), item.where, before, after)
+
+
+def _carry_out(change: Change, using: str) -> None:
+    records = BindingRecord.objects.using(using)
+    if change.after is None:
+        records.get(stream=change.stream).delete()
+        return
+    record = BindingRecord() if change.before is None else records.get(stream=change.stream)
+    try:
+        record.assign(dict(change.after)).save(using=using)
+    except ValidationError as error:
+        raise ConfigError([Problem("$", f"{change.where}: {text}") for text in error.messages]) from error
+
+
+def _check_alone(plan: Plan, using: str) -> int:
+    """Return the version; raises ``ConfigError`` unless all edits since the plan was made are the plan's own.
+
+    The first edit took the lock of the configuration's row, so nobody can have come between after it.
+    """
+    if not plan.edits:
+        return plan.version
+    now = Configuration.objects.using(using).get(pk=1)
+    if now.version != plan.version + len(plan.edits) or (plan.generation and plan.generation != now.generation):
+        raise ConfigError("Somebody else edited the configuration at the same time. Nothing was stored; try again.")
+    return now.version
+
+
+def _digest(stored: Mapping[str, Definition], wanted: Sequence[Definition], prune: bool) -> str:
+    state = {
+        "stored": [order_record(definition) for definition in stored.values()],
+        "wanted": sorted((order_record(definition) for definition in wanted), key=lambda record: str(record["stream"])),
+        "prune": prune,
+    }
+    return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:12]

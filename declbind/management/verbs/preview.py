@@ -1,0 +1,159 @@
+"""Show what clients get for one row, in which groups, and who may see it. Nothing is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
+
+from declbind import validation
+from declbind.bindings import Binding
+from declbind.core import frames
+from declbind.core.errors import ClientError, ConfigError, Problem
+from declbind.fields import concrete_field
+from declbind.serializers import encode_value
+
+from .overview import describe_rules
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a user may see the row in one group, and why. ``params`` are what the subscription would ask with."""
+
+    group: str
+    params: Mapping[str, Any] | None
+    allowed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The frame of an update of one row, as text and read; its groups; the verdicts for one user."""
+
+    stream: str
+    pk: Any
+    groups: tuple[str, ...]
+    payload: Mapping[str, Any] | None
+    frame: str
+    view: str
+    user: str
+    verdicts: tuple[Verdict, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        return {
+            "stream": self.stream,
+            "pk": self.pk,
+            "groups": list(self.groups),
+            "payload": self.payload,
+            "frame": self.frame,
+            "view": self.view,
+            "user": self.user,
+            "verdicts": [vars(verdict) for verdict in self.verdicts],
+        }
+
+
+def load_user(name: str) -> Any:
+    """Return the user of a name or a primary key, for "" an anonymous one; raises ``ConfigError`` for no such user."""
+    if not name:
+        return AnonymousUser()
+    model = get_user_model()
+    user = model._default_manager.filter(**{model.USERNAME_FIELD: name}).first()
+    if user is None:
+        try:
+            user = model._default_manager.filter(pk=name).first()
+        except (ValueError, TypeError):
+            user = None
+    if user is None:
+        raise ConfigError([Problem("$", f"Expected a user's name or primary key, got {name!r}: there is none.")])
+    return user
+
+
+def make_preview(binding: type[Binding], pk: str, user: Any) -> Preview:
+    """Build the frame for the stored row ``pk`` as if it had just been saved.
+
+    Raises ``ConfigError`` when there is no such row for the binding, or its code fails: the binding's mistakes are what
+    a preview is there to find.
+    """
+    bound = binding()
+    row = _load_row(bound, pk)
+    try:
+        groups = tuple(dict.fromkeys(bound.group_names(row))) if binding.spec().outbound else ()
+        payload = _payload(bound, row)
+        verdicts = tuple(_verdicts(binding(user), row, groups))
+    except Exception as error:
+        raise ConfigError(
+            f"Binding {binding.stream!r} fails for {type(row)._meta.label} {row.pk!r}: {type(error).__name__}: {error}"
+        ) from error
+    return Preview(
+        stream=str(binding.stream),
+        pk=row.pk,
+        groups=groups,
+        payload=json.loads(payload) or None,
+        frame=frames.encode_plain(str(binding.stream), payload) if payload != "{}" else "",
+        view=describe_rules(binding)["view"],
+        user=str(user) if user.is_authenticated else "an anonymous visitor",
+        verdicts=verdicts,
+    )
+
+
+def _load_row(bound: Binding, pk: str) -> Any:
+    model = bound.model_class()
+    key: Any = model._meta.pk
+    try:
+        row = model._base_manager.filter(pk=validation.coerce(key, pk)).first()
+    except ValueError as error:
+        raise ConfigError(f"Expected a primary key of {model._meta.label}, got {pk!r}: {error}.") from error
+    if row is None:
+        raise ConfigError(f"There is no {model._meta.label} with the primary key {pk!r}.")
+    if not bound.get_queryset().filter(pk=row.pk).exists():
+        where = bound.resolved().spec.where
+        raise ConfigError(
+            f"Binding {bound.stream!r}: {model._meta.label} {row.pk!r} is outside of 'where' "
+            f"({json.dumps(dict(where), default=str)}), so for clients it does not exist."
+        )
+    return row
+
+
+def _payload(bound: Binding, row: Any) -> str:
+    if bound.overrides("serialize"):
+        return encode_value(bound.serialize(row, "update"))
+    data = encode_value(bound.serialize_data(row))
+    return frames.encode_payload("update", encode_value(row.pk), data, bound.model_label())
+
+
+def _verdicts(bound: Binding, row: Any, groups: tuple[str, ...]) -> list[Verdict]:
+    owns = not bound.resolved().spec.scope or bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists()
+    verdicts = []
+    for group, params in _subscriptions(bound, row, groups):
+        if bound.user is not None and params is not None and not bound.has_view_permission(bound.user, params):
+            verdicts.append(Verdict(group, params, False, f"view is for {describe_rules(type(bound))['view']}"))
+        elif params is None:
+            verdicts.append(Verdict(group, None, False, "no subscription leads to this group"))
+        elif not owns:
+            verdicts.append(Verdict(group, params, False, "the row belongs to another user (scope)"))
+        else:
+            verdicts.append(Verdict(group, params, True, "view is granted"))
+    return verdicts
+
+
+def _subscriptions(bound: Binding, row: Any, groups: tuple[str, ...]) -> list[tuple[str, dict[str, Any] | None]]:
+    """Return each group of the row with the params of a subscription to it; ``None`` where it takes code to know."""
+    if bound.overrides("group_names"):
+        try:
+            own = bound.subscription_group(bound.user, {})
+        except ClientError:
+            own = None
+        return [(group, {} if group == own else None) for group in groups]
+    model = bound.model_class()
+    found: list[tuple[str, dict[str, Any] | None]] = []
+    for template in bound.resolved().spec.group_templates:
+        params = {name: getattr(row, concrete_field(model, name).attname) for name in template.placeholders}
+        group = template.render(params)
+        if group in groups:
+            found.append((str(group), params))
+    return found
