@@ -190,13 +190,15 @@ def _judge(binding: type[Binding] | BindingSpec | Mapping[str, Any]) -> SourceIt
 
 
 def _edited_here() -> _Edited | None:
-    connection = connections[database_alias()]
-    if not connection.in_atomic_block:
+    connection: Any = connections[database_alias()]
+    # Looked for only after an edit: a transaction with thousands of writes has as many callbacks.
+    if not connection.in_atomic_block or not getattr(connection, "declbind_edited", False):
         return None
-    return next(
-        (entry[1] for entry in reversed(connection.run_on_commit) if isinstance(entry[1], _Edited)),
-        None,
-    )
+    for entry in reversed(connection.run_on_commit):
+        if isinstance(entry[1], _Edited):
+            return entry[1]
+    connection.declbind_edited = False
+    return None
 
 
 def _read_version(using: str) -> tuple[str, int]:
@@ -257,6 +259,8 @@ def _entries(items: list[SourceItem]) -> Iterator[Entry[type[Binding]]]:
 
 
 def _on_edit(*, using: str, **kwargs: Any) -> None:
+    connection: Any = connections[using]
+    connection.declbind_edited = True
     transaction.on_commit(_Edited(), using=using, robust=True)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -23,7 +22,7 @@ class Socket:
     """One accepted WebSocket. All methods belong to the event loop; ``connection`` is what the hub sees of it."""
 
     def __init__(self, identity: Identity, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
-        self.id = secrets.token_hex(8)
+        self.id = identity.connection_id
         self.identity = identity
         self.user_key = None if identity.user_pk is None else str(identity.user_pk)
         limits = Limits(settings.QUEUE_BYTES, settings.QUEUE_FRAMES, settings.QUEUE_SECONDS)

@@ -95,7 +95,25 @@ def append(drafts: Sequence[Draft], using: str) -> None:
     statement = f"INSERT INTO declbind_event ({','.join(COLUMNS)}) VALUES " + ",".join([row] * len(drafts))
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
-    transaction.on_commit(lambda: ring(using), using=using, robust=True)
+    _ring_after_commit(connection, using)
+
+
+def _ring_after_commit(connection: Any, using: str) -> None:
+    # One bell is enough for all events of a transaction. If the last callback is a bell already, whatever rolls it back
+    # rolls this event back as well: its savepoints are still open around us, or they are over.
+    waiting = connection.run_on_commit
+    if not (connection.in_atomic_block and waiting and isinstance(waiting[-1][1], _Bell)):
+        transaction.on_commit(_Bell(using), using=using, robust=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bell:
+    """Ring after a commit."""
+
+    using: str
+
+    def __call__(self) -> None:
+        ring(self.using)
 
 
 def append_control(content: dict[str, Any], using: str, *, stream: str = "", version: int = 0) -> None:
