@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -97,7 +98,7 @@ def parse_envelope(text: str, *, max_bytes: int, max_depth: int) -> Envelope:
         )
     if _deeper_than(content, max_depth):
         raise RequestError("malformed", f"Expected JSON at most {max_depth} levels deep.", stream=known_stream, ref=ref)
-    if "\\u" in text and _has_surrogate(content):
+    if _has_surrogate(text) or ("\\u" in text and _has_surrogate(json.dumps(content, ensure_ascii=False))):
         raise RequestError(
             "malformed", "Expected Unicode text, got half a surrogate pair.", stream=known_stream, ref=ref
         )
@@ -105,7 +106,10 @@ def parse_envelope(text: str, *, max_bytes: int, max_depth: int) -> Envelope:
 
 
 def parse_request(envelope: Envelope) -> Request:
-    """Check the types of a payload's keys; raises ``RequestError`` (``unknown_action`` or ``malformed``)."""
+    """Check the types of the keys that the action takes; raises ``RequestError`` (``unknown_action``, ``malformed``).
+
+    Other keys are ignored, as ``request.schema.json`` says.
+    """
     payload = envelope.payload
 
     def error(message: str, code: str = "malformed") -> RequestError:
@@ -113,41 +117,42 @@ def parse_request(envelope: Envelope) -> Request:
 
     action = payload.get("action")
     if not isinstance(action, str) or action not in ACTIONS:
-        raise error(f"Expected an action of {', '.join(sorted(ACTIONS))}; got {action!r}.", "unknown_action")
-    pk = payload.get("pk")
-    if action in ("update", "delete") and (pk is None or isinstance(pk, dict | list)):
-        raise error(f"Expected 'pk' of the row to {action}, got {describe(pk)}.")
-    data = payload.get("data", {})
-    if action in ("create", "update") and not isinstance(data, dict):
-        raise error(f"Expected an object under 'data', got {describe(data)}.")
-    params = payload.get("params", {})
+        raise error(f"Expected an action of {', '.join(sorted(ACTIONS))}; got {action!r:.60}.", "unknown_action")
+    keys = _mutation_keys(action, payload, error) if action in MUTATIONS else _subscription_keys(payload, error)
+    return Request(stream=envelope.stream, action=action, payload=payload, ref=envelope.ref, **keys)
+
+
+def _mutation_keys(action: str, payload: Mapping[str, Any], error: Callable[[str], RequestError]) -> dict[str, Any]:
+    keys: dict[str, Any] = {}
+    if action != "create":
+        keys["pk"] = pk = payload.get("pk")
+        if pk is None or isinstance(pk, dict | list):
+            raise error(f"Expected 'pk' of the row to {action}, got {_describe_key(payload, 'pk')}.")
+    if action != "delete":
+        keys["data"] = payload.get("data")
+        if not isinstance(keys["data"], dict):
+            raise error(f"Expected an object under 'data', got {_describe_key(payload, 'data')}.")
+    if "key" in payload:
+        keys["key"] = key = payload["key"]
+        if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH:
+            raise error(f"Expected a string of 1 to {MAX_KEY_LENGTH} characters under 'key', got {describe(key)}.")
+    if "if" in payload:
+        keys["condition"] = condition = payload["if"]
+        if not isinstance(condition, dict):
+            raise error(f"Expected an object of field: expected value under 'if', got {describe(condition)}.")
+    return keys
+
+
+def _subscription_keys(payload: Mapping[str, Any], error: Callable[[str], RequestError]) -> dict[str, Any]:
+    params, snapshot = payload.get("params", {}), payload.get("snapshot", False)
     if not isinstance(params, dict):
         raise error(f"Expected an object under 'params', got {describe(params)}.")
-    snapshot = payload.get("snapshot", False)
     if not isinstance(snapshot, bool):
         raise error(f"Expected true or false under 'snapshot', got {describe(snapshot)}.")
-    key = payload.get("key")
-    if key is not None and (not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH):
-        raise error(f"Expected a string of 1 to {MAX_KEY_LENGTH} characters under 'key', got {describe(key)}.")
-    condition = payload.get("if")
-    if condition is not None and not isinstance(condition, dict):
-        raise error(f"Expected an object of field: expected value under 'if', got {describe(condition)}.")
-    return Request(
-        stream=envelope.stream,
-        action=action,
-        payload=payload,
-        ref=envelope.ref,
-        pk=pk,
-        data=data if isinstance(data, dict) else {},
-        params=params,
-        snapshot=snapshot,
-        since=_since(payload.get("since"), error),
-        key=key,
-        condition=condition,
-    )
+    return {"params": params, "snapshot": snapshot, "since": _since(payload.get("since"), error)}
 
 
-def _since(value: Any, error: Any) -> tuple[str, int] | None:
+def _since(value: Any, error: Callable[[str], RequestError]) -> tuple[str, int] | None:
     if value is None:
         return None
     if isinstance(value, dict):
@@ -159,7 +164,9 @@ def _since(value: Any, error: Any) -> tuple[str, int] | None:
 
 def encode(value: Any) -> str:
     """Return compact JSON text. Raises ``ValueError`` on NaN, ``TypeError`` on what JSON has no form for."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    # A refusal gives back the ref that came, even one of half a surrogate pair, and only its escape can be sent.
+    return json.dumps(value, separators=(",", ":"), allow_nan=False) if _has_surrogate(text) else text
 
 
 def encode_payload(action: str, pk: str, data: str, model: str) -> str:
@@ -217,11 +224,16 @@ def describe(value: Any) -> str:
     return type_name.get(type(value)) or f"{value!r:.40}"
 
 
+def _describe_key(payload: Mapping[str, Any], key: str) -> str:
+    return describe(payload[key]) if key in payload else "none"
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        # Counted in one go: ten thousand names compared with each other would hold up everybody else's frames.
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise ValueError(f"the key {twice!r:.60} stands twice in one object")
     return result
 
@@ -257,9 +269,9 @@ def _deeper_than(value: Any, limit: int) -> bool:
     return any(isinstance(item, dict | list) for item in level)
 
 
-def _has_surrogate(content: Any) -> bool:
+def _has_surrogate(text: str) -> bool:
     try:
-        json.dumps(content, ensure_ascii=False).encode()
+        text.encode()
     except UnicodeEncodeError:
         return True
     return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -92,17 +92,13 @@ class Registry(Generic[B]):
 
 def _refuse_repeats(entries: Sequence[Entry[B]]) -> Iterable[Entry[B]]:
     """Give each entry back, one whose stream is defined twice with a problem that names the other place."""
-    places: dict[str, list[str]] = {}
-    for entry in entries:
-        if entry.stream:
-            places.setdefault(entry.stream, []).append(entry.where)
-    for index, entry in enumerate(entries):
-        others = [
-            other.where
-            for position, other in enumerate(entries)
-            if position != index and other.stream == entry.stream and entry.stream
-        ]
-        if not others:
+    positions: dict[str, list[int]] = {}
+    for position, entry in enumerate(entries):
+        positions.setdefault(entry.stream, []).append(position)
+    for position, entry in enumerate(entries):
+        others = [entries[other].where for other in positions[entry.stream] if other != position]
+        # An entry whose stream could not be read has "", and problems of its own.
+        if not entry.stream or not others:
             yield entry
             continue
         problem = Problem(
@@ -110,4 +106,4 @@ def _refuse_repeats(entries: Sequence[Entry[B]]) -> Iterable[Entry[B]]:
             f"Binding {entry.stream!r} is defined twice: in {entry.where} and in {', '.join(others)}. "
             "Neither is in force; rename or remove one.",
         )
-        yield Entry(entry.stream, entry.where, entry.source, entry.binding, (*entry.problems, problem))
+        yield replace(entry, problems=(*entry.problems, problem))

@@ -1,0 +1,378 @@
+"""The hub: who hears what and in which order, how often a frame is built, and what becomes of a slow reader."""
+
+import itertools
+import json
+from unittest.mock import Mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from declbind.core import frames
+from declbind.core.groups import diff
+from declbind.core.hub import Connection, Hub, Limits, LogEvent, Outbox, Subscription, Variants, frames_for
+
+LIMITS = Limits(bytes=1_000_000, frames=1_000, seconds=10.0)
+
+
+class Client:
+    """One connection, and what its owner was told."""
+
+    def __init__(self, hub, limits=LIMITS):
+        self.hub, self.woken, self.overflows = hub, 0, 0
+        self.connection = Connection(Outbox(limits), self._wake, self._overflow)
+        hub.attach(self.connection)
+
+    def _wake(self):
+        self.woken += 1
+
+    def _overflow(self):
+        self.overflows += 1
+
+    def subscribe(self, group, *, tagged=True, stream="s", **values):
+        subscription = Subscription(self.connection, stream, group, tagged, **values)
+        self.hub.subscribe(subscription)
+        return subscription
+
+    def read(self):
+        """Take all that waits, as (group or None, action)."""
+        outbox = self.connection.outbox
+        contents = [json.loads(outbox.pop()) for _ in range(len(outbox))]
+        return [(content.get("group"), content["payload"]["action"]) for content in contents]
+
+
+class CountingVariants(Variants):
+    """Count how often a payload and a frame are built."""
+
+    def __init__(self, event):
+        self.payloads = []
+        super().__init__(event, self._count)
+
+    def _count(self, action):
+        self.payloads.append(action)
+        return frames.encode_payload(action, "1", "{}", "app.model")
+
+
+def make_event(offset, *changes, stream="s", id=None):  # noqa: A002 - the name of the event's own attribute
+    return LogEvent(offset, id or offset, "row", stream, "app.model", "1", tuple(changes), "{}", 1)
+
+
+def dispatch(hub, event, now=0.0):
+    variants = CountingVariants(event)
+    hub.dispatch(event, variants, now)
+    return variants
+
+
+@pytest.fixture
+def hub():
+    return Hub()
+
+
+# Who hears what -----------------------------------------------------------------------------------------------------
+
+
+def test_subscriber_hears_its_group_and_no_other(hub):
+    """A frame goes to those in the event's groups."""
+    one, two = Client(hub), Client(hub)
+    one.subscribe("room-1")
+    two.subscribe("room-2")
+    dispatch(hub, make_event(1, ("room-1", "update")))
+    assert (one.read(), two.read()) == ([("room-1", "update")], [])
+
+
+def test_group_of_the_same_name_in_another_stream_is_another_group(hub):
+    """Two bindings may use one group name; a right to one stream is none to the other."""
+    one, two = Client(hub), Client(hub)
+    one.subscribe("room-1", stream="s")
+    two.subscribe("room-1", stream="t")
+    dispatch(hub, make_event(1, ("room-1", "update"), stream="t"))
+    assert (one.read(), two.read()) == ([], [("room-1", "update")])
+
+
+def test_each_tagged_subscription_gets_a_frame_of_its_own(hub):
+    """Who asked for two groups of an event learns what it means for each of them."""
+    client = Client(hub)
+    client.subscribe("a")
+    client.subscribe("b")
+    dispatch(hub, make_event(1, ("a", "delete"), ("b", "create")))
+    assert client.read() == [("a", "delete"), ("b", "create")]
+
+
+def test_plain_connection_hears_each_action_once(hub):
+    """Without groups in the frames two equal ones would be one change told twice."""
+    client = Client(hub)
+    for group in "abcdef":
+        client.subscribe(group, tagged=False)
+    changes = diff(["a", "b", "c", "d"], ["c", "d", "e", "f"])
+    dispatch(hub, make_event(1, *changes))
+    assert client.read() == [(None, "delete"), (None, "update"), (None, "create")]
+
+
+@given(st.lists(st.sampled_from("abcdef"), unique=True), st.lists(st.sampled_from("abcdef"), unique=True))
+def test_row_goes_before_it_comes_for_every_plain_reader(old, new):
+    """Whatever groups a row leaves and enters, the last frame tells whether the reader sees it now."""
+    hub = Hub()
+    client = Client(hub)
+    for group in "abcdef":
+        client.subscribe(group, tagged=False)
+    dispatch(hub, make_event(1, *diff(old, new)))
+    actions = [action for _, action in client.read()]
+    assert actions == sorted(set(actions), key=["delete", "update", "create"].index)
+    assert bool(new) == bool(actions and actions[-1] != "delete")
+
+
+def test_plain_and_tagged_subscriptions_of_one_connection_both_hear(hub):
+    """Asking for one group does not silence the groups that the server chose."""
+    client = Client(hub)
+    client.subscribe("all", tagged=False)
+    client.subscribe("room-1")
+    dispatch(hub, make_event(1, ("all", "update"), ("room-1", "update")))
+    assert client.read() == [(None, "update"), ("room-1", "update")]
+
+
+def test_subscribing_again_replaces(hub):
+    """A client that asks twice, or asks for what it was given at connect, hears a change once: in the newer form."""
+    client = Client(hub)
+    client.subscribe("a", tagged=False)
+    client.subscribe("a")
+    assert len(list(hub.subscriptions())) == 1
+    dispatch(hub, make_event(1, ("a", "update")))
+    assert client.read() == [("a", "update")]
+
+
+def test_ending_a_replaced_subscription_leaves_the_new_one(hub):
+    """What still holds the old subscription may end it late."""
+    client = Client(hub)
+    old = client.subscribe("a")
+    client.subscribe("a")
+    hub.unsubscribe(old)
+    hub.unsubscribe(old)
+    dispatch(hub, make_event(1, ("a", "update")))
+    assert client.read() == [("a", "update")]
+
+
+def test_unsubscribed_and_detached_hear_nothing(hub):
+    """Leaving a group, or the hub, ends what comes by it and leaves no trace of the group."""
+    one, two = Client(hub), Client(hub)
+    hub.unsubscribe(one.subscribe("a"))
+    two.subscribe("a")
+    two.subscribe("b")
+    hub.detach(two.connection)
+    hub.detach(two.connection)
+    event = make_event(1, ("a", "update"), ("b", "update"))
+    assert not hub.hears(event)
+    dispatch(hub, event)
+    assert (one.read(), two.read(), list(hub.subscriptions())) == ([], [], [])
+    assert list(hub.connections) == [one.connection]
+
+
+def test_hub_knows_whether_anybody_hears_an_event(hub):
+    """An event that nobody hears need not be turned into frames."""
+    Client(hub).subscribe("a")
+    assert hub.hears(make_event(1, ("b", "delete"), ("a", "create")))
+    assert not hub.hears(make_event(1, ("b", "create")))
+    assert not hub.hears(make_event(1, ("a", "create"), stream="t"))
+
+
+def test_subscriptions_can_be_ended_while_they_are_listed(hub):
+    """A change of configuration walks over all of a stream and ends some."""
+    for group in "abc":
+        Client(hub).subscribe(group)
+    kept = Client(hub).subscribe("a", stream="t")
+    for subscription in hub.subscriptions("s"):
+        hub.unsubscribe(subscription)
+    assert list(hub.subscriptions()) == [kept]
+
+
+def test_owner_that_leaves_during_a_dispatch_does_not_disturb_it(hub):
+    """An overflow may detach its connection at once, in the middle of the members of a group."""
+    first, second = Client(hub), Client(hub)
+    first.connection.wake = lambda: hub.detach(first.connection)
+    first.subscribe("a")
+    second.subscribe("a")
+    dispatch(hub, make_event(1, ("a", "update")))
+    assert second.read() == [("a", "update")]
+
+
+# Offsets ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_client_knows_already_is_not_sent_again(hub):
+    """Events up to the subscription's offset were in its replay."""
+    client = Client(hub)
+    client.subscribe("a", offset=5)
+    for offset in (4, 5, 6):
+        dispatch(hub, make_event(offset, ("a", "update")))
+    assert client.read() == [("a", "update")]
+
+
+def test_event_that_the_snapshot_holds_is_skipped_by_its_id(hub):
+    """An event that had no number yet when the snapshot was read comes later with an offset above it."""
+    client = Client(hub)
+    client.subscribe("a", offset=5, skip=frozenset({77}))
+    dispatch(hub, make_event(6, ("a", "create"), id=77))
+    dispatch(hub, make_event(7, ("a", "update"), id=76))
+    assert client.read() == [("a", "update")]
+
+
+def test_subscription_that_catches_up_is_left_alone(hub):
+    """While the log is read for it nothing may overtake."""
+    client = Client(hub)
+    subscription = client.subscribe("a", live=False)
+    dispatch(hub, make_event(1, ("a", "create")))
+    assert client.read() == []
+    subscription.live = True
+    dispatch(hub, make_event(2, ("a", "update")))
+    assert client.read() == [("a", "update")]
+
+
+def test_plain_reader_hears_by_its_live_group_what_another_is_still_catching_up_on(hub):
+    """One subscription that waits does not use up the one frame of its connection."""
+    client = Client(hub)
+    client.subscribe("a", tagged=False, live=False)
+    client.subscribe("b", tagged=False)
+    dispatch(hub, make_event(1, ("a", "update"), ("b", "update")))
+    assert client.read() == [(None, "update")]
+
+
+def test_cursor_follows_the_log_and_never_turns_back(hub):
+    """The cursor is the last offset handed out, whether or not anybody heard it."""
+    for offset, cursor in ((3, 3), (2, 3), (9, 9)):
+        dispatch(hub, make_event(offset, ("nobody", "update")))
+        assert hub.cursor == cursor
+
+
+def test_replay_gives_the_frames_that_live_delivery_would_have_given(hub):
+    """A client that catches up reads the same texts as one that was there."""
+    client = Client(hub)
+    subscription = client.subscribe("a")
+    event = make_event(4, ("b", "delete"), ("a", "create"))
+    variants = dispatch(hub, event)
+    assert list(frames_for(subscription, event, variants)) == [client.connection.outbox.pop()]
+    subscription.offset = 4
+    assert list(frames_for(subscription, event, variants)) == []
+
+
+# One encoding for all -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_frame_is_built_once_for_any_number_of_clients(hub, tagged):
+    """A hundred readers of a group get the very same text object."""
+    clients = [Client(hub) for _ in range(100)]
+    for client in clients:
+        client.subscribe("a", tagged=tagged)
+    variants = dispatch(hub, make_event(1, ("a", "update")))
+    assert variants.payloads == ["update"]
+    assert len({id(client.connection.outbox.pop()) for client in clients}) == 1
+
+
+def test_payload_is_built_once_per_action_and_frame_once_per_group(hub, monkeypatch):
+    """Plain and tagged frames of many groups share the payload's text."""
+    spy = Mock(wraps=frames.encode_tagged)
+    monkeypatch.setattr(frames, "encode_tagged", spy)
+    for group, tagged in itertools.product("abcd", (True, False)):
+        for _ in range(5):
+            Client(hub).subscribe(group, tagged=tagged)
+    variants = dispatch(hub, make_event(1, *diff("ab", "bcd")))
+    assert sorted(variants.payloads) == ["create", "delete", "update"]
+    assert spy.call_count == 4
+
+
+def test_nothing_is_built_for_an_event_that_nobody_hears(hub):
+    """The cost of a change that no reader wants is a look into a dict."""
+    Client(hub).subscribe("a")
+    assert dispatch(hub, make_event(1, ("b", "update"))).payloads == []
+
+
+def test_binding_that_sends_nothing_for_an_action_queues_nothing(hub):
+    """A payload of None is no frame, plain or tagged; the other actions are sent."""
+    client = Client(hub)
+    client.subscribe("a", tagged=False)
+    client.subscribe("b")
+    client.subscribe("c")
+    event = make_event(1, ("a", "delete"), ("b", "delete"), ("c", "create"))
+    payloads = {"delete": None, "create": '{"action":"create"}'}
+    assert hub.dispatch(event, Variants(event, payloads.__getitem__), 0.0) == 1
+    assert client.read() == [("c", "create")]
+
+
+# Readers that are too slow ------------------------------------------------------------------------------------------
+
+
+def test_outbox_gives_frames_back_in_order():
+    """What was pushed first is popped first, and the size follows."""
+    outbox = Outbox(LIMITS)
+    for text in ("a", "bb", "ccc"):
+        assert outbox.push(text, 0.0)
+    assert (len(outbox), outbox.size) == (3, 6)
+    assert [outbox.pop() for _ in range(3)] == ["a", "bb", "ccc"]
+    assert (len(outbox), outbox.size) == (0, 0)
+    with pytest.raises(IndexError):
+        outbox.pop()
+
+
+@pytest.mark.parametrize(
+    ("limits", "frame", "fits"),
+    [
+        (Limits(frames=3), "x", 3),
+        (Limits(bytes=10), "xxx", 3),
+        (Limits(bytes=10), "x" * 5, 2),
+        # One frame above the limit must get through, or its reader could never be served at all.
+        (Limits(bytes=10), "x" * 50, 1),
+    ],
+)
+def test_outbox_refuses_what_passes_a_limit(limits, frame, fits):
+    """A refused frame is not added, and there is room again once the reader has read."""
+    outbox = Outbox(limits)
+    assert [outbox.push(frame, 0.0) for _ in range(fits + 2)] == [True] * fits + [False] * 2
+    assert (len(outbox), outbox.size) == (fits, fits * len(frame))
+    outbox.pop()
+    assert outbox.push(frame, 0.0)
+
+
+def test_outbox_refuses_when_the_oldest_frame_has_waited_too_long():
+    """A reader that took nothing for ten seconds gets nothing more; one that reads now and then does."""
+    outbox = Outbox(Limits(seconds=10.0))
+    outbox.push("old", 100.0)
+    outbox.push("new", 109.0)
+    assert (outbox.is_stale(110.0), outbox.is_stale(110.1)) == (False, True)
+    assert not outbox.push("x", 110.1)
+    outbox.pop()
+    assert not outbox.is_stale(110.1)
+    assert outbox.push("x", 110.1)
+
+
+def test_empty_outbox_is_never_stale():
+    """A quiet stream is not a slow reader."""
+    assert not Outbox(LIMITS).is_stale(1e9)
+
+
+def test_cleared_outbox_is_empty():
+    """What waits for a connection that is to be closed is dropped with its count."""
+    outbox = Outbox(LIMITS)
+    outbox.push("abc", 0.0)
+    outbox.clear()
+    assert (len(outbox), outbox.size) == (0, 0)
+
+
+def test_full_queue_overflows_its_own_connection_only(hub):
+    """The slow reader's owner is told, the others get every frame."""
+    slow, quick = Client(hub, Limits(frames=2)), Client(hub)
+    slow.subscribe("a")
+    quick.subscribe("a")
+    counts = [
+        hub.dispatch(event := make_event(offset, ("a", "update")), CountingVariants(event), 0.0) for offset in (1, 2, 3)
+    ]
+    assert counts == [2, 2, 1]
+    assert (slow.overflows, quick.overflows) == (1, 0)
+    assert (len(slow.read()), len(quick.read())) == (2, 3)
+
+
+def test_owner_is_woken_for_each_frame_that_was_queued(hub):
+    """A frame that nobody is told of would lie there; one that did not fit must wake nobody."""
+    client = Client(hub, Limits(frames=1))
+    client.subscribe("a")
+    for offset in (1, 2):
+        dispatch(hub, make_event(offset, ("a", "update")))
+    assert (client.woken, client.overflows) == (1, 1)
