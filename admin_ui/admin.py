@@ -1,0 +1,15 @@
+"""Put the pages into the default admin site.
+
+A project with a site of its own registers the same classes there: ``site.register(BindingRecord, BindingRecordAdmin)``.
+"""
+
+from django.contrib import admin
+
+from admin_ui.history import BindingRevisionAdmin
+from admin_ui.nodes import NodeAdmin
+from admin_ui.records import BindingRecordAdmin
+from declbind.models import BindingRecord, BindingRevision, Node
+
+admin.site.register(BindingRecord, BindingRecordAdmin)
+admin.site.register(BindingRevision, BindingRevisionAdmin)
+admin.site.register(Node, NodeAdmin)

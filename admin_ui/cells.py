@@ -1,0 +1,68 @@
+"""Write a binding as the cells of a table: the same for database rows and for those of files and classes."""
+
+from __future__ import annotations
+
+from django.contrib.humanize.templatetags.humanize import naturaltime
+from django.utils.formats import date_format
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.timezone import localtime
+
+from admin_ui.summary import EVERYONE, NOBODY, Summary
+from declbind.models import BindingRevision
+
+SHOWN_NAMES = 4
+
+
+def state_cell(summary: Summary) -> SafeString:
+    """Write the state, with the reasons of an invalid one."""
+    chip = format_html('<span class="declbind-chip declbind-{0}">{0}</span>', summary.state)
+    if not summary.problems:
+        return chip
+    reasons = format_html_join("", '<li title="{}">{}</li>', ((p.path, p.message) for p in summary.problems[:3]))
+    more = len(summary.problems) - 3
+    rest = format_html("<li>and {} more</li>", more) if more > 0 else ""
+    return format_html('{}<ul class="declbind-reasons">{}{}</ul>', chip, reasons, rest)
+
+
+def sent_cell(summary: Summary) -> SafeString:
+    """Write how much is sent; what includes future fields stands out."""
+    sent = summary.sent
+    if not sent.text:
+        return mark_safe("\N{EN DASH}")
+    names = ", ".join(sent.names[:SHOWN_NAMES])
+    if len(sent.names) > SHOWN_NAMES:
+        names += ", \N{HORIZONTAL ELLIPSIS}"
+    return format_html(
+        '<span class="{}">{}</span><span class="declbind-quiet" title="{}">{}</span>',
+        "declbind-chip declbind-open" if sent.is_open else "declbind-count",
+        sent.text,
+        ", ".join(sent.names),
+        names,
+    )
+
+
+def who_cell(summary: Summary) -> SafeString:
+    """Write who may do what, in words."""
+    if not summary.who:
+        return mark_safe("\N{EN DASH}")
+    rows = [
+        (actions, "declbind-open" if words.startswith(EVERYONE) else "declbind-shut" if words == NOBODY else "", words)
+        for actions, words in summary.who
+    ]
+    items = format_html_join("", '<li><b>{}</b> <span class="{}">{}</span></li>', rows)
+    return format_html('<ul class="declbind-who">{}</ul>', items)
+
+
+def changed_cell(revision: BindingRevision | None) -> SafeString:
+    """Write who changed it last, and when."""
+    if revision is None:
+        return mark_safe("\N{EN DASH}")
+    at = localtime(revision.created_at)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time><span class="declbind-quiet">{}</span>',
+        at.isoformat(),
+        date_format(at, "DATETIME_FORMAT"),
+        naturaltime(revision.created_at),
+        revision.author.get_username() if revision.author else "not known",
+    )

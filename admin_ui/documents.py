@@ -1,0 +1,126 @@
+"""Treat a binding record as a JSON document: write it, read it, compare two of them."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from declbind.core.errors import ConfigError, Problem
+from declbind.core.schema import RepeatedKeys, parse_documents
+from declbind.core.spec import ACTIONS, ALL_FIELDS
+from declbind.models import BindingRecord
+
+Document = dict[str, Any]
+
+
+def dump(document: Any) -> str:
+    """Write a document for people: the keys in their own order, two spaces, no ASCII escapes."""
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def canonical(value: Any) -> str:
+    """Write a value so that two texts are equal exactly when JSON says the same.
+
+    Python's ``==`` would take ``true`` for 1, and a database may give an object's keys back in another order.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def fingerprint(document: Document) -> str:
+    """Return a short text that stands for the document's content; forms carry it to notice a change under them."""
+    return hashlib.sha256(canonical(document).encode()).hexdigest()[:24]
+
+
+def normalise(document: Mapping[str, Any]) -> Document:
+    """Return the document as a stored record would give it back: no ``$schema``, no key at its default."""
+    return BindingRecord().assign(dict(document)).definition()
+
+
+def parse_record(text: str) -> Document:
+    """Read the text of one record; raises ``ConfigError`` that names line and column, or what came instead.
+
+    A key that stands twice is left marked, for the judgement to name.
+    """
+    return _parse_object(text, "this text", "one binding record")
+
+
+def parse_object(text: str, where: str) -> Document:
+    """Read the text of a JSON object, ``{}`` for an empty text; raises ``ConfigError``."""
+    return _parse_object(text, where, "a JSON object") if text.strip() else {}
+
+
+def _parse_object(text: str, where: str, expected: str) -> Document:
+    found = parse_documents(text, where)
+    if text.lstrip().startswith("[") or not isinstance(found[0], dict):
+        raise ConfigError([Problem("$", f"Expected {expected} in {where}, got a list. Remove the outer brackets.")])
+    document: Document = found[0]
+    return document
+
+
+def has_repeats(value: Any) -> bool:
+    """Tell whether some object in the value named a key twice."""
+    if isinstance(value, dict):
+        return (isinstance(value, RepeatedKeys) and bool(value.repeated)) or any(map(has_repeats, value.values()))
+    return isinstance(value, list) and any(map(has_repeats, value))
+
+
+def keep_spelling(old: Mapping[str, Any], new: Mapping[str, Any]) -> Document:
+    """Return ``new``, spelled as ``old`` where both mean the same.
+
+    A form has one way to say "all fields" where a record has two; saving it untouched must not rewrite the record.
+    """
+    return {
+        key: old[key] if key in old and canonical(_meaning(key, old[key])) == canonical(_meaning(key, value)) else value
+        for key, value in new.items()
+    }
+
+
+def _meaning(key: str, value: Any) -> Any:
+    if key == "fields" and value == ALL_FIELDS:
+        return [ALL_FIELDS]
+    if key == "permissions" and isinstance(value, str):
+        return dict.fromkeys(ACTIONS, value)
+    if key == "description" and isinstance(value, str):
+        return value.replace("\r\n", "\n").replace("\r", "\n")
+    return value
+
+
+@dataclass(frozen=True)
+class DiffLine:
+    """One line of a comparison; ``kind`` is "same", "gone" or "new"."""
+
+    kind: str
+    text: str
+
+    @property
+    def sign(self) -> str:
+        """What stands before the line, so that colour is not all that tells."""
+        return {"gone": "\N{MINUS SIGN}", "new": "+"}.get(self.kind, "\N{NO-BREAK SPACE}")
+
+
+def diff(old: Document | None, new: Document | None) -> list[DiffLine]:
+    """Compare two documents line by line; None is no record at all."""
+    before = dump(old).splitlines() if old is not None else []
+    after = dump(new).splitlines() if new is not None else []
+    kinds = {"-": "gone", "+": "new", " ": "same"}
+    return [DiffLine(kinds[line[0]], line[2:]) for line in difflib.Differ().compare(before, after) if line[0] in kinds]
+
+
+def sensitive_problem(user: Any, old: Mapping[str, Any], new: Mapping[str, Any]) -> Problem | None:
+    """Return what keeps this user from storing ``new`` over ``old``: exposing secrets is a right of its own.
+
+    The model counts too, because the same names on another model are other secrets.
+    """
+    moved = str(old.get("model", "")).lower() != str(new.get("model", "")).lower()
+    same = canonical(old.get("sensitive", [])) == canonical(new.get("sensitive", []))
+    if (same and not (moved and new.get("sensitive"))) or user.has_perm("declbind.expose_sensitive"):
+        return None
+    return Problem(
+        "$.sensitive",
+        "Only holders of declbind.expose_sensitive may change which password-like fields a binding exposes. "
+        "Ask one of them, or leave this as it was.",
+    )

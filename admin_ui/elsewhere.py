@@ -1,0 +1,78 @@
+"""Show the bindings that files and classes define, and offer a copy of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest
+from django.template.response import TemplateResponse
+
+from admin_ui import documents, pages
+from admin_ui.summary import Summary, summarise_entry
+from declbind.models import BindingRecord
+from declbind.registry import get_registry
+from declbind.sources.files import load_files
+
+MAX_STREAM = 64
+
+
+def load_elsewhere() -> list[Summary]:
+    """Return the bindings of files and classes, the invalid ones too. No query."""
+    return [summarise_entry(entry) for entry in get_registry().entries if entry.source != "database"]
+
+
+def find_elsewhere(where: str) -> Summary | None:
+    """Return the binding that is defined at a place."""
+    return next((summary for summary in load_elsewhere() if summary.where == where), None)
+
+
+def load_document(summary: Summary) -> dict[str, Any] | None:
+    """Return the record as JSON; of an invalid one from its file, None where not even that can be read."""
+    if summary.spec is not None:
+        return summary.document
+    found = (item.document for item in load_files() if item.where == summary.where and item.document is not None)
+    document: Mapping[str, Any] | None = next(found, None)
+    return dict(document) if document is not None else None
+
+
+def elsewhere_view(model_admin: pages.RecordAdmin, request: HttpRequest, where: str) -> TemplateResponse:
+    """Show one binding that a file or a class defines."""
+    if not model_admin.has_view_permission(request):
+        raise PermissionDenied
+    summary = find_elsewhere(where)
+    if summary is None:
+        raise Http404(f"No binding is defined at {where}.")
+    document = load_document(summary)
+    may_copy = model_admin.has_add_permission(request) and summary.spec is not None
+    return pages.render_page(
+        model_admin,
+        request,
+        "elsewhere.html",
+        summary.stream or summary.where,
+        summary=summary,
+        document=documents.dump(document) if document is not None else "",
+        copy_url=pages.page_url(model_admin, "add") if may_copy else "",
+    )
+
+
+def copied_values(where: str) -> dict[str, Any] | None:
+    """Return the record that a copy of the binding at ``where`` begins with: switched off, under a free name."""
+    summary = find_elsewhere(where)
+    if summary is None or summary.spec is None:
+        return None
+    return {**summary.document, "stream": free_stream(summary.stream), "enabled": False}
+
+
+def free_stream(stream: str) -> str:
+    """Return ``<stream>-copy``, or with a number what nothing else is called."""
+    taken = set(BindingRecord.objects.values_list("stream", flat=True))
+    taken |= {entry.stream for entry in get_registry().entries}
+    number = 1
+    while True:
+        ending = "-copy" if number == 1 else f"-copy-{number}"
+        name = stream[: MAX_STREAM - len(ending)] + ending
+        if name not in taken:
+            return name
+        number += 1

@@ -1,0 +1,278 @@
+"""Form fields and widgets for the keys of a record that are no plain text: each is lossless for every valid record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from admin_ui import documents
+from declbind.core.errors import ConfigError
+from declbind.core.spec import ACTIONS, ALL_FIELDS
+
+#: What the select of an action's permission says.
+DEFAULT, EVERYONE, NOBODY, HOLDERS = "default", "everyone", "nobody", "holders"
+
+
+def as_lines(value: Any) -> str:
+    """Write a list one item a line; what is no list (in a record that went bad) as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return "\n".join(item if isinstance(item, str) else json.dumps(item) for item in value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def from_lines(text: str | None) -> list[str]:
+    """Read one name a line. Empty lines and blanks around a name mean nothing: no valid name has them."""
+    return [line.strip() for line in (text or "").splitlines() if line.strip()]
+
+
+class ListWidget(forms.Textarea):
+    """Show a list of names, one a line."""
+
+    def __init__(self, rows: int = 4) -> None:
+        super().__init__({"rows": rows, "class": "declbind-lines", "spellcheck": "false", "autocapitalize": "none"})
+
+    def format_value(self, value: Any) -> str:
+        """Return the lines."""
+        return as_lines(value)
+
+
+class ChangeByContent:
+    """Compare a field's submitted content with its initial one as JSON documents."""
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Tell whether the content is another; input that cannot be read is a change."""
+        if self.disabled:  # type: ignore[attr-defined]
+            return False
+        try:
+            return documents.canonical(self.clean(data)) != documents.canonical(initial)  # type: ignore[attr-defined]
+        except (ValidationError, TypeError, ValueError):
+            return True
+
+
+class ListField(ChangeByContent, forms.Field):
+    """Take a list of names from a text area."""
+
+    def __init__(self, *, rows: int = 4, **kwargs: Any) -> None:
+        super().__init__(widget=ListWidget(rows), required=False, **kwargs)
+
+    def clean(self, value: Any) -> list[str]:
+        """Return the names."""
+        return value if isinstance(value, list) else from_lines(value)
+
+
+class ObjectWidget(forms.Textarea):
+    """Show a JSON object; an empty one as nothing."""
+
+    def __init__(self) -> None:
+        super().__init__({"rows": 3, "class": "declbind-json", "spellcheck": "false", "autocapitalize": "none"})
+
+    def format_value(self, value: Any) -> str:
+        """Return the JSON text; what was submitted comes back as it was."""
+        if isinstance(value, str):
+            return value
+        return documents.dump(value) if value else ""
+
+
+class ObjectField(ChangeByContent, forms.Field):
+    """Take a JSON object from a text area."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(widget=ObjectWidget(), required=False, **kwargs)
+
+    def clean(self, value: Any) -> dict[str, Any]:
+        """Return the object; raises ``ValidationError`` that names line and column."""
+        if isinstance(value, dict):
+            return value
+        try:
+            return documents.parse_object(value or "", "this field")
+        except ConfigError as error:
+            raise ValidationError([problem.message for problem in error.problems]) from error
+
+
+class CompoundWidget(forms.MultiWidget):
+    """Show several inputs as one; the form sets ``group_label``, by which screen readers call the group."""
+
+    use_fieldset = False  # the admin would repeat the label as a legend; the templates have a group of their own
+    group_label: str = ""
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        """Add the label of the group."""
+        context: dict[str, Any] = super().get_context(name, value, attrs)
+        context["widget"]["group_label"] = self.group_label
+        return context
+
+
+class ChoiceAndNames(CompoundWidget):
+    """Offer a choice, and a list of names for those choices that need one."""
+
+    template_name = "declbind_admin/widgets/choice_and_names.html"
+
+    def __init__(self, choices: Sequence[tuple[str, str]]) -> None:
+        super().__init__({"mode": forms.RadioSelect(choices=list(choices)), "names": ListWidget()})
+
+
+class SentWidget(ChoiceAndNames):
+    """Show ``fields`` and ``exclude``, of which a record has one."""
+
+    def decompress(self, value: Any) -> list[Any]:
+        """Return the choice and the names of ``{"fields": ...}`` or ``{"exclude": ...}``."""
+        given = value if isinstance(value, Mapping) else {}
+        if given.get("exclude") is not None:
+            return ["but", given["exclude"]]
+        names = given.get("fields")
+        if names in (ALL_FIELDS, [ALL_FIELDS]):
+            return ["all", []]
+        return ["none", []] if names == [] else ["these", names]
+
+
+class SentField(ChangeByContent, forms.Field):
+    """Take what is sent. The value is the part of the record that says it, with one key."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        choices = [
+            ("these", "These fields:"),
+            ("but", "All fields but these:"),
+            ("all", "All fields, also those that the model gets later"),
+            ("none", "No field: only that a row changed, and its key"),
+        ]
+        super().__init__(widget=SentWidget(choices), required=False, **kwargs)
+
+    def clean(self, value: Any) -> dict[str, Any]:
+        """Return ``{"fields": ...}`` or ``{"exclude": ...}``."""
+        mode, text = _pair(value)
+        names = from_lines(text)
+        if mode == "all":
+            return {"fields": ALL_FIELDS}
+        if mode == "none":
+            return {"fields": []}
+        if mode == "but":
+            return {"exclude": names}
+        if mode == "these" and names:
+            return {"fields": names}
+        raise ValidationError("Name the fields that are sent, one a line, or choose another of the four.")
+
+
+class WritableWidget(ChoiceAndNames):
+    """Show ``writable``."""
+
+    def decompress(self, value: Any) -> list[Any]:
+        """Return the choice and the names."""
+        if value is None:
+            return ["editable", []]
+        return ["nothing", []] if value == [] else ["these", value]
+
+
+class WritableField(ChangeByContent, forms.Field):
+    """Take what clients may write: None for the editable ones of the sent fields."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        choices = [
+            ("editable", "The sent fields that are editable"),
+            ("these", "Only these:"),
+            ("nothing", "Nothing"),
+        ]
+        super().__init__(widget=WritableWidget(choices), required=False, **kwargs)
+
+    def clean(self, value: Any) -> list[str] | None:
+        """Return the names, or None."""
+        mode, text = _pair(value)
+        names = from_lines(text)
+        if mode == "editable":
+            return None
+        if mode == "nothing":
+            return []
+        if mode == "these" and names:
+            return names
+        raise ValidationError("Name the fields that clients may write, one a line, or choose another of the three.")
+
+
+class PermissionsWidget(CompoundWidget):
+    """Show for each action who may: a choice and a codename."""
+
+    template_name = "declbind_admin/widgets/permissions.html"
+    codenames: Sequence[str] = ()
+
+    def __init__(self) -> None:
+        choices = [
+            (DEFAULT, "holders of Django's own permission"),
+            (EVERYONE, "everyone, anonymous visitors too"),
+            (NOBODY, "nobody"),
+            (HOLDERS, "holders of this permission:"),
+        ]
+        widgets: dict[str, forms.Widget | type[forms.Widget]] = {}
+        for action in ACTIONS:
+            widgets[action] = forms.Select(choices=choices)
+            widgets[f"{action}_codename"] = forms.TextInput(
+                {"class": "vTextField", "placeholder": "app_label.codename", "spellcheck": "false"}
+            )
+        super().__init__(widgets)
+
+    def decompress(self, value: Any) -> list[Any]:
+        """Return choice and codename for each action."""
+        given = dict.fromkeys(ACTIONS, value) if isinstance(value, str) else value
+        found: list[Any] = []
+        for action in ACTIONS:
+            rule = given.get(action) if isinstance(given, Mapping) else None
+            if isinstance(rule, bool):
+                found += [EVERYONE if rule else NOBODY, ""]
+            else:
+                found += [DEFAULT, ""] if rule is None else [HOLDERS, rule]
+        return found
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        """Pair the inputs up by action, and add the codenames to choose from."""
+        context = super().get_context(name, value, attrs)
+        widget = context["widget"]
+        inputs = widget["subwidgets"]
+        for position, action in enumerate(ACTIONS):
+            inputs[2 * position]["attrs"]["aria-label"] = f"Who may {action}"
+            inputs[2 * position + 1]["attrs"]["aria-label"] = f"Permission to {action}"
+            inputs[2 * position + 1]["attrs"]["list"] = f"{name}_known"
+        widget["rows"] = [(action, *inputs[2 * at : 2 * at + 2]) for at, action in enumerate(ACTIONS)]
+        widget["codenames"] = self.codenames
+        return context
+
+
+class PermissionsField(ChangeByContent, forms.Field):
+    """Take who may do what; an action with Django's own permission is left out."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(widget=PermissionsWidget(), required=False, **kwargs)
+
+    def clean(self, value: Any) -> dict[str, str | bool]:
+        """Return the rules by action; raises ``ValidationError`` where choice and codename do not fit."""
+        given = [*(value or ()), *[None] * (2 * len(ACTIONS))]
+        rules: dict[str, str | bool] = {}
+        errors: list[ValidationError] = []
+        for position, action in enumerate(ACTIONS):
+            choice, codename = given[2 * position] or DEFAULT, (given[2 * position + 1] or "").strip()
+            path = f"$.permissions.{action}"
+            if choice in (EVERYONE, NOBODY):
+                rules[action] = choice == EVERYONE
+            elif choice == HOLDERS and codename:
+                rules[action] = codename
+            elif choice == HOLDERS:
+                errors.append(ValidationError(f"{path}: Expected a permission such as blog.change_post, got nothing."))
+            elif choice != DEFAULT:
+                errors.append(ValidationError(f"{path}: Expected one of the four choices, got {choice!r}."))
+            elif codename:
+                errors.append(
+                    ValidationError(
+                        f"{path}: {codename!r} is named, but Django's own permission is chosen. "
+                        "Choose 'holders of this permission', or clear the name."
+                    )
+                )
+        if errors:
+            raise ValidationError(errors)
+        return rules
+
+
+def _pair(value: Any) -> tuple[str | None, str | None]:
+    mode, text = [*(value or ()), None, None][:2]
+    return mode, text if isinstance(text, str) or text is None else as_lines(text)

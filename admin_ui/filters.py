@@ -1,0 +1,150 @@
+"""The filters of the list. Each also says which bindings of files and classes it lets through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+
+from admin_ui.summary import Summary
+from declbind.models import BindingRecord
+from declbind.registry import get_registry
+
+
+class BindingFilter(admin.SimpleListFilter):
+    """Filter database rows by a query and all other bindings by their summary."""
+
+    choices_offered: tuple[tuple[str, str], ...] = ()
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return what can be chosen."""
+        return list(self.choices_offered)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> QuerySet[BindingRecord]:
+        """Narrow the rows to the choice."""
+        value = self.value()
+        return self.narrow(queryset, value) if value else queryset
+
+    def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
+        """Return the rows that are what ``value`` asks for."""
+        raise NotImplementedError
+
+    @staticmethod
+    def accepts(summary: Summary, value: str) -> bool:
+        """Tell whether a binding from elsewhere is what ``value`` asks for."""
+        raise NotImplementedError
+
+
+class StateFilter(BindingFilter):
+    """By state."""
+
+    title = "state"
+    parameter_name = "state"
+    choices_offered = (("active", "active"), ("disabled", "disabled"), ("invalid", "invalid"))
+
+    def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
+        """Invalid is what the registry leaves out."""
+        invalid = invalid_streams("database")
+        if value == "invalid":
+            return rows.filter(stream__in=invalid)
+        return rows.exclude(stream__in=invalid).filter(enabled=value == "active")
+
+    @staticmethod
+    def accepts(summary: Summary, value: str) -> bool:
+        """Compare the state."""
+        return summary.state == value
+
+
+class DirectionFilter(BindingFilter):
+    """By direction."""
+
+    title = "direction"
+    parameter_name = "direction"
+    choices_offered = (("both", "both ways"), ("outbound", "only to clients"), ("inbound", "only from clients"))
+
+    def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
+        """Compare the column."""
+        return rows.filter(direction=value)
+
+    @staticmethod
+    def accepts(summary: Summary, value: str) -> bool:
+        """Compare the key."""
+        return summary.spec is not None and summary.spec.direction == value
+
+
+class AppFilter(BindingFilter):
+    """By the app of the model."""
+
+    title = "app"
+    parameter_name = "app"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the apps that have bindings, invalid ones included."""
+        found = {label.partition(".")[0].lower() for label in BindingRecord.objects.values_list("model", flat=True)}
+        for entry in get_registry().entries:
+            if entry.binding is not None:
+                found.add(entry.binding.model_name().partition(".")[0].lower())
+        return [(label, label) for label in sorted(found)]
+
+    def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
+        """Compare the part before the dot."""
+        return rows.filter(model__istartswith=f"{value}.")
+
+    @staticmethod
+    def accepts(summary: Summary, value: str) -> bool:
+        """Compare the part before the dot."""
+        return summary.app_label == value
+
+
+class SourceFilter(BindingFilter):
+    """By where it is defined."""
+
+    title = "source"
+    parameter_name = "source"
+    choices_offered = (("database", "database"), ("file", "file"), ("code", "code"))
+
+    def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
+        """All rows are of the database."""
+        return rows if value == "database" else rows.none()
+
+    @staticmethod
+    def accepts(summary: Summary, value: str) -> bool:
+        """Compare the source."""
+        return summary.source == value
+
+
+class OpenFilter(BindingFilter):
+    """By whether anybody needs no permission at all."""
+
+    title = "open to everyone"
+    parameter_name = "open"
+    choices_offered = (("yes", "yes"),)
+
+    def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
+        """Look for a true among the permissions of an open direction."""
+        view = Q(permissions__view=True) & ~Q(direction="inbound")
+        write = Q(permissions__create=True) | Q(permissions__update=True) | Q(permissions__delete=True)
+        return rows.filter(view | (write & ~Q(direction="outbound")))
+
+    @staticmethod
+    def accepts(summary: Summary, value: str) -> bool:
+        """Ask the summary."""
+        return summary.is_open_to_everyone
+
+
+FILTERS: tuple[type[BindingFilter], ...] = (StateFilter, SourceFilter, AppFilter, DirectionFilter, OpenFilter)
+
+
+def invalid_streams(*sources: str) -> set[str]:
+    """Return the streams that the registry leaves out for their problems."""
+    return {entry.stream for entry in get_registry().entries if entry.problems and entry.source in sources}
+
+
+def passes(summary: Summary, request: HttpRequest) -> bool:
+    """Tell whether the search and the filters of a request let a binding from elsewhere through."""
+    chosen = ((item, request.GET.get(item.parameter_name or "")) for item in FILTERS)
+    return summary.matches(request.GET.get("q", "")) and all(
+        item.accepts(summary, value) for item, value in chosen if value
+    )

@@ -1,0 +1,256 @@
+"""The form of a binding record: every key of it, with the problems on their fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django import forms
+from django.apps import apps
+from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+
+from admin_ui import documents
+from admin_ui.fields import ListField, ObjectField, PermissionsField, PermissionsWidget, SentField, WritableField
+from declbind.codenames import declared_codenames, stored_codenames
+from declbind.conf import settings
+from declbind.core.spec import DEFAULTS, KEYS
+from declbind.fields import find_model
+from declbind.models import BindingRecord
+
+#: The fields of the form that are no keys of the record.
+EXTRA = ("note", "opened_with")
+FIELDSETS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("What", {"fields": ("stream", "model", "description", "enabled")}),
+    ("Sent", {"fields": ("fields", "groups", "where", "auto_subscribe", "serializer", "sensitive")}),
+    ("Who", {"fields": ("permissions", "scope", "direction")}),
+    ("Accepted", {"fields": ("writable",)}),
+    ("This change", {"fields": EXTRA}),
+)
+
+
+def form_values(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record as the form's initial values; the reverse of :meth:`BindingForm.build_document`."""
+    blank = BindingRecord()
+    values = {key: document.get(key, getattr(blank, key)) for key in KEYS if key != "exclude"}
+    values["fields"] = {key: document[key] for key in ("fields", "exclude") if key in document}
+    return values
+
+
+def model_choices(current: str) -> list[Any]:
+    """Return the models that can be bound, by app. ``current`` stays as it is written, even where it is missing."""
+    choices: list[Any] = [("", "Choose a model")]
+    known = find_model(current) if current else None
+    if current and known is None:
+        choices.append((current, f"{current} (not installed)"))
+    for config in apps.get_app_configs():
+        models = [
+            (current if model is known else model._meta.label, f"{model._meta.object_name}")
+            for model in config.get_models()
+            if config.label != "declbind" and not model._meta.swapped
+        ]
+        if models:
+            choices.append((str(config.verbose_name), [(value, f"{config.label}.{name}") for value, name in models]))
+    return choices
+
+
+def serializer_choices(current: str) -> list[tuple[str, str]]:
+    """Return the serializers of the settings, and the current one even where it is missing there."""
+    names = ["default", *sorted(set(settings.SERIALIZERS) - {"default"})]
+    missing = [(current, f"{current} (not in the settings)")] if current not in names else []
+    return [*[(name, name) for name in names], *missing]
+
+
+class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Edit a record. ``user`` is who does; the admin sets it on the class that it makes for each request."""
+
+    user: Any = None
+
+    stream = forms.CharField(
+        widget=AdminTextInputWidget({"maxlength": 64, "spellcheck": "false", "autocapitalize": "none"}),
+        help_text="The name that clients use: letters, digits, '.', '_' and '-'.",
+    )
+    model = forms.CharField(widget=forms.Select, help_text="Whose rows are sent.")
+    description = forms.CharField(
+        required=False, strip=False, widget=AdminTextareaWidget({"rows": 2}), help_text="What it is for, for people."
+    )
+    enabled = forms.BooleanField(required=False, help_text="To clients a disabled binding does not exist.")
+    # The record's key of this name; Django takes it off the class, whose attribute is the dict of all form fields.
+    fields = SentField(  # type: ignore[assignment]
+        label="Fields",
+        help_text="One name a line. The primary key always travels beside them. Fields that look like passwords or "
+        "tokens are never sent unless named under 'Sensitive fields'.",
+    )
+    groups = ListField(
+        help_text="Who hears of a row: one template a line, such as room-{room_id}. "
+        "Empty: one group for all rows, named like the stream."
+    )
+    where = ObjectField(
+        label="Only rows where",
+        help_text='JSON, such as {"published": true, "status": ["open", "answered"]}. '
+        "Other rows do not exist for this binding. Empty: all rows.",
+    )
+    auto_subscribe = forms.BooleanField(
+        required=False,
+        label="Subscribe at connect",
+        help_text="Connections join the groups without placeholders by themselves.",
+    )
+    serializer = forms.CharField(widget=forms.Select, help_text="How the data of a row is made.")
+    sensitive = ListField(
+        rows=2, label="Sensitive fields", help_text="Password-like fields that are exposed knowingly, one name a line."
+    )
+    permissions = PermissionsField(label="Who may")
+    scope = ObjectField(
+        label="Own rows only",
+        help_text='JSON, such as {"owner_id": "$user.pk"}: each user deals with own rows. '
+        "Each group template must contain these fields. Empty: no such limit.",
+    )
+    direction = forms.ChoiceField(
+        choices=[
+            ("both", "Both: changes go out, clients write"),
+            ("outbound", "Only to clients"),
+            ("inbound", "Only from clients"),
+        ],
+        widget=forms.RadioSelect,
+    )
+    writable = WritableField(
+        label="Clients may write", help_text="On create and update alike; never the primary key. One name a line."
+    )
+    note = forms.CharField(
+        required=False,
+        max_length=500,
+        widget=AdminTextInputWidget,
+        help_text="Why, for those who read the revisions later.",
+    )
+    opened_with = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    class Meta:
+        model = BindingRecord
+        fields = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        instance = kwargs.get("instance")
+        #: The record as it is stored now; empty for a new one.
+        self.before: documents.Document = instance.definition() if instance is not None and instance.pk else {}
+        #: What the form says, once it is cleaned.
+        self.document: documents.Document = {}
+        #: What is stored meanwhile, when somebody else changed the record under the editor.
+        self.theirs: documents.Document | None = None
+        given = kwargs.get("initial") or {}
+        kwargs["initial"] = {
+            **form_values(self.before),
+            "opened_with": documents.fingerprint(self.before) if self.before else "",
+            **given,
+        }
+        super().__init__(*args, **kwargs)
+        self.initial = {**self.initial, **kwargs["initial"]}
+        self._prepare_widgets()
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The form fields by name."""
+        found: dict[str, Any] = vars(self)["fields"]
+        return found
+
+    def _prepare_widgets(self) -> None:
+        values = self.inputs
+        values["model"].widget.choices = model_choices(str(self.initial.get("model") or ""))
+        values["serializer"].widget.choices = serializer_choices(str(self.initial.get("serializer") or "default"))
+        for name in ("fields", "permissions", "writable"):
+            values[name].widget.group_label = values[name].label
+        widget = values["permissions"].widget
+        if isinstance(widget, PermissionsWidget):
+            widget.codenames = sorted(declared_codenames() | stored_codenames())
+        if self.user is not None and not self.user.has_perm("declbind.expose_sensitive"):
+            values["sensitive"].disabled = True
+            values["sensitive"].help_text = (
+                "Password-like fields that are exposed knowingly. Only holders of declbind.expose_sensitive may "
+                "change this."
+            )
+
+    # --- what it says ------------------------------------------------------------------------------------------------
+
+    def build_document(self) -> documents.Document:
+        """Return the record that the form describes; a field with an error keeps what is stored."""
+        found: dict[str, Any] = {}
+        for key in KEYS:
+            if key == "exclude":
+                continue
+            if key in self.cleaned_data:
+                value = self.cleaned_data[key]
+                found.update(value if key == "fields" else {key: value})
+            else:
+                found.update({name: self.before[name] for name in _names(key) if name in self.before})
+        if isinstance(found.get("description"), str):
+            # Browsers end the lines of a text area in their own way.
+            found["description"] = found["description"].replace("\r\n", "\n")
+        return documents.keep_spelling(self.before, documents.normalise(found))
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the form says something else than is stored."""
+        return documents.canonical(self.before) != documents.canonical(self.document)
+
+    @property
+    def only_disables(self) -> bool:
+        """Whether the one change is to switch the record off, which must work for one that went bad."""
+        return is_only_disabled(self.before, self.document)
+
+    # --- judging it --------------------------------------------------------------------------------------------------
+
+    def _post_clean(self) -> None:
+        # Instead of Django's own, which knows one form field per model field and the errors of nothing else.
+        self.document = self.build_document()
+        self._refuse_conflict()
+        if self.only_disables:
+            self.instance.enabled = False
+            return
+        self.instance.assign(self.document)
+        problem = documents.sensitive_problem(self.user, self.before, self.document) if self.user else None
+        if problem:
+            self.add_error("sensitive", ValidationError(str(problem)))
+        try:
+            self.instance.full_clean()
+        except ValidationError as error:
+            for name, errors in self._place(error):
+                self.add_error(name, errors)
+
+    def _place(self, error: ValidationError) -> Iterator[tuple[str | None, list[ValidationError]]]:
+        """Yield the form field that each problem belongs to; what a field has said of itself is not said again."""
+        unclear = set(self.errors)
+        for key, errors in error.update_error_dict({}).items():
+            name = "fields" if key == "exclude" else key
+            if name == NON_FIELD_ERRORS or name not in self.inputs:
+                yield None, list(errors)
+            elif name not in unclear:
+                yield name, list(errors)
+
+    def _refuse_conflict(self) -> None:
+        opened_with = self.cleaned_data.get("opened_with") or ""
+        if not self.before or opened_with == documents.fingerprint(self.before):
+            return
+        self.theirs = self.before
+        # Both versions are on the page that answers, so the next save is one that has seen them.
+        data: Any = self.data.copy()  # type: ignore[attr-defined]
+        data[self.add_prefix("opened_with")] = documents.fingerprint(self.before)
+        self.data = data
+        self.add_error(
+            None,
+            ValidationError(
+                "Somebody changed this binding while you were editing it. Nothing is saved. Compare both versions "
+                "below; saving again puts yours in place of the other.",
+                code="conflict",
+            ),
+        )
+
+
+def is_only_disabled(old: documents.Document, new: documents.Document) -> bool:
+    """Tell whether ``new`` is ``old`` switched off."""
+    if not old or old.get("enabled", DEFAULTS["enabled"]) is False or new.get("enabled") is not False:
+        return False
+    rest = {key: value for key, value in new.items() if key != "enabled"}
+    return documents.canonical(rest) == documents.canonical({k: v for k, v in old.items() if k != "enabled"})
+
+
+def _names(key: str) -> tuple[str, ...]:
+    return ("fields", "exclude") if key == "fields" else (key,)

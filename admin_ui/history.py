@@ -1,0 +1,81 @@
+"""Show the revisions of binding records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString, mark_safe
+
+from admin_ui import documents
+from declbind.models import BindingRevision
+
+SHOWN_REVISIONS = 25
+
+
+@dataclass(frozen=True)
+class Step:
+    """One revision beside the one before it."""
+
+    revision: BindingRevision
+    lines: list[documents.DiffLine]
+    verb: str
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the record itself is another than before."""
+        return any(line.kind != "same" for line in self.lines)
+
+
+def load_steps(stream: str, limit: int = SHOWN_REVISIONS) -> list[Step]:
+    """Return the newest revisions of a stream, each compared with the one before. One query."""
+    revisions = list(BindingRevision.objects.filter(stream=stream).select_related("author")[: limit + 1])
+    before = [*revisions[1:], None]
+    return [_step(new, old) for new, old in zip(revisions, before, strict=True)][:limit]
+
+
+def _step(new: BindingRevision, old: BindingRevision | None) -> Step:
+    previous = old.definition if old is not None else None
+    verb = "removed" if new.definition is None else "changed" if previous is not None else "created"
+    return Step(new, documents.diff(previous, new.definition), verb)
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Show rows that only the program writes."""
+
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody changes."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody deletes."""
+        return False
+
+
+class BindingRevisionAdmin(ReadOnlyAdmin):
+    """List the revisions of all bindings, removed ones too."""
+
+    list_display = ("stream", "version", "author", "note", "created_at")
+    list_filter = ("created_at",)
+    search_fields = ("stream", "note")
+    list_select_related = ("author",)
+    fields = ("stream", "version", "author", "note", "created_at", "change")
+    readonly_fields = ("change",)
+
+    class Media:
+        css = {"all": ("declbind_admin/admin.css",)}
+
+    @admin.display(description="Change")
+    def change(self, revision: BindingRevision) -> SafeString:
+        """Compare it with the one before."""
+        old = BindingRevision.objects.filter(stream=revision.stream, pk__lt=revision.pk).first()
+        return mark_safe(render_to_string("declbind_admin/diff.html", {"lines": _step(revision, old).lines}))

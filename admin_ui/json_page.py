@@ -1,0 +1,143 @@
+"""The page that shows a whole record as JSON text and takes it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import router, transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+
+from admin_ui import documents, pages
+from admin_ui.form import is_only_disabled
+from declbind import judgement
+from declbind.core.errors import ConfigError, Problem
+from declbind.models import BindingRecord, editing
+
+
+class JsonPage:
+    """Answer one request for the page; ``record`` is a new one where a record is added by its text."""
+
+    def __init__(self, model_admin: Any, request: HttpRequest) -> None:
+        self.admin = model_admin
+        self.request = request
+
+    def answer(self, object_id: str | None) -> HttpResponse:
+        """Show the record, or store what was sent. The row stays locked from its check to its change."""
+        with transaction.atomic(using=router.db_for_write(BindingRecord)):
+            record = self._load(object_id)
+            may_edit = (
+                self.admin.has_change_permission(self.request, record)
+                if record.pk
+                else self.admin.has_add_permission(self.request)
+            )
+            if not may_edit and not (record.pk and self.admin.has_view_permission(self.request, record)):
+                raise PermissionDenied
+            before = record.definition() if record.pk else {}
+            if self.request.method != "POST":
+                text = documents.dump(before) if before else ""
+                return self._show(record, before, text, may_edit=may_edit, problems=record.problems() if before else ())
+            if not may_edit:
+                raise PermissionDenied
+            return self._store(record, before, self.request.POST.get("document", ""))
+
+    def _load(self, object_id: str | None) -> BindingRecord:
+        if object_id is None:
+            return BindingRecord()
+        rows = self.admin.get_queryset(self.request)
+        if self.request.method == "POST":
+            rows = rows.select_for_update()
+        try:
+            record: BindingRecord | None = rows.filter(pk=object_id).first()
+        except (ValueError, ValidationError):
+            record = None
+        if record is None:
+            raise Http404("There is no such binding. Perhaps it was deleted.")
+        return record
+
+    def _store(self, record: BindingRecord, before: documents.Document, text: str) -> HttpResponse:
+        try:
+            document = documents.parse_record(text)
+        except ConfigError as error:
+            return self._show(record, before, text, problems=error.problems)
+        if before and self.request.POST.get("opened_with", "") != documents.fingerprint(before):
+            lines = documents.diff(before, document)
+            return self._show(record, before, text, theirs=documents.dump(before), diff=lines)
+        problems, only_disabled = self._judge(record, before, document)
+        if problems:
+            return self._show(record, before, text, problems=problems)
+        if before and documents.canonical(record.definition()) == documents.canonical(before):
+            messages.info(self.request, f"{record}: the record says this already; nothing was stored.")
+            return self._leave(record)
+        with editing(author=self.request.user, note=self.request.POST.get("note", "")[:500]):
+            record.save(update_fields=["enabled"] if only_disabled else None)
+        if before:
+            self.admin.log_change(self.request, record, "Changed as JSON.")
+        else:
+            self.admin.log_addition(self.request, record, "Added as JSON.")
+        messages.success(self.request, f"{record}: stored.")
+        return self._leave(record)
+
+    def _judge(
+        self, record: BindingRecord, before: documents.Document, document: documents.Document
+    ) -> tuple[list[Problem], bool]:
+        """Take the document over into the record; return its problems, and whether it only switches the record off."""
+        plain = {key: value for key, value in document.items() if key != "$schema"}
+        if is_only_disabled(before, plain) and not documents.has_repeats(document):
+            record.enabled = False
+            return [], True
+        # The document itself, because the record could not hold what it has too much.
+        _, problems = judgement.judge_document(document)
+        if not problems:
+            record.assign(plain)
+            try:
+                record.full_clean()
+            except ValidationError as error:
+                problems = list(_as_problems(error))
+        forbidden = documents.sensitive_problem(self.request.user, before, plain)
+        return [*problems, *([forbidden] if forbidden else [])], False
+
+    def _leave(self, record: BindingRecord) -> HttpResponse:
+        if "_continue" in self.request.POST:
+            return HttpResponseRedirect(pages.page_url(self.admin, "json", record.pk))
+        return HttpResponseRedirect(pages.page_url(self.admin, "changelist"))
+
+    def _show(
+        self,
+        record: BindingRecord,
+        before: documents.Document,
+        text: str,
+        *,
+        may_edit: bool = True,
+        problems: Iterable[Problem] = (),
+        theirs: str = "",
+        diff: Iterable[documents.DiffLine] = (),
+    ) -> HttpResponse:
+        # A form that failed was no save, so its page carries the version that is stored now: after a conflict both
+        # versions are on it.
+        return pages.render_page(
+            self.admin,
+            self.request,
+            "json.html",
+            f"{before['stream']} as JSON" if before else "Add a binding as JSON",
+            original=record if before else None,
+            stream=before.get("stream", ""),
+            text=text,
+            rows=min(40, max(12, text.count("\n") + 3)),
+            opened_with=documents.fingerprint(before) if before else "",
+            note=self.request.POST.get("note", ""),
+            may_edit=may_edit,
+            problems=list(problems),
+            theirs=theirs,
+            diff=list(diff),
+        )
+
+
+def _as_problems(error: ValidationError) -> Iterable[Problem]:
+    for key, errors in error.update_error_dict({}).items():
+        for text in (text for item in errors for text in item.messages):
+            path, colon, message = text.partition(": ")
+            known = bool(colon) and path.startswith("$")
+            yield Problem(path, message) if known else Problem(f"$.{key}" if not key.startswith("__") else "$", text)

@@ -1,0 +1,57 @@
+"""Show the processes that serve sockets, and which configuration they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.contrib import admin
+from django.utils import timezone
+
+from admin_ui.history import ReadOnlyAdmin
+from declbind.conf import settings
+from declbind.models import Configuration, Node
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far a configuration has come: ``current`` of ``total`` live processes run ``version``."""
+
+    version: int
+    current: int
+    total: int
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether no live process is behind."""
+        return self.current == self.total
+
+
+def oldest_heartbeat() -> datetime:
+    """Return the time before which the last heartbeat of a process means that it is gone."""
+    return timezone.now() - timedelta(seconds=3 * settings.HEARTBEAT_SECONDS)
+
+
+def load_spread() -> Spread:
+    """Return the configuration's version and how many processes run it. Two queries."""
+    configuration = Configuration.objects.order_by("pk").first()
+    version = configuration.version if configuration else 0
+    generation = configuration.generation if configuration else ""
+    nodes = list(Node.objects.filter(seen_at__gte=oldest_heartbeat()).values_list("generation", "version"))
+    return Spread(version, nodes.count((generation, version)), len(nodes))
+
+
+class NodeAdmin(ReadOnlyAdmin):
+    """List the processes."""
+
+    list_display = ("__str__", "is_live", "version", "connections", "subscriptions", "offset", "started_at", "seen_at")
+    fields = (
+        "host", "pid", "is_live", "version", "digest", "connections", "subscriptions", "streams", "offset",
+        "last_error", "started_at", "seen_at",
+    )  # fmt: skip
+    readonly_fields = ("is_live",)
+
+    @admin.display(boolean=True, description="live")
+    def is_live(self, node: Node) -> bool:
+        """Tell whether it has been heard of lately."""
+        return node.seen_at >= oldest_heartbeat()

@@ -1,0 +1,207 @@
+"""Say what a binding of whatever source is, in an operator's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from declbind import judgement
+from declbind.bindings import DJANGO_ACTIONS, Binding
+from declbind.core.errors import Problem
+from declbind.core.registry import Entry
+from declbind.core.spec import ACTIONS, BindingSpec
+from declbind.fields import bound_fields, find_model, is_editable, is_sensitive_field, model_fields
+from declbind.models import BindingRecord
+
+DIRECTIONS = {"both": "both ways", "outbound": "only to clients", "inbound": "only from clients"}
+EVERYONE, NOBODY, BY_CODE = "everyone", "nobody", "code decides"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What is sent: ``text`` for the list, the names themselves, and whether fields added later go out too."""
+
+    text: str
+    names: tuple[str, ...]
+    is_open: bool
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One binding of any source; ``where`` tells people the place, ``spec`` is None where the schema is broken."""
+
+    stream: str
+    source: str
+    where: str
+    spec: BindingSpec | None
+    problems: tuple[Problem, ...] = ()
+    enabled: bool = True
+    binding: type[Binding] | None = None
+
+    @property
+    def state(self) -> str:
+        """Return "invalid", "disabled" or "active"."""
+        if self.problems:
+            return "invalid"
+        return "active" if self.enabled else "disabled"
+
+    @cached_property
+    def model(self) -> Any:
+        """The bound model, or None."""
+        return find_model(self.spec.model) if self.spec else None
+
+    @property
+    def model_text(self) -> str:
+        """The model as people know it, else as the record writes it."""
+        if self.model is not None:
+            return str(self.model._meta.label)
+        return self.spec.model if self.spec else ""
+
+    @property
+    def app_label(self) -> str:
+        """The app of the model, in lower case."""
+        return self.model_text.partition(".")[0].lower()
+
+    @property
+    def direction(self) -> str:
+        """Which way it is open."""
+        return DIRECTIONS.get(self.spec.direction, self.spec.direction) if self.spec else ""
+
+    @cached_property
+    def sent(self) -> Sent:
+        """What is sent, counted."""
+        if self.spec is None or self.model is None:
+            return Sent("", (), False)
+        names = tuple(field.name for field in bound_fields(self.model, self.spec))
+        names += tuple(self.binding.send_members) if self.binding else ()
+        count = f"{len(names)} field{'' if len(names) == 1 else 's'}"
+        if self.spec.all_fields:
+            return Sent(f"all fields ({len(names)})", names, True)
+        if self.spec.exclude is not None:
+            return Sent(f"all but {len(self.spec.exclude)} ({len(names)})", names, True)
+        return Sent(count if names else "only the key", names, False)
+
+    @cached_property
+    def who(self) -> list[tuple[str, str]]:
+        """Return who may do what: actions with the same answer together, as ("create, update", "nobody")."""
+        if self.spec is None:
+            return []
+        answers: dict[str, list[str]] = {}
+        for action in ACTIONS:
+            if self.spec.inbound if action != "view" else self.spec.outbound:
+                answers.setdefault(self._who(self.spec, action), []).append(action)
+        return [(", ".join(actions), words) for words, actions in answers.items()]
+
+    def _who(self, spec: BindingSpec, action: str) -> str:
+        method = "has_view_permission" if action == "view" else "has_permission"
+        if self.binding is not None and self.binding.overrides(method):
+            return BY_CODE
+        rule: Any = spec.permissions.get(action)
+        if isinstance(rule, bool):
+            words = EVERYONE if rule else NOBODY
+        else:
+            words = f"holders of {rule or self._own_codename(spec, action)}"
+        return f"{words}, own rows only" if spec.scope and rule is not False else words
+
+    def _own_codename(self, spec: BindingSpec, action: str) -> str:
+        label = self.model._meta.label_lower if self.model is not None else spec.model.lower()
+        app_label, _, name = label.partition(".")
+        if self.model is not None:
+            app_label = self.model._meta.app_label
+        return f"{app_label}.{DJANGO_ACTIONS[action]}_{name}"
+
+    @property
+    def is_open_to_everyone(self) -> bool:
+        """Whether anybody may do anything without logging in."""
+        return any(words.startswith(EVERYONE) for _, words in self.who)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The group templates, or what stands for them."""
+        if self.binding is not None and self.binding.overrides("group_names"):
+            return (BY_CODE,)
+        return tuple(template.text for template in self.spec.group_templates) if self.spec else ()
+
+    @property
+    def warnings(self) -> list[Problem]:
+        """What is allowed and yet probably not meant."""
+        return judgement.warnings(self.spec) if self.spec and not self.problems else []
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The record in its canonical form."""
+        return self.spec.to_dict() if self.spec else {}
+
+    def matches(self, text: str) -> bool:
+        """Tell whether a search for ``text`` finds this binding."""
+        return all(word in f"{self.stream} {self.model_text} {self.where}".lower() for word in text.lower().split())
+
+
+def summarise_record(record: BindingRecord, reserved: Mapping[str, str]) -> Summary:
+    """Judge a row as it is now; ``reserved`` are the streams of files and classes. No query."""
+    spec, problems = judgement.judge_document(record.definition())
+    if record.stream in reserved:
+        problems = record.problems()
+    return Summary(
+        stream=record.stream,
+        source="database",
+        where="database",
+        spec=spec,
+        problems=tuple(problems),
+        enabled=record.enabled,
+    )
+
+
+def summarise_entry(entry: Entry[type[Binding]]) -> Summary:
+    """Say what the registry has from a file or a class."""
+    spec = entry.binding.spec() if entry.binding is not None else None
+    return Summary(
+        stream=entry.stream,
+        source=entry.source,
+        where=entry.where,
+        spec=spec,
+        problems=tuple(entry.problems),
+        enabled=spec.enabled if spec else True,
+        binding=entry.binding if entry.source == "code" else None,
+    )
+
+
+@dataclass(frozen=True)
+class FieldNote:
+    """One field of a model, as the form's panel lists it."""
+
+    name: str
+    attname: str
+    kind: str
+    marks: tuple[str, ...]
+    is_sensitive: bool
+    is_column: bool
+
+
+def describe_fields(label: str) -> list[FieldNote]:
+    """Return the fields that a binding of the model could name; none for a model that is not installed."""
+    model = find_model(label)
+    notes = []
+    for field in model_fields(model) if model is not None else []:
+        remote = getattr(field.remote_field, "model", None)
+        sensitive = is_sensitive_field(field)
+        marks = [
+            *(["may be null"] if field.null and not field.many_to_many else []),
+            *(["not editable"] if not is_editable(field) else []),
+            *(["sensitive"] if sensitive else []),
+        ]
+        kind = type(field).__name__.removesuffix("Field")
+        target = f" \N{RIGHTWARDS ARROW} {remote._meta.label}" if remote is not None else ""
+        notes.append(
+            FieldNote(
+                name=field.name,
+                attname=getattr(field, "attname", field.name),
+                kind=f"{kind}{target}",
+                marks=tuple(marks),
+                is_sensitive=sensitive,
+                is_column=not field.many_to_many,
+            )
+        )
+    return notes
