@@ -1,0 +1,19 @@
+"""Connect the hand-written receiver where it is the contender, and nowhere else."""
+
+from django.apps import AppConfig
+
+from . import contenders
+
+
+class BenchmarksConfig(AppConfig):
+    """The application with the measured model; it has no migrations: tables are made by `migrate --run-syncdb`."""
+
+    name = "tests.benchmarks"
+    label = "benchmarks"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        if contenders.current() == contenders.HANDWRITTEN:
+            from . import handwritten
+
+            handwritten.connect()

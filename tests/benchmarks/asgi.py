@@ -1,0 +1,24 @@
+"""Serve the one WebSocket of the contender, behind the same middleware for all."""
+
+from __future__ import annotations
+
+import os
+
+from channels.auth import AuthMiddlewareStack
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.core.asgi import get_asgi_application
+from django.urls import path
+
+from . import contenders
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.benchmarks.settings")
+pages = get_asgi_application()
+
+if contenders.current() == contenders.HANDWRITTEN:
+    from .handwritten import PriceConsumer
+
+    routes = [path("ws/bindings/", PriceConsumer.as_asgi())]
+else:
+    from declbind.routing import websocket_urlpatterns as routes
+
+application = ProtocolTypeRouter({"http": pages, "websocket": AuthMiddlewareStack(URLRouter(routes))})

@@ -1,0 +1,63 @@
+"""Configure the measured site: a small Django project whose parts depend on the contender.
+
+Environment, all set by `arena.py`:
+- `BENCHMARK_CONTENDER`: a name of `contenders.py`;
+- `BENCHMARK_DATABASE`: a `sqlite:///` or `postgres://` address;
+- `BENCHMARK_REDIS`: the `redis://` address of the layer, for contenders that have one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import environ
+
+from . import contenders
+
+CONTENDER = contenders.current()
+RECORDS = Path(__file__).resolve().parent / "records"
+
+SECRET_KEY = "only-for-benchmarks"
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "channels",
+    *(["declbind"] if CONTENDER in contenders.WITH_DECLBIND else []),
+    "tests.benchmarks",
+]
+
+DATABASES: dict[str, dict[str, Any]] = {"default": environ.Env.db_url_config(os.environ["BENCHMARK_DATABASE"])}
+DATABASES["default"]["CONN_MAX_AGE"] = None  # a writer keeps its connection, whatever it is
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+
+CHANNEL_LAYERS: dict[str, dict[str, Any]] = {}
+if CONTENDER in contenders.WITH_REDIS:
+    CHANNEL_LAYERS["default"] = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        # redis-py 8 would cut a consumer that hears nothing for 5 s, and never opens more than 100 connections, so
+        # that hundreds of clients could not even join their group. Capacity stays at its default.
+        "CONFIG": {
+            "hosts": [
+                {"address": os.environ["BENCHMARK_REDIS"], "socket_timeout": None, "max_connections": 2**31},
+            ]
+        },
+    }
+
+DECLBIND: dict[str, Any] = {}
+if CONTENDER == contenders.BY_FIELD:
+    DECLBIND["RECORD_DIRS"] = [str(RECORDS / "by_field")]
+elif CONTENDER in (contenders.DECLBIND, contenders.POLLING):
+    DECLBIND["RECORD_DIRS"] = [str(RECORDS / "constant")]
