@@ -1,8 +1,6 @@
 """Prove that an edit is in force in every process: two web processes and a management command, none restarted."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,47 +11,10 @@ from websockets.sync.client import ClientConnection, connect
 
 from declbind.models import BindingRecord
 from tests.servers import DjangoServer
+from tests.writer import start_writer
 
 #: What a reader waits for a frame; an edit itself is in force after two version checks, 2 s.
 PATIENCE = 15.0
-
-
-class Writer:
-    """A management command that saves rows when told to; the same process from first to last."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-
-    def save(self, pk: Any = None, **values: Any) -> Any:
-        """Save a blog in the other process and return its key."""
-        return self._ask({"model": "blog.Blog", "pk": pk, "values": values})
-
-    def _ask(self, order: Mapping[str, Any]) -> Any:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-
-@contextmanager
-def start_writer(env: Mapping[str, str]) -> Iterator[Writer]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "django", "save_rows"],
-        env=env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline().strip() == "ready"
-        yield Writer(process)
-    finally:
-        process.stdin.close()
-        process.wait(10)
-        process.stdout.close()
 
 
 class Reader:
@@ -102,7 +63,7 @@ def test_an_edit_is_in_force_everywhere(
     first, second = django_server(), django_server()
     with start_writer(environment) as writer, open_reader(first) as here, open_reader(second) as there:
         readers = (here, there)
-        writer.save(title="before", slug="before")
+        writer.save("blog.Blog", title="before", slug="before")
         for reader in readers:
             assert reader.request({"action": "subscribe"})["error"]["code"] == "unknown_stream"
 
@@ -114,7 +75,7 @@ def test_an_edit_is_in_force_everywhere(
         # The resync closes the time in which the writer may not have known; from then on nothing is missed.
         for reader in readers:
             assert reader.wait(lambda payload: payload["action"] == "resync")["reason"] == "config"
-        pk = writer.save(title="one", slug="one")
+        pk = writer.save("blog.Blog", title="one", slug="one")
         for reader in readers:
             change = reader.wait(lambda payload: payload["action"] == "create")
             assert change == {"action": "create", "pk": pk, "data": {"title": "one"}, "model": "blog.blog"}
@@ -123,7 +84,7 @@ def test_an_edit_is_in_force_everywhere(
         record.save()
         for reader in readers:
             assert reader.wait(lambda payload: payload["action"] == "resync")["reason"] == "config"
-        writer.save(pk=pk, title="two")
+        writer.save("blog.Blog", pk=pk, title="two")
         for reader in readers:
             assert reader.wait(lambda payload: payload["action"] == "update")["data"] == {"title": "two", "slug": "one"}
 

@@ -1,0 +1,44 @@
+"""A management command that saves rows when a test tells it to, in a process of its own from first to last."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+
+class Writer:
+    """Save rows in the other process."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def save(self, model: str, pk: Any = None, **values: Any) -> Any:
+        """Save a row, a new one without ``pk``, and return its key once it is committed."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"model": model, "pk": pk, "values": values}) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+@contextmanager
+def start_writer(env: Mapping[str, str | None]) -> Iterator[Writer]:
+    """Run ``manage.py save_rows`` with this environment; a value of None removes the key."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "django", "save_rows"],
+        env={key: value for key, value in env.items() if value is not None},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline().strip() == "ready"
+        yield Writer(process)
+    finally:
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
