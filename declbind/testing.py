@@ -25,9 +25,8 @@ from typing import Any, Self
 from asgiref.testing import ApplicationCommunicator
 from django.contrib.auth.models import AnonymousUser
 
-from declbind.bindings import Binding
 from declbind.live.consumers import BindingConsumer
-from declbind.live.hub import _hubs
+from declbind.live.hub import get_hub
 from declbind.models import Event
 from declbind.registry import database_alias
 from declbind.registry import override as override_bindings
@@ -62,17 +61,17 @@ def capture_events(stream: str | None = None) -> Iterator[list[CapturedEvent]]:
     captured: list[CapturedEvent] = []
     yield captured
     found = events.filter(id__gt=last).order_by("id")
-    for event in found.filter(stream=stream) if stream else found:
-        captured.append(
-            CapturedEvent(
-                stream=event.stream,
-                changes=[(group, action) for group, action in json.loads(event.changes)],
-                pk=json.loads(event.object_pk),
-                data=json.loads(event.data),
-                model=event.model,
-                kind=event.kind,
-            )
+    captured.extend(
+        CapturedEvent(
+            stream=event.stream,
+            changes=[(group, action) for group, action in json.loads(event.changes)],
+            pk=json.loads(event.object_pk),
+            data=json.loads(event.data),
+            model=event.model,
+            kind=event.kind,
         )
+        for event in (found.filter(stream=stream) if stream else found)
+    )
 
 
 class Client:
@@ -104,7 +103,8 @@ class Client:
         }
         if session is not None:
             scope["session"] = session
-        self._communicator = ApplicationCommunicator(application or BindingConsumer.as_asgi(), scope)
+        communicator: Any = ApplicationCommunicator
+        self._communicator = communicator(application or BindingConsumer.as_asgi(), scope)
         self._refs = itertools.count(1)
         self._kept: list[dict[str, Any]] = []
         #: The close code once the server has closed, else ``None``.
@@ -141,25 +141,25 @@ class Client:
         text = text if isinstance(text, str) else json.dumps(text)
         await self._communicator.send_input({"type": "websocket.receive", "text": text})
 
-    async def receive(self, timeout: float = PATIENCE) -> dict[str, Any]:
+    async def receive(self, seconds: float = PATIENCE) -> dict[str, Any]:
         """Return the next frame; raises ``ConnectionError`` when the server closes instead."""
         if self._kept:
             return self._kept.pop(0)
-        return await self._receive(timeout)
+        return await self._receive(seconds)
 
-    async def _receive(self, timeout: float) -> dict[str, Any]:
-        message = await self._communicator.receive_output(timeout)
+    async def _receive(self, seconds: float) -> dict[str, Any]:
+        message = await self._communicator.receive_output(seconds)
         if message["type"] == "websocket.close":
             self.close_code = message.get("code", 1000)
             raise ConnectionError(f"The server closed with {self.close_code}: {message.get('reason', '')}")
         frame: dict[str, Any] = json.loads(message["text"])
         return frame
 
-    async def wait_closed(self, timeout: float = PATIENCE) -> int:
+    async def wait_closed(self, seconds: float = PATIENCE) -> int:
         """Read until the server closes; return the code."""
         with contextlib.suppress(ConnectionError):
             while True:
-                await self.receive(timeout)
+                await self.receive(seconds)
         assert self.close_code is not None
         return self.close_code
 
@@ -176,6 +176,6 @@ class Client:
 
     async def is_silent(self) -> bool:
         """Tell that nothing more comes of what has been committed: the hub is made to look at the log, now."""
-        for hub in list(_hubs.values()):
-            await hub.settle()
+        hub = await get_hub()
+        await hub.settle()
         return not self._kept and await self._communicator.receive_nothing(0.05, 0.01)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from declbind.bindings import Binding
 from declbind.conf import settings
 from declbind.core import frames
 from declbind.core.errors import ClientError
@@ -40,12 +41,19 @@ def payload(registry: BindingRegistry, event: LogEvent, action: str) -> str | No
         data = "{}"
     elif action == "delete" and event.kind != Event.GONE:
         data = "{}"
-    elif event.version != registry.version and not binding.runs_code():
-        sent = {field.name for field in binding.bound_fields()}
+    elif event.version != registry.version and not binding.overrides("serialize_data"):
         stored: dict[str, Any] = json.loads(data)
-        if not stored.keys() <= sent:
-            data = encode_value({name: value for name, value in stored.items() if name in sent})
+        sent = {name: value for name, value in stored.items() if _is_sent(binding, name)}
+        if len(sent) < len(stored):
+            data = encode_value(sent)
     return frames.encode_payload(action, event.object_pk, data, event.model)
+
+
+def _is_sent(binding: type[Binding], name: str) -> bool:
+    if name in binding.send_members or any(name == field.name for field in binding.bound_fields()):
+        return True
+    # A serializer may send names of its own, but no field that is not bound.
+    return binding.serializer != "default" and name not in {field.name for field in binding.model_class()._meta.fields}
 
 
 def end_of(subscription: Subscription, registry: BindingRegistry) -> str | None:
@@ -56,7 +64,7 @@ def end_of(subscription: Subscription, registry: BindingRegistry) -> str | None:
         return "removed" if entry is None else "disabled"
     if not binding.spec().outbound:
         return "disabled"
-    if subscription.params is None or binding.overrides("group_names"):
+    if subscription.params is None or binding.overrides("group_names", "subscription_group"):
         return None
     try:
         group = binding().subscription_group(None, subscription.params)

@@ -23,13 +23,12 @@ from declbind.models import Traffic
 from . import subscriptions
 from .hub import LiveHub, get_hub
 from .origin import is_origin_allowed
-from .socket import Socket
+from .socket import FLOODING, FORBIDDEN, SESSION_OVER, Socket
 
 logger = logging.getLogger("declbind")
 
 #: A client that stays over its rate for so many seconds is closed.
 FLOOD_SECONDS = 10.0
-FLOODING = 4429
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -49,13 +48,14 @@ class BindingConsumer(AsyncConsumer):
         if message["type"] != "websocket.connect":
             return
         if not is_origin_allowed(scope):
-            await send({"type": "websocket.close", "code": 4403})
+            await send({"type": "websocket.close", "code": FORBIDDEN})
             return
         hub = await get_hub()
         identity = await hub.requests.run(permissions.identify, scope, "")
         socket = Socket(identity, send)
-        await self._join(hub, socket)
+        hub.core.attach(socket.connection)
         try:
+            await self._join(hub, socket)
             await send({"type": "websocket.accept"})
             hub.note(socket, Traffic.CONNECTION, outcome="connected")
             await _Conversation(self, hub, socket, receive).run()
@@ -75,13 +75,15 @@ class BindingConsumer(AsyncConsumer):
         return []
 
     async def _join(self, hub: LiveHub, socket: Socket) -> None:
-        """Attach the socket and subscribe it to what it hears without asking."""
-        hub.core.attach(socket.connection)
+        """Subscribe the socket to what it hears without asking; close one whose session ended during the handshake."""
         while True:
-            turn = hub.turns
+            turn = hub.turns, socket.checks
             joined = await hub.requests.run(self._auto_groups, dict(self.bindings(hub)), socket.identity)
-            if turn == hub.turns:
+            if turn == (hub.turns, socket.checks):
                 break
+        if joined is None:
+            socket.close(SESSION_OVER, "The session is over.")
+            return
         for stream, group, granted_by_code in joined:
             hub.core.subscribe(
                 Subscription(
@@ -96,14 +98,18 @@ class BindingConsumer(AsyncConsumer):
 
     def _auto_groups(
         self, bindings: Mapping[str, type[Binding]], identity: permissions.Identity
-    ) -> list[tuple[str, str, bool]]:
+    ) -> list[tuple[str, str, bool]] | None:
+        user = permissions.load_current_user(identity)
+        if user is None:
+            return None
         kwargs = self.scope.get("url_route", {}).get("kwargs", {})
         named = list(self.connection_groups(**kwargs))
-        joined = [
-            (stream, group, False)
-            for stream, binding in bindings.items()
-            for group in subscriptions.auto_groups(binding, identity)
-        ]
+        joined = []
+        for stream, binding in bindings.items():
+            try:
+                joined += [(stream, group, False) for group in subscriptions.auto_groups(binding, user)]
+            except Exception:  # a faulty binding must not keep people out of the others
+                logger.exception("Nobody joins stream %r at connect: its binding failed.", stream)
         return joined + [(stream, group, True) for stream in bindings for group in named]
 
 

@@ -3,52 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.conf import settings as django_settings
+from django.core.exceptions import DisallowedHost
+from django.core.handlers.asgi import ASGIRequest
 
 from declbind.conf import settings
 
-DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+Origin = tuple[str, str, int]
 
 
 def is_origin_allowed(scope: Mapping[str, Any]) -> bool:
     """Tell whether a handshake may go on. Without the header it may: only browsers send it, and they always do.
 
-    ``null`` (a sandboxed page, a file) is refused. Behind a proxy that ends TLS the scheme is the one that
-    ``SECURE_PROXY_SSL_HEADER`` tells, as for Django's own requests.
+    ``null`` (a sandboxed page, a file) is refused. The site's own origin is what Django makes of the same headers, with
+    ``ALLOWED_HOSTS``, ``SECURE_PROXY_SSL_HEADER`` and ``USE_X_FORWARDED_HOST``: a foreign name that merely leads here
+    (DNS rebinding) is not the site's own.
     """
-    headers = dict(scope.get("headers", ()))
     origins = [value for name, value in scope.get("headers", ()) if name == b"origin"]
     if not origins:
         return True
     if len(origins) > 1:
         return False
-    origin = _parsed(origins[0].decode("latin-1"))
+    origin = _parse_origin(origins[0].decode("latin-1"))
     if origin is None:
         return False
     allowed: Iterable[str] | None = settings.ALLOWED_ORIGINS
     if allowed is not None:
-        return any(origin == _parsed(item) for item in allowed)
-    host = headers.get(b"host", b"").decode("latin-1")
-    return origin == _parsed(f"{_scheme(scope, headers)}://{host}")
+        return origin in map(_parse_origin, allowed)
+    return origin == _own_origin(scope)
 
 
-def _scheme(scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> str:
-    proxy: tuple[str, str] | None = getattr(django_settings, "SECURE_PROXY_SSL_HEADER", None)
-    if proxy is not None:
-        name, secure = proxy
-        header = name.removeprefix("HTTP_").replace("_", "-").lower().encode()
-        if header in headers:
-            sent = headers[header].decode("latin-1").split(",")[0].strip()
-            return "https" if sent == secure else "http"
-    return "https" if scope.get("scheme") in ("wss", "https") else "http"
-
-
-def _parsed(origin: str) -> tuple[str, str, int] | None:
+def _own_origin(scope: Mapping[str, Any]) -> Origin | None:
+    scheme = {"ws": "http", "wss": "https"}.get(scope.get("scheme", "ws"), scope.get("scheme"))
+    http = {**scope, "type": "http", "method": "GET", "scheme": scheme, "query_string": b""}
+    request = ASGIRequest(http, BytesIO())
     try:
-        parts = urlsplit(origin)
+        return _parse_origin(f"{request.scheme}://{request.get_host()}")
+    except DisallowedHost:
+        return None
+
+
+def _parse_origin(text: str) -> Origin | None:
+    try:
+        parts = urlsplit(text)
         port = parts.port
     except ValueError:
         return None

@@ -10,12 +10,13 @@ from typing import Any
 
 from declbind.conf import settings
 from declbind.core.hub import Connection, Limits, Outbox, Subscription
-from declbind.inbound.permissions import Identity
+from declbind.inbound.permissions import Identity, session_digest
 
 #: For so long a close frame is tried on a reader that reads nothing; then the connection is dropped.
 CLOSE_SECONDS = 5.0
 
-TOO_SLOW = 4408
+#: Close codes.
+SESSION_OVER, FORBIDDEN, TOO_SLOW, FLOODING = 4401, 4403, 4408, 4429
 
 
 class Socket:
@@ -24,14 +25,20 @@ class Socket:
     def __init__(self, identity: Identity, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
         self.id = identity.connection_id
         self.identity = identity
-        self.user_key = None if identity.user_pk is None else str(identity.user_pk)
-        limits = Limits(settings.QUEUE_BYTES, settings.QUEUE_FRAMES, settings.QUEUE_SECONDS)
-        self.connection = Connection(Outbox(limits), wake=self._wake, overflow=self._overflow, info=self)
+        self.user_key = identity.user_pk
+        #: What control events call its session; made once, for each of them is compared with every socket.
+        self.session = session_digest(identity.session_key)
+        #: Counts how often its rights were checked anew: what was granted in between may be void.
+        self.checks = 0
+        self._limits = Limits(settings.QUEUE_BYTES, settings.QUEUE_FRAMES, settings.QUEUE_SECONDS)
+        self.connection = Connection(Outbox(self._limits), wake=self._wake, overflow=self.overflow, info=self)
         self.closed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._send = send
         self._waiting = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._sending_since: float | None = None
+        self._sent = 0
+        self._progress = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     @property
     def subscriptions(self) -> dict[tuple[str, str], Subscription]:
@@ -43,22 +50,30 @@ class Socket:
         self.connection.push(text, time.monotonic())
 
     async def push_paced(self, text: str) -> None:
-        """Queue a frame when the reader keeps up: what comes from the log or a table waits there, not in the queue."""
-        limits = (settings.QUEUE_FRAMES // 2, settings.QUEUE_BYTES // 2)
-        while not self.closed.done() and (
-            len(self.connection.outbox) >= limits[0] or self.connection.outbox.size >= limits[1]
-        ):
-            self._room.clear()
-            await self._room.wait()
-        if not self.closed.done():
+        """Queue a frame and wait until it is sent: what comes from the log or a table waits there, not in the queue.
+
+        One such frame of a connection is under way at a time, so a reader has ``QUEUE_SECONDS`` for each of them.
+        """
+        async with self._turn:
+            if self.closed.done():
+                return
             self.push(text)
+            last = self._sent + (self._sending_since is not None) + len(self.connection.outbox)
+            while self._sent < last and not self.closed.done():
+                self._progress.clear()
+                await self._progress.wait()
+
+    def is_stuck(self, now: float) -> bool:
+        """Tell whether the reader has left a frame waiting, or half read, for longer than allowed."""
+        since = self._sending_since
+        return self.connection.outbox.is_stale(now) or (since is not None and now - since > self._limits.seconds)
 
     def close(self, code: int, reason: str = "") -> None:
         """End the socket: nothing that waits is sent any more."""
         if not self.closed.done():
             self.closed.set_result((code, reason))
             self.connection.outbox.clear()
-            self._room.set()
+            self._progress.set()
 
     async def write(self) -> None:
         """Send what is queued, in order, until cancelled."""
@@ -67,8 +82,11 @@ class Socket:
             await self._waiting.wait()
             self._waiting.clear()
             while outbox and not self.closed.done():
-                await self._send({"type": "websocket.send", "text": outbox.pop()})
-                self._room.set()
+                text, self._sending_since = outbox.pop(), time.monotonic()
+                await self._send({"type": "websocket.send", "text": text})
+                self._sending_since = None
+                self._sent += 1
+                self._progress.set()
 
     async def send_close(self) -> None:
         """Tell the client that it is over; gives up on one that does not read."""
@@ -78,8 +96,9 @@ class Socket:
                 self._send({"type": "websocket.close", "code": code, "reason": reason[:120]}), CLOSE_SECONDS
             )
 
+    def overflow(self) -> None:
+        """End a reader that is too slow."""
+        self.close(TOO_SLOW, "Too slow: more frames waited, or longer, than allowed.")
+
     def _wake(self) -> None:
         self._waiting.set()
-
-    def _overflow(self) -> None:
-        self.close(TOO_SLOW, "Too slow: frames waited longer than allowed.")

@@ -28,6 +28,8 @@ from .hub import LiveHub
 from .socket import Socket
 
 READ_BATCH = 500
+#: A page of a snapshot ends here at the latest, however few its rows: a slow reader must get through it in time.
+PAGE_CHARACTERS = 65_536
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,19 @@ class Granted:
 class Snapshot:
     """The rows of one state of the database; ``held`` are ids of events it holds that had no number yet."""
 
-    epoch: str
     offset: int
     held: frozenset[int]
-    objects: list[tuple[str, str]]
+    pages: list[list[tuple[str, str]]]
 
 
 async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], request: frames.Request) -> str:
     """Carry out a subscribe request, reply included; return the group. Raises ``ClientError``."""
     while True:
-        turn = hub.turns
+        turn = hub.turns, socket.checks
         granted = await hub.requests.run(_grant, hub.using, hub.epoch, binding, request, socket.identity)
-        if turn == hub.turns:
+        if socket.closed.done():
+            return granted.group
+        if turn == (hub.turns, socket.checks):
             break
         # Rights or bindings changed while they were looked at; what was granted may be void.
         current = hub.registry.by_stream.get(request.stream)
@@ -64,7 +67,8 @@ async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], reques
             raise ClientError("unknown_stream", f"There is no stream {request.stream!r}.")
         binding = current
     key = (request.stream, granted.group)
-    if key not in socket.subscriptions and len(socket.subscriptions) >= settings.MAX_SUBSCRIPTIONS:
+    asked = sum(other.tagged for place, other in socket.subscriptions.items() if place != key)
+    if asked >= settings.MAX_SUBSCRIPTIONS:
         raise ClientError(
             "too_many_subscriptions", f"Expected at most {settings.MAX_SUBSCRIPTIONS} subscriptions; end one first."
         )
@@ -89,7 +93,7 @@ async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], reques
     if granted.resync is not None:
         hub.resync(subscription, granted.resync)
     if granted.snapshot is not None:
-        await _send_snapshot(socket, binding, subscription, granted.snapshot)
+        await _send_snapshot(socket, binding.model_label(), subscription, granted.snapshot)
     if not subscription.live:
         await catch_up(hub, socket, subscription)
     return granted.group
@@ -109,8 +113,7 @@ async def unsubscribe(hub: LiveHub, socket: Socket, binding: type[Binding], requ
 async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> None:
     """Read the log for one subscription up to the hub's cursor, at the reader's pace, then let the hub take over."""
     position = subscription.offset
-    key = (subscription.stream, subscription.group)
-    while socket.subscriptions.get(key) is subscription and not socket.closed.done():
+    while not subscription.live and _is_wanted(socket, subscription):
         cursor = hub.core.cursor
         if position >= cursor:
             subscription.live = True
@@ -123,40 +126,41 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
         for event in events:
             if event.offset > cursor:
                 break
-            if event.kind != Event.CONTROL and event.version >= hub.floors.get(event.stream, 0):
-                for text in frames_for(subscription, event, hub.variants(event)):
+            if event.kind == Event.CONTROL or not hub.is_in_force(event):
+                continue
+            for text in frames_for(subscription, event, hub.variants(event)):
+                # Looked at for each frame: what was ended meanwhile gets nothing more.
+                if _is_wanted(socket, subscription):
                     await socket.push_paced(text)
         # Control events are the pump's: it has obeyed all up to the cursor.
         position = cursor if len(events) < READ_BATCH else min(events[-1].offset, cursor)
         subscription.offset = position
 
 
-async def _send_snapshot(
-    socket: Socket, binding: type[Binding], subscription: Subscription, snapshot: Snapshot
-) -> None:
-    page = settings.SNAPSHOT_PAGE_ROWS
-    rows = snapshot.objects
-    for start in range(0, max(len(rows), 1), page):
+async def _send_snapshot(socket: Socket, model: str, subscription: Subscription, snapshot: Snapshot) -> None:
+    last = len(snapshot.pages) - 1
+    for number, page in enumerate(snapshot.pages):
+        if not _is_wanted(socket, subscription):
+            return
         text = frames.encode_snapshot(
-            subscription.stream,
-            subscription.group,
-            snapshot.offset,
-            binding.model_label(),
-            rows[start : start + page],
-            final=start + page >= len(rows),
+            subscription.stream, subscription.group, snapshot.offset, model, page, final=number == last
         )
         await socket.push_paced(text)
+
+
+def _is_wanted(socket: Socket, subscription: Subscription) -> bool:
+    key = (subscription.stream, subscription.group)
+    return socket.subscriptions.get(key) is subscription and not socket.closed.done()
 
 
 # --- in a worker thread ----------------------------------------------------------------------------------------------
 
 
-def auto_groups(binding: type[Binding], identity: permissions.Identity) -> list[str]:
+def auto_groups(binding: type[Binding], user: Any) -> list[str]:
     """Return the groups that a connection joins by itself: those without placeholders, if the user may view."""
     spec = binding.spec()
     if not (spec.auto_subscribe and spec.outbound) or spec.scope:
         return []
-    user = permissions.load_user(identity)
     bound = binding(user=user)
     if not bound.has_view_permission(user, {}):
         return []
@@ -172,20 +176,29 @@ def _grant(
     registries.check_version()
     if not binding.spec().outbound:
         raise ClientError("closed_direction", f"Stream {request.stream!r} sends nothing.")
-    user = permissions.load_user(identity)
-    if not permissions.is_current(identity):
+    user = permissions.load_current_user(identity)
+    if user is None:
         raise ClientError("denied", "The session is over.")
+    # Rows are read where the log is, in one transaction with it; never from a replica.
     bound = binding(user=user, using=using)
-    params = _full_params(bound, request.params)
+    group, params = _locate(bound, user, request.params)
     if not bound.has_view_permission(user, params):
         raise ClientError("denied", "Not allowed.")
-    group = _group(bound, user, params)
     if request.snapshot:
-        return Granted(group, params, snapshot=_take_snapshot(bound, params, using))
+        return Granted(group, params, snapshot=_take_snapshot(bound, group, params, using))
     if request.since is not None:
         head = log.load_head(using)
         return Granted(group, params, resync=_obstacle(head, epoch, request, using), head=head.offset)
     return Granted(group, params)
+
+
+def _locate(bound: Binding, user: Any, sent: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the group and the params, as the fields' values: a rule that knows room 3 must not be asked for "03"."""
+    params = _full_params(bound, sent)
+    group = bound.subscription_group(user, params)
+    if group is None:
+        raise ClientError("invalid", f"Stream {bound.stream!r} cannot be subscribed to with params.")
+    return group, params if bound.overrides("group_names", "subscription_group") else bound.param_values(params)
 
 
 def _full_params(bound: Binding, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,17 +213,10 @@ def _full_params(bound: Binding, params: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
-def _group(bound: Binding, user: Any, params: Mapping[str, Any]) -> str:
-    group = bound.subscription_group(user, params)
-    if group is None:
-        raise ClientError("invalid", f"Stream {bound.stream!r} cannot be subscribed to with params.")
-    return group
-
-
 def _group_of(binding: type[Binding], params: Mapping[str, Any], identity: permissions.Identity) -> str:
     user = permissions.load_user(identity)
-    bound = binding(user=user)
-    return _group(bound, user, _full_params(bound, params))
+    group, _ = _locate(binding(user=user), user, params)
+    return group
 
 
 def _obstacle(head: log.HeadState, epoch: str, request: frames.Request, using: str) -> str | None:
@@ -247,23 +253,36 @@ def _config(text: str) -> dict[str, Any]:
     return content if content.get("type") == "config" else {"changes": {}}
 
 
-def _take_snapshot(bound: Binding, params: Mapping[str, Any], using: str) -> Snapshot:
+def _take_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: str) -> Snapshot:
     limit: int = settings.MAX_SNAPSHOT_ROWS
     log.ensure_head(using)
     with log.consistent_read(using):
         head = log.load_head(using)
         held = log.unsequenced_ids(using)
         rows = bound.scoped(bound.get_queryset())
-        if not bound.overrides("group_names"):
-            rows = rows.filter(**bound.param_values(params))
+        by_code = bound.overrides("group_names", "subscription_group")
+        if not by_code:
+            rows = rows.filter(**params)
         found = list(rows.order_by("pk")[: limit + 1])
         if len(found) > limit:
             raise ClientError("too_large", f"Expected at most {limit} rows in a snapshot, this group has more.")
-        if bound.overrides("group_names"):
-            group = _group(bound, bound.user, params)
+        if by_code:
             found = [row for row in found if group in bound.group_names(row)]
         objects = [(encode_value(row.pk), encode_value(bound.serialize_data(row))) for row in found]
-    return Snapshot(head.epoch, head.offset, held, objects)
+    return Snapshot(head.offset, held, _in_pages(objects))
+
+
+def _in_pages(objects: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """Cut rows into pages; there is always one, for the client waits for the final one."""
+    pages: list[list[tuple[str, str]]] = [[]]
+    size = 0
+    for pk, data in objects:
+        size += len(pk) + len(data)
+        if pages[-1] and (len(pages[-1]) >= settings.SNAPSHOT_PAGE_ROWS or size > PAGE_CHARACTERS):
+            pages.append([])
+            size = len(pk) + len(data)
+        pages[-1].append((pk, data))
+    return pages
 
 
 def _read(position: int, stream: str, using: str) -> tuple[int, list[LogEvent]]:

@@ -61,7 +61,14 @@ class TrafficLog:
 
 def _cut(values: dict[str, Any]) -> dict[str, Any]:
     lengths = {field.name: getattr(field, "max_length", None) or 500 for field in Traffic._meta.concrete_fields}
-    return {name: value[: lengths[name]] if isinstance(value, str) else value for name, value in values.items()}
+    return {
+        name: _storable(value)[: lengths[name]] if isinstance(value, str) else value for name, value in values.items()
+    }
+
+
+def _storable(text: str) -> str:
+    # A client chooses its stream's name; one row that a database refuses would take the others with it.
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _note_failure(*, stream: str, error: BaseException, instance: Any, using: str, **kwargs: Any) -> None:

@@ -1,0 +1,87 @@
+"""What the tests of the live part share: a binding to subscribe to, writes from an async test, a reader with a tap."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from declbind.live.consumers import BindingConsumer
+from declbind.testing import Client
+from example_site.example.models import IntegerValue
+
+ANYONE = {"view": True, "create": True, "update": True, "delete": True}
+NUMBERS = {
+    "stream": "numbers",
+    "model": "example.IntegerValue",
+    "fields": ["name", "value"],
+    "groups": ["name-{name}"],
+    "permissions": ANYONE,
+}
+#: The same model with two groups that no row can leave, joined at connect.
+BOARD = {
+    "stream": "board",
+    "model": "example.IntegerValue",
+    "fields": ["name", "value"],
+    "permissions": ANYONE,
+    "auto_subscribe": True,
+}
+
+
+async def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function that uses the database."""
+    return await sync_to_async(function)(*args, **kwargs)
+
+
+async def store(name: str = "a", value: int = 1, **values: Any) -> IntegerValue:
+    """Store a new number."""
+    return await IntegerValue.objects.acreate(name=name, value=value, **values)
+
+
+async def subscribe(client: Client, name: str = "a", stream: str = "numbers", **payload: Any) -> dict[str, Any]:
+    """Subscribe to one name, which must be granted; return the reply."""
+    reply = await client.request(stream, "subscribe", params={"name": name}, **payload)
+    assert reply["ok"], reply
+    return reply
+
+
+async def next_payload(client: Client) -> dict[str, Any]:
+    payload: dict[str, Any] = (await client.receive())["payload"]
+    return payload
+
+
+def code_of(reply: dict[str, Any]) -> str | None:
+    """Return the error code of a reply, None where it is granted."""
+    return None if reply["ok"] else reply["error"]["code"]
+
+
+class Tap:
+    """Stand before a consumer and let its frames through only while it is open: a reader that reads when told to."""
+
+    def __init__(self, application: Any = None) -> None:
+        self.application = application or BindingConsumer.as_asgi()
+        self.passed: list[dict[str, Any]] = []
+        self._open = asyncio.Semaphore(0)
+        self._is_open = True
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_through(message: Any) -> None:
+            if message["type"] != "websocket.accept" and not self._is_open:
+                await self._open.acquire()
+            if "text" in message:
+                self.passed.append(json.loads(message["text"]))
+            await send(message)
+
+        await self.application(scope, receive, send_through)
+
+    def shut(self) -> None:
+        """Read nothing any more."""
+        self._is_open = False
+
+    def let(self, count: int = 1) -> None:
+        """Read so many frames while shut."""
+        for _ in range(count):
+            self._open.release()
