@@ -162,14 +162,18 @@ class WritableWidget(ChoiceAndNames):
     """Show ``writable``."""
 
     def decompress(self, value: Any) -> list[Any]:
-        """Return the choice and the names."""
-        if value is None:
+        """Return the choice and the names of ``{"writable": ...}``."""
+        names = value.get("writable") if isinstance(value, Mapping) else None
+        if names is None:
             return ["editable", []]
-        return ["nothing", []] if value == [] else ["these", value]
+        return ["nothing", []] if names == [] else ["these", names]
 
 
 class WritableField(ChangeByContent, forms.Field):
-    """Take what clients may write: None for the editable ones of the sent fields."""
+    """Take what clients may write. The value is the part of the record that says it.
+
+    Not the list itself: a ``MultiWidget`` would take that for the values of its inputs.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         choices = [
@@ -179,16 +183,16 @@ class WritableField(ChangeByContent, forms.Field):
         ]
         super().__init__(widget=WritableWidget(choices), required=False, **kwargs)
 
-    def clean(self, value: Any) -> list[str] | None:
-        """Return the names, or None."""
+    def clean(self, value: Any) -> dict[str, list[str] | None]:
+        """Return ``{"writable": ...}``, None for the editable ones of the sent fields."""
         mode, text = _pair(value)
         names = from_lines(text)
         if mode == "editable":
-            return None
+            return {"writable": None}
         if mode == "nothing":
-            return []
+            return {"writable": []}
         if mode == "these" and names:
-            return names
+            return {"writable": names}
         raise ValidationError("Name the fields that clients may write, one a line, or choose another of the three.")
 
 

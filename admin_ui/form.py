@@ -33,6 +33,7 @@ def form_values(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record as the form's initial values; the reverse of :meth:`BindingForm.build_document`."""
     blank = BindingRecord()
     values = {key: document.get(key, getattr(blank, key)) for key in KEYS if key != "exclude"}
+    values["writable"] = {"writable": values["writable"]}
     values["fields"] = {key: document[key] for key in ("fields", "exclude") if key in document}
     return values
 
@@ -178,7 +179,7 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
                 continue
             if key in self.cleaned_data:
                 value = self.cleaned_data[key]
-                found.update(value if key == "fields" else {key: value})
+                found.update(value if key in ("fields", "writable") else {key: value})
             else:
                 found.update({name: self.before[name] for name in _names(key) if name in self.before})
         if isinstance(found.get("description"), str):

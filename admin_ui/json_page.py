@@ -69,7 +69,7 @@ class JsonPage:
         if problems:
             return self._show(record, before, text, problems=problems)
         if before and documents.canonical(record.definition()) == documents.canonical(before):
-            messages.info(self.request, f"{record}: the record says this already; nothing was stored.")
+            messages.info(self.request, f"The binding {record} says this already; nothing was stored.")
             return self._leave(record)
         with editing(author=self.request.user, note=self.request.POST.get("note", "")[:500]):
             record.save(update_fields=["enabled"] if only_disabled else None)
@@ -77,7 +77,7 @@ class JsonPage:
             self.admin.log_change(self.request, record, "Changed as JSON.")
         else:
             self.admin.log_addition(self.request, record, "Added as JSON.")
-        messages.success(self.request, f"{record}: stored.")
+        messages.success(self.request, f"The binding {record} was stored.")
         return self._leave(record)
 
     def _judge(

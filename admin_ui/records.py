@@ -22,7 +22,7 @@ from admin_ui.json_page import JsonPage
 from admin_ui.nodes import load_spread
 from admin_ui.summary import Summary, describe_fields, summarise_record
 from declbind import judgement
-from declbind.models import BindingRecord, BindingRevision, editing
+from declbind.models import BindingRecord, BindingRevision, Node, editing
 
 
 class BindingChangeList(ChangeList):
@@ -111,7 +111,7 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         context = {
             "spread": load_spread(),
             "invalid": invalid,
-            "may_see_nodes": request.user.has_perm("declbind.view_node"),
+            "may_see_nodes": self.admin_site.is_registered(Node) and request.user.has_perm("declbind.view_node"),
             "may_watch": pages.may_watch(request.user),
             "elsewhere": [self._row(summary) for summary in everything if filters.passes(summary, request)],
             "elsewhere_total": len(everything),
@@ -270,7 +270,7 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                     record.save(update_fields=["enabled"])
                     self.log_change(request, record, "Enabled." if enabled else "Disabled.")
             except ValidationError as error:
-                self.message_user(request, f"{record.stream}: {' '.join(error.messages)}", messages.ERROR)
+                self.message_user(request, " ".join(error.messages), messages.ERROR)
             else:
                 done += 1
         word = "enabled" if enabled else "disabled"
@@ -295,9 +295,9 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         for record in queryset.order_by("stream"):
             summary = summarise_record(record, reserved)
             for problem in summary.problems:
-                self.message_user(request, f"{record.stream}: {problem}", messages.ERROR)
+                self.message_user(request, str(problem), messages.ERROR)
             for problem in summary.warnings:
-                self.message_user(request, f"{record.stream}: {problem}", messages.WARNING)
+                self.message_user(request, str(problem), messages.WARNING)
             if not summary.problems:
                 fine.append(record.stream)
         if fine:

@@ -1,0 +1,150 @@
+"""The JSON page: the whole record as text, back without loss, with mistakes shown at their place."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.contrib.admin.models import LogEntry
+
+from declbind.models import BindingRecord, BindingRevision
+from tests.test_admin_form import LIST, POST, FormReader, save, spoil, staff
+
+pytestmark = pytest.mark.django_db
+
+
+def read(client, record):
+    """Return what a browser would send for the page of a record."""
+    reader = FormReader()
+    reader.feed(client.get(f"{LIST}{record.pk}/json/").content.decode())
+    return {key: reader.data[key] for key in ("document", "opened_with")}
+
+
+def send(client, record, document, **more):
+    data = read(client, record) | {"document": document if isinstance(document, str) else json.dumps(document)} | more
+    return client.post(f"{LIST}{record.pk}/json/", data)
+
+
+def test_the_text_comes_back_exactly(admin_client):
+    """Saving it untouched stores nothing, and adding it again elsewhere gives the same record."""
+    record = save({**POST, "where": {"published": True, "title": "ümlaut <b>", "id": [1, 2.5, None]}})
+    before = BindingRevision.objects.count()
+    text = read(admin_client, record)["document"]
+    assert json.loads(text) == record.definition()
+    assert send(admin_client, record, text).status_code == 302
+    assert BindingRevision.objects.count() == before
+    record.delete()
+    assert admin_client.post(f"{LIST}add/json/", {"document": text}).status_code == 302
+    assert BindingRecord.objects.get().definition() == json.loads(text)
+
+
+def test_a_record_is_changed_with_note_and_log(admin_client, admin_user):
+    """Keys that the text leaves out get their defaults."""
+    record = save(POST)
+    document = {"$schema": "x", "stream": "posts", "model": "blog.Post", "exclude": ["body"]}
+    assert send(admin_client, record, document, note="why").status_code == 302
+    record.refresh_from_db()
+    assert record.definition() == {"stream": "posts", "model": "blog.Post", "exclude": ["body"]}
+    revision = BindingRevision.objects.first()
+    assert revision is not None
+    assert (revision.author, revision.note) == (admin_user, "why")
+    assert LogEntry.objects.get().object_repr == "posts"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"stream": "posts",\n "model": }', "a fault in line 2, column 11"),
+        ("", "a fault in line 1, column 1"),
+        ("[]", "Expected one binding record in this text, got a list"),
+        ('"x"', "Expected one binding record"),
+        ({"stream": "posts", "model": "blog.Post", "feilds": []}, "$.feilds"),
+        ({"stream": "posts", "model": "blog.Post", "fields": None, "exclude": []}, "$.fields"),
+        ({"stream": "posts", "model": "blog.Post", "fields": ["titel"]}, "$.fields[0]"),
+        ('{"stream": "posts", "stream": "posts", "model": "blog.Post", "fields": []}', "got &#x27;stream&#x27; more"),
+        ({"stream": "blog-desk", "model": "blog.Post", "fields": []}, "already defined by blog/bindings/desk.json"),
+        (
+            {"stream": "posts", "model": "blog.Post", "fields": [], "enabled": False, "where": {"nope": 1}},
+            "$.where.nope",
+        ),
+    ],
+)
+def test_a_mistake_is_shown_at_its_place(admin_client, text, message):
+    """With line and column, or with its path; the text stays as it was typed, the record too."""
+    record = save(POST)
+    response = send(admin_client, record, text)
+    page = response.content.decode()
+    assert response.status_code == 200
+    assert message in page.replace("</code></a>", "").replace("<code>", "")
+    reader = FormReader()
+    reader.feed(page)
+    typed = text if isinstance(text, str) else json.dumps(text)
+    assert reader.data["document"].replace("\r\n", "\n") == typed
+    record.refresh_from_db()
+    assert record.definition() == POST
+
+
+def test_a_save_over_a_newer_version_shows_both(admin_client):
+    """And the one after it, which has seen both, is let through."""
+    record = save(POST)
+    data = read(admin_client, record) | {"document": json.dumps({**POST, "description": "mine"})}
+    record.description = "theirs"
+    record.save()
+    url = f"{LIST}{record.pk}/json/"
+    page = admin_client.post(url, data).content.decode()
+    assert "Somebody changed this binding" in page
+    assert "theirs" in page
+    record.refresh_from_db()
+    assert record.description == "theirs"
+    reader = FormReader()
+    reader.feed(page)
+    assert admin_client.post(url, reader.data).status_code == 302
+    record.refresh_from_db()
+    assert record.description == "mine"
+
+
+def test_a_record_that_went_bad_shows_why_and_can_be_disabled(admin_client):
+    """The one change that is let through as it is; another is not."""
+    record = save(POST)
+    spoil(record, fields=["nope"])
+    bad = {**POST, "fields": ["nope"]}
+    assert "field &#x27;nope&#x27; does not exist" in admin_client.get(f"{LIST}{record.pk}/json/").content.decode()
+    assert send(admin_client, record, {**bad, "enabled": False, "description": "x"}).status_code == 200
+    assert send(admin_client, record, {**bad, "enabled": False}).status_code == 302
+    record.refresh_from_db()
+    assert not record.enabled
+
+
+def test_viewers_read_and_cannot_store():
+    """Nor does who may only add change, or who may only change add."""
+    record = save(POST)
+    viewer = staff("declbind.view_bindingrecord")
+    page = viewer.get(f"{LIST}{record.pk}/json/").content.decode()
+    assert "readonly" in page
+    assert "Save" not in page
+    data = {"document": json.dumps({**POST, "enabled": False}), "opened_with": read(viewer, record)["opened_with"]}
+    assert viewer.post(f"{LIST}{record.pk}/json/", data).status_code == 403
+    changer = staff("declbind.change_bindingrecord", name="changer")
+    assert changer.get(f"{LIST}add/json/").status_code == 403
+    assert changer.post(f"{LIST}{record.pk}/json/", data).status_code == 302
+    adder = staff("declbind.add_bindingrecord", name="adder")
+    assert adder.get(f"{LIST}{record.pk}/json/").status_code == 403
+    assert adder.get(f"{LIST}add/json/").status_code == 200
+
+
+def test_sensitive_fields_need_their_right_here_too():
+    """The text is no way round the form's rule; with the right the same text is stored."""
+    text = {"stream": "users", "model": "auth.User", "fields": ["password"], "sensitive": ["password"]}
+    codes = ["declbind.add_bindingrecord"]
+    response = staff(*codes).post(f"{LIST}add/json/", {"document": json.dumps(text)})
+    assert "Only holders of declbind.expose_sensitive" in response.content.decode()
+    assert not BindingRecord.objects.exists()
+    holder = staff(*codes, "declbind.expose_sensitive", name="holder")
+    assert holder.post(f"{LIST}add/json/", {"document": json.dumps(text)}).status_code == 302
+    assert BindingRecord.objects.exists()
+
+
+def test_an_address_without_a_record_is_not_found(admin_client):
+    """Whatever stands in it."""
+    for key in ("999", "abc", "a/b"):
+        assert admin_client.get(f"{LIST}{key}/json/").status_code == 404
