@@ -1,0 +1,356 @@
+"""Check the system checks: each message whole, each id documented, no query without leave."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core import checks as django_checks
+from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as CheckWarning
+
+from declbind import checks
+from declbind.conf import DEFAULTS
+from declbind.models import BindingRecord
+from declbind.registry import refresh
+from tests.servers import ROOT
+
+INVALID_HINT = "This binding is left out, the others work. `manage.py declbind check` lists all problems."
+SILENCE_HINT = 'If it is meant, silence it: SILENCED_SYSTEM_CHECKS = ["declbind.W003"].'
+CORE_LAYER = "channels_redis.core.RedisChannelLayer"
+
+
+def not_callable() -> dict[str, Any]:
+    return {}
+
+
+NOT_CALLABLE = not_callable()
+
+
+def of_id(messages: list[CheckMessage], *ids: str) -> list[CheckMessage]:
+    return [message for message in messages if message.id in ids]
+
+
+# Settings ---------------------------------------------------------------------------------------------------
+
+
+def test_the_settings_of_the_suite_pass() -> None:
+    """Negative control: without a mistake nothing is said."""
+    assert checks.check_settings() == []
+    assert checks.check_channel_layer() == []
+
+
+def test_e001_declbind_is_no_dict(settings: Any) -> None:
+    settings.DECLBIND = ["POLL_SECONDS"]
+    assert checks.check_settings() == [
+        Error(
+            "settings.DECLBIND: expected a dict, got ['POLL_SECONDS'].",
+            hint='Write DECLBIND = {"POLL_SECONDS": 0.25}, or leave it out: every key has a default.',
+            id="declbind.E001",
+        )
+    ]
+
+
+def test_a_setting_that_cannot_be_read_does_not_break_the_other_checks(settings: Any) -> None:
+    """The checks that build on the settings stay silent where those are named as wrong already."""
+    mistakes: list[Any] = [[], {"RECORD_DIRS": 5}, {"SERIALIZERS": None}]
+    for wrong in mistakes:
+        settings.DECLBIND = wrong
+        for check in (checks.check_bindings, checks.check_channel_layer):
+            assert check() == []
+        assert checks.check_records(databases=["default"]) == []
+
+
+def test_e002_unknown_key(settings: Any) -> None:
+    settings.DECLBIND = {"POLL_SECOND": 1}
+    assert checks.check_settings() == [
+        Error(
+            "settings.DECLBIND: there is no key 'POLL_SECOND' (did you mean 'POLL_SECONDS'?).",
+            hint=f"Remove it. The keys are: {', '.join(sorted(DEFAULTS))}.",
+            id="declbind.E002",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("RECORD_DIRS", "records", "a list of folders (str or Path)"),
+        ("RECORD_DIRS", [1], "a list of folders (str or Path)"),
+        ("SERIALIZERS", ["x.y"], "a dict from names to dotted paths"),
+        ("SERIALIZERS", {"x": None}, "a dict from names to dotted paths"),
+        ("CHANNEL_LAYER", 1, "an alias of CHANNEL_LAYERS or None"),
+        ("ALLOWED_ORIGINS", "https://example.com", 'None or a list like ["https://example.com"]'),
+        ("ALLOWED_ORIGINS", ["example.com"], 'None or a list like ["https://example.com"]'),
+        ("ALLOWED_ORIGINS", ["https://example.com/"], 'None or a list like ["https://example.com"]'),
+        ("CAPTURE_RAW", 1, "True or False"),
+        ("BULK_LIMIT", 0, "a whole number above 0"),
+        ("BULK_LIMIT", True, "a whole number above 0"),
+        ("BULK_LIMIT", 1.5, "a whole number above 0"),
+        ("POLL_SECONDS", 0, "a number above 0"),
+        ("POLL_SECONDS", "1", "a number above 0"),
+        ("VERSION_CHECK_SECONDS", -1, "a number of at least 0"),
+    ],
+)
+def test_e003_wrong_value(settings: Any, key: str, value: Any, expected: str) -> None:
+    settings.DECLBIND = {key: value}
+    assert checks.check_settings() == [
+        Error(
+            f"settings.DECLBIND[{key!r}]: expected {expected}, got {value!r}.",
+            hint=f"The default is {DEFAULTS[key]!r}.",
+            id="declbind.E003",
+        )
+    ]
+
+
+@pytest.mark.parametrize("key", DEFAULTS)
+def test_each_key_takes_its_default_and_has_an_expectation(settings: Any, key: str) -> None:
+    """No key is left unchecked: an object of no sensible type is refused for each."""
+    # CHANNEL_LAYERS is empty here, and what is written out must exist.
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    settings.DECLBIND = {key: DEFAULTS[key]}
+    assert checks.check_settings() == []
+    settings.DECLBIND = {key: object()}
+    assert [message.id for message in checks.check_settings()] == ["declbind.E003"]
+
+
+def test_e004_serializer(settings: Any) -> None:
+    settings.DECLBIND = {
+        "SERIALIZERS": {
+            "fine": "tests.test_checks.not_callable",
+            "gone": "tests.no_such_module.serialize",
+            "odd": "tests.test_checks.NOT_CALLABLE",
+        }
+    }
+    hint = "Every binding with this serializer would fail. Correct the path, or remove the entry."
+    assert checks.check_settings() == [
+        Error(
+            "settings.DECLBIND['SERIALIZERS']['gone']: expected the dotted path of a callable "
+            "(instance, binding) -> dict, got 'tests.no_such_module.serialize', which cannot be imported: "
+            "No module named 'tests.no_such_module'.",
+            hint=hint,
+            id="declbind.E004",
+        ),
+        Error(
+            "settings.DECLBIND['SERIALIZERS']['odd']: expected the dotted path of a callable "
+            "(instance, binding) -> dict, got 'tests.test_checks.NOT_CALLABLE', which is not callable.",
+            hint=hint,
+            id="declbind.E004",
+        ),
+    ]
+
+
+def test_e005_record_dirs(settings: Any, tmp_path: Path) -> None:
+    missing = str(tmp_path / "nowhere")
+    settings.DECLBIND = {"RECORD_DIRS": [tmp_path, missing]}
+    assert checks.check_settings() == [
+        Error(
+            f"settings.DECLBIND['RECORD_DIRS']: expected a folder at {missing!r}, found none.",
+            hint=f"Make it, or remove it from the setting. A relative path starts at {str(Path.cwd())!r}.",
+            id="declbind.E005",
+        )
+    ]
+    assert of_id(checks.check_bindings(), "declbind.W001") == [], "one mistake, one message"
+
+
+def test_e006_channel_layer(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    settings.DECLBIND = {"CHANNEL_LAYER": "bells"}
+    assert checks.check_settings() == [
+        Error(
+            "settings.DECLBIND['CHANNEL_LAYER']: expected an alias of CHANNEL_LAYERS, got 'bells'.",
+            hint="CHANNEL_LAYERS has 'default'. None means no doorbell: processes look at the log every POLL_SECONDS.",
+            id="declbind.E006",
+        )
+    ]
+    settings.DECLBIND = {"CHANNEL_LAYER": None}
+    assert checks.check_settings() == []
+
+
+# Bindings ---------------------------------------------------------------------------------------------------
+
+
+def test_w001_invalid_binding_of_a_file(settings: Any, tmp_path: Path) -> None:
+    (tmp_path / "two.json").write_text(
+        json.dumps([
+            {"stream": "sound", "model": "auth.Group", "fields": ["name"]},
+            {"stream": "faulty", "model": "auth.Group", "fields": ["naem"]},
+        ])
+    )  # fmt: skip
+    settings.DECLBIND = {"RECORD_DIRS": [str(tmp_path)]}
+    assert of_id(checks.check_bindings(), "declbind.W001") == [
+        CheckWarning(
+            f"{tmp_path}/two.json[1]: $.fields[0]: Binding 'faulty': field 'naem' does not exist on auth.Group. "
+            "Did you mean 'name'?",
+            hint=INVALID_HINT,
+            id="declbind.W001",
+        )
+    ]
+
+
+@pytest.mark.django_db
+def test_w002_record_gone_bad() -> None:
+    BindingRecord.objects.create(stream="sound", model="auth.Group", fields=["name"])
+    BindingRecord.objects.create(stream="faulty", model="auth.Group", fields=["name"])
+    BindingRecord._base_manager.filter(stream="faulty").update(fields=["naem"])
+    assert checks.check_records(databases=["default"]) == [
+        CheckWarning(
+            "database record 'faulty': $.fields[0]: Binding 'faulty': field 'naem' does not exist on auth.Group. "
+            "Did you mean 'name'?",
+            hint=INVALID_HINT,
+            id="declbind.W002",
+        )
+    ]
+
+
+@pytest.mark.django_db
+def test_w003_oracle() -> None:
+    BindingRecord.objects.create(stream="riddle", model="auth.User", fields=["username"], groups=["mail-{email}"])
+    assert checks.check_records(databases=["default"]) == [
+        CheckWarning(
+            "database record 'riddle': $.groups[0]: Binding 'riddle': the group template 'mail-{email}' uses "
+            "'email', which is not sent: whoever may subscribe can find out its value by trying. Send it, or group "
+            "by another field.",
+            hint=SILENCE_HINT,
+            id="declbind.W003",
+        )
+    ]
+    BindingRecord.objects.update(enabled=False)
+    assert checks.check_records(databases=["default"]) == [], "a disabled binding gives nothing away"
+
+
+class SplitRouter:
+    """Write groups elsewhere."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str | None:
+        return "archive" if model._meta.label == "auth.Group" else None
+
+
+@pytest.mark.django_db
+def test_w004_model_of_another_database(settings: Any) -> None:
+    BindingRecord.objects.create(stream="groups", model="auth.Group", fields=["name"])
+    BindingRecord.objects.create(stream="requests", model="auth.Group", fields=["name"], direction="inbound")
+    settings.DATABASE_ROUTERS = ["tests.test_checks.SplitRouter"]
+    assert checks.check_records(databases=["default"]) == [
+        CheckWarning(
+            "database record 'groups': binding 'groups' hears no writes: auth.Group is written to database 'archive', "
+            "the log is in 'default'.",
+            hint="An event is stored in the transaction of its write, which takes one database for both. Route the "
+            "models of app 'declbind' to the database of the bound models.",
+            id="declbind.W004",
+        )
+    ]
+
+
+# The channel layer ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hosts", "seconds"),
+    [
+        (None, "5"),
+        (["redis://localhost"], "5"),
+        ([("localhost", 6379)], "5"),
+        ([{"address": "redis://localhost"}], "5"),
+        ([{"address": "redis://localhost", "socket_timeout": 2}], "2"),
+        (["redis://localhost?socket_timeout=1.5"], "1.5"),
+    ],
+)
+def test_w005_idle_connections_are_dropped(settings: Any, hosts: Any, seconds: str) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE_LAYER, "CONFIG": {"hosts": hosts} if hosts else {}}}
+    assert checks.check_channel_layer() == [
+        CheckWarning(
+            "CHANNEL_LAYERS['default']: channels_redis.core.RedisChannelLayer waits 5 s for a message, and its "
+            f"connection gives up reading after {seconds} s (socket_timeout; 5 s is the default of redis-py 8): "
+            "a consumer that hears nothing is ended by a TimeoutError.",
+            hint='Name the host as a dict without that limit: "hosts": [{"address": "redis://127.0.0.1:6379/0", '
+            '"socket_timeout": None, "socket_keepalive": True, "health_check_interval": 30, '
+            '"max_connections": 10000}]. Or use channels_redis.pubsub.RedisPubSubChannelLayer, '
+            "which does not read that way.",
+            id="declbind.W005",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layer", "declbind"),
+    [
+        ({"BACKEND": CORE_LAYER, "CONFIG": {"hosts": [{"address": "redis://x", "socket_timeout": None}]}}, {}),
+        ({"BACKEND": CORE_LAYER, "CONFIG": {"hosts": ["redis://x?socket_timeout=30"]}}, {}),
+        ({"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": ["redis://x"]}}, {}),
+        ({"BACKEND": "channels.layers.InMemoryChannelLayer"}, {}),
+        ({"BACKEND": CORE_LAYER}, {"CHANNEL_LAYER": None}),
+    ],
+)
+def test_a_layer_that_waits_long_enough_passes(settings: Any, layer: Any, declbind: Any) -> None:
+    """Negative control of W005, its own hint among the cases."""
+    settings.CHANNEL_LAYERS = {"default": layer}
+    settings.DECLBIND = declbind
+    assert checks.check_channel_layer() == []
+
+
+def test_the_hint_of_w005_works(settings: Any) -> None:
+    """What the hint tells people to write is a configuration that passes."""
+    host = ast.literal_eval(checks.WORKING_HOST)  # the text that people copy
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE_LAYER, "CONFIG": {"hosts": [host]}}}
+    assert checks.check_channel_layer() == []
+
+
+# As a whole -------------------------------------------------------------------------------------------------
+
+
+def test_every_id_is_documented() -> None:
+    """docs/checks.md lists exactly the ids that the code can give, each once."""
+    documented = re.findall(r"^\| `(declbind\.[EW]\d{3})` \|", (ROOT / "docs/checks.md").read_text(), re.MULTILINE)
+    source = (ROOT / "declbind/checks.py").read_text()
+    used = set(re.findall(r'(?:id=|, )"(declbind\.[EW]\d{3})"', source))
+    assert documented == list(checks.CHECKS)
+    assert used == set(checks.CHECKS)
+
+
+def test_a_plain_check_makes_no_query() -> None:
+    """Without leave to use a database no check asks one: this test has none, a query would fail it."""
+    messages = django_checks.run_checks(tags=["declbind"])
+    assert [message for message in messages if message.is_serious()] == []
+
+
+@pytest.mark.django_db
+def test_records_are_asked_for_only_with_their_database() -> None:
+    """Another database than that of the records is none of ours."""
+    BindingRecord.objects.create(stream="faulty", model="auth.Group", fields=["name"])
+    BindingRecord._base_manager.update(fields=["naem"])
+    assert of_id(django_checks.run_checks(), "declbind.W002") == []
+    assert of_id(django_checks.run_checks(databases=["default"]), "declbind.W002") != []
+    assert checks.check_records(databases=["archive"]) == []
+
+
+def test_a_database_without_tables_passes(settings: Any, tmp_path: Path) -> None:
+    """Before the first migrate there is nothing to check, and nothing fails."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "django", "check", "--database", "default"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE,
+            "DATABASE_URL": f"sqlite:///{tmp_path / 'empty.sqlite3'}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.fixture(autouse=True)
+def fresh_registry(request: pytest.FixtureRequest) -> Any:
+    """Leave no registry of a test's settings behind."""
+    yield
+    if "django_db" in request.keywords:
+        refresh(force=True)
