@@ -10,7 +10,6 @@ import difflib
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 #: Every key with its default. Units are in the names or in the comment beside the value.
@@ -56,7 +55,7 @@ class Settings:
             raise AttributeError(f"DECLBIND has no key {name!r}{_suggest(name)}")
         values = self._values
         if values is None:
-            values = self._values = {**DEFAULTS, **self._given()}
+            values = self._values = {**DEFAULTS, **self._usable()}
         return values[name]
 
     def unknown_keys(self) -> list[str]:
@@ -67,12 +66,18 @@ class Settings:
         """Forget the values read so far."""
         self._values = None
 
+    def _usable(self) -> dict[str, Any]:
+        # A value of the wrong kind is a system check's to report. It must not stop Django before the check can speak.
+        return {
+            key: value
+            for key, value in self._given().items()
+            if not isinstance(DEFAULTS.get(key), list | dict) or isinstance(value, type(DEFAULTS[key]) | tuple)
+        }
+
     @staticmethod
     def _given() -> dict[str, Any]:
         given = getattr(django_settings, "DECLBIND", {})
-        if not isinstance(given, dict):
-            raise ImproperlyConfigured(f"settings.DECLBIND: expected a dict, got {type(given).__name__}.")
-        return given
+        return given if isinstance(given, dict) else {}
 
 
 def _suggest(name: str) -> str:

@@ -118,7 +118,6 @@ class Migration(migrations.Migration):
                 "ordering": ("stream",),
                 "permissions": (
                     ("expose_sensitive", "Can expose password-like fields in a binding"),
-                    ("view_traffic", "Can watch live traffic"),
                 ),
             },
         ),

@@ -145,7 +145,6 @@ class BindingRecord(models.Model):
         ordering = ("stream",)
         permissions = (
             ("expose_sensitive", "Can expose password-like fields in a binding"),
-            ("view_traffic", "Can watch live traffic"),
         )
 
     def __str__(self) -> str:
