@@ -29,6 +29,7 @@ from declbind.fields import concrete_field
 #: What the parsers of form and model fields raise for values that they were not made for.
 PARSE_ERRORS: Final = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 _TEMPORAL: Final = ("DateField", "DateTimeField", "TimeField", "DurationField")
+_NUMBERS: Final = ("FloatField", "DecimalField")
 _ANY_JSON: Final = ("JSONField", "HStoreField")
 
 Errors = dict[str, list[ValidationError]]
@@ -230,9 +231,12 @@ def _type_fault(field: Any, value: Any) -> str:
         return "one value"
     if internal == "BooleanField":
         return "" if isinstance(value, bool) else "true or false"
+    is_whole = "Integer" in internal or internal.endswith("AutoField")
     if isinstance(value, bool):
-        return "a key" if field.is_relation else f"a {internal}"
-    if isinstance(value, float) and ("Integer" in internal or internal.endswith("AutoField")):
+        if field.is_relation:
+            return "a key"
+        return "a whole number" if is_whole else "a number" if internal in _NUMBERS else "text"
+    if isinstance(value, float) and is_whole:
         return "a whole number"
     if isinstance(value, int | float) and internal in _TEMPORAL:
         return "text in ISO 8601"
@@ -292,7 +296,15 @@ def _clean_keys(field: Any, value: Any, using: str | None) -> Any:
             raise ValidationError(text, code="invalid_choice", params={"value": shown}) from None
         if item is None:
             raise _unexpected("a list of keys", item)
-    return form_field.clean(list(dict.fromkeys(keys)))
+    if not keys and not field.blank:
+        raise ValidationError(form_field.error_messages["required"], code="required")
+    # The form field's own check makes a query set for each key, and a client may send thousands.
+    rows = list(form_field.queryset.filter(pk__in=set(keys)))
+    missing = sorted(map(str, set(keys) - {row.pk for row in rows}))
+    if missing:
+        text = form_field.error_messages["invalid_choice"]
+        raise ValidationError(text, code="invalid_choice", params={"value": ", ".join(missing[:5])})
+    return rows
 
 
 def _settle(value: Any) -> Any:

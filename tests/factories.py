@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import factory
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
-from factory.django import DjangoModelFactory
+from factory.declarations import Sequence
+from factory.django import DjangoModelFactory, Password
 
 from tests.zoo import models
 
@@ -19,36 +19,36 @@ class UserFactory(DjangoModelFactory):
         model = get_user_model()
         skip_postgeneration_save = True
 
-    username = factory.Sequence(lambda number: f"user{number}")
-    password = factory.django.Password(PASSWORD)
+    username = Sequence(lambda number: f"user{number}")
+    password = Password(PASSWORD)
 
 
 class GroupFactory(DjangoModelFactory):
     class Meta:
         model = Group
 
-    name = factory.Sequence(lambda number: f"group{number}")
+    name = Sequence(lambda number: f"group{number}")
 
 
 class KeeperFactory(DjangoModelFactory):
     class Meta:
         model = models.Keeper
 
-    name = factory.Sequence(lambda number: f"Keeper {number}")
+    name = Sequence(lambda number: f"Keeper {number}")
 
 
 class FoodFactory(DjangoModelFactory):
     class Meta:
         model = models.Food
 
-    name = factory.Sequence(lambda number: f"Food {number}")
+    name = Sequence(lambda number: f"Food {number}")
 
 
 class AnimalFactory(DjangoModelFactory):
     class Meta:
         model = models.Animal
 
-    name = factory.Sequence(lambda number: f"Animal {number}")
+    name = Sequence(lambda number: f"Animal {number}")
 
 
 class SampleFactory(DjangoModelFactory):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from declbind.inbound import writes
+from declbind.inbound import conditions
 from tests.factories import AnimalFactory
 from tests.zoo.clients import connect
 
@@ -61,5 +61,5 @@ def test_a_condition_on_a_create_is_invalid():
 )  # fmt: skip
 def test_json_equality(one, other, same):
     """Python takes true for 1; JSON does not."""
-    assert writes.is_same_json(one, other) is same
-    assert writes.is_same_json(other, one) is same
+    assert conditions.is_same_json(one, other) is same
+    assert conditions.is_same_json(other, one) is same

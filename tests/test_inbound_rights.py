@@ -13,7 +13,7 @@ from declbind import WebsocketBinding
 from declbind.bindings import Binding
 from declbind.core.errors import ClientError
 from declbind.core.frames import Request
-from declbind.inbound import writes
+from declbind.inbound import permissions, writes
 from declbind.inbound.permissions import Identity
 from tests.factories import AnimalFactory, UserFactory, make_user
 from tests.zoo.clients import ANIMALS, OPEN, Client, be, connect
@@ -75,7 +75,7 @@ def test_a_permission_that_is_not_asked_would_be_caught():
 def test_a_stale_user_would_be_caught(monkeypatch):
     """Negative control: a user object that is kept, with the permissions of its time, fails the test above."""
     stale = make_user(*NEEDED.values())
-    monkeypatch.setattr(writes.permissions, "load_current_user", lambda identity: stale)
+    monkeypatch.setattr(permissions, "load_current_user", lambda identity: stale)
     with pytest.raises(pytest.fail.Exception):
         check_permission_is_asked(ask_by(writes.handle, connect(permissions={}).binding))
 

@@ -21,12 +21,17 @@ from tests.zoo.models import Animal, Food, Profile, Sample, Truck
 REFUSED = object()
 UTC = dt.UTC
 
+
+def refused(name: str, *values: Any) -> list[tuple[str, Any, Any]]:
+    return [(name, value, REFUSED) for value in values]
+
+
 #: (field of Sample, JSON value, what the row gets or REFUSED)
 VALUES: list[tuple[str, Any, Any]] = [
     # Booleans are true and false, and nothing that HTML would take for them.
     ("flag", True, True),
     ("flag", False, False),
-    *(("flag", value, REFUSED) for value in (None, 0, 1, "yes", "true", "", [], {}, 1.0)),
+    *refused("flag", None, 0, 1, "yes", "true", "", [], {}, 1.0),
     ("maybe", None, None),
     ("maybe", False, False),
     ("maybe", "on", REFUSED),
@@ -35,7 +40,7 @@ VALUES: list[tuple[str, Any, Any]] = [
     ("small", "5", 5),
     ("small", None, None),
     ("small", "", None),
-    *(("small", value, REFUSED) for value in (True, 5.0, 1.5, "5.5", "x", [5], {"a": 5}, 10**30, -(10**400))),
+    *refused("small", True, 5.0, 1.5, "5.5", "x", [5], {"a": 5}, 10**30, -(10**400)),
     ("count", -1, REFUSED),
     ("big", 2**63 - 1, 2**63 - 1),
     ("big", 2**63, REFUSED),
@@ -44,17 +49,17 @@ VALUES: list[tuple[str, Any, Any]] = [
     ("ratio", 1.5, 1.5),
     ("ratio", 2, 2.0),
     ("ratio", "1e3", 1000.0),
-    *(("ratio", value, REFUSED) for value in (True, "NaN", "inf", 10**400, [1.5])),
+    *refused("ratio", True, "NaN", "inf", 10**400, [1.5]),
     ("price", "1.50", Decimal("1.50")),
     ("price", 1.5, Decimal("1.5")),
     ("price", 3, Decimal("3")),
-    *(("price", value, REFUSED) for value in (True, "1.505", 10**9, "1e999999999", "NaN", "x", 10**400)),
+    *refused("price", True, "1.505", 10**9, "1e999999999", "NaN", "x", 10**400),
     # Text.
     ("text", "  word ", "word"),
     ("text", "", ""),
     ("text", None, None),
     ("text", 5, "5"),
-    *(("text", value, REFUSED) for value in (True, ["a"], {}, "x" * 21, "a\0b", "\ud800")),
+    *refused("text", True, ["a"], {}, "x" * 21, "a\0b", "\ud800"),
     ("note", "", ""),
     ("note", None, REFUSED),
     ("code", "a-b", "a-b"),
@@ -66,25 +71,25 @@ VALUES: list[tuple[str, Any, Any]] = [
     # Dates and times are ISO 8601, whatever the active language.
     ("day", "2020-02-29", dt.date(2020, 2, 29)),
     ("day", "", None),
-    *(("day", value, REFUSED) for value in ("2021-02-29", "10/11/2012", "tomorrow", 20200229, True, 1.5, ["2020"])),
+    *refused("day", "2021-02-29", "10/11/2012", "tomorrow", 20200229, True, 1.5, ["2020"]),
     ("moment", "2020-01-01T10:00:00Z", dt.datetime(2020, 1, 1, 10, tzinfo=UTC)),
     ("moment", "2020-01-01T10:00:00.123+02:00", dt.datetime(2020, 1, 1, 8, 0, 0, 123000, tzinfo=UTC)),
     ("moment", "2020-01-01T10:00:00", dt.datetime(2020, 1, 1, 10, tzinfo=UTC)),
-    *(("moment", value, REFUSED) for value in ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00")),
-    *(("moment", value, REFUSED) for value in ("2020-13-01T00:00:00Z", "x", 1577872800, 1577872800.5, True)),
+    *refused("moment", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"),
+    *refused("moment", "2020-13-01T00:00:00Z", "x", 1577872800, 1577872800.5, True),
     ("clock", "10:30", dt.time(10, 30)),
     ("clock", "25:00", REFUSED),
     ("span", "P1DT2H", dt.timedelta(days=1, hours=2)),
     ("span", "1 02:00:00", dt.timedelta(days=1, hours=2)),
-    *(("span", value, REFUSED) for value in ("soon", 5, True, "P99999999999D")),
+    *refused("span", "soon", 5, True, "P99999999999D"),
     # Others.
     ("key", "12345678123456781234567812345678", uuid.UUID(int=0x12345678123456781234567812345678)),
-    *(("key", value, REFUSED) for value in ("x", 5, True, [])),
+    *refused("key", "x", 5, True, []),
     ("address", "::1", "::1"),
     ("address", "1.2.3", REFUSED),
     ("level", 2, 2),
     ("level", "1", 1),
-    *(("level", value, REFUSED) for value in (3, True, 1.0, [1], "low")),
+    *refused("level", 3, True, 1.0, [1], "low"),
     # JSON holds any JSON, and text is not parsed once more.
     *(
         ("info", value, value)
@@ -93,13 +98,13 @@ VALUES: list[tuple[str, Any, Any]] = [
     ("info", None, REFUSED),
     ("extra", None, None),
     ("blob", "AAEC", b"\0\x01\x02"),
-    *(("blob", value, REFUSED) for value in ("###", 5, ["AAEC"])),
-    *(("upload", value, REFUSED) for value in ("secrets.txt", "../../etc/passwd", None, "", {"name": "a"})),
+    *refused("blob", "###", 5, ["AAEC"]),
+    *refused("upload", "secrets.txt", "../../etc/passwd", None, "", {"name": "a"}),
 ]
 
 
 def clean(name: str, value: Any) -> Any:
-    field = Sample._meta.get_field(name)
+    field: Any = Sample._meta.get_field(name)
     try:
         cleaned = validation.clean_value(field, value)
         # What the parser lets through, the model's own validators still judge.
@@ -171,7 +176,9 @@ def test_a_list_takes_keys_of_rows_that_may_be_chosen():
     hay, bread, arsenic = FoodFactory.create(), FoodFactory.create(), FoodFactory.create(poisonous=True)
     assert set(validation.clean_value(field, [hay.pk, str(bread.pk), hay.pk])) == {hay, bread}
     assert list(validation.clean_value(field, [])) == []
-    for value in (None, hay.pk, "1", {}, True, [True], [None], [[1]], [1.0], [10**30], [999_999], [arsenic.pk], ["x"]):
+    no_lists: list[Any] = [None, hay.pk, "1", {}, True]
+    no_keys: list[Any] = [[True], [None], [[1]], [1.0], [10**30], [999_999], [arsenic.pk], ["x"]]
+    for value in no_lists + no_keys:
         with pytest.raises(ValidationError):
             validation.clean_value(field, value)
 

@@ -38,7 +38,7 @@ class Log:
 def logged_in(user: Any) -> tuple[Client, str]:
     client = Client()
     client.force_login(user)
-    return client, client.session.session_key
+    return client, str(client.session.session_key)
 
 
 def test_a_logout_names_the_session_by_its_digest():

@@ -1,5 +1,6 @@
 """Carry out what clients ask: who they are, whether they may, and the one write of each request.
 
-``permissions`` knows users and rights, ``writes`` turns one mutation into one reply, ``revocation`` puts changes of
-rights into the log, so that open sockets lose them in order.
+``permissions`` knows users and sessions, ``writes`` turns one mutation into one reply, ``conditions`` judges its ``if``
+and ``idempotency`` its ``key``; ``revocation`` puts changes of rights into the log, so that open sockets lose them in
+order. What a value must look like is decided in ``declbind.validation``, which bindings use as well.
 """

@@ -26,9 +26,9 @@ from declbind.fields import concrete_field
 from declbind.outbound import log
 from declbind.registry import database_alias
 from declbind.serializers import encode_value
-from declbind.serializers.default import field_value
 
 from . import idempotency, permissions
+from .conditions import check_condition
 
 logger = logging.getLogger("declbind")
 
@@ -162,7 +162,7 @@ def _answer(request: Request, bound: Binding) -> dict[str, Any]:
     _check_text(data)
     validation.check_whitelist(data, bound.writable_fields())
     _check_scope(bound, action, data)
-    _check_condition(bound, action, key, request.condition)
+    check_condition(bound, action, key, request.condition)
     return {"pk": _write(bound, action, key, data, pk)}
 
 
@@ -255,35 +255,6 @@ def _check_scope(bound: Binding, action: str, data: Mapping[str, Any]) -> None:
             errors[field.name] = ["Expected your own, or leave it out."]
     if errors:
         raise ClientError("invalid", f"Not accepted: {', '.join(sorted(errors))}.", errors)
-
-
-def _check_condition(bound: Binding, action: str, key: Any, condition: Mapping[str, Any] | None) -> None:
-    """Compare ``if`` with the locked row as a frame would show it; raises ``conflict`` with the fields that differ."""
-    if not condition:
-        return
-    if action == "create":
-        raise ClientError("invalid", "'if' speaks of a stored row, and there is none before a create.")
-    fields = {field.name: field for field in bound.bound_fields()}
-    unknown = {name: ["This field is not sent here."] for name in condition if name not in fields}
-    if unknown:
-        raise ClientError("invalid", "'if' takes fields that this stream sends.", unknown)
-    row = bound.get_object(key)
-    differing = {
-        name: ["The row has another value."]
-        for name, expected in condition.items()
-        if not is_same_json(json.loads(encode_value(field_value(row, fields[name]))), expected)
-    }
-    if differing:
-        raise ClientError("conflict", f"Changed in the meantime: {', '.join(sorted(differing))}.", differing)
-
-
-def is_same_json(one: Any, other: Any) -> bool:
-    """Compare two JSON values as JSON does: ``true`` is not 1, while 1 and 1.0 are one number."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(is_same_json(one[name], other[name]) for name in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(is_same_json, one, other))
-    return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
 
 
 def _as_client_error(error: Exception, action: str, bound: Binding) -> ClientError:

@@ -1,0 +1,45 @@
+"""Judge ``if``: let a write happen only while the row is as the client knows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from declbind.bindings import Binding
+from declbind.core.errors import ClientError
+from declbind.serializers import encode_value
+from declbind.serializers.default import field_value
+
+
+def check_condition(bound: Binding, action: str, key: Any, condition: Mapping[str, Any] | None) -> None:
+    """Compare ``{field: expected}`` with the row as a frame would show it, and lock the row until the transaction ends.
+
+    Raises ``ClientError``: ``conflict`` with the fields that differ, ``invalid`` for fields that are not bound,
+    ``not_found``.
+    """
+    if not condition:
+        return
+    if action == "create":
+        raise ClientError("invalid", "'if' speaks of a stored row, and there is none before a create.")
+    fields = {field.name: field for field in bound.bound_fields()}
+    unknown = {name: ["This field is not sent here."] for name in condition if name not in fields}
+    if unknown:
+        raise ClientError("invalid", "'if' takes fields that this stream sends.", unknown)
+    row = bound.get_object(key)
+    differing = {
+        name: ["The row has another value."]
+        for name, expected in condition.items()
+        if not is_same_json(json.loads(encode_value(field_value(row, fields[name]))), expected)
+    }
+    if differing:
+        raise ClientError("conflict", f"Changed in the meantime: {', '.join(sorted(differing))}.", differing)
+
+
+def is_same_json(one: Any, other: Any) -> bool:
+    """Compare two JSON values as JSON does: ``true`` is not 1, while 1 and 1.0 are one number."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same_json(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same_json, one, other))
+    return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
