@@ -17,6 +17,7 @@ from django.utils import timezone
 from declbind.inbound import revocation
 from declbind.inbound.permissions import session_digest
 from declbind.models import BindingRecord, Event
+from declbind.outbound import log
 from tests.factories import PASSWORD, GroupFactory, UserFactory, find_permission, make_user
 
 pytestmark = pytest.mark.django_db
@@ -265,3 +266,17 @@ def test_a_user_model_without_lists_is_watched_all_the_same(monkeypatch):
         )
     revocation._watch_users(Keeper)
     assert connected == ["post_save", "post_delete"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_users_in_another_database_are_announced_after_their_commit(monkeypatch):
+    """No transaction spans two databases: the event must not be read before the change can be."""
+    appended: list[tuple[Any, str]] = []
+    monkeypatch.setattr(revocation, "database_alias", lambda: "log")
+    monkeypatch.setattr(log, "is_here", lambda using: True)
+    monkeypatch.setattr(log, "append_control", lambda content, using: appended.append((content, using)))
+    user = UserFactory.create()
+    with transaction.atomic():
+        user.save()
+        assert appended == []
+    assert appended == [({"type": "users", "users": [str(user.pk)]}, "log")]
