@@ -149,3 +149,49 @@ class Tractor(Vehicle):
 
     class Meta:
         proxy = True
+
+
+class Lorry(Truck):
+    """A grandchild by multi-table inheritance."""
+
+    trailers = models.IntegerField(default=0)
+
+
+class Feather(models.Model):
+    """A row that goes with its animal."""
+
+    animal = models.ForeignKey(Animal, on_delete=models.CASCADE)
+    colour = models.CharField(max_length=20)
+
+
+class Herd(models.Model):
+    """Lists of two more kinds: with a model of its own between, and of rows of the same model."""
+
+    name = models.CharField(max_length=50)
+    members = models.ManyToManyField(Animal, through="Membership")
+    neighbours = models.ManyToManyField("self")
+
+
+class Membership(models.Model):
+    herd = models.ForeignKey(Herd, on_delete=models.CASCADE)
+    animal = models.ForeignKey(Animal, on_delete=models.CASCADE)
+    since = models.DateField(null=True)
+
+
+class AwakeManager(models.Manager["Bear"]):
+    def get_queryset(self) -> models.QuerySet[Bear]:
+        """Leave out who sleeps."""
+        return super().get_queryset().filter(asleep=False)
+
+
+class Bear(models.Model):
+    """A row that its own base manager may hide."""
+
+    name = models.CharField(max_length=50)
+    den = models.IntegerField(default=0)
+    asleep = models.BooleanField(default=False)
+
+    awake = AwakeManager()
+
+    class Meta:
+        base_manager_name = "awake"
