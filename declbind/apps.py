@@ -14,10 +14,14 @@ class DeclbindConfig(AppConfig):
         """Connect everything, once all models are loaded."""
         from . import checks, registry
         from .inbound import revocation
+        from .live import traffic
         from .outbound import capture, relay
 
         checks.install()
         registry.install()
         revocation.install()
         relay.install()
-        capture.install(registry.current_registry())
+        traffic.install()
+        capture.install()
+        # A fault in a module of bindings shows at the start, not at the first write.
+        registry.current_registry()

@@ -79,10 +79,18 @@ def acting(actor: str) -> Iterator[None]:
 
 
 def append(drafts: Sequence[Draft], using: str) -> None:
-    """Insert events in the caller's transaction, in one statement, and ring after its commit."""
+    """Insert events in the caller's transaction, in as few statements as the database allows; ring after its commit."""
     if not drafts:
         return
     connection = connections[using]
+    batch = (connection.features.max_query_params or 10_000) // len(COLUMNS)
+    with connection.cursor() as cursor:
+        for start in range(0, len(drafts), batch):
+            _insert(drafts[start : start + batch], connection, cursor)
+    _ring_after_commit(connection, using)
+
+
+def _insert(drafts: Sequence[Draft], connection: Any, cursor: Any) -> None:
     now = connection.ops.adapt_datetimefield_value(timezone.now())
     actor = _actor.get()
     values: list[Any] = []
@@ -93,9 +101,7 @@ def append(drafts: Sequence[Draft], using: str) -> None:
         )  # fmt: skip
     row = "(" + ",".join(["%s"] * len(COLUMNS)) + ")"
     statement = f"INSERT INTO declbind_event ({','.join(COLUMNS)}) VALUES " + ",".join([row] * len(drafts))
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-    _ring_after_commit(connection, using)
+    cursor.execute(statement, values)
 
 
 def _ring_after_commit(connection: Any, using: str) -> None:
@@ -249,7 +255,8 @@ def trim(using: str) -> int:
     if last < head.min_offset:
         return 0
     with transaction.atomic(using=using):
-        Head.objects.using(using).filter(pk=1).update(min_seq=last + 1)
+        # Never back: another relay may have trimmed further since we looked, and a reader trusts this number.
+        Head.objects.using(using).filter(pk=1, min_seq__lte=last).update(min_seq=last + 1)
         count, _ = events.filter(**{f"{column}__lte": last}).delete()
     return count
 
