@@ -22,7 +22,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.utils import timezone
 
 from declbind import signals
-from declbind.outbound import log
+from declbind.outbound import capture, log
 from declbind.registry import database_alias
 
 from .permissions import session_digest
@@ -52,7 +52,7 @@ def install() -> None:
         _watch_users(get_user_model())
         _watch_groups()
     for session_model in _session_models():
-        post_delete.connect(_on_session_deleted, sender=session_model, dispatch_uid="declbind.revocation")
+        capture.delete_observers[session_model] = _on_session_deleted
 
 
 def _append(content: dict[str, Any], using: str | None) -> None:
@@ -147,10 +147,10 @@ def _on_logged_out(*, request: Any, user: Any, **kwargs: Any) -> None:
         _append_users([user.pk], database_alias())
 
 
-def _on_session_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:
-    # Sessions that ran out are cleared by the thousand, and let nobody in; nor do those without a login.
-    if instance.expire_date > timezone.now() and SESSION_KEY in instance.get_decoded():
-        _append({"type": "session", "session": session_digest(instance.session_key)}, using)
+def _on_session_deleted(session: Any, using: str) -> None:
+    # A session that ran out lets nobody in; nor does one without a login.
+    if session.expire_date > timezone.now() and SESSION_KEY in session.get_decoded():
+        _append({"type": "session", "session": session_digest(session.session_key)}, using)
 
 
 def _session_models() -> set[Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from django.db import models, router, transaction
@@ -144,12 +144,20 @@ def _passes_by(parent: Any, update_fields: Any) -> bool:
 # --- delete ----------------------------------------------------------------------------------------------------------
 
 
+#: Who wants to know of rows that are deleted one by one, by model: called with a row and the database, before it goes.
+#: A signal's listener would do, and would make each ``QuerySet.delete()`` of the model load its rows first.
+delete_observers: dict[type[models.Model], Callable[[Any, str], None]] = {}
+
+
 def capture_delete(original: Any) -> Any:
     """Wrap ``Collector.delete``: read what is about to go or to be set null, let Django delete, append the events."""
 
     @functools.wraps(original)
     def delete(self: Any) -> Any:
         using = self.using
+        for model in delete_observers.keys() & self.data.keys():
+            for row in self.data[model]:
+                delete_observers[model](row, using)
         if not log.is_here(using):
             return original(self)
         entries = [*self.data.items(), *((rows.model, rows) for rows in self.fast_deletes)]
