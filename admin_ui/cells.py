@@ -15,14 +15,37 @@ SHOWN_NAMES = 4
 
 
 def state_cell(summary: Summary) -> SafeString:
-    """Write the state, with the reasons of an invalid one."""
-    chip = format_html('<span class="declbind-chip declbind-{0}">{0}</span>', summary.state)
+    """Write the state, and the source below it."""
+    return format_html(
+        '<span class="declbind-chip declbind-{0}">{0}</span><span class="declbind-quiet">{1}</span>',
+        summary.state,
+        summary.source,
+    )
+
+
+def name_cell(summary: Summary, link: str = "") -> SafeString:
+    """Write the stream, what it is for, and why it is not in force where it is invalid."""
+    name = summary.stream or "(not readable)"
+    shown = format_html('<a href="{}">{}</a>', link, name) if link else format_html("{}", name)
+    text = summary.spec.description if summary.spec else ""
+    about = format_html('<span class="declbind-quiet declbind-description">{}</span>', text[:120]) if text else ""
+    return format_html("{}{}{}", shown, about, reasons(summary))
+
+
+def reasons(summary: Summary) -> str:
+    """Write why a binding is invalid."""
     if not summary.problems:
-        return chip
-    reasons = format_html_join("", '<li title="{}">{}</li>', ((p.path, p.message) for p in summary.problems[:3]))
+        return ""
+    items = format_html_join("", '<li title="{}">{}</li>', ((p.path, p.message) for p in summary.problems[:3]))
     more = len(summary.problems) - 3
     rest = format_html("<li>and {} more</li>", more) if more > 0 else ""
-    return format_html('{}<ul class="declbind-reasons">{}{}</ul>', chip, reasons, rest)
+    return format_html('<ul class="declbind-reasons">{}{}</ul>', items, rest)
+
+
+def model_cell(summary: Summary, model: str = "") -> SafeString:
+    """Write the model and the direction."""
+    text = summary.model_text or model or "\N{EN DASH}"
+    return format_html('{}<span class="declbind-quiet">{}</span>', text, summary.direction)
 
 
 def sent_cell(summary: Summary) -> SafeString:

@@ -102,8 +102,10 @@ class CompoundWidget(forms.MultiWidget):
     group_label: str = ""
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
-        """Add the label of the group."""
+        """Add the label of the group, and call the inputs' ids like their names: Django would count them."""
         context: dict[str, Any] = super().get_context(name, value, attrs)
+        for single in context["widget"]["subwidgets"]:
+            single["attrs"]["id"] = f"id_{single['name']}"
         context["widget"]["group_label"] = self.group_label
         return context
 

@@ -112,7 +112,7 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
             ("outbound", "Only to clients"),
             ("inbound", "Only from clients"),
         ],
-        widget=forms.RadioSelect,
+        widget=forms.RadioSelect({"class": "radiolist"}),
     )
     writable = WritableField(
         label="Clients may write", help_text="On create and update alike; never the primary key. One name a line."

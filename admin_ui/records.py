@@ -12,7 +12,6 @@ from django.db import router, transaction
 from django.db.models import Max, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from admin_ui import cells, documents, elsewhere, filters, live, pages
@@ -54,7 +53,7 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """List all bindings, edit those of the database."""
 
     form = BindingForm
-    list_display = ("state", "name", "bound_model", "way", "sent", "who", "source", "changed")
+    list_display = ("state", "name", "bound_model", "sent", "who", "changed")
     list_display_links = ("name",)
     list_filter = filters.FILTERS
     search_fields = ("stream", "model", "description")
@@ -122,33 +121,27 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def _row(self, summary: Summary) -> dict[str, Any]:
         return {
             "summary": summary,
-            "url": pages.page_url(self, "elsewhere", summary.where),
             "state": cells.state_cell(summary),
+            "name": cells.name_cell(summary, pages.page_url(self, "elsewhere", summary.where)),
+            "model": cells.model_cell(summary),
             "sent": cells.sent_cell(summary),
             "who": cells.who_cell(summary),
         }
 
-    @admin.display(description="State")
+    @admin.display(description="State, source")
     def state(self, record: Any) -> SafeString:
-        """Active, disabled or invalid, with the reason."""
+        """Active, disabled or invalid, and where it is defined."""
         return cells.state_cell(record.summary)
 
     @admin.display(description="Stream", ordering="stream")
     def name(self, record: Any) -> SafeString:
-        """The stream and what it is for."""
-        return format_html(
-            '{}<span class="declbind-quiet declbind-description">{}</span>', record.stream, record.description[:120]
-        )
+        """The stream, what it is for, and what is wrong with it. The list makes the link."""
+        return cells.name_cell(record.summary)
 
-    @admin.display(description="Model", ordering="model")
-    def bound_model(self, record: Any) -> str:
-        """The model."""
-        return str(record.summary.model_text or record.model)
-
-    @admin.display(description="Direction", ordering="direction")
-    def way(self, record: Any) -> str:
-        """The direction in words."""
-        return str(record.summary.direction)
+    @admin.display(description="Model, direction", ordering="model")
+    def bound_model(self, record: Any) -> SafeString:
+        """The model, and which way it is open."""
+        return cells.model_cell(record.summary, record.model)
 
     @admin.display(description="Sent fields")
     def sent(self, record: Any) -> SafeString:
@@ -159,11 +152,6 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def who(self, record: Any) -> SafeString:
         """Who may do what."""
         return cells.who_cell(record.summary)
-
-    @admin.display(description="Source")
-    def source(self, record: Any) -> str:
-        """Always the database here; the table below has the others."""
-        return "database"
 
     @admin.display(description="Last changed")
     def changed(self, record: Any) -> SafeString:

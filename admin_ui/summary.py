@@ -72,7 +72,7 @@ class Summary:
     @cached_property
     def sent(self) -> Sent:
         """What is sent, counted."""
-        if self.spec is None or self.model is None:
+        if self.spec is None or self.model is None or self.problems:
             return Sent("", (), False)
         names = tuple(field.name for field in bound_fields(self.model, self.spec))
         names += tuple(self.binding.send_members) if self.binding else ()

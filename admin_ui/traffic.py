@@ -217,7 +217,7 @@ def _event_row(event: Event, wanted: Wanted, using: str) -> Row:
     if event.kind == Event.CONTROL:
         content = _read(event.data)
         kind = str(content.get("type", "control")) if isinstance(content, Mapping) else "control"
-        return Row(kind="control", word="mark", action=kind, payload=documents.dump(content), **common)
+        return Row(kind="control", word="control", action=kind, payload=documents.dump(content), **common)
     changes = _read_changes(event.changes)
     content = _read(event.data)
     readable = event.model in wanted.models

@@ -90,7 +90,7 @@ def staff(*codenames: str, name: str = "staff") -> Client:
     user = User.objects.create_user(name, password="x", is_staff=True)
     for codename in codenames:
         app_label, _, code = codename.partition(".")
-        user.user_permissions.add(Permission.objects.get(content_type__app_label=app_label, codename=code))
+        user.user_permissions.add(*Permission.objects.filter(content_type__app_label=app_label, codename=code))
     client = Client()
     client.force_login(user)
     return client
@@ -124,12 +124,15 @@ def through_the_form(document: dict[str, Any]) -> dict[str, Any]:
     """Show a record in the form and send it untouched; return what the form then says."""
     record = BindingRecord(pk=1).assign(document)
     shown = BindingForm(instance=record)
-    sent = BindingForm(read_form(f"<form>{shown.as_div()}</form>", ""), instance=BindingRecord(pk=1).assign(document))
+    sent: Any = BindingForm(
+        read_form(f"<form>{shown.as_div()}</form>", ""), instance=BindingRecord(pk=1).assign(document)
+    )
     # Only what the fields say of themselves: most of these models are not installed, so the judgement would object.
     sent._errors, sent.cleaned_data = ErrorDict(), {}
     sent._clean_fields()
     assert not sent._errors
-    return sent.build_document()
+    found: dict[str, Any] = sent.build_document()
+    return found
 
 
 @pytest.mark.django_db
@@ -142,7 +145,7 @@ def test_a_valid_record_passes_the_form_unchanged(document):
 names = st.lists(st.from_regex(r"[a-z][a-z_0-9]{0,8}", fullmatch=True), unique=True, max_size=4)
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(-(10**12), 10**12), st.floats(allow_nan=False, allow_infinity=False),
-    st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=12),
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12),
 )  # fmt: skip
 rules = st.one_of(st.booleans(), st.from_regex(r"[a-z]{1,5}\.[a-z_-]{1,8}", fullmatch=True))
 
@@ -163,7 +166,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
         "direction": st.sampled_from(["both", "outbound", "inbound"]),
         "writable": names,
         "where": st.dictionaries(
-            st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=6),
+            st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6),
             st.one_of(scalars, st.lists(scalars, min_size=1, max_size=3)),
             max_size=3,
         ),
@@ -172,7 +175,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
         "sensitive": names,
         "serializer": st.sampled_from(["default", "elsewhere"]),
         "enabled": st.booleans(),
-        "description": st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=20),
+        "description": st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20),
     }
     for key, strategy in optional.items():
         if draw(st.booleans()):
