@@ -67,7 +67,7 @@ class Program:
         if self.process.stdin is not None:
             self.process.stdin.close()
         try:
-            self.process.wait(5)
+            self.process.wait(2)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
