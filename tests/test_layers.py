@@ -150,20 +150,14 @@ def find_core_faults(tree: Tree, package: str = "declbind.core") -> list[str]:
     for found in tree.imports():
         top = found.target.split(".")[0]
         allowed = top in CORE_PACKAGES or (top in sys.stdlib_module_names and top not in CORE_STDLIB_BANS)
-        if (
-            is_inside(found.importer, package)
-            and not is_inside(found.target, "declbind.core")
-            and not allowed
-        ):
+        if is_inside(found.importer, package) and not is_inside(found.target, "declbind.core") and not allowed:
             faults.append(f"{found.place}: the core imports {found.target}")
     for module, parsed in tree.trees.items():
         for node in ast.walk(parsed):
             if is_inside(module, package) and isinstance(node, ast.Call):
                 owner, _, name = ast.unparse(node.func).rpartition(".")
                 if name in CLOCK_READINGS and owner.split(".")[-1] in {"date", "datetime"}:
-                    faults.append(
-                        f"{tree.place(module, node)}: the core reads a clock; take the time as an argument"
-                    )
+                    faults.append(f"{tree.place(module, node)}: the core reads a clock; take the time as an argument")
     return sorted(set(faults))
 
 

@@ -116,9 +116,7 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "declbind_bindingrecord",
                 "ordering": ("stream",),
-                "permissions": (
-                    ("expose_sensitive", "Can expose password-like fields in a binding"),
-                ),
+                "permissions": (("expose_sensitive", "Can expose password-like fields in a binding"),),
             },
         ),
         migrations.CreateModel(

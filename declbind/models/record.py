@@ -143,9 +143,7 @@ class BindingRecord(models.Model):
     class Meta:
         db_table = "declbind_bindingrecord"
         ordering = ("stream",)
-        permissions = (
-            ("expose_sensitive", "Can expose password-like fields in a binding"),
-        )
+        permissions = (("expose_sensitive", "Can expose password-like fields in a binding"),)
 
     def __str__(self) -> str:
         return self.stream

@@ -40,8 +40,8 @@ def judge_class(cls: type[Binding]) -> SourceItem:
     except (ConfigError, TypeError, ValueError) as error:
         found = error.problems if isinstance(error, ConfigError) else (Problem("$", f"{where}: {error}"),)
         return SourceItem(stream=stream, spec=None, problems=tuple(found), source="code", where=where)
-    spec, problems = judgement.judge_document(spec.to_dict(), python=True)
-    return SourceItem(stream=stream, spec=spec, problems=tuple(problems), source="code", where=where, binding=cls)
+    judged, problems = judgement.judge_document(spec.to_dict(), python=True)
+    return SourceItem(stream=stream, spec=judged, problems=tuple(problems), source="code", where=where, binding=cls)
 
 
 def _modules() -> Iterator[ModuleType]:

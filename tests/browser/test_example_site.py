@@ -51,7 +51,7 @@ def demo(request: pytest.FixtureRequest) -> Iterator[Demo]:
         env = {"DATABASE_URL": request.getfixturevalue("postgres_database"), "CHANNEL_LAYER_URL": redis.url}
     server = Demo(**env)
     try:
-        yield server.start()  # type: ignore[misc]
+        yield server.start()
     finally:
         server.close()
 
