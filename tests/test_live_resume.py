@@ -233,6 +233,7 @@ async def test_a_replay_that_goes_live_too_early_is_noticed(monkeypatch):
     with override_bindings(NUMBERS):
         epoch, offset = await offset_now()
         await store("a", 1)
+        await (await get_hub()).settle()
         async with Client() as client:
             await resume(client, epoch, offset)
             assert await client.is_silent()
