@@ -154,6 +154,7 @@ class Arena:
             self._program("writer", contender, str(path)) as writer,
             self._program("client", contender, str(server.port), PATH, str(path)) as clients,
         ):
+            writer.ask(do="burst", saves=0)  # its rows are made by now, or clients would hear of them
             yield Site(server, writer, clients, progress)
 
     def _program(self, module: str, contender: str, *arguments: str) -> Program:

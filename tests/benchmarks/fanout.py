@@ -68,8 +68,7 @@ def measure(arena: Arena, clients: int, rounds: int, seconds: float, burst: int)
         for contender, result in results.items():
             with arena.site(contender) as site:
                 result.memory.append(_memory_per_connection(site, contender, clients))
-                site.writer.ask(do="burst", saves=1)
-                _await_frames(site, clients)
+                _run(site, clients, do="burst", saves=1)
                 result.paced.append(_run(site, clients, do="paced", seconds=seconds, window=WINDOW, clients=clients))
                 result.burst.append(_run(site, clients, do="burst", saves=burst))
     ours, theirs = (results[contender] for contender in CONTENDERS)

@@ -63,7 +63,11 @@ class Row:
         """Return a row of delivered and expected frames that is loud about a loss."""
         notes = []
         for name, tally in (("declbind", ours), ("hand-written", theirs)):
-            if tally.lost:
+            if tally.delivered > tally.expected:
+                notes.append(
+                    f"!! {name} DELIVERED {tally.delivered - tally.expected:,} FRAMES TOO MANY: does not count"
+                )
+            elif tally.lost:
                 share = 100 * tally.lost / tally.expected
                 notes.append(f"!! {name} LOST {tally.lost:,} FRAMES ({share:.1f} %): does not count")
             if tally.closed:
