@@ -1,0 +1,249 @@
+"""Serializers: what a row's ``data`` looks like, and that it is JSON whatever the row holds."""
+
+import datetime as dt
+import decimal
+import json
+import uuid
+from typing import Any
+
+import pytest
+from django.core.files.base import ContentFile
+from django.db import connection
+from django.utils.functional import lazystr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from declbind.bindings import build_binding
+from declbind.core.spec import BindingSpec
+from declbind.serializers import encode_value, get_serializer
+from declbind.serializers.default import field_value, serialize_fields
+from declbind.testing import capture_events, override_bindings
+from tests.zoo.models import Animal, Crate, Food, Keeper, Profile, Sample
+
+db = pytest.mark.django_db
+
+
+def bind(model, *fields):
+    return build_binding(BindingSpec(stream="s", model=model, fields=fields or ("__all__",)))
+
+
+def serialize(instance, *fields) -> Any:
+    """Return the data of a row as a client reads it."""
+    data = serialize_fields(instance, bind(instance._meta.label, *fields))
+    return json.loads(encode_value(data))
+
+
+# Values as JSON text ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (2**70, "1180591620717411303424"),
+        (1.5, "1.5"),
+        ("é\u2028", '"é\u2028"'),
+        (decimal.Decimal("1.50"), '"1.50"'),
+        (uuid.UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
+        (dt.date(2024, 2, 29), '"2024-02-29"'),
+        (dt.datetime(2024, 2, 29, 12, 0, 0, 123456, dt.UTC), '"2024-02-29T12:00:00.123Z"'),
+        (dt.time(12, 30), '"12:30:00"'),
+        (dt.timedelta(hours=1), '"P0DT01H00M00S"'),
+        (lazystr("later"), '"later"'),
+        ({"a": [1, (2,)]}, '{"a":[1,[2]]}'),
+    ],
+    ids=repr,
+)
+def test_value_is_written_as_django_writes_it(value, text):
+    """Dates, decimals and keys have the form that Django's JSON encoder gives them; the text is compact."""
+    assert encode_value(value) == text
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_number_that_json_lacks_is_null(number):
+    """Alone and wherever it is nested; what stands beside it stays."""
+    assert encode_value(number) == "null"
+    assert json.loads(encode_value({"a": [number, 1.5, (number,)], "b": {"c": number}})) == {
+        "a": [None, 1.5, [None]],
+        "b": {"c": None},
+    }
+
+
+def test_half_a_surrogate_pair_is_sent_as_its_escape():
+    """No driver could store the character and no socket send it, and the reader gets it nevertheless."""
+    text = encode_value({"é": "\ud800"})
+    text.encode()
+    assert json.loads(text) == {"é": "\ud800"}
+
+
+@pytest.mark.parametrize("value", [object(), {"x": object()}, {1, 2}, b"bytes"])
+def test_value_without_a_json_form_is_an_error(value):
+    """Better an error that names the type than a text that means nothing."""
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        encode_value(value)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        max_leaves=8,
+    )
+)
+def test_json_survives(value):
+    """What JSON can hold reads back as it was, and the text can be sent."""
+    text = encode_value(value)
+    text.encode()
+    assert json.loads(text) == value
+
+
+# Rows ---------------------------------------------------------------------------------------------------------------
+
+
+@db
+def test_fields_are_sent_in_the_order_of_the_record():
+    """A client that shows columns shows them as the record names them."""
+    keeper = Keeper.objects.create(name="Ann")
+    assert list(serialize(keeper, "retired", "name").items()) == [("retired", False), ("name", "Ann")]
+
+
+@db
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Crate.objects.create(label="x"),
+        lambda: Keeper.objects.create(name="x"),
+        lambda: Profile.objects.create(user_id=5, bio="x"),
+    ],
+)
+def test_key_is_never_repeated_in_the_data(make):
+    """It travels beside the data, under ``pk``."""
+    instance = make()
+    assert instance._meta.pk.name not in serialize(instance)
+
+
+@db
+def test_sensitive_fields_are_left_out_of_all():
+    """``__all__`` does not mean what looks like a secret."""
+    assert "secret_token" not in serialize(Animal.objects.create(name="Owl"))
+
+
+@db
+def test_relation_is_the_raw_key_under_the_fields_name(django_assert_num_queries):
+    """And costs no query."""
+    keeper = Keeper.objects.create(name="Ann")
+    owl = Animal.objects.get(pk=Animal.objects.create(name="Owl", keeper=keeper).pk)
+    with django_assert_num_queries(0):
+        assert serialize(owl, "keeper") == {"keeper": keeper.pk}
+
+
+@db
+def test_list_is_sorted_keys_for_one_query(django_assert_num_queries):
+    """However it was filled, and without a look at the listed rows."""
+    foods = [Food.objects.create(name=name) for name in "abc"]
+    owl = Animal.objects.create(name="Owl")
+    owl.foods.add(foods[2], foods[0])
+    with django_assert_num_queries(1):
+        assert serialize(owl, "foods") == {"foods": [foods[0].pk, foods[2].pk]}
+    owl.foods.clear()
+    assert serialize(owl, "foods") == {"foods": []}
+
+
+@db
+@pytest.mark.parametrize(("blob", "sent"), [(None, None), (b"", ""), (b"\x00\xff", "AP8=")])
+def test_bytes_are_base64(blob, sent):
+    """On PostgreSQL they come as a memoryview, on SQLite as bytes; clients see one form."""
+    pk = Sample.objects.create(blob=blob).pk
+    assert serialize(Sample.objects.get(pk=pk), "blob") == {"blob": sent}
+
+
+@db
+def test_file_is_its_name(settings, tmp_path):
+    """Not its address, which may be signed, and not its content."""
+    settings.MEDIA_ROOT = tmp_path
+    sample = Sample.objects.create(upload=ContentFile(b"x", name="note.txt"))
+    assert serialize(sample, "upload") == {"upload": "note.txt"}
+    assert serialize(Sample.objects.create(), "upload") == {"upload": ""}
+
+
+@db
+def test_json_field_is_json_and_not_text():
+    """A document within the row is part of the data."""
+    sample = Sample.objects.create(info={"a": [1, {"b": None}]}, extra=None)
+    assert serialize(sample, "info", "extra") == {"info": {"a": [1, {"b": None}]}, "extra": None}
+
+
+def test_decimal_without_a_number_is_null():
+    """As a float would be."""
+    for text in ("NaN", "Infinity"):
+        sample = Sample(price=decimal.Decimal(text))
+        assert field_value(sample, Sample._meta.get_field("price")) is None
+
+
+@db
+def test_every_column_of_a_full_row_is_json():
+    """No type of column is without a form, and the row as stored reads the same as the row as loaded."""
+    sample = Sample.objects.create(
+        flag=True, maybe=False, small=1, count=2, big=2**40, ratio=1.5, price="1.50", text="é", note="n", code="c",
+        mail="a@b.example", site="https://b.example/", day="2024-02-29", moment="2024-02-29T12:00:00Z", clock="12:30",
+        span=dt.timedelta(days=1), key=uuid.UUID(int=1), address="1.2.3.4", level=1, info=[1], extra="x", blob=b"x",
+        required_null=3,
+    )  # fmt: skip
+    loaded = Sample.objects.get(pk=sample.pk)
+    data = serialize(loaded)
+    assert data["price"] == "1.50"
+    assert set(data) == {field.name for field in Sample._meta.concrete_fields} - {"id"}
+    assert None not in data.values()
+
+
+# Serializers of a project -------------------------------------------------------------------------------------------
+
+
+def shout(instance, binding):
+    """Serialize as a project might."""
+    return {"shout": instance.name.upper(), "stream": binding.stream}
+
+
+@pytest.fixture
+def named(settings):
+    settings.DECLBIND = {"SERIALIZERS": {"shouting": f"{__name__}.shout", "missing": f"{__name__}.nothing"}}
+
+
+@db
+@pytest.mark.usefixtures("named")
+def test_record_can_name_a_serializer_of_the_project():
+    """What it returns is the data of every frame."""
+    record = {"stream": "k", "model": "zoo.Keeper", "fields": ["name"], "serializer": "shouting"}
+    with override_bindings(record), capture_events() as events:
+        Keeper.objects.create(name="Ann")
+    assert events[0].data == {"shout": "ANN", "stream": "k"}
+
+
+@pytest.mark.usefixtures("named")
+def test_unknown_serializer_says_which_there_are():
+    """The message leads to the setting and to the names in it."""
+    with pytest.raises(LookupError) as caught:
+        get_serializer("shoutng")
+    message = "Serializer 'shoutng' is not in DECLBIND['SERIALIZERS'] (there are: default, missing, shouting)."
+    assert caught.value.args == (message,)
+
+
+@pytest.mark.usefixtures("named")
+def test_serializer_that_cannot_be_imported_is_an_import_error():
+    """The setting names something that is not there."""
+    with pytest.raises(ImportError):
+        get_serializer("missing")
+
+
+def test_default_needs_no_setting():
+    """It is there under its name, and a setting cannot take it."""
+    assert get_serializer("default") is serialize_fields
+
+
+@db
+def test_plain_row_costs_no_query(django_assert_num_queries):
+    """Serializing happens inside of the writer's transaction."""
+    sample = Sample.objects.get(pk=Sample.objects.create().pk)
+    with django_assert_num_queries(0, connection=connection):
+        serialize(sample)
