@@ -4,13 +4,13 @@ Environment:
 - `TEST_DATABASE`: `sqlite` (default) or `postgres`, which starts a server and stops it at exit;
 - `DATABASE_URL`: use exactly this database; a server process in a test gets the test's own database this way;
 - `CHANNEL_LAYER_URL`: a `redis://` address; none by default, because no channel layer is a supported set-up;
+- `DECLBIND_POLL_SECONDS`: how often a server process looks at the log without a doorbell;
 - `DEBUG`: `1` turns it on, for a server process that should serve static files.
 """
 
 from __future__ import annotations
 
 import atexit
-import importlib.util
 import os
 import tempfile
 import uuid
@@ -20,13 +20,6 @@ from typing import Any
 import environ
 
 from tests.servers import PostgresServer
-
-
-def is_importable(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def sqlite_database(path: str) -> dict[str, Any]:
@@ -93,6 +86,10 @@ if channel_layer_url := os.environ.get("CHANNEL_LAYER_URL"):
         "CONFIG": {"hosts": [channel_layer_url]},
     }
 
+DECLBIND: dict[str, Any] = {}
+if poll_seconds := os.environ.get("DECLBIND_POLL_SECONDS"):
+    DECLBIND["POLL_SECONDS"] = float(poll_seconds)
+
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -101,17 +98,12 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
-    *filter(
-        is_importable,
-        [
-            "declbind",
-            "admin_ui",
-            "example_site.example",
-            "example_site.blog",
-            "example_site.ticker",
-            "tests.zoo",
-        ],
-    ),
+    "declbind",
+    "admin_ui",
+    "example_site.example",
+    "example_site.blog",
+    "example_site.ticker",
+    "tests.zoo",
 ]
 
 MIDDLEWARE = [
@@ -139,8 +131,7 @@ TEMPLATES = [
     },
 ]
 
-if is_importable("example_site.urls"):
-    ROOT_URLCONF = "example_site.urls"
+ROOT_URLCONF = "example_site.urls"
 ASGI_APPLICATION = "example_site.asgi:application"
 STATIC_URL = "static/"
 

@@ -120,21 +120,23 @@ class _Ringer:
                     self._thread.start()
 
     def _run(self) -> None:
-        asyncio.run(self._ring_for_ever())
-
-    async def _ring_for_ever(self) -> None:
+        # Waits in this very thread: a worker of the loop's executor would be joined when the interpreter ends.
+        loop = asyncio.new_event_loop()
         layer = None
         while True:
-            await asyncio.get_running_loop().run_in_executor(None, self._wanted.wait)
+            self._wanted.wait()
             self._wanted.clear()
             try:
                 layer = layer or make_layer()
                 if layer is not None:
-                    message = {"type": DOORBELL_TYPE}
-                    await asyncio.wait_for(layer.group_send(DOORBELL_GROUP, message), RING_SECONDS)
+                    loop.run_until_complete(self._ring(layer))
             except Exception as error:
                 layer = None
                 logger.info("The doorbell could not be rung, hubs will poll: %s", error)
+
+    @staticmethod
+    async def _ring(layer: Any) -> None:
+        await asyncio.wait_for(layer.group_send(DOORBELL_GROUP, {"type": DOORBELL_TYPE}), RING_SECONDS)
 
 
 _ringer = _Ringer()
