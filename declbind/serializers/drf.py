@@ -1,0 +1,28 @@
+"""Send rows as a serializer of Django REST framework writes them (extra ``drf``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.serializers import BaseSerializer
+
+from declbind.serializers import Serializer
+
+
+def serialize_with(serializer_class: type[BaseSerializer[Any]]) -> Serializer:
+    """Return a serializer for ``DECLBIND["SERIALIZERS"]`` that sends what ``serializer_class`` represents.
+
+    Of that only the bound fields are sent: the record stays in charge of what leaves. Names that are no field of the
+    model (``SerializerMethodField``) are sent too, because nobody but the class decides on them.
+
+        # notes/serializers.py; in the settings: DECLBIND = {"SERIALIZERS": {"note": "notes.serializers.send_note"}}
+        send_note = serialize_with(NoteSerializer)
+    """
+
+    def serialize(instance: Any, binding: Any) -> dict[str, Any]:
+        bound = {field.name for field in binding.bound_fields()}
+        closed = {field.name for field in instance._meta.get_fields()} - bound
+        data = serializer_class(instance).data
+        return {name: value for name, value in data.items() if name not in closed}
+
+    return serialize

@@ -1,0 +1,35 @@
+"""Rows as Django REST framework writes them."""
+
+import pytest
+from django.contrib.auth.models import Group
+from rest_framework import serializers
+
+from declbind.serializers.drf import serialize_with
+from declbind.testing import capture_events, override_bindings
+
+
+class GroupSerializer(serializers.ModelSerializer[Group]):
+    """Send a group's name and how long it is."""
+
+    length = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Group
+        fields = ("id", "name", "permissions", "length")
+
+    def get_length(self, group: Group) -> int:
+        """Return the number of characters."""
+        return len(group.name)
+
+
+send_group = serialize_with(GroupSerializer)
+
+
+@pytest.mark.django_db
+def test_a_record_may_name_a_rest_framework_serializer(settings):
+    """The class words the data; the record still decides which fields of the model leave."""
+    settings.DECLBIND = {"SERIALIZERS": {"group": f"{__name__}.send_group"}}
+    record = {"stream": "groups", "model": "auth.Group", "fields": ["name"], "serializer": "group"}
+    with override_bindings(record), capture_events() as events:
+        Group.objects.create(name="editors")
+    assert [event.data for event in events] == [{"name": "editors", "length": 7}]
