@@ -13,7 +13,7 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from admin_ui import documents
 from admin_ui.fields import ListField, ObjectField, PermissionsField, PermissionsWidget, SentField, WritableField
 from declbind.codenames import declared_codenames, stored_codenames
-from declbind.conf import settings
+from declbind.conf import serializer_names
 from declbind.core.spec import DEFAULTS, KEYS
 from declbind.fields import find_model
 from declbind.models import BindingRecord
@@ -57,7 +57,7 @@ def model_choices(current: str) -> list[Any]:
 
 def serializer_choices(current: str) -> list[tuple[str, str]]:
     """Return the serializers of the settings, and the current one even where it is missing there."""
-    names = ["default", *sorted(set(settings.SERIALIZERS) - {"default"})]
+    names = serializer_names()
     missing = [(current, f"{current} (not in the settings)")] if current not in names else []
     return [*[(name, name) for name in names], *missing]
 

@@ -7,6 +7,7 @@ Django's settings at first use and again after ``setting_changed``, so ``overrid
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -42,6 +43,15 @@ DEFAULTS: dict[str, Any] = {
     "TRAFFIC_PER_SECOND": 50,  # refusals and errors recorded per process and second
     "TRAFFIC_ROWS": 10_000,  # traffic rows kept
 }
+
+
+#: Serializers that code registered beside the setting, by name; see ``declbind.serializers.register_serializer``.
+registered_serializers: dict[str, Callable[[Any, Any], Any]] = {}
+
+
+def serializer_names() -> list[str]:
+    """Return the names that a record's ``serializer`` may have, sorted."""
+    return sorted({"default", *settings.SERIALIZERS, *registered_serializers})
 
 
 class Settings:

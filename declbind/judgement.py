@@ -6,7 +6,7 @@ both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from django.apps import apps
@@ -14,7 +14,7 @@ from django.contrib.auth import get_user_model
 from django.db.models import Field, Model
 
 from declbind.codenames import declared_codenames, stored_codenames
-from declbind.conf import settings
+from declbind.conf import serializer_names
 from declbind.core import schema
 from declbind.core.errors import Problem
 from declbind.core.spec import BindingSpec
@@ -344,9 +344,9 @@ def _codename_problems(spec: BindingSpec, database: bool) -> Iterator[Problem]:
 
 
 def _serializer_problems(spec: BindingSpec) -> Iterator[Problem]:
-    names: Iterable[str] = sorted({"default", *settings.SERIALIZERS})
+    names = serializer_names()
     if spec.serializer not in names:
-        near = suggest(spec.serializer, list(names))
+        near = suggest(spec.serializer, names)
         yield Problem(
             "$.serializer",
             f"Binding {spec.stream!r}: expected a serializer of DECLBIND['SERIALIZERS'] "

@@ -59,7 +59,8 @@ class _Edited:
     def __init__(self) -> None:
         self.registry: BindingRegistry | None = None
 
-    def __call__(self) -> None:
+    def take_effect(self) -> None:
+        """Load what was committed. A method: of a robust callback that fails Django names ``__qualname__``."""
         check_version(force=True)
 
 
@@ -195,8 +196,9 @@ def _edited_here() -> _Edited | None:
     if not connection.in_atomic_block or not getattr(connection, "declbind_edited", False):
         return None
     for entry in reversed(connection.run_on_commit):
-        if isinstance(entry[1], _Edited):
-            return entry[1]
+        edited = getattr(entry[1], "__self__", None)
+        if isinstance(edited, _Edited):
+            return edited
     connection.declbind_edited = False
     return None
 
@@ -261,7 +263,7 @@ def _entries(items: list[SourceItem]) -> Iterator[Entry[type[Binding]]]:
 def _on_edit(*, using: str, **kwargs: Any) -> None:
     connection: Any = connections[using]
     connection.declbind_edited = True
-    transaction.on_commit(_Edited(), using=using, robust=True)
+    transaction.on_commit(_Edited().take_effect, using=using, robust=True)
 
 
 def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:

@@ -109,7 +109,7 @@ def test_options_are_taken_before_and_after_the_verb() -> None:
 def test_show_tells_what_a_binding_does() -> None:
     """What is sent and taken, in which groups, and who may, with the defaults filled in."""
     shown = Ran("show", "blog-posts", "--format", "json").json
-    assert shown["sends"] == ["blog", "title", "body", "created", "modified"]
+    assert shown["sends"] == ["blog", "title", "body", "published", "created", "modified"]
     assert shown["takes"] == ["blog", "title", "body"]
     assert shown["permissions"]["view"] == "anyone"
     assert shown["permissions"]["create"] == "who has blog.add_post"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from declbind.bindings import build_binding
 from declbind.core.spec import BindingSpec
-from declbind.serializers import encode_value, get_serializer
+from declbind.serializers import encode_value, get_serializer, register_serializer
 from declbind.serializers.default import field_value, serialize_fields
 from declbind.testing import capture_events, override_bindings
 from tests.zoo.models import Animal, Crate, Food, Keeper, Profile, Sample
@@ -247,3 +247,19 @@ def test_plain_row_costs_no_query(django_assert_num_queries):
     sample = Sample.objects.get(pk=Sample.objects.create().pk)
     with django_assert_num_queries(0, connection=connection):
         serialize(sample)
+
+
+def test_code_may_register_a_serializer(monkeypatch):
+    """A name from code is as good as one from the setting, and cannot take another's place."""
+    monkeypatch.setattr("declbind.conf.registered_serializers", registered := {})
+    monkeypatch.setattr("declbind.serializers.registered_serializers", registered)
+
+    def shout(instance, binding):
+        return {"name": instance.name.upper()}
+
+    register_serializer("loud", shout)
+    assert get_serializer("loud") is shout
+    register_serializer("loud", shout)
+    for taken in ("loud", "default"):
+        with pytest.raises(ValueError, match="exists already"):
+            register_serializer(taken, lambda instance, binding: {})

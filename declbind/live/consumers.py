@@ -60,6 +60,8 @@ class BindingConsumer(AsyncConsumer):
             hub.note(socket, Traffic.CONNECTION, outcome="connected")
             await _Conversation(self, hub, socket, receive).run()
         finally:
+            # Requests may still be under way when the server gave us up: what they find out must go nowhere.
+            socket.close(1000)
             hub.core.detach(socket.connection)
             hub.note(socket, Traffic.CONNECTION, outcome="disconnected")
 

@@ -1,8 +1,9 @@
 """Turn a row into the ``data`` of a frame.
 
 A serializer is a callable ``(instance, binding) -> dict`` of JSON values. ``default`` sends the bound fields as
-Django's JSON encoder writes them. To add one, name it in ``DECLBIND["SERIALIZERS"]`` with its dotted path and put the
-name into a record. What decides *which* fields are sent is not here but in ``declbind.judgement``.
+Django's JSON encoder writes them. To add one, name it in ``DECLBIND["SERIALIZERS"]`` with its dotted path, or call
+``register_serializer``, and put the name into a record. What decides *which* fields are sent is not here but in
+``declbind.judgement``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.module_loading import import_string
 
-from declbind.conf import settings
+from declbind.conf import registered_serializers, serializer_names, settings
 
 from .default import serialize_fields
 
@@ -25,13 +26,21 @@ Serializer = Callable[[Any, Any], Mapping[str, Any]]
 
 def get_serializer(name: str) -> Serializer:
     """Return the serializer of a name; raises ``LookupError`` for a name that no setting knows."""
+    if name in registered_serializers:
+        return registered_serializers[name]
+    if name in settings.SERIALIZERS:
+        return _load(settings.SERIALIZERS[name])
     if name == "default":
         return serialize_fields
-    path = settings.SERIALIZERS.get(name)
-    if path is None:
-        known = ", ".join(sorted({"default", *settings.SERIALIZERS}))
-        raise LookupError(f"Serializer {name!r} is not in DECLBIND['SERIALIZERS'] (there are: {known}).")
-    return _load(path)
+    known = ", ".join(serializer_names())
+    raise LookupError(f"Serializer {name!r} is not in DECLBIND['SERIALIZERS'] (there are: {known}).")
+
+
+def register_serializer(name: str, serializer: Serializer) -> None:
+    """Add a serializer from code, as an app's ``ready()`` may do; a name that is taken raises ``ValueError``."""
+    if name in serializer_names() and registered_serializers.get(name) is not serializer:
+        raise ValueError(f"Serializer {name!r} exists already; choose another name.")
+    registered_serializers[name] = serializer
 
 
 @lru_cache(maxsize=64)
