@@ -16,7 +16,7 @@ from django.db import connections, models, router
 from declbind import validation
 from declbind.core.errors import ClientError, ConfigError
 from declbind.core.frames import encode
-from declbind.core.groups import match_template
+from declbind.core.groups import GroupTemplate, match_template
 from declbind.core.spec import DEFAULTS, KEYS, BindingSpec
 from declbind.fields import bound_fields, concrete_field, find_model, writable_fields
 from declbind.serializers import get_serializer
@@ -34,7 +34,14 @@ class Resolved:
     bound: tuple[Any, ...]
     writable: tuple[Any, ...]
     where: Mapping[str, tuple[Any, ...]]
+    #: The same by the names of the columns' attributes.
+    where_values: Mapping[str, tuple[Any, ...]]
+    #: Each group template with its placeholders and the attributes that fill them; a constant one with none.
+    templates: tuple[tuple[GroupTemplate, tuple[tuple[str, str], ...]], ...]
+    #: Whether capture runs code of the project for this binding, which may query, fail, or read any field.
     runs_code: bool
+    #: Whether the binding words its whole payload.
+    own_payload: bool
 
 
 class Binding:
@@ -99,15 +106,22 @@ class Binding:
             model = find_model(spec.model)
             if model is None:
                 raise LookupError(f"There is no model {spec.model!r}.")
+            where = {name: _accepted(model, name, value) for name, value in spec.where.items()}
             own = Resolved(
                 spec=spec,
                 model=model,
                 bound=tuple(bound_fields(model, spec)),
                 writable=tuple(writable_fields(model, spec)),
-                where={name: _accepted(model, name, value) for name, value in spec.where.items()},
+                where=where,
+                where_values={concrete_field(model, name).attname: values for name, values in where.items()},
+                templates=tuple(
+                    (template, tuple((name, concrete_field(model, name).attname) for name in template.placeholders))
+                    for template in spec.group_templates
+                ),
                 runs_code=bool(cls.send_members)
                 or cls.serializer != "default"
                 or cls.overrides("group_names", "serialize_data", "serialize"),
+                own_payload=cls.overrides("serialize"),
             )
             cls._resolved = own  # type: ignore[attr-defined]
         return own
@@ -180,12 +194,7 @@ class Binding:
 
     def is_inside(self, instance: Any) -> bool:
         """Tell whether a stored row is inside ``where``."""
-        return all(getattr(instance, attname) in values for attname, values in self._where_by_attname().items())
-
-    @classmethod
-    def _where_by_attname(cls) -> dict[str, tuple[Any, ...]]:
-        resolved = cls.resolved()
-        return {concrete_field(resolved.model, name).attname: values for name, values in resolved.where.items()}
+        return all(getattr(instance, attname) in values for attname, values in self.resolved().where_values.items())
 
     # --- outbound ----------------------------------------------------------------------------------------------------
 
@@ -193,10 +202,9 @@ class Binding:
     def group_names(cls, instance: Any) -> list[str]:
         """Return the groups that hear of a row: its templates rendered; a template with a null value gives none."""
         values = vars(instance)
-        model = cls.model_class()
         names = (
-            template.render({name: values.get(concrete_field(model, name).attname) for name in template.placeholders})
-            for template in cls.resolved().spec.group_templates
+            template.render({name: values.get(attname) for name, attname in placeholders})
+            for template, placeholders in cls.resolved().templates
         )
         return [name for name in names if name is not None]
 

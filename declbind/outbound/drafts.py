@@ -147,7 +147,7 @@ def _draft(
     changes = diff(before, after)
     bound = binding(using=using)
     kind, data = (Event.GONE if gone else Event.ROW), "{}"
-    if binding.overrides("serialize"):
+    if binding.resolved().own_payload:
         # A "delete" that only hides the row must not carry what it now holds: the reader of the log words that one.
         actions = sorted({action for _, action in changes if gone or action != "delete"})
         kind, data = Event.PAYLOAD, encode_value({action: bound.serialize(row, action) for action in actions})

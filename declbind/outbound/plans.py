@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,6 +25,10 @@ class Plan:
     #: Columns of groups and data together.
     fields: tuple[Any, ...]
     m2m: tuple[Any, ...]
+    #: Whether the columns of a row are in one table, shown by a manager that hides and adds nothing.
+    is_plain: bool
+    #: Statements worked out for this plan, by columns and database.
+    statements: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def needs_old(self) -> bool:
@@ -49,10 +53,10 @@ def _index_of(registry: BindingRegistry) -> _Index:
         lists: dict[Any, dict[Any, None]] = {}
         for bindings in registry.by_model.values():
             for binding in bindings:
-                for field in binding.bound_fields():
-                    if field.many_to_many:
-                        owner = (binding.model_class()._meta.concrete_model, field)
-                        lists.setdefault(field.remote_field.through, {})[owner] = None
+                for bound in binding.bound_fields():
+                    if bound.many_to_many:
+                        owner = (binding.model_class()._meta.concrete_model, bound)
+                        lists.setdefault(bound.remote_field.through, {})[owner] = None
         index = _indexes[registry] = _Index({}, {through: tuple(owners) for through, owners in lists.items()})
     return index
 
@@ -72,7 +76,7 @@ def plan_for(model: type[models.Model]) -> Plan | None:
 def lists_through(through: type[models.Model]) -> list[tuple[Plan, Any]]:
     """Return the bound many-to-many fields that a through model holds, each with the plan of the rows that have it."""
     owners = _index_of(get_registry()).lists.get(through, ())
-    return [(plan, field) for model, field in owners if (plan := plan_for(model)) and field in plan.m2m]
+    return [(plan, listed) for model, listed in owners if (plan := plan_for(model)) and listed in plan.m2m]
 
 
 def _build_plan(registry: BindingRegistry, model: type[models.Model]) -> Plan | None:
@@ -98,7 +102,23 @@ def _build_plan(registry: BindingRegistry, model: type[models.Model]) -> Plan | 
             group_fields.update(dict.fromkeys(columns))
         data_fields.update(dict.fromkeys(columns))
         data_fields.update(
-            dict.fromkeys(field for field in resolved.bound if field.concrete and not field.many_to_many)
+            dict.fromkeys(bound for bound in resolved.bound if bound.concrete and not bound.many_to_many)
         )
-    m2m = dict.fromkeys(field for binding in bindings for field in binding.bound_fields() if field.many_to_many)
-    return Plan(model, bindings, None if group_fields is None else tuple(group_fields), tuple(data_fields), tuple(m2m))
+    m2m = dict.fromkeys(bound for binding in bindings for bound in binding.bound_fields() if bound.many_to_many)
+    return Plan(
+        model=model,
+        bindings=bindings,
+        group_fields=None if group_fields is None else tuple(group_fields),
+        fields=tuple(data_fields),
+        m2m=tuple(m2m),
+        is_plain=_is_plain(model),
+    )
+
+
+def _is_plain(model: type[models.Model]) -> bool:
+    own_select = models.Field.select_format
+    return (
+        not model._meta.parents
+        and type(model._base_manager) is models.Manager
+        and all(type(column).select_format is own_select for column in model._meta.concrete_fields)
+    )
