@@ -38,7 +38,7 @@ class Event(models.Model):
     CONTROL = "control"
 
     id = models.BigAutoField(primary_key=True)
-    seq = models.BigIntegerField(null=True, unique=True)
+    seq = models.BigIntegerField(null=True)
     kind = models.CharField(max_length=8, default=ROW)
     stream = models.CharField(max_length=64, blank=True, default="")
     model = models.CharField(max_length=200, blank=True, default="")
@@ -53,9 +53,15 @@ class Event(models.Model):
     class Meta:
         db_table = "declbind_event"
         ordering = ("id",)
+        # Partial, all of them: an insert pays for each index that it enters. On SQLite seq stays null.
+        constraints = (
+            models.UniqueConstraint(
+                fields=("seq",), name="declbind_event_sequenced", condition=models.Q(seq__isnull=False)
+            ),
+        )
         indexes = (
             models.Index(fields=("id",), name="declbind_event_unsequenced", condition=models.Q(seq__isnull=True)),
-            models.Index(fields=("created_at",), name="declbind_event_created"),
+            models.Index(fields=("id",), name="declbind_event_control", condition=models.Q(kind="control")),
         )
 
     def __str__(self) -> str:

@@ -256,9 +256,11 @@ def trim(using: str) -> int:
     head = load_head(using)
     column = offset_column(using)
     events = Event.objects.using(using)
+    batch_end = min(head.min_offset + TRIM_BATCH - 1, head.offset)
     too_old = timezone.now() - timedelta(seconds=settings.RETENTION_SECONDS)
-    by_age = events.filter(created_at__lt=too_old).aggregate(last=models.Max(column))["last"] or 0
-    last = min(max(by_age, head.offset - settings.RETENTION_EVENTS), head.min_offset + TRIM_BATCH - 1, head.offset)
+    oldest = events.filter(**{f"{column}__lte": batch_end}, created_at__lt=too_old)
+    by_age = oldest.aggregate(last=models.Max(column))["last"] or 0
+    last = min(max(by_age, head.offset - settings.RETENTION_EVENTS), batch_end)
     if last < head.min_offset:
         return 0
     with transaction.atomic(using=using):
