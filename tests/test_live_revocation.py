@@ -49,7 +49,8 @@ class Login:
 
 
 async def log_in(*codenames: str, user: User | None = None) -> Login:
-    return await in_thread(lambda: Login(*codenames, user=user))
+    login: Login = await in_thread(lambda: Login(*codenames, user=user))
+    return login
 
 
 def save_number() -> None:
@@ -174,7 +175,8 @@ async def test_a_permission_lost_with_a_group_ends_the_subscription(lose):
     """Rights that come by a Django group are lost when the group loses them, or the user the group."""
     login = await log_in()
     group = await Group.objects.acreate(name="readers")
-    await in_thread(lambda: (group.permissions.add(find_permission(VIEW)), login.user.groups.add(group)))
+    await in_thread(lambda: group.permissions.add(find_permission(VIEW)))
+    await in_thread(login.user.groups.add, group)
     with override_bindings(PRIVATE):
         async with login.client() as client:
             await subscribe(client)
@@ -220,7 +222,8 @@ async def test_a_check_that_fails_is_a_no(caplog):
         return True
 
     with override_bindings(PRIVATE) as registry:
-        registry.by_stream["numbers"].has_view_permission = has_view_permission
+        binding: Any = registry.by_stream["numbers"]
+        binding.has_view_permission = has_view_permission
         async with login.client() as client, other.client() as neighbour:
             await subscribe(client)
             await subscribe(neighbour)

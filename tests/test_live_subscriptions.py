@@ -217,7 +217,7 @@ async def test_the_right_to_view_is_asked_for_with_the_fields_values():
         groups = ("value-{value}",)
 
         def has_view_permission(self, user: Any, params: Any) -> bool:
-            return params["value"] != 3
+            return bool(params["value"] != 3)
 
     with override_bindings(Guarded):
         async with Client() as client:
