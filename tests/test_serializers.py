@@ -251,7 +251,8 @@ def test_plain_row_costs_no_query(django_assert_num_queries):
 
 def test_code_may_register_a_serializer(monkeypatch):
     """A name from code is as good as one from the setting, and cannot take another's place."""
-    monkeypatch.setattr("declbind.conf.registered_serializers", registered := {})
+    registered: dict[str, Any] = {}
+    monkeypatch.setattr("declbind.conf.registered_serializers", registered)
     monkeypatch.setattr("declbind.serializers.registered_serializers", registered)
 
     def shout(instance, binding):
