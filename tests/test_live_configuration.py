@@ -356,6 +356,7 @@ async def test_a_position_from_before_an_edit_that_shows_more_is_a_resync(edits)
     for changed in edits:
         await edit(**changed)
     await hire()
+    await (await get_hub()).settle()
     async with Client() as client:
         await subscribe(client, since={"epoch": reply["epoch"], "offset": reply["offset"]})
         assert await next_payload(client) == {"action": "resync", "reason": "config"}

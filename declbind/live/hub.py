@@ -9,26 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import dataclasses
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from declbind import registry as registries
 from declbind.conf import settings
 from declbind.core import frames
 from declbind.core.hub import Hub, LogEvent, Subscription, Variants
-from declbind.inbound import permissions
-from declbind.models import Event, Traffic
+from declbind.models import Event
 from declbind.outbound import log, relay
 
 from . import changes, nodes
+from .doorbell import listen
+from .rights import judge_sockets
 from .socket import FORBIDDEN, SESSION_OVER
 from .threads import HubThread, RequestThreads
 from .traffic import TrafficLog
@@ -43,8 +42,6 @@ READ_BATCH = 1_000
 DISPATCH_SLICE = 50
 #: So many sockets are checked again at once by the batched check: the pump shares the thread.
 REVALIDATE_SLICE = 50
-#: A doorbell that was silent for so long joins its group again, which the layer may have forgotten.
-REJOIN_SECONDS = 30.0
 
 _hubs: dict[asyncio.AbstractEventLoop, LiveHub] = {}
 
@@ -115,7 +112,8 @@ class LiveHub:
         loop = asyncio.get_running_loop()
         relay.add_listener(self, loop, self._wake.set)
         self._tasks = [
-            loop.create_task(work) for work in (self._pump(), self._keep_house(), self._watch_readers(), self._listen())
+            loop.create_task(work)
+            for work in (self._pump(), self._keep_house(), self._watch_readers(), listen(self._wake))
         ]
 
     def _first_look(self) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
@@ -325,7 +323,7 @@ class LiveHub:
         for socket in sockets:
             socket.checks += 1
             asked.append((socket, [s for s in socket.subscriptions.values() if s.params is not None]))
-        verdicts = await self.thread.run(_judge_all, asked, self.registry)
+        verdicts = await self.thread.run(judge_sockets, asked, self.registry)
         for socket, current, denied in verdicts:
             if not current:
                 socket.close(SESSION_OVER, "The session is over.")
@@ -396,31 +394,6 @@ class LiveHub:
                     socket.overflow()
             await asyncio.sleep(1.0)
 
-    async def _listen(self) -> None:
-        """Hear the doorbell from other processes; whatever happens to the layer costs latency only."""
-        if not relay.carries_doorbell():
-            return
-        while True:
-            layer = None
-            try:
-                layer = relay.make_layer()
-                channel = await layer.new_channel()
-                while True:
-                    await layer.group_add(relay.DOORBELL_GROUP, channel)
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(REJOIN_SECONDS):
-                            while True:
-                                await layer.receive(channel)
-                                self._wake.set()
-            except Exception as error:
-                # An idle consumer is cut after 5 s by redis-py 8's default time-out: no fault, a bell to connect anew.
-                logger.info("The doorbell is silent, polling goes on: %s", error)
-            finally:
-                if layer is not None and hasattr(layer, "close_pools"):
-                    with contextlib.suppress(Exception):
-                        await layer.close_pools()
-            await asyncio.sleep(1.0)
-
     def note(self, socket: Socket, kind: str, **values: Any) -> None:
         """Note traffic of a socket."""
         self.traffic.note(
@@ -430,46 +403,6 @@ class LiveHub:
             username=socket.identity.username,
             **values,
         )
-
-    def note_refusal(self, socket: Socket, stream: str, action: str, code: str, message: str) -> None:
-        """Note a frame that was refused."""
-        self.note(socket, Traffic.REFUSED, stream=stream, action=action, outcome=code, message=message)
-
-
-def _judge_all(
-    asked: Iterable[tuple[Socket, list[Subscription]]], registry: registries.BindingRegistry
-) -> list[tuple[Socket, bool, list[Subscription]]]:
-    """Return for each socket whether it may go on, and which of its subscriptions may not; asks once for each user."""
-    users: dict[permissions.Identity, Any] = {}
-    verdicts: list[tuple[Socket, bool, list[Subscription]]] = []
-    for socket, subscriptions in asked:
-        identity = dataclasses.replace(socket.identity, connection_id="")
-        if identity not in users:
-            users[identity] = permissions.load_current_user(identity)
-        user = users[identity]
-        if user is None:
-            verdicts.append((socket, False, []))
-        else:
-            verdicts.append((socket, True, [s for s in subscriptions if not _may_go_on(s, registry, user)]))
-    return verdicts
-
-
-def _may_go_on(subscription: Subscription, registry: registries.BindingRegistry, user: Any) -> bool:
-    binding = registry.by_stream.get(subscription.stream)
-    if binding is None:
-        return False
-    bound = binding(user=user)
-    try:
-        own = bound.scope_values().items()
-        return all(value is not None and subscription.params.get(name) == value for name, value in own) and (
-            bound.has_view_permission(user, subscription.params)
-        )
-    except (OperationalError, InterfaceError):
-        # The database is away: that says nothing about rights, and the pump asks again before it goes on.
-        raise
-    except Exception:
-        logger.exception("Stream %r: the check of the right to view failed, which is a no.", subscription.stream)
-        return False
 
 
 __all__ = ["LiveHub", "get_hub"]
