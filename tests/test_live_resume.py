@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -13,7 +14,7 @@ from declbind.live.hub import LiveHub, get_hub
 from declbind.models import Event, Head
 from declbind.outbound import log, relay
 from declbind.registry import database_alias
-from declbind.testing import Client, override_bindings
+from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
 from tests.factories import make_user
 from tests.live import BOARD, NUMBERS, code_of, in_thread, next_payload, store, subscribe
@@ -327,6 +328,16 @@ async def test_a_hub_goes_on_where_the_database_left_it(monkeypatch):
             await subscribe(client)
             await fail_to_look(monkeypatch, lambda: IntegerValue.objects.create(name="a", value=1))
             assert await next_value(client) == 1
+
+
+async def test_a_hub_that_is_stopped_while_the_bell_rings_ends():
+    """The cancellation and the ring meet in one step of the loop, and the cancellation is not lost."""
+    hub = await get_hub()
+    for _ in range(3):
+        await hub.settle()
+    hub._wake.set()
+    await asyncio.wait_for(hub.stop(), PATIENCE)
+    assert await get_hub() is not hub
 
 
 async def test_an_event_that_cannot_be_sent_holds_up_nobody(caplog):

@@ -155,8 +155,10 @@ class LiveHub:
     async def _pump(self) -> None:
         try:
             while True:
+                # Not wait_for(): before Python 3.12 it swallows a cancellation that meets the bell, and never ends.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), settings.POLL_SECONDS)
+                    async with asyncio.timeout(settings.POLL_SECONDS):
+                        await self._wake.wait()
                 self._wake.clear()
                 try:
                     while await self._advance():

@@ -92,9 +92,8 @@ class Socket:
         """Tell the client that it is over; gives up on one that does not read."""
         code, reason = self.closed.result()
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(
-                self._send({"type": "websocket.close", "code": code, "reason": reason[:120]}), CLOSE_SECONDS
-            )
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._send({"type": "websocket.close", "code": code, "reason": reason[:120]})
 
     def overflow(self) -> None:
         """End a reader that is too slow."""
