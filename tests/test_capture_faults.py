@@ -439,7 +439,7 @@ SAMPLES = {"stream": "s", "model": "zoo.Sample", "fields": ["count", "day", "rat
 def check_that_stored_values_are_sent():
     sample = Sample.objects.create(count=1)
     with override_bindings(SAMPLES), capture_events() as events:
-        sample.count, sample.day, sample.ratio = F("count") + 1, "2024-02-29", float("inf")
+        sample.count, sample.day, sample.ratio = F("count") + 1, "2024-2-29", float("inf")
         sample.save()
     assert [event.data for event in events] == [{"count": 2, "day": "2024-02-29", "ratio": None}]
 
