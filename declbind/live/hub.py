@@ -12,7 +12,7 @@ import contextvars
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from declbind.models import Event
 from declbind.outbound import log, relay
 
 from . import changes, nodes
+from .chores import keep_house, watch_readers
 from .doorbell import listen
 from .rights import judge_sockets
 from .socket import FORBIDDEN, SESSION_OVER
@@ -40,8 +41,6 @@ logger = logging.getLogger("declbind")
 READ_BATCH = 1_000
 #: After this many events the sockets get a turn.
 DISPATCH_SLICE = 50
-#: So many sockets are checked again at once by the batched check: the pump shares the thread.
-REVALIDATE_SLICE = 50
 
 _hubs: dict[asyncio.AbstractEventLoop, LiveHub] = {}
 
@@ -112,8 +111,7 @@ class LiveHub:
         loop = asyncio.get_running_loop()
         relay.add_listener(self, loop, self._wake.set)
         self._tasks = [
-            loop.create_task(work)
-            for work in (self._pump(), self._keep_house(), self._watch_readers(), listen(self._wake))
+            loop.create_task(work) for work in (self._pump(), keep_house(self), watch_readers(self), listen(self._wake))
         ]
 
     def _first_look(self) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
@@ -207,7 +205,7 @@ class LiveHub:
         Control events may be among the lost ones, so everything is checked. Who asked for a stream is told to resync.
         """
         await self._apply_registry(await self.thread.run(self._newest_registry))
-        await self.revalidate(self._sockets())
+        await self.revalidate(self.sockets())
         self.epoch, self.core.cursor = head.epoch, head.offset
         self.turns += 1
         for subscription in self.core.subscriptions():
@@ -242,7 +240,7 @@ class LiveHub:
     # --- control -----------------------------------------------------------------------------------------------------
 
     async def _obey(self, event: LogEvent) -> None:
-        sockets = self._sockets()
+        sockets = self.sockets()
         match json.loads(event.data):
             case {"type": "session", "session": digest}:
                 for socket in sockets:
@@ -312,7 +310,7 @@ class LiveHub:
                     self.end(subscription, reason)
         if changed:
             await self.revalidate(
-                [socket for socket in self._sockets() if any(stream in changed for stream, _ in socket.subscriptions)]
+                [socket for socket in self.sockets() if any(stream in changed for stream, _ in socket.subscriptions)]
             )
         # Last: where the database failed in between, the pump comes here again.
         self._announced = new
@@ -349,52 +347,9 @@ class LiveHub:
             text = frames.encode_resync(subscription.stream, subscription.group, self.core.cursor, reason)
             subscription.connection.push(text, time.monotonic())
 
-    def _sockets(self) -> list[Socket]:
+    def sockets(self) -> list[Socket]:
+        """Return the open sockets."""
         return [connection.info for connection in self.core.connections]
-
-    # --- beside the pump ---------------------------------------------------------------------------------------------
-
-    async def _keep_house(self) -> None:
-        """Do the chores: traffic, heartbeat, retention, all rights. One that fails does not stop the others."""
-        done: dict[Callable[[], Awaitable[Any]], float] = {self._revalidate_all: time.monotonic()}
-        while True:
-            for chore, seconds in (
-                (self._write_traffic, 0.0),
-                (self._beat, settings.HEARTBEAT_SECONDS),
-                (self._sweep, relay.TRIM_SECONDS),
-                (self._revalidate_all, settings.REVALIDATE_SECONDS),
-            ):
-                if time.monotonic() - done.get(chore, float("-inf")) < seconds:
-                    continue
-                try:
-                    await chore()
-                    done[chore] = time.monotonic()
-                except Exception as error:
-                    self.heartbeat.last_error = f"{type(error).__name__}: {error}"
-                    logger.warning("Housekeeping failed, it tries again: %s", error)
-            await asyncio.sleep(1.0)
-
-    async def _write_traffic(self) -> None:
-        await self.thread.run(self.traffic.write, self.traffic.take(), self.using)
-
-    async def _beat(self) -> None:
-        await self.thread.run(self.heartbeat.beat, nodes.describe(self.core, self.registry), self.using)
-
-    async def _sweep(self) -> None:
-        await self.thread.run(relay.sweep, self.using)
-
-    async def _revalidate_all(self) -> None:
-        sockets = self._sockets()
-        for start in range(0, len(sockets), REVALIDATE_SLICE):
-            await self.revalidate(sockets[start : start + REVALIDATE_SLICE])
-
-    async def _watch_readers(self) -> None:
-        """End readers that stopped reading, also while the database does not answer."""
-        while True:
-            for socket in self._sockets():
-                if socket.is_stuck(time.monotonic()):
-                    socket.overflow()
-            await asyncio.sleep(1.0)
 
     def note(self, socket: Socket, kind: str, **values: Any) -> None:
         """Note traffic of a socket."""
