@@ -13,7 +13,7 @@ from django.db import transaction
 
 from declbind.core.errors import ClientError
 from declbind.inbound import writes
-from declbind.live import consumers, hub, socket
+from declbind.live import chores, consumers, hub, socket
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
 from tests.live import NUMBERS, Tap, code_of, in_thread, next_payload, store, subscribe
@@ -26,7 +26,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = time.monotonic()
-        for module in (consumers, hub, socket):
+        for module in (chores, consumers, hub, socket):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def move(self, seconds: float) -> None:
