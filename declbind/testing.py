@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -90,6 +90,7 @@ class Client:
         path: str = "/ws/bindings/",
         headers: list[tuple[bytes, bytes]] | None = None,
         url_kwargs: dict[str, Any] | None = None,
+        subprotocols: Sequence[str] = (),
     ) -> None:
         scope = {
             "type": "websocket",
@@ -97,7 +98,7 @@ class Client:
             "scheme": "ws",
             "headers": headers if headers is not None else [(b"host", b"testserver")],
             "query_string": b"",
-            "subprotocols": [],
+            "subprotocols": list(subprotocols),
             "user": user if user is not None else AnonymousUser(),
             "url_route": {"kwargs": url_kwargs or {}},
         }
@@ -107,6 +108,11 @@ class Client:
         self._communicator = communicator(application or BindingConsumer.as_asgi(), scope)
         self._refs = itertools.count(1)
         self._kept: list[dict[str, Any]] = []
+        self._arrived: list[dict[str, Any]] = []
+        #: The subprotocol that the server chose.
+        self.subprotocol: str | None = None
+        #: How many messages came: fewer than frames where the server joined some.
+        self.messages = 0
         #: The close code once the server has closed, else ``None``.
         self.close_code: int | None = None
 
@@ -127,6 +133,7 @@ class Client:
         if message["type"] == "websocket.close":
             self.close_code = message.get("code", 1000)
             return False
+        self.subprotocol = message.get("subprotocol")
         return True
 
     async def disconnect(self) -> None:
@@ -148,12 +155,16 @@ class Client:
         return await self._receive(seconds)
 
     async def _receive(self, seconds: float) -> dict[str, Any]:
+        if self._arrived:
+            return self._arrived.pop(0)
         message = await self._communicator.receive_output(seconds)
         if message["type"] == "websocket.close":
             self.close_code = message.get("code", 1000)
             raise ConnectionError(f"The server closed with {self.close_code}: {message.get('reason', '')}")
-        frame: dict[str, Any] = json.loads(message["text"])
-        return frame
+        self.messages += 1
+        content = json.loads(message["text"])
+        self._arrived += content if isinstance(content, list) else [content]
+        return self._arrived.pop(0)
 
     async def wait_closed(self, seconds: float = PATIENCE) -> int:
         """Read until the server closes; return the code."""
@@ -178,4 +189,4 @@ class Client:
         """Tell that nothing more comes of what has been committed: the hub is made to look at the log, now."""
         hub = await get_hub()
         await hub.settle()
-        return not self._kept and await self._communicator.receive_nothing(0.05, 0.01)
+        return not self._kept and not self._arrived and await self._communicator.receive_nothing(0.05, 0.01)

@@ -18,6 +18,8 @@ from .errors import ClientError
 MUTATIONS: Final = frozenset({"create", "update", "delete"})
 ACTIONS: Final = MUTATIONS | {"subscribe", "unsubscribe"}
 MAX_KEY_LENGTH: Final = 200
+#: WebSocket subprotocol: one text frame may hold a JSON array of frames. Used only when more than one waits.
+BATCH_PROTOCOL: Final = "declbind.batch.v1"
 
 
 class _Missing:
@@ -182,6 +184,11 @@ def encode_plain(stream: str, payload: str) -> str:
 def encode_tagged(stream: str, group: str, offset: int, payload: str) -> str:
     """Join the tagged form of a frame, for who asked for the group. Stream and group are plain ASCII by their rules."""
     return f'{{"stream":"{stream}","group":"{group}","offset":{offset},"payload":{payload}}}'
+
+
+def encode_batch(texts: Sequence[str]) -> str:
+    """Join frames into one: a JSON array, for clients that negotiated ``BATCH_PROTOCOL``."""
+    return f"[{','.join(texts)}]"
 
 
 def encode_reply(stream: str, ref: Any, result: Mapping[str, Any]) -> str:

@@ -73,6 +73,15 @@ class Outbox:
         self.size -= len(text)
         return text
 
+    def take(self, frames: int, characters: int) -> tuple[str, ...]:
+        """Take the oldest frames, at least one, as many as fit both limits; raises ``IndexError`` when none waits."""
+        taken = [self.pop()]
+        size = len(taken[0])
+        while self._waiting and len(taken) < frames and size + len(self._waiting[0][0]) <= characters:
+            taken.append(self.pop())
+            size += len(taken[-1])
+        return tuple(taken)
+
     def is_stale(self, now: float) -> bool:
         """Tell whether the oldest frame has waited longer than allowed."""
         return bool(self._waiting) and now - self._waiting[0][1] > self._limits.seconds
@@ -81,6 +90,29 @@ class Outbox:
         """Drop what waits."""
         self._waiting.clear()
         self.size = 0
+
+
+class Joiner:
+    """Join the frames that wait for a connection; connections with the same backlog share the joined text."""
+
+    #: Backlogs remembered at once. Connections that keep up have the same one, those that do not have few in common.
+    SIZE = 32
+
+    __slots__ = ("_joined",)
+
+    def __init__(self) -> None:
+        self._joined: dict[tuple[str, ...], str] = {}
+
+    def join(self, texts: tuple[str, ...]) -> str:
+        """Return one frame for one or more."""
+        if len(texts) == 1:
+            return texts[0]
+        joined = self._joined.get(texts)
+        if joined is None:
+            if len(self._joined) >= self.SIZE:
+                self._joined.clear()
+            joined = self._joined[texts] = frames.encode_batch(texts)
+        return joined
 
 
 @dataclass(eq=False, slots=True)

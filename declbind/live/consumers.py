@@ -52,11 +52,12 @@ class BindingConsumer(AsyncConsumer):
             return
         hub = await get_hub()
         identity = await hub.requests.run(permissions.identify, scope, "")
-        socket = Socket(identity, send)
+        subprotocol = frames.BATCH_PROTOCOL if frames.BATCH_PROTOCOL in scope.get("subprotocols", ()) else None
+        socket = Socket(identity, send, hub.joiner if subprotocol else None)
         hub.core.attach(socket.connection)
         try:
             await self._join(hub, socket)
-            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.accept", "subprotocol": subprotocol})
             hub.note(socket, Traffic.CONNECTION, outcome="connected")
             await _Conversation(self, hub, socket, receive).run()
         finally:

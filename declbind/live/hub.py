@@ -21,7 +21,7 @@ from django.utils import timezone
 from declbind import registry as registries
 from declbind.conf import settings
 from declbind.core import frames
-from declbind.core.hub import Hub, LogEvent, Subscription, Variants
+from declbind.core.hub import Hub, Joiner, LogEvent, Subscription, Variants
 from declbind.models import Event
 from declbind.outbound import log, relay
 
@@ -69,6 +69,7 @@ class LiveHub:
 
     def __init__(self) -> None:
         self.core = Hub()
+        self.joiner = Joiner()
         self.using = registries.database_alias()
         self.registry = registries.current_registry()
         self.epoch = ""

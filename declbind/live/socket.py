@@ -9,11 +9,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from declbind.conf import settings
-from declbind.core.hub import Connection, Limits, Outbox, Subscription
+from declbind.core.hub import Connection, Joiner, Limits, Outbox, Subscription
 from declbind.inbound.permissions import Identity, session_digest
 
 #: For so long a close frame is tried on a reader that reads nothing; then the connection is dropped.
 CLOSE_SECONDS = 5.0
+
+#: What one joined frame holds at most: a reader that is slow must not wait long for the whole of it.
+BATCH_FRAMES, BATCH_CHARACTERS = 200, 65_536
+
+#: What of a replay or a snapshot may wait at most, and how soon a reader takes a frame that is not slow.
+PACED_FRAMES, PACED_CHARACTERS, PACE_SECONDS = 32, 16_384, 0.1
 
 #: Close codes.
 SESSION_OVER, FORBIDDEN, TOO_SLOW, FLOODING = 4401, 4403, 4408, 4429
@@ -22,7 +28,14 @@ SESSION_OVER, FORBIDDEN, TOO_SLOW, FLOODING = 4401, 4403, 4408, 4429
 class Socket:
     """One accepted WebSocket. All methods belong to the event loop; ``connection`` is what the hub sees of it."""
 
-    def __init__(self, identity: Identity, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        send: Callable[[Mapping[str, Any]], Awaitable[None]],
+        joiner: Joiner | None = None,
+    ) -> None:
+        #: Joins what waits, for a client that takes several frames in one.
+        self._joiner = joiner
         self.id = identity.connection_id
         self.identity = identity
         self.user_key = identity.user_pk
@@ -37,6 +50,9 @@ class Socket:
         self._waiting = asyncio.Event()
         self._sending_since: float | None = None
         self._sent = 0
+        #: How many frames are being sent just now, and how many of a replay or a snapshot may wait at once.
+        self._under_way = 0
+        self._window = 1
         self._progress = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -50,18 +66,23 @@ class Socket:
         self.connection.push(text, time.monotonic())
 
     async def push_paced(self, text: str) -> None:
-        """Queue a frame and wait until it is sent: what comes from the log or a table waits there, not in the queue.
+        """Queue a frame when the reader keeps up: what comes from the log or a table waits there, not in the queue.
 
-        One such frame of a connection is under way at a time, so a reader has ``QUEUE_SECONDS`` for each of them.
+        So many such frames are under way as the reader has lately taken at once, so a slow one has ``QUEUE_SECONDS``
+        for each of them.
         """
         async with self._turn:
             if self.closed.done():
                 return
             self.push(text)
-            last = self._sent + (self._sending_since is not None) + len(self.connection.outbox)
-            while self._sent < last and not self.closed.done():
+            last = self._sent + self._under_way + len(self.connection.outbox)
+            window = self._window if self.connection.outbox.size < PACED_CHARACTERS else 1
+            started = time.monotonic()
+            while self._sent <= last - window and not self.closed.done():
                 self._progress.clear()
                 await self._progress.wait()
+            keeps_up = time.monotonic() - started < PACE_SECONDS
+            self._window = min(2 * self._window, PACED_FRAMES, self._limits.frames // 2 or 1) if keeps_up else 1
 
     def is_stuck(self, now: float) -> bool:
         """Tell whether the reader has left a frame waiting, or half read, for longer than allowed."""
@@ -82,10 +103,17 @@ class Socket:
             await self._waiting.wait()
             self._waiting.clear()
             while outbox and not self.closed.done():
-                text, self._sending_since = outbox.pop(), time.monotonic()
+                self._sending_since = time.monotonic()
+                if self._joiner is None:
+                    text, count = outbox.pop(), 1
+                else:
+                    texts = outbox.take(BATCH_FRAMES, BATCH_CHARACTERS)
+                    text, count = self._joiner.join(texts), len(texts)
+                self._under_way = count
                 await self._send({"type": "websocket.send", "text": text})
                 self._sending_since = None
-                self._sent += 1
+                self._under_way = 0
+                self._sent += count
                 self._progress.set()
 
     async def send_close(self) -> None:

@@ -18,6 +18,9 @@ import pytest
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
+from websockets.typing import Subprotocol
+
+from declbind.core.frames import BATCH_PROTOCOL
 
 MODULE = Path(__file__).parents[2] / "declbind" / "static" / "declbind" / "declbind.js"
 PAGE = "<!doctype html><title>client</title><link rel=icon href='data:,'>"
@@ -81,7 +84,9 @@ class ScriptedServer:
     def __init__(self) -> None:
         self.lines: queue.Queue[Line] = queue.Queue()
         self.open: list[Line] = []
-        self.server: Server = serve(self.handle, "127.0.0.1", 0, process_request=self.respond)
+        self.server: Server = serve(
+            self.handle, "127.0.0.1", 0, process_request=self.respond, subprotocols=[Subprotocol(BATCH_PROTOCOL)]
+        )
         self.port: int = self.server.socket.getsockname()[1]
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()

@@ -38,6 +38,8 @@
  * @property {number} [inFlight=8]  Writes under way at once; the others wait in the client.
  * @property {number} [baseDelay=500]  First upper bound of the reconnect delay, in milliseconds.
  * @property {number} [maxDelay=30000]  Last upper bound of the reconnect delay.
+ * @property {boolean} [batch=true]  Let the server join frames that wait into one. Switch it off behind a proxy that
+ *   drops the subprotocol header.
  * @property {typeof WebSocket} [WebSocket]  Another implementation of WebSocket.
  *
  * @typedef {object} WriteOptions
@@ -63,6 +65,7 @@
  * @property {(error: DeclbindError) => void} [onError]
  */
 
+const BATCH_PROTOCOL = 'declbind.batch.v1';
 const OPEN = 1; // WebSocket.OPEN, which another implementation may not define.
 const REPLY_TIMEOUT = 15000; // A subscribe without an answer for so long means a dead connection.
 const PROBE_TIMEOUT = 5000;
@@ -133,7 +136,7 @@ export class Client extends EventTarget {
     super();
     this.url = socketUrl(url);
     this.#options = {
-      timeout: 30000, retryWrites: true, inFlight: 8, baseDelay: 500, maxDelay: 30000,
+      timeout: 30000, retryWrites: true, inFlight: 8, baseDelay: 500, maxDelay: 30000, batch: true,
       WebSocket: globalThis.WebSocket, ...options,
     };
     globalThis.addEventListener?.('online', this.#wake);
@@ -195,7 +198,9 @@ export class Client extends EventTarget {
     this.#retryTimer = 0;
     this.#retryLocked = false;
     this.#setState(this.#state === 'connecting' ? 'connecting' : 'reconnecting');
-    const socket = new this.#options.WebSocket(this.url);
+    const socket = this.#options.batch
+      ? new this.#options.WebSocket(this.url, [BATCH_PROTOCOL])
+      : new this.#options.WebSocket(this.url);
     this.#socket = socket;
     socket.onopen = () => this.#opened();
     socket.onmessage = (event) => this.#receive(event.data);
@@ -290,6 +295,15 @@ export class Client extends EventTarget {
     } catch {
       frame = null;
     }
+    if (Array.isArray(frame)) {
+      // Several frames in one, as negotiated by the subprotocol.
+      for (const each of frame) this.#take(each, text);
+    } else {
+      this.#take(frame, text);
+    }
+  }
+
+  #take(frame, text) {
     const payload = frame?.payload;
     if (payload === null || typeof payload !== 'object') {
       const start = String(text).slice(0, 80);

@@ -1,0 +1,61 @@
+"""Joined frames: for who negotiated them, when more than one waits; the same frames in the same order."""
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import Group
+from django.db import transaction
+
+from declbind.core.frames import BATCH_PROTOCOL
+from declbind.core.hub import Joiner
+from declbind.testing import Client, override_bindings
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+GROUPS = {"stream": "groups", "model": "auth.Group", "fields": ["name"], "permissions": {"view": True}}
+NAMES = [f"group {number}" for number in range(30)]
+
+
+@sync_to_async
+def create_groups() -> None:
+    with transaction.atomic():
+        for name in NAMES:
+            Group.objects.create(name=name)
+
+
+async def hear_names(client: Client) -> list[str]:
+    return [(await client.receive())["payload"]["data"]["name"] for _ in NAMES]
+
+
+async def test_a_burst_comes_joined_to_who_asked_for_it() -> None:
+    """All frames, in order, in far fewer messages; a client beside it that did not ask gets each by itself."""
+    with override_bindings(GROUPS):
+        async with Client(subprotocols=["other", BATCH_PROTOCOL]) as joined, Client() as single:
+            assert (joined.subprotocol, single.subprotocol) == (BATCH_PROTOCOL, None)
+            for client in (joined, single):
+                await client.request("groups", "subscribe")
+                client.messages = 0
+            await create_groups()
+            assert await hear_names(joined) == NAMES
+            assert await hear_names(single) == NAMES
+            assert joined.messages < len(NAMES) / 5
+            assert single.messages == len(NAMES)
+
+
+async def test_a_single_frame_is_not_wrapped() -> None:
+    """What waits alone is sent as it is, also to who negotiated joined frames."""
+    with override_bindings(GROUPS):
+        async with Client(subprotocols=[BATCH_PROTOCOL]) as client:
+            reply = await client.request("groups", "subscribe")
+            assert reply["ok"]
+            await client.send({"stream": "groups", "payload": {"action": "unsubscribe", "ref": "alone"}})
+            message = await client._communicator.receive_output(10)
+            assert message["text"].startswith("{")
+
+
+def test_the_same_backlog_is_joined_once() -> None:
+    """Connections that wait for the same frames share one text."""
+    joiner = Joiner()
+    texts = tuple(f'{{"n":{number}}}' for number in range(3))
+    assert joiner.join(texts) is joiner.join(tuple(texts))
+    assert joiner.join(texts) == '[{"n":0},{"n":1},{"n":2}]'
+    assert joiner.join(texts[:1]) is texts[0]
