@@ -55,6 +55,7 @@ async def test_what_was_missed_is_replayed_in_order_before_live():
         row.value = 3
         await row.asave()
         await row.adelete()
+        await in_thread(relay.run_once, database_alias())
         async with Client() as client:
             reply = await resume(client, epoch, offset)
             frames = [await client.receive() for _ in range(3)]

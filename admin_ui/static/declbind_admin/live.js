@@ -25,8 +25,14 @@ function tell() {
   if (over) return;
   const gap = skipped ? `, ${skipped} skipped` : "";
   if (failures) say("Reconnecting", "bad");
-  else if (paused) say(`Paused, ${waiting.size} waiting${gap}`, "paused");
+  else if (paused) say(`Paused, ${countNew()} waiting${gap}`, "paused");
   else say(`Live${gap}`, skipped ? "bad" : "live");
+}
+
+/** Count the rows that wait and are not on the page: one that is there may come again when it gets its number. */
+function countNew() {
+  const shown = new Set(Array.from(body.rows, (row) => row.dataset.key));
+  return [...waiting.keys()].filter((key) => !shown.has(key)).length;
 }
 
 function put(rows) {
