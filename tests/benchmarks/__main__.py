@@ -1,4 +1,4 @@
-"""Run the benchmarks and print their table: `python -m tests.benchmarks [--quick] [--database postgres]`."""
+"""Run the benchmarks and print their tables: `python -m tests.benchmarks [--quick] [--only NAME ...]`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,66 @@ import resource
 import sqlite3
 import sys
 import time
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
-from . import fanout, latency, saves
+from . import batch, echo, fanout, idle, latency, resume, saves, sequencing
 from .arena import Arena
-from .report import Row, header
+from .report import Goal, Section
 
-PACKAGES = ("Django", "channels", "channels_redis", "redis", "uvicorn", "websockets")
+PACKAGES = ("Django", "channels", "channels_redis", "redis", "djangochannelsrestframework", "uvicorn", "websockets")
+
+
+def _fanout(arena: Arena, quick: bool) -> Iterator[Section]:
+    for clients in (100, 1_000):
+        yield fanout.measure(arena, clients, rounds=1 if quick else 3, seconds=1.5 if quick else 4.0)
+
+
+def _batch(arena: Arena, quick: bool) -> Iterator[Section]:
+    yield batch.measure(arena, saves=200 if quick else 1_000, clients=1_000)
+
+
+def _latency(arena: Arena, quick: bool) -> Iterator[Section]:
+    yield latency.measure(arena, seconds=4.0 if quick else 10.0, with_peers=not quick)
+
+
+def _saves(arena: Arena, quick: bool) -> Iterator[Section]:
+    for database in ("sqlite", "postgres"):
+        yield saves.measure(arena, database, turns=10 if quick else 40)
+
+
+def _echo(arena: Arena, quick: bool) -> Iterator[Section]:
+    yield echo.measure(arena, seconds=1.5 if quick else 4.0)
+
+
+def _idle(arena: Arena, quick: bool) -> Iterator[Section]:
+    yield idle.measure(arena, 1_000 if quick else 10_000)
+
+
+def _resume(arena: Arena, quick: bool) -> Iterator[Section]:
+    yield resume.measure(arena, times=5 if quick else 15)
+
+
+def _sequencing(arena: Arena, quick: bool) -> Iterator[Section]:
+    yield sequencing.measure(arena, events=20_000, times=1 if quick else 3)
+
+
+PARTS: dict[str, Callable[[Arena, bool], Iterator[Section]]] = {
+    "fanout": _fanout,
+    "batch": _batch,
+    "latency": _latency,
+    "saves": _saves,
+    "echo": _echo,
+    "idle": _idle,
+    "resume": _resume,
+    "sequencing": _sequencing,
+}
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs: under two minutes")
-    parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
-    parser.add_argument("--clients", type=int, nargs="+", default=None, help="sizes of the group (default: 400 100)")
-    parser.add_argument("--rounds", type=int, help="runs of each fan-out, of which the median is shown")
-    parser.add_argument("--only", choices=("fanout", "saves", "latency"), nargs="+", help="leave the others out")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs: under three minutes")
+    parser.add_argument("--only", choices=PARTS, nargs="+", metavar="NAME", help=f"some of: {', '.join(PARTS)}")
     return parser.parse_args()
 
 
@@ -34,21 +78,15 @@ def describe(arena: Arena) -> str:
 
     with redis.Redis.from_url(arena.redis.url) as connection:
         redis_server = connection.info("server")["redis_version"]
-    if arena.postgres is None:
-        database = f"SQLite {sqlite3.sqlite_version}, WAL, synchronous=NORMAL"
-    else:
-        import psycopg
-
-        with psycopg.connect(arena.postgres.url) as connection:
-            number = connection.info.server_version
-        database = f"PostgreSQL {number // 10_000}.{number % 10_000}, fsync on"
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     load = os.getloadavg()[0]
     return (
-        f"Python {platform.python_version()}, {packages}\n"
-        f"{database}; Redis {redis_server}, layer channels_redis.core at default capacity\n"
+        f"Python {platform.python_version()}, {', '.join(f'{name} {version(name)}' for name in PACKAGES)}\n"
+        f"SQLite {sqlite3.sqlite_version}; Redis {redis_server}; layers at default capacity; no compression\n"
         f"{os.cpu_count()} cores ({platform.machine()}), load before the run {load:.2f}"
         + (" - the machine is busy, read with care" if load > 0.5 else "")
+        + "\n(a) hand-written consumer on channels_redis; (b) djangochannelsrestframework with model_observer;\n"
+        "(c) encoded frames to raw sockets; (d) a bare ASGI application on the same server.\n"
+        "Figures in brackets do not count: frames were lost."
     )
 
 
@@ -56,28 +94,18 @@ def main() -> int:
     options = parse_arguments()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # the servers inherit it
-    rounds = options.rounds or (1 if options.quick else 3)
-    parts = options.only or ("fanout", "saves", "latency")
     started = time.monotonic()
     lost = 0
-    with Arena(options.database) as arena:
-        print(describe(arena))
-        print()
-        print(header(), flush=True)
-
-        def show(rows: list[Row]) -> int:
-            print("\n".join(map(str, rows)), flush=True)
-            return sum(row.lost for row in rows)
-
-        if "fanout" in parts:
-            for clients in options.clients or (400, 100):
-                seconds, burst = (2.0, 120) if options.quick else (5.0, 200)
-                lost += show(fanout.measure(arena, clients, rounds, seconds, burst))
-        if "saves" in parts:
-            lost += show(saves.measure(arena, turns=10 if options.quick else 40))
-        if "latency" in parts:
-            lost += show(latency.measure(arena, seconds=4.0 if options.quick else 10.0))
-    print(f"\nTook {time.monotonic() - started:.0f} s.", end=" ")
+    goals: list[Goal] = []
+    with Arena() as arena:
+        print(describe(arena), flush=True)
+        for name in options.only or PARTS:
+            for section in PARTS[name](arena, options.quick):
+                print(section, flush=True)
+                goals += section.goals
+                lost += section.lost
+    states = [goal.state for goal in goals]
+    print(f"\nTook {time.monotonic() - started:.0f} s; {states.count('met')} of {len(goals)} goals met.", end=" ")
     print("declbind lost no frame." if not lost else f"!! declbind LOST {lost:,} FRAMES.")
     return 1 if lost else 0
 

@@ -1,4 +1,4 @@
-"""Connect the hand-written receiver where it is the contender, and nowhere else."""
+"""Connect the receivers of a peer where it is the contender, and nowhere else."""
 
 from django.apps import AppConfig
 
@@ -13,7 +13,9 @@ class BenchmarksConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        if contenders.current() == contenders.HANDWRITTEN:
+        if contenders.current() in contenders.HANDWRITTEN:
             from . import handwritten
 
             handwritten.connect()
+        elif contenders.current() in contenders.OBSERVERS:
+            from . import observed  # noqa: F401 - the consumer's class connects its observer's receivers

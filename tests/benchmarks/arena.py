@@ -9,8 +9,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Protocol, Self
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import psutil  # type: ignore[import-untyped]
 
@@ -21,10 +24,18 @@ from .progress import Progress
 
 PATH = "/ws/bindings/"
 SUBSCRIBE = json.dumps({"stream": "price", "payload": {"action": "subscribe", "params": {}, "ref": 1}})
+#: No pings: the light clients count bytes instead of answering, and nothing is measured for longer than a ping waits.
+SERVER_ARGUMENTS = ("--ws-ping-interval", "0", "--ws-per-message-deflate", "false", "--log-level", "warning")
 
 
 class ProgramError(RuntimeError):
     """Say that a program of the benchmark ended before it had answered."""
+
+
+class Writer(Protocol):
+    """Whatever makes a contender send: a program that saves, or a floor itself."""
+
+    def ask(self, **command: Any) -> Any: ...
 
 
 class Program:
@@ -75,16 +86,29 @@ class Program:
             self.process.stdout.close()
 
 
+class HttpWriter:
+    """Make the bare ASGI application send, by a request to it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def ask(self, **command: Any) -> Any:
+        with urlopen(f"http://127.0.0.1:{self.port}/?{urlencode(command)}", timeout=300) as answer:
+            return json.load(answer)
+
+
 class Site:
     """One contender's server with its writer and clients, all running."""
 
-    def __init__(self, server: DjangoServer, writer: Program, clients: Program, progress: Progress) -> None:
-        self.server, self.writer, self.clients, self.progress = server, writer, clients, progress
-        self._process = psutil.Process(server.pid)
-        self._subscribe: str | None = None
+    def __init__(self, contender: str, pid: int, writer: Writer, clients: Program, progress: Progress) -> None:
+        self.contender = contender
+        self.writer, self.clients, self.progress = writer, clients, progress
+        self._process = psutil.Process(pid)
 
-    def connect(self, clients: int, subscribe: str | None) -> None:
-        self.clients.ask(do="connect", clients=clients, subscribe=subscribe)
+    def connect(self, clients: int, subscribe: str | None = None, subprotocol: str | None = None) -> Any:
+        """Open connections until there are so many, subscribed the contender's way; return the client's answer."""
+        subscribe = subscribe or (SUBSCRIBE if self.contender in contenders.WITH_DECLBIND else None)
+        return self.clients.ask(do="connect", clients=clients, subscribe=subscribe, subprotocol=subprotocol)
 
     @property
     def cpu_seconds(self) -> float:
@@ -99,69 +123,85 @@ class Site:
 
 
 class Arena:
-    """Keep the servers of a whole run; each contender has a database of its own."""
+    """Keep the servers of a whole run, each started when first needed; each contender has a database of its own."""
 
-    def __init__(self, database: str) -> None:
-        self.database = database
+    def __init__(self) -> None:
         self._stack = ExitStack()
-        self._databases: dict[str, str] = {}
+        self._databases: dict[tuple[str, str], str] = {}
 
     def __enter__(self) -> Self:
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="declbind-bench-")))
         self.redis = self._stack.enter_context(RedisServer())
-        # With fsync: what a commit costs is part of what a save costs.
-        self.postgres = self._stack.enter_context(PostgresServer(durable=True)) if self.database == "postgres" else None
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._stack.close()
 
-    def environment(self, contender: str) -> dict[str, str]:
+    @cached_property
+    def postgres(self) -> PostgresServer:
+        """Return PostgreSQL, with fsync: what a commit costs is part of what a save costs."""
+        return self._stack.enter_context(PostgresServer(durable=True))
+
+    def environment(self, contender: str, database: str = "sqlite") -> dict[str, str]:
         """Return the environment of a contender's processes; its database is made at the first call."""
+        key = contender, database
         env = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.benchmarks.settings",
             "BENCHMARK_CONTENDER": contender,
             "BENCHMARK_REDIS": self.redis.url,
         }
-        if contender in self._databases:
-            return {**env, "BENCHMARK_DATABASE": self._databases[contender]}
-        url = (
-            self.postgres.create_database(f"bench_{contender}")
-            if self.postgres is not None
-            else f"sqlite:///{self.directory}/{contender}.sqlite3"
-        )
-        self._databases[contender] = env["BENCHMARK_DATABASE"] = url
-        migrate = [sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity", "0"]
-        subprocess.run(migrate, env=env, cwd=ROOT, check=True)
-        return env
+        if contender in contenders.FLOORS:
+            return env
+        if key not in self._databases:
+            url = (
+                self.postgres.create_database(f"bench_{contender}")
+                if database == "postgres"
+                else f"sqlite:///{self.directory}/{contender}.sqlite3"
+            )
+            migrate = [sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity", "0"]
+            subprocess.run(migrate, env={**env, "BENCHMARK_DATABASE": url}, cwd=ROOT, check=True)
+            self._databases[key] = url
+        return {**env, "BENCHMARK_DATABASE": self._databases[key]}
 
     @contextmanager
-    def writer(self, contender: str) -> Iterator[Program]:
+    def writer(self, contender: str, database: str = "sqlite") -> Iterator[Program]:
         """Run a writer without a server."""
-        Progress.create(self.directory / f"{contender}.progress")
-        with self._program("writer", contender, str(self.directory / f"{contender}.progress")) as writer:
+        path = self.directory / f"{contender}.progress"
+        Progress.create(path)
+        with self.program("writer", contender, str(path), database=database) as writer:
+            writer.ask(do="burst", saves=0)
             yield writer
 
     @contextmanager
     def site(self, contender: str) -> Iterator[Site]:
         """Run a fresh server of a contender, with a writer and clients that are not yet connected."""
-        env = self.environment(contender)
         path = self.directory / f"{contender}.progress"
         progress = Progress.create(path)
-        with (
-            DjangoServer("tests.benchmarks.asgi:application", env=env) as server,
-            self._program("writer", contender, str(path)) as writer,
-            self._program("client", contender, str(server.port), PATH, str(path)) as clients,
-        ):
-            writer.ask(do="burst", saves=0)  # its rows are made by now, or clients would hear of them
-            yield Site(server, writer, clients, progress)
+        with ExitStack() as stack:
+            writer: Writer
+            if contender == contenders.SOCKETS:
+                writer = floor = stack.enter_context(self.program("sockets", contender))
+                pid, port = floor.process.pid, floor.ask(do="listen")["port"]
+            else:
+                app = "bare" if contender == contenders.ASGI else "asgi"
+                server = stack.enter_context(
+                    DjangoServer(
+                        f"tests.benchmarks.{app}:application",
+                        env=self.environment(contender),
+                        arguments=SERVER_ARGUMENTS,
+                    )
+                )
+                pid, port = server.pid, server.port
+                if contender == contenders.ASGI:
+                    writer = HttpWriter(port)
+                else:
+                    writer = stack.enter_context(self.program("writer", contender, str(path)))
+                    writer.ask(do="burst", saves=0)  # its rows are made by now, or clients would hear of them
+            clients = stack.enter_context(self.program("client", contender, str(port), PATH, str(path)))
+            yield Site(contender, pid, writer, clients, progress)
 
-    def _program(self, module: str, contender: str, *arguments: str) -> Program:
+    def program(self, module: str, contender: str, *arguments: str, database: str = "sqlite") -> Program:
+        """Run a module of this package as a contender's process."""
         log = self.directory / f"{contender}-{module}.log"
-        return Program(module, *arguments, env=self.environment(contender), log=log)
-
-
-def subscription(contender: str) -> str | None:
-    """Return what a client sends to hear of the prices; the hand-written consumer joins its group at connect."""
-    return None if contender == contenders.HANDWRITTEN else SUBSCRIBE
+        return Program(module, *arguments, env=self.environment(contender, database), log=log)

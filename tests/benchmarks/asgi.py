@@ -14,10 +14,14 @@ from . import contenders
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.benchmarks.settings")
 pages = get_asgi_application()
 
-if contenders.current() == contenders.HANDWRITTEN:
+if contenders.current() in contenders.HANDWRITTEN:
     from .handwritten import PriceConsumer
 
     routes = [path("ws/bindings/", PriceConsumer.as_asgi())]
+elif contenders.current() in contenders.OBSERVERS:
+    from .observed import ObservingConsumer
+
+    routes = [path("ws/bindings/", ObservingConsumer.as_asgi())]
 else:
     from declbind.routing import websocket_urlpatterns as routes
 

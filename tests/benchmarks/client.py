@@ -1,33 +1,36 @@
-"""Be N WebSocket clients in one process, as light as can be: raw sockets, and frames counted by their headers.
+"""Be N WebSocket clients in one process, as light as can be: raw sockets, and frames counted by a mark in their text.
 
-A client library would need more time for a frame than the server that is measured. So the handshake is written by
-hand, compression is not offered, and a frame's text is looked at only when receipts are recorded.
+Each frame of a save holds the mark once, whoever sends it and also inside a batch, and nothing else holds it; so frames
+are counted at the speed of `bytes.count`, and this program is never what a measure measures.
 
 Driven by lines of JSON on standard input, one line of answer each:
-- `{"do": "connect", "clients": n, "subscribe": text or null}` opens connections until there are n;
+- `{"do": "connect", "clients": n, "subscribe": text or null, "subprotocol": name or null}` opens connections until
+  there are n, and answers with the subprotocol that the server chose and its last reply;
 - `{"do": "start", "record": bool, "nap": seconds}` counts from zero; `nap` is slept between two looks at the sockets,
   so that what arrives meanwhile costs one read;
-- `{"do": "report"}` tells what came since.
+- `{"do": "report"}` tells what came since;
+- `echo` and `resume`: see `dialogues.py`.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import os
+import re
 import resource
 import selectors
 import socket
-import struct
 import sys
 import time
 from typing import Any
 
+from . import dialogues
 from .progress import Progress
+from .wire import READ_BYTES, TEXT, ask_to_upgrade, masked_frame, read, read_answer, split_frames
 
-TEXT, CLOSE, PING = 0x1, 0x8, 0x9
 MARK = b'"number":'
-READ_BYTES = 1 << 18
+NUMBER = re.compile(rb'"number":\s*(\d+)\D')
+#: Handshakes under way at once.
+WAVE = 20
 
 
 class Connection:
@@ -42,34 +45,6 @@ class Connection:
         self.closed = False
 
 
-def masked_frame(opcode: int, payload: bytes) -> bytes:
-    """Return a client's frame; the mask is zero, which leaves the payload as it is."""
-    length = len(payload)
-    size = bytes([0x80 | length]) if length < 126 else struct.pack("!BH", 0x80 | 126, length)
-    return bytes([0x80 | opcode]) + size + b"\0\0\0\0" + payload
-
-
-def split_frames(data: bytes) -> tuple[list[tuple[int, int, int]], int]:
-    """Return (opcode, start, stop) of each whole frame of `data`, unmasked, and where the unfinished rest starts."""
-    found = []
-    position, end = 0, len(data)
-    while end - position >= 2:
-        length, start = data[position + 1] & 0x7F, position + 2
-        if length == 126:
-            if end - position < 4:
-                break
-            length, start = (data[position + 2] << 8) | data[position + 3], position + 4
-        elif length == 127:
-            if end - position < 10:
-                break
-            length, start = int.from_bytes(data[position + 2 : position + 10], "big"), position + 10
-        if start + length > end:
-            break
-        found.append((data[position] & 0x0F, start, start + length))
-        position = start + length
-    return found, position
-
-
 class Clients:
     """All connections of this process and what they received since the last start."""
 
@@ -79,7 +54,7 @@ class Clients:
         self.connections: list[Connection] = []
         self.start(record=False, nap=0.0)
 
-    def start(self, record: bool, nap: float) -> None:
+    def start(self, record: bool, nap: float) -> dict[str, Any]:
         self.record, self.nap = record, nap
         self.total = self.bytes = self.closed = 0
         self.last = 0.0
@@ -87,46 +62,35 @@ class Clients:
         self.progress.value = 0
         for connection in self.connections:
             connection.frames = 0
+        return {}
 
-    def connect(self, clients: int, subscribe: str | None) -> None:
+    def connect(self, clients: int, subscribe: str | None, subprotocol: str | None = None) -> dict[str, Any]:
+        answer: dict[str, Any] = {}
         while len(self.connections) < clients:
-            wave = min(20, clients - len(self.connections))
-            self.connections += self._connect_wave(wave, subscribe)
+            wave = min(WAVE, clients - len(self.connections))
+            answer = self._connect_wave(wave, subscribe, subprotocol)
+        return answer
 
-    def _connect_wave(self, count: int, subscribe: str | None) -> list[Connection]:
+    def _connect_wave(self, count: int, subscribe: str | None, subprotocol: str | None) -> dict[str, Any]:
         wave = [Connection(socket.create_connection(("127.0.0.1", self.port), timeout=60)) for _ in range(count)]
-        key = base64.b64encode(os.urandom(16)).decode()
-        request = (
-            f"GET {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        )
+        chosen, reply = None, None
         for connection in wave:
-            connection.socket.sendall(request.encode())
+            connection.socket.sendall(ask_to_upgrade(self.port, self.path, subprotocol))
         for connection in wave:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += self._read(connection)
-            head, connection.rest = head.split(b"\r\n\r\n", 1)
-            if not head.startswith(b"HTTP/1.1 101"):
-                raise SystemExit(f"expected 101 Switching Protocols, got {head[:200]!r}")
+            chosen, connection.rest = read_answer(connection.socket)
         if subscribe is not None:
             for connection in wave:
                 connection.socket.sendall(masked_frame(TEXT, subscribe.encode()))
             for connection in wave:
-                self._await_reply(connection)
+                reply = self._await_reply(connection)
         for connection in wave:
             connection.socket.setblocking(False)
             self.selector.register(connection.socket, selectors.EVENT_READ, connection)
-        return wave
+        self.connections += wave
+        return {"subprotocol": chosen, "reply": reply}
 
     @staticmethod
-    def _read(connection: Connection) -> bytes:
-        data = connection.socket.recv(READ_BYTES)
-        if not data:
-            raise SystemExit("the server closed a connection during the handshake")
-        return data
-
-    def _await_reply(self, connection: Connection) -> None:
+    def _await_reply(connection: Connection) -> Any:
         while True:
             frames, position = split_frames(connection.rest)
             if frames:
@@ -135,8 +99,8 @@ class Clients:
                 if reply["payload"].get("ok") is not True:
                     raise SystemExit(f"expected a subscription, got {reply}")
                 connection.rest = connection.rest[position:]
-                return
-            connection.rest += self._read(connection)
+                return reply["payload"]
+            connection.rest += read(connection.socket)
 
     def look(self) -> bool:
         """Wait for something to read and read it; False when the driver is gone."""
@@ -162,21 +126,17 @@ class Clients:
             self._drop(connection)
             return
         self.bytes += len(data)
-        if connection.rest:
-            data = connection.rest + data
-        frames, position = split_frames(data)
-        count = 0
-        for opcode, start, stop in frames:
-            if opcode == TEXT:
-                count += 1
-                if self.record:
-                    found = data.index(MARK, start, stop) + len(MARK)
-                    self.receipts.append((leading_number(data[found : found + 12]), now))
-            elif opcode == PING:
-                connection.socket.send(masked_frame(0xA, data[start:stop]))
-            elif opcode == CLOSE:
-                self._drop(connection)
-        connection.rest = data[position:]
+        data = connection.rest + data
+        if self.record:
+            count, stop = 0, 0
+            for match in NUMBER.finditer(data):
+                count, stop = count + 1, match.end()
+                self.receipts.append((int(match[1]), now))
+            connection.rest = data[stop:]
+        else:
+            count = data.count(MARK)
+            # A mark may be cut; a whole one does not fit into the rest, so none is counted twice.
+            connection.rest = data[1 - len(MARK) :]
         if count:
             connection.frames += count
             self.total += count
@@ -200,12 +160,12 @@ class Clients:
             "receipts": self.receipts,
         }
 
+    def echo(self, requests: str, seconds: float) -> dict[str, Any]:
+        open_sockets = [connection.socket for connection in self.connections if not connection.closed]
+        return dialogues.echo(open_sockets, requests, seconds)
 
-def leading_number(text: bytes) -> int:
-    """Return the integer that a slice of JSON starts with."""
-    text = text.lstrip()
-    stop = next((index for index, byte in enumerate(text) if not 48 <= byte <= 57), len(text))
-    return int(text[:stop])
+    def resume(self, subscribe: str, frames: int) -> dict[str, Any]:
+        return dialogues.resume(self.port, self.path, subscribe, frames, MARK)
 
 
 def obey(clients: Clients) -> bool:
@@ -214,16 +174,7 @@ def obey(clients: Clients) -> bool:
     if not line:
         return False
     command = json.loads(line)
-    answer: dict[str, Any] = {}
-    match command.pop("do"):
-        case "connect":
-            clients.connect(**command)
-        case "start":
-            clients.start(**command)
-        case "report":
-            answer = clients.report()
-        case other:
-            raise SystemExit(f"expected connect, start or report, got {other!r}")
+    answer = getattr(clients, command.pop("do"))(**command)
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
     return True

@@ -12,11 +12,42 @@ DECLBIND = "declbind"
 BY_FIELD = "by_field"
 #: declbind without any channel layer.
 POLLING = "polling"
-#: What people write today: `post_save` -> `on_commit` -> `group_send` -> `send_json`.
-HANDWRITTEN = "handwritten"
+#: What people write today: `post_save` -> `on_commit` -> `group_send` -> `send_json`, on `channels_redis.core`.
+CORE = "core"
+#: The same on the pub/sub layer of channels_redis.
+PUBSUB = "pubsub"
+#: `djangochannelsrestframework` with a `model_observer`, on `channels_redis.core`.
+OBSERVER = "observer"
+#: The same on the pub/sub layer of channels_redis.
+OBSERVER_PUBSUB = "observer_pubsub"
+#: The floor of the machine: one process writes encoded frames to raw sockets.
+SOCKETS = "sockets"
+#: The floor of the server: a bare ASGI application sends texts.
+ASGI = "asgi"
 
 WITH_DECLBIND = frozenset({UNBOUND, DECLBIND, BY_FIELD, POLLING})
-WITH_REDIS = frozenset({DECLBIND, BY_FIELD, HANDWRITTEN})
+HANDWRITTEN = frozenset({CORE, PUBSUB})
+OBSERVERS = frozenset({OBSERVER, OBSERVER_PUBSUB})
+ON_CORE_LAYER = frozenset({DECLBIND, BY_FIELD, CORE, OBSERVER})
+ON_PUBSUB_LAYER = frozenset({PUBSUB, OBSERVER_PUBSUB})
+FLOORS = frozenset({SOCKETS, ASGI})
+
+#: The peers in the order of their columns; what declbind is compared with is the best of them.
+PEERS = (CORE, PUBSUB, OBSERVER)
+
+LABELS = {
+    PLAIN: "plain Django",
+    UNBOUND: "not bound",
+    DECLBIND: "declbind",
+    BY_FIELD: "group by field",
+    POLLING: "no layer",
+    CORE: "(a) core",
+    PUBSUB: "(a) pub/sub",
+    OBSERVER: "(b) dcrf",
+    OBSERVER_PUBSUB: "(b) pub/sub",
+    SOCKETS: "(c) sockets",
+    ASGI: "(d) ASGI",
+}
 
 
 def current() -> str:

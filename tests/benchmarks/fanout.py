@@ -1,4 +1,4 @@
-"""Measure how fast one group's changes reach N clients, and what a connection costs in memory."""
+"""Measure how fast one group's changes reach N clients, and what a delivery costs the server."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import time
 from dataclasses import dataclass
 
 from . import contenders
-from .arena import Arena, Site, subscription
-from .report import Goal, Row, Tally
+from .arena import Arena, Site
+from .report import Figure, Goal, Section, Tally, best
 
-#: Saves that a paced writer may be ahead of the clients: half of what the hand-written consumer's layer holds.
-WINDOW = 50
+#: Saves that a paced writer may be ahead of a peer's clients: half of what its layer holds.
+PEERS_WINDOW = 50
+#: The same for declbind, in frames: enough for a server that always has something to send.
+FRAMES_AHEAD = 40_000
+#: The client program rests for so long between two looks at its sockets, so that it is not what is measured.
+NAP_SECONDS = 0.002
 #: Clients are complete, or lost frames, when nothing came for so long.
 SILENCE_SECONDS = 3.0
-#: Connected and gone before memory is measured, so that what a first client loads is not counted.
-WARM_UP_CLIENTS = 5
-#: The goal is set for a group of this size.
-GOAL, GOAL_CLIENTS = Goal(at_least=5.0), 400
-CONTENDERS = (contenders.DECLBIND, contenders.HANDWRITTEN)
+#: Frames that a floor sends in about a second. It needs no writer: its runs are bursts of about the wanted length.
+FLOOR_FRAMES = {contenders.SOCKETS: 80_000, contenders.ASGI: 60_000}
+PAIR = (contenders.DECLBIND, contenders.ASGI)
+#: How many times the best peer declbind should be, by number of clients.
+GOALS = {100: 5.0, 1_000: 10.0}
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Run:
     clients: int
     delivered: int
     fewest: int
-    saves_per_second: float
+    bytes: int
     closed: int
     seconds: float
     cpu_seconds: float
@@ -52,51 +56,32 @@ class Run:
         return 1e6 * self.cpu_seconds / max(self.delivered, 1)
 
 
-@dataclass
-class Results:
-    """All runs of one contender at one number of clients."""
-
-    paced: list[Run]
-    burst: list[Run]
-    memory: list[float]
-
-
-def measure(arena: Arena, clients: int, rounds: int, seconds: float, burst: int) -> list[Row]:
-    """Return the rows of one number of clients; the contenders take turns, `rounds` times."""
-    results = {contender: Results([], [], []) for contender in CONTENDERS}
-    for _ in range(rounds):
-        for contender, result in results.items():
+def measure(arena: Arena, clients: int, rounds: int, seconds: float) -> Section:
+    """Return the section of one number of clients; the two that are compared closely take turns, `rounds` times."""
+    runs: dict[str, list[Run]] = {contenders.DECLBIND: []}
+    for turn in range(rounds):
+        for contender in (*PAIR, contenders.SOCKETS, *contenders.PEERS) if turn == 0 else PAIR:
             with arena.site(contender) as site:
-                result.memory.append(_memory_per_connection(site, contender, clients))
-                _run(site, clients, do="burst", saves=1)
-                result.paced.append(_run(site, clients, do="paced", seconds=seconds, window=WINDOW, clients=clients))
-                result.burst.append(_run(site, clients, do="burst", saves=burst))
-    ours, theirs = (results[contender] for contender in CONTENDERS)
-    goal = GOAL if clients >= GOAL_CLIENTS else None
-    rows = [Row.heading(f"Fan-out: one group, {clients} clients, each save a transaction of its own")]
-    rows += _rows(f"paced, at most {WINDOW} saves ahead of the clients", ours.paced, theirs.paced, goal)
-    rows += _rows(f"burst of {burst} saves, as fast as they go", ours.burst, theirs.burst, goal)
-    rows.append(
-        Row(
-            f"memory per idle connection ({clients}), KiB",
-            statistics.median(ours.memory) / 1024,
-            statistics.median(theirs.memory) / 1024,
-        )
-    )
-    return rows
+                site.connect(clients)
+                run_burst(site, clients, 1)
+                runs.setdefault(contender, []).append(_run_for(site, clients, seconds))
+    return _section(runs, clients)
 
 
-def _memory_per_connection(site: Site, contender: str, clients: int) -> float:
-    site.connect(WARM_UP_CLIENTS, subscription(contender))
-    time.sleep(0.5)
-    before = site.memory
-    site.connect(clients, subscription(contender))
-    time.sleep(0.5)
-    return (site.memory - before) / (clients - WARM_UP_CLIENTS)
+def _run_for(site: Site, clients: int, seconds: float) -> Run:
+    if site.contender in contenders.FLOORS:
+        return run_burst(site, clients, max(1, int(seconds * FLOOR_FRAMES[site.contender] / clients)))
+    window = FRAMES_AHEAD // clients if site.contender == contenders.DECLBIND else PEERS_WINDOW
+    return _run(site, clients, do="paced", seconds=seconds, window=window, clients=clients)
+
+
+def run_burst(site: Site, clients: int, saves: int) -> Run:
+    """Save so many times, as fast as it goes."""
+    return _run(site, clients, do="burst", saves=saves)
 
 
 def _run(site: Site, clients: int, /, **command: object) -> Run:
-    site.clients.ask(do="start", record=False, nap=0.002)
+    site.clients.ask(do="start", record=False, nap=NAP_SECONDS)
     cpu = site.cpu_seconds
     written = site.writer.ask(**command)
     _await_frames(site, written["saves"] * clients)
@@ -106,7 +91,7 @@ def _run(site: Site, clients: int, /, **command: object) -> Run:
         clients=clients,
         delivered=report["total"],
         fewest=report["fewest"],
-        saves_per_second=written["saves"] / (written["ended"] - written["started"]),
+        bytes=report["bytes"],
         closed=report["closed"],
         seconds=max(report["last"] - written["started"], 1e-9),
         cpu_seconds=site.cpu_seconds - cpu,
@@ -122,35 +107,31 @@ def _await_frames(site: Site, expected: int) -> None:
             seen, changed_at = site.progress.value, time.monotonic()
 
 
-def _rows(mode: str, ours: list[Run], theirs: list[Run], goal: Goal | None) -> list[Row]:
-    counts = not any(run.lost for run in ours + theirs)
-    median = statistics.median
-    return [
-        Row.subheading(mode),
-        Row(
-            "deliveries per second",
-            median(run.per_second for run in ours),
-            median(run.per_second for run in theirs),
-            goal=goal,
-            counts=counts,
+def _section(runs: dict[str, list[Run]], clients: int) -> Section:
+    tallies = {name: tally(some) for name, some in runs.items()}
+    counts = {name: some.counts for name, some in tallies.items()}
+    speed = {n: Figure(statistics.median(r.per_second for r in some), counts[n]) for n, some in runs.items()}
+    cpu = {n: Figure(statistics.median(r.cpu_microseconds for r in some), counts[n]) for n, some in runs.items()}
+    section = Section(f"Fan-out: one group, {clients:,} clients, each save a transaction of its own")
+    section.add("deliveries per second", speed)
+    section.add("server CPU per delivery, µs", cpu)
+    section.add("bytes per frame", {n: Figure(some[0].bytes / max(some[0].delivered, 1)) for n, some in runs.items()})
+    section.tally(tallies)
+    ours, floor = speed[contenders.DECLBIND], contenders.ASGI
+    section.goals = [
+        Goal("deliveries per second, of (d)", ours.over(speed[floor]), at_least=0.9),
+        Goal(
+            "deliveries per second, of the best of (a) and (b)",
+            ours.over(best(speed[name] for name in contenders.PEERS)),
+            at_least=GOALS.get(clients, 5.0),
         ),
-        Row(
-            "saves per second meanwhile",
-            median(run.saves_per_second for run in ours),
-            median(run.saves_per_second for run in theirs),
-            counts=counts,
-        ),
-        Row(
-            "server CPU per delivery, µs",
-            median(run.cpu_microseconds for run in ours),
-            median(run.cpu_microseconds for run in theirs),
-            counts=counts,
-        ),
-        Row.frames(_tally(ours), _tally(theirs)),
+        Goal("server CPU per delivery, of (d)", cpu[contenders.DECLBIND].over(cpu[floor]), at_most=1.3),
     ]
+    return section
 
 
-def _tally(runs: list[Run]) -> Tally:
+def tally(runs: list[Run]) -> Tally:
+    """Return the frames of several runs."""
     return Tally(
         delivered=sum(run.delivered for run in runs),
         expected=sum(run.expected for run in runs),

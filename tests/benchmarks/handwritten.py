@@ -1,7 +1,7 @@
-"""Carry saves to browsers the way that Channels' documentation leads to: the yardstick.
+"""Carry saves to browsers the way that Channels' documentation leads to.
 
-Nothing here is made slow on purpose. The layer is `channels_redis.core` at its default capacity, with the one setting
-that keeps it alive on redis-py 8 (see `settings.py`).
+Nothing here is made slow on purpose. The layer keeps its default capacity, with the one setting that keeps it alive on
+redis-py 8 (see `settings.py`).
 """
 
 from __future__ import annotations
@@ -28,22 +28,21 @@ class PriceConsumer(AsyncJsonWebsocketConsumer):
         await self.send_json(event["content"])
 
 
-def announce(sender: Any, instance: Price, created: bool, **kwargs: Any) -> None:
-    content = {
+def content_of(instance: Price, action: str) -> dict[str, Any]:
+    """Return what a browser gets: the plain form of declbind's frame."""
+    return {
         "stream": "price",
         "payload": {
-            "action": "create" if created else "update",
+            "action": action,
             "pk": instance.pk,
-            "data": {
-                "symbol": instance.symbol,
-                "value": instance.value,
-                "volume": instance.volume,
-                "number": instance.number,
-            },
+            "data": {"value": instance.value, "number": instance.number},
             "model": "benchmarks.price",
         },
     }
-    message = {"type": "price.changed", "content": content}
+
+
+def announce(sender: Any, instance: Price, created: bool, **kwargs: Any) -> None:
+    message = {"type": "price.changed", "content": content_of(instance, "create" if created else "update")}
     transaction.on_commit(lambda: async_to_sync(get_channel_layer().group_send)(GROUP, message))
 
 

@@ -7,12 +7,13 @@ import time
 from dataclasses import dataclass
 
 from . import contenders
-from .arena import Arena, subscription
-from .report import Row, Tally
+from .arena import Arena
+from .report import Figure, Goal, Section, Tally
 
 CLIENTS = 100
 PER_SECOND = 50.0
-CONTENDERS = (contenders.DECLBIND, contenders.POLLING, contenders.HANDWRITTEN)
+#: What is needed for the goals comes first; a quick run leaves the others out.
+NEEDED = (contenders.DECLBIND, contenders.SOCKETS, contenders.POLLING)
 
 
 @dataclass(frozen=True)
@@ -24,30 +25,34 @@ class Latency:
     tally: Tally
 
 
-def measure(arena: Arena, seconds: float) -> list[Row]:
-    results = {contender: _measure(arena, contender, seconds) for contender in CONTENDERS}
-    theirs = results[contenders.HANDWRITTEN]
-    rows = [Row.heading(f"Latency from commit to receipt, ms: {PER_SECOND:.0f} saves a second to {CLIENTS} clients")]
-    for contender, name in ((contenders.DECLBIND, "Redis as doorbell"), (contenders.POLLING, "no channel layer")):
-        ours = results[contender]
-        counts = not (ours.tally.lost or theirs.tally.lost)
-        rows += [
-            Row.subheading(f"declbind with {name}"),
-            Row("p50", ours.median, theirs.median, counts=counts),
-            Row("p99", ours.p99, theirs.p99, counts=counts),
-            Row.frames(ours.tally, theirs.tally),
-        ]
-    return rows
+def measure(arena: Arena, seconds: float, with_peers: bool) -> Section:
+    names = (*NEEDED, *contenders.PEERS) if with_peers else NEEDED
+    results = {name: _measure(arena, name, seconds) for name in names}
+    median = {name: Figure(result.median, result.tally.counts) for name, result in results.items()}
+    p99 = {name: Figure(result.p99, result.tally.counts) for name, result in results.items()}
+    section = Section(f"Latency from commit to receipt: {PER_SECOND:.0f} saves a second to {CLIENTS} clients")
+    section.add("p50, ms", median)
+    section.add("p99, ms", p99)
+    section.tally({name: result.tally for name, result in results.items()})
+    ours, floor = contenders.DECLBIND, contenders.SOCKETS
+    section.goals = [
+        Goal("p50, of (c)", median[ours].over(median[floor]), at_most=3),
+        Goal("p99, of (c)", p99[ours].over(p99[floor]), at_most=6),
+        Goal("p99 without any layer, ms", p99[contenders.POLLING], at_most=400),
+    ]
+    return section
 
 
 def _measure(arena: Arena, contender: str, seconds: float) -> Latency:
     with arena.site(contender) as site:
-        site.connect(CLIENTS, subscription(contender))
-        site.writer.ask(do="steady", per_second=PER_SECOND, seconds=1.0)
-        time.sleep(1.5)
+        site.connect(CLIENTS)
+        if contender == contenders.SOCKETS:
+            site.writer.ask(do="steady", per_second=PER_SECOND, seconds=0.5)
+        else:
+            site.writer.ask(do="steady", per_second=PER_SECOND, seconds=1.0)
+            time.sleep(1.0)
         site.clients.ask(do="start", record=True, nap=0.0)
         written = site.writer.ask(do="steady", per_second=PER_SECOND, seconds=seconds)
-        time.sleep(1.0)
         expected = written["saves"] * CLIENTS
         deadline = time.monotonic() + 5.0
         while site.progress.value < expected and time.monotonic() < deadline:

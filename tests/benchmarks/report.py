@@ -1,26 +1,14 @@
-"""Print figures as an aligned table: declbind, the hand-written consumer, their ratio, and the goal beside it."""
+"""Print figures as aligned tables: a column for each contender, a line for each figure, then the goals."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-LABEL_WIDTH = 46
-COLUMN_WIDTH = 20
+from .contenders import DECLBIND, LABELS, POLLING
 
-
-@dataclass(frozen=True)
-class Goal:
-    """What the ratio declbind : hand-written should be."""
-
-    at_least: float | None = None
-    below: float | None = None
-
-    def is_met(self, ratio: float) -> bool:
-        return (self.at_least is None or ratio >= self.at_least) and (self.below is None or ratio < self.below)
-
-    def __str__(self) -> str:
-        return f">= {self.at_least:g}" if self.at_least is not None else f"< {self.below:g}"
+LABEL_WIDTH = 40
+COLUMN_WIDTH = 15
 
 
 @dataclass(frozen=True)
@@ -32,81 +20,99 @@ class Tally:
     lost: int
     closed: int = 0
 
-    def __str__(self) -> str:
-        return f"{self.delivered:,}/{self.expected:,}"
+    @property
+    def counts(self) -> bool:
+        """Tell whether the figures of these runs count."""
+        return not self.lost
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line. `counts` is false where a frame was lost: the figures are shown, their ratio is not."""
+class Figure:
+    """One number; it does not count when frames of its run were lost, and is printed in brackets then."""
 
-    label: str
-    ours: float | str = ""
-    theirs: float | str = ""
-    goal: Goal | None = None
+    value: float
     counts: bool = True
-    base: float | None = None
-    note: str = ""
-    lost: int = 0
-    level: int = 2
-
-    @classmethod
-    def heading(cls, label: str) -> Self:
-        return cls(label, level=0)
-
-    @classmethod
-    def subheading(cls, label: str) -> Self:
-        return cls(label, level=1)
-
-    @classmethod
-    def frames(cls, ours: Tally, theirs: Tally) -> Self:
-        """Return a row of delivered and expected frames that is loud about a loss."""
-        notes = []
-        for name, tally in (("declbind", ours), ("hand-written", theirs)):
-            if tally.delivered > tally.expected:
-                notes.append(
-                    f"!! {name} DELIVERED {tally.delivered - tally.expected:,} FRAMES TOO MANY: does not count"
-                )
-            elif tally.lost:
-                share = 100 * tally.lost / tally.expected
-                notes.append(f"!! {name} LOST {tally.lost:,} FRAMES ({share:.1f} %): does not count")
-            if tally.closed:
-                notes.append(f"!! {name}: {tally.closed} connections closed by the server")
-        return cls("delivered of expected frames", str(ours), str(theirs), note="; ".join(notes), lost=ours.lost)
-
-    @property
-    def ratio(self) -> float | None:
-        if not self.counts or isinstance(self.ours, str) or isinstance(self.theirs, str) or not self.theirs:
-            return None
-        return self.ours / self.theirs
 
     def __str__(self) -> str:
-        if self.level == 0:
-            return f"\n{self.label}\n{'-' * len(self.label)}"
-        if self.level == 1:
-            return f"  {self.label}"
-        columns = [self._shown(self.ours), self._shown(self.theirs)]
-        ratio = self.ratio
-        columns.append("" if ratio is None else f"{ratio:.3g}")
-        line = f"    {self.label:<{LABEL_WIDTH - 4}}" + "".join(
-            f"{text:>{width}}" for text, width in zip(columns, (COLUMN_WIDTH, COLUMN_WIDTH, 10), strict=True)
-        )
-        if self.goal is not None:
-            state = "does not count" if ratio is None else "met" if self.goal.is_met(ratio) else "MISSED"
-            line += f"   {f'{self.goal}: {state}'}"
-        return f"{line}\n    {self.note}" if self.note else line
+        size = abs(self.value)
+        text = f"{self.value:,.0f}" if size >= 100 else f"{self.value:,.1f}" if size >= 10 else f"{self.value:,.2f}"
+        return text if self.counts else f"({text})"
 
-    def _shown(self, value: float | str) -> str:
-        if isinstance(value, str):
-            return value
-        text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
-        return f"{text} ({value / self.base:.2f}x)" if self.base else text
+    def over(self, other: Figure | None) -> Figure | None:
+        """Return how many times the other this is; ``None`` where there is nothing to compare with."""
+        if other is None or not other.value:
+            return None
+        return Figure(self.value / other.value, self.counts and other.counts)
 
 
-def header() -> str:
-    """Return the line that names the columns."""
-    names = "".join(
-        f"{name:>{width}}"
-        for name, width in (("declbind", COLUMN_WIDTH), ("hand-written", COLUMN_WIDTH), ("ratio", 10))
+@dataclass(frozen=True)
+class Goal:
+    """What a figure of declbind should be. `note` says why there is no figure."""
+
+    label: str
+    figure: Figure | None
+    at_least: float | None = None
+    at_most: float | None = None
+    note: str = ""
+
+    @property
+    def state(self) -> str:
+        if self.figure is None:
+            return self.note or "nothing to compare with"
+        if not self.figure.counts:
+            return "does not count"
+        high = self.at_least is None or self.figure.value >= self.at_least
+        low = self.at_most is None or self.figure.value <= self.at_most
+        return "met" if high and low else "MISSED"
+
+    def __str__(self) -> str:
+        bound = f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
+        return f"  {self.label:<66} {self.figure or '-'!s:>9}   goal {bound}: {self.state}"
+
+
+@dataclass
+class Section:
+    """What one measure found: rows of cells by contender, tallies by contender, goals."""
+
+    heading: str
+    rows: list[tuple[str, Mapping[str, Figure | str]]] = field(default_factory=list)
+    goals: list[Goal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    lost: int = 0
+
+    def add(self, label: str, cells: Mapping[str, Figure | str]) -> None:
+        self.rows.append((label, cells))
+
+    def tally(self, tallies: Mapping[str, Tally]) -> None:
+        """Add a row of delivered and expected frames, loud about a loss."""
+        self.add("delivered", {name: f"{tally.delivered:,}" for name, tally in tallies.items()})
+        self.add("expected", {name: f"{tally.expected:,}" for name, tally in tallies.items()})
+        for name, tally in tallies.items():
+            if tally.delivered > tally.expected:
+                self.notes.append(f"{LABELS[name]}: {tally.delivered - tally.expected:,} FRAMES TOO MANY")
+            elif tally.lost:
+                share = 100 * tally.lost / max(tally.expected, 1)
+                self.notes.append(f"{LABELS[name]}: LOST {tally.lost:,} FRAMES ({share:.1f} %)")
+            if tally.closed:
+                self.notes.append(f"{LABELS[name]}: {tally.closed} connections closed by the server")
+            if name in (DECLBIND, POLLING):
+                self.lost += tally.lost
+
+    def __str__(self) -> str:
+        columns = list(dict.fromkeys(name for _, cells in self.rows for name in cells))
+        lines = ["", self.heading, "-" * len(self.heading)]
+        lines.append(_line("", [LABELS[name] for name in columns]))
+        lines += [_line(label, [str(cells.get(name, "")) for name in columns]) for label, cells in self.rows]
+        lines += [f"  !! {note}: does not count" for note in self.notes]
+        return "\n".join([*lines, *map(str, self.goals)])
+
+
+def _line(label: str, cells: Sequence[str]) -> str:
+    return f"  {label:<{LABEL_WIDTH - 2}}" + "".join(f"{cell:>{COLUMN_WIDTH}}" for cell in cells)
+
+
+def best(figures: Iterable[Figure | None]) -> Figure | None:
+    """Return the highest figure that counts."""
+    return max(
+        (figure for figure in figures if figure and figure.counts), key=lambda figure: figure.value, default=None
     )
-    return f"{'':<{LABEL_WIDTH}}{names}   goal"

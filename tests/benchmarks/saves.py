@@ -1,4 +1,4 @@
-"""Measure what a save costs its writer. Nobody listens: that is the hand-written consumer's cheapest case."""
+"""Measure what a save costs its writer. Nobody listens: that is the peers' cheapest case."""
 
 from __future__ import annotations
 
@@ -8,47 +8,38 @@ from contextlib import ExitStack
 
 from . import contenders
 from .arena import Arena
-from .report import Goal, Row
+from .report import Figure, Goal, Section
 
-CONTENDERS = (
-    contenders.PLAIN,
-    contenders.UNBOUND,
-    contenders.DECLBIND,
-    contenders.BY_FIELD,
-    contenders.HANDWRITTEN,
-)
+OWN = (contenders.PLAIN, contenders.UNBOUND, contenders.DECLBIND, contenders.BY_FIELD)
 #: Saves of one contender before it is another one's turn, so that a busy moment of the machine meets all of them.
 TURN = 10
+NAMES = {"sqlite": "SQLite (WAL, synchronous=NORMAL)", "postgres": "PostgreSQL (fsync on)"}
+AUTOCOMMIT, INSIDE, WHOLE = "autocommit", "inside a transaction", f"transaction of {TURN}, commit included"
+#: What a bound save may cost at most, as a multiple of a plain one.
+GOALS = {"sqlite": {AUTOCOMMIT: 2.0, INSIDE: 2.0}, "postgres": {INSIDE: 1.6, AUTOCOMMIT: 2.3}}
 
 
-def measure(arena: Arena, turns: int) -> list[Row]:
+def measure(arena: Arena, database: str, turns: int) -> Section:
     """Return median times per save: in autocommit, inside a transaction, and of a whole transaction with its commit."""
-    autocommit: dict[str, list[float]] = defaultdict(list)
-    inside: dict[str, list[float]] = defaultdict(list)
-    whole: dict[str, list[float]] = defaultdict(list)
+    names = (*OWN, *contenders.PEERS) if database == "sqlite" else OWN
+    seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with ExitStack() as stack:
-        writers = {name: stack.enter_context(arena.writer(name)) for name in CONTENDERS}
+        writers = {name: stack.enter_context(arena.writer(name, database)) for name in names}
         for turn in range(turns + 1):
             for name, writer in writers.items():
                 alone = writer.ask(do="time", saves=TURN, atomic=False)
                 together = writer.ask(do="time", saves=TURN, atomic=True)
                 if turn:  # the first one warms up
-                    autocommit[name] += alone["seconds"]
-                    inside[name] += together["seconds"]
-                    whole[name].append(together["whole"] / TURN)
-    rows = [Row.heading("Save of one row, µs (median), while nobody listens; beside it the multiple of a plain save")]
-    rows += _rows("autocommit", autocommit, Goal(below=1.0))
-    rows += _rows("inside a transaction, without what waits for its commit", inside, None)
-    rows += _rows(f"transaction of {TURN} saves, per save, commit and what follows it included", whole, Goal(below=1.0))
-    return rows
-
-
-def _rows(mode: str, seconds: dict[str, list[float]], goal: Goal | None) -> list[Row]:
-    median = {name: 1e6 * statistics.median(values) for name, values in seconds.items()}
-    plain, theirs = median[contenders.PLAIN], median[contenders.HANDWRITTEN]
-    return [
-        Row.subheading(f"{mode}: plain Django {plain:,.0f}"),
-        Row("declbind, constant group", median[contenders.DECLBIND], theirs, goal=goal, base=plain),
-        Row("declbind, group by a field", median[contenders.BY_FIELD], theirs, goal=goal, base=plain),
-        Row("declbind, model not bound", median[contenders.UNBOUND], base=plain),
-    ]
+                    seconds[AUTOCOMMIT][name] += alone["seconds"]
+                    seconds[INSIDE][name] += together["seconds"]
+                    seconds[WHOLE][name].append(together["whole"] / TURN)
+    section = Section(f"Save of one row on {NAMES[database]}, nobody listens: µs (median), and times a plain save")
+    for mode, by_name in seconds.items():
+        micros = {name: Figure(1e6 * statistics.median(values)) for name, values in by_name.items()}
+        plain = micros[contenders.PLAIN]
+        section.add(mode, micros)
+        section.add("", {name: f"{figure.value / plain.value:.2f}x" for name, figure in micros.items()})
+        if mode in GOALS[database]:
+            goal = GOALS[database][mode]
+            section.goals.append(Goal(f"{mode}, of plain", micros[contenders.DECLBIND].over(plain), at_most=goal))
+    return section

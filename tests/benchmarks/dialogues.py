@@ -1,0 +1,96 @@
+"""Let clients talk with the server: an update and the frame that comes of it, a return after an absence."""
+
+from __future__ import annotations
+
+import re
+import selectors
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from .wire import TEXT, ask_to_upgrade, masked_frame, read, read_answer, split_frames
+
+#: A client that hears nothing of its own update for so long has lost the frame.
+PATIENCE_SECONDS = 5.0
+NUMBER = re.compile(rb'"number":\s*(\d+)')
+#: Numbers of one client, so that its own frame is told from those of the others.
+STRIDE = 1_000_000
+#: How many updates each client of this process has sent, for no number may come twice.
+_spoken: dict[int, int] = defaultdict(int)
+
+
+class Speaker:
+    """One client that updates a row, waits for the frame of that very update, and does it again."""
+
+    def __init__(self, index: int, open_socket: socket.socket, request: str) -> None:
+        self.index, self.socket, self.request = index, open_socket, request
+        self.number = 0
+        self.sent = 0
+        self.rest = b""
+        self.times: list[float] = []
+        self.sent_at = 0.0
+
+    def speak(self) -> None:
+        self.sent += 1
+        _spoken[self.index] += 1
+        self.number = (self.index + 1) * STRIDE + _spoken[self.index]
+        text = self.request.replace("PK", str(self.index + 1)).replace("NUMBER", str(self.number))
+        self.sent_at = time.monotonic()
+        self.socket.send(masked_frame(TEXT, text.encode()))
+
+    def hears_itself(self) -> bool:
+        """Read what there is; tell whether the frame of the last update is among it (a reply is none)."""
+        self.rest += read(self.socket)
+        frames, position = split_frames(self.rest)
+        texts = [self.rest[start:stop] for opcode, start, stop in frames if opcode == TEXT]
+        self.rest = self.rest[position:]
+        return any(
+            (match := NUMBER.search(text)) is not None and int(match[1]) == self.number
+            for text in texts
+            if text.startswith(b'{"stream"')
+        )
+
+
+def echo(open_sockets: Sequence[socket.socket], request: str, seconds: float) -> dict[str, Any]:
+    """Let all clients speak, each after it has heard itself; ends when none is waited for any more."""
+    speakers = [Speaker(index, client, request) for index, client in enumerate(open_sockets)]
+    waiting: set[Speaker] = set(speakers)
+    with selectors.DefaultSelector() as selector:
+        for speaker in speakers:
+            selector.register(speaker.socket, selectors.EVENT_READ, speaker)
+        started = time.monotonic()
+        ended = started
+        for speaker in speakers:
+            speaker.speak()
+        while waiting and (ready := selector.select(PATIENCE_SECONDS)):
+            for key, _ in ready:
+                speaker = key.data
+                if not speaker.hears_itself():
+                    continue
+                ended = time.monotonic()
+                speaker.times.append(ended - speaker.sent_at)
+                if ended < started + seconds:
+                    speaker.speak()
+                else:
+                    waiting.discard(speaker)
+    times = [moment for speaker in speakers for moment in speaker.times]
+    return {"sent": sum(speaker.sent for speaker in speakers), "seconds": ended - started, "times": times}
+
+
+def resume(port: int, path: str, subscribe: str, frames: int, mark: bytes) -> dict[str, Any]:
+    """Connect, ask for what was missed, and measure from the request to the last of `frames` frames."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as client:
+        client.sendall(ask_to_upgrade(port, path))
+        _, rest = read_answer(client)
+        started = time.monotonic()
+        client.sendall(masked_frame(TEXT, subscribe.encode()))
+        data, count = rest, 0
+        try:
+            while count < frames:
+                data = data[1 - len(mark) :] + read(client)
+                count += data.count(mark)
+        except TimeoutError:
+            pass
+        return {"seconds": time.monotonic() - started, "frames": count}

@@ -1,0 +1,40 @@
+"""Carry saves to browsers, and updates back, by `djangochannelsrestframework` as its documentation shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from djangochannelsrestframework.generics import GenericAsyncAPIConsumer
+from djangochannelsrestframework.mixins import PatchModelMixin
+from djangochannelsrestframework.observer import model_observer
+from rest_framework import serializers
+
+from .handwritten import content_of
+from .models import Price
+
+
+class PriceSerializer(serializers.ModelSerializer):
+    """Check and store what a client sends."""
+
+    class Meta:
+        model = Price
+        fields = ["value", "number"]
+
+
+class ObservingConsumer(PatchModelMixin, GenericAsyncAPIConsumer):
+    """Observe all prices from before the connection is accepted on."""
+
+    queryset = Price.objects.all()
+    serializer_class = PriceSerializer
+
+    async def accept(self, **kwargs: Any) -> None:
+        await self.price_activity.subscribe()
+        await super().accept(**kwargs)
+
+    @model_observer(Price)
+    async def price_activity(self, message: dict[str, Any], **kwargs: Any) -> None:
+        await self.send_json(message)
+
+    @price_activity.serializer
+    def _price_content(self, instance: Price, action: Any, **kwargs: Any) -> dict[str, Any]:
+        return content_of(instance, action.value)
