@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from django.db import connections
 from django.test import TransactionTestCase
@@ -33,6 +34,11 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
 ]
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "django_db_serialized_rollback"}
+
+
+# How fast an example runs is the machine's business, and this one may be busy.
+hypothesis.settings.register_profile("declbind", deadline=None)
+hypothesis.settings.load_profile("declbind")
 
 
 # Which tests run --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from declbind.live import changes, subscriptions
+from declbind.live import changes, snapshots
 from declbind.live.hub import LiveHub, get_hub
 from declbind.models import BindingRecord, Configuration
 from declbind.outbound import log
@@ -263,7 +263,7 @@ async def test_a_snapshot_taken_while_the_binding_is_narrowed_is_narrow(monkeypa
     """Rows read under the binding of before are thrown away when the hub has another one since."""
     await edit()
     await hire()
-    take, loop, done = subscriptions._take_snapshot, asyncio.get_running_loop(), False
+    take, loop, done = snapshots.read_snapshot, asyncio.get_running_loop(), False
 
     def take_and_edit(*args: Any) -> Any:
         nonlocal done
@@ -277,7 +277,7 @@ async def test_a_snapshot_taken_while_the_binding_is_narrowed_is_narrow(monkeypa
     async def settle() -> None:
         await (await get_hub()).settle()
 
-    monkeypatch.setattr(subscriptions, "_take_snapshot", take_and_edit)
+    monkeypatch.setattr(snapshots, "read_snapshot", take_and_edit)
     async with Client() as client:
         await subscribe(client, snapshot=True)
         [row] = (await next_payload(client))["objects"]

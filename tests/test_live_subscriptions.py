@@ -13,7 +13,7 @@ from django.db import connection, connections, transaction
 
 from declbind import WebsocketBinding, WebsocketDemultiplexer
 from declbind.core.errors import ClientError
-from declbind.live import subscriptions
+from declbind.live import snapshots
 from declbind.outbound import log
 from declbind.testing import Client, override_bindings
 from example_site.example.models import IntegerValue
@@ -350,7 +350,7 @@ async def test_a_snapshot_of_nothing_is_one_final_page():
 
 async def test_pages_of_long_rows_are_short(monkeypatch):
     """A page ends at its bound in characters, though few rows are in it; each row is sent, the longest too."""
-    monkeypatch.setattr(subscriptions, "PAGE_CHARACTERS", 100)
+    monkeypatch.setattr(snapshots, "PAGE_CHARACTERS", 100)
     await store_all(*range(1, 10))
     await store_all(10, name="a")
     with override_bindings(NUMBERS):
@@ -580,7 +580,7 @@ async def test_nothing_is_missing_or_repeated_where_the_snapshot_ends(settings):
 async def test_a_snapshot_that_is_older_than_its_offset_is_noticed(settings, monkeypatch):
     """Negative control of the test before: rows read before the head was are followed by a gap."""
     settings.DECLBIND = {"MESSAGES_PER_SECOND": 1000, "MESSAGE_BURST": 1000}
-    take_snapshot = subscriptions._take_snapshot
+    take_snapshot = snapshots.read_snapshot
 
     def take_snapshot_early(*args: Any) -> Any:
         early, now = take_snapshot(*args), None
@@ -590,9 +590,9 @@ async def test_a_snapshot_that_is_older_than_its_offset_is_noticed(settings, mon
             if now.offset > early.offset:
                 break
         assert now is not None
-        return subscriptions.Snapshot(now.offset, now.held, early.pages)
+        return snapshots.Snapshot(now.offset, now.held, early.pages)
 
-    monkeypatch.setattr(subscriptions, "_take_snapshot", take_snapshot_early)
+    monkeypatch.setattr(snapshots, "read_snapshot", take_snapshot_early)
     with override_bindings(NUMBERS):
         mirror = await follow_writers(rounds=5)
         assert mirror.faults != [] or mirror.rows != await stored_rows()

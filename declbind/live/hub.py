@@ -22,6 +22,7 @@ from declbind import registry as registries
 from declbind.conf import settings
 from declbind.core import frames
 from declbind.core.hub import Hub, Joiner, LogEvent, Subscription, Variants
+from declbind.core.recent import Recent
 from declbind.models import Event
 from declbind.outbound import log, relay
 
@@ -29,6 +30,7 @@ from . import changes, nodes
 from .chores import keep_house, watch_readers
 from .doorbell import listen
 from .rights import judge_sockets
+from .snapshots import SnapshotDesk
 from .socket import FORBIDDEN, SESSION_OVER
 from .threads import HubThread, RequestThreads
 from .traffic import TrafficLog
@@ -70,6 +72,7 @@ class LiveHub:
     def __init__(self) -> None:
         self.core = Hub()
         self.joiner = Joiner()
+        self.recent = Recent()
         self.using = registries.database_alias()
         self.registry = registries.current_registry()
         self.epoch = ""
@@ -80,6 +83,7 @@ class LiveHub:
         #: Events of a stream made under an older version than this are not delivered: they follow other rules.
         self.floors: dict[str, int] = {}
         self.requests = RequestThreads(settings.DATABASE_THREADS)
+        self.snapshots = SnapshotDesk(self.requests)
         self.thread = HubThread()
         self.heartbeat = nodes.Heartbeat()
         self.traffic = TrafficLog(self.heartbeat.id)
@@ -105,6 +109,7 @@ class LiveHub:
         first, edits = await self.thread.run(self._first_look)
         self.registry = self._announced = first.registry
         self.epoch, self.core.cursor = first.head.epoch, first.head.offset
+        self.recent.start(first.head.offset)
         for edit, version, is_recent in edits:
             self._raise_floors(edit, version)
             if is_recent:
@@ -208,6 +213,7 @@ class LiveHub:
         await self._apply_registry(await self.thread.run(self._newest_registry))
         await self.revalidate(self.sockets())
         self.epoch, self.core.cursor = head.epoch, head.offset
+        self.recent.start(head.offset)
         self.turns += 1
         for subscription in self.core.subscriptions():
             subscription.live, subscription.offset, subscription.skip = True, head.offset, frozenset()
@@ -215,6 +221,7 @@ class LiveHub:
 
     def dispatch(self, event: LogEvent) -> None:
         """Hand one event to whoever hears it."""
+        self.recent.add(event)
         if self.core.hears(event) and self.is_in_force(event):
             self.core.dispatch(event, self.variants(event), time.monotonic())
         self.core.cursor = event.offset

@@ -21,35 +21,24 @@ from declbind.core.hub import LogEvent, Subscription, frames_for
 from declbind.inbound import permissions
 from declbind.models import Event
 from declbind.outbound import log
-from declbind.serializers import encode_value
 
 from . import changes
 from .hub import LiveHub
+from .snapshots import Snapshot
 from .socket import Socket
 
 READ_BATCH = 500
-#: A page of a snapshot ends here at the latest, however few its rows: a slow reader must get through it in time.
-PAGE_CHARACTERS = 65_536
 
 
 @dataclass(frozen=True)
 class Granted:
     """A subscription that is allowed: its group, and the params with what the scope filled in."""
 
+    bound: Binding
     group: str
     params: Mapping[str, Any]
-    snapshot: Snapshot | None = None
     resync: str | None = None
     head: int = 0
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The rows of one state of the database; ``held`` are ids of events it holds that had no number yet."""
-
-    offset: int
-    held: frozenset[int]
-    pages: list[list[tuple[str, str]]]
 
 
 async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], request: frames.Request) -> str:
@@ -57,6 +46,9 @@ async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], reques
     while True:
         turn = hub.turns, socket.checks
         granted = await hub.requests.run(_grant, hub.using, hub.epoch, binding, request, socket.identity)
+        snapshot = None
+        if request.snapshot and not socket.closed.done():
+            snapshot = await hub.snapshots.take(granted.bound, granted.group, granted.params, hub.using)
         if socket.closed.done():
             return granted.group
         if turn == (hub.turns, socket.checks):
@@ -80,20 +72,20 @@ async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], reques
         params=granted.params,
         offset=hub.core.cursor,
     )
-    if granted.snapshot is not None:
-        subscription.live, subscription.offset = False, granted.snapshot.offset
-        subscription.skip = granted.snapshot.held
+    if snapshot is not None:
+        subscription.live, subscription.offset = False, snapshot.offset
+        subscription.skip = snapshot.held
     elif request.since is not None and granted.resync is None:
         subscription.live, subscription.offset = False, request.since[1]
     hub.core.subscribe(subscription)
-    offset = granted.snapshot.offset if granted.snapshot else max(granted.head, hub.core.cursor)
+    offset = snapshot.offset if snapshot else max(granted.head, hub.core.cursor)
     if request.ref is not frames.MISSING:
         result = {"group": granted.group, "epoch": hub.epoch, "offset": offset}
         socket.push(frames.encode_reply(request.stream, request.ref, result))
     if granted.resync is not None:
         hub.resync(subscription, granted.resync)
-    if granted.snapshot is not None:
-        await _send_snapshot(socket, binding.model_label(), subscription, granted.snapshot)
+    if snapshot is not None:
+        await _send_snapshot(socket, binding.model_label(), subscription, snapshot)
     if not subscription.live:
         await catch_up(hub, socket, subscription)
     return granted.group
@@ -118,11 +110,16 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
         if position >= cursor:
             subscription.live = True
             return
-        min_offset, events = await hub.requests.run(_read, position, subscription.stream, hub.using)
-        if position < min_offset - 1:
-            subscription.live, subscription.offset = True, hub.core.cursor
-            hub.resync(subscription, "expired")
-            return
+        recent = hub.recent.since(subscription.stream, position)
+        if recent is not None:
+            events, is_all = recent, True
+        else:
+            min_offset, events = await hub.requests.run(_read, position, subscription.stream, hub.using)
+            is_all = len(events) < READ_BATCH
+            if position < min_offset - 1:
+                subscription.live, subscription.offset = True, hub.core.cursor
+                hub.resync(subscription, "expired")
+                return
         for event in events:
             if event.offset > cursor:
                 break
@@ -133,7 +130,7 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
                 if _is_wanted(socket, subscription):
                     await socket.push_paced(text)
         # Control events are the pump's: it has obeyed all up to the cursor.
-        position = cursor if len(events) < READ_BATCH else min(events[-1].offset, cursor)
+        position = cursor if is_all else min(events[-1].offset, cursor)
         subscription.offset = position
 
 
@@ -184,12 +181,10 @@ def _grant(
     group, params = _locate(bound, user, request.params)
     if not bound.has_view_permission(user, params):
         raise ClientError("denied", "Not allowed.")
-    if request.snapshot:
-        return Granted(group, params, snapshot=_take_snapshot(bound, group, params, using))
-    if request.since is not None:
+    if request.since is not None and not request.snapshot:
         head = log.load_head(using)
-        return Granted(group, params, resync=_obstacle(head, epoch, request, using), head=head.offset)
-    return Granted(group, params)
+        return Granted(bound, group, params, resync=_obstacle(head, epoch, request, using), head=head.offset)
+    return Granted(bound, group, params)
 
 
 def _locate(bound: Binding, user: Any, sent: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -251,38 +246,6 @@ def _was_reconfigured(stream: str, offset: int, using: str) -> bool:
 def _config(text: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(text)
     return content if content.get("type") == "config" else {"changes": {}}
-
-
-def _take_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: str) -> Snapshot:
-    limit: int = settings.MAX_SNAPSHOT_ROWS
-    log.ensure_head(using)
-    with log.consistent_read(using):
-        head = log.load_head(using)
-        held = log.unsequenced_ids(using)
-        rows = bound.scoped(bound.get_queryset())
-        by_code = bound.overrides("group_names", "subscription_group")
-        if not by_code:
-            rows = rows.filter(**params)
-        found = list(rows.order_by("pk")[: limit + 1])
-        if len(found) > limit:
-            raise ClientError("too_large", f"Expected at most {limit} rows in a snapshot, this group has more.")
-        if by_code:
-            found = [row for row in found if group in bound.group_names(row)]
-        objects = [(encode_value(row.pk), encode_value(bound.serialize_data(row))) for row in found]
-    return Snapshot(head.offset, held, _in_pages(objects))
-
-
-def _in_pages(objects: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
-    """Cut rows into pages; there is always one, for the client waits for the final one."""
-    pages: list[list[tuple[str, str]]] = [[]]
-    size = 0
-    for pk, data in objects:
-        size += len(pk) + len(data)
-        if pages[-1] and (len(pages[-1]) >= settings.SNAPSHOT_PAGE_ROWS or size > PAGE_CHARACTERS):
-            pages.append([])
-            size = len(pk) + len(data)
-        pages[-1].append((pk, data))
-    return pages
 
 
 def _read(position: int, stream: str, using: str) -> tuple[int, list[LogEvent]]:

@@ -1,0 +1,135 @@
+"""Many clients at once: the same snapshot is read once, and a short absence is made up for from memory."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from declbind.live import snapshots, subscriptions
+from declbind.live.hub import get_hub
+from declbind.testing import Client, override_bindings
+from tests.live import NUMBERS, store, subscribe
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CLIENTS = 20
+
+
+class Counted:
+    """Count the calls of a function, and how many of them ran at once."""
+
+    def __init__(self, function: Any, gate: threading.Event | None = None) -> None:
+        self.function, self.gate = function, gate
+        self.calls = self.most = self._now = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, *args: Any) -> Any:
+        with self._lock:
+            self.calls += 1
+            self._now += 1
+            self.most = max(self.most, self._now)
+        try:
+            if self.gate is not None:
+                self.gate.wait(10)
+            return self.function(*args)
+        finally:
+            with self._lock:
+                self._now -= 1
+
+
+async def ask_at_once(clients: list[Client], names: list[str], gate: threading.Event, **payload: Any) -> list[Any]:
+    """Send all requests, let them meet, then let the reading begin; return the replies."""
+    asked = [
+        asyncio.create_task(subscribe(client, name, **payload)) for client, name in zip(clients, names, strict=True)
+    ]
+    hub = await get_hub()
+    # Each request has passed the check of its rights when the hub has answered that many calls.
+    await asyncio.gather(*(hub.requests.run(lambda: None) for _ in range(3 * CLIENTS)))
+    gate.set()
+    return await asyncio.gather(*asked)
+
+
+async def connect_all() -> list[Client]:
+    clients = [Client() for _ in range(CLIENTS)]
+    for client in clients:
+        assert await client.connect()
+    return clients
+
+
+async def test_one_snapshot_serves_all_who_ask_at_once(monkeypatch):
+    """The rows of a group are read once for twenty clients, and each of them gets all rows."""
+    gate = threading.Event()
+    counted = Counted(snapshots.read_snapshot, gate)
+    monkeypatch.setattr(snapshots, "read_snapshot", counted)
+    await store("a", 1)
+    with override_bindings(NUMBERS):
+        clients = await connect_all()
+        replies = await ask_at_once(clients, ["a"] * CLIENTS, gate, snapshot=True)
+        assert len({reply["offset"] for reply in replies}) <= counted.calls
+        for client in clients:
+            frame = await client.receive()
+            assert [row["data"]["value"] for row in frame["payload"]["objects"]] == [1]
+        assert counted.calls < CLIENTS / 4
+        await store("a", 2)
+        for client in clients:
+            assert (await client.receive())["payload"]["data"]["value"] == 2
+            await client.disconnect()
+
+
+async def test_different_snapshots_are_read_a_few_at_a_time(monkeypatch):
+    """Twenty groups at once take no more than their share of the threads."""
+    gate = threading.Event()
+    counted = Counted(snapshots.read_snapshot, gate)
+    monkeypatch.setattr(snapshots, "read_snapshot", counted)
+    with override_bindings(NUMBERS):
+        clients = await connect_all()
+        names = [f"group{number}" for number in range(CLIENTS)]
+        await ask_at_once(clients, names, gate, snapshot=True)
+        assert counted.calls == CLIENTS
+        assert counted.most <= snapshots.SNAPSHOTS_AT_ONCE
+        for client in clients:
+            await client.disconnect()
+
+
+async def test_a_client_that_leaves_does_not_take_the_snapshot_along(monkeypatch):
+    """Who asked first is gone before the rows are read; who asked second gets them."""
+    gate = threading.Event()
+    monkeypatch.setattr(snapshots, "read_snapshot", Counted(snapshots.read_snapshot, gate))
+    await store("a", 1)
+    with override_bindings(NUMBERS):
+        first, second = Client(), Client()
+        await first.connect()
+        await second.connect()
+        request = {"action": "subscribe", "params": {"name": "a"}, "snapshot": True}
+        await first.send({"stream": "numbers", "payload": request})
+        asked = asyncio.create_task(subscribe(second, "a", snapshot=True))
+        hub = await get_hub()
+        await asyncio.gather(*(hub.requests.run(lambda: None) for _ in range(20)))
+        leaving = asyncio.create_task(first.disconnect())
+        gate.set()
+        await asked
+        assert (await second.receive())["payload"]["final"]
+        await leaving
+        await second.disconnect()
+
+
+async def test_a_short_absence_is_made_up_for_from_memory(monkeypatch):
+    """Twenty clients come back at once: what they missed is not read from the log."""
+    counted = Counted(subscriptions._read)
+    monkeypatch.setattr(subscriptions, "_read", counted)
+    with override_bindings(NUMBERS):
+        clients = await connect_all()
+        reply = await subscribe(clients[0], "a")
+        await store("a", 1)
+        await store("a", 2)
+        await (await get_hub()).settle()
+        since = {"epoch": reply["epoch"], "offset": reply["offset"]}
+        await asyncio.gather(*(subscribe(client, "a", since=since) for client in clients[1:]))
+        for client in clients[1:]:
+            assert [(await client.receive())["payload"]["data"]["value"] for _ in range(2)] == [1, 2]
+        assert counted.calls == 0
+        for client in clients:
+            await client.disconnect()
