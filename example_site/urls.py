@@ -14,4 +14,5 @@ urlpatterns = [
     path("accounts/login/", LoginView.as_view(next_page="home"), name="login"),
     path("accounts/logout/", LogoutView.as_view(next_page="home"), name="logout"),
     path("admin/", admin.site.urls),
+    path("declbind/", include("declbind.urls")),
 ]

@@ -29,7 +29,14 @@ LAYERS = [
     ["declbind.outbound"],
     ["declbind.inbound"],
     ["declbind.live"],
-    ["declbind.checks", "declbind.routing", "declbind.testing", "declbind.apps", "declbind.management"],
+    [
+        "declbind.checks",
+        "declbind.routing",
+        "declbind.urls",
+        "declbind.testing",
+        "declbind.apps",
+        "declbind.management",
+    ],
     # The package's own front door shows names of every layer; inside, nobody uses it.
     ["declbind"],
     ["admin_ui"],

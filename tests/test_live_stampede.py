@@ -49,7 +49,8 @@ async def ask_at_once(clients: list[Client], names: list[str], gate: threading.E
     # Each request has passed the check of its rights when the hub has answered that many calls.
     await asyncio.gather(*(hub.requests.run(lambda: None) for _ in range(3 * CLIENTS)))
     gate.set()
-    return await asyncio.gather(*asked)
+    replies: list[Any] = await asyncio.gather(*asked)
+    return replies
 
 
 async def connect_all() -> list[Client]:

@@ -57,6 +57,11 @@ async def get_hub() -> LiveHub:
     return hub
 
 
+def running_hubs() -> list[LiveHub]:
+    """Return the hubs of this process, one for each event loop that serves sockets; from any thread."""
+    return list(_hubs.values())
+
+
 @dataclass(frozen=True)
 class Tick:
     """What one look at the log brought."""

@@ -1,0 +1,82 @@
+"""Say in numbers how this process and the log are: for load balancers and monitoring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils import timezone
+
+from declbind.models import Event
+from declbind.outbound import log
+from declbind.registry import current_registry, database_alias, get_registry
+
+from .hub import LiveHub, running_hubs
+
+#: An event that waits for its number, or for this process, longer than so many seconds is not healthy.
+PATIENCE_SECONDS = 10.0
+
+
+def measure() -> dict[str, Any]:
+    """Return the state as JSON values; ``ok`` sums it up. Blocks on the database; never raises.
+
+    ``log`` is ``null`` where the database does not answer, ``process`` where no socket has come to this process yet.
+    Ages are in seconds, lags in events and in seconds, queues in frames and in characters.
+    """
+    using = database_alias()
+    hub = next(iter(running_hubs()), None)
+    try:
+        state, process = _log_state(using), None if hub is None else _hub_state(hub, using)
+    except Exception as error:
+        return {"ok": False, "error": type(error).__name__, "log": None, "process": None}
+    late = [state["oldest_unsequenced_seconds"], process["lag_seconds"] if process else 0.0]
+    return {"ok": max(late) < PATIENCE_SECONDS, "log": state, "process": process, "configuration": _configuration()}
+
+
+def _log_state(using: str) -> dict[str, Any]:
+    head = log.load_head(using)
+    waiting = (
+        Event.objects.using(using).filter(seq__isnull=True) if log.needs_sequencer(using) else Event.objects.none()
+    )
+    oldest = waiting.order_by("id").values_list("created_at", flat=True).first()
+    return {
+        "epoch": head.epoch,
+        "offset": head.offset,
+        "min_offset": head.min_offset,
+        "unsequenced": waiting.count(),
+        "oldest_unsequenced_seconds": _age(oldest),
+    }
+
+
+def _hub_state(hub: LiveHub, using: str) -> dict[str, Any]:
+    cursor, column = hub.core.cursor, log.offset_column(using)
+    missed = Event.objects.using(using).filter(**{f"{column}__gt": cursor}).order_by(column)
+    oldest = missed.values_list("created_at", flat=True).first()
+    # The event loop owns these; a list of them is one step of the interpreter, and numbers may be a moment old.
+    queues = [connection.outbox for connection in list(hub.core.connections)]
+    return {
+        "node": hub.heartbeat.id,
+        "cursor": cursor,
+        "lag_events": missed.count(),
+        "lag_seconds": _age(oldest),
+        "connections": len(queues),
+        "subscriptions": sum(len(connection.subscriptions) for connection in list(hub.core.connections)),
+        "queued_frames": sum(len(queue) for queue in queues),
+        "queued_characters": sum(queue.size for queue in queues),
+        "longest_queue_frames": max((len(queue) for queue in queues), default=0),
+        "version": hub.registry.version,
+        "last_error": hub.heartbeat.last_error,
+    }
+
+
+def _configuration() -> dict[str, Any]:
+    registry = get_registry()
+    return {
+        "version": registry.version,
+        "digest": current_registry().digest,
+        "streams": len(registry.by_stream),
+        "invalid": len({entry.where for entry, _ in registry.problems}),
+    }
+
+
+def _age(moment: Any) -> float:
+    return 0.0 if moment is None else round(max((timezone.now() - moment).total_seconds(), 0.0), 3)

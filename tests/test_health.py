@@ -1,0 +1,94 @@
+"""The page for load balancers: well when events flow, unwell when they wait."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import OperationalError
+from django.test import Client as HttpClient
+from django.utils import timezone
+
+from declbind.live.hub import get_hub
+from declbind.models import Event
+from declbind.outbound import log
+from declbind.registry import database_alias
+from declbind.testing import Client, override_bindings
+from tests.live import NUMBERS, store, subscribe
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def ask() -> tuple[int, dict[str, Any]]:
+    response = HttpClient().get("/declbind/health/")
+    return response.status_code, response.json()
+
+
+def test_a_process_without_sockets_is_well():
+    """It tells of the log and the configuration, and of no hub."""
+    status, state = ask()
+    assert (status, state["ok"], state["process"]) == (200, True, None)
+    assert state["log"]["offset"] == log.load_head(database_alias()).offset
+    assert state["configuration"]["invalid"] == 0
+
+
+async def test_a_process_with_sockets_tells_its_numbers():
+    """Connections, subscriptions, queues, cursor and version are those of the hub."""
+    with override_bindings(NUMBERS):
+        async with Client() as client:
+            await subscribe(client)
+            await store("a", 1)
+            await client.receive()
+            status, state = await sync_to_async(ask)()
+            hub = await get_hub()
+    process = state["process"]
+    assert status == 200
+    assert (process["connections"], process["subscriptions"]) == (1, 1)
+    assert (process["lag_events"], process["lag_seconds"], process["queued_frames"]) == (0, 0.0, 0)
+    assert process["cursor"] == hub.core.cursor
+
+
+async def test_a_hub_that_lags_is_unwell(monkeypatch):
+    """Events that this process has not handed out for ten seconds make it answer 503."""
+    async with Client():
+        hub = await get_hub()
+        await hub.settle()
+        monkeypatch.setattr(hub, "_advance", sync_to_async(lambda: False))
+        await store("a", 1)
+        await sync_to_async(Event.objects.update)(created_at=timezone.now() - timedelta(seconds=20))
+        await sync_to_async(number_all)()
+        status, state = await sync_to_async(ask)()
+        assert status == 503
+        assert state["process"]["lag_events"] >= 1
+        assert state["process"]["lag_seconds"] >= 20
+
+
+def number_all() -> None:
+    while log.sequence(database_alias()):
+        pass
+
+
+def test_events_without_a_number_are_unwell():
+    """On PostgreSQL events that no relay numbers are noticed by their age; SQLite numbers by itself."""
+    Event.objects.create(stream="s", created_at=timezone.now() - timedelta(seconds=30))
+    status, state = ask()
+    if log.needs_sequencer(database_alias()):
+        assert status == 503
+        assert state["log"]["unsequenced"] == 1
+        assert state["log"]["oldest_unsequenced_seconds"] >= 30
+    else:
+        assert (status, state["log"]["unsequenced"]) == (200, 0)
+
+
+def test_a_database_that_does_not_answer_is_unwell(monkeypatch):
+    """The page says so instead of failing itself, and names no secret."""
+
+    def fail(*args: Any) -> None:
+        raise OperationalError("password authentication failed for user postgres")
+
+    monkeypatch.setattr(log, "load_head", fail)
+    status, state = ask()
+    assert status == 503
+    assert state == {"ok": False, "error": "OperationalError", "log": None, "process": None}
