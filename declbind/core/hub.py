@@ -56,15 +56,13 @@ class Outbox:
     def push(self, text: str, now: float) -> bool:
         """Add a frame; False, and the frame is not added, when a limit is passed. A text counts by its characters."""
         waiting = self._waiting
-        limits = self._limits
-        if waiting and (
-            len(waiting) >= limits.frames
-            or self.size + len(text) > limits.bytes
-            or now - waiting[0][1] > limits.seconds
-        ):
-            return False
+        size = self.size + len(text)
+        if waiting:
+            limits = self._limits
+            if len(waiting) >= limits.frames or size > limits.bytes or now - waiting[0][1] > limits.seconds:
+                return False
         waiting.append((text, now))
-        self.size += len(text)
+        self.size = size
         return True
 
     def pop(self) -> str:
@@ -126,11 +124,12 @@ class Connection:
     info: Any = None
 
     def push(self, text: str, now: float) -> bool:
-        """Queue a frame and wake the owner; a full queue overflows the connection."""
+        """Queue a frame; wake the owner of a queue that was empty; a full queue overflows the connection."""
         if not self.outbox.push(text, now):
             self.overflow()
             return False
-        self.wake()
+        if len(self.outbox) == 1:
+            self.wake()
         return True
 
 
@@ -245,6 +244,7 @@ class Hub:
         of its groups; a tagged subscription gets a frame of its own.
         """
         count = 0
+        offset, identity = event.offset, event.id
         plain_sent: set[tuple[Connection, str]] = set()
         for group, action in event.changes:
             members = self._by_group.get((event.stream, group))
@@ -253,7 +253,8 @@ class Hub:
             tagged: str | None = None
             built = False
             for subscription in list(members):
-                if not subscription.live or not subscription.wants(event):
+                # What ``wants`` says, without the call: this is done once for every frame that leaves the process.
+                if not subscription.live or offset <= subscription.offset or identity in subscription.skip:
                     continue
                 connection = subscription.connection
                 if subscription.tagged:
