@@ -3,8 +3,8 @@
 Driven by lines of JSON on standard input, one line of answer each (times are seconds of `time.monotonic()`, which all
 processes of a machine share):
 - `{"do": "burst", "saves": n}` saves n times, one right after the other;
-- `{"do": "paced", "seconds": s, "window": w, "clients": c}` saves for s seconds and never runs more than w saves ahead
-  of what the c clients have received;
+- `{"do": "paced", "seconds": s, "window": w, "clients": c, "together": t}` saves for s seconds, t in a transaction, and
+  never runs more than w saves ahead of what the c clients have received;
 - `{"do": "steady", "per_second": r, "seconds": s}` saves at a rate and answers with the moment of each commit;
 - `{"do": "time", "saves": n, "atomic": bool}` answers with the seconds of each save, in autocommit or all in one
   transaction, and with the seconds of the whole, which hold the commit and what was put off until after it.
@@ -55,13 +55,15 @@ class Writer:
             self.next_row().save()
         return {"saves": saves, "started": started, "ended": time.monotonic()}
 
-    def paced(self, seconds: float, window: int, clients: int) -> Answer:
+    def paced(self, seconds: float, window: int, clients: int, together: int) -> Answer:
         started = time.monotonic()
         saves = 0
         while time.monotonic() < started + seconds:
-            self._wait_for((saves - window + 1) * clients)
-            self.next_row().save()
-            saves += 1
+            self._wait_for((saves - window + together) * clients)
+            with transaction.atomic():
+                for _ in range(together):
+                    self.next_row().save()
+            saves += together
         return {"saves": saves, "started": started, "ended": time.monotonic()}
 
     def _wait_for(self, wanted: int) -> None:
