@@ -291,10 +291,17 @@ async def test_a_history_that_was_cut_is_told_to_open_subscriptions():
                     Event.objects.filter(**{f"{column}__gt": last - 2}).delete()
                     Head.objects.filter(seq__gt=0).update(seq=last - 2)
 
+            old_epoch = (await get_hub()).epoch
             await in_thread(cut)
             assert await next_payload(client) == {"action": "resync", "reason": "epoch"}
-            await store("a", 4)
-            assert await next_value(client) == 4
+            for value in (4, 5, 6):
+                await store("a", value)
+                assert await next_value(client) == value
+        # The numbers of what was lost have been given again; a client of the old history must not be fooled by them.
+        async with Client() as client:
+            reply = await resume(client, old_epoch, last)
+            assert reply["epoch"] != old_epoch
+            assert await next_payload(client) == {"action": "resync", "reason": "epoch"}
 
 
 async def test_what_was_trimmed_before_the_hub_read_it_is_told(settings, monkeypatch):
@@ -367,3 +374,18 @@ async def test_an_event_that_cannot_be_sent_holds_up_nobody(caplog):
             assert {"action": "resync", "reason": "config"} in received
             assert 2 in [payload.get("data", {}).get("value") for payload in received]
     assert "cannot be sent" in caplog.text
+
+
+async def test_who_is_too_far_behind_takes_a_snapshot(monkeypatch):
+    """A replay has a bound; beyond it the client is told to resync, and is live."""
+    monkeypatch.setattr(subscriptions, "MAX_REPLAY_EVENTS", 2)
+    with override_bindings(NUMBERS):
+        epoch, offset = await offset_now()
+        for value in range(3):
+            await store("a", value)
+        await (await get_hub()).settle()
+        async with Client() as client:
+            await resume(client, epoch, offset)
+            assert await next_payload(client) == {"action": "resync", "reason": "overflow"}
+            await store("a", 9)
+            assert await next_value(client) == 9

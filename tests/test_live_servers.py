@@ -135,10 +135,11 @@ def deaf_client(server: DjangoServer) -> Iterator[None]:
         yield
 
 
-def test_a_reader_that_reads_nothing_is_let_go(django_server):
+@pytest.mark.parametrize("program", ["uvicorn", "daphne"])
+def test_a_reader_that_reads_nothing_is_let_go(django_server, program):
     """Its queue overflows and its close frame finds no reader: the process lets go of it, and serves the others."""
     IntegerValue.objects.bulk_create(IntegerValue(name="x" * 250, value=value) for value in range(1_000))
-    server = django_server()
+    server = django_server(program=program)
     with connected(server) as neighbour:
         assert request(neighbour, "unsubscribe")["ok"]
         with deaf_client(server):

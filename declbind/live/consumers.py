@@ -21,6 +21,7 @@ from declbind.inbound import permissions, writes
 from declbind.models import Traffic
 
 from . import subscriptions
+from .daphne import pace
 from .hub import LiveHub, get_hub
 from .origin import is_origin_allowed
 from .socket import FLOODING, FORBIDDEN, SESSION_OVER, Socket
@@ -54,15 +55,22 @@ class BindingConsumer(AsyncConsumer):
         identity = await hub.requests.run(permissions.identify, scope, "")
         subprotocol = frames.BATCH_PROTOCOL if frames.BATCH_PROTOCOL in scope.get("subprotocols", ()) else None
         socket = Socket(identity, send, hub.joiner if subprotocol else None)
+        paced = None
         hub.core.attach(socket.connection)
         try:
             await self._join(hub, socket)
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
+            # Only now: the handshake was the HTTP channel's to write.
+            paced = pace(send)
+            if paced is not None:
+                socket.send = paced
             hub.note(socket, Traffic.CONNECTION, outcome="connected")
             await _Conversation(self, hub, socket, receive).run()
         finally:
             # Requests may still be under way when the server gave us up: what they find out must go nowhere.
             socket.close(1000)
+            if paced is not None:
+                paced.release()
             hub.core.detach(socket.connection)
             hub.note(socket, Traffic.CONNECTION, outcome="disconnected")
 

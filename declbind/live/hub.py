@@ -184,7 +184,13 @@ class LiveHub:
         tick = await self.thread.run(self._look, self.core.cursor, self.epoch)
         if tick.registry is not self._announced:
             await self._apply_registry(tick.registry)
-        if tick.head.epoch != self.epoch or tick.head.offset < self.core.cursor:
+        if tick.head.epoch == self.epoch and tick.head.offset < self.core.cursor:
+            # A backup was restored. Its numbers will be given again, to other events: whoever comes later with an
+            # offset of the lost history must not take them for what followed.
+            head = await self.thread.run(log.renew_epoch, self.using, self.epoch)
+            await self._start_over(head, "epoch")
+            return False
+        if tick.head.epoch != self.epoch:
             await self._start_over(tick.head, "epoch")
             return False
         if tick.head.min_offset - 1 > self.core.cursor:

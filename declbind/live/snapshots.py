@@ -23,10 +23,9 @@ SNAPSHOTS_AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The rows of one state of the database; ``held`` are ids of events it holds that had no number yet."""
+    """The rows of one state of the database: that after the event at ``offset``."""
 
     offset: int
-    held: frozenset[int]
     pages: list[list[tuple[str, str]]]
 
 
@@ -72,10 +71,7 @@ def _is_same_for_all(binding: type[Binding]) -> bool:
 def read_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: str) -> Snapshot:
     """Read the rows of a group; blocks on the database. Raises ``ClientError`` ``too_large``."""
     limit: int = settings.MAX_SNAPSHOT_ROWS
-    log.ensure_head(using)
-    with log.consistent_read(using):
-        head = log.load_head(using)
-        held = log.unsequenced_ids(using)
+    with log.numbered_read(using) as head:
         rows = bound.scoped(bound.get_queryset())
         by_code = bound.overrides("group_names", "subscription_group")
         if not by_code:
@@ -86,7 +82,7 @@ def read_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: 
         if by_code:
             found = [row for row in found if group in bound.group_names(row)]
         objects = [(encode_value(row.pk), encode_value(bound.serialize_data(row))) for row in found]
-    return Snapshot(head.offset, held, _in_pages(objects))
+    return Snapshot(head.offset, _in_pages(objects))
 
 
 def _in_pages(objects: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:

@@ -46,7 +46,8 @@ class Socket:
         self._limits = Limits(settings.QUEUE_BYTES, settings.QUEUE_FRAMES, settings.QUEUE_SECONDS)
         self.connection = Connection(Outbox(self._limits), wake=self._wake, overflow=self.overflow, info=self)
         self.closed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        self._send = send
+        #: How frames leave: the server's own, or what paces it.
+        self.send = send
         self._waiting = asyncio.Event()
         self._sending_since: float | None = None
         self._sent = 0
@@ -110,7 +111,7 @@ class Socket:
                     texts = outbox.take(BATCH_FRAMES, BATCH_CHARACTERS)
                     text, count = self._joiner.join(texts), len(texts)
                 self._under_way = count
-                await self._send({"type": "websocket.send", "text": text})
+                await self.send({"type": "websocket.send", "text": text})
                 self._sending_since = None
                 self._under_way = 0
                 self._sent += count
@@ -121,7 +122,7 @@ class Socket:
         code, reason = self.closed.result()
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._send({"type": "websocket.close", "code": code, "reason": reason[:120]})
+                await self.send({"type": "websocket.close", "code": code, "reason": reason[:120]})
 
     def overflow(self) -> None:
         """End a reader that is too slow."""

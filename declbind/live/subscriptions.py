@@ -1,8 +1,8 @@
 """Answer subscribe and unsubscribe: check the right, find the group, bring the client up to date, let it hear.
 
-The seam between the past and the live events has neither a gap nor an overlap. A snapshot is one state of the database
-with the offset of that state and the ids of events that it holds although they have no number yet; from there the log
-is read up to the hub's cursor, and at that very moment, with no step of the event loop in between, the hub takes over.
+The seam between the past and the live events has neither a gap nor an overlap. A snapshot is the state of the database
+after the event at its offset, and not a later one's; from there the log is read up to the hub's cursor, and at that very
+moment, with no step of the event loop in between, the hub takes over.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from .snapshots import Snapshot
 from .socket import Socket
 
 READ_BATCH = 500
+#: Who is further behind than this takes a snapshot: the log would be read at length, for rows changed many times.
+MAX_REPLAY_EVENTS = 20_000
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,6 @@ async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], reques
     )
     if snapshot is not None:
         subscription.live, subscription.offset = False, snapshot.offset
-        subscription.skip = snapshot.held
     elif request.since is not None and granted.resync is None:
         subscription.live, subscription.offset = False, request.since[1]
     hub.core.subscribe(subscription)
@@ -222,6 +223,8 @@ def _obstacle(head: log.HeadState, epoch: str, request: frames.Request, using: s
         return "epoch"
     if offset < head.min_offset - 1:
         return "expired"
+    if head.offset - offset > MAX_REPLAY_EVENTS:
+        return "overflow"
     return "config" if _was_reconfigured(request.stream, offset, using) else None
 
 

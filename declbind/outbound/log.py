@@ -19,7 +19,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -150,7 +150,7 @@ def needs_sequencer(using: str) -> bool:
 
 def ensure_head(using: str) -> Head:
     """Return the head row, made with a new epoch where there is none."""
-    head, _ = Head.objects.using(using).get_or_create(pk=1, defaults={"epoch": secrets.token_hex(8)})
+    head, _ = Head.objects.using(using).get_or_create(pk=1, defaults={"epoch": _new_epoch()})
     return head
 
 
@@ -164,6 +164,19 @@ def load_head(using: str) -> HeadState:
         ensure_head(using)
         return load_head(using)
     return HeadState(*row)
+
+
+def renew_epoch(using: str, epoch: str) -> HeadState:
+    """Begin another history where ``epoch`` is still the one, and return the ends of the log; safe to call twice.
+
+    To be called after the log lost its last events: offsets of the old epoch mean nothing then.
+    """
+    Head.objects.using(using).filter(pk=1, epoch=epoch).update(epoch=_new_epoch())
+    return load_head(using)
+
+
+def _new_epoch() -> str:
+    return secrets.token_hex(8)
 
 
 def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
@@ -246,6 +259,46 @@ def consistent_read(using: str) -> Iterator[None]:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             yield
+
+
+@contextlib.contextmanager
+def numbered_read(using: str) -> Iterator[HeadState]:
+    """Like ``consistent_read``, of a state that the log names: it holds what events up to the given head's offset tell,
+    and nothing of later ones.
+
+    Committed events that have no number yet would lie beyond the head, and their rows in the state: who came back with
+    that offset would hear them once more. They get their numbers here.
+    """
+    ensure_head(using)
+    if connections[using].in_atomic_block:
+        while sequence(using):
+            pass
+        yield load_head(using)
+        return
+    with consistent_read(using):
+        head = load_head(using)
+        if not unsequenced_ids(using):
+            yield head
+            return
+    with consistent_read(using):
+        yield _number_what_is_seen(using)
+
+
+def _number_what_is_seen(using: str) -> HeadState:
+    """Number the waiting events that the caller's transaction sees, which has made no query yet; return its head.
+
+    Its view of the database begins with its first query, and that is made while a second connection holds the lock of
+    the sequencer: nobody else can give numbers in between. The lock is free again when this returns.
+    """
+    with contextlib.closing(connections[using].copy()) as other, other.cursor() as cursor:
+        other.set_autocommit(False)
+        cursor.execute("SELECT seq FROM declbind_head WHERE id = 1 FOR UPDATE")
+        head = load_head(using)
+        numbers = [(offset, id_) for offset, id_ in enumerate(sorted(unsequenced_ids(using)), head.offset + 1)]
+        cursor.executemany("UPDATE declbind_event SET seq = %s WHERE id = %s", numbers)
+        cursor.execute("UPDATE declbind_head SET seq = %s WHERE id = 1", [head.offset + len(numbers)])
+        other.commit()
+    return replace(head, offset=head.offset + len(numbers))
 
 
 def trim(using: str) -> int:
