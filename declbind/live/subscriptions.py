@@ -1,8 +1,8 @@
 """Answer subscribe and unsubscribe: check the right, find the group, bring the client up to date, let it hear.
 
-The seam between the past and the live events has neither a gap nor an overlap. A snapshot is one state of the database
-with the offset of that state and the ids of events that it holds although they have no number yet; from there the log
-is read up to the hub's cursor, and at that very moment, with no step of the event loop between, the hub takes over.
+The seam between the past and the live events has neither a gap nor an overlap. A snapshot is the state of the database
+after the event at its offset, and not a later one's; from there the log is read up to the hub's cursor, and at that
+very moment, with no step of the event loop in between, the hub takes over.
 """
 
 from __future__ import annotations
