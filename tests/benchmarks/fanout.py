@@ -86,7 +86,7 @@ def _run(site: Site, clients: int, /, **command: object) -> Run:
     site.clients.ask(do="start", record=False, nap=NAP_SECONDS)
     cpu = site.cpu_seconds
     written = site.writer.ask(**command)
-    _await_frames(site, written["saves"] * clients)
+    await_frames(site, written["saves"] * clients)
     report = site.clients.ask(do="report")
     return Run(
         saves=written["saves"],
@@ -100,7 +100,7 @@ def _run(site: Site, clients: int, /, **command: object) -> Run:
     )
 
 
-def _await_frames(site: Site, expected: int) -> None:
+def await_frames(site: Site, expected: int) -> None:
     """Wait until the clients have all frames, or none has come for `SILENCE_SECONDS`."""
     seen, changed_at = site.progress.value, time.monotonic()
     while seen < expected and time.monotonic() < changed_at + SILENCE_SECONDS:

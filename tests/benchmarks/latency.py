@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from . import contenders
 from .arena import Arena
+from .fanout import await_frames
 from .report import Figure, Goal, Section, Tally
 
 CLIENTS = 100
@@ -54,9 +55,7 @@ def _measure(arena: Arena, contender: str, seconds: float) -> Latency:
         site.clients.ask(do="start", record=True, nap=0.0)
         written = site.writer.ask(do="steady", per_second=PER_SECOND, seconds=seconds)
         expected = written["saves"] * CLIENTS
-        deadline = time.monotonic() + 5.0
-        while site.progress.value < expected and time.monotonic() < deadline:
-            time.sleep(0.05)
+        await_frames(site, expected)
         report = site.clients.ask(do="report")
         # JSON has text keys only.
         commits = {int(number): moment for number, moment in written["commits"].items()}
