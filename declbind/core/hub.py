@@ -137,8 +137,8 @@ class Connection:
 class Subscription:
     """One connection hears one group of one stream.
 
-    Events up to ``offset`` are known to the client already; ``skip`` are ids of events that its snapshot holds although
-    they had no number yet. While not ``live`` the subscription catches up from the log and the hub leaves it alone.
+    Events up to ``offset`` are known to the client already. While not ``live`` the subscription catches up from the log
+    and the hub leaves it alone.
     """
 
     connection: Connection
@@ -148,11 +148,10 @@ class Subscription:
     params: Any = None
     offset: int = 0
     live: bool = True
-    skip: frozenset[int] = frozenset()
 
     def wants(self, event: LogEvent) -> bool:
         """Tell whether the event is news for this subscription."""
-        return event.offset > self.offset and event.id not in self.skip
+        return event.offset > self.offset
 
 
 class Variants:
@@ -244,7 +243,7 @@ class Hub:
         of its groups; a tagged subscription gets a frame of its own.
         """
         count = 0
-        offset, identity = event.offset, event.id
+        offset = event.offset
         plain_sent: set[tuple[Connection, str]] = set()
         for group, action in event.changes:
             members = self._by_group.get((event.stream, group))
@@ -254,7 +253,7 @@ class Hub:
             built = False
             for subscription in list(members):
                 # What ``wants`` says, without the call: this is done once for every frame that leaves the process.
-                if not subscription.live or offset <= subscription.offset or identity in subscription.skip:
+                if not subscription.live or offset <= subscription.offset:
                     continue
                 connection = subscription.connection
                 if subscription.tagged:

@@ -227,7 +227,7 @@ class LiveHub:
         self.recent.start(head.offset)
         self.turns += 1
         for subscription in self.core.subscriptions():
-            subscription.live, subscription.offset, subscription.skip = True, head.offset, frozenset()
+            subscription.live, subscription.offset = True, head.offset
             self.resync(subscription, reason)
 
     def dispatch(self, event: LogEvent) -> None:

@@ -206,15 +206,6 @@ def test_what_a_client_knows_already_is_not_sent_again(hub):
     assert client.read() == [("a", "update")]
 
 
-def test_event_that_the_snapshot_holds_is_skipped_by_its_id(hub):
-    """An event that had no number yet when the snapshot was read comes later with an offset above it."""
-    client = Client(hub)
-    client.subscribe("a", offset=5, skip=frozenset({77}))
-    dispatch(hub, make_event(6, ("a", "create"), id=77))
-    dispatch(hub, make_event(7, ("a", "update"), id=76))
-    assert client.read() == [("a", "update")]
-
-
 def test_subscription_that_catches_up_is_left_alone(hub):
     """While the log is read for it nothing may overtake."""
     client = Client(hub)
