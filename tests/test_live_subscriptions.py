@@ -590,7 +590,7 @@ async def test_a_snapshot_that_is_older_than_its_offset_is_noticed(settings, mon
             if now.offset > early.offset:
                 break
         assert now is not None
-        return snapshots.Snapshot(now.offset, now.held, early.pages)
+        return snapshots.Snapshot(now.offset, early.pages)
 
     monkeypatch.setattr(snapshots, "read_snapshot", take_snapshot_early)
     with override_bindings(NUMBERS):
@@ -651,6 +651,38 @@ async def snapshot_while_events_wait(monkeypatch: pytest.MonkeyPatch) -> list[An
 async def test_a_row_in_the_snapshot_is_not_announced_again_when_its_event_is_numbered(monkeypatch):
     """The event of a row in the snapshot may get its number later, and a lower one than that of an open transaction."""
     assert sorted(await snapshot_while_events_wait(monkeypatch)) == [1, 2, 3]
+
+
+async def known_after_coming_back(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Take a snapshot of a row whose event has no number, lose the connection, and come back with its offset.
+
+    Return the values in the order in which the client got to know them, up to a last one.
+    """
+    with override_bindings(NUMBERS):
+        async with Client() as client:
+            with monkeypatch.context() as patch:
+                without_sequencer(patch)
+                await store("a", 1)
+                reply = await subscribe(client, snapshot=True)
+                known = values_of(await read_snapshot(client))
+        async with Client() as client:
+            await subscribe(client, since={"epoch": reply["epoch"], "offset": reply["offset"]})
+            await store("a", 2)
+            while 2 not in known:
+                known.append((await next_payload(client))["data"]["value"])
+            return known
+
+
+async def test_who_comes_back_with_the_offset_of_a_snapshot_hears_nothing_that_it_held(monkeypatch):
+    """The offset alone says what the client has seen, whoever answers it next."""
+    assert await known_after_coming_back(monkeypatch) == [1, 2]
+
+
+@only_sequenced
+async def test_an_offset_that_leaves_waiting_events_out_repeats_them_later(monkeypatch):
+    """Negative control of the test before."""
+    monkeypatch.setattr(log, "unsequenced_ids", lambda using: frozenset())
+    assert await known_after_coming_back(monkeypatch) == [1, 1, 2]
 
 
 @only_sequenced

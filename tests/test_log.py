@@ -389,6 +389,40 @@ def test_consistent_read_sees_one_state():
 
 
 @pytest.mark.django_db(transaction=True)
+def test_numbered_read_sees_what_its_head_names_and_no_more():
+    """Events that wait get their numbers, and what is committed during the read lies after its head."""
+    append("a")
+    log.sequence(USING)
+    before = log.load_head(USING).offset
+    append("b")
+    with log.numbered_read(USING) as head:
+        assert head.offset == before + 1
+        assert Event.objects.count() == 2
+        in_thread(lambda: append("c"))
+        assert Event.objects.count() == 2
+    log.sequence(USING)
+    assert sequenced() == ["a", "b", "c"]
+    assert [event.offset for event in log.read(head.offset, 10, USING)] == [before + 2]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_numbered_read_numbers_in_the_order_of_the_log():
+    """It does the sequencer's work by the sequencer's rule, whoever sequences next."""
+    append("first")
+    log.sequence(USING)
+    before = log.load_head(USING).offset
+    for stream in "abc":
+        append(stream)
+    with log.numbered_read(USING) as head:
+        pass
+    append("d")
+    log.sequence(USING)
+    assert head.offset == before + 3
+    events = [(event.offset - before, event.stream) for event in log.read(before, 10, USING)]
+    assert events == list(enumerate("abcd", 1))
+
+
+@pytest.mark.django_db(transaction=True)
 def test_plain_reads_would_be_caught():
     """The check above is not vacuous: without the block the second look sees what came in between."""
     append("a")
