@@ -14,6 +14,8 @@ from .wire import TEXT, ask_to_upgrade, masked_frame, read, read_answer, split_f
 
 #: A client that hears nothing of its own update for so long has lost the frame.
 PATIENCE_SECONDS = 5.0
+#: Rows that the writer has made; clients share them.
+ROWS = 20
 NUMBER = re.compile(rb'"number":\s*(\d+)')
 #: Numbers of one client, so that its own frame is told from those of the others.
 STRIDE = 1_000_000
@@ -36,7 +38,7 @@ class Speaker:
         self.sent += 1
         _spoken[self.index] += 1
         self.number = (self.index + 1) * STRIDE + _spoken[self.index]
-        text = self.request.replace("PK", str(self.index + 1)).replace("NUMBER", str(self.number))
+        text = self.request.replace("PK", str(1 + self.index % ROWS)).replace("NUMBER", str(self.number))
         self.sent_at = time.monotonic()
         self.socket.send(masked_frame(TEXT, text.encode()))
 

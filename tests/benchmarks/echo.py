@@ -16,7 +16,7 @@ TOGETHER = 100
 
 
 def measure(arena: Arena, seconds: float) -> Section:
-    section = Section("Inbound echo: each client updates its row, waits for the frame of that update, and goes on")
+    section = Section("Inbound echo: each client updates a row, waits for the frame of that update, and goes on")
     for clients in (1, TOGETHER):
         rates: dict[str, Figure] = {}
         medians: dict[str, Figure] = {}
