@@ -18,7 +18,7 @@ SET_UP := .venv/.installed-
 help:
 	@echo "make demo    run the example site and print where it is"
 	@echo "make test    lint, types and all tests, on SQLite, PostgreSQL and Redis, with a browser"
-	@echo "make bench   measure against a hand-written consumer"
+	@echo "make bench   measure beside peers and the floors of server and machine"
 	@echo "make lint    only ruff;  make types  only mypy;  make clean  remove what these targets made"
 
 # Newer project files than the stamp mean that the installed packages are out of date.

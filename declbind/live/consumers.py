@@ -21,9 +21,9 @@ from declbind.inbound import permissions, writes
 from declbind.models import Traffic
 
 from . import subscriptions
-from .daphne import pace
 from .hub import LiveHub, get_hub
 from .origin import is_origin_allowed
+from .sending import pace, without_session
 from .socket import FLOODING, FORBIDDEN, SESSION_OVER, Socket
 
 logger = logging.getLogger("declbind")
@@ -60,10 +60,10 @@ class BindingConsumer(AsyncConsumer):
         try:
             await self._join(hub, socket)
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
-            # Only now: the handshake was the HTTP channel's to write.
-            paced = pace(send)
-            if paced is not None:
-                socket.send = paced
+            # Only now: the handshake was the session's and the HTTP channel's to write.
+            short = without_session(send)
+            paced = pace(short)
+            socket.send = paced or short
             hub.note(socket, Traffic.CONNECTION, outcome="connected")
             await _Conversation(self, hub, socket, receive).run()
         finally:

@@ -36,6 +36,7 @@ DOORBELL_TYPE = "declbind.ring"
 TRIM_SECONDS = 15.0
 #: A bell that cannot be rung within this time is given up: the poll will find the event.
 RING_SECONDS = 2.0
+RING_PAUSE_SECONDS = 0.005
 
 _listeners: dict[object, tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = {}
 _listeners_lock = threading.Lock()
@@ -130,6 +131,9 @@ class _Ringer:
                 layer = layer or make_layer()
                 if layer is not None:
                     loop.run_until_complete(self._ring(layer))
+                    # One ring speaks for all that follow within this time; a burst of writes need not share its
+                    # interpreter with as many rings.
+                    time.sleep(RING_PAUSE_SECONDS)
             except Exception as error:
                 layer = None
                 logger.info("The doorbell could not be rung, hubs will poll: %s", error)
