@@ -1,0 +1,227 @@
+"""Put a site under load: web processes, relays, writers, clients, and the ledger they are judged by."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from tests.servers import DjangoServer, PostgresServer, RedisServer, Server
+
+from . import crashes, sabotage
+from .checker import History, Record, Rows, Verdict, check
+from .client import Crowd, Feed
+from .databases import Databases, environment
+from .ledger import LedgerReader
+from .proxy import Proxy
+from .writer import ROOMS, SENTINELS
+
+#: How long anything may take that is waited for.
+PATIENCE = 60.0
+
+
+def wait_until(is_so: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
+    """Ask again until it is so; raises ``TimeoutError``, which says what was waited for."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:.0f} s for this: {what}")
+        time.sleep(0.02)  # between two looks, as `Server.start` has it
+
+
+class Program(Server):
+    """Run a Python module; `environment` and data are the caller's."""
+
+    name = "program"
+
+    def __init__(self, module: str, arguments: Sequence[str], env: Mapping[str, str | None], ready: str = "") -> None:
+        super().__init__()
+        self.module, self.arguments, self.env, self.ready = module, list(arguments), dict(env), ready
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-m", self.module, *self.arguments]
+
+    def environment(self) -> Mapping[str, str]:
+        merged = {**super().environment(), "PYTHONUNBUFFERED": "1", **self.env}
+        return {key: value for key, value in merged.items() if value is not None}
+
+    def is_ready(self) -> bool:
+        return self.ready in self.log_text()
+
+
+class Arena:
+    """One site from its first process to the verdict. Methods belong to the main thread.
+
+    ``events`` is how many committed writes a run should have at the least, ``rate`` how many each writer does a second.
+    """
+
+    def __init__(
+        self,
+        databases: Databases,
+        *,
+        seed: int,
+        events: int = 1_000,
+        rate: float = 200.0,
+        webs: int = 2,
+        relays: int = 0,
+        writers: int = 2,
+        clients: int = 5,
+        redis: RedisServer | None = None,
+        postgres: PostgresServer | None = None,
+        proxied: bool = False,
+    ) -> None:
+        self.databases, self.seed, self.events, self.rate = databases, seed, events, rate
+        self.redis, self.postgres, self.proxied = redis, postgres, proxied
+        self.chance = random.Random(seed)
+        self.deaths = 0
+        self.seconds = 0.0
+        self._sizes = webs, relays, writers, clients
+        self._writer_numbers = itertools.count(1)
+        self._stack = contextlib.ExitStack()
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        with self._stack as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="declbind-ledgers-")))
+            self.url = self.databases.make()
+            self.initial = self.databases.rows(self.url)
+            self.ledger = LedgerReader(folder)
+            layer = self.redis.url if self.redis is not None else None
+            self.env: dict[str, str | None] = {**environment(self.url), "CHANNEL_LAYER_URL": layer}
+            webs, relays, writers, clients = self._sizes
+            self.webs: list[Server] = [
+                stack.enter_context(contextlib.closing(DjangoServer("tests.faults.asgi:application", env=self.env)))
+                for _ in range(webs)
+            ]
+            self.relays: list[Server] = [self._program("django", ["declbind", "relay"], "runs;") for _ in range(relays)]
+            self.writers: list[Server] = [self.make_writer() for _ in range(writers)]
+            self.crowd = stack.enter_context(Crowd())
+            self.proxies: list[Proxy] = []
+            if self.proxied:
+                self.proxies = [Proxy(web.port) for web in self.webs]
+                for proxy in self.proxies:
+                    self.crowd.call(proxy.start())
+                    stack.callback(self._close_proxy, proxy)
+            self._clients = clients
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
+
+    # --- the parts -----------------------------------------------------------------------------------------------
+
+    def _program(self, module: str, arguments: Sequence[str], ready: str = "") -> Program:
+        return self._stack.enter_context(contextlib.closing(Program(module, arguments, self.env, ready)))
+
+    def _close_proxy(self, proxy: Proxy) -> None:
+        self.crowd.call(proxy.close())
+
+    def make_writer(self, *options: str) -> Program:
+        """Return a writer that is not started yet."""
+        name = f"w{next(self._writer_numbers)}"
+        arguments = ["--name", name, "--ledger", str(self.ledger.folder / f"{name}.jsonl"), "--seed", str(self.seed)]
+        return self._program("tests.faults.writer", [*arguments, "--rate", str(self.rate), *options])
+
+    def start(self) -> None:
+        """Start servers and clients, wait until all of these are live, and let the writers loose."""
+        for server in [*self.webs, *self.relays]:
+            server.start()
+        for _ in range(self._clients):
+            self.add_client()
+        self.wait_for_feeds(lambda feed: feed.is_live, "every client has its first snapshot")
+        for writer in self.writers:
+            writer.start()
+
+    def add_client(self) -> None:
+        """Let one more client come."""
+        number = len(self.crowd.clients)
+        ports = [proxy.port for proxy in self.proxies] or [web.port for web in self.webs]
+        addresses = [f"ws://127.0.0.1:{port}/ws/bindings/" for port in ports]
+        rooms: list[int | None] = [number % ROOMS, (number + 1) % ROOMS] if number % 3 else [None, number % ROOMS]
+        first = number % len(addresses)
+        self.crowd.add(f"client {number}", addresses[first:] + addresses[:first], rooms)
+
+    def crash(self, server: Server, place: str, count: int) -> None:
+        """Let a server, from its next start, die at a named place when it comes there for the n-th time."""
+        server.env[crashes.VARIABLE] = f"{place}:{count}"  # type: ignore[attr-defined]
+
+    def sabotage(self, servers: Sequence[Server], name: str) -> None:
+        """Let servers, from their next start, run a broken variant."""
+        for server in servers:
+            server.env[sabotage.VARIABLE] = name  # type: ignore[attr-defined]
+
+    # --- waiting --------------------------------------------------------------------------------------------------
+
+    def wait_for_feeds(self, is_so: Callable[[Feed], Any], what: str, seconds: float = PATIENCE) -> None:
+        """Wait until something is true of every feed."""
+        wait_until(lambda: self.crowd.look(lambda: all(map(is_so, self.crowd.feeds()))), what, seconds)
+
+    def wait_for_writes(self, count: int) -> None:
+        """Wait until so many writes more are committed."""
+        target = self.ledger.read() + count
+        self._wait(lambda: self.ledger.read() >= target, f"{count} more writes are committed")
+
+    def wait_for_death(self, servers: Sequence[Server]) -> Server:
+        """Wait until one of the servers has died, and return it."""
+        self._wait(lambda: any(not server.is_running for server in servers), "a crash point is reached")
+        self.deaths += 1
+        return next(server for server in servers if not server.is_running)
+
+    def _wait(self, is_so: Callable[[], Any], what: str) -> None:
+        def is_so_or_broken() -> Any:
+            for server in [*self.webs, *self.relays, *self.writers]:
+                if server.process is not None and (server.process.poll() or 0) > 0:
+                    raise RuntimeError(f"A {server.name} failed; its log ends:\n{server.log_text()[-4000:]}")
+            return is_so()
+
+        wait_until(is_so_or_broken, what)
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def finish(self) -> Verdict:
+        """Stop the writers, let everything arrive, and judge."""
+        for server in [*self.webs, *self.relays]:
+            server.env.pop(crashes.VARIABLE, None)  # type: ignore[attr-defined]
+            server.start()
+        for writer in self.writers:
+            writer.stop()
+        last = self.make_writer("--sentinels")
+        last.start()
+        assert last.process is not None
+        if last.process.wait(PATIENCE):
+            raise RuntimeError(f"The last writer failed:\n{last.log_text()[-4000:]}")
+        final = self.databases.rows(self.url)
+        # What is still missing after this is for the checker to name.
+        with contextlib.suppress(TimeoutError):
+            self.wait_for_feeds(lambda feed: feed.is_live and _holds_all(feed, final), "all rows arrived", 20.0)
+        self.crowd.stop()
+        self.seconds = time.monotonic() - self._started
+        return self.judge(final)
+
+    def judge(self, final: Rows) -> Verdict:
+        """Hold the clients' records against the ledger and the database."""
+        return check(History(self.initial, self.ledger.works(), final), self.records())
+
+    def records(self) -> list[Record]:
+        """Return what the clients recorded."""
+        return self.crowd.records()
+
+    def closes(self) -> Counter[int | None]:
+        """Return how often the clients' connections ended, by close code."""
+        return self.crowd.closes()
+
+
+def _holds_all(feed: Feed, final: Rows) -> bool:
+    # The sentinel first: it is the last write, so whoever has it has all that the log held before it.
+    sentinels = range(1, SENTINELS + 1) if feed.room is None else [feed.room + 1]
+    if any(feed.rows.get(pk) != final[pk] for pk in sentinels):
+        return False
+    return feed.rows == {pk: row for pk, row in final.items() if feed.room in (None, row["room"])}

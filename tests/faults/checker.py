@@ -1,0 +1,407 @@
+"""Compare what writers did, what clients were told and what the database holds. Pure: no clock, no file, no socket.
+
+A row's committed writes are a chain: each names the stamp that it found, and rows are locked while they are written, so
+the chain is the order of the commits. Work of unknown outcome is settled by it too: it happened if the row's last stamp
+leads back to it. A subscription is then replayed against the chains. It stands at some place of each; a frame moves it
+on, a snapshot moves it on unless it was there already, and what lies between two places and concerned its group was
+lost, unless the second is a snapshot's, or a `resync` says so: one that came before, or one that still comes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Outcome(Enum):
+    """Say what a writer knows of the end of its work."""
+
+    COMMITTED = "committed"
+    UNKNOWN = "unknown"
+    ROLLED_BACK = "rolled back"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write of one row: from the room ``before`` (``None``: there was no row) to ``after`` (``None``: deleted).
+
+    ``stamp`` is unique to the write, ``base`` what the row held before it.
+    """
+
+    pk: int
+    action: str
+    stamp: str
+    base: str | None
+    before: int | None
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Writes that happened or did not happen together."""
+
+    writes: tuple[Write, ...]
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The client asked for a snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """The client came back, and asked for what it missed since an offset."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A change. ``stamp`` and ``room`` are those of its data, ``None`` where it has none."""
+
+    epoch: str
+    offset: int
+    action: str
+    pk: int
+    stamp: str | None
+    room: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A whole snapshot: the stamps of the rows by primary key."""
+
+    epoch: str
+    offset: int
+    rows: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The server said that the client may be behind: a ``resync``, or the end of the subscription."""
+
+    reason: str
+
+
+Observation = Asked | Back | Frame | Snapshot | Stale
+Rows = Mapping[int, Mapping[str, Any]]
+
+
+@dataclass
+class Record:
+    """What one client was told of one group (``room`` ``None``: of all rows), and the rows it holds in the end."""
+
+    name: str
+    room: int | None
+    log: Sequence[Observation]
+    rows: Rows
+
+
+class LedgerError(Exception):
+    """Say that ledger and database contradict each other, so that nothing can be judged."""
+
+
+@dataclass
+class Verdict:
+    """Count what was right and list what was wrong, each in a sentence."""
+
+    committed: int = 0
+    delivered: int = 0
+    covered: int = 0
+    #: How often clients were told that they may be behind. Where nothing calls for it, that is no way to lose nothing.
+    resyncs: int = 0
+    #: How often clients came back with an offset.
+    resumes: int = 0
+    lost: list[str] = field(default_factory=list)
+    invented: list[str] = field(default_factory=list)
+    disordered: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """Return all that was wrong."""
+        return [
+            f"{kind}: {text}"
+            for kind, texts in (
+                ("lost", self.lost),
+                ("invented", self.invented),
+                ("out of order", self.disordered),
+                ("wrong final state", self.wrong),
+            )
+            for text in texts
+        ]
+
+
+class History:
+    """The chains of the rows: what was committed, and in which order."""
+
+    def __init__(self, initial: Rows, works: Iterable[Work], final: Rows) -> None:
+        self.final = final
+        self.chains: dict[int, list[Write]] = {}
+        #: Where a stamp stands in the chain of its row.
+        self.places: dict[str, int] = {}
+        #: Where the delete stands that found a stamp.
+        self.ends: dict[str, int] = {}
+        self._undone: set[str] = set()
+        begun = {
+            pk: Write(pk, "create", str(row["stamp"]), None, None, int(row["room"])) for pk, row in initial.items()
+        }
+        possible: defaultdict[int, list[Write]] = defaultdict(list, {pk: [write] for pk, write in begun.items()})
+        certain: list[Write] = []
+        for work in works:
+            if work.outcome is Outcome.ROLLED_BACK:
+                self._undone.update(write.stamp for write in work.writes)
+                continue
+            for write in work.writes:
+                possible[write.pk].append(write)
+            if work.outcome is Outcome.COMMITTED:
+                certain += work.writes
+        for pk in possible.keys() | final.keys():
+            self._link(pk, possible[pk])
+        for write in certain:
+            if self.place_of(write) is None:
+                raise LedgerError(f"The write {write} was acknowledged, and row {write.pk} does not come from it.")
+        self.committed = sum(map(len, self.chains.values())) - len(begun)
+
+    def _link(self, pk: int, writes: list[Write]) -> None:
+        by_stamp = {write.stamp: write for write in writes}
+        if pk in self.final:
+            stamp = str(self.final[pk]["stamp"])
+            if stamp not in by_stamp:
+                raise LedgerError(f"Row {pk} holds {stamp!r}, which no ledger knows.")
+            ends = [by_stamp[stamp]]
+        else:
+            ends = [write for write in writes if write.action == "delete"]
+        # Of several deletes that nobody was told the end of, the one that came last happened.
+        chain = max((self._walk(end, by_stamp) for end in ends), key=len, default=[])
+        self.chains[pk] = chain
+        for place, write in enumerate(chain):
+            self.places[write.stamp] = place
+            if write.action == "delete" and write.base is not None:
+                self.ends[write.base] = place
+
+    @staticmethod
+    def _walk(end: Write, by_stamp: Mapping[str, Write]) -> list[Write]:
+        chain = [end]
+        while chain[-1].base is not None:
+            earlier = by_stamp.get(chain[-1].base)
+            if earlier is None:
+                raise LedgerError(f"The write {chain[-1]} found a stamp that no ledger knows.")
+            chain.append(earlier)
+        return chain[::-1]
+
+    def place_of(self, write: Write) -> int | None:
+        """Return where a write stands in its row's chain, ``None`` if it is not there."""
+        place = self.places.get(write.stamp)
+        return place if place is not None and self.chains[write.pk][place] is write else None
+
+    def explain(self, stamp: str | None) -> str:
+        """Say why a stamp is in no chain."""
+        return "was rolled back" if stamp in self._undone else "was never committed"
+
+
+def seen_as(write: Write, room: int | None) -> str | None:
+    """Return the action by which a group hears of a write, ``None`` if it does not."""
+    if room is None:
+        return write.action
+    before, after = write.before == room, write.after == room
+    if before and after:
+        return "update"
+    if before or after:
+        return "delete" if before else "create"
+    return None
+
+
+def check(history: History, records: Iterable[Record]) -> Verdict:
+    """Replay each record against the history and return what came of it."""
+    verdict = Verdict(committed=history.committed)
+    events: dict[tuple[str, int], tuple[int, str]] = {}
+    for record in records:
+        _Replay(history, record, verdict, events).run()
+    return verdict
+
+
+@dataclass
+class _Place:
+    """Where a subscription stands in a chain: at ``index``, or, if not ``exact``, there or later, without the row."""
+
+    index: int = -1
+    exact: bool = False
+
+
+class _Replay:
+    """Walk one record through the chains."""
+
+    def __init__(
+        self, history: History, record: Record, verdict: Verdict, events: dict[tuple[str, int], tuple[int, str]]
+    ) -> None:
+        self.history, self.record, self.verdict = history, record, verdict
+        #: What others were told under an offset: an event has one for ever.
+        self.events = events
+        self.places: defaultdict[int, _Place] = defaultdict(_Place)
+        self.seen: dict[tuple[str, int], Frame] = {}
+        self.offset: tuple[str, int] = ("", -1)
+        #: Before the first snapshot and after a resync nothing is demanded but order.
+        self.is_stale = True
+        #: What was passed over: lost, unless a resync is still to come.
+        self.gaps: list[str] = []
+        self.asked: dict[int, int] = {}
+        self.between: list[tuple[int, int, int]] | None = None
+
+    def run(self) -> None:
+        for observed in self.record.log:
+            match observed:
+                case Asked():
+                    self.asked = {pk: place.index for pk, place in self.places.items()}
+                    self.between = []
+                case Back():
+                    self.verdict.resumes += 1
+                case Frame():
+                    self._frame(observed)
+                case Snapshot():
+                    self._snapshot(observed)
+                case Stale():
+                    self.is_stale = True
+                    self.verdict.resyncs += 1
+                    self.verdict.covered += len(self.gaps)
+                    self.gaps.clear()
+        if self.is_stale:
+            self._lose("it was told to take a snapshot and has none")
+        else:
+            for pk, chain in self.history.chains.items():
+                self._advance(pk, self.places[pk], len(chain), "the end")
+        self.verdict.lost += self.gaps
+        self._compare()
+
+    def _frame(self, frame: Frame) -> None:
+        key = frame.epoch, frame.offset
+        if key in self.seen:
+            if self.seen[key] != frame:
+                self._disordered(f"offset {frame.offset} was first {self.seen[key]}, then {frame}")
+            return
+        self.seen[key] = frame
+        if self.offset[0] == frame.epoch and frame.offset < self.offset[1]:
+            self._disordered(f"offset {frame.offset} came after {self.offset[1]}")
+        self.offset = key
+        if frame.stamp is not None:
+            event = frame.pk, frame.stamp
+            if self.events.setdefault(key, event) != event:
+                self._disordered(f"offset {frame.offset} is {event} here and {self.events[key]} elsewhere")
+        index = self._index(frame)
+        if index is None:
+            return
+        place = self.places[frame.pk]
+        if self.between is not None:
+            self.between.append((frame.offset, frame.pk, index))
+        if index <= place.index:
+            self._disordered(f"row {frame.pk} went back from write {place.index} to {index} with {frame}")
+            return
+        self._advance(frame.pk, place, index, f"offset {frame.offset}")
+        self.verdict.delivered += 1
+        self.places[frame.pk] = _Place(index, exact=True)
+
+    def _index(self, frame: Frame) -> int | None:
+        """Return which write of its row a frame tells of; ``None``, and a complaint, if there is none."""
+        room = self.record.room
+        chain = self.history.chains.get(frame.pk, [])
+        index: int | None
+        if frame.action != "delete":
+            index = self.history.places.get(frame.stamp or "")
+        elif frame.stamp is not None:
+            index = self.history.ends.get(frame.stamp)
+        else:
+            # It only left the group, and says no more. The next such leave is the one, or something was lost before it.
+            start = self.places[frame.pk].index + 1
+            leaves = (
+                place
+                for place in range(start, len(chain))
+                if chain[place].action != "delete" and seen_as(chain[place], room) == "delete"
+            )
+            index = next(leaves, None)
+        if index is None or index >= len(chain) or frame.stamp not in (None, chain[index].stamp, chain[index].base):
+            self._invented(f"{frame}, whose write {self.history.explain(frame.stamp)}")
+            return None
+        write = chain[index]
+        held_in = write.before if write.action == "delete" else write.after
+        if seen_as(write, room) != frame.action or frame.room not in (None, held_in):
+            self._invented(f"{frame} for {write}")
+            return None
+        return index
+
+    def _snapshot(self, snapshot: Snapshot) -> None:
+        room = self.record.room
+        for pk in [pk for pk in self.places if pk not in snapshot.rows]:
+            chain, place = self.history.chains[pk], self.places[pk]
+            reached = self._reached(pk, snapshot.offset)
+            if not any(self._is_absent(chain, index) for index in range(reached, len(chain))):
+                self._lose(f"row {pk} from the snapshot at {snapshot.offset}: since {chain[reached]} it never left")
+            self.places[pk] = _Place(reached if place.exact else place.index, exact=False)
+        for pk, stamp in snapshot.rows.items():
+            index = self.history.places.get(stamp)
+            chain = self.history.chains.get(pk, [])
+            if index is None or index >= len(chain) or chain[index].stamp != stamp:
+                self._invented(f"row {pk} of the snapshot holds {stamp!r}, which {self.history.explain(stamp)}")
+            elif room is not None and chain[index].after != room:
+                self._invented(f"row {pk} of the snapshot is in room {chain[index].after}")
+            else:
+                reached = self._reached(pk, snapshot.offset)
+                if index < reached:
+                    self._disordered(f"row {pk} went back from write {reached} to {index} with a snapshot")
+                self.verdict.covered += len(list(self._heard(chain, self.places[pk].index + 1, index + 1)))
+                self.places[pk] = _Place(index, exact=True)
+        for offset, pk, index in self.between or ():
+            # The client applies them again, on top of the snapshot: so none may be older than what it holds.
+            if offset > snapshot.offset:
+                if index < self.places[pk].index:
+                    self._disordered(f"offset {offset} of row {pk} is newer than a snapshot that held it already")
+                self.places[pk] = _Place(max(index, self.places[pk].index), exact=True)
+        self.between = None
+        self.is_stale = False
+
+    def _reached(self, pk: int, offset: int) -> int:
+        """Return the place of a chain that a snapshot at an offset must have reached, by what came before it."""
+        earlier = [index for at, row, index in self.between or () if row == pk and at <= offset] if self.between else []
+        return max([self.asked.get(pk, -1), *earlier])
+
+    def _advance(self, pk: int, place: _Place, target: int, what: str) -> None:
+        """Move on to just before ``target``: what was heard of in between was lost, or covered."""
+        chain = self.history.chains[pk]
+        start = place.index
+        if self.is_stale:
+            start = target - 1
+        elif not place.exact:
+            # The snapshot did not hold the row: it may have been taken at any place where the row was not there.
+            start = max((index for index in range(start, target) if self._is_absent(chain, index)), default=start)
+        self.verdict.covered += len(list(self._heard(chain, place.index + 1, start + 1)))
+        for write in self._heard(chain, start + 1, target):
+            self._lose(f"{write}, before {what}")
+
+    def _heard(self, chain: list[Write], start: int, stop: int) -> Iterator[Write]:
+        return (write for write in chain[start:stop] if seen_as(write, self.record.room) is not None)
+
+    def _is_absent(self, chain: list[Write], index: int) -> bool:
+        if index < 0:
+            return True
+        room = self.record.room
+        return chain[index].after is None if room is None else chain[index].after != room
+
+    def _compare(self) -> None:
+        room = self.record.room
+        expected = {pk: row for pk, row in self.history.final.items() if room is None or row["room"] == room}
+        for pk in expected.keys() | self.record.rows.keys():
+            held, row = self.record.rows.get(pk), expected.get(pk)
+            if held != row:
+                self.verdict.wrong.append(f"{self.record.name}: row {pk} is {held}, expected {row}")
+
+    def _lose(self, text: str) -> None:
+        self.gaps.append(f"{self.record.name}: {text}")
+
+    def _invented(self, text: str) -> None:
+        self.verdict.invented.append(f"{self.record.name}: {text}")
+
+    def _disordered(self, text: str) -> None:
+        self.verdict.disordered.append(f"{self.record.name}: {text}")

@@ -1,0 +1,306 @@
+"""Follow groups over real sockets as the JavaScript client does, and keep every frame.
+
+One `Client` is one connection that comes back, to the next of its addresses, for ever; each of its `Feed`s holds the
+rows of one group. A `Crowd` runs clients in an event loop in a thread of its own, so that a fault test reads from top
+to bottom in the main one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, Self, TypeVar
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from .checker import Asked, Back, Frame, Observation, Record, Snapshot, Stale
+
+STREAM = "items"
+#: A client's own delays, in seconds: before it connects again, and before it asks again for what was refused.
+RECONNECT_SECONDS = 0.1
+RETRY_SECONDS = 0.2
+REPLY_SECONDS = 15.0
+
+T = TypeVar("T")
+
+
+class Feed:
+    """The rows of one group: of one room, or of all."""
+
+    def __init__(self, client: Client, room: int | None) -> None:
+        self.client, self.room = client, room
+        self.log: list[Observation] = []
+        self.rows: dict[int, dict[str, Any]] = {}
+        self.group: str | None = None
+        self.is_asking = False
+        self._needs_snapshot = True
+        self._ask_again = False
+        self._epoch = ""
+        self._offset = 0
+        #: Pages of a snapshot that is not complete, and the changes that came since it was asked for.
+        self._pages: list[dict[str, Any]] | None = None
+        self._between: list[tuple[int, dict[str, Any]]] = []
+
+    @property
+    def is_live(self) -> bool:
+        """Tell whether the rows are those of the server, as far as anybody here knows."""
+        return self.client.is_open and not self.is_asking and not self._needs_snapshot
+
+    def ask(self) -> None:
+        """Ask for a snapshot if one is needed, else for what was missed."""
+        if self.is_asking:
+            self._ask_again = True
+            return
+        payload: dict[str, Any] = {"action": "subscribe", "params": {} if self.room is None else {"room": self.room}}
+        if self._needs_snapshot:
+            payload["snapshot"], self._pages = True, []
+            self.log.append(Asked())
+        else:
+            payload["since"], self._pages = {"epoch": self._epoch, "offset": self._offset}, None
+            self.log.append(Back(self._offset))
+        self._between = []
+        self.is_asking = True
+        self.client.send(self, payload)
+
+    def replied(self, reply: dict[str, Any]) -> None:
+        """Take the answer to what was asked."""
+        if not reply["ok"]:
+            self.is_asking = self._ask_again = False
+            self._pages = None
+            self.client.later(RETRY_SECONDS, self.ask)
+            return
+        resumed = self._pages is None
+        self.group = reply["group"]
+        if reply["epoch"] != self._epoch:
+            self._needs_snapshot = True
+            self._epoch, self._offset, self._between = reply["epoch"], reply["offset"], []
+        elif not resumed:
+            self._offset = max(self._offset, reply["offset"])
+        if resumed:
+            self._asked()
+
+    def _asked(self) -> None:
+        self.is_asking = False
+        if self._ask_again:
+            self._ask_again, self._needs_snapshot = False, True
+            self.ask()
+
+    def disconnected(self) -> None:
+        """Forget what was asked for: it will not come."""
+        self.is_asking = self._ask_again = False
+        self._pages = None
+        self._between = []
+
+    def receive(self, offset: int, payload: dict[str, Any]) -> None:
+        """Take a frame of this group."""
+        match payload["action"]:
+            case "snapshot":
+                self._page(offset, payload)
+            case "resync":
+                self.log.append(Stale(f"resync {payload['reason']}"))
+                self._needs_snapshot = True
+                self.ask()
+            case "closed":
+                self.log.append(Stale(f"closed {payload['reason']}"))
+                self._needs_snapshot, self.group = True, None
+                self.client.forget(self)
+                self.disconnected()
+                self.client.later(RETRY_SECONDS, self.ask)
+            case action:
+                data = payload["data"]
+                self.log.append(Frame(self._epoch, offset, action, payload["pk"], data.get("stamp"), data.get("room")))
+                if offset <= self._offset:
+                    return  # seen
+                self._offset = offset
+                if self._pages is not None:
+                    self._between.append((offset, payload))
+                self._apply(payload)
+
+    def _apply(self, payload: dict[str, Any]) -> None:
+        if payload["action"] == "delete":
+            self.rows.pop(payload["pk"], None)
+        else:
+            self.rows[payload["pk"]] = payload["data"]
+
+    def _page(self, offset: int, payload: dict[str, Any]) -> None:
+        if self._pages is None:
+            return
+        self._pages += payload["objects"]
+        if not payload["final"]:
+            return
+        self.rows = {row["pk"]: row["data"] for row in self._pages}
+        self.log.append(Snapshot(self._epoch, offset, {pk: data["stamp"] for pk, data in self.rows.items()}))
+        for at, change in self._between:
+            if at > offset:
+                self._apply(change)
+        self._pages, self._between = None, []
+        self._offset = max(self._offset, offset)
+        self._needs_snapshot = False
+        self._asked()
+
+
+class Client:
+    """One connection that comes back. All methods belong to the crowd's event loop."""
+
+    def __init__(self, name: str, addresses: Sequence[str], rooms: Sequence[int | None]) -> None:
+        self.name = name
+        self.feeds = [Feed(self, room) for room in rooms]
+        #: How often a connection ended, by the code of the close frame; 1006 is what a broken one has.
+        self.closes: Counter[int | None] = Counter()
+        self.is_open = False
+        self._addresses = itertools.cycle(addresses)
+        self._refs = itertools.count(1)
+        self._asking: dict[int, tuple[Feed, asyncio.TimerHandle]] = {}
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connection: ClientConnection | None = None
+
+    async def run(self) -> None:
+        """Connect, follow, come back, until cancelled."""
+        while True:
+            with contextlib.suppress(OSError, WebSocketException, TimeoutError):
+                await self._follow(next(self._addresses))
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _follow(self, address: str) -> None:
+        async with connect(
+            address, compression=None, max_size=None, ping_interval=None, open_timeout=5, close_timeout=1
+        ) as connection:
+            self._connection, self.is_open = connection, True
+            try:
+                for feed in self.feeds:
+                    feed.ask()
+                async for text in connection:
+                    self._receive(json.loads(text))
+            finally:
+                self.closes[connection.close_code] += 1
+                self._drop()
+
+    def _drop(self) -> None:
+        self.is_open = False
+        for timer in [*self._timers, *(timer for _, timer in self._asking.values())]:
+            timer.cancel()
+        self._timers.clear()
+        self._asking.clear()
+        for feed in self.feeds:
+            feed.disconnected()
+
+    def send(self, feed: Feed, payload: dict[str, Any]) -> None:
+        """Send a request; its reply goes to the feed, and one that does not come ends the connection."""
+        assert self._connection is not None
+        ref = next(self._refs)
+        timer = asyncio.get_running_loop().call_later(REPLY_SECONDS, self._connection.transport.abort)
+        self._asking[ref] = feed, timer
+        self._spawn(self._send(json.dumps({"stream": STREAM, "payload": {**payload, "ref": ref}})))
+
+    async def _send(self, text: str) -> None:
+        with contextlib.suppress(WebSocketException):
+            assert self._connection is not None
+            await self._connection.send(text)
+
+    def forget(self, feed: Feed) -> None:
+        """Expect no reply for a feed any more."""
+        for ref in [ref for ref, (asking, _) in self._asking.items() if asking is feed]:
+            self._asking.pop(ref)[1].cancel()
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call a function after a while, if the connection lives so long."""
+        self._timers.add(asyncio.get_running_loop().call_later(seconds, function))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _receive(self, frame: dict[str, Any]) -> None:
+        payload = frame["payload"]
+        if payload["action"] == "reply":
+            feed, timer = self._asking.pop(payload["ref"], (None, None))
+            if feed is not None and timer is not None:
+                timer.cancel()
+                feed.replied(payload)
+            return
+        for feed in self.feeds:
+            if feed.group == frame["group"]:
+                feed.receive(frame["offset"], payload)
+
+
+class Crowd:
+    """Run clients in an event loop of their own; what needs the loop is called through it."""
+
+    def __init__(self) -> None:
+        self.clients: list[Client] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="crowd", daemon=True)
+        self._running: list[asyncio.Task[None]] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.call(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop and return what it returns."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def add(self, name: str, addresses: Sequence[str], rooms: Sequence[int | None]) -> Client:
+        """Let one more client connect."""
+
+        async def start() -> Client:
+            client = Client(name, addresses, rooms)
+            self.clients.append(client)
+            self._running.append(asyncio.create_task(client.run()))
+            return client
+
+        return self.call(start())
+
+    def stop(self) -> None:
+        """Disconnect all clients; what they recorded stays."""
+        self.call(self._stop())
+
+    async def _stop(self) -> None:
+        for task in self._running:
+            task.cancel()
+        for outcome in await asyncio.gather(*self._running, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+        self._running.clear()
+
+    def feeds(self) -> Iterator[Feed]:
+        """Return the feeds of all clients."""
+        for client in self.clients:
+            yield from client.feeds
+
+    def look(self, function: Callable[[], T]) -> T:
+        """Call a function in the loop's thread, between two frames; raises what a client died of."""
+
+        async def inside() -> T:
+            for task in self._running:
+                if task.done():
+                    task.result()
+            return function()
+
+        return self.call(inside())
+
+    def records(self) -> list[Record]:
+        """Return what each feed recorded."""
+        return [
+            Record(f"{feed.client.name} in {'all rooms' if feed.room is None else f'room {feed.room}'}",
+                   feed.room, feed.log, feed.rows)
+            for feed in self.feeds()
+        ]  # fmt: skip
+
+    def closes(self) -> Counter[int | None]:
+        """Return how often connections ended, by close code."""
+        return sum((client.closes for client in self.clients), Counter())

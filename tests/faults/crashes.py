@@ -1,0 +1,73 @@
+"""Kill this very process at a named place of the product's code, as a crash or the kernel's out-of-memory killer would.
+
+`FAULTS_CRASH="after_commit:17"` means: when that place is passed for the 17th time. The places are wrapped from here;
+the product knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+VARIABLE = "FAULTS_CRASH"
+
+
+def reach(place: str) -> None:
+    """Pass a place by name; where the countdown ends, this does not return."""
+    if place == _place and next(_passed) >= _count:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _parse(text: str) -> tuple[str, int]:
+    place, _, count = text.partition(":")
+    return place, int(count or 1)
+
+
+_place, _count = _parse(os.environ.get(VARIABLE, ""))
+_passed = itertools.count(1)
+
+
+def _after(original: Callable[..., Any], place: str, is_counted: Callable[[Any], bool] = lambda result: True) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if is_counted(result):
+            reach(place)
+        return result
+
+    return wrapper
+
+
+def _before(original: Callable[..., Any], place: str) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        reach(place)
+        return original(*args, **kwargs)
+
+    return wrapper
+
+
+def install() -> None:
+    """Wrap the place that the environment names; does nothing without one."""
+    # Here, not above: who only names places, as the arena does, has no Django that is set up.
+    from declbind.core.hub import Connection
+    from declbind.outbound import log
+
+    code: Any = log
+    connection: Any = Connection
+    match _place:
+        case "":
+            pass
+        case "before_commit":  # the events are inserted, their transaction is open
+            code.append = _after(code.append, _place)
+        case "after_commit":  # committed, and nobody was told: neither the hubs nor the writer
+            code.ring = _before(code.ring, _place)
+        case "while_sequencing":  # numbers are given out, and the head's lock is held
+            code.number_events = _after(code.number_events, _place)
+        case "after_sequencing":  # numbers are committed, and nobody was told
+            code.sequence = _after(code.sequence, _place, bool)
+        case "mid_fanout":  # some connections have an event in their queue, others have not
+            connection.push = _after(connection.push, _place)
+        case _:
+            raise ValueError(f"{VARIABLE}: expected one of the places in crashes.py, got {_place!r}")

@@ -1,0 +1,107 @@
+"""Hand out databases that are ready for a fault test, and read their rows without Django."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+
+from tests.servers import ROOT, PostgresServer
+
+COLUMNS = ("room", "stamp")
+SELECT = "SELECT id, room, stamp FROM faults_item"
+
+
+def environment(url: str) -> dict[str, str | None]:
+    """Return the environment of a process that works on a database; `None` means: not set there."""
+    return {
+        "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
+        "DATABASE_URL": url,
+        "TEST_DATABASE": None,
+        "CHANNEL_LAYER_URL": None,
+    }
+
+
+def run_module(module: str, url: str, *arguments: str, timeout: float = 120) -> str:
+    """Run a module of Python in a process of its own on a database and return what it printed."""
+    import os
+
+    merged: Mapping[str, str | None] = {**os.environ, **environment(url)}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        env={key: value for key, value in merged.items() if value is not None},
+        cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"python -m {module} exited with status {done.returncode}:\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
+class Databases(Protocol):
+    """Make databases of one kind."""
+
+    kind: str
+
+    def make(self) -> str:
+        """Return the URL of a new database with tables, record and first rows."""
+
+    def rows(self, url: str) -> dict[int, dict[str, Any]]:
+        """Return the rows of a database as a client should hold them."""
+
+
+class SqliteDatabases:
+    """Make SQLite files, each a copy of one that was prepared once."""
+
+    kind = "sqlite"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._count = 0
+
+    def make(self) -> str:
+        template = self.folder / "template.sqlite3"
+        if not template.exists():
+            run_module("tests.faults.prepare", f"sqlite:///{template}")
+        self._count += 1
+        path = self.folder / f"faults-{self._count}.sqlite3"
+        shutil.copyfile(template, path)
+        return f"sqlite:///{path}"
+
+    def rows(self, url: str) -> dict[int, dict[str, Any]]:
+        connection = sqlite3.connect(url.removeprefix("sqlite:///"), timeout=20)
+        try:
+            return {pk: dict(zip(COLUMNS, values, strict=True)) for pk, *values in connection.execute(SELECT)}
+        finally:
+            connection.close()
+
+
+class PostgresDatabases:
+    """Make databases of one server, each a copy of one that was prepared once."""
+
+    kind = "postgres"
+
+    def __init__(self, server: PostgresServer) -> None:
+        self.server = server
+        self._count = 0
+
+    def make(self) -> str:
+        with psycopg.connect(self.server.url, autocommit=True) as connection:
+            if not self._count:
+                connection.execute("DROP DATABASE IF EXISTS faults_template")
+                connection.execute("CREATE DATABASE faults_template")
+                run_module("tests.faults.prepare", self.server.database_url("faults_template"))
+            self._count += 1
+            name = f"faults_{self._count}"
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE faults_template".encode())
+        return self.server.database_url(name)
+
+    def rows(self, url: str) -> dict[int, dict[str, Any]]:
+        with psycopg.connect(url) as connection:
+            found = connection.execute(SELECT.encode()).fetchall()
+        return {pk: dict(zip(COLUMNS, values, strict=True)) for pk, *values in found}

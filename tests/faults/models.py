@@ -1,0 +1,14 @@
+"""Hold the rows that fault tests write."""
+
+from django.db import models
+
+
+class Item(models.Model):
+    """A row that says which write made it what it is: no two writes, committed or not, share a ``stamp``."""
+
+    room = models.IntegerField()
+    stamp = models.CharField(max_length=40)
+    text = models.CharField(max_length=40, default="")
+
+    def __str__(self) -> str:
+        return f"{self.pk}: {self.stamp} in {self.room}"

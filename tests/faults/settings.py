@@ -1,0 +1,31 @@
+"""Configure the site of the fault tests: as small as it can be, for it is started often.
+
+Environment: `DATABASE_URL`, and `CHANNEL_LAYER_URL` for a doorbell through Redis.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from tests.settings import CHANNEL_LAYERS, database_at
+
+__all__ = ["CHANNEL_LAYERS"]
+
+SECRET_KEY = "only-for-tests"
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+DATABASES: dict[str, dict[str, Any]] = {"default": database_at(os.environ["DATABASE_URL"])}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "channels",
+    "declbind",
+    "tests.faults",
+]

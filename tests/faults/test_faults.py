@@ -1,0 +1,73 @@
+"""Each fault in its short form: nothing lost, nothing invented, nothing out of order, the right rows in the end.
+
+`python -m tests.faults` is the long form. The seed of a run is in its test's name; `FAULTS_SEED` chooses another one.
+Sleeps are where a fault is that something lasts, in `faults.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.servers import PostgresServer, RedisServer
+
+from .arena import Arena
+from .databases import Databases, PostgresDatabases, SqliteDatabases
+from .faults import FAULTS, Fault, build_arena, suffer
+
+SEED = int(os.environ.get("FAULTS_SEED", "1"))
+EVENTS = 1_000
+RATE = 200.0
+#: What differs there: where a transaction ends, and how readers find the log's end.
+ALSO_ON_SQLITE = ("web killed", "writer killed", "burst")
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    """Keep a PostgreSQL that may be restarted under everybody's feet."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def databases(postgres: PostgresServer, tmp_path_factory: Any) -> dict[str, Databases]:
+    return {
+        "postgres": PostgresDatabases(postgres),
+        "sqlite": SqliteDatabases(tmp_path_factory.mktemp("faults")),
+    }
+
+
+def describe(arena: Arena, fault: Fault) -> str:
+    return f"fault {fault.name!r}, seed {arena.seed}, {arena.databases.kind}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [*(("postgres", name) for name in FAULTS), *(("sqlite", name) for name in ALSO_ON_SQLITE)],
+)
+@pytest.mark.parametrize("seed", [SEED])
+def test_a_fault_costs_nothing(
+    kind: str,
+    name: str,
+    seed: int,
+    databases: dict[str, Databases],
+    postgres: PostgresServer,
+    redis_server: RedisServer,
+) -> None:
+    """Whatever dies, every client is told every committed change once and in order, and holds the rows in the end."""
+    fault = FAULTS[name]
+    with build_arena(
+        fault, databases[kind], seed=seed, events=EVENTS, rate=RATE, redis=redis_server, postgres=postgres
+    ) as arena:
+        suffer(fault, arena)
+        verdict = arena.finish()
+        assert verdict.problems == [], describe(arena, fault)
+        assert verdict.committed >= EVENTS
+        assert verdict.delivered > EVENTS
+        assert (verdict.resyncs > 0) is fault.resyncs, "a resync where none is due hides what would be lost"
+        assert (verdict.resumes > 0) is fault.disconnects
+        # A healthy reader is never too slow, and no right is ever taken back here.
+        assert not {code for code in arena.closes() if code is not None and code >= 4000}
