@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("declbind")
 
 READ_BATCH = 1_000
-#: After this many events the sockets get a turn.
-DISPATCH_SLICE = 50
+#: After so many events, or so many frames for all connections together, the sockets get a turn.
+SLICE_EVENTS, SLICE_FRAMES = 50, 2_000
 
 _hubs: dict[asyncio.AbstractEventLoop, LiveHub] = {}
 
@@ -196,13 +196,15 @@ class LiveHub:
         if tick.head.min_offset - 1 > self.core.cursor:
             await self._start_over(tick.head, "expired")
             return False
+        queued = 0
         for position, event in enumerate(tick.events, 1):
             if event.kind == Event.CONTROL:
                 await self._obey(event)
                 self.core.cursor = event.offset
             else:
-                self.dispatch(event)
-            if position % DISPATCH_SLICE == 0:
+                queued += self.dispatch(event)
+            if queued >= SLICE_FRAMES or position % SLICE_EVENTS == 0:
+                queued = 0
                 await asyncio.sleep(0)
         return len(tick.events) == READ_BATCH
 
@@ -230,12 +232,14 @@ class LiveHub:
             subscription.live, subscription.offset = True, head.offset
             self.resync(subscription, reason)
 
-    def dispatch(self, event: LogEvent) -> None:
-        """Hand one event to whoever hears it."""
+    def dispatch(self, event: LogEvent) -> int:
+        """Hand one event to whoever hears it; return how many frames that queued."""
+        queued = 0
         self.recent.add(event)
         if self.core.hears(event) and self.is_in_force(event):
-            self.core.dispatch(event, self.variants(event), time.monotonic())
+            queued = self.core.dispatch(event, self.variants(event), time.monotonic())
         self.core.cursor = event.offset
+        return queued
 
     def is_in_force(self, event: LogEvent) -> bool:
         """Tell whether an event follows rules that still hold; who misses one that does not is told to resync."""
