@@ -13,12 +13,13 @@ unexport DATABASE_URL CHANNEL_LAYER_URL DJANGO_SETTINGS_MODULE TEST_DATABASE
 BIN := .venv/bin
 SET_UP := .venv/.installed-
 
-.PHONY: help demo test bench lint types programs clean
+.PHONY: help demo test bench soak lint types programs clean
 
 help:
 	@echo "make demo    run the example site and print where it is"
 	@echo "make test    lint, types and all tests, on SQLite, PostgreSQL and Redis, with a browser"
 	@echo "make bench   measure beside peers and the floors of server and machine"
+	@echo "make soak    break running processes under load, at length, and check a ledger"
 	@echo "make lint    only ruff;  make types  only mypy;  make clean  remove what these targets made"
 
 # Newer project files than the stamp mean that the installed packages are out of date.
@@ -36,6 +37,9 @@ test: lint types programs
 
 bench: programs
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+soak: programs
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 lint: $(SET_UP)test
 	@echo "==> Lint"
