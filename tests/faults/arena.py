@@ -100,7 +100,7 @@ class Arena:
                 stack.enter_context(contextlib.closing(DjangoServer("tests.faults.asgi:application", env=self.env)))
                 for _ in range(webs)
             ]
-            self.relays: list[Server] = [self._program("django", ["declbind", "relay"], "runs;") for _ in range(relays)]
+            self.relays: list[Server] = [self.make_relay() for _ in range(relays)]
             self.writers: list[Server] = [self.make_writer() for _ in range(writers)]
             self.crowd = stack.enter_context(Crowd())
             self.proxies: list[Proxy] = []
@@ -123,6 +123,10 @@ class Arena:
 
     def _close_proxy(self, proxy: Proxy) -> None:
         self.crowd.call(proxy.close())
+
+    def make_relay(self) -> Program:
+        """Return a `manage.py declbind relay` that is not started yet."""
+        return self._program("django", ["declbind", "relay"], "runs;")
 
     def make_writer(self, *options: str) -> Program:
         """Return a writer that is not started yet."""
@@ -158,11 +162,21 @@ class Arena:
         for server in servers:
             server.env[sabotage.VARIABLE] = name  # type: ignore[attr-defined]
 
+    def stop_writers(self) -> None:
+        """Let each writer end what it is at."""
+        for writer in self.writers:
+            writer.stop()
+
     # --- waiting --------------------------------------------------------------------------------------------------
 
     def wait_for_feeds(self, is_so: Callable[[Feed], Any], what: str, seconds: float = PATIENCE) -> None:
         """Wait until something is true of every feed."""
         wait_until(lambda: self.crowd.look(lambda: all(map(is_so, self.crowd.feeds()))), what, seconds)
+
+    def wait_for_rows(self, seconds: float = PATIENCE) -> None:
+        """Wait until every client holds what the database holds; nobody may be writing."""
+        rows = self.databases.rows(self.url)
+        self.wait_for_feeds(lambda feed: feed.is_live and feed.rows == seen_by(feed, rows), "all rows arrived", seconds)
 
     def wait_for_writes(self, count: int) -> None:
         """Wait until so many writes more are committed."""
@@ -186,22 +200,25 @@ class Arena:
 
     # --- the end --------------------------------------------------------------------------------------------------
 
-    def finish(self) -> Verdict:
-        """Stop the writers, let everything arrive, and judge."""
+    def finish(self, grace: float = 10.0) -> Verdict:
+        """Stop the writers, let everything arrive, and judge.
+
+        The last write of all is announced after all others; for ``grace`` seconds more a resync may mend something.
+        """
         for server in [*self.webs, *self.relays]:
             server.env.pop(crashes.VARIABLE, None)  # type: ignore[attr-defined]
             server.start()
-        for writer in self.writers:
-            writer.stop()
+        self.stop_writers()
         last = self.make_writer("--sentinels")
         last.start()
         assert last.process is not None
         if last.process.wait(PATIENCE):
             raise RuntimeError(f"The last writer failed:\n{last.log_text()[-4000:]}")
-        final = self.databases.rows(self.url)
         # What is still missing after this is for the checker to name.
+        final = self.databases.rows(self.url)
         with contextlib.suppress(TimeoutError):
-            self.wait_for_feeds(lambda feed: feed.is_live and _holds_all(feed, final), "all rows arrived", 20.0)
+            self.wait_for_feeds(lambda feed: feed.is_live and _holds_sentinels(feed, final), "the end arrived", 20.0)
+            self.wait_for_rows(grace)
         self.crowd.stop()
         self.seconds = time.monotonic() - self._started
         return self.judge(final)
@@ -219,9 +236,10 @@ class Arena:
         return self.crowd.closes()
 
 
-def _holds_all(feed: Feed, final: Rows) -> bool:
-    # The sentinel first: it is the last write, so whoever has it has all that the log held before it.
-    sentinels = range(1, SENTINELS + 1) if feed.room is None else [feed.room + 1]
-    if any(feed.rows.get(pk) != final[pk] for pk in sentinels):
-        return False
-    return feed.rows == {pk: row for pk, row in final.items() if feed.room in (None, row["room"])}
+def _holds_sentinels(feed: Feed, final: Rows) -> bool:
+    return all(feed.rows.get(pk) == row for pk, row in seen_by(feed, final).items() if pk <= SENTINELS)
+
+
+def seen_by(feed: Feed, rows: Rows) -> Rows:
+    """Return the rows of a feed's group."""
+    return {pk: row for pk, row in rows.items() if feed.room in (None, row["room"])}

@@ -57,7 +57,7 @@ def install() -> None:
     code: Any = log
     connection: Any = Connection
     match _place:
-        case "":
+        case "" | "before_sending":  # the second is reached in a sabotaged writer only
             pass
         case "before_commit":  # the events are inserted, their transaction is open
             code.append = _after(code.append, _place)

@@ -1,16 +1,101 @@
 """Break the product on purpose, so that the checker is seen to catch what each of its rules prevents.
 
-`FAULTS_SABOTAGE` names a broken variant for a process of a fault test.
+`FAULTS_SABOTAGE` names a broken variant for a process of a fault test. Each is what somebody might write who does not
+know why the product does it otherwise.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
 VARIABLE = "FAULTS_SABOTAGE"
+#: The advisory lock on which a broken sequencer waits between looking and locking.
+GATE = 4_711
+
+
+def send_in_post_save(log: Any) -> None:
+    """Append at once and for good, as who sends from ``post_save``: what is rolled back later was told all the same."""
+    from django.db import connections
+
+    def append(drafts: Sequence[Any], using: str) -> None:
+        other = connections[using].copy()
+        try:
+            with other.cursor() as cursor:
+                log._insert(drafts, other, cursor)
+        finally:
+            other.close()
+
+    log.append = append
+
+
+def send_on_commit(log: Any) -> None:
+    """Append after the commit, as who sends from ``on_commit``: a crash in between loses it."""
+    from django.db import transaction
+
+    from . import crashes
+
+    original = log.append
+
+    def append(drafts: Sequence[Any], using: str) -> None:
+        def send() -> None:
+            crashes.reach("before_sending")
+            original(drafts, using)
+
+        transaction.on_commit(send, using=using)
+
+    log.append = append
+
+
+def read_by_id(log: Any) -> None:
+    """Take ids for the order of the log, on a database where they become visible out of order."""
+    log.needs_sequencer = lambda using: False
+
+
+def ignore_waiting(log: Any) -> None:
+    """Take a snapshot for the state at the head's offset, though it holds rows whose events have no number yet."""
+    log.unsequenced_ids = lambda using: frozenset()
+
+
+def read_before_lock(log: Any) -> None:
+    """Look for events without a number first, and lock then. Between the two it waits for the test's gate."""
+    from django.db import connections, transaction
+
+    def sequence(using: str, limit: int = 0) -> int:
+        with connections[using].cursor() as cursor:
+            cursor.execute("SELECT id FROM declbind_event WHERE seq IS NULL ORDER BY id")
+            ids = [id_ for (id_,) in cursor.fetchall()]
+            if not ids:
+                return 0
+            cursor.execute("SELECT pg_advisory_lock(%s), pg_advisory_unlock(%s)", [GATE, GATE])
+            with transaction.atomic(using=using):
+                cursor.execute("SELECT seq FROM declbind_head WHERE id = 1 FOR UPDATE")
+                (last,) = cursor.fetchone()
+                for offset, id_ in enumerate(ids, last + 1):
+                    cursor.execute("UPDATE declbind_event SET seq = %s WHERE id = %s", [offset, id_])
+                cursor.execute("UPDATE declbind_head SET seq = %s WHERE id = 1", [last + len(ids)])
+        return len(ids)
+
+    log.sequence = sequence
+
+
+VARIANTS: dict[str, Callable[[Any], None]] = {
+    "send in post_save": send_in_post_save,
+    "send on commit": send_on_commit,
+    "read by id": read_by_id,
+    "ignore waiting": ignore_waiting,
+    "read before lock": read_before_lock,
+}
 
 
 def install() -> None:
     """Put in the variant that the environment names; does nothing without one."""
-    if name := os.environ.get(VARIABLE):
-        raise ValueError(f"{VARIABLE}: got {name!r}")
+    name = os.environ.get(VARIABLE)
+    if not name:
+        return
+    if name not in VARIANTS:
+        raise ValueError(f"{VARIABLE}: expected one of {', '.join(VARIANTS)}, got {name!r}")
+    from declbind.outbound import log
+
+    VARIANTS[name](log)

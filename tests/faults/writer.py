@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import django
-from django.db import Error, connections, transaction
+from django.db import Error, connection, connections, transaction
 
 from .checker import Write
 from .ledger import Ledger
@@ -168,6 +168,17 @@ class Writer:
             self.ledger.intend(work, writes)
         self.ledger.done(work)
 
+    def hold(self, gate: int) -> None:
+        """Write a few rows and leave the transaction open for as long as somebody else has an advisory lock."""
+        writes: list[Write] = []
+        work = self.name_one()
+        with transaction.atomic(), connection.cursor() as cursor:
+            for _ in range(ROOMS):
+                self.create(writes)
+            self.ledger.intend(work, writes)
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [gate])
+        self.ledger.done(work)
+
     def close_the_book(self) -> None:
         """Write the sentinel of each room."""
         for row in self.items.filter(pk__lte=SENTINELS).order_by("pk"):
@@ -210,6 +221,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=200.0, help="writes a second")
     parser.add_argument("--burst", type=int, default=0, help="so many writes in one transaction, and nothing else")
+    parser.add_argument("--hold", type=int, help="one transaction that ends with this advisory lock, and nothing else")
     parser.add_argument("--sentinels", action="store_true", help="the last write of each room, and nothing else")
     options = parser.parse_args()
     django.setup()
@@ -217,6 +229,8 @@ def main() -> None:
     with stopped_by_sigterm() as stop:
         if options.burst:
             writer.burst(options.burst)
+        elif options.hold:
+            writer.hold(options.hold)
         elif options.sentinels:
             writer.close_the_book()
         else:

@@ -1,0 +1,176 @@
+"""Where the product's rules matter most: each situation as it is, and broken on purpose, which the checker must find.
+
+The situations are made, not hoped for: a lock is held from here until the others are where they have to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.servers import PostgresServer
+
+from .arena import Arena, wait_until
+from .checker import Verdict
+from .databases import PostgresDatabases
+from .sabotage import GATE
+
+SEED = 1
+#: Writes of a situation that only needs some.
+SOME = 60
+
+
+@pytest.fixture(scope="module")
+def databases() -> Iterator[PostgresDatabases]:
+    with PostgresServer() as server:
+        yield PostgresDatabases(server)
+
+
+@contextmanager
+def holding(arena: Arena, statement: str) -> Iterator[Callable[[], None]]:
+    """Take a lock by a statement; gives the function that frees it."""
+    with psycopg.connect(arena.url) as connection:
+        connection.execute(statement.encode())
+        yield connection.commit
+
+
+HEAD = "SELECT seq FROM declbind_head WHERE id = 1 FOR UPDATE"
+SHUT_GATE = f"SELECT pg_advisory_xact_lock({GATE})"
+
+
+def ask(arena: Arena, query: str) -> Any:
+    """Return the one value of a query."""
+    with psycopg.connect(arena.url) as connection:
+        row = connection.execute(query.encode()).fetchone()
+    return row[0] if row else None
+
+
+def waiting_at_the_gate(arena: Arena) -> int:
+    """Return how many sessions wait for the gate to open."""
+    return int(ask(arena, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+
+
+def waiting_for_the_head(arena: Arena) -> int:
+    """Return how many sessions wait for the lock of the sequencer."""
+    return int(
+        ask(
+            arena,
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock' AND wait_event <> 'advisory'",
+        )
+    )
+
+
+def roll_back(databases: PostgresDatabases, variant: str | None) -> Verdict:
+    """Let writers roll back much of what they do."""
+    with Arena(databases, seed=SEED, webs=1) as arena:
+        if variant:
+            arena.sabotage(arena.writers, variant)
+        arena.start()
+        arena.wait_for_writes(4 * SOME)
+        return arena.finish(grace=1.0)
+
+
+def crash_after_commit(databases: PostgresDatabases, variant: str | None) -> Verdict:
+    """Kill a writer between its COMMIT and whatever it does then."""
+    with Arena(databases, seed=SEED, webs=1, writers=1) as arena:
+        if variant:
+            arena.sabotage(arena.writers, variant)
+        arena.crash(arena.writers[0], "before_sending" if variant else "after_commit", 20)
+        arena.start()
+        arena.wait_for_death(arena.writers)
+        return arena.finish(grace=1.0)
+
+
+def commit_late(databases: PostgresDatabases, variant: str | None) -> Verdict:
+    """Commit events with low ids when readers have seen higher ones."""
+    with Arena(databases, seed=SEED, webs=1, writers=0) as arena:
+        if variant:
+            arena.sabotage(arena.webs, variant)
+        arena.start()
+        with holding(arena, SHUT_GATE) as open_gate:
+            late = arena.make_writer("--hold", str(GATE)).start()
+            wait_until(lambda: waiting_at_the_gate(arena), "the late writer has written")
+            arena.writers = [arena.make_writer().start()]
+            arena.wait_for_writes(SOME)
+            arena.stop_writers()
+            arena.wait_for_rows()
+            open_gate()
+        assert late.process is not None
+        assert late.process.wait(20) == 0
+        return arena.finish(grace=1.0)
+
+
+def snapshot_with_waiting_events(databases: PostgresDatabases, variant: str | None) -> Verdict:
+    """Take a snapshot when committed events have no number."""
+    with Arena(databases, seed=SEED, webs=1, writers=1) as arena:
+        if variant:
+            arena.sabotage(arena.webs, variant)
+        arena.start()
+        with holding(arena, HEAD) as free_head:
+            arena.wait_for_writes(SOME)
+            arena.stop_writers()
+            wait_until(lambda: waiting_for_the_head(arena), "the hub wants to give numbers")
+            hubs = waiting_for_the_head(arena)
+            arena.add_client()
+            newcomer = arena.crowd.clients[-1]
+            # Without the sabotage it is not served before the events have their numbers.
+            wait_until(
+                lambda: (
+                    waiting_for_the_head(arena) > hubs
+                    or arena.crowd.look(lambda: all(feed.is_live for feed in newcomer.feeds))
+                ),
+                "the newcomer is served, or waits",
+            )
+            free_head()
+        return arena.finish(grace=1.0)
+
+
+def meet_in_the_sequencer(databases: PostgresDatabases, variant: str | None) -> Verdict:
+    """Let a relay look for work, and another one do that work before it gets the lock."""
+    with Arena(databases, seed=SEED, webs=1, writers=1) as arena:
+        arena.start()
+        with holding(arena, SHUT_GATE) as open_gate:
+            with holding(arena, HEAD) as free_head:
+                arena.wait_for_writes(SOME)
+                arena.stop_writers()
+                wait_until(lambda: waiting_for_the_head(arena), "the hub wants to give numbers")
+                arena.relays.append(arena.make_relay())
+                if variant:
+                    arena.sabotage(arena.relays, variant)
+                arena.relays[0].start()
+                wait_until(
+                    lambda: waiting_at_the_gate(arena) or waiting_for_the_head(arena) > 1, "the relay wants to, too"
+                )
+                free_head()
+            arena.wait_for_rows()
+            open_gate()
+        wait_until(lambda: not waiting_at_the_gate(arena), "the relay goes on")
+        return arena.finish(grace=1.0)
+
+
+SITUATIONS: dict[str, tuple[Callable[[PostgresDatabases, str | None], Verdict], str]] = {
+    "send in post_save": (roll_back, "invented"),
+    "send on commit": (crash_after_commit, "lost"),
+    "read by id": (commit_late, "lost"),
+    "ignore waiting": (snapshot_with_waiting_events, "disordered"),
+    "read before lock": (meet_in_the_sequencer, "disordered"),
+}
+
+
+@pytest.mark.parametrize("variant", SITUATIONS)
+def test_the_situation_is_survived(databases, variant):
+    """As it is, the product loses, invents and repeats nothing."""
+    situation, _ = SITUATIONS[variant]
+    assert situation(databases, None).problems == []
+
+
+@pytest.mark.parametrize("variant", SITUATIONS)
+def test_the_broken_variant_is_caught(databases, variant):
+    """The same situation with the rule left out: the checker names what went wrong."""
+    situation, kind = SITUATIONS[variant]
+    assert getattr(situation(databases, variant), kind) != []
