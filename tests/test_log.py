@@ -448,3 +448,34 @@ def test_consistent_read_joins_a_transaction_that_is_open():
     append("a")
     with log.consistent_read(USING):
         assert Event.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_head_that_was_lost_goes_on_where_the_events_are():
+    """A truncated head gets another epoch, and neither gives numbers again nor claims events that are gone."""
+    for name in "abc":
+        append(name)
+    while log.sequence(USING):
+        pass
+    before = log.load_head(USING)
+    Event.objects.filter(stream="a").delete()
+    Head.objects.all().delete()
+    after = log.load_head(USING)
+    assert (after.offset, after.epoch != before.epoch) == (before.offset, True)
+    assert after.min_offset in (before.offset - 1, before.offset - 2)
+    append("d")
+    while log.sequence(USING):
+        pass
+    assert log.load_head(USING).offset == before.offset + 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_log_that_was_emptied_begins_after_its_last_number():
+    """Offsets of before lie before what is kept: who comes back with one is told."""
+    append("a")
+    while log.sequence(USING):
+        pass
+    Event.objects.all().delete()
+    Head.objects.all().delete()
+    head = log.load_head(USING)
+    assert head.min_offset == head.offset + 1

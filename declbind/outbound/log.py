@@ -149,9 +149,21 @@ def needs_sequencer(using: str) -> bool:
 
 
 def ensure_head(using: str) -> Head:
-    """Return the head row, made with a new epoch where there is none."""
-    head, _ = Head.objects.using(using).get_or_create(pk=1, defaults={"epoch": _new_epoch()})
-    return head
+    """Return the head row; where there is none it is made, with a new epoch and the ends that the events have."""
+    heads = Head.objects.using(using)
+    return heads.filter(pk=1).first() or heads.get_or_create(pk=1, defaults=_ends_of_events(using))[0]
+
+
+def _ends_of_events(using: str) -> dict[str, Any]:
+    """Return what a head row must say of a log that lost its own: numbers that were given are not given again."""
+    column = offset_column(using)
+    ends = Event.objects.using(using).aggregate(first=models.Min(column), last=models.Max(column))
+    last = ends["last"] or 0
+    if not needs_sequencer(using) and ends["last"] is None:
+        with connections[using].cursor() as cursor:
+            cursor.execute("SELECT MAX(seq) FROM sqlite_sequence WHERE name = 'declbind_event'")
+            last = cursor.fetchone()[0] or 0
+    return {"epoch": _new_epoch(), "seq": last if needs_sequencer(using) else 0, "min_seq": ends["first"] or last + 1}
 
 
 def load_head(using: str) -> HeadState:
