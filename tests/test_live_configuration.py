@@ -188,7 +188,7 @@ async def test_a_field_that_was_taken_out_is_not_in_a_replay():
     await edit()
     async with Client() as client:
         # The offset must lie behind the edit that made the binding, or coming back is answered by a resync.
-        await settle()
+        await (await get_hub()).settle()
         reply = await subscribe(client)
     await hire()
     await edit(fields=["name"])
@@ -368,6 +368,7 @@ async def test_a_position_from_before_other_edits_is_replayed():
     """Less to see, or another stream's edit, leaves the log a true account."""
     await edit()
     async with Client() as client:
+        await (await get_hub()).settle()
         reply = await subscribe(client)
     await edit(fields=["name"])
     await in_thread(save_record, {**KEEPERS, "stream": "others"})
