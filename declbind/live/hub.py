@@ -254,7 +254,9 @@ class LiveHub:
 
     def _payload(self, event: LogEvent, action: str) -> str | None:
         try:
-            return changes.payload(self.registry, event, action)
+            # The newest that the process knows, though the pump may not have come to its edit: what was taken out must
+            # not be sent any more.
+            return changes.payload(registries.current_registry(), event, action)
         except Exception:  # one event that cannot be sent must not hold up all that follow
             logger.exception("Event %s of stream %r cannot be sent.", event.id, event.stream)
             self._resync_in(event.stream, settings.POLL_SECONDS)
