@@ -74,7 +74,7 @@ def kill_relay(arena: Arena) -> None:
 
 
 def arm_writer(arena: Arena, writer: Any) -> None:
-    arena.crash(writer, arena.chance.choice(["before_commit", "after_commit"]), arena.chance.randint(30, 90))
+    arena.crash(writer, arena.chance.choice(["before_commit", "after_commit"]), arena.chance.randint(60, 180))
 
 
 def arm_writers(arena: Arena) -> None:
