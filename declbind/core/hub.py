@@ -2,12 +2,12 @@
 
 The hub knows connections, their subscriptions and the cursor: the offset of the last event that was handed out. It has
 no clock, no socket and no database: time comes as an argument, frames leave through ``Connection.outbox``, and whoever
-owns the socket is woken by ``Connection.wake``. A hub belongs to one thread (the event loop's); nothing here locks.
+owns the socket sends them when ``Connection.flush`` is called. A hub belongs to one thread (the event loop's); nothing
+here locks.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,7 +47,8 @@ class Outbox:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._waiting: deque[tuple[str, float]] = deque()
+        # A list: an empty deque takes 600 bytes, for each of thousands of connections that have nothing waiting.
+        self._waiting: list[tuple[str, float]] = []
         self.size = 0
 
     def __len__(self) -> int:
@@ -67,18 +68,24 @@ class Outbox:
 
     def pop(self) -> str:
         """Take the oldest frame; raises ``IndexError`` when none waits."""
-        text, _ = self._waiting.popleft()
+        text, _ = self._waiting.pop(0)
         self.size -= len(text)
         return text
 
     def take(self, frames: int, characters: int) -> tuple[str, ...]:
-        """Take the oldest frames, at least one, as many as fit both limits; raises ``IndexError`` when none waits."""
-        taken = [self.pop()]
-        size = len(taken[0])
-        while self._waiting and len(taken) < frames and size + len(self._waiting[0][0]) <= characters:
-            taken.append(self.pop())
-            size += len(taken[-1])
-        return tuple(taken)
+        """Take the oldest frames, at least one if any waits, as many as fit both limits."""
+        waiting = self._waiting
+        texts = [text for text, _ in waiting[:frames]]
+        if self.size > characters:
+            size = len(texts[0])
+            for count, text in enumerate(texts[1:], 1):
+                size += len(text)
+                if size > characters:
+                    del texts[count:]
+                    break
+        del waiting[: len(texts)]
+        self.size -= sum(map(len, texts))
+        return tuple(texts)
 
     def is_stale(self, now: float) -> bool:
         """Tell whether the oldest frame has waited longer than allowed."""
@@ -115,22 +122,36 @@ class Joiner:
 
 @dataclass(eq=False, slots=True)
 class Connection:
-    """One socket as the hub sees it. ``wake`` tells its owner that frames wait; ``overflow`` that it is too slow."""
+    """One socket as the hub sees it.
+
+    ``flush`` has its owner send what waits, as far as the reader takes it at once; ``overflow`` tells it that the
+    reader is too slow.
+    """
 
     outbox: Outbox
-    wake: Callable[[], None]
+    flush: Callable[[], None]
     overflow: Callable[[], None]
     subscriptions: dict[tuple[str, str], Subscription] = field(default_factory=dict)
     info: Any = None
 
-    def push(self, text: str, now: float) -> bool:
-        """Queue a frame; wake the owner of a queue that was empty; a full queue overflows the connection."""
-        if not self.outbox.push(text, now):
-            self.overflow()
-            return False
-        if len(self.outbox) == 1:
-            self.wake()
+    def queue(self, text: str, now: float) -> bool:
+        """Queue a frame that somebody will flush; False when the queue is full.
+
+        A full one is flushed first: slow is only who does not read.
+        """
+        outbox = self.outbox
+        if not outbox.push(text, now):
+            self.flush()
+            if not outbox.push(text, now):
+                self.overflow()
+                return False
         return True
+
+    def push(self, text: str, now: float) -> bool:
+        """Queue a frame and flush; False when the queue is full."""
+        queued = self.queue(text, now)
+        self.flush()
+        return queued
 
 
 @dataclass(eq=False, slots=True)
@@ -194,6 +215,8 @@ class Hub:
     def __init__(self) -> None:
         self.cursor = 0
         self.connections: dict[Connection, None] = {}
+        #: Connections for which frames were queued since this was last taken; each has to be flushed.
+        self.waiting: list[Connection] = []
         self._by_group: dict[tuple[str, str], dict[Subscription, None]] = {}
 
     def attach(self, connection: Connection) -> None:
@@ -240,10 +263,11 @@ class Hub:
         """Queue the event's frames for all who hear it and move the cursor; return how many frames were queued.
 
         Changes come in the order delete, update, create. A plain connection gets each action once, whatever the number
-        of its groups; a tagged subscription gets a frame of its own.
+        of its groups; a tagged subscription gets a frame of its own. Nothing is sent: see ``waiting``.
         """
         count = 0
         offset = event.offset
+        waiting = self.waiting
         plain_sent: set[tuple[Connection, str]] = set()
         for group, action in event.changes:
             members = self._by_group.get((event.stream, group))
@@ -265,10 +289,17 @@ class Hub:
                         continue
                     plain_sent.add((connection, action))
                     text = variants.plain(action)
-                if text is not None and connection.push(text, now):
+                if text is not None and connection.queue(text, now):
                     count += 1
+                    if len(connection.outbox) == 1:
+                        waiting.append(connection)
         self.cursor = max(self.cursor, event.offset)
         return count
+
+    def take_waiting(self) -> list[Connection]:
+        """Take the connections that have to be flushed."""
+        waiting, self.waiting = self.waiting, []
+        return waiting
 
 
 def frames_for(subscription: Subscription, event: LogEvent, variants: Variants) -> Sequence[str]:

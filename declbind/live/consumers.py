@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from channels.consumer import AsyncConsumer
@@ -63,7 +65,7 @@ class BindingConsumer(AsyncConsumer):
             # Only now: the handshake was the session's and the HTTP channel's to write.
             short = without_session(send)
             paced = pace(short)
-            socket.send = paced or short
+            socket.open(paced or short)
             hub.note(socket, Traffic.CONNECTION, outcome="connected")
             await _Conversation(self, hub, socket, receive).run()
         finally:
@@ -162,18 +164,22 @@ class _Conversation:
 
     async def run(self) -> None:
         """Go on until the client leaves or the socket is closed by us."""
-        reader = asyncio.create_task(self._read())
-        writer = asyncio.create_task(self.socket.write())
+        socket = self.socket
         try:
-            ends: set[asyncio.Future[Any]] = {reader, writer, self.socket.closed}
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            # A time-out that comes when the socket is closed: reading needs no task of its own.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None) as reading:
+                    stop_reading = partial(_expire, reading)
+                    socket.closed.add_done_callback(stop_reading)
+                    try:
+                        await self._read()
+                    finally:
+                        socket.closed.remove_done_callback(stop_reading)
         finally:
-            for task in (reader, writer):
-                task.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
-            if self.socket.closed.done():
-                await self.socket.send_close()
-            self.socket.close(1000)
+            await socket.stop_sending()
+            if socket.closed.done():
+                await socket.send_close()
+            socket.close(1000)
             # What was accepted is carried out: a write does not stop half-way because its sender left.
             if self._tasks:
                 await asyncio.wait(self._tasks)
@@ -262,6 +268,10 @@ class _Conversation:
         self.hub.note(self.socket, kind, stream=stream, action=action, outcome=error.code, message=error.message)
         if ref is not frames.MISSING:
             self.socket.push(frames.encode_refusal(stream, ref, error))
+
+
+def _expire(timeout: asyncio.Timeout, _: object) -> None:
+    timeout.reschedule(0.0)
 
 
 def _parsed(text: str | None) -> frames.Envelope:

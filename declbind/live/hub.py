@@ -41,8 +41,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("declbind")
 
 READ_BATCH = 1_000
-#: After so many events, or so many frames for all connections together, the sockets get a turn.
-SLICE_EVENTS, SLICE_FRAMES = 50, 2_000
+#: After so many events, or so many frames for all connections together, what was queued is sent.
+SLICE_EVENTS, SLICE_FRAMES = 50, 20_000
+#: After so many seconds of sending others than the hub get a turn.
+SENDING_SECONDS = 0.005
 
 _hubs: dict[asyncio.AbstractEventLoop, LiveHub] = {}
 
@@ -196,17 +198,33 @@ class LiveHub:
         if tick.head.min_offset - 1 > self.core.cursor:
             await self._start_over(tick.head, "expired")
             return False
+        try:
+            await self._hand_out(tick.events)
+        finally:
+            await self.flush()
+        return len(tick.events) == READ_BATCH
+
+    async def _hand_out(self, events: list[LogEvent]) -> None:
         queued = 0
-        for position, event in enumerate(tick.events, 1):
+        for position, event in enumerate(events, 1):
             if event.kind == Event.CONTROL:
+                await self.flush()
                 await self._obey(event)
                 self.core.cursor = event.offset
             else:
                 queued += self.dispatch(event)
             if queued >= SLICE_FRAMES or position % SLICE_EVENTS == 0:
                 queued = 0
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Send what was queued by ``dispatch``."""
+        pause_at = time.monotonic() + SENDING_SECONDS
+        for connection in self.core.take_waiting():
+            connection.flush()
+            if time.monotonic() > pause_at:
                 await asyncio.sleep(0)
-        return len(tick.events) == READ_BATCH
+                pause_at = time.monotonic() + SENDING_SECONDS
 
     def _look(self, cursor: int, epoch: str) -> Tick:
         registries.check_version()

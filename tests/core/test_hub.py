@@ -19,12 +19,16 @@ class Client:
     """One connection, and what its owner was told."""
 
     def __init__(self, hub, limits=LIMITS):
-        self.hub, self.woken, self.overflows = hub, 0, 0
-        self.connection = Connection(Outbox(limits), self._wake, self._overflow)
+        self.hub, self.flushes, self.overflows = hub, 0, 0
+        #: What its reader has taken, where it takes anything.
+        self.reads, self.taken = False, []
+        self.connection = Connection(Outbox(limits), self._flush, self._overflow)
         hub.attach(self.connection)
 
-    def _wake(self):
-        self.woken += 1
+    def _flush(self):
+        self.flushes += 1
+        if self.reads:
+            self.taken += self.read()
 
     def _overflow(self):
         self.overflows += 1
@@ -186,12 +190,13 @@ def test_subscriptions_can_be_ended_while_they_are_listed(hub):
 
 def test_owner_that_leaves_during_a_dispatch_does_not_disturb_it(hub):
     """An overflow may detach its connection at once, in the middle of the members of a group."""
-    first, second = Client(hub), Client(hub)
-    first.connection.wake = lambda: hub.detach(first.connection)
+    first, second = Client(hub, Limits(frames=1)), Client(hub)
+    first.connection.overflow = lambda: hub.detach(first.connection)
     first.subscribe("a")
     second.subscribe("a")
-    dispatch(hub, make_event(1, ("a", "update")))
-    assert second.read() == [("a", "update")]
+    for offset in (1, 2):
+        dispatch(hub, make_event(offset, ("a", "update")))
+    assert second.read() == [("a", "update")] * 2
 
 
 # Offsets ------------------------------------------------------------------------------------------------------------
@@ -360,10 +365,52 @@ def test_full_queue_overflows_its_own_connection_only(hub):
     assert (len(slow.read()), len(quick.read())) == (2, 3)
 
 
-def test_owner_is_woken_for_each_frame_that_was_queued(hub):
-    """A frame that nobody is told of would lie there; one that did not fit must wake nobody."""
-    client = Client(hub, Limits(frames=1))
+def test_full_queue_of_a_reader_that_reads_is_no_overflow(hub):
+    """More frames in one go than a queue holds: who takes them when asked to is not too slow."""
+    client = Client(hub, Limits(frames=2))
+    client.reads = True
     client.subscribe("a")
+    for offset in range(1, 8):
+        dispatch(hub, make_event(offset, ("a", "update")))
+    assert client.overflows == 0
+    assert client.taken + client.read() == [("a", "update")] * 7
+
+
+def test_who_has_to_be_flushed_is_told_once(hub):
+    """A frame that nobody is told of would lie there; a second one for the same reader goes with the first."""
+    hearing, other = Client(hub), Client(hub)
+    hearing.subscribe("a")
+    other.subscribe("b")
     for offset in (1, 2):
         dispatch(hub, make_event(offset, ("a", "update")))
-    assert (client.woken, client.overflows) == (1, 1)
+    assert hub.take_waiting() == [hearing.connection]
+    assert hub.take_waiting() == []
+    hearing.read()
+    dispatch(hub, make_event(3, ("a", "update")))
+    assert hub.take_waiting() == [hearing.connection]
+    assert (hearing.flushes, other.flushes) == (0, 0)
+
+
+def test_a_frame_of_its_own_is_flushed_at_once(hub):
+    """A reply does not wait for the next event."""
+    client = Client(hub)
+    assert client.connection.push('{"payload": {"action": "reply"}}', 0.0)
+    assert client.flushes == 1
+
+
+@given(st.lists(st.integers(0, 9), min_size=1), st.integers(1, 5), st.integers(1, 20))
+def test_taking_several_frames_loses_none(lengths, count, characters):
+    """At least one, as many as fit both limits, in order, and the size follows."""
+    outbox = Outbox(LIMITS)
+    texts = [chr(97 + number % 26) * length for number, length in enumerate(lengths)]
+    for text in texts:
+        outbox.push(text, 0.0)
+    taken = []
+    while outbox:
+        some = outbox.take(count, characters)
+        assert 1 <= len(some) <= count
+        assert len(some) == 1 or len("".join(some)) <= characters
+        taken += some
+        assert outbox.size == len("".join(texts[len(taken) :]))
+    assert taken == texts
+    assert outbox.take(1, 1) == ()
