@@ -44,6 +44,8 @@ class _Holder:
         self.static: list[SourceItem] | None = None
         self.checked_at = float("-inf")
         self.migrated: set[str] = set()
+        #: Whether a transaction of this process has ever edited records: most processes never do.
+        self.has_edited = False
 
 
 _holder = _Holder()
@@ -191,6 +193,8 @@ def _judge(binding: type[Binding] | BindingSpec | Mapping[str, Any]) -> SourceIt
 
 
 def _edited_here() -> _Edited | None:
+    if not _holder.has_edited:
+        return None
     connection: Any = connections[database_alias()]
     # Looked for only after an edit: a transaction with thousands of writes has as many callbacks.
     if not connection.in_atomic_block or not getattr(connection, "declbind_edited", False):
@@ -262,7 +266,7 @@ def _entries(items: list[SourceItem]) -> Iterator[Entry[type[Binding]]]:
 
 def _on_edit(*, using: str, **kwargs: Any) -> None:
     connection: Any = connections[using]
-    connection.declbind_edited = True
+    _holder.has_edited = connection.declbind_edited = True
     transaction.on_commit(_Edited().take_effect, using=using, robust=True)
 
 

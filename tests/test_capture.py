@@ -935,18 +935,22 @@ def test_binding_a_model_leaves_fast_deletes_to_others(animal):
         assert not pre_delete.has_listeners(Feather)
 
 
+#: What a save of a bound row executes: on PostgreSQL one statement does it all.
+WRITES = ["WITH"] if connection.vendor == "postgresql" else ["UPDATE", "INSERT"]
+
+
 def test_save_with_a_constant_group_costs_one_insert(keeper):
     """The row is not read, neither before nor after: the event is the only statement more."""
     with override_bindings(KEEPERS), CaptureQueriesContext(connection) as captured:
         keeper.save()
-    assert [query["sql"].split()[0] for query in captured] == ["UPDATE", "INSERT"]
+    assert [query["sql"].split()[0] for query in captured] == WRITES
 
 
 def test_save_with_a_moving_group_costs_one_select_of_its_columns(animal):
     """Only the columns that decide are read, and the row is locked where the database can."""
     with override_bindings(BY_KEEPER), CaptureQueriesContext(connection) as captured:
         animal.save()
-    assert [query["sql"].split()[0] for query in captured] == ["SELECT", "UPDATE", "INSERT"]
+    assert [query["sql"].split()[0] for query in captured] == ["SELECT", *WRITES]
     select = captured[0]["sql"]
     assert '"keeper_id"' in select
     assert '"name"' not in select

@@ -75,7 +75,7 @@ def test_1_groups_of_the_changed_instance_would_be_caught():
         groups_now["all"] = [f"keeper-{instance.keeper_id}"]
 
     def old_groups(plan, pk, using):
-        return dict.fromkeys(plan.bindings, groups_now["all"])
+        return dict.fromkeys(plan.outlets, groups_now["all"])
 
     models.signals.pre_save.connect(remember, sender=Animal)
     try:
@@ -122,9 +122,9 @@ def test_3_hiding_delete_with_values_would_be_caught():
     """A variant that serializes whatever it announces."""
     original = drafts._draft
 
-    def telling(binding, row, pk, before, after, using, gone=False):
-        draft = original(binding, row, pk, before, after or before, using, gone)
-        return log.Draft(**{**{name: getattr(draft, name) for name in draft.__slots__}, "changes": diff(before, after)})
+    def telling(plan, outlet, row, pk, before, after, using, gone=False):
+        draft = original(plan, outlet, row, pk, before, after or before, using, gone)
+        return draft._replace(changes=diff(before, after))
 
     with patch.object(drafts, "_draft", telling), pytest.raises(AssertionError):
         check_that_a_hiding_delete_is_silent()
@@ -161,7 +161,7 @@ def test_3_sending_in_post_save_would_be_caught():
 
 
 def check_that_write_and_event_stand_or_fall_together():
-    full = patch.object(log, "_insert", side_effect=DatabaseError("the log is full"))
+    full = patch.object(log, "row_of", side_effect=DatabaseError("the log is full"))
     with override_bindings(KEEPERS), full, contextlib.suppress(DatabaseError):
         Keeper.objects.create(name="Ann")
     assert Keeper.objects.count() == Event.objects.filter(stream="keepers").count() == 0
@@ -268,26 +268,22 @@ def test_4_faulty_binding_neither_breaks_the_write_nor_silences_others(attribute
 def test_4_guard_without_a_savepoint_would_be_caught():
     """Swallowing the exception alone leaves half of the binding's work done, and the transaction broken."""
 
-    class Bare(drafts._Guard):
-        def __init__(self, *args):
-            super().__init__(*args)
-            self.savepoint = None
+    def no_savepoint(outlet, using):
+        return contextlib.nullcontext()
 
     faulty = type("FaultyOne", (Faulty,), FAULTS["group_names writes and raises"])
-    with patch.object(drafts, "_Guard", Bare), pytest.raises((AssertionError, DatabaseError)):
+    with patch.object(drafts, "_savepoint", no_savepoint), pytest.raises((AssertionError, DatabaseError)):
         check_that_the_write_goes_through(faulty)
 
 
 def test_4_exception_that_is_let_through_would_be_caught():
     """The original's way."""
 
-    class Open(drafts._Guard):
-        def __exit__(self, kind, error, traceback):
-            super().__exit__(kind, error, traceback)
-            return False
+    def let_through(outlet, row, using, error):
+        raise error
 
     faulty = type("FaultyOne", (Faulty,), FAULTS["serialize_data raises"])
-    with patch.object(drafts, "_Guard", Open), pytest.raises(ZeroDivisionError):
+    with patch.object(drafts, "_record", let_through), pytest.raises(ZeroDivisionError):
         check_that_the_write_goes_through(faulty)
 
 
@@ -374,7 +370,7 @@ def test_7_class_on_the_instance_would_be_caught():
     original = capture._draft_save
 
     def leaving(plan, instance, *args):
-        instance._groups = {binding: [] for binding in plan.bindings}
+        instance._groups = {outlet.binding: [] for outlet in plan.outlets}
         return original(plan, instance, *args)
 
     with patch.object(capture, "_draft_save", leaving), pytest.raises(AssertionError):
@@ -451,7 +447,7 @@ def test_9_expressions_texts_and_infinity():
 
 def test_9_sending_what_the_instance_holds_would_be_caught():
     """The original's way."""
-    with patch.object(capture, "is_as_stored", lambda instance, fields: True), pytest.raises(AssertionError):
+    with patch.object(capture, "is_as_stored", lambda plan, instance, pk: True), pytest.raises(AssertionError):
         check_that_stored_values_are_sent()
 
 

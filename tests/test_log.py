@@ -68,8 +68,8 @@ def test_event_is_read_as_it_was_appended():
     log.append([draft], USING)
     log.sequence(USING)
     (event,) = log.read(0, 10, USING)
-    assert {name: getattr(event, name) for name in Draft.__slots__} == {
-        name: getattr(draft, name) for name in Draft.__slots__
+    assert {name: getattr(event, name) for name in Draft._fields} == {
+        name: getattr(draft, name) for name in Draft._fields
     }
     assert before <= event.created_at <= timezone.now()
 

@@ -190,6 +190,8 @@ def diff(old: Iterable[str], new: Iterable[str]) -> tuple[tuple[str, Action], ..
     come. Within one action groups keep the order in which they came in; a group named twice counts once.
     """
     before, after = dict.fromkeys(old), dict.fromkeys(new)
+    if before == after:
+        return tuple([(group, "update") for group in before])
     return (
         *((group, "delete") for group in before if group not in after),
         *((group, "update") for group in before if group in after),

@@ -8,19 +8,21 @@ be heard before the write that caused it) and would cost unbound models their fa
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
-from django.db import models, router, transaction
+from django.db import DatabaseError, connections, models, router, transaction
 from django.db.models.deletion import Collector
 
 from declbind.conf import settings
 
 from . import log
 from .drafts import Groups, draft_hidden, draft_rows, draft_updates, draft_write, groups_of
-from .plans import Plan, lists_through, plan_for
+from .joint_update import CannotJoinError, JointUpdate, can_join
+from .plans import Plan, current_index, plan_for
 from .rows import in_batches, is_as_stored, load_row, load_rows, load_rows_of
 
 # --- save ------------------------------------------------------------------------------------------------------------
@@ -78,10 +80,15 @@ def capture_save_table(original: Any) -> Any:
             return write()
         is_parent = type(self)._meta.concrete_model is not cls
         stored = None if is_parent else _children.stored.pop(id(self), None)
-        plan = stored[0] if stored else plan_for(cls)
-        lists = lists_through(cls)
+        index = current_index()
+        plan = stored[0] if stored else index.plan_for(cls)
+        lists = index.lists_through(cls)
         if (plan is None and not lists) or (is_parent and _passes_by(cls, update_fields)):
             return write()
+        if plan is not None and not (lists or is_parent or raw or force_insert or update_fields is not None):
+            update = functools.partial(original, self, cls=cls, force_update=True, using=using)
+            if can_join(plan, self, using) and _save_in_one(plan, self, update, using):
+                return True
         with transaction.atomic(using=using, savepoint=False):
             pk = self._get_pk_val(cls._meta)
             is_new = pk is None or _will_insert(self, cls, raw, force_insert, force_update)
@@ -104,15 +111,38 @@ def capture_save_table(original: Any) -> Any:
     return _save_table
 
 
+def _save_in_one(plan: Plan, instance: Any, update: Callable[[], Any], using: str) -> bool:
+    """Update a row and append its events by one statement; False, and nothing is written, where that cannot be."""
+    connection = connections[using]
+    with transaction.atomic(using=using, savepoint=False) if plan.needs_old else contextlib.nullcontext():
+        old = _old_groups(plan, instance.pk, using)
+        drafts = [] if old is None else draft_write(plan, instance, instance.pk, old, using)
+        if not drafts:
+            return False
+        joint = JointUpdate(drafts, plan, connection)
+        try:
+            with connection.execute_wrapper(joint):
+                update()
+        except CannotJoinError:
+            return False
+        except DatabaseError:
+            # What Django raises when the row is not there. It may be inserted then, which takes a transaction.
+            if not joint.is_missing:
+                raise
+            return False
+        log.ring_after_commit(connection)
+    return True
+
+
 def _draft_save(plan: Plan, instance: Any, cls: Any, old: Groups | None, as_given: bool, using: str) -> list[log.Draft]:
     """Return the events of a saved instance; ``as_given`` says that its values need not be those of the row."""
     pk, row = instance._get_pk_val(cls._meta), instance
     # A second parent has a primary key of its own, under which its lists are kept.
     is_other_row = bool(plan.m2m) and pk != instance.pk
-    if as_given or is_other_row or not is_as_stored(instance, (cls._meta.pk, *plan.fields)):
+    if as_given or is_other_row or not is_as_stored(plan, instance, cls._meta.pk):
         row = load_row(plan, pk, plan.fields, using)
         if row is None:
-            return draft_hidden(instance, pk, old, using)
+            return draft_hidden(plan, instance, pk, old, using)
         pk = row.pk
     return draft_write(plan, row, pk, old, using)
 
@@ -160,15 +190,16 @@ def capture_delete(original: Any) -> Any:
                 delete_observers[model](row, using)
         if not log.is_here(using):
             return original(self)
+        index = current_index()
         entries = [*self.data.items(), *((rows.model, rows) for rows in self.fast_deletes)]
-        gone = [(plan, objects) for model, objects in entries if (plan := plan_for(model))]
+        gone = [(plan, objects) for model, objects in entries if (plan := index.plan_for(model))]
         nulled = [
             (plan, objects)
             for (field, _), found in self.field_updates.items()
             for objects in found
-            if (plan := plan_for(field.model))
+            if (plan := index.plan_for(field.model))
         ]
-        unlisted = [(lists, objects) for model, objects in entries if (lists := lists_through(model))]
+        unlisted = [(lists, objects) for model, objects in entries if (lists := index.lists_through(model))]
         if not (gone or nulled or unlisted):
             return original(self)
         with transaction.atomic(using=using, savepoint=False):
@@ -264,7 +295,7 @@ def capture_bulk_create(original: Any) -> Any:
     def bulk_create(
         self: Any, objs: Any, batch_size: Any = None, ignore_conflicts: bool = False, *args: Any, **kwargs: Any
     ) -> Any:
-        lists = lists_through(self.model)
+        lists = current_index().lists_through(self.model)
         using = self._db or router.db_for_write(self.model, **self._hints)
         if not lists or not log.is_here(using):
             return original(self, objs, batch_size, ignore_conflicts, *args, **kwargs)

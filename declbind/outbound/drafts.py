@@ -6,68 +6,53 @@ What a binding's code does wrong is recorded here and never reaches the writer, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from django.db import transaction
 
 from declbind import signals
-from declbind.bindings import Binding
 from declbind.core.groups import diff, is_legal_name
 from declbind.models import Event
-from declbind.registry import get_registry
 from declbind.serializers import encode_value
 
 from .log import Draft
-from .plans import Plan
+from .plans import Outlet, Plan
 
 logger = logging.getLogger("declbind")
 
 #: The groups of one row, by binding; a binding that failed on the row is not in it.
-Groups = dict[type[Binding], list[str]]
+Groups = dict[Outlet, Sequence[str]]
 
 
-class _Guard:
-    """Keep a binding's fault away from the writer: swallow and record it, undo what its queries broke."""
-
-    def __init__(self, binding: type[Binding], row: Any, using: str) -> None:
-        self.binding, self.row, self.using = binding, row, using
-        # Only code of the project queries in here. Elsewhere a savepoint would cost two statements a write.
-        self.savepoint = transaction.atomic(using=using) if binding.runs_code() else None
-
-    def __enter__(self) -> _Guard:
-        if self.savepoint is not None:
-            self.savepoint.__enter__()
-        return self
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
-        if self.savepoint is not None:
-            self.savepoint.__exit__(kind, error, traceback)
-        if not isinstance(error, Exception):
-            return False
-        logger.error(
-            "Binding %r failed; its clients miss a change of %s %s.",
-            self.binding.stream,
-            type(self.row)._meta.label,
-            self.row.pk,
-            exc_info=error,
-        )
-        signals.binding_failed.send_robust(
-            sender=self.binding,
-            stream=self.binding.stream,
-            error=error,
-            instance=self.row,
-            using=self.using,
-        )
-        return True
+def _savepoint(outlet: Outlet, using: str) -> AbstractContextManager[Any]:
+    # Only code of the project queries. Elsewhere a savepoint would cost two statements a write.
+    return transaction.atomic(using=using) if outlet.runs_code else nullcontext()
 
 
-def _group_names(binding: type[Binding], row: Any, using: str) -> list[str]:
-    bound = binding(using=using)
+def _record(outlet: Outlet, row: Any, using: str, error: Exception) -> None:
+    """Note a binding's fault, which must not reach the writer."""
+    logger.error(
+        "Binding %r failed; its clients miss a change of %s %s.",
+        outlet.stream,
+        type(row)._meta.label,
+        row.pk,
+        exc_info=error,
+    )
+    signals.binding_failed.send_robust(
+        sender=outlet.binding, stream=outlet.stream, error=error, instance=row, using=using
+    )
+
+
+def _group_names(outlet: Outlet, row: Any, using: str) -> Sequence[str]:
+    if outlet.constant_groups is not None:
+        return outlet.constant_groups
+    bound = outlet.binding(using=using)
     if not bound.is_inside(row):
-        return []
+        return ()
     names = bound.group_names(row)
-    if binding.runs_code():
+    if outlet.runs_code:
         _check_group_names(names)
     return list(dict.fromkeys(names))
 
@@ -86,33 +71,41 @@ def _check_group_names(names: Any) -> None:
 def groups_of(plan: Plan, row: Any, using: str) -> Groups:
     """Return the groups of a stored row per binding; a binding that fails is recorded and left out."""
     groups: Groups = {}
-    for binding in plan.bindings:
-        with _Guard(binding, row, using):
-            groups[binding] = _group_names(binding, row, using)
+    for outlet in plan.outlets:
+        try:
+            with _savepoint(outlet, using):
+                groups[outlet] = _group_names(outlet, row, using)
+        except Exception as error:
+            _record(outlet, row, using, error)
     return groups
 
 
 def draft_write(plan: Plan, row: Any, pk: Any, old: Groups | None, using: str) -> list[Draft]:
     """Return the events of a row that was written. ``old`` are its groups before, ``None`` for a new row."""
     drafts = []
-    for binding in plan.bindings:
-        if old is not None and plan.needs_old and binding not in old:
+    for outlet in plan.outlets:
+        if old is not None and plan.needs_old and outlet not in old:
             continue  # it failed on the stored row, which is recorded; half a diff would tell clients wrong things
-        with _Guard(binding, row, using):
-            new = _group_names(binding, row, using)
-            before = [] if old is None else old[binding] if plan.needs_old else new
-            if before or new:
-                drafts.append(_draft(binding, row, pk, before, new, using))
+        try:
+            with _savepoint(outlet, using):
+                new = _group_names(outlet, row, using)
+                before = () if old is None else old[outlet] if plan.needs_old else new
+                if before or new:
+                    drafts.append(_draft(plan, outlet, row, pk, before, new, using))
+        except Exception as error:
+            _record(outlet, row, using, error)
     return drafts
 
 
-def draft_hidden(instance: Any, pk: Any, old: Groups | None, using: str) -> list[Draft]:
+def draft_hidden(plan: Plan, instance: Any, pk: Any, old: Groups | None, using: str) -> list[Draft]:
     """Return the events of a row that its model's base manager does not show after the write: it is out of sight."""
     drafts = []
-    for binding, groups in (old or {}).items():
-        with _Guard(binding, instance, using):
+    for outlet, groups in (old or {}).items():
+        try:
             if groups:
-                drafts.append(_draft(binding, instance, pk, groups, [], using))
+                drafts.append(_draft(plan, outlet, instance, pk, groups, (), using))
+        except Exception as error:
+            _record(outlet, instance, using, error)
     return drafts
 
 
@@ -127,39 +120,43 @@ def draft_updates(plan: Plan, rows: Mapping[Any, Any], using: str) -> list[Draft
 def draft_delete(plan: Plan, row: Any, using: str) -> list[Draft]:
     """Return the events of a row that is about to go, with its last stored data."""
     drafts = []
-    for binding in plan.bindings:
-        with _Guard(binding, row, using):
-            before = _group_names(binding, row, using)
-            if before:
-                drafts.append(_draft(binding, row, row.pk, before, [], using, gone=True))
+    for outlet in plan.outlets:
+        try:
+            with _savepoint(outlet, using):
+                before = _group_names(outlet, row, using)
+                if before:
+                    drafts.append(_draft(plan, outlet, row, row.pk, before, (), using, gone=True))
+        except Exception as error:
+            _record(outlet, row, using, error)
     return drafts
 
 
 def _draft(
-    binding: type[Binding],
+    plan: Plan,
+    outlet: Outlet,
     row: Any,
     pk: Any,
-    before: list[str],
-    after: list[str],
+    before: Sequence[str],
+    after: Sequence[str],
     using: str,
     gone: bool = False,
 ) -> Draft:
     changes = diff(before, after)
-    bound = binding(using=using)
+    bound = outlet.binding(using=using)
     kind, data = (Event.GONE if gone else Event.ROW), "{}"
-    if binding.resolved().own_payload:
+    if outlet.own_payload:
         # A "delete" that only hides the row must not carry what it now holds: the reader of the log words that one.
         actions = sorted({action for _, action in changes if gone or action != "delete"})
         kind, data = Event.PAYLOAD, encode_value({action: bound.serialize(row, action) for action in actions})
     elif after or gone:
         data = encode_value(bound.serialize_data(row))
     return Draft(
-        stream=str(binding.stream),
-        model=binding.model_label(),
+        stream=outlet.stream,
+        model=outlet.label,
         object_pk=encode_value(pk),
-        changes=tuple(changes),
+        changes=changes,
         data=data,
-        version=get_registry().version,
+        version=plan.version,
         kind=kind,
     )
 

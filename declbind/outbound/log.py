@@ -12,16 +12,17 @@ exists exactly when the write does. Readers need an order in which nothing appea
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import functools
 import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connections, models, transaction
 from django.utils import timezone
@@ -31,28 +32,32 @@ from declbind.core.hub import LogEvent
 from declbind.models import Event, Head
 from declbind.registry import database_alias
 
-COLUMNS = (
-    "kind", "stream", "model", "object_pk", "changes", "data", "version", "actor", "origin", "created_at",
-)  # fmt: skip
+#: Columns of an event that differ from one to the next, and those that are mostly the same for all events of a binding
+#: and a process.
+VARYING = ("object_pk", "changes", "data", "created_at")
+CONSTANT = ("kind", "stream", "model", "version", "actor", "origin")
+COLUMNS = (*VARYING, *CONSTANT)
 READ_COLUMNS = (
     "id", "kind", "stream", "model", "object_pk", "changes", "data", "version", "created_at",
 )  # fmt: skip
-INSERT = f"INSERT INTO declbind_event ({','.join(COLUMNS)}) VALUES "
-INSERT_ROW = "(" + ",".join(["%s"] * len(COLUMNS)) + ")"
+INSERT = f"INSERT INTO declbind_event ({','.join(COLUMNS)}) "
 SEQUENCE_BATCH = 5_000
 TRIM_BATCH = 1_000
 
 #: Called after the commit of a transaction that appended; set by ``relay``. Must not block and must not fail.
 ring: Callable[[str], None] = lambda using: None  # noqa: E731 - a hook with a default, not a function definition
 
-_encode_changes = json.JSONEncoder(separators=(",", ":")).encode
+_encode_changes = functools.lru_cache(maxsize=1024)(json.JSONEncoder(separators=(",", ":")).encode)
+_INERT = re.compile(r"[A-Za-z0-9_./ -]*", re.ASCII)
 _migrated: set[str] = set()
 _actor: ContextVar[str] = ContextVar("declbind_actor", default="")
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """One event before it is appended; the attributes are the columns of ``Event``."""
+class Draft(NamedTuple):
+    """One event before it is appended; the attributes are the columns of ``Event``.
+
+    A tuple, for a frozen dataclass takes four times as long to make, and each write makes one.
+    """
 
     stream: str
     model: str = ""
@@ -90,29 +95,48 @@ def append(drafts: Sequence[Draft], using: str) -> None:
     batch = (connection.features.max_query_params or 10_000) // len(COLUMNS)
     with connection.cursor() as cursor:
         for start in range(0, len(drafts), batch):
-            _insert(drafts[start : start + batch], connection, cursor)
-    _ring_after_commit(connection, using)
+            rows, values = [], []
+            for draft in drafts[start : start + batch]:
+                row, some = row_of(draft, connection)
+                rows.append(f"({','.join(row)})")
+                values += some
+            cursor.execute(f"{INSERT}VALUES {','.join(rows)}", values)
+    ring_after_commit(connection)
 
 
-def _insert(drafts: Sequence[Draft], connection: Any, cursor: Any) -> None:
-    now = connection.ops.adapt_datetimefield_value(timezone.now())
-    actor = _actor.get()
-    values: list[Any] = []
-    for draft in drafts:
-        values += (
-            draft.kind, draft.stream, draft.model, draft.object_pk,
-            _encode_changes(draft.changes), draft.data, draft.version, actor, _origin(), now,
-        )  # fmt: skip
-    cursor.execute(INSERT + ",".join([INSERT_ROW] * len(drafts)), values)
+def row_of(draft: Draft, connection: Any) -> tuple[Sequence[str], list[Any]]:
+    """Return an event's row as SQL, an expression for each of ``COLUMNS``, and the parameters in it."""
+    constant = (draft.kind, draft.stream, draft.model, draft.version, _actor.get(), _origin())
+    row, values = _constant_part(constant)
+    varying = [draft.object_pk, _encode_changes(draft.changes), draft.data, _adapted_now(connection)]
+    return row, varying + values
 
 
-def _ring_after_commit(connection: Any, using: str) -> None:
+@functools.lru_cache(maxsize=1024)
+def _constant_part(constant: tuple[str | int, ...]) -> tuple[Sequence[str], list[Any]]:
+    # Values that mean nothing to SQL nor to its driver stand in the statement: a parameter costs as much as a field of
+    # the row that is saved.
+    is_inert = [_INERT.fullmatch(str(value)) is not None for value in constant]
+    texts = [f"'{value}'" if inert else "%s" for value, inert in zip(constant, is_inert, strict=True)]
+    values = [value for value, inert in zip(constant, is_inert, strict=True) if not inert]
+    return (*["%s"] * len(VARYING), *texts), values
+
+
+def _adapted_now(connection: Any) -> Any:
+    if connection.vendor == "sqlite" and connection.timezone is dt.UTC:
+        # What Django's adapter comes to, in a fifth of its time.
+        return str(dt.datetime.now(dt.UTC).replace(tzinfo=None))
+    return connection.ops.adapt_datetimefield_value(timezone.now())
+
+
+def ring_after_commit(connection: Any) -> None:
+    """Ring when what was appended is committed; at once, in autocommit."""
     # One bell is enough for all events of a transaction. If the last callback is a bell already, whatever rolls it back
     # rolls this event back as well: its savepoints are still open around us, or they are over.
     waiting = connection.run_on_commit
     if not (connection.in_atomic_block and waiting and getattr(waiting[-1][1], "__func__", None) is _Bell.ring):
         # A method, for Django names the callback that failed, and an object that can be called has no name.
-        transaction.on_commit(_Bell(using).ring, using=using, robust=True)
+        connection.on_commit(_Bell(connection.alias).ring, robust=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +346,7 @@ def trim(using: str) -> int:
     column = offset_column(using)
     events = Event.objects.using(using)
     batch_end = min(head.min_offset + TRIM_BATCH - 1, head.offset)
-    too_old = timezone.now() - timedelta(seconds=settings.RETENTION_SECONDS)
+    too_old = timezone.now() - dt.timedelta(seconds=settings.RETENTION_SECONDS)
     oldest = events.filter(**{f"{column}__lte": batch_end}, created_at__lt=too_old)
     by_age = oldest.aggregate(last=models.Max(column))["last"] or 0
     last = min(max(by_age, head.offset - settings.RETENTION_EVENTS), batch_end)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from django.db import models
 
@@ -15,11 +13,27 @@ from declbind.registry import BindingRegistry, get_registry
 
 
 @dataclass(frozen=True)
+class Outlet:
+    """What capture must know of one binding, looked up once instead of at each write."""
+
+    binding: type[Binding]
+    stream: str
+    label: str
+    #: Whether code of the project runs in capture, which may query, fail, or return anything.
+    runs_code: bool
+    own_payload: bool
+    #: The groups, where they are the same for each row.
+    constant_groups: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """What capture must know to tell of a write to one model: made once per registry and model."""
 
     model: type[models.Model]
-    bindings: tuple[type[Binding], ...]
+    #: The version of the configuration that it follows.
+    version: int
+    outlets: tuple[Outlet, ...]
     #: Columns that decide the groups; ``None`` when a binding's code does, which may read any.
     group_fields: tuple[Any, ...] | None
     #: Columns of groups and data together.
@@ -27,7 +41,7 @@ class Plan:
     m2m: tuple[Any, ...]
     #: Whether the columns of a row are in one table, shown by a manager that hides and adds nothing.
     is_plain: bool
-    #: Statements worked out for this plan, by columns and database.
+    #: Statements and checks worked out for this plan, by columns and database.
     statements: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -36,47 +50,55 @@ class Plan:
         return self.group_fields is None or bool(self.group_fields)
 
 
-@dataclass(frozen=True)
-class _Index:
+class Index:
     """What was worked out for one registry: plans as they are needed, and the bound lists by their through models."""
 
-    plans: dict[type[models.Model], Plan | None]
-    lists: Mapping[type[models.Model], tuple[tuple[type[models.Model], Any], ...]]
-
-
-_indexes: WeakKeyDictionary[BindingRegistry, _Index] = WeakKeyDictionary()
-
-
-def _index_of(registry: BindingRegistry) -> _Index:
-    index = _indexes.get(registry)
-    if index is None:
-        lists: dict[Any, dict[Any, None]] = {}
+    def __init__(self, registry: BindingRegistry) -> None:
+        self.registry = registry
+        self._plans: dict[type[models.Model], Plan | None] = {}
+        owners: dict[Any, dict[Any, None]] = {}
         for bindings in registry.by_model.values():
             for binding in bindings:
                 for bound in binding.bound_fields():
                     if bound.many_to_many:
                         owner = (binding.model_class()._meta.concrete_model, bound)
-                        lists.setdefault(bound.remote_field.through, {})[owner] = None
-        index = _indexes[registry] = _Index({}, {through: tuple(owners) for through, owners in lists.items()})
+                        owners.setdefault(bound.remote_field.through, {})[owner] = None
+        self._owners = {through: tuple(found) for through, found in owners.items()}
+
+    def plan_for(self, model: type[models.Model]) -> Plan | None:
+        """Return the plan of a model, or ``None`` for one that nothing outbound is bound to."""
+        concrete = model._meta.concrete_model
+        if concrete is None:
+            return None
+        try:
+            return self._plans[concrete]
+        except KeyError:
+            plan = self._plans[concrete] = _build_plan(self.registry, concrete)
+            return plan
+
+    def lists_through(self, through: type[models.Model]) -> list[tuple[Plan, Any]]:
+        """Return the bound many-to-many fields that a through model holds, each with the plan of the rows' owners."""
+        owners = self._owners.get(through)
+        if owners is None:
+            return []
+        return [(plan, listed) for model, listed in owners if (plan := self.plan_for(model)) and listed in plan.m2m]
+
+
+_latest: Index | None = None
+
+
+def current_index() -> Index:
+    """Return the index of the registry in force. A write asks once, so that all of it follows one configuration."""
+    global _latest
+    registry, index = get_registry(), _latest
+    if index is None or index.registry is not registry:
+        index = _latest = Index(registry)
     return index
 
 
 def plan_for(model: type[models.Model]) -> Plan | None:
-    """Return the plan of a model, or ``None`` for one that nothing outbound is bound to."""
-    registry = get_registry()
-    concrete = model._meta.concrete_model
-    if concrete is None:
-        return None
-    plans = _index_of(registry).plans
-    if concrete not in plans:
-        plans[concrete] = _build_plan(registry, concrete)
-    return plans[concrete]
-
-
-def lists_through(through: type[models.Model]) -> list[tuple[Plan, Any]]:
-    """Return the bound many-to-many fields that a through model holds, each with the plan of the rows that have it."""
-    owners = _index_of(get_registry()).lists.get(through, ())
-    return [(plan, listed) for model, listed in owners if (plan := plan_for(model)) and listed in plan.m2m]
+    """Return the plan of a model in force, or ``None`` for one that nothing outbound is bound to."""
+    return current_index().plan_for(model)
 
 
 def _build_plan(registry: BindingRegistry, model: type[models.Model]) -> Plan | None:
@@ -107,11 +129,26 @@ def _build_plan(registry: BindingRegistry, model: type[models.Model]) -> Plan | 
     m2m = dict.fromkeys(bound for binding in bindings for bound in binding.bound_fields() if bound.many_to_many)
     return Plan(
         model=model,
-        bindings=bindings,
+        version=registry.version,
+        outlets=tuple(map(_build_outlet, bindings)),
         group_fields=None if group_fields is None else tuple(group_fields),
         fields=tuple(data_fields),
         m2m=tuple(m2m),
         is_plain=_is_plain(model),
+    )
+
+
+def _build_outlet(binding: type[Binding]) -> Outlet:
+    resolved = binding.resolved()
+    templates = resolved.spec.group_templates
+    is_constant = not (resolved.runs_code or resolved.where) and all(template.is_constant for template in templates)
+    return Outlet(
+        binding=binding,
+        stream=str(binding.stream),
+        label=binding.model_label(),
+        runs_code=resolved.runs_code,
+        own_payload=resolved.own_payload,
+        constant_groups=tuple(template.render({}) or "" for template in templates) if is_constant else None,
     )
 
 

@@ -37,6 +37,8 @@ TRIM_SECONDS = 15.0
 #: A bell that cannot be rung within this time is given up: the poll will find the event.
 RING_SECONDS = 2.0
 RING_PAUSE_SECONDS = 0.005
+#: After a failure the bell is left alone for so long.
+RETRY_SECONDS = 1.0
 
 _listeners: dict[object, tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = {}
 _listeners_lock = threading.Lock()
@@ -47,7 +49,8 @@ def ring(using: str) -> None:
 
     Safe in any thread, after a commit; returns at once and swallows every fault.
     """
-    wake_here()
+    if _listeners:
+        wake_here()
     if carries_doorbell():
         _ringer.request()
 
@@ -111,7 +114,8 @@ class _Ringer:
 
     def request(self) -> None:
         """Have the bell rung soon."""
-        self._wanted.set()
+        if not self._wanted.is_set():
+            self._wanted.set()
         if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
             with self._lock:
                 # After a fork the thread exists only in the parent.
@@ -137,6 +141,8 @@ class _Ringer:
             except Exception as error:
                 layer = None
                 logger.info("The doorbell could not be rung, hubs will poll: %s", error)
+                # Each try costs the process as much as a dozen writes, and the poll does without.
+                time.sleep(RETRY_SECONDS)
 
     @staticmethod
     async def _ring(layer: Any) -> None:

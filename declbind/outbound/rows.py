@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.db import connections, models
@@ -120,25 +121,45 @@ def _narrowed(plan: Plan, rows: models.QuerySet[Any], fields: Sequence[Any] | No
     return rows
 
 
-def is_as_stored(instance: Any, fields: Iterable[Any]) -> bool:
-    """Tell whether the instance's values are what the database now holds, so that they need not be read back."""
+def is_as_stored(plan: Plan, instance: Any, pk: Any) -> bool:
+    """Tell whether the instance's values are what the database now holds, so that they need not be read back.
+
+    ``pk`` is the field of the primary key of the table that was written.
+    """
+    checks = plan.statements.get(pk)
+    if checks is None:
+        checks = plan.statements[pk] = tuple((column.attname, *_plain_type(column)) for column in (pk, *plan.fields))
     values = instance.__dict__
-    return all(field.attname in values and _is_plain(field, values[field.attname]) for field in fields)
+    for attname, expected, is_plain in checks:
+        try:
+            value = values[attname]
+        except KeyError:
+            return False
+        if value is not None and not (type(value) is expected and (is_plain is None or is_plain(value))):
+            return False
+    return True
 
 
-def _is_plain(field: Any, value: Any) -> bool:
-    if value is None:
-        return True
+def _plain_type(field: Any) -> tuple[type | None, Callable[[Any], bool] | None]:
+    """Return the type whose values a column stores as they are, and what else must hold of a value."""
     target = getattr(field, "target_field", field)
     internal = target.get_internal_type()
     if internal == "DecimalField":
-        # The database gives each its own number of places, and SQLite keeps fifteen digits.
-        digits = value.as_tuple() if type(value) is decimal.Decimal else None
-        return digits is not None and digits.exponent == -target.decimal_places and len(digits.digits) <= 15
+        return decimal.Decimal, partial(_has_places, target.decimal_places)
     if internal == "DateTimeField":
-        return type(value) is dt.datetime and value.tzinfo is dt.UTC
+        return dt.datetime, _is_utc
     # A project's own field class may store something else than the value it is given.
-    return type(value) is PLAIN_TYPES.get(internal) and type(target).__module__.startswith("django.")
+    return (PLAIN_TYPES.get(internal) if type(target).__module__.startswith("django.") else None), None
+
+
+def _has_places(places: int, value: decimal.Decimal) -> bool:
+    # The database gives each its own number of places, and SQLite keeps fifteen digits.
+    digits = value.as_tuple()
+    return digits.exponent == -places and len(digits.digits) <= 15
+
+
+def _is_utc(value: dt.datetime) -> bool:
+    return value.tzinfo is dt.UTC
 
 
 def load_rows_of(plan: Plan, objects: Any, fields: Sequence[Any] | None, using: str) -> Iterable[Any]:

@@ -54,6 +54,8 @@ def encode_value(value: Any) -> str:
 
     Raises ``TypeError`` for what has no JSON form.
     """
+    if type(value) is int:
+        return str(value)
     try:
         text = _dump(value)
     except ValueError:

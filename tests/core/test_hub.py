@@ -405,7 +405,7 @@ def test_taking_several_frames_loses_none(lengths, count, characters):
     texts = [chr(97 + number % 26) * length for number, length in enumerate(lengths)]
     for text in texts:
         outbox.push(text, 0.0)
-    taken = []
+    taken: list[str] = []
     while outbox:
         some = outbox.take(count, characters)
         assert 1 <= len(some) <= count
