@@ -7,9 +7,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from functools import partial, update_wrapper
+from types import MappingProxyType
 from typing import Any, ClassVar
 
+from asgiref.sync import markcoroutinefunction
 from channels.consumer import AsyncConsumer
 from django.core.exceptions import ImproperlyConfigured
 
@@ -32,6 +34,8 @@ logger = logging.getLogger("declbind")
 
 #: A client that stays over its rate for so many seconds is closed.
 FLOOD_SECONDS = 10.0
+#: The scope of a socket that has been accepted.
+NO_SCOPE: Mapping[str, Any] = MappingProxyType({})
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -44,11 +48,26 @@ class BindingConsumer(AsyncConsumer):
     and a channel for each socket. One instance serves one connection.
     """
 
+    @classmethod
+    def as_asgi(cls, **initkwargs: Any) -> Any:
+        """Return an ASGI application that makes an instance for each connection.
+
+        Not Channels' own, whose coroutine would stand around ours, and keep the scope, as long as the socket is open.
+        """
+
+        @markcoroutinefunction
+        def application(scope: Mapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
+            return cls(**initkwargs)(scope, receive, send)
+
+        application.consumer_class = cls  # type: ignore[attr-defined]
+        application.consumer_initkwargs = initkwargs  # type: ignore[attr-defined]
+        update_wrapper(application, cls, updated=())
+        return application
+
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one connection until either side ends it."""
         self.scope = scope
-        message = await receive()
-        if message["type"] != "websocket.connect":
+        if (await receive())["type"] != "websocket.connect":
             return
         if not is_origin_allowed(scope):
             await send({"type": "websocket.close", "code": FORBIDDEN})
@@ -62,6 +81,8 @@ class BindingConsumer(AsyncConsumer):
         try:
             await self._join(hub, socket)
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
+            # Nobody asks for it any more, and it would take a thousand bytes for as long as the socket is open.
+            self.scope = scope = NO_SCOPE
             # Only now: the handshake was the session's and the HTTP channel's to write.
             short = without_session(send)
             paced = pace(short)
@@ -151,16 +172,38 @@ class WebsocketDemultiplexer(BindingConsumer):
         return {stream: by_stream[stream] for stream in self.consumers if stream in by_stream}
 
 
+class _UnderWay:
+    """Hold the requests of one socket that are being served; it lives no longer than they do."""
+
+    def __init__(self) -> None:
+        self.free = asyncio.Semaphore(settings.MAX_IN_FLIGHT)
+        self.last: dict[str, asyncio.Task[None]] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, stream: str, task: asyncio.Task[None]) -> None:
+        """Take in a request that was started, after all earlier ones on its stream."""
+        self.last[stream] = task
+        self.tasks.add(task)
+
+    def done(self, task: asyncio.Task[None]) -> None:
+        """Let go of a request."""
+        self.free.release()
+        self.tasks.discard(task)
+        for stream, last in list(self.last.items()):
+            if last is task:
+                del self.last[stream]
+
+
 class _Conversation:
     """Read one socket's frames and answer them: in order within a stream, side by side between streams."""
+
+    __slots__ = ("_rate", "_receive", "_under_way", "consumer", "hub", "socket")
 
     def __init__(self, consumer: BindingConsumer, hub: LiveHub, socket: Socket, receive: Receive) -> None:
         self.consumer, self.hub, self.socket = consumer, hub, socket
         self._receive = receive
         self._rate = RateLimit(settings.MESSAGES_PER_SECOND, settings.MESSAGE_BURST, time.monotonic())
-        self._free = asyncio.Semaphore(settings.MAX_IN_FLIGHT)
-        self._last: dict[str, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: _UnderWay | None = None
 
     async def run(self) -> None:
         """Go on until the client leaves or the socket is closed by us."""
@@ -172,7 +215,10 @@ class _Conversation:
                     stop_reading = partial(_expire, reading)
                     socket.closed.add_done_callback(stop_reading)
                     try:
-                        await self._read()
+                        while (message := await self._receive())["type"] != "websocket.disconnect":
+                            if message["type"] == "websocket.receive":
+                                await self._take(message.get("text"))
+                            del message
                     finally:
                         socket.closed.remove_done_callback(stop_reading)
         finally:
@@ -181,16 +227,8 @@ class _Conversation:
                 await socket.send_close()
             socket.close(1000)
             # What was accepted is carried out: a write does not stop half-way because its sender left.
-            if self._tasks:
-                await asyncio.wait(self._tasks)
-
-    async def _read(self) -> None:
-        while True:
-            message = await self._receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            if message["type"] == "websocket.receive":
-                await self._take(message.get("text"))
+            if self._under_way is not None and self._under_way.tasks:
+                await asyncio.wait(self._under_way.tasks)
 
     async def _take(self, text: str | None) -> None:
         now = time.monotonic()
@@ -209,18 +247,22 @@ class _Conversation:
             if not allowed and self._rate.seconds_over(now) > FLOOD_SECONDS:
                 self.socket.close(FLOODING, "Too many messages.")
             return
-        await self._free.acquire()
-        task = asyncio.create_task(self._serve(envelope, self._last.get(envelope.stream)))
-        self._last[envelope.stream] = task
-        self._tasks.add(task)
+        under_way = self._under_way
+        if under_way is None:
+            under_way = self._under_way = _UnderWay()
+        await under_way.free.acquire()
+        # It may have ended with its last request while this one waited.
+        self._under_way = under_way
+        task = asyncio.create_task(self._serve(envelope, under_way.last.get(envelope.stream)))
+        under_way.add(envelope.stream, task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._free.release()
-        self._tasks.discard(task)
-        for stream, last in list(self._last.items()):
-            if last is task:
-                del self._last[stream]
+        under_way = self._under_way
+        assert under_way is not None
+        under_way.done(task)
+        if not under_way.tasks:
+            self._under_way = None
 
     async def _serve(self, envelope: frames.Envelope, previous: asyncio.Task[None] | None) -> None:
         if previous is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
@@ -32,8 +33,18 @@ SESSION_OVER, FORBIDDEN, TOO_SLOW, FLOODING = 4401, 4403, 4408, 4429
 INTERNAL_ERROR = 1011
 
 
+#: Sockets share theirs: each of ten thousand would have its own copy of three numbers.
+_limits = functools.lru_cache(maxsize=8)(Limits)
+
+
 class Socket:
     """One accepted WebSocket. All methods belong to the event loop; ``connection`` is what the hub sees of it."""
+
+    __slots__ = (
+        "__weakref__", "_is_sending", "_joiner", "_limits", "_owner", "_progress", "_rest", "_send", "_sending_since",
+        "_sent", "_turn", "_under_way", "_window", "checks", "closed", "connection", "id", "identity", "session",
+        "user_key",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -50,7 +61,7 @@ class Socket:
         self.session = session_digest(identity.session_key)
         #: Counts how often its rights were checked anew: what was granted in between may be void.
         self.checks = 0
-        self._limits = Limits(settings.QUEUE_BYTES, settings.QUEUE_FRAMES, settings.QUEUE_SECONDS)
+        self._limits = _limits(settings.QUEUE_BYTES, settings.QUEUE_FRAMES, settings.QUEUE_SECONDS)
         self.connection = Connection(Outbox(self._limits), flush=self.flush, overflow=self.overflow, info=self)
         self.closed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._send = send
@@ -64,7 +75,7 @@ class Socket:
         self._under_way = 0
         self._window = 1
         self._progress: asyncio.Future[None] | None = None
-        self._turn = asyncio.Lock()
+        self._turn: asyncio.Lock | None = None
 
     @property
     def subscriptions(self) -> dict[tuple[str, str], Subscription]:
@@ -89,6 +100,8 @@ class Socket:
         So many such frames are under way as the reader has lately taken at once, so a slow one has ``QUEUE_SECONDS``
         for each of them.
         """
+        if self._turn is None:
+            self._turn = asyncio.Lock()
         async with self._turn:
             if self.closed.done():
                 return

@@ -68,7 +68,8 @@ async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], reques
         )
     subscription = Subscription(
         connection=socket.connection,
-        stream=request.stream,
+        # The binding's text, not the request's: the same for all who subscribe.
+        stream=binding.stream or request.stream,
         group=granted.group,
         tagged=True,
         params=granted.params,

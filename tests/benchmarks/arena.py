@@ -193,7 +193,7 @@ class Arena:
                     )
                 )
                 pid, port = server.pid, server.port
-                if contender == contenders.ASGI:
+                if contender in contenders.BARE:
                     writer = HttpWriter(port)
                 else:
                     writer = stack.enter_context(self.program("writer", contender, str(path)))

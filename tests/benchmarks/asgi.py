@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any, cast
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
@@ -22,6 +23,10 @@ elif contenders.current() in contenders.OBSERVERS:
     from .observed import ObservingConsumer
 
     routes = [path("ws/bindings/", ObservingConsumer.as_asgi())]
+elif contenders.current() == contenders.ASGI_STACK:
+    from .bare import application as bare
+
+    routes = [path("ws/bindings/", cast(Any, bare))]
 else:
     from declbind.routing import websocket_urlpatterns as routes
 

@@ -24,6 +24,8 @@ OBSERVER_PUBSUB = "observer_pubsub"
 SOCKETS = "sockets"
 #: The floor of the server: a bare ASGI application sends texts.
 ASGI = "asgi"
+#: The same behind Channels' middleware for sessions and users, which declbind is mounted behind.
+ASGI_STACK = "asgi_stack"
 
 WITH_DECLBIND = frozenset({UNBOUND, DECLBIND, BY_FIELD, POLLING})
 HANDWRITTEN = frozenset({CORE, PUBSUB})
@@ -31,6 +33,7 @@ OBSERVERS = frozenset({OBSERVER, OBSERVER_PUBSUB})
 ON_CORE_LAYER = frozenset({DECLBIND, BY_FIELD, CORE, OBSERVER})
 ON_PUBSUB_LAYER = frozenset({PUBSUB, OBSERVER_PUBSUB})
 FLOORS = frozenset({SOCKETS, ASGI})
+BARE = frozenset({ASGI, ASGI_STACK})
 
 #: The peers in the order of their columns; what declbind is compared with is the best of them.
 PEERS = (CORE, PUBSUB, OBSERVER)
@@ -47,6 +50,7 @@ LABELS = {
     OBSERVER_PUBSUB: "(b) pub/sub",
     SOCKETS: "(c) sockets",
     ASGI: "(d) ASGI",
+    ASGI_STACK: "(d) + sessions",
 }
 
 

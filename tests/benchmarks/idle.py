@@ -23,7 +23,7 @@ def measure(arena: Arena, wanted: int) -> Section:
         section.notes.append(f"{wanted:,} wanted, the limit of open files is {limit:,}")
     memory: dict[str, Figure] = {}
     seconds: dict[str, Figure] = {}
-    for contender in (contenders.DECLBIND, contenders.ASGI):
+    for contender in (contenders.DECLBIND, contenders.ASGI, contenders.ASGI_STACK):
         with arena.site(contender) as site:
             site.connect(WARM_UP_CLIENTS)
             time.sleep(0.5)
@@ -39,5 +39,10 @@ def measure(arena: Arena, wanted: int) -> Section:
     section.add("time to connect and subscribe, ms", seconds)
     section.goals = [
         Goal("memory, of (d)", memory[contenders.DECLBIND].over(memory[contenders.ASGI]), at_most=1.3),
+        Goal(
+            "memory, of (d) behind the same middleware",
+            memory[contenders.DECLBIND].over(memory[contenders.ASGI_STACK]),
+            at_most=1.3,
+        ),
     ]
     return section
