@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from admin_ui import documents
 from declbind.models import Event, Traffic
-from declbind.outbound import log
+from declbind.outbound import history, log
 from declbind.registry import database_alias
 
 #: Rows of a page; more that come between two polls are counted and left out.
@@ -150,19 +150,19 @@ def _load_events(wanted: Wanted, after: Cursor | None, using: str) -> tuple[list
     events = _narrow_events(Event.objects.using(using), wanted)
     if after is None:
         return list(events.order_by("-pk")[:MAX_ROWS]), 0
-    column = log.offset_column(using)
+    column = history.offset_column(using)
     fresh = events.filter(**{f"{column}__gt": after.offset}).order_by(f"-{column}")
     found = list(fresh[: MAX_ROWS + 1])
     skipped = fresh.count() - MAX_ROWS if len(found) > MAX_ROWS else 0
     found = found[:MAX_ROWS]
-    if log.needs_sequencer(using):
+    if history.needs_sequencer(using):
         found += events.filter(seq__isnull=True).order_by("-pk")[:MAX_UNSEQUENCED]
     return found, skipped
 
 
 def _since(rows: QuerySet[Traffic], last: int, using: str) -> QuerySet[Traffic]:
     fresh = Q(pk__gt=last)
-    if log.needs_sequencer(using):
+    if history.needs_sequencer(using):
         fresh |= Q(pk__gt=last - LATE_ROWS, at__gte=timezone.now() - timedelta(seconds=LATE_SECONDS))
     return rows.filter(fresh)
 
@@ -203,7 +203,7 @@ def _narrow_traffic(rows: QuerySet[Traffic], wanted: Wanted) -> QuerySet[Traffic
 
 
 def _event_row(event: Event, wanted: Wanted, using: str) -> Row:
-    sequenced = event.seq is not None or not log.needs_sequencer(using)
+    sequenced = event.seq is not None or not history.needs_sequencer(using)
     common: dict[str, Any] = {
         "key": f"e{event.pk}",
         "at": event.created_at,

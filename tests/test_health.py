@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from declbind.live.hub import get_hub
 from declbind.models import Event
-from declbind.outbound import log
+from declbind.outbound import history, log
 from declbind.registry import database_alias
 from declbind.testing import Client, override_bindings
 from tests.live import NUMBERS, store, subscribe
@@ -74,7 +74,7 @@ def test_events_without_a_number_are_unwell():
     """On PostgreSQL events that no relay numbers are noticed by their age; SQLite numbers by itself."""
     Event.objects.create(stream="s", created_at=timezone.now() - timedelta(seconds=30))
     status, state = ask()
-    if log.needs_sequencer(database_alias()):
+    if history.needs_sequencer(database_alias()):
         assert status == 503
         assert state["log"]["unsequenced"] == 1
         assert state["log"]["oldest_unsequenced_seconds"] >= 30

@@ -10,9 +10,9 @@ import pytest
 from django.db import OperationalError, connections, transaction
 
 from declbind.live import subscriptions
-from declbind.live.hub import LiveHub, get_hub
+from declbind.live.hub import LiveHub, Tick, get_hub
 from declbind.models import Event, Head
-from declbind.outbound import log, relay
+from declbind.outbound import history, log, relay
 from declbind.registry import database_alias
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
@@ -277,6 +277,60 @@ async def test_a_new_history_is_told_to_open_subscriptions():
             assert values == {1}
 
 
+@transaction.atomic
+def write_and_lose(lost: slice) -> None:
+    """Write three changes and take some of all events out of the log, before anybody can have read them."""
+    for value in (1, 2, 3):
+        IntegerValue.objects.create(name="a", value=value)
+    log.sequence(database_alias())
+    ids = list(Event.objects.order_by("id").values_list("id", flat=True))
+    Event.objects.filter(id__in=ids[lost]).delete()
+
+
+HOLES = {"all": slice(None), "the first": slice(0, 1), "one of the middle": slice(-2, -1), "the last": slice(-1, None)}
+
+
+async def check_that_a_loss_is_told(lost: slice) -> None:
+    with override_bindings(NUMBERS):
+        async with Client() as client:
+            await subscribe(client)
+            await in_thread(write_and_lose, lost)
+            await store("a", 4)
+            assert await next_payload(client) == {"action": "resync", "reason": "epoch"}
+            await store("a", 5)
+            # What was stored meanwhile may have come before the resync was told, which covers it, or after it.
+            while (value := await next_value(client)) != 5:
+                assert value == 4
+
+
+@pytest.mark.parametrize("lost", HOLES)
+async def test_events_that_are_gone_are_told_to_open_subscriptions(lost):
+    """A table that was emptied, rows deleted by hand: what nobody trimmed must not be missing in silence."""
+    await check_that_a_loss_is_told(HOLES[lost])
+
+
+@pytest.mark.parametrize("lost", HOLES)
+async def test_a_hub_that_goes_by_its_position_alone_is_noticed(monkeypatch, lost):
+    """Negative control: the head is where it should be, and lost events are passed over."""
+    monkeypatch.setattr(Tick, "is_whole", lambda self, cursor: True)
+    with pytest.raises(AssertionError):
+        await check_that_a_loss_is_told(HOLES[lost])
+
+
+@pytest.mark.parametrize("lost", HOLES)
+async def test_who_comes_back_to_a_log_with_holes_is_told(lost):
+    """Whatever part of the events is gone: an old offset is worth nothing."""
+    with override_bindings(NUMBERS):
+        epoch, offset = await offset_now()
+        await in_thread(write_and_lose, HOLES[lost])
+        await (await get_hub()).settle()
+        async with Client() as client:
+            await resume(client, epoch, offset)
+            assert await next_payload(client) == {"action": "resync", "reason": "epoch"}
+            await store("a", 4)
+            assert await next_value(client) == 4
+
+
 async def test_a_history_that_was_cut_is_told_to_open_subscriptions():
     """A backup without the last events has the same epoch: a hub that waited for its old position would lose all."""
     with override_bindings(NUMBERS):
@@ -288,7 +342,7 @@ async def test_a_history_that_was_cut_is_told_to_open_subscriptions():
 
             def cut() -> None:
                 with transaction.atomic():
-                    column = log.offset_column(database_alias())
+                    column = history.offset_column(database_alias())
                     Event.objects.filter(**{f"{column}__gt": last - 2}).delete()
                     Head.objects.filter(seq__gt=0).update(seq=last - 2)
 

@@ -10,7 +10,7 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.utils import timezone
 
 from declbind.models import Event, Head
-from declbind.outbound import log
+from declbind.outbound import history, log
 from declbind.outbound.log import Draft
 
 pytestmark = pytest.mark.django_db
@@ -244,7 +244,7 @@ def test_events_without_a_number_are_not_read_and_are_known():
 
 def test_sequencing_without_work_takes_no_lock(django_assert_max_num_queries):
     """Every hub does it several times a second."""
-    log.ensure_head(USING)
+    history.ensure_head(USING)
     with django_assert_max_num_queries(1):
         assert log.sequence(USING) == 0
 

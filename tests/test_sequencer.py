@@ -21,7 +21,7 @@ from django.core.management import call_command
 from django.db import connection, connections, transaction
 
 from declbind.models import BindingRecord, Event, Head
-from declbind.outbound import log
+from declbind.outbound import history, log
 from tests.servers import ROOT
 from tests.zoo.models import Sample
 
@@ -258,7 +258,7 @@ def number_when_the_other_waits(original):
 def race_relays(order):
     """Let two relays meet over the same five events."""
     call_command("migrate", run_syncdb=True, verbosity=0)
-    log.ensure_head(USING)
+    history.ensure_head(USING)
     for version in range(1, 6):
         append(version)
     both_have_looked = threading.Barrier(2)

@@ -7,7 +7,7 @@ from typing import Any
 from django.utils import timezone
 
 from declbind.models import Event
-from declbind.outbound import log
+from declbind.outbound import history, log
 from declbind.registry import current_registry, database_alias, get_registry
 
 from .hub import LiveHub, running_hubs
@@ -35,7 +35,7 @@ def measure() -> dict[str, Any]:
 def _log_state(using: str) -> dict[str, Any]:
     head = log.load_head(using)
     waiting = (
-        Event.objects.using(using).filter(seq__isnull=True) if log.needs_sequencer(using) else Event.objects.none()
+        Event.objects.using(using).filter(seq__isnull=True) if history.needs_sequencer(using) else Event.objects.none()
     )
     oldest = waiting.order_by("id").values_list("created_at", flat=True).first()
     return {
@@ -48,7 +48,7 @@ def _log_state(using: str) -> dict[str, Any]:
 
 
 def _hub_state(hub: LiveHub, using: str) -> dict[str, Any]:
-    cursor, column = hub.core.cursor, log.offset_column(using)
+    cursor, column = hub.core.cursor, history.offset_column(using)
     missed = Event.objects.using(using).filter(**{f"{column}__gt": cursor}).order_by(column)
     oldest = missed.values_list("created_at", flat=True).first()
     # The event loop owns these; a list of them is one step of the interpreter, and numbers may be a moment old.

@@ -16,6 +16,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.db import connections
 from django.utils import timezone
 
 from declbind import registry as registries
@@ -24,7 +25,7 @@ from declbind.core import frames
 from declbind.core.hub import Hub, Joiner, LogEvent, Subscription, Variants
 from declbind.core.recent import Recent
 from declbind.models import Event
-from declbind.outbound import log, relay
+from declbind.outbound import history, log, relay
 
 from . import changes, nodes
 from .chores import keep_house, watch_readers
@@ -72,6 +73,14 @@ class Tick:
     events: list[LogEvent]
     registry: registries.BindingRegistry
 
+    def is_whole(self, cursor: int) -> bool:
+        """Tell whether no event is missing between the cursor and the last event read, but for what was trimmed."""
+        if not self.head.is_whole:
+            return False
+        if not self.events or self.head.min_offset - 1 > cursor:
+            return True
+        return self.events[0].offset == cursor + 1 and self.events[-1].offset == cursor + len(self.events)
+
 
 class LiveHub:
     """Join the pure hub to the log, the registry and the clock of one process."""
@@ -95,6 +104,8 @@ class LiveHub:
         self.heartbeat = nodes.Heartbeat()
         self.traffic = TrafficLog(self.heartbeat.id)
         self._wake = asyncio.Event()
+        #: The database's connection of the hub's thread, as long as it is the one that was looked at.
+        self._connection: Any = None
         #: The registry whose changes all subscriptions have been told.
         self._announced = self.registry
         #: Streams that will be told to resync, with the timer.
@@ -129,8 +140,11 @@ class LiveHub:
 
     def _first_look(self) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
         registries.check_version(force=True)
+        self._check_connection()
         relay.run_once(self.using)
         head = log.load_head(self.using)
+        if not head.is_whole:
+            head = self._renew_epoch(head.epoch)
         recent = timezone.now() - changes.grace()
         controls = Event.objects.using(self.using).filter(kind=Event.CONTROL).order_by("id")
         # All that the log still holds: a transaction open for longer than the grace ends with events of old rules.
@@ -183,13 +197,16 @@ class LiveHub:
 
     async def _advance(self) -> bool:
         """Look once; return whether there is more to read at once."""
-        tick = await self.thread.run(self._look, self.core.cursor, self.epoch)
+        tick = await self.thread.run(self._look, self.core.cursor)
         if tick.registry is not self._announced:
             await self._apply_registry(tick.registry)
-        if tick.head.epoch == self.epoch and tick.head.offset < self.core.cursor:
-            # A backup was restored. Its numbers will be given again, to other events: whoever comes later with an
-            # offset of the lost history must not take them for what followed.
-            head = await self.thread.run(log.renew_epoch, self.using, self.epoch)
+        if tick.head.epoch == self.epoch and (
+            tick.head.offset < self.core.cursor or not tick.is_whole(self.core.cursor)
+        ):
+            # A backup was restored, or the log was emptied. Its numbers will be given again, to other events, or what
+            # they stood for is gone: whoever comes later with an offset of the lost history must not take what he finds
+            # for all that followed.
+            head = await self.thread.run(self._renew_epoch, self.epoch)
             await self._start_over(head, "epoch")
             return False
         if tick.head.epoch != self.epoch:
@@ -226,15 +243,26 @@ class LiveHub:
                 await asyncio.sleep(0)
                 pause_at = time.monotonic() + SENDING_SECONDS
 
-    def _look(self, cursor: int, epoch: str) -> Tick:
+    def _look(self, cursor: int) -> Tick:
         registries.check_version()
-        relay.run_once(self.using)
-        head = log.load_head(self.using)
-        events = log.read(cursor, READ_BATCH, self.using) if head.epoch == epoch and head.offset > cursor else []
-        if events and events[0].offset > cursor + 1:
-            # What is missing may have been trimmed after the head was read.
-            head = log.load_head(self.using)
-        return Tick(head, events, registries.get_registry())
+        self._check_connection()
+        look = log.look(cursor, READ_BATCH, self.using)
+        if look.has_waiting:
+            relay.run_once(self.using)
+            look = log.look(cursor, READ_BATCH, self.using)
+        return Tick(look.head, look.events, registries.get_registry())
+
+    def _check_connection(self) -> None:
+        """See whether a new connection leads to the tables that the one before led to."""
+        connection = connections[self.using]
+        connection.ensure_connection()
+        if connection.connection is not self._connection:
+            history.check_incarnation(self.using)
+            self._connection = connection.connection
+
+    def _renew_epoch(self, epoch: str) -> log.HeadState:
+        history.renew_epoch(self.using, epoch)
+        return log.load_head(self.using)
 
     async def _start_over(self, head: log.HeadState, reason: str) -> None:
         """Go on at the end of a log that is of another history, or that was trimmed before it was read to its end.

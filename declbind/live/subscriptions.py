@@ -20,7 +20,7 @@ from declbind.core.errors import ClientError
 from declbind.core.hub import LogEvent, Subscription, frames_for
 from declbind.inbound import permissions
 from declbind.models import Event
-from declbind.outbound import log
+from declbind.outbound import history, log
 
 from . import changes
 from .hub import LiveHub
@@ -220,7 +220,7 @@ def _obstacle(head: log.HeadState, epoch: str, request: frames.Request, using: s
     """Return why what was missed cannot be replayed, ``None`` if it can."""
     assert request.since is not None
     their_epoch, offset = request.since
-    if their_epoch != epoch or head.epoch != epoch or offset > head.offset:
+    if their_epoch != epoch or head.epoch != epoch or offset > head.offset or not head.is_whole:
         return "epoch"
     if offset < head.min_offset - 1:
         return "expired"
@@ -231,7 +231,7 @@ def _obstacle(head: log.HeadState, epoch: str, request: frames.Request, using: s
 
 def _was_reconfigured(stream: str, offset: int, using: str) -> bool:
     """Tell whether the binding changed after the client left, or so shortly before that writers may not have known."""
-    column = log.offset_column(using)
+    column = history.offset_column(using)
     controls = Event.objects.using(using).filter(kind=Event.CONTROL)
     last_known = (
         Event.objects.using(using).filter(**{f"{column}__lte": offset}).order_by(f"-{column}").values("created_at")[:1]

@@ -10,11 +10,13 @@ class Head(models.Model):
 
     ``seq`` is the last number given (unused on SQLite, where the event's id is its number); events below ``min_seq``
     have been trimmed. ``epoch`` is random, and new when the history is another one: older offsets mean nothing then.
+    ``incarnation`` names the tables themselves, which a restore replaces.
     """
 
     epoch = models.CharField(max_length=32)
     seq = models.BigIntegerField(default=0)
     min_seq = models.BigIntegerField(default=1)
+    incarnation = models.CharField(max_length=100, blank=True, default="")
 
     class Meta:
         db_table = "declbind_head"

@@ -17,9 +17,8 @@ import functools
 import json
 import os
 import re
-import secrets
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -31,6 +30,8 @@ from declbind.conf import settings
 from declbind.core.hub import LogEvent
 from declbind.models import Event, Head
 from declbind.registry import database_alias
+
+from .history import LAST_ID, ensure_head, needs_sequencer, offset_column
 
 #: Columns of an event that differ from one to the next, and those that are mostly the same for all events of a binding
 #: and a process.
@@ -70,11 +71,24 @@ class Draft(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeadState:
-    """The two ends of the log: ``offset`` of the last event, ``min_offset`` of the first that is kept."""
+    """The two ends of the log: ``offset`` of the last event, ``min_offset`` of the first that is kept.
+
+    The log is not whole when events have gone that nobody trimmed: the table was emptied, or its rows deleted.
+    """
 
     epoch: str
     offset: int
     min_offset: int
+    is_whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one statement saw: the ends of the log, the events after an offset, and whether some have no number yet."""
+
+    head: HeadState
+    events: list[LogEvent]
+    has_waiting: bool = False
 
 
 @contextlib.contextmanager
@@ -92,6 +106,12 @@ def append(drafts: Sequence[Draft], using: str) -> None:
     if not drafts:
         return
     connection = connections[using]
+    insert(drafts, connection)
+    ring_after_commit(connection)
+
+
+def insert(drafts: Sequence[Draft], connection: Any) -> None:
+    """Insert events, and tell nobody."""
     batch = (connection.features.max_query_params or 10_000) // len(COLUMNS)
     with connection.cursor() as cursor:
         for start in range(0, len(drafts), batch):
@@ -101,7 +121,6 @@ def append(drafts: Sequence[Draft], using: str) -> None:
                 rows.append(f"({','.join(row)})")
                 values += some
             cursor.execute(f"{INSERT}VALUES {','.join(rows)}", values)
-    ring_after_commit(connection)
 
 
 def row_of(draft: Draft, connection: Any) -> tuple[Sequence[str], list[Any]]:
@@ -167,52 +186,47 @@ def is_here(using: str | None) -> bool:
     return True
 
 
-def needs_sequencer(using: str) -> bool:
-    """Tell whether offsets are given out by the sequencer; on SQLite the id is the offset."""
-    return connections[using].vendor != "sqlite"
-
-
-def ensure_head(using: str) -> Head:
-    """Return the head row; where there is none it is made, with a new epoch and the ends that the events have."""
-    heads = Head.objects.using(using)
-    return heads.filter(pk=1).first() or heads.get_or_create(pk=1, defaults=_ends_of_events(using))[0]
-
-
-def _ends_of_events(using: str) -> dict[str, Any]:
-    """Return what a head row must say of a log that lost its own: numbers that were given are not given again."""
-    column = offset_column(using)
-    ends = Event.objects.using(using).aggregate(first=models.Min(column), last=models.Max(column))
-    last = ends["last"] or 0
-    if not needs_sequencer(using) and ends["last"] is None:
-        with connections[using].cursor() as cursor:
-            cursor.execute("SELECT MAX(seq) FROM sqlite_sequence WHERE name = 'declbind_event'")
-            last = cursor.fetchone()[0] or 0
-    return {"epoch": _new_epoch(), "seq": last if needs_sequencer(using) else 0, "min_seq": ends["first"] or last + 1}
-
-
 def load_head(using: str) -> HeadState:
-    """Return the ends of the log. One statement, for every process asks several times a second."""
-    last = "seq" if needs_sequencer(using) else "COALESCE((SELECT MAX(id) FROM declbind_event), min_seq - 1)"
-    with connections[using].cursor() as cursor:
-        cursor.execute(f"SELECT epoch, {last}, min_seq FROM declbind_head WHERE id = 1")
-        row = cursor.fetchone()
-    if row is None:
-        ensure_head(using)
-        return load_head(using)
-    return HeadState(*row)
+    """Return the ends of the log."""
+    return look(0, 0, using).head
 
 
-def renew_epoch(using: str, epoch: str) -> HeadState:
-    """Begin another history where ``epoch`` is still the one, and return the ends of the log; safe to call twice.
+def look(after: int, limit: int, using: str) -> Look:
+    """Return the ends of the log, and up to ``limit`` events with offsets above ``after`` in order.
 
-    To be called after the log lost its last events: offsets of the old epoch mean nothing then.
+    One statement, so that all of it is of one state, and for every process asks several times a second. The events are
+    without their time.
     """
-    Head.objects.using(using).filter(pk=1, epoch=epoch).update(epoch=_new_epoch())
-    return load_head(using)
+    with connections[using].cursor() as cursor:
+        cursor.execute(_look_statement(needs_sequencer(using)), [after, limit])
+        rows = cursor.fetchall()
+    if not rows:
+        ensure_head(using)
+        return look(after, limit, using)
+    epoch, last, min_offset, first, newest, has_waiting = rows[0][:HEAD_COLUMNS]
+    is_whole = last < min_offset if first is None else first <= min_offset and newest == last
+    events = [_log_event(row[HEAD_COLUMNS:]) for row in rows if row[HEAD_COLUMNS] is not None]
+    return Look(HeadState(epoch, last, min_offset, is_whole), events, bool(has_waiting))
 
 
-def _new_epoch() -> str:
-    return secrets.token_hex(8)
+HEAD_COLUMNS = 6
+
+
+@functools.cache
+def _look_statement(is_sequenced: bool) -> str:
+    column = "seq" if is_sequenced else "id"
+    names = [column, *(name for name in READ_COLUMNS if name != "created_at")]
+    places = [f"c{number}" for number in range(len(names))]
+    last = "head.seq" if is_sequenced else f"COALESCE({LAST_ID}, head.min_seq - 1)"
+    waiting = "EXISTS (SELECT 1 FROM declbind_event WHERE seq IS NULL)" if is_sequenced else "0"
+    found = ", ".join(f"found.{place}" for place in places)
+    named = ", ".join(f"{name} AS {place}" for name, place in zip(names, places, strict=True))
+    return (
+        f"SELECT head.epoch, {last}, head.min_seq, (SELECT MIN({column}) FROM declbind_event),"
+        f" (SELECT MAX({column}) FROM declbind_event), {waiting}, {found} FROM declbind_head head LEFT JOIN"
+        f" (SELECT {named} FROM declbind_event WHERE {column} > %s ORDER BY {column} LIMIT %s) found"
+        f" ON 1 = 1 WHERE head.id = 1 ORDER BY found.{places[0]}"
+    )
 
 
 def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
@@ -253,11 +267,6 @@ def number_events(waiting: models.QuerySet[Event], last: int, limit: int, using:
             [(last + position, id_) for position, id_ in enumerate(ids, 1)],
         )
     return len(ids)
-
-
-def offset_column(using: str) -> str:
-    """Return the column that orders the log."""
-    return "seq" if needs_sequencer(using) else "id"
 
 
 def read(after: int, limit: int, using: str, stream: str | None = None) -> list[LogEvent]:
@@ -359,8 +368,8 @@ def trim(using: str) -> int:
     return count
 
 
-def _log_event(row: Iterable[Any]) -> LogEvent:
-    offset, id_, kind, stream, model, object_pk, changes, data, version, created_at = row
+def _log_event(row: Sequence[Any]) -> LogEvent:
+    offset, id_, kind, stream, model, object_pk, changes, data, version = row[:9]
     return LogEvent(
         offset=offset,
         id=id_,
@@ -368,11 +377,16 @@ def _log_event(row: Iterable[Any]) -> LogEvent:
         stream=stream,
         model=model,
         object_pk=object_pk,
-        changes=tuple((group, action) for group, action in json.loads(changes)),
+        changes=_decode_changes(changes),
         data=data,
         version=version,
-        created_at=created_at,
+        created_at=row[9] if len(row) > 9 else None,
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _decode_changes(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple((group, action) for group, action in json.loads(text))
 
 
 @functools.cache

@@ -26,7 +26,7 @@ from django.utils import timezone
 from declbind.conf import settings
 from declbind.models import IdempotencyKey, Node, Traffic, Watch
 
-from . import log
+from . import history, log
 
 logger = logging.getLogger("declbind")
 
@@ -180,8 +180,13 @@ def sweep(using: str) -> int:
 def run_for_ever(using: str, stop: threading.Event) -> None:
     """Run the sequencer and the retention until ``stop`` is set: what ``manage.py declbind relay`` does."""
     swept_at = float("-inf")
+    connected = None
     while not stop.is_set():
         try:
+            connections[using].ensure_connection()
+            if connections[using].connection is not connected:
+                history.check_incarnation(using)
+                connected = connections[using].connection
             if run_once(using):
                 ring(using)
             if time.monotonic() - swept_at > TRIM_SECONDS:

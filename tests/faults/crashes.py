@@ -60,7 +60,7 @@ def install() -> None:
         case "" | "before_sending":  # the second is reached in a sabotaged writer only
             pass
         case "before_commit":  # the events are inserted, their transaction is open
-            code.append = _after(code.append, _place)
+            code.ring_after_commit = _after(code.ring_after_commit, _place)
         case "after_commit":  # committed, and nobody was told: neither the hubs nor the writer
             code.ring = _before(code.ring, _place)
         case "while_sequencing":  # numbers are given out, and the head's lock is held

@@ -16,7 +16,7 @@ from django.utils import timezone
 from declbind import checks
 from declbind.conf import settings
 from declbind.models import Configuration, Event, Node, Traffic
-from declbind.outbound import log, relay
+from declbind.outbound import history, log, relay
 from declbind.registry import load_configuration
 
 from .output import format_count
@@ -217,7 +217,7 @@ def _log(using: str) -> Iterator[Finding]:
         "ok",
         f"Epoch {head.epoch}, offset {head.offset}, the oldest event kept is {head.min_offset} ({kept} in all).",
     )
-    if not log.needs_sequencer(using):
+    if not history.needs_sequencer(using):
         return
     waiting = Event.objects.using(using).filter(seq__isnull=True)
     oldest = waiting.order_by("id").values_list("created_at", flat=True).first()

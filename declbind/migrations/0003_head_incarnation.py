@@ -1,0 +1,15 @@
+"""Remember which tables the log lies in."""
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("declbind", "0002_no_unsequenced_index_on_sqlite")]
+
+    operations = [
+        migrations.AddField(
+            model_name="head",
+            name="incarnation",
+            field=models.CharField(blank=True, default="", max_length=100),
+        ),
+    ]
