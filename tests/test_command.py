@@ -20,7 +20,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from declbind.models import BindingRecord, Configuration, Event, Node, Traffic
-from declbind.outbound import relay
+from declbind.outbound import log, relay
 from declbind.registry import refresh
 from tests.servers import ROOT
 
@@ -288,6 +288,19 @@ def test_doctor_finds_a_new_set_up_well() -> None:
     assert ran.status == 0
     assert any(line.startswith("ok    migrations") for line in ran.lines)
     assert any(line.startswith("note  processes") for line in ran.lines)
+
+
+def test_doctor_begins_a_new_history_after_a_restore() -> None:
+    """Told that the database was restored, it gives the log another epoch; numbers go on."""
+    store()
+    Group.objects.create(name="staff")
+    relay.run_once("default")
+    before = log.load_head("default")
+    assert Ran("doctor").status == 0
+    assert log.load_head("default") == before
+    assert Ran("doctor", "--after-restore").status == 0
+    after = log.load_head("default")
+    assert (after.offset, after.epoch != before.epoch) == (before.offset, True)
 
 
 def test_doctor_finds_an_invalid_binding() -> None:

@@ -89,12 +89,16 @@ def check_incarnation(using: str) -> None:
 def _read_incarnation(using: str) -> str:
     """Name the tables as they were made and the server's line of history; "" where the database cannot tell.
 
-    A dump makes new tables, and a copy that is promoted begins a new timeline, perhaps without the last commits.
+    A dump makes new tables, a copy of a database is another one, and a copy of a server that is promoted begins a new
+    timeline, perhaps without the last commits.
     """
     if connections[using].vendor != "postgresql":
         return ""
     with connections[using].cursor() as cursor:
-        cursor.execute("SELECT 'declbind_event'::regclass::oid, 'declbind_head'::regclass::oid")
+        cursor.execute(
+            "SELECT oid, 'declbind_event'::regclass::oid, 'declbind_head'::regclass::oid"
+            " FROM pg_database WHERE datname = current_database()"
+        )
         tables = "-".join(map(str, cursor.fetchone()))
     try:
         # A savepoint, where a transaction is open: some hosts do not let everybody ask this.

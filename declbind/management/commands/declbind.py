@@ -24,7 +24,7 @@ from declbind.conf import settings
 from declbind.core.errors import ConfigError
 from declbind.management.verbs import doctor, overview, plan, preview, tail
 from declbind.management.verbs.output import format_count, format_json, format_line, format_pairs, format_table
-from declbind.outbound import log, relay
+from declbind.outbound import history, log, relay
 from declbind.registry import database_alias
 
 SIGNS = {"add": "+", "change": "~", "remove": "-", "keep": "="}
@@ -73,7 +73,12 @@ class Command(BaseCommand):
         shown.add_argument("stream")
         shown.add_argument("pk")
         shown.add_argument("--user", default="", help="a user's name or primary key; default: an anonymous visitor")
-        add("doctor", "Examine the running set-up; status 1 when something is bad.")
+        examine = add("doctor", "Examine the running set-up; status 1 when something is bad.")
+        examine.add_argument(
+            "--after-restore",
+            action="store_true",
+            help="first begin a new history of the log: the database was restored, and every client must look anew",
+        )
         follow = add("tail", "Print events as they come.")
         follow.add_argument("--since", type=int, metavar="OFFSET", help="begin after this offset; 0 for all there are")
         follow.add_argument("--stream", help="only this stream (and what concerns all)")
@@ -228,6 +233,8 @@ class Command(BaseCommand):
 
     def run_doctor(self, using: str, options: dict[str, Any]) -> bool:
         """Print what was examined, and what to do."""
+        if options["after_restore"]:
+            history.renew_epoch(using, history.ensure_head(using).epoch)
         findings = doctor.examine(using)
         is_well = all(finding.ok for finding in findings)
         if options["format"] == "json":
