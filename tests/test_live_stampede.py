@@ -7,9 +7,13 @@ import threading
 from typing import Any
 
 import pytest
+from django.db import DatabaseError, connections
+from django.db.backends.signals import connection_created
 
 from declbind.live import snapshots, subscriptions
 from declbind.live.hub import get_hub
+from declbind.live.threads import RequestThreads
+from declbind.models import Event
 from declbind.testing import Client, override_bindings
 from tests.live import NUMBERS, store, subscribe
 
@@ -134,3 +138,69 @@ async def test_a_short_absence_is_made_up_for_from_memory(monkeypatch):
         assert counted.calls == 0
         for client in clients:
             await client.disconnect()
+
+
+# The database's connections ------------------------------------------------------------------------------------------
+
+
+class Load:
+    """Queries in request threads, as a deployment has them that keeps no connections; notes what was opened."""
+
+    def __init__(self, size: int) -> None:
+        self.threads = RequestThreads(size)
+        self.opened: list[Any] = []
+
+    def ask(self) -> int:
+        connections["default"].settings_dict["CONN_MAX_AGE"] = 0
+        return Event.objects.count()
+
+    async def run(self, calls: int) -> None:
+        def note(connection: Any, **kwargs: Any) -> None:
+            self.opened.append(connection)
+
+        connection_created.connect(note)
+        try:
+            await asyncio.gather(*(self.threads.run(self.ask) for _ in range(calls)))
+        finally:
+            connection_created.disconnect(note)
+
+
+async def end(threads: RequestThreads) -> None:
+    """Wait until the threads have ended: the test's database is to be left by all of them."""
+    threads.close()
+    for thread in threads._threads:
+        await asyncio.to_thread(thread.join, 10)
+
+
+async def test_a_crowd_shares_the_connections_of_the_threads():
+    """Forty requests at once open one connection a thread, or a few more where a thread was idle in between."""
+    load = Load(4)
+    await load.run(40)
+    assert len(load.opened) <= 8
+    await end(load.threads)
+
+
+async def test_an_idle_thread_keeps_no_connection():
+    """When the crowd is gone the database has its connections back, as after a request of Django's own."""
+    load = Load(4)
+    await load.run(40)
+    deadline = asyncio.get_running_loop().time() + 10
+    while any(connection.connection is not None for connection in load.opened):
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.005)
+    await end(load.threads)
+
+
+async def test_a_call_that_failed_hands_no_connection_on():
+    """What broke one request's connection is not the next one's trouble."""
+
+    def fail() -> None:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SELECT nothing FROM nowhere")
+
+    threads = RequestThreads(1)
+    results = await asyncio.gather(
+        *(threads.run(fail if number % 2 else Event.objects.count) for number in range(6)), return_exceptions=True
+    )
+    assert [isinstance(result, DatabaseError) for result in results] == [False, True] * 3
+    await end(threads)

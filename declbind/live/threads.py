@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from django.db import close_old_connections, connections
@@ -15,31 +17,67 @@ T = TypeVar("T")
 
 
 class RequestThreads:
-    """A bounded pool for requests; each call opens and closes connections as a Django request does.
+    """A bounded pool for requests, whose threads give their connections back when they have nothing to do.
 
-    asgiref's ``sync_to_async`` would put all of it into one thread per process.
+    Under load the connection of one call serves the next, whatever ``CONN_MAX_AGE`` says: a thousand clients that come
+    back at once must not make the database open thousands of connections. That is why the threads are our own: those of
+    ``ThreadPoolExecutor`` do not tell when they are idle. asgiref's ``sync_to_async`` would put all of it into one.
     """
 
     def __init__(self, size: int) -> None:
-        self._executor = ThreadPoolExecutor(size, thread_name_prefix="declbind-request")
+        self._size = size
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        #: Calls that are not done; belongs to the event loop.
+        self._open = 0
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function in the pool and return what it returns."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, partial(_as_request, function, *args, **kwargs)
-        )
+        self._open += 1
+        try:
+            if self._open > len(self._threads) < self._size:
+                self._start_thread()
+            future: Future[T] = Future()
+            self._calls.put((future, partial(function, *args, **kwargs)))
+            return await asyncio.wrap_future(future)
+        finally:
+            self._open -= 1
 
     def close(self) -> None:
-        """Let running calls end and take no more."""
-        self._executor.shutdown(wait=False)
+        """Let calls end that were begun or wait, and then the threads; does not wait for them."""
+        for _ in self._threads:
+            self._calls.put(None)
 
+    def _start_thread(self) -> None:
+        # A daemon: a process may end without anybody closing this, and must not wait for calls that never come.
+        thread = threading.Thread(target=self._work, name=f"declbind-request-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
-def _as_request(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    close_old_connections()
-    try:
-        return function(*args, **kwargs)
-    finally:
-        close_old_connections()
+    def _work(self) -> None:
+        while (call := self._next_call()) is not None:
+            future, function = call
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = function()
+            except BaseException as error:
+                close_old_connections()
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            # Not while the next call is waited for: it holds what the caller may have let go.
+            del call, future, function
+        connections.close_all()
+
+    def _next_call(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        try:
+            return self._calls.get_nowait()
+        except Empty:
+            close_old_connections()
+            call = self._calls.get()
+            close_old_connections()
+            return call
 
 
 class HubThread:
