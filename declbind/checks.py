@@ -39,6 +39,7 @@ CHECKS = {
     "declbind.W003": "a binding does what is probably not meant",
     "declbind.W004": "a bound model is written to another database than the log",
     "declbind.W005": "the channel layer loses its connections when idle",
+    "declbind.W006": "the channel layer has a small pool of connections",
 }
 CORE_LAYER = "channels_redis.core.RedisChannelLayer"
 WORKING_HOST = (
@@ -150,25 +151,39 @@ def check_records(databases: Sequence[str] | None = None, **kwargs: Any) -> list
 
 
 def check_channel_layer(**kwargs: Any) -> list[CheckMessage]:
-    """Check that the channel layer of the doorbell keeps its connections (W005). No connection is made."""
+    """Check that the layer of the doorbell keeps its connections and has enough (W005, W006). None is made."""
     config = _doorbell_config()
     if config is None or config.get("BACKEND") != CORE_LAYER:
         return []
+    hosts = (config.get("CONFIG") or {}).get("hosts") or [{}]
+    name = f"CHANNEL_LAYERS[{settings.CHANNEL_LAYER!r}]"
+    found: list[CheckMessage] = []
     wait = _core_layer_wait()
-    timeouts = [_socket_timeout(host) for host in (config.get("CONFIG") or {}).get("hosts") or [{}]]
+    timeouts = [_socket_timeout(host) for host in hosts]
     short = [timeout for timeout in timeouts if timeout is not None and wait is not None and timeout <= wait]
-    if not short:
-        return []
-    return [
-        CheckWarning(
-            f"CHANNEL_LAYERS[{settings.CHANNEL_LAYER!r}]: {CORE_LAYER} waits {wait:g} s for a message, and its "
-            f"connection gives up reading after {min(short):g} s (socket_timeout; 5 s is the default of redis-py 8): "
-            "a consumer that hears nothing is ended by a TimeoutError.",
-            hint=f'Name the host as a dict without that limit: "hosts": [{WORKING_HOST}]. '
-            "Or use channels_redis.pubsub.RedisPubSubChannelLayer, which does not read that way.",
-            id="declbind.W005",
+    if short:
+        found.append(
+            CheckWarning(
+                f"{name}: {CORE_LAYER} waits {wait:g} s for a message, and its "
+                f"connection gives up reading after {min(short):g} s (socket_timeout; 5 s is the default of "
+                "redis-py 8): a consumer that hears nothing is ended by a TimeoutError.",
+                hint=f'Name the host as a dict without that limit: "hosts": [{WORKING_HOST}]. '
+                "Or use channels_redis.pubsub.RedisPubSubChannelLayer, which does not read that way.",
+                id="declbind.W005",
+            )
         )
-    ]
+    limit = _default_pool_size()
+    if limit is not None and not all(map(_names_pool_size, hosts)):
+        found.append(
+            CheckWarning(
+                f"{name}: its connections to Redis are at most {limit} in each process (max_connections; the default "
+                "of redis-py 8), and each consumer of the project may need one: with more clients at once they fail "
+                "with 'Too many connections'. declbind itself needs two.",
+                hint=f'Name the host as a dict with a limit of your own: "hosts": [{WORKING_HOST}].',
+                id="declbind.W006",
+            )
+        )
+    return found
 
 
 def foreign_database(binding: type[Binding]) -> str:
@@ -284,6 +299,24 @@ def _core_layer_wait() -> float | None:
     except ImportError:
         return None
     return float(layer.brpop_timeout)
+
+
+def _default_pool_size() -> int | None:
+    """Return how many connections a pool of redis-py opens at most when nothing is said; ``None`` for no limit."""
+    try:
+        from redis.asyncio.connection import ConnectionPool
+    except ImportError:
+        return None
+    size = ConnectionPool().max_connections
+    return size if size < 2**31 else None
+
+
+def _names_pool_size(host: Any) -> bool:
+    options = host if isinstance(host, dict) else {}
+    address = options.get("address", host)
+    return "max_connections" in options or (
+        isinstance(address, str) and "max_connections" in parse_qs(urlsplit(address).query)
+    )
 
 
 def _socket_timeout(host: Any) -> float | None:

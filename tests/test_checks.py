@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -251,6 +252,8 @@ def test_w004_model_of_another_database(settings: Any) -> None:
 
 # The channel layer ------------------------------------------------------------------------------------------
 
+ROOMY = {"address": "redis://x", "socket_timeout": None, "max_connections": 1_000}
+
 
 @pytest.mark.parametrize(
     ("hosts", "seconds"),
@@ -265,7 +268,7 @@ def test_w004_model_of_another_database(settings: Any) -> None:
 )
 def test_w005_idle_connections_are_dropped(settings: Any, hosts: Any, seconds: str) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE_LAYER, "CONFIG": {"hosts": hosts} if hosts else {}}}
-    assert checks.check_channel_layer() == [
+    assert of_id(checks.check_channel_layer(), "declbind.W005") == [
         CheckWarning(
             "CHANNEL_LAYERS['default']: channels_redis.core.RedisChannelLayer waits 5 s for a message, and its "
             f"connection gives up reading after {seconds} s (socket_timeout; 5 s is the default of redis-py 8): "
@@ -280,17 +283,42 @@ def test_w005_idle_connections_are_dropped(settings: Any, hosts: Any, seconds: s
 
 
 @pytest.mark.parametrize(
+    "hosts", [None, ["redis://x"], [("x", 6379)], [{"address": "redis://x", "socket_timeout": None}, ROOMY]]
+)
+def test_w006_a_pool_is_small(settings: Any, hosts: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE_LAYER, "CONFIG": {"hosts": hosts} if hosts else {}}}
+    assert of_id(checks.check_channel_layer(), "declbind.W006") == [
+        CheckWarning(
+            "CHANNEL_LAYERS['default']: its connections to Redis are at most 100 in each process (max_connections; the "
+            "default of redis-py 8), and each consumer of the project may need one: with more clients at once they "
+            "fail with 'Too many connections'. declbind itself needs two.",
+            hint='Name the host as a dict with a limit of your own: "hosts": [{"address": "redis://127.0.0.1:6379/0", '
+            '"socket_timeout": None, "socket_keepalive": True, "health_check_interval": 30, '
+            '"max_connections": 10000}].',
+            id="declbind.W006",
+        )
+    ]
+
+
+def test_a_redis_py_without_a_limit_has_no_small_pool(settings: Any, monkeypatch: Any) -> None:
+    """Before version 8 a pool opened what was needed."""
+    monkeypatch.setattr("redis.asyncio.connection.ConnectionPool", lambda: SimpleNamespace(max_connections=2**31))
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE_LAYER}}
+    assert of_id(checks.check_channel_layer(), "declbind.W006") == []
+
+
+@pytest.mark.parametrize(
     ("layer", "declbind"),
     [
-        ({"BACKEND": CORE_LAYER, "CONFIG": {"hosts": [{"address": "redis://x", "socket_timeout": None}]}}, {}),
-        ({"BACKEND": CORE_LAYER, "CONFIG": {"hosts": ["redis://x?socket_timeout=30"]}}, {}),
+        ({"BACKEND": CORE_LAYER, "CONFIG": {"hosts": [ROOMY]}}, {}),
+        ({"BACKEND": CORE_LAYER, "CONFIG": {"hosts": ["redis://x?socket_timeout=30&max_connections=500"]}}, {}),
         ({"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": ["redis://x"]}}, {}),
         ({"BACKEND": "channels.layers.InMemoryChannelLayer"}, {}),
         ({"BACKEND": CORE_LAYER}, {"CHANNEL_LAYER": None}),
     ],
 )
 def test_a_layer_that_waits_long_enough_passes(settings: Any, layer: Any, declbind: Any) -> None:
-    """Negative control of W005, its own hint among the cases."""
+    """Negative control of W005 and W006, their own hint among the cases."""
     settings.CHANNEL_LAYERS = {"default": layer}
     settings.DECLBIND = declbind
     assert checks.check_channel_layer() == []

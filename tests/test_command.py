@@ -373,8 +373,9 @@ def test_doctor_tries_the_channel_layer(settings: Any) -> None:
     }
     texts = [finding["meaning"] for finding in examine()["channel layer"]]
     assert texts[0].startswith("declbind.W005: CHANNEL_LAYERS['default']")
-    assert texts[1].startswith("channels_redis.core.RedisChannelLayer does not answer")
-    assert texts[2].startswith("channels_redis.core.RedisChannelLayer silently drops messages when 100 wait")
+    assert texts[1].startswith("declbind.W006: CHANNEL_LAYERS['default']")
+    assert texts[2].startswith("channels_redis.core.RedisChannelLayer does not answer")
+    assert texts[3].startswith("channels_redis.core.RedisChannelLayer silently drops messages when 100 wait")
 
 
 def test_doctor_finds_the_channel_layer_well(settings: Any, redis_server: Any) -> None:
