@@ -6,10 +6,12 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
+from django.db import connection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -152,6 +154,51 @@ def test_a_reader_that_reads_nothing_is_let_go(django_server, program):
         write(-1)
         while next_value(neighbour) != -1:
             pass
+
+
+#: So many readers that read nothing, and what each may cost the process at most. (They share the texts that wait.)
+DEAF, BYTES_EACH = 30, 700_000
+ROWS, TOUCHES = 1_000, 16
+
+
+def measure_growth(server: DjangoServer) -> int:
+    """Send 5 MB of frames to each of many readers that read nothing, and return by how much the process grew."""
+    IntegerValue.objects.bulk_create(IntegerValue(name="x" * 250, value=value) for value in range(ROWS))
+    process = psutil.Process(server.pid)
+    with ExitStack() as stack:
+        for _ in range(DEAF):
+            stack.enter_context(deaf_client(server))
+        until(lambda: Node.objects.filter(connections=DEAF).exists())
+        with connected(server) as last:
+            # What reading the log takes is the same for any number of readers, and is taken before the count begins.
+            touch(IntegerValue.objects.all()[:1])
+            assert request(last, "subscribe")["ok"]
+            before = peak = process.memory_info().rss
+            for _ in range(TOUCHES):
+                touch(IntegerValue.objects.all())
+                for _ in range(ROWS):
+                    next_value(last)
+                peak = max(peak, process.memory_info().rss)
+    return int(peak - before)
+
+
+only_once = pytest.mark.skipif(
+    connection.vendor != "sqlite", reason="What waits for a reader is the same for any database; run with SQLite."
+)
+
+
+@only_once
+@pytest.mark.parametrize("program", ["uvicorn", "daphne"])
+def test_readers_that_read_nothing_cost_little_memory(django_server, program):
+    """What waits for them is bounded, whatever is sent: in the queue, in the server's buffer, on daphne too."""
+    assert measure_growth(django_server(program=program)) < DEAF * BYTES_EACH
+
+
+@only_once
+@pytest.mark.parametrize("program", ["uvicorn", "daphne"])
+def test_memory_without_the_bounds_would_be_noticed(django_server, program):
+    """Negative control: the same without limits of the queue and without the pacing of daphne."""
+    assert measure_growth(django_server("tests.unbounded:application", program=program)) > DEAF * BYTES_EACH
 
 
 # The channel layer ---------------------------------------------------------------------------------------------------

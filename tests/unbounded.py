@@ -1,0 +1,15 @@
+"""Serve the example site without any bound on what waits for a slow reader: what its absence costs, for comparison."""
+
+from typing import Any
+
+# First, for it sets Django up.
+from example_site.asgi import application  # isort: skip
+
+from declbind.core.hub import Limits
+from declbind.live import consumers, socket
+
+modules: Any = consumers, socket
+modules[0].pace = lambda send: None
+modules[1]._limits = lambda *given: Limits(bytes=10**12, frames=10**9, seconds=10**6)
+
+__all__ = ["application"]
