@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
@@ -44,6 +45,8 @@ logger = logging.getLogger("declbind")
 READ_BATCH = 1_000
 #: After so many events, or so many frames for all connections together, what was queued is sent.
 SLICE_EVENTS, SLICE_FRAMES = 50, 20_000
+#: So many events' frames are kept: a crowd that comes back asks for the same ones.
+VARIANTS_KEPT = 1_000
 #: After so many seconds of sending others than the hub get a turn.
 SENDING_SECONDS = 0.005
 
@@ -108,6 +111,9 @@ class LiveHub:
         self._connection: Any = None
         #: The registry whose changes all subscriptions have been told.
         self._announced = self.registry
+        #: Frames of the last events that were built, by offset, and the registry under which.
+        self._variants: dict[int, Variants] = {}
+        self._variants_of: registries.BindingRegistry | None = None
         #: Streams that will be told to resync, with the timer.
         self._due: dict[str, asyncio.TimerHandle] = {}
         self._started: asyncio.Task[None] | None = None
@@ -273,6 +279,7 @@ class LiveHub:
         await self.revalidate(self.sockets())
         self.epoch, self.core.cursor = head.epoch, head.offset
         self.recent.start(head.offset)
+        self._variants = {}
         self.turns += 1
         for subscription in self.core.subscriptions():
             subscription.live, subscription.offset = True, head.offset
@@ -295,8 +302,14 @@ class LiveHub:
         return False
 
     def variants(self, event: LogEvent) -> Variants:
-        """Return the frames of an event under the configuration in force now."""
-        return Variants(event, lambda action: self._payload(event, action))
+        """Return the frames of an event under the configuration in force now: the same for all who catch up on it."""
+        registry = registries.current_registry()
+        if self._variants_of is not registry or len(self._variants) >= VARIANTS_KEPT:
+            self._variants, self._variants_of = {}, registry
+        found = self._variants.get(event.offset)
+        if found is None:
+            found = self._variants[event.offset] = Variants(event, partial(self._payload, event))
+        return found
 
     def _payload(self, event: LogEvent, action: str) -> str | None:
         try:

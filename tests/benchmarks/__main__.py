@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
-from . import batch, echo, fanout, idle, latency, resume, saves, sequencing
+from . import batch, echo, fanout, idle, latency, resume, saves, sequencing, stampede
 from .arena import Arena
 from .report import Goal, Section
 
@@ -49,6 +49,10 @@ def _resume(arena: Arena, quick: bool) -> Iterator[Section]:
     yield resume.measure(arena, times=5 if quick else 15)
 
 
+def _stampede(arena: Arena, quick: bool) -> Iterator[Section]:
+    yield stampede.measure(arena, clients=200 if quick else 1_000)
+
+
 def _sequencing(arena: Arena, quick: bool) -> Iterator[Section]:
     yield sequencing.measure(arena, events=20_000, times=1 if quick else 3)
 
@@ -61,6 +65,7 @@ PARTS: dict[str, Callable[[Arena, bool], Iterator[Section]]] = {
     "echo": _echo,
     "idle": _idle,
     "resume": _resume,
+    "stampede": _stampede,
     "sequencing": _sequencing,
 }
 

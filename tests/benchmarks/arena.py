@@ -174,7 +174,7 @@ class Arena:
             yield writer
 
     @contextmanager
-    def site(self, contender: str) -> Iterator[Site]:
+    def site(self, contender: str, database: str = "sqlite") -> Iterator[Site]:
         """Run a fresh server of a contender, with a writer and clients that are not yet connected."""
         path = self.directory / f"{contender}.progress"
         progress = Progress.create(path)
@@ -188,7 +188,7 @@ class Arena:
                 server = stack.enter_context(
                     DjangoServer(
                         f"tests.benchmarks.{app}:application",
-                        env=self.environment(contender),
+                        env=self.environment(contender, database),
                         arguments=SERVER_ARGUMENTS,
                     )
                 )
@@ -196,7 +196,7 @@ class Arena:
                 if contender in contenders.BARE:
                     writer = HttpWriter(port)
                 else:
-                    writer = stack.enter_context(self.program("writer", contender, str(path)))
+                    writer = stack.enter_context(self.program("writer", contender, str(path), database=database))
                     writer.ask(do="burst", saves=0)  # its rows are made by now, or clients would hear of them
             clients = stack.enter_context(self.program("client", contender, str(port), PATH, str(path)))
             yield Site(contender, pid, writer, clients, progress)

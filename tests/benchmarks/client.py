@@ -9,7 +9,7 @@ Driven by lines of JSON on standard input, one line of answer each:
 - `{"do": "start", "record": bool, "nap": seconds}` counts from zero; `nap` is slept between two looks at the sockets,
   so that what arrives meanwhile costs one read;
 - `{"do": "report"}` tells what came since;
-- `echo` and `resume`: see `dialogues.py`.
+- `echo`, `resume` and `come_back`: see `dialogues.py`.
 """
 
 from __future__ import annotations
@@ -166,6 +166,9 @@ class Clients:
 
     def resume(self, subscribe: str, frames: int) -> dict[str, Any]:
         return dialogues.resume(self.port, self.path, subscribe, frames, MARK)
+
+    def come_back(self, subscribe: str, clients: int, frames: int) -> dict[str, Any]:
+        return dialogues.come_back(self.port, self.path, subscribe, clients, frames, MARK)
 
 
 def obey(clients: Clients) -> bool:

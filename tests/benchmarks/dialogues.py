@@ -8,6 +8,7 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from .wire import TEXT, ask_to_upgrade, masked_frame, read, read_answer, split_frames
@@ -96,3 +97,26 @@ def resume(port: int, path: str, subscribe: str, frames: int, mark: bytes) -> di
         except TimeoutError:
             pass
         return {"seconds": time.monotonic() - started, "frames": count}
+
+
+def come_back(port: int, path: str, subscribe: str, clients: int, frames: int, mark: bytes) -> dict[str, Any]:
+    """Have many clients connect at once, each ask for what it missed, and measure until the last has all of it."""
+    started = time.monotonic()
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)) for _ in range(clients)]
+        for client in crowd:
+            client.sendall(ask_to_upgrade(port, path))
+        rests = []
+        for client in crowd:
+            _, rest = read_answer(client)
+            client.sendall(masked_frame(TEXT, subscribe.encode()))
+            rests.append(rest)
+        connected = time.monotonic() - started
+        total, fewest = 0, frames
+        for client, rest in zip(crowd, rests, strict=True):
+            count, data = rest.count(mark), rest
+            while count < frames:
+                data = data[1 - len(mark) :] + read(client)
+                count += data.count(mark)
+            total, fewest = total + count, min(fewest, count)
+    return {"connected": connected, "seconds": time.monotonic() - started, "frames": total, "fewest": fewest}
