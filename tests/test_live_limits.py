@@ -311,8 +311,9 @@ async def test_a_snapshot_does_not_overflow_a_slow_but_steady_reader(monkeypatch
 async def test_a_replay_that_is_queued_at_once_is_noticed(monkeypatch, settings):
     """Negative control of the two tests before: without waiting for the reader the queue overflows."""
 
-    async def push_at_once(self: socket.Socket, text: str) -> None:
-        self.push(text)
+    async def push_at_once(self: socket.Socket, texts: list[str], is_wanted: Any) -> None:
+        for text in texts:
+            self.push(text)
 
     monkeypatch.setattr(socket.Socket, "push_paced", push_at_once)
     settings.DECLBIND = {"QUEUE_FRAMES": 10}

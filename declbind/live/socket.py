@@ -8,7 +8,7 @@ import contextvars
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from types import coroutine
 from typing import Any
 
@@ -94,31 +94,39 @@ class Socket:
         """Queue a frame and send it if the reader keeps up."""
         self.connection.push(text, time.monotonic())
 
-    async def push_paced(self, text: str) -> None:
-        """Queue a frame when the reader keeps up: what comes from the log or a table waits there, not in the queue.
+    async def push_paced(self, texts: Sequence[str], is_wanted: Callable[[], bool]) -> None:
+        """Send frames as fast as the reader takes them: what comes from the log or a table waits there, not in a queue.
 
-        So many such frames are under way as the reader has lately taken at once, so a slow one has ``QUEUE_SECONDS``
-        for each of them.
+        So many go at once as the reader has lately taken at once, so a slow one has ``QUEUE_SECONDS`` for each of them.
+        ``is_wanted`` is asked before each portion: what was ended meanwhile gets nothing more.
         """
         if self._turn is None:
             self._turn = asyncio.Lock()
         async with self._turn:
-            if self.closed.done():
-                return
-            self.push(text)
-            last = self._sent + self._under_way + len(self.connection.outbox)
-            if self._sent == last:
-                # A reader that is faster than we are must not keep the event loop to itself.
-                if last % PACED_FRAMES == 0:
+            start = 0
+            while start < len(texts) and not self.closed.done() and is_wanted():
+                stop = self._end_of_portion(texts, start)
+                now = time.monotonic()
+                for text in texts[start:stop]:
+                    self.connection.queue(text, now)
+                self.flush()
+                start = stop
+                last = self._sent + self._under_way + len(self.connection.outbox)
+                if self._sent == last:
+                    # A reader that is faster than we are must not keep the event loop to itself.
                     await asyncio.sleep(0)
-                return
-            window = self._window if self.connection.outbox.size < PACED_CHARACTERS else 1
-            started = time.monotonic()
-            while self._sent <= last - window and not self.closed.done():
-                self._progress = asyncio.get_running_loop().create_future()
-                await self._progress
-            keeps_up = time.monotonic() - started < PACE_SECONDS
-            self._window = min(2 * self._window, PACED_FRAMES, self._limits.frames // 2 or 1) if keeps_up else 1
+                while self._sent < last and not self.closed.done():
+                    self._progress = asyncio.get_running_loop().create_future()
+                    await self._progress
+                keeps_up = time.monotonic() - now < PACE_SECONDS
+                self._window = min(2 * self._window, PACED_FRAMES, self._limits.frames // 2 or 1) if keeps_up else 1
+
+    def _end_of_portion(self, texts: Sequence[str], start: int) -> int:
+        stop, size = start + 1, len(texts[start])
+        while stop < min(start + self._window, len(texts)) and size + len(texts[stop]) <= PACED_CHARACTERS:
+            size += len(texts[stop])
+            stop += 1
+        return stop
 
     def is_stuck(self, now: float) -> bool:
         """Tell whether the reader has left a frame waiting, or half read, for longer than allowed."""

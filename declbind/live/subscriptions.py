@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from declbind import registry as registries
@@ -122,15 +123,13 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
                 subscription.live, subscription.offset = True, hub.core.cursor
                 hub.resync(subscription, "expired")
                 return
+        texts: list[str] = []
         for event in events:
             if event.offset > cursor:
                 break
-            if event.kind == Event.CONTROL or not hub.is_in_force(event):
-                continue
-            for text in frames_for(subscription, event, hub.variants(event)):
-                # Looked at for each frame: what was ended meanwhile gets nothing more.
-                if _is_wanted(socket, subscription):
-                    await socket.push_paced(text)
+            if event.kind != Event.CONTROL and hub.is_in_force(event):
+                texts += frames_for(subscription, event, hub.variants(event))
+        await socket.push_paced(texts, partial(_is_wanted, socket, subscription))
         # Control events are the pump's: it has obeyed all up to the cursor.
         position = cursor if is_all else min(events[-1].offset, cursor)
         subscription.offset = position
@@ -138,13 +137,14 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
 
 async def _send_snapshot(socket: Socket, model: str, subscription: Subscription, snapshot: Snapshot) -> None:
     last = len(snapshot.pages) - 1
+    is_wanted = partial(_is_wanted, socket, subscription)
     for number, page in enumerate(snapshot.pages):
-        if not _is_wanted(socket, subscription):
+        if not is_wanted():
             return
         text = frames.encode_snapshot(
             subscription.stream, subscription.group, snapshot.offset, model, page, final=number == last
         )
-        await socket.push_paced(text)
+        await socket.push_paced([text], is_wanted)
 
 
 def _is_wanted(socket: Socket, subscription: Subscription) -> bool:
