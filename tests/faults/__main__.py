@@ -15,7 +15,7 @@ from tests.servers import PostgresServer, RedisServer
 from .arena import Arena
 from .checker import Verdict
 from .databases import Databases, PostgresDatabases, SqliteDatabases
-from .faults import FAULTS, Fault, build_arena, suffer
+from .faults import FAULTS, Fault, build_arena, conclude, suffer
 
 COLUMNS = (
     ("fault", 20), ("database", 9), ("seed", 7), ("committed", 10), ("delivered", 10), ("covered", 8), ("resyncs", 8),
@@ -92,7 +92,7 @@ def main() -> int:
                 fault, chosen, seed=seed, events=options.events, rate=options.rate, redis=redis, postgres=postgres
             ) as arena:
                 suffer(fault, arena)
-                verdict = arena.finish()
+                verdict = conclude(fault, arena)
                 say(outcome(fault, arena, verdict))
                 for problem in verdict.problems[:SHOWN]:
                     say(f"    {problem}")

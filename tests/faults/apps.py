@@ -1,5 +1,7 @@
 """Let the processes of a fault test load what breaks them."""
 
+import os
+
 from django.apps import AppConfig
 
 
@@ -10,8 +12,11 @@ class FaultsConfig(AppConfig):
     label = "faults"
 
     def ready(self) -> None:
-        """Put in the crash point and the sabotage that the environment names; neither is the rule."""
+        """Put in the crash point, the sabotage and the haste that the environment names; none is the rule."""
+        from declbind.outbound import relay
+
         from . import crashes, sabotage
 
+        relay.TRIM_SECONDS = float(os.environ.get("FAULTS_TRIM_SECONDS", relay.TRIM_SECONDS))
         sabotage.install()
         crashes.install()

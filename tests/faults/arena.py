@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import random
 import sys
 import tempfile
@@ -13,13 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import psutil  # type: ignore[import-untyped]
+
 from tests.servers import DjangoServer, PostgresServer, RedisServer, Server
 
 from . import crashes, sabotage
-from .checker import History, Record, Rows, Verdict, check
-from .client import Crowd, Feed
+from .checker import History, LedgerError, Record, Rows, Verdict, check
+from .client import Client, Crowd, Feed
 from .databases import Databases, environment
-from .ledger import LedgerReader
+from .editor import Editor
+from .ledger import Ledger, LedgerReader
+from .mutations import Count, check_mutations
 from .proxy import Proxy
 from .writer import ROOMS, SENTINELS
 
@@ -60,6 +65,9 @@ class Arena:
     """One site from its first process to the verdict. Methods belong to the main thread.
 
     ``events`` is how many committed writes a run should have at the least, ``rate`` how many each writer does a second.
+    Of the web processes ``daphnes`` run under daphne; of the clients every third takes several frames in one, and
+    ``editors`` more write through their sockets. ``kinds`` are the modules of the writers, in turn. ``settings`` is the
+    setting ``DECLBIND``.
     """
 
     def __init__(
@@ -73,6 +81,11 @@ class Arena:
         relays: int = 0,
         writers: int = 2,
         clients: int = 5,
+        editors: int = 0,
+        daphnes: int = 0,
+        kinds: Sequence[str] = ("writer",),
+        settings: Mapping[str, Any] | None = None,
+        trim_seconds: float | None = None,
         redis: RedisServer | None = None,
         postgres: PostgresServer | None = None,
         proxied: bool = False,
@@ -80,9 +93,11 @@ class Arena:
         self.databases, self.seed, self.events, self.rate = databases, seed, events, rate
         self.redis, self.postgres, self.proxied = redis, postgres, proxied
         self.chance = random.Random(seed)
+        self.settings, self.trim_seconds = settings or {}, trim_seconds
         self.deaths = 0
         self.seconds = 0.0
-        self._sizes = webs, relays, writers, clients
+        self._sizes = webs, relays, writers, clients, editors
+        self._daphnes, self._kinds = daphnes, itertools.cycle(kinds)
         self._writer_numbers = itertools.count(1)
         self._stack = contextlib.ExitStack()
         self._started = time.monotonic()
@@ -92,13 +107,18 @@ class Arena:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="declbind-ledgers-")))
             self.url = self.databases.make()
             self.initial = self.databases.rows(self.url)
+            self._counted_from = self.databases.counter(self.url)
             self.ledger = LedgerReader(folder)
             layer = self.redis.url if self.redis is not None else None
-            self.env: dict[str, str | None] = {**environment(self.url), "CHANNEL_LAYER_URL": layer}
-            webs, relays, writers, clients = self._sizes
+            self.env: dict[str, str | None] = {
+                **environment(self.url),
+                "CHANNEL_LAYER_URL": layer,
+                "FAULTS_DECLBIND": json.dumps(self.settings),
+                "FAULTS_TRIM_SECONDS": None if self.trim_seconds is None else str(self.trim_seconds),
+            }
+            webs, relays, writers, clients, editors = self._sizes
             self.webs: list[Server] = [
-                stack.enter_context(contextlib.closing(DjangoServer("tests.faults.asgi:application", env=self.env)))
-                for _ in range(webs)
+                self._web(stack, "daphne" if number >= webs - self._daphnes else "uvicorn") for number in range(webs)
             ]
             self.relays: list[Server] = [self.make_relay() for _ in range(relays)]
             self.writers: list[Server] = [self.make_writer() for _ in range(writers)]
@@ -109,7 +129,8 @@ class Arena:
                 for proxy in self.proxies:
                     self.crowd.call(proxy.start())
                     stack.callback(self._close_proxy, proxy)
-            self._clients = clients
+            self._clients, self._editors = clients, editors
+            self.editors: list[Editor] = []
             self._stack = stack.pop_all()
         return self
 
@@ -117,6 +138,10 @@ class Arena:
         self._stack.close()
 
     # --- the parts -----------------------------------------------------------------------------------------------
+
+    def _web(self, stack: contextlib.ExitStack, program: str) -> DjangoServer:
+        server = DjangoServer("tests.faults.asgi:application", env=self.env, program=program)
+        return stack.enter_context(contextlib.closing(server))
 
     def _program(self, module: str, arguments: Sequence[str], ready: str = "") -> Program:
         return self._stack.enter_context(contextlib.closing(Program(module, arguments, self.env, ready)))
@@ -132,7 +157,8 @@ class Arena:
         """Return a writer that is not started yet."""
         name = f"w{next(self._writer_numbers)}"
         arguments = ["--name", name, "--ledger", str(self.ledger.folder / f"{name}.jsonl"), "--seed", str(self.seed)]
-        return self._program("tests.faults.writer", [*arguments, "--rate", str(self.rate), *options])
+        kind = "writer" if options else next(self._kinds)
+        return self._program(f"tests.faults.{kind}", [*arguments, "--rate", str(self.rate), *options])
 
     def start(self) -> None:
         """Start servers and clients, wait until all of these are live, and let the writers loose."""
@@ -140,6 +166,8 @@ class Arena:
             server.start()
         for _ in range(self._clients):
             self.add_client()
+        for _ in range(self._editors):
+            self.add_editor()
         self.wait_for_feeds(lambda feed: feed.is_live, "every client has its first snapshot")
         for writer in self.writers:
             writer.start()
@@ -147,15 +175,31 @@ class Arena:
     def add_client(self) -> None:
         """Let one more client come."""
         number = len(self.crowd.clients)
+        rooms: list[int | None] = [number % ROOMS, (number + 1) % ROOMS] if number % 3 else [None, number % ROOMS]
+        self.crowd.add(Client(f"client {number}", self.addresses(number), rooms, joined=number % 3 == 2))
+
+    def add_editor(self) -> None:
+        """Let one more client come, one that writes."""
+        number = len(self.editors)
+        ledger = Ledger(str(self.ledger.folder / f"e{number}.jsonl"))
+        self._stack.callback(ledger.close)
+        editor = Editor(number, self.addresses(number), ledger, self.seed, joined=number % 3 == 2)
+        self.editors.append(editor)
+        self.crowd.add(editor)
+
+    def addresses(self, number: int) -> list[str]:
+        """Return where a client finds the site, in the order in which it tries."""
         ports = [proxy.port for proxy in self.proxies] or [web.port for web in self.webs]
         addresses = [f"ws://127.0.0.1:{port}/ws/bindings/" for port in ports]
-        rooms: list[int | None] = [number % ROOMS, (number + 1) % ROOMS] if number % 3 else [None, number % ROOMS]
         first = number % len(addresses)
-        self.crowd.add(f"client {number}", addresses[first:] + addresses[:first], rooms)
+        return addresses[first:] + addresses[:first]
 
-    def crash(self, server: Server, place: str, count: int) -> None:
-        """Let a server, from its next start, die at a named place when it comes there for the n-th time."""
-        server.env[crashes.VARIABLE] = f"{place}:{count}"  # type: ignore[attr-defined]
+    def crash(self, server: Server, place: str, count: int, signal: str = "SIGKILL") -> None:
+        """Let a server, from its next start, die at a named place when it comes there for the n-th time.
+
+        With ``SIGSTOP`` it is frozen there.
+        """
+        server.env[crashes.VARIABLE] = f"{place}:{count}:{signal}"  # type: ignore[attr-defined]
 
     def sabotage(self, servers: Sequence[Server], name: str) -> None:
         """Let servers, from their next start, run a broken variant."""
@@ -166,6 +210,12 @@ class Arena:
         """Let each writer end what it is at."""
         for writer in self.writers:
             writer.stop()
+
+    def stop_editors(self) -> None:
+        """Wait until each editor has its last answer."""
+        for editor in self.editors:
+            self.crowd.look(editor.stop)
+        wait_until(lambda: self.crowd.look(lambda: all(e.is_idle for e in self.editors)), "editors are answered")
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
@@ -189,6 +239,25 @@ class Arena:
         self.deaths += 1
         return next(server for server in servers if not server.is_running)
 
+    def wait_for_freeze(self, servers: Sequence[Server]) -> Server:
+        """Wait until one of the servers is frozen, and return it."""
+        self._wait(lambda: any(map(is_frozen, servers)), "a freezing point is reached")
+        return next(filter(is_frozen, servers))
+
+    def wait_for_news(self, clients: Sequence[Client]) -> None:
+        """Wait until each feed of these clients has heard of something more."""
+        feeds = [feed for client in clients for feed in client.feeds]
+        known = self.crowd.look(lambda: [len(feed.log) for feed in feeds])
+        self._wait(
+            lambda: self.crowd.look(lambda: all(len(feed.log) > n for feed, n in zip(feeds, known, strict=True))),
+            "clients hear of something more",
+        )
+
+    def clients_of(self, web: Server) -> list[Client]:
+        """Return the clients whose connection leads to a web process now."""
+        port = f":{web.port}/"
+        return self.crowd.look(lambda: [c for c in self.crowd.clients if c.is_open and port in c.address])
+
     def _wait(self, is_so: Callable[[], Any], what: str) -> None:
         def is_so_or_broken() -> Any:
             for server in [*self.webs, *self.relays, *self.writers]:
@@ -208,6 +277,7 @@ class Arena:
         for server in [*self.webs, *self.relays]:
             server.env.pop(crashes.VARIABLE, None)  # type: ignore[attr-defined]
             server.start()
+        self.stop_editors()
         self.stop_writers()
         last = self.make_writer("--sentinels")
         last.start()
@@ -219,13 +289,44 @@ class Arena:
         with contextlib.suppress(TimeoutError):
             self.wait_for_feeds(lambda feed: feed.is_live and _holds_sentinels(feed, final), "the end arrived", 20.0)
             self.wait_for_rows(grace)
+            counter = self.databases.counter(self.url)
+            self._wait_for_tallies(counter, grace)
         self.crowd.stop()
         self.seconds = time.monotonic() - self._started
         return self.judge(final)
 
+    def _wait_for_tallies(self, value: int, seconds: float) -> None:
+        tallies = [editor.tally for editor in self.editors]
+        wait_until(
+            lambda: self.crowd.look(lambda: all(tally.value == value for tally in tallies)), "all count", seconds
+        )
+
     def judge(self, final: Rows) -> Verdict:
         """Hold the clients' records against the ledger and the database."""
-        return check(History(self.initial, self.ledger.works(), final), self.records())
+        works = self.ledger.works()
+        problems = self.judge_editors(final)
+        try:
+            history = History(self.initial, works, final)
+        except LedgerError:
+            # What was written twice or after a refusal is in no ledger, and the editors' own complaint says more.
+            if not problems:
+                raise
+            return Verdict(wrong=problems)
+        verdict = check(history, self.records())
+        verdict.wrong += problems
+        return verdict
+
+    def judge_editors(self, final: Rows) -> list[str]:
+        """Return what is wrong with what editors were answered and heard of the counter."""
+        mutations = [mutation for editor in self.editors for mutation in editor.mutations]
+        acknowledged = sum(mutation.action == "count" and mutation.error == "" for mutation in mutations)
+        count = Count(self._counted_from, self.databases.counter(self.url), acknowledged)
+        problems = check_mutations(mutations, self.ledger.works(), final, count)
+        for editor in self.editors:
+            problems += editor.tally.problems
+            if editor.tally.last != count.last:
+                problems.append(f"{editor.name} holds {editor.tally.last} for the counter, expected {count.last}")
+        return problems
 
     def records(self) -> list[Record]:
         """Return what the clients recorded."""
@@ -234,6 +335,11 @@ class Arena:
     def closes(self) -> Counter[int | None]:
         """Return how often the clients' connections ended, by close code."""
         return self.crowd.closes()
+
+
+def is_frozen(server: Server) -> bool:
+    """Tell whether a server's process is stopped by a signal."""
+    return server.is_running and psutil.Process(server.pid).status() == psutil.STATUS_STOPPED
 
 
 def _holds_sentinels(feed: Feed, final: Rows) -> bool:

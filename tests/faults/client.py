@@ -1,8 +1,8 @@
 """Follow groups over real sockets as the JavaScript client does, and keep every frame.
 
 One `Client` is one connection that comes back, to the next of its addresses, for ever; each of its `Feed`s holds the
-rows of one group. A `Crowd` runs clients in an event loop in a thread of its own, so that a fault test reads from top
-to bottom in the main one.
+rows of one group. Some clients take several frames in one. A `Crowd` runs clients in an event loop in a thread of its
+own, so that a fault test reads from top to bottom in the main one.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import itertools
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, Protocol, Self, TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
+from websockets.typing import Subprotocol
 
 from .checker import Asked, Back, Frame, Observation, Record, Snapshot, Stale
 
 STREAM = "items"
+#: Who negotiates it gets a JSON array of frames where several wait.
+JOINED = Subprotocol("declbind.batch.v1")
 #: A client's own delays, in seconds: before it connects again, and before it asks again for what was refused.
 RECONNECT_SECONDS = 0.1
 RETRY_SECONDS = 0.2
@@ -30,8 +33,30 @@ REPLY_SECONDS = 15.0
 T = TypeVar("T")
 
 
+class Listener(Protocol):
+    """What a client tells of one group of one stream."""
+
+    stream: str
+    #: Known when the subscription was granted.
+    group: str | None
+
+    def ask(self) -> None:
+        """Subscribe: the connection is new."""
+
+    def replied(self, reply: dict[str, Any]) -> None:
+        """Take the answer to what was asked."""
+
+    def disconnected(self) -> None:
+        """Forget what was asked for: it will not come."""
+
+    def receive(self, offset: int, payload: dict[str, Any]) -> None:
+        """Take a frame of this group."""
+
+
 class Feed:
     """The rows of one group: of one room, or of all."""
+
+    stream = STREAM
 
     def __init__(self, client: Client, room: int | None) -> None:
         self.client, self.room = client, room
@@ -148,39 +173,78 @@ class Feed:
 class Client:
     """One connection that comes back. All methods belong to the crowd's event loop."""
 
-    def __init__(self, name: str, addresses: Sequence[str], rooms: Sequence[int | None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        addresses: Sequence[str],
+        rooms: Sequence[int | None],
+        *,
+        joined: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.feeds = [Feed(self, room) for room in rooms]
+        self.listeners: list[Listener] = [*self.feeds]
+        self.address = ""
+        self.is_joined = joined
+        #: How many arrays of frames came.
+        self.arrays = 0
+        #: How often this client stayed away for a while.
+        self.absences = 0
         #: How often a connection ended, by the code of the close frame; 1006 is what a broken one has.
         self.closes: Counter[int | None] = Counter()
         self.is_open = False
         self._addresses = itertools.cycle(addresses)
+        self._headers = headers
+        self._may_come = asyncio.Event()
+        self._may_come.set()
         self._refs = itertools.count(1)
-        self._asking: dict[int, tuple[Feed, asyncio.TimerHandle]] = {}
+        self._asking: dict[int, tuple[Listener, asyncio.TimerHandle]] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._connection: ClientConnection | None = None
 
+    def jobs(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what this client does, each until it is cancelled."""
+        return [self.run()]
+
+    def leave(self) -> None:
+        """Break the connection, and stay away until `come_back()`."""
+        self.absences += 1
+        self._may_come.clear()
+        if self._connection is not None:
+            self._connection.transport.abort()
+
+    def come_back(self) -> None:
+        """Connect again."""
+        self._may_come.set()
+
     async def run(self) -> None:
         """Connect, follow, come back, until cancelled."""
         while True:
+            await self._may_come.wait()
             with contextlib.suppress(OSError, WebSocketException, TimeoutError):
                 await self._follow(next(self._addresses))
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _follow(self, address: str) -> None:
         async with connect(
-            address, compression=None, max_size=None, ping_interval=None, open_timeout=5, close_timeout=1
-        ) as connection:
-            self._connection, self.is_open = connection, True
+            address, compression=None, max_size=None, ping_interval=None, open_timeout=5, close_timeout=1,
+            subprotocols=[JOINED] if self.is_joined else None, additional_headers=self._headers,
+        ) as connection:  # fmt: skip
+            assert (connection.subprotocol == JOINED) is self.is_joined
+            self.address, self._connection, self.is_open = address, connection, True
             try:
-                for feed in self.feeds:
-                    feed.ask()
+                self._connected()
                 async for text in connection:
-                    self._receive(json.loads(text))
+                    self._take(json.loads(text))
             finally:
                 self.closes[connection.close_code] += 1
                 self._drop()
+
+    def _connected(self) -> None:
+        for listener in self.listeners:
+            listener.ask()
 
     def _drop(self) -> None:
         self.is_open = False
@@ -188,25 +252,25 @@ class Client:
             timer.cancel()
         self._timers.clear()
         self._asking.clear()
-        for feed in self.feeds:
-            feed.disconnected()
+        for listener in self.listeners:
+            listener.disconnected()
 
-    def send(self, feed: Feed, payload: dict[str, Any]) -> None:
-        """Send a request; its reply goes to the feed, and one that does not come ends the connection."""
+    def send(self, listener: Listener, payload: dict[str, Any]) -> None:
+        """Send a request; its reply goes to the listener, and one that does not come ends the connection."""
         assert self._connection is not None
         ref = next(self._refs)
         timer = asyncio.get_running_loop().call_later(REPLY_SECONDS, self._connection.transport.abort)
-        self._asking[ref] = feed, timer
-        self._spawn(self._send(json.dumps({"stream": STREAM, "payload": {**payload, "ref": ref}})))
+        self._asking[ref] = listener, timer
+        self._spawn(self._send(json.dumps({"stream": listener.stream, "payload": {**payload, "ref": ref}})))
 
     async def _send(self, text: str) -> None:
         with contextlib.suppress(WebSocketException):
             assert self._connection is not None
             await self._connection.send(text)
 
-    def forget(self, feed: Feed) -> None:
-        """Expect no reply for a feed any more."""
-        for ref in [ref for ref, (asking, _) in self._asking.items() if asking is feed]:
+    def forget(self, listener: Listener) -> None:
+        """Expect no reply for a listener any more."""
+        for ref in [ref for ref, (asking, _) in self._asking.items() if asking is listener]:
             self._asking.pop(ref)[1].cancel()
 
     def later(self, seconds: float, function: Callable[[], None]) -> None:
@@ -218,17 +282,26 @@ class Client:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _take(self, content: Any) -> None:
+        if not isinstance(content, list):
+            self._receive(content)
+            return
+        assert self.is_joined, "an array came to a client that does not know arrays"
+        self.arrays += 1
+        for frame in content:
+            self._receive(frame)
+
     def _receive(self, frame: dict[str, Any]) -> None:
         payload = frame["payload"]
         if payload["action"] == "reply":
-            feed, timer = self._asking.pop(payload["ref"], (None, None))
-            if feed is not None and timer is not None:
+            asking, timer = self._asking.pop(payload["ref"], (None, None))
+            if asking is not None and timer is not None:
                 timer.cancel()
-                feed.replied(payload)
+                asking.replied(payload)
             return
-        for feed in self.feeds:
-            if feed.group == frame["group"]:
-                feed.receive(frame["offset"], payload)
+        for listener in self.listeners:
+            if (listener.stream, listener.group) == (frame["stream"], frame["group"]):
+                listener.receive(frame["offset"], payload)
 
 
 class Crowd:
@@ -254,16 +327,14 @@ class Crowd:
         """Run a coroutine in the loop and return what it returns."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    def add(self, name: str, addresses: Sequence[str], rooms: Sequence[int | None]) -> Client:
+    def add(self, client: Client) -> None:
         """Let one more client connect."""
 
-        async def start() -> Client:
-            client = Client(name, addresses, rooms)
+        async def start() -> None:
             self.clients.append(client)
-            self._running.append(asyncio.create_task(client.run()))
-            return client
+            self._running += map(asyncio.create_task, client.jobs())
 
-        return self.call(start())
+        self.call(start())
 
     def stop(self) -> None:
         """Disconnect all clients; what they recorded stays."""

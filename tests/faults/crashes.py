@@ -1,7 +1,8 @@
 """Kill this very process at a named place of the product's code, as a crash or the kernel's out-of-memory killer would.
 
-`FAULTS_CRASH="after_commit:17"` means: when that place is passed for the 17th time. The places are wrapped from here;
-the product knows nothing of them.
+`FAULTS_CRASH="after_commit:17"` means: when that place is passed for the 17th time. With `:SIGSTOP` behind it the
+process is frozen there instead, and goes on when somebody tells it to. The places are wrapped from here; the product
+knows nothing of them.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ VARIABLE = "FAULTS_CRASH"
 
 
 def reach(place: str) -> None:
-    """Pass a place by name; where the countdown ends, this does not return."""
-    if place == _place and next(_passed) >= _count:
-        os.kill(os.getpid(), signal.SIGKILL)
+    """Pass a place by name; where the countdown ends, this does not return, or not soon."""
+    if place == _place and next(_passed) == _count:
+        os.kill(os.getpid(), _signal)
 
 
-def _parse(text: str) -> tuple[str, int]:
-    place, _, count = text.partition(":")
-    return place, int(count or 1)
+def _parse(text: str) -> tuple[str, int, signal.Signals]:
+    place, count, name = [*text.split(":"), "", ""][:3]
+    return place, int(count or 1), signal.Signals[name or "SIGKILL"]
 
 
-_place, _count = _parse(os.environ.get(VARIABLE, ""))
+_place, _count, _signal = _parse(os.environ.get(VARIABLE, ""))
 _passed = itertools.count(1)
 
 
@@ -52,9 +53,12 @@ def install() -> None:
     """Wrap the place that the environment names; does nothing without one."""
     # Here, not above: who only names places, as the arena does, has no Django that is set up.
     from declbind.core.hub import Connection
+    from declbind.inbound import idempotency, writes
     from declbind.outbound import log
 
     code: Any = log
+    keys: Any = idempotency
+    inbound: Any = writes
     connection: Any = Connection
     match _place:
         case "" | "before_sending":  # the second is reached in a sabotaged writer only
@@ -63,6 +67,10 @@ def install() -> None:
             code.ring_after_commit = _after(code.ring_after_commit, _place)
         case "after_commit":  # committed, and nobody was told: neither the hubs nor the writer
             code.ring = _before(code.ring, _place)
+        case "answer_kept":  # a client's write and the answer to its key are stored, their transaction is open
+            keys.keep = _after(keys.keep, _place)
+        case "before_reply":  # a client's write is committed, and its reply was not sent
+            inbound.handle = _after(inbound.handle, _place)
         case "while_sequencing":  # numbers are given out, and the head's lock is held
             code.number_events = _after(code.number_events, _place)
         case "after_sequencing":  # numbers are committed, and nobody was told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import subprocess
@@ -16,6 +17,7 @@ from tests.servers import ROOT, PostgresServer
 
 COLUMNS = ("room", "stamp")
 SELECT = "SELECT id, room, stamp FROM faults_item"
+SELECT_COUNTER = "SELECT value FROM faults_counter"
 
 
 def environment(url: str) -> dict[str, str | None]:
@@ -54,6 +56,9 @@ class Databases(Protocol):
     def rows(self, url: str) -> dict[int, dict[str, Any]]:
         """Return the rows of a database as a client should hold them."""
 
+    def counter(self, url: str) -> int:
+        """Return what the counter is at."""
+
 
 class SqliteDatabases:
     """Make SQLite files, each a copy of one that was prepared once."""
@@ -74,11 +79,15 @@ class SqliteDatabases:
         return f"sqlite:///{path}"
 
     def rows(self, url: str) -> dict[int, dict[str, Any]]:
-        connection = sqlite3.connect(url.removeprefix("sqlite:///"), timeout=20)
-        try:
-            return {pk: dict(zip(COLUMNS, values, strict=True)) for pk, *values in connection.execute(SELECT)}
-        finally:
-            connection.close()
+        return _as_rows(self._select(url, SELECT))
+
+    def counter(self, url: str) -> int:
+        return int(self._select(url, SELECT_COUNTER)[0][0])
+
+    @staticmethod
+    def _select(url: str, query: str) -> list[Any]:
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=20)) as connection:
+            return connection.execute(query).fetchall()
 
 
 class PostgresDatabases:
@@ -102,6 +111,16 @@ class PostgresDatabases:
         return self.server.database_url(name)
 
     def rows(self, url: str) -> dict[int, dict[str, Any]]:
+        return _as_rows(self._select(url, SELECT))
+
+    def counter(self, url: str) -> int:
+        return int(self._select(url, SELECT_COUNTER)[0][0])
+
+    @staticmethod
+    def _select(url: str, query: str) -> list[Any]:
         with psycopg.connect(url) as connection:
-            found = connection.execute(SELECT.encode()).fetchall()
-        return {pk: dict(zip(COLUMNS, values, strict=True)) for pk, *values in found}
+            return connection.execute(query.encode()).fetchall()
+
+
+def _as_rows(found: list[Any]) -> dict[int, dict[str, Any]]:
+    return {pk: dict(zip(COLUMNS, values, strict=True)) for pk, *values in found}

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.servers import PostgresServer, RedisServer
 
-from .arena import PATIENCE, Arena
-from .checker import Frame
+from .arena import PATIENCE, Arena, wait_until
+from .checker import Frame, Stale, Verdict
+from .client import Client
 from .databases import Databases, run_module
 from .prepare import RECORD
 
 #: So many clients come only when writers write already: one a round, each with a snapshot in the middle of it all.
 NEWCOMERS = 3
+#: Where the process of a client's write may die: its events are inserted; all is done but the COMMIT; that is done,
+#: too, and nobody was told; the answer is there, and was not sent.
+MUTATION_PLACES = ("before_commit", "answer_kept", "after_commit", "before_reply")
+#: A process is frozen for longer than a heartbeat, or for so long with the sequencer's lock in its hand.
+FROZEN_SECONDS, LOCKED_SECONDS = 6.0, 3.0
+#: So many events the log keeps where it is trimmed under everybody's feet.
+RETENTION = 400
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,8 @@ class Fault:
     disconnects: bool = False
     needs_redis: bool = False
     needs_postgres: bool = False
+    #: Return what else should have been so in the end, and was not.
+    afterwards: Callable[[Arena], list[str]] = lambda arena: []
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -154,18 +165,135 @@ def edit_record(arena: Arena) -> None:
         arena.wait_for_writes(150)
 
 
+def arm_reply(arena: Arena, web: Any) -> None:
+    arena.crash(web, arena.chance.choice(MUTATION_PLACES), arena.chance.randint(5, 20))
+
+
+def arm_replies(arena: Arena) -> None:
+    for web in arena.webs:
+        arm_reply(arena, web)
+
+
+def lose_reply(arena: Arena) -> None:
+    """Let a web process die before it answers a client's write, before the COMMIT or after; the client asks again."""
+    web = arena.wait_for_death(arena.webs)
+    arm_reply(arena, web)
+    web.start()
+
+
+def was_asked_again(arena: Arena) -> list[str]:
+    """Miss the retries and the conflicts that the fault is about."""
+    answers = sum((editor.answers for editor in arena.editors), Counter())
+    return [
+        f"no write was answered {kind!r}: {dict(answers)}" for kind in ("ok", "lost", "conflict") if not answers[kind]
+    ]
+
+
+def stay_frozen(arena: Arena, seconds: float, others: Sequence[Client] = ()) -> None:
+    """Wait, and see that writers go on, and that other clients hear of it."""
+    until = time.monotonic() + seconds
+    arena.wait_for_writes(100)
+    arena.wait_for_news(others)
+    time.sleep(max(until - time.monotonic(), 0))  # the fault is that it lasts
+
+
+def freeze(arena: Arena) -> None:
+    """Freeze a relay and a web process: each with the sequencer's lock in its hand, then both with nothing.
+
+    In the first case nobody can give out numbers, and nobody hears of anything; but nobody else may be harmed.
+    """
+    pair = arena.relays[0], arena.webs[0]
+    for process in pair:
+        arena.crash(process, "while_sequencing", arena.chance.randint(1, 4), "SIGSTOP")
+        process.restart()
+        arena.wait_for_freeze([process])
+        stay_frozen(arena, LOCKED_SECONDS)
+        process.resume()
+    arena.wait_for_news(arena.crowd.clients)
+    for process in pair:
+        process.pause()
+    stay_frozen(arena, FROZEN_SECONDS, arena.clients_of(arena.webs[1]))
+    for process in pair:
+        process.resume()
+    arena.wait_for_news(arena.crowd.clients)
+
+
+def trim(arena: Arena) -> None:
+    """Let clients come back after a short while, at about the time when the log is trimmed, and much too late."""
+    leavers = arena.chance.sample(arena.crowd.clients[2:], 3)
+    for client in leavers:
+        arena.crowd.look(client.leave)
+    known = arena.crowd.look(lambda: [len(feed.log) for feed in leavers[2].feeds])
+    for client, writes in zip(leavers, (RETENTION // 5, RETENTION, 3 * RETENTION), strict=True):
+        arena.wait_for_writes(writes)
+        arena.crowd.look(client.come_back)
+
+    def was_told() -> bool:
+        feeds = zip(leavers[2].feeds, known, strict=True)
+        return all(any(isinstance(observed, Stale) for observed in feed.log[start:]) for feed, start in feeds)
+
+    wait_until(lambda: arena.crowd.look(was_told), "who came too late is told so")
+
+
+def only_the_late_were_told(arena: Arena) -> list[str]:
+    """Name who was told to resync without having been away, or for another reason."""
+    return [
+        f"{client.name}, {client.absences} times away, was told {observed.reason!r}"
+        for client in arena.crowd.clients
+        for feed in client.feeds
+        for observed in feed.log
+        if isinstance(observed, Stale) and not (client.absences and observed.reason == "resync expired")
+    ]
+
+
+def renew_everything(arena: Arena) -> None:
+    """Restart the web processes one after the other, and put another writer in the place of each."""
+    restart_webs(arena)
+    for place, writer in enumerate(arena.writers):
+        writer.stop()
+        arena.writers[place] = arena.make_writer().start()
+        arena.wait_for_writes(100)
+
+
 FAULTS: dict[str, Fault] = {
     fault.name: fault
     for fault in (
-        Fault("web killed", kill_web, arm_webs, rounds=3, disconnects=True),
+        Fault("web killed", kill_web, arm_webs, rounds=3, disconnects=True, options={"daphnes": 1}),
         Fault("relay killed", kill_relay, arm_relays, rounds=3, needs_postgres=True, options={"relays": 2}),
         Fault("writer killed", kill_writer, arm_writers, rounds=3),
         Fault("redis broken", break_redis, rounds=1, needs_redis=True),
         Fault("postgres restarted", restart_postgres, needs_postgres=True),
         Fault("connections cut", cut_connections, rounds=1, disconnects=True, options={"proxied": True}),
-        Fault("burst", burst, rounds=1),
-        Fault("rolling restart", restart_webs, rounds=1, disconnects=True),
+        Fault("burst", burst, rounds=1, options={"daphnes": 1}),
+        Fault("rolling restart", restart_webs, rounds=1, disconnects=True, options={"daphnes": 1}),
         Fault("record edited", edit_record, rounds=1, resyncs=True),
+        Fault(
+            "reply lost",
+            lose_reply,
+            arm_replies,
+            rounds=4,
+            disconnects=True,
+            afterwards=was_asked_again,
+            options={"editors": 4, "daphnes": 1},
+        ),
+        Fault("process frozen", freeze, rounds=1, disconnects=True, needs_postgres=True, options={"relays": 2}),
+        Fault(
+            "log trimmed",
+            trim,
+            rounds=1,
+            disconnects=True,
+            resyncs=True,
+            afterwards=only_the_late_were_told,
+            options={"writers": 1, "relays": 1, "settings": {"RETENTION_EVENTS": RETENTION}, "trim_seconds": 0.2},
+        ),
+        Fault(
+            "all writers",
+            renew_everything,
+            rounds=1,
+            disconnects=True,
+            needs_redis=True,
+            options={"writers": 3, "kinds": ("writer", "wsgi", "prefork"), "daphnes": 1},
+        ),
     )
 }
 
@@ -204,3 +332,10 @@ def suffer(fault: Fault, arena: Arena) -> None:
             arena.add_client()
         fault.round(arena)
         rounds += 1
+
+
+def conclude(fault: Fault, arena: Arena) -> Verdict:
+    """Bring an arena that suffered to its end, and judge it."""
+    verdict = arena.finish()
+    verdict.wrong += fault.afterwards(arena)
+    return verdict

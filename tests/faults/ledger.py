@@ -35,6 +35,10 @@ class Ledger:
         if writes:
             self._note("undone", work, _pack(writes))
 
+    def close(self) -> None:
+        """Give the file back; a writer that dies needs not."""
+        os.close(self._file)
+
     def _note(self, *line: Any) -> None:
         os.write(self._file, (json.dumps(line, separators=(",", ":")) + "\n").encode())
 

@@ -12,3 +12,12 @@ class Item(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pk}: {self.stamp} in {self.room}"
+
+
+class Counter(models.Model):
+    """A number that clients count up, each from what it heard last."""
+
+    value = models.IntegerField(default=0)
+
+    def __str__(self) -> str:
+        return str(self.value)

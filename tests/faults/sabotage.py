@@ -6,6 +6,8 @@ know why the product does it otherwise.
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -95,21 +97,54 @@ def read_before_lock(log: Any) -> None:
     log.sequence = sequence
 
 
-def trust_the_tables(log: Any) -> None:
+def trust_the_tables(history: Any) -> None:
     """Take the tables for those of before, whatever became of them while this process was down."""
-    from declbind.outbound import history
-
-    module: Any = history
-    module.check_incarnation = lambda using: None
+    history.check_incarnation = lambda using: None
 
 
-VARIANTS: dict[str, Callable[[Any], None]] = {
-    "send in post_save": send_in_post_save,
-    "send on commit": send_on_commit,
-    "read by id": read_by_id,
-    "ignore waiting": ignore_waiting,
-    "read before lock": read_before_lock,
-    "trust the tables": trust_the_tables,
+def ignore_the_key(writes: Any) -> None:
+    """Carry out whatever comes: the retry of what was committed and not answered does it once more."""
+    writes._answer_once = lambda request, bound, identity: writes._answer(request, bound)
+
+
+def keep_the_key_apart(writes: Any) -> None:
+    """Store the answer after the commit, as who keeps keys in a cache: a crash in between forgets it."""
+    from django.db import transaction
+
+    from declbind.inbound import idempotency
+    from declbind.models import IdempotencyKey
+
+    def answer_once(request: Any, bound: Any, identity: Any) -> dict[str, Any]:
+        actor = idempotency.name_actor(bound.user, identity.connection_id)
+        stream = str(bound.stream)
+        kept = IdempotencyKey.objects.filter(actor=actor, stream=stream, key=request.key).first()
+        if kept is not None:
+            answer: dict[str, Any] = json.loads(kept.reply)
+            return answer
+        reply: dict[str, Any] = writes._answer(request, bound)
+
+        def keep() -> None:
+            with transaction.atomic():
+                row, _ = idempotency.claim(actor, stream, request.key, bound.using)
+                idempotency.keep(row, reply)
+
+        transaction.on_commit(keep)
+        return reply
+
+    writes._answer_once = answer_once
+
+
+LOG, HISTORY, WRITES = "declbind.outbound.log", "declbind.outbound.history", "declbind.inbound.writes"
+#: Each variant with the module that it changes.
+VARIANTS: dict[str, tuple[Callable[[Any], None], str]] = {
+    "send in post_save": (send_in_post_save, LOG),
+    "send on commit": (send_on_commit, LOG),
+    "read by id": (read_by_id, LOG),
+    "ignore waiting": (ignore_waiting, LOG),
+    "read before lock": (read_before_lock, LOG),
+    "trust the tables": (trust_the_tables, HISTORY),
+    "ignore the key": (ignore_the_key, WRITES),
+    "keep the key apart": (keep_the_key_apart, WRITES),
 }
 
 
@@ -120,6 +155,5 @@ def install() -> None:
         return
     if name not in VARIANTS:
         raise ValueError(f"{VARIABLE}: expected one of {', '.join(VARIANTS)}, got {name!r}")
-    from declbind.outbound import log
-
-    VARIANTS[name](log)
+    variant, module = VARIANTS[name]
+    variant(importlib.import_module(module))

@@ -1,10 +1,12 @@
 """Configure the site of the fault tests: as small as it can be, for it is started often.
 
-Environment: `DATABASE_URL`, and `CHANNEL_LAYER_URL` for a doorbell through Redis.
+Environment: `DATABASE_URL`, `CHANNEL_LAYER_URL` for a doorbell through Redis, and `FAULTS_DECLBIND`, the setting
+`DECLBIND` in JSON.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -15,11 +17,15 @@ __all__ = ["CHANNEL_LAYERS"]
 SECRET_KEY = "only-for-tests"
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "tests.faults.views"
 USE_TZ = True
 TIME_ZONE = "UTC"
 
 DATABASES: dict[str, dict[str, Any]] = {"default": database_at(os.environ["DATABASE_URL"])}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+#: Few things differ from what everybody has; a fault names them.
+DECLBIND: dict[str, Any] = json.loads(os.environ.get("FAULTS_DECLBIND", "{}"))
 
 INSTALLED_APPS = [
     "django.contrib.auth",

@@ -213,13 +213,19 @@ def go_on(writer: Writer, rate: float, stop: threading.Event) -> None:
             stop.wait(early)
 
 
-def main() -> None:
-    """Read the arguments and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def build_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what every kind of writer is told."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--name", required=True)
     parser.add_argument("--ledger", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=200.0, help="writes a second")
+    return parser
+
+
+def main() -> None:
+    """Read the arguments and write."""
+    parser = build_parser(__doc__)
     parser.add_argument("--burst", type=int, default=0, help="so many writes in one transaction, and nothing else")
     parser.add_argument("--hold", type=int, help="one transaction that ends with this advisory lock, and nothing else")
     parser.add_argument("--sentinels", action="store_true", help="the last write of each room, and nothing else")

@@ -1,0 +1,86 @@
+"""Compare what clients were answered to their writes with what became of them: each key wrote once, or never. Pure.
+
+A client gives each write a key, and asks again with that key until it is answered. So one whose reply was lost with the
+process that owed it wrote once all the same, and a refusal means that nothing was written by any of its attempts. Every
+write has a stamp of its own; where a stamp was ever seen, in the rows of the end or as what a later write found, there
+its write happened.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from .checker import Outcome, Rows, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One write under one key, and its answer: ``error`` is the code of a refusal, ``""`` of an acknowledgement.
+
+    ``pk`` of a create is the answered one. A ``hopeless`` write was asked under a condition that never holds.
+    """
+
+    key: str
+    action: str
+    pk: int
+    stamp: str = ""
+    error: str | None = None
+    hopeless: bool = False
+
+    def __str__(self) -> str:
+        return f"the {self.action} under key {self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The counter: what it was, what it is, and how often clients were told that they had counted it up."""
+
+    first: int
+    last: int
+    acknowledged: int
+
+
+def find_stamps(works: Iterable[Work], final: Rows) -> dict[str, set[int]]:
+    """Return in which rows each stamp was seen."""
+    found: defaultdict[str, set[int]] = defaultdict(set)
+    for pk, row in final.items():
+        found[str(row["stamp"])].add(pk)
+    for work in works:
+        if work.outcome is not Outcome.ROLLED_BACK:
+            for write in work.writes:
+                if write.base is not None:
+                    found[write.base].add(write.pk)
+    return dict(found)
+
+
+def check_mutations(mutations: Iterable[Mutation], works: Iterable[Work], final: Rows, count: Count) -> list[str]:
+    """Return what is wrong, each in a sentence."""
+    found = find_stamps(works, final)
+    problems = [problem for mutation in mutations for problem in _judge(mutation, found, final)]
+    if count.last != count.first + count.acknowledged:
+        problems.append(
+            f"the counter went from {count.first} to {count.last}, and {count.acknowledged} times it was acknowledged"
+        )
+    return problems
+
+
+def _judge(mutation: Mutation, found: dict[str, set[int]], final: Rows) -> Iterator[str]:
+    seen = found.get(mutation.stamp, set()) if mutation.stamp else set()
+    if mutation.error is None:
+        yield f"{mutation} was never answered"
+    elif mutation.error:
+        if seen:
+            yield f"{mutation} was refused ({mutation.error}), and row {min(seen)} held what it wrote"
+        return
+    elif mutation.hopeless:
+        yield f"{mutation} was acknowledged, and its condition never held"
+    elif mutation.action == "delete":
+        if mutation.pk in final:
+            yield f"{mutation} was acknowledged, and row {mutation.pk} is still there"
+        return
+    elif mutation.stamp and mutation.pk not in seen:
+        yield f"{mutation} was acknowledged, and row {mutation.pk} never held what it wrote"
+    if seen - {mutation.pk}:
+        yield f"{mutation} wrote more than once: row {min(seen - {mutation.pk})} holds it beside row {mutation.pk}"
