@@ -201,6 +201,10 @@ class Arena:
         """
         server.env[crashes.VARIABLE] = f"{place}:{count}:{signal}"  # type: ignore[attr-defined]
 
+    def disarm(self, server: Server) -> None:
+        """Let a server live, from its next start."""
+        server.env.pop(crashes.VARIABLE, None)  # type: ignore[attr-defined]
+
     def sabotage(self, servers: Sequence[Server], name: str) -> None:
         """Let servers, from their next start, run a broken variant."""
         for server in servers:
@@ -275,7 +279,7 @@ class Arena:
         The last write of all is announced after all others; for ``grace`` seconds more a resync may mend something.
         """
         for server in [*self.webs, *self.relays]:
-            server.env.pop(crashes.VARIABLE, None)  # type: ignore[attr-defined]
+            self.disarm(server)
             server.start()
         self.stop_editors()
         self.stop_writers()

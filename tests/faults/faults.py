@@ -197,6 +197,13 @@ def stay_frozen(arena: Arena, seconds: float, others: Sequence[Client] = ()) -> 
     time.sleep(max(until - time.monotonic(), 0))  # the fault is that it lasts
 
 
+def send_home(arena: Arena) -> None:
+    """Let every second client go to its next address, for all have left a web process that was restarted."""
+    for client in arena.crowd.clients[::2]:
+        arena.crowd.look(client.leave)
+        arena.crowd.look(client.come_back)
+
+
 def freeze(arena: Arena) -> None:
     """Freeze a relay and a web process: each with the sequencer's lock in its hand, then both with nothing.
 
@@ -206,6 +213,7 @@ def freeze(arena: Arena) -> None:
     for process in pair:
         arena.crash(process, "while_sequencing", arena.chance.randint(1, 4), "SIGSTOP")
         process.restart()
+        send_home(arena)
         arena.wait_for_freeze([process])
         stay_frozen(arena, LOCKED_SECONDS)
         process.resume()

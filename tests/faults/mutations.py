@@ -57,8 +57,18 @@ def find_stamps(works: Iterable[Work], final: Rows) -> dict[str, set[int]]:
 
 def check_mutations(mutations: Iterable[Mutation], works: Iterable[Work], final: Rows, count: Count) -> list[str]:
     """Return what is wrong, each in a sentence."""
+    asked = list(mutations)
     found = find_stamps(works, final)
-    problems = [problem for mutation in mutations for problem in _judge(mutation, found, final)]
+    #: Rows that somebody was told to have deleted, or that are there.
+    explained = final.keys() | {
+        mutation.pk for mutation in asked if (mutation.action, mutation.error) == ("delete", "")
+    }
+    problems = [problem for mutation in asked for problem in _judge(mutation, found, final)]
+    problems += [
+        f"{mutation} was refused ({mutation.error}), and row {mutation.pk} is gone"
+        for mutation in asked
+        if mutation.action == "delete" and mutation.error and mutation.pk not in explained
+    ]
     if count.last != count.first + count.acknowledged:
         problems.append(
             f"the counter went from {count.first} to {count.last}, and {count.acknowledged} times it was acknowledged"

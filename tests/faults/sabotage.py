@@ -6,11 +6,15 @@ know why the product does it otherwise.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from django.core.exceptions import ObjectDoesNotExist
 
 VARIABLE = "FAULTS_SABOTAGE"
 #: The advisory lock on which a broken sequencer waits between looking and locking.
@@ -134,6 +138,32 @@ def keep_the_key_apart(writes: Any) -> None:
     writes._answer_once = answer_once
 
 
+class _Unlocked:
+    """A binding that finds rows without locking them."""
+
+    def __init__(self, bound: Any) -> None:
+        self.bound = bound
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bound, name)
+
+    def get_object(self, key: Any) -> Any:
+        return self.bound.get_queryset().get(pk=key)
+
+
+def look_without_locking(writes: Any) -> None:
+    """Judge a condition by a row that is not locked, on a slow machine: two who know the same row both write it."""
+    original = writes.check_condition
+
+    def check_condition(bound: Any, action: str, key: Any, condition: Any) -> None:
+        with contextlib.suppress(ObjectDoesNotExist):
+            original(_Unlocked(bound), action, key, condition)
+        if condition:
+            time.sleep(0.05)  # the fault is that it takes time
+
+    writes.check_condition = check_condition
+
+
 LOG, HISTORY, WRITES = "declbind.outbound.log", "declbind.outbound.history", "declbind.inbound.writes"
 #: Each variant with the module that it changes.
 VARIANTS: dict[str, tuple[Callable[[Any], None], str]] = {
@@ -145,6 +175,7 @@ VARIANTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "trust the tables": (trust_the_tables, HISTORY),
     "ignore the key": (ignore_the_key, WRITES),
     "keep the key apart": (keep_the_key_apart, WRITES),
+    "look without locking": (look_without_locking, WRITES),
 }
 
 
