@@ -20,7 +20,7 @@ from tests.servers import DjangoServer, PostgresServer, RedisServer, Server
 
 from . import crashes, sabotage
 from .checker import History, LedgerError, Record, Rows, Verdict, check
-from .client import Client, Crowd, Feed
+from .client import REPLY_SECONDS, Client, Crowd, Feed
 from .databases import Databases, environment
 from .editor import Editor
 from .ledger import Ledger, LedgerReader
@@ -66,8 +66,8 @@ class Arena:
 
     ``events`` is how many committed writes a run should have at the least, ``rate`` how many each writer does a second.
     Of the web processes ``daphnes`` run under daphne; of the clients every third takes several frames in one, and
-    ``editors`` more write through their sockets. ``kinds`` are the modules of the writers, in turn. ``settings`` is the
-    setting ``DECLBIND``.
+    ``editors`` more write through their sockets, and ask somebody else after ``patience`` seconds. ``kinds`` are the
+    modules of the writers, in turn. ``settings`` is the setting ``DECLBIND``.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Arena:
         writers: int = 2,
         clients: int = 5,
         editors: int = 0,
+        patience: float = REPLY_SECONDS,
         daphnes: int = 0,
         kinds: Sequence[str] = ("writer",),
         settings: Mapping[str, Any] | None = None,
@@ -97,6 +98,7 @@ class Arena:
         self.deaths = 0
         self.seconds = 0.0
         self._sizes = webs, relays, writers, clients, editors
+        self._patience = patience
         self._daphnes, self._kinds = daphnes, itertools.cycle(kinds)
         self._writer_numbers = itertools.count(1)
         self._stack = contextlib.ExitStack()
@@ -183,7 +185,7 @@ class Arena:
         number = len(self.editors)
         ledger = Ledger(str(self.ledger.folder / f"e{number}.jsonl"))
         self._stack.callback(ledger.close)
-        editor = Editor(number, self.addresses(number), ledger, self.seed, joined=number % 3 == 2)
+        editor = Editor(number, self.addresses(number), ledger, self.seed, self._patience, joined=number % 3 == 2)
         self.editors.append(editor)
         self.crowd.add(editor)
 

@@ -17,7 +17,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from .checker import Write
-from .client import REPLY_SECONDS, RETRY_SECONDS, STREAM, Client
+from .client import RETRY_SECONDS, STREAM, Client
 from .ledger import Ledger
 from .mutations import Mutation
 from .writer import ROOMS, SENTINELS, SHARED
@@ -82,14 +82,16 @@ class Tally:
 class Editor(Client):
     """Make one write after the other. All methods belong to the crowd's event loop."""
 
-    def __init__(self, number: int, addresses: Sequence[str], ledger: Ledger, seed: int, *, joined: bool) -> None:
+    def __init__(
+        self, number: int, addresses: Sequence[str], ledger: Ledger, seed: int, patience: float, *, joined: bool
+    ) -> None:
         self.number = number
         name = f"editor {number}"
         cookie = {"Cookie": f"sessionid={session_key(number)}"}
         super().__init__(name, addresses, [None], joined=joined, headers=cookie)
         self.tally = Tally(self)
         self.listeners.append(self.tally)
-        self.ledger = ledger
+        self.ledger, self.patience = ledger, patience
         self.chance = random.Random(f"{seed} {name}")
         self.mutations: list[Mutation] = []
         #: How often a write was asked for again, and what the answers were.
@@ -209,7 +211,7 @@ class Editor(Client):
         waiting = self._waiting[ref] = asyncio.get_running_loop().create_future()
         await self._send(json.dumps({"stream": stream, "payload": {**payload, "ref": ref}}))
         try:
-            return await asyncio.wait_for(waiting, REPLY_SECONDS)
+            return await asyncio.wait_for(waiting, self.patience)
         except (TimeoutError, ConnectionError):
             connection.transport.abort()
             return None

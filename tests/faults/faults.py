@@ -23,9 +23,11 @@ NEWCOMERS = 3
 #: too, and nobody was told; the answer is there, and was not sent.
 MUTATION_PLACES = ("before_commit", "answer_kept", "after_commit", "before_reply")
 #: A process is frozen for longer than a heartbeat, or for so long with the sequencer's lock in its hand.
-FROZEN_SECONDS, LOCKED_SECONDS = 6.0, 3.0
+FROZEN_SECONDS, LOCKED_SECONDS = 5.5, 2.5
+#: An editor that waits less than that asks another process, while the frozen one still has its transaction open.
+IMPATIENCE_SECONDS = 1.5
 #: So many events the log keeps where it is trimmed under everybody's feet.
-RETENTION = 400
+RETENTION = 300
 
 
 @dataclass(frozen=True)
@@ -189,10 +191,10 @@ def was_asked_again(arena: Arena) -> list[str]:
     ]
 
 
-def stay_frozen(arena: Arena, seconds: float, others: Sequence[Client] = ()) -> None:
+def stay_frozen(arena: Arena, seconds: float, others: Sequence[Client] = (), writes: int = 100) -> None:
     """Wait, and see that writers go on, and that other clients hear of it."""
     until = time.monotonic() + seconds
-    arena.wait_for_writes(100)
+    arena.wait_for_writes(writes)
     arena.wait_for_news(others)
     time.sleep(max(until - time.monotonic(), 0))  # the fault is that it lasts
 
@@ -205,23 +207,29 @@ def send_home(arena: Arena) -> None:
 
 
 def freeze(arena: Arena) -> None:
-    """Freeze a relay and a web process: each with the sequencer's lock in its hand, then both with nothing.
+    """Freeze a relay and a web process: each with a lock in its hand, then both with nothing.
 
-    In the first case nobody can give out numbers, and nobody hears of anything; but nobody else may be harmed.
+    With the sequencer's lock nobody can give out numbers, and nobody hears of anything; but writers go on. With a
+    client's write not committed, its row and its key are locked, also for the client that asks another process.
     """
-    pair = arena.relays[0], arena.webs[0]
-    for process in pair:
-        arena.crash(process, "while_sequencing", arena.chance.randint(1, 4), "SIGSTOP")
+    relay, web = arena.relays[0], arena.webs[0]
+    for process, place in (
+        (relay, "while_sequencing"),
+        (web, arena.chance.choice(("while_sequencing", "answer_kept"))),
+    ):
+        arena.crash(process, place, arena.chance.randint(1, 4), "SIGSTOP")
         process.restart()
         send_home(arena)
         arena.wait_for_freeze([process])
-        stay_frozen(arena, LOCKED_SECONDS)
+        stay_frozen(arena, LOCKED_SECONDS, writes=100 if place == "while_sequencing" else 0)
         process.resume()
     arena.wait_for_news(arena.crowd.clients)
-    for process in pair:
+    for process in (relay, web):
         process.pause()
-    stay_frozen(arena, FROZEN_SECONDS, arena.clients_of(arena.webs[1]))
-    for process in pair:
+    others = arena.clients_of(arena.webs[1])
+    assert others, "nobody is there to go on"
+    stay_frozen(arena, FROZEN_SECONDS, others)
+    for process in (relay, web):
         process.resume()
     arena.wait_for_news(arena.crowd.clients)
 
@@ -260,7 +268,7 @@ def renew_everything(arena: Arena) -> None:
     for place, writer in enumerate(arena.writers):
         writer.stop()
         arena.writers[place] = arena.make_writer().start()
-        arena.wait_for_writes(100)
+    arena.wait_for_writes(200)
 
 
 FAULTS: dict[str, Fault] = {
@@ -270,8 +278,8 @@ FAULTS: dict[str, Fault] = {
         Fault("relay killed", kill_relay, arm_relays, rounds=3, needs_postgres=True, options={"relays": 2}),
         Fault("writer killed", kill_writer, arm_writers, rounds=3),
         Fault("redis broken", break_redis, rounds=1, needs_redis=True),
-        Fault("postgres restarted", restart_postgres, needs_postgres=True),
-        Fault("connections cut", cut_connections, rounds=1, disconnects=True, options={"proxied": True}),
+        Fault("postgres restarted", restart_postgres, needs_postgres=True, options={"editors": 2}),
+        Fault("connections cut", cut_connections, rounds=1, disconnects=True, options={"proxied": True, "editors": 2}),
         Fault("burst", burst, rounds=1, options={"daphnes": 1}),
         Fault("rolling restart", restart_webs, rounds=1, disconnects=True, options={"daphnes": 1}),
         Fault("record edited", edit_record, rounds=1, resyncs=True),
@@ -279,12 +287,19 @@ FAULTS: dict[str, Fault] = {
             "reply lost",
             lose_reply,
             arm_replies,
-            rounds=4,
+            rounds=3,
             disconnects=True,
             afterwards=was_asked_again,
-            options={"editors": 4, "daphnes": 1},
+            options={"writers": 1, "editors": 4, "daphnes": 1},
         ),
-        Fault("process frozen", freeze, rounds=1, disconnects=True, needs_postgres=True, options={"relays": 2}),
+        Fault(
+            "process frozen",
+            freeze,
+            rounds=1,
+            disconnects=True,
+            needs_postgres=True,
+            options={"relays": 2, "editors": 3, "patience": IMPATIENCE_SECONDS},
+        ),
         Fault(
             "log trimmed",
             trim,

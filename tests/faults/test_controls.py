@@ -159,7 +159,7 @@ def lose_replies(databases: PostgresDatabases, variant: str | None) -> Verdict:
         if variant:
             arena.sabotage(arena.webs, variant)
         for web in arena.webs:
-            arena.crash(web, "after_commit", 12)
+            arena.crash(web, "after_commit", 8)
         arena.start()
         for _ in arena.webs:
             web = arena.wait_for_death(arena.webs)
@@ -174,7 +174,7 @@ def count_together(databases: PostgresDatabases, variant: str | None) -> Verdict
         if variant:
             arena.sabotage(arena.webs, variant)
         arena.start()
-        arena.wait_for_writes(2 * SOME)
+        arena.wait_for_writes(SOME)
         return arena.finish(grace=1.0)
 
 

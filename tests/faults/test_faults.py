@@ -69,5 +69,6 @@ def test_a_fault_costs_nothing(
         assert verdict.delivered > EVENTS
         assert (verdict.resyncs > 0) is fault.resyncs, "a resync where none is due hides what would be lost"
         assert (verdict.resumes > 0) is fault.disconnects
+        assert any(client.arrays for client in arena.crowd.clients), "nobody took several frames in one"
         # A healthy reader is never too slow, and no right is ever taken back here.
         assert not {code for code in arena.closes() if code is not None and code >= 4000}
