@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -49,6 +50,15 @@ class _Holder:
 
 
 _holder = _Holder()
+
+
+def _free_lock() -> None:
+    """Give a forked child a lock of its own: another thread of its parent may have held this one, and is not here."""
+    _holder.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_free_lock)
 
 
 class _Edited:

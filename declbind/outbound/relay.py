@@ -110,17 +110,14 @@ class _Ringer:
         self._wanted = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._pid = 0
 
     def request(self) -> None:
         """Have the bell rung soon."""
         if not self._wanted.is_set():
             self._wanted.set()
-        if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
+        if self._thread is None or not self._thread.is_alive():
             with self._lock:
-                # After a fork the thread exists only in the parent.
-                if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
-                    self._pid = os.getpid()
+                if self._thread is None or not self._thread.is_alive():
                     self._thread = threading.Thread(target=self._run, name="declbind-doorbell", daemon=True)
                     self._thread.start()
 
@@ -150,6 +147,17 @@ class _Ringer:
 
 
 _ringer = _Ringer()
+
+
+def _begin_anew() -> None:
+    """Forget in a forked child what is its parent's: the thread, the loops, and locks that may be held for ever."""
+    global _ringer, _listeners_lock
+    _ringer, _listeners_lock = _Ringer(), threading.Lock()
+    _listeners.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def run_once(using: str) -> int:
