@@ -168,8 +168,6 @@ class Arena:
             server.start()
         for _ in range(self._clients):
             self.add_client()
-        for _ in range(self._editors):
-            self.add_editor()
         self.wait_for_feeds(lambda feed: feed.is_live, "every client has its first snapshot")
         for writer in self.writers:
             writer.start()
@@ -180,9 +178,12 @@ class Arena:
         rooms: list[int | None] = [number % ROOMS, (number + 1) % ROOMS] if number % 3 else [None, number % ROOMS]
         self.crowd.add(Client(f"client {number}", self.addresses(number), rooms, joined=number % 3 == 2))
 
-    def add_editor(self) -> None:
-        """Let one more client come, one that writes."""
-        number = len(self.editors)
+    def add_editors(self) -> None:
+        """Let the clients come that write."""
+        for number in range(self._editors):
+            self._add_editor(number)
+
+    def _add_editor(self, number: int) -> None:
         ledger = Ledger(str(self.ledger.folder / f"e{number}.jsonl"))
         self._stack.callback(ledger.close)
         editor = Editor(number, self.addresses(number), ledger, self.seed, self._patience, joined=number % 3 == 2)

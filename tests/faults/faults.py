@@ -356,6 +356,8 @@ def suffer(fault: Fault, arena: Arena) -> None:
     arena.start()
     # Who comes back with the offset of an edit is told to resync; so everybody should have heard of something later.
     arena.wait_for_feeds(lambda feed: isinstance(feed.log[-1], Frame), "everybody heard of a change")
+    # Not sooner: what they do may be the death of all web processes, and to start them again is the round's business.
+    arena.add_editors()
     rounds = 0
     while rounds < fault.rounds or arena.ledger.read() < arena.events:
         if rounds < NEWCOMERS:

@@ -161,6 +161,7 @@ def lose_replies(databases: PostgresDatabases, variant: str | None) -> Verdict:
         for web in arena.webs:
             arena.crash(web, "after_commit", 8)
         arena.start()
+        arena.add_editors()
         for _ in arena.webs:
             web = arena.wait_for_death(arena.webs)
             arena.disarm(web)
@@ -174,6 +175,7 @@ def count_together(databases: PostgresDatabases, variant: str | None) -> Verdict
         if variant:
             arena.sabotage(arena.webs, variant)
         arena.start()
+        arena.add_editors()
         arena.wait_for_writes(SOME)
         return arena.finish(grace=1.0)
 
