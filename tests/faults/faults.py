@@ -23,9 +23,9 @@ NEWCOMERS = 3
 #: too, and nobody was told; the answer is there, and was not sent.
 MUTATION_PLACES = ("before_commit", "answer_kept", "after_commit", "before_reply")
 #: A process is frozen for longer than a heartbeat, or for so long with the sequencer's lock in its hand.
-FROZEN_SECONDS, LOCKED_SECONDS = 5.5, 2.5
+FROZEN_SECONDS, LOCKED_SECONDS = 5.5, 2.0
 #: An editor that waits less than that asks another process, while the frozen one still has its transaction open.
-IMPATIENCE_SECONDS = 1.5
+IMPATIENCE_SECONDS = 1.0
 #: So many events the log keeps where it is trimmed under everybody's feet.
 RETENTION = 300
 
@@ -240,7 +240,7 @@ def trim(arena: Arena) -> None:
     for client in leavers:
         arena.crowd.look(client.leave)
     known = arena.crowd.look(lambda: [len(feed.log) for feed in leavers[2].feeds])
-    for client, writes in zip(leavers, (RETENTION // 5, RETENTION, 3 * RETENTION), strict=True):
+    for client, writes in zip(leavers, (RETENTION // 5, RETENTION, 9 * RETENTION // 4), strict=True):
         arena.wait_for_writes(writes)
         arena.crowd.look(client.come_back)
 

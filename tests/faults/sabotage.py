@@ -159,7 +159,7 @@ def look_without_locking(writes: Any) -> None:
         with contextlib.suppress(ObjectDoesNotExist):
             original(_Unlocked(bound), action, key, condition)
         if condition:
-            time.sleep(0.05)  # the fault is that it takes time
+            time.sleep(0.1)  # the fault is that it takes time
 
     writes.check_condition = check_condition
 
