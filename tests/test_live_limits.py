@@ -14,6 +14,7 @@ from django.db import transaction
 from declbind.core.errors import ClientError
 from declbind.inbound import writes
 from declbind.live import chores, consumers, hub, socket
+from declbind.live.consumers import BindingConsumer
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
 from tests.live import NUMBERS, Tap, code_of, in_thread, next_payload, store, subscribe
@@ -328,3 +329,81 @@ async def test_a_replay_that_is_queued_at_once_is_noticed(monkeypatch, settings)
             await read_steadily(tap, clock, slow, 41)
         assert slow.close_code == 4408
         await slow.disconnect()
+
+
+# A burst, and readers that read --------------------------------------------------------------------------------------
+
+
+class Steady:
+    """Stand before a consumer and take its frames at a steady pace, slower than they can be made."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        taken = 0
+
+        async def send_steadily(message: Any) -> None:
+            nonlocal taken
+            taken += 1
+            if taken % 4 == 0:
+                await asyncio.sleep(0.001)  # the reader's pace
+            await send(message)
+
+        await BindingConsumer.as_asgi()(scope, receive, send_steadily)
+
+
+BURST = 1_000
+
+
+async def read_a_burst(settings: Any) -> int:
+    """Have a reader hear five times as much at once as its queue holds; return how much it got."""
+    settings.DECLBIND = {"QUEUE_FRAMES": BURST // 5}
+    with override_bindings(NUMBERS):
+        async with Client(Steady()) as client:
+            await subscribe(client)
+            await write_many(BURST)
+            got = 0
+            while got < BURST:
+                try:
+                    await client.receive()
+                except ConnectionError:
+                    break
+                got += 1
+            return got
+
+
+async def test_a_burst_does_not_close_a_reader_that_reads(settings):
+    """We are faster than any reader; who takes frames all the time is waited for a little."""
+    assert await read_a_burst(settings) == BURST
+
+
+async def test_a_burst_that_waits_for_nobody_is_noticed(monkeypatch, settings):
+    """Negative control: the same reader is closed for being slower than the hub."""
+
+    async def go_on(self: hub.LiveHub, behind: Any) -> None:
+        return None
+
+    monkeypatch.setattr(hub.LiveHub, "_wait_for", go_on)
+    assert await read_a_burst(settings) < BURST
+
+
+async def test_who_reads_nothing_holds_nobody_up_for_long(settings):
+    """A reader that has taken nothing is waited for once, not after each slice of a burst."""
+    settings.DECLBIND = {"QUEUE_FRAMES": BURST // 2}
+    waits: list[int] = []
+    with override_bindings(NUMBERS):
+        live = await hub.get_hub()
+        wait_for = live._wait_for
+
+        async def note(behind: Any) -> None:
+            before = asyncio.get_running_loop().time()
+            await wait_for(behind)
+            if asyncio.get_running_loop().time() - before > 0.01:
+                waits.append(len(behind))
+
+        live._wait_for = note  # type: ignore[method-assign]
+        async with Client() as quick:
+            await subscribe(quick)
+            slow = await prepare_slow_reader(Tap())
+            await write_many(BURST)
+            assert [(await next_payload(quick))["data"]["value"] for _ in range(BURST)] == list(range(BURST))
+            assert len(waits) == 1
+            await slow.disconnect()

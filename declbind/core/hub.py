@@ -87,6 +87,10 @@ class Outbox:
         self.size -= sum(map(len, texts))
         return tuple(texts)
 
+    def is_filling(self) -> bool:
+        """Tell whether more than half of what may wait does."""
+        return 2 * len(self._waiting) > self._limits.frames or 2 * self.size > self._limits.bytes
+
     def is_stale(self, now: float) -> bool:
         """Tell whether the oldest frame has waited longer than allowed."""
         return bool(self._waiting) and now - self._waiting[0][1] > self._limits.seconds

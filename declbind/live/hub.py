@@ -23,7 +23,7 @@ from django.utils import timezone
 from declbind import registry as registries
 from declbind.conf import settings
 from declbind.core import frames
-from declbind.core.hub import Hub, Joiner, LogEvent, Subscription, Variants
+from declbind.core.hub import Connection, Hub, Joiner, LogEvent, Subscription, Variants
 from declbind.core.recent import Recent
 from declbind.models import Event
 from declbind.outbound import history, log, relay
@@ -49,6 +49,7 @@ SLICE_EVENTS, SLICE_FRAMES = 50, 20_000
 VARIANTS_KEPT = 1_000
 #: After so many seconds of sending others than the hub get a turn.
 SENDING_SECONDS = 0.005
+CATCH_UP_SECONDS = 0.05
 
 _hubs: dict[asyncio.AbstractEventLoop, LiveHub] = {}
 
@@ -111,6 +112,8 @@ class LiveHub:
         self._connection: Any = None
         #: The registry whose changes all subscriptions have been told.
         self._announced = self.registry
+        #: Connections for which something still waited when all was flushed.
+        self._lagging: dict[Connection, None] = {}
         #: Frames of the last events that were built, by offset, and the registry under which.
         self._variants: dict[int, Variants] = {}
         self._variants_of: registries.BindingRegistry | None = None
@@ -245,9 +248,30 @@ class LiveHub:
         pause_at = time.monotonic() + SENDING_SECONDS
         for connection in self.core.take_waiting():
             connection.flush()
+            if connection.outbox:
+                self._lagging[connection] = None
             if time.monotonic() > pause_at:
                 await asyncio.sleep(0)
                 pause_at = time.monotonic() + SENDING_SECONDS
+        if self._lagging:
+            self._lagging = {connection: None for connection in self._lagging if connection.outbox}
+            await self._wait_for([connection.info for connection in self._lagging if connection.outbox.is_filling()])
+
+    async def _wait_for(self, behind: list[Socket]) -> None:
+        """Give readers that do read a moment to catch up: in a burst we are faster than any of them.
+
+        All together not for longer than ``CATCH_UP_SECONDS`` after each slice of events: so much may slow readers cost
+        the quick ones, until their queue is full. Who took nothing in that time is not waited for again.
+        """
+        until = time.monotonic() + CATCH_UP_SECONDS
+        taken = {socket: socket.sent for socket in behind if not socket.is_given_up()}
+        behind = list(taken)
+        while behind and time.monotonic() < until:
+            await asyncio.sleep(CATCH_UP_SECONDS / 20)
+            behind = [socket for socket in behind if socket.connection.outbox.is_filling()]
+        for socket in behind:
+            if socket.sent == taken[socket]:
+                socket.give_up()
 
     def _look(self, cursor: int) -> Tick:
         registries.check_version()

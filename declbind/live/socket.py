@@ -41,9 +41,9 @@ class Socket:
     """One accepted WebSocket. All methods belong to the event loop; ``connection`` is what the hub sees of it."""
 
     __slots__ = (
-        "__weakref__", "_is_sending", "_joiner", "_limits", "_owner", "_progress", "_rest", "_send", "_sending_since",
-        "_sent", "_turn", "_under_way", "_window", "checks", "closed", "connection", "id", "identity", "session",
-        "user_key",
+        "__weakref__", "_given_up_at", "_is_sending", "_joiner", "_limits", "_owner", "_progress", "_rest", "_send",
+        "_sending_since", "_turn", "_under_way", "_window", "checks", "closed", "connection", "id", "identity", "sent",
+        "session", "user_key",
     )  # fmt: skip
 
     def __init__(
@@ -70,7 +70,9 @@ class Socket:
         self._is_sending = False
         self._rest: asyncio.Task[None] | None = None
         self._sending_since: float | None = None
-        self._sent = 0
+        #: How many frames the server has taken.
+        self.sent = 0
+        self._given_up_at = -1
         #: How many frames are being sent just now, and how many of a replay or a snapshot may wait at once.
         self._under_way = 0
         self._window = 1
@@ -111,11 +113,11 @@ class Socket:
                     self.connection.queue(text, now)
                 self.flush()
                 start = stop
-                last = self._sent + self._under_way + len(self.connection.outbox)
-                if self._sent == last:
+                last = self.sent + self._under_way + len(self.connection.outbox)
+                if self.sent == last:
                     # A reader that is faster than we are must not keep the event loop to itself.
                     await asyncio.sleep(0)
-                while self._sent < last and not self.closed.done():
+                while self.sent < last and not self.closed.done():
                     self._progress = asyncio.get_running_loop().create_future()
                     await self._progress
                 keeps_up = time.monotonic() - now < PACE_SECONDS
@@ -132,6 +134,14 @@ class Socket:
         """Tell whether the reader has left a frame waiting, or half read, for longer than allowed."""
         since = self._sending_since
         return self.connection.outbox.is_stale(now) or (since is not None and now - since > self._limits.seconds)
+
+    def give_up(self) -> None:
+        """Remember that the reader takes nothing."""
+        self._given_up_at = self.sent
+
+    def is_given_up(self) -> bool:
+        """Tell whether the reader has taken nothing since it was given up."""
+        return self._given_up_at == self.sent
 
     def close(self, code: int, reason: str = "") -> None:
         """End the socket: nothing that waits is sent any more."""
@@ -174,7 +184,7 @@ class Socket:
             await send({"type": "websocket.send", "text": text})
             self._sending_since = None
             self._under_way = 0
-            self._sent += count
+            self.sent += count
             self._report_progress()
 
     def _sent_rest(self, rest: asyncio.Task[None]) -> None:

@@ -52,14 +52,14 @@ def _before(original: Callable[..., Any], place: str) -> Any:
 def install() -> None:
     """Wrap the place that the environment names; does nothing without one."""
     # Here, not above: who only names places, as the arena does, has no Django that is set up.
-    from declbind.core.hub import Connection
     from declbind.inbound import idempotency, writes
+    from declbind.live.socket import Socket
     from declbind.outbound import log
 
     code: Any = log
     keys: Any = idempotency
     inbound: Any = writes
-    connection: Any = Connection
+    sending: Any = Socket
     match _place:
         case "" | "before_sending":  # the second is reached in a sabotaged writer only
             pass
@@ -75,7 +75,7 @@ def install() -> None:
             code.number_events = _after(code.number_events, _place)
         case "after_sequencing":  # numbers are committed, and nobody was told
             code.sequence = _after(code.sequence, _place, bool)
-        case "mid_fanout":  # some connections have an event in their queue, others have not
-            connection.push = _after(connection.push, _place)
+        case "mid_fanout":  # some connections were sent an event, others were not
+            sending.flush = _after(sending.flush, _place)
         case _:
             raise ValueError(f"{VARIABLE}: expected one of the places in crashes.py, got {_place!r}")

@@ -51,9 +51,9 @@ class Fault:
 
 def arm_web(arena: Arena, web: Any) -> None:
     place, count = arena.chance.choice(
-        [("mid_fanout", arena.chance.randint(200, 900)), ("after_sequencing", arena.chance.randint(5, 25))]
+        [("mid_fanout", arena.chance.randint(100, 500)), ("after_sequencing", arena.chance.randint(5, 25))]
         if arena.databases.kind == "postgres"
-        else [("mid_fanout", arena.chance.randint(200, 900))]
+        else [("mid_fanout", arena.chance.randint(100, 500))]
     )
     arena.crash(web, place, count)
 

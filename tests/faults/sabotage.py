@@ -69,7 +69,7 @@ def read_by_id(log: Any) -> None:
     from declbind.outbound import history
 
     log.needs_sequencer = history.needs_sequencer = lambda using: False
-    log.LAST_ID = "(SELECT MAX(id) FROM declbind_event)"
+    log.LAST_ID = history.LAST_ID = "(SELECT MAX(id) FROM declbind_event)"
     # Who goes by ids cannot ask that none is missing.
     hub.Tick.is_whole = lambda self, cursor: True  # type: ignore[method-assign]
 
