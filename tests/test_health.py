@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from declbind.live.hub import get_hub
 from declbind.models import Event
-from declbind.outbound import history, log
+from declbind.outbound import history, log, sequencer
 from declbind.registry import database_alias
 from declbind.testing import Client, override_bindings
 from tests.live import NUMBERS, store, subscribe
@@ -66,7 +66,7 @@ async def test_a_hub_that_lags_is_unwell(monkeypatch):
 
 
 def number_all() -> None:
-    while log.sequence(database_alias()):
+    while sequencer.sequence(database_alias()):
         pass
 
 

@@ -15,6 +15,7 @@ from declbind.core.errors import ClientError
 from declbind.inbound import writes
 from declbind.live import chores, consumers, hub, socket
 from declbind.live.consumers import BindingConsumer
+from declbind.live.flushing import Flusher
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
 from tests.live import NUMBERS, Tap, code_of, in_thread, next_payload, store, subscribe
@@ -378,10 +379,10 @@ async def test_a_burst_does_not_close_a_reader_that_reads(settings):
 async def test_a_burst_that_waits_for_nobody_is_noticed(monkeypatch, settings):
     """Negative control: the same reader is closed for being slower than the hub."""
 
-    async def go_on(self: hub.LiveHub, behind: Any) -> None:
+    async def go_on(self: Flusher, behind: Any) -> None:
         return None
 
-    monkeypatch.setattr(hub.LiveHub, "_wait_for", go_on)
+    monkeypatch.setattr(Flusher, "_wait_for", go_on)
     assert await read_a_burst(settings) < BURST
 
 
@@ -390,8 +391,8 @@ async def test_who_reads_nothing_holds_nobody_up_for_long(settings):
     settings.DECLBIND = {"QUEUE_FRAMES": BURST // 2}
     waits: list[int] = []
     with override_bindings(NUMBERS):
-        live = await hub.get_hub()
-        wait_for = live._wait_for
+        flusher = (await hub.get_hub()).flusher
+        wait_for = flusher._wait_for
 
         async def note(behind: Any) -> None:
             before = asyncio.get_running_loop().time()
@@ -399,7 +400,7 @@ async def test_who_reads_nothing_holds_nobody_up_for_long(settings):
             if asyncio.get_running_loop().time() - before > 0.01:
                 waits.append(len(behind))
 
-        live._wait_for = note  # type: ignore[method-assign]
+        flusher._wait_for = note  # type: ignore[method-assign]
         async with Client() as quick:
             await subscribe(quick)
             slow = await prepare_slow_reader(Tap())

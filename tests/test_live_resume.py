@@ -10,9 +10,10 @@ import pytest
 from django.db import OperationalError, connections, transaction
 
 from declbind.live import subscriptions
-from declbind.live.hub import LiveHub, Tick, get_hub
+from declbind.live.hub import get_hub
+from declbind.live.lookout import Lookout, Tick
 from declbind.models import Event, Head
-from declbind.outbound import history, log, relay
+from declbind.outbound import history, log, relay, sequencer
 from declbind.registry import database_alias
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
@@ -282,7 +283,7 @@ def write_and_lose(lost: slice) -> None:
     """Write three changes and take some of all events out of the log, before anybody can have read them."""
     for value in (1, 2, 3):
         IntegerValue.objects.create(name="a", value=value)
-    log.sequence(database_alias())
+    sequencer.sequence(database_alias())
     ids = list(Event.objects.order_by("id").values_list("id", flat=True))
     Event.objects.filter(id__in=ids[lost]).delete()
 
@@ -384,7 +385,7 @@ async def fail_to_look(monkeypatch: pytest.MonkeyPatch, meanwhile: Any) -> None:
         raise OperationalError("the server is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(LiveHub, "_look", look)
+        patch.setattr(Lookout, "look", look)
         # A look that has begun comes to its end first.
         hub = await get_hub()
         hub._wake.set()

@@ -14,7 +14,7 @@ from django.db import connection, connections, transaction
 from declbind import WebsocketBinding, WebsocketDemultiplexer
 from declbind.core.errors import ClientError
 from declbind.live import snapshots
-from declbind.outbound import log
+from declbind.outbound import sequencer
 from declbind.testing import Client, override_bindings
 from example_site.example.models import IntegerValue
 from tests.factories import make_user
@@ -624,7 +624,7 @@ def held_open(value: int) -> Iterator[None]:
 
 def without_sequencer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let committed events wait for their numbers: the relay of another process is slow."""
-    monkeypatch.setattr(log, "sequence", lambda using, limit=0: 0)
+    monkeypatch.setattr(sequencer, "sequence", lambda using, limit=0: 0)
 
 
 async def snapshot_while_events_wait(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -681,12 +681,12 @@ async def test_who_comes_back_with_the_offset_of_a_snapshot_hears_nothing_that_i
 @only_sequenced
 async def test_an_offset_that_leaves_waiting_events_out_repeats_them_later(monkeypatch):
     """Negative control of the test before."""
-    monkeypatch.setattr(log, "unsequenced_ids", lambda using: frozenset())
+    monkeypatch.setattr(sequencer, "unsequenced_ids", lambda using: frozenset())
     assert await known_after_coming_back(monkeypatch) == [1, 1, 2]
 
 
 @only_sequenced
 async def test_a_snapshot_that_ignores_waiting_events_repeats_them(monkeypatch):
     """Negative control of the test before: without the ids of waiting events a row comes twice."""
-    monkeypatch.setattr(log, "unsequenced_ids", lambda using: frozenset())
+    monkeypatch.setattr(sequencer, "unsequenced_ids", lambda using: frozenset())
     assert sorted(await snapshot_while_events_wait(monkeypatch)) == [1, 1, 2, 3]

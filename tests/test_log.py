@@ -10,7 +10,7 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.utils import timezone
 
 from declbind.models import Event, Head
-from declbind.outbound import history, log
+from declbind.outbound import history, log, sequencer
 from declbind.outbound.log import Draft
 
 pytestmark = pytest.mark.django_db
@@ -25,7 +25,7 @@ def append(*streams, **values):
 
 def sequenced():
     """Number what waits and return the streams of all events, in the order of the log."""
-    log.sequence(USING)
+    sequencer.sequence(USING)
     return [event.stream for event in log.read(0, 10_000, USING)]
 
 
@@ -66,7 +66,7 @@ def test_event_is_read_as_it_was_appended():
         data='{"x":"\\u0000%s"}', version=7, kind=Event.GONE,
     )  # fmt: skip
     log.append([draft], USING)
-    log.sequence(USING)
+    sequencer.sequence(USING)
     (event,) = log.read(0, 10, USING)
     assert {name: getattr(event, name) for name in Draft._fields} == {
         name: getattr(draft, name) for name in Draft._fields
@@ -84,7 +84,7 @@ def test_events_are_read_in_the_order_of_their_drafts():
 def test_reading_goes_on_after_a_cursor():
     """Each page starts after the last offset of the one before."""
     append(*"abcde")
-    log.sequence(USING)
+    sequencer.sequence(USING)
     first = log.read(0, 2, USING)
     second = log.read(first[-1].offset, 2, USING)
     third = log.read(second[-1].offset, 2, USING)
@@ -97,7 +97,7 @@ def test_reading_one_stream_includes_control_events():
     append("a", "b")
     log.append_control({"type": "kick"}, USING)
     append("a")
-    log.sequence(USING)
+    sequencer.sequence(USING)
     assert [(event.stream, event.kind) for event in log.read(0, 10, USING, "a")] == [
         ("a", "row"), ("", "control"), ("a", "row"),
     ]  # fmt: skip
@@ -106,7 +106,7 @@ def test_reading_one_stream_includes_control_events():
 def test_control_event_carries_its_content():
     """What changed, of which stream, under which version."""
     log.append_control({"type": "config", "x": ["é"]}, USING, stream="s", version=3)
-    log.sequence(USING)
+    sequencer.sequence(USING)
     (event,) = log.read(0, 10, USING)
     assert (event.kind, event.stream, event.version, event.changes) == ("control", "s", 3, ())
     assert json.loads(event.data) == {"type": "config", "x": ["é"]}
@@ -199,7 +199,7 @@ def test_offsets_are_dense_from_one():
     """There is no gap that a reader could take for a loss."""
     for batch in ("ab", "c", "def"):
         append(*batch)
-        log.sequence(USING)
+        sequencer.sequence(USING)
     events = log.read(0, 10, USING)
     first = events[0].offset
     assert [event.offset - first for event in events] == list(range(6))
@@ -221,7 +221,7 @@ def test_offsets_are_dense_over_roll_backs():
 def test_sequencing_numbers_the_oldest_first_up_to_a_limit():
     """A relay with much to do works in batches."""
     append(*"abcde")
-    counts = [log.sequence(USING, limit=2) for _ in range(4)]
+    counts = [sequencer.sequence(USING, limit=2) for _ in range(4)]
     assert counts == ([0] * 4 if IS_SQLITE else [2, 2, 1, 0])
     assert [event.stream for event in log.read(0, 10, USING)] == list("abcde")
 
@@ -229,24 +229,24 @@ def test_sequencing_numbers_the_oldest_first_up_to_a_limit():
 def test_events_without_a_number_are_not_read_and_are_known():
     """Until it is numbered an event is not in the log for readers; a snapshot must know which those are."""
     append("a")
-    log.sequence(USING)
+    sequencer.sequence(USING)
     append("b")
-    waiting = log.unsequenced_ids(USING)
+    waiting = sequencer.unsequenced_ids(USING)
     if IS_SQLITE:
         assert waiting == frozenset()
         assert sequenced() == ["a", "b"]
     else:
         assert waiting == {Event.objects.get(stream="b").pk}
         assert [event.stream for event in log.read(0, 10, USING)] == ["a"]
-        log.sequence(USING)
-        assert log.unsequenced_ids(USING) == frozenset()
+        sequencer.sequence(USING)
+        assert sequencer.unsequenced_ids(USING) == frozenset()
 
 
 def test_sequencing_without_work_takes_no_lock(django_assert_max_num_queries):
     """Every hub does it several times a second."""
     history.ensure_head(USING)
     with django_assert_max_num_queries(1):
-        assert log.sequence(USING) == 0
+        assert sequencer.sequence(USING) == 0
 
 
 # The two ends -------------------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_head_follows_the_last_event():
     """The head's offset is that of the last event that can be read, and the epoch stays."""
     empty = log.load_head(USING)
     append("a", "b")
-    log.sequence(USING)
+    sequencer.sequence(USING)
     head = log.load_head(USING)
     assert head.offset == log.read(0, 10, USING)[-1].offset
     assert (head.epoch, head.min_offset) == (empty.epoch, empty.min_offset)
@@ -274,7 +274,7 @@ def test_trim_takes_what_is_older_than_the_retention(settings):
     """By age: old events go, ``min_offset`` tells which is the first that is left."""
     settings.DECLBIND = {"RETENTION_SECONDS": 60}
     append("old", "old", "new")
-    log.sequence(USING)
+    sequencer.sequence(USING)
     Event.objects.filter(stream="old").update(created_at=timezone.now() - dt.timedelta(seconds=61))
     assert log.trim(USING) == 2
     (left,) = log.read(0, 10, USING)
@@ -287,7 +287,7 @@ def test_trim_takes_what_is_more_than_the_retention(settings):
     """By number: the newest stay."""
     settings.DECLBIND = {"RETENTION_EVENTS": 2}
     append(*"abcde")
-    log.sequence(USING)
+    sequencer.sequence(USING)
     assert log.trim(USING) == 3
     assert sequenced() == ["d", "e"]
 
@@ -297,7 +297,7 @@ def test_trim_goes_in_small_batches(settings, monkeypatch):
     settings.DECLBIND = {"RETENTION_EVENTS": 1}
     monkeypatch.setattr(log, "TRIM_BATCH", 2)
     append(*"abcdef")
-    log.sequence(USING)
+    sequencer.sequence(USING)
     assert [log.trim(USING) for _ in range(4)] == [2, 2, 1, 0]
     assert sequenced() == ["f"]
 
@@ -305,14 +305,14 @@ def test_trim_goes_in_small_batches(settings, monkeypatch):
 def test_trimmed_log_keeps_its_head(settings):
     """When everything has gone the next event still gets the next offset."""
     append("a", "b")
-    log.sequence(USING)
+    sequencer.sequence(USING)
     before = log.load_head(USING)
     settings.DECLBIND = {"RETENTION_SECONDS": -1}
     assert log.trim(USING) == 2
     empty = log.load_head(USING)
     assert (empty.offset, empty.min_offset, empty.epoch) == (before.offset, before.offset + 1, before.epoch)
     append("c")
-    log.sequence(USING)
+    sequencer.sequence(USING)
     assert log.read(empty.offset, 10, USING)[0].offset == before.offset + 1
 
 
@@ -328,7 +328,7 @@ def check_that_the_first_offset_never_turns_back(settings, monkeypatch):
     settings.DECLBIND = {"RETENTION_EVENTS": 1}
     monkeypatch.setattr(log, "TRIM_BATCH", 2)
     append(*"abcdef")
-    log.sequence(USING)
+    sequencer.sequence(USING)
     stale = log.load_head(USING)
     log.trim(USING)
     log.trim(USING)
@@ -378,9 +378,9 @@ def test_log_without_its_table_is_not_there(monkeypatch):
 def test_consistent_read_sees_one_state():
     """What another connection commits meanwhile is not seen before the block is over."""
     append("a")
-    log.sequence(USING)
+    sequencer.sequence(USING)
     head = log.load_head(USING)
-    with log.consistent_read(USING):
+    with sequencer.consistent_read(USING):
         assert Event.objects.count() == 1
         in_thread(lambda: append("b"))
         assert Event.objects.count() == 1
@@ -392,15 +392,15 @@ def test_consistent_read_sees_one_state():
 def test_numbered_read_sees_what_its_head_names_and_no_more():
     """Events that wait get their numbers, and what is committed during the read lies after its head."""
     append("a")
-    log.sequence(USING)
+    sequencer.sequence(USING)
     before = log.load_head(USING).offset
     append("b")
-    with log.numbered_read(USING) as head:
+    with sequencer.numbered_read(USING) as head:
         assert head.offset == before + 1
         assert Event.objects.count() == 2
         in_thread(lambda: append("c"))
         assert Event.objects.count() == 2
-    log.sequence(USING)
+    sequencer.sequence(USING)
     assert sequenced() == ["a", "b", "c"]
     assert [event.offset for event in log.read(head.offset, 10, USING)] == [before + 2]
 
@@ -409,14 +409,14 @@ def test_numbered_read_sees_what_its_head_names_and_no_more():
 def test_numbered_read_numbers_in_the_order_of_the_log():
     """It does the sequencer's work by the sequencer's rule, whoever sequences next."""
     append("first")
-    log.sequence(USING)
+    sequencer.sequence(USING)
     before = log.load_head(USING).offset
     for stream in "abc":
         append(stream)
-    with log.numbered_read(USING) as head:
+    with sequencer.numbered_read(USING) as head:
         pass
     append("d")
-    log.sequence(USING)
+    sequencer.sequence(USING)
     assert head.offset == before + 3
     events = [(event.offset - before, event.stream) for event in log.read(before, 10, USING)]
     assert events == list(enumerate("abcd", 1))
@@ -434,9 +434,9 @@ def test_plain_reads_would_be_caught():
 @pytest.mark.django_db(transaction=True)
 def test_consistent_read_ends_when_its_block_fails():
     """The connection is as it was."""
-    with pytest.raises(LookupError), log.consistent_read(USING):
+    with pytest.raises(LookupError), sequencer.consistent_read(USING):
         raise LookupError
-    with pytest.raises(DatabaseError), log.consistent_read(USING), connection.cursor() as cursor:
+    with pytest.raises(DatabaseError), sequencer.consistent_read(USING), connection.cursor() as cursor:
         cursor.execute("SELECT nothing FROM nowhere")
     append("a")
     assert sequenced() == ["a"]
@@ -446,7 +446,7 @@ def test_consistent_read_ends_when_its_block_fails():
 def test_consistent_read_joins_a_transaction_that_is_open():
     """Inside of the host's transaction it changes nothing."""
     append("a")
-    with log.consistent_read(USING):
+    with sequencer.consistent_read(USING):
         assert Event.objects.count() == 1
 
 
@@ -455,7 +455,7 @@ def test_a_head_that_was_lost_goes_on_where_the_events_are():
     """A truncated head gets another epoch, and neither gives numbers again nor claims events that are gone."""
     for name in "abc":
         append(name)
-    while log.sequence(USING):
+    while sequencer.sequence(USING):
         pass
     before = log.load_head(USING)
     Event.objects.filter(stream="a").delete()
@@ -464,7 +464,7 @@ def test_a_head_that_was_lost_goes_on_where_the_events_are():
     assert (after.offset, after.epoch != before.epoch) == (before.offset, True)
     assert after.min_offset in (before.offset - 1, before.offset - 2)
     append("d")
-    while log.sequence(USING):
+    while sequencer.sequence(USING):
         pass
     assert log.load_head(USING).offset == before.offset + 1
 
@@ -473,7 +473,7 @@ def test_a_head_that_was_lost_goes_on_where_the_events_are():
 def test_a_log_that_was_emptied_begins_after_its_last_number():
     """Offsets of before lie before what is kept: who comes back with one is told."""
     append("a")
-    while log.sequence(USING):
+    while sequencer.sequence(USING):
         pass
     Event.objects.all().delete()
     Head.objects.all().delete()

@@ -21,7 +21,7 @@ from django.core.management import call_command
 from django.db import connection, connections, transaction
 
 from declbind.models import BindingRecord, Event, Head
-from declbind.outbound import history, log
+from declbind.outbound import history, log, sequencer
 from tests.servers import ROOT
 from tests.zoo.models import Sample
 
@@ -97,7 +97,7 @@ def relay(written):
     total = 0
     while True:
         is_last = written.is_set()
-        count = log.sequence(USING, limit=7)
+        count = sequencer.sequence(USING, limit=7)
         total += count
         if not count:
             if is_last:
@@ -215,11 +215,11 @@ def commit_late():
     thread = in_thread(slow)
     opened.wait(PATIENCE)
     append(2)
-    log.sequence(USING)
+    sequencer.sequence(USING)
     by_id, by_log = read_by_id(0), read_log(0)
     go_on.set()
     thread.join(PATIENCE)
-    log.sequence(USING)
+    sequencer.sequence(USING)
     return {
         "committed": [(1, 1), (2, 1)],
         "reader": by_log + read_log(by_log[-1][0]),
@@ -267,9 +267,9 @@ def race_relays(order):
         if order == "read first":
             sequence_read_first(both_have_looked)
         else:
-            log.sequence(USING)
+            sequencer.sequence(USING)
 
-    with patch.object(log, "number_events", number_when_the_other_waits(log.number_events)):
+    with patch.object(sequencer, "number_events", number_when_the_other_waits(sequencer.number_events)):
         threads = [in_thread(run) for _ in range(2)]
         for thread in threads:
             thread.join(PATIENCE)

@@ -13,24 +13,22 @@ import json
 import logging
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-from django.db import connections
-from django.utils import timezone
 
 from declbind import registry as registries
 from declbind.conf import settings
 from declbind.core import frames
-from declbind.core.hub import Connection, Hub, Joiner, LogEvent, Subscription, Variants
+from declbind.core.hub import Hub, Joiner, LogEvent, Subscription, Variants
 from declbind.core.recent import Recent
 from declbind.models import Event
-from declbind.outbound import history, log, relay
+from declbind.outbound import log, relay
 
 from . import changes, nodes
 from .chores import keep_house, watch_readers
 from .doorbell import listen
+from .flushing import Flusher
+from .lookout import READ_BATCH, Lookout
 from .rights import judge_sockets
 from .snapshots import SnapshotDesk
 from .socket import FORBIDDEN, SESSION_OVER
@@ -42,14 +40,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("declbind")
 
-READ_BATCH = 1_000
 #: After so many events, or so many frames for all connections together, what was queued is sent.
 SLICE_EVENTS, SLICE_FRAMES = 50, 20_000
 #: So many events' frames are kept: a crowd that comes back asks for the same ones.
 VARIANTS_KEPT = 1_000
-#: After so many seconds of sending others than the hub get a turn.
-SENDING_SECONDS = 0.005
-CATCH_UP_SECONDS = 0.05
 
 _hubs: dict[asyncio.AbstractEventLoop, LiveHub] = {}
 
@@ -69,31 +63,16 @@ def running_hubs() -> list[LiveHub]:
     return list(_hubs.values())
 
 
-@dataclass(frozen=True)
-class Tick:
-    """What one look at the log brought."""
-
-    head: log.HeadState
-    events: list[LogEvent]
-    registry: registries.BindingRegistry
-
-    def is_whole(self, cursor: int) -> bool:
-        """Tell whether no event is missing between the cursor and the last event read, but for what was trimmed."""
-        if not self.head.is_whole:
-            return False
-        if not self.events or self.head.min_offset - 1 > cursor:
-            return True
-        return self.events[0].offset == cursor + 1 and self.events[-1].offset == cursor + len(self.events)
-
-
 class LiveHub:
     """Join the pure hub to the log, the registry and the clock of one process."""
 
     def __init__(self) -> None:
         self.core = Hub()
+        self.flusher = Flusher(self.core)
         self.joiner = Joiner()
         self.recent = Recent()
         self.using = registries.database_alias()
+        self.lookout = Lookout(self.using)
         self.registry = registries.current_registry()
         self.epoch = ""
         #: Counts new registries and new beginnings of the log: whoever works for long compares it before and after.
@@ -108,12 +87,8 @@ class LiveHub:
         self.heartbeat = nodes.Heartbeat()
         self.traffic = TrafficLog(self.heartbeat.id)
         self._wake = asyncio.Event()
-        #: The database's connection of the hub's thread, as long as it is the one that was looked at.
-        self._connection: Any = None
         #: The registry whose changes all subscriptions have been told.
         self._announced = self.registry
-        #: Connections for which something still waited when all was flushed.
-        self._lagging: dict[Connection, None] = {}
         #: Frames of the last events that were built, by offset, and the registry under which.
         self._variants: dict[int, Variants] = {}
         self._variants_of: registries.BindingRegistry | None = None
@@ -133,7 +108,7 @@ class LiveHub:
         await asyncio.shield(started)
 
     async def _start(self) -> None:
-        first, edits = await self.thread.run(self._first_look)
+        first, edits = await self.thread.run(self.lookout.first_look)
         self.registry = self._announced = first.registry
         self.epoch, self.core.cursor = first.head.epoch, first.head.offset
         self.recent.start(first.head.offset)
@@ -146,23 +121,6 @@ class LiveHub:
         self._tasks = [
             loop.create_task(work) for work in (self._pump(), keep_house(self), watch_readers(self), listen(self._wake))
         ]
-
-    def _first_look(self) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
-        registries.check_version(force=True)
-        self._check_connection()
-        relay.run_once(self.using)
-        head = log.load_head(self.using)
-        if not head.is_whole:
-            head = self._renew_epoch(head.epoch)
-        recent = timezone.now() - changes.grace()
-        controls = Event.objects.using(self.using).filter(kind=Event.CONTROL).order_by("id")
-        # All that the log still holds: a transaction open for longer than the grace ends with events of old rules.
-        edits = [
-            (content, version, at >= recent)
-            for data, version, at in controls.values_list("data", "version", "created_at")
-            if (content := json.loads(data)).get("type") == "config"
-        ]
-        return Tick(head, [], registries.get_registry()), edits
 
     async def settle(self) -> None:
         """Wait until the hub has looked at the log once more than it had; for tests and for shutting down."""
@@ -206,7 +164,7 @@ class LiveHub:
 
     async def _advance(self) -> bool:
         """Look once; return whether there is more to read at once."""
-        tick = await self.thread.run(self._look, self.core.cursor)
+        tick = await self.thread.run(self.lookout.look, self.core.cursor)
         if tick.registry is not self._announced:
             await self._apply_registry(tick.registry)
         if tick.head.epoch == self.epoch and (
@@ -215,7 +173,7 @@ class LiveHub:
             # A backup was restored, or the log was emptied. Its numbers will be given again, to other events, or what
             # they stood for is gone: whoever comes later with an offset of the lost history must not take what he finds
             # for all that followed.
-            head = await self.thread.run(self._renew_epoch, self.epoch)
+            head = await self.thread.run(self.lookout.renew_epoch, self.epoch)
             await self._start_over(head, "epoch")
             return False
         if tick.head.epoch != self.epoch:
@@ -227,79 +185,28 @@ class LiveHub:
         try:
             await self._hand_out(tick.events)
         finally:
-            await self.flush()
+            await self.flusher.flush()
         return len(tick.events) == READ_BATCH
 
     async def _hand_out(self, events: list[LogEvent]) -> None:
         queued = 0
         for position, event in enumerate(events, 1):
             if event.kind == Event.CONTROL:
-                await self.flush()
+                await self.flusher.flush()
                 await self._obey(event)
                 self.core.cursor = event.offset
             else:
                 queued += self.dispatch(event)
             if queued >= SLICE_FRAMES or position % SLICE_EVENTS == 0:
                 queued = 0
-                await self.flush()
-
-    async def flush(self) -> None:
-        """Send what was queued by ``dispatch``."""
-        pause_at = time.monotonic() + SENDING_SECONDS
-        for connection in self.core.take_waiting():
-            connection.flush()
-            if connection.outbox:
-                self._lagging[connection] = None
-            if time.monotonic() > pause_at:
-                await asyncio.sleep(0)
-                pause_at = time.monotonic() + SENDING_SECONDS
-        if self._lagging:
-            self._lagging = {connection: None for connection in self._lagging if connection.outbox}
-            await self._wait_for([connection.info for connection in self._lagging if connection.outbox.is_filling()])
-
-    async def _wait_for(self, behind: list[Socket]) -> None:
-        """Give readers that do read a moment to catch up: in a burst we are faster than any of them.
-
-        All together not for longer than ``CATCH_UP_SECONDS`` after each slice of events: so much may slow readers cost
-        the quick ones, until their queue is full. Who took nothing in that time is not waited for again.
-        """
-        until = time.monotonic() + CATCH_UP_SECONDS
-        taken = {socket: socket.sent for socket in behind if not socket.is_given_up()}
-        behind = list(taken)
-        while behind and time.monotonic() < until:
-            await asyncio.sleep(CATCH_UP_SECONDS / 20)
-            behind = [socket for socket in behind if socket.connection.outbox.is_filling()]
-        for socket in behind:
-            if socket.sent == taken[socket]:
-                socket.give_up()
-
-    def _look(self, cursor: int) -> Tick:
-        registries.check_version()
-        self._check_connection()
-        look = log.look(cursor, READ_BATCH, self.using)
-        if look.has_waiting:
-            relay.run_once(self.using)
-            look = log.look(cursor, READ_BATCH, self.using)
-        return Tick(look.head, look.events, registries.get_registry())
-
-    def _check_connection(self) -> None:
-        """See whether a new connection leads to the tables that the one before led to."""
-        connection = connections[self.using]
-        connection.ensure_connection()
-        if connection.connection is not self._connection:
-            history.check_incarnation(self.using)
-            self._connection = connection.connection
-
-    def _renew_epoch(self, epoch: str) -> log.HeadState:
-        history.renew_epoch(self.using, epoch)
-        return log.load_head(self.using)
+                await self.flusher.flush()
 
     async def _start_over(self, head: log.HeadState, reason: str) -> None:
         """Go on at the end of a log that is of another history, or that was trimmed before it was read to its end.
 
         Control events may be among the lost ones, so everything is checked. Who asked for a stream is told to resync.
         """
-        await self._apply_registry(await self.thread.run(self._newest_registry))
+        await self._apply_registry(await self.thread.run(self.lookout.newest_registry))
         await self.revalidate(self.sockets())
         self.epoch, self.core.cursor = head.epoch, head.offset
         self.recent.start(head.offset)
@@ -362,15 +269,11 @@ class LiveHub:
                 await self.revalidate([socket for socket in sockets if socket.user_key in users])
             case {"type": "config"} as content:
                 self._raise_floors(content, event.version)
-                await self._apply_registry(await self.thread.run(self._newest_registry))
+                await self._apply_registry(await self.thread.run(self.lookout.newest_registry))
                 self._schedule_resync(content)
             case _:
                 # Everybody's rights, or what a newer release of this package says and we do not understand.
                 await self.revalidate(sockets)
-
-    def _newest_registry(self) -> registries.BindingRegistry:
-        registries.check_version(force=True)
-        return registries.get_registry()
 
     def _raise_floors(self, content: dict[str, Any], version: int) -> None:
         for stream, (old, new) in content.get("changes", {}).items():

@@ -10,7 +10,7 @@ from typing import Any
 from declbind.bindings import Binding
 from declbind.conf import settings
 from declbind.core.errors import ClientError
-from declbind.outbound import log
+from declbind.outbound import sequencer
 from declbind.serializers import encode_value
 
 from .threads import RequestThreads
@@ -71,7 +71,7 @@ def _is_same_for_all(binding: type[Binding]) -> bool:
 def read_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: str) -> Snapshot:
     """Read the rows of a group; blocks on the database. Raises ``ClientError`` ``too_large``."""
     limit: int = settings.MAX_SNAPSHOT_ROWS
-    with log.numbered_read(using) as head:
+    with sequencer.numbered_read(using) as head:
         rows = bound.scoped(bound.get_queryset())
         by_code = bound.overrides("group_names", "subscription_group")
         if not by_code:

@@ -26,7 +26,7 @@ from django.utils import timezone
 from declbind.conf import settings
 from declbind.models import IdempotencyKey, Node, Traffic, Watch
 
-from . import history, log
+from . import history, log, sequencer
 
 logger = logging.getLogger("declbind")
 
@@ -163,9 +163,9 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
 def run_once(using: str) -> int:
     """Number what waits; return how many events got a number."""
     total = 0
-    while count := log.sequence(using):
+    while count := sequencer.sequence(using):
         total += count
-        if count < log.SEQUENCE_BATCH:
+        if count < sequencer.SEQUENCE_BATCH:
             break
     return total
 

@@ -54,9 +54,10 @@ def install() -> None:
     # Here, not above: who only names places, as the arena does, has no Django that is set up.
     from declbind.inbound import idempotency, writes
     from declbind.live.socket import Socket
-    from declbind.outbound import log
+    from declbind.outbound import log, sequencer
 
     code: Any = log
+    numbers: Any = sequencer
     keys: Any = idempotency
     inbound: Any = writes
     sending: Any = Socket
@@ -72,9 +73,9 @@ def install() -> None:
         case "before_reply":  # a client's write is committed, and its reply was not sent
             inbound.handle = _after(inbound.handle, _place)
         case "while_sequencing":  # numbers are given out, and the head's lock is held
-            code.number_events = _after(code.number_events, _place)
+            numbers.number_events = _after(numbers.number_events, _place)
         case "after_sequencing":  # numbers are committed, and nobody was told
-            code.sequence = _after(code.sequence, _place, bool)
+            numbers.sequence = _after(numbers.sequence, _place, bool)
         case "mid_fanout":  # some connections were sent an event, others were not
             sending.flush = _after(sending.flush, _place)
         case _:

@@ -65,21 +65,23 @@ def append_always() -> None:
 
 def read_by_id(log: Any) -> None:
     """Take ids for the order of the log, on a database where they become visible out of order."""
-    from declbind.live import hub
-    from declbind.outbound import history
+    from declbind.live import lookout
+    from declbind.outbound import history, sequencer
 
-    log.needs_sequencer = history.needs_sequencer = lambda using: False
+    modules: tuple[Any, ...] = log, history, sequencer
+    for module in modules:
+        module.needs_sequencer = lambda using: False
     log.LAST_ID = history.LAST_ID = "(SELECT MAX(id) FROM declbind_event)"
     # Who goes by ids cannot ask that none is missing.
-    hub.Tick.is_whole = lambda self, cursor: True  # type: ignore[method-assign]
+    lookout.Tick.is_whole = lambda self, cursor: True  # type: ignore[method-assign]
 
 
-def ignore_waiting(log: Any) -> None:
+def ignore_waiting(sequencer: Any) -> None:
     """Take a snapshot for the state at the head's offset, though it holds rows whose events have no number yet."""
-    log.unsequenced_ids = lambda using: frozenset()
+    sequencer.unsequenced_ids = lambda using: frozenset()
 
 
-def read_before_lock(log: Any) -> None:
+def read_before_lock(sequencer: Any) -> None:
     """Look for events without a number first, and lock then. Between the two it waits for the test's gate."""
     from django.db import connections, transaction
 
@@ -98,7 +100,7 @@ def read_before_lock(log: Any) -> None:
                 cursor.execute("UPDATE declbind_head SET seq = %s WHERE id = 1", [last + len(ids)])
         return len(ids)
 
-    log.sequence = sequence
+    sequencer.sequence = sequence
 
 
 def trust_the_tables(history: Any) -> None:
@@ -164,14 +166,15 @@ def look_without_locking(writes: Any) -> None:
     writes.check_condition = check_condition
 
 
-LOG, HISTORY, WRITES = "declbind.outbound.log", "declbind.outbound.history", "declbind.inbound.writes"
+LOG, HISTORY, SEQUENCER = "declbind.outbound.log", "declbind.outbound.history", "declbind.outbound.sequencer"
+WRITES = "declbind.inbound.writes"
 #: Each variant with the module that it changes.
 VARIANTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "send in post_save": (send_in_post_save, LOG),
     "send on commit": (send_on_commit, LOG),
     "read by id": (read_by_id, LOG),
-    "ignore waiting": (ignore_waiting, LOG),
-    "read before lock": (read_before_lock, LOG),
+    "ignore waiting": (ignore_waiting, SEQUENCER),
+    "read before lock": (read_before_lock, SEQUENCER),
     "trust the tables": (trust_the_tables, HISTORY),
     "ignore the key": (ignore_the_key, WRITES),
     "keep the key apart": (keep_the_key_apart, WRITES),

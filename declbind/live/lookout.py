@@ -1,0 +1,91 @@
+"""Look at the log and the configuration for a hub: what its one thread does, with its one database connection."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections
+from django.utils import timezone
+
+from declbind import registry as registries
+from declbind.core.hub import LogEvent
+from declbind.models import Event
+from declbind.outbound import history, log, relay
+
+from . import changes
+
+READ_BATCH = 1_000
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What one look at the log brought."""
+
+    head: log.HeadState
+    events: list[LogEvent]
+    registry: registries.BindingRegistry
+
+    def is_whole(self, cursor: int) -> bool:
+        """Tell whether no event is missing between the cursor and the last event read, but for what was trimmed."""
+        if not self.head.is_whole:
+            return False
+        if not self.events or self.head.min_offset - 1 > cursor:
+            return True
+        return self.events[0].offset == cursor + 1 and self.events[-1].offset == cursor + len(self.events)
+
+
+class Lookout:
+    """Read for one hub; every method blocks on the database and belongs to the hub's thread."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        #: The database's connection, as long as it is the one that was looked at.
+        self._connection: Any = None
+
+    def first_look(self) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
+        """Return where the log ends, and the edits that it holds: what changed, the version, and whether just now."""
+        registries.check_version(force=True)
+        self._check_connection()
+        relay.run_once(self.using)
+        head = log.load_head(self.using)
+        if not head.is_whole:
+            head = self.renew_epoch(head.epoch)
+        recent = timezone.now() - changes.grace()
+        controls = Event.objects.using(self.using).filter(kind=Event.CONTROL).order_by("id")
+        # All that the log still holds: a transaction open for longer than the grace ends with events of old rules.
+        edits = [
+            (content, version, at >= recent)
+            for data, version, at in controls.values_list("data", "version", "created_at")
+            if (content := json.loads(data)).get("type") == "config"
+        ]
+        return Tick(head, [], registries.get_registry()), edits
+
+    def look(self, cursor: int) -> Tick:
+        """Number what waits, and return what follows the cursor."""
+        registries.check_version()
+        self._check_connection()
+        look = log.look(cursor, READ_BATCH, self.using)
+        if look.has_waiting:
+            relay.run_once(self.using)
+            look = log.look(cursor, READ_BATCH, self.using)
+        return Tick(look.head, look.events, registries.get_registry())
+
+    def _check_connection(self) -> None:
+        """See whether a new connection leads to the tables that the one before led to."""
+        connection = connections[self.using]
+        connection.ensure_connection()
+        if connection.connection is not self._connection:
+            history.check_incarnation(self.using)
+            self._connection = connection.connection
+
+    def renew_epoch(self, epoch: str) -> log.HeadState:
+        """Begin another history after this one, and return its head."""
+        history.renew_epoch(self.using, epoch)
+        return log.load_head(self.using)
+
+    def newest_registry(self) -> registries.BindingRegistry:
+        """Return the registry as of this moment."""
+        registries.check_version(force=True)
+        return registries.get_registry()
