@@ -163,6 +163,21 @@ def test_the_doorbell_rings_after_it(monkeypatch):
         assert len(rung) == 2
 
 
+@pytest.mark.django_db(transaction=True)
+def test_transactions_managed_by_hand_go_the_long_way():
+    """Without autocommit and outside of ``atomic()`` Django lets nobody wait for the commit; the write is as usual."""
+    keeper = Keeper.objects.create(name="Ann")
+    with override_bindings(KEEPERS), capture_events() as events:
+        transaction.set_autocommit(False)
+        try:
+            keeper.name = "Bob"
+            keeper.save()
+            transaction.commit()
+        finally:
+            transaction.set_autocommit(True)
+    assert [event.data for event in events] == [{"name": "Bob"}]
+
+
 def may_join(instance: models.Model, *bindings: Any) -> bool:
     with override_bindings(*bindings):
         plan = plan_for(type(instance))

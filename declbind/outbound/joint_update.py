@@ -26,9 +26,11 @@ def can_join(plan: Plan, instance: Any, using: str) -> bool:
     So it is when each value that they are made of is that of the instance, storing changes none of them, and no code of
     the project has a say, which may want to see what was written.
     """
-    state = instance._state
+    state, connection = instance._state, connections[using]
     return (
-        connections[using].vendor == "postgresql"
+        connection.vendor == "postgresql"
+        # Who manages transactions by hand has no place for what is to be done after the commit, but inside of atomic().
+        and (connection.in_atomic_block or connection.get_autocommit())
         and not state.adding
         and state.db == using
         and instance.pk is not None
