@@ -20,6 +20,7 @@ from django.test.utils import CaptureQueriesContext
 import declbind
 from declbind import WebsocketBinding
 from declbind.models import Event
+from declbind.outbound import capture
 from declbind.registry import get_registry
 from declbind.testing import capture_events, override_bindings
 from tests.zoo.models import (
@@ -972,3 +973,39 @@ def test_lock_covers_the_parents_of_a_child():
     locked = captured[0]["sql"].partition("FOR UPDATE OF ")[2]
     if connection.features.has_select_for_update:
         assert '"zoo_vehicle"' in locked
+
+
+# Another database ---------------------------------------------------------------------------------------------------
+
+
+def test_writes_elsewhere_are_said_to_be_unheard_once(keeper, caplog, monkeypatch):
+    """A bound model that code writes to another database than the log's is named; the write goes on as it is."""
+    monkeypatch.setattr(capture, "_told", set())
+    written = []
+
+    def write(self, raw, cls, *args):
+        written.append(cls)
+        return True
+
+    save = capture.capture_save_table(write)
+    with override_bindings(KEEPERS):
+        for _ in range(2):
+            assert save(keeper, cls=Keeper, using="elsewhere") is True
+        assert save(Feather(), cls=Feather, using="elsewhere") is True
+    assert written == [Keeper, Keeper, Feather]
+    [record] = caplog.records
+    assert record.getMessage() == (
+        "Nobody hears of writes of zoo.Keeper to database 'elsewhere': the log is in 'default', and an event is stored "
+        "in the transaction of its write. Bound by: 'keepers'. Write to 'default', or route declbind's models to the "
+        "database of the bound ones."
+    )
+
+
+def test_deletes_elsewhere_are_said_to_be_unheard(keeper, caplog, monkeypatch):
+    """Deleting is writing."""
+    monkeypatch.setattr(capture, "_told", set())
+    collector = Collector(using="elsewhere")
+    collector.add([keeper])
+    with override_bindings(KEEPERS):
+        capture.capture_delete(lambda collector: None)(collector)
+    assert "zoo.Keeper to database 'elsewhere'" in caplog.text

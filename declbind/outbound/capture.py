@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import threading
 from collections.abc import Callable, Container, Iterable
 from typing import Any
@@ -18,12 +19,44 @@ from django.db import DatabaseError, connections, models, router, transaction
 from django.db.models.deletion import Collector
 
 from declbind.conf import settings
+from declbind.registry import current_registry, database_alias
 
 from . import log
 from .drafts import Groups, draft_hidden, draft_rows, draft_updates, draft_write, groups_of
 from .joint_update import CannotJoinError, JointUpdate, can_join
 from .plans import Plan, current_index, plan_for
 from .rows import in_batches, is_as_stored, load_row, load_rows, load_rows_of
+
+logger = logging.getLogger("declbind")
+
+#: Models and databases of which it was said that their writes are not heard.
+_told: set[tuple[str, str]] = set()
+
+
+def _is_logged(model: type[models.Model], using: str | None) -> bool:
+    """Tell whether writes of a model on a database can be logged; says so, once, of bound ones that cannot.
+
+    A router that sends a bound model elsewhere is found by a system check. This finds ``using=`` in the code.
+    """
+    if log.is_here(using):
+        return True
+    concrete: Any = model._meta.concrete_model
+    if using is None or concrete is None or using == database_alias() or (concrete._meta.label, using) in _told:
+        return False
+    bindings = current_registry().by_model.get(concrete._meta.label_lower, ())
+    if any(binding.spec().outbound for binding in bindings):
+        _told.add((concrete._meta.label, using))
+        logger.error(
+            "Nobody hears of writes of %s to database %r: the log is in %r, and an event is stored in the transaction "
+            "of its write. Bound by: %s. Write to %r, or route declbind's models to the database of the bound ones.",
+            concrete._meta.label,
+            using,
+            database_alias(),
+            ", ".join(repr(binding.stream) for binding in bindings),
+            database_alias(),
+        )
+    return False
+
 
 # --- save ------------------------------------------------------------------------------------------------------------
 
@@ -76,7 +109,7 @@ def capture_save_table(original: Any) -> Any:
         def write() -> Any:
             return original(self, raw, cls, force_insert, force_update, using, update_fields)
 
-        if (raw and not settings.CAPTURE_RAW) or not log.is_here(using):
+        if (raw and not settings.CAPTURE_RAW) or not _is_logged(cls, using):
             return write()
         is_parent = type(self)._meta.concrete_model is not cls
         stored = None if is_parent else _children.stored.pop(id(self), None)
@@ -189,6 +222,8 @@ def capture_delete(original: Any) -> Any:
             for row in self.data[model]:
                 delete_observers[model](row, using)
         if not log.is_here(using):
+            for model in (*self.data, *(rows.model for rows in self.fast_deletes)):
+                _is_logged(model, using)  # which says so
             return original(self)
         index = current_index()
         entries = [*self.data.items(), *((rows.model, rows) for rows in self.fast_deletes)]
@@ -330,7 +365,7 @@ def touch(rows: Any) -> int:
     model = queryset.model if queryset is not None else type(instances[0])
     plan = plan_for(model)
     using = queryset.db if queryset is not None else instances[0]._state.db
-    if plan is None or not log.is_here(using):
+    if plan is None or not _is_logged(model, using):
         return 0
     pks = list(queryset.values_list("pk", flat=True)) if queryset is not None else [row.pk for row in instances]
     with transaction.atomic(using=using):
