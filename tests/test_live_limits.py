@@ -27,7 +27,8 @@ class Clock:
     """Replace ``time.monotonic`` in the live part: it stands still until it is moved."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = time.monotonic()
+        # A whole number: what the moves add up to must not hang on how the machine's clock is rounded.
+        self.now = float(round(time.monotonic()))
         for module in (chores, consumers, hub, socket):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -583,13 +584,11 @@ async def test_a_snapshot_that_is_older_than_its_offset_is_noticed(settings, mon
     take_snapshot = snapshots.read_snapshot
 
     def take_snapshot_early(*args: Any) -> Any:
-        early, now = take_snapshot(*args), None
-        # Long enough for a writer to come in between.
-        for _ in range(200):
+        early = now = take_snapshot(*args)
+        # Long enough for writers to come in between, with more than one change of this group.
+        until = time.monotonic() + 2
+        while now.offset < early.offset + 6 and time.monotonic() < until:
             now = take_snapshot(*args)
-            if now.offset > early.offset:
-                break
-        assert now is not None
         return snapshots.Snapshot(now.offset, early.pages)
 
     monkeypatch.setattr(snapshots, "read_snapshot", take_snapshot_early)
