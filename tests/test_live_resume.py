@@ -311,6 +311,22 @@ async def test_events_that_are_gone_are_told_to_open_subscriptions(lost):
 
 
 @pytest.mark.parametrize("lost", HOLES)
+async def test_a_loss_is_told_once(lost):
+    """The new history is whole, though holes of the old one are still there and nothing follows them."""
+    with override_bindings(NUMBERS):
+        async with Client() as client:
+            await subscribe(client)
+            old = (await get_hub()).epoch
+            await in_thread(write_and_lose, HOLES[lost])
+            assert await next_payload(client) == {"action": "resync", "reason": "epoch"}
+            epoch = (await get_hub()).epoch
+            assert epoch != old
+            assert await client.is_silent()
+            assert (await get_hub()).epoch == epoch
+            assert (await in_thread(log.load_head, database_alias())).is_whole
+
+
+@pytest.mark.parametrize("lost", HOLES)
 async def test_a_hub_that_goes_by_its_position_alone_is_noticed(monkeypatch, lost):
     """Negative control: the head is where it should be, and lost events are passed over."""
     monkeypatch.setattr(Tick, "is_whole", lambda self, cursor: True)

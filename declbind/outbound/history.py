@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from django.db import DatabaseError, connections, models, transaction
+from django.db import ProgrammingError, connections, models, transaction
 
 from declbind.models import Event, Head
 
@@ -105,6 +105,6 @@ def _read_incarnation(using: str) -> str:
         with transaction.atomic(using=using), connections[using].cursor() as cursor:
             cursor.execute("SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()")
             server = "-".join(map(str, cursor.fetchone()))
-    except DatabaseError:
+    except ProgrammingError:
         server = "?"
     return f"{server}-{tables}"

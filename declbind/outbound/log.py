@@ -201,7 +201,8 @@ def look(after: int, limit: int, using: str) -> Look:
         ensure_head(using)
         return look(after, limit, using)
     epoch, last, min_offset, first, newest, has_waiting = rows[0][:HEAD_COLUMNS]
-    is_whole = last < min_offset if first is None else first <= min_offset and newest == last
+    # Where none is to be kept, what still lies below is only not deleted yet.
+    is_whole = last < min_offset or (first is not None and first <= min_offset and newest == last)
     events = [_log_event(row[HEAD_COLUMNS:]) for row in rows if row[HEAD_COLUMNS] is not None]
     return Look(HeadState(epoch, last, min_offset, is_whole), events, bool(has_waiting))
 
