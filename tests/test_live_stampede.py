@@ -204,3 +204,14 @@ async def test_a_call_that_failed_hands_no_connection_on():
     )
     assert [isinstance(result, DatabaseError) for result in results] == [False, True] * 3
     await end(threads)
+
+
+async def test_closed_threads_end_what_waits_and_take_no_more():
+    """Nobody waits for ever for threads that have gone."""
+    threads = RequestThreads(1)
+    calls = [asyncio.create_task(threads.run(Event.objects.count)) for _ in range(3)]
+    await asyncio.sleep(0)
+    await end(threads)
+    assert await asyncio.gather(*calls) == [0, 0, 0]
+    with pytest.raises(RuntimeError, match="closed"):
+        await threads.run(Event.objects.count)

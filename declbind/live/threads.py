@@ -30,9 +30,12 @@ class RequestThreads:
         self._threads: list[threading.Thread] = []
         #: Calls that are not done; belongs to the event loop.
         self._open = 0
+        self._is_closed = False
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function in the pool and return what it returns."""
+        """Call a function in the pool and return what it returns; raises ``RuntimeError`` when that is closed."""
+        if self._is_closed:
+            raise RuntimeError("The threads of this hub have been closed.")
         self._open += 1
         try:
             if self._open > len(self._threads) < self._size:
@@ -45,6 +48,7 @@ class RequestThreads:
 
     def close(self) -> None:
         """Let calls end that were begun or wait, and then the threads; does not wait for them."""
+        self._is_closed = True
         for _ in self._threads:
             self._calls.put(None)
 
