@@ -159,7 +159,7 @@ async def test_what_lies_before_the_server_runs_in_the_name_of_the_socket():
 async def test_a_first_step_in_the_senders_name_is_noticed(monkeypatch):
     """Negative control: without the change of names the time-out ends the task that sent."""
 
-    def first_step_as_it_comes(work: Any, owner: Any, context: Any) -> Any:
+    def first_step_as_it_comes(work: Any, owner: Any) -> Any:
         return work.send(None)
 
     monkeypatch.setattr("declbind.live.socket._first_step", first_step_as_it_comes)

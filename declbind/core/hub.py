@@ -43,23 +43,24 @@ class Limits:
 class Outbox:
     """Hold the frames that wait for one connection. Full means the reader is too slow: ``push`` answers False."""
 
-    __slots__ = ("_limits", "_waiting", "size")
+    __slots__ = ("limits", "size", "waiting")
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
+        #: (text, when it was pushed), oldest first.
         # A list: an empty deque takes 600 bytes, for each of thousands of connections that have nothing waiting.
-        self._waiting: list[tuple[str, float]] = []
+        self.waiting: list[tuple[str, float]] = []
         self.size = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     def push(self, text: str, now: float) -> bool:
         """Add a frame; False, and the frame is not added, when a limit is passed. A text counts by its characters."""
-        waiting = self._waiting
+        waiting = self.waiting
         size = self.size + len(text)
         if waiting:
-            limits = self._limits
+            limits = self.limits
             if len(waiting) >= limits.frames or size > limits.bytes or now - waiting[0][1] > limits.seconds:
                 return False
         waiting.append((text, now))
@@ -68,13 +69,13 @@ class Outbox:
 
     def pop(self) -> str:
         """Take the oldest frame; raises ``IndexError`` when none waits."""
-        text, _ = self._waiting.pop(0)
+        text, _ = self.waiting.pop(0)
         self.size -= len(text)
         return text
 
     def take(self, frames: int, characters: int) -> tuple[str, ...]:
         """Take the oldest frames, at least one if any waits, as many as fit both limits."""
-        waiting = self._waiting
+        waiting = self.waiting
         texts = [text for text, _ in waiting[:frames]]
         if self.size > characters:
             size = len(texts[0])
@@ -89,15 +90,15 @@ class Outbox:
 
     def is_filling(self) -> bool:
         """Tell whether more than half of what may wait does."""
-        return 2 * len(self._waiting) > self._limits.frames or 2 * self.size > self._limits.bytes
+        return 2 * len(self.waiting) > self.limits.frames or 2 * self.size > self.limits.bytes
 
     def is_stale(self, now: float) -> bool:
         """Tell whether the oldest frame has waited longer than allowed."""
-        return bool(self._waiting) and now - self._waiting[0][1] > self._limits.seconds
+        return bool(self.waiting) and now - self.waiting[0][1] > self.limits.seconds
 
     def clear(self) -> None:
         """Drop what waits."""
-        self._waiting.clear()
+        self.waiting.clear()
         self.size = 0
 
 
@@ -271,13 +272,13 @@ class Hub:
         """
         count = 0
         offset = event.offset
-        waiting = self.waiting
+        to_flush = self.waiting
         plain_sent: set[tuple[Connection, str]] = set()
         for group, action in event.changes:
             members = self._by_group.get((event.stream, group))
             if not members:
                 continue
-            tagged: str | None = None
+            tagged: tuple[str, float] | None = None
             built = False
             for subscription in list(members):
                 # What ``wants`` says, without the call: this is done once for every frame that leaves the process.
@@ -286,17 +287,32 @@ class Hub:
                 connection = subscription.connection
                 if subscription.tagged:
                     if not built:
-                        tagged, built = variants.tagged(group, action), True
-                    text = tagged
+                        text = variants.tagged(group, action)
+                        tagged, built = None if text is None else (text, now), True
+                    entry = tagged
                 else:
                     if (connection, action) in plain_sent:
                         continue
                     plain_sent.add((connection, action))
                     text = variants.plain(action)
-                if text is not None and connection.queue(text, now):
-                    count += 1
-                    if len(connection.outbox) == 1:
-                        waiting.append(connection)
+                    entry = None if text is None else (text, now)
+                if entry is None:
+                    continue
+                # And what ``Connection.queue`` does, where there is room.
+                outbox = connection.outbox
+                waiting, limits = outbox.waiting, outbox.limits
+                size = outbox.size + len(entry[0])
+                if waiting and (
+                    len(waiting) >= limits.frames or size > limits.bytes or now - waiting[0][1] > limits.seconds
+                ):
+                    if not connection.queue(entry[0], now):
+                        continue
+                else:
+                    waiting.append(entry)
+                    outbox.size = size
+                count += 1
+                if len(waiting) == 1:
+                    to_flush.append(connection)
         self.cursor = max(self.cursor, event.offset)
         return count
 

@@ -30,7 +30,7 @@ class Flusher:
         pause_at = time.monotonic() + SENDING_SECONDS
         for connection in self._core.take_waiting():
             connection.flush()
-            if connection.outbox:
+            if connection.outbox.waiting:
                 self._lagging[connection] = None
             if time.monotonic() > pause_at:
                 await asyncio.sleep(0)

@@ -8,9 +8,10 @@ import contextvars
 import functools
 import logging
 import time
+from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from types import coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 from declbind.conf import settings
 from declbind.core.hub import Connection, Joiner, Limits, Outbox, Subscription
@@ -35,6 +36,14 @@ INTERNAL_ERROR = 1011
 
 #: Sockets share theirs: each of ten thousand would have its own copy of three numbers.
 _limits = functools.lru_cache(maxsize=8)(Limits)
+
+
+class Owner(NamedTuple):
+    """Name in whose name a socket's frames are sent."""
+
+    task: asyncio.Task[Any]
+    context: contextvars.Context
+    loop: asyncio.AbstractEventLoop
 
 
 class Socket:
@@ -65,8 +74,8 @@ class Socket:
         self.connection = Connection(Outbox(self._limits), flush=self.flush, overflow=self.overflow, info=self)
         self.closed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._send = send
-        #: The task and the context in whose name frames are sent; none before the handshake is over.
-        self._owner: tuple[asyncio.Task[Any], contextvars.Context] | None = None
+        #: In whose name frames are sent; none before the handshake is over.
+        self._owner: Owner | None = None
         self._is_sending = False
         self._rest: asyncio.Task[None] | None = None
         self._sending_since: float | None = None
@@ -89,7 +98,7 @@ class Socket:
         self._send = send
         task = asyncio.current_task()
         assert task is not None
-        self._owner = task, contextvars.copy_context()
+        self._owner = Owner(task, contextvars.copy_context(), asyncio.get_running_loop())
         self.flush()
 
     def push(self, text: str) -> None:
@@ -156,36 +165,44 @@ class Socket:
         Most frames find room. A task for each of them, woken through the event loop, would cost a third of what sending
         costs.
         """
-        if self._is_sending or self._owner is None or not self.connection.outbox or self.closed.done():
+        owner = self._owner
+        if self._is_sending or owner is None or not self.connection.outbox.waiting or self.closed.done():
             return
         self._is_sending = True
         work = self._send_waiting()
         try:
-            waits_for = _first_step(work, *self._owner)
+            waits_for = _first_step(work, owner)
         except StopIteration:
             self._is_sending = False
         except (Exception, asyncio.CancelledError) as error:
             self._fail(error)
         else:
-            rest = _go_on(work, waits_for)
-            self._rest = asyncio.get_running_loop().create_task(rest, context=self._owner[1])
+            self._sending_since = time.monotonic()
+            self._rest = owner.loop.create_task(_go_on(work, waits_for), context=owner.context)
             self._rest.add_done_callback(self._sent_rest)
 
     async def _send_waiting(self) -> None:
         outbox, send, joiner = self.connection.outbox, self._send, self._joiner
-        while outbox and not self.closed.done():
+        waiting = outbox.waiting
+        while waiting and not self.closed.done():
             if joiner is None:
-                text, count = outbox.pop(), 1
+                # What ``Outbox.pop`` does, without the call: once for every frame.
+                text, count = waiting.pop(0)[0], 1
+                outbox.size -= len(text)
             else:
                 texts = outbox.take(BATCH_FRAMES, BATCH_CHARACTERS)
                 text, count = joiner.join(texts), len(texts)
             self._under_way = count
-            self._sending_since = time.monotonic()
             await send({"type": "websocket.send", "text": text})
-            self._sending_since = None
-            self._under_way = 0
             self.sent += count
-            self._report_progress()
+            if self._rest is not None:
+                # Only a frame that found no room has had to wait.
+                self._sending_since = time.monotonic()
+            if self._progress is not None:
+                self._under_way = 0
+                self._report_progress()
+        self._under_way = 0
+        self._sending_since = None
 
     def _sent_rest(self, rest: asyncio.Task[None]) -> None:
         self._rest = None
@@ -227,24 +244,25 @@ class Socket:
         self.close(TOO_SLOW, "Too slow: more frames waited, or longer, than allowed.")
 
 
-def _first_step(work: Coroutine[Any, Any, None], owner: asyncio.Task[Any], context: contextvars.Context) -> Any:
+def _first_step(work: Coroutine[Any, Any, None], owner: Owner) -> Any:
     """Run a coroutine up to where it has to wait, as if a task of its own ran it; return what it waits for.
 
     Whatever lies between us and the server may ask which task it is in: a time-out there must not end the hub's.
     """
-    loop, running = asyncio.get_running_loop(), asyncio.current_task()
-    if running is owner:
+    task, context, loop = owner
+    running = asyncio.current_task(loop)
+    if running is task:
         return context.run(work.send, None)
     # Documented under "Extending asyncio", for who runs tasks by hand.
     if running is not None:
-        asyncio.tasks._leave_task(loop, running)
-    asyncio.tasks._enter_task(loop, owner)
+        _leave_task(loop, running)
+    _enter_task(loop, task)
     try:
         return context.run(work.send, None)
     finally:
-        asyncio.tasks._leave_task(loop, owner)
+        _leave_task(loop, task)
         if running is not None:
-            asyncio.tasks._enter_task(loop, running)
+            _enter_task(loop, running)
 
 
 @coroutine
