@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 
 from admin_ui import documents, pages
 from admin_ui.summary import Summary, summarise_entry
@@ -16,6 +17,15 @@ from declbind.registry import get_registry
 from declbind.sources.files import load_files
 
 MAX_STREAM = 64
+
+
+def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+    """Return the address of the page."""
+
+    def show(request: HttpRequest, where: str) -> TemplateResponse:
+        return elsewhere_view(model_admin, request, where)
+
+    return [path("defined/<path:where>/", model_admin.admin_site.admin_view(show), name=f"{prefix}_elsewhere")]
 
 
 def load_elsewhere() -> list[Summary]:

@@ -9,12 +9,26 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import router, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path
 
 from admin_ui import documents, pages
 from admin_ui.form import is_only_disabled
 from declbind import judgement
 from declbind.core.errors import ConfigError, Problem
 from declbind.models import BindingRecord, editing
+
+
+def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+    """Return the addresses of the page, for a new record and for a stored one."""
+
+    def show(request: HttpRequest, object_id: str | None = None) -> HttpResponse:
+        return JsonPage(model_admin, request).answer(object_id)
+
+    view = model_admin.admin_site.admin_view(show)
+    return [
+        path("add/json/", view, name=f"{prefix}_add_json"),
+        path("<path:object_id>/json/", view, name=f"{prefix}_json"),
+    ]
 
 
 class JsonPage:

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.template.loader import render_to_string
+from django.urls import URLPattern, path
 from django.utils import timezone
 
 from admin_ui import pages, traffic
@@ -42,6 +43,14 @@ def guarded(model_admin: Any, view: Callable[..., HttpResponse], *, answers_json
         return response
 
     return guard
+
+
+def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+    """Return the addresses of the page and of its polls."""
+    return [
+        path("live/", guarded(model_admin, live_view), name=f"{prefix}_live"),
+        path("live/rows/", guarded(model_admin, rows_view, answers_json=True), name=f"{prefix}_live_rows"),
+    ]
 
 
 def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from django.contrib import admin
-from django.utils import timezone
 
 from admin_ui.history import ReadOnlyAdmin
-from declbind.conf import settings
+from declbind.console.audience import oldest_heartbeat
 from declbind.models import Configuration, Node
 
 
@@ -25,11 +23,6 @@ class Spread:
     def is_everywhere(self) -> bool:
         """Whether no live process is behind."""
         return self.current == self.total
-
-
-def oldest_heartbeat() -> datetime:
-    """Return the time before which the last heartbeat of a process means that it is gone."""
-    return timezone.now() - timedelta(seconds=3 * settings.HEARTBEAT_SECONDS)
 
 
 def load_spread() -> Spread:

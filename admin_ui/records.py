@@ -14,11 +14,11 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 
-from admin_ui import cells, documents, elsewhere, filters, live, pages
+from admin_ui import cells, documents, elsewhere, filters, pages
 from admin_ui.form import FIELDSETS, BindingForm, form_values
 from admin_ui.history import load_steps
-from admin_ui.json_page import JsonPage
 from admin_ui.nodes import load_spread
+from admin_ui.screens import screen_urls
 from admin_ui.summary import Summary, describe_fields, summarise_record
 from declbind import judgement
 from declbind.models import BindingRecord, BindingRevision, Node, editing
@@ -69,25 +69,12 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_urls(self) -> list[URLPattern]:
         """Put the further pages before Django's own, whose last one takes any address."""
-        prefix = f"{self.opts.app_label}_{self.opts.model_name}"
-        wrap = self.admin_site.admin_view
-        own = [
-            path("live/", live.guarded(self, live.live_view), name=f"{prefix}_live"),
-            path("live/rows/", live.guarded(self, live.rows_view, answers_json=True), name=f"{prefix}_live_rows"),
-            path("model-fields/", wrap(self.model_fields_view), name=f"{prefix}_model_fields"),
-            path("defined/<path:where>/", wrap(self.elsewhere_view), name=f"{prefix}_elsewhere"),
-            path("add/json/", wrap(self.json_view), name=f"{prefix}_add_json"),
-            path("<path:object_id>/json/", wrap(self.json_view), name=f"{prefix}_json"),
-        ]
-        return [*own, *super().get_urls()]
-
-    def elsewhere_view(self, request: HttpRequest, where: str) -> HttpResponse:
-        """Show a binding of a file or a class."""
-        return elsewhere.elsewhere_view(self, request, where)
-
-    def json_view(self, request: HttpRequest, object_id: str | None = None) -> HttpResponse:
-        """Show and take a record as JSON."""
-        return JsonPage(self, request).answer(object_id)
+        fields = path(
+            "model-fields/",
+            self.admin_site.admin_view(self.model_fields_view),
+            name=f"{self.opts.app_label}_{self.opts.model_name}_model_fields",
+        )
+        return [fields, *screen_urls(self), *super().get_urls()]
 
     def model_fields_view(self, request: HttpRequest) -> HttpResponse:
         """Answer with the fields of a model, for the form's script."""

@@ -11,7 +11,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError
 
-from declbind.management.verbs import plan
+from declbind.console import plan
 from declbind.models import BindingRecord, BindingRevision, Configuration
 from tests.test_command import GROUPS, NAME_TEXT, Ran, fresh_registry, store
 

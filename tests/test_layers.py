@@ -35,8 +35,9 @@ LAYERS = [
         "declbind.urls",
         "declbind.testing",
         "declbind.apps",
-        "declbind.management",
     ],
+    ["declbind.console"],
+    ["declbind.management"],
     # The package's own front door shows names of every layer; inside, nobody uses it.
     ["declbind"],
     ["admin_ui"],

@@ -4,26 +4,35 @@
 ``revision`` what their edits leave behind: revisions and the configuration version
 ``log``     the event log and its head
 ``node``    the processes that serve sockets
-``traffic`` requests, refusals and errors for the operator; watches; idempotency keys
+``connection`` who is connected, and who is kept out
+``activity`` counts for the charts
+``traffic`` requests, refusals and errors for the operator; watches, saved views; idempotency keys
 
 No behaviour of the wire or of capture lives here: models know how they are stored and judged, nothing else. A new
 table gets a module of its own noun and is named here.
 """
 
+from .activity import Activity, StreamUse
+from .connection import Block, Connection
 from .log import Event, Head
 from .node import Node
 from .record import BindingRecord
 from .revision import BindingRevision, Configuration, editing
-from .traffic import IdempotencyKey, Traffic, Watch
+from .traffic import IdempotencyKey, SavedView, Traffic, Watch
 
 __all__ = [
+    "Activity",
     "BindingRecord",
     "BindingRevision",
+    "Block",
     "Configuration",
+    "Connection",
     "Event",
     "Head",
     "IdempotencyKey",
     "Node",
+    "SavedView",
+    "StreamUse",
     "Traffic",
     "Watch",
     "editing",

@@ -17,16 +17,16 @@ from declbind import signals
 #: One edit: the stream, what the record said before and what it says now; ``None`` for a record that was not or is not.
 Edit = tuple[str, dict[str, Any] | None, dict[str, Any] | None]
 
-_editor: ContextVar[tuple[Any, str]] = ContextVar("declbind_editor", default=(None, ""))
+_editor: ContextVar[tuple[Any, str, str]] = ContextVar("declbind_editor", default=(None, "", ""))
 
 
 @contextlib.contextmanager
-def editing(author: Any = None, note: str = "") -> Iterator[None]:
-    """Name the author and the note of the revisions made inside the block.
+def editing(author: Any = None, note: str = "", source: str = "") -> Iterator[None]:
+    """Name the author and the note of the revisions made inside the block, and the file that they come from.
 
     ``author`` is a user or ``None``. The block may be entered in any thread or task; it is local to it.
     """
-    token = _editor.set((author, note))
+    token = _editor.set((author, note, source))
     try:
         yield
     finally:
@@ -77,6 +77,9 @@ class BindingRevision(models.Model):
         django_settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
     note = models.CharField(max_length=500, blank=True, default="")
+    source = models.CharField(
+        max_length=200, blank=True, default="", help_text="The file that the record was applied or imported from."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -92,7 +95,7 @@ def announce(sender: type[models.Model], using: str, edits: Sequence[Edit]) -> N
     if not edits:
         return
     version = Configuration.bump(using)
-    author, note = _editor.get()
+    author, note, source = _editor.get()
     BindingRevision.objects.using(using).bulk_create(
         BindingRevision(
             stream=stream,
@@ -100,6 +103,7 @@ def announce(sender: type[models.Model], using: str, edits: Sequence[Edit]) -> N
             version=version,
             author=author if getattr(author, "pk", None) else None,
             note=note[:500],
+            source=source[:200],
         )
         for stream, _, definition in edits
     )

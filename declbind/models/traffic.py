@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings as django_settings
 from django.db import models
 
 
@@ -27,6 +28,7 @@ class Traffic(models.Model):
     outcome = models.CharField(max_length=40, blank=True, default="")
     message = models.TextField(blank=True, default="")
     milliseconds = models.FloatField(null=True)
+    detail = models.TextField(blank=True, default="", help_text="JSON: what else is known; shapes, never values.")
 
     class Meta:
         db_table = "declbind_traffic"
@@ -47,6 +49,22 @@ class Watch(models.Model):
 
     def __str__(self) -> str:
         return self.viewer
+
+
+class SavedView(models.Model):
+    """Keep a filter of the live page under a name; ``query`` is the query string of the page's address."""
+
+    owner = models.ForeignKey(django_settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(max_length=60)
+    query = models.CharField(max_length=500, blank=True, default="")
+
+    class Meta:
+        db_table = "declbind_savedview"
+        ordering = ("name",)
+        constraints = (models.UniqueConstraint(fields=("owner", "name"), name="declbind_savedview_unique"),)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class IdempotencyKey(models.Model):

@@ -1,6 +1,6 @@
 """``manage.py declbind VERB``: look at the bindings, check, plan and apply them, watch what they do.
 
-The exit status is 1 when something is wrong and 0 otherwise. What each verb finds out is in ``management/verbs``; here
+The exit status is 1 when something is wrong and 0 otherwise. What each verb finds out is in ``declbind/console``; here
 are the arguments and the print-out.
 """
 
@@ -21,9 +21,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
 
 from declbind.conf import settings
+from declbind.console import doctor, overview, plan, preview, tail
+from declbind.console.output import format_count, format_json, format_line, format_pairs, format_table
 from declbind.core.errors import ConfigError
-from declbind.management.verbs import doctor, overview, plan, preview, tail
-from declbind.management.verbs.output import format_count, format_json, format_line, format_pairs, format_table
 from declbind.outbound import history, log, relay
 from declbind.registry import database_alias
 

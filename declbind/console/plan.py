@@ -144,8 +144,8 @@ def apply_path(
                 "the records in the database, those in the files or --prune have changed. "
                 "Look at a new plan, then apply that."
             )
-        with editing(author, note):
-            for change in plan.edits:
+        for change in plan.edits:
+            with editing(author, note, change.where if change.after is not None else ""):
                 _carry_out(change, using)
         version = _check_alone(plan, using)
     return replace(plan, version=version)

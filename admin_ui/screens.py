@@ -1,0 +1,18 @@
+"""The pages beside the list and the form: each module gives its addresses, hung in before Django's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.urls import URLPattern
+
+from admin_ui import elsewhere, json_page, live
+
+#: Modules with ``urls(model_admin, prefix)``; ``prefix`` begins the names of the addresses.
+SCREENS = (live, elsewhere, json_page)
+
+
+def screen_urls(model_admin: Any) -> list[URLPattern]:
+    """Return the addresses of all pages, under the names ``admin:declbind_bindingrecord_<page>``."""
+    prefix = f"{model_admin.opts.app_label}_{model_admin.opts.model_name}"
+    return [pattern for screen in SCREENS for pattern in screen.urls(model_admin, prefix)]

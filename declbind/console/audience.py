@@ -1,0 +1,71 @@
+"""Say who is connected and who would hear of a group, from the rows that the processes keep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from declbind.conf import settings
+from declbind.models import Connection, Node
+
+SHOWN_LISTENERS = 50
+
+
+@dataclass(frozen=True)
+class Listener:
+    """One open connection that hears a group; ``after`` is the offset from which on it does."""
+
+    connection: str
+    user_pk: str
+    username: str
+    node: str
+    group: str
+    after: int
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who hears some groups of a stream now: how many connections, and the first of them."""
+
+    total: int
+    listeners: tuple[Listener, ...]
+
+
+def oldest_heartbeat() -> datetime:
+    """Return the time before which the last heartbeat of a process means that it is gone."""
+    return timezone.now() - timedelta(seconds=3 * settings.HEARTBEAT_SECONDS)
+
+
+def open_connections(using: str) -> QuerySet[Connection]:
+    """Return the connections that are open, in processes that live."""
+    alive = Node.objects.using(using).filter(seen_at__gte=oldest_heartbeat()).values("pk")
+    return Connection.objects.using(using).filter(closed_at=None, node__in=alive)
+
+
+def hears(stream: str, group: str) -> str:
+    """Return the text by which a connection's ``subscriptions`` show that it hears a group now."""
+    return f"{json.dumps([stream, group], separators=(',', ':'))[:-1]},null,"
+
+
+def load_audience(stream: str, groups: Sequence[str], using: str, limit: int = SHOWN_LISTENERS) -> Audience:
+    """Return who hears any of the groups of a stream now. At most two queries."""
+    if not groups:
+        return Audience(0, ())
+    condition = Q()
+    for group in groups:
+        condition |= Q(subscriptions__contains=hears(stream, group))
+    rows = open_connections(using).filter(condition).order_by("opened_at", "pk")
+    found = list(rows[: limit + 1])
+    total = len(found) if len(found) <= limit else rows.count()
+    listeners = [
+        Listener(row.pk, row.user_pk, row.username, row.node, group, after)
+        for row in found[:limit]
+        for name, group, until, after, _ in json.loads(row.subscriptions)
+        if name == stream and group in groups and until is None
+    ]
+    return Audience(total, tuple(listeners))

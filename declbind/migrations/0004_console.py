@@ -1,0 +1,148 @@
+"""Keep what the console shows: connections, counts, blocks, saved views."""
+
+import django.db.models.deletion
+from django.conf import settings
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("declbind", "0003_head_incarnation"),
+        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
+    ]
+
+    operations = [
+        migrations.CreateModel(
+            name="StreamUse",
+            fields=[
+                ("stream", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("sent_at", models.DateTimeField(null=True)),
+                ("asked_at", models.DateTimeField(null=True)),
+            ],
+            options={
+                "db_table": "declbind_streamuse",
+            },
+        ),
+        migrations.AddField(
+            model_name="bindingrevision",
+            name="source",
+            field=models.CharField(
+                blank=True,
+                default="",
+                help_text="The file that the record was applied or imported from.",
+                max_length=200,
+            ),
+        ),
+        migrations.AddField(
+            model_name="traffic",
+            name="detail",
+            field=models.TextField(blank=True, default="", help_text="JSON: what else is known; shapes, never values."),
+        ),
+        migrations.CreateModel(
+            name="Activity",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("node", models.CharField(max_length=32)),
+                ("at", models.DateTimeField()),
+                ("seconds", models.PositiveSmallIntegerField()),
+                ("sent", models.PositiveIntegerField(default=0)),
+                ("received", models.PositiveIntegerField(default=0)),
+                ("refused", models.PositiveIntegerField(default=0)),
+                ("errors", models.PositiveIntegerField(default=0)),
+                ("p50", models.FloatField(null=True)),
+                ("p99", models.FloatField(null=True)),
+                ("streams", models.JSONField(default=dict)),
+                ("deliveries", models.JSONField(default=list)),
+            ],
+            options={
+                "db_table": "declbind_activity",
+                "ordering": ("at", "id"),
+                "constraints": [
+                    models.UniqueConstraint(fields=("seconds", "at", "node"), name="declbind_activity_once")
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="Block",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("user_pk", models.CharField(max_length=64, unique=True)),
+                ("username", models.CharField(blank=True, default="", max_length=150)),
+                ("until", models.DateTimeField()),
+                ("reason", models.CharField(blank=True, default="", max_length=120)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "author",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+            ],
+            options={
+                "db_table": "declbind_block",
+                "ordering": ("-created_at",),
+            },
+        ),
+        migrations.CreateModel(
+            name="Connection",
+            fields=[
+                ("id", models.CharField(max_length=32, primary_key=True, serialize=False)),
+                ("node", models.CharField(max_length=32)),
+                ("user_pk", models.CharField(blank=True, default="", max_length=64)),
+                ("username", models.CharField(blank=True, default="", max_length=150)),
+                (
+                    "address",
+                    models.CharField(
+                        blank=True, default="", help_text="Masked: the network, not the host.", max_length=64
+                    ),
+                ),
+                (
+                    "client",
+                    models.CharField(blank=True, default="", help_text="What the client calls itself.", max_length=150),
+                ),
+                ("opened_at", models.DateTimeField()),
+                ("closed_at", models.DateTimeField(null=True)),
+                ("close_code", models.PositiveIntegerField(null=True)),
+                ("close_reason", models.CharField(blank=True, default="", max_length=120)),
+                (
+                    "offset",
+                    models.BigIntegerField(default=0, help_text="The last event handed to the connection's process."),
+                ),
+                ("queued", models.PositiveIntegerField(default=0)),
+                ("subscriptions", models.TextField(default="[]")),
+            ],
+            options={
+                "db_table": "declbind_connection",
+                "ordering": ("opened_at", "id"),
+                "permissions": (("disconnect", "Can disconnect clients and block users"),),
+                "indexes": [
+                    models.Index(fields=["user_pk"], name="declbind_connection_user"),
+                    models.Index(fields=["closed_at"], name="declbind_connection_closed"),
+                    models.Index(fields=["node"], name="declbind_connection_node"),
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="SavedView",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=60)),
+                ("query", models.CharField(blank=True, default="", max_length=500)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
+            ],
+            options={
+                "db_table": "declbind_savedview",
+                "ordering": ("name",),
+                "constraints": [models.UniqueConstraint(fields=("owner", "name"), name="declbind_savedview_unique")],
+            },
+        ),
+    ]
