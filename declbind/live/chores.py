@@ -29,8 +29,10 @@ async def keep_house(hub: LiveHub) -> None:
     done: dict[Chore, float] = {revalidate_all: time.monotonic()}
     while True:
         chores: tuple[tuple[Chore, float], ...] = (
-            (write_traffic, 0.0),
+            # First: what a process without a heartbeat has written is taken for that of a dead one.
             (beat, settings.HEARTBEAT_SECONDS),
+            (write_traffic, 0.0),
+            (write_attendance, 0.0),
             (sweep, relay.TRIM_SECONDS),
             (revalidate_all, settings.REVALIDATE_SECONDS),
         )
@@ -49,6 +51,19 @@ async def keep_house(hub: LiveHub) -> None:
 async def write_traffic(hub: LiveHub) -> None:
     """Store what was noted since the last time."""
     await hub.thread.run(hub.traffic.write, hub.traffic.take(), hub.using)
+
+
+async def write_attendance(hub: LiveHub) -> None:
+    """Store who came, went and hears something else."""
+    if hub.traffic.watched:
+        hub.attendance.look_at_queues(hub.sockets())
+    while changes := hub.attendance.take():
+        rows = hub.attendance.rows(changes, hub.core.cursor)
+        try:
+            await hub.thread.run(hub.attendance.write, rows, hub.using)
+        except BaseException:
+            hub.attendance.give_back(changes)
+            raise
 
 
 async def beat(hub: LiveHub) -> None:

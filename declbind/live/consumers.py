@@ -22,6 +22,7 @@ from declbind.core.errors import ClientError
 from declbind.core.hub import Subscription
 from declbind.core.rate import RateLimit
 from declbind.inbound import permissions, writes
+from declbind.inbound.blocks import find_block
 from declbind.models import Traffic
 
 from . import subscriptions
@@ -81,6 +82,7 @@ class BindingConsumer(AsyncConsumer):
         try:
             await self._join(hub, socket)
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
+            hub.attendance.opened(socket, scope)
             # Nobody asks for it any more, and it would take a thousand bytes for as long as the socket is open.
             self.scope = scope = NO_SCOPE
             # Only now: the handshake was the session's and the HTTP channel's to write.
@@ -94,6 +96,7 @@ class BindingConsumer(AsyncConsumer):
             socket.close(1000)
             if paced is not None:
                 paced.release()
+            hub.attendance.closed(socket, hub.core.cursor)
             hub.core.detach(socket.connection)
             hub.note(socket, Traffic.CONNECTION, outcome="disconnected")
 
@@ -109,17 +112,21 @@ class BindingConsumer(AsyncConsumer):
         return []
 
     async def _join(self, hub: LiveHub, socket: Socket) -> None:
-        """Subscribe the socket to what it hears without asking; close one whose session ended during the handshake."""
+        """Subscribe the socket to what it hears without asking; close one that may not be here after all."""
         while True:
             turn = hub.turns, socket.checks
-            joined = await hub.requests.run(self._auto_groups, dict(self.bindings(hub)), socket.identity)
+            try:
+                joined = await hub.requests.run(self._auto_groups, dict(self.bindings(hub)), socket.identity)
+            except ClientError as error:
+                socket.close(FORBIDDEN, error.message)
+                return
             if turn == (hub.turns, socket.checks):
                 break
         if joined is None:
             socket.close(SESSION_OVER, "The session is over.")
             return
         for stream, group, granted_by_code in joined:
-            hub.core.subscribe(
+            hub.subscribe(
                 Subscription(
                     connection=socket.connection,
                     stream=stream,
@@ -136,6 +143,10 @@ class BindingConsumer(AsyncConsumer):
         user = permissions.load_current_user(identity)
         if user is None:
             return None
+        # The socket is attached: whoever is blocked after this look is found there by the kick.
+        block = find_block(identity.user_pk)
+        if block is not None:
+            raise ClientError("denied", f"Blocked until {block.until:%Y-%m-%d %H:%M} UTC. {block.reason}".strip())
         kwargs = self.scope.get("url_route", {}).get("kwargs", {})
         named = list(self.connection_groups(**kwargs))
         joined = []

@@ -25,6 +25,7 @@ from declbind.models import Event
 from declbind.outbound import log, relay
 
 from . import changes, nodes
+from .attendance import Attendance
 from .chores import keep_house, watch_readers
 from .doorbell import listen
 from .flushing import Flusher
@@ -86,6 +87,7 @@ class LiveHub:
         self.thread = HubThread()
         self.heartbeat = nodes.Heartbeat()
         self.traffic = TrafficLog(self.heartbeat.id)
+        self.attendance = Attendance(self.heartbeat.id)
         self._wake = asyncio.Event()
         #: The registry whose changes all subscriptions have been told.
         self._announced = self.registry
@@ -208,12 +210,13 @@ class LiveHub:
         """
         await self._apply_registry(await self.thread.run(self.lookout.newest_registry))
         await self.revalidate(self.sockets())
+        reached = self.core.cursor
         self.epoch, self.core.cursor = head.epoch, head.offset
         self.recent.start(head.offset)
         self._variants = {}
         self.turns += 1
         for subscription in self.core.subscriptions():
-            subscription.live, subscription.offset = True, head.offset
+            self.start_anew(subscription, reached)
             self.resync(subscription, reason)
 
     def dispatch(self, event: LogEvent) -> int:
@@ -342,12 +345,36 @@ class LiveHub:
             for subscription in denied:
                 self.end(subscription, "permission")
 
+    def subscribe(self, subscription: Subscription) -> None:
+        """Let a subscription hear its group, in place of one that the connection had for it."""
+        earlier = subscription.connection.subscriptions.get((subscription.stream, subscription.group))
+        if earlier is not None:
+            self._remember(earlier, "again")
+        self.core.subscribe(subscription)
+        self.attendance.changed(subscription.connection.info)
+
+    def unsubscribe(self, subscription: Subscription, reason: str) -> None:
+        """End a subscription."""
+        self._remember(subscription, reason)
+        self.core.unsubscribe(subscription)
+
+    def start_anew(self, subscription: Subscription, reached: int) -> None:
+        """Let a subscription that came as far as ``reached`` go on at the cursor, past a gap."""
+        subscription.connection.info.remember(subscription, reached, "resync")
+        self.attendance.changed(subscription.connection.info)
+        subscription.live, subscription.offset, subscription.after = True, self.core.cursor, self.core.cursor
+
+    def _remember(self, subscription: Subscription, reason: str) -> None:
+        socket: Socket = subscription.connection.info
+        socket.remember(subscription, self.core.cursor if subscription.live else subscription.offset, reason)
+        self.attendance.changed(socket)
+
     def end(self, subscription: Subscription, reason: str) -> None:
         """End a subscription, unless it is over already, and tell a client that asked for it."""
         key = (subscription.stream, subscription.group)
         if subscription.connection.subscriptions.get(key) is not subscription:
             return
-        self.core.unsubscribe(subscription)
+        self.unsubscribe(subscription, reason)
         if subscription.tagged:
             text = frames.encode_closed(subscription.stream, subscription.group, self.core.cursor, reason)
             subscription.connection.push(text, time.monotonic())

@@ -80,7 +80,7 @@ async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], reques
         subscription.live, subscription.offset = False, snapshot.offset
     elif request.since is not None and granted.resync is None:
         subscription.live, subscription.offset = False, request.since[1]
-    hub.core.subscribe(subscription)
+    hub.subscribe(subscription)
     offset = snapshot.offset if snapshot else max(granted.head, hub.core.cursor)
     if request.ref is not frames.MISSING:
         result = {"group": granted.group, "epoch": hub.epoch, "offset": offset}
@@ -99,7 +99,7 @@ async def unsubscribe(hub: LiveHub, socket: Socket, binding: type[Binding], requ
     group = await hub.requests.run(_group_of, binding, request.params, socket.identity)
     subscription = socket.subscriptions.get((request.stream, group))
     if subscription is not None:
-        hub.core.unsubscribe(subscription)
+        hub.unsubscribe(subscription, "client")
     if request.ref is not frames.MISSING:
         socket.push(frames.encode_reply(request.stream, request.ref, {"group": group}))
     return group
@@ -120,7 +120,7 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
             min_offset, events = await hub.requests.run(_read, position, subscription.stream, hub.using)
             is_all = len(events) < READ_BATCH
             if position < min_offset - 1:
-                subscription.live, subscription.offset = True, hub.core.cursor
+                hub.start_anew(subscription, position)
                 hub.resync(subscription, "expired")
                 return
         texts: list[str] = []
