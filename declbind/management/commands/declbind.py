@@ -14,16 +14,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from declbind.conf import settings
-from declbind.console import doctor, overview, plan, preview, tail
+from declbind.console import connections as attendance
+from declbind.console import doctor, overview, plan, preview, tail, why
+from declbind.console.causes import Cause
 from declbind.console.output import format_count, format_json, format_line, format_pairs, format_table
 from declbind.core.errors import ConfigError
+from declbind.inbound import blocks
+from declbind.inbound.revocation import kick
 from declbind.outbound import history, log, relay
 from declbind.registry import database_alias
 
@@ -73,6 +80,25 @@ class Command(BaseCommand):
         shown.add_argument("stream")
         shown.add_argument("pk")
         shown.add_argument("--user", default="", help="a user's name or primary key; default: an anonymous visitor")
+        asked = add("why", "Say why a change of a row arrived or did not; status 1 when it was not sent.")
+        asked.add_argument("stream")
+        asked.add_argument("row", nargs="?", default="", help="the key of the row")
+        asked.add_argument("--user", default="", help="a user's name or primary key, or anonymous; default: anybody")
+        asked.add_argument("--at", default="", help="about when, as 2026-05-17T14:01+00:00 or in the site's time zone")
+        asked.add_argument("--offset", type=int, help="the change at this offset")
+        asked.add_argument("--connection", default="", help="one connection")
+        who = add("connections", "List who is connected, and what they hear.")
+        for name in ("user", "stream", "group"):
+            who.add_argument(f"--{name}", default="", help=f"only of this {name}")
+        who.add_argument("--state", choices=["open", "closed", "all"], default="open")
+        who.add_argument("--page", type=int, default=1)
+        kicked = add("kick", "Disconnect a connection or all of a user; with --block keep the user out.", formats=False)
+        kicked.add_argument("--connection", help="one connection")
+        kicked.add_argument("--user", default="", help="a user's name or primary key")
+        kicked.add_argument(
+            "--block", type=int, metavar="SECONDS", help="keep the user out for so long; 0 ends a block"
+        )
+        kicked.add_argument("--reason", default="", help="what the client is told")
         examine = add("doctor", "Examine the running set-up; status 1 when something is bad.")
         examine.add_argument(
             "--after-restore",
@@ -230,6 +256,73 @@ class Command(BaseCommand):
             asked = f" with params {format_line(verdict.params)}" if verdict.params is not None else ""
             self.stdout.write(f"{made.user} {may} in group {verdict.group}{asked}: {verdict.reason}.")
         return True
+
+    def run_why(self, using: str, options: dict[str, Any]) -> bool:
+        """Print the answers, the one that matters most first."""
+        at = parse_datetime(options["at"]) if options["at"] else None
+        if (options["at"] and at is None) or not (options["row"] or options["offset"] is not None):
+            raise ConfigError("Expected the key of a row or --offset, and with --at a time such as 2026-05-17T14:01.")
+        if at is not None and timezone.is_naive(at):
+            at = timezone.make_aware(at)
+        found = why.explain(
+            why.Question(
+                options["stream"], options["row"], options["user"], at, options["offset"], options["connection"]
+            ),
+            using,
+        )
+        if options["format"] == "json":
+            self.stdout.write(format_json(found.as_json()))
+        else:
+            for answer in found.answers:
+                self.stdout.write(f"{answer.cause.code}: {answer.cause.value.title}")
+                evidence = {what: str(value) for what, value in answer.evidence}
+                self.stdout.write(format_pairs({"": answer.text, **evidence, "to do": answer.remedy or "nothing"}))
+        return bool(found.answers) and found.answers[0].cause is Cause.SENT
+
+    def run_connections(self, using: str, options: dict[str, Any]) -> bool:
+        """Print one line for each connection of a page."""
+        state = "" if options["state"] == "all" else options["state"]
+        wanted = attendance.Wanted(options["user"], options["stream"], options["group"], state=state)
+        found = attendance.load_attendance(wanted, using, options["page"])
+        if options["format"] == "json":
+            content = {"total": found.total, "page": found.page, "pages": found.pages}
+            self.stdout.write(format_json({**content, "connections": [row.as_json() for row in found.rows]}))
+            return True
+        rows = [
+            (
+                row.id,
+                row.who,
+                row.opened_at.isoformat(timespec="seconds"),
+                row.process,
+                ", ".join(f"{item.stream}/{item.group}" for item in row.hears),
+            )
+            for row in found.rows
+        ]
+        self.stdout.write(format_table(("connection", "who", "since", "process", "hears"), rows))
+        self.stdout.write(f"Page {found.page} of {found.pages}, {format_count(found.total, 'connection')} in all.")
+        return True
+
+    def run_kick(self, using: str, options: dict[str, Any]) -> bool:
+        """Disconnect, and block or let in again."""
+        seconds, user = options["block"], preview.load_user(options["user"]) if options["user"] else None
+        if (user is None) == (options["connection"] is None) or (seconds is not None and user is None):
+            raise ConfigError("Expected either --connection or --user; --block needs --user.")
+        if user is not None and seconds is not None:
+            self.stdout.write(self._block(user, seconds, options["reason"]))
+        else:
+            kick(options["connection"], user, options["reason"])
+            self.stdout.write("The processes are told to close it.")
+        return True
+
+    @staticmethod
+    def _block(user: Any, seconds: int, reason: str) -> str:
+        if seconds == 0:
+            return "The block is lifted." if blocks.unblock(str(user.pk)) else "There is no block."
+        try:
+            blocks.block(str(user.pk), timedelta(seconds=seconds), username=user.get_username(), reason=reason)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return f"{user.get_username()} is disconnected and kept out for {seconds} s."
 
     def run_doctor(self, using: str, options: dict[str, Any]) -> bool:
         """Print what was examined, and what to do."""
