@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timezone import localtime
 
+from admin_ui.charts import sparkline
 from admin_ui.summary import EVERYONE, NOBODY, Summary
+from declbind.console.usage import Usage
 from declbind.models import BindingRevision
 
 SHOWN_NAMES = 4
@@ -75,6 +80,32 @@ def who_cell(summary: Summary) -> SafeString:
     ]
     items = format_html_join("", '<li><b>{}</b> <span class="{}">{}</span></li>', rows)
     return format_html('<ul class="declbind-who">{}</ul>', items)
+
+
+def traffic_cell(usage: Usage, stream: str, links: Mapping[str, str]) -> SafeString:
+    """Write who hears and how much goes out; ``links`` lead to the pages that the viewer may see."""
+    subscribers = f"{usage.subscribers} subscriber{'' if usage.subscribers == 1 else 's'}"
+    lines = [
+        _linked(subscribers, links.get("connections"), {"stream": stream}),
+        format_html(
+            "{} {}",
+            _linked(f"{usage.sent_per_minute} sent/min", links.get("live"), {"stream": stream}),
+            sparkline(usage.sent, f"frames by minute, the last {len(usage.sent)} minutes") if any(usage.sent) else "",
+        ),
+    ]
+    if any(usage.refused):
+        query = {"stream": stream, "only": "problems"}
+        words = _linked(f"{usage.refused_per_minute} refused/min", links.get("live"), query)
+        lines.append(format_html('<span class="declbind-refused-rate">{}</span>', words))
+    if links.get("why"):
+        lines.append(_linked("Why…?", links["why"], {"stream": stream}))
+    return format_html_join("", '<span class="declbind-rate">{}</span>', ((line,) for line in lines))
+
+
+def _linked(words: str, address: str | None, query: Mapping[str, str]) -> SafeString:
+    if not address:
+        return format_html("{}", words)
+    return format_html('<a href="{}?{}">{}</a>', address, urlencode(query), words)
 
 
 def changed_cell(revision: BindingRevision | None) -> SafeString:

@@ -14,10 +14,10 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 
-from admin_ui import cells, documents, elsewhere, filters, pages
+from admin_ui import cells, connections_page, documents, elsewhere, filters, pages
 from admin_ui.form import FIELDSETS, BindingForm, form_values
 from admin_ui.history import load_steps
-from admin_ui.nodes import load_spread
+from admin_ui.listing import Surroundings, find_streams, load_surroundings
 from admin_ui.screens import screen_urls
 from admin_ui.summary import Summary, describe_fields, summarise_record
 from declbind import judgement
@@ -25,7 +25,7 @@ from declbind.models import BindingRecord, BindingRevision, Node, editing
 
 
 class BindingChangeList(ChangeList):
-    """Judge the rows of the page and find their last revisions: two queries, however many rows there are."""
+    """Judge the rows of the page and find their last revisions: one query, however many rows there are."""
 
     def get_results(self, request: HttpRequest) -> None:
         """Load the page."""
@@ -41,11 +41,12 @@ class BindingChangeList(ChangeList):
         )
         revisions = {
             revision.stream: revision
-            for revision in BindingRevision.objects.filter(pk__in=list(latest)).select_related("author")
+            for revision in BindingRevision.objects.filter(pk__in=latest).select_related("author")
         }
         for record in records:
             record.summary = summarise_record(record, reserved)
             record.last_revision = revisions.get(record.stream)
+            record.surroundings = load_surroundings(self.model_admin, request)
         self.result_list = records
 
 
@@ -53,14 +54,15 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """List all bindings, edit those of the database."""
 
     form = BindingForm
-    list_display = ("state", "name", "bound_model", "sent", "who", "changed")
+    list_display = ("state", "name", "bound_model", "sent", "who", "traffic", "changed")
     list_display_links = ("name",)
     list_filter = filters.FILTERS
-    search_fields = ("stream", "model", "description")
+    search_fields = ("stream", "model", "description", "fields", "exclude", "groups")
     actions = ("enable", "disable", "export", "check_again")
     change_list_template = "declbind_admin/change_list.html"
     change_form_template = "declbind_admin/change_form.html"
     save_on_top = False
+    show_full_result_count = False
 
     class Media:
         css = {"all": ("declbind_admin/admin.css",)}
@@ -95,17 +97,18 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         everything = elsewhere.load_elsewhere()
         invalid = len(filters.invalid_streams("database")) + sum(bool(summary.problems) for summary in everything)
         context = {
-            "spread": load_spread(),
+            "spread": load_surroundings(self, request).spread,
+            "may_see_connections": connections_page.may_view(request.user),
             "invalid": invalid,
             "may_see_nodes": self.admin_site.is_registered(Node) and request.user.has_perm("declbind.view_node"),
             "may_watch": pages.may_watch(request.user),
-            "elsewhere": [self._row(summary) for summary in everything if filters.passes(summary, request)],
+            "elsewhere": [self._row(request, summary) for summary in filters.pass_through(everything, request)],
             "elsewhere_total": len(everything),
             **(extra_context or {}),
         }
         return super().changelist_view(request, context)
 
-    def _row(self, summary: Summary) -> dict[str, Any]:
+    def _row(self, request: HttpRequest, summary: Summary) -> dict[str, Any]:
         return {
             "summary": summary,
             "state": cells.state_cell(summary),
@@ -113,6 +116,7 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "model": cells.model_cell(summary),
             "sent": cells.sent_cell(summary),
             "who": cells.who_cell(summary),
+            "traffic": self._traffic(load_surroundings(self, request), summary.stream),
         }
 
     @admin.display(description="State, source")
@@ -139,6 +143,24 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def who(self, record: Any) -> SafeString:
         """Who may do what."""
         return cells.who_cell(record.summary)
+
+    @admin.display(description="Traffic")
+    def traffic(self, record: Any) -> SafeString:
+        """Who hears now, and how much goes out."""
+        return self._traffic(record.surroundings, record.stream)
+
+    @staticmethod
+    def _traffic(surroundings: Surroundings, stream: str) -> SafeString:
+        return cells.traffic_cell(surroundings.usage_of(stream), stream, surroundings.links)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[BindingRecord], search_term: str
+    ) -> tuple[QuerySet[BindingRecord], bool]:
+        """Find by what the record says, and by the fields that "all fields" comes to."""
+        found, has_duplicates = super().get_search_results(request, queryset, search_term)
+        if search_term:
+            found |= queryset.filter(stream__in=find_streams(search_term))
+        return found, has_duplicates
 
     @admin.display(description="Last changed")
     def changed(self, record: Any) -> SafeString:
