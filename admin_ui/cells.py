@@ -28,13 +28,18 @@ def state_cell(summary: Summary) -> SafeString:
     )
 
 
-def name_cell(summary: Summary, link: str = "") -> SafeString:
-    """Write the stream, what it is for, and why it is not in force where it is invalid."""
+def name_cell(summary: Summary, link: str = "", model: str = "") -> SafeString:
+    """Write the stream, the model, what it is for, and why it is not in force where it is invalid.
+
+    ``model`` is what the record calls the model, for one that cannot be judged.
+    """
     name = summary.stream or "(not readable)"
     shown = format_html('<a href="{}">{}</a>', link, name) if link else format_html("{}", name)
     text = summary.spec.description if summary.spec else ""
     about = format_html('<span class="declbind-quiet declbind-description">{}</span>', text[:120]) if text else ""
-    return format_html("{}{}{}", shown, about, reasons(summary))
+    bound = " \N{MIDDLE DOT} ".join(filter(None, (summary.model_text or model, summary.direction)))
+    model_line = format_html('<span class="declbind-model">{}</span>', bound) if bound else ""
+    return format_html("{}{}{}{}", shown, model_line, about, reasons(summary))
 
 
 def reasons(summary: Summary) -> str:
@@ -45,12 +50,6 @@ def reasons(summary: Summary) -> str:
     more = len(summary.problems) - 3
     rest = format_html("<li>and {} more</li>", more) if more > 0 else ""
     return format_html('<ul class="declbind-reasons">{}{}</ul>', items, rest)
-
-
-def model_cell(summary: Summary, model: str = "") -> SafeString:
-    """Write the model and the direction."""
-    text = summary.model_text or model or "\N{EN DASH}"
-    return format_html('{}<span class="declbind-quiet">{}</span>', text, summary.direction)
 
 
 def sent_cell(summary: Summary) -> SafeString:
@@ -98,7 +97,7 @@ def traffic_cell(usage: Usage, stream: str, links: Mapping[str, str]) -> SafeStr
         words = _linked(f"{usage.refused_per_minute} refused/min", links.get("live"), query)
         lines.append(format_html('<span class="declbind-refused-rate">{}</span>', words))
     if links.get("why"):
-        lines.append(_linked("Why…?", links["why"], {"stream": stream}))
+        lines.append(_linked("Why?", links["why"], {"stream": stream}))
     return format_html_join("", '<span class="declbind-rate">{}</span>', ((line,) for line in lines))
 
 

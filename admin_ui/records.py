@@ -54,7 +54,7 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """List all bindings, edit those of the database."""
 
     form = BindingForm
-    list_display = ("state", "name", "bound_model", "sent", "who", "traffic", "changed")
+    list_display = ("state", "name", "sent", "who", "traffic", "changed")
     list_display_links = ("name",)
     list_filter = filters.FILTERS
     search_fields = ("stream", "model", "description", "fields", "exclude", "groups")
@@ -113,7 +113,6 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "summary": summary,
             "state": cells.state_cell(summary),
             "name": cells.name_cell(summary, pages.page_url(self, "elsewhere", summary.where)),
-            "model": cells.model_cell(summary),
             "sent": cells.sent_cell(summary),
             "who": cells.who_cell(summary),
             "traffic": self._traffic(load_surroundings(self, request), summary.stream),
@@ -124,15 +123,10 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Active, disabled or invalid, and where it is defined."""
         return cells.state_cell(record.summary)
 
-    @admin.display(description="Stream", ordering="stream")
+    @admin.display(description="Stream, model", ordering="stream")
     def name(self, record: Any) -> SafeString:
-        """The stream, what it is for, and what is wrong with it. The list makes the link."""
-        return cells.name_cell(record.summary)
-
-    @admin.display(description="Model, direction", ordering="model")
-    def bound_model(self, record: Any) -> SafeString:
-        """The model, and which way it is open."""
-        return cells.model_cell(record.summary, record.model)
+        """The stream, its model and direction, what it is for, and what is wrong with it. The list makes the link."""
+        return cells.name_cell(record.summary, model=record.model)
 
     @admin.display(description="Sent fields")
     def sent(self, record: Any) -> SafeString:

@@ -12,21 +12,19 @@ from django.db.models import Q
 from django.utils import timezone
 
 from declbind.bindings import Binding
-from declbind.conf import settings
 from declbind.live import changes
-from declbind.models import Connection, Event, Traffic
-from declbind.outbound import history, log
+from declbind.models import Connection, Event, Node, Traffic
+from declbind.outbound import history
 
 from .causes import Answer, Cause
 from .connections import Attendee, Heard, describe_connections
+from .lag import MOMENT
 from .overview import describe_rules
 
 #: How near a handshake that was refused may lie to what is asked about.
 HANDSHAKES = timedelta(minutes=10)
 #: Connections that are looked at.
 MAX_CONNECTIONS = 50
-#: A heartbeat tells how far a process has come; a change that is younger than this need not be in it.
-FRESH = timedelta(seconds=2)
 #: What the code of a close means for whoever missed something afterwards.
 CLOSES = {
     4401: Cause.REVOKED,
@@ -198,13 +196,11 @@ def _explain_delivery(connection: Attendee, heard: Heard, event: Event, offset: 
 
 
 def _is_behind(connection: Attendee, event: Event, using: str) -> bool:
-    if not connection.behind:
+    """Tell whether the process had not come to the event though it was old enough at its last heartbeat."""
+    node = Node.objects.using(using).filter(pk=connection.node).first()
+    if node is None or not connection.behind:
         return False
-    head = log.load_head(using).offset
-    has_come_to = head - connection.behind
-    return has_come_to < (offset_of(event) or 0) and timezone.now() - event.created_at > FRESH + timedelta(
-        seconds=settings.HEARTBEAT_SECONDS
-    )
+    return node.offset < (offset_of(event) or 0) and event.created_at < node.seen_at - MOMENT
 
 
 def _explain_absence(user: str, connection: str, event: Event, using: str) -> Iterator[Answer]:
