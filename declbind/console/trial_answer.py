@@ -189,12 +189,16 @@ class Trial:
     def without_values(self, is_readable: Callable[[str], bool], shape: Callable[[Any, int], Any]) -> Trial:
         """Return the trial with the shape of rows in place of their values, for models that are not readable."""
         frames = tuple(frame if is_readable(frame.model) else _hide(frame, shape) for frame in self.frames)
-        rows = self.rows
-        if rows is not None and not is_readable(self.model):
-            shown = tuple(replace(row, data=shape(dict(row.data), 1)) for row in rows.shown)
-            rows = replace(rows, shown=shown, is_shape=True)
+        steps, rows, viewers = self.steps, self.rows, self.viewers
+        if not is_readable(self.model):
+            steps = tuple(map(_without_messages, steps))
+            if rows is not None:
+                shown = tuple(replace(row, data=shape(dict(row.data), 1)) for row in rows.shown)
+                rows = replace(rows, shown=shown, is_shape=True, fault=rows.fault.partition(":")[0])
+            if viewers is not None:
+                viewers = replace(viewers, fault=viewers.fault.partition(":")[0])
         parts = tuple(part.without_values(is_readable, shape) for part in self.parts)
-        return replace(self, frames=frames, rows=rows, parts=parts)
+        return replace(self, steps=steps, frames=frames, rows=rows, viewers=viewers, parts=parts)
 
     def as_json(self) -> dict[str, Any]:
         """Return what a machine reads."""
@@ -256,6 +260,19 @@ def _lines(trial: Trial) -> list[str]:
         end = part.refusal
         lines.append(f"{SIGNS[part.verdict]:<8} {part.question.stream}{f': {end.title}: {end.text}' if end else ''}")
     return lines
+
+
+def _without_messages(step: Step) -> Step:
+    """Leave of each fault its name: what an exception says may quote a row."""
+    text, evidence = step.text, dict(step.evidence)
+    for fault in (evidence.get("fault", ""), *(each.partition(": ")[2] for each in evidence.get("faults", ()))):
+        if fault:
+            text = text.replace(fault, fault.partition(":")[0])
+    if "fault" in evidence:
+        evidence["fault"] = evidence["fault"].partition(":")[0]
+    if "faults" in evidence:
+        evidence["faults"] = [":".join(each.split(":")[:2]) for each in evidence["faults"]]
+    return replace(step, text=text, evidence=evidence)
 
 
 def _hide(frame: Frame, shape: Callable[[Any, int], Any]) -> Frame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from django.db import models
 from declbind.core.hub import LogEvent, Variants
 from declbind.live import changes
 from declbind.models import Event
-from declbind.outbound import log
+from declbind.outbound import log, sequencer
 from declbind.outbound.drafts import Groups, draft_delete, draft_write, groups_of
 from declbind.outbound.plans import Index, Plan
 from declbind.outbound.rows import load_row
@@ -23,7 +23,8 @@ from declbind.registry import BindingRegistry
 
 from .trial_answer import Frame
 
-Faults = list[tuple[str, Exception]]
+#: What bindings' code raised, by stream.
+Faults = Sequence[tuple[str, Exception]]
 
 
 def foresee(
@@ -63,8 +64,8 @@ def as_stored(row: Any) -> Any:
     return row
 
 
-def number_drafts(drafts: Iterable[log.Draft], head: int) -> list[LogEvent]:
-    """Return drafts as the events that a reader of the log would meet, with the numbers after ``head``."""
+def number_drafts(drafts: Sequence[log.Draft], using: str) -> list[LogEvent]:
+    """Return drafts as the events that a reader of the log would meet, with the numbers that come next."""
     return [
         LogEvent(
             offset=offset,
@@ -77,7 +78,7 @@ def number_drafts(drafts: Iterable[log.Draft], head: int) -> list[LogEvent]:
             data=draft.data,
             version=draft.version,
         )
-        for offset, draft in enumerate(drafts, head + 1)
+        for offset, draft in enumerate(drafts, next_offset(using) if drafts else 0)
     ]
 
 
@@ -98,7 +99,14 @@ def load_drafts(after: int, signature: str, using: str) -> list[log.Draft]:
     ]
 
 
-def build_frames(registry: BindingRegistry, events: Sequence[LogEvent], faults: Faults) -> tuple[Frame, ...]:
+def next_offset(using: str) -> int:
+    """Return the number that the log gives next, if nobody else appends before."""
+    return log.load_head(using).offset + len(sequencer.unsequenced_ids(using)) + 1
+
+
+def build_frames(
+    registry: BindingRegistry, events: Sequence[LogEvent], faults: list[tuple[str, Exception]]
+) -> tuple[Frame, ...]:
     """Return the frames of events, as the hub builds them; what cannot be built is added to ``faults``."""
     frames = []
     for event in events:

@@ -146,8 +146,7 @@ def try_write(
         except ClientError as refusal:
             error = refusal
     fault = error.__cause__ if error is not None and error.code in ("internal", "conflict") else None
-    head = log.load_head(using).offset if followed.drafts else 0
-    return Outcome(followed, error, fault, faults, [] if error else number_drafts(followed.drafts, head))
+    return Outcome(followed, error, fault, faults, [] if error else number_drafts(followed.drafts, using))
 
 
 def _check_foreseen(bound: Binding, row: Any) -> None:

@@ -38,7 +38,7 @@ class Change:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
     drafts: tuple[log.Draft, ...] = ()
-    faults: Faults = field(default_factory=list)
+    faults: Faults = ()
     also: tuple[str, ...] = ()
 
 
@@ -80,7 +80,7 @@ def try_change(
     narrowed = dataclasses.replace(plan, outlets=own)
     with gather_faults() as faults, rolled_back(binding, using, *CODE):
         drafts = draft_with(narrowed, row, row.pk, action, using)
-    frames = build_frames(registry, number_drafts(drafts, log.load_head(using).offset if drafts else 0), faults)
+    frames = build_frames(registry, number_drafts(drafts, using), faults)
     return Change(row, frames=frames, drafts=tuple(drafts), faults=faults, also=also)
 
 

@@ -259,7 +259,7 @@ class Telling:
         frames: Sequence[Frame],
         is_left_to_code: bool,
         row: Any = None,
-        faults: Faults = (),  # type: ignore[assignment]
+        faults: Faults = (),
     ) -> Step:
         """Say in which groups the row was and is, by stream."""
         found: dict[str, dict[str, list[str]]] = {}
@@ -273,7 +273,7 @@ class Telling:
             why = "Only carrying it out can tell." if is_left_to_code else self._why_silent(row, faults)
             return Step("groups", NOTE, why)
         text = " ".join(
-            f"{stream}: {', '.join(places['before']) or 'none'} \N{RIGHTWARDS ARROW} {', '.join(places['after']) or 'none'}."
+            f"{stream}: {_names(places['before'])} \N{RIGHTWARDS ARROW} {_names(places['after'])}."
             for stream, places in found.items()
         )
         return Step("groups", OK, text, found)
@@ -300,8 +300,10 @@ class Telling:
         evidence: dict[str, Any] = {"streams": list(dict.fromkeys(frame.stream for frame in frames))}
         if faults:
             evidence["faults"] = [f"{stream}: {name_fault(fault)}" for stream, fault in faults]
-            text = f"{'internal: ' if is_whole else ''}a binding's code failed, so its clients miss this. {tell_faults(faults)}"
-            return Step("frames", REFUSED if is_whole else NOTE, text, evidence)
+            text = f"a binding's code failed, so its clients miss this. {tell_faults(faults)}"
+            if is_whole:
+                return Step("frames", REFUSED, f"internal: {text}", evidence)
+            return Step("frames", NOTE, f"{text[0].upper()}{text[1:]}", evidence)
         if is_left_to_code:
             return Step("frames", NOTE, "Only carrying it out can tell.", evidence)
         beside = f" Other streams that tell of it: {', '.join(also)}." if also else ""
@@ -318,3 +320,7 @@ class Telling:
             f"{format_count(total, 'connection')} now.{shown}" if total else "Nobody is connected to these groups now."
         )
         return Step("connections", OK if total else NOTE, text, {"total": total})
+
+
+def _names(groups: Sequence[str]) -> str:
+    return ", ".join(groups) or "none"
