@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,6 @@ from django.core.exceptions import FieldDoesNotExist, ValidationError
 from declbind import validation
 from declbind.bindings import Binding
 from declbind.core.wording import suggest
-from declbind.outbound import log
 from declbind.outbound.drafts import gather_faults
 from declbind.outbound.plans import Index
 from declbind.registry import BindingRegistry
@@ -37,7 +35,6 @@ class Change:
     text: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
-    drafts: tuple[log.Draft, ...] = ()
     faults: Faults = ()
     also: tuple[str, ...] = ()
 
@@ -75,13 +72,14 @@ def try_change(
     plan = index.plan_for(model)
     if plan is None:
         return Change(row)
-    own = tuple(outlet for outlet in plan.outlets if outlet.stream == binding.stream)
     also = tuple(outlet.stream for outlet in plan.outlets if outlet.stream != binding.stream)
-    narrowed = dataclasses.replace(plan, outlets=own)
-    with gather_faults() as faults, rolled_back(binding, using, *CODE):
-        drafts = draft_with(narrowed, row, row.pk, action, using)
-    frames = build_frames(registry, number_drafts(drafts, using), faults)
-    return Change(row, frames=frames, drafts=tuple(drafts), faults=faults, also=also)
+    # All of them, for each takes a number of the log.
+    with gather_faults() as gathered, rolled_back(binding, using, *CODE):
+        drafts = draft_with(plan, row, row.pk, action, using)
+    events = [event for event in number_drafts(drafts, using) if event.stream == binding.stream]
+    faults = [(stream, fault) for stream, fault in gathered if stream == binding.stream]
+    frames = build_frames(registry, events, faults)
+    return Change(row, frames=frames, faults=faults, also=also)
 
 
 def assign(row: Any, values: Mapping[str, Any], using: str) -> Change | None:

@@ -204,9 +204,12 @@ class Telling:
             what = "deleted" if self.question.action == "delete" else "stored"
             text = f"Not {what}: this was validation alone, for {SIDE_EFFECTS} could not be taken back."
             return Step("store", NOTE, text)
+        text = "Carried out, and rolled back."
+        if self.question.action == "create":
+            text += " A real one may get another key."
         if not course.callbacks:
-            return Step("store", OK, "Carried out, and rolled back.")
-        text = f"Carried out, and rolled back. After the commit would have run: {', '.join(course.callbacks)}."
+            return Step("store", OK, text)
+        text += f" After the commit would have run: {', '.join(course.callbacks)}."
         return Step("store", OK, text, {"after commit": course.callbacks})
 
     def _spec(self) -> Any:
