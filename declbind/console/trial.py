@@ -45,7 +45,10 @@ from .trial_frames import build_frames
 from .trial_steps import Telling, tell_faults
 from .visibility import load_rows, load_viewers
 
-__all__ = ["ACTIONS", "INBOUND", "NOTE", "OK", "REFUSED", "SKIPPED", "Frame", "Question", "Step", "Trial", "make_trial"]
+__all__ = [
+    "ACTIONS", "ALIASES", "INBOUND", "NOTE", "OK", "REFUSED", "SKIPPED",
+    "Frame", "Question", "Step", "Trial", "make_trial",
+]  # fmt: skip
 
 #: So many bindings are tried when every one is asked for.
 MAX_STREAMS = 100
@@ -222,7 +225,7 @@ class _Attempt:
         last = course.last if error is not None else ""
         if error is not None and error.code == "denied" and last == "row":
             last = "permission"
-        entered = {"binding", "request", *course.passed}
+        entered = {"binding", "request", *course.passed, last}
         steps = telling.tell(names, entered, last, error, course)
         frames_: tuple[Frame, ...] = ()
         listening: tuple[Listening, ...] = ()

@@ -21,7 +21,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
 
 from declbind.conf import settings
-from declbind.console import doctor, overview, plan, preview, tail
+from declbind.console import assignments, doctor, overview, plan, preview, tail, trial
 from declbind.console.output import format_count, format_json, format_line, format_pairs, format_table
 from declbind.core.errors import ConfigError
 from declbind.outbound import history, log, relay
@@ -73,6 +73,28 @@ class Command(BaseCommand):
         shown.add_argument("stream")
         shown.add_argument("pk")
         shown.add_argument("--user", default="", help="a user's name or primary key; default: an anonymous visitor")
+        tried = add("try", "Try what a user may do or what a change sends, without doing it; status 1 when refused.")
+        tried.add_argument("stream", help='the stream to try; "" for every one in force')
+        tried.add_argument("--action", choices=[*trial.ACTIONS, *trial.ALIASES], default="view")
+        tried.add_argument("--pk", default="", help="the row's key")
+        tried.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="FIELD=VALUE",
+            dest="assignments",
+            help="a value, JSON or text",
+        )
+        tried.add_argument("--data", default="", metavar="JSON", help="all values, as a JSON object")
+        tried.add_argument("--user", default="", help="a user's name or primary key; default: an anonymous visitor")
+        tried.add_argument("--params", metavar="JSON", help="of the subscription; default: worked out from the row")
+        tried.add_argument("--revision", type=int, metavar="N", help="under the definition of this revision")
+        tried.add_argument("--if-enabled", action="store_true", help="try a disabled binding as if it were enabled")
+        tried.add_argument(
+            "--carry-out",
+            action="store_true",
+            help="store the row and roll it back; mail, tasks and what else leaves the database is not taken back",
+        )
         examine = add("doctor", "Examine the running set-up; status 1 when something is bad.")
         examine.add_argument(
             "--after-restore",
@@ -230,6 +252,27 @@ class Command(BaseCommand):
             asked = f" with params {format_line(verdict.params)}" if verdict.params is not None else ""
             self.stdout.write(f"{made.user} {may} in group {verdict.group}{asked}: {verdict.reason}.")
         return True
+
+    def run_try(self, using: str, options: dict[str, Any]) -> bool:
+        """Print each step of a trial with its verdict, and what would be sent."""
+        values = assignments.parse_object(options["data"], "--data") if options["data"] else {}
+        values |= assignments.parse_assignments(options["assignments"], "--set")
+        made = trial.make_trial(
+            trial.Question(
+                who=options["user"],
+                stream=options["stream"],
+                action=options["action"],
+                pk=assignments.parse_key(options["pk"]),
+                values=values,
+                params=None if options["params"] is None else assignments.parse_object(options["params"], "--params"),
+                revision=options["revision"],
+                as_if_enabled=options["if_enabled"],
+                carry_out=options["carry_out"],
+            ),
+            using,
+        )
+        self.stdout.write(format_json(made.as_json()) if options["format"] == "json" else made.as_text())
+        return made.verdict != trial.REFUSED
 
     def run_doctor(self, using: str, options: dict[str, Any]) -> bool:
         """Print what was examined, and what to do."""
