@@ -3,6 +3,9 @@
 ``overview``  every binding of every source, with its state and problems: list, show, check, export
 ``plan``      what a file of records would change, and doing it: plan, apply, import
 ``preview``   the frame of one row, its groups, and who may see it
+``trial``     whether a user may do something and why, step by step, and what would be sent to whom: try. Its questions
+              and answers are in ``trial_answer``, each kind of trial in a module of its own, their words in
+              ``trial_steps``; ``visibility`` knows who sees what, ``reasons`` where a permission comes from
 ``doctor``    the health of the running set-up
 ``tail``      the log, as it grows
 ``audience``  who is connected, and who would hear of a group

@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from declbind.bindings import Binding
 from declbind.conf import settings
-from declbind.core import frames
+from declbind.core import course, frames
 from declbind.core.errors import ClientError
 from declbind.core.hub import Subscription
 from declbind.core.rate import RateLimit
@@ -35,6 +35,8 @@ logger = logging.getLogger("declbind")
 
 #: A client that stays over its rate for so many seconds is closed.
 FLOOD_SECONDS = 10.0
+#: What a client learns of a fault outside of its request's transaction.
+FAULT = "The server failed; the request may or may not have been carried out."
 #: The scope of a socket that has been accepted.
 NO_SCOPE: Mapping[str, Any] = MappingProxyType({})
 
@@ -245,7 +247,7 @@ class _Conversation:
         now = time.monotonic()
         allowed = self._rate.allows(now)
         try:
-            envelope = _parsed(text)
+            envelope = read_envelope(text)
             if not allowed:
                 raise frames.RequestError(
                     "rate_limited",
@@ -287,7 +289,7 @@ class _Conversation:
             self._refuse(envelope.stream, envelope.ref, label, error)
         except Exception:
             logger.exception("A request on stream %r failed.", envelope.stream)
-            fault = ClientError("internal", "The server failed; the request may or may not have been carried out.")
+            fault = ClientError("internal", FAULT)
             self._refuse(envelope.stream, envelope.ref, label, fault, Traffic.ERROR)
         else:
             self.hub.note(
@@ -302,10 +304,7 @@ class _Conversation:
             )
 
     async def _carry_out(self, envelope: frames.Envelope) -> tuple[frames.Request, list[str], Any]:
-        binding = self.consumer.bindings(self.hub).get(envelope.stream)
-        if binding is None:
-            raise ClientError("unknown_stream", f"There is no stream {envelope.stream!r:.80}.")
-        request = frames.parse_request(envelope)
+        binding, request = read_request(envelope, self.consumer.bindings(self.hub))
         if request.action == "subscribe":
             group = await subscriptions.subscribe(self.hub, self.socket, binding, request)
             return request, [group], None
@@ -327,7 +326,20 @@ def _expire(timeout: asyncio.Timeout, _: object) -> None:
     timeout.reschedule(0.0)
 
 
-def _parsed(text: str | None) -> frames.Envelope:
+def read_envelope(text: str | None) -> frames.Envelope:
+    """Take a message apart within the limits of the settings; raises ``RequestError``."""
     if text is None:
         raise frames.RequestError("malformed", "Expected a text frame, got a binary one.")
     return frames.parse_envelope(text, max_bytes=settings.MAX_FRAME_BYTES, max_depth=settings.MAX_JSON_DEPTH)
+
+
+def read_request(
+    envelope: frames.Envelope, bindings: Mapping[str, type[Binding]]
+) -> tuple[type[Binding], frames.Request]:
+    """Return the binding that is spoken to, and the request; raises ``ClientError``."""
+    course.enter("binding")
+    binding = bindings.get(envelope.stream)
+    if binding is None:
+        raise ClientError("unknown_stream", f"There is no stream {envelope.stream!r:.80}.")
+    course.enter("request")
+    return binding, frames.parse_request(envelope)

@@ -24,8 +24,8 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from declbind.conf import settings
+from declbind.console import assignments, doctor, overview, plan, preview, tail, trial, why
 from declbind.console import connections as attendance
-from declbind.console import doctor, overview, plan, preview, tail, why
 from declbind.console.causes import Cause
 from declbind.console.output import format_count, format_json, format_line, format_pairs, format_table
 from declbind.core.errors import ConfigError
@@ -99,6 +99,28 @@ class Command(BaseCommand):
             "--block", type=int, metavar="SECONDS", help="keep the user out for so long; 0 ends a block"
         )
         kicked.add_argument("--reason", default="", help="what the client is told")
+        tried = add("try", "Try what a user may do or what a change sends, without doing it; status 1 when refused.")
+        tried.add_argument("stream", help='the stream to try; "" for every one in force')
+        tried.add_argument("--action", choices=[*trial.ACTIONS, *trial.ALIASES], default="view")
+        tried.add_argument("--pk", default="", help="the row's key")
+        tried.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="FIELD=VALUE",
+            dest="assignments",
+            help="a value, JSON or text",
+        )
+        tried.add_argument("--data", default="", metavar="JSON", help="all values, as a JSON object")
+        tried.add_argument("--user", default="", help="a user's name or primary key; default: an anonymous visitor")
+        tried.add_argument("--params", metavar="JSON", help="of the subscription; default: worked out from the row")
+        tried.add_argument("--revision", type=int, metavar="N", help="under the definition of this revision")
+        tried.add_argument("--if-enabled", action="store_true", help="try a disabled binding as if it were enabled")
+        tried.add_argument(
+            "--carry-out",
+            action="store_true",
+            help="store the row and roll it back; mail, tasks and what else leaves the database is not taken back",
+        )
         examine = add("doctor", "Examine the running set-up; status 1 when something is bad.")
         examine.add_argument(
             "--after-restore",
@@ -323,6 +345,27 @@ class Command(BaseCommand):
         except ValueError as error:
             raise ConfigError(str(error)) from error
         return f"{user.get_username()} is disconnected and kept out for {seconds} s."
+
+    def run_try(self, using: str, options: dict[str, Any]) -> bool:
+        """Print each step of a trial with its verdict, and what would be sent."""
+        values = assignments.parse_object(options["data"], "--data") if options["data"] else {}
+        values |= assignments.parse_assignments(options["assignments"], "--set")
+        made = trial.make_trial(
+            trial.Question(
+                who=options["user"],
+                stream=options["stream"],
+                action=options["action"],
+                pk=assignments.parse_key(options["pk"]),
+                values=values,
+                params=None if options["params"] is None else assignments.parse_object(options["params"], "--params"),
+                revision=options["revision"],
+                as_if_enabled=options["if_enabled"],
+                carry_out=options["carry_out"],
+            ),
+            using,
+        )
+        self.stdout.write(format_json(made.as_json()) if options["format"] == "json" else made.as_text())
+        return made.verdict != trial.REFUSED
 
     def run_doctor(self, using: str, options: dict[str, Any]) -> bool:
         """Print what was examined, and what to do."""
