@@ -223,13 +223,13 @@ def test_an_old_plan_is_refused(path: Path, moved: str) -> None:
 def test_an_edit_at_the_same_time_undoes_the_apply(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who edits between the reading and the writing is noticed by the version."""
     write(path, GROUPS)
-    carry_out = plan._carry_out
+    carry_out = plan._store
 
     def meddle(change: plan.Change, using: str) -> None:
         store(stream="meddler")
         carry_out(change, using)
 
-    monkeypatch.setattr(plan, "_carry_out", meddle)
+    monkeypatch.setattr(plan, "_store", meddle)
     with pytest.raises(CommandError, match="Somebody else edited the configuration at the same time"):
         Ran("apply", str(path))
     assert state() == ({}, 0)
