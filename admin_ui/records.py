@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.contrib import admin, messages
@@ -15,6 +14,7 @@ from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 
 from admin_ui import cells, documents, elsewhere, filters, pages
+from admin_ui.export_page import download
 from admin_ui.form import FIELDSETS, BindingForm, form_values
 from admin_ui.history import load_steps
 from admin_ui.nodes import load_spread
@@ -253,14 +253,8 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description="Export selected bindings as JSON", permissions=["view"])
     def export(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> HttpResponse:
-        """Download a file of records, the same bytes for the same records."""
-        records = [record.definition() for record in queryset.order_by("stream")]
-        text = json.dumps(records, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        return HttpResponse(
-            text,
-            content_type="application/json; charset=utf-8",
-            headers={"Content-Disposition": 'attachment; filename="bindings.json"'},
-        )
+        """Download a file of the selected records."""
+        return download(record.definition() for record in queryset)
 
     @admin.action(description="Check selected bindings", permissions=["view"])
     def check_again(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> None:

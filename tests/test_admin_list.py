@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from admin_ui.records import BindingRecordAdmin
 from declbind import registry
+from declbind.core.spec import KEYS
 from declbind.models import BindingRecord, BindingRevision, Configuration, Node
 from tests.test_admin_form import LIST, POST, errors, read_form, save, spoil, staff
 
@@ -186,7 +187,7 @@ def test_an_export_is_sorted_stable_and_complete(admin_client):
     assert first.content == second.content
     assert "attachment" in first["Content-Disposition"]
     assert json.loads(first.content) == [one.definition(), two.definition()]
-    assert json.dumps(json.loads(first.content), indent=2, sort_keys=True) + "\n" == first.content.decode()
+    assert list(json.loads(first.content)[0]) == [key for key in KEYS if key in one.definition()]
 
 
 def test_check_reports_problems_and_warnings(admin_client):
