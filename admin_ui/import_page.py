@@ -15,7 +15,7 @@ from django.utils.functional import cached_property
 
 from admin_ui import documents, pages
 from declbind.console.history import Step, load_edits_since
-from declbind.console.plan import Change, Fault, Plan, carry_out, plan_items
+from declbind.console.plan import Change, Plan, carry_out, plan_items
 from declbind.core.errors import ConfigError
 from declbind.core.schema import parse_documents
 from declbind.models import BindingRecord
@@ -78,6 +78,11 @@ def _dump(value: Any) -> str:
     return "" if value is None else documents.dump(value)
 
 
+def _printable(text: str) -> str:
+    """Return a text that a page can hold: a faulty record may contain half a surrogate pair."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 @dataclass(frozen=True)
 class Review:
     """A plan, made readable for one user."""
@@ -97,12 +102,15 @@ class Review:
     @property
     def unchanged(self) -> list[str]:
         """Return the streams that say the same already."""
-        return [change.stream for change in self.plan.changes if change.action == "keep"]
+        return [_printable(change.stream) for change in self.plan.changes if change.action == "keep"]
 
     @property
-    def faults(self) -> Sequence[Fault]:
-        """Return the first problems."""
-        return self.plan.faults[:SHOWN_FAULTS]
+    def faults(self) -> list[tuple[str, str, str]]:
+        """Return place, path and message of the first problems."""
+        return [
+            (fault.where, _printable(fault.problem.path), _printable(fault.problem.message))
+            for fault in self.plan.faults[:SHOWN_FAULTS]
+        ]
 
     @property
     def more_faults(self) -> int:
@@ -191,11 +199,12 @@ class ImportPage:
 
     def _review(self, items: Sequence[SourceItem]) -> Review:
         made = plan_items(items, self.using, self.prune)
-        streams = [change.stream for change in made.edits]
-        records = {record.stream: record for record in self._records(streams)}
+        # What a faulty record would change is not shown beside its problems: it will not be this.
+        faulty = {fault.stream for fault in made.faults}
+        shown = [change for change in made.edits if change.stream not in faulty]
+        records = {record.stream: record for record in self._records([change.stream for change in shown])}
         rows = [
-            Row(change, tell_consequences(change), self._denial(change, records.get(change.stream)))
-            for change in made.edits
+            Row(change, tell_consequences(change), self._denial(change, records.get(change.stream))) for change in shown
         ]
         return Review(made, rows)
 
