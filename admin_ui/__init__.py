@@ -5,7 +5,9 @@
 ``summary``   a binding of whatever source in an operator's words; ``cells`` writes them as table cells
 ``filters``   the filters of the list
 ``elsewhere`` the pages of bindings that files and classes define
-``history``   revisions; ``nodes`` processes
+``history``   revisions; ``nodes`` how far a configuration has come
+``import_page``, ``export_page`` records as a file, in and out
+``processes_page`` who serves sockets; ``doctor_page`` what is well and what is not
 ``live``      the live page and its address for polling; ``traffic`` its rows
 
 This package imports declbind, never the other way round. To add a page, write a module of its noun and hang its

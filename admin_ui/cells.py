@@ -13,18 +13,21 @@ from django.utils.timezone import localtime
 
 from admin_ui.charts import sparkline
 from admin_ui.summary import EVERYONE, NOBODY, Summary
+from declbind.console.overview import Drift
 from declbind.console.usage import Usage
 from declbind.models import BindingRevision
 
 SHOWN_NAMES = 4
 
 
-def state_cell(summary: Summary) -> SafeString:
-    """Write the state, and the source below it."""
+def state_cell(summary: Summary, drift: Drift | None = None) -> SafeString:
+    """Write the state, the source below it, and from which file's record it differs."""
+    differs = format_html('<span class="declbind-drift">differs from {}</span>', drift.source) if drift else ""
     return format_html(
-        '<span class="declbind-chip declbind-{0}">{0}</span><span class="declbind-quiet">{1}</span>',
+        '<span class="declbind-chip declbind-{0}">{0}</span><span class="declbind-quiet">{1}</span>{2}',
         summary.state,
         summary.source,
+        differs,
     )
 
 

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from declbind.console.documents import canonical, fingerprint
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.schema import RepeatedKeys, parse_documents
 from declbind.core.spec import ACTIONS, ALL_FIELDS
 from declbind.models import BindingRecord
+
+__all__ = [
+    "DiffLine",
+    "Document",
+    "canonical",
+    "diff",
+    "dump",
+    "fingerprint",
+    "has_repeats",
+    "keep_spelling",
+    "normalise",
+    "parse_object",
+    "parse_record",
+    "sensitive_problem",
+]
 
 Document = dict[str, Any]
 
@@ -20,19 +35,6 @@ Document = dict[str, Any]
 def dump(document: Any) -> str:
     """Write a document for people: the keys in their own order, two spaces, no ASCII escapes."""
     return json.dumps(document, indent=2, ensure_ascii=False)
-
-
-def canonical(value: Any) -> str:
-    """Write a value so that two texts are equal exactly when JSON says the same.
-
-    Python's ``==`` would take ``true`` for 1, and a database may give an object's keys back in another order.
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def fingerprint(document: Document) -> str:
-    """Return a short text that stands for the document's content; forms carry it to notice a change under them."""
-    return hashlib.sha256(canonical(document).encode()).hexdigest()[:24]
 
 
 def normalise(document: Mapping[str, Any]) -> Document:

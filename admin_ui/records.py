@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.contrib import admin, messages
@@ -15,17 +14,20 @@ from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 
 from admin_ui import cells, connections_page, documents, elsewhere, filters, pages
+from admin_ui.export_page import download
 from admin_ui.form import FIELDSETS, BindingForm, form_values
 from admin_ui.history import load_steps
 from admin_ui.listing import Surroundings, find_streams, load_surroundings
 from admin_ui.screens import screen_urls
 from admin_ui.summary import Summary, describe_fields, summarise_record
 from declbind import judgement
+from declbind.console.overview import load_drift
 from declbind.models import BindingRecord, BindingRevision, Node, editing
+from declbind.registry import database_alias
 
 
 class BindingChangeList(ChangeList):
-    """Judge the rows of the page and find their last revisions: one query, however many rows there are."""
+    """Judge the rows of the page, find their last revisions and their drift: two queries for all of them."""
 
     def get_results(self, request: HttpRequest) -> None:
         """Load the page."""
@@ -43,9 +45,11 @@ class BindingChangeList(ChangeList):
             revision.stream: revision
             for revision in BindingRevision.objects.filter(pk__in=latest).select_related("author")
         }
+        drifts = load_drift(database_alias(), {record.stream: record.definition() for record in records})
         for record in records:
             record.summary = summarise_record(record, reserved)
             record.last_revision = revisions.get(record.stream)
+            record.drift = drifts.get(record.stream)
             record.surroundings = load_surroundings(self.model_admin, request)
         self.result_list = records
 
@@ -121,7 +125,7 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="State, source")
     def state(self, record: Any) -> SafeString:
         """Active, disabled or invalid, and where it is defined."""
-        return cells.state_cell(record.summary)
+        return cells.state_cell(record.summary, record.drift)
 
     @admin.display(description="Stream, model", ordering="stream")
     def name(self, record: Any) -> SafeString:
@@ -269,14 +273,8 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description="Export selected bindings as JSON", permissions=["view"])
     def export(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> HttpResponse:
-        """Download a file of records, the same bytes for the same records."""
-        records = [record.definition() for record in queryset.order_by("stream")]
-        text = json.dumps(records, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        return HttpResponse(
-            text,
-            content_type="application/json; charset=utf-8",
-            headers={"Content-Disposition": 'attachment; filename="bindings.json"'},
-        )
+        """Download a file of the selected records."""
+        return download(record.definition() for record in queryset)
 
     @admin.action(description="Check selected bindings", permissions=["view"])
     def check_again(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> None:

@@ -6,10 +6,30 @@ from typing import Any
 
 from django.urls import URLPattern
 
-from admin_ui import connections_page, elsewhere, json_page, live, why_page
+from admin_ui import (
+    connections_page,
+    doctor_page,
+    elsewhere,
+    export_page,
+    import_page,
+    json_page,
+    live,
+    processes_page,
+    why_page,
+)
 
 #: Modules with ``urls(model_admin, prefix)``; ``prefix`` begins the names of the addresses.
-SCREENS = (live, why_page, connections_page, elsewhere, json_page)
+SCREENS = (
+    live,
+    why_page,
+    connections_page,
+    processes_page,
+    doctor_page,
+    import_page,
+    export_page,
+    elsewhere,
+    json_page,
+)
 
 
 def screen_urls(model_admin: Any) -> list[URLPattern]:

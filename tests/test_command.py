@@ -96,6 +96,7 @@ def test_list_as_json() -> None:
         "state": "invalid",
         "problems": [{"path": path, "message": message}],
         "warnings": [],
+        "drift": None,
     }
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError
+from django.db import connections, transaction
 
 from declbind.console import plan
 from declbind.models import BindingRecord, BindingRevision, Configuration
-from tests.test_command import GROUPS, NAME_TEXT, Ran, fresh_registry, store
+from tests.test_command import GROUPS, NAME_TEXT, Ran, command_process, fresh_registry, store
 
 pytestmark = pytest.mark.django_db
 
-__all__ = ["fresh_registry"]
+__all__ = ["command_process", "fresh_registry"]
 
 USERS = {"stream": "users", "model": "auth.User", "fields": ["username"]}
 
@@ -223,13 +228,13 @@ def test_an_old_plan_is_refused(path: Path, moved: str) -> None:
 def test_an_edit_at_the_same_time_undoes_the_apply(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who edits between the reading and the writing is noticed by the version."""
     write(path, GROUPS)
-    carry_out = plan._carry_out
+    carry_out = plan._store
 
     def meddle(change: plan.Change, using: str) -> None:
         store(stream="meddler")
         carry_out(change, using)
 
-    monkeypatch.setattr(plan, "_carry_out", meddle)
+    monkeypatch.setattr(plan, "_store", meddle)
     with pytest.raises(CommandError, match="Somebody else edited the configuration at the same time"):
         Ran("apply", str(path))
     assert state() == ({}, 0)
@@ -251,3 +256,50 @@ def test_a_record_gone_bad_can_be_mended_by_apply(path: Path) -> None:
     BindingRecord._base_manager.update(fields=["naem"])
     Ran("apply", write(path, GROUPS))
     assert state()[0] == {"groups": GROUPS}
+
+
+# Two at once --------------------------------------------------------------------------------------------------------
+
+
+def waits_for_the_lock(process: subprocess.Popen[str], using: str = "default") -> bool:
+    """Tell whether a process has come to where it needs what this test has locked."""
+    if connections[using].vendor == "sqlite":
+        # BEGIN IMMEDIATE waits at the connection's first use for records; the file is open just before.
+        name = connections[using].settings_dict["NAME"]
+        return any(file.path == name for file in psutil.Process(process.pid).open_files())
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # else a transaction sees the same answer every time
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return bool(cursor.fetchone()[0] >= 2)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("planned", [True, False], ids=["with --plan", "without"])
+def test_of_two_that_apply_at_once_none_undoes_the_other_halfway(
+    command_process: Callable[..., subprocess.Popen[str]], tmp_path: Path, planned: bool
+) -> None:
+    """Both processes stand at the same lock. With the plan's hash one of them is refused; without it both may be done,
+    one after the other, and what is stored then is all of one file and nothing in between."""
+    records = [store(stream="one"), store(stream="two")]
+    paths = []
+    for name in ("left", "right"):
+        documents = [{**record.definition(), "description": name} for record in records]
+        paths.append(write(tmp_path / f"{name}.json", *documents, {**USERS, "description": name}))
+    plans = [["--plan", digest(path)] if planned else [] for path in paths]
+    with transaction.atomic():
+        list(BindingRecord.objects.select_for_update())
+        processes = [command_process("apply", path, *more) for path, more in zip(paths, plans, strict=True)]
+        deadline = time.monotonic() + 30
+        while not all(map(waits_for_the_lock, processes)):
+            assert time.monotonic() < deadline, "the processes did not come to the lock"
+    told = [process.communicate(timeout=60) for process in processes]
+    statuses = [process.returncode for process in processes]
+    assert statuses.count(0) >= 1, told
+    if planned:
+        assert sorted(statuses) == [0, 1], told
+        refusal = told[statuses.index(1)][1]
+        assert "Expected to carry out plan" in refusal or "Somebody else edited" in refusal
+    descriptions = {definition.get("description") for definition in state()[0].values()}
+    assert len(descriptions) == 1
+    if planned:
+        assert descriptions == {("left", "right")[statuses.index(0)]}

@@ -14,7 +14,7 @@ from django.utils import timezone
 from declbind.models import Block, Connection, Node
 
 from .audience import oldest_heartbeat
-from .lag import count_behind
+from .lag import load_lag
 
 PAGE_ROWS = 100
 
@@ -115,7 +115,7 @@ def find_connection(id_: str, using: str) -> Attendee | None:
 def describe_connections(rows: Sequence[Connection], using: str) -> list[Attendee]:
     """Return rows in the form that people read. One query, and one for each of their processes."""
     nodes = {node.pk: node for node in Node.objects.using(using).filter(pk__in={row.node for row in rows})}
-    behind = {pk: count_behind(node, using) for pk, node in nodes.items()}
+    behind = {pk: load_lag(node, using).events for pk, node in nodes.items()}
     return [_describe(row, nodes.get(row.node), behind.get(row.node)) for row in rows]
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
 from django.conf import settings as django_settings
-from django.db import connections
+from django.db import connections, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
@@ -25,6 +28,8 @@ Level = Literal["ok", "note", "bad"]
 #: Later than this, an event without a number, or a process on an old version, is a fault and no mere moment.
 PATIENCE_SECONDS = 10.0
 PING_SECONDS = 2.0
+#: Past the bound of the ping itself: looking up a name, for one, cannot be interrupted, only left alone.
+PING_GRACE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,14 @@ class Finding:
         }
 
 
-def examine(using: str) -> list[Finding]:
+def examine(using: str, seconds: float | None = None) -> list[Finding]:
     """Return all findings for the log and the records in database ``using``. Rings the doorbell once; changes nothing.
 
-    An examination that fails is a finding too, and the others go on.
+    An examination that fails is a finding too, and the others go on. With ``seconds`` it ends after about that time:
+    a query that takes too long is given up where the database can do that, and what was not looked at is said.
     """
-    migrated = _guarded("migrations", lambda: _migrations(using))
+    deadline = None if seconds is None else time.monotonic() + seconds
+    migrated = _guarded("migrations", lambda: _migrations(using), using, deadline)
     found = list(migrated)
     parts: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("settings", _settings),
@@ -72,15 +79,57 @@ def examine(using: str) -> list[Finding]:
             ("errors", lambda: _errors(using)),
         ]
     for name, part in parts:
-        found += _guarded(name, part)
+        found += _guarded(name, part, using, deadline)
     return found
 
 
-def _guarded(name: str, part: Callable[[], Iterable[Finding]]) -> list[Finding]:
+def _guarded(name: str, part: Callable[[], Iterable[Finding]], using: str, deadline: float | None) -> list[Finding]:
+    left = None if deadline is None else deadline - time.monotonic()
+    if left is not None and left <= 0:
+        return [
+            Finding(
+                name,
+                "bad",
+                "Not examined: the examinations before it took all the time there is.",
+                "Run it again, or run `manage.py declbind doctor`, which takes the time it needs.",
+            )
+        ]
     try:
-        return list(part())
+        if left is None:
+            return list(part())
+        with _limited_queries(using, left):
+            return list(part())
     except Exception as error:  # a doctor who falls ill is of no use
         return [Finding(name, "bad", f"Could not be examined: {type(error).__name__}: {error}".strip())]
+
+
+@contextlib.contextmanager
+def _limited_queries(using: str, seconds: float) -> Iterator[None]:
+    """Begin no further query when the time is up, and have PostgreSQL give up the one that takes too long."""
+    connection = connections[using]
+    deadline = time.monotonic() + seconds
+
+    def execute(run: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not finished within {seconds:.1f} s")
+        return run(sql, params, many, context)
+
+    if connection.vendor != "postgresql":
+        with connection.execute_wrapper(execute):
+            yield
+        return
+    # The transaction also takes back what a statement that fails has broken, for the parts that follow.
+    with transaction.atomic(using=using), connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('statement_timeout')")
+        before = cursor.fetchone()[0]
+        _set_timeout(cursor, str(max(1, int(seconds * 1000))))
+        with connection.execute_wrapper(execute):
+            yield
+        _set_timeout(cursor, before)
+
+
+def _set_timeout(cursor: Any, milliseconds: str) -> None:
+    cursor.execute("SELECT set_config('statement_timeout', %s, true)", [milliseconds])
 
 
 def _migrations(using: str) -> Iterator[Finding]:
@@ -155,7 +204,7 @@ def _channel_layer() -> Iterator[Finding]:
         yield Finding("channel layer", "bad", f"{message.id}: {message.msg}", message.hint or "")
     backend = config["BACKEND"]
     try:
-        asyncio.run(_ping())
+        ping()
     except Exception as error:
         yield Finding(
             "channel layer",
@@ -177,7 +226,37 @@ def _channel_layer() -> Iterator[Finding]:
         )
 
 
-async def _ping() -> None:
+_ping_lock = threading.Lock()
+
+
+def ping() -> None:
+    """Ring the doorbell once; raises what goes wrong, ``TimeoutError`` after a few seconds.
+
+    In a thread of its own, so that it works wherever it is called, beside a running event loop too, and so that what
+    cannot be interrupted holds up nobody. There is never more than one such thread.
+    """
+    if not _ping_lock.acquire(blocking=False):
+        raise TimeoutError("an earlier try still waits for an answer")
+    failures: list[Exception] = []
+
+    def run() -> None:
+        try:
+            asyncio.run(_ring())
+        except Exception as error:
+            failures.append(error)
+        finally:
+            _ping_lock.release()
+
+    thread = threading.Thread(target=run, name="declbind-ping", daemon=True)
+    thread.start()
+    thread.join(PING_SECONDS + PING_GRACE_SECONDS)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer within {PING_SECONDS + PING_GRACE_SECONDS:g} s")
+    if failures:
+        raise failures[0]
+
+
+async def _ring() -> None:
     layer = relay.make_layer()
     if layer is not None:
         message = {"type": relay.DOORBELL_TYPE}

@@ -6,15 +6,54 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db.models import Exists, Max, OuterRef
+
 from declbind import judgement
 from declbind.bindings import DJANGO_ACTIONS, Binding
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.registry import Entry
 from declbind.core.spec import ACTIONS, KEYS
 from declbind.core.wording import suggest
-from declbind.models import BindingRecord
+from declbind.models import BindingRecord, BindingRevision
 from declbind.registry import load_configuration
 from declbind.sources import SourceItem
+
+from .documents import Difference, differences
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How a database record differs from what it said when it was last stored from a file.
+
+    ``source`` is that file's place for the record, ``version`` the configuration that storing it made; ``differences``
+    are (key, the file's value, the value now).
+    """
+
+    source: str
+    version: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def text(self) -> str:
+        """Say it in a few words."""
+        return f"differs from {self.source}"
+
+    def as_problem(self, stream: str) -> Problem:
+        """Return the warning for a check."""
+        keys = ", ".join(repr(key) for key, _, _ in self.differences)
+        return Problem(
+            "$",
+            f"Binding {stream!r}: {self.text}, from which it was stored at version {self.version}, in {keys}. "
+            "Apply that file again, or export the record into it.",
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        return {
+            "source": self.source,
+            "version": self.version,
+            "differences": {key: {"file": old, "now": new} for key, old, new in self.differences},
+        }
 
 
 @dataclass(frozen=True)
@@ -32,6 +71,7 @@ class BindingState:
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
     binding: type[Binding] | None = field(default=None, compare=False)
+    drift: Drift | None = None
 
     @property
     def model(self) -> str:
@@ -48,6 +88,7 @@ class BindingState:
             "state": self.state,
             "problems": [problem_as_json(problem) for problem in self.problems],
             "warnings": [problem_as_json(problem) for problem in self.warnings],
+            "drift": self.drift.as_json() if self.drift else None,
         }
 
 
@@ -59,7 +100,38 @@ def problem_as_json(problem: Problem) -> dict[str, str]:
 def load_states(using: str) -> list[BindingState]:
     """Return the state of every binding of every source, in the order of the sources. Reads them all now."""
     items, registry = load_configuration(using)
-    return [_state(item, entry) for item, entry in zip(items, registry.entries, strict=True)]
+    stored = {
+        item.stream: item.document
+        for item in items
+        if item.source == "database" and item.stream is not None and item.document is not None
+    }
+    drifts = load_drift(using, stored) if stored else {}
+    return [_state(item, entry, drifts) for item, entry in zip(items, registry.entries, strict=True)]
+
+
+def load_drift(using: str, stored: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Drift]:
+    """Return, by stream, the database records that were edited since a file made them. One query, or two.
+
+    ``stored`` are the records to ask about, by stream, as ``definition()`` gives them; ``None`` loads them all. A
+    record that was removed in between and made anew by hand owes the file nothing.
+    """
+    if stored is None:
+        stored = {record.stream: record.definition() for record in BindingRecord.objects.using(using)}
+    revisions = BindingRevision.objects.using(using)
+    latest = (
+        revisions.filter(stream__in=list(stored))
+        .exclude(source="")
+        .order_by()
+        .values("stream")
+        .annotate(last=Max("pk"))
+    )
+    removal = revisions.filter(stream=OuterRef("stream"), pk__gt=OuterRef("pk"), definition__isnull=True)
+    found = {}
+    for revision in revisions.filter(~Exists(removal), pk__in=latest.values("last"), definition__isnull=False):
+        changed = differences(revision.definition, stored[revision.stream])
+        if changed:
+            found[revision.stream] = Drift(revision.source, revision.version, tuple(changed))
+    return found
 
 
 def find_states(states: Sequence[BindingState], stream: str) -> list[BindingState]:
@@ -122,30 +194,16 @@ def order_record(record: Mapping[str, Any]) -> dict[str, Any]:
     return ordered
 
 
-def load_export(streams: Sequence[str], using: str) -> list[dict[str, Any]]:
-    """Return records that ``apply`` takes back as they are, by stream: the database's, or the named ones of any source.
-
-    Raises ``ConfigError`` for a stream that no source defines, or more than one.
-    """
-    if not streams:
-        records = BindingRecord.objects.using(using).order_by("stream")
-        return [order_record(record.definition()) for record in records]
-    states = load_states(using)
-    exported = []
-    for stream in sorted(set(streams)):
-        found = find_states(states, stream)
-        if len(found) > 1 or found[0].record is None:
-            raise ConfigError(problem for state in found for problem in state.problems)
-        exported.append(order_record(found[0].record))
-    return exported
-
-
-def _state(item: SourceItem, entry: Entry[type[Binding]]) -> BindingState:
+def _state(item: SourceItem, entry: Entry[type[Binding]], drifts: Mapping[str, Drift]) -> BindingState:
     spec = item.spec
     state = "on" if spec is not None and spec.enabled else "off"
     record: Mapping[str, Any] | None = item.document
     if record is None and spec is not None:
         record = spec.to_dict()
+    drift = drifts.get(entry.stream) if entry.source == "database" else None
+    warnings = judgement.warnings(spec) if spec is not None and not item.problems else []
+    if drift is not None:
+        warnings.append(drift.as_problem(entry.stream))
     return BindingState(
         stream=entry.stream,
         where=entry.where,
@@ -153,6 +211,7 @@ def _state(item: SourceItem, entry: Entry[type[Binding]]) -> BindingState:
         state="invalid" if entry.problems else state,
         record=record,
         problems=entry.problems,
-        warnings=tuple(judgement.warnings(spec)) if spec is not None and not item.problems else (),
+        warnings=tuple(warnings),
         binding=None if entry.problems else entry.binding,
+        drift=drift,
     )

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, OperationalError, connections, transaction
 
 from declbind import judgement
 from declbind.core.errors import ConfigError, Problem
-from declbind.core.spec import KEYS
 from declbind.models import BindingRecord, Configuration, editing
 from declbind.sources import SourceItem
 from declbind.sources.files import load_file
 
+from .documents import Difference, differences
 from .overview import order_record, problem_as_json
 
 Action = Literal["add", "change", "remove", "keep"]
 Definition = Mapping[str, Any]
+MEANWHILE = "Somebody else edited the configuration at the same time. Nothing was stored; try again."
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,9 @@ class Change:
     after: Definition | None
 
     @property
-    def differences(self) -> list[tuple[str, Any, Any]]:
+    def differences(self) -> list[Difference]:
         """Return (key, old, new) for each key that says something else, ``None`` for one that is not given."""
-        old, new = self.before or {}, self.after or {}
-        return [(key, old.get(key), new.get(key)) for key in KEYS if old.get(key) != new.get(key)]
+        return differences(self.before, self.after)
 
     def as_json(self) -> dict[str, Any]:
         """Return what a machine reads."""
@@ -103,11 +103,23 @@ class Plan:
 def make_plan(path: Path, using: str, prune: bool = False) -> Plan:
     """Compare the records at ``path`` (a file, or a folder's ``*.json``) with the database. Changes nothing.
 
-    Raises ``ConfigError`` when there is nothing to read at ``path``. Faulty records are in ``faults``, all of them.
+    Raises ``ConfigError`` when there is nothing to read at ``path``.
     """
-    items = load_path(path)
+    return plan_items(load_path(path), using, prune)
+
+
+def plan_items(items: Sequence[SourceItem], using: str, prune: bool = False) -> Plan:
+    """Compare records that were read, from a file or a text, with the database. Changes nothing.
+
+    Faulty records are in ``faults``, all of them; ``changes`` then tells what the others would do. With ``prune``
+    stored records that the items do not name would be removed.
+    """
     faults = find_faults(items)
-    stored = {record.stream: record.definition() for record in BindingRecord.objects.using(using).order_by("stream")}
+    records = BindingRecord.objects.using(using).order_by("stream")
+    if connections[using].in_atomic_block:
+        # All of them at once and in one order, so that two plans wait for each other and do not lock each other up.
+        records = records.select_for_update()
+    stored = {record.stream: record.definition() for record in records}
     wanted = {item.stream: item for item in items if item.stream is not None and item.document is not None}
     changes = [_compare(item, stored.get(stream)) for stream, item in wanted.items()]
     if prune:
@@ -131,11 +143,12 @@ def apply_path(
 ) -> Plan:
     """Make the plan and carry it out, in one transaction; return it, with the version that it made.
 
-    A plan with faults is returned and not carried out. Raises ``ConfigError`` when the plan is not the ``expected``
-    one, or somebody else edits the configuration at the same time; then nothing is stored.
+    A plan with faults is returned and not carried out. Raises ``ConfigError`` as :func:`carry_out` does, or when the
+    plan is not the ``expected`` one; then nothing is stored.
     """
+    items = load_path(path)
     with transaction.atomic(using=using):
-        plan = make_plan(path, using, prune)
+        plan = plan_items(items, using, prune)
         if plan.faults:
             return plan
         if expected and expected != plan.digest:
@@ -144,11 +157,24 @@ def apply_path(
                 "the records in the database, those in the files or --prune have changed. "
                 "Look at a new plan, then apply that."
             )
-        for change in plan.edits:
-            with editing(author, note, change.where if change.after is not None else ""):
-                _carry_out(change, using)
-        version = _check_alone(plan, using)
-    return replace(plan, version=version)
+        return carry_out(plan, using, author=author, note=note)
+
+
+def carry_out(plan: Plan, using: str, *, author: Any = None, note: str = "") -> Plan:
+    """Store what a plan without faults says; return it with the version that it made.
+
+    Runs in the transaction in which the plan was made, which the caller holds. Raises ``ConfigError`` when somebody
+    else edits the configuration at the same time; the caller lets it pass, so that nothing is stored.
+    """
+    try:
+        with transaction.atomic(using=using):
+            for change in plan.edits:
+                with editing(author, note, change.where if change.after is not None else ""):
+                    _store(change, using)
+    except (BindingRecord.DoesNotExist, IntegrityError, OperationalError) as error:
+        # Gone meanwhile, added meanwhile, or each waits for what the other has locked.
+        raise ConfigError(MEANWHILE) from error
+    return replace(plan, version=_check_alone(plan, using))
 
 
 def load_path(path: Path) -> list[SourceItem]:
@@ -196,11 +222,11 @@ def _definition(item: SourceItem) -> dict[str, Any]:
 
 def _compare(item: SourceItem, before: Definition | None) -> Change:
     after = _definition(item)
-    action: Action = "add" if before is None else "keep" if before == after else "change"
+    action: Action = "add" if before is None else "change" if differences(before, after) else "keep"
     return Change(action, str(item.stream), item.where, before, after)
 
 
-def _carry_out(change: Change, using: str) -> None:
+def _store(change: Change, using: str) -> None:
     records = BindingRecord.objects.using(using)
     if change.after is None:
         records.get(stream=change.stream).delete()
@@ -221,7 +247,7 @@ def _check_alone(plan: Plan, using: str) -> int:
         return plan.version
     now = Configuration.objects.using(using).get(pk=1)
     if now.version != plan.version + len(plan.edits) or (plan.generation and plan.generation != now.generation):
-        raise ConfigError("Somebody else edited the configuration at the same time. Nothing was stored; try again.")
+        raise ConfigError(MEANWHILE)
     return now.version
 
 

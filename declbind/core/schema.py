@@ -25,6 +25,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 #: An installed package carries the schemas inside; in a checkout they lie at the top, where people look for
 #: them.
 _FOLDERS: Final = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
+_UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class RepeatedKeys(dict[str, Any]):
@@ -165,6 +166,9 @@ def _json_problems(value: object, path: str) -> Iterator[Problem]:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _json_problems(item, f"{path}[{index}]")
+    elif isinstance(value, str) and (fault := _UNSTORABLE.search(value)):
+        # Half of a surrogate pair is no character; PostgreSQL stores neither that nor NUL.
+        yield Problem(path, f"Expected text that can be stored, got the character {fault[0]!r} in it. Remove it.")
     elif isinstance(value, float) and not math.isfinite(value):
         yield Problem(path, f"Expected a number that JSON can hold, got {value!r}.")
 

@@ -13,10 +13,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
@@ -24,9 +24,11 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from declbind.conf import settings
-from declbind.console import assignments, doctor, overview, plan, preview, tail, trial, why
+from declbind.console import assignments, doctor, export, overview, plan, preview, processes, tail, trial, why
 from declbind.console import connections as attendance
+from declbind.console import history as edits
 from declbind.console.causes import Cause
+from declbind.console.documents import Difference
 from declbind.console.output import format_count, format_json, format_line, format_pairs, format_table
 from declbind.core.errors import ConfigError
 from declbind.inbound import blocks
@@ -59,6 +61,10 @@ class Command(BaseCommand):
                 added.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
             return added
 
+        def by_whom(added: CommandParser) -> None:
+            added.add_argument("--note", default="", help="why, for the revisions")
+            added.add_argument("--user", default="", help="who, for the revisions: a user's name")
+
         add("list", "List the bindings of every source.")
         show = add("show", "Show all there is to know of one binding.")
         show.add_argument("stream")
@@ -72,10 +78,16 @@ class Command(BaseCommand):
             added.add_argument("--prune", action="store_true", help="remove the database's records that are not there")
             if verb == "apply":
                 added.add_argument("--plan", default="", help="refuse unless the plan is still this one (its hash)")
-                added.add_argument("--note", default="", help="why, for the revisions")
-                added.add_argument("--user", default="", help="who, for the revisions: a user's name")
-        export = add("export", "Write records as JSON that apply takes back: all of the database.", formats=False)
-        export.add_argument("streams", nargs="*", metavar="stream", help="only these, of any source")
+                by_whom(added)
+        exported = add("export", "Write records as JSON that apply takes back: all of the database.")
+        exported.add_argument("streams", nargs="*", metavar="stream", help="only these, of any source")
+        told = add("history", "Tell the edits of a binding: who, when, why, and what became of each key.")
+        told.add_argument("stream")
+        told.add_argument("--limit", type=int, metavar="N", default=edits.SHOWN_STEPS, help="only the last N")
+        back = add("rollback", "Store again what a record said at a version, as a new revision.")
+        back.add_argument("stream")
+        back.add_argument("version", type=int, help="a version that history names")
+        by_whom(back)
         shown = add("preview", "Show the frame of a row, its groups, and who may see it.")
         shown.add_argument("stream")
         shown.add_argument("pk")
@@ -127,6 +139,7 @@ class Command(BaseCommand):
             action="store_true",
             help="first begin a new history of the log: the database was restored, and every client must look anew",
         )
+        add("processes", "List the processes that serve sockets: their configuration, connections and lag.")
         follow = add("tail", "Print events as they come.")
         follow.add_argument("--since", type=int, metavar="OFFSET", help="begin after this offset; 0 for all there are")
         follow.add_argument("--stream", help="only this stream (and what concerns all)")
@@ -136,22 +149,31 @@ class Command(BaseCommand):
         add("relay", "Number and trim the log, until told to stop.", formats=False)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Run the verb. With ``--format json`` a failure is JSON too, on stdout: ``{"ok": false, "error": ...}``."""
         using = options["database"] or database_alias()
         try:
             is_well = getattr(self, f"run_{options['verb']}")(using, options)
         except ConfigError as error:
             texts = (problem.message if problem.path == "$" else str(problem) for problem in error.problems)
-            raise CommandError("\n".join(texts)) from error
+            self.fail("\n".join(texts), options, error)
         except DatabaseError as error:
-            raise CommandError(
-                f"Database {using!r} cannot be used: {str(error).strip()}. Does it run, and is it migrated?"
-            ) from error
+            text = f"Database {using!r} cannot be used: {str(error).strip()}. Does it run, and is it migrated?"
+            self.fail(text, options, error)
         except BrokenPipeError:
             # The reader (head, less) has seen enough. Python would complain again when it closes stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         if not is_well:
             sys.exit(1)
+
+    def fail(self, text: str, options: dict[str, Any], error: Exception) -> NoReturn:
+        """End with status 1 and say why, to people or to a machine."""
+        if options.get("format") != "json":
+            raise CommandError(text) from error
+        # tail is read line by line.
+        write = format_line if options["verb"] == "tail" else format_json
+        self.stdout.write(write({"ok": False, "error": text}))
+        sys.exit(1)
 
     # Each returns whether all is well.
 
@@ -161,7 +183,16 @@ class Command(BaseCommand):
         if options["format"] == "json":
             self.stdout.write(format_json([state.as_json() for state in states]))
         else:
-            rows = [(state.stream or "?", state.state, state.model, state.source, state.where) for state in states]
+            rows = [
+                (
+                    state.stream or "?",
+                    state.state,
+                    state.model,
+                    state.source,
+                    f"{state.where}, {state.drift.text}" if state.drift else state.where,
+                )
+                for state in states
+            ]
             self.stdout.write(format_table(("stream", "state", "model", "source", "where"), rows))
         return True
 
@@ -172,8 +203,9 @@ class Command(BaseCommand):
         if options["format"] == "json":
             self.stdout.write(format_json(described[0] if len(described) == 1 else described))
             return True
-        for about in described:
+        for state, about in zip(states, described, strict=True):
             record = about.pop("record")
+            about["drift"] = state.drift.text if state.drift else "none"
             for key in ("problems", "warnings"):
                 about[key] = "\n".join(f"{item['path']}: {item['message']}" for item in about[key]) or "none"
             rules = about.get("permissions", {})
@@ -236,13 +268,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{SIGNS[change.action]} {change.stream}  ({change.where})")
             if change.action == "keep":
                 continue
-            rows = {
-                f"    {key}": f"{format_line(old)} -> {format_line(new)}" if change.action == "change" else
-                format_line(new if old is None else old)
-                for key, old, new in change.differences
-                if key != "stream"
-            }  # fmt: skip
-            self.stdout.write(format_pairs(rows))
+            self.print_differences(change.differences, both=change.action == "change")
         self.stdout.write(
             f"{made.count('add')} to add, {made.count('change')} to change, {made.count('remove')} to remove, "
             f"{made.count('keep')} unchanged."
@@ -250,8 +276,79 @@ class Command(BaseCommand):
 
     def run_export(self, using: str, options: dict[str, Any]) -> bool:
         """Print records as a JSON list."""
-        self.stdout.write(format_json(overview.load_export(options["streams"], using)))
+        records = export.load_export(options["streams"], using)
+        self.stdout.write(export.format_export(records), ending="")
         return True
+
+    def run_history(self, using: str, options: dict[str, Any]) -> bool:
+        """Print the edits of a binding, the newest first."""
+        steps = edits.load_history(options["stream"], using, max(1, options["limit"]))
+        if options["format"] == "json":
+            self.stdout.write(format_json([step.as_json() for step in steps]))
+            return True
+        for step in steps:
+            by = step.author or "not known"
+            source = f" from {step.source}" if step.source else ""
+            note = f": {step.note}" if step.note else ""
+            self.stdout.write(
+                f"version {step.version}  {step.at:%Y-%m-%d %H:%M:%S %Z}  {step.verb} by {by}{source}{note}"
+            )
+            self.print_differences(step.differences, both=step.verb == "changed")
+        return True
+
+    def run_rollback(self, using: str, options: dict[str, Any]) -> bool:
+        """Store an old version again, and print what changed by it."""
+        revision = edits.find_revision(options["stream"], options["version"], using)
+        author = preview.load_user(options["user"]) if options["user"] else None
+        record = edits.roll_back(revision, using, author, options["note"])
+        [step] = edits.load_history(options["stream"], using, 1)
+        if options["format"] == "json":
+            self.stdout.write(format_json({"ok": True, "changed": record is not None, **step.as_json()}))
+        elif record is None:
+            self.stdout.write(f"Binding {options['stream']!r} says that already. Nothing was stored.")
+        else:
+            self.print_differences(step.differences, both=step.verb == "changed")
+            self.stdout.write(f"The configuration is at version {step.version}.")
+        return True
+
+    def run_processes(self, using: str, options: dict[str, Any]) -> bool:
+        """Print one line for each process, and what is wrong with it below."""
+        found = processes.load_processes(using)
+        if options["format"] == "json":
+            self.stdout.write(format_json(found.as_json()))
+            return True
+        rows = [
+            (
+                item.name,
+                "live" if item.is_live else "gone",
+                item.version,
+                item.digest,
+                item.connections,
+                item.subscriptions,
+                item.lag_text,
+                f"{item.seen_at:%Y-%m-%d %H:%M:%S %Z}",
+            )
+            for item in found.processes
+        ]
+        headings = ("process", "state", "version", "hash", "connections", "subscriptions", "lag", "seen")
+        self.stdout.write(format_table(headings, rows))
+        for item in found.processes:
+            for text in (item.fault, item.last_error):
+                if text:
+                    self.stdout.write(self.style.ERROR(f"{item.name}: {text}"))
+        self.stdout.write(f"The configuration is at version {found.version}, the log at offset {found.head}.")
+        return True
+
+    def print_differences(self, differences: Iterable[Difference], *, both: bool) -> None:
+        """Print one line for each key: its old and its new value, or the one that there is."""
+        rows = {
+            f"    {key}": f"{format_line(old)} -> {format_line(new)}"
+            if both
+            else format_line(new if old is None else old)
+            for key, old, new in differences
+            if key != "stream"
+        }
+        self.stdout.write(format_pairs(rows))
 
     def run_preview(self, using: str, options: dict[str, Any]) -> bool:
         """Print what clients would get for a row."""

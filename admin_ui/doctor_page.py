@@ -1,0 +1,61 @@
+"""The page of the doctor: everything that is examined, what it means, and what to do where it is not well."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils import timezone
+
+from admin_ui import pages
+from declbind.console import doctor
+from declbind.registry import database_alias
+
+#: An examination ends after about this long, so that the page always comes; the command takes the time it needs.
+LIMIT_SECONDS = 10.0
+#: How the levels are called here, the worst first: the heading of the group, and the word beside each finding.
+LEVELS: tuple[tuple[doctor.Level, str, str], ...] = (
+    ("bad", "To be mended", "bad"),
+    ("note", "Worth knowing", "note"),
+    ("ok", "Well", "well"),
+)
+
+
+def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+    """Return the address of the page."""
+
+    def show(request: HttpRequest) -> HttpResponse:
+        return doctor_view(model_admin, request)
+
+    return [path("doctor/", model_admin.admin_site.admin_view(show), name=f"{prefix}_doctor")]
+
+
+def may_examine(model_admin: pages.RecordAdmin, request: HttpRequest) -> bool:
+    """Tell whether the user may: those who watch, and those who change what may be the matter."""
+    return pages.may_watch(request.user) or model_admin.has_change_permission(request)
+
+
+def doctor_view(model_admin: pages.RecordAdmin, request: HttpRequest) -> HttpResponse:
+    """Examine now, and show what was found, what is bad first."""
+    if not may_examine(model_admin, request):
+        raise PermissionDenied
+    began = time.monotonic()
+    findings = doctor.examine(database_alias(), LIMIT_SECONDS)
+    groups = [
+        (heading, word, [finding for finding in findings if finding.level == level]) for level, heading, word in LEVELS
+    ]
+    return pages.render_page(
+        model_admin,
+        request,
+        "doctor.html",
+        "Doctor",
+        groups=[group for group in groups if group[2]],
+        bad=sum(finding.level == "bad" for finding in findings),
+        total=len(findings),
+        at=timezone.now(),
+        seconds=time.monotonic() - began,
+        may_see_bindings=model_admin.has_view_permission(request),
+    )

@@ -1,0 +1,57 @@
+"""Compare records as JSON documents: what says the same, what differs, and a short text that stands for the content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from declbind.core.spec import KEYS
+
+#: A key that says something else: its name, the old and the new value, ``None`` for one that is not given.
+Difference = tuple[str, Any, Any]
+
+
+def canonical(value: Any) -> str:
+    """Write a value so that two texts are equal exactly when JSON says the same.
+
+    Python's ``==`` would take ``true`` for 1, and a database may give an object's keys back in another order.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def fingerprint(document: Mapping[str, Any]) -> str:
+    """Return a short text that stands for the document's content; forms carry it to notice a change under them."""
+    return hashlib.sha256(canonical(document).encode()).hexdigest()[:24]
+
+
+def differences(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[Difference]:
+    """Return every key of a record that says something else, in the order of the published table."""
+    before, after = old or {}, new or {}
+    return [
+        (key, before.get(key), after.get(key))
+        for key in KEYS
+        if (key in before) != (key in after) or not says_same(before.get(key), after.get(key))
+    ]
+
+
+def says_same(one: Any, other: Any) -> bool:
+    """Tell whether two JSON values mean the same: ``true`` is not 1, but 1e2 is 100, as a database may give it back."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        mixed = isinstance(one, float) != isinstance(other, float)
+        return one == other or (mixed and _as_float(one) == _as_float(other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(says_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(says_same, one, other))
+    return bool(one == other)
+
+
+def _as_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return float("inf")

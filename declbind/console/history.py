@@ -1,0 +1,165 @@
+"""Tell what became of a binding, edit by edit, and make a record say again what it said before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+
+from declbind.core.errors import ConfigError, Problem
+from declbind.core.wording import suggest
+from declbind.models import BindingRecord, BindingRevision, editing
+
+from .documents import Difference, differences, fingerprint, says_same
+
+SHOWN_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Step:
+    """One edit of one binding: ``before`` and ``after`` are whole records, ``None`` where there was or is none."""
+
+    stream: str
+    version: int
+    at: datetime
+    author: str
+    note: str
+    source: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+    @property
+    def verb(self) -> str:
+        """Return "created", "changed" or "removed"."""
+        if self.after is None:
+            return "removed"
+        return "changed" if self.before is not None else "created"
+
+    @property
+    def differences(self) -> list[Difference]:
+        """Return (key, old, new) for each key that says something else."""
+        return differences(self.before, self.after)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        return {
+            "stream": self.stream,
+            "version": self.version,
+            "at": self.at,
+            "author": self.author,
+            "note": self.note,
+            "source": self.source,
+            "verb": self.verb,
+            "differences": {key: {"old": old, "new": new} for key, old, new in self.differences},
+        }
+
+
+def load_history(stream: str, using: str, limit: int = SHOWN_STEPS) -> list[Step]:
+    """Return the newest edits of a stream, the newest first. One query; raises ``ConfigError`` where there is none."""
+    rows = BindingRevision.objects.using(using).filter(stream=stream).select_related("author")[: limit + 1]
+    revisions = list(rows)
+    if not revisions:
+        raise _never_stored(stream, using)
+    before = [revision.definition for revision in revisions[1:]] + [None]
+    return [_step(revision, old) for revision, old in zip(revisions, before, strict=True)][:limit]
+
+
+def load_edits_since(version: int, using: str, limit: int = SHOWN_STEPS) -> list[Step]:
+    """Return the edits of all streams after a configuration version, the newest first. Two queries."""
+    revisions = BindingRevision.objects.using(using)
+    newer = list(revisions.filter(version__gt=version).select_related("author")[:limit])
+    if not newer:
+        return []
+    known = revisions.filter(version__lte=version, stream__in={revision.stream for revision in newer})
+    last = known.order_by().values("stream").annotate(last=Max("pk")).values("last")
+    now = {revision.stream: revision.definition for revision in revisions.filter(pk__in=last)}
+    steps = []
+    for revision in reversed(newer):
+        steps.append(_step(revision, now.get(revision.stream)))
+        now[revision.stream] = revision.definition
+    return steps[::-1]
+
+
+def find_revision(stream: str, version: int, using: str) -> BindingRevision:
+    """Return the revision of a stream that made a configuration version; raises ``ConfigError`` for none."""
+    rows = BindingRevision.objects.using(using).filter(stream=stream)
+    revision = rows.filter(version=version).first()
+    if revision is not None:
+        return revision
+    versions = list(rows.values_list("version", flat=True)[:10])
+    if not versions:
+        raise _never_stored(stream, using)
+    raise ConfigError(
+        f"Expected a version that edited binding {stream!r}, got {version}. "
+        f"The last ones were {', '.join(map(str, versions))}."
+    )
+
+
+def roll_back(
+    revision: BindingRevision, using: str, author: Any, note: str, expected_fingerprint: str = ""
+) -> BindingRecord | None:
+    """Store again what a record said at ``revision``, as a new revision; a removed record is there again.
+
+    Returns the record, ``None`` where it says that already and nothing was stored. Raises ``ConfigError`` when the
+    revision removed the record, when what it said no longer stands both judgements, or when the stored record is not
+    the one with ``expected_fingerprint``: somebody edited it since it was looked at. Asks for no permission.
+    """
+    document = revision.definition
+    if document is None:
+        raise ConfigError(
+            f"Version {revision.version} removed binding {revision.stream!r}, so there is nothing to go back to. "
+            "Choose a version in which it was there, or delete the binding."
+        )
+    with transaction.atomic(using=using):
+        record = BindingRecord.objects.using(using).select_for_update().filter(stream=revision.stream).first()
+        now = record.definition() if record is not None else None
+        if expected_fingerprint and (now is None or fingerprint(now) != expected_fingerprint):
+            raise ConfigError(
+                f"Somebody {'changed' if now is not None else 'removed'} binding {revision.stream!r} in the meantime. "
+                "Nothing was stored; look at it again."
+            )
+        if now is not None and says_same(now, document):
+            return None
+        record = (record or BindingRecord()).assign(document)
+        try:
+            with editing(author, note or f"Back to version {revision.version}."):
+                record.save(using=using)
+        except ValidationError as error:
+            raise ConfigError(as_problems(error)) from error
+        except IntegrityError as error:
+            raise ConfigError(f"Somebody else made binding {revision.stream!r} anew at the same time.") from error
+    return record
+
+
+def as_problems(error: ValidationError) -> Sequence[Problem]:
+    """Return what a record's judgement raised as the problems that it was made of."""
+    problems = []
+    for text in error.messages:
+        path, colon, message = text.partition(": ")
+        is_placed = bool(colon) and path.startswith("$")
+        problems.append(Problem(path, message) if is_placed else Problem("$", text))
+    return problems
+
+
+def _step(revision: BindingRevision, before: Mapping[str, Any] | None) -> Step:
+    return Step(
+        stream=revision.stream,
+        version=revision.version,
+        at=revision.created_at,
+        author=revision.author.get_username() if revision.author else "",
+        note=revision.note,
+        source=revision.source,
+        before=before,
+        after=revision.definition,
+    )
+
+
+def _never_stored(stream: str, using: str) -> ConfigError:
+    known = BindingRevision.objects.using(using).order_by().values_list("stream", flat=True).distinct()
+    near = suggest(stream, sorted(known))
+    return ConfigError([Problem("$.stream", f"No binding {stream!r} was ever stored in the database.{near}")])

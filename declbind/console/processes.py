@@ -1,0 +1,134 @@
+"""Say which processes serve sockets, which configuration each of them runs, and how far behind the log it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from declbind.models import Configuration, Node
+from declbind.outbound import log
+
+from .audience import oldest_heartbeat
+from .lag import Lag, load_lag
+
+SHOWN_PROCESSES = 200
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process by its last heartbeat. ``fault`` says what is wrong with its configuration, "" where nothing is.
+
+    ``lag`` is how many events it had not handed over when it was last heard of, and ``lag_seconds`` the age of the
+    oldest of them at that time; ``None`` for a process that is gone.
+    """
+
+    id: str
+    host: str
+    pid: int
+    is_live: bool
+    version: int
+    digest: str
+    fault: str
+    started_at: datetime
+    seen_at: datetime
+    connections: int
+    subscriptions: int
+    offset: int
+    lag: int | None
+    lag_seconds: float | None
+    last_error: str
+
+    @property
+    def name(self) -> str:
+        """Return host and process number."""
+        return f"{self.host}:{self.pid}"
+
+    @property
+    def lag_text(self) -> str:
+        """Say how far it is behind, "" where that is not known."""
+        return "" if self.lag is None else Lag(self.lag, self.lag_seconds or 0.0).text
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        return {**vars(self), "lag_seconds": None if self.lag_seconds is None else round(self.lag_seconds, 3)}
+
+
+@dataclass(frozen=True)
+class Processes:
+    """All processes, the live ones first, and the configuration that they should run; ``head`` is the log's end."""
+
+    generation: str
+    version: int
+    head: int
+    processes: tuple[Process, ...]
+
+    @property
+    def live(self) -> tuple[Process, ...]:
+        """Return those that were heard of lately."""
+        return tuple(process for process in self.processes if process.is_live)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        return {
+            "version": self.version,
+            "head": self.head,
+            "processes": [process.as_json() for process in self.processes],
+        }
+
+
+def load_processes(using: str) -> Processes:
+    """Return the processes of the log in database ``using``. Three queries, and one for each that lives."""
+    configuration = Configuration.objects.using(using).filter(pk=1).first()
+    generation, version = (configuration.generation, configuration.version) if configuration else ("", 0)
+    head = log.load_head(using).offset
+    since = oldest_heartbeat()
+    nodes = sorted(
+        Node.objects.using(using).order_by("-seen_at")[:SHOWN_PROCESSES],
+        key=lambda node: (node.seen_at < since, node.host, node.pid, node.started_at),
+    )
+    live = [node for node in nodes if node.seen_at >= since]
+    usual = _most_common([node.digest for node in live if (node.generation, node.version) == (generation, version)])
+    processes = []
+    for node in nodes:
+        is_live = node.seen_at >= since
+        lag = load_lag(node, using) if is_live else None
+        processes.append(
+            Process(
+                id=node.pk,
+                host=node.host,
+                pid=node.pid,
+                is_live=is_live,
+                version=node.version,
+                digest=node.digest,
+                fault=_fault(node, generation, version, usual) if is_live else "",
+                started_at=node.started_at,
+                seen_at=node.seen_at,
+                connections=node.connections,
+                subscriptions=node.subscriptions,
+                offset=node.offset,
+                lag=lag.events if lag else None,
+                lag_seconds=lag.seconds if lag else None,
+                last_error=node.last_error,
+            )
+        )
+    return Processes(generation, version, head, tuple(processes))
+
+
+def _fault(node: Node, generation: str, version: int, usual: str) -> str:
+    if node.generation != generation:
+        return "runs the configuration of another history of the database"
+    if node.version != version:
+        return f"runs version {node.version} instead of {version}"
+    if usual and node.digest != usual:
+        # The version counts edits of the database; files and classes come with a deploy.
+        return "has other bindings than the other processes: its files or its code are of another deploy"
+    return ""
+
+
+def _most_common(digests: Sequence[str]) -> str:
+    """Return the digest that most processes have, "" where there is nothing to compare."""
+    counts = Counter(digests).most_common()
+    return counts[0][0] if counts else ""
