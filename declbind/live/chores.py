@@ -31,6 +31,7 @@ async def keep_house(hub: LiveHub) -> None:
         chores: tuple[tuple[Chore, float], ...] = (
             (write_traffic, 0.0),
             (beat, settings.HEARTBEAT_SECONDS),
+            (write_counts, settings.HEARTBEAT_SECONDS),
             (sweep, relay.TRIM_SECONDS),
             (revalidate_all, settings.REVALIDATE_SECONDS),
         )
@@ -47,8 +48,16 @@ async def keep_house(hub: LiveHub) -> None:
 
 
 async def write_traffic(hub: LiveHub) -> None:
-    """Store what was noted since the last time."""
+    """Store what was noted since the last time; while somebody watches, what was counted in each second too."""
     await hub.thread.run(hub.traffic.write, hub.traffic.take(), hub.using)
+    hub.tally.watch(hub.traffic.watched)
+    if seconds := hub.tally.take_seconds():
+        await hub.thread.run(hub.tally.write_seconds, seconds, hub.using)
+
+
+async def write_counts(hub: LiveHub) -> None:
+    """Store what was counted in this minute."""
+    await hub.thread.run(hub.tally.write_minute, hub.tally.take_fresh(), hub.using)
 
 
 async def beat(hub: LiveHub) -> None:

@@ -24,7 +24,7 @@ from django.db import connections
 from django.utils import timezone
 
 from declbind.conf import settings
-from declbind.models import IdempotencyKey, Node, Traffic, Watch
+from declbind.models import Activity, IdempotencyKey, Node, Traffic, Watch
 
 from . import history, log, sequencer
 
@@ -34,6 +34,9 @@ logger = logging.getLogger("declbind")
 DOORBELL_GROUP = "declbind.doorbell"
 DOORBELL_TYPE = "declbind.ring"
 TRIM_SECONDS = 15.0
+#: How long counts are kept, by the seconds that each row stands for, and how many rows one sweep deletes.
+ACTIVITY_SECONDS = {1: 600, 60: 86_400}
+ACTIVITY_BATCH = 1_000
 #: A bell that cannot be rung within this time is given up: the poll will find the event.
 RING_SECONDS = 2.0
 RING_PAUSE_SECONDS = 0.005
@@ -171,7 +174,10 @@ def run_once(using: str) -> int:
 
 
 def sweep(using: str) -> int:
-    """Delete what is older than the retention: events, traffic, keys, dead processes. Return how many events went."""
+    """Delete what is older than the retention: events, traffic, counts, keys, dead processes.
+
+    Return how many events went.
+    """
     trimmed = log.trim(using)
     now = timezone.now()
     second = timedelta(seconds=1)
@@ -182,6 +188,10 @@ def sweep(using: str) -> int:
     beyond = newest[settings.TRAFFIC_ROWS : settings.TRAFFIC_ROWS + 1].first()
     if beyond is not None:
         Traffic.objects.using(using).filter(id__lte=beyond).delete()
+    for seconds, kept in ACTIVITY_SECONDS.items():
+        old = Activity.objects.using(using).filter(seconds=seconds, at__lt=now - kept * second).order_by("at")
+        # Read first: MySQL takes no LIMIT in the subquery of a DELETE.
+        Activity.objects.using(using).filter(pk__in=list(old.values_list("pk", flat=True)[:ACTIVITY_BATCH])).delete()
     return trimmed
 
 
