@@ -145,7 +145,7 @@ class Tally:
         now = int(self._clock())
         first = max(self._taken, now - MAX_WAITING)
         self._taken = max(now, self._taken)
-        return {at: self._seconds.pop(at, None) or Second() for at in range(first, now)}
+        return {at: self._seconds.pop(at, Second()) for at in range(first, now)}
 
     def take_fresh(self) -> Counts:
         """Take what was counted since the last time."""
