@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from admin_ui import traffic
-from admin_ui.live import LEASE_SECONDS
+from admin_ui.watching import LEASE_SECONDS
 from declbind.models import Event, Head, Traffic, Watch
 from tests.test_admin_form import LIST, staff
 
@@ -68,7 +68,7 @@ def add_traffic(**values):
 
 
 def cursor_of(client, query=""):
-    return str(client.get(LIVE + query).context["cursor"])
+    return str(client.get(LIVE + query).context["page"].cursor)
 
 
 def poll(client, cursor, **query):
@@ -181,7 +181,7 @@ def test_frames_and_requests_are_merged_newest_first():
     add_traffic(at=start + timedelta(seconds=2), kind=Traffic.REFUSED, outcome="denied", message="You may not.")
     add_event(created_at=start + timedelta(seconds=3), kind=Event.CONTROL, stream="", data='{"type": "config"}')
     response = client.get(LIVE)
-    assert [row.kind for row in response.context["rows"]] == ["control", "refused", "request", "out"]
+    assert [row.kind for row, _ in response.context["rows"]] == ["control", "refused", "request", "out"]
     page = response.content.decode()
     for text in (
         "bob",
@@ -283,8 +283,8 @@ def test_filters_go_for_page_and_polls(query, kinds):
     add_traffic(kind=Traffic.REFUSED, outcome="denied")
     add_traffic(kind=Traffic.ERROR, stream="other", message="Traceback")
     page = client.get(LIVE, query)
-    assert {row.kind for row in page.context["rows"]} == kinds
-    keys = {row.key for row in page.context["rows"]}
+    assert {row.kind for row, _ in page.context["rows"]} == kinds
+    keys = {row.key for row, _ in page.context["rows"]}
     assert {row["key"] for row in poll(client, start, **query)["rows"]} == keys
 
 

@@ -15,7 +15,7 @@ from declbind.live import chores
 from declbind.live.attendance import mask_address
 from declbind.live.hub import get_hub
 from declbind.models import Block, Connection, Event, Node
-from declbind.outbound import relay
+from declbind.outbound import retention
 from declbind.registry import database_alias
 from declbind.testing import Client, override_bindings
 from tests.factories import make_user
@@ -133,7 +133,7 @@ def test_connections_of_a_dead_process_are_ended_by_whoever_sweeps() -> None:
     Node.objects.create(id="alive", host="h", pid=1, started_at=now, seen_at=now)
     for name, node, closed in (("a", "alive", None), ("b", "dead", None), ("c", "dead", now - timedelta(days=1))):
         Connection.objects.create(id=name, node=node, opened_at=now, closed_at=closed)
-    relay.sweep(database_alias())
+    retention.sweep(database_alias())
     assert dict(Connection.objects.values_list("id", "close_code")) == {"a": None, "b": 1006}
 
 

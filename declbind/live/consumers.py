@@ -30,6 +30,7 @@ from .hub import LiveHub, get_hub
 from .origin import is_origin_allowed
 from .sending import pace, without_session
 from .socket import FLOODING, FORBIDDEN, SESSION_OVER, Socket
+from .traffic import describe_end, describe_origin, describe_refusal
 
 logger = logging.getLogger("declbind")
 
@@ -74,6 +75,7 @@ class BindingConsumer(AsyncConsumer):
             return
         if not is_origin_allowed(scope):
             await send({"type": "websocket.close", "code": FORBIDDEN})
+            (await get_hub()).note(None, Traffic.REFUSED, **describe_origin(scope))
             return
         hub = await get_hub()
         identity = await hub.requests.run(permissions.identify, scope, "")
@@ -100,7 +102,7 @@ class BindingConsumer(AsyncConsumer):
                 paced.release()
             hub.attendance.closed(socket, hub.core.cursor)
             hub.core.detach(socket.connection)
-            hub.note(socket, Traffic.CONNECTION, outcome="disconnected")
+            hub.note(socket, Traffic.CONNECTION, **describe_end(*socket.closed.result()))
 
     def bindings(self, hub: LiveHub) -> Mapping[str, type[Binding]]:
         """Return the bindings that this socket may speak of, by stream."""
@@ -286,11 +288,11 @@ class _Conversation:
         try:
             request, groups, pk = await self._carry_out(envelope)
         except ClientError as error:
-            self._refuse(envelope.stream, envelope.ref, label, error)
+            self._refuse(envelope.stream, envelope.ref, label, error, payload=envelope.payload)
         except Exception:
             logger.exception("A request on stream %r failed.", envelope.stream)
             fault = ClientError("internal", FAULT)
-            self._refuse(envelope.stream, envelope.ref, label, fault, Traffic.ERROR)
+            self._refuse(envelope.stream, envelope.ref, label, fault, Traffic.ERROR, envelope.payload)
         else:
             self.hub.note(
                 self.socket,
@@ -316,8 +318,28 @@ class _Conversation:
             self.socket.push(frames.encode_reply(request.stream, request.ref, result))
         return request, [], result.get("pk")
 
-    def _refuse(self, stream: str, ref: Any, action: str, error: ClientError, kind: str = Traffic.REFUSED) -> None:
-        self.hub.note(self.socket, kind, stream=stream, action=action, outcome=error.code, message=error.message)
+    def _refuse(
+        self,
+        stream: str,
+        ref: Any,
+        action: str,
+        error: ClientError,
+        kind: str = Traffic.REFUSED,
+        payload: Mapping[str, Any] = NO_SCOPE,
+    ) -> None:
+        # A shape is made when the row is kept: of a flood most are not.
+        about = partial(describe_refusal, error, payload)
+        pk = payload.get("pk")
+        self.hub.note(
+            self.socket,
+            kind,
+            stream=stream,
+            action=action,
+            object_pk=str(pk) if isinstance(pk, str | int) else "",
+            outcome=error.code,
+            message=error.message,
+            detail=about,
+        )
         if ref is not frames.MISSING:
             self.socket.push(frames.encode_refusal(stream, ref, error))
 

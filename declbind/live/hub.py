@@ -33,6 +33,7 @@ from .lookout import READ_BATCH, Lookout
 from .rights import judge_sockets
 from .snapshots import SnapshotDesk
 from .socket import FORBIDDEN, SESSION_OVER
+from .tally import Tally
 from .threads import HubThread, RequestThreads
 from .traffic import TrafficLog
 
@@ -88,6 +89,7 @@ class LiveHub:
         self.heartbeat = nodes.Heartbeat()
         self.traffic = TrafficLog(self.heartbeat.id)
         self.attendance = Attendance(self.heartbeat.id)
+        self.tally = Tally(self.heartbeat.id)
         self._wake = asyncio.Event()
         #: The registry whose changes all subscriptions have been told.
         self._announced = self.registry
@@ -142,7 +144,8 @@ class LiveHub:
         for loop in [loop for loop, hub in _hubs.items() if hub is self]:
             del _hubs[loop]
         self.requests.close()
-        self.thread.close(lambda: self.heartbeat.end(self.using))
+        last_counts = partial(self.tally.write_minute, self.tally.take_fresh(), self.using)
+        self.thread.close(last_counts, lambda: self.heartbeat.end(self.using))
 
     # --- the pump: the one place where events and control events are put into effect ---------------------------------
 
@@ -225,6 +228,8 @@ class LiveHub:
         self.recent.add(event)
         if self.core.hears(event) and self.is_in_force(event):
             queued = self.core.dispatch(event, self.variants(event), time.monotonic())
+            if queued:
+                self.tally.count_frames(event, queued)
         self.core.cursor = event.offset
         return queued
 
@@ -389,15 +394,14 @@ class LiveHub:
         """Return the open sockets."""
         return [connection.info for connection in self.core.connections]
 
-    def note(self, socket: Socket, kind: str, **values: Any) -> None:
-        """Note traffic of a socket."""
-        self.traffic.note(
-            kind,
-            connection=socket.id,
-            user_pk=socket.user_key or "",
-            username=socket.identity.username,
-            **values,
-        )
+    def note(self, socket: Socket | None, kind: str, **values: Any) -> None:
+        """Note traffic of a socket, or of a handshake that did not come to one."""
+        stream = values.get("stream", "")
+        # A client chooses the name that it asks for; counts are kept of streams that there are.
+        self.tally.count(kind, stream if stream in self.registry.by_stream else "")
+        if socket is not None:
+            values.update(connection=socket.id, user_pk=socket.user_key or "", username=socket.identity.username)
+        self.traffic.note(kind, **values)
 
 
 __all__ = ["LiveHub", "get_hub"]

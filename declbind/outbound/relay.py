@@ -15,18 +15,16 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any
 
 from channels.layers import InMemoryChannelLayer, channel_layers
 from django.conf import settings as django_settings
 from django.db import connections
-from django.utils import timezone
 
 from declbind.conf import settings
-from declbind.models import Connection, IdempotencyKey, Node, Traffic, Watch
 
 from . import history, log, sequencer
+from .retention import sweep
 
 logger = logging.getLogger("declbind")
 
@@ -34,10 +32,6 @@ logger = logging.getLogger("declbind")
 DOORBELL_GROUP = "declbind.doorbell"
 DOORBELL_TYPE = "declbind.ring"
 TRIM_SECONDS = 15.0
-#: Closed connections that are remembered, and how many are forgotten at once.
-CLOSED_KEPT, CLOSED_BATCH = 20_000, 5_000
-#: The close code of a connection that nobody closed (RFC 6455, section 7.4.1).
-LOST = 1006
 #: A bell that cannot be rung within this time is given up: the poll will find the event.
 RING_SECONDS = 2.0
 RING_PAUSE_SECONDS = 0.005
@@ -172,36 +166,6 @@ def run_once(using: str) -> int:
         if count < sequencer.SEQUENCE_BATCH:
             break
     return total
-
-
-def sweep(using: str) -> int:
-    """Delete what is older than the retention: events, traffic, keys, dead processes. Return how many events went."""
-    trimmed = log.trim(using)
-    now = timezone.now()
-    second = timedelta(seconds=1)
-    IdempotencyKey.objects.using(using).filter(created_at__lt=now - settings.IDEMPOTENCY_SECONDS * second).delete()
-    Watch.objects.using(using).filter(until__lt=now).delete()
-    Node.objects.using(using).filter(seen_at__lt=now - 60 * settings.HEARTBEAT_SECONDS * second).delete()
-    _sweep_connections(using, now)
-    newest = Traffic.objects.using(using).order_by("-id").values_list("id", flat=True)
-    beyond = newest[settings.TRAFFIC_ROWS : settings.TRAFFIC_ROWS + 1].first()
-    if beyond is not None:
-        Traffic.objects.using(using).filter(id__lte=beyond).delete()
-    return trimmed
-
-
-def _sweep_connections(using: str, now: datetime) -> None:
-    """End in the table what a process that died could not end itself, and forget what ended long ago."""
-    rows = Connection.objects.using(using)
-    alive = Node.objects.using(using).values("pk")
-    rows.filter(closed_at=None).exclude(node__in=alive).update(
-        closed_at=now, close_code=LOST, close_reason="The process ended without a word."
-    )
-    closed = rows.exclude(closed_at=None).order_by("-closed_at")
-    edge = closed.values_list("closed_at", flat=True)[CLOSED_KEPT : CLOSED_KEPT + 1].first()
-    oldest = max(filter(None, (edge, now - timedelta(seconds=settings.RETENTION_SECONDS))))
-    old = closed.filter(closed_at__lt=oldest).order_by("closed_at").values_list("pk", flat=True)
-    rows.filter(pk__in=list(old[:CLOSED_BATCH])).delete()
 
 
 def run_for_ever(using: str, stop: threading.Event) -> None:
