@@ -6,7 +6,7 @@
 ``filters``   the filters of the list
 ``elsewhere`` the pages of bindings that files and classes define
 ``history``   revisions; ``nodes`` how far a configuration has come
-``import_page``, ``export_page`` records as a file, in and out
+``import_page``, ``export_page`` records as a file, in and out; ``review`` what an import would do
 ``processes_page`` who serves sockets; ``doctor_page`` what is well and what is not
 ``live``      the live page and its address for polling; ``traffic`` its rows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import messages
@@ -14,6 +14,7 @@ from django.urls import URLPattern, path
 from django.utils.functional import cached_property
 
 from admin_ui import documents, pages
+from admin_ui.review import Review, Row, tell_consequences
 from declbind.console.history import Step, load_edits_since
 from declbind.console.plan import Change, Plan, carry_out, plan_items
 from declbind.core.errors import ConfigError
@@ -26,7 +27,6 @@ from declbind.sources.files import load_text
 MAX_BYTES = 1 << 20
 #: More than anybody reads through; the command takes any number.
 MAX_RECORDS = 2000
-SHOWN_FAULTS = 100
 PASTED = "pasted text"
 
 
@@ -39,100 +39,6 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
     return [path("import/", model_admin.admin_site.admin_view(show), name=f"{prefix}_import")]
 
 
-@dataclass(frozen=True)
-class Consequence:
-    """One thing that a change means, in words; ``widens`` tells whether somebody may get or do more by it."""
-
-    sign: str
-    text: str
-    widens: bool = False
-
-
-def tell_consequences(change: Change) -> Sequence[Consequence]:
-    """Say what a change means. Whatever may open something counts as opening it."""
-    if change.after is None:
-        return (Consequence("-", "is removed; to clients the stream no longer exists"),)
-    if change.before is None:
-        return (Consequence("+", "is a new binding", widens=True),)
-    keys = {key for key, _, _ in change.differences}
-    if change.after.get("enabled") is False and keys <= {"enabled", "description"}:
-        return (Consequence("-", "is switched off"),) if "enabled" in keys else ()
-    return (Consequence("~", f"changes {', '.join(sorted(keys))}", widens=bool(keys - {"description"})),)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One change of a plan as the page shows it; ``denial`` says why this user may not make it, "" where they may."""
-
-    change: Change
-    consequences: Sequence[Consequence]
-    denial: str
-
-    @property
-    def keys(self) -> list[tuple[str, str, str]]:
-        """Return (key, old, new) as texts, "" for a value that is not given."""
-        return [(key, _dump(old), _dump(new)) for key, old, new in self.change.differences]
-
-
-def _dump(value: Any) -> str:
-    return "" if value is None else documents.dump(value)
-
-
-def _printable(text: str) -> str:
-    """Return a text that a page can hold: a faulty record may contain half a surrogate pair."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-@dataclass(frozen=True)
-class Review:
-    """A plan, made readable for one user."""
-
-    plan: Plan
-    rows: Sequence[Row]
-
-    @property
-    def counts(self) -> str:
-        """Say how much of each kind there is."""
-        made = self.plan
-        return (
-            f"{made.count('add')} to add, {made.count('change')} to change, {made.count('remove')} to remove, "
-            f"{made.count('keep')} unchanged"
-        )
-
-    @property
-    def unchanged(self) -> list[str]:
-        """Return the streams that say the same already."""
-        return [_printable(change.stream) for change in self.plan.changes if change.action == "keep"]
-
-    @property
-    def faults(self) -> list[tuple[str, str, str]]:
-        """Return place, path and message of the first problems."""
-        return [
-            (fault.where, _printable(fault.problem.path), _printable(fault.problem.message))
-            for fault in self.plan.faults[:SHOWN_FAULTS]
-        ]
-
-    @property
-    def more_faults(self) -> int:
-        """How many problems are not shown."""
-        return max(0, len(self.plan.faults) - SHOWN_FAULTS)
-
-    @property
-    def is_denied(self) -> bool:
-        """Whether this user may not make some change."""
-        return any(row.denial for row in self.rows)
-
-    @property
-    def widens(self) -> bool:
-        """Whether some change opens something."""
-        return any(consequence.widens for row in self.rows for consequence in row.consequences)
-
-    @property
-    def may_apply(self) -> bool:
-        """Whether there is something to do, and nothing against it."""
-        return bool(self.plan.edits) and not self.plan.faults and not self.is_denied
-
-
 class ImportPage:
     """Answer one request for the page."""
 
@@ -143,8 +49,9 @@ class ImportPage:
 
     def answer(self) -> HttpResponse:
         """Show the empty form, the review of what was sent, or do what was reviewed."""
-        allowed = (self.admin.has_add_permission, self.admin.has_change_permission, self.admin.has_delete_permission)
-        if not any(may(self.request) for may in allowed):
+        edits = (self.admin.has_add_permission, self.admin.has_change_permission, self.admin.has_delete_permission)
+        # The review shows what is stored now.
+        if not self.admin.has_view_permission(self.request) or not any(may(self.request) for may in edits):
             raise PermissionDenied
         if self.request.method != "POST":
             return self._show()
@@ -198,15 +105,13 @@ class ImportPage:
         return load_text(text, source)
 
     def _review(self, items: Sequence[SourceItem]) -> Review:
-        made = plan_items(items, self.using, self.prune)
-        # What a faulty record would change is not shown beside its problems: it will not be this.
-        faulty = {fault.stream for fault in made.faults}
-        shown = [change for change in made.edits if change.stream not in faulty]
+        review = Review(plan_items(items, self.using, self.prune), ())
+        shown = [change for change in review.sound if change.action != "keep"]
         records = {record.stream: record for record in self._records([change.stream for change in shown])}
         rows = [
             Row(change, tell_consequences(change), self._denial(change, records.get(change.stream))) for change in shown
         ]
-        return Review(made, rows)
+        return replace(review, rows=rows)
 
     def _records(self, streams: Sequence[str]) -> Any:
         return BindingRecord.objects.using(self.using).filter(stream__in=streams)
@@ -230,7 +135,7 @@ class ImportPage:
                 if not refusals:
                     done = self._carry_out(review.plan, source)
                     messages.success(self.request, f"{review.counts}: done. The configuration is at version {done}.")
-                    return HttpResponseRedirect(self._way_back())
+                    return HttpResponseRedirect(pages.page_url(self.admin, "changelist"))
         except ConfigError as error:
             refusals, moves = [str(problem.message) for problem in error.problems], []
             review = self._review(items)
@@ -265,10 +170,6 @@ class ImportPage:
                 self.admin.log_change(self.request, record, f"Imported from {source}, which changed {keys}.")
         return version
 
-    def _way_back(self) -> str:
-        may_look = self.admin.has_view_permission(self.request)
-        return pages.page_url(self.admin, "changelist" if may_look else "import")
-
     def _show(
         self,
         text: str | None = None,
@@ -291,5 +192,4 @@ class ImportPage:
             prune=self.prune,
             note=self.note,
             may_remove=self.admin.has_delete_permission(self.request),
-            may_see_bindings=self.admin.has_view_permission(self.request),
         )

@@ -15,7 +15,8 @@ from django.test import Client
 from django.utils import timezone
 
 from admin_ui import doctor_page
-from declbind.console import doctor, processes
+from declbind.console import doctor, ping, processes
+from declbind.console.limits import limited_queries
 from declbind.models import Configuration, Event, Node
 from declbind.outbound import log, relay
 from tests.test_admin_form import LIST, POST, save, spoil, staff
@@ -95,8 +96,8 @@ def test_a_layer_that_hangs_holds_up_nobody(admin_client, settings, monkeypatch)
     settings.CHANNEL_LAYERS = DEAD_LAYER
     layer = HungLayer()
     monkeypatch.setattr(relay, "make_layer", lambda: layer)
-    monkeypatch.setattr(doctor, "PING_SECONDS", 0.05)
-    monkeypatch.setattr(doctor, "PING_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(ping, "SECONDS", 0.05)
+    monkeypatch.setattr(ping, "GRACE_SECONDS", 0.05)
     try:
         assert "does not answer (TimeoutError: no answer within 0.1 s)" in admin_client.get(DOCTOR).content.decode()
         page = admin_client.get(DOCTOR).content.decode()
@@ -104,8 +105,8 @@ def test_a_layer_that_hangs_holds_up_nobody(admin_client, settings, monkeypatch)
         assert sum(thread.name == "declbind-ping" for thread in threading.enumerate()) == 1
     finally:
         layer.free.set()
-    assert doctor._ping_lock.acquire(timeout=10), "the thread did not end"
-    doctor._ping_lock.release()
+    assert ping._lock.acquire(timeout=10), "the thread did not end"
+    ping._lock.release()
     page = admin_client.get(DOCTOR).content.decode()
     assert "RedisPubSubChannelLayer answers." in page, "the next look tries again"
 
@@ -130,7 +131,7 @@ def test_a_query_that_takes_too_long_is_given_up(monkeypatch):
                 cursor.execute("SELECT 1")
                 moment.wait(0.01)
 
-    with doctor._limited_queries("default", 60):
+    with limited_queries("default", 60):
         pass
     monkeypatch.setattr(doctor, "_log", look)
     [finding] = doctor._guarded("log", lambda: look("default"), "default", time.monotonic() + 0.3)
@@ -159,14 +160,14 @@ def test_the_ping_works_beside_a_running_event_loop(settings, redis_server):
     }
 
     async def examine():
-        doctor.ping()
+        ping.ping()
 
     asyncio.run(examine())
     settings.CHANNEL_LAYERS = DEAD_LAYER
 
     async def fail():
         with pytest.raises(Exception, match="onnect"):
-            doctor.ping()
+            ping.ping()
 
     asyncio.run(fail())
 

@@ -115,6 +115,7 @@ def test_every_problem_is_shown_with_its_place_and_nothing_is_stored(admin_clien
     for number in range(7):
         assert f"<b>posts.json[{number}]</b>" in page
     assert 'name="_apply"' not in page
+    assert "0 to add, 0 to change, 0 to remove, 0 unchanged" in page
     assert confirm(admin_client, response).status_code == 200
     assert stored() == {}
 
@@ -231,7 +232,7 @@ def test_a_plan_needs_the_rights_of_its_changes_and_no_others(right, documents, 
     assert 'name="_apply"' not in response.content.decode()
     assert confirm(without, response).status_code == 200
     assert stored() == before
-    holder = staff(needed, name="holder")
+    holder = staff(needed, "declbind.view_bindingrecord", name="holder")
     assert confirm(holder, review(holder, *documents, **more)).status_code == 302
     assert stored() != before
 
@@ -250,11 +251,14 @@ def test_secrets_are_a_right_of_their_own():
 
 
 def test_only_those_who_may_edit_reach_the_page(client):
-    """Viewers are refused, and are offered no link; strangers are asked to log in."""
+    """Viewers are refused, and are offered no link; so are those who may add and not look, since a review shows what is
+    stored; strangers are asked to log in."""
     viewer = staff("declbind.view_bindingrecord")
     assert viewer.get(IMPORT).status_code == 403
     assert viewer.post(IMPORT, {"text": json.dumps(POST), "_apply": "1"}).status_code == 403
     assert "/import/" not in viewer.get(LIST).content.decode()
+    adder = staff("declbind.add_bindingrecord", "declbind.delete_bindingrecord", name="adder")
+    assert adder.post(IMPORT, {"text": json.dumps(POST), "prune": "1"}).status_code == 403
     assert client.get(IMPORT).status_code == 302
     assert client.get(EXPORT).status_code == 302
     assert staff("declbind.view_traffic", name="watcher").get(EXPORT).status_code == 403

@@ -9,7 +9,7 @@
               ``trial_steps``; ``visibility`` knows who sees what, ``reasons`` where a permission comes from
 ``history``   the edits of a binding, and going back to one
 ``processes`` who serves sockets, under which configuration, and how far behind
-``doctor``    the health of the running set-up
+``doctor``    the health of the running set-up; ``ping`` asks the channel layer, ``limits`` bounds the time of queries
 ``tail``      the log, as it grows
 ``audience``  who is connected, and who would hear of a group
 ``documents`` when two records say the same, and what differs

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from django.conf import settings as django_settings
-from django.db import connections, transaction
+from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
@@ -22,14 +19,13 @@ from declbind.models import Configuration, Event, Node, Traffic
 from declbind.outbound import history, log, relay
 from declbind.registry import load_configuration
 
+from .limits import limited_queries
 from .output import format_count
+from .ping import ping
 
 Level = Literal["ok", "note", "bad"]
 #: Later than this, an event without a number, or a process on an old version, is a fault and no mere moment.
 PATIENCE_SECONDS = 10.0
-PING_SECONDS = 2.0
-#: Past the bound of the ping itself: looking up a name, for one, cannot be interrupted, only left alone.
-PING_GRACE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -97,39 +93,10 @@ def _guarded(name: str, part: Callable[[], Iterable[Finding]], using: str, deadl
     try:
         if left is None:
             return list(part())
-        with _limited_queries(using, left):
+        with limited_queries(using, left):
             return list(part())
     except Exception as error:  # a doctor who falls ill is of no use
         return [Finding(name, "bad", f"Could not be examined: {type(error).__name__}: {error}".strip())]
-
-
-@contextlib.contextmanager
-def _limited_queries(using: str, seconds: float) -> Iterator[None]:
-    """Begin no further query when the time is up, and have PostgreSQL give up the one that takes too long."""
-    connection = connections[using]
-    deadline = time.monotonic() + seconds
-
-    def execute(run: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not finished within {seconds:.1f} s")
-        return run(sql, params, many, context)
-
-    if connection.vendor != "postgresql":
-        with connection.execute_wrapper(execute):
-            yield
-        return
-    # The transaction also takes back what a statement that fails has broken, for the parts that follow.
-    with transaction.atomic(using=using), connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('statement_timeout')")
-        before = cursor.fetchone()[0]
-        _set_timeout(cursor, str(max(1, int(seconds * 1000))))
-        with connection.execute_wrapper(execute):
-            yield
-        _set_timeout(cursor, before)
-
-
-def _set_timeout(cursor: Any, milliseconds: str) -> None:
-    cursor.execute("SELECT set_config('statement_timeout', %s, true)", [milliseconds])
 
 
 def _migrations(using: str) -> Iterator[Finding]:
@@ -224,43 +191,6 @@ def _channel_layer() -> Iterator[Finding]:
             "consumers of your own may.",
             'Raise CONFIG["capacity"], or use channels_redis.pubsub.RedisPubSubChannelLayer.',
         )
-
-
-_ping_lock = threading.Lock()
-
-
-def ping() -> None:
-    """Ring the doorbell once; raises what goes wrong, ``TimeoutError`` after a few seconds.
-
-    In a thread of its own, so that it works wherever it is called, beside a running event loop too, and so that what
-    cannot be interrupted holds up nobody. There is never more than one such thread.
-    """
-    if not _ping_lock.acquire(blocking=False):
-        raise TimeoutError("an earlier try still waits for an answer")
-    failures: list[Exception] = []
-
-    def run() -> None:
-        try:
-            asyncio.run(_ring())
-        except Exception as error:
-            failures.append(error)
-        finally:
-            _ping_lock.release()
-
-    thread = threading.Thread(target=run, name="declbind-ping", daemon=True)
-    thread.start()
-    thread.join(PING_SECONDS + PING_GRACE_SECONDS)
-    if thread.is_alive():
-        raise TimeoutError(f"no answer within {PING_SECONDS + PING_GRACE_SECONDS:g} s")
-    if failures:
-        raise failures[0]
-
-
-async def _ring() -> None:
-    layer = relay.make_layer()
-    if layer is not None:
-        message = {"type": relay.DOORBELL_TYPE}
-        await asyncio.wait_for(layer.group_send(relay.DOORBELL_GROUP, message), PING_SECONDS)
 
 
 def _bindings(using: str) -> Iterator[Finding]:
