@@ -6,6 +6,7 @@
 ``filters``   the filters of the list
 ``elsewhere`` the pages of bindings that files and classes define
 ``history``   revisions; ``nodes`` processes
+``try_page``  the page that tries a binding without doing anything
 ``live``      the live page and its address for polling; ``traffic`` its rows
 
 This package imports declbind, never the other way round. To add a page, write a module of its noun and hang its
