@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -118,6 +119,7 @@ def try_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         problems=problems,
         trial=made,
         parts=_parts(made, entered) if made is not None else [],
+        rows=_rows(made) if made is not None else [],
         ticket=made.as_text() if made is not None else "",
         live_url=_live_url(model_admin, request, entered),
     )
@@ -147,6 +149,15 @@ def _try(model_admin: Any, request: HttpRequest, entered: Entered) -> Trial:
     readable = traffic.readable_models(user)
     made = make_trial(question).without_values(lambda model: model in readable, traffic.shape)
     return made if pages.may_watch(user) else made.without_names()
+
+
+def _rows(made: Trial) -> list[tuple[Any, list[tuple[str, str]]]]:
+    """Return the rows that the user sees as text: what is no text is written as JSON writes it."""
+    shown = made.rows.shown if made.rows is not None else ()
+    return [
+        (row.pk, [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in row.data.items()])
+        for row in shown
+    ]
 
 
 def _parts(made: Trial, entered: Entered) -> list[dict[str, Any]]:
