@@ -8,6 +8,7 @@
 ``history``   revisions; ``nodes`` how far a configuration has come
 ``import_page``, ``export_page`` records as a file, in and out; ``review`` what an import would do
 ``processes_page`` who serves sockets; ``doctor_page`` what is well and what is not
+``try_page``  the page that tries a binding without doing anything
 ``live``      the live page and its address for polling; ``traffic`` its rows
 
 This package imports declbind, never the other way round. To add a page, write a module of its noun and hang its

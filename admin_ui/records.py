@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 
-from admin_ui import cells, connections_page, documents, elsewhere, filters, pages
+from admin_ui import cells, documents, elsewhere, filters, pages
 from admin_ui.export_page import download
 from admin_ui.form import FIELDSETS, BindingForm, form_values
 from admin_ui.history import load_steps
@@ -102,10 +102,9 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         invalid = len(filters.invalid_streams("database")) + sum(bool(summary.problems) for summary in everything)
         context = {
             "spread": load_surroundings(self, request).spread,
-            "may_see_connections": connections_page.may_view(request.user),
             "invalid": invalid,
             "may_see_nodes": self.admin_site.is_registered(Node) and request.user.has_perm("declbind.view_node"),
-            "may_watch": pages.may_watch(request.user),
+            "console_pages": pages.console_pages(self, request),
             "elsewhere": [self._row(request, summary) for summary in filters.pass_through(everything, request)],
             "elsewhere_total": len(everything),
             **(extra_context or {}),

@@ -15,6 +15,7 @@ from admin_ui import (
     json_page,
     live,
     processes_page,
+    try_page,
     why_page,
 )
 
@@ -22,6 +23,7 @@ from admin_ui import (
 SCREENS = (
     live,
     why_page,
+    try_page,
     connections_page,
     processes_page,
     doctor_page,

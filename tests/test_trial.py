@@ -512,7 +512,9 @@ def test_connections_that_would_get_it():
     row = AnimalFactory.create(legs=2)
     made = attempt(action="update", pk=row.pk, values={"legs": 3})
     assert [heard.audience.total for heard in made.listening] == [1]
-    assert step(made, "connections").text == "1 connection now. ann."
+    assert step(made, "connections").text == "1 connection now."
+    assert "Heard by: ann" in made.as_text()
+    assert "ann" not in made.without_names().as_text()
 
 
 def test_every_binding_is_tried():

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from django.db import DatabaseError
 from django.db.models import Model
 
 from declbind.bindings import Binding
@@ -42,7 +43,7 @@ from .trial_answer import (
     Trial,
 )
 from .trial_frames import build_frames
-from .trial_steps import Telling, tell_faults
+from .trial_steps import Telling, name_fault, tell_faults
 from .visibility import load_rows, load_viewers
 
 __all__ = [
@@ -68,7 +69,16 @@ def make_trial(question: Question, using: str | None = None) -> Trial:
     with plans.trying(registry) as index:
         if not question.stream:
             return _try_all(question, registry, index, identity, user, using)
-        return _Attempt(question, registry, index, identity, user, using).make()
+        attempt = _Attempt(question, registry, index, identity, user, using)
+        try:
+            return attempt.make()
+        except (ConfigError, DatabaseError):
+            raise
+        except Exception as fault:
+            # Code of a model or a field, which no step is about: an operator must read of it, not meet it.
+            text = f"internal: the project's code failed with {name_fault(fault)}."
+            step = Step("binding", REFUSED, text, {"fault": name_fault(fault)})
+            return Trial(question, describe_user(user), (step,))
 
 
 def find_user(who: str) -> tuple[Identity, Any]:

@@ -200,6 +200,12 @@ class Trial:
         parts = tuple(part.without_values(is_readable, shape) for part in self.parts)
         return replace(self, steps=steps, frames=frames, rows=rows, viewers=viewers, parts=parts)
 
+    def without_names(self) -> Trial:
+        """Return the trial without who else is connected or sees the row: only how many are connected."""
+        listening = tuple(replace(heard, audience=replace(heard.audience, listeners=())) for heard in self.listening)
+        parts = tuple(part.without_names() for part in self.parts)
+        return replace(self, listening=listening, viewers=None, parts=parts)
+
     def as_json(self) -> dict[str, Any]:
         """Return what a machine reads."""
         error = self.error
@@ -251,6 +257,9 @@ def _lines(trial: Trial) -> list[str]:
     if trial.answer:
         lines.append(f"Answer: {trial.answer}")
     lines += [f"Frame: {frame.text}" for frame in trial.frames]
+    names = [listener.username or "anonymous" for heard in trial.listening for listener in heard.audience.listeners]
+    if names:
+        lines.append(f"Heard by: {', '.join(dict.fromkeys(names))}")
     if trial.rows is not None:
         lines.append(trial.rows.words())
         lines += [f"  {json.dumps(row.pk)}: {json.dumps(row.data, ensure_ascii=False)}" for row in trial.rows.shown]

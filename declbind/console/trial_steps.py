@@ -317,12 +317,9 @@ class Telling:
     def tell_connections(self, listening: Sequence[Listening]) -> Step:
         """Say how many connections hear it."""
         total = sum(heard.audience.total for heard in listening)
-        names = [listener.username or "anonymous" for heard in listening for listener in heard.audience.listeners]
-        shown = f" {', '.join(dict.fromkeys(names))}." if names else ""
-        text = (
-            f"{format_count(total, 'connection')} now.{shown}" if total else "Nobody is connected to these groups now."
-        )
-        return Step("connections", OK if total else NOTE, text, {"total": total})
+        if not total:
+            return Step("connections", NOTE, "Nobody is connected to these groups now.", {"total": 0})
+        return Step("connections", OK, f"{format_count(total, 'connection')} now.", {"total": total})
 
 
 def _names(groups: Sequence[str]) -> str:
