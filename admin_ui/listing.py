@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.apps import apps
 from django.http import HttpRequest
 
 from admin_ui import connections_page, pages
 from admin_ui.nodes import Spread, load_spread
 from declbind.console.usage import Usage, load_usage
 from declbind.registry import database_alias, get_registry
+
+#: Models that an empty list offers to begin with.
+SHOWN_MODELS = 8
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,20 @@ def load_surroundings(model_admin: Any, request: HttpRequest) -> Surroundings:
         known = Surroundings(spread, load_usage(spread.nodes, database_alias()), links)
         request._declbind_surroundings = known  # type: ignore[attr-defined]
     return known
+
+
+def models_to_begin_with() -> list[str]:
+    """Return the first models of the project's own apps that nothing is bound to."""
+    bound = get_registry().by_model
+    labels = [
+        model._meta.label
+        for model in apps.get_models()
+        if not model.__module__.startswith("django.")
+        and model._meta.app_label not in ("declbind", "declbind_admin")
+        and not model._meta.swapped
+        and model._meta.label_lower not in bound
+    ]
+    return labels[:SHOWN_MODELS]
 
 
 def find_streams(text: str) -> set[str]:

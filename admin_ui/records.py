@@ -17,7 +17,7 @@ from admin_ui import cells, documents, elsewhere, filters, pages
 from admin_ui.export_page import download
 from admin_ui.form import FIELDSETS, BindingForm, form_values
 from admin_ui.history import load_steps
-from admin_ui.listing import Surroundings, find_streams, load_surroundings
+from admin_ui.listing import Surroundings, find_streams, load_surroundings, models_to_begin_with
 from admin_ui.screens import screen_urls
 from admin_ui.summary import Summary, describe_fields, summarise_record
 from declbind import judgement
@@ -104,6 +104,7 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "spread": load_surroundings(self, request).spread,
             "invalid": invalid,
             "may_see_nodes": self.admin_site.is_registered(Node) and request.user.has_perm("declbind.view_node"),
+            "begin_with": models_to_begin_with(),
             "console_pages": pages.console_pages(self, request),
             "elsewhere": [self._row(request, summary) for summary in filters.pass_through(everything, request)],
             "elsewhere_total": len(everything),

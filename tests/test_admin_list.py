@@ -388,3 +388,13 @@ def test_a_record_that_was_edited_since_it_came_from_a_file_says_so(admin_client
     record.save()
     text = get(admin_client)
     assert text.count("differs from posts.json[0]") == 1
+
+
+def test_an_empty_list_offers_ways_to_begin(admin_client):
+    """The form, a model that nothing is bound to, an import, a copy of what is defined elsewhere."""
+    page = get(admin_client)
+    assert "No binding in the database yet." in page
+    for address in ("add/", "add/?model=ticker.Price", "import/", "add/json/", "#declbind-elsewhere-heading"):
+        assert f'{address}"' in page
+    assert "?model=auth.User" not in page
+    assert 'value="ticker.Price" selected' in get(admin_client, "add/?model=ticker.Price")
