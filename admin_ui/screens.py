@@ -6,10 +6,10 @@ from typing import Any
 
 from django.urls import URLPattern
 
-from admin_ui import elsewhere, json_page, live
+from admin_ui import elsewhere, json_page, live, panel, undo
 
 #: Modules with ``urls(model_admin, prefix)``; ``prefix`` begins the names of the addresses.
-SCREENS = (live, elsewhere, json_page)
+SCREENS = (live, elsewhere, panel, undo, json_page)
 
 
 def screen_urls(model_admin: Any) -> list[URLPattern]:

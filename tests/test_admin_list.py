@@ -17,7 +17,7 @@ from django.utils import timezone
 from admin_ui.records import BindingRecordAdmin
 from declbind import registry
 from declbind.models import BindingRecord, BindingRevision, Configuration, Node
-from tests.test_admin_form import LIST, POST, errors, read_form, save, spoil, staff
+from tests.test_admin_form import LIST, POST, errors, read_form, save, spoil, staff, tick
 
 pytestmark = pytest.mark.django_db
 
@@ -27,7 +27,10 @@ def get(client, query=""):
 
 
 def act(client, action, *records):
-    return client.post(LIST, {"action": action, "_selected_action": [record.pk for record in records]}, follow=True)
+    data = {"action": action, "_selected_action": [record.pk for record in records]}
+    response = client.post(LIST, data, follow=True)
+    ticked = {} if action == "export" else tick(response.content.decode())
+    return client.post(LIST, data | ticked, follow=True) if ticked else response
 
 
 def add_node(name, version=None, *, age=0):
