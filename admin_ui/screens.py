@@ -14,8 +14,10 @@ from admin_ui import (
     import_page,
     json_page,
     live,
+    panel,
     processes_page,
     try_page,
+    undo,
     why_page,
 )
 
@@ -30,6 +32,8 @@ SCREENS = (
     import_page,
     export_page,
     elsewhere,
+    panel,
+    undo,
     json_page,
 )
 

@@ -20,7 +20,7 @@ from declbind.core.spec import KEYS
 from declbind.models import Activity, BindingRecord, BindingRevision, Configuration, Node, StreamUse, editing
 from declbind.registry import refresh
 from tests.factories import make_user
-from tests.test_admin_form import LIST, POST, errors, read_form, save, spoil, staff
+from tests.test_admin_form import LIST, POST, errors, read_form, save, spoil, staff, tick
 
 pytestmark = pytest.mark.django_db
 
@@ -30,7 +30,10 @@ def get(client, query=""):
 
 
 def act(client, action, *records):
-    return client.post(LIST, {"action": action, "_selected_action": [record.pk for record in records]}, follow=True)
+    data = {"action": action, "_selected_action": [record.pk for record in records]}
+    response = client.post(LIST, data, follow=True)
+    ticked = {} if action == "export" else tick(response.content.decode())
+    return client.post(LIST, data | ticked, follow=True) if ticked else response
 
 
 def add_node(name, version=None, *, age=0):
