@@ -568,7 +568,7 @@ def test_a_rows_links_keep_to_pages_that_there_are(monkeypatch):
     """Those of the tries and reasons are left out where the site has no such page."""
     client = watcher()
     event = add_event()
-    row, links = client.get(LIVE).context["rows"][0]
+    _, links = client.get(LIVE).context["rows"][0]
     assert links.row == f"{LIVE}?stream=posts&row=7"
     assert links.open == f"{LIVE}row/e{event.pk}/"
     monkeypatch.setattr("admin_ui.links.find_page", lambda admin, page: f"/{page}/")
