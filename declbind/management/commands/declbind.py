@@ -143,9 +143,13 @@ class Command(BaseCommand):
         follow = add("tail", "Print events as they come.")
         follow.add_argument("--since", type=int, metavar="OFFSET", help="begin after this offset; 0 for all there are")
         follow.add_argument("--stream", help="only this stream (and what concerns all)")
-        follow.add_argument("--limit", type=int, metavar="N", help="end after N events")
+        follow.add_argument("--limit", type=int, metavar="N", help="end after N events or rows")
         follow.add_argument("--once", action="store_true", help="end when there are no more events")
         follow.add_argument("--values", action="store_true", help="print the data, not only its keys")
+        follow.add_argument("--refused", action="store_true", help="print refusals and errors too")
+        follow.add_argument(
+            "--all", action="store_true", help="print requests and connections too, which are noted while this runs"
+        )
         add("relay", "Number and trim the log, until told to stop.", formats=False)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -485,9 +489,13 @@ class Command(BaseCommand):
     def run_tail(self, using: str, options: dict[str, Any]) -> bool:
         """Print one line for each event, until interrupted."""
 
+        kinds = tail.ALL if options["all"] else tail.REFUSED if options["refused"] else ()
+
         def wait() -> bool:
             if options["once"]:
                 return False
+            if options["all"]:
+                tail.renew_watch(using)
             time.sleep(settings.POLL_SECONDS)
             return True
 
@@ -496,11 +504,14 @@ class Command(BaseCommand):
         if since is not None and 0 < since < head.min_offset - 1:
             self.stderr.write(f"The events up to {head.min_offset - 1} are no longer kept.")
         with contextlib.suppress(KeyboardInterrupt):
-            for event in tail.follow(using, since=since, stream=options["stream"], limit=options["limit"], wait=wait):
+            found = tail.follow(
+                using, since=since, stream=options["stream"], limit=options["limit"], kinds=kinds, wait=wait
+            )
+            for item in found:
                 if options["format"] == "json":
-                    self.stdout.write(format_line(tail.event_as_json(event, options["values"])))
+                    self.stdout.write(format_line(tail.as_json(item, options["values"])))
                 else:
-                    self.stdout.write(tail.format_event(event, options["values"]))
+                    self.stdout.write(tail.format_item(item, options["values"]))
                 self.stdout.flush()
         return True
 
