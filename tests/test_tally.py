@@ -15,7 +15,7 @@ from declbind.live import chores, tally
 from declbind.live.hub import get_hub
 from declbind.live.tally import Tally
 from declbind.models import Activity, Event, StreamUse, Traffic, Watch
-from declbind.outbound import history, relay
+from declbind.outbound import history, retention
 from declbind.testing import Client, override_bindings
 from tests.live import NUMBERS, in_thread, next_payload, store, subscribe
 
@@ -247,7 +247,7 @@ def test_counts_are_kept_for_a_time_and_no_longer():
     now = timezone.now()
     for seconds, minutes in ((1, 11), (1, 9), (60, 9), (60, 23 * 60), (60, 25 * 60)):
         Activity.objects.create(node="n", seconds=seconds, at=now - timedelta(minutes=minutes))
-    relay.sweep("default")
+    retention.sweep("default")
     kept = {(row.seconds, round((now - row.at).total_seconds() / 60)) for row in Activity.objects.all()}
     assert kept == {(1, 9), (60, 9), (60, 23 * 60)}
 
@@ -258,7 +258,7 @@ def test_a_sweep_deletes_counts_in_bounded_batches(monkeypatch):
     monkeypatch.setattr(relay, "ACTIVITY_BATCH", 2)
     for minutes in range(20, 25):
         Activity.objects.create(node="n", seconds=1, at=timezone.now() - timedelta(minutes=minutes))
-    relay.sweep("default")
+    retention.sweep("default")
     assert Activity.objects.count() == 3
 
 

@@ -1,0 +1,198 @@
+"""Print and change binding records: list, show, check, plan, apply, export, history, rollback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from declbind.console import export, overview, plan, preview
+from declbind.console import history as edits
+from declbind.console.documents import Difference
+from declbind.console.output import format_count, format_json, format_line, format_pairs, format_table
+
+from . import Add, VerbGroup
+
+SIGNS = {"add": "+", "change": "~", "remove": "-", "keep": "="}
+
+
+class RecordVerbs(VerbGroup):
+    """Print and change binding records: list, show, check, plan, apply, export, history, rollback."""
+
+    def add_records(self, add: Add) -> None:
+        """Add the verbs and their arguments."""
+
+        def by_whom(added: CommandParser) -> None:
+            added.add_argument("--note", default="", help="why, for the revisions")
+            added.add_argument("--user", default="", help="who, for the revisions: a user's name")
+
+        add("list", "List the bindings of every source.")
+        show = add("show", "Show all there is to know of one binding.")
+        show.add_argument("stream")
+        add("check", "Judge every binding of every source; status 1 when one is invalid.")
+        for verb, text in (
+            ("plan", "Show what apply would change in the database."),
+            ("apply", "Store the records of a file in the database, all or none."),
+        ):
+            added = add(verb, text)
+            added.add_argument("path", type=Path, help="a file of records, or a folder with *.json")
+            added.add_argument("--prune", action="store_true", help="remove the database's records that are not there")
+            if verb == "apply":
+                added.add_argument("--plan", default="", help="refuse unless the plan is still this one (its hash)")
+                by_whom(added)
+        exported = add("export", "Write records as JSON that apply takes back: all of the database.")
+        exported.add_argument("streams", nargs="*", metavar="stream", help="only these, of any source")
+        told = add("history", "Tell the edits of a binding: who, when, why, and what became of each key.")
+        told.add_argument("stream")
+        told.add_argument("--limit", type=int, metavar="N", default=edits.SHOWN_STEPS, help="only the last N")
+        back = add("rollback", "Store again what a record said at a version, as a new revision.")
+        back.add_argument("stream")
+        back.add_argument("version", type=int, help="a version that history names")
+        by_whom(back)
+
+    def run_list(self, using: str, options: dict[str, Any]) -> bool:
+        """Print one line for each binding."""
+        states = overview.load_states(using)
+        if options["format"] == "json":
+            self.stdout.write(format_json([state.as_json() for state in states]))
+        else:
+            rows = [
+                (
+                    state.stream or "?",
+                    state.state,
+                    state.model,
+                    state.source,
+                    f"{state.where}, {state.drift.text}" if state.drift else state.where,
+                )
+                for state in states
+            ]
+            self.stdout.write(format_table(("stream", "state", "model", "source", "where"), rows))
+        return True
+
+    def run_show(self, using: str, options: dict[str, Any]) -> bool:
+        """Print all there is to know of one binding."""
+        states = overview.find_states(overview.load_states(using), options["stream"])
+        described = [overview.describe(state) for state in states]
+        if options["format"] == "json":
+            self.stdout.write(format_json(described[0] if len(described) == 1 else described))
+            return True
+        for state, about in zip(states, described, strict=True):
+            record = about.pop("record")
+            about["drift"] = state.drift.text if state.drift else "none"
+            for key in ("problems", "warnings"):
+                about[key] = "\n".join(f"{item['path']}: {item['message']}" for item in about[key]) or "none"
+            rules = about.get("permissions", {})
+            about.update({f"may {action}": rules[action] for action in about.pop("permissions", {})})
+            self.stdout.write(format_pairs(about))
+            self.stdout.write(format_json(record))
+        return True
+
+    def run_check(self, using: str, options: dict[str, Any]) -> bool:
+        """Print every problem and warning with its place."""
+        states = overview.load_states(using)
+        invalid = [state for state in states if state.problems]
+        if options["format"] == "json":
+            self.stdout.write(format_json({"ok": not invalid, "bindings": [state.as_json() for state in states]}))
+            return not invalid
+        for state in states:
+            for problem in state.problems:
+                self.stdout.write(self.style.ERROR(f"error    {state.where}: {problem}"))
+            for problem in state.warnings:
+                self.stdout.write(self.style.WARNING(f"warning  {state.where}: {problem}"))
+        sound = len(states) - len(invalid)
+        self.stdout.write(f"{sound} of {format_count(len(states), 'binding')} valid.")
+        return not invalid
+
+    def run_plan(self, using: str, options: dict[str, Any]) -> bool:
+        """Print what would change, and the hash to apply exactly that with."""
+        made = plan.make_plan(options["path"], using, options["prune"])
+        self.print_plan(made, options)
+        if not made.faults and options["format"] == "text":
+            self.stdout.write(f"plan {made.digest}")
+        return not made.faults
+
+    def run_apply(self, using: str, options: dict[str, Any]) -> bool:
+        """Store the records, and print what changed."""
+        done = plan.apply_path(
+            options["path"],
+            using,
+            prune=options["prune"],
+            expected=options["plan"],
+            author=preview.load_user(options["user"]) if options["user"] else None,
+            note=options["note"],
+        )
+        if done.faults and options["format"] == "text":
+            raise CommandError("\n".join(["Nothing was stored.", *map(str, done.faults)]))
+        self.print_plan(done, options)
+        if options["format"] == "text":
+            self.stdout.write(f"The configuration is at version {done.version}.")
+        return not done.faults
+
+    def print_plan(self, made: plan.Plan, options: dict[str, Any]) -> None:
+        """Print the changes key by key and how many of each kind, or what is wrong."""
+        if options["format"] == "json":
+            self.stdout.write(format_json(made.as_json()))
+            return
+        if made.faults:
+            self.stderr.write("\n".join(map(str, made.faults)), self.style.ERROR)
+            self.stderr.write(f"{format_count(len(made.faults), 'problem')}: apply would store nothing.")
+            return
+        for change in made.changes:
+            self.stdout.write(f"{SIGNS[change.action]} {change.stream}  ({change.where})")
+            if change.action == "keep":
+                continue
+            self.print_differences(change.differences, both=change.action == "change")
+        self.stdout.write(
+            f"{made.count('add')} to add, {made.count('change')} to change, {made.count('remove')} to remove, "
+            f"{made.count('keep')} unchanged."
+        )
+
+    def run_export(self, using: str, options: dict[str, Any]) -> bool:
+        """Print records as a JSON list."""
+        records = export.load_export(options["streams"], using)
+        self.stdout.write(export.format_export(records), ending="")
+        return True
+
+    def run_history(self, using: str, options: dict[str, Any]) -> bool:
+        """Print the edits of a binding, the newest first."""
+        steps = edits.load_history(options["stream"], using, max(1, options["limit"]))
+        if options["format"] == "json":
+            self.stdout.write(format_json([step.as_json() for step in steps]))
+            return True
+        for step in steps:
+            by = step.author or "not known"
+            source = f" from {step.source}" if step.source else ""
+            note = f": {step.note}" if step.note else ""
+            self.stdout.write(
+                f"version {step.version}  {step.at:%Y-%m-%d %H:%M:%S %Z}  {step.verb} by {by}{source}{note}"
+            )
+            self.print_differences(step.differences, both=step.verb == "changed")
+        return True
+
+    def run_rollback(self, using: str, options: dict[str, Any]) -> bool:
+        """Store an old version again, and print what changed by it."""
+        revision = edits.find_revision(options["stream"], options["version"], using)
+        author = preview.load_user(options["user"]) if options["user"] else None
+        record = edits.roll_back(revision, using, author, options["note"])
+        [step] = edits.load_history(options["stream"], using, 1)
+        if options["format"] == "json":
+            self.stdout.write(format_json({"ok": True, "changed": record is not None, **step.as_json()}))
+        elif record is None:
+            self.stdout.write(f"Binding {options['stream']!r} says that already. Nothing was stored.")
+        else:
+            self.print_differences(step.differences, both=step.verb == "changed")
+            self.stdout.write(f"The configuration is at version {step.version}.")
+        return True
+
+    def print_differences(self, differences: Iterable[Difference], *, both: bool) -> None:
+        """Print one line for each key: its old and its new value, or the one that there is."""
+        rows = {
+            f"    {key}": f"{format_line(old)} -> {format_line(new)}"
+            if both
+            else format_line(new if old is None else old)
+            for key, old, new in differences
+            if key != "stream"
+        }
+        self.stdout.write(format_pairs(rows))

@@ -1,0 +1,124 @@
+"""Ask about one row: preview, try, why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from declbind.console import assignments, overview, preview, trial, why
+from declbind.console.causes import Cause
+from declbind.console.output import format_json, format_line, format_pairs
+from declbind.core.errors import ConfigError
+
+from . import Add, VerbGroup
+
+
+class RowVerbs(VerbGroup):
+    """Ask about one row: preview, try, why."""
+
+    def add_rows(self, add: Add) -> None:
+        """Add the verbs and their arguments."""
+        shown = add("preview", "Show the frame of a row, its groups, and who may see it.")
+        shown.add_argument("stream")
+        shown.add_argument("pk")
+        shown.add_argument("--user", default="", help="a user's name or primary key; default: an anonymous visitor")
+        asked = add("why", "Say why a change of a row arrived or did not; status 1 when it was not sent.")
+        asked.add_argument("stream")
+        asked.add_argument("row", nargs="?", default="", help="the key of the row")
+        asked.add_argument("--user", default="", help="a user's name or primary key, or anonymous; default: anybody")
+        asked.add_argument("--at", default="", help="about when, as 2026-05-17T14:01+00:00 or in the site's time zone")
+        asked.add_argument("--offset", type=int, help="the change at this offset")
+        asked.add_argument("--connection", default="", help="one connection")
+        tried = add("try", "Try what a user may do or what a change sends, without doing it; status 1 when refused.")
+        tried.add_argument("stream", help='the stream to try; "" for every one in force')
+        tried.add_argument("--action", choices=[*trial.ACTIONS, *trial.ALIASES], default="view")
+        tried.add_argument("--pk", default="", help="the row's key")
+        tried.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="FIELD=VALUE",
+            dest="assignments",
+            help="a value, JSON or text",
+        )
+        tried.add_argument("--data", default="", metavar="JSON", help="all values, as a JSON object")
+        tried.add_argument("--user", default="", help="a user's name or primary key; default: an anonymous visitor")
+        tried.add_argument("--params", metavar="JSON", help="of the subscription; default: worked out from the row")
+        tried.add_argument("--revision", type=int, metavar="N", help="under the definition of this revision")
+        tried.add_argument("--if-enabled", action="store_true", help="try a disabled binding as if it were enabled")
+        tried.add_argument(
+            "--carry-out",
+            action="store_true",
+            help="store the row and roll it back; mail, tasks and what else leaves the database is not taken back",
+        )
+
+    def run_preview(self, using: str, options: dict[str, Any]) -> bool:
+        """Print what clients would get for a row."""
+        states = overview.find_states(overview.load_states(using), options["stream"])
+        if states[0].binding is None or states[0].problems:
+            raise ConfigError(states[0].problems)
+        made = preview.make_preview(states[0].binding, options["pk"], preview.load_user(options["user"]))
+        if options["format"] == "json":
+            self.stdout.write(format_json(made.as_json()))
+            return True
+        if states[0].state == "off":
+            self.stdout.write("The binding is disabled: nobody gets this now.")
+        self.stdout.write(
+            format_pairs(
+                {
+                    "frame": made.frame or "none: the binding makes no payload for this row",
+                    "groups": made.groups or "none: nobody hears of this row",
+                    "may view": made.view,
+                }
+            )
+        )
+        for verdict in made.verdicts:
+            may = "may see it" if verdict.allowed else "may not see it"
+            asked = f" with params {format_line(verdict.params)}" if verdict.params is not None else ""
+            self.stdout.write(f"{made.user} {may} in group {verdict.group}{asked}: {verdict.reason}.")
+        return True
+
+    def run_why(self, using: str, options: dict[str, Any]) -> bool:
+        """Print the answers, the one that matters most first."""
+        at = parse_datetime(options["at"]) if options["at"] else None
+        if (options["at"] and at is None) or not (options["row"] or options["offset"] is not None):
+            raise ConfigError("Expected the key of a row or --offset, and with --at a time such as 2026-05-17T14:01.")
+        if at is not None and timezone.is_naive(at):
+            at = timezone.make_aware(at)
+        found = why.explain(
+            why.Question(
+                options["stream"], options["row"], options["user"], at, options["offset"], options["connection"]
+            ),
+            using,
+        )
+        if options["format"] == "json":
+            self.stdout.write(format_json(found.as_json()))
+        else:
+            for answer in found.answers:
+                self.stdout.write(f"{answer.cause.code}: {answer.cause.value.title}")
+                evidence = {what: str(value) for what, value in answer.evidence}
+                self.stdout.write(format_pairs({"": answer.text, **evidence, "to do": answer.remedy or "nothing"}))
+        return bool(found.answers) and found.answers[0].cause is Cause.SENT
+
+    def run_try(self, using: str, options: dict[str, Any]) -> bool:
+        """Print each step of a trial with its verdict, and what would be sent."""
+        values = assignments.parse_object(options["data"], "--data") if options["data"] else {}
+        values |= assignments.parse_assignments(options["assignments"], "--set")
+        made = trial.make_trial(
+            trial.Question(
+                who=options["user"],
+                stream=options["stream"],
+                action=options["action"],
+                pk=assignments.parse_key(options["pk"]),
+                values=values,
+                params=None if options["params"] is None else assignments.parse_object(options["params"], "--params"),
+                revision=options["revision"],
+                as_if_enabled=options["if_enabled"],
+                carry_out=options["carry_out"],
+            ),
+            using,
+        )
+        self.stdout.write(format_json(made.as_json()) if options["format"] == "json" else made.as_text())
+        return made.verdict != trial.REFUSED

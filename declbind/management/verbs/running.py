@@ -1,0 +1,209 @@
+"""Look at what runs, and act on it: connections, kick, processes, doctor, tail, relay."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from declbind.conf import settings
+from declbind.console import connections as attendance
+from declbind.console import doctor, preview, processes, tail
+from declbind.console.output import format_count, format_json, format_line, format_table
+from declbind.core.errors import ConfigError
+from declbind.inbound import blocks
+from declbind.inbound.revocation import kick
+from declbind.outbound import history, log, relay
+
+from . import Add, VerbGroup
+
+
+class RunningVerbs(VerbGroup):
+    """Look at what runs, and act on it: connections, kick, processes, doctor, tail, relay."""
+
+    def add_running(self, add: Add) -> None:
+        """Add the verbs and their arguments."""
+        who = add("connections", "List who is connected, and what they hear.")
+        for name in ("user", "stream", "group"):
+            who.add_argument(f"--{name}", default="", help=f"only of this {name}")
+        who.add_argument("--state", choices=["open", "closed", "all"], default="open")
+        who.add_argument("--page", type=int, default=1)
+        kicked = add("kick", "Disconnect a connection or all of a user; with --block keep the user out.", formats=False)
+        kicked.add_argument("--connection", help="one connection")
+        kicked.add_argument("--user", default="", help="a user's name or primary key")
+        kicked.add_argument(
+            "--block", type=int, metavar="SECONDS", help="keep the user out for so long; 0 ends a block"
+        )
+        kicked.add_argument("--reason", default="", help="what the client is told")
+        examine = add("doctor", "Examine the running set-up; status 1 when something is bad.")
+        examine.add_argument(
+            "--after-restore",
+            action="store_true",
+            help="first begin a new history of the log: the database was restored, and every client must look anew",
+        )
+        add("processes", "List the processes that serve sockets: their configuration, connections and lag.")
+        follow = add("tail", "Print events as they come.")
+        follow.add_argument("--since", type=int, metavar="OFFSET", help="begin after this offset; 0 for all there are")
+        follow.add_argument("--stream", help="only this stream (and what concerns all)")
+        follow.add_argument("--limit", type=int, metavar="N", help="end after N events or rows")
+        follow.add_argument("--once", action="store_true", help="end when there are no more events")
+        follow.add_argument("--values", action="store_true", help="print the data, not only its keys")
+        follow.add_argument("--refused", action="store_true", help="print refusals and errors too")
+        follow.add_argument(
+            "--all", action="store_true", help="print requests and connections too, which are noted while this runs"
+        )
+        add("relay", "Number and trim the log, until told to stop.", formats=False)
+
+    def run_connections(self, using: str, options: dict[str, Any]) -> bool:
+        """Print one line for each connection of a page."""
+        state = "" if options["state"] == "all" else options["state"]
+        wanted = attendance.Wanted(options["user"], options["stream"], options["group"], state=state)
+        found = attendance.load_attendance(wanted, using, options["page"])
+        if options["format"] == "json":
+            content = {"total": found.total, "page": found.page, "pages": found.pages}
+            self.stdout.write(format_json({**content, "connections": [row.as_json() for row in found.rows]}))
+            return True
+        rows = [
+            (
+                row.id,
+                row.who,
+                row.opened_at.isoformat(timespec="seconds"),
+                row.process,
+                ", ".join(f"{item.stream}/{item.group}" for item in row.hears),
+            )
+            for row in found.rows
+        ]
+        self.stdout.write(format_table(("connection", "who", "since", "process", "hears"), rows))
+        self.stdout.write(f"Page {found.page} of {found.pages}, {format_count(found.total, 'connection')} in all.")
+        return True
+
+    def run_kick(self, using: str, options: dict[str, Any]) -> bool:
+        """Disconnect, and block or let in again."""
+        seconds, user = options["block"], preview.load_user(options["user"]) if options["user"] else None
+        if (user is None) == (options["connection"] is None) or (seconds is not None and user is None):
+            raise ConfigError("Expected either --connection or --user; --block needs --user.")
+        if user is not None and seconds is not None:
+            self.stdout.write(self._block(user, seconds, options["reason"]))
+        else:
+            kick(options["connection"], user, options["reason"])
+            self.stdout.write("The processes are told to close it.")
+        return True
+
+    @staticmethod
+    def _block(user: Any, seconds: int, reason: str) -> str:
+        if seconds == 0:
+            return "The block is lifted." if blocks.unblock(str(user.pk)) else "There is no block."
+        try:
+            blocks.block(str(user.pk), timedelta(seconds=seconds), username=user.get_username(), reason=reason)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return f"{user.get_username()} is disconnected and kept out for {seconds} s."
+
+    def run_processes(self, using: str, options: dict[str, Any]) -> bool:
+        """Print one line for each process, and what is wrong with it below."""
+        found = processes.load_processes(using)
+        if options["format"] == "json":
+            self.stdout.write(format_json(found.as_json()))
+            return True
+        rows = [
+            (
+                item.name,
+                "live" if item.is_live else "gone",
+                item.version,
+                item.digest,
+                item.connections,
+                item.subscriptions,
+                item.lag_text,
+                f"{item.seen_at:%Y-%m-%d %H:%M:%S %Z}",
+            )
+            for item in found.processes
+        ]
+        headings = ("process", "state", "version", "hash", "connections", "subscriptions", "lag", "seen")
+        self.stdout.write(format_table(headings, rows))
+        for item in found.processes:
+            for text in (item.fault, item.last_error):
+                if text:
+                    self.stdout.write(self.style.ERROR(f"{item.name}: {text}"))
+        self.stdout.write(f"The configuration is at version {found.version}, the log at offset {found.head}.")
+        return True
+
+    def run_doctor(self, using: str, options: dict[str, Any]) -> bool:
+        """Print what was examined, and what to do."""
+        if options["after_restore"]:
+            history.renew_epoch(using, history.ensure_head(using).epoch)
+        findings = doctor.examine(using)
+        is_well = all(finding.ok for finding in findings)
+        if options["format"] == "json":
+            self.stdout.write(format_json({"ok": is_well, "findings": [finding.as_json() for finding in findings]}))
+            return is_well
+        styles = {"ok": self.style.SUCCESS, "note": self.style.WARNING, "bad": self.style.ERROR}
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            level = styles[finding.level](finding.level.ljust(4))
+            self.stdout.write(f"{level}  {finding.name.ljust(width)}  {finding.meaning}")
+            if finding.action:
+                self.stdout.write(f"{'':4}  {'':{width}}  -> {finding.action}")
+        return is_well
+
+    def run_tail(self, using: str, options: dict[str, Any]) -> bool:
+        """Print one line for each event, until interrupted."""
+
+        kinds = tail.ALL if options["all"] else tail.REFUSED if options["refused"] else ()
+
+        def wait() -> bool:
+            if options["once"]:
+                return False
+            if options["all"]:
+                tail.renew_watch(using)
+            time.sleep(settings.POLL_SECONDS)
+            return True
+
+        head = log.load_head(using)
+        since = options["since"]
+        if since is not None and 0 < since < head.min_offset - 1:
+            self.stderr.write(f"The events up to {head.min_offset - 1} are no longer kept.")
+        with contextlib.suppress(KeyboardInterrupt):
+            found = tail.follow(
+                using, since=since, stream=options["stream"], limit=options["limit"], kinds=kinds, wait=wait
+            )
+            for item in found:
+                if options["format"] == "json":
+                    self.stdout.write(format_line(tail.as_json(item, options["values"])))
+                else:
+                    self.stdout.write(tail.format_item(item, options["values"]))
+                self.stdout.flush()
+        return True
+
+    def run_relay(self, using: str, options: dict[str, Any]) -> bool:
+        """Number and trim the log until SIGTERM or SIGINT; the batch under way is finished."""
+        log.load_head(using)  # says so now when the table is not there
+        with stopped_by_signals() as stop:
+            self.stdout.write(f"The relay of database {using!r} runs; stop it with Ctrl-C or SIGTERM.")
+            self.stdout.flush()
+            relay.run_for_ever(using, stop)
+        self.stdout.write("The relay has stopped.")
+        return True
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """Give an event that SIGTERM and SIGINT set while the block runs. Outside of the main thread nothing sets it."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: object) -> None:
+        # Not here: the signal may have come while this very thread holds the lock inside of the event.
+        threading.Thread(target=stop.set).start()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
