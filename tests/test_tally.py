@@ -255,7 +255,7 @@ def test_counts_are_kept_for_a_time_and_no_longer():
 @pytest.mark.django_db
 def test_a_sweep_deletes_counts_in_bounded_batches(monkeypatch):
     """However many there are."""
-    monkeypatch.setattr(relay, "ACTIVITY_BATCH", 2)
+    monkeypatch.setattr(retention, "ACTIVITY_BATCH", 2)
     for minutes in range(20, 25):
         Activity.objects.create(node="n", seconds=1, at=timezone.now() - timedelta(minutes=minutes))
     retention.sweep("default")
