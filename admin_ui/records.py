@@ -220,6 +220,7 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "look_query": request.POST.get("look_q", ""),
             "notes": describe_fields(label),
             "notes_model": label,
+            "notes_key": describe_key(label),
             "notes_url": pages.page_url(self, "model_fields"),
             "copied_from": elsewhere.find_elsewhere(request.GET.get("copy", "")) if add else None,
         }

@@ -63,7 +63,7 @@ def test_a_binding_made_in_the_admin_reaches_a_browser(
         page.goto(f"{server.url}/admin/declbind/bindingrecord/add/")
         page.fill("input[name=stream]", "blogs")
         page.select_option("select[name=model]", "blog.Blog")
-        page.fill("textarea[name=fields_names]", "title")
+        name_fields(page, "title")
         page.select_option("select[name=permissions_view]", "everyone")
         save_form(page)
 
@@ -73,7 +73,7 @@ def test_a_binding_made_in_the_admin_reaches_a_browser(
         wait(ROWS, [{"title": "Second"}])
 
         open_form(page, server, "blogs")
-        page.fill("textarea[name=fields_names]", "title\nslug")
+        name_fields(page, "title\nslug")
         save_form(page)
         writer.save("blog.Blog", pk, title="Third")
         wait(ROWS, [{"title": "Third", "slug": "first"}])
