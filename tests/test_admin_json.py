@@ -8,7 +8,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 
 from declbind.models import BindingRecord, BindingRevision
-from tests.test_admin_form import LIST, POST, FormReader, post_confirmed, save, spoil, staff, tick
+from tests.test_admin_form import LIST, POST, FormReader, post_confirmed, save, spoil, staff
 
 pytestmark = pytest.mark.django_db
 

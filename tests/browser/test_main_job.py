@@ -34,9 +34,19 @@ def open_form(page: Page, server: DjangoServer, stream: str) -> None:
     page.get_by_role("link", name=stream, exact=True).click()
 
 
+def name_fields(page: Page, names: str) -> None:
+    page.locator(".field-fields summary").click()
+    page.fill("textarea[name=fields_names]", names)
+
+
 def save_form(page: Page) -> None:
+    """Save, and where the page asks whether that is meant, say so."""
     page.get_by_role("button", name="Save", exact=True).click()
-    page.wait_for_selector(".messagelist .success")
+    page.wait_for_selector(".messagelist .success, .errornote")
+    if page.locator(".errornote").count():
+        page.locator("input[name=confirm_widening]").check()
+        page.get_by_role("button", name="Save", exact=True).click()
+        page.wait_for_selector(".messagelist .success")
 
 
 def test_a_binding_made_in_the_admin_reaches_a_browser(
