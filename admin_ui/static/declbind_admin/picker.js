@@ -217,7 +217,6 @@ class Picker {
 
   render() {
     const isNamed = ["these", "but"].includes(modeOf(this.area));
-    this.box.hidden = !isNamed;
     this.text.hidden = !isNamed;
     const fields = readFields();
     const byName = new Map(fields.map((field) => [field.name, field]));
@@ -232,6 +231,8 @@ class Picker {
       const isOff = this.picks === "editable" && !candidates.includes(field);
       return isOff ? { ...field, marks: [...field.marks, "not sent"] } : field;
     });
+    // A model without secrets needs no lists of them.
+    this.box.hidden = !isNamed || (this.picks === "sensitive" && !candidates.length && !names.length);
     const [left, right] = this.titles();
     this.left.show(left, candidates.filter((field) => !names.includes(field.name)));
     this.right.show(right, chosen);
