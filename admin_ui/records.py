@@ -234,12 +234,13 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         label = str(form["model"].value() or "") if "model" in form.fields else ""
         extra: dict[str, Any] = {
             "may_edit": may_edit,
-            "scripts": SCRIPTS,
+            "form_scripts": SCRIPTS,
             "unsaved": form.unsaved is not None,
             "panel_url": pages.page_url(self, "panel"),
             "look_query": request.POST.get("look_q", ""),
             "notes": describe_fields(label),
             "notes_model": label,
+            "notes_key": describe_key(label),
             "notes_url": pages.page_url(self, "model_fields"),
             "copied_from": elsewhere.find_elsewhere(request.GET.get("copy", "")) if add else None,
         }

@@ -58,13 +58,15 @@ def overflow(page):
 
 
 def test_an_operator_binds_a_model_by_the_form(operator, site, expect):
-    """Choosing a model shows its fields, a click names one, and the binding stands in the list."""
+    """Choosing a model shows its fields, two lists pick some, and what opens something wants a tick."""
     page = operator
     page.goto(f"{site.url}{LIST}add/")
     page.fill("#id_stream", "posts")
     page.select_option("#id_model", "blog.Post")
-    page.get_by_role("button", name="title").click()
-    page.get_by_role("button", name="body").click()
+    unsent = page.get_by_role("listbox", name="Not sent")
+    unsent.get_by_role("option", name="title").dblclick()
+    unsent.get_by_role("option", name="body").click()
+    page.locator(".field-fields").get_by_role("button", name="Move to: Sent").click()
     expect(page.locator("#id_fields_names")).to_have_value("title\nbody")
     page.fill("#id_groups", "blog-")
     page.locator("#id_groups").press("End")
@@ -73,8 +75,13 @@ def test_an_operator_binds_a_model_by_the_form(operator, site, expect):
     page.select_option("#id_permissions_view", "everyone")
     page.select_option("#id_permissions_create", "holders")
     page.fill("#id_permissions_create_codename", "blog.add_post")
+    expect(page.locator("#declbind-change")).to_contain_text("anyone may subscribe")
     take_pictures(page, "add")
     assert overflow(page) <= 0
+    page.locator("input[name=_save]").click()
+    expect(page.locator(".errorlist")).to_contain_text("Nothing is saved yet")
+    take_pictures(page, "add-widening")
+    page.get_by_label("It opens more than before, and I mean it").check()
     page.locator("input[name=_save]").click()
     expect(page.locator(".success")).to_contain_text("added successfully")
     expect(page.locator("#result_list")).to_contain_text("posts")

@@ -1,49 +1,35 @@
-// Make the form handier: the fields of the chosen model, a click puts one in; codenames only where they count.
+// Make the form handier: the columns of the chosen model to click into group templates; codenames only where they count.
 
-const panel = document.querySelector("#declbind-fieldnotes");
+const notes = document.querySelector("#declbind-fieldnotes");
 const model = document.querySelector("#id_model");
 const groups = document.querySelector("#id_groups");
-const lists = [...document.querySelectorAll("textarea.declbind-lines")];
-let target = document.querySelector("#id_fields_names");
+const codenames = document.querySelector(".declbind-permissions datalist");
 
-for (const list of lists) {
-  list.addEventListener("focus", () => {
-    target = list;
+// Names count only with the choice that asks for names.
+for (const choice of document.querySelectorAll(".declbind-choice")) {
+  const radios = [...choice.querySelectorAll('input[type="radio"]')];
+  const named = radios.filter((radio) => ["these", "but"].includes(radio.value));
+  choice.querySelector("textarea")?.addEventListener("input", () => {
+    if (named.length && !named.some((radio) => radio.checked)) named[0].checked = true;
   });
 }
 
 function insert(item) {
-  if (!target) return;
-  if (target === groups) {
-    // Where the cursor is, because a placeholder is a part of a template.
-    const name = item.dataset.attname || item.dataset.name;
-    target.setRangeText(`{${name}}`, target.selectionStart, target.selectionEnd, "end");
-  } else {
-    const lines = target.value.split("\n").filter((line) => line.trim());
-    if (!lines.includes(item.dataset.name)) lines.push(item.dataset.name);
-    target.value = lines.join("\n");
-    chooseNamed(target);
-  }
-  target.focus();
+  // Where the cursor is, because a placeholder is a part of a template.
+  groups.setRangeText(`{${item.dataset.attname}}`, groups.selectionStart, groups.selectionEnd, "end");
+  groups.dispatchEvent(new Event("input", { bubbles: true }));
+  groups.focus();
 }
-
-// Names count only with the choice that asks for names.
-function chooseNamed(list) {
-  const choice = list.closest(".declbind-choice");
-  if (!choice) return;
-  const named = [...choice.querySelectorAll('input[type="radio"]')].filter((radio) => ["these", "but"].includes(radio.value));
-  if (named.length && !named.some((radio) => radio.checked)) named[0].checked = true;
-}
-
-for (const list of lists) list.addEventListener("input", () => chooseNamed(list));
 
 function enliven() {
-  for (const item of panel.querySelectorAll("li")) {
+  for (const item of notes.querySelectorAll("li")) {
+    // What is no column can be in no template.
+    item.hidden = !item.dataset.attname;
     const code = item.querySelector("code");
     const button = document.createElement("button");
     button.type = "button";
     button.className = "declbind-insert";
-    button.title = "Put it into the list that was used last";
+    button.title = "Put it into the template, where the cursor is";
     button.append(code.cloneNode(true));
     button.addEventListener("click", () => insert(item));
     code.replaceWith(button);
@@ -58,28 +44,48 @@ function text(tag, className, content) {
 }
 
 async function showFields() {
-  const address = new URL(panel.dataset.url, location.href);
-  address.searchParams.set("model", model.value);
+  const wanted = model.value;
+  const address = new URL(notes.dataset.url, location.href);
+  address.searchParams.set("model", wanted);
   const answer = await fetch(address, { credentials: "same-origin" }).catch(() => null);
-  if (!answer?.ok) return;
-  const { fields } = await answer.json();
-  panel.querySelector("[data-model]").textContent = model.value;
-  panel.querySelector("ul").replaceChildren(
+  if (!answer?.ok || model.value !== wanted) return;
+  const { fields, key } = await answer.json();
+  if (model.value !== wanted) return;
+  notes.querySelector("[data-model]").textContent = wanted;
+  notes.dataset.key = key;
+  notes.querySelector("ul").replaceChildren(
     ...fields.map((field) => {
       const item = document.createElement("li");
       item.dataset.name = field.name;
       if (field.is_column) item.dataset.attname = field.attname;
+      if (field.is_sensitive) item.dataset.sensitive = "";
       item.append(text("code", "", field.name), " ", text("span", "declbind-quiet", field.kind));
       for (const mark of field.marks) item.append(" ", text("span", "declbind-mark", mark));
       return item;
     }),
   );
-  panel.hidden = fields.length === 0;
+  notes.hidden = fields.length === 0;
   enliven();
+  sortCodenames();
+  document.dispatchEvent(new CustomEvent("declbind:fields"));
 }
 
-if (panel && model) {
+// The codenames of the model's own app are offered first.
+function sortCodenames() {
+  if (!codenames) return;
+  const app = `${model.value.split(".")[0].toLowerCase()}.`;
+  const options = [...codenames.options].sort((one, two) => one.value.localeCompare(two.value));
+  const isOwn = (option) => option.value.startsWith(app);
+  codenames.replaceChildren(...options.filter(isOwn), ...options.filter((option) => !isOwn(option)));
+}
+
+if (notes && model && groups) {
+  const title = text("h2", "", "Click a column of ");
+  title.append(notes.querySelector("[data-model]"), " to put it into a template");
+  notes.querySelector("h2").replaceWith(title);
+  groups.closest(".form-row").append(notes);
   enliven();
+  sortCodenames();
   model.addEventListener("change", showFields);
 }
 

@@ -1,0 +1,88 @@
+// Keep the panel beside the form up to date: what is wrong, what the edit means, what a row would send.
+
+const panel = document.querySelector("#declbind-panel");
+const form = panel?.closest("form");
+const body = panel?.querySelector("[data-panel-body]");
+const status = panel?.querySelector("[data-panel-status]");
+const WAIT = 350;
+// What says nothing of the record and needs no look.
+const SILENT = new Set(["note", "confirm_widening", "opened_with"]);
+
+let timer = 0;
+let running = null;
+
+function announce() {
+  const problems = body.querySelectorAll(".declbind-part-bad li").length;
+  const opens = body.querySelector(".declbind-widens") ? "This change opens more than before." : "";
+  const words = problems ? `${problems} problem${problems === 1 ? "" : "s"}.` : opens;
+  if (status.textContent !== words) status.textContent = words;
+}
+
+async function refresh() {
+  clearTimeout(timer);
+  running?.abort();
+  const turn = new AbortController();
+  running = turn;
+  const data = new FormData(form);
+  data.set("object_id", panel.dataset.object);
+  panel.setAttribute("aria-busy", "true");
+  try {
+    const answer = await fetch(panel.dataset.url, {
+      method: "POST", body: data, credentials: "same-origin", signal: turn.signal,
+    });
+    if (!answer.ok) return;
+    const { html } = await answer.json();
+    // The last question is the one that counts.
+    if (running !== turn) return;
+    const focused = body.contains(document.activeElement) ? document.activeElement.id : "";
+    // A tick that was set while the answer was on its way stays, if it still stands beside the same words.
+    const tick = body.querySelector("#id_confirm_widening:checked")?.value;
+    body.innerHTML = html;
+    const fresh = body.querySelector("#id_confirm_widening");
+    if (fresh) fresh.checked = fresh.value === tick;
+    if (focused) document.getElementById(focused)?.focus();
+    announce();
+  } catch (error) {
+    if (error.name !== "AbortError") return;
+  } finally {
+    if (running === turn) panel.removeAttribute("aria-busy");
+  }
+}
+
+function later(event) {
+  if (SILENT.has(event.target.name)) return;
+  clearTimeout(timer);
+  timer = setTimeout(refresh, event.target.name === "look_pk" ? 0 : WAIT);
+}
+
+if (form && body) {
+  form.addEventListener("input", later);
+  form.addEventListener("change", later);
+  const search = panel.querySelector("#id_look_q");
+  search.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    refresh();
+  });
+  panel.querySelector("[name=_look]").addEventListener("click", (event) => {
+    event.preventDefault();
+    refresh();
+  });
+  body.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-field]");
+    const row = link && document.querySelector(`.form-row.field-${CSS.escape(link.dataset.field)}`);
+    if (!row) return;
+    event.preventDefault();
+    row.scrollIntoView({ block: "center" });
+    const controls = [...row.querySelectorAll("input, select, textarea, [role=listbox]")];
+    controls.find((control) => control.offsetParent !== null && !control.disabled)?.focus();
+  });
+  // Enter in a field presses the form's first button, which would be the panel's.
+  const first = document.createElement("button");
+  first.type = "submit";
+  first.name = "_save";
+  first.value = "Save";
+  first.hidden = true;
+  form.prepend(first);
+  if (document.querySelector("#id_model")?.value) refresh();
+}
