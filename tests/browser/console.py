@@ -93,6 +93,7 @@ def fill_console() -> dict[str, Any]:
     return {
         "record": record.pk, "bad": bad.pk, "post": post.pk, "offset": offset, "event": f"e{offset}",
         "revision": BindingRevision.objects.latest("pk").pk,
+        "old": BindingRevision.objects.filter(stream="articles").earliest("pk").pk,
     }  # fmt: skip
 
 
@@ -156,6 +157,10 @@ class Interactions:
     def click(self, selector: str) -> None:
         """Click."""
         self._one().locator(selector).first.click()
+
+    def double_click(self, selector: str) -> None:
+        """Click twice, as one."""
+        self._one().locator(selector).first.dblclick()
 
     def fill(self, selector: str, text: str) -> None:
         """Fill a field."""

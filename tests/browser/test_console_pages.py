@@ -43,10 +43,11 @@ SCREENS: dict[str, str] = {
     "doctor": "doctor/",
     "import": "import/",
     "revisions": f"{HOME}bindingrevision/",
+    "rollback": "rollback/{old}/",
     "revision": f"{HOME}bindingrevision/{{revision}}/change/",
 }
 #: Addresses that are no screens: what scripts ask for, downloads, and what only takes a POST.
-NO_SCREENS = {"live_rows", "live_stream", "live_stop", "live_export", "live_saved", "export"}
+NO_SCREENS = {"live_rows", "live_stream", "live_stop", "live_export", "live_saved", "export", "panel"}
 #: What axe finds in markup that is Django's: the links of its page that asks before deleting.
 DJANGOS_OWN = {"link-in-text-block: li > a"}
 
@@ -181,7 +182,8 @@ def test_a_model_is_bound_in_eight_steps(site: Any, root: User, browser: Any, ex
         person.click(".object-tools a.addlink")
         person.fill("#id_stream", "articles")
         person.choose("#id_model", "blog.Post")
-        person.fill("#id_fields_names", "title\nbody")
+        person.double_click("#id_fields_names_left [data-name=title]")
+        person.double_click("#id_fields_names_left [data-name=body]")
         person.click("input[name=_save]")
         expect(page.locator(".success")).to_contain_text("articles")
         assert person.count <= 8
@@ -190,6 +192,20 @@ def test_a_model_is_bound_in_eight_steps(site: Any, root: User, browser: Any, ex
         "model": "blog.Post",
         "fields": ["title", "body"],
     }
+
+
+def test_a_change_is_rolled_back_in_three_steps(site: Any, root: User, browser: Any, expect: Any) -> None:
+    """From the list: the binding, the revision's button, the confirmation."""
+    values = fill_console()
+    with opened(browser, site.url, root) as page:
+        page.goto(f"{site.url}{LIST}")
+        person = Interactions(page)
+        person.click("#result_list th a:has-text('articles')")
+        person.click(f"form[action*='rollback/{values['old']}/'] button")
+        person.click("#content form[method=post] [type=submit]")
+        expect(page.locator(".success")).to_be_visible()
+        assert person.count <= 3
+    assert BindingRecord.objects.get(stream="articles").description == "Posts, live."
 
 
 def test_a_model_is_bound_by_the_keyboard_alone(site: Any, root: User, browser: Any, expect: Any) -> None:
@@ -203,10 +219,12 @@ def test_a_model_is_bound_by_the_keyboard_alone(site: Any, root: User, browser: 
         page.keyboard.type("articles")
         tab_to(page, "#id_model")
         page.keyboard.type("blog.Post")
-        tab_to(page, "#id_fields_names")
+        tab_to(page, ".field-fields .declbind-list input")
         page.keyboard.type("title")
         page.keyboard.press("Enter")
+        page.keyboard.press("Escape")
         page.keyboard.type("body")
+        page.keyboard.press("Enter")
         tab_to(page, "input[name=_save]")
         page.keyboard.press("Enter")
         expect(page.locator(".success")).to_contain_text("articles")
