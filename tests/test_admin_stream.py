@@ -7,6 +7,7 @@ import http.client
 import json
 import sys
 from contextlib import closing
+from typing import Any
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
@@ -61,7 +62,7 @@ class Reader:
 
     def until(self, is_wanted):
         """Return the first event that is wanted: its name, data and id."""
-        said = {}
+        said: dict[str, Any] = {}
         for line in self._lines:
             if not line:
                 if said and is_wanted(said):
