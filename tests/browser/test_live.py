@@ -60,7 +60,8 @@ def keep_to_policy(page, complaints):
 
 def test_the_live_page_goes_on_by_itself_and_pauses_without_loss(operator, site, expect):
     """Rows are pushed; those that come while it is paused are counted, and are there when it goes on."""
-    page, complaints = operator, []
+    page = operator
+    complaints: list[str] = []
     keep_to_policy(page, complaints)
     page.goto(f"{site.url}{LIST}live/?stream=&q=")
     expect(state(page)).to_have_text("Live")
