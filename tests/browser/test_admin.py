@@ -1,4 +1,4 @@
-"""The admin pages in a browser: the form without and with scripts, the live page going on by itself."""
+"""The admin pages in a browser: the form without and with scripts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
-from django.utils import timezone
 
-from declbind.models import BindingRecord, Event, Traffic
+from declbind.models import BindingRecord
 from tests.test_admin_form import LIST, POST, save, spoil
 
 #: Where to leave pictures for people to look at; none are taken without it.
@@ -133,45 +132,3 @@ def test_the_form_works_without_scripts(site, browser, expect):
     page.goto(f"{site.url}{LIST}live/")
     expect(page.get_by_role("link", name="Refresh")).to_be_visible()
     context.close()
-
-
-def test_the_live_page_goes_on_by_itself_and_pauses(operator, site, expect):
-    """New rows appear, wait while it is paused, and the form's filter lives in the address."""
-    page = operator
-    page.goto(f"{site.url}{LIST}live/?stream=&q=")
-    expect(page.locator("[data-state]")).to_have_text("Live")
-    add(title="one")
-    row = page.locator("tr.declbind-row-out", has_text="one")
-    expect(row).to_have_count(1)
-    page.get_by_role("button", name="Pause").click()
-    add(title="two")
-    expect(page.locator("[data-state]")).to_have_text("Paused, 1 waiting")
-    expect(page.locator("tr.declbind-row-out", has_text="two")).to_have_count(0)
-    page.get_by_role("button", name="Resume").click()
-    expect(page.locator("tr.declbind-row-out", has_text="two")).to_have_count(1)
-    Traffic.objects.create(
-        at=timezone.now(), kind=Traffic.REFUSED, connection="c", username="eve", stream="posts", action="delete",
-        object_pk="3", outcome="denied", message="Permission blog.delete_post is needed.", milliseconds=1.5,
-    )  # fmt: skip
-    Traffic.objects.create(
-        at=timezone.now(), kind=Traffic.REQUEST, connection="c", username="ann", stream="posts", action="update",
-        object_pk="3", groups=["blog-1"], outcome="ok", milliseconds=4.2,
-    )  # fmt: skip
-    Event.objects.create(kind=Event.CONTROL, data='{"type": "config", "streams": ["posts"]}', created_at=timezone.now())
-    expect(page.locator("tr.declbind-row-refused")).to_contain_text("denied")
-    expect(page.locator("tr.declbind-row-control")).to_contain_text("config")
-    take_pictures(page, "live")
-    page.set_viewport_size({"width": 400, "height": 800})
-    assert overflow(page) <= 0
-    page.set_viewport_size({"width": 1280, "height": 800})
-    page.get_by_label("only refusals and errors").check()
-    page.get_by_role("button", name="Filter").click()
-    expect(page).to_have_url(f"{site.url}{LIST}live/?stream=&q=&only=problems")
-    expect(page.locator("[data-rows] tr")).to_have_count(1)
-
-
-def add(title):
-    Event.objects.create(
-        stream="posts", model="blog.post", object_pk="3", changes='[["blog-1","update"]]', actor="ann",
-        data=f'{{"title": "{title}", "body": "text"}}', created_at=timezone.now(),
-    )  # fmt: skip
