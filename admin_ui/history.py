@@ -36,8 +36,9 @@ class Step:
 def load_steps(stream: str, limit: int = SHOWN_REVISIONS) -> list[Step]:
     """Return the newest revisions of a stream, each compared with the one before. One query."""
     revisions = list(BindingRevision.objects.filter(stream=stream).select_related("author")[: limit + 1])
-    before = [*revisions[1:], None]
-    return [_step(new, old) for new, old in zip(revisions, before, strict=True)][:limit]
+    before: list[BindingRevision | None] = [*revisions[1:], None]
+    # A record that came by loaddata into an older table may have no revision at all.
+    return [_step(new, old) for new, old in zip(revisions, before, strict=False)][:limit]
 
 
 def _step(new: BindingRevision, old: BindingRevision | None) -> Step:

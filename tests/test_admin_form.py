@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from admin_ui import documents
 from admin_ui.form import BindingForm
+from declbind.core.spec import BindingSpec
 from declbind.models import BindingRecord, BindingRevision
 
 VALID = json.loads((Path(__file__).parent / "data" / "records" / "valid.json").read_text(encoding="utf-8"))
@@ -455,3 +456,121 @@ def test_the_fields_of_a_model_are_told_to_editors_only():
         field for field in fields if field["name"] == "password"
     ).items()
     assert staff(name="other").get(url, {"model": "auth.User"}).status_code == 403
+
+
+# What opens something -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_a_change_that_opens_something_wants_the_tick(admin_client):
+    """Without it nothing is stored, and the page shows the words with the tick."""
+    record = save({**POST, "fields": ["title"]})
+    data = read_form(admin_client.get(change_url(record)).content.decode()) | {"fields_names": "title\r\nbody"}
+    page = admin_client.post(change_url(record), data).content.decode()
+    assert "Nothing is saved yet" in page
+    assert "also sends body" in page
+    record.refresh_from_db()
+    assert record.fields == ["title"]
+    assert admin_client.post(change_url(record), data | tick(page)).status_code == 302
+    record.refresh_from_db()
+    assert record.fields == ["title", "body"]
+
+
+@pytest.mark.django_db
+def test_a_tick_counts_for_the_words_that_it_stood_beside(admin_client):
+    """What is opened after it was set wants another look; so does any value that is no tick of these words."""
+    record = save({**POST, "fields": ["title"]})
+    data = read_form(admin_client.get(change_url(record)).content.decode()) | {"fields_names": "title\r\nbody"}
+    ticked = tick(admin_client.post(change_url(record), data).content.decode())
+    more = data | {"permissions_delete": "everyone"}
+    for answer in (ticked, {"confirm_widening": "on"}):
+        assert admin_client.post(change_url(record), more | answer).status_code == 200
+    record.refresh_from_db()
+    assert record.fields == ["title"]
+
+
+@pytest.mark.django_db
+def test_a_change_that_opens_nothing_goes_through_at_once(admin_client):
+    """Its words are in the message and in the admin's log."""
+    record = save(POST)
+    data = read_form(admin_client.get(change_url(record)).content.decode()) | {"fields_names": "title"}
+    response = admin_client.post(change_url(record), data, follow=True)
+    assert "posts: no longer sends body; no longer accepts body." in [
+        str(text) for text in response.context["messages"]
+    ]
+    assert "no longer sends body" in LogEntry.objects.get().change_message
+    record.refresh_from_db()
+    assert record.fields == ["title"]
+
+
+@pytest.mark.django_db
+def test_a_record_whose_stream_a_file_took_comes_into_force_with_a_tick_only(admin_client):
+    """Renaming it is no small thing: it was out of force."""
+    record = save(POST)
+    spoil(record, stream="blog-posts")
+    data = read_form(admin_client.get(change_url(record)).content.decode()) | {"stream": "mine"}
+    page = admin_client.post(change_url(record), data).content.decode()
+    assert "comes into force" in page
+    assert admin_client.post(change_url(record), data | tick(page)).status_code == 302
+
+
+# Form and JSON are two views ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_what_is_not_saved_goes_over_to_the_text_and_back(admin_client):
+    """Nothing is stored on the way, the note comes along, and a change by somebody else is still noticed."""
+    record = save(POST)
+    url = change_url(record)
+    data = read_form(admin_client.get(url).content.decode())
+    data |= {"fields_names": "body", "note": "why", "description": "mine", "where": "", "_as_json": "1"}
+    text = admin_client.post(url, data).content.decode()
+    sent = read_form(text, "")
+    assert json.loads(sent["document"])["fields"] == ["body"]
+    assert (sent["note"], sent["opened_with"]) == ("why", data["opened_with"])
+    document = json.loads(sent["document"]) | {"description": "ours"}
+    sent |= {"document": json.dumps(document), "_as_form": "1"}
+    page = admin_client.post(f"{LIST}{record.pk}/json/", sent).content.decode()
+    assert f'action="{url}"' in page
+    assert "no longer sends title" in page
+    again = read_form(page)
+    assert (again["fields_names"], again["description"], again["note"]) == ("body", "ours", "why")
+    record.refresh_from_db()
+    assert record.definition() == POST
+    record.description = "theirs"
+    record.save()
+    assert "Somebody changed this binding" in admin_client.post(url, again).content.decode()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("document", [case["record"] for case in VALID], ids=[case["name"] for case in VALID])
+def test_a_valid_record_passes_both_views_unchanged(admin_client, document):
+    """Text to form to text, of a record that was never stored."""
+    page = admin_client.post(f"{LIST}add/json/", {"document": json.dumps(document), "_as_form": "1"}).content.decode()
+    text = admin_client.post(f"{LIST}add/", read_form(page) | {"_as_json": "1"}).content.decode()
+    # A form has one way to say what a record may write in two; both are one spec.
+    assert BindingSpec(**json.loads(read_form(text, "")["document"])) == BindingSpec(**documents.normalise(document))
+    assert not BindingRecord.objects.exists()
+
+
+@pytest.mark.django_db
+def test_what_the_other_view_cannot_hold_stays_where_it_is(admin_client):
+    """A where that is no JSON stays in the form, a text that is no record stays a text."""
+    data = read_form(admin_client.get(f"{LIST}add/").content.decode())
+    data |= {"stream": "x", "model": "blog.Post", "fields_names": "title", "where": "{oops", "_as_json": "1"}
+    response = admin_client.post(f"{LIST}add/", data)
+    assert read_form(response.content.decode())["where"] == "{oops"
+    assert "where" in errors(response)
+    for text in ("{", '{"stream": 3}', '{"stream": "a", "stream": "b"}'):
+        page = admin_client.post(f"{LIST}add/json/", {"document": text, "_as_form": "1"}).content.decode()
+        assert read_form(page, "")["document"] == text
+
+
+@pytest.mark.django_db
+def test_viewers_cannot_change_the_view():
+    """It is a part of editing."""
+    record = save(POST)
+    client = staff("declbind.view_bindingrecord")
+    data = {"document": json.dumps(POST), "_as_form": "1"}
+    assert client.post(f"{LIST}{record.pk}/json/", data).status_code == 403
+    assert client.post(change_url(record), {"_as_json": "1"}).status_code == 403

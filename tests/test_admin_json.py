@@ -6,9 +6,13 @@ import json
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from hypothesis import given
+from hypothesis import strategies as st
 
+from admin_ui.places import find_paths
+from declbind.core.wording import join_path
 from declbind.models import BindingRecord, BindingRevision
-from tests.test_admin_form import LIST, POST, FormReader, post_confirmed, save, spoil, staff
+from tests.test_admin_form import LIST, POST, FormReader, post_confirmed, save, spoil, staff, tick
 
 pytestmark = pytest.mark.django_db
 
@@ -148,3 +152,63 @@ def test_an_address_without_a_record_is_not_found(admin_client):
     """Whatever stands in it."""
     for key in ("999", "abc", "a/b"):
         assert admin_client.get(f"{LIST}{key}/json/").status_code == 404
+
+
+def test_a_text_that_opens_something_wants_the_tick(admin_client):
+    """As the form does: nothing is stored without, and the words stand beside it."""
+    record = save({**POST, "fields": ["title"]})
+    url = f"{LIST}{record.pk}/json/"
+    data = read(admin_client, record) | {"document": json.dumps(POST)}
+    page = admin_client.post(url, data).content.decode()
+    assert "also sends body" in page
+    assert admin_client.post(url, data | {"confirm_widening": "on"}).status_code == 200
+    record.refresh_from_db()
+    assert record.fields == ["title"]
+    assert admin_client.post(url, data | tick(page)).status_code == 302
+    record.refresh_from_db()
+    assert record.fields == ["title", "body"]
+    assert "also sends body" in LogEntry.objects.get().change_message
+
+
+PLACES = [
+    ('{"stream": "posts",\n "model": }', 2, 11),
+    ('{\n  "stream": "posts",\n  "model": "blog.Post",\n  "fields": [\n    "title",\n    "titel"\n  ]\n}', 6, 5),
+    ('{\n  "stream": "posts",\n  "model": "blog.Post",\n  "feilds": []\n}', 4, 3),
+    ('{\n  "stream": "posts",\n  "model": "blog.Post",\n  "fields": [],\n  "where": {"nope": 1}\n}', 5, 13),
+    ('{\n  "stream": "posts",\n  "model": "blog.Post",\n  "fields": [],\n  "fields": ["title"]\n}', 5, 3),
+    ('{\n  "stream": "posts",\n  "model": "blog.Post",\n  "fields": ["title"],\n  "permissions": "blog.nope"\n}', 5, 3),
+    ('\n{"stream": "posts", "model": "blog.Post"}', 2, 1),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "column"), PLACES)
+def test_a_mistake_is_shown_at_its_line(admin_client, text, line, column):
+    """Counted from 1, with the lines around it; a key that is missing, where its object begins."""
+    page = send(admin_client, save(POST), text).content.decode()
+    assert f">line {line}, column {column}</a>" in page
+    meant = [part.split("</span>")[0] for part in page.split("declbind-meant")[1:]]
+    assert f'"><span class="declbind-number">{line}' in meant
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+)
+
+
+def paths_of(value, path="$", begins=None):
+    """Yield each path with what its place begins with: the key of a member, an item itself."""
+    yield path, begins
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        is_item = isinstance(key, int)
+        yield from paths_of(item, f"{path}[{key}]" if is_item else join_path(path, key), item if is_item else key)
+
+
+@given(st.dictionaries(st.text(max_size=5), json_values, max_size=4), st.sampled_from([None, 1, 2]))
+def test_each_path_is_found_where_it_begins(value, indent):
+    """For any JSON, compact or not: what stands there is the key, or the item itself."""
+    text = json.dumps(value, indent=indent)
+    found = find_paths(text)
+    wanted = dict(paths_of(value, begins=value))
+    assert {path: json.JSONDecoder().raw_decode(text, at)[0] for path, at in found.items()} == wanted

@@ -1,0 +1,238 @@
+"""The panel beside the form: the edited binding's own frame, its words and problems, and never a stored change."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from declbind.console.audience import hears
+from declbind.models import BindingRecord, BindingRevision, Connection, Node
+from example_site.blog.models import Blog, Post
+from tests.test_admin_form import LIST, POST, change_url, read_form, save, staff
+
+pytestmark = pytest.mark.django_db
+
+PANEL = f"{LIST}panel/"
+EDITOR = ("declbind.view_bindingrecord", "declbind.change_bindingrecord", "declbind.add_bindingrecord")
+
+
+@pytest.fixture
+def post():
+    blog = Blog.objects.create(title="Cats", slug="cats")
+    return Post.objects.create(blog=blog, title="Purr", body="On purring")
+
+
+def form_of(client, record=None):
+    return read_form(client.get(change_url(record) if record else f"{LIST}add/").content.decode())
+
+
+def ask(client, record, **changes: Any) -> str:
+    """Return the panel's HTML as the script gets it for a form with these changes."""
+    data = form_of(client, record) | changes | {"object_id": record.pk if record else ""}
+    response = client.post(PANEL, data)
+    assert response.status_code == 200, response
+    html: str = response.json()["html"]
+    return html.replace("&quot;", '"').replace("&#x27;", "'")
+
+
+def connect(name: str, stream: str, group: str, username: str = "ann", *, ended: bool = False) -> None:
+    """Note an open connection that hears a group, or heard it."""
+    now = timezone.now()
+    Node.objects.update_or_create(id="n", defaults={"host": "h", "pid": 1, "started_at": now, "seen_at": now})
+    until = 5 if ended else None
+    Connection.objects.create(
+        id=name, node="n", username=username, opened_at=now,
+        subscriptions=json.dumps([[stream, group, until, 0, ""]], separators=(",", ":")),
+    )  # fmt: skip
+
+
+def test_the_frame_is_that_of_the_edited_binding(admin_client, post):
+    """Not of the stored one: what is typed counts, and nothing of it is stored."""
+    record = save(POST)
+    html = ask(admin_client, record, fields_names="title", groups="b-{blog_id}")
+    assert '"title": "Purr"' in html
+    assert "On purring" not in html
+    assert f"<code>b-{post.blog_id}</code>" in html
+    assert "everyone" in html
+    record.refresh_from_db()
+    assert record.definition() == POST
+    assert BindingRevision.objects.count() == 1
+
+
+def test_a_row_is_found_by_key_and_by_text(admin_client, post):
+    """Ten at most; the one that is chosen stays chosen."""
+    for number in range(12):
+        Post.objects.create(blog=post.blog, title=f"Post {number}", body="x")
+    record = save(POST)
+    assert ask(admin_client, record).count('name="look_pk"') == 10
+    assert f"checked> <b>{post.pk}</b> Purr" in ask(admin_client, record, look_q=str(post.pk))
+    found = ask(admin_client, record, look_q="purr")
+    assert found.count('name="look_pk"') == 1
+    assert f'"pk": {post.pk}' in found
+    assert f'"pk": {post.pk}' in ask(admin_client, record, look_pk=str(post.pk))
+    assert "No row is like that" in ask(admin_client, record, look_q="nothing like it")
+
+
+def test_rows_are_for_those_who_may_view_them(post):
+    """Who edits bindings sees values only with the model's own permission."""
+    record = save(POST)
+    html = ask(staff(*EDITOR), record)
+    assert "Purr" not in html
+    assert "Only holders of the permission to view posts see rows." in html
+    assert "Purr" in ask(staff(*EDITOR, "blog.view_post", name="reader"), record)
+
+
+def test_rows_that_the_model_s_own_page_hides_are_hidden(post, monkeypatch):
+    """A project's admin may show each editor a part of the rows only."""
+    record = save(POST)
+    client = staff(*EDITOR, "blog.view_post")
+    assert "Purr" in ask(client, record, look_pk=str(post.pk))
+    registered = admin.site._registry[Post]
+    monkeypatch.setattr(registered, "get_queryset", lambda request: Post.objects.none())
+    assert "Purr" not in ask(client, record, look_pk=str(post.pk))
+
+
+def test_a_search_asks_no_secret():
+    """Otherwise a password's hash could be found out letter by letter."""
+    from admin_ui.panel import _contains
+
+    asked = str(_contains(User, "x"))
+    assert "username__icontains" in asked
+    assert "password" not in asked
+
+
+def test_secrets_are_not_shown_to_those_who_may_not_expose_them(admin_user):
+    """Neither by naming the field nor by naming it as sensitive: the panel judges like a save."""
+    client = staff(*EDITOR, "auth.view_user")
+    change = {"stream": "users", "model": "auth.User", "fields_mode": "these", "fields_names": "password",
+              "sensitive": "password"}  # fmt: skip
+    html = ask(client, None, **change)
+    assert "looks sensitive" in html
+    assert "md5$" not in html
+    holder = staff(*EDITOR, "auth.view_user", "declbind.expose_sensitive", name="holder")
+    assert "md5$" in ask(holder, None, **change)
+
+
+def test_problems_lead_to_their_fields(admin_client, post):
+    """And while there are some, no frame is made up."""
+    html = ask(admin_client, save(POST), fields_names="titel")
+    assert '<a href="#id_fields_mode_0" data-field="fields">Fields</a>: $.fields[0]' in html
+    assert "Did you mean 'title'?" in html
+    assert "Mend the problems first" in html
+
+
+def test_the_change_is_said_in_words_with_who_will_be_told(admin_client, post):
+    """Only who hears the stream now counts, not who did."""
+    record = save({**POST, "fields": ["title"]})
+    connect("a", "posts", f"blog-{post.blog_id}")
+    connect("b", "posts", f"blog-{post.blog_id}", ended=True)
+    connect("c", "other", "posts")
+    html = ask(admin_client, record, fields_names="title\r\nbody")
+    assert "also sends body" in html
+    assert "opens more" in html
+    assert "1 connection will be told" in html
+    assert "Nothing is different" in ask(admin_client, record)
+
+
+def test_who_would_get_the_row_now_is_counted_and_named_by_right(admin_client, post):
+    """Names are for those who may see connections."""
+    group = f"blog-{post.blog_id}"
+    assert hears("posts", group)
+    connect("a", "posts", group)
+    connect("b", "posts", "blog-999", "bob")
+    record = save(POST)
+    html = ask(admin_client, record)
+    assert "1 connection: ann" in html
+    assert "bob" not in html
+    plain = ask(staff(*EDITOR, "blog.view_post"), record)
+    assert "1 connection" in plain
+    assert "ann" not in plain
+
+
+def test_a_tick_is_kept_only_beside_its_own_words(admin_client):
+    """Words that grew want a new tick."""
+    record = save({**POST, "fields": ["title"]})
+    html = ask(admin_client, record, fields_names="title\r\nbody")
+    ticked = html.split('id="id_confirm_widening" value="')[1].split('"')[0]
+    same = ask(admin_client, record, fields_names="title\r\nbody", confirm_widening=ticked)
+    assert f'value="{ticked}" checked' in same
+    more = ask(admin_client, record, fields_names="title\r\nbody\r\nauthor", confirm_widening=ticked)
+    assert "checked> It opens" not in more
+
+
+def test_a_faulty_serializer_is_told_and_breaks_nothing(admin_client, post, settings):
+    """To find that out is what a look is for."""
+    settings.DECLBIND = {"SERIALIZERS": {"broken": "tests.test_admin_panel.break_down"}}
+    html = ask(admin_client, save(POST), serializer="broken")
+    assert "ZeroDivisionError" in html
+
+
+def break_down(instance: Any, binding: Any) -> dict[str, Any]:
+    return {"a": 1 / 0}
+
+
+def test_looking_without_scripts_shows_the_panel_and_stores_nothing(admin_client, post):
+    """The button sends the form, and the page comes back as it was typed."""
+    record = save(POST)
+    data = form_of(admin_client, record) | {"fields_names": "title", "description": "new", "_look": "1"}
+    response = admin_client.post(change_url(record), data)
+    page = response.content.decode()
+    assert response.status_code == 200
+    assert "&quot;title&quot;: &quot;Purr&quot;" in page
+    assert "no longer sends body" in page
+    assert "Please correct" not in page
+    assert read_form(page)["description"] == "new"
+    record.refresh_from_db()
+    assert record.definition() == POST
+    new = form_of(admin_client) | {"stream": "x", "model": "blog.Post", "fields_names": "title", "_look": "1"}
+    assert admin_client.post(f"{LIST}add/", new).status_code == 200
+    assert BindingRecord.objects.count() == 1
+
+
+def test_looking_is_no_way_to_have_seen_the_other_version(admin_client):
+    """A look after somebody else's change does not make the next save overwrite it."""
+    record = save(POST)
+    data = form_of(admin_client, record) | {"description": "mine"}
+    record.description = "theirs"
+    record.save()
+    looked = read_form(admin_client.post(change_url(record), data | {"_look": "1"}).content.decode())
+    assert "Somebody changed" in admin_client.post(change_url(record), looked).content.decode()
+
+
+def test_the_panel_is_for_editors_only():
+    """Viewers get no preview of bindings that do not exist; nor does a GET answer."""
+    record = save(POST)
+    viewer = staff("declbind.view_bindingrecord", "blog.view_post")
+    assert viewer.post(PANEL, {"object_id": record.pk}).status_code == 403
+    assert viewer.post(PANEL, {}).status_code == 403
+    adder = staff("declbind.add_bindingrecord", name="adder")
+    assert adder.post(PANEL, {"object_id": record.pk}).status_code == 403
+    editor = staff(*EDITOR, name="editor")
+    assert editor.get(PANEL).status_code == 405
+    assert editor.post(PANEL, {"object_id": 999}).status_code == 404
+    assert editor.post(PANEL, {}).status_code == 200
+
+
+def test_opening_the_form_reads_no_row(admin_client, post):
+    """Only a look does."""
+    record = save(POST)
+    with CaptureQueriesContext(connection) as queries:
+        admin_client.get(change_url(record))
+    assert not [query for query in queries.captured_queries if "blog_post" in query["sql"]]
+
+
+def test_the_form_says_how_to_subscribe(admin_client):
+    """With the params of each group template, filled in."""
+    page = admin_client.get(change_url(save({**POST, "groups": ["blog-{blog_id}", "by-{author}-{published}"]})))
+    html = page.content.decode().replace("&quot;", '"').replace("&#x27;", "'")
+    assert 'stream.subscribe({"blog_id": 1}' in html
+    assert '{"author": 1, "published": true}' in html
+    assert '{"stream": "posts", "payload": {"action": "subscribe", "params": {"blog_id": 1}' in html
+    assert 'client.request("posts", "subscribe", params={"blog_id": 1})' in html
