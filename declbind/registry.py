@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -50,6 +51,8 @@ class _Holder:
 
 
 _holder = _Holder()
+#: What :func:`held` keeps, for its thread or task alone.
+_held: ContextVar[BindingRegistry | None] = ContextVar("declbind_held", default=None)
 
 
 def _free_lock() -> None:
@@ -84,6 +87,9 @@ def get_registry() -> BindingRegistry:
     """
     if _holder.overridden is not None:
         return _holder.overridden
+    held = _held.get()
+    if held is not None:
+        return held
     edited = _edited_here()
     if edited is not None:
         if edited.registry is None:
@@ -91,6 +97,19 @@ def get_registry() -> BindingRegistry:
         return edited.registry
     check_version()
     return current_registry()
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Keep the registry of now for this thread while the block edits many records; afterwards all edits count at once.
+
+    Without it each write of the block would build the registry anew, since each edit before it made another one.
+    """
+    token = _held.set(get_registry())
+    try:
+        yield
+    finally:
+        _held.reset(token)
 
 
 def current_registry() -> BindingRegistry:

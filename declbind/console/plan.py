@@ -15,6 +15,7 @@ from django.db import IntegrityError, OperationalError, connections, transaction
 from declbind import judgement
 from declbind.core.errors import ConfigError, Problem
 from declbind.models import BindingRecord, Configuration, editing
+from declbind.registry import held
 from declbind.sources import SourceItem
 from declbind.sources.files import load_file
 
@@ -167,7 +168,7 @@ def carry_out(plan: Plan, using: str, *, author: Any = None, note: str = "") -> 
     else edits the configuration at the same time; the caller lets it pass, so that nothing is stored.
     """
     try:
-        with transaction.atomic(using=using):
+        with transaction.atomic(using=using), held():
             for change in plan.edits:
                 with editing(author, note, change.where if change.after is not None else ""):
                     _store(change, using)
