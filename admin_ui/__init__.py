@@ -5,9 +5,13 @@
 ``summary``   a binding of whatever source in an operator's words; ``cells`` writes them as table cells
 ``filters``   the filters of the list
 ``elsewhere`` the pages of bindings that files and classes define
-``history``   revisions; ``nodes`` how far a configuration has come
 ``import_page``, ``export_page`` records as a file, in and out; ``review`` what an import would do
 ``processes_page`` who serves sockets; ``doctor_page`` what is well and what is not
+``try_page``  the page that tries a binding without doing anything
+``json_page`` a record as text, with ``places`` for its mistakes
+``panel``     what stands beside the form: problems, the change in words, one row; ``snippets`` how to subscribe
+``changes``   an edit in words, and the tick that confirms one; ``confirm`` the page that asks
+``history``   revisions; ``undo`` going back to one; ``nodes`` how far a configuration has come
 ``live``      the live page and its address for polling; ``traffic`` its rows
 
 This package imports declbind, never the other way round. To add a page, write a module of its noun and hang its

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timezone import localtime
 
+from admin_ui.charts import sparkline
 from admin_ui.summary import EVERYONE, NOBODY, Summary
+from declbind.console.overview import Drift
+from declbind.console.usage import Usage
 from declbind.models import BindingRevision
 
 SHOWN_NAMES = 4
 
 
-def state_cell(summary: Summary) -> SafeString:
-    """Write the state, and the source below it."""
+def state_cell(summary: Summary, drift: Drift | None = None) -> SafeString:
+    """Write the state, the source below it, and from which file's record it differs."""
+    differs = format_html('<span class="declbind-drift">differs from {}</span>', drift.source) if drift else ""
     return format_html(
-        '<span class="declbind-chip declbind-{0}">{0}</span><span class="declbind-quiet">{1}</span>',
+        '<span class="declbind-chip declbind-{0}">{0}</span><span class="declbind-quiet">{1}</span>{2}',
         summary.state,
         summary.source,
+        differs,
     )
 
 
-def name_cell(summary: Summary, link: str = "") -> SafeString:
-    """Write the stream, what it is for, and why it is not in force where it is invalid."""
+def name_cell(summary: Summary, link: str = "", model: str = "") -> SafeString:
+    """Write the stream, the model, what it is for, and why it is not in force where it is invalid.
+
+    ``model`` is what the record calls the model, for one that cannot be judged.
+    """
     name = summary.stream or "(not readable)"
     shown = format_html('<a href="{}">{}</a>', link, name) if link else format_html("{}", name)
     text = summary.spec.description if summary.spec else ""
     about = format_html('<span class="declbind-quiet declbind-description">{}</span>', text[:120]) if text else ""
-    return format_html("{}{}{}", shown, about, reasons(summary))
+    bound = " \N{MIDDLE DOT} ".join(filter(None, (summary.model_text or model, summary.direction)))
+    model_line = format_html('<span class="declbind-model">{}</span>', bound) if bound else ""
+    return format_html("{}{}{}{}", shown, model_line, about, reasons(summary))
 
 
 def reasons(summary: Summary) -> str:
@@ -40,12 +53,6 @@ def reasons(summary: Summary) -> str:
     more = len(summary.problems) - 3
     rest = format_html("<li>and {} more</li>", more) if more > 0 else ""
     return format_html('<ul class="declbind-reasons">{}{}</ul>', items, rest)
-
-
-def model_cell(summary: Summary, model: str = "") -> SafeString:
-    """Write the model and the direction."""
-    text = summary.model_text or model or "\N{EN DASH}"
-    return format_html('{}<span class="declbind-quiet">{}</span>', text, summary.direction)
 
 
 def sent_cell(summary: Summary) -> SafeString:
@@ -75,6 +82,32 @@ def who_cell(summary: Summary) -> SafeString:
     ]
     items = format_html_join("", '<li><b>{}</b> <span class="{}">{}</span></li>', rows)
     return format_html('<ul class="declbind-who">{}</ul>', items)
+
+
+def traffic_cell(usage: Usage, stream: str, links: Mapping[str, str]) -> SafeString:
+    """Write who hears and how much goes out; ``links`` lead to the pages that the viewer may see."""
+    subscribers = f"{usage.subscribers} subscriber{'' if usage.subscribers == 1 else 's'}"
+    lines = [
+        _linked(subscribers, links.get("connections"), {"stream": stream}),
+        format_html(
+            "{} {}",
+            _linked(f"{usage.sent_per_minute} sent/min", links.get("live"), {"stream": stream}),
+            sparkline(usage.sent, f"frames by minute, the last {len(usage.sent)} minutes") if any(usage.sent) else "",
+        ),
+    ]
+    if any(usage.refused):
+        query = {"stream": stream, "only": "problems"}
+        words = _linked(f"{usage.refused_per_minute} refused/min", links.get("live"), query)
+        lines.append(format_html('<span class="declbind-refused-rate">{}</span>', words))
+    if links.get("why"):
+        lines.append(_linked("Why?", links["why"], {"stream": stream}))
+    return format_html_join("", '<span class="declbind-rate">{}</span>', ((line,) for line in lines))
+
+
+def _linked(words: str, address: str | None, query: Mapping[str, str]) -> SafeString:
+    if not address:
+        return format_html("{}", words)
+    return format_html('<a href="{}?{}">{}</a>', address, urlencode(query), words)
 
 
 def changed_cell(revision: BindingRevision | None) -> SafeString:

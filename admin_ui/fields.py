@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from admin_ui import documents
 from declbind.core.errors import ConfigError
 from declbind.core.spec import ACTIONS, ALL_FIELDS
+from declbind.fields import find_model
 
 #: What the select of an action's permission says.
 DEFAULT, EVERYONE, NOBODY, HOLDERS = "default", "everyone", "nobody", "holders"
@@ -31,11 +32,20 @@ def from_lines(text: str | None) -> list[str]:
     return [line.strip() for line in (text or "").splitlines() if line.strip()]
 
 
-class ListWidget(forms.Textarea):
-    """Show a list of names, one a line."""
+def describe_key(label: str) -> str:
+    """Return the name of a model's primary key, which a record may name as sensitive; "" without the model."""
+    model = find_model(label)
+    return str(model._meta.pk.name) if model is not None else ""
 
-    def __init__(self, rows: int = 4) -> None:
-        super().__init__({"rows": rows, "class": "declbind-lines", "spellcheck": "false", "autocapitalize": "none"})
+
+class ListWidget(forms.Textarea):
+    """Show a list of names, one a line. ``picks`` tells the script from which of the model's fields to pick."""
+
+    def __init__(self, rows: int = 4, picks: str = "") -> None:
+        marks = {"data-picks": picks} if picks else {}
+        super().__init__(
+            {"rows": rows, "class": "declbind-lines", "spellcheck": "false", "autocapitalize": "none", **marks}
+        )
 
     def format_value(self, value: Any) -> str:
         """Return the lines."""
@@ -58,8 +68,8 @@ class ChangeByContent:
 class ListField(ChangeByContent, forms.Field):
     """Take a list of names from a text area."""
 
-    def __init__(self, *, rows: int = 4, **kwargs: Any) -> None:
-        super().__init__(widget=ListWidget(rows), required=False, **kwargs)
+    def __init__(self, *, rows: int = 4, picks: str = "", **kwargs: Any) -> None:
+        super().__init__(widget=ListWidget(rows, picks), required=False, **kwargs)
 
     def clean(self, value: Any) -> list[str]:
         """Return the names."""
@@ -115,8 +125,8 @@ class ChoiceAndNames(CompoundWidget):
 
     template_name = "declbind_admin/widgets/choice_and_names.html"
 
-    def __init__(self, choices: Sequence[tuple[str, str]]) -> None:
-        super().__init__({"mode": forms.RadioSelect(choices=list(choices)), "names": ListWidget()})
+    def __init__(self, choices: Sequence[tuple[str, str]], picks: str) -> None:
+        super().__init__({"mode": forms.RadioSelect(choices=list(choices)), "names": ListWidget(picks=picks)})
 
 
 class SentWidget(ChoiceAndNames):
@@ -143,7 +153,7 @@ class SentField(ChangeByContent, forms.Field):
             ("all", "All fields, also those that the model gets later"),
             ("none", "No field: only that a row changed, and its key"),
         ]
-        super().__init__(widget=SentWidget(choices), required=False, **kwargs)
+        super().__init__(widget=SentWidget(choices, "sent"), required=False, **kwargs)
 
     def clean(self, value: Any) -> dict[str, Any]:
         """Return ``{"fields": ...}`` or ``{"exclude": ...}``."""
@@ -183,7 +193,7 @@ class WritableField(ChangeByContent, forms.Field):
             ("these", "Only these:"),
             ("nothing", "Nothing"),
         ]
-        super().__init__(widget=WritableWidget(choices), required=False, **kwargs)
+        super().__init__(widget=WritableWidget(choices, "editable"), required=False, **kwargs)
 
     def clean(self, value: Any) -> dict[str, list[str] | None]:
         """Return ``{"writable": ...}``, None for the editable ones of the sent fields."""

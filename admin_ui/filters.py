@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -9,8 +10,9 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from admin_ui.summary import Summary
+from declbind.console.usage import load_used_streams
 from declbind.models import BindingRecord
-from declbind.registry import get_registry
+from declbind.registry import database_alias, get_registry
 
 
 class BindingFilter(admin.SimpleListFilter):
@@ -30,6 +32,11 @@ class BindingFilter(admin.SimpleListFilter):
     def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
         """Return the rows that are what ``value`` asks for."""
         raise NotImplementedError
+
+    @classmethod
+    def keep(cls, summaries: Sequence[Summary], value: str) -> list[Summary]:
+        """Return the bindings from elsewhere that are what ``value`` asks for."""
+        return [summary for summary in summaries if cls.accepts(summary, value)]
 
     @staticmethod
     def accepts(summary: Summary, value: str) -> bool:
@@ -134,7 +141,32 @@ class OpenFilter(BindingFilter):
         return summary.is_open_to_everyone
 
 
-FILTERS: tuple[type[BindingFilter], ...] = (StateFilter, SourceFilter, AppFilter, DirectionFilter, OpenFilter)
+class SilentFilter(BindingFilter):
+    """By whether anything was sent lately."""
+
+    title = "silent"
+    parameter_name = "silent"
+    choices_offered = (("7", "for 7 days"),)
+
+    def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
+        """Leave out the streams that sent."""
+        return rows.exclude(stream__in=load_used_streams(7, database_alias())) if value == "7" else rows
+
+    @classmethod
+    def keep(cls, summaries: Sequence[Summary], value: str) -> list[Summary]:
+        """Leave out the streams that sent."""
+        used = load_used_streams(7, database_alias()) if value == "7" else set()
+        return [summary for summary in summaries if summary.stream not in used]
+
+
+FILTERS: tuple[type[BindingFilter], ...] = (
+    StateFilter,
+    SourceFilter,
+    AppFilter,
+    DirectionFilter,
+    OpenFilter,
+    SilentFilter,
+)
 
 
 def invalid_streams(*sources: str) -> set[str]:
@@ -142,9 +174,12 @@ def invalid_streams(*sources: str) -> set[str]:
     return {entry.stream for entry in get_registry().entries if entry.problems and entry.source in sources}
 
 
-def passes(summary: Summary, request: HttpRequest) -> bool:
-    """Tell whether the search and the filters of a request let a binding from elsewhere through."""
-    chosen = ((item, request.GET.get(item.parameter_name or "")) for item in FILTERS)
-    return summary.matches(request.GET.get("q", "")) and all(
-        item.accepts(summary, value) for item, value in chosen if value
-    )
+def pass_through(summaries: Sequence[Summary], request: HttpRequest) -> list[Summary]:
+    """Return the bindings from elsewhere that the search and the filters of a request let through."""
+    text = request.GET.get("q", "")
+    found = [summary for summary in summaries if summary.matches(text)]
+    for item in FILTERS:
+        value = request.GET.get(item.parameter_name or "")
+        if value:
+            found = item.keep(found, value)
+    return found

@@ -11,6 +11,7 @@ from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidg
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 
 from admin_ui import documents
+from admin_ui.changes import ASKING, CONFIRM, Change, build_change, is_ticked
 from admin_ui.fields import ListField, ObjectField, PermissionsField, PermissionsWidget, SentField, WritableField
 from declbind.codenames import declared_codenames, stored_codenames
 from declbind.conf import serializer_names
@@ -63,9 +64,16 @@ def serializer_choices(current: str) -> list[tuple[str, str]]:
 
 
 class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Edit a record. ``user`` is who does; the admin sets it on the class that it makes for each request."""
+    """Edit a record. The admin sets what is of one request on the class that it makes for it."""
 
+    #: Who edits.
     user: Any = None
+    #: Whether the form is only to be looked at: then it is judged, and never valid.
+    only_look: bool = False
+    #: What the form begins with instead of what is stored: a record that was edited on another page.
+    unsaved: documents.Document | None = None
+    #: What that page knew besides: the values of ``EXTRA``.
+    carried: Mapping[str, str] = {}
 
     stream = forms.CharField(
         widget=AdminTextInputWidget({"maxlength": 64, "spellcheck": "false", "autocapitalize": "none"}),
@@ -98,7 +106,10 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
     )
     serializer = forms.CharField(widget=forms.Select, help_text="How the data of a row is made.")
     sensitive = ListField(
-        rows=2, label="Sensitive fields", help_text="Password-like fields that are exposed knowingly, one name a line."
+        rows=2,
+        picks="sensitive",
+        label="Sensitive fields",
+        help_text="Password-like fields that are exposed knowingly, one name a line.",
     )
     permissions = PermissionsField(label="Who may")
     scope = ObjectField(
@@ -124,6 +135,8 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         help_text="Why, for those who read the revisions later.",
     )
     opened_with = forms.CharField(required=False, widget=forms.HiddenInput)
+    #: The page puts this tick beside the words that it confirms.
+    confirm_widening = forms.CharField(required=False, widget=forms.HiddenInput)
 
     class Meta:
         model = BindingRecord
@@ -133,15 +146,16 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         instance = kwargs.get("instance")
         #: The record as it is stored now; empty for a new one.
         self.before: documents.Document = instance.definition() if instance is not None and instance.pk else {}
-        #: What the form says, once it is cleaned.
-        self.document: documents.Document = {}
+        #: What the form says: what it begins with, and once it is cleaned what was sent.
+        self.document: documents.Document = self.unsaved if self.unsaved is not None else self.before
         #: What is stored meanwhile, when somebody else changed the record under the editor.
         self.theirs: documents.Document | None = None
         given = kwargs.get("initial") or {}
         kwargs["initial"] = {
-            **form_values(self.before),
+            **form_values(self.document),
             "opened_with": documents.fingerprint(self.before) if self.before else "",
             **given,
+            **self.carried,
         }
         super().__init__(*args, **kwargs)
         self.initial = {**self.initial, **kwargs["initial"]}
@@ -193,6 +207,17 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         return documents.canonical(self.before) != documents.canonical(self.document)
 
     @property
+    def change(self) -> Change:
+        """The edit in words; nothing for a new record of which nothing can be said yet."""
+        if not self.document.get("model") or not self.is_changed:
+            return Change()
+        return build_change(self.before or None, self.document)
+
+    def is_valid(self) -> bool:
+        """Tell whether the form may be stored."""
+        return super().is_valid() and not self.only_look
+
+    @property
     def only_disables(self) -> bool:
         """Whether the one change is to switch the record off, which must work for one that went bad."""
         return is_only_disabled(self.before, self.document)
@@ -201,8 +226,11 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def _post_clean(self) -> None:
         # Instead of Django's own, which knows one form field per model field and the errors of nothing else.
+        #: The inputs that could not be read: the document says nothing of what was typed there.
+        self.unread = set(self.errors)
         self.document = self.build_document()
-        self._refuse_conflict()
+        if not self.only_look:
+            self._refuse_conflict()
         if self.only_disables:
             self.instance.enabled = False
             return
@@ -215,6 +243,9 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         except ValidationError as error:
             for name, errors in self._place(error):
                 self.add_error(name, errors)
+        change = self.change
+        if not self.errors and not self.only_look and not is_ticked(self.cleaned_data, change.digest):
+            self.add_error(None, ValidationError(ASKING, code=CONFIRM))
 
     def _place(self, error: ValidationError) -> Iterator[tuple[str | None, list[ValidationError]]]:
         """Yield the form field that each problem belongs to; what a field has said of itself is not said again."""

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 
 from admin_ui import documents
-from declbind.models import BindingRevision
+from admin_ui.undo import rollback_url
+from declbind.console.consequences import Consequence, consequences
+from declbind.models import BindingRecord, BindingRevision
 
 SHOWN_REVISIONS = 25
 
@@ -23,6 +25,7 @@ class Step:
     revision: BindingRevision
     lines: list[documents.DiffLine]
     verb: str
+    items: tuple[Consequence, ...]
 
     @property
     def is_changed(self) -> bool:
@@ -40,7 +43,16 @@ def load_steps(stream: str, limit: int = SHOWN_REVISIONS) -> list[Step]:
 def _step(new: BindingRevision, old: BindingRevision | None) -> Step:
     previous = old.definition if old is not None else None
     verb = "removed" if new.definition is None else "changed" if previous is not None else "created"
-    return Step(new, documents.diff(previous, new.definition), verb)
+    items = consequences(previous, new.definition) if previous != new.definition else ()
+    return Step(new, documents.diff(previous, new.definition), verb, items)
+
+
+def find_restorable(revision: BindingRevision) -> BindingRevision | None:
+    """Return the revision that there is to go back to: itself, or what a removal removed."""
+    if revision.definition is not None:
+        return revision
+    earlier = BindingRevision.objects.filter(stream=revision.stream, pk__lt=revision.pk, definition__isnull=False)
+    return earlier.first()
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -70,12 +82,26 @@ class BindingRevisionAdmin(ReadOnlyAdmin):
     list_select_related = ("author",)
     fields = ("stream", "version", "author", "note", "created_at", "change")
     readonly_fields = ("change",)
+    change_form_template = "declbind_admin/revision.html"
 
     class Media:
-        css = {"all": ("declbind_admin/admin.css",)}
+        css = {"all": ("declbind_admin/admin.css", "declbind_admin/form.css")}
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Offer to go back to it, to those who may."""
+        revision = context["original"]
+        target = find_restorable(revision)
+        exists = BindingRecord.objects.filter(stream=revision.stream).exists()
+        right = "change" if exists else "add"
+        if target is not None and request.user.has_perm(f"declbind.{right}_bindingrecord"):
+            context["rollback_url"] = rollback_url(self.admin_site.name, target)
+            context["rollback_text"] = f"{'Roll back' if exists else 'Restore'} to version {target.version}"
+        return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description="Change")
     def change(self, revision: BindingRevision) -> SafeString:
         """Compare it with the one before."""
         old = BindingRevision.objects.filter(stream=revision.stream, pk__lt=revision.pk).first()
-        return mark_safe(render_to_string("declbind_admin/diff.html", {"lines": _step(revision, old).lines}))
+        return mark_safe(render_to_string("declbind_admin/step.html", {"step": _step(revision, old)}))

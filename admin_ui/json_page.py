@@ -12,8 +12,11 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 
 from admin_ui import documents, pages
+from admin_ui.changes import Change, build_change, is_ticked
 from admin_ui.form import is_only_disabled
+from admin_ui.places import place_problems
 from declbind import judgement
+from declbind.core import schema
 from declbind.core.errors import ConfigError, Problem
 from declbind.models import BindingRecord, editing
 
@@ -55,7 +58,34 @@ class JsonPage:
                 return self._show(record, before, text, may_edit=may_edit, problems=record.problems() if before else ())
             if not may_edit:
                 raise PermissionDenied
-            return self._store(record, before, self.request.POST.get("document", ""))
+            text = self.request.POST.get("document", "")
+            return (self._as_form if "_as_form" in self.request.POST else self._store)(record, before, text)
+
+    def show_unsaved(
+        self, record: BindingRecord, before: documents.Document, document: documents.Document
+    ) -> HttpResponse:
+        """Show what a form says, with the version that it was opened with. Nothing is stored."""
+        text, problems = documents.dump(document), judgement.judge_document(document)[1]
+        return self._show(record, before, text, problems=problems, opened_with=self._opened_with())
+
+    def _as_form(self, record: BindingRecord, before: documents.Document, text: str) -> HttpResponse:
+        """Show what the text says in the form, which can hold whatever has the shape of a record."""
+        try:
+            document = documents.parse_record(text)
+            problems = schema.problems(document)
+        except ConfigError as error:
+            problems = list(error.problems)
+        if problems:
+            return self._show(record, before, text, problems=problems, opened_with=self._opened_with())
+        carried = {"note": self.request.POST.get("note", ""), "opened_with": self._opened_with()}
+        response: HttpResponse = self.admin.unsaved_view(
+            self.request, str(record.pk) if record.pk else None, documents.normalise(document), carried
+        )
+        return response
+
+    def _opened_with(self) -> str:
+        # Changing the view is no look at what is stored, so a conflict is still noticed when it is saved.
+        return self.request.POST.get("opened_with", "")
 
     def _load(self, object_id: str | None) -> BindingRecord:
         if object_id is None:
@@ -85,13 +115,16 @@ class JsonPage:
         if before and documents.canonical(record.definition()) == documents.canonical(before):
             messages.info(self.request, f"The binding {record} says this already; nothing was stored.")
             return self._leave(record)
+        change = build_change(before or None, record.definition())
+        if not only_disabled and not is_ticked(self.request.POST.dict(), change.digest):
+            return self._show(record, before, text, change=change)
         with editing(author=self.request.user, note=self.request.POST.get("note", "")[:500]):
             record.save(update_fields=["enabled"] if only_disabled else None)
         if before:
-            self.admin.log_change(self.request, record, "Changed as JSON.")
+            self.admin.log_change(self.request, record, change.text)
         else:
-            self.admin.log_addition(self.request, record, "Added as JSON.")
-        messages.success(self.request, f"The binding {record} was stored.")
+            self.admin.log_addition(self.request, record, change.text)
+        messages.success(self.request, f"The binding {record} was stored: {change.text}.")
         return self._leave(record)
 
     def _judge(
@@ -109,7 +142,7 @@ class JsonPage:
             try:
                 record.full_clean()
             except ValidationError as error:
-                problems = list(_as_problems(error))
+                problems = list(as_problems(error))
         forbidden = documents.sensitive_problem(self.request.user, before, plain)
         return [*problems, *([forbidden] if forbidden else [])], False
 
@@ -128,9 +161,13 @@ class JsonPage:
         problems: Iterable[Problem] = (),
         theirs: str = "",
         diff: Iterable[documents.DiffLine] = (),
+        change: Change | None = None,
+        opened_with: str | None = None,
     ) -> HttpResponse:
         # A form that failed was no save, so its page carries the version that is stored now: after a conflict both
         # versions are on it.
+        stored_with = documents.fingerprint(before) if before else ""
+        action = pages.page_url(self.admin, "json", record.pk) if before else pages.page_url(self.admin, "add_json")
         return pages.render_page(
             self.admin,
             self.request,
@@ -140,16 +177,20 @@ class JsonPage:
             stream=before.get("stream", ""),
             text=text,
             rows=min(40, max(12, text.count("\n") + 3)),
-            opened_with=documents.fingerprint(before) if before else "",
+            opened_with=stored_with if opened_with is None else opened_with,
+            action=action,
+            change=change,
+            digest=change.digest if change else "",
             note=self.request.POST.get("note", ""),
             may_edit=may_edit,
-            problems=list(problems),
+            placed=place_problems(problems, text),
             theirs=theirs,
             diff=list(diff),
         )
 
 
-def _as_problems(error: ValidationError) -> Iterable[Problem]:
+def as_problems(error: ValidationError) -> Iterable[Problem]:
+    """Yield what a record's ``full_clean`` says, each text at its path."""
     for key, errors in error.update_error_dict({}).items():
         for text in (text for item in errors for text in item.messages):
             path, colon, message = text.partition(": ")

@@ -2,123 +2,196 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
-from django.template.loader import render_to_string
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse, QueryDict
+from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
-from django.utils import timezone
 
-from admin_ui import pages, traffic
+from admin_ui import export, pages, traffic
+from admin_ui.answers import Answers
+from admin_ui.links import Links, find_page, find_processes
 from admin_ui.nodes import load_spread
-from declbind.models import Watch
-from declbind.registry import get_registry
+from admin_ui.rates import load_rates
+from admin_ui.row_page import REVEALED, row_view
+from admin_ui.stream import can_push, stream_view
+from admin_ui.wanted import Wanted, readable_models, stream_models
+from admin_ui.watching import end_watch, renew_watch
+from declbind.core.errors import CODES
+from declbind.models import Node, SavedView
+from declbind.registry import database_alias
 
-#: A watch ends this long after its page was last heard of.
-LEASE_SECONDS = 30
-#: A poll writes only when the lease has less left: once in ten seconds, not with every look.
-RENEW_SECONDS = 20
 POLL_MILLISECONDS = 1000
+MAX_SAVED = 50
+ACTIONS = ("create", "update", "delete", "subscribe", "unsubscribe", "connect", "config", "kick", "users", "session")
+OUTCOMES = ("ok", *CODES, "origin", "connected", "disconnected")
+#: Tabs and presets: what ``only`` says, and what people call it.
+TABS = (("", "All"), ("refused", "Refused"), ("errors", "Errors"))
 
 
-def guarded(model_admin: Any, view: Callable[..., HttpResponse], *, answers_json: bool = False) -> Callable[..., Any]:
+def guarded(
+    model_admin: Any, view: Callable[..., HttpResponseBase], *, answers_json: bool = False
+) -> Callable[..., HttpResponseBase]:
     """Let only staff with ``declbind.view_traffic`` in: 403 for others; who is not logged in may do so, on a page."""
 
-    def show(request: HttpRequest) -> HttpResponse:
-        return view(model_admin, request)
+    def show(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
+        return view(model_admin, request, **kwargs)
 
     wrapped = model_admin.admin_site.admin_view(show)
 
-    def guard(request: HttpRequest) -> HttpResponse:
+    def guard(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
         allowed = model_admin.admin_site.has_permission(request) and pages.may_watch(request.user)
         if not allowed and answers_json:
             return JsonResponse({"error": "denied"}, status=403)
         if not allowed and request.user.is_authenticated:
             raise PermissionDenied
-        response: HttpResponse = wrapped(request)
+        response: HttpResponseBase = wrapped(request, **kwargs)
         return response
 
     return guard
 
 
 def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
-    """Return the addresses of the page and of its polls."""
+    """Return the addresses of the page, of its polls and pushes, and of what hangs on it."""
+
+    def at(route: str, view: Callable[..., HttpResponseBase], name: str, *, answers_json: bool = False) -> URLPattern:
+        return path(route, guarded(model_admin, view, answers_json=answers_json), name=f"{prefix}_{name}")
+
     return [
-        path("live/", guarded(model_admin, live_view), name=f"{prefix}_live"),
-        path("live/rows/", guarded(model_admin, rows_view, answers_json=True), name=f"{prefix}_live_rows"),
+        at("live/", live_view, "live"),
+        at("live/rows/", rows_view, "live_rows", answers_json=True),
+        at("live/stream/", stream_view, "live_stream", answers_json=True),
+        at("live/stop/", stop_view, "live_stop", answers_json=True),
+        at("live/export/", export_view, "live_export"),
+        at("live/views/", saved_view, "live_saved"),
+        at("live/row/<str:key>/", row_view, "live_row"),
     ]
 
 
 def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Show the newest rows; works without JavaScript, which only keeps the page going."""
-    if renew_watch(request.user):
-        pages.note_in_log(request, "Live traffic", "Started watching.")
+    """Show the newest rows, or those after ``cursor``; works without JavaScript, which only keeps the page going."""
+    renew_watch(request.user)
     wanted = read_wanted(request)
-    page = traffic.load_page(wanted)
-    streams = sorted(get_registry().by_stream)
+    after = traffic.Cursor.parse(request.GET.get("cursor", ""))
+    look = traffic.Look(wanted)
+    page = look.newest() if after is None else look.onward(after)
+    links = Links(model_admin)
+    by_stream = stream_models()
+    rates = load_rates()
+    query = wanted.query
+    onward = f"{query}&" if query else ""
     return pages.render_page(
         model_admin,
         request,
         "live.html",
         "Live traffic",
-        rows=page.rows,
-        cursor=page.cursor,
+        rows=[(row, links.of(row)) for row in page.rows],
+        page=page,
+        after=after,
         wanted=wanted,
-        streams=streams if not wanted.stream or wanted.stream in streams else [wanted.stream, *streams],
+        tabs=[(label, f"?{wanted.but(only=only)}", wanted.only == only) for only, label in TABS],
+        problems_url=f"?{wanted.but(only='problems')}",
+        mine_url=f"?{wanted.but(user=request.user.get_username())}",
+        connections_url=find_page(model_admin, "connections") or f"?{wanted.but(only='connections')}",
+        processes_url=find_processes(model_admin),
+        streams=_choices(by_stream, wanted.stream),
+        models=_choices(set(by_stream.values()), wanted.model),
+        actions=_choices(ACTIONS, wanted.action),
+        outcomes=_choices(OUTCOMES, wanted.outcome),
+        nodes=_processes(wanted.node),
+        charts=rates.draw(),
+        tables=rates.tables(),
         spread=load_spread(),
+        saved=SavedView.objects.filter(owner_id=request.user.pk),
         max_rows=traffic.MAX_ROWS,
+        window=traffic.WINDOW,
+        # A page of the past stands still; one that has come to the end goes on.
+        is_live=not page.has_more and not page.is_reset,
         poll_url=pages.page_url(model_admin, "live_rows"),
+        stream_url=pages.page_url(model_admin, "live_stream") if can_push(request) else "",
+        stop_url=pages.page_url(model_admin, "live_stop"),
+        export_url=pages.page_url(model_admin, "live_export"),
+        saved_url=pages.page_url(model_admin, "live_saved"),
         poll_milliseconds=POLL_MILLISECONDS,
+        query=query,
+        now_url=f"?{query}",
+        onward_url=f"?{onward}cursor=",
+        clear_url=f"?{onward}cursor={look.cursor}",
         may_see_bindings=model_admin.has_view_permission(request),
-        refresh_url=f"?{_filters(request).urlencode()}",
     )
 
 
 def rows_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Answer a poll: the rows after ``cursor`` as HTML, oldest first, each with its key; renews the watch."""
+    """Answer a poll: the rows after ``cursor`` as HTML, oldest first, each with its key; renews the watch.
+
+    ``whole`` asks for all rows, up to a page of them, and not for a sample; ``bare`` for their number only; ``extras``
+    for the charts.
+    """
     cursor = traffic.Cursor.parse(request.GET.get("cursor", ""))
     if cursor is None:
         return JsonResponse({"error": "expected cursor=epoch:offset:number"}, status=400)
     renew_watch(request.user)
-    page = traffic.load_page(read_wanted(request), cursor)
-    rows = [
-        {"key": row.key, "html": render_to_string("declbind_admin/live_row.html", {"row": row})}
-        for row in reversed(page.rows)
-    ]
-    return JsonResponse(
-        {"rows": rows, "cursor": str(page.cursor), "skipped": page.skipped, "reset": page.is_reset},
-        headers={"Cache-Control": "no-store"},
-    )
+    answers = Answers(model_admin, read_wanted(request))
+    answer = answers.rows(cursor, whole=request.GET.get("whole") == "1", bare=request.GET.get("bare") == "1")
+    if request.GET.get("extras") == "1":
+        answer.update(answers.extras())
+    return JsonResponse(answer, headers={"Cache-Control": "no-store"})
 
 
-def read_wanted(request: HttpRequest) -> traffic.Wanted:
+def stop_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+    """Give the watch back: the page says so when it is left."""
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    end_watch(request.user)
+    return HttpResponse(status=204)
+
+
+def export_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+    """Answer with a file of what the page shows, by the same filters; values only after they were revealed."""
+    look = traffic.Look(read_wanted(request), values=bool(request.session.get(REVEALED)))
+    after = traffic.Cursor.parse(request.GET.get("cursor", ""))
+    page = look.newest() if after is None else look.onward(after)
+    return export.download(page.rows, "csv" if request.GET.get("format") == "csv" else "jsonl")
+
+
+def saved_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+    """Keep the filters under a name, or forget a name; each user has names of their own."""
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    views = SavedView.objects.filter(owner_id=request.user.pk)
+    query = Wanted.read(_parsed(request.POST.get("query", ""))).query
+    if request.POST.get("delete"):
+        views.filter(name=request.POST["delete"]).delete()
+    else:
+        name = request.POST.get("name", "").replace("\0", "").strip()[:60]
+        if not name:
+            messages.error(request, "Expected a name for the view, got none.")
+        elif len(query) > 500:
+            messages.error(request, "These filters are too long to be kept.")
+        elif not views.filter(name=name).exists() and views.count() >= MAX_SAVED:
+            messages.error(request, f"There are {MAX_SAVED} views already: delete one first.")
+        else:
+            SavedView.objects.update_or_create(owner_id=request.user.pk, name=name, defaults={"query": query})
+            messages.success(request, f"Kept as {name}.")
+    return HttpResponseRedirect(f"{pages.page_url(model_admin, 'live')}?{query}")
+
+
+def read_wanted(request: HttpRequest) -> Wanted:
     """Read the filters from the address."""
-    return traffic.Wanted(
-        stream=request.GET.get("stream", "").strip()[:64],
-        text=request.GET.get("q", "").strip()[:200],
-        only_problems=request.GET.get("only") == "problems",
-        models=traffic.readable_models(request.user),
-    )
+    return Wanted.read(request.GET, readable_models(request.user))
 
 
-def renew_watch(user: Any) -> bool:
-    """Lease the traffic to this user's page for another 30 s; tell whether nobody had it in this user's name."""
-    now = timezone.now()
-    viewer = f"admin:{user.pk}"
-    if len(viewer) > 64:
-        viewer = hashlib.sha256(viewer.encode()).hexdigest()
-    until = now + timedelta(seconds=LEASE_SECONDS)
-    held = Watch.objects.filter(viewer=viewer).first()
-    if held is not None and held.until > now + timedelta(seconds=RENEW_SECONDS):
-        return False
-    Watch.objects.update_or_create(viewer=viewer, defaults={"until": until})
-    Watch.objects.filter(until__lt=now - timedelta(seconds=LEASE_SECONDS)).delete()
-    return held is None or held.until < now
+def _parsed(query: str) -> dict[str, str]:
+    return {key: str(value) for key, value in QueryDict(query[:5000]).items()}
 
 
-def _filters(request: HttpRequest) -> QueryDict:
-    return request.GET
+def _choices(known: Any, chosen: str) -> list[str]:
+    return sorted({*known, chosen} - {""})
+
+
+def _processes(chosen: str) -> list[tuple[str, str]]:
+    nodes = [(node.pk, str(node)) for node in Node.objects.using(database_alias()).order_by("host", "pid")[:200]]
+    return nodes if not chosen or chosen in dict(nodes) else [(chosen, chosen[:8]), *nodes]

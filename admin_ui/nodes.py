@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.contrib import admin
 
@@ -18,6 +19,8 @@ class Spread:
     version: int
     current: int
     total: int
+    changed_at: datetime | None = None
+    nodes: tuple[Node, ...] = ()
 
     @property
     def is_everywhere(self) -> bool:
@@ -30,8 +33,9 @@ def load_spread() -> Spread:
     configuration = Configuration.objects.order_by("pk").first()
     version = configuration.version if configuration else 0
     generation = configuration.generation if configuration else ""
-    nodes = list(Node.objects.filter(seen_at__gte=oldest_heartbeat()).values_list("generation", "version"))
-    return Spread(version, nodes.count((generation, version)), len(nodes))
+    nodes = tuple(Node.objects.filter(seen_at__gte=oldest_heartbeat()))
+    current = sum((node.generation, node.version) == (generation, version) for node in nodes)
+    return Spread(version, current, len(nodes), configuration.changed_at if configuration else None, nodes)
 
 
 class NodeAdmin(ReadOnlyAdmin):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from django.contrib.admin import AdminSite
@@ -40,12 +41,48 @@ def page_url(model_admin: RecordAdmin, page: str, *args: Any) -> str:
     return reverse(name, args=args, current_app=model_admin.admin_site.name)
 
 
+@dataclass(frozen=True)
+class ConsolePage:
+    """One entry of the console's own navigation."""
+
+    label: str
+    url: str
+    is_current: bool
+
+
+def console_pages(model_admin: RecordAdmin, request: HttpRequest) -> list[ConsolePage]:
+    """Return the pages that the viewer may go to, for the navigation that all of them show."""
+    user = request.user
+    may_see = model_admin.has_view_permission(request)
+    offered = (
+        ("Bindings", "changelist", may_see),
+        ("Live traffic", "live", may_watch(user)),
+        ("Why?", "why", may_watch(user)),
+        ("Try it", "try", may_see),
+        ("Connections", "connections", user.has_perm("declbind.view_connection")),
+        ("Processes", "processes", user.has_perm("declbind.view_node")),
+        ("Doctor", "doctor", may_watch(user) or model_admin.has_change_permission(request)),
+    )
+    found = []
+    for label, page, is_allowed in offered:
+        if is_allowed:
+            url = page_url(model_admin, page)
+            found.append(ConsolePage(label, url, url == request.path))
+    return found
+
+
 def render_page(
     model_admin: RecordAdmin, request: HttpRequest, template: str, title: str, status: int = 200, **context: Any
 ) -> TemplateResponse:
     """Answer with a page in the admin's frame."""
     request.current_app = model_admin.admin_site.name
-    everything = {**model_admin.admin_site.each_context(request), "opts": model_admin.opts, "title": title, **context}
+    everything = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "title": title,
+        "console_pages": console_pages(model_admin, request),
+        **context,
+    }
     return TemplateResponse(request, f"declbind_admin/{template}", everything, status=status)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin, messages
@@ -9,23 +11,34 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import router, transaction
 from django.db.models import Max, QuerySet
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 
 from admin_ui import cells, documents, elsewhere, filters, pages
+from admin_ui.changes import build_change, is_ticked
+from admin_ui.confirm import Proposal, confirm_page, digest_of
 from admin_ui.export_page import download
+from admin_ui.fields import describe_key
 from admin_ui.form import FIELDSETS, BindingForm, form_values
 from admin_ui.history import load_steps
-from admin_ui.nodes import load_spread
+from admin_ui.json_page import JsonPage
+from admin_ui.listing import Surroundings, find_streams, load_surroundings, models_to_begin_with
+from admin_ui.panel import build_panel
 from admin_ui.screens import screen_urls
+from admin_ui.snippets import build_snippets
 from admin_ui.summary import Summary, describe_fields, summarise_record
 from declbind import judgement
+from declbind.console.overview import load_drift
 from declbind.models import BindingRecord, BindingRevision, Node, editing
+from declbind.registry import database_alias
+
+#: The form's scripts; each works without the others.
+SCRIPTS = ("declbind_admin/form.js", "declbind_admin/picker.js", "declbind_admin/panel.js")
 
 
 class BindingChangeList(ChangeList):
-    """Judge the rows of the page and find their last revisions: two queries, however many rows there are."""
+    """Judge the rows of the page, find their last revisions and their drift: two queries for all of them."""
 
     def get_results(self, request: HttpRequest) -> None:
         """Load the page."""
@@ -41,11 +54,14 @@ class BindingChangeList(ChangeList):
         )
         revisions = {
             revision.stream: revision
-            for revision in BindingRevision.objects.filter(pk__in=list(latest)).select_related("author")
+            for revision in BindingRevision.objects.filter(pk__in=latest).select_related("author")
         }
+        drifts = load_drift(database_alias(), {record.stream: record.definition() for record in records})
         for record in records:
             record.summary = summarise_record(record, reserved)
             record.last_revision = revisions.get(record.stream)
+            record.drift = drifts.get(record.stream)
+            record.surroundings = load_surroundings(self.model_admin, request)
         self.result_list = records
 
 
@@ -53,14 +69,15 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """List all bindings, edit those of the database."""
 
     form = BindingForm
-    list_display = ("state", "name", "bound_model", "sent", "who", "changed")
+    list_display = ("state", "name", "sent", "who", "traffic", "changed")
     list_display_links = ("name",)
     list_filter = filters.FILTERS
-    search_fields = ("stream", "model", "description")
+    search_fields = ("stream", "model", "description", "fields", "exclude", "groups")
     actions = ("enable", "disable", "export", "check_again")
     change_list_template = "declbind_admin/change_list.html"
     change_form_template = "declbind_admin/change_form.html"
     save_on_top = False
+    show_full_result_count = False
 
     class Media:
         css = {"all": ("declbind_admin/admin.css",)}
@@ -80,7 +97,8 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Answer with the fields of a model, for the form's script."""
         if not (self.has_add_permission(request) or self.has_change_permission(request)):
             raise PermissionDenied
-        return JsonResponse({"fields": [vars(note) for note in describe_fields(request.GET.get("model", ""))]})
+        label = request.GET.get("model", "")
+        return JsonResponse({"fields": [vars(note) for note in describe_fields(label)], "key": describe_key(label)})
 
     # --- the list ----------------------------------------------------------------------------------------------------
 
@@ -95,40 +113,36 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         everything = elsewhere.load_elsewhere()
         invalid = len(filters.invalid_streams("database")) + sum(bool(summary.problems) for summary in everything)
         context = {
-            "spread": load_spread(),
+            "spread": load_surroundings(self, request).spread,
             "invalid": invalid,
             "may_see_nodes": self.admin_site.is_registered(Node) and request.user.has_perm("declbind.view_node"),
-            "may_watch": pages.may_watch(request.user),
-            "elsewhere": [self._row(summary) for summary in everything if filters.passes(summary, request)],
+            "begin_with": models_to_begin_with(),
+            "console_pages": pages.console_pages(self, request),
+            "elsewhere": [self._row(request, summary) for summary in filters.pass_through(everything, request)],
             "elsewhere_total": len(everything),
             **(extra_context or {}),
         }
         return super().changelist_view(request, context)
 
-    def _row(self, summary: Summary) -> dict[str, Any]:
+    def _row(self, request: HttpRequest, summary: Summary) -> dict[str, Any]:
         return {
             "summary": summary,
             "state": cells.state_cell(summary),
             "name": cells.name_cell(summary, pages.page_url(self, "elsewhere", summary.where)),
-            "model": cells.model_cell(summary),
             "sent": cells.sent_cell(summary),
             "who": cells.who_cell(summary),
+            "traffic": self._traffic(load_surroundings(self, request), summary.stream),
         }
 
     @admin.display(description="State, source")
     def state(self, record: Any) -> SafeString:
         """Active, disabled or invalid, and where it is defined."""
-        return cells.state_cell(record.summary)
+        return cells.state_cell(record.summary, record.drift)
 
-    @admin.display(description="Stream", ordering="stream")
+    @admin.display(description="Stream, model", ordering="stream")
     def name(self, record: Any) -> SafeString:
-        """The stream, what it is for, and what is wrong with it. The list makes the link."""
-        return cells.name_cell(record.summary)
-
-    @admin.display(description="Model, direction", ordering="model")
-    def bound_model(self, record: Any) -> SafeString:
-        """The model, and which way it is open."""
-        return cells.model_cell(record.summary, record.model)
+        """The stream, its model and direction, what it is for, and what is wrong with it. The list makes the link."""
+        return cells.name_cell(record.summary, model=record.model)
 
     @admin.display(description="Sent fields")
     def sent(self, record: Any) -> SafeString:
@@ -139,6 +153,24 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def who(self, record: Any) -> SafeString:
         """Who may do what."""
         return cells.who_cell(record.summary)
+
+    @admin.display(description="Traffic")
+    def traffic(self, record: Any) -> SafeString:
+        """Who hears now, and how much goes out."""
+        return self._traffic(record.surroundings, record.stream)
+
+    @staticmethod
+    def _traffic(surroundings: Surroundings, stream: str) -> SafeString:
+        return cells.traffic_cell(surroundings.usage_of(stream), stream, surroundings.links)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[BindingRecord], search_term: str
+    ) -> tuple[QuerySet[BindingRecord], bool]:
+        """Find by what the record says, and by the fields that "all fields" comes to."""
+        found, has_duplicates = super().get_search_results(request, queryset, search_term)
+        if search_term:
+            found |= queryset.filter(stream__in=find_streams(search_term))
+        return found, has_duplicates
 
     @admin.display(description="Last changed")
     def changed(self, record: Any) -> SafeString:
@@ -158,7 +190,19 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Tell the form whose it is."""
         form: Any = super().get_form(request, obj, change=change, **kwargs)
         form.user = request.user
+        form.only_look = "_look" in request.POST or "_as_json" in request.POST
+        form.unsaved, form.carried = getattr(request, "declbind_unsaved", (None, {}))
         return form
+
+    def unsaved_view(
+        self, request: HttpRequest, object_id: str | None, document: documents.Document, carried: Mapping[str, str]
+    ) -> HttpResponse:
+        """Show the form of a record as another page left it, with what that page knew besides. Nothing is stored."""
+        shown: Any = copy.copy(request)
+        shown.method, shown.POST = "GET", QueryDict()
+        shown.declbind_unsaved = document, carried
+        address = pages.page_url(self, "change", object_id) if object_id else pages.page_url(self, "add")
+        return self.changeform_view(shown, object_id, address)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the sections; none for those who may only look, who get the record in words instead."""
@@ -185,9 +229,15 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Add what stands around the form: problems, both versions of a conflict, the model's fields, revisions."""
         form = context["adminform"].form
         may_edit = self.has_change_permission(request, obj) if obj is not None else self.has_add_permission(request)
+        if "_as_json" in request.POST and may_edit and not form.unread:
+            return JsonPage(self, request).show_unsaved(obj or BindingRecord(), form.before, form.document)
         label = str(form["model"].value() or "") if "model" in form.fields else ""
         extra: dict[str, Any] = {
             "may_edit": may_edit,
+            "scripts": SCRIPTS,
+            "unsaved": form.unsaved is not None,
+            "panel_url": pages.page_url(self, "panel"),
+            "look_query": request.POST.get("look_q", ""),
             "notes": describe_fields(label),
             "notes_model": label,
             "notes_url": pages.page_url(self, "model_fields"),
@@ -199,6 +249,9 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             summary = summarise_record(stored, judgement.reserved_streams())
             extra.update(summary=summary, document=documents.dump(stored.definition()), steps=load_steps(stored.stream))
             extra["json_url"] = pages.page_url(self, "json", obj.pk)
+            extra["snippets"] = build_snippets(summary.spec) if summary.spec is not None else None
+        if may_edit:
+            extra["panel"] = build_panel(self, request, form, with_row="_look" in request.POST)
         if getattr(form, "theirs", None) is not None:
             extra["theirs"] = documents.dump(form.theirs)
             extra["diff"] = documents.diff(form.theirs, form.document)
@@ -210,6 +263,37 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             return
         with editing(author=request.user, note=form.cleaned_data.get("note", "")):
             obj.save(update_fields=["enabled"] if form.only_disables else None)
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        """Say in the admin's log what the edit means."""
+        return form.change.text or super().construct_change_message(request, form, formsets, add)
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Keep what was said of the addition, for the messages of this request too."""
+        request.declbind_words = message  # type: ignore[attr-defined]
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Keep what was said of the change, for the messages of this request too."""
+        request.declbind_words = message  # type: ignore[attr-defined]
+        return super().log_change(request, obj, message)
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        """Add the words to the message."""
+        response = super().response_add(request, obj, post_url_continue)
+        self._tell_words(request, obj)
+        return response
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        """Add the words to the message."""
+        response = super().response_change(request, obj)
+        self._tell_words(request, obj)
+        return response
+
+    def _tell_words(self, request: HttpRequest, obj: BindingRecord) -> None:
+        words = getattr(request, "declbind_words", "")
+        if words and isinstance(words, str):
+            self.message_user(request, f"{obj}: {words}.", messages.INFO)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """There is nothing beside the record."""
@@ -227,9 +311,34 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     # --- actions -----------------------------------------------------------------------------------------------------
 
     @admin.action(description="Enable selected bindings", permissions=["change"])
-    def enable(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> None:
-        """Switch on; one that has problems stays off and says which."""
-        self._switch(request, queryset, True)
+    def enable(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> HttpResponse | None:
+        """Switch on, once somebody has read what that opens; one that has problems stays off and says which."""
+        proposals = []
+        for record in queryset.exclude(enabled=True):
+            before = record.definition()
+            record.enabled = True
+            problems = record.problems()
+            if problems:
+                self.message_user(request, " ".join(map(str, problems)), messages.ERROR)
+            else:
+                proposals.append(Proposal(record.stream, build_change(before, record.definition())))
+        if proposals and not is_ticked(request.POST.dict(), digest_of(proposals)):
+            return confirm_page(
+                self,
+                request,
+                "Enable bindings",
+                proposals,
+                button="Enable",
+                hidden={
+                    "action": "enable",
+                    "asked": "yes",
+                    "_selected_action": [str(pk) for pk in queryset.values_list("pk", flat=True)],
+                },
+                back=pages.page_url(self, "changelist"),
+                asked="asked" in request.POST,
+            )
+        self._switch(request, queryset.filter(stream__in=[proposal.stream for proposal in proposals]), True)
+        return None
 
     @admin.action(description="Disable selected bindings", permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> None:
@@ -239,11 +348,12 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def _switch(self, request: HttpRequest, queryset: QuerySet[BindingRecord], enabled: bool) -> None:
         done = 0
         for record in queryset.exclude(enabled=enabled):
+            before = record.definition()
             record.enabled = enabled
             try:
                 with editing(author=request.user), transaction.atomic():
                     record.save(update_fields=["enabled"])
-                    self.log_change(request, record, "Enabled." if enabled else "Disabled.")
+                    self.log_change(request, record, build_change(before, record.definition()).text)
             except ValidationError as error:
                 self.message_user(request, " ".join(error.messages), messages.ERROR)
             else:

@@ -6,10 +6,36 @@ from typing import Any
 
 from django.urls import URLPattern
 
-from admin_ui import doctor_page, elsewhere, export_page, import_page, json_page, live, processes_page
+from admin_ui import (
+    connections_page,
+    doctor_page,
+    elsewhere,
+    export_page,
+    import_page,
+    json_page,
+    live,
+    panel,
+    processes_page,
+    try_page,
+    undo,
+    why_page,
+)
 
 #: Modules with ``urls(model_admin, prefix)``; ``prefix`` begins the names of the addresses.
-SCREENS = (live, elsewhere, json_page, import_page, export_page, processes_page, doctor_page)
+SCREENS = (
+    live,
+    why_page,
+    try_page,
+    connections_page,
+    processes_page,
+    doctor_page,
+    import_page,
+    export_page,
+    elsewhere,
+    panel,
+    undo,
+    json_page,
+)
 
 
 def screen_urls(model_admin: Any) -> list[URLPattern]:

@@ -136,7 +136,10 @@ class Summary:
 
     def matches(self, text: str) -> bool:
         """Tell whether a search for ``text`` finds this binding."""
-        return all(word in f"{self.stream} {self.model_text} {self.where}".lower() for word in text.lower().split())
+        known = (
+            f"{self.stream} {self.model_text} {self.where} {' '.join(self.sent.names)} {' '.join(self.groups)}".lower()
+        )
+        return all(word in known for word in text.lower().split())
 
 
 def summarise_record(record: BindingRecord, reserved: Mapping[str, str]) -> Summary:

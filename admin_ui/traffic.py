@@ -1,36 +1,36 @@
-"""The rows of the live page: events of the log and traffic of the processes, merged by time, newest first."""
+"""The rows of the live page: events of the log and traffic of the processes, merged by time.
+
+Three ways of looking: the newest rows (a page), what came since a cursor (a poll or a push, thinned out where it is too
+much to look at), and onward from a cursor row by row (after a pause, or to read what was skipped).
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from django.apps import apps
 from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 
-from admin_ui import documents
+from admin_ui.deliveries import load_deliveries
+from admin_ui.rows import ALWAYS_SHOWN, Reader, Row, load_processes
+from admin_ui.wanted import Wanted, narrow_events, narrow_traffic, stream_models
+from declbind.core import sampling
 from declbind.models import Event, Traffic
 from declbind.outbound import history, log
 from declbind.registry import database_alias
 
-#: Rows of a page; more that come between two polls are counted and left out.
+#: Rows of a page; more that come while nobody looks are counted and left out.
 MAX_ROWS = 500
-#: Groups that a row names before it only counts.
-SHOWN_GROUPS = 6
+#: Rows of an answer to a page that is being looked at; of more it gets one in two, in four, in eight.
+ANSWER_ROWS = 100
+#: The newest events that a filter looks through: nothing but their order has an index.
+WINDOW = 20_000
 MAX_UNSEQUENCED = 100
 #: Where ids appear out of order, how far back a poll looks for traffic rows that were late.
 LATE_ROWS, LATE_SECONDS = 300, 10
-
-WORDS = {
-    Traffic.REQUEST: "in",
-    Traffic.REFUSED: "refused",
-    Traffic.ERROR: "error",
-    Traffic.CONNECTION: "connection",
-}
 
 
 @dataclass(frozen=True)
@@ -49,241 +49,184 @@ class Cursor:
         """Read what ``str()`` wrote; None for anything else."""
         epoch, _, rest = text.partition(":")
         offset, _, traffic = rest.partition(":")
-        if not (epoch and _is_number(offset) and _is_number(traffic)):
+        if not (epoch and len(epoch) <= 32 and _is_number(offset) and _is_number(traffic)):
             return None
         return cls(epoch, int(offset), int(traffic))
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the viewer filters by, and what the viewer may read: ``models`` are lower-case labels."""
-
-    stream: str = ""
-    text: str = ""
-    only_problems: bool = False
-    models: frozenset[str] = frozenset()
-
-    @property
-    def is_filtered(self) -> bool:
-        """Whether anything is left out."""
-        return bool(self.stream or self.text or self.only_problems)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the page. ``key`` is stable, so that a row that is read twice is shown once."""
-
-    key: str
-    at: datetime
-    kind: str
-    word: str
-    stream: str = ""
-    model: str = ""
-    pk: str = ""
-    changes: tuple[tuple[str, str], ...] = ()
-    groups: tuple[str, ...] = ()
-    more_groups: int = 0
-    action: str = ""
-    who: str = ""
-    origin: str = ""
-    outcome: str = ""
-    message: str = ""
-    milliseconds: float | None = None
-    offset: int | None = None
-    is_sequenced: bool = True
-    payload: str = ""
-    is_shape: bool = False
-    connection: str = ""
-    sort: tuple[Any, ...] = field(default=(), compare=False)
-
-
-@dataclass(frozen=True)
 class Page:
-    """What one look gives. ``rows`` are newest first; ``is_reset`` says that the log is another history now."""
+    """What one look gives. ``rows`` are newest first.
+
+    ``count`` rows came, of which ``skipped`` are left out, and of the others one in ``every`` is shown, refusals and
+    errors always. ``is_reset`` says that the log is another history now, ``is_bounded`` that a filter did not look at
+    all that is kept, ``has_more`` that reading onward has not come to the end.
+    """
 
     rows: list[Row]
     cursor: Cursor
+    count: int = 0
     skipped: int = 0
+    every: int = 1
     is_reset: bool = False
+    is_bounded: bool = False
+    has_more: bool = False
 
 
-def readable_models(user: Any) -> frozenset[str]:
-    """Return the models whose values the user may see: by the model's own view permission."""
-    return frozenset(
-        model._meta.label_lower
-        for model in apps.get_models()
-        if user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}")
-    )
+class Look:
+    """One look at the log and the traffic; its ends are read before the rows.
 
-
-def load_page(wanted: Wanted, after: Cursor | None = None) -> Page:
-    """Read the newest rows, or with ``after`` those that came since.
-
-    The ends are read before the rows: what appears in between is read twice rather than never.
+    What appears in between is then read twice rather than never.
     """
-    using = database_alias()
-    head = log.load_head(using)
-    last = Traffic.objects.using(using).aggregate(last=Max("pk"))["last"] or 0
-    cursor = Cursor(head.epoch, head.offset, last)
-    if after is not None and (after.epoch != head.epoch or after.offset > head.offset):
-        return Page([], cursor, is_reset=True)
-    found: list[Row] = []
-    skipped = 0
-    if not wanted.only_problems:
-        events, missed = _load_events(wanted, after, using)
-        found += [_event_row(event, wanted, using) for event in events]
-        skipped += missed
-    traffic = _narrow_traffic(Traffic.objects.using(using).order_by("-pk"), wanted)
-    if after is not None:
-        traffic = _since(traffic, after.traffic, using)
-    requests = list(traffic[: MAX_ROWS + 1])
-    if after is not None and len(requests) > MAX_ROWS:
-        skipped += traffic.count() - MAX_ROWS
-    found += [_traffic_row(row) for row in requests[:MAX_ROWS]]
-    found.sort(key=lambda row: (row.at, row.sort), reverse=True)
-    if after is not None:
-        skipped += max(0, len(found) - MAX_ROWS)
-    return Page(found[:MAX_ROWS], cursor, skipped)
+
+    def __init__(self, wanted: Wanted, *, values: bool = False) -> None:
+        self.wanted, self.values = wanted, values
+        self.using = database_alias()
+        head = log.load_head(self.using)
+        last = Traffic.objects.using(self.using).aggregate(last=Max("pk"))["last"] or 0
+        self.column = history.offset_column(self.using)
+        self.min_offset = head.min_offset
+        self.cursor = Cursor(head.epoch, head.offset, last)
+
+    def is_lost(self, after: Cursor) -> bool:
+        """Tell whether a cursor is of another history."""
+        return after.epoch != self.cursor.epoch or after.offset > self.cursor.offset
+
+    def newest(self) -> Page:
+        """Return the newest rows."""
+        floor = self._floor(0)
+        events = list(self._events(floor).order_by(f"-{self.column}")[:MAX_ROWS]) if self.wanted.wants_events else []
+        events += self._unsequenced()
+        traffic = list(self._traffic().order_by("-pk")[:MAX_ROWS])
+        rows = self._rows(events, traffic)[:MAX_ROWS]
+        is_bounded = floor >= self.min_offset and len(rows) < MAX_ROWS and self.wanted.wants_events
+        return Page(rows, self.cursor, len(rows), is_bounded=is_bounded)
+
+    def since(self, after: Cursor, *, whole: bool = False) -> Page:
+        """Return what came after a cursor: thinned out to what can be looked at, or ``whole``, the newest of it."""
+        if self.is_lost(after):
+            return Page([], self.cursor, is_reset=True)
+        if after == self.cursor and not history.needs_sequencer(self.using):
+            return Page([], self.cursor)
+        floor = max(after.offset, self.cursor.offset - WINDOW)
+        offsets, controls = self._offsets(floor)
+        fresh = self._traffic().filter(self._late(after.traffic)).order_by("-pk")
+        kinds = list(fresh.values_list("pk", "kind")[: WINDOW + 1])
+        # What comes again because it may have been late has been counted.
+        count = len(offsets) + len(controls) + sum(pk > after.traffic for pk, _ in kinds)
+        always = [pk for pk, kind in kinds if kind in ALWAYS_SHOWN]
+        rest = [pk for pk, kind in kinds if kind not in ALWAYS_SHOWN]
+        every = 1
+        if not whole and len(offsets) + len(rest) > ANSWER_ROWS:
+            while len(offsets) + len(rest) > ANSWER_ROWS:
+                every *= 2
+                offsets = [offset for offset in offsets if sampling.keeps(offset, every)]
+                rest = [pk for pk in rest if sampling.keeps(pk, every)]
+        skipped = max(0, floor - after.offset)
+        wanted_offsets = sorted((*offsets, *controls), reverse=True)[:MAX_ROWS]
+        wanted_pks = sorted((*always, *rest), reverse=True)[:MAX_ROWS]
+        events = list(self._numbered(wanted_offsets)) + self._unsequenced()
+        traffic = list(Traffic.objects.using(self.using).filter(pk__in=wanted_pks)) if wanted_pks else []
+        rows = self._rows(events, traffic)
+        skipped += len(offsets) + len(controls) + len(always) + len(rest) - len(wanted_offsets) - len(wanted_pks)
+        skipped += max(0, len(rows) - MAX_ROWS)
+        return Page(rows[:MAX_ROWS], self.cursor, count, skipped, every)
+
+    def onward(self, after: Cursor) -> Page:
+        """Return the first rows after a cursor, with the cursor behind them: no row is passed over, of either kind."""
+        if self.is_lost(after):
+            return Page([], self.cursor, is_reset=True)
+        skipped = max(0, self.min_offset - 1 - after.offset)
+        floor = self._floor(after.offset)
+        events = list(self._events(floor).order_by(self.column)[: MAX_ROWS + 1]) if self.wanted.wants_events else []
+        traffic = list(
+            self._traffic().filter(pk__gt=after.traffic, pk__lte=self.cursor.traffic).order_by("pk")[: MAX_ROWS + 1]
+        )
+        # By time, but each kind in its own order, or a cursor could not stand for what was read.
+        merged = sorted(
+            [*_in_order([(event.created_at, event) for event in events]), *_in_order([(r.at, r) for r in traffic])],
+            key=lambda pair: pair[0],
+        )
+        taken = [row for _, row in merged[:MAX_ROWS]]
+        has_more = len(merged) > MAX_ROWS
+        shown = [row for row in taken if isinstance(row, Event)], [row for row in taken if isinstance(row, Traffic)]
+        rows = self._rows(*shown)
+        is_bounded = floor > after.offset
+        if not has_more:
+            return Page(rows, self.cursor, len(rows), skipped, is_bounded=is_bounded)
+        offset = max((getattr(event, self.column) for event in shown[0]), default=after.offset)
+        cursor = Cursor(after.epoch, offset, max((row.pk for row in shown[1]), default=after.traffic))
+        return Page(rows, cursor, len(rows), skipped, is_bounded=is_bounded, has_more=True)
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _floor(self, offset: int) -> int:
+        """Return the offset after which is read: with filters no more than the newest stretch of the log."""
+        return max(offset, self.cursor.offset - WINDOW) if self.wanted.is_filtered else offset
+
+    def _events(self, floor: int) -> QuerySet[Event]:
+        stretch = {f"{self.column}__gt": floor, f"{self.column}__lte": self.cursor.offset}
+        return narrow_events(Event.objects.using(self.using).filter(**stretch), self.wanted, self.using)
+
+    def _offsets(self, floor: int) -> tuple[list[int], list[int]]:
+        """Return the offsets of the events after the floor, and those of marks, in order."""
+        if not self.wanted.wants_events:
+            return [], []
+        found = self._events(floor).order_by(self.column).values_list(self.column, "kind")
+        offsets: list[int] = []
+        controls: list[int] = []
+        for offset, kind in found:
+            (controls if kind == Event.CONTROL else offsets).append(offset)
+        return offsets, controls
+
+    def _numbered(self, offsets: Sequence[int]) -> QuerySet[Event]:
+        events = Event.objects.using(self.using)
+        return events.filter(**{f"{self.column}__in": offsets}) if offsets else events.none()
+
+    def _unsequenced(self) -> list[Event]:
+        if not (history.needs_sequencer(self.using) and self.wanted.wants_events):
+            return []
+        waiting = Event.objects.using(self.using).filter(seq__isnull=True)
+        return list(narrow_events(waiting, self.wanted, self.using).order_by("-pk")[:MAX_UNSEQUENCED])
+
+    def _traffic(self) -> QuerySet[Traffic]:
+        return narrow_traffic(Traffic.objects.using(self.using), self.wanted)
+
+    def _late(self, last: int) -> Q:
+        fresh = Q(pk__gt=last)
+        if history.needs_sequencer(self.using):
+            fresh |= Q(pk__gt=last - LATE_ROWS, at__gte=timezone.now() - timedelta(seconds=LATE_SECONDS))
+        return fresh
+
+    def _rows(self, events: Sequence[Event], traffic: Sequence[Traffic]) -> list[Row]:
+        if not events and not traffic:
+            return []
+        reader = Reader(
+            self.using,
+            models=self.wanted.models,
+            values=self.values,
+            processes=load_processes(self.using) if traffic else {},
+            stream_models=stream_models() if traffic else {},
+            deliveries=load_deliveries([event.created_at for event in events], self.using),
+        )
+        rows = [*map(reader.event_row, events), *map(reader.traffic_row, traffic)]
+        return sorted(rows, key=lambda row: (row.at, row.sort), reverse=True)
 
 
-def _load_events(wanted: Wanted, after: Cursor | None, using: str) -> tuple[list[Event], int]:
-    events = _narrow_events(Event.objects.using(using), wanted)
-    if after is None:
-        return list(events.order_by("-pk")[:MAX_ROWS]), 0
-    column = history.offset_column(using)
-    fresh = events.filter(**{f"{column}__gt": after.offset}).order_by(f"-{column}")
-    found = list(fresh[: MAX_ROWS + 1])
-    skipped = fresh.count() - MAX_ROWS if len(found) > MAX_ROWS else 0
-    found = found[:MAX_ROWS]
-    if history.needs_sequencer(using):
-        found += events.filter(seq__isnull=True).order_by("-pk")[:MAX_UNSEQUENCED]
-    return found, skipped
+def load_page(wanted: Wanted, after: Cursor | None = None, *, whole: bool = False, values: bool = False) -> Page:
+    """Read the newest rows, or with ``after`` those that came since."""
+    look = Look(wanted, values=values)
+    return look.newest() if after is None else look.since(after, whole=whole)
 
 
-def _since(rows: QuerySet[Traffic], last: int, using: str) -> QuerySet[Traffic]:
-    fresh = Q(pk__gt=last)
-    if history.needs_sequencer(using):
-        fresh |= Q(pk__gt=last - LATE_ROWS, at__gte=timezone.now() - timedelta(seconds=LATE_SECONDS))
-    return rows.filter(fresh)
-
-
-# --- filters ---------------------------------------------------------------------------------------------------------
-
-
-def _narrow_events(rows: QuerySet[Event], wanted: Wanted) -> QuerySet[Event]:
-    if wanted.stream:
-        rows = rows.filter(stream=wanted.stream)
-    if wanted.text:
-        text = wanted.text
-        told = ("stream", "model", "object_pk", "changes", "actor", "origin")
-        found = Q(kind=Event.CONTROL, data__icontains=text)
-        for column in told:
-            found |= Q(**{f"{column}__icontains": text})
-        # That a row is found would tell its values to somebody who may not read them.
-        found |= Q(model__in=wanted.models, data__icontains=text)
-        rows = rows.filter(found)
-    return rows
-
-
-def _narrow_traffic(rows: QuerySet[Traffic], wanted: Wanted) -> QuerySet[Traffic]:
-    if wanted.stream:
-        rows = rows.filter(stream=wanted.stream)
-    if wanted.only_problems:
-        rows = rows.filter(kind__in=(Traffic.REFUSED, Traffic.ERROR))
-    if wanted.text:
-        text = wanted.text
-        found = Q(username__icontains=text) | Q(user_pk=text)
-        for column in ("stream", "action", "object_pk", "groups", "outcome", "message", "connection"):
-            found |= Q(**{f"{column}__icontains": text})
-        rows = rows.filter(found)
-    return rows
-
-
-# --- rows ------------------------------------------------------------------------------------------------------------
-
-
-def _event_row(event: Event, wanted: Wanted, using: str) -> Row:
-    sequenced = event.seq is not None or not history.needs_sequencer(using)
-    common: dict[str, Any] = {
-        "key": f"e{event.pk}",
-        "at": event.created_at,
-        "stream": event.stream,
-        "who": event.actor,
-        "origin": event.origin,
-        "offset": (event.seq if event.seq is not None else event.pk) if sequenced else None,
-        "is_sequenced": sequenced,
-        "sort": ("e", event.pk),
-    }
-    if event.kind == Event.CONTROL:
-        content = _read(event.data)
-        kind = str(content.get("type", "control")) if isinstance(content, Mapping) else "control"
-        return Row(kind="control", word="control", action=kind, payload=documents.dump(content), **common)
-    changes = _read_changes(event.changes)
-    content = _read(event.data)
-    readable = event.model in wanted.models
-    if not readable:
-        content = shape(content, 2 if event.kind == Event.PAYLOAD else 1)
-    return Row(
-        kind="out",
-        word="out",
-        model=event.model,
-        pk=str(_read(event.object_pk)),
-        changes=changes[:SHOWN_GROUPS],
-        more_groups=max(0, len(changes) - SHOWN_GROUPS),
-        payload=documents.dump(content) if content else "",
-        is_shape=not readable,
-        **common,
-    )
-
-
-def _traffic_row(row: Traffic) -> Row:
-    groups = [str(group) for group in row.groups] if isinstance(row.groups, list) else []
-    who = row.username or (f"user {row.user_pk}" if row.user_pk else "")
-    return Row(
-        key=f"t{row.pk}",
-        at=row.at,
-        kind=row.kind,
-        word=WORDS.get(row.kind, row.kind),
-        stream=row.stream,
-        pk=row.object_pk,
-        groups=tuple(groups[:SHOWN_GROUPS]),
-        more_groups=max(0, len(groups) - SHOWN_GROUPS),
-        action=row.action,
-        who=who or ("anonymous" if row.connection else ""),
-        outcome=row.outcome,
-        message=row.message,
-        milliseconds=row.milliseconds,
-        connection=row.connection,
-        sort=("t", row.pk),
-    )
-
-
-def shape(value: Any, depth: int = 1) -> Any:
-    """Return what a value looks like without saying it: types, lengths, and the keys of ``depth`` levels."""
-    if isinstance(value, Mapping):
-        if depth > 0:
-            return {key: shape(item, depth - 1) for key, item in value.items()}
-        return f"object, {len(value)} keys"
-    if isinstance(value, list):
-        return f"list, {len(value)} items"
-    if isinstance(value, str):
-        return f"text, {len(value)} characters"
-    if value is None:
-        return "null"
-    return "boolean" if isinstance(value, bool) else "number"
-
-
-def _read(text: str) -> Any:
-    try:
-        return json.loads(text) if text else ""
-    except ValueError:
-        return ""
-
-
-def _read_changes(text: str) -> tuple[tuple[str, str], ...]:
-    changes = _read(text)
-    pairs: Iterable[Any] = changes if isinstance(changes, list) else ()
-    return tuple((str(pair[0]), str(pair[1])) for pair in pairs if isinstance(pair, list) and len(pair) == 2)
+def _in_order(rows: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Give no row an earlier time than the one before it."""
+    latest = None
+    ordered = []
+    for at, row in rows:
+        latest = at if latest is None else max(latest, at)
+        ordered.append((latest, row))
+    return ordered
 
 
 def _is_number(text: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from django.db import connections, models, router
 
 from declbind import validation
+from declbind.core import course
 from declbind.core.errors import ClientError, ConfigError
 from declbind.core.frames import encode
 from declbind.core.groups import GroupTemplate, match_template
@@ -308,13 +309,16 @@ class Binding:
 
     def delete(self, pk: Any) -> Any:
         """Delete a row; raises ``ClientError`` ``not_found``."""
-        self.get_object(pk).delete()
+        row = self.get_object(pk)
+        course.enter("store", row)
+        row.delete()
 
     def get_object(self, pk: Any) -> Any:
         """Return the row, locked until the transaction ends; one that is absent or not the user's is ``not_found``.
 
         Call it inside a transaction. ``pk`` is the client's JSON value, or the key that it stands for.
         """
+        course.enter("row", pk)
         model: Any = self.model_class()
         # Joined rows are not ours to lock, and PostgreSQL cannot lock the outer side of a join.
         rows = self.scoped(self.get_queryset()).select_related(None).select_for_update()
@@ -325,15 +329,20 @@ class Binding:
 
     def check_inside(self, instance: Any) -> None:
         """Refuse (``ClientError`` ``invalid``) a stored row that is outside of ``where`` or not the user's."""
+        course.enter("inside", instance)
         spec = self.resolved().spec
         if not (spec.where or spec.scope):
             return
-        if self.scoped(self.get_queryset()).filter(pk=instance.pk).exists():
-            return
+        if not self.scoped(self.get_queryset()).filter(pk=instance.pk).exists():
+            raise self.outside_error()
+
+    def outside_error(self) -> ClientError:
+        """Return the answer to a write that would put a row outside of ``where`` or into another user's hands."""
+        spec = self.resolved().spec
         model, bound = self.model_class(), {field.name for field in self.bound_fields()}
         names = {concrete_field(model, name).name for name in (*spec.where, *spec.scope)}
         text = "This value is outside of what this stream covers."
-        raise ClientError(
+        return ClientError(
             "invalid",
             "The row would lie outside of what this stream covers.",
             {name: [text] for name in sorted(names & bound)},

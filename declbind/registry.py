@@ -51,8 +51,8 @@ class _Holder:
 
 
 _holder = _Holder()
-#: What :func:`held` keeps, for its thread or task alone.
-_held: ContextVar[BindingRegistry | None] = ContextVar("declbind_held", default=None)
+#: What a trial has in force, for its own context alone.
+_tried: ContextVar[BindingRegistry | None] = ContextVar("declbind_tried_registry", default=None)
 
 
 def _free_lock() -> None:
@@ -85,11 +85,11 @@ def get_registry() -> BindingRegistry:
     Inside a transaction that edited records: the registry as of those edits. From async code it is the last one that
     was loaded. Never raises for a database that is not there: the last good registry stays.
     """
+    tried = _tried.get()
+    if tried is not None:
+        return tried
     if _holder.overridden is not None:
         return _holder.overridden
-    held = _held.get()
-    if held is not None:
-        return held
     edited = _edited_here()
     if edited is not None:
         if edited.registry is None:
@@ -97,19 +97,6 @@ def get_registry() -> BindingRegistry:
         return edited.registry
     check_version()
     return current_registry()
-
-
-@contextlib.contextmanager
-def held() -> Iterator[None]:
-    """Keep the registry of now for this thread while the block edits many records; afterwards all edits count at once.
-
-    Without it each write of the block would build the registry anew, since each edit before it made another one.
-    """
-    token = _held.set(get_registry())
-    try:
-        yield
-    finally:
-        _held.reset(token)
 
 
 def current_registry() -> BindingRegistry:
@@ -200,6 +187,41 @@ def override(*bindings: type[Binding] | BindingSpec | Mapping[str, Any]) -> Iter
     finally:
         _holder.overridden = earlier
         signals.registry_changed.send_robust(sender=Registry, old=registry, new=current_registry())
+
+
+def build_alternative(registry: BindingRegistry, stream: str, document: Mapping[str, Any] | None) -> BindingRegistry:
+    """Return ``registry`` with a stream as ``document`` defines it (not at all, for None), put into force nowhere.
+
+    The document is judged as a row of the database is; one with problems is an entry that has them. It may give the
+    stream another name.
+    """
+    names = {stream}
+    made: list[Entry[type[Binding]]] = []
+    if document is not None:
+        spec, problems = judgement.judge_document(document)
+        name = spec.stream if spec is not None else stream
+        names.add(name)
+        item = SourceItem(name, spec, tuple(problems), "database", "the record that is tried", document=document)
+        made = list(_entries([item]))
+    entries: list[Entry[type[Binding]]] = []
+    for entry in registry.entries:
+        if entry.stream not in names:
+            entries.append(entry)
+        elif entry.stream == stream:
+            # In its place: the order of the entries is that in which a row's frames go out.
+            entries += made
+            made = []
+    return Registry((*entries, *made), registry.generation, registry.version)
+
+
+@contextlib.contextmanager
+def trying(registry: BindingRegistry) -> Iterator[None]:
+    """Put a registry in force for what this thread (or task) does inside the block, and for nobody else."""
+    token = _tried.set(registry)
+    try:
+        yield
+    finally:
+        _tried.reset(token)
 
 
 def reserved_streams() -> dict[str, str]:
@@ -316,6 +338,7 @@ def install() -> None:
 
 __all__ = [
     "BindingRegistry",
+    "build_alternative",
     "check_version",
     "current_registry",
     "database_alias",
@@ -325,4 +348,5 @@ __all__ = [
     "override",
     "refresh",
     "reserved_streams",
+    "trying",
 ]

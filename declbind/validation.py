@@ -22,6 +22,7 @@ from django.forms.models import apply_limit_choices_to_to_formfield
 from django.forms.utils import from_current_timezone
 from django.utils import timezone
 
+from declbind.core import course
 from declbind.core.errors import ClientError
 from declbind.core.frames import describe
 from declbind.fields import concrete_field
@@ -73,6 +74,7 @@ def save_new(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
 
     ``instance`` has the values that the server sets. Raises ``ClientError`` ``invalid``, and what ``save`` raises.
     """
+    course.enter("values", instance)
     preset = {concrete_field(type(instance), name).name for name in binding.scope_values()}
     errors: Errors = {}
     for field in binding.writable_fields():
@@ -85,6 +87,7 @@ def save_new(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
         if field.name not in data and field.value_from_object(instance) in (None, "")
     }
     lists = _assign(binding, instance, data, errors, unjudged=unset)
+    course.enter("store", instance)
     key = instance._meta.pk
     # Without the flag Django would first try an UPDATE of the row that has this key: a create must never be one.
     if instance.pk is not None and not _has_default(key):
@@ -103,10 +106,12 @@ def save_sent(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
     Columns that Django itself fills at every save (``auto_now``) are stored along. Raises ``ClientError`` ``invalid``,
     and what ``save`` raises.
     """
+    course.enter("values", instance)
     sent = [field for field in binding.writable_fields() if field.name in data]
     if not sent:
         raise ClientError("invalid", "Expected at least one field to store under 'data'.")
     lists = _assign(binding, instance, data, {}, unjudged=set())
+    course.enter("store", instance)
     columns = [field.name for field in sent if not field.many_to_many]
     if columns:
         moving = [field.name for field in instance._meta.concrete_fields if getattr(field, "auto_now", False)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,19 @@ def read_form(html: str, form_id: str = "bindingrecord_form") -> dict[str, Any]:
     reader = FormReader(form_id)
     reader.feed(html)
     return reader.data
+
+
+def tick(html: str) -> dict[str, str]:
+    """Return what ticking "I mean it" adds to what is sent; nothing where a page does not ask."""
+    found = re.search(r'name="confirm_widening"[^>]* value="([0-9a-f]+)"', html)
+    return {"confirm_widening": found[1]} if found else {}
+
+
+def post_confirmed(client: Client, url: str, data: dict[str, Any]) -> Any:
+    """Send a form, and where it asks send it again with the tick."""
+    response = client.post(url, data)
+    ticked = tick(response.content.decode())
+    return client.post(url, data | ticked) if ticked else response
 
 
 def staff(*codenames: str, name: str = "staff") -> Client:
@@ -217,7 +231,7 @@ def test_a_binding_is_added_by_the_form(admin_client, admin_user):
         "permissions_create_codename": "blog.add_post", "permissions_update": "nobody",
         "direction": "both", "writable_mode": "these", "writable_names": "title", "note": "first",
     }  # fmt: skip
-    response = admin_client.post(f"{LIST}add/", data)
+    response = post_confirmed(admin_client, f"{LIST}add/", data)
     assert response.status_code == 302, errors(response)
     assert BindingRecord.objects.get().definition() == {
         "stream": "posts", "model": "blog.Post", "fields": ["title", "body"], "groups": ["blog-{blog_id}"],
@@ -385,7 +399,7 @@ def test_sensitive_fields_need_a_right_of_their_own():
     assert "looks sensitive" in errors(client.post(f"{LIST}add/", data))["fields"][0]
     # The control: with the right the same is stored.
     holder = staff(*codes, "declbind.expose_sensitive", name="holder")
-    assert holder.post(f"{LIST}add/", data).status_code == 302
+    assert post_confirmed(holder, f"{LIST}add/", data).status_code == 302
     # The same names on another model would be other secrets.
     record = BindingRecord.objects.get()
     data = read_form(client.get(change_url(record)).content.decode()) | {"model": "sessions.Session"}

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 
 from declbind.models import BindingRecord, BindingRevision
-from tests.test_admin_form import LIST, POST, FormReader, save, spoil, staff
+from tests.test_admin_form import LIST, POST, FormReader, post_confirmed, save, spoil, staff
 
 pytestmark = pytest.mark.django_db
 
@@ -22,7 +22,7 @@ def read(client, record):
 
 def send(client, record, document, **more):
     data = read(client, record) | {"document": document if isinstance(document, str) else json.dumps(document)} | more
-    return client.post(f"{LIST}{record.pk}/json/", data)
+    return post_confirmed(client, f"{LIST}{record.pk}/json/", data)
 
 
 def test_the_text_comes_back_exactly(admin_client):
@@ -34,7 +34,7 @@ def test_the_text_comes_back_exactly(admin_client):
     assert send(admin_client, record, text).status_code == 302
     assert BindingRevision.objects.count() == before
     record.delete()
-    assert admin_client.post(f"{LIST}add/json/", {"document": text}).status_code == 302
+    assert post_confirmed(admin_client, f"{LIST}add/json/", {"document": text}).status_code == 302
     assert BindingRecord.objects.get().definition() == json.loads(text)
 
 
@@ -140,7 +140,7 @@ def test_sensitive_fields_need_their_right_here_too():
     assert "Only holders of declbind.expose_sensitive" in response.content.decode()
     assert not BindingRecord.objects.exists()
     holder = staff(*codes, "declbind.expose_sensitive", name="holder")
-    assert holder.post(f"{LIST}add/json/", {"document": json.dumps(text)}).status_code == 302
+    assert post_confirmed(holder, f"{LIST}add/json/", {"document": json.dumps(text)}).status_code == 302
     assert BindingRecord.objects.exists()
 
 

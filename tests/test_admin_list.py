@@ -17,8 +17,10 @@ from django.utils import timezone
 from admin_ui.records import BindingRecordAdmin
 from declbind import registry
 from declbind.core.spec import KEYS
-from declbind.models import BindingRecord, BindingRevision, Configuration, Node
-from tests.test_admin_form import LIST, POST, errors, read_form, save, spoil, staff
+from declbind.models import Activity, BindingRecord, BindingRevision, Configuration, Node, StreamUse, editing
+from declbind.registry import refresh
+from tests.factories import make_user
+from tests.test_admin_form import LIST, POST, errors, read_form, save, spoil, staff, tick
 
 pytestmark = pytest.mark.django_db
 
@@ -28,7 +30,10 @@ def get(client, query=""):
 
 
 def act(client, action, *records):
-    return client.post(LIST, {"action": action, "_selected_action": [record.pk for record in records]}, follow=True)
+    data = {"action": action, "_selected_action": [record.pk for record in records]}
+    response = client.post(LIST, data, follow=True)
+    ticked = {} if action == "export" else tick(response.content.decode())
+    return client.post(LIST, data | ticked, follow=True) if ticked else response
 
 
 def add_node(name, version=None, *, age=0):
@@ -302,3 +307,97 @@ def test_no_page_has_inline_scripts_or_styles(admin_client):
         assert " onclick=" not in html
         scripts = [part.split(">", 1)[0] for part in html.split("<script")[1:]]
         assert all("src=" in script or "application/json" in script for script in scripts), page
+
+
+def serve(streams, *counts):
+    """Store a living process with subscribers, and what it counted in this minute and those before."""
+    now = timezone.now()
+    Node.objects.create(id="n", host="web", pid=7, started_at=now, seen_at=now, streams=streams)
+    minute = now.replace(second=0, microsecond=0)
+    for ago, counted in enumerate(counts):
+        Activity.objects.create(node="n", at=minute - timedelta(minutes=ago), seconds=60, streams=counted)
+
+
+def test_the_list_says_how_much_each_stream_is_used(admin_client):
+    """Subscribers now, frames and refusals by the minute, of all processes; each leads to its page."""
+    save(POST)
+    save({**POST, "stream": "quiet"})
+    serve({"posts": 4}, {"posts": [5, 1, 0]}, {"posts": [34, 2, 3]})
+    now = timezone.now()
+    Node.objects.create(id="m", host="web", pid=8, started_at=now, seen_at=now, streams={"posts": 3})
+    text = " ".join(admin_client.get(LIST).content.decode().split())
+    assert '<a href="/admin/declbind/bindingrecord/connections/?stream=posts">7 subscribers</a>' in text
+    assert '<a href="/admin/declbind/bindingrecord/live/?stream=posts">34 sent/min</a>' in text
+    assert "3 refused/min" in text
+    assert "0 subscribers" in text
+    assert text.count("declbind-spark") == 1
+
+
+def test_the_list_of_those_who_may_not_watch_leads_nowhere(client):
+    """They see the counts."""
+    save(POST)
+    user = make_user("declbind.view_bindingrecord")
+    user.is_staff = True
+    user.save()
+    client.force_login(user)
+    text = client.get(LIST).content.decode()
+    assert "0 subscribers" in text
+    assert "connections/" not in text
+    assert "why/" not in text
+
+
+def test_bindings_that_are_silent_for_a_week_are_found(admin_client):
+    """One that sent to somebody within it is not among them, nor one of a file."""
+    save(POST)
+    save({**POST, "stream": "quiet"})
+    save({**POST, "stream": "old"})
+    StreamUse.objects.create(stream="posts", sent_at=timezone.now() - timedelta(days=6))
+    StreamUse.objects.create(stream="old", sent_at=timezone.now() - timedelta(days=8))
+    found = admin_client.get(LIST, {"silent": "7"}).context["cl"].result_list
+    assert sorted(record.stream for record in found) == ["old", "quiet"]
+
+
+@pytest.mark.parametrize("text", ["title", "blog-{blog", "body"])
+def test_a_search_finds_fields_and_groups(admin_client, text):
+    """Also the fields that "all fields" comes to."""
+    save({**POST, "groups": ["blog-{blog_id}"]})
+    save({**POST, "stream": "everything", "fields": "__all__", "groups": ["blog-{blog}"]})
+    save({"stream": "prices", "model": "ticker.Price", "fields": ["date"]})
+    refresh()
+    found = admin_client.get(LIST, {"q": text}).context["cl"].result_list
+    assert sorted(record.stream for record in found) == ["everything", "posts"]
+
+
+def test_the_list_takes_a_dozen_queries_however_many_bindings_there_are(client, django_assert_max_num_queries):
+    """Rights of a user who is no superuser included."""
+    for number in range(30):
+        save({**POST, "stream": f"posts-{number}"})
+    serve({f"posts-{number}": 1 for number in range(30)}, {f"posts-{number}": [1, 1, 1] for number in range(30)})
+    user = make_user("declbind.view_bindingrecord", "declbind.view_traffic", "declbind.view_connection")
+    user.is_staff = True
+    user.save()
+    client.force_login(user)
+    refresh()
+    with django_assert_max_num_queries(12):
+        client.get(LIST)
+
+
+def test_a_record_that_was_edited_since_it_came_from_a_file_says_so(admin_client):
+    """One that is still what the file said does not."""
+    with editing(source="posts.json[0]"):
+        record = save(POST)
+        save({**POST, "stream": "same"})
+    record.description = "Edited by hand."
+    record.save()
+    text = get(admin_client)
+    assert text.count("differs from posts.json[0]") == 1
+
+
+def test_an_empty_list_offers_ways_to_begin(admin_client):
+    """The form, a model that nothing is bound to, an import, a copy of what is defined elsewhere."""
+    page = get(admin_client)
+    assert "No binding in the database yet." in page
+    for address in ("add/", "add/?model=ticker.Price", "import/", "add/json/", "#declbind-elsewhere-heading"):
+        assert f'{address}"' in page
+    assert "?model=auth.User" not in page
+    assert 'value="ticker.Price" selected' in get(admin_client, "add/?model=ticker.Price")

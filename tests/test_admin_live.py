@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from admin_ui import traffic
-from admin_ui.live import LEASE_SECONDS
-from declbind.models import Event, Head, Traffic, Watch
+from admin_ui import export, traffic
+from admin_ui.watching import LEASE_SECONDS
+from declbind.models import Activity, Event, Head, Node, SavedView, Traffic, Watch
+from declbind.testing import override_bindings
+from tests.live import NUMBERS
 from tests.test_admin_form import LIST, staff
 
 pytestmark = pytest.mark.django_db
-LIVE, ROWS = f"{LIST}live/", f"{LIST}live/rows/"
+LIVE, ROWS, STOP, SAVED, EXPORT = (f"{LIST}live/{page}" for page in ("", "rows/", "stop/", "views/", "export/"))
 WATCH = "declbind.view_traffic"
 
 
@@ -67,8 +71,18 @@ def add_traffic(**values):
     )  # fmt: skip
 
 
+def offset_of(event):
+    return event.pk if connection.vendor == "sqlite" else event.seq
+
+
+def add_activity(**values):
+    return Activity.objects.create(
+        **{"node": "n1", "at": timezone.now().replace(microsecond=0), "seconds": 1, "sent": 1, **values}
+    )
+
+
 def cursor_of(client, query=""):
-    return str(client.get(LIVE + query).context["cursor"])
+    return str(client.get(LIVE + query).context["page"].cursor)
 
 
 def poll(client, cursor, **query):
@@ -105,20 +119,35 @@ def test_nobody_without_the_right_gets_a_watch():
     assert not Watch.objects.exists()
 
 
-def test_values_are_shown_to_those_who_may_view_the_model():
-    """Others see the shape; the first viewer is the control."""
-    add_event()
+def test_values_are_shown_on_a_rows_page_to_those_who_may_view_the_model():
+    """After they ask, which the admin's log tells once; others see the shape, and asking changes nothing."""
+    address = f"{LIVE}row/e{add_event().pk}/"
     reader = staff(WATCH, "blog.view_post", name="reader")
-    assert "secret words" in reader.get(LIVE).content.decode()
     shaped = staff(WATCH, name="watcher")
-    page = shaped.get(LIVE).content.decode()
-    assert "secret words" not in page
-    for text in ("text, 12 characters", "number", "list, 2 items", "object, 1 keys", "null", "blog-1", "offset"):
-        assert text in page
-    add_event()
-    rows = poll(shaped, _start(shaped))["rows"]
-    assert rows
-    assert "secret words" not in json.dumps(rows)
+    for client in (reader, shaped):
+        page = client.get(LIVE).content.decode() + client.get(address).content.decode()
+        assert "secret words" not in page
+        for text in ("text, 12 characters", "number", "list, 2 items", "object, 1 keys", "null", "blog-1", "offset"):
+            assert text in page
+    assert reader.post(address)["Location"] == address
+    assert "secret words" in reader.get(address).content.decode()
+    assert "secret words" not in reader.get(LIVE).content.decode()
+    shaped.post(address)
+    assert "secret words" not in shaped.get(address).content.decode()
+    reader.post(address)
+    assert LogEntry.objects.filter(change_message__startswith="Revealed values", user__username="reader").count() == 1
+    reader.post(address, {"hide": "1"})
+    assert "secret words" not in reader.get(address).content.decode()
+
+
+def test_the_right_to_values_is_asked_for_at_each_look():
+    """Whoever revealed them and lost the right reads them no longer."""
+    address = f"{LIVE}row/e{add_event().pk}/"
+    reader = staff(WATCH, "blog.view_post", name="reader")
+    reader.post(address)
+    assert "secret words" in reader.get(address).content.decode()
+    User.objects.get(username="reader").user_permissions.remove(Permission.objects.get(codename="view_post"))
+    assert "secret words" not in reader.get(address).content.decode()
 
 
 def _start(client):
@@ -163,10 +192,47 @@ def test_the_page_and_its_polls_hold_a_watch():
     poll(client, cursor)
     assert Watch.objects.get().until > now + timedelta(seconds=LEASE_SECONDS - 5)
     client.get(LIVE)
-    assert LogEntry.objects.filter(object_repr="Live traffic").count() == 1
+    assert watching_notes() == ["Started watching."]
     Watch.objects.update(until=now - timedelta(seconds=LEASE_SECONDS + 1))
     staff(WATCH, name="other").get(LIVE)
     assert Watch.objects.count() == 1
+
+
+def test_the_end_of_a_watch_is_logged():
+    """When the page says so, and when a later one finds that it never did."""
+    client = staff(WATCH)
+    cursor = cursor_of(client)
+    assert client.get(STOP).status_code == 405
+    assert client.post(STOP).status_code == 204
+    assert not Watch.objects.exists()
+    client.post(STOP)
+    poll(client, cursor)
+    # The lease lapses, and the sweep of some process takes its row away.
+    Watch.objects.all().delete()
+    client.get(LIVE)
+    assert watching_notes() == [
+        "Started watching.",
+        "Stopped watching.",
+        "Started watching.",
+        "Stopped watching: the page was not heard of any more.",
+        "Started watching.",
+    ]
+
+
+def test_a_watch_is_ended_by_its_own_site_only():
+    """The page says so with the token against forged requests."""
+    staff(WATCH)
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(User.objects.get())
+    client.get(LIVE)
+    assert client.post(STOP).status_code == 403
+    assert client.post(STOP, {"csrfmiddlewaretoken": client.cookies["csrftoken"].value}).status_code == 204
+
+
+def watching_notes():
+    return list(
+        LogEntry.objects.filter(object_repr="Live traffic").order_by("pk").values_list("change_message", flat=True)
+    )
 
 
 # Rows ---------------------------------------------------------------------------------------------------------------
@@ -181,7 +247,7 @@ def test_frames_and_requests_are_merged_newest_first():
     add_traffic(at=start + timedelta(seconds=2), kind=Traffic.REFUSED, outcome="denied", message="You may not.")
     add_event(created_at=start + timedelta(seconds=3), kind=Event.CONTROL, stream="", data='{"type": "config"}')
     response = client.get(LIVE)
-    assert [row.kind for row in response.context["rows"]] == ["control", "refused", "request", "out"]
+    assert [row.kind for row, _ in response.context["rows"]] == ["control", "refused", "request", "out"]
     page = response.content.decode()
     for text in (
         "bob",
@@ -241,8 +307,8 @@ def test_the_page_is_bounded_and_tells_what_it_skipped(monkeypatch):
         add_event()
         add_traffic()
     assert len(client.get(LIVE).context["rows"]) == 5
-    answer = poll(client, cursor)
-    assert (len(answer["rows"]), answer["skipped"]) == (5, 9)
+    answer = poll(client, cursor, whole="1")
+    assert (len(answer["rows"]), answer["skipped"], answer["count"]) == (5, 9, 14)
 
 
 def test_another_history_resets_the_page():
@@ -266,6 +332,27 @@ def test_a_bad_cursor_is_refused(cursor):
     [
         ({"stream": "posts"}, {"out", "request", "refused"}),
         ({"only": "problems"}, {"refused", "error"}),
+        ({"only": "refused"}, {"refused"}),
+        ({"only": "errors"}, {"error"}),
+        ({"only": "nonsense"}, {"out", "control", "request", "refused", "error"}),
+        ({"model": "blog.Post"}, {"out"}),
+        ({"model": "blog.blog"}, set()),
+        ({"row": "7"}, {"out", "request", "refused", "error"}),
+        ({"row": "70"}, set()),
+        ({"group": "blog-1"}, {"out"}),
+        ({"group": "blog-2"}, {"out", "request", "refused", "error"}),
+        ({"group": "Blog-2"}, set()),
+        ({"group": "blog"}, set()),
+        ({"user": "ann"}, {"request", "refused", "error"}),
+        ({"user": "5"}, {"request", "refused", "error"}),
+        ({"user": "bob"}, {"out"}),
+        ({"user": "an"}, set()),
+        ({"action": "create"}, {"out"}),
+        ({"action": "update"}, {"request", "refused", "error"}),
+        ({"action": "config"}, {"control"}),
+        ({"outcome": "denied"}, {"refused"}),
+        ({"node": "n1"}, {"out", "refused"}),
+        ({"stream": "posts", "user": "ann", "outcome": "ok"}, {"request"}),
         ({"q": "ann"}, {"request", "refused", "error"}),
         ({"q": "config"}, {"control"}),
         ({"q": "Traceback"}, {"error"}),
@@ -277,15 +364,30 @@ def test_filters_go_for_page_and_polls(query, kinds):
     """They stand in the address, and the server applies them."""
     client = watcher()
     start = _start(client)
-    add_event()
-    add_event(kind=Event.CONTROL, stream="", data='{"type": "config"}')
+    event = add_event(actor="bob")
+    add_event(kind=Event.CONTROL, stream="", model="", object_pk="", changes="[]", data='{"type": "config"}')
     add_traffic()
-    add_traffic(kind=Traffic.REFUSED, outcome="denied")
+    add_traffic(kind=Traffic.REFUSED, outcome="denied", node="n1")
     add_traffic(kind=Traffic.ERROR, stream="other", message="Traceback")
+    add_activity(node="n1", deliveries=[[offset_of(event), 3, 1.5]], sent=3)
     page = client.get(LIVE, query)
-    assert {row.kind for row in page.context["rows"]} == kinds
-    keys = {row.key for row in page.context["rows"]}
+    assert {row.kind for row, _ in page.context["rows"]} == kinds
+    keys = {row.key for row, _ in page.context["rows"]}
     assert {row["key"] for row in poll(client, start, **query)["rows"]} == keys
+
+
+def test_requests_are_found_by_their_streams_model():
+    """What they name is the stream."""
+    client = watcher()
+    add_event(stream="numbers", model="example.integervalue")
+    add_traffic(stream="numbers")
+    add_traffic(stream="posts")
+    with override_bindings(NUMBERS):
+        rows = [row for row, _ in client.get(LIVE, {"model": "example.IntegerValue"}).context["rows"]]
+    assert [(row.kind, row.model) for row in rows] == [
+        ("request", "example.integervalue"),
+        ("out", "example.integervalue"),
+    ]
 
 
 def test_a_poll_costs_a_constant_number_of_queries():
@@ -300,6 +402,7 @@ def test_a_poll_costs_a_constant_number_of_queries():
         return len(queries)
 
     add_event()
+    add_traffic()
     few = count()
     for _ in range(20):
         add_event()
@@ -318,3 +421,218 @@ def test_what_clients_send_is_escaped():
     rows = poll(client, start)["rows"]
     assert len(rows) == 2
     assert all(bad not in row["html"] for row in rows)
+
+
+# Much -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_burst_is_thinned_out_and_said():
+    """One rule for all processes; refusals, errors and marks are never left out, and everything is counted."""
+    client = watcher()
+    cursor = cursor_of(client)
+    for number in range(250):
+        add_event(object_pk=str(number))
+    add_event(kind=Event.CONTROL, stream="", data='{"type": "config"}')
+    for _ in range(30):
+        add_traffic()
+    refused = [add_traffic(kind=kind).pk for kind in (Traffic.REFUSED, Traffic.ERROR)]
+    answer = poll(client, cursor)
+    keys = {row["key"] for row in answer["rows"]}
+    assert answer["every"] == 4
+    assert answer["count"] == 250 + 1 + 30 + 2
+    assert answer["skipped"] == 0
+    assert 20 < len(keys) <= traffic.ANSWER_ROWS + 3
+    assert {f"t{pk}" for pk in refused} < keys
+    assert any("declbind-row-control" in row["html"] for row in answer["rows"])
+    assert {row["key"] for row in poll(client, cursor)["rows"]} == keys
+    whole = poll(client, cursor, whole="1")
+    assert (whole["every"], len(whole["rows"])) == (1, 283)
+    assert poll(client, cursor, bare="1")["rows"] == []
+
+
+def test_what_was_skipped_is_read_page_by_page(monkeypatch):
+    """From any cursor on, each row once and none passed over, whatever the order of the clocks."""
+    monkeypatch.setattr(traffic, "MAX_ROWS", 4)
+    client = watcher()
+    now = timezone.now()
+    cursor = cursor_of(client)
+    # The clock of the second writer is behind.
+    wanted = {f"e{add_event(created_at=now - timedelta(seconds=number % 2 * 5)).pk}" for number in range(7)}
+    wanted |= {f"t{add_traffic(at=now + timedelta(seconds=number)).pk}" for number in range(6)}
+    seen = []
+    for _ in range(10):
+        context = client.get(LIVE, {"cursor": cursor}).context
+        seen += [row.key for row, _ in context["rows"]]
+        cursor = str(context["page"].cursor)
+        if not context["page"].has_more:
+            break
+    assert sorted(seen) == sorted(wanted)
+    assert context["is_live"]
+
+
+def test_a_filter_looks_through_a_bounded_stretch_and_says_so(monkeypatch):
+    """Nothing but the order of events has an index."""
+    client = watcher()
+    add_event(stream="old")
+    for _ in range(5):
+        add_event()
+    assert len(client.get(LIVE, {"stream": "old"}).context["rows"]) == 1
+    assert "newest 20000 events" not in client.get(LIVE, {"stream": "old"}).content.decode()
+    monkeypatch.setattr(traffic, "WINDOW", 3)
+    page = client.get(LIVE, {"stream": "old"})
+    assert page.context["rows"] == []
+    assert "looks through the newest 3 events" in page.content.decode()
+    assert len(client.get(LIVE).context["rows"]) == 6
+
+
+# Who got it -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_says_how_many_got_it_of_all_processes():
+    """With the longest time that it took; "at least" where a process did not note all of its events."""
+    client = watcher()
+    event, nobody = add_event(), add_event(object_pk="8")
+    at = timezone.now().replace(microsecond=0)
+    add_activity(node="n1", deliveries=[[offset_of(event), 3, 1.5]], sent=3, at=at)
+    add_activity(node="n2", deliveries=[[offset_of(event), 2, 9.5]], sent=2, at=at)
+    add_activity(node="n2", sent=0, at=at + timedelta(seconds=2))
+    rows = {row.key: row for row, _ in client.get(LIVE).context["rows"]}
+    assert (str(rows[f"e{event.pk}"].delivery), rows[f"e{event.pk}"].latency) == ("5", 9.5)
+    assert str(rows[f"e{nobody.pk}"].delivery) == "0"
+    Activity.objects.filter(node="n2").update(sent=50)
+    rows = {row.key: row for row, _ in client.get(LIVE).context["rows"]}
+    assert str(rows[f"e{event.pk}"].delivery) == "≥ 5"
+    assert rows[f"e{nobody.pk}"].delivery is None
+
+
+def test_an_answer_tells_who_got_what_was_shown_before():
+    """It is known a second later than the row is shown."""
+    client = watcher()
+    event = add_event()
+    cursor = cursor_of(client)
+    add_activity(node="n1", deliveries=[[offset_of(event), 3, 1.5]], sent=3)
+    answer = poll(client, cursor, extras="1")
+    assert answer["got"] == {str(offset_of(event)): [3, 1.5]}
+    assert "got" not in poll(client, cursor)
+
+
+def test_the_charts_add_up_the_processes_and_mark_what_happened():
+    """In words too, for those who do not see them."""
+    client = watcher()
+    at = timezone.now().replace(microsecond=0) - timedelta(seconds=10)
+    for node in ("n1", "n2"):
+        add_activity(node=node, at=at, sent=7, received=2, refused=1, p50=2.0, p99=8.0)
+    add_event(kind=Event.CONTROL, stream="", data='{"type": "config"}')
+    add_event(kind=Event.CONTROL, stream="", data='{"type": "kick"}')
+    now = timezone.now()
+    Node.objects.create(id="n1", host="web", pid=4, started_at=now, seen_at=now)
+    page = client.get(LIVE).content.decode()
+    for text in ("at most 14", "at most 4", "at most 8 ms", "configuration changed", "disconnected by an operator",
+                 "process web:4 started", '<th scope="row">'):  # fmt: skip
+        assert text in page, text
+
+
+# A row's page ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_rows_page_tells_its_steps():
+    """Each kind of row has one; what is not kept any more is not found."""
+    client = watcher()
+    event = add_event(actor="bob", origin="manage.py shell")
+    add_activity(deliveries=[[offset_of(event), 1, 2.5]], sent=1)
+    page = client.get(f"{LIVE}row/e{event.pk}/").content.decode()
+    for text in (
+        "Written by bob in manage.py shell",
+        "Delete for group blog-1.",
+        "Handed to 1 connection, the last after",
+    ):
+        assert text in page, text
+    refused = add_traffic(
+        kind=Traffic.REFUSED, outcome="denied", message="You may not.", detail='{"sent": {"data": {"title": "text"}}}'
+    )
+    page = client.get(f"{LIVE}row/t{refused.pk}/").content.decode()
+    for text in ("Asked by ann: stream posts to update row 7.", "Refused as denied: You may not.", "&quot;title&quot;"):
+        assert text in page, text
+    for row in (
+        add_event(changes="[]"), add_event(kind=Event.CONTROL, stream="", data='{"type": "config"}'), add_traffic(),
+        add_traffic(kind=Traffic.CONNECTION, stream="", outcome="closed 4408", message="Too slow."),
+    ):  # fmt: skip
+        letter = "e" if isinstance(row, Event) else "t"
+        assert client.get(f"{LIVE}row/{letter}{row.pk}/").status_code == 200
+    for key in ("e999999", "x1", "e", "t-1", "e99999999999999999999"):
+        assert client.get(f"{LIVE}row/{key}/").status_code == 404
+    assert staff(name="editor").get(f"{LIVE}row/e{event.pk}/").status_code == 403
+
+
+def test_a_rows_links_keep_to_pages_that_there_are(monkeypatch):
+    """Those of the tries and reasons are left out where the site has no such page."""
+    client = watcher()
+    event = add_event()
+    _, links = client.get(LIVE).context["rows"][0]
+    assert links.row == f"{LIVE}?stream=posts&row=7"
+    assert links.open == f"{LIVE}row/e{event.pk}/"
+    monkeypatch.setattr("admin_ui.links.find_page", lambda admin, page: f"/{page}/")
+    _, links = client.get(LIVE).context["rows"][0]
+    assert links.try_it == "/try/?stream=posts&row=7&action=delete"
+    assert links.why == f"/why/?stream=posts&row=7&offset={offset_of(event)}"
+    monkeypatch.setattr("admin_ui.links.find_page", lambda admin, page: "")
+    _row, links = client.get(LIVE).context["rows"][0]
+    assert (links.try_it, links.why) == ("", "")
+
+
+# Saved views and export -----------------------------------------------------------------------------------------------
+
+
+def test_filters_are_kept_under_a_name():
+    """For their user alone, with nothing in them but filters; and forgotten by name."""
+    client = watcher()
+    answer = client.post(SAVED, {"name": "Mine", "query": "stream=posts&user=ann&cursor=1&evil=2"})
+    assert answer["Location"] == f"{LIVE}?stream=posts&user=ann"
+    assert SavedView.objects.get().query == "stream=posts&user=ann"
+    client.post(SAVED, {"name": "Mine", "query": "only=refused"})
+    assert SavedView.objects.get().query == "only=refused"
+    assert "Mine" in client.get(LIVE).content.decode()
+    other = staff(WATCH, name="other")
+    assert "Mine" not in other.get(LIVE).content.decode()
+    other.post(SAVED, {"delete": "Mine", "query": ""})
+    assert SavedView.objects.exists()
+    client.post(SAVED, {"delete": "Mine", "query": ""})
+    assert not SavedView.objects.exists()
+    client.post(SAVED, {"name": " ", "query": "only=refused"})
+    assert not SavedView.objects.exists()
+    assert client.get(SAVED).status_code == 405
+
+
+def test_what_is_shown_can_be_exported():
+    """By the same filters and rights; values after they were revealed."""
+    client = watcher("blog.view_post")
+    event = add_event()
+    add_traffic()
+    lines = [json.loads(line) for line in client.get(EXPORT).content.decode().splitlines()]
+    assert [line["direction"] for line in lines] == ["in", "out"]
+    assert lines[1]["payload"]["title"] == "text, 12 characters"
+    assert lines[1]["groups"] == [{"group": "blog-1", "action": "delete"}, {"group": "blog-2", "action": "create"}]
+    client.post(f"{LIVE}row/e{event.pk}/")
+    line = json.loads(client.get(EXPORT, {"user": "", "action": "create"}).content.decode())
+    assert (line["payload"]["title"], line["values"]) == ("secret words", True)
+
+
+def test_a_spreadsheet_does_not_run_what_a_client_sent():
+    """Cells that would be formulas are text."""
+    client = watcher()
+    for name in ("=1+1", "+1", "-1", "@x", "\t=1", "plain"):
+        add_traffic(username=name)
+    table = list(csv.DictReader(io.StringIO(client.get(EXPORT, {"format": "csv"}).content.decode())))
+    assert [row["by"] for row in table] == ["plain", "'\t=1", "'@x", "'-1", "'+1", "'=1+1"]
+    assert set(table[0]) == set(export.COLUMNS)
+
+
+def test_the_page_works_without_scripts_and_under_a_strict_policy():
+    """Everything is a link or a form; nothing is inline."""
+    client = watcher()
+    add_event()
+    page = client.get(LIVE).content.decode()
+    assert "onclick" not in page
+    assert " style=" not in page
+    assert "<script>" not in page
+    assert f'href="?cursor={client.get(LIVE).context["page"].cursor}"' in page

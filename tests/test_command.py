@@ -463,6 +463,29 @@ def test_tail_begins_and_ends_where_it_is_told() -> None:
     assert Ran("tail", "--once").lines == []
 
 
+def test_tail_prints_refusals_among_the_events() -> None:
+    """By time, as text or as JSON; what is noted only while somebody watches is left for --all."""
+    now = timezone.now()
+    Event.objects.all().delete()
+    for seconds in (0, 2):
+        Event.objects.create(stream="groups", object_pk="1", created_at=now + timedelta(seconds=seconds))
+    relay.run_once("default")
+    common = {"stream": "groups", "action": "update", "username": "eve", "connection": "c"}
+    refused = {**common, "outcome": "denied", "message": "No."}
+    Traffic.objects.create(kind=Traffic.REFUSED, at=now + timedelta(seconds=1), **refused)
+    Traffic.objects.create(kind=Traffic.REQUEST, at=now + timedelta(seconds=3), outcome="ok", **common)
+    Traffic.objects.create(kind=Traffic.REFUSED, at=now, **{**common, "stream": "other"})
+    options = ("tail", "--once", "--since", "0", "--stream", "groups")
+    assert len(Ran(*options).lines) == 2
+    assert Ran(*options, "--refused").lines[1].endswith("groups  update by eve  denied: No.")
+    for option, kinds in (("--refused", ["row", "refused", "row"]), ("--all", ["row", "refused", "row", "request"])):
+        told = [json.loads(line) for line in Ran(*options, option, "--format", "json").lines]
+        assert [item["kind"] for item in told] == kinds
+    assert (told[1]["outcome"], told[1]["user"]) == ("denied", "eve")
+    assert Ran("tail", "--once", "--refused").lines == []
+    assert len(Ran(*options, "--all", "--limit", "3").lines) == 3
+
+
 @pytest.mark.django_db(transaction=True)
 def test_tail_waits_for_what_comes_and_never_sees_what_was_rolled_back(
     command_process: Callable[..., subprocess.Popen[str]],

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from declbind.models import Configuration, Event, Node
+from declbind.models import Configuration, Node
 from declbind.outbound import log
-from declbind.outbound.history import offset_column
 
 from .audience import oldest_heartbeat
+from .lag import Lag, load_lag
 
-#: The lag is counted up to here; beyond it nobody needs the exact number.
-COUNTED_EVENTS = 10_000
 SHOWN_PROCESSES = 200
 
 
@@ -51,12 +49,7 @@ class Process:
     @property
     def lag_text(self) -> str:
         """Say how far it is behind, "" where that is not known."""
-        if self.lag is None:
-            return ""
-        if not self.lag:
-            return "none"
-        count = f"over {COUNTED_EVENTS}" if self.lag > COUNTED_EVENTS else str(self.lag)
-        return f"{count} event{'' if self.lag == 1 else 's'}, {self.lag_seconds or 0:.1f} s"
+        return "" if self.lag is None else Lag(self.lag, self.lag_seconds or 0.0).text
 
     def as_json(self) -> dict[str, Any]:
         """Return what a machine reads."""
@@ -87,7 +80,7 @@ class Processes:
 
 
 def load_processes(using: str) -> Processes:
-    """Return the processes of the log in database ``using``. Three queries, and one for each that is behind."""
+    """Return the processes of the log in database ``using``. Three queries, and one for each that lives."""
     configuration = Configuration.objects.using(using).filter(pk=1).first()
     generation, version = (configuration.generation, configuration.version) if configuration else ("", 0)
     head = log.load_head(using).offset
@@ -101,7 +94,7 @@ def load_processes(using: str) -> Processes:
     processes = []
     for node in nodes:
         is_live = node.seen_at >= since
-        lag, seconds = _load_lag(node, head, using) if is_live else (None, None)
+        lag = load_lag(node, using) if is_live else None
         processes.append(
             Process(
                 id=node.pk,
@@ -116,8 +109,8 @@ def load_processes(using: str) -> Processes:
                 connections=node.connections,
                 subscriptions=node.subscriptions,
                 offset=node.offset,
-                lag=lag,
-                lag_seconds=seconds,
+                lag=lag.events if lag else None,
+                lag_seconds=lag.seconds if lag else None,
                 last_error=node.last_error,
             )
         )
@@ -139,18 +132,3 @@ def _most_common(digests: Sequence[str]) -> str:
     """Return the digest that most processes have, "" where there is nothing to compare."""
     counts = Counter(digests).most_common()
     return counts[0][0] if counts else ""
-
-
-def _load_lag(node: Node, head: int, using: str) -> tuple[int, float]:
-    """Count what was in the log, and not yet handed over, at the time of the heartbeat.
-
-    Events after it say nothing about the process: a heartbeat is seconds old, and a busy site writes thousands.
-    """
-    if node.offset >= head:
-        return 0, 0.0
-    column = offset_column(using)
-    waiting = Event.objects.using(using).filter(
-        **{f"{column}__gt": node.offset, f"{column}__lte": head}, created_at__lte=node.seen_at
-    )
-    times = list(waiting.order_by(column).values_list("created_at", flat=True)[: COUNTED_EVENTS + 1])
-    return len(times), max(0.0, (node.seen_at - times[0]).total_seconds()) if times else 0.0

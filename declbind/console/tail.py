@@ -1,16 +1,29 @@
-"""Follow the log: events in their order, each once, as they get their numbers."""
+"""Follow the log: events in their order, each once, as they get their numbers; and with them what was refused."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
+from django.db.models import Max, Q
+from django.utils import timezone
+
 from declbind.core.hub import LogEvent
-from declbind.models import Event
-from declbind.outbound import log
+from declbind.models import Event, Traffic, Watch
+from declbind.outbound import history, log
 
 BATCH = 500
+#: Kinds of traffic that are always noted, and those noted while somebody watches too.
+REFUSED = (Traffic.REFUSED, Traffic.ERROR)
+ALL = (*REFUSED, Traffic.REQUEST, Traffic.CONNECTION)
+#: Where ids appear out of order, how far back is looked for rows that were late.
+LATE_ROWS, LATE_SECONDS = 300, 10
+#: A watch ends this long after it was last renewed.
+LEASE_SECONDS = 30
 
 
 def follow(
@@ -19,30 +32,129 @@ def follow(
     since: int | None = None,
     stream: str | None = None,
     limit: int | None = None,
+    kinds: Sequence[str] = (),
     wait: Callable[[], bool],
-) -> Iterator[LogEvent]:
+) -> Iterator[LogEvent | Traffic]:
     """Yield events after offset ``since`` (``None``: after the last there is), at most ``limit``.
 
-    With ``stream`` only its events, and those of rights and configuration, which concern it too. When no event is left
-    ``wait`` is called; the iterator ends when that returns False. A log that began anew is read from its beginning.
+    With ``stream`` only its events, and those of rights and configuration, which concern it too. With ``kinds`` also
+    traffic of these kinds, put among the events by time as far as both are there. When nothing is left ``wait`` is
+    called; the iterator ends when that returns False. A log that began anew is read from its beginning.
     """
     head = log.load_head(using)
     epoch, cursor = head.epoch, head.offset if since is None else since
+    traffic = _TrafficReader(using, kinds, stream, since)
     left = limit
     while left is None or left > 0:
-        events = log.read(cursor, BATCH if left is None else min(BATCH, left), using, stream)
-        for event in events:
-            cursor = event.offset
-            yield event
-        if left is not None:
-            left -= len(events)
+        batch = BATCH if left is None else min(BATCH, left)
+        events = log.read(cursor, batch, using, stream)
+        found = _merge(events, traffic.read(batch))
+        # What is left out for the limit is not asked for any more: the limit is the end.
+        yield from found[:batch] if left is not None else found
         if events:
+            cursor = events[-1].offset
+        if left is not None:
+            left -= len(found)
+        if found:
             continue
         head = log.load_head(using)
         if head.epoch != epoch:
             epoch, cursor = head.epoch, 0
         elif not wait():
             return
+
+
+class _TrafficReader:
+    """Read traffic, each row once. Begins like the events: after the last, at the first, or at the time of one."""
+
+    def __init__(self, using: str, kinds: Sequence[str], stream: str | None, since: int | None) -> None:
+        self._using, self._kinds = using, kinds
+        rows = Traffic.objects.using(using).filter(kind__in=kinds)
+        self._rows = rows if stream is None else rows.filter(stream=stream)
+        self._seen: dict[int, None] = {}
+        self._last = 0
+        if kinds and since is None:
+            self._last = rows.aggregate(last=Max("pk"))["last"] or 0
+            late = rows.filter(pk__gt=self._last - LATE_ROWS).values_list("pk", flat=True)
+            self._seen = dict.fromkeys(late)
+        elif kinds and since:
+            column = history.offset_column(using)
+            at = Event.objects.using(using).filter(**{column: since}).values_list("created_at", flat=True).first()
+            if at is not None:
+                self._rows = self._rows.filter(at__gte=at)
+
+    def read(self, limit: int) -> list[Traffic]:
+        """Return the next rows in order."""
+        if not self._kinds:
+            return []
+        fresh = Q(pk__gt=self._last)
+        if history.needs_sequencer(self._using):
+            oldest = timezone.now() - timedelta(seconds=LATE_SECONDS)
+            fresh |= Q(pk__gt=self._last - LATE_ROWS, at__gte=oldest) & ~Q(pk__in=list(self._seen))
+        rows = list(self._rows.filter(fresh).order_by("pk")[:limit])
+        for row in rows:
+            self._last = max(self._last, row.pk)
+            self._seen[row.pk] = None
+        for pk in list(self._seen)[: -2 * LATE_ROWS]:
+            del self._seen[pk]
+        return rows
+
+
+def renew_watch(using: str) -> None:
+    """Have all processes note what they note while somebody watches, for as long as this is called again."""
+    now = timezone.now()
+    viewer = f"tail:{socket.gethostname()}:{os.getpid()}"[:64]
+    watches = Watch.objects.using(using)
+    if not watches.filter(viewer=viewer, until__gt=now + timedelta(seconds=LEASE_SECONDS / 2)).exists():
+        watches.update_or_create(viewer=viewer, defaults={"until": now + timedelta(seconds=LEASE_SECONDS)})
+
+
+def _merge(events: list[LogEvent], rows: list[Traffic]) -> list[LogEvent | Traffic]:
+    """Put rows among events by time; the events keep their order, whatever their writers' clocks said."""
+    merged: list[LogEvent | Traffic] = []
+    waiting = list(reversed(rows))
+    for event in events:
+        while waiting and waiting[-1].at <= event.created_at:
+            merged.append(waiting.pop())
+        merged.append(event)
+    return merged + waiting[::-1]
+
+
+def as_json(item: LogEvent | Traffic, values: bool) -> dict[str, Any]:
+    """Return an event or a row of traffic as a machine reads it; ``kind`` tells which."""
+    return traffic_as_json(item) if isinstance(item, Traffic) else event_as_json(item, values)
+
+
+def format_item(item: LogEvent | Traffic, values: bool) -> str:
+    """Return an event or a row of traffic as one line."""
+    return format_traffic(item) if isinstance(item, Traffic) else format_event(item, values)
+
+
+def traffic_as_json(row: Traffic) -> dict[str, Any]:
+    """Return a row of traffic as a machine reads it; of what was sent there is the shape, never a value."""
+    return {
+        "at": row.at,
+        "kind": row.kind,
+        "stream": row.stream,
+        "action": row.action,
+        "pk": row.object_pk or None,
+        "groups": row.groups,
+        "user": row.username or row.user_pk or None,
+        "connection": row.connection or None,
+        "node": row.node or None,
+        "outcome": row.outcome,
+        "message": row.message,
+        "milliseconds": row.milliseconds,
+        "detail": json.loads(row.detail) if row.detail else None,
+    }
+
+
+def format_traffic(row: Traffic) -> str:
+    """Return one line: kind, time, stream, what was asked by whom, and how it ended."""
+    who = row.username or row.user_pk or ("anonymous" if row.connection else "")
+    asked = " ".join(part for part in (row.action, row.object_pk, f"by {who}" if who else "") if part)
+    end = ": ".join(part for part in (row.outcome, row.message) if part)
+    return "  ".join((row.kind, row.at.strftime("%H:%M:%S.%f")[:-3], row.stream or "-", asked, end))
 
 
 def event_as_json(event: LogEvent, values: bool) -> dict[str, Any]:

@@ -174,6 +174,11 @@ class Subscription:
     params: Any = None
     offset: int = 0
     live: bool = True
+    #: The offset from which on it heard: unlike ``offset`` it stays.
+    after: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.after = self.offset
 
     def wants(self, event: LogEvent) -> bool:
         """Tell whether the event is news for this subscription."""

@@ -20,6 +20,7 @@ from django.http import Http404
 
 from declbind import validation
 from declbind.bindings import Binding
+from declbind.core import course
 from declbind.core.errors import ClientError
 from declbind.core.frames import MUTATIONS, Request, describe
 from declbind.fields import concrete_field
@@ -39,6 +40,10 @@ RETRY_SECONDS: Final = 5.0
 _SQLSTATES: Final = frozenset({"40001", "40P01"})
 #: Lock wait timeout and deadlock as MySQL numbers them.
 _MYSQL_ERRORS: Final = frozenset({1205, 1213})
+#: What a client learns of a fault that is none of its business.
+INTERNAL: Final = "The server could not carry this out; its operators can see why."
+#: How long a rehearsal waits for a row that somebody else holds, and for one statement: an operator waits for it.
+_LOCK_TIMEOUT, _STATEMENT_TIMEOUT = "2s", "10s"
 
 
 def handle(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, Any]:
@@ -53,7 +58,46 @@ def handle(request: Request, binding: type[Binding], identity: permissions.Ident
         raise
     except Exception:
         logger.exception("Stream %r: a client's %s failed.", binding.stream, request.action)
-        raise ClientError("internal", "The server could not carry this out; its operators can see why.") from None
+        raise ClientError("internal", INTERNAL) from None
+
+
+def rehearse(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, Any]:
+    """Do what :func:`handle` does, by the same code, and roll it back; for a trial, which follows it (``core.course``).
+
+    Whatever happens, nothing is stored, no event stays in the log and nothing that waits for the commit is called.
+    Raises the ``ClientError`` that a client would get; that of a fault has the fault as its cause. A follower that does
+    not let it store keeps it from SQLite's write lock too.
+    """
+    using = router.db_for_write(binding.model_class())
+    follower = course.current()
+    # A transaction around the request's own: were that to commit by mistake, this one would not.
+    with transaction.atomic(using=using):
+        try:
+            _limit_waiting(using)
+            if follower is not None and follower.stores:
+                _take_write_lock(using)
+            return _carry_out(request, binding, identity, using)
+        except (ClientError, course.EnoughError):
+            raise
+        except OperationalError as error:
+            if is_collision(error):
+                raise _busy() from error
+            raise ClientError("internal", INTERNAL) from error
+        except Exception as error:
+            raise ClientError("internal", INTERNAL) from error
+        finally:
+            transaction.set_rollback(True, using=using)
+
+
+def _limit_waiting(using: str) -> None:
+    if connections[using].vendor == "postgresql":
+        with connections[using].cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+            cursor.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_TIMEOUT}'")
+
+
+def _busy() -> ClientError:
+    return ClientError("conflict", "Others are writing the same rows. Try again.")
 
 
 def _carry_out_patiently(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, Any]:
@@ -70,7 +114,7 @@ def _carry_out_patiently(request: Request, binding: type[Binding], identity: per
                 break
         if attempt < ATTEMPTS:
             time.sleep(random.uniform(0, 0.05) * attempt)
-    raise ClientError("conflict", "Others are writing the same rows. Try again.")
+    raise _busy()
 
 
 def is_collision(error: OperationalError) -> bool:
@@ -93,19 +137,24 @@ class _Write:
 
 
 def _carry_out(request: Request, binding: type[Binding], identity: permissions.Identity, using: str) -> dict[str, Any]:
+    course.enter("who")
     user = permissions.load_current_user(identity)
     if user is None:
         raise ClientError("denied", "The session is over.")
+    course.enter("direction", user)
     if not binding.resolved().spec.inbound:
         raise ClientError("closed_direction", f"Stream {binding.stream!r} takes no changes.")
     bound = binding(user=user, using=using)
     write = _Write()
     username = str(user.get_username()) if user.is_authenticated else ""
+    follower = course.current()
     try:
-        with log.acting(username), transaction.atomic(using=using):
+        with log.acting(username if follower is None else follower.signature), transaction.atomic(using=using):
             transaction.on_commit(write.commit, using=using)
-            _take_write_lock(using)
+            if follower is None or follower.stores:
+                _take_write_lock(using)
             write.reply = _answer_once(request, bound, identity)
+            course.enter("done", write.reply)
     except (ValidationError, PermissionDenied, ObjectDoesNotExist, Http404, IntegrityError, DataError) as error:
         if not write.committed:
             raise _as_client_error(error, request.action, bound) from error
@@ -147,6 +196,7 @@ def _answer_once(request: Request, bound: Binding, identity: permissions.Identit
 
 
 def _answer(request: Request, bound: Binding) -> dict[str, Any]:
+    course.enter("request", bound)
     action, pk, data = bound.deserialize(request.payload)
     if not isinstance(action, str) or action not in MUTATIONS:
         raise ClientError("unknown_action", f"Expected create, update or delete, got {describe(action)}.")
@@ -155,12 +205,15 @@ def _answer(request: Request, bound: Binding) -> dict[str, Any]:
     elif not isinstance(data, Mapping):
         raise ClientError("invalid", f"Expected an object under 'data', got {describe(data)}.")
     key = None if action == "create" else _row_key(bound, action, pk)
+    course.enter("permission", key)
     if not _may(bound, action, key):
         raise ClientError("denied", "Not allowed.")
     if action == "create":
         data = _without_key(bound, data)
+    course.enter("fields", data)
     _check_text(data)
     validation.check_whitelist(data, bound.writable_fields())
+    course.enter("scope")
     _check_scope(bound, action, data)
     check_condition(bound, action, key, request.condition)
     return {"pk": _write(bound, action, key, data, pk)}
@@ -184,6 +237,7 @@ def _write(bound: Binding, action: str, key: Any, data: Mapping[str, Any], pk: A
     found = None
     if action != "create" and bound.overrides(action) and (spec.where or spec.scope):
         found = bound.get_object(key)
+    course.enter("write", action)
     if action == "delete":
         bound.delete(key)
         return pk
@@ -205,8 +259,11 @@ def _row_key(bound: Binding, action: str, pk: Any) -> Any:
             # Code of the project may find rows by something else than their key.
             if not isinstance(pk, bool) and bound.overrides("deserialize", "get_object", action):
                 return pk
-    if not bound.overrides("has_permission") and not _may(bound, action, None):
-        raise ClientError("denied", "Not allowed.")
+    if not bound.overrides("has_permission"):
+        course.enter("permission")
+        if not _may(bound, action, None):
+            raise ClientError("denied", "Not allowed.")
+    course.enter("row", pk)
     raise ClientError("not_found", f"There is no {bound.model_class()._meta.verbose_name} of this key.")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from declbind.conf import settings
-from declbind.outbound import relay
+from declbind.outbound import relay, retention
 
 from . import nodes
 
@@ -29,8 +29,11 @@ async def keep_house(hub: LiveHub) -> None:
     done: dict[Chore, float] = {revalidate_all: time.monotonic()}
     while True:
         chores: tuple[tuple[Chore, float], ...] = (
-            (write_traffic, 0.0),
+            # First: what a process without a heartbeat has written is taken for that of a dead one.
             (beat, settings.HEARTBEAT_SECONDS),
+            (write_traffic, 0.0),
+            (write_attendance, 0.0),
+            (write_counts, settings.HEARTBEAT_SECONDS),
             (sweep, relay.TRIM_SECONDS),
             (revalidate_all, settings.REVALIDATE_SECONDS),
         )
@@ -47,8 +50,29 @@ async def keep_house(hub: LiveHub) -> None:
 
 
 async def write_traffic(hub: LiveHub) -> None:
-    """Store what was noted since the last time."""
+    """Store what was noted since the last time; while somebody watches, what was counted in each second too."""
     await hub.thread.run(hub.traffic.write, hub.traffic.take(), hub.using)
+    hub.tally.watch(hub.traffic.watched)
+    if seconds := hub.tally.take_seconds():
+        await hub.thread.run(hub.tally.write_seconds, seconds, hub.using)
+
+
+async def write_counts(hub: LiveHub) -> None:
+    """Store what was counted in this minute."""
+    await hub.thread.run(hub.tally.write_minute, hub.tally.take_fresh(), hub.using)
+
+
+async def write_attendance(hub: LiveHub) -> None:
+    """Store who came, went and hears something else."""
+    if hub.traffic.watched:
+        hub.attendance.look_at_queues(hub.sockets())
+    while changes := hub.attendance.take():
+        rows = hub.attendance.rows(changes, hub.core.cursor)
+        try:
+            await hub.thread.run(hub.attendance.write, rows, hub.using)
+        except BaseException:
+            hub.attendance.give_back(changes)
+            raise
 
 
 async def beat(hub: LiveHub) -> None:
@@ -58,7 +82,7 @@ async def beat(hub: LiveHub) -> None:
 
 async def sweep(hub: LiveHub) -> None:
     """Delete what is older than the retention."""
-    await hub.thread.run(relay.sweep, hub.using)
+    await hub.thread.run(retention.sweep, hub.using)
 
 
 async def revalidate_all(hub: LiveHub) -> None:

@@ -17,11 +17,12 @@ from django.core.exceptions import ImproperlyConfigured
 
 from declbind.bindings import Binding
 from declbind.conf import settings
-from declbind.core import frames
+from declbind.core import course, frames
 from declbind.core.errors import ClientError
 from declbind.core.hub import Subscription
 from declbind.core.rate import RateLimit
 from declbind.inbound import permissions, writes
+from declbind.inbound.blocks import find_block
 from declbind.models import Traffic
 
 from . import subscriptions
@@ -29,11 +30,14 @@ from .hub import LiveHub, get_hub
 from .origin import is_origin_allowed
 from .sending import pace, without_session
 from .socket import FLOODING, FORBIDDEN, SESSION_OVER, Socket
+from .traffic import describe_end, describe_origin, describe_refusal
 
 logger = logging.getLogger("declbind")
 
 #: A client that stays over its rate for so many seconds is closed.
 FLOOD_SECONDS = 10.0
+#: What a client learns of a fault outside of its request's transaction.
+FAULT = "The server failed; the request may or may not have been carried out."
 #: The scope of a socket that has been accepted.
 NO_SCOPE: Mapping[str, Any] = MappingProxyType({})
 
@@ -71,6 +75,7 @@ class BindingConsumer(AsyncConsumer):
             return
         if not is_origin_allowed(scope):
             await send({"type": "websocket.close", "code": FORBIDDEN})
+            (await get_hub()).note(None, Traffic.REFUSED, **describe_origin(scope))
             return
         hub = await get_hub()
         identity = await hub.requests.run(permissions.identify, scope, "")
@@ -81,6 +86,7 @@ class BindingConsumer(AsyncConsumer):
         try:
             await self._join(hub, socket)
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
+            hub.attendance.opened(socket, scope)
             # Nobody asks for it any more, and it would take a thousand bytes for as long as the socket is open.
             self.scope = scope = NO_SCOPE
             # Only now: the handshake was the session's and the HTTP channel's to write.
@@ -94,8 +100,9 @@ class BindingConsumer(AsyncConsumer):
             socket.close(1000)
             if paced is not None:
                 paced.release()
+            hub.attendance.closed(socket, hub.core.cursor)
             hub.core.detach(socket.connection)
-            hub.note(socket, Traffic.CONNECTION, outcome="disconnected")
+            hub.note(socket, Traffic.CONNECTION, **describe_end(*socket.closed.result()))
 
     def bindings(self, hub: LiveHub) -> Mapping[str, type[Binding]]:
         """Return the bindings that this socket may speak of, by stream."""
@@ -109,17 +116,21 @@ class BindingConsumer(AsyncConsumer):
         return []
 
     async def _join(self, hub: LiveHub, socket: Socket) -> None:
-        """Subscribe the socket to what it hears without asking; close one whose session ended during the handshake."""
+        """Subscribe the socket to what it hears without asking; close one that may not be here after all."""
         while True:
             turn = hub.turns, socket.checks
-            joined = await hub.requests.run(self._auto_groups, dict(self.bindings(hub)), socket.identity)
+            try:
+                joined = await hub.requests.run(self._auto_groups, dict(self.bindings(hub)), socket.identity)
+            except ClientError as error:
+                socket.close(FORBIDDEN, error.message)
+                return
             if turn == (hub.turns, socket.checks):
                 break
         if joined is None:
             socket.close(SESSION_OVER, "The session is over.")
             return
         for stream, group, granted_by_code in joined:
-            hub.core.subscribe(
+            hub.subscribe(
                 Subscription(
                     connection=socket.connection,
                     stream=stream,
@@ -136,6 +147,10 @@ class BindingConsumer(AsyncConsumer):
         user = permissions.load_current_user(identity)
         if user is None:
             return None
+        # The socket is attached: whoever is blocked after this look is found there by the kick.
+        block = find_block(identity.user_pk)
+        if block is not None:
+            raise ClientError("denied", f"Blocked until {block.until:%Y-%m-%d %H:%M} UTC. {block.reason}".strip())
         kwargs = self.scope.get("url_route", {}).get("kwargs", {})
         named = list(self.connection_groups(**kwargs))
         joined = []
@@ -234,7 +249,7 @@ class _Conversation:
         now = time.monotonic()
         allowed = self._rate.allows(now)
         try:
-            envelope = _parsed(text)
+            envelope = read_envelope(text)
             if not allowed:
                 raise frames.RequestError(
                     "rate_limited",
@@ -273,11 +288,11 @@ class _Conversation:
         try:
             request, groups, pk = await self._carry_out(envelope)
         except ClientError as error:
-            self._refuse(envelope.stream, envelope.ref, label, error)
+            self._refuse(envelope.stream, envelope.ref, label, error, payload=envelope.payload)
         except Exception:
             logger.exception("A request on stream %r failed.", envelope.stream)
-            fault = ClientError("internal", "The server failed; the request may or may not have been carried out.")
-            self._refuse(envelope.stream, envelope.ref, label, fault, Traffic.ERROR)
+            fault = ClientError("internal", FAULT)
+            self._refuse(envelope.stream, envelope.ref, label, fault, Traffic.ERROR, envelope.payload)
         else:
             self.hub.note(
                 self.socket,
@@ -291,10 +306,7 @@ class _Conversation:
             )
 
     async def _carry_out(self, envelope: frames.Envelope) -> tuple[frames.Request, list[str], Any]:
-        binding = self.consumer.bindings(self.hub).get(envelope.stream)
-        if binding is None:
-            raise ClientError("unknown_stream", f"There is no stream {envelope.stream!r:.80}.")
-        request = frames.parse_request(envelope)
+        binding, request = read_request(envelope, self.consumer.bindings(self.hub))
         if request.action == "subscribe":
             group = await subscriptions.subscribe(self.hub, self.socket, binding, request)
             return request, [group], None
@@ -306,8 +318,28 @@ class _Conversation:
             self.socket.push(frames.encode_reply(request.stream, request.ref, result))
         return request, [], result.get("pk")
 
-    def _refuse(self, stream: str, ref: Any, action: str, error: ClientError, kind: str = Traffic.REFUSED) -> None:
-        self.hub.note(self.socket, kind, stream=stream, action=action, outcome=error.code, message=error.message)
+    def _refuse(
+        self,
+        stream: str,
+        ref: Any,
+        action: str,
+        error: ClientError,
+        kind: str = Traffic.REFUSED,
+        payload: Mapping[str, Any] = NO_SCOPE,
+    ) -> None:
+        # A shape is made when the row is kept: of a flood most are not.
+        about = partial(describe_refusal, error, payload)
+        pk = payload.get("pk")
+        self.hub.note(
+            self.socket,
+            kind,
+            stream=stream,
+            action=action,
+            object_pk=str(pk) if isinstance(pk, str | int) else "",
+            outcome=error.code,
+            message=error.message,
+            detail=about,
+        )
         if ref is not frames.MISSING:
             self.socket.push(frames.encode_refusal(stream, ref, error))
 
@@ -316,7 +348,20 @@ def _expire(timeout: asyncio.Timeout, _: object) -> None:
     timeout.reschedule(0.0)
 
 
-def _parsed(text: str | None) -> frames.Envelope:
+def read_envelope(text: str | None) -> frames.Envelope:
+    """Take a message apart within the limits of the settings; raises ``RequestError``."""
     if text is None:
         raise frames.RequestError("malformed", "Expected a text frame, got a binary one.")
     return frames.parse_envelope(text, max_bytes=settings.MAX_FRAME_BYTES, max_depth=settings.MAX_JSON_DEPTH)
+
+
+def read_request(
+    envelope: frames.Envelope, bindings: Mapping[str, type[Binding]]
+) -> tuple[type[Binding], frames.Request]:
+    """Return the binding that is spoken to, and the request; raises ``ClientError``."""
+    course.enter("binding")
+    binding = bindings.get(envelope.stream)
+    if binding is None:
+        raise ClientError("unknown_stream", f"There is no stream {envelope.stream!r:.80}.")
+    course.enter("request")
+    return binding, frames.parse_request(envelope)

@@ -25,6 +25,7 @@ from declbind.models import Event
 from declbind.outbound import log, relay
 
 from . import changes, nodes
+from .attendance import Attendance
 from .chores import keep_house, watch_readers
 from .doorbell import listen
 from .flushing import Flusher
@@ -32,6 +33,7 @@ from .lookout import READ_BATCH, Lookout
 from .rights import judge_sockets
 from .snapshots import SnapshotDesk
 from .socket import FORBIDDEN, SESSION_OVER
+from .tally import Tally
 from .threads import HubThread, RequestThreads
 from .traffic import TrafficLog
 
@@ -86,6 +88,8 @@ class LiveHub:
         self.thread = HubThread()
         self.heartbeat = nodes.Heartbeat()
         self.traffic = TrafficLog(self.heartbeat.id)
+        self.attendance = Attendance(self.heartbeat.id)
+        self.tally = Tally(self.heartbeat.id)
         self._wake = asyncio.Event()
         #: The registry whose changes all subscriptions have been told.
         self._announced = self.registry
@@ -140,7 +144,8 @@ class LiveHub:
         for loop in [loop for loop, hub in _hubs.items() if hub is self]:
             del _hubs[loop]
         self.requests.close()
-        self.thread.close(lambda: self.heartbeat.end(self.using))
+        last_counts = partial(self.tally.write_minute, self.tally.take_fresh(), self.using)
+        self.thread.close(last_counts, lambda: self.heartbeat.end(self.using))
 
     # --- the pump: the one place where events and control events are put into effect ---------------------------------
 
@@ -208,12 +213,13 @@ class LiveHub:
         """
         await self._apply_registry(await self.thread.run(self.lookout.newest_registry))
         await self.revalidate(self.sockets())
+        reached = self.core.cursor
         self.epoch, self.core.cursor = head.epoch, head.offset
         self.recent.start(head.offset)
         self._variants = {}
         self.turns += 1
         for subscription in self.core.subscriptions():
-            subscription.live, subscription.offset = True, head.offset
+            self.start_anew(subscription, reached)
             self.resync(subscription, reason)
 
     def dispatch(self, event: LogEvent) -> int:
@@ -222,6 +228,8 @@ class LiveHub:
         self.recent.add(event)
         if self.core.hears(event) and self.is_in_force(event):
             queued = self.core.dispatch(event, self.variants(event), time.monotonic())
+            if queued:
+                self.tally.count_frames(event, queued)
         self.core.cursor = event.offset
         return queued
 
@@ -342,12 +350,36 @@ class LiveHub:
             for subscription in denied:
                 self.end(subscription, "permission")
 
+    def subscribe(self, subscription: Subscription) -> None:
+        """Let a subscription hear its group, in place of one that the connection had for it."""
+        earlier = subscription.connection.subscriptions.get((subscription.stream, subscription.group))
+        if earlier is not None:
+            self._remember(earlier, "again")
+        self.core.subscribe(subscription)
+        self.attendance.changed(subscription.connection.info)
+
+    def unsubscribe(self, subscription: Subscription, reason: str) -> None:
+        """End a subscription."""
+        self._remember(subscription, reason)
+        self.core.unsubscribe(subscription)
+
+    def start_anew(self, subscription: Subscription, reached: int) -> None:
+        """Let a subscription that came as far as ``reached`` go on at the cursor, past a gap."""
+        subscription.connection.info.remember(subscription, reached, "resync")
+        self.attendance.changed(subscription.connection.info)
+        subscription.live, subscription.offset, subscription.after = True, self.core.cursor, self.core.cursor
+
+    def _remember(self, subscription: Subscription, reason: str) -> None:
+        socket: Socket = subscription.connection.info
+        socket.remember(subscription, self.core.cursor if subscription.live else subscription.offset, reason)
+        self.attendance.changed(socket)
+
     def end(self, subscription: Subscription, reason: str) -> None:
         """End a subscription, unless it is over already, and tell a client that asked for it."""
         key = (subscription.stream, subscription.group)
         if subscription.connection.subscriptions.get(key) is not subscription:
             return
-        self.core.unsubscribe(subscription)
+        self.unsubscribe(subscription, reason)
         if subscription.tagged:
             text = frames.encode_closed(subscription.stream, subscription.group, self.core.cursor, reason)
             subscription.connection.push(text, time.monotonic())
@@ -362,15 +394,14 @@ class LiveHub:
         """Return the open sockets."""
         return [connection.info for connection in self.core.connections]
 
-    def note(self, socket: Socket, kind: str, **values: Any) -> None:
-        """Note traffic of a socket."""
-        self.traffic.note(
-            kind,
-            connection=socket.id,
-            user_pk=socket.user_key or "",
-            username=socket.identity.username,
-            **values,
-        )
+    def note(self, socket: Socket | None, kind: str, **values: Any) -> None:
+        """Note traffic of a socket, or of a handshake that did not come to one."""
+        stream = values.get("stream", "")
+        # A client chooses the name that it asks for; counts are kept of streams that there are.
+        self.tally.count(kind, stream if stream in self.registry.by_stream else "")
+        if socket is not None:
+            values.update(connection=socket.id, user_pk=socket.user_key or "", username=socket.identity.username)
+        self.traffic.note(kind, **values)
 
 
 __all__ = ["LiveHub", "get_hub"]

@@ -15,6 +15,8 @@ from declbind.core.hub import Hub
 from declbind.models import Node
 from declbind.registry import BindingRegistry
 
+from .attendance import RESTART, close_all
+
 
 class Heartbeat:
     """Renew one ``Node`` row; every method runs in the hub's thread."""
@@ -40,6 +42,7 @@ class Heartbeat:
 
     def end(self, using: str) -> None:
         """Remove the row of a process that ends in order."""
+        close_all(self.id, using, RESTART, "The process ended.")
         Node.objects.using(using).filter(id=self.id).delete()
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import models
+
 from declbind.bindings import Binding
 from declbind.conf import settings
 from declbind.core.errors import ClientError
@@ -68,19 +70,27 @@ def _is_same_for_all(binding: type[Binding]) -> bool:
     return not binding.runs_code() and not binding.overrides("get_queryset", "scoped", "subscription_group")
 
 
+def select_rows(bound: Binding, params: Mapping[str, Any]) -> models.QuerySet[Any]:
+    """Return the rows of a subscription by key; where groups are code, ``is_heard_in`` has to look at each."""
+    rows = bound.scoped(bound.get_queryset())
+    if not bound.overrides("group_names", "subscription_group"):
+        rows = rows.filter(**params)
+    return rows.order_by("pk")
+
+
+def is_heard_in(bound: Binding, group: str, row: Any) -> bool:
+    """Tell whether a selected row is in the group; only code of the project need be asked."""
+    return not bound.overrides("group_names", "subscription_group") or group in bound.group_names(row)
+
+
 def read_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: str) -> Snapshot:
     """Read the rows of a group; blocks on the database. Raises ``ClientError`` ``too_large``."""
     limit: int = settings.MAX_SNAPSHOT_ROWS
     with sequencer.numbered_read(using) as head:
-        rows = bound.scoped(bound.get_queryset())
-        by_code = bound.overrides("group_names", "subscription_group")
-        if not by_code:
-            rows = rows.filter(**params)
-        found = list(rows.order_by("pk")[: limit + 1])
+        found = list(select_rows(bound, params)[: limit + 1])
         if len(found) > limit:
             raise ClientError("too_large", f"Expected at most {limit} rows in a snapshot, this group has more.")
-        if by_code:
-            found = [row for row in found if group in bound.group_names(row)]
+        found = [row for row in found if is_heard_in(bound, group, row)]
         objects = [(encode_value(row.pk), encode_value(bound.serialize_data(row))) for row in found]
     return Snapshot(head.offset, _in_pages(objects))
 

@@ -28,6 +28,9 @@ BATCH_FRAMES, BATCH_CHARACTERS = 200, 65_536
 #: What of a replay or a snapshot may wait at most, and how soon a reader takes a frame that is not slow.
 PACED_FRAMES, PACED_CHARACTERS, PACE_SECONDS = 32, 16_384, 0.1
 
+#: Ended subscriptions that a socket is remembered with.
+MAX_PAST = 100
+
 #: Close codes.
 SESSION_OVER, FORBIDDEN, TOO_SLOW, FLOODING = 4401, 4403, 4408, 4429
 #: WebSocket's own code for a fault of the server (RFC 6455, section 7.4.1).
@@ -51,8 +54,8 @@ class Socket:
 
     __slots__ = (
         "__weakref__", "_given_up_at", "_is_sending", "_joiner", "_limits", "_owner", "_progress", "_rest", "_send",
-        "_sending_since", "_turn", "_under_way", "_window", "checks", "closed", "connection", "id", "identity", "sent",
-        "session", "user_key",
+        "_sending_since", "_turn", "_under_way", "_window", "checks", "closed", "connection", "id", "identity",
+        "is_listed", "past", "sent", "session", "user_key",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +71,9 @@ class Socket:
         self.user_key = identity.user_pk
         #: What control events call its session; made once, for each of them is compared with every socket.
         self.session = session_digest(identity.session_key)
+        #: Whether the table of connections has it, and what it heard before: (stream, group, until, after, reason).
+        self.is_listed = False
+        self.past: tuple[tuple[str, str, int, int, str], ...] = ()
         #: Counts how often its rights were checked anew: what was granted in between may be void.
         self.checks = 0
         self._limits = _limits(settings.QUEUE_BYTES, settings.QUEUE_FRAMES, settings.QUEUE_SECONDS)
@@ -92,6 +98,11 @@ class Socket:
     def subscriptions(self) -> dict[tuple[str, str], Subscription]:
         """Return the subscriptions by stream and group."""
         return self.connection.subscriptions
+
+    def remember(self, subscription: Subscription, until: int, reason: str) -> None:
+        """Keep in mind what a subscription heard that is over."""
+        ended = (subscription.stream, subscription.group, until, subscription.after, reason)
+        self.past = (*self.past, ended)[-MAX_PAST:]
 
     def open(self, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
         """Begin to send, what waits first, by ``send`` and in the name of the running task: the handshake is over."""

@@ -16,7 +16,7 @@ from typing import Any
 from declbind import registry as registries
 from declbind.bindings import Binding
 from declbind.conf import settings
-from declbind.core import frames
+from declbind.core import course, frames
 from declbind.core.errors import ClientError
 from declbind.core.hub import LogEvent, Subscription, frames_for
 from declbind.inbound import permissions
@@ -80,7 +80,7 @@ async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], reques
         subscription.live, subscription.offset = False, snapshot.offset
     elif request.since is not None and granted.resync is None:
         subscription.live, subscription.offset = False, request.since[1]
-    hub.core.subscribe(subscription)
+    hub.subscribe(subscription)
     offset = snapshot.offset if snapshot else max(granted.head, hub.core.cursor)
     if request.ref is not frames.MISSING:
         result = {"group": granted.group, "epoch": hub.epoch, "offset": offset}
@@ -99,7 +99,7 @@ async def unsubscribe(hub: LiveHub, socket: Socket, binding: type[Binding], requ
     group = await hub.requests.run(_group_of, binding, request.params, socket.identity)
     subscription = socket.subscriptions.get((request.stream, group))
     if subscription is not None:
-        hub.core.unsubscribe(subscription)
+        hub.unsubscribe(subscription, "client")
     if request.ref is not frames.MISSING:
         socket.push(frames.encode_reply(request.stream, request.ref, {"group": group}))
     return group
@@ -120,7 +120,7 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
             min_offset, events = await hub.requests.run(_read, position, subscription.stream, hub.using)
             is_all = len(events) < READ_BATCH
             if position < min_offset - 1:
-                subscription.live, subscription.offset = True, hub.core.cursor
+                hub.start_anew(subscription, position)
                 hub.resync(subscription, "expired")
                 return
         texts: list[str] = []
@@ -173,25 +173,44 @@ def _grant(
     using: str, epoch: str, binding: type[Binding], request: frames.Request, identity: permissions.Identity
 ) -> Granted:
     registries.check_version()
-    if not binding.spec().outbound:
-        raise ClientError("closed_direction", f"Stream {request.stream!r} sends nothing.")
-    user = permissions.load_current_user(identity)
-    if user is None:
-        raise ClientError("denied", "The session is over.")
-    # Rows are read where the log is, in one transaction with it; never from a replica.
-    bound = binding(user=user, using=using)
-    group, params = _locate(bound, user, request.params)
-    if not bound.has_view_permission(user, params):
-        raise ClientError("denied", "Not allowed.")
+    bound, group, params = judge(using, binding, request, identity)
     if request.since is not None and not request.snapshot:
         head = log.load_head(using)
         return Granted(bound, group, params, resync=_obstacle(head, epoch, request, using), head=head.offset)
     return Granted(bound, group, params)
 
 
+def judge(
+    using: str, binding: type[Binding], request: frames.Request, identity: permissions.Identity
+) -> tuple[Binding, str, dict[str, Any]]:
+    """Return the binding for the user as the database has it now, the group, and the params; raises ``ClientError``."""
+    course.enter("direction")
+    if not binding.spec().outbound:
+        raise ClientError("closed_direction", f"Stream {request.stream!r} sends nothing.")
+    course.enter("who")
+    user = permissions.load_current_user(identity)
+    if user is None:
+        raise ClientError("denied", "The session is over.")
+    # Rows are read where the log is, in one transaction with it; never from a replica.
+    bound = binding(user=user, using=using)
+    group, params = judge_user(bound, request.params)
+    return bound, group, params
+
+
+def judge_user(bound: Binding, sent: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the group and the params of a subscription that the binding's user may have; raises ``ClientError``."""
+    group, params = _locate(bound, bound.user, sent)
+    course.enter("permission", params)
+    if not bound.has_view_permission(bound.user, params):
+        raise ClientError("denied", "Not allowed.")
+    return group, params
+
+
 def _locate(bound: Binding, user: Any, sent: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the group and the params, as the fields' values: a rule that knows room 3 must not be asked for "03"."""
+    course.enter("scope", bound)
     params = _full_params(bound, sent)
+    course.enter("group", params)
     group = bound.subscription_group(user, params)
     if group is None:
         raise ClientError("invalid", f"Stream {bound.stream!r} cannot be subscribed to with params.")

@@ -1,12 +1,14 @@
 """Note what an operator may want to see: requests and their outcome, refusals, errors, connections.
 
-Noting is cheap and bounded: rows gather in memory and are written once a second by the hub's own thread. Refusals and
-errors are always kept, up to a number per second; the rest only while somebody watches.
+Noting is cheap and bounded: rows gather in memory and are written once a second by the hub's own thread. Refusals,
+errors and connections that we end are always kept, up to a number per second; the rest only while somebody watches.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.db import transaction
@@ -14,12 +16,18 @@ from django.utils import timezone
 
 from declbind import signals
 from declbind.conf import settings
+from declbind.core.errors import ClientError
+from declbind.core.shape import shape, without_values
 from declbind.models import Traffic, Watch
 
 logger = logging.getLogger("declbind")
 
 #: Rows that may wait for the next write; more are counted and dropped.
 MAX_WAITING = 2_000
+#: Characters of a row's JSON; more is left out as a whole, for half of a document is none.
+MAX_DETAIL = 8_000
+#: A client that closes in order, and a socket whose server took no frame: neither is our doing.
+CLOSED, LOST = 1000, 1011
 
 
 class TrafficLog:
@@ -32,9 +40,16 @@ class TrafficLog:
         self._waiting: list[Traffic] = []
         self._always = 0
 
-    def note(self, kind: str, **values: Any) -> None:
-        """Note one thing; silently counted as dropped when there are too many."""
-        if kind in (Traffic.REFUSED, Traffic.ERROR):
+    def note(
+        self,
+        kind: str,
+        *,
+        always: bool = False,
+        detail: Callable[[], Mapping[str, Any]] | None = None,
+        **values: Any,
+    ) -> None:
+        """Note one thing; silently counted as dropped when there are too many. ``detail`` is asked if it is kept."""
+        if always or kind in (Traffic.REFUSED, Traffic.ERROR):
             self._always += 1
             if self._always > settings.TRAFFIC_PER_SECOND:
                 self.dropped += 1
@@ -44,7 +59,11 @@ class TrafficLog:
         if len(self._waiting) >= MAX_WAITING:
             self.dropped += 1
             return
-        self._waiting.append(Traffic(at=timezone.now(), kind=kind, node=self.node, **_cut(values)))
+        row = Traffic(at=timezone.now(), kind=kind, node=self.node, **_cut(values))
+        if detail is not None:
+            text = _storable(json.dumps(detail(), ensure_ascii=False))
+            row.detail = text if len(text) <= MAX_DETAIL else '{"cut": true}'
+        self._waiting.append(row)
 
     def take(self) -> list[Traffic]:
         """Take the rows that wait; called once a second."""
@@ -64,6 +83,34 @@ def _cut(values: dict[str, Any]) -> dict[str, Any]:
     return {
         name: _storable(value)[: lengths[name]] if isinstance(value, str) else value for name, value in values.items()
     }
+
+
+def describe_refusal(error: ClientError, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a refused request: what was wrong with which field, and the shape of what was sent."""
+    data = payload.get("data")
+    sent: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
+    fields = {
+        name[:60]: [without_values(message, [sent.get(name)])[:300] for message in messages[:3]]
+        for name, messages in list(error.fields.items())[:40]
+    }
+    return {"fields": fields, "sent": shape(dict(payload), 2)}
+
+
+def describe_origin(scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a handshake that another site's page began."""
+    origins = ", ".join(value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"origin")
+    return {
+        "action": "connect",
+        "outcome": "origin",
+        "message": f"Expected a page of this site or one that ALLOWED_ORIGINS lists, got Origin {origins[:200]!r}.",
+    }
+
+
+def describe_end(code: int, reason: str) -> dict[str, Any]:
+    """Return the row of a connection that is over; one that we ended is always noted, with why."""
+    if code in (CLOSED, LOST):
+        return {"outcome": "disconnected"}
+    return {"outcome": f"closed {code}", "message": reason, "always": True}
 
 
 def _storable(text: str) -> str:

@@ -5,9 +5,11 @@ What a binding's code does wrong is recorded here and never reaches the writer, 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 from django.db import transaction
@@ -31,8 +33,26 @@ def _savepoint(outlet: Outlet, using: str) -> AbstractContextManager[Any]:
     return transaction.atomic(using=using) if outlet.runs_code else nullcontext()
 
 
+_faults: ContextVar[list[tuple[str, Exception]] | None] = ContextVar("declbind_faults", default=None)
+
+
+@contextlib.contextmanager
+def gather_faults() -> Iterator[list[tuple[str, Exception]]]:
+    """Collect the faults of bindings inside the block, as (stream, fault), instead of reporting them; for trials."""
+    faults: list[tuple[str, Exception]] = []
+    token = _faults.set(faults)
+    try:
+        yield faults
+    finally:
+        _faults.reset(token)
+
+
 def _record(outlet: Outlet, row: Any, using: str, error: Exception) -> None:
     """Note a binding's fault, which must not reach the writer."""
+    gathered = _faults.get()
+    if gathered is not None:
+        gathered.append((outlet.stream, error))
+        return
     logger.error(
         "Binding %r failed; its clients miss a change of %s %s.",
         outlet.stream,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import models
 
+from declbind import registry as registries
 from declbind.bindings import Binding
 from declbind.fields import concrete_field
 from declbind.registry import BindingRegistry, get_registry
@@ -85,6 +89,7 @@ class Index:
 
 
 _latest: Index | None = None
+_tried: ContextVar[Index | None] = ContextVar("declbind_tried_index", default=None)
 
 
 def current_index() -> Index:
@@ -92,8 +97,23 @@ def current_index() -> Index:
     global _latest
     registry, index = get_registry(), _latest
     if index is None or index.registry is not registry:
+        tried = _tried.get()
+        if tried is not None and tried.registry is registry:
+            return tried
         index = _latest = Index(registry)
     return index
+
+
+@contextlib.contextmanager
+def trying(registry: BindingRegistry) -> Iterator[Index]:
+    """Let this thread's writes follow a registry inside the block, and nobody else's (see ``registry.trying``)."""
+    index = Index(registry)
+    token = _tried.set(index)
+    try:
+        with registries.trying(registry):
+            yield index
+    finally:
+        _tried.reset(token)
 
 
 def plan_for(model: type[models.Model]) -> Plan | None:

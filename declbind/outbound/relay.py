@@ -15,18 +15,16 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 from channels.layers import InMemoryChannelLayer, channel_layers
 from django.conf import settings as django_settings
 from django.db import connections
-from django.utils import timezone
 
 from declbind.conf import settings
-from declbind.models import IdempotencyKey, Node, Traffic, Watch
 
 from . import history, log, sequencer
+from .retention import sweep
 
 logger = logging.getLogger("declbind")
 
@@ -168,21 +166,6 @@ def run_once(using: str) -> int:
         if count < sequencer.SEQUENCE_BATCH:
             break
     return total
-
-
-def sweep(using: str) -> int:
-    """Delete what is older than the retention: events, traffic, keys, dead processes. Return how many events went."""
-    trimmed = log.trim(using)
-    now = timezone.now()
-    second = timedelta(seconds=1)
-    IdempotencyKey.objects.using(using).filter(created_at__lt=now - settings.IDEMPOTENCY_SECONDS * second).delete()
-    Watch.objects.using(using).filter(until__lt=now).delete()
-    Node.objects.using(using).filter(seen_at__lt=now - 60 * settings.HEARTBEAT_SECONDS * second).delete()
-    newest = Traffic.objects.using(using).order_by("-id").values_list("id", flat=True)
-    beyond = newest[settings.TRAFFIC_ROWS : settings.TRAFFIC_ROWS + 1].first()
-    if beyond is not None:
-        Traffic.objects.using(using).filter(id__lte=beyond).delete()
-    return trimmed
 
 
 def run_for_ever(using: str, stop: threading.Event) -> None:

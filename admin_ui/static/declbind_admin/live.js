@@ -1,117 +1,323 @@
-// Keep the live page going: ask for the rows after the cursor once a second. The filters are those of the address.
+// Keep the live page going: rows after the cursor are pushed where the server can, and asked for once a second where it
+// cannot. The filters are those of the address; the server applies them.
 
 const page = document.querySelector(".declbind-live");
-const body = page.querySelector("[data-rows]");
-const nothing = page.querySelector("[data-nothing]");
-const pauseButton = page.querySelector("[data-pause]");
-const state = page.querySelector("[data-state]");
+const find = (name) => page.querySelector(`[data-${name}]`);
+const body = find("rows");
+const state = find("state");
+const word = find("word");
+const counter = find("count");
+const pauseButton = find("pause");
 const every = Number(page.dataset.every);
 const maxRows = Number(page.dataset.max);
+const RETRY_PUSH = 15000; // after a failed push, how long it is only polled
+const PATIENCE = 5000; // how long a push may be reconnecting before it is polled instead
 
 let cursor = page.dataset.cursor;
+let mode = "reconnecting"; // or "live" (pushed), "polling", "over"
 let paused = false;
+let pausedAt = ""; // the cursor at that moment: the log keeps what came since, not this page
+let waiting = 0;
+let gap = 0; // rows that were passed over, and the cursor before the first of them
+let gapFrom = "";
 let failures = 0;
-let skipped = 0;
+let turn = 0; // counts changes of mind: an answer to an earlier question is not listened to
+let source = null;
 let timer = 0;
-let waiting = new Map(); // key -> html, the rows that came while paused; bounded like the page
-let over = false;
+let retry = 0;
+let staying = false; // the next page is one of ours: the watch goes on
 
-function say(text, kind) {
-  if (state.textContent !== text) state.textContent = text;
-  state.dataset.kind = kind;
-}
+const WORDS = { live: "Live", polling: "Polling", reconnecting: "Reconnecting" };
 
+/** Say how things stand. Only the word is announced to screen readers: numbers change all the time. */
 function tell() {
-  if (over) return;
-  const gap = skipped ? `, ${skipped} skipped` : "";
-  if (failures) say("Reconnecting", "bad");
-  else if (paused) say(`Paused, ${countNew()} waiting${gap}`, "paused");
-  else say(`Live${gap}`, skipped ? "bad" : "live");
+  if (mode === "over") return;
+  let text = paused && mode !== "reconnecting" ? "Paused" : WORDS[mode];
+  if (gap) text += ", gap";
+  if (word.textContent !== text) word.textContent = text;
+  counter.textContent = paused ? `, ${waiting} waiting` : "";
+  state.dataset.kind = mode === "reconnecting" || gap ? "bad" : paused ? "paused" : mode;
 }
 
-/** Count the rows that wait and are not on the page: one that is there may come again when it gets its number. */
-function countNew() {
-  const shown = new Set(Array.from(body.rows, (row) => row.dataset.key));
-  return [...waiting.keys()].filter((key) => !shown.has(key)).length;
+function end() {
+  stop();
+  mode = "over";
+  word.textContent = "Ended: you may no longer watch. Log in again.";
+  counter.textContent = "";
+  state.dataset.kind = "bad";
 }
+
+// Rows
 
 function put(rows) {
-  for (const [key, html] of rows) {
+  for (const { key, html } of rows) {
     const holder = document.createElement("template");
     holder.innerHTML = html; // rendered and escaped by the server, from the template of the first page
     const row = holder.content.querySelector("tr");
     const known = body.querySelector(`tr[data-key="${CSS.escape(key)}"]`);
     if (known) {
-      // Read twice, or sequenced since: what a reader has opened stays open.
+      // Read twice, or numbered since: what a reader has opened stays open, and where the keyboard is it stays.
       if (known.querySelector("details[open]")) row.querySelector("details")?.setAttribute("open", "");
-      if (known.innerHTML !== row.innerHTML) known.replaceWith(row);
+      if (known.innerHTML !== row.innerHTML && !known.contains(document.activeElement)) known.replaceWith(row);
     } else {
       row.classList.add("declbind-fresh");
       body.prepend(row);
     }
   }
   while (body.rows.length > maxRows) body.lastElementChild.remove();
-  nothing.hidden = body.rows.length > 0;
+  find("nothing").hidden = body.rows.length > 0;
 }
 
-function keep(rows) {
-  for (const [key, html] of rows) waiting.set(key, html);
-  for (const key of waiting.keys()) {
-    if (waiting.size <= maxRows) break;
-    waiting.delete(key);
-    skipped += 1;
+function passOver(count, from) {
+  gap += count;
+  gapFrom ||= from;
+  const link = document.createElement("a");
+  link.href = page.dataset.onward + encodeURIComponent(gapFrom);
+  link.textContent = "Load them page by page";
+  find("gap").replaceChildren(`${gap} rows are not shown. `, link);
+  find("gap").hidden = false;
+}
+
+function tellSample(every) {
+  find("sample").hidden = every <= 1;
+  if (every > 1) find("sample").textContent = `Showing 1 in ${every}, refusals, errors and marks always.`;
+}
+
+/** Fill in who got an event, which is known a second or two after it was sent. */
+function fill({ got, known, partial }) {
+  for (const row of body.rows) {
+    const { offset, at } = row.dataset;
+    if (!offset) continue;
+    const found = got[offset];
+    const cell = row.querySelector("[data-got]");
+    if (found && found[0] >= Number(row.dataset.count ?? 0)) {
+      row.dataset.count = found[0];
+      cell.textContent = `${partial ? "≥ " : ""}${found[0]}`;
+      row.querySelector("[data-took]").textContent = `${found[1].toFixed(1)} ms`;
+    } else if (known && Number(at) >= known[0] && Number(at) <= known[1] && cell.textContent === "–") {
+      cell.textContent = "0";
+    }
   }
+}
+
+function receive(answer) {
+  failures = 0;
+  if (answer.reset) {
+    location.reload();
+    return;
+  }
+  const before = cursor;
+  cursor = answer.cursor;
+  if (paused) {
+    waiting += answer.count;
+  } else {
+    put(answer.rows);
+    if (answer.skipped) passOver(answer.skipped, before);
+    tellSample(answer.every);
+  }
+  if (answer.charts && !document.hidden) {
+    find("charts").innerHTML = answer.charts; // drawn by the server
+    const tables = find("tables");
+    if (!tables.open) tables.querySelector("div").innerHTML = answer.tables;
+    if (!paused) fill(answer);
+  }
+  tell();
+}
+
+// Asking and being told
+
+function target(address, more = {}) {
+  const url = new URL(address, location.href);
+  url.search = location.search;
+  url.searchParams.set("cursor", cursor);
+  for (const [name, value] of Object.entries(more)) url.searchParams.set(name, value);
+  return url;
+}
+
+/** Ask for rows; null when it is over or somebody changed his mind meanwhile. Throws where the server does not answer. */
+async function ask(more) {
+  const asked = turn;
+  const answer = await fetch(target(page.dataset.poll, more), { credentials: "same-origin", redirect: "error" });
+  if (asked !== turn) return null;
+  if (answer.status === 403) {
+    end();
+    return null;
+  }
+  if (!answer.ok) throw new Error(`status ${answer.status}`);
+  const found = await answer.json();
+  return asked === turn ? found : null;
 }
 
 async function poll() {
-  timer = 0;
+  const asked = turn;
   try {
-    const address = new URL(page.dataset.poll, location.href);
-    address.search = location.search;
-    address.searchParams.set("cursor", cursor);
-    const answer = await fetch(address, { credentials: "same-origin", redirect: "error" });
-    if (answer.status === 403) {
-      over = true;
-      say("Ended: you may no longer watch. Log in again.", "bad");
-      return;
-    }
-    if (!answer.ok) throw new Error(`status ${answer.status}`);
-    const found = await answer.json();
-    failures = 0;
-    cursor = found.cursor;
-    if (found.reset) {
-      location.reload();
-      return;
-    }
-    skipped += found.skipped;
-    const rows = found.rows.map(({ key, html }) => [key, html]);
-    if (paused) keep(rows);
-    else put(rows);
+    const answer = await ask(paused ? { bare: 1, extras: 1 } : { extras: 1 });
+    if (!answer) return;
+    mode = "polling";
+    receive(answer);
   } catch {
+    if (asked !== turn) return;
     failures += 1;
+    mode = "reconnecting";
+    tell();
   }
-  tell();
-  timer = setTimeout(poll, Math.min(every * 2 ** failures, 15000));
+  if (asked === turn) timer = setTimeout(poll, Math.min(every * 2 ** failures, 15000));
 }
 
-pauseButton.hidden = false;
-pauseButton.addEventListener("click", () => {
-  paused = !paused;
+function stop() {
+  turn += 1;
+  clearTimeout(timer);
+  clearTimeout(retry);
+  source?.close();
+  source = null;
+}
+
+/** Go on from the cursor: by push if the server can and nobody paused, else by polling. */
+function go() {
+  stop();
+  if (mode === "over") return;
+  if (!page.dataset.stream || paused) {
+    poll();
+    return;
+  }
+  source = new EventSource(target(page.dataset.stream));
+  const mine = source;
+  source.addEventListener("rows", (event) => {
+    if (source !== mine) return;
+    clearTimeout(retry);
+    mode = "live";
+    receive(JSON.parse(event.data));
+  });
+  source.addEventListener("over", end);
+  source.addEventListener("error", () => {
+    if (source !== mine) return;
+    mode = "reconnecting";
+    tell();
+    clearTimeout(retry);
+    // A browser gives up where it is refused; where the line broke it tries again, but not for ever.
+    if (source.readyState === EventSource.CLOSED) fallBack();
+    else retry = setTimeout(fallBack, PATIENCE);
+  });
+}
+
+function fallBack() {
+  stop();
+  poll();
+  retry = setTimeout(go, RETRY_PUSH);
+}
+
+// What people do
+
+function pause() {
+  paused = true;
+  pausedAt = cursor;
+  waiting = 0;
+  go();
+  showPause();
+}
+
+async function resume() {
+  stop();
+  const last = cursor;
+  cursor = pausedAt;
+  try {
+    const answer = await ask({ whole: 1 });
+    if (!answer) return;
+    paused = false;
+    receive(answer);
+  } catch {
+    // The rows are in the log: it is tried again when the button is pressed again.
+    cursor = last;
+    mode = "reconnecting";
+  }
+  go();
+  showPause();
+}
+
+function showPause() {
   pauseButton.textContent = paused ? "Resume" : "Pause";
   pauseButton.setAttribute("aria-pressed", String(paused));
-  if (!paused) {
-    put(waiting);
-    waiting = new Map();
-    skipped = 0;
-  }
   tell();
+}
+
+function jump(event) {
+  event.preventDefault();
+  if (paused) {
+    if (waiting) passOver(waiting, pausedAt);
+    paused = false;
+    waiting = 0;
+    go();
+    showPause();
+  }
+  scrollTo({ top: 0 });
+}
+
+function clear(event) {
+  event.preventDefault();
+  body.replaceChildren();
+  gap = 0;
+  gapFrom = "";
+  find("gap").hidden = true;
+  find("nothing").hidden = false;
+  tell();
+}
+
+function move(by) {
+  const here = document.activeElement?.closest?.("[data-rows] tr");
+  const row = here ? (by > 0 ? here.nextElementSibling : here.previousElementSibling) : body.rows[0];
+  row?.focus();
+}
+
+const KEYS = {
+  j: () => move(1),
+  k: () => move(-1),
+  " ": () => pauseButton.click(),
+  "/": () => find("search").focus(),
+};
+
+document.addEventListener("keydown", (event) => {
+  const at = event.target;
+  if (event.ctrlKey || event.metaKey || event.altKey || at.closest("input, select, textarea, [contenteditable]")) return;
+  if (event.key === "Enter" && at.matches("[data-rows] tr")) at.querySelector("[data-open]").click();
+  // Space is also how buttons are pressed.
+  if (!(event.key in KEYS) || (event.key === " " && at.closest("button, summary, a"))) return;
+  event.preventDefault();
+  KEYS[event.key]();
 });
 
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden || !timer) return;
-  clearTimeout(timer);
-  poll();
+pauseButton.addEventListener("click", () => (paused ? resume() : pause()));
+if (!new URLSearchParams(location.search).has("cursor")) {
+  find("now").textContent = "Jump to now";
+  find("now").addEventListener("click", jump);
+}
+find("clear").addEventListener("click", clear);
+
+// The end of the watch
+
+function stay(address) {
+  if (!new URL(address, location.href).pathname.startsWith(location.pathname)) return;
+  staying = true;
+  setTimeout(() => (staying = false), 2000);
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[href]");
+  if (link) stay(link.href);
+});
+document.addEventListener("submit", (event) => stay(event.target.getAttribute("action") || location.href));
+
+addEventListener("pagehide", () => {
+  stop();
+  if (staying || mode === "over") return;
+  const form = new FormData();
+  form.set("csrfmiddlewaretoken", page.querySelector("[name=csrfmiddlewaretoken]").value);
+  navigator.sendBeacon(page.dataset.stop, form);
+});
+addEventListener("pageshow", (event) => {
+  if (event.persisted) go();
 });
 
+pauseButton.hidden = false;
+find("keys").hidden = false;
 tell();
-timer = setTimeout(poll, every);
+go();

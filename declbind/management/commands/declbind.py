@@ -14,18 +14,25 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from declbind.conf import settings
-from declbind.console import doctor, export, overview, plan, preview, processes, tail
+from declbind.console import assignments, doctor, export, overview, plan, preview, processes, tail, trial, why
+from declbind.console import connections as attendance
 from declbind.console import history as edits
+from declbind.console.causes import Cause
 from declbind.console.documents import Difference
 from declbind.console.output import format_count, format_json, format_line, format_pairs, format_table
 from declbind.core.errors import ConfigError
+from declbind.inbound import blocks
+from declbind.inbound.revocation import kick
 from declbind.outbound import history, log, relay
 from declbind.registry import database_alias
 
@@ -85,6 +92,47 @@ class Command(BaseCommand):
         shown.add_argument("stream")
         shown.add_argument("pk")
         shown.add_argument("--user", default="", help="a user's name or primary key; default: an anonymous visitor")
+        asked = add("why", "Say why a change of a row arrived or did not; status 1 when it was not sent.")
+        asked.add_argument("stream")
+        asked.add_argument("row", nargs="?", default="", help="the key of the row")
+        asked.add_argument("--user", default="", help="a user's name or primary key, or anonymous; default: anybody")
+        asked.add_argument("--at", default="", help="about when, as 2026-05-17T14:01+00:00 or in the site's time zone")
+        asked.add_argument("--offset", type=int, help="the change at this offset")
+        asked.add_argument("--connection", default="", help="one connection")
+        who = add("connections", "List who is connected, and what they hear.")
+        for name in ("user", "stream", "group"):
+            who.add_argument(f"--{name}", default="", help=f"only of this {name}")
+        who.add_argument("--state", choices=["open", "closed", "all"], default="open")
+        who.add_argument("--page", type=int, default=1)
+        kicked = add("kick", "Disconnect a connection or all of a user; with --block keep the user out.", formats=False)
+        kicked.add_argument("--connection", help="one connection")
+        kicked.add_argument("--user", default="", help="a user's name or primary key")
+        kicked.add_argument(
+            "--block", type=int, metavar="SECONDS", help="keep the user out for so long; 0 ends a block"
+        )
+        kicked.add_argument("--reason", default="", help="what the client is told")
+        tried = add("try", "Try what a user may do or what a change sends, without doing it; status 1 when refused.")
+        tried.add_argument("stream", help='the stream to try; "" for every one in force')
+        tried.add_argument("--action", choices=[*trial.ACTIONS, *trial.ALIASES], default="view")
+        tried.add_argument("--pk", default="", help="the row's key")
+        tried.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="FIELD=VALUE",
+            dest="assignments",
+            help="a value, JSON or text",
+        )
+        tried.add_argument("--data", default="", metavar="JSON", help="all values, as a JSON object")
+        tried.add_argument("--user", default="", help="a user's name or primary key; default: an anonymous visitor")
+        tried.add_argument("--params", metavar="JSON", help="of the subscription; default: worked out from the row")
+        tried.add_argument("--revision", type=int, metavar="N", help="under the definition of this revision")
+        tried.add_argument("--if-enabled", action="store_true", help="try a disabled binding as if it were enabled")
+        tried.add_argument(
+            "--carry-out",
+            action="store_true",
+            help="store the row and roll it back; mail, tasks and what else leaves the database is not taken back",
+        )
         examine = add("doctor", "Examine the running set-up; status 1 when something is bad.")
         examine.add_argument(
             "--after-restore",
@@ -95,9 +143,13 @@ class Command(BaseCommand):
         follow = add("tail", "Print events as they come.")
         follow.add_argument("--since", type=int, metavar="OFFSET", help="begin after this offset; 0 for all there are")
         follow.add_argument("--stream", help="only this stream (and what concerns all)")
-        follow.add_argument("--limit", type=int, metavar="N", help="end after N events")
+        follow.add_argument("--limit", type=int, metavar="N", help="end after N events or rows")
         follow.add_argument("--once", action="store_true", help="end when there are no more events")
         follow.add_argument("--values", action="store_true", help="print the data, not only its keys")
+        follow.add_argument("--refused", action="store_true", help="print refusals and errors too")
+        follow.add_argument(
+            "--all", action="store_true", help="print requests and connections too, which are noted while this runs"
+        )
         add("relay", "Number and trim the log, until told to stop.", formats=False)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -328,6 +380,94 @@ class Command(BaseCommand):
             self.stdout.write(f"{made.user} {may} in group {verdict.group}{asked}: {verdict.reason}.")
         return True
 
+    def run_why(self, using: str, options: dict[str, Any]) -> bool:
+        """Print the answers, the one that matters most first."""
+        at = parse_datetime(options["at"]) if options["at"] else None
+        if (options["at"] and at is None) or not (options["row"] or options["offset"] is not None):
+            raise ConfigError("Expected the key of a row or --offset, and with --at a time such as 2026-05-17T14:01.")
+        if at is not None and timezone.is_naive(at):
+            at = timezone.make_aware(at)
+        found = why.explain(
+            why.Question(
+                options["stream"], options["row"], options["user"], at, options["offset"], options["connection"]
+            ),
+            using,
+        )
+        if options["format"] == "json":
+            self.stdout.write(format_json(found.as_json()))
+        else:
+            for answer in found.answers:
+                self.stdout.write(f"{answer.cause.code}: {answer.cause.value.title}")
+                evidence = {what: str(value) for what, value in answer.evidence}
+                self.stdout.write(format_pairs({"": answer.text, **evidence, "to do": answer.remedy or "nothing"}))
+        return bool(found.answers) and found.answers[0].cause is Cause.SENT
+
+    def run_connections(self, using: str, options: dict[str, Any]) -> bool:
+        """Print one line for each connection of a page."""
+        state = "" if options["state"] == "all" else options["state"]
+        wanted = attendance.Wanted(options["user"], options["stream"], options["group"], state=state)
+        found = attendance.load_attendance(wanted, using, options["page"])
+        if options["format"] == "json":
+            content = {"total": found.total, "page": found.page, "pages": found.pages}
+            self.stdout.write(format_json({**content, "connections": [row.as_json() for row in found.rows]}))
+            return True
+        rows = [
+            (
+                row.id,
+                row.who,
+                row.opened_at.isoformat(timespec="seconds"),
+                row.process,
+                ", ".join(f"{item.stream}/{item.group}" for item in row.hears),
+            )
+            for row in found.rows
+        ]
+        self.stdout.write(format_table(("connection", "who", "since", "process", "hears"), rows))
+        self.stdout.write(f"Page {found.page} of {found.pages}, {format_count(found.total, 'connection')} in all.")
+        return True
+
+    def run_kick(self, using: str, options: dict[str, Any]) -> bool:
+        """Disconnect, and block or let in again."""
+        seconds, user = options["block"], preview.load_user(options["user"]) if options["user"] else None
+        if (user is None) == (options["connection"] is None) or (seconds is not None and user is None):
+            raise ConfigError("Expected either --connection or --user; --block needs --user.")
+        if user is not None and seconds is not None:
+            self.stdout.write(self._block(user, seconds, options["reason"]))
+        else:
+            kick(options["connection"], user, options["reason"])
+            self.stdout.write("The processes are told to close it.")
+        return True
+
+    @staticmethod
+    def _block(user: Any, seconds: int, reason: str) -> str:
+        if seconds == 0:
+            return "The block is lifted." if blocks.unblock(str(user.pk)) else "There is no block."
+        try:
+            blocks.block(str(user.pk), timedelta(seconds=seconds), username=user.get_username(), reason=reason)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return f"{user.get_username()} is disconnected and kept out for {seconds} s."
+
+    def run_try(self, using: str, options: dict[str, Any]) -> bool:
+        """Print each step of a trial with its verdict, and what would be sent."""
+        values = assignments.parse_object(options["data"], "--data") if options["data"] else {}
+        values |= assignments.parse_assignments(options["assignments"], "--set")
+        made = trial.make_trial(
+            trial.Question(
+                who=options["user"],
+                stream=options["stream"],
+                action=options["action"],
+                pk=assignments.parse_key(options["pk"]),
+                values=values,
+                params=None if options["params"] is None else assignments.parse_object(options["params"], "--params"),
+                revision=options["revision"],
+                as_if_enabled=options["if_enabled"],
+                carry_out=options["carry_out"],
+            ),
+            using,
+        )
+        self.stdout.write(format_json(made.as_json()) if options["format"] == "json" else made.as_text())
+        return made.verdict != trial.REFUSED
+
     def run_doctor(self, using: str, options: dict[str, Any]) -> bool:
         """Print what was examined, and what to do."""
         if options["after_restore"]:
@@ -349,9 +489,13 @@ class Command(BaseCommand):
     def run_tail(self, using: str, options: dict[str, Any]) -> bool:
         """Print one line for each event, until interrupted."""
 
+        kinds = tail.ALL if options["all"] else tail.REFUSED if options["refused"] else ()
+
         def wait() -> bool:
             if options["once"]:
                 return False
+            if options["all"]:
+                tail.renew_watch(using)
             time.sleep(settings.POLL_SECONDS)
             return True
 
@@ -360,11 +504,14 @@ class Command(BaseCommand):
         if since is not None and 0 < since < head.min_offset - 1:
             self.stderr.write(f"The events up to {head.min_offset - 1} are no longer kept.")
         with contextlib.suppress(KeyboardInterrupt):
-            for event in tail.follow(using, since=since, stream=options["stream"], limit=options["limit"], wait=wait):
+            found = tail.follow(
+                using, since=since, stream=options["stream"], limit=options["limit"], kinds=kinds, wait=wait
+            )
+            for item in found:
                 if options["format"] == "json":
-                    self.stdout.write(format_line(tail.event_as_json(event, options["values"])))
+                    self.stdout.write(format_line(tail.as_json(item, options["values"])))
                 else:
-                    self.stdout.write(tail.format_event(event, options["values"]))
+                    self.stdout.write(tail.format_item(item, options["values"]))
                 self.stdout.flush()
         return True
 

@@ -1,0 +1,68 @@
+"""What a live page gets of the server, asked by a poll or pushed: the same rows, by the same cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.template.loader import render_to_string
+
+from admin_ui import traffic
+from admin_ui.deliveries import load_recent
+from admin_ui.links import Links
+from admin_ui.rates import load_rates
+from admin_ui.rows import Row
+from admin_ui.wanted import Wanted
+from declbind.registry import database_alias
+
+#: Rows that are remembered, where those that may have been late are read more than once.
+MAX_TOLD = 1_000
+
+
+class Answers:
+    """Make the answers for one page."""
+
+    def __init__(self, model_admin: Any, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.links = Links(model_admin)
+        self._told: dict[str, None] = {}
+
+    def rows(self, cursor: traffic.Cursor, *, whole: bool = False, bare: bool = False) -> dict[str, Any]:
+        """Return what came after the cursor, oldest first; ``bare`` only counts it, for a page that pauses.
+
+        Of traffic nothing comes that was returned lately.
+        """
+        page = traffic.load_page(self.wanted, cursor, whole=whole)
+        fresh = [row for row in reversed(page.rows) if row.key not in self._told]
+        # Not events, which come again when they get their number.
+        self._told.update((row.key, None) for row in fresh if row.key.startswith("t"))
+        for key in list(self._told)[:-MAX_TOLD]:
+            del self._told[key]
+        return {
+            "rows": [] if bare else [{"key": row.key, "html": self._html(row)} for row in fresh],
+            "cursor": str(page.cursor),
+            "count": page.count,
+            "skipped": page.skipped,
+            "every": page.every,
+            "reset": page.is_reset,
+        }
+
+    def extras(self) -> dict[str, Any]:
+        """Return what changes though no row comes: who got the newest events, and the charts."""
+        recent = load_recent(database_alias())
+        rates = load_rates()
+        known: Mapping[int, Any] = recent.found
+        return {
+            "got": {
+                offset: [sum(part[1] for part in parts), max(part[2] for part in parts)]
+                for offset, parts in known.items()
+            },
+            # Written between these, in milliseconds as scripts count, whatever is not named went to nobody.
+            "known": [int(1000 * at) for at in recent.known] if recent.known else None,
+            "partial": bool(recent.partial),
+            "charts": rates.draw(),
+            "tables": rates.tables(),
+        }
+
+    def _html(self, row: Row) -> str:
+        return render_to_string("declbind_admin/live_row.html", {"row": row, "links": self.links.of(row)})

@@ -1,0 +1,66 @@
+"""The page that asks before bindings are stored: what each edit means, and a tick where one opens something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+
+from admin_ui import documents, pages
+from admin_ui.changes import Change, combine_digests
+from declbind.core.errors import Problem
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What would become of one stream; with ``problems`` it cannot be stored."""
+
+    stream: str
+    change: Change
+    problems: Sequence[Problem] = ()
+    lines: Sequence[documents.DiffLine] = field(default=())
+
+
+def digest_of(proposals: Iterable[Proposal]) -> str:
+    """Return what the page's tick must say."""
+    return combine_digests(proposal.change for proposal in proposals)
+
+
+def confirm_page(
+    model_admin: Any,
+    request: HttpRequest,
+    title: str,
+    proposals: Sequence[Proposal],
+    *,
+    button: str,
+    hidden: Mapping[str, str | Sequence[str]],
+    back: str,
+    intro: str = "",
+    asked: bool = False,
+) -> TemplateResponse:
+    """Show proposals with a button that sends the ``hidden`` values to the same address.
+
+    ``asked`` tells that it was pressed without the tick.
+    """
+    values = [
+        (name, value)
+        for name, given in hidden.items()
+        for value in ([given] if isinstance(given, str) else given)
+    ]  # fmt: skip
+    return pages.render_page(
+        model_admin,
+        request,
+        "confirm.html",
+        title,
+        proposals=proposals,
+        digest=digest_of(proposals),
+        is_possible=not any(proposal.problems for proposal in proposals),
+        hidden=values,
+        button=button,
+        back=back,
+        intro=intro,
+        asked=asked,
+    )

@@ -1,0 +1,154 @@
+"""The pages of connections: who is here and what they hear; disconnect one, keep a user out for a time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path
+
+from admin_ui import pages
+from declbind.console import connections
+from declbind.inbound.blocks import block, unblock
+from declbind.inbound.revocation import kick
+from declbind.models import Node
+from declbind.registry import database_alias, get_registry
+
+#: What an operator can do to a connection: how long its user stays out, in seconds; 0 only disconnects.
+LENGTHS = (
+    (0, "Disconnect; it may come back at once"),
+    (600, "Disconnect all of the user's connections, and keep the user out for 10 minutes"),
+    (3600, "… for an hour"),
+    (86_400, "… for a day"),
+    (604_800, "… for a week"),
+)
+
+
+def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+    """Return the addresses of the list and of one connection."""
+    wrap = model_admin.admin_site.admin_view
+
+    def show_all(request: HttpRequest) -> HttpResponse:
+        return list_view(model_admin, request)
+
+    def show_one(request: HttpRequest, connection: str) -> HttpResponse:
+        return detail_view(model_admin, request, connection)
+
+    return [
+        path("connections/", wrap(show_all), name=f"{prefix}_connections"),
+        path("connections/<str:connection>/", wrap(show_one), name=f"{prefix}_connection"),
+    ]
+
+
+def may_view(user: Any) -> bool:
+    """Tell whether a user may see who is connected."""
+    return bool(user.has_perm("declbind.view_connection"))
+
+
+def may_disconnect(user: Any) -> bool:
+    """Tell whether a user may put others out."""
+    return bool(user.has_perm("declbind.disconnect"))
+
+
+def list_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+    """Show a page of connections; filters are in the address. ``POST`` lifts a block."""
+    if not may_view(request.user):
+        raise PermissionDenied
+    if request.method == "POST":
+        return _lift(model_admin, request)
+    using = database_alias()
+    wanted = _read_wanted(request)
+    found = connections.load_attendance(wanted, using, _number(request.GET.get("p")))
+    filters = {name: value for name, value in vars(wanted).items() if value}
+    return pages.render_page(
+        model_admin,
+        request,
+        "connections.html",
+        "Connections",
+        found=found,
+        wanted=wanted,
+        is_filtered=wanted != connections.Wanted(),
+        streams=sorted(get_registry().by_stream),
+        nodes=list(Node.objects.using(using).order_by("host", "pid")),
+        blocks=connections.load_blocks(using),
+        may_disconnect=may_disconnect(request.user),
+        older=f"?{urlencode({**filters, 'p': found.page + 1})}" if found.page < found.pages else "",
+        newer=f"?{urlencode({**filters, 'p': found.page - 1})}" if found.page > 1 else "",
+    )
+
+
+def detail_view(model_admin: Any, request: HttpRequest, connection: str) -> HttpResponse:
+    """Show one connection with all that it heard; ``POST`` disconnects it."""
+    if not may_view(request.user):
+        raise PermissionDenied
+    found = connections.find_connection(connection, database_alias())
+    if found is None:
+        raise Http404("There is no such connection. What ended is remembered for as long as the log is.")
+    if request.method == "POST":
+        return _put_out(model_admin, request, found)
+    return pages.render_page(
+        model_admin,
+        request,
+        "connection.html",
+        f"Connection of {found.who}",
+        connection=found,
+        may_disconnect=may_disconnect(request.user),
+        lengths=LENGTHS if found.user_pk else LENGTHS[:1],
+    )
+
+
+def _put_out(model_admin: Any, request: HttpRequest, found: connections.Attendee) -> HttpResponse:
+    if not may_disconnect(request.user):
+        raise PermissionDenied
+    seconds = _number(request.POST.get("seconds"), 0)
+    reason = request.POST.get("reason", "").strip()[:100]
+    if seconds not in dict(LENGTHS) or (seconds and not found.user_pk):
+        messages.error(request, "Nothing was done: choose one of the offered lengths.")
+        return HttpResponseRedirect(pages.page_url(model_admin, "connection", found.id))
+    if seconds:
+        block(found.user_pk, timedelta(seconds=seconds), username=found.username, reason=reason, author=request.user)
+        done = f"Disconnected and kept out for {_in_words(seconds)}: {found.who}."
+    else:
+        kick(connection=found.id, reason=reason)
+        done = f"A connection of {found.who} is being closed."
+    pages.note_in_log(request, f"Connection of {found.who}", f"{done} {reason}".strip())
+    messages.success(request, done)
+    return HttpResponseRedirect(pages.page_url(model_admin, "connections"))
+
+
+def _lift(model_admin: Any, request: HttpRequest) -> HttpResponse:
+    if not may_disconnect(request.user):
+        raise PermissionDenied
+    user_pk = request.POST.get("unblock", "")
+    if unblock(user_pk):
+        pages.note_in_log(request, f"Block of user {user_pk}", "Lifted.")
+        messages.success(request, f"User {user_pk} may connect again.")
+    else:
+        messages.info(request, "There is no such block any more.")
+    return HttpResponseRedirect(pages.page_url(model_admin, "connections"))
+
+
+def _read_wanted(request: HttpRequest) -> connections.Wanted:
+    def text(name: str, default: str = "") -> str:
+        return request.GET.get(name, default).strip()[:150]
+
+    state = text("state", "open")
+    return connections.Wanted(
+        user=text("user"),
+        stream=text("stream"),
+        group=text("group"),
+        node=text("node"),
+        state=state if state in ("open", "closed") else "",
+    )
+
+
+def _number(text: str | None, default: int = 1) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 9 else default
+
+
+def _in_words(seconds: int) -> str:
+    return {600: "10 minutes", 3600: "an hour", 86_400: "a day", 604_800: "a week"}[seconds]

@@ -1,0 +1,73 @@
+"""The addresses that a row of the live page leads to; those of pages that this site does not have are "" instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from django.urls import NoReverseMatch, reverse
+
+from admin_ui import pages
+from admin_ui.rows import Row
+from declbind.models import Node
+
+
+def find_page(model_admin: Any, page: str) -> str:
+    """Return a page's address, or "" where there is no such page."""
+    try:
+        return pages.page_url(model_admin, page)
+    except NoReverseMatch:
+        return ""
+
+
+def find_processes(model_admin: Any) -> str:
+    """Return the address of the list of processes."""
+    found = find_page(model_admin, "processes")
+    if found or not model_admin.admin_site.is_registered(Node):
+        return found
+    try:
+        return reverse("admin:declbind_node_changelist", current_app=model_admin.admin_site.name)
+    except NoReverseMatch:
+        return ""
+
+
+@dataclass(frozen=True)
+class RowLinks:
+    """Where one row leads to."""
+
+    open: str
+    like: str
+    row: str
+    user: str
+    try_it: str
+    why: str
+
+
+class Links:
+    """Make the addresses of rows; each page is looked up once."""
+
+    def __init__(self, model_admin: Any) -> None:
+        self._live = pages.page_url(model_admin, "live")
+        self._row = pages.page_url(model_admin, "live_row", "KEY").replace("KEY", "{}")
+        self._try, self._why = find_page(model_admin, "try"), find_page(model_admin, "why")
+
+    def of(self, row: Row) -> RowLinks:
+        """Return the addresses of a row."""
+        action = row.action or (row.changes[0][1] if row.changes else "")
+        may_ask = row.stream and row.kind != "control"
+        return RowLinks(
+            open=self._row.format(row.key),
+            like=self._to(
+                self._live, stream=row.stream, action=action, outcome="" if row.outcome == "ok" else row.outcome
+            ),
+            row=self._to(self._live, stream=row.stream, row=row.pk) if row.pk else "",
+            user=self._to(self._live, user=row.user) if row.user else "",
+            try_it=self._to(self._try, stream=row.stream, row=row.pk, action=action) if may_ask else "",
+            why=self._to(self._why, stream=row.stream, row=row.pk, user=row.user, offset=row.offset) if may_ask else "",
+        )
+
+    @staticmethod
+    def _to(address: str, **query: Any) -> str:
+        given = {key: value for key, value in query.items() if value not in ("", None)}
+        return f"{address}?{urlencode(given)}" if address else ""

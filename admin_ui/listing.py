@@ -1,0 +1,75 @@
+"""What the list of bindings needs beside the records: loaded once for each request, however many rows there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.apps import apps
+from django.http import HttpRequest
+
+from admin_ui import connections_page, pages
+from admin_ui.nodes import Spread, load_spread
+from declbind.console.usage import Usage, load_usage
+from declbind.registry import database_alias, get_registry
+
+#: Models that an empty list offers to begin with.
+SHOWN_MODELS = 8
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """How far the configuration has come, how much each stream is used, and the pages that the viewer may go on to."""
+
+    spread: Spread
+    usage: Mapping[str, Usage]
+    links: Mapping[str, str]
+
+    def usage_of(self, stream: str) -> Usage:
+        """Return how much a stream is used."""
+        return self.usage.get(stream, Usage())
+
+
+def load_surroundings(model_admin: Any, request: HttpRequest) -> Surroundings:
+    """Return what belongs to this request. Three queries, the first time."""
+    known: Surroundings | None = getattr(request, "_declbind_surroundings", None)
+    if known is None:
+        spread = load_spread()
+        links = {}
+        if pages.may_watch(request.user):
+            links = {"live": pages.page_url(model_admin, "live"), "why": pages.page_url(model_admin, "why")}
+        if connections_page.may_view(request.user):
+            links["connections"] = pages.page_url(model_admin, "connections")
+        known = Surroundings(spread, load_usage(spread.nodes, database_alias()), links)
+        request._declbind_surroundings = known  # type: ignore[attr-defined]
+    return known
+
+
+def models_to_begin_with() -> list[str]:
+    """Return the first models of the project's own apps that nothing is bound to."""
+    bound = get_registry().by_model
+    labels = [
+        model._meta.label
+        for model in apps.get_models()
+        if not model.__module__.startswith("django.")
+        and model._meta.app_label not in ("declbind", "declbind_admin")
+        and not model._meta.swapped
+        and model._meta.label_lower not in bound
+    ]
+    return labels[:SHOWN_MODELS]
+
+
+def find_streams(text: str) -> set[str]:
+    """Return the streams in force that send a field or have a group of which each word of a search is a part.
+
+    The columns of a record hold what it says; what "all fields" comes to only the registry knows.
+    """
+    words = text.lower().split()
+    found = set()
+    for stream, binding in get_registry().by_stream.items():
+        names = [field.name for field in binding.bound_fields()]
+        known = " ".join((*names, *binding.spec().groups)).lower()
+        if words and all(word in known for word in words):
+            found.add(stream)
+    return found

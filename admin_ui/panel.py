@@ -1,0 +1,263 @@
+"""The panel beside the form: what is wrong with the edited binding, what the edit means, what one row would send."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import DatabaseError, models, transaction
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path
+
+from admin_ui import pages
+from admin_ui.changes import CONFIRM, Change
+from declbind import validation
+from declbind.bindings import build_binding
+from declbind.console import audience
+from declbind.console.preview import Preview, make_preview
+from declbind.core.errors import ConfigError
+from declbind.core.spec import BindingSpec
+from declbind.fields import find_model, is_sensitive_field
+from declbind.models import BindingRecord
+from declbind.registry import database_alias
+
+SHOWN_ROWS = 10
+SHOWN_NAMES = 10
+LONGEST_LABEL = 80
+#: More connections than these are counted and not looked into.
+COUNTED = 1000
+#: The field of a compound input that a link to it leads to.
+ANCHORS = {"fields": "fields_mode_0", "writable": "writable_mode_0", "permissions": "permissions_view",
+           "direction": "direction_0"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FormProblem:
+    """One thing that is wrong with what the form says; without ``name`` it is about the whole."""
+
+    name: str
+    label: str
+    text: str
+
+    @property
+    def anchor(self) -> str:
+        """The input that a link leads to."""
+        return f"id_{ANCHORS.get(self.name, self.name)}"
+
+
+@dataclass(frozen=True)
+class RowChoice:
+    """One row that can be looked at."""
+
+    pk: str
+    label: str
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
+class Look:
+    """One row as the edited binding would send it. ``note`` says why there is less to see."""
+
+    query: str = ""
+    rows: tuple[RowChoice, ...] = ()
+    note: str = ""
+    preview: Preview | None = None
+    who: tuple[str, ...] = ()
+    audience: audience.Audience | None = None
+    shows_names: bool = False
+
+    @property
+    def frame(self) -> str:
+        """The frame, for people: a client gets the same without the blanks."""
+        text = self.preview.frame if self.preview is not None else ""
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False) if text else ""
+
+    @property
+    def names(self) -> list[str]:
+        """Who of those that would get it, the first of them."""
+        listeners = self.audience.listeners if self.audience is not None else ()
+        return list(dict.fromkeys(listener.username or "an anonymous visitor" for listener in listeners))[:SHOWN_NAMES]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All that stands beside the form."""
+
+    problems: tuple[FormProblem, ...] = ()
+    change: Change = field(default_factory=Change)
+    told: int = 0
+    look: Look = field(default_factory=Look)
+    ticked: str = ""
+
+
+def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+    """Return the address that the form's script asks."""
+
+    def show(request: HttpRequest) -> HttpResponse:
+        return panel_view(model_admin, request)
+
+    return [path("panel/", model_admin.admin_site.admin_view(show), name=f"{prefix}_panel")]
+
+
+def panel_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+    """Answer with the panel for what the form says now, as HTML in JSON. Stores nothing."""
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    record = None
+    key = request.POST.get("object_id", "")
+    if key:
+        record = model_admin.get_object(request, key)
+        if record is None:
+            raise Http404("There is no such binding. Perhaps it was deleted.")
+        allowed = model_admin.has_change_permission(request, record)
+    else:
+        allowed = model_admin.has_add_permission(request)
+    if not allowed:
+        raise PermissionDenied
+    form_class = model_admin.get_form(request, record, change=record is not None)
+    form_class.only_look = True
+    form = form_class(request.POST, instance=record if record is not None else BindingRecord())
+    panel = build_panel(model_admin, request, form, with_row=True)
+    html = render_to_string("declbind_admin/panel_body.html", {"panel": panel}, request)
+    return JsonResponse({"html": html}, headers={"Cache-Control": "no-store"})
+
+
+def build_panel(model_admin: Any, request: HttpRequest, form: Any, *, with_row: bool) -> Panel:
+    """Return the panel for a form, sent or not. Rows are looked for only ``with_row``: it takes queries."""
+    problems = tuple(_problems(form))
+    change: Change = form.change
+    stream = str(form.before.get("stream", "")) if form.before else ""
+    return Panel(
+        problems=problems,
+        change=change,
+        told=count_subscribed(stream, database_alias()) if stream and change.items else 0,
+        look=_look(model_admin, request, form, problems) if with_row else Look(),
+        ticked=request.POST.get(CONFIRM, ""),
+    )
+
+
+def count_subscribed(stream: str, using: str) -> int:
+    """Return how many connections hear any group of a stream now; of very many, those that lately did count too."""
+    begin = f"[{json.dumps(stream)},"
+    rows = audience.open_connections(using).filter(subscriptions__contains=begin).order_by()
+    found = list(rows.values_list("subscriptions", flat=True)[: COUNTED + 1])
+    if len(found) > COUNTED:
+        return rows.count()
+    return sum(any(name == stream and until is None for name, _, until, *_ in json.loads(text)) for text in found)
+
+
+def _problems(form: Any) -> Iterator[FormProblem]:
+    if not form.is_bound:
+        return
+    for name, errors in form.errors.as_data().items():
+        field_name = "" if name not in form.inputs else name
+        label = str(form[field_name].label) if field_name else ""
+        for error in errors:
+            if error.code in (CONFIRM, "conflict"):
+                continue
+            for text in error.messages:
+                yield FormProblem(field_name, label, text)
+
+
+# One row --------------------------------------------------------------------------------------------------------------
+
+
+def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[FormProblem]) -> Look:
+    query, wanted = request.POST.get("look_q", "").strip()[:100], request.POST.get("look_pk", "")[:200]
+    model = find_model(str(form.document.get("model", "")))
+    if model is None:
+        return Look(query, note="Choose a model first." if not problems else "")
+    if not request.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"):
+        return Look(query, note=f"Only holders of the permission to view {model._meta.verbose_name_plural} see rows.")
+    if problems:
+        return Look(query, note="Mend the problems first; then this shows what a row would send.")
+    binding = build_binding(BindingSpec.from_dict(form.document))
+    rows = _readable_rows(model_admin, request, model)
+    found = _find_rows(model_admin, request, model, rows, query)
+    chosen = _chosen(rows, wanted, found)
+    choices = tuple(RowChoice(str(row.pk), _label(row), row is chosen) for row in found)
+    if chosen is None:
+        return Look(query, choices, note="No row is like that." if query else "The model has no rows yet.")
+    if chosen not in found:
+        choices = (RowChoice(str(chosen.pk), _label(chosen), True), *choices)[:SHOWN_ROWS]
+    try:
+        # A serializer of the project may spoil the transaction; what follows must not fail for it.
+        with transaction.atomic(using=rows.db):
+            preview = make_preview(binding, str(chosen.pk), AnonymousUser())
+    except (ConfigError, DatabaseError) as error:
+        return Look(query, choices, note=str(error).removeprefix("$: "))
+    bound = binding()
+    rule = bound.rule("view")
+    who = "everyone" if rule is True else "nobody" if rule is False else f"holders of {rule}"
+    own = ", each only own rows" if bound.resolved().spec.scope else ""
+    return Look(
+        query,
+        choices,
+        preview=preview,
+        who=(f"{who}{own}",) if bound.resolved().spec.outbound else ("nobody: nothing is sent to clients",),
+        audience=audience.load_audience(str(binding.stream), preview.groups, database_alias(), SHOWN_NAMES),
+        shows_names=request.user.has_perm("declbind.view_connection") or pages.may_watch(request.user),
+    )
+
+
+def _readable_rows(model_admin: Any, request: HttpRequest, model: Any) -> QuerySet[Any]:
+    """Return the rows that the user may see: those of the model's own admin page, where it has one."""
+    registered = model_admin.admin_site._registry.get(model)
+    if registered is not None:
+        own: QuerySet[Any] = registered.get_queryset(request)
+        return own
+    rows: QuerySet[Any] = model._default_manager.all()
+    return rows
+
+
+def _find_rows(model_admin: Any, request: HttpRequest, model: Any, rows: QuerySet[Any], query: str) -> list[Any]:
+    """Return the first rows that a search finds; a key that fits exactly comes first."""
+    if not query:
+        return list(rows.order_by("-pk")[:SHOWN_ROWS])
+    exact = _by_key(rows, query)
+    registered = model_admin.admin_site._registry.get(model)
+    if registered is not None and registered.get_search_fields(request):
+        matching, has_repeats = registered.get_search_results(request, rows, query)
+        matching = matching.distinct() if has_repeats else matching
+    else:
+        matching = rows.filter(_contains(model, query))
+    found = [row for row in matching.order_by("-pk")[:SHOWN_ROWS] if exact is None or row.pk != exact.pk]
+    return ([exact] if exact is not None else [])[:1] + found[: SHOWN_ROWS - (exact is not None)]
+
+
+def _contains(model: Any, query: str) -> Q:
+    """Ask the model's text columns, but for secrets: a search could guess them letter by letter."""
+    condition = Q(pk__in=[])
+    for column in model._meta.concrete_fields:
+        if isinstance(column, models.CharField | models.TextField) and not is_sensitive_field(column):
+            condition |= Q(**{f"{column.name}__icontains": query})
+    return condition
+
+
+def _chosen(rows: QuerySet[Any], wanted: str, found: Sequence[Any]) -> Any:
+    """Return the row that was chosen, else the first that was found."""
+    listed = next((row for row in found if str(row.pk) == wanted), None)
+    kept = _by_key(rows, wanted) if wanted and listed is None else None
+    return listed or kept or next(iter(found), None)
+
+
+def _by_key(rows: QuerySet[Any], text: str) -> Any:
+    key: Any = rows.model._meta.pk
+    try:
+        return rows.filter(pk=validation.coerce(key, text)).first()
+    except (ValueError, ValidationError, OverflowError):
+        return None
+
+
+def _label(row: Any) -> str:
+    try:
+        text = str(row)
+    except Exception:  # the project's own code; without its words the key must do
+        text = ""
+    return text[:LONGEST_LABEL]

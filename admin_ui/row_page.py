@@ -1,0 +1,130 @@
+"""The page of one row of the live traffic: everything that is known of it, and its values to whoever may read them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.timezone import localtime
+
+from admin_ui import pages
+from admin_ui.deliveries import Deliveries, load_deliveries
+from admin_ui.links import Links
+from admin_ui.rows import Reader, Row, load_processes
+from admin_ui.wanted import readable_models, stream_models
+from declbind.models import Connection, Event, Traffic
+from declbind.registry import database_alias
+
+#: Where a session keeps that its user has asked for values: they are shown on the pages of rows until it hides them.
+REVEALED = "declbind_revealed"
+
+
+def row_view(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
+    """Show one row; a POST reveals values, or hides them again."""
+    if request.method == "POST":
+        return _reveal(model_admin, request, key)
+    models = readable_models(request.user)
+    revealed = bool(request.session.get(REVEALED))
+    using = database_alias()
+    reader = Reader(
+        using,
+        models=models,
+        values=revealed,
+        whole=True,
+        processes=load_processes(using),
+        stream_models=stream_models(),
+    )
+    found = _load(key, using)
+    if isinstance(found, Event):
+        reader = replace(reader, deliveries=load_deliveries([found.created_at], using))
+        row = reader.event_row(found)
+    else:
+        row = reader.traffic_row(found)
+    links = Links(model_admin)
+    return pages.render_page(
+        model_admin,
+        request,
+        "live_row_page.html",
+        f"{row.word.capitalize()} at {localtime(row.at):%H:%M:%S}",
+        row=row,
+        links=links.of(row),
+        steps=describe_steps(row, reader),
+        receipts=_receipts(row, reader),
+        connection=Connection.objects.using(using).filter(pk=row.connection).first() if row.connection else None,
+        may_reveal=row.kind == "out" and row.model in models,
+        is_revealed=revealed,
+        live_url=pages.page_url(model_admin, "live"),
+        may_see_bindings=model_admin.has_view_permission(request),
+    )
+
+
+def _load(key: str, using: str) -> Event | Traffic:
+    number = key[1:]
+    if key[:1] not in ("e", "t") or not (number.isascii() and number.isdigit() and len(number) < 19):
+        raise Http404(f"There is no row {key!r}.")
+    model: type[Event] | type[Traffic] = Event if key[0] == "e" else Traffic
+    found = model._default_manager.using(using).filter(pk=int(number)).first()
+    if found is None:
+        raise Http404("This row is not kept any more: it is older than the retention.")
+    return found
+
+
+def _reveal(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
+    if request.POST.get("hide"):
+        request.session.pop(REVEALED, None)
+    elif not request.session.get(REVEALED):
+        request.session[REVEALED] = True
+        pages.note_in_log(request, "Live traffic", f"Revealed values, first of row {key[:30]}.")
+    return HttpResponseRedirect(pages.page_url(model_admin, "live_row", key))
+
+
+def describe_steps(row: Row, reader: Reader) -> list[str]:
+    """Tell what happened to a row, a sentence for each step that is known."""
+    if row.kind == "out":
+        return _frame_steps(row)
+    if row.kind == "control":
+        told = "every process obeys it before it delivers anything later"
+        return [
+            f"Written{_by(row)}.",
+            f"Number {row.offset} in the log; {told}." if row.is_sequenced else "Not sequenced yet.",
+        ]
+    if row.kind == Traffic.CONNECTION:
+        return [f"{row.outcome.capitalize()}{f': {row.message}' if row.message else ''}."]
+    stream, action = f" stream {row.stream}" if row.stream else "", f" to {row.action}" if row.action else ""
+    steps = [f"Asked by {row.who or 'a page'}:{stream}{action}{f' row {row.pk}' if row.pk else ''}."]
+    if row.kind == Traffic.REQUEST:
+        took = f" after {row.milliseconds:g} ms" if row.milliseconds is not None else ""
+        return [*steps, f"Carried out and answered{took}."]
+    verdict = "Refused" if row.kind == Traffic.REFUSED else "Failed"
+    return [*steps, f"{verdict} as {row.outcome}: {row.message}"]
+
+
+def _frame_steps(row: Row) -> list[str]:
+    steps = [f"Written{_by(row)} under configuration {row.version}."]
+    if not row.is_sequenced:
+        return [*steps, "Not sequenced yet: no relay has given it a number, so nobody has got it."]
+    steps.append(f"Number {row.offset} in the log.")
+    if not row.changes:
+        return [*steps, "In no group: a field that its group is named for is empty, so nobody hears of it."]
+    steps += [f"{action.capitalize()} for group {group}." for group, action in row.changes]
+    if row.delivery is None:
+        return [*steps, "Who got it is not known: nobody was watching, or it was left out of the count."]
+    if not row.delivery.recipients and not row.delivery.is_least:
+        return [*steps, "Handed to no connection: nobody was subscribed to these groups."]
+    count = row.delivery.recipients
+    least = "at least " if row.delivery.is_least else ""
+    return [
+        *steps,
+        f"Handed to {least}{count} connection{'' if count == 1 else 's'}, the last after {row.latency:g} ms.",
+    ]
+
+
+def _by(row: Row) -> str:
+    return f"{f' by {row.who}' if row.who else ''}{f' in {row.origin}' if row.origin else ''}"
+
+
+def _receipts(row: Row, reader: Reader) -> list[tuple[str, int, float]]:
+    deliveries: Deliveries = reader.deliveries
+    found = deliveries.found.get(row.offset, []) if row.offset is not None else []
+    return [(reader.processes.get(node, node[:8]), count, wait) for node, count, wait in found]

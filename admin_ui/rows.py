@@ -1,0 +1,170 @@
+"""One line of the live page: an event of the log or a row of traffic, as an operator reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from admin_ui import documents
+from admin_ui.deliveries import Deliveries, Delivery
+from declbind.core.shape import shape
+from declbind.models import Event, Node, Traffic
+from declbind.outbound import history
+
+#: Groups that a row names before it only counts.
+SHOWN_GROUPS = 6
+
+WORDS = {
+    Traffic.REQUEST: "in",
+    Traffic.REFUSED: "refused",
+    Traffic.ERROR: "error",
+    Traffic.CONNECTION: "connection",
+}
+#: What is never thinned out.
+ALWAYS_SHOWN = (Traffic.REFUSED, Traffic.ERROR)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the page. ``key`` is stable, so that a row that is read twice is shown once."""
+
+    key: str
+    at: datetime
+    kind: str
+    word: str
+    process: str = ""
+    stream: str = ""
+    model: str = ""
+    pk: str = ""
+    changes: tuple[tuple[str, str], ...] = ()
+    groups: tuple[str, ...] = ()
+    more_groups: int = 0
+    action: str = ""
+    who: str = ""
+    user: str = ""
+    origin: str = ""
+    outcome: str = ""
+    message: str = ""
+    milliseconds: float | None = None
+    offset: int | None = None
+    is_sequenced: bool = True
+    payload: str = ""
+    is_shape: bool = False
+    connection: str = ""
+    version: int = 0
+    delivery: Delivery | None = None
+    sort: tuple[Any, ...] = field(default=(), compare=False)
+
+    @property
+    def stamp(self) -> str:
+        """The time in milliseconds, as scripts count."""
+        return str(int(1000 * self.at.timestamp()))
+
+    @property
+    def latency(self) -> float | None:
+        """How long it took, in milliseconds: a request's answer, or a frame's way."""
+        return self.delivery.milliseconds if self.delivery is not None else self.milliseconds
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What rows are made with: whose values may be read, what processes are called, and who got what."""
+
+    using: str
+    models: frozenset[str] = frozenset()
+    #: Whether values are shown where they may be read; else everybody gets their shape.
+    values: bool = False
+    whole: bool = False
+    processes: Mapping[str, str] = field(default_factory=dict)
+    stream_models: Mapping[str, str] = field(default_factory=dict)
+    deliveries: Deliveries = field(default_factory=Deliveries)
+
+    def event_row(self, event: Event) -> Row:
+        """Return the row of an event."""
+        sequenced = event.seq is not None or not history.needs_sequencer(self.using)
+        offset = (event.seq if event.seq is not None else event.pk) if sequenced else None
+        common: dict[str, Any] = {
+            "key": f"e{event.pk}",
+            "at": event.created_at,
+            "process": event.origin,
+            "stream": event.stream,
+            "who": event.actor,
+            "user": event.actor,
+            "origin": event.origin,
+            "offset": offset,
+            "is_sequenced": sequenced,
+            "version": event.version,
+            "sort": ("e", event.pk),
+        }
+        content = _read(event.data)
+        if event.kind == Event.CONTROL:
+            kind = str(content.get("type", "control")) if isinstance(content, Mapping) else "control"
+            return Row(kind="control", word="control", action=kind, payload=documents.dump(content), **common)
+        changes = _read_changes(event.changes)
+        readable = self.values and event.model in self.models
+        if not readable:
+            content = shape(content, 2 if event.kind == Event.PAYLOAD else 1)
+        shown = len(changes) if self.whole else SHOWN_GROUPS
+        return Row(
+            kind="out",
+            word="out",
+            model=event.model,
+            pk=str(_read(event.object_pk)),
+            changes=changes[:shown],
+            more_groups=max(0, len(changes) - shown),
+            payload=documents.dump(content) if content else "",
+            is_shape=not readable,
+            delivery=self.deliveries.of(offset, event.created_at),
+            **common,
+        )
+
+    def traffic_row(self, row: Traffic) -> Row:
+        """Return the row of a request, refusal, error or connection."""
+        groups = [str(group) for group in row.groups] if isinstance(row.groups, list) else []
+        who = row.username or (f"user {row.user_pk}" if row.user_pk else "")
+        shown = len(groups) if self.whole else SHOWN_GROUPS
+        detail = _read(row.detail)
+        return Row(
+            key=f"t{row.pk}",
+            at=row.at,
+            kind=row.kind,
+            word=WORDS.get(row.kind, row.kind),
+            process=self.processes.get(row.node, row.node[:8]),
+            stream=row.stream,
+            model=self.stream_models.get(row.stream, ""),
+            pk=row.object_pk,
+            groups=tuple(groups[:shown]),
+            more_groups=max(0, len(groups) - shown),
+            action=row.action,
+            who=who or ("anonymous" if row.connection else ""),
+            user=row.username or row.user_pk,
+            outcome=row.outcome,
+            message=row.message,
+            milliseconds=row.milliseconds,
+            payload=documents.dump(detail) if detail else "",
+            is_shape=True,
+            connection=row.connection,
+            sort=("t", row.pk),
+        )
+
+
+def load_processes(using: str) -> dict[str, str]:
+    """Return what people call each process, by the id that its rows have. One query."""
+    rows = Node.objects.using(using).values_list("pk", "host", "pid")[:1000]
+    return {pk: f"{host}:{pid}" for pk, host, pid in rows}
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text) if text else ""
+    except ValueError:
+        return ""
+
+
+def _read_changes(text: str) -> tuple[tuple[str, str], ...]:
+    changes = _read(text)
+    pairs: Iterable[Any] = changes if isinstance(changes, list) else ()
+    return tuple((str(pair[0]), str(pair[1])) for pair in pairs if isinstance(pair, list) and len(pair) == 2)

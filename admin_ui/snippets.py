@@ -1,0 +1,128 @@
+"""Write what a developer needs to use a binding: how to subscribe, filled in for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.templatetags.static import static
+
+from declbind.core.spec import BindingSpec
+from declbind.fields import concrete_field, find_model, writable_fields
+
+#: What stands for a value of a column in an example, by what the column holds.
+_EXAMPLES = (
+    ("Boolean", True),
+    ("Integer", 1),
+    ("AutoField", 1),
+    ("Float", 1.5),
+    ("Decimal", "1.50"),
+    ("DateTime", "2030-01-31T12:00:00Z"),
+    ("Date", "2030-01-31"),
+    ("UUID", "00000000-0000-4000-8000-000000000000"),
+)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to subscribe to the groups of one template: its params, and the frame."""
+
+    template: str
+    params: str
+    frame: str
+
+
+@dataclass(frozen=True)
+class Snippets:
+    """The examples for one binding; an empty text where there is nothing to show."""
+
+    ways: tuple[Way, ...]
+    script: str
+    test: str
+
+
+def build_snippets(spec: BindingSpec) -> Snippets | None:
+    """Return the examples; None for a binding whose model is not installed."""
+    model = find_model(spec.model)
+    if model is None:
+        return None
+    ways = [
+        (template.text, {name: example_value(model, name) for name in template.placeholders})
+        for template in (spec.group_templates if spec.outbound else ())
+    ]
+    return Snippets(
+        ways=tuple(Way(text, _line(params), _line(_frame(spec.stream, params))) for text, params in ways),
+        script=_script(spec, model, [params for _, params in ways]),
+        test=_test(spec, model, [params for _, params in ways]),
+    )
+
+
+def example_value(model: Any, name: str) -> Any:
+    """Return a value as a client would send it for a column; of a relation, for the key that it holds."""
+    try:
+        column: Any = concrete_field(model, name)
+    except LookupError:
+        return "value"
+    column = getattr(column, "target_field", column)
+    kind = type(column).__name__
+    return next((value for part, value in _EXAMPLES if part in kind), "value")
+
+
+def _frame(stream: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    payload = {"action": "subscribe", "params": params, "snapshot": True, "ref": 1}
+    return {"stream": stream, "payload": payload}
+
+
+def _script(spec: BindingSpec, model: Any, ways: list[dict[str, Any]]) -> str:
+    lines = [
+        f"import {{ connect }} from '{static('declbind/declbind.js')}';",
+        "",
+        "const client = connect();",
+        f"const stream = client.stream({json.dumps(spec.stream)});",
+    ]
+    lines += [f"stream.subscribe({_line(params)}, {{ onRows: ({{ rows }}) => console.log(rows) }});" for params in ways]
+    data = _example_data(spec, model)
+    if data:
+        lines.append(f"await stream.create({_line(data)});")
+    return "\n".join(lines) + "\n"
+
+
+def _test(spec: BindingSpec, model: Any, ways: list[dict[str, Any]]) -> str:
+    params = ways[0] if ways else None
+    name = spec.stream.replace("-", "_").replace(".", "_")
+    lines = [
+        "import pytest",
+        "from declbind.testing import Client",
+        "",
+        "",
+        "@pytest.mark.django_db(transaction=True)",
+        f"async def test_{name}(django_user_model):",
+        '    user = await django_user_model.objects.acreate(username="reader")',
+        "    async with Client(user=user) as client:",
+    ]
+    if params is not None:
+        lines.append(
+            f'        reply = await client.request({json.dumps(spec.stream)}, "subscribe", params={_python(params)})'
+        )
+        lines.append(f'        assert reply["ok"] is {spec.permissions.get("view") is True}')
+    else:
+        data = _python(_example_data(spec, model))
+        lines.append(f'        reply = await client.request({json.dumps(spec.stream)}, "create", data={data})')
+        lines.append(f'        assert reply["ok"] is {spec.permissions.get("create") is True}')
+    return "\n".join(lines) + "\n"
+
+
+def _example_data(spec: BindingSpec, model: Any) -> dict[str, Any]:
+    if not spec.inbound or spec.permissions.get("create") is False:
+        return {}
+    return {field.name: example_value(model, field.name) for field in writable_fields(model, spec)[:3]}
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _python(value: Any) -> str:
+    return repr(value).replace("'", '"') if "'" not in _line(value) else repr(value)

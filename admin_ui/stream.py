@@ -1,0 +1,124 @@
+"""Push rows to a live page as server-sent events, where the site is served by ASGI.
+
+The same rows by the same cursor as a poll gives, which is each event's id: a browser that lost its connection says the
+last one, and nothing is missed. Database work is done in the hub's threads, never on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+
+from admin_ui import pages, traffic
+from admin_ui.answers import Answers
+from admin_ui.wanted import Wanted, readable_models
+from admin_ui.watching import renew_watch
+from declbind.conf import settings
+from declbind.inbound import permissions
+from declbind.live.hub import get_hub
+from declbind.outbound import relay
+
+#: At most four answers a second; after one that had to be thinned out a whole second passes.
+PAUSE_SECONDS, FULL_PAUSE_SECONDS = 0.25, 1.0
+#: How often the charts are drawn anew, and how often a line is sent that says nothing, so that no proxy hangs up.
+EXTRAS_SECONDS, COMMENT_SECONDS = 1.0, 10.0
+#: How often it is asked whether the viewer may still watch.
+CHECK_SECONDS = 5.0
+
+
+def can_push(request: HttpRequest) -> bool:
+    """Tell whether the server of this request can send for as long as the page is open."""
+    return isinstance(request, ASGIRequest)
+
+
+def stream_view(model_admin: Any, request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
+    """Answer with the rows after ``cursor``, without an end."""
+    cursor = traffic.Cursor.parse(request.headers.get("Last-Event-ID") or request.GET.get("cursor", ""))
+    if cursor is None:
+        return JsonResponse({"error": "expected cursor=epoch:offset:number"}, status=400)
+    if not can_push(request):
+        return JsonResponse({"error": "push needs ASGI; ask live/rows/ instead"}, status=406)
+    renew_watch(request.user)
+    viewer = Viewer(model_admin, request)
+    return StreamingHttpResponse(
+        push(viewer, cursor),
+        content_type="text/event-stream",
+        # For nginx, which would keep the rows until it has enough of them.
+        headers={"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"},
+    )
+
+
+class Viewer:
+    """Whoever a stream is for. Every method reads the database, so call it in a thread of the hub."""
+
+    def __init__(self, model_admin: Any, request: HttpRequest) -> None:
+        self._admin, self._request = model_admin, request
+        scope = {"user": request.user, "session": getattr(request, "session", None)}
+        self._identity = permissions.identify(scope, "admin")
+        self.answers = Answers(model_admin, self._wanted(request.user))
+
+    def _wanted(self, user: Any) -> Wanted:
+        return Wanted.read(self._request.GET, readable_models(user))
+
+    def check(self) -> bool:
+        """Tell whether the session and the right still hold; renews the watch, and what may be searched."""
+        user = permissions.load_current_user(self._identity)
+        if user is None:
+            return False
+        self._request.user = user
+        if not (self._admin.admin_site.has_permission(self._request) and pages.may_watch(user)):
+            return False
+        renew_watch(user)
+        self.answers.wanted = self._wanted(user)
+        return True
+
+
+async def push(
+    viewer: Viewer, cursor: traffic.Cursor, now: Callable[[], float] = time.monotonic
+) -> AsyncIterator[bytes]:
+    """Yield server-sent events until the viewer may not watch any more, or leaves."""
+    hub = await get_hub()
+    bell, key = asyncio.Event(), object()
+    relay.add_listener(key, asyncio.get_running_loop(), bell.set)
+    checked, said, drawn = now(), now(), float("-inf")
+    try:
+        yield b"retry: 1000\n\n"
+        while True:
+            bell.clear()
+            if now() - checked >= CHECK_SECONDS:
+                if not await hub.requests.run(viewer.check):
+                    yield encode("over", {})
+                    return
+                checked = now()
+            answer = await hub.requests.run(viewer.answers.rows, cursor)
+            if now() - drawn >= EXTRAS_SECONDS:
+                answer.update(await hub.requests.run(viewer.answers.extras))
+                drawn = now()
+            if answer["cursor"] != str(cursor) or answer["rows"] or "charts" in answer:
+                yield encode("rows", answer, answer["cursor"])
+                said = now()
+            elif now() - said >= COMMENT_SECONDS:
+                yield b": still here\n\n"
+                said = now()
+            if answer["reset"]:
+                return
+            cursor = traffic.Cursor.parse(answer["cursor"]) or cursor
+            await asyncio.sleep(FULL_PAUSE_SECONDS if answer["every"] > 1 else PAUSE_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, settings.POLL_SECONDS - PAUSE_SECONDS)):
+                    await bell.wait()
+    finally:
+        relay.remove_listener(key)
+
+
+def encode(event: str, content: dict[str, Any], last_id: str = "") -> bytes:
+    """Write one server-sent event; JSON has no line breaks, so its data is one line."""
+    head = f"id: {last_id}\n" if last_id else ""
+    return f"{head}event: {event}\ndata: {json.dumps(content)}\n\n".encode()

@@ -1,0 +1,196 @@
+"""The page that tries a binding: who may do what, what would be sent to whom, and why. Nothing is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path
+from django.utils.http import urlencode
+
+from admin_ui import documents, pages
+from admin_ui.wanted import readable_models
+from declbind.console.assignments import parse_key, parse_object, parse_values
+from declbind.console.trial import ACTIONS, INBOUND, Question, Trial, make_trial
+from declbind.core.errors import ConfigError, Problem
+from declbind.core.shape import shape
+from declbind.models import BindingRevision
+from declbind.registry import database_alias, get_registry
+
+SHOWN_USERS = 200
+SHOWN_REVISIONS = 25
+#: Beyond this many characters an address is cut off by some servers, so the answer comes at once.
+MAX_ADDRESS = 2000
+#: What the address and the form carry, and what other pages may call the same.
+KEYS = ("who", "stream", "action", "pk", "values", "params", "revision", "as_if_enabled")
+OTHER_NAMES = {"who": "user", "pk": "row"}
+
+
+@dataclass(frozen=True)
+class Entered:
+    """What the form says, as text; what cannot be read is told when a question is made of it."""
+
+    who: str = ""
+    stream: str = ""
+    action: str = ""
+    pk: str = ""
+    values: str = ""
+    params: str = ""
+    revision: str = ""
+    document: str = ""
+    as_if_enabled: bool = False
+    carry_out: bool = False
+
+    @classmethod
+    def read(cls, sent: Mapping[str, str]) -> Entered:
+        """Take the fields out of an address or a form."""
+        texts: Any = {
+            key: sent.get(key, sent.get(OTHER_NAMES.get(key, key), "")).strip()
+            for key in ("who", "stream", "action", "pk", "values", "params", "revision", "document")
+        }
+        return cls(**texts, as_if_enabled=bool(sent.get("as_if_enabled")), carry_out=bool(sent.get("carry_out")))
+
+    @property
+    def address(self) -> str:
+        """The query string that asks the same."""
+        return urlencode({key: value for key in KEYS if (value := getattr(self, key))})
+
+    def question(self) -> Question:
+        """Return what is asked; raises ``ConfigError`` for what cannot be read."""
+        if self.revision and not self.revision.isdigit():
+            raise ConfigError([Problem("$", f"Expected the number of a revision, got {self.revision!r:.40}.")])
+        return Question(
+            who=self.who,
+            stream=self.stream,
+            action=self.action,
+            pk=parse_key(self.pk),
+            values=parse_values(self.values, "values"),
+            params=parse_object(self.params, "params") if self.params else None,
+            document=documents.parse_record(self.document) if self.document else None,
+            revision=int(self.revision) if self.revision and not self.document else None,
+            as_if_enabled=self.as_if_enabled,
+            carry_out=self.carry_out,
+        )
+
+
+def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+    """Return the address of the page."""
+
+    def show(request: HttpRequest) -> HttpResponse:
+        return try_view(model_admin, request)
+
+    return [path("try/", model_admin.admin_site.admin_view(show), name=f"{prefix}_try")]
+
+
+def try_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+    """Show the form, and the answer to what it asks: at once where it stands in the address, else when it is sent.
+
+    A client's write is only tried by a form that is sent; an address that names one fills the form in.
+    """
+    if not model_admin.has_view_permission(request):
+        raise PermissionDenied
+    is_sent = request.method == "POST"
+    entered = Entered.read(request.POST if is_sent else request.GET)
+    is_asked = is_sent or (bool(entered.action) and entered.action not in INBOUND)
+    if is_sent and entered.action not in INBOUND and not entered.document and len(entered.address) < MAX_ADDRESS:
+        return HttpResponseRedirect(f"{request.path}?{entered.address}")
+    problems: tuple[Problem, ...] = ()
+    made: Trial | None = None
+    if is_asked:
+        try:
+            made = _try(model_admin, request, entered)
+        except ConfigError as error:
+            problems = error.problems
+    return pages.render_page(
+        model_admin,
+        request,
+        "try.html",
+        "Try it",
+        entered=entered,
+        actions=ACTIONS.items(),
+        streams=sorted({entry.stream for entry in get_registry().entries if entry.stream} | {entered.stream} - {""}),
+        revisions=_load_revisions(entered.stream),
+        users=_load_users(request),
+        may_name_users=pages.may_watch(request.user),
+        may_carry_out=model_admin.has_change_permission(request),
+        problems=problems,
+        trial=made,
+        parts=_parts(made, entered) if made is not None else [],
+        rows=_rows(made) if made is not None else [],
+        ticket=made.as_text() if made is not None else "",
+        live_url=_live_url(model_admin, request, entered),
+    )
+
+
+def _try(model_admin: Any, request: HttpRequest, entered: Entered) -> Trial:
+    """Make the trial as far as the viewer's rights go, and leave a note of one in another's name."""
+    user: Any = request.user
+    is_other = bool(entered.who) and entered.who not in (str(user.get_username()), str(user.pk))
+    if is_other and not pages.may_watch(user):
+        # Before anything is looked up: whether there is such a user is not for everybody either.
+        raise _refusal(
+            "Trying as another user takes the permission declbind.view_traffic. Try as yourself, or anonymous."
+        )
+    if entered.carry_out and not model_admin.has_change_permission(request):
+        raise _refusal("Carrying out takes the permission to change bindings. Validation alone needs none.")
+    question = entered.question()
+    if entered.who and not is_other:
+        # By name: the own key might be another user's name.
+        question = replace(question, who=str(user.get_username()))
+    if is_other or (entered.carry_out and question.is_inbound):
+        how = ", carried out and rolled back" if entered.carry_out and question.is_inbound else ""
+        who = entered.who or "an anonymous visitor"
+        row = f", row {entered.pk}" if entered.pk else ""
+        message = f"Tried as {who}: {ACTIONS.get(entered.action, entered.action)}{row}{how}."
+        pages.note_in_log(request, entered.stream or "every binding", message)
+    readable = readable_models(user)
+    made = make_trial(question).without_values(lambda model: model in readable, shape)
+    return made if pages.may_watch(user) else made.without_names()
+
+
+def _rows(made: Trial) -> list[tuple[Any, list[tuple[str, str]]]]:
+    """Return the rows that the user sees as text: what is no text is written as JSON writes it."""
+    shown = made.rows.shown if made.rows is not None else ()
+    return [
+        (row.pk, [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in row.data.items()])
+        for row in shown
+    ]
+
+
+def _parts(made: Trial, entered: Entered) -> list[dict[str, Any]]:
+    """Return the trials of each binding with the address of each."""
+    return [{"trial": part, "address": replace(entered, stream=part.question.stream).address} for part in made.parts]
+
+
+def _refusal(text: str) -> ConfigError:
+    return ConfigError([Problem("$", text)])
+
+
+def _load_revisions(stream: str) -> list[BindingRevision]:
+    if not stream:
+        return []
+    rows = BindingRevision.objects.using(database_alias()).filter(stream=stream).select_related("author")
+    return list(rows[:SHOWN_REVISIONS])
+
+
+def _load_users(request: HttpRequest) -> list[str]:
+    """Return names to choose from: one's own, or of who may try as others those of the first users."""
+    user: Any = request.user
+    if not pages.may_watch(user):
+        return [str(user.get_username())]
+    model: Any = get_user_model()
+    return list(
+        model._default_manager.order_by(model.USERNAME_FIELD).values_list(model.USERNAME_FIELD, flat=True)[:SHOWN_USERS]
+    )
+
+
+def _live_url(model_admin: Any, request: HttpRequest, entered: Entered) -> str:
+    if not pages.may_watch(request.user):
+        return ""
+    query = {"stream": entered.stream, "row": entered.pk}
+    return f"{pages.page_url(model_admin, 'live')}?{urlencode({key: value for key, value in query.items() if value})}"

@@ -1,0 +1,173 @@
+"""What a viewer of the live page filters by, as it stands in the address, and the rows that it leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from django.apps import apps
+from django.db.models import F, JSONField, Q, QuerySet, TextField, Value
+from django.db.models.functions import Cast, StrIndex
+
+from declbind.models import Activity, Event, Traffic
+from declbind.outbound import history
+from declbind.registry import get_registry
+
+#: Query keys of the address, with the characters that each may have.
+KEYS = {
+    "stream": 64, "model": 200, "row": 200, "group": 120, "user": 150, "action": 20, "outcome": 40, "node": 32,
+    "q": 200, "only": 12,
+}  # fmt: skip
+#: What ``only`` may say, and the kinds of traffic that it leaves; frames go out under none of them.
+ONLY = {
+    "problems": (Traffic.REFUSED, Traffic.ERROR),
+    "refused": (Traffic.REFUSED,),
+    "errors": (Traffic.ERROR,),
+    "connections": (Traffic.CONNECTION,),
+}
+FRAME_ACTIONS = ("create", "update", "delete")
+#: Events that a process handed over, of which it is known.
+MAX_DELIVERED = 500
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the viewer filters by, and what the viewer may read: ``models`` are lower-case labels."""
+
+    stream: str = ""
+    model: str = ""
+    row: str = ""
+    group: str = ""
+    user: str = ""
+    action: str = ""
+    outcome: str = ""
+    node: str = ""
+    q: str = ""
+    only: str = ""
+    models: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, query: Mapping[str, Any], models: frozenset[str] = frozenset()) -> Wanted:
+        """Read an address's query; what means nothing is left out."""
+        given = {key: str(query.get(key, "")).replace("\0", "").strip()[:length] for key, length in KEYS.items()}
+        given["model"] = given["model"].lower()
+        if given["only"] not in ONLY:
+            given["only"] = ""
+        return cls(**given, models=models)
+
+    @property
+    def query(self) -> str:
+        """The query of the address that shows the same."""
+        return urlencode({key: value for key in KEYS if (value := getattr(self, key))})
+
+    def but(self, **changes: str) -> str:
+        """Return the query of a like address that differs in these."""
+        return replace(self, **changes).query  # type: ignore[arg-type]
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether anything is left out."""
+        return bool(self.query)
+
+    @property
+    def has_rare(self) -> bool:
+        """Whether one of the filters is set that a page need not show at once."""
+        return bool(self.model or self.row or self.group or self.user or self.action or self.outcome or self.node)
+
+    @property
+    def wants_events(self) -> bool:
+        """Whether frames that went out, and marks, can be among the rows."""
+        return not (self.only or self.outcome)
+
+
+def readable_models(user: Any) -> frozenset[str]:
+    """Return the models whose values the user may see: by the model's own view permission."""
+    return frozenset(
+        model._meta.label_lower
+        for model in apps.get_models()
+        if user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}")
+    )
+
+
+def stream_models() -> dict[str, str]:
+    """Return the model of each stream that there is, by its label in lower case."""
+    return {stream: binding.model_label() for stream, binding in get_registry().by_stream.items()}
+
+
+def narrow_events(rows: QuerySet[Event], wanted: Wanted, using: str) -> QuerySet[Event]:
+    """Leave the events that are wanted. But for the stretch of the log that ``rows`` is, nothing here has an index."""
+    if not wanted.wants_events:
+        return rows.none()
+    if wanted.stream:
+        rows = rows.filter(stream=wanted.stream)
+    if wanted.model:
+        rows = rows.filter(model=wanted.model)
+    if wanted.row:
+        rows = rows.filter(object_pk__in=(wanted.row, json.dumps(wanted.row)))
+    if wanted.group:
+        rows = _containing(rows, "changes", f"[{json.dumps(wanted.group)},")
+    if wanted.user:
+        rows = rows.filter(actor=wanted.user)
+    if wanted.action in FRAME_ACTIONS:
+        rows = _containing(rows.exclude(kind=Event.CONTROL), "changes", f',"{wanted.action}"]')
+    elif wanted.action:
+        rows = _containing(rows.filter(kind=Event.CONTROL), "data", f'"type": {json.dumps(wanted.action)}')
+    if wanted.node:
+        rows = rows.filter(**{f"{history.offset_column(using)}__in": _delivered_by(wanted.node, using)})
+    if wanted.q:
+        text = wanted.q
+        found = Q(kind=Event.CONTROL, data__icontains=text)
+        for column in ("stream", "model", "object_pk", "changes", "actor", "origin"):
+            found |= Q(**{f"{column}__icontains": text})
+        # That a row is found would tell its values to somebody who may not read them.
+        found |= Q(model__in=wanted.models, data__icontains=text)
+        rows = rows.filter(found)
+    return rows
+
+
+def narrow_traffic(rows: QuerySet[Traffic], wanted: Wanted) -> QuerySet[Traffic]:
+    """Leave the requests, refusals, errors and connections that are wanted."""
+    if wanted.only:
+        rows = rows.filter(kind__in=ONLY[wanted.only])
+    if wanted.stream:
+        rows = rows.filter(stream=wanted.stream)
+    if wanted.model:
+        streams = [stream for stream, model in stream_models().items() if model == wanted.model]
+        rows = rows.filter(stream__in=streams)
+    if wanted.user:
+        rows = rows.filter(Q(username=wanted.user) | Q(user_pk=wanted.user))
+    same = {"object_pk": wanted.row, "action": wanted.action, "outcome": wanted.outcome, "node": wanted.node}
+    rows = rows.filter(**{column: value for column, value in same.items() if value})
+    if wanted.group:
+        rows = _containing(rows, "groups", json.dumps(wanted.group))
+    if wanted.q:
+        text = wanted.q
+        found = Q(username__icontains=text) | Q(user_pk=text)
+        for column in ("stream", "action", "object_pk", "groups", "outcome", "message", "connection", "detail"):
+            found |= Q(**{f"{column}__icontains": text})
+        rows = rows.filter(found)
+    return rows
+
+
+def _containing(rows: QuerySet[Any], column: str, text: str) -> QuerySet[Any]:
+    # Not LIKE, which on SQLite takes "A" for "a": two groups may differ in nothing else.
+    is_json = isinstance(rows.model._meta.get_field(column), JSONField)
+    place = StrIndex(Cast(column, TextField()) if is_json else F(column), Value(text))
+    found: QuerySet[Any] = rows.alias(place=place).filter(place__gt=0)
+    return found
+
+
+def _delivered_by(node: str, using: str) -> list[int]:
+    newest = Activity.objects.using(using).filter(seconds=1, node=node).order_by("-at")
+    offsets: list[int] = []
+    for deliveries in newest.values_list("deliveries", flat=True)[:600]:
+        offsets += [int(delivery[0]) for delivery in deliveries]
+        if len(offsets) >= MAX_DELIVERED:
+            break
+    return offsets[:MAX_DELIVERED]
+
+
+assert {field.name for field in fields(Wanted)} == {*KEYS, "models"}

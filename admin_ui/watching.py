@@ -1,0 +1,64 @@
+"""Lease the traffic of all processes to a viewer, and leave in the admin's log who watched, from when to when."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.utils import timezone
+
+from declbind.models import BindingRecord, Watch
+
+#: A watch ends this long after its page was last heard of.
+LEASE_SECONDS = 30
+#: A poll writes only when the lease has less left: once in ten seconds, not with every look.
+RENEW_SECONDS = 20
+SUBJECT = "Live traffic"
+STARTED, STOPPED = "Started watching.", "Stopped watching."
+LAPSED = "Stopped watching: the page was not heard of any more."
+
+
+def renew_watch(user: Any) -> None:
+    """Lease the traffic to this user's pages for another 30 s, and note it where nobody had it in this user's name."""
+    now = timezone.now()
+    held = Watch.objects.filter(viewer=_viewer(user)).first()
+    if held is not None and held.until > now + timedelta(seconds=RENEW_SECONDS):
+        return
+    Watch.objects.update_or_create(viewer=_viewer(user), defaults={"until": now + timedelta(seconds=LEASE_SECONDS)})
+    Watch.objects.filter(until__lt=now - timedelta(seconds=LEASE_SECONDS)).delete()
+    if held is None or held.until < now:
+        if _last_note(user) == STARTED:
+            _note(user, LAPSED)
+        _note(user, STARTED)
+
+
+def end_watch(user: Any) -> None:
+    """Give the lease back: the page is left. Another page of the same user takes it again by itself."""
+    ended, _ = Watch.objects.filter(viewer=_viewer(user), until__gt=timezone.now()).delete()
+    if ended:
+        _note(user, STOPPED)
+
+
+def _viewer(user: Any) -> str:
+    viewer = f"admin:{user.pk}"
+    return viewer if len(viewer) <= 64 else hashlib.sha256(viewer.encode()).hexdigest()
+
+
+def _last_note(user: Any) -> str:
+    notes = LogEntry.objects.filter(
+        user_id=str(user.pk), object_repr=SUBJECT, change_message__in=(STARTED, STOPPED, LAPSED)
+    )
+    return notes.order_by("-action_time", "-pk").values_list("change_message", flat=True).first() or ""
+
+
+def _note(user: Any, message: str) -> None:
+    LogEntry.objects.create(
+        user_id=str(user.pk),
+        content_type_id=ContentType.objects.get_for_model(BindingRecord).pk,
+        object_repr=SUBJECT,
+        action_flag=CHANGE,
+        change_message=message,
+    )

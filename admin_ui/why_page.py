@@ -1,0 +1,113 @@
+"""The page that says why a frame arrived or did not."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from admin_ui import pages
+from declbind.console import why
+from declbind.console.causes import Cause
+from declbind.console.delivery import ANONYMOUS, groups_of, offset_of
+from declbind.models import Connection
+from declbind.registry import database_alias, get_registry
+
+#: Users who are offered as one types.
+OFFERED_USERS = 50
+
+
+def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+    """Return the address of the page."""
+
+    def show(request: HttpRequest) -> HttpResponse:
+        return why_view(model_admin, request)
+
+    return [path("why/", model_admin.admin_site.admin_view(show), name=f"{prefix}_why")]
+
+
+def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+    """Ask, and show the answers. All of the question is in the address."""
+    if not pages.may_watch(request.user):
+        raise PermissionDenied
+    using = database_alias()
+    question, fault = read_question(request)
+    found = why.explain(question, using) if question is not None else None
+    return pages.render_page(
+        model_admin,
+        request,
+        "why.html",
+        "Why did it not arrive?",
+        asked={name: request.GET.get(name, "") for name in ("stream", "row", "user", "at", "offset", "connection")},
+        fault=fault,
+        found=found,
+        links=_links(model_admin, found) if found is not None else {},
+        offset=offset_of(found.event) if found is not None and found.event is not None else None,
+        changes=groups_of(found.event) if found is not None and found.event is not None else (),
+        streams=sorted(get_registry().by_stream),
+        users=_offered_users(using),
+        sent=Cause.SENT,
+        now=timezone.localtime(),
+    )
+
+
+def read_question(request: HttpRequest) -> tuple[why.Question | None, str]:
+    """Return the question of the address, or why there is none; ("" where nothing was asked)."""
+
+    def text(name: str) -> str:
+        return request.GET.get(name, "").strip()[:200]
+
+    stream, row, offset = text("stream"), text("row"), text("offset")
+    if not (stream or row or offset):
+        return None, ""
+    if not stream or not (row or offset):
+        return None, "Expected a stream, and the key of a row or an offset: one of them is missing."
+    if offset and not (offset.isascii() and offset.isdigit() and len(offset) < 19):
+        return None, f"Expected a number as the offset, got {offset!r}."
+    at = _parse_time(text("at"))
+    if text("at") and at is None:
+        return None, f"Expected a time such as 2026-05-17 14:01 or 14:01, got {text('at')!r}."
+    asked = why.Question(stream, row, text("user"), at, int(offset) if offset else None, text("connection"))
+    return asked, ""
+
+
+def _parse_time(text: str) -> datetime | None:
+    """Read a moment in the site's time zone; a time alone is of today."""
+    if not text:
+        return None
+    if len(text) <= 8:
+        text = f"{timezone.localdate().isoformat()} {text}"
+    try:
+        found = parse_datetime(text)
+    except ValueError:
+        return None
+    return timezone.make_aware(found) if found is not None and timezone.is_naive(found) else found
+
+
+def _links(model_admin: Any, found: why.Explanation) -> dict[str, str]:
+    """Return where to go on from the answer."""
+    question = found.question
+    around = {"stream": question.stream, "row": question.row, "user": question.user}
+    live = pages.page_url(model_admin, "live")
+    links = {"Live traffic of this row": f"{live}?{urlencode({k: v for k, v in around.items() if v})}"}
+    entry = get_registry().entry(question.stream)
+    if entry is not None:
+        links["The bindings"] = f"{pages.page_url(model_admin, 'changelist')}?{urlencode({'q': question.stream})}"
+    return links
+
+
+def _offered_users(using: str) -> list[str]:
+    names = (
+        Connection.objects.using(using)
+        .exclude(username="")
+        .order_by("username")
+        .values_list("username", flat=True)
+        .distinct()[:OFFERED_USERS]
+    )
+    return [ANONYMOUS, *names]

@@ -1,0 +1,169 @@
+"""Show who is connected or lately was, and what each of them hears or heard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from declbind.models import Block, Connection, Node
+
+from .audience import oldest_heartbeat
+from .lag import load_lag
+
+PAGE_ROWS = 100
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One subscription: it hears, or heard, the events above ``after`` up to ``until``; ``reason`` ended it."""
+
+    stream: str
+    group: str
+    until: int | None
+    after: int
+    reason: str
+
+    def covers(self, offset: int) -> bool:
+        """Tell whether an event lies in what was heard."""
+        return self.after < offset and (self.until is None or offset <= self.until)
+
+
+@dataclass(frozen=True)
+class Attendee:
+    """One connection. ``behind`` is how many events its process had left undone, ``None`` of a closed one."""
+
+    id: str
+    user_pk: str
+    username: str
+    address: str
+    client: str
+    opened_at: datetime
+    closed_at: datetime | None
+    close_code: int | None
+    close_reason: str
+    node: str
+    process: str
+    is_lost: bool
+    offset: int
+    queued: int
+    behind: int | None
+    heard: tuple[Heard, ...]
+
+    @property
+    def who(self) -> str:
+        """The user's name, or "anonymous"."""
+        return self.username or (f"user {self.user_pk}" if self.user_pk else "anonymous")
+
+    @property
+    def hears(self) -> tuple[Heard, ...]:
+        """The subscriptions that go on."""
+        return tuple(item for item in self.heard if item.until is None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open, and its process alive."""
+        return self.closed_at is None and not self.is_lost
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        return {**{k: v for k, v in vars(self).items() if k != "heard"}, "heard": [vars(item) for item in self.heard]}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which connections are asked for; empty texts ask for all. ``state`` is "open", "closed" or ""."""
+
+    user: str = ""
+    stream: str = ""
+    group: str = ""
+    node: str = ""
+    state: str = "open"
+
+
+@dataclass(frozen=True)
+class Attendance:
+    """One page of connections, newest first, and how many there are in all."""
+
+    rows: tuple[Attendee, ...]
+    total: int
+    page: int
+    pages: int
+
+
+def load_attendance(wanted: Wanted, using: str, page: int = 1, size: int = PAGE_ROWS) -> Attendance:
+    """Return a page of the connections asked for. Three queries, and one for each process."""
+    rows = _narrow(Connection.objects.using(using), wanted, using).order_by("-opened_at", "pk")
+    total = rows.count()
+    pages = max(1, -(-total // size))
+    page = min(max(1, page), pages)
+    found = list(rows[(page - 1) * size : page * size])
+    return Attendance(tuple(describe_connections(found, using)), total, page, pages)
+
+
+def find_connection(id_: str, using: str) -> Attendee | None:
+    """Return one connection."""
+    found = list(Connection.objects.using(using).filter(pk=id_))
+    return next(iter(describe_connections(found, using)), None)
+
+
+def describe_connections(rows: Sequence[Connection], using: str) -> list[Attendee]:
+    """Return rows in the form that people read. One query, and one for each of their processes."""
+    nodes = {node.pk: node for node in Node.objects.using(using).filter(pk__in={row.node for row in rows})}
+    behind = {pk: load_lag(node, using).events for pk, node in nodes.items()}
+    return [_describe(row, nodes.get(row.node), behind.get(row.node)) for row in rows]
+
+
+def load_blocks(using: str) -> list[Block]:
+    """Return the blocks in force, the newest first."""
+    return list(Block.objects.using(using).filter(until__gt=timezone.now()).select_related("author"))
+
+
+def _narrow(rows: QuerySet[Connection], wanted: Wanted, using: str) -> QuerySet[Connection]:
+    if wanted.user == "anonymous":
+        rows = rows.filter(user_pk="")
+    elif wanted.user:
+        rows = rows.filter(Q(username__icontains=wanted.user) | Q(user_pk=wanted.user) | Q(pk=wanted.user))
+    if wanted.stream and wanted.group:
+        pair = json.dumps([wanted.stream, wanted.group], separators=(",", ":"))[:-1]
+        rows = rows.filter(subscriptions__contains=f"{pair},")
+    elif wanted.stream:
+        rows = rows.filter(subscriptions__contains=f"[{json.dumps(wanted.stream)},")
+    elif wanted.group:
+        rows = rows.filter(subscriptions__contains=f",{json.dumps(wanted.group)},")
+    if wanted.node:
+        rows = rows.filter(node=wanted.node)
+    alive = Node.objects.using(using).filter(seen_at__gte=oldest_heartbeat()).values("pk")
+    if wanted.state == "open":
+        rows = rows.filter(closed_at=None, node__in=alive)
+    elif wanted.state == "closed":
+        rows = rows.exclude(closed_at=None, node__in=alive)
+    return rows
+
+
+def _describe(row: Connection, node: Node | None, behind: int | None) -> Attendee:
+    is_lost = row.closed_at is None and (node is None or node.seen_at < oldest_heartbeat())
+    is_open = row.closed_at is None and not is_lost
+    return Attendee(
+        id=row.pk,
+        user_pk=row.user_pk,
+        username=row.username,
+        address=row.address,
+        client=row.client,
+        opened_at=row.opened_at,
+        closed_at=row.closed_at,
+        close_code=row.close_code,
+        close_reason=row.close_reason,
+        node=row.node,
+        process=str(node) if node is not None else row.node,
+        is_lost=is_lost,
+        offset=row.offset,
+        queued=row.queued,
+        behind=behind if is_open else None,
+        heard=tuple(Heard(*item) for item in json.loads(row.subscriptions)),
+    )

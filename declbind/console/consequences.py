@@ -1,0 +1,318 @@
+"""Say what an edit of a binding record means, in plain words, and whether it opens anything.
+
+The second answer is safe rather than exact. An edit is said to widen unless it is certain that nobody can get or write
+more than before: rules, conditions and serializers that cannot be compared count as wider.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from declbind import judgement
+from declbind.bindings import DJANGO_ACTIONS
+from declbind.core.spec import ACTIONS, BindingSpec
+from declbind.fields import bound_fields, concrete_field, find_model, writable_fields
+
+#: What a user does by each action, as it stands behind "may".
+DEEDS = {"view": "subscribe", "create": "create rows", "update": "change rows", "delete": "delete rows"}
+
+
+@dataclass(frozen=True)
+class Consequence:
+    """One thing that an edit changes: "+" comes, "-" goes, "~" is another; ``key`` is the record's key behind it."""
+
+    sign: Literal["+", "-", "~"]
+    text: str
+    widens: bool = False
+    key: str = ""
+
+
+def consequences(
+    old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, *, in_force: bool = True
+) -> tuple[Consequence, ...]:
+    """Return what changes for clients when record ``old`` becomes ``new``; None is no record. Makes no query.
+
+    Never raises, whatever the records hold. Pass ``in_force=False`` where the old record was out of force for a reason
+    that it does not tell itself, such as a stream that a file took meanwhile. A first record widens only where anyone
+    may do something, all fields are sent, or sensitive ones are.
+    """
+    if new is None:
+        return (Consequence("-", "is removed; to clients the stream no longer exists"),)
+    before, after = _read(old), _read(new)
+    if after is None:
+        return (Consequence("~", "cannot be read as it is", widens=True),)
+    if old is None:
+        off = "" if after.spec.enabled else ", switched off"
+        first = Consequence("+", f"is a new binding of {after.label}{off}", key="model")
+        return (first, *_close_unless(after.spec.enabled, _describe(after)))
+    if not after.spec.enabled:
+        found = list(_compare(before, after)) if before is not None else []
+        if before is None or before.spec.enabled:
+            found.insert(0, Consequence("-", "is switched off; to clients the stream does not exist", key="enabled"))
+        return _close_unless(False, found) or _say_the_same(old, new)
+    if before is None or before.problems or not before.spec.enabled or not in_force:
+        why = "disabled" if before is not None and not before.spec.enabled else "not valid"
+        return (Consequence("+", f"comes into force (it was {why})", True, "enabled"), *_describe(after))
+    return tuple(_compare(before, after)) or _say_the_same(old, new)
+
+
+def in_words(found: Iterable[Consequence]) -> str:
+    """Return consequences as one line, for a log and for messages."""
+    return "; ".join(consequence.text for consequence in found)
+
+
+# What a record comes to -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    """A record as its model makes it out; ``problems`` tells whether it is out of force."""
+
+    spec: BindingSpec
+    model: Any
+    problems: bool
+
+    @property
+    def label(self) -> str:
+        return str(self.model._meta.label)
+
+    @property
+    def sends(self) -> tuple[str, ...]:
+        return tuple(field.name for field in bound_fields(self.model, self.spec))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether fields that the model gets later go out too."""
+        return self.spec.all_fields or self.spec.exclude is not None
+
+    @property
+    def accepts(self) -> tuple[str, ...]:
+        return tuple(field.name for field in writable_fields(self.model, self.spec)) if self.spec.inbound else ()
+
+    @property
+    def accepts_later(self) -> bool:
+        """Whether clients may write fields that the model gets later."""
+        return self.spec.inbound and self.is_open and self.spec.writable is None
+
+    @property
+    def known(self) -> set[str]:
+        """The columns whose values a reader of a row gets."""
+        return {getattr(field, "attname", field.name) for field in bound_fields(self.model, self.spec)} | {
+            self.model._meta.pk.attname
+        }
+
+    def rule(self, action: str) -> str | bool:
+        """Return who may: False where the direction is closed, Django's own codename where the record is silent."""
+        if not (self.spec.outbound if action == "view" else self.spec.inbound):
+            return False
+        rule: str | bool | None = self.spec.permissions.get(action)
+        options = self.model._meta
+        return f"{options.app_label}.{DJANGO_ACTIONS[action]}_{options.model_name}" if rule is None else rule
+
+    def columns(self, names: Iterable[str]) -> frozenset[str]:
+        """Return the columns behind a template's placeholders, which may be called in two ways."""
+        return frozenset(self._column(name) for name in names)
+
+    def _column(self, name: str) -> str:
+        try:
+            return concrete_field(self.model, name).attname
+        except LookupError:
+            return name
+
+
+def _read(document: Mapping[str, Any] | None) -> _Meaning | None:
+    spec, problems = judgement.judge_document(document)
+    model = find_model(spec.model) if spec is not None else None
+    return _Meaning(spec, model, bool(problems)) if spec is not None and model is not None else None
+
+
+def _close_unless(is_open: bool, found: Iterable[Consequence]) -> tuple[Consequence, ...]:
+    return tuple(item if is_open else replace(item, widens=False) for item in found)
+
+
+def _say_the_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Consequence, ...]:
+    if json.dumps(old, sort_keys=True, default=str) == json.dumps(new, sort_keys=True, default=str):
+        return ()
+    return (Consequence("~", "means the same, written in another way"),)
+
+
+# One record, whole ----------------------------------------------------------------------------------------------------
+
+
+def _describe(after: _Meaning) -> Iterator[Consequence]:
+    """Say all that a record opens; what widens is what a first record needs a second look for."""
+    spec = after.spec
+    if spec.outbound:
+        text = ", ".join(after.sends) or "no field, only that a row changed and its key"
+        later = ", and the fields that the model gets later" if after.is_open else ""
+        yield Consequence("+", f"sends {text}{later}", after.is_open, "fields")
+    elif after.is_open:
+        yield Consequence("+", "binds all fields, also those that the model gets later", True, "fields")
+    if spec.sensitive:
+        yield Consequence("+", f"exposes sensitive fields: {', '.join(spec.sensitive)}", True, "sensitive")
+    for action in ACTIONS:
+        rule = after.rule(action)
+        if rule is not False:
+            own = ", own rows only" if spec.scope else ""
+            yield Consequence("+", f"{_who(rule)} may {DEEDS[action]}{own}", rule is True, "permissions")
+    if after.accepts and not (after.rule("create") is False and after.rule("update") is False):
+        yield Consequence("+", f"accepts {', '.join(after.accepts)} from clients", key="writable")
+    if spec.groups:
+        yield Consequence("~", f"groups rows by {', '.join(spec.groups)}", key="groups")
+    for name, value in spec.where.items():
+        yield Consequence("-", f"only rows where {_condition(name, _values(value))}", key="where")
+    for name, source in spec.scope.items():
+        yield Consequence("-", f"each user deals with own rows only: {name} is {source}", key="scope")
+    if spec.auto_subscribe:
+        yield Consequence("+", "subscribes connections by itself when they open", key="auto_subscribe")
+    if spec.serializer != "default":
+        yield Consequence("~", f"data is made by {spec.serializer}", key="serializer")
+
+
+# Two records ----------------------------------------------------------------------------------------------------------
+
+
+def _compare(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
+    old, new = before.spec, after.spec
+    if old.stream != new.stream:
+        yield Consequence("~", f"is called {new.stream} now; clients of {old.stream} are cut off", key="stream")
+    if before.model is not after.model:
+        yield Consequence("~", f"is bound to {after.label} (was: {before.label})", True, "model")
+    yield from _compare_directions(old, new)
+    yield from _compare_sent(before, after)
+    yield from _compare_names("exposes the sensitive", old.sensitive, new.sensitive, "sensitive")
+    for action in ACTIONS:
+        yield from _compare_rules(before, after, action)
+    if new.inbound:
+        yield from _compare_names("accepts", before.accepts, after.accepts, "writable")
+        if after.accepts_later and not before.accepts_later:
+            yield Consequence("+", "also accepts editable fields that the model gets later", True, "writable")
+    yield from _compare_groups(before, after)
+    yield from _compare_where(old, new)
+    yield from _compare_scope(old, new)
+    if old.auto_subscribe != new.auto_subscribe:
+        yield (
+            Consequence("+", "subscribes connections by itself when they open", True, "auto_subscribe")
+            if new.auto_subscribe
+            else Consequence("-", "no longer subscribes connections by itself", key="auto_subscribe")
+        )
+    if old.serializer != new.serializer:
+        # What either of them puts into the data is their code's business.
+        text = f"data is made by {new.serializer} (was: {old.serializer})"
+        yield Consequence("~", text, True, "serializer")
+    if old.description != new.description:
+        yield Consequence("~", "has another description", key="description")
+
+
+def _compare_directions(old: BindingSpec, new: BindingSpec) -> Iterator[Consequence]:
+    for was, now, opened, closed in (
+        (old.outbound, new.outbound, "sends changes to clients", "no longer sends changes to clients"),
+        (old.inbound, new.inbound, "takes changes from clients", "no longer takes changes from clients"),
+    ):
+        if was != now:
+            yield Consequence("+" if now else "-", opened if now else closed, now, "direction")
+
+
+def _compare_sent(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
+    # Where nothing is sent a bound field still answers the conditions that clients put on their writes.
+    verb = "sends" if after.spec.outbound else "binds"
+    yield from _compare_names(verb, before.sends, after.sends, "fields")
+    if after.is_open and not before.is_open:
+        yield Consequence("+", f"also {verb} fields that the model gets later", True, "fields")
+    elif before.is_open and not after.is_open:
+        yield Consequence("-", f"no longer {verb} fields that the model gets later", key="fields")
+    if before.sends != after.sends and set(before.sends) == set(after.sends):
+        yield Consequence("~", f"{verb} the fields in another order", key="fields")
+
+
+def _compare_names(verb: str, old: Sequence[str], new: Sequence[str], key: str) -> Iterator[Consequence]:
+    added, gone = [name for name in new if name not in old], [name for name in old if name not in new]
+    if added:
+        yield Consequence("+", f"also {verb} {', '.join(added)}", True, key)
+    if gone:
+        yield Consequence("-", f"no longer {verb} {', '.join(gone)}", key=key)
+
+
+def _compare_rules(before: _Meaning, after: _Meaning, action: str) -> Iterator[Consequence]:
+    old, new = before.rule(action), after.rule(action)
+    is_closed = not (after.spec.outbound if action == "view" else after.spec.inbound)
+    if old == new or is_closed:
+        return
+    was = f"(was: {_who(old)})"
+    if new is False:
+        text = "nobody may subscribe any more" if action == "view" else f"no longer accepts {action}"
+        yield Consequence("-", f"{text} {was}", key="permissions")
+    elif old is True:
+        yield Consequence("-", f"only {_who(new)} may {DEEDS[action]} {was}", key="permissions")
+    else:
+        # Who holds one codename and not the other cannot be told, so another one is a wider one.
+        yield Consequence("+", f"{_who(new)} may {DEEDS[action]} {was}", True, "permissions")
+
+
+def _compare_groups(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
+    if before.spec.groups == after.spec.groups:
+        return
+    old = {item.text: before.columns(item.placeholders) for item in before.spec.group_templates}
+    new = {item.text: after.columns(item.placeholders) for item in after.spec.group_templates}
+    for text, columns in new.items():
+        if text in old:
+            continue
+        twin = next((other for other, same in old.items() if same == columns and other not in new), None)
+        if twin is not None:
+            yield Consequence("~", f"group {twin} is called {text} now", key="groups")
+            continue
+        # Nothing new where some old template showed the same rows to who knew less: what is to be known beyond that
+        # was in the rows themselves. A row of which a placeholder is null is in no group.
+        reached = any(other <= columns and columns - other <= before.known for other in old.values())
+        yield Consequence("+", f"also groups rows by {text}", not reached, "groups")
+    for text, columns in old.items():
+        if text not in new and columns not in new.values():
+            yield Consequence("-", f"no longer groups rows by {text}", key="groups")
+
+
+def _compare_where(old: BindingSpec, new: BindingSpec) -> Iterator[Consequence]:
+    for name in dict.fromkeys((*old.where, *new.where)):
+        if name not in new.where:
+            yield Consequence("+", f"also rows without {_condition(name, _values(old.where[name]))}", True, "where")
+            continue
+        after = _values(new.where[name])
+        if name not in old.where:
+            yield Consequence("-", f"only rows where {_condition(name, after)}", key="where")
+            continue
+        before = _values(old.where[name])
+        added, gone = [item for item in after if item not in before], [item for item in before if item not in after]
+        if added:
+            yield Consequence("+", f"also rows where {_condition(name, added)}", True, "where")
+        if gone:
+            yield Consequence("-", f"no longer rows where {_condition(name, gone)}", key="where")
+
+
+def _compare_scope(old: BindingSpec, new: BindingSpec) -> Iterator[Consequence]:
+    for name in dict.fromkeys((*old.scope, *new.scope)):
+        was, now = old.scope.get(name), new.scope.get(name)
+        if was == now:
+            continue
+        if now is None:
+            yield Consequence("+", f"users are no longer kept to own rows by {name} (was: {was})", True, "scope")
+        elif was is None:
+            yield Consequence("-", f"each user deals with own rows only: {name} is {now}", key="scope")
+        else:
+            yield Consequence("~", f"own rows are those whose {name} is {now} (was: {was})", True, "scope")
+
+
+def _who(rule: str | bool) -> str:
+    if isinstance(rule, bool):
+        return "anyone" if rule else "nobody"
+    return f"holders of {rule}"
+
+
+def _values(value: Any) -> list[str]:
+    """Return the values of a condition as JSON: Python would take 1 for true."""
+    return [json.dumps(item) for item in (value if isinstance(value, tuple) else (value,))]
+
+
+def _condition(name: str, values: Sequence[str]) -> str:
+    return f"{name} is {' or '.join(values)}"

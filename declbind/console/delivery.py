@@ -1,0 +1,256 @@
+"""Follow a change that was announced to each connection of a user: handed over, missed, or not asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from django.db.models import Q
+from django.utils import timezone
+
+from declbind.bindings import Binding
+from declbind.live import changes
+from declbind.models import Connection, Event, Node, Traffic
+from declbind.outbound import history
+
+from .causes import Answer, Cause
+from .connections import Attendee, Heard, describe_connections
+from .lag import MOMENT
+from .overview import describe_rules
+
+#: How near a handshake that was refused may lie to what is asked about.
+HANDSHAKES = timedelta(minutes=10)
+#: Connections that are looked at.
+MAX_CONNECTIONS = 50
+#: What the code of a close means for whoever missed something afterwards.
+CLOSES = {
+    4401: Cause.REVOKED,
+    4403: Cause.KICKED,
+    4408: Cause.TOO_SLOW,
+    4429: Cause.OVER_LIMIT,
+    1006: Cause.PROCESS_LOST,
+}
+#: Why a subscription ended, as the table of connections says it.
+ENDS = {
+    "permission": Cause.REVOKED,
+    "disabled": Cause.NOT_IN_FORCE,
+    "removed": Cause.NOT_IN_FORCE,
+    "changed": Cause.NOT_SUBSCRIBED,
+    "client": Cause.NOT_SUBSCRIBED,
+}
+LIMITS = ("rate_limited", "too_many_subscriptions", "too_large")
+ANONYMOUS = "anonymous"
+
+
+def offset_of(event: Event) -> int | None:
+    """Return an event's offset; ``None`` while it has none."""
+    return event.seq if history.needs_sequencer(event._state.db or "default") else event.pk
+
+
+def groups_of(event: Event) -> list[tuple[str, str]]:
+    """Return the groups of an event with the action for each."""
+    return [(group, action) for group, action in json.loads(event.changes)]
+
+
+def explain_event(
+    event: Event, user: str, connection: str, binding: type[Binding] | None, using: str
+) -> Iterator[Answer]:
+    """Yield the answers about an event, the one that matters most first; "" for user and connection is any."""
+    offset = offset_of(event)
+    if offset is None:
+        age = (timezone.now() - event.created_at).total_seconds()
+        evidence = (("stored", event.created_at),)
+        yield Answer(Cause.NOT_SEQUENCED, f"It has waited for its number for {age:.0f} s.", evidence)
+        return
+    config = _find_overtaking_edit(event, offset, using)
+    if config is not None:
+        yield Answer(
+            Cause.OLD_VERSION,
+            f"It was written under configuration {event.version} when {config.version} had already changed who hears.",
+            (("told to look anew", "all who were subscribed"), ("offset", offset)),
+        )
+        return
+    found = _connections(user, connection, event, using)
+    groups = [group for group, _ in groups_of(event)]
+    answers = [_explain_connection(item, event, offset, groups, binding, using) for item in found]
+    if not (user or connection):
+        sent = [answer for answer in answers if answer.cause is Cause.SENT]
+        yield from sent or [Answer(Cause.NOBODY_SUBSCRIBED, f"It went to {', '.join(groups)}.", (("offset", offset),))]
+        return
+    if not answers:
+        yield from _explain_absence(user, connection, event, using)
+        return
+    order = list(Cause)
+    yield from sorted(answers, key=lambda answer: (answer.cause is not Cause.SENT, -order.index(answer.cause)))
+
+
+def _connections(user: str, connection: str, event: Event, using: str) -> list[Attendee]:
+    """Return the connections that count: open at that time, or come later with an offset from before it."""
+    rows = Connection.objects.using(using).exclude(closed_at__lt=event.created_at).order_by("-opened_at")
+    if connection:
+        rows = rows.filter(pk=connection)
+    elif user:
+        rows = rows.filter(_is_user(user))
+    else:
+        stream = json.dumps(event.stream)
+        rows = rows.filter(subscriptions__contains=f"[{stream},")
+    found = describe_connections(list(rows[:MAX_CONNECTIONS]), using)
+    offset = offset_of(event) or 0
+    return [
+        item
+        for item in found
+        if item.opened_at <= event.created_at or any(heard.covers(offset) for heard in _of(item, event))
+    ]
+
+
+def _of(connection: Attendee, event: Event) -> list[Heard]:
+    groups = {group for group, _ in groups_of(event)}
+    return [heard for heard in connection.heard if heard.stream == event.stream and heard.group in groups]
+
+
+def _explain_connection(
+    connection: Attendee,
+    event: Event,
+    offset: int,
+    groups: Sequence[str],
+    binding: type[Binding] | None,
+    using: str,
+) -> Answer:
+    answer = partial(_answer, connection)
+    mine = _of(connection, event)
+    covering = next((heard for heard in mine if heard.covers(offset)), None)
+    if covering is not None:
+        return _explain_delivery(connection, covering, event, offset, using)
+    ended = [heard for heard in mine if heard.until is not None and heard.until < offset]
+    if ended:
+        last = max(ended, key=lambda heard: heard.until or 0)
+        cause = ENDS.get(last.reason, Cause.NOT_SUBSCRIBED)
+        return answer(cause, f"Its subscription to {last.group} ended at offset {last.until}, by: {last.reason}.")
+    later = [heard for heard in mine if heard.after >= offset]
+    if later:
+        first = min(later, key=lambda heard: heard.after)
+        return answer(
+            Cause.NOT_SUBSCRIBED,
+            f"It subscribed to {first.group} only later; what it got first was of offset {first.after}.",
+        )
+    refusal = _find_refusal(connection, event, using)
+    if refusal is not None:
+        cause = Cause.OVER_LIMIT if refusal.outcome in LIMITS else Cause.REFUSED
+        rule = describe_rules(binding)["view"] if binding is not None else "not known"
+        return answer(
+            cause,
+            f"{refusal.outcome}: {refusal.message}",
+            ("at", refusal.at),
+            ("view is for", rule),
+        )
+    own = sorted({heard.group for heard in connection.heard if heard.stream == event.stream})
+    return answer(
+        Cause.NOT_SUBSCRIBED,
+        f"The change went to {', '.join(groups)}; it was subscribed to {', '.join(own) or 'no group of this stream'}.",
+    )
+
+
+def _answer(connection: Attendee, cause: Cause, text: str, *evidence: tuple[str, Any]) -> Answer:
+    return Answer(cause, text, (*evidence, ("connection of", connection.who)), connection.id)
+
+
+def _explain_delivery(connection: Attendee, heard: Heard, event: Event, offset: int, using: str) -> Answer:
+    answer = partial(_answer, connection)
+    group = ("group", heard.group)
+    if connection.opened_at > event.created_at:
+        up_to = heard.until if heard.until is not None else connection.offset
+        return answer(
+            Cause.SENT,
+            f"It was sent by a resume: the client came back with offset {heard.after} and was brought up to {up_to}.",
+            group,
+            ("offset", offset),
+            ("connected", connection.opened_at),
+        )
+    if connection.close_code == 4408 and connection.closed_at is not None:
+        return answer(
+            Cause.TOO_SLOW,
+            f"It was queued for the connection, which was closed with 4408 at offset {connection.offset}.",
+            group,
+            ("offset", offset),
+            ("closed", connection.closed_at),
+        )
+    if connection.is_lost:
+        return answer(Cause.PROCESS_LOST, f"Process {connection.process} is gone.", group)
+    if _is_behind(connection, event, using):
+        return answer(
+            Cause.PROCESS_BEHIND,
+            f"Process {connection.process} is {connection.behind} events behind.",
+            group,
+            ("offset", offset),
+        )
+    return answer(
+        Cause.SENT,
+        f"It was sent with offset {offset}.",
+        group,
+        ("written", event.created_at),
+        ("frames that wait now", connection.queued),
+    )
+
+
+def _is_behind(connection: Attendee, event: Event, using: str) -> bool:
+    """Tell whether the process had not come to the event though it was old enough at its last heartbeat."""
+    node = Node.objects.using(using).filter(pk=connection.node).first()
+    if node is None or not connection.behind:
+        return False
+    return node.offset < (offset_of(event) or 0) and event.created_at < node.seen_at - MOMENT
+
+
+def _explain_absence(user: str, connection: str, event: Event, using: str) -> Iterator[Answer]:
+    """Say how the user came not to be connected."""
+    rows = Connection.objects.using(using)
+    rows = rows.filter(pk=connection) if connection else rows.filter(_is_user(user))
+    before = rows.filter(closed_at__lt=event.created_at).order_by("-closed_at").first()
+    if before is None:
+        yield Answer(Cause.NOT_CONNECTED, "No connection of this user is known from then.", (("at", event.created_at),))
+    else:
+        cause = CLOSES.get(before.close_code or 0, Cause.NOT_CONNECTED)
+        yield Answer(
+            cause,
+            f"The last connection before it was closed with {before.close_code}"
+            f"{': ' + before.close_reason if before.close_reason else '.'}",
+            (("closed", before.closed_at), ("at offset", before.offset)),
+            before.pk,
+        )
+    refused = (
+        Traffic.objects.using(using)
+        .filter(outcome="origin", at__range=(event.created_at - HANDSHAKES, event.created_at + HANDSHAKES))
+        .order_by("-pk")
+        .first()
+    )
+    if refused is not None:
+        yield Answer(Cause.ORIGIN, refused.message or "A handshake was refused.", (("at", refused.at),))
+
+
+def _is_user(user: str) -> Q:
+    return Q(user_pk="") if user == ANONYMOUS else Q(username=user) | Q(user_pk=user)
+
+
+def _find_refusal(connection: Attendee, event: Event, using: str) -> Traffic | None:
+    rows = Traffic.objects.using(using).filter(
+        kind=Traffic.REFUSED, connection=connection.id, stream=event.stream, action__in=("subscribe", "")
+    )
+    return rows.order_by("-pk").first()
+
+
+def _find_overtaking_edit(event: Event, offset: int, using: str) -> Event | None:
+    """Return the edit before the event in the log that changed who hears, of a later version than the event's."""
+    column = history.offset_column(using)
+    edits = Event.objects.using(using).filter(
+        **{f"{column}__lt": offset},
+        kind=Event.CONTROL,
+        version__gt=event.version,
+        data__contains=json.dumps(event.stream),
+    )
+    for edit in edits.order_by(f"-{column}")[:20]:
+        content = json.loads(edit.data).get("changes") or {}
+        if event.stream in content and changes.moves_rows(*content[event.stream]):
+            return edit
+    return None

@@ -1,0 +1,336 @@
+"""Try a binding without doing anything: who may do what, why, and what would be sent to whom.
+
+Every verdict is that of the code which serves clients, run for a fresh user under a named configuration. Nothing is
+stored, sent or noted. What a project's own code does outside of the database (mail, tasks, other databases) no trial
+can take back: so mutations are only checked, unless ``carry_out`` asks for more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import DatabaseError
+from django.db.models import Model
+
+from declbind.bindings import Binding
+from declbind.core import frames
+from declbind.core.errors import ClientError, ConfigError, Problem
+from declbind.core.frames import Request
+from declbind.inbound.permissions import Identity, load_user
+from declbind.live.consumers import read_envelope, read_request
+from declbind.models import BindingRevision
+from declbind.outbound import log, plans
+from declbind.outbound.plans import Index
+from declbind.registry import BindingRegistry, build_alternative, database_alias, get_registry
+
+from . import preview, trial_inbound, trial_outbound, trial_view
+from .audience import load_audience
+from .reasons import describe_user
+from .trial_answer import (
+    ACTIONS,
+    ALIASES,
+    INBOUND,
+    NOTE,
+    OK,
+    REFUSED,
+    SKIPPED,
+    Frame,
+    Listening,
+    Question,
+    Step,
+    Trial,
+)
+from .trial_frames import build_frames
+from .trial_steps import Telling, name_fault, tell_faults
+from .visibility import load_rows, load_viewers
+
+__all__ = [
+    "ACTIONS", "ALIASES", "INBOUND", "NOTE", "OK", "REFUSED", "SKIPPED",
+    "Frame", "Question", "Step", "Trial", "make_trial",
+]  # fmt: skip
+
+#: So many bindings are tried when every one is asked for.
+MAX_STREAMS = 100
+
+
+def make_trial(question: Question, using: str | None = None) -> Trial:
+    """Answer a question. Raises ``ConfigError`` for one that names no action, no user or no revision that there is.
+
+    Faults of a project's code are steps of the answer, never raised.
+    """
+    using = using or database_alias()
+    question = dataclasses.replace(question, action=ALIASES.get(question.action, question.action))
+    if question.action not in ACTIONS:
+        raise ConfigError([Problem("$", f"Expected an action of {', '.join(ACTIONS)}; got {question.action!r}.")])
+    identity, user = find_user(question.who)
+    registry, question = choose_registry(question, using)
+    with plans.trying(registry) as index:
+        if not question.stream:
+            return _try_all(question, registry, index, identity, user, using)
+        attempt = _Attempt(question, registry, index, identity, user, using)
+        try:
+            return attempt.make()
+        except (ConfigError, DatabaseError):
+            raise
+        except Exception as fault:
+            # Code of a model or a field, which no step is about: an operator must read of it, not meet it.
+            text = f"internal: the project's code failed with {name_fault(fault)}."
+            step = Step("binding", REFUSED, text, {"fault": name_fault(fault)})
+            return Trial(question, describe_user(user), (step,))
+
+
+def find_user(who: str) -> tuple[Identity, Any]:
+    """Return the identity of a user as a connection without a session has it, and the user; no permission is cached."""
+    named = preview.load_user(who)
+    if not named.is_authenticated:
+        return Identity(connection_id="try"), named
+    identity = Identity(user_pk=str(named.pk), connection_id="try", username=str(named.get_username()))
+    return identity, load_user(identity) if getattr(named, "is_active", True) else named
+
+
+def choose_registry(question: Question, using: str) -> tuple[BindingRegistry, Question]:
+    """Return the registry of the configuration that is tried, and the question with the stream's name in it."""
+    registry = get_registry()
+    document, stream = question.document, question.stream
+    if question.revision is not None:
+        revision = BindingRevision.objects.using(using).filter(pk=question.revision).first()
+        if revision is None or (stream and revision.stream != stream):
+            whose = f" of stream {stream!r}" if stream else ""
+            raise ConfigError([Problem("$", f"There is no revision {question.revision}{whose}.")])
+        stream, document = revision.stream, revision.definition
+        registry = build_alternative(registry, stream, document)
+    elif document is not None:
+        registry = build_alternative(registry, stream or str(document.get("stream", "")), document)
+        stream = str(document.get("stream", stream))
+    if question.as_if_enabled and stream:
+        entry = registry.entry(stream)
+        if entry is not None and entry.binding is not None and not entry.problems and not entry.binding.enabled:
+            enabled = {**entry.binding.spec().to_dict(), "enabled": True}
+            registry = build_alternative(registry, stream, enabled)
+    return registry, dataclasses.replace(question, stream=stream)
+
+
+def _try_all(
+    question: Question, registry: BindingRegistry, index: Index, identity: Identity, user: Any, using: str
+) -> Trial:
+    streams = sorted(registry.by_stream)
+    parts = [
+        _Attempt(
+            dataclasses.replace(question, stream=stream, wide=False, carry_out=False),
+            registry, index, identity, user, using,
+        ).make()
+        for stream in streams[:MAX_STREAMS]
+    ]  # fmt: skip
+    allowed = sum(part.verdict == OK for part in parts)
+    beyond = f" The first {MAX_STREAMS} of {len(streams)} were tried." if len(streams) > MAX_STREAMS else ""
+    text = f"Possible on {allowed} of {len(parts)} streams in force.{beyond}"
+    step = Step("bindings", NOTE, text, {"tried": len(parts), "in force": len(streams)})
+    return Trial(question, describe_user(user), (step,), parts=tuple(parts))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Attempt:
+    """One question about one stream, under one registry, which is in force for this thread."""
+
+    question: Question
+    registry: BindingRegistry
+    index: Index
+    identity: Identity
+    user: Any
+    using: str
+
+    def make(self) -> Trial:
+        binding, request, refusal = self._ask()
+        if refusal is not None or binding is None:
+            return self._refused_at_the_door(refusal)
+        if self.question.is_outbound:
+            return self._change(binding)
+        assert request is not None
+        return self._write(binding, request) if self.question.is_inbound else self._view(binding, request)
+
+    # --- the request, as a client would send it ----------------------------------------------------------------------
+
+    def _ask(self) -> tuple[type[Binding] | None, Request | None, ClientError | None]:
+        question = self.question
+        if question.is_outbound:
+            return self.registry.by_stream.get(question.stream), None, None
+        payload: dict[str, Any] = {"action": "subscribe" if question.action == "view" else question.action, "ref": 1}
+        if question.action == "view":
+            payload["params"] = dict(question.params or {})
+        if question.is_inbound and question.action != "create" and question.pk is not None:
+            payload["pk"] = question.pk
+        if question.action in ("create", "update"):
+            payload["data"] = dict(question.values)
+        try:
+            text = frames.encode({"stream": question.stream, "payload": payload})
+        except (TypeError, ValueError) as error:
+            raise ConfigError([Problem("$", f"Expected values that JSON can hold: {error}.")]) from error
+        try:
+            binding, request = read_request(read_envelope(text), self.registry.by_stream)
+        except ClientError as error:
+            return self.registry.by_stream.get(question.stream), None, error
+        return binding, request, None
+
+    def _refused_at_the_door(self, error: ClientError | None) -> Trial:
+        telling = self._telling()
+        binding = self.registry.by_stream.get(self.question.stream)
+        if self.question.is_outbound:
+            steps: Sequence[str] = trial_outbound.STEPS
+        else:
+            steps = trial_inbound.STEPS if self.question.is_inbound else (*trial_view.STEPS, "row")
+        at = "binding" if binding is None else "request"
+        passed = {"binding"} if binding is not None else set()
+        told = telling.tell([name for name in steps if telling.concerns(name)], passed | {at}, at, error)
+        return self._answer(told, binding, error=error)
+
+    # --- see rows ----------------------------------------------------------------------------------------------------
+
+    def _view(self, binding: type[Binding], request: Request) -> Trial:
+        question = self.question
+        row = None if question.pk is None else trial_view.find_row(binding, question.pk, self.using)
+        grants = []
+        wanted = [request.params]
+        if question.params is None and row is not None:
+            wanted = list(trial_view.choose_params(binding, row, self.user, self.using))
+        for params in wanted:
+            asked = dataclasses.replace(request, params=params, payload={**request.payload, "params": params})
+            grants.append(trial_view.try_subscription(asked, binding, self.identity, self.using))
+        grant = next((grant for grant in grants if grant.error is None), grants[0])
+        telling = self._telling(binding, grant.asker, grant.fault)
+        entered = {"binding", "request", *grant.passage.entered}
+        last = grant.passage.entered[-1] if grant.error is not None and grant.passage.entered else ""
+        names = [name for name in trial_view.STEPS if telling.concerns(name)]
+        steps = telling.tell(names, entered, last, grant.error, grant)
+        reply = self._granted(grant) if grant.error is None else None
+        rows = viewers = None
+        listening: tuple[Listening, ...] = ()
+        if question.pk is not None:
+            steps.append(telling.tell_row(grant, row, question.pk, self.using))
+        if grant.bound is not None:
+            listening = self._listening(((question.stream, (grant.group,)),))
+            steps.append(telling.tell_connections(listening))
+            if question.wide:
+                with trial_view.rolled_back(binding, self.using, *trial_view.CODE):
+                    rows = load_rows(grant.bound, grant.group, grant.full)
+        if question.wide and row is not None and binding.spec().outbound:
+            viewers = self._viewers(binding, row)
+        return self._answer(
+            steps, binding, reply=reply, error=grant.error, listening=listening, rows=rows, viewers=viewers
+        )
+
+    def _granted(self, grant: trial_view.Grant) -> dict[str, Any]:
+        head = log.load_head(self.using)
+        return {"group": grant.group, "epoch": head.epoch, "offset": head.offset}
+
+    # --- write -------------------------------------------------------------------------------------------------------
+
+    def _write(self, binding: type[Binding], request: Request) -> Trial:
+        question = self.question
+        done = trial_inbound.try_write(request, binding, self.identity, self.index, carry_out=question.carry_out)
+        course, error = done.course, done.error
+        telling = self._telling(binding, course.bound or binding(user=course.user or self.user), done.fault)
+        names = [name for name in trial_inbound.STEPS if telling.concerns(name)]
+        last = course.last if error is not None else ""
+        if error is not None and error.code == "denied" and last == "row":
+            last = "permission"
+        entered = {"binding", "request", *course.passed, last}
+        steps = telling.tell(names, entered, last, error, course)
+        frames_: tuple[Frame, ...] = ()
+        listening: tuple[Listening, ...] = ()
+        if error is None:
+            faults = list(done.faults)
+            frames_ = build_frames(self.registry, done.events, faults)
+            listening = self._listening(_by_stream(frames_, question.stream))
+            steps += [
+                telling.tell_groups(frames_, course.is_left_to_code),
+                telling.tell_frames(frames_, faults, course.is_left_to_code),
+                telling.tell_connections(listening),
+            ]
+        else:
+            steps += [telling.skip(name) for name in ("groups", "frames", "connections")]
+        return self._answer(
+            steps, binding, reply=course.reply if error is None else None, error=error, frames=frames_,
+            listening=listening,
+        )  # fmt: skip
+
+    # --- send --------------------------------------------------------------------------------------------------------
+
+    def _change(self, binding: type[Binding]) -> Trial:
+        question = self.question
+        action = question.action.partition("-")[2] or "update"
+        bound = binding(user=self.user, using=self.using)
+        telling = self._telling(binding, bound)
+        names = [name for name in trial_outbound.STEPS if telling.concerns(name)]
+        if not binding.spec().outbound:
+            steps = telling.tell(names, {"binding", "direction"}, "direction", None)
+            return self._answer(steps, binding)
+        try:
+            change = trial_outbound.try_change(
+                binding, action, question.pk, question.values, self.registry, self.index, self.using
+            )
+        except Exception as fault:
+            change = trial_outbound.Change(failed="frames", faults=[(question.stream, fault)], text=tell_faults([
+                (question.stream, fault)
+            ]))  # fmt: skip
+        steps = telling.tell_change(names, change, action)
+        listening: tuple[Listening, ...] = ()
+        viewers = None
+        if not change.failed:
+            groups = tuple(dict.fromkeys(frame.group for frame in change.frames))
+            listening = self._listening(((question.stream, groups),))
+            steps += [
+                telling.tell_groups(change.frames, False, change.row, change.faults),
+                telling.tell_frames(change.frames, change.faults, False, change.also, is_whole=True),
+                telling.tell_connections(listening),
+            ]
+            if question.wide:
+                viewers = self._viewers(binding, change.row)
+        return self._answer(steps, binding, frames=change.frames, listening=listening, viewers=viewers)
+
+    # --- what all have in common -------------------------------------------------------------------------------------
+
+    def _telling(
+        self, binding: type[Binding] | None = None, bound: Binding | None = None, fault: BaseException | None = None
+    ) -> Telling:
+        return Telling(self.question, self.registry, self.user, binding, bound, fault)
+
+    def _listening(self, wanted: Sequence[tuple[str, Sequence[str]]]) -> tuple[Listening, ...]:
+        return tuple(
+            Listening(stream, load_audience(stream, groups, self.using)) for stream, groups in wanted if groups
+        )
+
+    def _viewers(self, binding: type[Binding], row: Model) -> Any:
+        bound = binding(user=self.user, using=self.using)
+        with trial_view.rolled_back(binding, self.using, *trial_view.CODE):
+            try:
+                groups = list(bound.group_names(row)) if bound.is_inside(row) else []
+            except Exception:
+                groups = []  # the step of the groups has said so
+            return load_viewers(binding, row, groups, self.using)
+
+    def _answer(
+        self,
+        steps: Sequence[Step],
+        binding: type[Binding] | None,
+        *,
+        reply: dict[str, Any] | None = None,
+        error: ClientError | None = None,
+        **rest: Any,
+    ) -> Trial:
+        answer = ""
+        if error is not None:
+            answer = frames.encode_refusal(self.question.stream, 1, error)
+        elif reply is not None:
+            answer = frames.encode_reply(self.question.stream, 1, reply)
+        model = binding.model_label() if binding is not None else ""
+        user = describe_user(self.user)
+        return Trial(self.question, user, tuple(steps), reply, error, answer, model, **rest)
+
+
+def _by_stream(found: Sequence[Frame], first: str) -> list[tuple[str, list[str]]]:
+    groups: dict[str, dict[str, None]] = {first: {}}
+    for frame in found:
+        groups.setdefault(frame.stream, {})[frame.group] = None
+    return [(stream, list(names)) for stream, names in groups.items()]

@@ -1,0 +1,295 @@
+"""What a trial is asked and what it answers, as values; ``declbind.console.trial`` makes one of the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from declbind.core.errors import ClientError
+
+from .audience import Audience
+from .visibility import Viewers, VisibleRows
+
+OK, REFUSED, SKIPPED, NOTE = "ok", "refused", "skipped", "note"
+
+#: What may be asked, in an operator's words.
+ACTIONS: Final = {
+    "view": "sees rows (subscribes)",
+    "create": "creates a row",
+    "update": "changes a row",
+    "delete": "deletes a row",
+    "outbound": "a row changes: what is sent",
+    "outbound-create": "a row is created: what is sent",
+    "outbound-delete": "a row is deleted: what is sent",
+}
+#: Other names of actions.
+ALIASES: Final = {"subscribe": "view", "outbound-update": "outbound"}
+INBOUND: Final = frozenset({"create", "update", "delete"})
+
+TITLES: Final = {
+    "bindings": "Bindings",
+    "binding": "Binding found",
+    "request": "Request readable",
+    "who": "User",
+    "direction": "Direction open",
+    "permission": "Permission",
+    "fields": "Fields accepted",
+    "scope": "Own rows only",
+    "group": "Group",
+    "row": "Row visible",
+    "values": "Values valid",
+    "store": "Stored",
+    "inside": "Stays in reach",
+    "groups": "Groups before and after",
+    "frames": "Frames",
+    "connections": "Connections that get them",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """Ask who may do what, or what would be sent.
+
+    ``who`` is a user's name or key, "" an anonymous visitor. ``stream`` "" means every binding in force. ``action`` is
+    one of ``ACTIONS``. ``params`` None lets a subscription's params be worked out from the row ``pk``. ``document`` (an
+    edited record) or ``revision`` (the key of a ``BindingRevision``) put another definition of the stream in place of
+    the active one; ``as_if_enabled`` tries a disabled one all the same. Mutations are checked without being stored
+    unless ``carry_out``; then they are carried out and rolled back. ``wide`` adds who else sees the row.
+    """
+
+    who: str = ""
+    stream: str = ""
+    action: str = "view"
+    pk: Any = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] | None = None
+    document: Mapping[str, Any] | None = None
+    revision: int | None = None
+    as_if_enabled: bool = False
+    carry_out: bool = False
+    wide: bool = True
+
+    @property
+    def is_inbound(self) -> bool:
+        """Whether a client's write is tried."""
+        return self.action in INBOUND
+
+    @property
+    def is_outbound(self) -> bool:
+        """Whether it is asked what a row's change sends, whoever makes it."""
+        return self.action.startswith("outbound")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        return {
+            "who": self.who,
+            "stream": self.stream,
+            "action": self.action,
+            "pk": self.pk,
+            "values": dict(self.values),
+            "params": None if self.params is None else dict(self.params),
+            "configuration": self.configuration,
+            "as_if_enabled": self.as_if_enabled,
+            "carry_out": self.carry_out,
+        }
+
+    @property
+    def configuration(self) -> str:
+        """Which definition is tried, in words."""
+        if self.document is not None:
+            return "edited record"
+        return "active" if self.revision is None else f"revision {self.revision}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that was looked at: its verdict, why, and what shows it. ``evidence`` holds no values of rows."""
+
+    name: str
+    verdict: str
+    text: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What was looked at, in words."""
+        return TITLES[self.name]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame that would go out: ``text`` to who asked for the group, ``plain`` to who was subscribed by the server.
+
+    ``model`` is the lower-case label of the model whose values it carries; ``offset`` is the log's next number, which
+    the event gets if no other comes before it. ``is_shape`` says that the values were taken out.
+    """
+
+    stream: str
+    model: str
+    group: str
+    action: str
+    offset: int
+    text: str
+    plain: str
+    is_shape: bool = False
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Who hears the frames of one stream now."""
+
+    stream: str
+    audience: Audience
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What would happen. ``reply`` is the content of the answer that a client would get, ``error`` its refusal.
+
+    ``answer`` is the frame of the one or the other. ``parts`` are the trials of each binding when all were asked for.
+    """
+
+    question: Question
+    user: str
+    steps: tuple[Step, ...]
+    reply: Mapping[str, Any] | None = None
+    error: ClientError | None = None
+    answer: str = ""
+    model: str = ""
+    frames: tuple[Frame, ...] = ()
+    listening: tuple[Listening, ...] = ()
+    rows: VisibleRows | None = None
+    viewers: Viewers | None = None
+    parts: tuple[Trial, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """Return "refused" if any step was, else "ok"."""
+        return REFUSED if any(step.verdict == REFUSED for step in self.steps) else OK
+
+    @property
+    def refusal(self) -> Step | None:
+        """The step at which it ended."""
+        return next((step for step in self.steps if step.verdict == REFUSED), None)
+
+    def step(self, name: str) -> Step | None:
+        """Return the step of a name."""
+        return next((step for step in self.steps if step.name == name), None)
+
+    def groups(self, stream: str) -> tuple[list[str], list[str]]:
+        """Return the groups of a stream that heard of the row before, and those that do after."""
+        changes = [(frame.group, frame.action) for frame in self.frames if frame.stream == stream]
+        return (
+            list(dict.fromkeys(group for group, action in changes if action != "create")),
+            list(dict.fromkeys(group for group, action in changes if action != "delete")),
+        )
+
+    def without_values(self, is_readable: Callable[[str], bool], shape: Callable[[Any, int], Any]) -> Trial:
+        """Return the trial with the shape of rows in place of their values, for models that are not readable."""
+        frames = tuple(frame if is_readable(frame.model) else _hide(frame, shape) for frame in self.frames)
+        steps, rows, viewers = self.steps, self.rows, self.viewers
+        if not is_readable(self.model):
+            steps = tuple(map(_without_messages, steps))
+            if rows is not None:
+                shown = tuple(replace(row, data=shape(dict(row.data), 1)) for row in rows.shown)
+                rows = replace(rows, shown=shown, is_shape=True, fault=rows.fault.partition(":")[0])
+            if viewers is not None:
+                viewers = replace(viewers, fault=viewers.fault.partition(":")[0])
+        parts = tuple(part.without_values(is_readable, shape) for part in self.parts)
+        return replace(self, steps=steps, frames=frames, rows=rows, viewers=viewers, parts=parts)
+
+    def without_names(self) -> Trial:
+        """Return the trial without who else is connected or sees the row: only how many are connected."""
+        listening = tuple(replace(heard, audience=replace(heard.audience, listeners=())) for heard in self.listening)
+        parts = tuple(part.without_names() for part in self.parts)
+        return replace(self, listening=listening, viewers=None, parts=parts)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        error = self.error
+        return {
+            "question": self.question.as_json(),
+            "user": self.user,
+            "verdict": self.verdict,
+            "steps": [
+                {"name": step.name, "verdict": step.verdict, "text": step.text, "evidence": dict(step.evidence)}
+                for step in self.steps
+            ],
+            "reply": None if self.reply is None else dict(self.reply),
+            "error": error and {"code": error.code, "message": error.message, "fields": error.fields},
+            "answer": self.answer,
+            "frames": [vars(frame) for frame in self.frames],
+            "connections": [
+                {
+                    "stream": heard.stream,
+                    "total": heard.audience.total,
+                    "shown": [vars(listener) for listener in heard.audience.listeners],
+                }
+                for heard in self.listening
+            ],
+            "rows": None if self.rows is None else self.rows.as_json(),
+            "viewers": None if self.viewers is None else self.viewers.as_json(),
+            "parts": [part.as_json() for part in self.parts],
+        }
+
+    def as_text(self) -> str:
+        """Return all of it as plain text, for a ticket."""
+        return "\n".join(_lines(self))
+
+
+SIGNS: Final = {OK: "ok", REFUSED: "REFUSED", SKIPPED: "-", NOTE: "note"}
+
+
+def _lines(trial: Trial) -> list[str]:
+    question = trial.question
+    asked = [f"{trial.user}: {ACTIONS[question.action]}", f"stream {question.stream or '(every binding)'}"]
+    if question.pk is not None:
+        asked.append(f"row {question.pk}")
+    asked.append(f"configuration: {question.configuration}")
+    lines = [f"Try it: {', '.join(asked)}"]
+    for name, given in (("values", question.values), ("params", question.params)):
+        if given:
+            lines.append(f"  {name}: {json.dumps(given, ensure_ascii=False, default=str)}")
+    width = max((len(step.title) for step in trial.steps), default=0)
+    lines += [f"{SIGNS[step.verdict]:<8} {step.title:<{width}}  {step.text}" for step in trial.steps]
+    if trial.answer:
+        lines.append(f"Answer: {trial.answer}")
+    lines += [f"Frame: {frame.text}" for frame in trial.frames]
+    names = [listener.username or "anonymous" for heard in trial.listening for listener in heard.audience.listeners]
+    if names:
+        lines.append(f"Heard by: {', '.join(dict.fromkeys(names))}")
+    if trial.rows is not None:
+        lines.append(trial.rows.words())
+        lines += [f"  {json.dumps(row.pk)}: {json.dumps(row.data, ensure_ascii=False)}" for row in trial.rows.shown]
+    if trial.viewers is not None:
+        lines.append(trial.viewers.words())
+    for part in trial.parts:
+        end = part.refusal
+        lines.append(f"{SIGNS[part.verdict]:<8} {part.question.stream}{f': {end.title}: {end.text}' if end else ''}")
+    return lines
+
+
+def _without_messages(step: Step) -> Step:
+    """Leave of each fault its name: what an exception says may quote a row."""
+    text, evidence = step.text, dict(step.evidence)
+    for fault in (evidence.get("fault", ""), *(each.partition(": ")[2] for each in evidence.get("faults", ()))):
+        if fault:
+            text = text.replace(fault, fault.partition(":")[0])
+    if "fault" in evidence:
+        evidence["fault"] = evidence["fault"].partition(":")[0]
+    if "faults" in evidence:
+        evidence["faults"] = [":".join(each.split(":")[:2]) for each in evidence["faults"]]
+    return replace(step, text=text, evidence=evidence)
+
+
+def _hide(frame: Frame, shape: Callable[[Any, int], Any]) -> Frame:
+    def hidden(text: str) -> str:
+        content = json.loads(text)
+        payload = content["payload"]
+        for key in payload.keys() - {"action", "pk", "model"}:
+            payload[key] = shape(payload[key], 1)
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+    return replace(frame, text=hidden(frame.text), plain=hidden(frame.plain), is_shape=True)

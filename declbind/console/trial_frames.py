@@ -1,0 +1,139 @@
+"""Make the frames of a write that is not there: of a row as it would be, or of events that will be rolled back."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Collection, Iterator, Sequence
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.db import models
+
+from declbind.core.hub import LogEvent, Variants
+from declbind.live import changes
+from declbind.models import Event
+from declbind.outbound import log, sequencer
+from declbind.outbound.drafts import Groups, draft_delete, draft_write, groups_of
+from declbind.outbound.plans import Index, Plan
+from declbind.outbound.rows import load_row
+from declbind.registry import BindingRegistry
+
+from .trial_answer import Frame
+
+#: What bindings' code raised, by stream.
+Faults = Sequence[tuple[str, Exception]]
+
+
+def foresee(
+    index: Index, row: Any, action: str, using: str, written: Collection[str] | None = None
+) -> Iterator[log.Draft]:
+    """Give the drafts that capture would make of a row, whose values are those after the write, table by table.
+
+    For a delete they are those that are stored. ``written`` are the names of the fields that are saved, None for all:
+    a parent's table of which none is written is left alone. Reads the stored row; writes nothing.
+    """
+    for model in _tables(type(row)):
+        plan = index.plan_for(model)
+        if plan is not None and not _passes_by(model, type(row), written):
+            yield from draft_with(plan, row, row._get_pk_val(model._meta), action, using)
+
+
+def draft_with(plan: Plan, row: Any, pk: Any, action: str, using: str) -> list[log.Draft]:
+    """Return the drafts of one plan, as capture makes them when the row is saved or deleted."""
+    if action == "delete":
+        stored = load_row(plan, pk, plan.fields, using)
+        return [] if stored is None else draft_delete(plan, stored, using)
+    old: Groups | None = None
+    if action == "update":
+        stored = load_row(plan, pk, plan.group_fields, using) if plan.needs_old else None
+        old = {} if stored is None else groups_of(plan, stored, using)
+    return draft_write(plan, as_stored(row), pk, old, using)
+
+
+def as_stored(row: Any) -> Any:
+    """Bring values into the form in which a database gives them back: all places of decimals, moments in UTC."""
+    for field in row._meta.concrete_fields:
+        value = row.__dict__.get(field.attname)
+        if isinstance(value, Decimal) and isinstance(field, models.DecimalField) and value.is_finite():
+            setattr(row, field.attname, value.quantize(Decimal(1).scaleb(-field.decimal_places)))
+        elif isinstance(value, dt.datetime) and django_settings.USE_TZ and value.tzinfo is not None:
+            setattr(row, field.attname, value.astimezone(dt.UTC))
+    return row
+
+
+def number_drafts(drafts: Sequence[log.Draft], using: str) -> list[LogEvent]:
+    """Return drafts as the events that a reader of the log would meet, with the numbers that come next."""
+    return [
+        LogEvent(
+            offset=offset,
+            id=offset,
+            kind=draft.kind,
+            stream=draft.stream,
+            model=draft.model,
+            object_pk=draft.object_pk,
+            changes=tuple(draft.changes),
+            data=draft.data,
+            version=draft.version,
+        )
+        for offset, draft in enumerate(drafts, next_offset(using) if drafts else 0)
+    ]
+
+
+def load_drafts(after: int, signature: str, using: str) -> list[log.Draft]:
+    """Return the events that this transaction appended: those with its signature, with ids above ``after``."""
+    rows = Event.objects.using(using).filter(id__gt=after, actor=signature).order_by("id")
+    return [
+        log.Draft(
+            stream=row.stream,
+            model=row.model,
+            object_pk=row.object_pk,
+            changes=tuple((group, action) for group, action in json.loads(row.changes)),
+            data=row.data,
+            version=row.version,
+            kind=row.kind,
+        )
+        for row in rows
+    ]
+
+
+def next_offset(using: str) -> int:
+    """Return the number that the log gives next, if nobody else appends before."""
+    return log.load_head(using).offset + len(sequencer.unsequenced_ids(using)) + 1
+
+
+def build_frames(
+    registry: BindingRegistry, events: Sequence[LogEvent], faults: list[tuple[str, Exception]]
+) -> tuple[Frame, ...]:
+    """Return the frames of events, as the hub builds them; what cannot be built is added to ``faults``."""
+    frames = []
+    for event in events:
+        if event.kind == Event.CONTROL:
+            continue
+        variants = Variants(event, partial(changes.payload, registry, event))
+        try:
+            for group, action in event.changes:
+                text, plain = variants.tagged(group, action), variants.plain(action)
+                if text is not None and plain is not None:
+                    frames.append(Frame(event.stream, event.model, group, action, event.offset, text, plain))
+        except Exception as error:
+            faults.append((event.stream, error))
+    return tuple(frames)
+
+
+def _tables(model: type[models.Model]) -> list[type[models.Model]]:
+    """Return the concrete models whose tables a save of a row writes, in the order in which it does."""
+    concrete: Any = model._meta.concrete_model
+    found: dict[type[models.Model], None] = {}
+    for parent in concrete._meta.parents:
+        found.update(dict.fromkeys(_tables(parent)))
+    found[concrete] = None
+    return list(found)
+
+
+def _passes_by(table: Any, model: Any, written: Collection[str] | None) -> bool:
+    if written is None or table is model._meta.concrete_model:
+        return False
+    return not any(field.name in written or field.attname in written for field in table._meta.local_concrete_fields)

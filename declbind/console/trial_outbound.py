@@ -1,0 +1,116 @@
+"""Try what a row's change would send, whoever makes it: the drafts and frames of production, of a row in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist, ValidationError
+
+from declbind import validation
+from declbind.bindings import Binding
+from declbind.core.wording import suggest
+from declbind.outbound.drafts import gather_faults
+from declbind.outbound.plans import Index
+from declbind.registry import BindingRegistry
+
+from .trial_answer import Frame
+from .trial_frames import Faults, build_frames, draft_with, number_drafts
+from .trial_view import CODE, find_row, rolled_back
+
+#: Steps of a change, in the order in which they are taken.
+STEPS = ("binding", "direction", "row", "fields", "values", "groups", "frames", "connections")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a change of a row sends on one stream. ``failed`` names the step that kept it from being made.
+
+    ``row`` is the row after the change, for a delete before it. ``also`` names other streams that tell of it.
+    """
+
+    row: Any = None
+    failed: str = ""
+    text: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    frames: tuple[Frame, ...] = ()
+    faults: Faults = ()
+    also: tuple[str, ...] = ()
+
+
+def try_change(
+    binding: type[Binding],
+    action: str,
+    pk: Any,
+    values: Mapping[str, Any],
+    registry: BindingRegistry,
+    index: Index,
+    using: str,
+) -> Change:
+    """Make the frames of a row that would be created, updated or deleted. Nothing is written."""
+    model: Any = binding.model_class()
+    if action == "create":
+        row = model()
+        row._state.db = using
+    else:
+        row = find_row(binding, pk, using)
+        if row is None:
+            return Change(failed="row", text=f"There is no {model._meta.label} with the key {pk!r:.60}.")
+    if action != "delete":
+        failed = assign(row, values, using)
+        if failed is not None:
+            return failed
+        if action == "create" and pk is not None:
+            try:
+                row.pk = validation.coerce(model._meta.pk, pk)
+            except ValueError as error:
+                return Change(failed="values", text=f"This cannot be a key: {error}.")
+        for moving in model._meta.concrete_fields:
+            if getattr(moving, "auto_now", False) or (action == "create" and getattr(moving, "auto_now_add", False)):
+                moving.pre_save(row, action == "create")
+    plan = index.plan_for(model)
+    if plan is None:
+        return Change(row)
+    also = tuple(outlet.stream for outlet in plan.outlets if outlet.stream != binding.stream)
+    # All of them, for each takes a number of the log.
+    with gather_faults() as gathered, rolled_back(binding, using, *CODE):
+        drafts = draft_with(plan, row, row.pk, action, using)
+    events = [event for event in number_drafts(drafts, using) if event.stream == binding.stream]
+    faults = [(stream, fault) for stream, fault in gathered if stream == binding.stream]
+    frames = build_frames(registry, events, faults)
+    return Change(row, frames=frames, faults=faults, also=also)
+
+
+def assign(row: Any, values: Mapping[str, Any], using: str) -> Change | None:
+    """Put JSON values on a row; return what is wrong with them, None where nothing is."""
+    unknown: dict[str, list[str]] = {}
+    errors: dict[str, list[str]] = {}
+    names = [field.name for field in row._meta.concrete_fields]
+    for name, value in values.items():
+        found = _find_field(row, name)
+        if found is None:
+            unknown[name] = [f"There is no such field.{suggest(name, names)}"]
+        elif found.many_to_many:
+            unknown[name] = ["A list is stored beside its row, as a change of its own."]
+        else:
+            try:
+                found.save_form_data(row, validation.clean_value(found, value, using))
+            except ValidationError as error:
+                errors[name] = [str(text) for text in error.messages]
+    if unknown:
+        return Change(failed="fields", text=f"Not known: {', '.join(unknown)}.", evidence={"fields": unknown})
+    if errors:
+        return Change(failed="values", text=f"Not valid: {', '.join(errors)}.", evidence={"fields": errors})
+    return None
+
+
+def _find_field(row: Any, name: str) -> Any:
+    for column in row._meta.concrete_fields:
+        if name in (column.name, column.attname):
+            return column
+    try:
+        found = row._meta.get_field(name)
+    except FieldDoesNotExist:
+        return None
+    return found if found.many_to_many and not found.auto_created else None

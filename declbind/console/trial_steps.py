@@ -1,0 +1,326 @@
+"""Word the steps of a trial: what was looked at, what came of it, and why, for an operator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from declbind.bindings import Binding
+from declbind.core.errors import ClientError
+from declbind.core.wording import suggest
+from declbind.registry import BindingRegistry
+
+from .output import format_count
+from .reasons import describe_user, explain_permission
+from .trial_answer import NOTE, OK, REFUSED, SKIPPED, Frame, Listening, Question, Step
+from .trial_frames import Faults
+from .trial_inbound import Course
+from .trial_outbound import Change
+from .trial_view import Grant, find_row, judge_row, outside_where
+
+DIRECTIONS = {"both": "both ways", "outbound": "only to clients", "inbound": "only from clients"}
+#: What each action passes by.
+PASSED_BY = {
+    "create": {"row"},
+    "delete": {"fields", "values", "inside"},
+    "outbound-create": {"row"},
+    "outbound-delete": {"fields", "values"},
+}
+SIDE_EFFECTS = "mail, tasks and what else leaves the database"
+
+
+def tell_faults(faults: Faults) -> str:
+    """Name the faults of bindings."""
+    return " ".join(f"Stream {stream!r}: {name_fault(fault)}." for stream, fault in faults)
+
+
+def name_fault(fault: BaseException) -> str:
+    """Name an exception for people."""
+    return f"{type(fault).__name__}: {fault}".strip().rstrip(".:")
+
+
+@dataclass(frozen=True)
+class Telling:
+    """Word the steps of one question; ``bound`` is the binding with the asking user, ``fault`` what code raised."""
+
+    question: Question
+    registry: BindingRegistry
+    user: Any
+    binding: type[Binding] | None = None
+    bound: Binding | None = None
+    fault: BaseException | None = None
+
+    def concerns(self, name: str) -> bool:
+        """Tell whether a step has anything to say about this question."""
+        if name in ("groups", "frames", "connections") and self.question.is_outbound:
+            return False
+        if self.binding is not None:
+            spec = self.binding.spec()
+            if (name == "scope" and not spec.scope) or (name == "inside" and not (spec.where or spec.scope)):
+                return False
+        return name not in PASSED_BY.get(self.question.action, ())
+
+    def skip(self, name: str) -> Step:
+        """Return a step that was not reached."""
+        return Step(name, SKIPPED, "Not reached.")
+
+    def tell(
+        self, names: Sequence[str], entered: Collection[str], last: str, error: ClientError | None, course: Any = None
+    ) -> list[Step]:
+        """Word steps in their order: those that were entered, and ``last``, at which it ended, "" if it did not."""
+        if last and last not in names:
+            last = [name for name in names if name in entered][-1]
+        return [
+            self.skip(name)
+            if name not in entered
+            else self._refused(name, error)
+            if name == last
+            else self._passed(name, course)
+            for name in names
+        ]
+
+    # --- refused -----------------------------------------------------------------------------------------------------
+
+    def _refused(self, name: str, error: ClientError | None) -> Step:
+        evidence: dict[str, Any] = {}
+        if error is not None:
+            evidence = {"code": error.code, "message": error.message, "fields": error.fields}
+        if self.fault is not None and error is not None and error.code == "internal":
+            evidence["fault"] = name_fault(self.fault)
+            return Step(name, REFUSED, f"internal: the project's code failed with {evidence['fault']}.", evidence)
+        text = ""
+        if name == "binding":
+            text, found = self._no_binding()
+            evidence |= found
+        elif name == "who":
+            text = f"{describe_user(self.user)} is not active, or gone: the session is over."
+        elif name == "direction":
+            text = f"The stream is open {DIRECTIONS[self._spec().direction]}."
+        elif name == "permission":
+            text, found = self._permission(False)
+            evidence |= found
+        elif name == "fields":
+            evidence |= self._writable()
+        elif name == "row" and self.binding is not None:
+            text = self._why_no_row()
+        if self.fault is not None:
+            evidence["fault"] = name_fault(self.fault)
+        said = f"{error.code}: {error.message}" if error is not None else ""
+        fields = "; ".join(f"{field}: {' '.join(texts)}" for field, texts in (error.fields if error else {}).items())
+        return Step(
+            name, REFUSED, " ".join(part for part in (text, said, f"({fields})" if fields else "") if part), evidence
+        )
+
+    def _no_binding(self) -> tuple[str, dict[str, Any]]:
+        entry = self.registry.entry(self.question.stream)
+        if entry is None:
+            near = suggest(self.question.stream, sorted(self.registry.by_stream))
+            return f"No binding has the stream {self.question.stream!r}.{near}", {}
+        if entry.problems:
+            problems = [str(problem) for problem in entry.problems]
+            return f"The binding is invalid, and so not in force: {' '.join(problems)}", {"problems": problems}
+        return "The binding is disabled.", {"where": entry.where}
+
+    def _why_no_row(self) -> str:
+        assert self.binding is not None
+        bound = self.bound or self.binding(user=self.user)
+        try:
+            row = find_row(self.binding, self.question.pk, bound.get_queryset().db)
+            if row is None:
+                return f"There is no such row of {self.binding.model_name()}. "
+            if kept_out := outside_where(bound, row):
+                return f"The row is outside of 'where' ({', '.join(kept_out)}). "
+            if self._spec().scope and not bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists():
+                return f"The row belongs to somebody else (scope: {', '.join(self._spec().scope)}). "
+        except Exception:
+            return ""
+        return ""
+
+    # --- passed ------------------------------------------------------------------------------------------------------
+
+    def _passed(self, name: str, course: Any) -> Step:
+        if name == "permission":
+            text, evidence = self._permission(True, course)
+            return Step(name, OK, text, evidence)
+        if name == "store" and isinstance(course, Course):
+            return self._stored(course)
+        if name == "fields":
+            sent = ", ".join(self.question.values) or "none"
+            return Step(name, OK, f"Sent: {sent}. All of them may be written.", self._writable())
+        if name == "group" and isinstance(course, Grant):
+            shown = json.dumps(dict(course.params), default=str)
+            return Step(name, OK, f"Params {shown} stand for group {course.group}.", {"group": course.group})
+        return Step(name, OK, self._words(name), self._place() if name == "binding" else {})
+
+    def _words(self, name: str) -> str:
+        spec = self._spec() if self.binding is not None else None
+        scope = ", ".join(f"{name} is {source}" for name, source in spec.scope.items()) if spec else ""
+        configuration = self.question.configuration
+        return {
+            "binding": f"Stream {self.question.stream!r} binds {spec.model if spec else '?'}"
+            f"{'' if configuration == 'active' else f' ({configuration})'}.",
+            "request": "The request can be read.",
+            "who": f"{describe_user(self.user).capitalize()}, as the database has it now."
+            if not getattr(self.user, "is_authenticated", False)
+            else f"{describe_user(self.user)}, as the database has it now.",
+            "direction": f"Open {DIRECTIONS[spec.direction]}." if spec else "",
+            "scope": f"Own rows only: {scope}." if scope else "Rows belong to nobody here.",
+            "row": "The row exists for this user.",
+            "values": "The values are valid.",
+            "inside": "The row stays inside of what this stream covers.",
+        }.get(name, "Passed.")
+
+    def _place(self) -> dict[str, Any]:
+        entry = self.registry.entry(self.question.stream)
+        where = {"defined in": entry.where, "source": entry.source} if entry is not None else {}
+        return {**where, "configuration": self.question.configuration, "version": self.registry.version}
+
+    def _permission(self, is_granted: bool, course: Any = None) -> tuple[str, dict[str, Any]]:
+        if self.bound is None:
+            return "", {}
+        action = "view" if self.question.action == "view" else self.question.action
+        key = course.found.get("permission") if isinstance(course, Course) and action != "create" else None
+        try:
+            reason = explain_permission(self.bound, action, key, is_granted)
+        except Exception as fault:
+            return f"Why cannot be told: {name_fault(fault)}.", {}
+        return reason.text, {"rule": reason.rule, "granted by": list(reason.granted_by)}
+
+    def _writable(self) -> dict[str, Any]:
+        if self.binding is None:
+            return {}
+        return {
+            "writable": [field.name for field in self.binding.writable_fields()],
+            "sent": list(self.question.values),
+        }
+
+    def _stored(self, course: Course) -> Step:
+        if course.is_left_to_code:
+            text = "Code of the project stores it: only carrying it out can tell what becomes of it."
+            return Step("store", NOTE, text)
+        if not course.stores:
+            what = "deleted" if self.question.action == "delete" else "stored"
+            text = f"Not {what}: this was validation alone, for {SIDE_EFFECTS} could not be taken back."
+            return Step("store", NOTE, text)
+        text = "Carried out, and rolled back."
+        if self.question.action == "create":
+            text += " A real one may get another key."
+        if not course.callbacks:
+            return Step("store", OK, text)
+        text += f" After the commit would have run: {', '.join(course.callbacks)}."
+        return Step("store", OK, text, {"after commit": course.callbacks})
+
+    def _spec(self) -> Any:
+        assert self.binding is not None
+        return self.binding.spec()
+
+    # --- what is sent ------------------------------------------------------------------------------------------------
+
+    def tell_row(self, grant: Grant, row: Any, pk: Any, using: str) -> Step:
+        """Say whether a subscription would show the row."""
+        if grant.bound is None:
+            return self.skip("row")
+        sight = judge_row(grant, row, pk, using)
+        return Step("row", OK if sight.is_seen else REFUSED, sight.text, {"group": grant.group})
+
+    def tell_change(self, names: Sequence[str], change: Change, action: str) -> list[Step]:
+        """Word the steps of a row's change up to its groups."""
+        entered = names[: names.index(change.failed) + 1] if change.failed in names else names
+        steps = []
+        for name in names:
+            if name == change.failed:
+                steps.append(Step(name, REFUSED, change.text, change.evidence))
+            elif name not in entered:
+                steps.append(self.skip(name))
+            elif name == "row":
+                steps.append(self._stored_row(change))
+            elif name == "fields":
+                text = f"Set: {', '.join(self.question.values)}." if self.question.values else "Nothing else is set."
+                steps.append(Step(name, OK, text))
+            else:
+                steps.append(self._passed(name, None))
+        if change.failed:
+            last = Step("frames", REFUSED, f"internal: {change.text}") if change.failed not in names else None
+            steps += [self.skip("groups"), last or self.skip("frames"), self.skip("connections")]
+        elif action == "create" and self.question.pk is None:
+            steps.append(Step("store", NOTE, "The row's key is given when it is stored; here it is null."))
+        return steps
+
+    def _stored_row(self, change: Change) -> Step:
+        assert self.binding is not None
+        kept_out = outside_where(self.binding(), change.row) if change.row is not None else []
+        if kept_out and self.question.action == "outbound":
+            return Step(
+                "row", NOTE, f"The row is stored; after the change it is outside of 'where' ({', '.join(kept_out)})."
+            )
+        return Step("row", OK, "The row is stored.")
+
+    def tell_groups(
+        self,
+        frames: Sequence[Frame],
+        is_left_to_code: bool,
+        row: Any = None,
+        faults: Faults = (),
+    ) -> Step:
+        """Say in which groups the row was and is, by stream."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for frame in frames:
+            places = found.setdefault(frame.stream, {"before": [], "after": []})
+            if frame.action != "create" and frame.group not in places["before"]:
+                places["before"].append(frame.group)
+            if frame.action != "delete" and frame.group not in places["after"]:
+                places["after"].append(frame.group)
+        if not found:
+            why = "Only carrying it out can tell." if is_left_to_code else self._why_silent(row, faults)
+            return Step("groups", NOTE, why)
+        text = " ".join(
+            f"{stream}: {_names(places['before'])} \N{RIGHTWARDS ARROW} {_names(places['after'])}."
+            for stream, places in found.items()
+        )
+        return Step("groups", OK, text, found)
+
+    def _why_silent(self, row: Any, faults: Faults) -> str:
+        if self.binding is None or not self.binding.spec().outbound:
+            return "The stream is only from clients: it sends nothing."
+        if faults:
+            return "Not known: the binding's code failed."
+        if row is not None and (kept_out := outside_where(self.binding(), row)):
+            return f"None: the row is outside of 'where' ({', '.join(kept_out)}), before and after."
+        return "None: no group hears of the row, for instance because a field that the group needs is null."
+
+    def tell_frames(
+        self,
+        frames: Sequence[Frame],
+        faults: Faults,
+        is_left_to_code: bool,
+        also: Sequence[str] = (),
+        *,
+        is_whole: bool = False,
+    ) -> Step:
+        """Say how many frames there are, and which binding's code failed."""
+        evidence: dict[str, Any] = {"streams": list(dict.fromkeys(frame.stream for frame in frames))}
+        if faults:
+            evidence["faults"] = [f"{stream}: {name_fault(fault)}" for stream, fault in faults]
+            text = f"a binding's code failed, so its clients miss this. {tell_faults(faults)}"
+            if is_whole:
+                return Step("frames", REFUSED, f"internal: {text}", evidence)
+            return Step("frames", NOTE, f"{text[0].upper()}{text[1:]}", evidence)
+        if is_left_to_code:
+            return Step("frames", NOTE, "Only carrying it out can tell.", evidence)
+        beside = f" Other streams that tell of it: {', '.join(also)}." if also else ""
+        if not frames:
+            return Step("frames", NOTE, f"None is sent.{beside}", evidence)
+        return Step("frames", OK, f"{format_count(len(frames), 'frame')}, one for each group.{beside}", evidence)
+
+    def tell_connections(self, listening: Sequence[Listening]) -> Step:
+        """Say how many connections hear it."""
+        total = sum(heard.audience.total for heard in listening)
+        if not total:
+            return Step("connections", NOTE, "Nobody is connected to these groups now.", {"total": 0})
+        return Step("connections", OK, f"{format_count(total, 'connection')} now.", {"total": total})
+
+
+def _names(groups: Sequence[str]) -> str:
+    return ", ".join(groups) or "none"

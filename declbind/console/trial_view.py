@@ -1,0 +1,154 @@
+"""Try a subscription: the code that grants them, followed; and whether its snapshot would show a row."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connections, transaction
+
+from declbind import validation
+from declbind.bindings import Binding
+from declbind.core import course
+from declbind.core.errors import ClientError
+from declbind.core.frames import Request
+from declbind.inbound.permissions import Identity
+from declbind.live import subscriptions
+from declbind.live.consumers import FAULT
+
+from .visibility import is_visible, subscriptions_to
+
+#: Steps of a subscription, in the order in which they are taken.
+STEPS = ("binding", "request", "direction", "who", "scope", "group", "permission")
+#: Methods of a binding by which code of the project takes part in a subscription.
+CODE = ("has_view_permission", "subscription_group", "group_names", "get_queryset", "scoped", "scope_values", "rule")
+
+
+@dataclass
+class Passage(course.Follower):
+    """What one subscription passed: the checks it entered, and what it found there."""
+
+    entered: list[str] = field(default_factory=list)
+    found: dict[str, Any] = field(default_factory=dict)
+
+    def enter(self, step: str, found: Any) -> None:
+        """Note it."""
+        self.entered.append(step)
+        if found is not None:
+            self.found[step] = found
+
+
+@dataclass(frozen=True)
+class Grant:
+    """How a tried subscription ended: what was granted, or why not. ``fault`` is what is behind an ``internal``."""
+
+    passage: Passage
+    params: Mapping[str, Any]
+    bound: Binding | None = None
+    group: str = ""
+    full: Mapping[str, Any] = field(default_factory=dict)
+    error: ClientError | None = None
+    fault: BaseException | None = None
+
+    @property
+    def asker(self) -> Binding | None:
+        """The binding with its user, refused or not, as far as the request came."""
+        return self.bound or self.passage.found.get("scope")
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Whether a row is seen by a granted subscription, and if not, why: for an operator, not for clients."""
+
+    is_seen: bool
+    text: str
+
+
+@contextlib.contextmanager
+def rolled_back(binding: type[Binding], using: str, *methods: str) -> Iterator[None]:
+    """Let nothing stay of what code of the project does inside the block.
+
+    Without such code no transaction is begun: on SQLite it would take the lock that writers wait for.
+    """
+    if not connections[using].in_atomic_block and not binding.runs_code() and not binding.overrides(*methods):
+        yield
+        return
+    with transaction.atomic(using=using):
+        try:
+            yield
+        finally:
+            transaction.set_rollback(True, using=using)
+
+
+def try_subscription(request: Request, binding: type[Binding], identity: Identity, using: str) -> Grant:
+    """Ask for one subscription, as far as its grant."""
+    passage = Passage()
+    try:
+        with rolled_back(binding, using, *CODE), course.followed(passage):
+            bound, group, full = subscriptions.judge(using, binding, request, identity)
+    except ClientError as error:
+        return Grant(passage, request.params, error=error)
+    except Exception as fault:
+        return Grant(passage, request.params, error=ClientError("internal", FAULT), fault=fault)
+    return Grant(passage, request.params, bound, group, full)
+
+
+def find_row(binding: type[Binding], pk: Any, using: str) -> Any:
+    """Return the stored row of a key, whether it exists for the binding or not; None where there is none."""
+    model: Any = binding.model_class()
+    try:
+        key = validation.coerce(model._meta.pk, pk)
+    except ValueError:
+        return None
+    return model._base_manager.using(using).filter(pk=key).first()
+
+
+def choose_params(binding: type[Binding], row: Any, user: Any, using: str) -> list[dict[str, Any]]:
+    """Return the params of the subscriptions that lead to a row; empty ones where none does."""
+    bound = binding(user=user, using=using)
+    try:
+        with rolled_back(binding, using, *CODE):
+            groups = list(bound.group_names(row)) if bound.is_inside(row) else []
+            found = [params for _, params in subscriptions_to(bound, row, groups) if params is not None]
+    except Exception:
+        found = []  # the subscription itself will tell
+    return found or [{}]
+
+
+def judge_row(grant: Grant, row: Any, pk: Any, using: str) -> Sight:
+    """Say whether the snapshot of a granted subscription would show the row."""
+    assert grant.bound is not None
+    bound, model = grant.bound, grant.bound.model_class()
+    if row is None:
+        return Sight(False, f"There is no {model._meta.label} with the key {pk!r:.60}.")
+    try:
+        with rolled_back(type(bound), using, *CODE):
+            if is_visible(bound, grant.group, grant.full, row.pk):
+                return Sight(True, f"The row is in group {grant.group}.")
+            return Sight(False, _why_unseen(bound, row, grant.group))
+    except Exception as fault:
+        return Sight(False, f"The binding's code failed: {type(fault).__name__}: {fault}")
+
+
+def outside_where(bound: Binding, row: Any) -> list[str]:
+    """Return the fields of ``where`` that keep the row out; not their values, which not everybody may read."""
+    resolved = bound.resolved()
+    return [
+        name
+        for name, attname in zip(resolved.where, resolved.where_values, strict=True)
+        if getattr(row, attname) not in resolved.where_values[attname]
+    ]
+
+
+def _why_unseen(bound: Binding, row: Any, group: str) -> str:
+    kept_out = outside_where(bound, row)
+    if kept_out:
+        return f"The row is outside of 'where' ({', '.join(kept_out)}): for this stream it does not exist."
+    if bound.resolved().spec.scope and not bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists():
+        return f"The row belongs to somebody else (scope: {', '.join(bound.resolved().spec.scope)})."
+    heard = list(bound.group_names(row))
+    if not heard:
+        return "The row is in no group: a field that its group template needs is null."
+    return f"The row is in {', '.join(heard)}, not in {group}."

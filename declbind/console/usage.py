@@ -1,0 +1,64 @@
+"""Say how much each stream is used: subscribers now, frames and refusals by the minute."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.utils import timezone
+
+from declbind.models import Activity, Node, StreamUse
+
+#: Minutes that a small chart shows.
+MINUTES = 30
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How much one stream is used: counts by minute, the oldest first, the last one under way."""
+
+    subscribers: int = 0
+    sent: tuple[int, ...] = (0,) * MINUTES
+    refused: tuple[int, ...] = (0,) * MINUTES
+
+    @property
+    def sent_per_minute(self) -> int:
+        """The frames of the last whole minute, or of the one under way where that has more."""
+        return max(self.sent[-2:])
+
+    @property
+    def refused_per_minute(self) -> int:
+        """The refusals of the last whole minute, or of the one under way where that has more."""
+        return max(self.refused[-2:])
+
+
+def load_usage(nodes: Iterable[Node], using: str) -> Mapping[str, Usage]:
+    """Return the use of every stream that has any, of the living processes ``nodes``. One query."""
+    subscribers: Counter[str] = Counter()
+    for node in nodes:
+        subscribers.update({stream: int(count) for stream, count in node.streams.items()})
+    now = timezone.now().replace(second=0, microsecond=0)
+    begin = now - timedelta(minutes=MINUTES - 1)
+    sent: dict[str, list[int]] = {}
+    refused: dict[str, list[int]] = {}
+    rows = Activity.objects.using(using).filter(seconds=60, at__gte=begin).order_by()
+    for at, streams in rows.values_list("at", "streams"):
+        minute = int((at - begin).total_seconds() // 60)
+        if not 0 <= minute < MINUTES:
+            continue
+        for stream, (out, _, no) in streams.items():
+            sent.setdefault(stream, [0] * MINUTES)[minute] += out
+            refused.setdefault(stream, [0] * MINUTES)[minute] += no
+    nothing = [0] * MINUTES
+    return {
+        stream: Usage(subscribers[stream], tuple(sent.get(stream, nothing)), tuple(refused.get(stream, nothing)))
+        for stream in {*subscribers, *sent}
+    }
+
+
+def load_used_streams(days: int, using: str) -> set[str]:
+    """Return the streams that sent a frame to somebody within so many days. One query."""
+    since = timezone.now() - timedelta(days=days)
+    return set(StreamUse.objects.using(using).filter(sent_at__gte=since).values_list("stream", flat=True))

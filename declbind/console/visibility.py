@@ -1,0 +1,193 @@
+"""Say which rows a user sees, and which users see a row: by the code that takes snapshots and grants subscriptions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
+from django.db import router
+
+from declbind.bindings import Binding
+from declbind.core.errors import ClientError
+from declbind.core.groups import match_template
+from declbind.fields import concrete_field
+from declbind.live import snapshots, subscriptions
+from declbind.serializers import encode_value
+
+SHOWN_ROWS = 50
+#: Where groups are code, so many rows are looked at: each has to be asked for its groups.
+EXAMINED_ROWS = 500
+SHOWN_VIEWERS = 50
+EXAMINED_USERS = 200
+
+
+@dataclass(frozen=True)
+class VisibleRow:
+    """One row as a snapshot would show it."""
+
+    pk: Any
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class VisibleRows:
+    """The first rows of a subscription; ``is_all`` says that there are no more."""
+
+    group: str
+    shown: tuple[VisibleRow, ...]
+    is_all: bool
+    fault: str = ""
+    is_shape: bool = False
+
+    def words(self) -> str:
+        """Say how many there are."""
+        if self.fault:
+            return f"Rows in group {self.group} cannot be shown: {self.fault}"
+        count = len(self.shown)
+        return f"Rows in group {self.group}: {f'{count}' if self.is_all else f'the first {count}, there are more'}."
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        rows = [{"pk": row.pk, "data": dict(row.data)} for row in self.shown]
+        return {"group": self.group, "rows": rows, "is_all": self.is_all, "fault": self.fault}
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """One user who may have a subscription that shows the row."""
+
+    user_pk: str
+    username: str
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Viewers:
+    """Who of the first active users may see a row; ``found`` counts them, ``is_all`` says that all were examined."""
+
+    shown: tuple[Viewer, ...]
+    found: int
+    examined: int
+    is_all: bool
+    anonymous: bool
+    fault: str = ""
+
+    def words(self) -> str:
+        """Say how many there are, and of how many."""
+        of = f"{'all' if self.is_all else 'the first'} {self.examined} active users"
+        anybody = ", and anonymous visitors" if self.anonymous else ", anonymous visitors do not"
+        named = f" {', '.join(viewer.username for viewer in self.shown)}." if self.shown else ""
+        fault = f" For some the binding's code failed: {self.fault}" if self.fault else ""
+        return f"The row is seen by {self.found} of {of}{anybody}.{named}{fault}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        return {**vars(self), "shown": [vars(viewer) for viewer in self.shown]}
+
+
+def subscriptions_to(bound: Binding, row: Any, groups: Iterable[str]) -> list[tuple[str, dict[str, Any] | None]]:
+    """Return each group of the row with the params of a subscription to it, as JSON values; None where code decides.
+
+    What the scope fills in is left out: the server does.
+    """
+    if bound.overrides("group_names", "subscription_group"):
+        try:
+            own = bound.subscription_group(bound.user, {})
+        except ClientError:
+            own = None
+        return [(group, {} if group == own else None) for group in groups]
+    model, scope = bound.model_class(), bound.resolved().spec.scope
+    wanted = set(groups)
+    found: list[tuple[str, dict[str, Any] | None]] = []
+    for template in bound.resolved().spec.group_templates:
+        values = {name: getattr(row, concrete_field(model, name).attname) for name in template.placeholders}
+        group = template.render(values)
+        if group in wanted:
+            params = {name: json.loads(encode_value(value)) for name, value in values.items() if name not in scope}
+            found.append((str(group), params))
+    return found
+
+
+def missing_params(bound: Binding, params: Mapping[str, Any]) -> bool:
+    """Tell whether no group template takes these params and those that the scope adds."""
+    if bound.overrides("group_names", "subscription_group"):
+        return False
+    try:
+        match_template(bound.resolved().spec.group_templates, {**params, **bound.resolved().spec.scope})
+    except ClientError:
+        return True
+    return False
+
+
+def load_rows(bound: Binding, group: str, params: Mapping[str, Any]) -> VisibleRows:
+    """Return the first rows of a granted subscription, by the query of its snapshot."""
+    by_code = bound.overrides("group_names", "subscription_group")
+    limit = EXAMINED_ROWS if by_code else SHOWN_ROWS
+    try:
+        selected = list(snapshots.select_rows(bound, params)[: limit + 1])
+        found = [row for row in selected[:limit] if snapshots.is_heard_in(bound, group, row)]
+        shown = tuple(
+            VisibleRow(json.loads(encode_value(row.pk)), json.loads(encode_value(bound.serialize_data(row))))
+            for row in found[:SHOWN_ROWS]
+        )
+    except Exception as error:
+        return VisibleRows(group, (), False, fault=f"{type(error).__name__}: {error}")
+    return VisibleRows(group, shown, is_all=len(selected) <= limit and len(found) <= SHOWN_ROWS)
+
+
+def is_visible(bound: Binding, group: str, params: Mapping[str, Any], pk: Any) -> bool:
+    """Tell whether the snapshot of a granted subscription would have the row."""
+    row = snapshots.select_rows(bound, params).filter(pk=pk).first()
+    return row is not None and snapshots.is_heard_in(bound, group, row)
+
+
+def load_viewers(binding: type[Binding], row: Any, groups: Iterable[str], using: str) -> Viewers:
+    """Examine the first active users: which of them could subscribe to a group that shows the row."""
+    groups = list(groups)
+    model: Any = get_user_model()
+    users = model._default_manager.using(router.db_for_write(model)).order_by("pk")
+    if any(field.name == "is_active" for field in model._meta.fields):
+        users = users.filter(is_active=True)
+    candidates = list(users[: EXAMINED_USERS + 1])
+    found: list[Viewer] = []
+    fault = ""
+    for user in candidates[:EXAMINED_USERS]:
+        try:
+            heard = _heard(binding(user=user, using=using), row, groups)
+        except Exception as error:
+            heard, fault = (), f"{type(error).__name__}: {error}"
+        if heard:
+            found.append(Viewer(str(user.pk), str(user.get_username()), heard))
+    try:
+        anonymous = bool(_heard(binding(user=AnonymousUser(), using=using), row, groups))
+    except Exception as error:
+        anonymous, fault = False, f"{type(error).__name__}: {error}"
+    return Viewers(
+        shown=tuple(found[:SHOWN_VIEWERS]),
+        found=len(found),
+        examined=min(len(candidates), EXAMINED_USERS),
+        is_all=len(candidates) <= EXAMINED_USERS,
+        anonymous=anonymous,
+        fault=fault,
+    )
+
+
+def _heard(bound: Binding, row: Any, groups: Iterable[str]) -> tuple[str, ...]:
+    heard = []
+    for group, params in subscriptions_to(bound, row, groups):
+        if params is None:
+            continue
+        try:
+            granted, full = subscriptions.judge_user(bound, params)
+        except ClientError:
+            continue
+        # The scope puts in the user's own values: another user's row is in another group.
+        if granted == group and (
+            not bound.overrides("get_queryset", "scoped") or is_visible(bound, group, full, row.pk)
+        ):
+            heard.append(group)
+    return tuple(heard)

@@ -1,0 +1,276 @@
+"""Say why a frame arrived or did not: the trace from a row, through the log, to each connection of a user.
+
+Nothing is recorded for this. The log says what was announced and to which groups, the table of connections from and to
+which offset each of them heard which group: whether a frame was handed over follows from both. What was never announced
+is explained by the row itself, beside the last thing that was said of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from declbind import validation
+from declbind.bindings import Binding
+from declbind.checks import foreign_database
+from declbind.live import changes
+from declbind.models import BindingRevision, Event, Traffic
+from declbind.outbound import history, log
+from declbind.registry import get_registry
+from declbind.serializers import encode_value
+
+from .causes import Answer, Cause
+from .delivery import explain_event, groups_of, offset_of
+
+#: How far from the time asked about a change may lie.
+WINDOW = timedelta(minutes=2)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: a stream, a row's key as text, and as much as is known of whom, when, and which change.
+
+    ``user`` is a name or a key, or "anonymous"; ``connection`` narrows it to one connection.
+    """
+
+    stream: str
+    row: str
+    user: str = ""
+    at: datetime | None = None
+    offset: int | None = None
+    connection: str = ""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The answers, the one that matters most first, and the change they are about, where there is one."""
+
+    question: Question
+    answers: tuple[Answer, ...]
+    event: Event | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        event = self.event
+        return {
+            "question": vars(self.question),
+            "change": None
+            if event is None
+            else {"id": event.pk, "offset": offset_of(event), "at": event.created_at, "changes": groups_of(event)},
+            "answers": [answer.as_json() for answer in self.answers],
+        }
+
+
+def explain(question: Question, using: str) -> Explanation:
+    """Return why something of a row arrived or did not. Raises nothing for a stream, row or user that is not there."""
+    binding = get_registry().by_stream.get(question.stream)
+    event = find_event(question, binding, using)
+    if event is None:
+        return Explanation(question, tuple(_explain_silence(question, binding, using)))
+    answers = [*explain_event(event, question.user, question.connection, binding, using)]
+    if question.offset is None and (missed := _find_missed_write(question, event, binding, using)):
+        answers.insert(0, missed)
+    return Explanation(question, tuple(answers), event)
+
+
+# --- what was announced ----------------------------------------------------------------------------------------------
+
+
+def find_event(question: Question, binding: type[Binding] | None, using: str) -> Event | None:
+    """Return the change that is asked about: the one at the offset, the nearest to the time, or the row's last one."""
+    events = Event.objects.using(using).filter(stream=question.stream).exclude(kind=Event.CONTROL)
+    if question.offset is not None:
+        return events.filter(**{history.offset_column(using): question.offset}).first()
+    events = events.filter(object_pk__in=_keys(question.row, binding)).order_by("-pk")
+    if question.at is None:
+        return events.first()
+    near = events.filter(created_at__range=(question.at - WINDOW, question.at + WINDOW))
+    at = question.at
+    return min(near[:200], key=lambda event: abs(event.created_at - at), default=None)
+
+
+def _keys(row: str, binding: type[Binding] | None) -> set[str]:
+    """Return how the log may write the key that somebody typed."""
+    keys = {json.dumps(row)}
+    if binding is not None:
+        try:
+            keys.add(encode_value(validation.coerce(binding.model_class()._meta.pk, row)))
+        except ValueError:
+            pass
+    elif row.lstrip("-").isdigit():
+        keys.add(row)
+    return keys
+
+
+# --- nothing was announced -------------------------------------------------------------------------------------------
+
+
+def _explain_silence(question: Question, binding: type[Binding] | None, using: str) -> Iterator[Answer]:
+    yield from _explain_binding(question, binding, using)
+    if binding is None or not binding.spec().outbound:
+        return
+    oldest = _oldest_kept(using)
+    at = question.at
+    if question.offset is not None and question.offset < log.load_head(using).min_offset:
+        yield Answer(Cause.EXPIRED, f"The log begins at offset {log.load_head(using).min_offset}.")
+        return
+    if at is not None and oldest is not None and at < oldest:
+        yield Answer(Cause.EXPIRED, "The log no longer reaches back so far.", (("the oldest change kept", oldest),))
+        return
+    failed = _find_failure(question, using)
+    if failed is not None:
+        yield Answer(Cause.BINDING_FAILED, failed.message, (("time", failed.at), ("error", failed.outcome)))
+        return
+    edit = _find_edit(question.stream, at, using) if at is not None else None
+    if edit is not None:
+        yield Answer(
+            Cause.OLD_VERSION,
+            f"The binding was changed {edit.created_at:%H:%M:%S}; for {changes.grace().total_seconds():g} s after that "
+            "some process may have written under the configuration before.",
+            (("configuration version", edit.version), ("changed at", edit.created_at)),
+        )
+    yield _explain_row(question, binding, using)
+
+
+def _explain_binding(question: Question, binding: type[Binding] | None, using: str) -> Iterator[Answer]:
+    entry = get_registry().entry(question.stream)
+    revision = _revision_at(question, using)
+    if binding is None and entry is None:
+        removed = BindingRevision.objects.using(using).filter(stream=question.stream, definition__isnull=True).first()
+        evidence = (("removed at", removed.created_at), ("by", str(removed.author or ""))) if removed else ()
+        yield Answer(Cause.NO_BINDING, f"There is no binding {question.stream!r}.", evidence)
+    elif entry is not None and entry.problems:
+        text = " ".join(str(problem) for problem in entry.problems[:3])
+        yield Answer(Cause.NOT_IN_FORCE, f"It is invalid: {text}", (("defined in", entry.where),))
+    elif binding is None:
+        yield Answer(Cause.NOT_IN_FORCE, "It is disabled now.")
+    elif not binding.spec().outbound:
+        yield Answer(Cause.CLOSED_DIRECTION, f"Its direction is {binding.spec().direction!r}.")
+    elif question.at is not None and revision is not None and not _was_in_force(revision):
+        yield Answer(
+            Cause.NOT_IN_FORCE,
+            "It was not in force at that time.",
+            (("since", revision.created_at), ("configuration version", revision.version)),
+        )
+
+
+def _explain_row(question: Question, binding: type[Binding], using: str) -> Answer:
+    """Look at the row as it is stored now."""
+    model = binding.model_class()
+    label = model._meta.label
+    alias = foreign_database(binding)
+    if alias:
+        return Answer(Cause.NOT_CAPTURED, f"{label} is written to database {alias!r}, where no change is heard.")
+    row = _load_row(binding, question.row, using)
+    if row is None:
+        return Answer(
+            Cause.ROLLED_BACK, f"There is no {label} with the key {question.row}, and nothing of it is in the log."
+        )
+    bound = binding(using=using)
+    if not bound.get_queryset().filter(pk=row.pk).exists():
+        conditions = ", ".join(f"{name} = {value}" for name, value in bound.resolved().spec.where.items())
+        return Answer(Cause.OUTSIDE_WHERE, f"{label} {question.row} is not one where {conditions}.")
+    if not _groups(bound, row):
+        empty = sorted(
+            name
+            for template, names in bound.resolved().templates
+            for name, attname in names
+            if getattr(row, attname, None) is None
+        )
+        return Answer(Cause.NO_GROUP, f"{', '.join(empty) or 'The code of the binding'} gives no group for this row.")
+    latest = _latest(question.stream, _keys(question.row, binding), using)
+    if latest is not None and _compare(binding, row, latest, using) == []:
+        return Answer(
+            Cause.ROLLED_BACK,
+            "What is stored is what was announced last, so near that time nothing was committed.",
+            (("the last change announced", latest.created_at),),
+        )
+    since = " near that time" if question.at is not None else ", perhaps because it was not written since it is bound"
+    return Answer(
+        Cause.NOT_CAPTURED,
+        f"{label} {question.row} is there, and the log has no change of it{since}.",
+        (("groups it would be in", ", ".join(_groups(bound, row))),),
+    )
+
+
+def _find_missed_write(question: Question, event: Event, binding: type[Binding] | None, using: str) -> Answer | None:
+    """Return that the row was written since, where what is stored is not what was announced last."""
+    row = None if binding is None else _load_row(binding, question.row, using)
+    if binding is None or row is None:
+        return None
+    latest = _latest(event.stream, {event.object_pk}, using)
+    differs = _compare(binding, row, latest, using)
+    if latest is None or not differs:
+        return None
+    # The row may have been announced between the two looks.
+    newest = _latest(event.stream, {event.object_pk}, using)
+    if newest is None or newest.pk != latest.pk:
+        return None
+    return Answer(
+        Cause.NOT_CAPTURED,
+        f"What is stored is not what was announced last: {', '.join(differs)}.",
+        (("the last change announced", latest.created_at), ("by", latest.actor or latest.origin or "not known")),
+    )
+
+
+def _latest(stream: str, keys: Collection[str], using: str) -> Event | None:
+    return Event.objects.using(using).filter(stream=stream, object_pk__in=keys).order_by("-pk").first()
+
+
+def _compare(binding: type[Binding], row: Any, latest: Event | None, using: str) -> list[str] | None:
+    """Return the names whose stored values are not those last announced; ``None`` where that cannot be told."""
+    if latest is None or binding.runs_code() or latest.version != get_registry().version:
+        return None
+    if latest.kind not in (Event.ROW, Event.GONE) or (latest.kind == Event.ROW and latest.data == "{}"):
+        return None
+    told = json.loads(latest.data)
+    stored = json.loads(encode_value(binding(using=using).serialize_data(row)))
+    return sorted(name for name in stored if latest.kind == Event.GONE or stored[name] != told.get(name))
+
+
+# --- evidence ---------------------------------------------------------------------------------------------------------
+
+
+def _load_row(binding: type[Binding], row: str, using: str) -> Any | None:
+    model = binding.model_class()
+    try:
+        return model._base_manager.using(using).filter(pk=validation.coerce(model._meta.pk, row)).first()
+    except ValueError:
+        return None
+
+
+def _groups(bound: Binding, row: Any) -> list[str]:
+    try:
+        return list(bound.group_names(row))
+    except Exception as error:  # the project's code; that it fails is an answer too
+        return [f"(fails: {type(error).__name__})"]
+
+
+def _oldest_kept(using: str) -> datetime | None:
+    column = history.offset_column(using)
+    return Event.objects.using(using).order_by(column).values_list("created_at", flat=True).first()
+
+
+def _find_failure(question: Question, using: str) -> Traffic | None:
+    rows = Traffic.objects.using(using).filter(kind=Traffic.ERROR, stream=question.stream, object_pk=question.row)
+    if question.at is not None:
+        rows = rows.filter(at__range=(question.at - WINDOW, question.at + WINDOW))
+    return rows.order_by("-pk").first()
+
+
+def _revision_at(question: Question, using: str) -> BindingRevision | None:
+    rows = BindingRevision.objects.using(using).filter(stream=question.stream)
+    return rows.filter(created_at__lte=question.at).first() if question.at is not None else rows.first()
+
+
+def _was_in_force(revision: BindingRevision) -> bool:
+    return revision.definition is not None and revision.definition.get("enabled", True)
+
+
+def _find_edit(stream: str, at: datetime, using: str) -> BindingRevision | None:
+    """Return the edit of the binding that some writer may not have known of yet."""
+    rows = BindingRevision.objects.using(using).filter(stream=stream)
+    return rows.filter(created_at__range=(at - changes.grace(), at)).first()

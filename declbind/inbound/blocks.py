@@ -1,0 +1,55 @@
+"""Keep a user out for a while: close what is open, and refuse new connections until the time is over."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from declbind.models import Block
+from declbind.registry import database_alias
+
+from .revocation import kick
+
+LONGEST = timedelta(days=365)
+
+
+def block(user_pk: str, length: timedelta, *, username: str = "", reason: str = "", author: Any = None) -> Block:
+    """Block a user, given by key, from now on for ``length``, and close all connections of that user.
+
+    A block that is there already is replaced. Raises ``ValueError`` for a length of nothing or of more than a year. An
+    anonymous client cannot be blocked: nothing tells it from the next one.
+    """
+    if not user_pk:
+        raise ValueError("block() expected the key of a user, got none.")
+    if not timedelta(0) < length <= LONGEST:
+        raise ValueError(f"block() expected a length of up to {LONGEST.days} days, got {length}.")
+    using = database_alias()
+    with transaction.atomic(using=using):
+        # The order counts: a connection that does not see the block yet is open, or opening, when the kick is read.
+        row, _ = Block.objects.using(using).update_or_create(
+            user_pk=user_pk,
+            defaults={
+                "username": username[:150],
+                "until": timezone.now() + length,
+                "reason": reason[:120],
+                "author": author if getattr(author, "pk", None) else None,
+            },
+        )
+        kick(user=user_pk, reason=reason or "Blocked by an operator.")
+    return row
+
+
+def unblock(user_pk: str) -> bool:
+    """End the block of a user; tell whether there was one."""
+    count, _ = Block.objects.using(database_alias()).filter(user_pk=user_pk).delete()
+    return bool(count)
+
+
+def find_block(user_pk: str | None) -> Block | None:
+    """Return the block that is in force for a user."""
+    if user_pk is None:
+        return None
+    return Block.objects.using(database_alias()).filter(user_pk=user_pk, until__gt=timezone.now()).first()

@@ -1,0 +1,229 @@
+"""Count what one process hands out and takes in, for the charts and for "when was this stream last of use".
+
+Counting is an addition for each event, never for each frame. Minutes are always stored, with the heartbeat; seconds,
+latencies and who got which event only while somebody watches.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from declbind.core import sampling
+from declbind.core.hub import LogEvent
+from declbind.models import Activity, Event, StreamUse, Traffic
+from declbind.outbound import history
+
+#: Events of a second whose recipients and latency are noted: above it one in 2, in 4, in 8.
+MAX_DELIVERIES = 200
+#: Minutes and seconds that may wait where the database does not answer; older ones are given up.
+MAX_WAITING = 10
+#: Streams in one statement: some databases take no more than 999 parameters.
+STREAMS_AT_ONCE = 400
+
+
+@dataclass
+class Counts:
+    """Frames handed out, requests, refusals by stream, and faults, of some stretch of time."""
+
+    sent: Counter[str] = field(default_factory=Counter)
+    received: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    errors: int = 0
+
+    def add(self, kind: str, stream: str) -> None:
+        """Count one thing that ``Traffic`` has a kind for; who opens or closes a connection asks for nothing."""
+        if kind == Traffic.CONNECTION:
+            return
+        if stream or kind != Traffic.REFUSED:
+            self.received[stream] += 1
+        if kind == Traffic.REFUSED:
+            self.refused[stream] += 1
+        elif kind == Traffic.ERROR:
+            self.errors += 1
+
+    def update(self, other: Counts) -> None:
+        """Add what another stretch counted."""
+        self.sent.update(other.sent)
+        self.received.update(other.received)
+        self.refused.update(other.refused)
+        self.errors += other.errors
+
+    def __bool__(self) -> bool:
+        return bool(self.sent or self.received or self.refused or self.errors)
+
+    def values(self) -> dict[str, Any]:
+        """Return the columns of ``Activity``."""
+        return {
+            "sent": self.sent.total(),
+            "received": self.received.total(),
+            "refused": self.refused.total(),
+            "errors": self.errors,
+            "streams": {
+                stream: [self.sent[stream], self.received[stream], self.refused[stream]]
+                for stream in sorted({*self.sent, *self.received, *self.refused} - {""})
+            },
+        }
+
+
+@dataclass
+class Second(Counts):
+    """Count one second, and note its events: offset, when it was handed over, to how many."""
+
+    every: int = 1
+    events: list[tuple[int, float, int]] = field(default_factory=list)
+
+    def note(self, offset: int, at: float, frames: int) -> None:
+        """Note an event, unless too many are; then they are thinned out, in every process alike."""
+        if not sampling.keeps(offset, self.every):
+            return
+        self.events.append((offset, at, frames))
+        while len(self.events) > MAX_DELIVERIES:
+            self.every *= 2
+            self.events = [event for event in self.events if sampling.keeps(event[0], self.every)]
+
+
+class Tally:
+    """Count for one process. ``count_*``, ``watch`` and ``take_*`` belong to the event loop, ``write_*`` to the hub's
+    thread.
+    """  # fmt: skip
+
+    def __init__(self, node: str, clock: Callable[[], float] = time.time) -> None:
+        self.node = node
+        self.watched = False
+        self._clock = clock
+        self._fresh = Counts()
+        self._seconds: dict[int, Second] = {}
+        #: Up to which second all has been taken.
+        self._taken = 0
+        #: Minutes that are not stored yet, or not over.
+        self._minutes: dict[int, Counts] = {}
+        #: Which minute each stream was last said to be of use in, by column.
+        self._used: dict[str, dict[str, int]] = {"sent_at": {}, "asked_at": {}}
+
+    # --- in the event loop -------------------------------------------------------------------------------------------
+
+    def count_frames(self, event: LogEvent, frames: int) -> None:
+        """Count the frames of one event."""
+        self._fresh.sent[event.stream] += frames
+        if self.watched:
+            now = self._clock()
+            second = self._second(int(now))
+            second.sent[event.stream] += frames
+            second.note(event.offset, now, frames)
+
+    def count(self, kind: str, stream: str) -> None:
+        """Count a request, refusal or fault; ``stream`` is one that there is, or ""."""
+        self._fresh.add(kind, stream)
+        if self.watched:
+            self._second(int(self._clock())).add(kind, stream)
+
+    def watch(self, watched: bool) -> None:
+        """Begin to count seconds, or end it."""
+        if watched and not self.watched:
+            self._taken = int(self._clock())
+        self.watched = watched
+        if not watched:
+            self._seconds = {}
+
+    def _second(self, at: int) -> Second:
+        found = self._seconds.get(at)
+        if found is None:
+            found = self._seconds[at] = Second()
+            while len(self._seconds) > MAX_WAITING:
+                del self._seconds[min(self._seconds)]
+        return found
+
+    def take_seconds(self) -> dict[int, Second]:
+        """Take the seconds that are over; one in which nothing happened is a count too, so that zero can be told."""
+        if not self.watched:
+            return {}
+        now = int(self._clock())
+        first = max(self._taken, now - MAX_WAITING)
+        self._taken = max(now, self._taken)
+        return {at: self._seconds.pop(at, Second()) for at in range(first, now)}
+
+    def take_fresh(self) -> Counts:
+        """Take what was counted since the last time."""
+        fresh, self._fresh = self._fresh, Counts()
+        return fresh
+
+    # --- in the hub's thread -----------------------------------------------------------------------------------------
+
+    def write_seconds(self, seconds: dict[int, Second], using: str) -> None:
+        """Store seconds, with the latencies of their events."""
+        if not seconds:
+            return
+        written = _created([offset for second in seconds.values() for offset, _, _ in second.events], using)
+        rows = []
+        for at, second in seconds.items():
+            # A clock that is behind the writer's would make it negative.
+            deliveries = [
+                [offset, frames, round(max(0.0, 1000 * (handed_over - written[offset])), 1)]
+                for offset, handed_over, frames in second.events
+                if offset in written
+            ]
+            waits = [milliseconds for _, _, milliseconds in deliveries]
+            rows.append(
+                Activity(
+                    node=self.node,
+                    at=datetime.fromtimestamp(at, UTC),
+                    seconds=1,
+                    p50=sampling.percentile(waits, 0.5),
+                    p99=sampling.percentile(waits, 0.99),
+                    deliveries=deliveries,
+                    **second.values(),
+                )
+            )
+        # Conflicts only where the clock was put back.
+        Activity.objects.using(using).bulk_create(rows, ignore_conflicts=True)
+
+    def write_minute(self, fresh: Counts, using: str) -> None:
+        """Add to the row of this minute, and remember which streams were of use in it.
+
+        The row gets the minute's whole count each time: one that could not be written is made up for by the next.
+        """
+        minute = int(self._clock()) // 60 * 60
+        if fresh:
+            self._minutes.setdefault(minute, Counts()).update(fresh)
+        while len(self._minutes) > MAX_WAITING:
+            del self._minutes[min(self._minutes)]
+        for at, counts in sorted(self._minutes.items()):
+            if fresh or at < minute:
+                Activity.objects.using(using).update_or_create(
+                    node=self.node, at=datetime.fromtimestamp(at, UTC), seconds=60, defaults=counts.values()
+                )
+            self._touch("sent_at", counts.sent, at, using)
+            self._touch("asked_at", counts.received, at, using)
+            if at < minute:
+                del self._minutes[at]
+
+    def _touch(self, column: str, streams: Iterable[str], minute: int, using: str) -> None:
+        used = self._used[column]
+        new = [stream for stream in streams if stream and used.get(stream, 0) < minute]
+        at = datetime.fromtimestamp(minute, UTC)
+        rows = StreamUse.objects.using(using)
+        for start in range(0, len(new), STREAMS_AT_ONCE):
+            some = new[start : start + STREAMS_AT_ONCE]
+            known = set(rows.filter(pk__in=some).values_list("pk", flat=True))
+            rows.filter(pk__in=known).update(**{column: at})
+            rows.bulk_create(
+                [StreamUse(stream=stream, **{column: at}) for stream in some if stream not in known],
+                ignore_conflicts=True,
+            )
+            used.update(dict.fromkeys(some, minute))
+
+
+def _created(offsets: list[int], using: str) -> dict[int, float]:
+    """Return when events were written, as the wall clock has it."""
+    column = history.offset_column(using)
+    created: dict[int, float] = {}
+    for start in range(0, len(offsets), MAX_DELIVERIES):
+        some = offsets[start : start + MAX_DELIVERIES]
+        rows = Event.objects.using(using).filter(**{f"{column}__in": some}).values_list(column, "created_at")
+        created.update((offset, at.timestamp()) for offset, at in rows)
+    return created

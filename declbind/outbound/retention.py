@@ -1,0 +1,62 @@
+"""Delete what is older than its retention, in batches, so that no sweep holds up the log."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+
+from declbind.conf import settings
+from declbind.models import Activity, Connection, IdempotencyKey, Node, Traffic, Watch
+
+from . import log
+
+#: Closed connections that are remembered, and how many are forgotten at once.
+CLOSED_KEPT, CLOSED_BATCH = 20_000, 5_000
+#: The close code of a connection that nobody closed (RFC 6455, section 7.4.1).
+LOST = 1006
+#: How long counts are kept, by the seconds that each row stands for, and how many rows one sweep deletes.
+ACTIVITY_SECONDS = {1: 600, 60: 86_400}
+ACTIVITY_BATCH = 1_000
+
+
+def sweep(using: str) -> int:
+    """Delete what is older than the retention: events, traffic, counts, keys, dead processes.
+
+    Return how many events went.
+    """
+    trimmed = log.trim(using)
+    now = timezone.now()
+    second = timedelta(seconds=1)
+    IdempotencyKey.objects.using(using).filter(created_at__lt=now - settings.IDEMPOTENCY_SECONDS * second).delete()
+    Watch.objects.using(using).filter(until__lt=now).delete()
+    Node.objects.using(using).filter(seen_at__lt=now - 60 * settings.HEARTBEAT_SECONDS * second).delete()
+    _sweep_connections(using, now)
+    newest = Traffic.objects.using(using).order_by("-id").values_list("id", flat=True)
+    beyond = newest[settings.TRAFFIC_ROWS : settings.TRAFFIC_ROWS + 1].first()
+    if beyond is not None:
+        Traffic.objects.using(using).filter(id__lte=beyond).delete()
+    _sweep_counts(using, now)
+    return trimmed
+
+
+def _sweep_counts(using: str, now: datetime) -> None:
+    for seconds, kept in ACTIVITY_SECONDS.items():
+        rows = Activity.objects.using(using).filter(seconds=seconds, at__lt=now - timedelta(seconds=kept))
+        # Read first: MySQL takes no LIMIT in the subquery of a DELETE.
+        old = list(rows.order_by("at").values_list("pk", flat=True)[:ACTIVITY_BATCH])
+        Activity.objects.using(using).filter(pk__in=old).delete()
+
+
+def _sweep_connections(using: str, now: datetime) -> None:
+    """End in the table what a process that died could not end itself, and forget what ended long ago."""
+    rows = Connection.objects.using(using)
+    alive = Node.objects.using(using).values("pk")
+    rows.filter(closed_at=None).exclude(node__in=alive).update(
+        closed_at=now, close_code=LOST, close_reason="The process ended without a word."
+    )
+    closed = rows.exclude(closed_at=None).order_by("-closed_at")
+    edge = closed.values_list("closed_at", flat=True)[CLOSED_KEPT : CLOSED_KEPT + 1].first()
+    oldest = max(filter(None, (edge, now - timedelta(seconds=settings.RETENTION_SECONDS))))
+    old = closed.filter(closed_at__lt=oldest).order_by("closed_at").values_list("pk", flat=True)
+    rows.filter(pk__in=list(old[:CLOSED_BATCH])).delete()

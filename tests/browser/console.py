@@ -1,0 +1,186 @@
+"""What the tests of the console's screens share: content on every screen, accessibility rules, pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from importlib.resources import files
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from declbind.models import Activity, BindingRecord, BindingRevision, Connection, Event, Node, Traffic
+from example_site.blog.models import Blog, Post
+from tests.servers import ROOT
+from tests.test_admin_form import spoil
+
+#: Pictures of every screen, kept for people to look at.
+PICTURES = ROOT / "test-results" / "pictures"
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+#: Only what declbind's own pages say: the frame around them is Django's.
+AXE_RUN = """async () => {
+  const found = await axe.run(document.querySelector('#content') ?? document, {
+    resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'],
+  });
+  return found.violations.filter(({impact}) => ['serious', 'critical'].includes(impact)).flatMap(
+    ({id, nodes}) => nodes.map((node) => `${id}: ${node.target.join(' ')}`));
+}"""
+
+
+def log_in(context: Any, url: str, user: User) -> None:
+    """Give a browser context the session of a user."""
+    client = Client()
+    client.force_login(user)
+    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": url}])
+
+
+def fill_console() -> dict[str, Any]:
+    """Store something for every screen to show; return what their addresses need."""
+    now = timezone.now()
+    blog = Blog.objects.create(title="News", slug="news")
+    record = BindingRecord.objects.create(
+        stream="articles", model="blog.Post", fields=["title", "body"], groups=["blog-{blog_id}"],
+        permissions={"view": True, "create": "blog.add_post", "delete": False}, description="Posts, live.",
+    )  # fmt: skip
+    record.description = "Posts of a blog, live for its readers."
+    record.save()
+    BindingRecord.objects.create(
+        stream="prices", model="ticker.Price", fields="__all__", direction="outbound", enabled=False
+    )
+    bad = BindingRecord.objects.create(stream="bad", model="blog.Post", fields=["title"])
+    spoil(bad, fields=["titel"])
+    post = Post.objects.create(blog=blog, title="Hello", body="World", published=True)
+    Node.objects.create(
+        id="n",
+        host="web-1",
+        pid=7,
+        started_at=now,
+        seen_at=now,
+        streams={"articles": 2},
+        connections=2,
+        subscriptions=2,
+    )
+    offset = Event.objects.latest("pk").pk
+    heard = json.dumps([["articles", f"blog-{blog.pk}", None, offset - 1, ""]], separators=(",", ":"))
+    Connection.objects.create(
+        id="c1", node="n", username="ann", user_pk="77", address="192.0.2.0/24", client="Browser/1.0", opened_at=now,
+        subscriptions=heard,
+    )  # fmt: skip
+    Connection.objects.create(
+        id="c2", node="n", opened_at=now, closed_at=now, close_code=4408, close_reason="Too slow", subscriptions="[]"
+    )
+    for kind, outcome in ((Traffic.REQUEST, "ok"), (Traffic.REFUSED, "denied"), (Traffic.ERROR, "KeyError")):
+        Traffic.objects.create(
+            at=now, kind=kind, node="n", connection="c1", username="ann", user_pk="77", stream="articles",
+            action="update", object_pk=str(post.pk), groups=[f"blog-{blog.pk}"], outcome=outcome, milliseconds=4.2,
+            message="" if outcome == "ok" else "Permission blog.change_post is needed.",
+        )  # fmt: skip
+    minute = now.replace(second=0, microsecond=0)
+    for ago in range(5):
+        Activity.objects.create(
+            node="n", at=minute - timedelta(minutes=ago), seconds=60, sent=30, received=4, refused=ago,
+            streams={"articles": [30 * ago, 4, ago]},
+        )  # fmt: skip
+    for ago in range(1, 60):
+        Activity.objects.create(
+            node="n", at=now.replace(microsecond=0) - timedelta(seconds=ago), seconds=1, sent=ago % 7, received=ago % 3,
+            refused=ago % 2, p50=3.5, p99=9.0, streams={"articles": [ago % 7, ago % 3, ago % 2]},
+        )  # fmt: skip
+    return {
+        "record": record.pk, "bad": bad.pk, "post": post.pk, "offset": offset, "event": f"e{offset}",
+        "revision": BindingRevision.objects.latest("pk").pk,
+    }  # fmt: skip
+
+
+def find_violations(page: Any) -> list[str]:
+    """Return the serious and critical findings of axe-core on a page. It is evaluated, so the page's policy stays."""
+    page.evaluate(AXE)
+    found: list[str] = page.evaluate(AXE_RUN)
+    return found
+
+
+def overflow(page: Any) -> int:
+    """Return by how many pixels a page is wider than its window."""
+    pixels: int = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    return pixels
+
+
+def take_picture(page: Any, name: str) -> None:
+    """Keep a picture."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=str(PICTURES / f"{name}.png"))
+
+
+class Complaints:
+    """Gather what a page's browser complains of: errors of scripts, what its policy stopped, what was not there.
+
+    Take them before axe runs or a picture is taken: both put styles into the page, which the policy stops.
+    """
+
+    def __init__(self, page: Any) -> None:
+        self.texts: list[str] = []
+        page.on("pageerror", lambda error: self.texts.append(f"error: {error}"))
+        page.on("console", lambda message: self._note(message.type, message.text))
+        page.on("response", lambda answer: self._look(answer.status, answer.url))
+
+    def _note(self, kind: str, text: str) -> None:
+        # Of what could not be loaded the response says more.
+        if (kind == "error" and "Failed to load resource" not in text) or "Content Security Policy" in text:
+            self.texts.append(f"{kind}: {text[:160]}")
+
+    def _look(self, status: int, url: str) -> None:
+        if status >= 400 and not url.endswith("/favicon.ico"):
+            self.texts.append(f"{status}: {url}")
+
+    def take(self) -> list[str]:
+        """Return what was complained of since the last time."""
+        texts, self.texts[:] = list(self.texts), []
+        return texts
+
+
+class Interactions:
+    """Count what a person does: each click, each choice, each field that is filled, each key."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.count = 0
+
+    def _one(self) -> Any:
+        self.count += 1
+        return self.page
+
+    def click(self, selector: str) -> None:
+        """Click."""
+        self._one().locator(selector).first.click()
+
+    def fill(self, selector: str, text: str) -> None:
+        """Fill a field."""
+        self._one().locator(selector).first.fill(text)
+
+    def choose(self, selector: str, value: str) -> None:
+        """Choose from a list."""
+        self._one().locator(selector).first.select_option(value)
+
+    def press(self, key: str) -> None:
+        """Press a key."""
+        self._one().keyboard.press(key)
+
+
+@contextmanager
+def opened(browser: Any, url: str, user: User, **options: Any) -> Iterator[Any]:
+    """Give a page of a context of its own, logged in."""
+    context = browser.new_context(**options)
+    log_in(context, url, user)
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    try:
+        yield page
+    finally:
+        context.close()
+
+
+Address = Callable[[dict[str, Any]], str]

@@ -1,0 +1,239 @@
+"""Every screen of the console: accessible, under a strict policy, narrow, from right to left, by keyboard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+
+from admin_ui.screens import screen_urls
+from declbind.models import BindingRecord
+from tests.browser.console import (
+    Complaints,
+    Interactions,
+    fill_console,
+    find_violations,
+    opened,
+    overflow,
+    take_picture,
+)
+from tests.test_admin_form import LIST
+
+HOME = "/admin/declbind/"
+#: Every screen by the name of its address, with what follows the list's address (or a whole one).
+SCREENS: dict[str, str] = {
+    "changelist": "",
+    "add": "add/?model=blog.Post",
+    "change": "{record}/change/",
+    "invalid": "{bad}/change/",
+    "delete": "{record}/delete/",
+    "history": "{record}/history/",
+    "json": "{record}/json/",
+    "add_json": "add/json/",
+    "elsewhere": "defined/blog/bindings/posts.json[0]/",
+    "live": "live/",
+    "live_row": "live/row/{event}/",
+    "why": "why/?stream=articles&row={post}&user=nobody",
+    "try": "try/?stream=articles&action=view&pk={post}",
+    "connections": "connections/",
+    "connection": "connections/c1/",
+    "processes": "processes/",
+    "doctor": "doctor/",
+    "import": "import/",
+    "revisions": f"{HOME}bindingrevision/",
+    "revision": f"{HOME}bindingrevision/{{revision}}/change/",
+}
+#: Addresses that are no screens: what scripts ask for, downloads, and what only takes a POST.
+NO_SCREENS = {"live_rows", "live_stream", "live_stop", "live_export", "live_saved", "export"}
+#: What axe finds in markup that is Django's: the links of its page that asks before deleting.
+DJANGOS_OWN = {"link-in-text-block: li > a"}
+
+
+def screen_names() -> set[str]:
+    model_admin = admin.site.get_model_admin(BindingRecord)
+    return {str(pattern.name).removeprefix("declbind_bindingrecord_") for pattern in screen_urls(model_admin)}
+
+
+def test_every_address_of_the_console_is_looked_at() -> None:
+    """A screen that is added has to be put into the table."""
+    assert screen_names() <= {*SCREENS, *NO_SCREENS}
+
+
+@pytest.fixture
+def site(django_server: Any) -> Any:
+    return django_server(env={"DEBUG": "1"})
+
+
+@pytest.fixture
+def root(transactional_db: None) -> User:
+    return User.objects.create_superuser("operator", password="x")
+
+
+def address(site: Any, path: str, values: dict[str, Any]) -> str:
+    path = path.format(**values)
+    return f"{site.url}{path if path.startswith('/') else LIST + path}"
+
+
+def test_every_screen_is_accessible_and_keeps_to_the_policy(site: Any, root: User, browser: Any) -> None:
+    """In light and dark, wide and narrow: no serious finding, nothing stopped, nothing that scrolls sideways."""
+    values = fill_console()
+    faults = []
+    with opened(browser, site.url, root) as page:
+        complaints = Complaints(page)
+        for name, path in SCREENS.items():
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme)
+                page.set_viewport_size({"width": 1280, "height": 900})
+                complaints.take()
+                page.goto(address(site, path, values))
+                faults += [f"{name}: {text}" for text in complaints.take()]
+                faults += [f"{name}, {scheme}: {text}" for text in find_violations(page) if text not in DJANGOS_OWN]
+                take_picture(page, f"{name}-{scheme}-1280")
+                page.set_viewport_size({"width": 400, "height": 900})
+                if overflow(page) > 0:
+                    faults.append(f"{name}, {scheme}: {overflow(page)} pixels too wide at 400")
+                take_picture(page, f"{name}-{scheme}-400")
+    assert not faults, "\n".join(faults)
+
+
+def test_every_screen_can_be_read_from_right_to_left(site: Any, root: User, browser: Any) -> None:
+    """The pages turn around with the admin's language, and nothing sticks out."""
+    values = fill_console()
+    faults = []
+    with opened(browser, site.url, root, locale="ar") as page:
+        for name, path in SCREENS.items():
+            page.set_viewport_size({"width": 1280, "height": 900})
+            page.goto(address(site, path, values))
+            assert page.evaluate("document.documentElement.dir") == "rtl"
+            take_picture(page, f"{name}-rtl-1280")
+            if overflow(page) > 0:
+                faults.append(f"{name}: {overflow(page)} pixels too wide")
+    assert not faults, "\n".join(faults)
+
+
+def test_the_policy_stops_an_inline_script(site: Any, root: User, browser: Any) -> None:
+    """The negative control: what the screens are looked at for would be seen."""
+    with opened(browser, site.url, root) as page:
+        complaints = Complaints(page)
+        page.goto(f"{site.url}{LIST}")
+        page.evaluate("document.body.insertAdjacentHTML('beforeend', '<p style=\"color: red\">x</p>')")
+        page.evaluate("document.querySelector('#content').insertAdjacentHTML('beforeend', '<input type=text>')")
+        assert any("style" in text for text in complaints.take())
+        assert any(text.startswith("label:") for text in find_violations(page))
+
+
+def test_the_screens_work_without_scripts(site: Any, root: User, browser: Any) -> None:
+    """Filter, open, look, and go from page to page: all by links and forms."""
+    values = fill_console()
+    with opened(browser, site.url, root, java_script_enabled=False) as page:
+        page.goto(f"{site.url}{LIST}")
+        page.get_by_role("link", name="disabled").click()
+        assert page.locator("#result_list tbody tr").count() == 1
+        page.goto(f"{site.url}{LIST}")
+        page.get_by_role("navigation", name="Bindings console").get_by_role("link", name="Live traffic").click()
+        assert page.locator("tr.declbind-row-refused").count() == 1
+        page.locator("tr.declbind-row-refused summary").first.click()
+        page.locator("tr.declbind-row-refused").get_by_role("link", name="why").first.click()
+        assert page.locator(".declbind-answer").count() >= 1
+        page.goto(address(site, SCREENS["try"], values))
+        assert page.get_by_text("Anyone may.").count() >= 1
+        page.goto(f"{site.url}{LIST}connections/")
+        page.get_by_role("link", name="ann").click()
+        page.get_by_role("button", name="Disconnect").click()
+        assert page.locator(".success").count() == 1
+        page.goto(f"{site.url}{LIST}import/")
+        assert page.locator("form[method=post]").count() >= 1
+
+
+def test_why_is_found_in_four_steps(site: Any, root: User, browser: Any, expect: Any) -> None:
+    """From the list: the binding's "Why?", the row, the user, Enter."""
+    values = fill_console()
+    with opened(browser, site.url, root) as page:
+        page.goto(f"{site.url}{LIST}")
+        person = Interactions(page)
+        person.click("#result_list tr:has-text('articles') a:has-text('Why?')")
+        person.fill("[name=row]", str(values["post"]))
+        person.fill("[name=user]", "nobody")
+        person.press("Enter")
+        expect(page.locator(".declbind-answer h2").first).to_have_text("The user was not connected then.")
+        assert person.count <= 4
+
+
+def test_why_is_two_steps_from_a_row_of_the_traffic(site: Any, root: User, browser: Any, expect: Any) -> None:
+    """Open it, and ask about it."""
+    fill_console()
+    with opened(browser, site.url, root) as page:
+        page.goto(f"{site.url}{LIST}live/?only=refused")
+        person = Interactions(page)
+        person.click("tr.declbind-row-refused summary")
+        person.click("tr.declbind-row-refused a:text-is('why')")
+        expect(page.locator(".declbind-answer").first).to_be_visible()
+        assert person.count <= 4
+
+
+def test_a_model_is_bound_in_eight_steps(site: Any, root: User, browser: Any, expect: Any) -> None:
+    """From the list: add, stream, model, two fields, save, and the tick where it opens something."""
+    with opened(browser, site.url, root) as page:
+        page.goto(f"{site.url}{LIST}")
+        person = Interactions(page)
+        person.click(".object-tools a.addlink")
+        person.fill("#id_stream", "articles")
+        person.choose("#id_model", "blog.Post")
+        person.fill("#id_fields_names", "title\nbody")
+        person.click("input[name=_save]")
+        expect(page.locator(".success")).to_contain_text("articles")
+        assert person.count <= 8
+    assert BindingRecord.objects.get().definition() == {
+        "stream": "articles",
+        "model": "blog.Post",
+        "fields": ["title", "body"],
+    }
+
+
+def test_a_model_is_bound_by_the_keyboard_alone(site: Any, root: User, browser: Any, expect: Any) -> None:
+    """Tab, typing and Enter lead there, and where the focus is can always be seen."""
+    with opened(browser, site.url, root) as page:
+        page.goto(f"{site.url}{LIST}")
+        tab_to(page, ".object-tools a.addlink")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/add/")
+        tab_to(page, "#id_stream")
+        page.keyboard.type("articles")
+        tab_to(page, "#id_model")
+        page.keyboard.type("blog.Post")
+        tab_to(page, "#id_fields_names")
+        page.keyboard.type("title")
+        page.keyboard.press("Enter")
+        page.keyboard.type("body")
+        tab_to(page, "input[name=_save]")
+        page.keyboard.press("Enter")
+        expect(page.locator(".success")).to_contain_text("articles")
+    assert BindingRecord.objects.get().fields == ["title", "body"]
+
+
+def tab_to(page: Any, selector: str, limit: int = 120) -> None:
+    """Press Tab until the focus is there; each stop on the way must show that it has the focus."""
+    for _ in range(limit):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement === document.body"):
+            continue
+        shown = page.evaluate(
+            """() => {
+              const element = document.activeElement, focused = getComputedStyle(element);
+              const with_focus = [focused.outlineStyle, focused.boxShadow, focused.borderColor, focused.backgroundColor,
+                focused.textDecorationLine, focused.color].join();
+              const outline = focused.outlineStyle !== 'none' && parseFloat(focused.outlineWidth) > 0;
+              element.blur();
+              const blurred = getComputedStyle(element);
+              const without = [blurred.outlineStyle, blurred.boxShadow, blurred.borderColor, blurred.backgroundColor,
+                blurred.textDecorationLine, blurred.color].join();
+              element.focus({focusVisible: true});
+              return outline || with_focus !== without;
+            }"""
+        )
+        assert shown, page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
+        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"Tab does not lead to {selector}")

@@ -1,0 +1,321 @@
+"""The page that tries a binding: who may ask what, what is shown to whom, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.contrib.admin import AdminSite
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.test import Client, override_settings
+from django.urls import include, path
+from django.utils import timezone
+
+from admin_ui.records import BindingRecordAdmin
+from declbind import WebsocketBinding
+from declbind.models import BindingRecord, BindingRevision, Connection, Event, Node
+from declbind.registry import override
+from tests.factories import AnimalFactory, make_user
+from tests.test_admin_form import LIST, save, staff
+from tests.zoo.clients import ANIMALS
+from tests.zoo.models import Animal
+
+pytestmark = pytest.mark.django_db
+TRY = f"{LIST}try/"
+VIEW, CHANGE, WATCH = "declbind.view_bindingrecord", "declbind.change_bindingrecord", "declbind.view_traffic"
+READ = "zoo.view_animal"
+GROUPED = {**ANIMALS, "groups": ["legs-{legs}"]}
+
+
+def post(client: Client, **sent: Any) -> Any:
+    with override(GROUPED):
+        return client.post(TRY, {"stream": "animals", **sent})
+
+
+def get(client: Client, record: Any = GROUPED, **asked: Any) -> Any:
+    with override(record):
+        return client.get(TRY, {"stream": "animals", **asked})
+
+
+def text_of(response: Any) -> str:
+    assert response.status_code == 200
+    return str(response.content.decode())
+
+
+# Rights -------------------------------------------------------------------------------------------------------------
+
+
+def test_whoever_may_look_at_bindings_may_try_them():
+    """Nobody else; who is not logged in may log in."""
+    assert get(staff(VIEW)).status_code == 200
+    assert get(staff(CHANGE, name="editor")).status_code == 200
+    assert get(staff(name="other")).status_code == 403
+    assert "/login/" in get(Client())["Location"]
+    assert f'href="{TRY}"' in staff(VIEW, name="third").get(LIST).content.decode()
+
+
+def test_another_user_takes_a_right_and_leaves_a_trace():
+    """One's own name and anonymous visitors are free; whether a user exists is not told without the right."""
+    make_user(username="ann")
+    row = AnimalFactory.create()
+    plain = staff(VIEW, name="plain")
+    for who in ("ann", "nobody-at-all"):
+        refused = get(plain, action="view", pk=row.pk, who=who)
+        assert "takes the permission declbind.view_traffic" in text_of(refused)
+        assert refused.context["trial"] is None
+    own = str(User.objects.get(username="plain").pk)
+    for who in ("", "plain", own):
+        assert get(plain, action="view", pk=row.pk, who=who).context["trial"].verdict == "ok"
+    assert not LogEntry.objects.exists()
+    watcher = staff(VIEW, WATCH, name="watcher")
+    assert get(watcher, action="view", pk=row.pk, who="ann").context["trial"].user == "ann"
+    entry = LogEntry.objects.get()
+    assert (entry.object_repr, str(entry.user)) == ("animals", "watcher")
+    assert entry.change_message == f"Tried as ann: sees rows (subscribes), row {row.pk}."
+
+
+def test_the_own_key_is_not_taken_for_a_name():
+    """A user who is called like the viewer's key is another user."""
+    viewer = staff(VIEW, name="viewer")
+    key = str(User.objects.get(username="viewer").pk)
+    make_user(username=key)
+    assert get(viewer, action="view", params='{"legs": 1}', who=key).context["trial"].user == "viewer"
+
+
+def test_carrying_out_takes_the_right_to_change_and_leaves_a_trace():
+    """It may run code of the project; validation alone may be asked by everybody who looks."""
+    row = AnimalFactory.create(legs=2)
+    ask = {"action": "update", "pk": row.pk, "values": "legs = 5"}
+    reader = staff(VIEW, name="reader")
+    assert "takes the permission to change bindings" in text_of(post(reader, carry_out="1", **ask))
+    assert post(reader, **ask).context["trial"].verdict == "ok"
+    assert not LogEntry.objects.exists()
+    editor = staff(CHANGE, name="editor")
+    made = post(editor, carry_out="1", **ask).context["trial"]
+    assert "rolled back" in made.step("store").text
+    assert "carried out and rolled back" in LogEntry.objects.get().change_message
+    row.refresh_from_db()
+    assert row.legs == 2
+
+
+def test_values_are_for_those_who_may_view_the_model():
+    """In frames, in rows and in the text for a ticket; the reader is the control."""
+    row = AnimalFactory.create(name="hush-hush")
+    for asked in ({"action": "view"}, {"action": "outbound"}):
+        assert "hush-hush" in text_of(get(staff(VIEW, READ, name=f"r{asked['action']}"), pk=row.pk, **asked))
+        shaped = text_of(get(staff(VIEW, name=f"s{asked['action']}"), pk=row.pk, **asked))
+        assert "hush-hush" not in shaped
+        assert "text, 9 characters" in shaped
+
+
+def test_who_else_is_connected_or_sees_the_row_is_for_watchers():
+    """Others learn how many, not who."""
+    make_user(username="somebody")
+    row = AnimalFactory.create(legs=2)
+    now = timezone.now()
+    Node.objects.create(id="n", host="h", pid=1, started_at=now, seen_at=now)
+    heard = json.dumps([["animals", "legs-2", None, 0, ""]], separators=(",", ":"))
+    Connection.objects.create(id="c", node="n", username="listener", user_pk="1", opened_at=now, subscriptions=heard)
+    seen = text_of(get(staff(VIEW, WATCH, name="watcher"), action="view", pk=row.pk))
+    assert "listener" in seen
+    assert "somebody" in seen
+    counted = text_of(get(staff(VIEW, name="reader"), action="view", pk=row.pk))
+    assert "listener" not in counted
+    assert "somebody" not in counted
+    assert "1 connection now." in counted
+
+
+# Asking -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_only_looks_has_its_question_in_the_address():
+    """The form leads there, so that it can be sent to a colleague; the address alone gives the same answer."""
+    row = AnimalFactory.create(legs=2)
+    client = staff(VIEW)
+    response = post(client, action="outbound", pk=row.pk, values="legs = 7", revision="")
+    assert response.status_code == 302
+    assert parse_qs(urlsplit(response["Location"]).query) == {
+        "stream": ["animals"], "action": ["outbound"], "pk": [str(row.pk)], "values": ["legs = 7"],
+    }  # fmt: skip
+    assert "csrf" not in response["Location"]
+    with override(GROUPED):
+        page = client.get(response["Location"])
+    assert [frame.group for frame in page.context["trial"].frames] == ["legs-2", "legs-7"]
+
+
+def test_an_address_never_tries_a_write():
+    """A link may fill the form in, even one to carry out; only a form that is sent tries it."""
+    row = AnimalFactory.create()
+    page = get(staff(CHANGE), action="delete", pk=row.pk, carry_out="1")
+    assert page.context["trial"] is None
+    assert '<option value="delete" selected>' in text_of(page)
+    checked = Client(enforce_csrf_checks=True)
+    checked.force_login(User.objects.get(username="staff"))
+    assert post(checked, action="delete", pk=row.pk).status_code == 403
+    assert Animal.objects.filter(pk=row.pk).exists()
+
+
+@pytest.mark.parametrize("values", ["legs = 5\nname = Bea", '{"legs": 5, "name": "Bea"}'])
+def test_values_are_lines_or_an_object(values):
+    """Both mean the same."""
+    row = AnimalFactory.create(legs=2)
+    made = post(staff(VIEW), action="update", pk=row.pk, values=values).context["trial"]
+    assert made.question.values == {"legs": 5, "name": "Bea"}
+    assert [(frame.group, frame.action) for frame in made.frames] == [("legs-2", "delete"), ("legs-5", "create")]
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        ({"action": "create", "values": "legs"}, "expected &#x27;field = value&#x27;"),
+        ({"action": "create", "values": "{"}, "expected a JSON object"),
+        ({"action": "create", "revision": "x"}, "Expected the number of a revision"),
+        ({"action": "create", "revision": "77"}, "There is no revision 77"),
+        ({"action": "create", "document": "[]"}, "Expected one binding record"),
+        ({"action": "explode"}, "Expected an action"),
+    ],
+)
+def test_what_cannot_be_read_is_said_beside_the_form(sent, text):
+    """What was typed stays there."""
+    client = staff(CHANGE)
+    response = post(client, **sent)
+    page = text_of(response if response.status_code == 200 else get(client, **sent))
+    assert text in page
+    assert 'role="alert"' in page
+
+
+def test_an_old_revision_and_an_edited_record_can_be_chosen():
+    """Revisions are those of the stream; an edited record is sent by the form, for an address has no room for it."""
+    record = save(GROUPED)
+    record.permissions = {"view": False}
+    record.save()
+    first, last = BindingRevision.objects.order_by("pk")
+    row = AnimalFactory.create()
+    client = staff(VIEW)
+    ask = {"stream": "animals", "action": "view", "pk": row.pk}
+    old = client.get(TRY, {**ask, "revision": first.pk})
+    assert old.context["trial"].verdict == "ok"
+    assert f'<option value="{first.pk}" selected>' in text_of(old)
+    assert client.get(TRY, {**ask, "revision": last.pk}).context["trial"].refusal.name == "permission"
+    edited = client.post(TRY, {**ask, "document": json.dumps({**GROUPED, "permissions": {"view": True}})})
+    assert edited.context["trial"].verdict == "ok"
+    assert BindingRecord.objects.get().permissions == {"view": False}
+
+
+def test_a_fault_of_code_is_shown_and_not_met():
+    """No project's code makes a page of ours fail."""
+
+    class Failing(WebsocketBinding):
+        model = Animal
+        stream = "animals"
+        fields = ["name"]
+        permissions = {"view": True, "create": True}
+
+        def has_permission(self, user, action, pk):
+            raise RuntimeError("out of order")
+
+    with override(Failing):
+        page = staff(VIEW, READ).post(TRY, {"stream": "animals", "action": "create", "values": "name = x"})
+    assert "the project&#x27;s code failed with RuntimeError: out of order" in text_of(page)
+
+
+def test_every_binding_links_to_each():
+    """The table of all leads to the trial of one, with the same question."""
+    page = text_of(get(staff(VIEW), stream="", action="view", pk=AnimalFactory.create().pk))
+    assert "By binding" in page
+    assert "stream=animals&amp;action=view" in page
+
+
+# Leading on ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_answer_leads_to_the_live_page_and_into_a_ticket():
+    """The first for those who may watch; the text is there without scripts."""
+    row = AnimalFactory.create()
+    page = text_of(get(staff(VIEW, WATCH), action="view", pk=row.pk))
+    assert f'href="{LIST}live/?stream=animals&amp;row={row.pk}"' in page
+    assert "Try it: an anonymous visitor: sees rows (subscribes), stream animals" in page
+    assert f'href="{LIST}live/' not in text_of(get(staff(VIEW, name="reader"), action="view", pk=row.pk))
+
+
+def test_other_pages_may_call_row_and_user_by_their_names():
+    """So that their links are the same for every page."""
+    row = AnimalFactory.create()
+    trial = get(staff(VIEW), action="view", row=row.pk, user="staff").context["trial"]
+    assert (trial.question.pk, trial.user) == (row.pk, "staff")
+
+
+def test_a_try_is_no_event():
+    """The log is as it was, and so is the row."""
+    row = AnimalFactory.create()
+    client = staff(CHANGE)
+    before = list(Event.objects.values_list("pk", flat=True))
+    post(client, action="update", pk=row.pk, values="legs = 9", carry_out="1")
+    post(client, action="create", values="name = New", carry_out="1")
+    post(client, action="delete", pk=row.pk, carry_out="1")
+    assert list(Event.objects.values_list("pk", flat=True)) == before
+    assert Animal.objects.count() == 1
+
+
+class Markup(HTMLParser):
+    """Note what a strict Content-Security-Policy forbids, and controls without a label."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forbidden: list[str] = []
+        self.controls: list[str] = []
+        self.labelled: set[str] = set()
+        self.inside_label = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if "style" in given or any(name.startswith("on") for name in given) or (tag == "script" and "src" not in given):
+            self.forbidden.append(tag)
+        if tag == "label":
+            self.inside_label += 1
+            self.labelled.add(given.get("for") or "")
+        is_control = tag in ("select", "textarea") or (tag == "input" and given.get("type") in ("text", "checkbox"))
+        if is_control and not self.inside_label:
+            self.controls.append(given.get("id") or "?")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside_label -= tag == "label"
+
+
+def test_the_page_lives_with_a_strict_policy_and_labels_its_controls():
+    """No inline script, style or handler; each control has a label."""
+    row = AnimalFactory.create()
+    page = text_of(get(staff(CHANGE, WATCH, READ), action="view", pk=row.pk))
+    markup = Markup()
+    markup.feed(page[page.index('id="content-main"') :])
+    assert markup.forbidden == []
+    assert set(markup.controls) <= markup.labelled
+
+
+def test_what_is_typed_is_escaped():
+    """The page shows markup, it does not run it."""
+    bad = "<script>alert(1)</script>"
+    row = AnimalFactory.create(name=bad)
+    client = staff(CHANGE, WATCH, READ)
+    assert bad not in text_of(get(client, action="view", pk=row.pk))
+    assert bad not in text_of(get(client, action="outbound", pk=row.pk, values=json.dumps({bad: bad})))
+    assert bad not in text_of(post(client, action="create", values=bad, document=bad))
+
+
+site = AdminSite(name="house")
+site.register(BindingRecord, BindingRecordAdmin)
+urlpatterns = [path("house/", include((site.get_urls(), "admin"), namespace="house"))]
+
+
+@override_settings(ROOT_URLCONF=__name__)
+def test_a_site_of_the_projects_own_has_the_page():
+    """Its links stay on that site."""
+    client = staff(VIEW, WATCH)
+    with override(GROUPED):
+        page = client.get("/house/declbind/bindingrecord/try/", {"stream": "animals", "action": "view"})
+    assert "/house/declbind/bindingrecord/live/" in text_of(page)
+    assert 'href="/admin/' not in text_of(page)

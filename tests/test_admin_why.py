@@ -1,0 +1,142 @@
+"""The page that says why, and its verb."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client
+
+from declbind.models import Block, Connection, Event
+from declbind.registry import database_alias
+from declbind.testing import override_bindings
+from tests.factories import make_user
+from tests.live import NUMBERS
+from tests.test_why import attend, last_event, last_offset, stored
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PAGE = "/admin/declbind/bindingrecord/why/"
+
+
+def run(*words):
+    """Run a verb; return what it printed and whether all was well."""
+    out = io.StringIO()
+    try:
+        call_command("declbind", *words, stdout=out)
+    except SystemExit as stop:
+        return out.getvalue(), not stop.code
+    return out.getvalue(), True
+
+
+@pytest.fixture
+def watcher(client):
+    user = make_user("declbind.view_traffic")
+    user.is_staff = True
+    user.save()
+    client.force_login(user)
+    return client
+
+
+def test_the_page_answers_the_question_of_its_address(watcher):
+    """Cause, evidence and remedy are there, and where to go on."""
+    with override_bindings(NUMBERS):
+        row = stored()
+        last_event()
+        text = watcher.get(PAGE, {"stream": "numbers", "row": row.pk, "user": "nobody"}).content.decode()
+    assert "The user was not connected then." in text
+    assert "What to do:" in text
+    assert f"row={row.pk}" in text
+
+
+def test_a_question_without_its_parts_is_answered_by_what_is_missing(watcher):
+    """Nothing is guessed, and what was typed stays."""
+    assert "one of them is missing" in watcher.get(PAGE, {"stream": "numbers"}).content.decode()
+    answer = watcher.get(PAGE, {"stream": "numbers", "row": "1", "at": "yesterday"}).content.decode()
+    assert "Expected a time such as" in answer
+    assert 'value="yesterday"' in answer
+    assert "Expected a number" in watcher.get(PAGE, {"stream": "numbers", "offset": "x"}).content.decode()
+
+
+@pytest.mark.parametrize("at", ["14:01", "2026-05-17 14:01", "2026-05-17T14:01:00+02:00", "99:99", "2026-13-99 10:00"])
+def test_a_time_is_read_or_refused(watcher, at):
+    """A time alone is of today; none stops the page."""
+    with override_bindings(NUMBERS):
+        answer = watcher.get(PAGE, {"stream": "numbers", "row": "1", "at": at})
+    assert answer.status_code == 200
+    assert ("Expected a time" in answer.content.decode()) == (at in ("99:99", "2026-13-99 10:00"))
+
+
+def test_the_page_needs_the_right_to_watch(client):
+    """Who heard what is nobody else's business."""
+    user = User.objects.create_user("staff", is_staff=True)
+    client.force_login(user)
+    assert client.get(PAGE).status_code == 403
+    assert Client().get(PAGE).status_code == 302
+
+
+def test_the_connection_is_linked_for_those_who_may_see_it(watcher):
+    """Others see that there is one."""
+    with override_bindings(NUMBERS):
+        row = stored()
+        offset = last_offset()
+        attend(make_user(), [["numbers", "name-a", None, offset - 1, ""]], "c1")
+        query = {"stream": "numbers", "row": row.pk}
+        assert "connections/c1/" not in watcher.get(PAGE, query).content.decode()
+        watcher.force_login(User.objects.create_superuser("root"))
+        assert "connections/c1/" in watcher.get(PAGE, query).content.decode()
+
+
+def test_the_verb_prints_the_answers_and_fails_when_it_was_not_sent():
+    """As text and as JSON."""
+    with override_bindings(NUMBERS):
+        row = stored()
+        offset = last_offset()
+        text, is_well = run("why", "numbers", str(row.pk))
+        assert text.startswith("nobody_subscribed: ")
+        assert not is_well
+        attend(make_user(), [["numbers", "name-a", None, offset - 1, ""]])
+        text, is_well = run("why", "numbers", str(row.pk), "--format", "json")
+        assert is_well
+        found = json.loads(text)
+        assert found["answers"][0]["cause"] == "sent"
+        assert found["change"]["offset"] == offset
+
+
+def test_the_verb_connections_lists_who_is_there():
+    """As text and as JSON, with what each hears."""
+    user = make_user()
+    attend(user, [["numbers", "name-a", None, 4, ""]])
+    text, _ = run("connections")
+    assert user.username in text
+    assert "numbers/name-a" in text
+    found = json.loads(run("connections", "--user", user.username, "--format", "json")[0])
+    assert found["connections"][0]["heard"][0]["group"] == "name-a"
+    assert json.loads(run("connections", "--stream", "other", "--format", "json")[0])["total"] == 0
+
+
+def test_the_verb_kick_disconnects_blocks_and_lets_in():
+    """It does what the page does."""
+    user = make_user()
+    attend(user)
+    run("kick", "--connection", "c", "--reason", "Bye.")
+    run("kick", "--user", user.username, "--block", "60")
+    assert Block.objects.get().user_pk == str(user.pk)
+    kicks = [json.loads(text) for text in Event.objects.filter(kind="control").values_list("data", flat=True)]
+    assert [kick["connection"] for kick in kicks if kick["type"] == "kick"] == ["c", None]
+    run("kick", "--user", user.username, "--block", "0")
+    assert not Block.objects.exists()
+    assert Connection.objects.using(database_alias()).count() == 1
+
+
+@pytest.mark.parametrize("words", [(), ("--connection", "c", "--user", "x"), ("--connection", "c", "--block", "5")])
+def test_the_verb_kick_wants_exactly_one_of_both(words):
+    """It says so."""
+    from django.core.management import CommandError
+
+    make_user(username="x")
+    with pytest.raises(CommandError, match="Expected either"):
+        call_command("declbind", "kick", *words)

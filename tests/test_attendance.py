@@ -1,0 +1,203 @@
+"""The table of connections: who is here and what they hear, as written by the processes; blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from declbind.console.audience import load_audience
+from declbind.inbound.blocks import block, find_block, unblock
+from declbind.live import chores
+from declbind.live.attendance import mask_address
+from declbind.live.hub import get_hub
+from declbind.models import Block, Connection, Event, Node
+from declbind.outbound import retention
+from declbind.registry import database_alias
+from declbind.testing import Client, override_bindings
+from tests.factories import make_user
+from tests.live import BOARD, NUMBERS, in_thread, store, subscribe
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+async def write() -> None:
+    """Have the process write what it knows now."""
+    hub = await get_hub()
+    await hub.settle()
+    await chores.beat(hub)
+    await chores.write_attendance(hub)
+
+
+async def load_only() -> Connection:
+    return await Connection.objects.aget()
+
+
+def heard(row: Connection) -> list[list[object]]:
+    found: list[list[object]] = json.loads(row.subscriptions)
+    return found
+
+
+async def last_offset() -> int:
+    hub = await get_hub()
+    await hub.settle()
+    return hub.core.cursor
+
+
+async def test_a_connection_has_a_row_while_it_is_open_and_after() -> None:
+    """It says who, from where, with what client, and how it ended."""
+    user = await in_thread(make_user)
+    headers = [(b"host", b"testserver"), (b"user-agent", b"Browser/1.0")]
+    with override_bindings(NUMBERS):
+        client = Client(user=user, headers=headers)
+        client._communicator.scope["client"] = ("203.0.113.77", 4711)
+        async with client:
+            await write()
+            row = await load_only()
+            assert (row.username, row.user_pk) == (user.username, str(user.pk))
+            assert (row.address, row.client) == ("203.0.113.0/24", "Browser/1.0")
+            assert row.closed_at is None
+            assert heard(row) == []
+        await write()
+    row = await load_only()
+    assert row.closed_at is not None
+    assert (row.close_code, row.address) == (1000, "203.0.113.0/24")
+
+
+async def test_what_a_connection_hears_stands_with_the_offsets_from_and_to_which_it_does() -> None:
+    """A subscription that goes on has no end; one that the client ended has the offset and the reason."""
+    with override_bindings(NUMBERS):
+        async with Client() as client:
+            await store("a")
+            begin = await last_offset()
+            await subscribe(client, "a")
+            await write()
+            assert heard(await load_only()) == [["numbers", "name-a", None, begin, ""]]
+            assert (await in_thread(load_audience, "numbers", ["name-a"], database_alias())).total == 1
+            await store("a")
+            end = await last_offset()
+            await client.request("numbers", "unsubscribe", params={"name": "a"})
+            await write()
+            assert heard(await load_only()) == [["numbers", "name-a", end, begin, "client"]]
+            assert (await in_thread(load_audience, "numbers", ["name-a"], database_alias())).total == 0
+
+
+async def test_a_closed_connection_tells_what_it_heard_up_to_its_end() -> None:
+    """Subscriptions that nobody ended end with the connection."""
+    with override_bindings(BOARD):
+        async with Client():
+            begin = await last_offset()
+            await store()
+            end = await last_offset()
+        await write()
+    assert heard(await load_only()) == [["board", "board", end, begin, "closed"]]
+
+
+async def test_rows_that_could_not_be_written_are_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is away for a moment costs no row."""
+    with override_bindings(NUMBERS):
+        hub = await get_hub()
+
+        def fail(rows: object, using: str) -> None:
+            raise OSError("away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(hub.attendance, "write", fail)
+            client = Client()
+            await client.connect()
+            await hub.settle()
+            with pytest.raises(OSError, match="away"):
+                await chores.write_attendance(hub)
+        assert not await Connection.objects.aexists()
+        await write()
+        assert (await load_only()).closed_at is None
+        await client.disconnect()
+
+
+async def test_a_crowd_beyond_the_bound_is_served_and_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of one process is bounded."""
+    monkeypatch.setattr("declbind.live.attendance.MAX_ROWS", 1)
+    with override_bindings(NUMBERS):
+        async with Client(), Client() as second:
+            await subscribe(second, "a")
+            await write()
+            assert await Connection.objects.acount() == 1
+
+
+def test_connections_of_a_dead_process_are_ended_by_whoever_sweeps() -> None:
+    """Those of a living one are not, and what ended long ago is forgotten."""
+    now = timezone.now()
+    Node.objects.create(id="alive", host="h", pid=1, started_at=now, seen_at=now)
+    for name, node, closed in (("a", "alive", None), ("b", "dead", None), ("c", "dead", now - timedelta(days=1))):
+        Connection.objects.create(id=name, node=node, opened_at=now, closed_at=closed)
+    retention.sweep(database_alias())
+    assert dict(Connection.objects.values_list("id", "close_code")) == {"a": None, "b": 1006}
+
+
+@pytest.mark.parametrize(
+    ("client", "expected"),
+    [(("192.0.2.9", 1), "192.0.2.0/24"), (("2001:db8:1:2::9", 1), "2001:db8:1::/48"), (None, ""), (("", 0), "")],
+)
+def test_an_address_is_masked(client: object, expected: str) -> None:
+    """What is kept names a network, not a person."""
+    assert mask_address({"client": client}) == expected
+
+
+async def test_a_blocked_user_is_put_out_and_kept_out_until_the_block_ends() -> None:
+    """Others are not; an ended block lets the user in again."""
+    user, other = await in_thread(make_user), await in_thread(make_user)
+    with override_bindings(NUMBERS):
+        async with Client(user=user) as client, Client(user=other) as bystander:
+            await in_thread(block, str(user.pk), timedelta(hours=1), reason="Too loud.")
+            assert await client.wait_closed() == 4403
+            again = Client(user=user)
+            assert await again.connect()
+            assert await again.wait_closed() == 4403
+            await again.disconnect()
+            await subscribe(bystander, "a")
+        assert await in_thread(unblock, str(user.pk))
+        async with Client(user=user) as client:
+            await subscribe(client, "a")
+
+
+async def test_a_block_whose_time_is_over_lets_in() -> None:
+    """Nobody has to lift it."""
+    user = await in_thread(make_user)
+    with override_bindings(NUMBERS):
+        await in_thread(block, str(user.pk), timedelta(hours=1))
+        await Block.objects.aupdate(until=timezone.now() - timedelta(seconds=1))
+        async with Client(user=user) as client:
+            await subscribe(client, "a")
+
+
+async def test_a_user_who_is_blocked_during_the_handshake_does_not_slip_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either the look for a block finds it, or the kick finds the connection: here the look comes too early."""
+    user = await in_thread(make_user)
+    blocked: list[Block] = []
+
+    def find_then_block(user_pk: str | None) -> object:
+        found = find_block(user_pk)
+        if not blocked:
+            blocked.append(block(str(user.pk), timedelta(hours=1)))
+        return found
+
+    monkeypatch.setattr("declbind.live.consumers.find_block", find_then_block)
+    with override_bindings(NUMBERS):
+        client = Client(user=user)
+        await client.connect()
+        async with asyncio.timeout(10):
+            assert await client.wait_closed() == 4403
+        await client.disconnect()
+    assert await Event.objects.filter(kind=Event.CONTROL).acount() == 1
+
+
+def test_a_block_of_nobody_or_of_no_length_is_refused() -> None:
+    """An anonymous client cannot be told from the next one."""
+    with pytest.raises(ValueError, match="expected the key of a user"):
+        block("", timedelta(hours=1))
+    with pytest.raises(ValueError, match="expected a length"):
+        block("1", timedelta(0))
+    assert not Block.objects.exists()

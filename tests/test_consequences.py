@@ -1,0 +1,322 @@
+"""Consequences: an edit in plain words, and the promise that whatever opens something is said to widen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from declbind.bindings import build_binding
+from declbind.console import consequences as module
+from declbind.console.consequences import Consequence, consequences, in_words
+from declbind.core.spec import ACTIONS, KEYS, BindingSpec
+from declbind.fields import concrete_field
+from declbind.judgement import judge_document
+from example_site.blog.models import Post
+
+POST: dict[str, Any] = {"stream": "posts", "model": "blog.Post", "fields": ["title"]}
+
+
+def say(old: dict[str, Any] | None, new: dict[str, Any] | None) -> list[str]:
+    """Return the words, those that widen with a mark."""
+    return [f"{item.sign}{'!' if item.widens else ''} {item.text}" for item in consequences(old, new)]
+
+
+EDITS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
+    ({}, {"fields": ["title", "body"]}, ["+! also sends body"]),
+    ({"fields": ["title", "body"]}, {}, ["- no longer sends body"]),
+    ({"fields": ["title", "body"]}, {"fields": ["body", "title"]}, ["~ sends the fields in another order"]),
+    ({"fields": "__all__"}, {"fields": ["__all__"]}, ["~ means the same, written in another way"]),
+    (
+        {"fields": ["blog", "title", "body", "published", "author", "created", "modified"]},
+        {"fields": "__all__"},
+        ["+! also sends fields that the model gets later"],
+    ),
+    (
+        {"fields": ["title"], "writable": None},
+        {"fields": "__all__", "writable": None},
+        ["+! also accepts blog, body, published", "+! also accepts editable fields that the model gets later",
+         "+! also sends blog, body, published, author, created, modified",
+         "+! also sends fields that the model gets later"],
+    ),
+    ({"fields": "__all__"}, {"fields": None, "exclude": ["body"]}, ["- no longer sends body"]),
+    ({"fields": None, "exclude": ["body"]}, {"fields": "__all__"}, ["+! also sends body"]),
+    ({}, {"permissions": {"view": True}}, ["+! anyone may subscribe (was: holders of blog.view_post)"]),
+    ({}, {"permissions": {"view": "blog.view_post"}}, ["~ means the same, written in another way"]),
+    (
+        {},
+        {"permissions": {"view": "blog.change_post"}},
+        ["+! holders of blog.change_post may subscribe (was: holders of blog.view_post)"],
+    ),
+    (
+        {"permissions": {"view": True}},
+        {},
+        ["- only holders of blog.view_post may subscribe (was: anyone)"],
+    ),
+    ({}, {"permissions": {"delete": False}}, ["- no longer accepts delete (was: holders of blog.delete_post)"]),
+    (
+        {"direction": "outbound"},
+        {"permissions": {"create": False, "update": False}},
+        ["+! also accepts title", "+! holders of blog.delete_post may delete rows (was: nobody)",
+         "+! takes changes from clients"],
+    ),
+    ({}, {"direction": "outbound"}, ["- no longer takes changes from clients"]),
+    ({}, {"writable": []}, ["- no longer accepts title"]),
+    ({"writable": []}, {}, ["+! also accepts title"]),
+    ({}, {"where": {"published": True}}, ["- only rows where published is true"]),
+    ({"where": {"published": True}}, {}, ["+! also rows without published is true"]),
+    ({"where": {"title": ["a", "b"]}}, {"where": {"title": ["c", "b"]}},
+     ['+! also rows where title is "c"', '- no longer rows where title is "a"']),
+    ({"where": {"title": ["a", "b"]}}, {"where": {"title": ["b", "a"]}}, ["~ means the same, written in another way"]),
+    (
+        {"groups": ["x-{author_id}"]},
+        {"groups": ["x-{author_id}"], "scope": {"author_id": "$user.pk"}},
+        ["- each user deals with own rows only: author_id is $user.pk"],
+    ),
+    (
+        {"groups": ["x-{author_id}"], "scope": {"author_id": "$user.pk"}},
+        {"groups": ["x-{author_id}"]},
+        ["+! users are no longer kept to own rows by author_id (was: $user.pk)"],
+    ),
+    ({}, {"groups": ["t-{title}"]}, ["+ also groups rows by t-{title}", "- no longer groups rows by posts"]),
+    ({}, {"groups": ["b-{body}"]}, ["+! also groups rows by b-{body}", "- no longer groups rows by posts"]),
+    ({"groups": ["t-{title}"]}, {}, ["+! also groups rows by posts", "- no longer groups rows by t-{title}"]),
+    ({"groups": ["t-{blog}"]}, {"groups": ["u-{blog_id}"]}, ["~ group t-{blog} is called u-{blog_id} now"]),
+    ({}, {"auto_subscribe": True}, ["+! subscribes connections by itself when they open"]),
+    ({"auto_subscribe": True}, {}, ["- no longer subscribes connections by itself"]),
+    ({}, {"description": "x"}, ["~ has another description"]),
+    ({}, {"stream": "entries"}, ["~ is called entries now; clients of posts are cut off"]),
+    ({}, {"model": "blog.Blog"},
+     ["+! holders of blog.add_blog may create rows (was: holders of blog.add_post)",
+      "+! holders of blog.change_blog may change rows (was: holders of blog.change_post)",
+      "+! holders of blog.delete_blog may delete rows (was: holders of blog.delete_post)",
+      "+! holders of blog.view_blog may subscribe (was: holders of blog.view_post)",
+      "~! is bound to blog.Blog (was: blog.Post)"]),
+    ({}, {"enabled": False}, ["- is switched off; to clients the stream does not exist"]),
+    ({"enabled": False}, {"enabled": False, "fields": ["title", "body"]}, ["+ also sends body"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "words"), EDITS)
+def test_each_kind_of_edit_has_its_words(old, new, words):
+    """Fields are spelled out as the model has them, and what opens something is marked."""
+
+    def whole(part: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in {**POST, "writable": ["title"], **part}.items() if value is not None}
+
+    assert sorted(say(whole(old), whole(new))) == sorted(words)
+
+
+def test_the_same_record_has_no_consequences():
+    """Nor has none that stays none."""
+    assert consequences(POST, dict(POST)) == ()
+
+
+NEW = [
+    ({}, False),
+    ({"fields": "__all__"}, True),
+    ({"fields": "__all__", "enabled": False}, False),
+    ({"permissions": {"view": True}}, True),
+    ({"permissions": {"view": True}, "direction": "inbound"}, False),
+    ({"permissions": {"update": True}, "direction": "outbound"}, False),
+    ({"permissions": {"delete": True}}, True),
+    ({"model": "auth.User", "fields": ["password"], "sensitive": ["password"]}, True),
+]
+
+
+@pytest.mark.parametrize(("part", "widens"), NEW)
+def test_a_first_record_widens_where_anyone_gets_something(part, widens):
+    """All fields and sensitive ones want a second look too; holders of a permission do not."""
+    found = consequences(None, {**POST, **part})
+    assert any(item.widens for item in found) is widens
+    assert found[0].text.startswith("is a new binding")
+
+
+@pytest.mark.parametrize("old", [{**POST, "enabled": False}, {**POST, "fields": ["gone"]}, {"stream": 3}])
+def test_what_comes_into_force_widens(old):
+    """Whether it was disabled, went bad, or cannot even be read; and all of it is said."""
+    found = consequences(old, POST)
+    assert found[0].widens
+    assert "sends title" in in_words(found)
+
+
+def test_a_record_that_others_kept_out_of_force_widens():
+    """Such as one whose stream a file took: renaming it brings it back."""
+    new = {**POST, "stream": "entries"}
+    assert not any(item.widens for item in consequences(POST, new))
+    assert consequences(POST, new, in_force=False)[0].widens
+
+
+def test_removing_widens_nothing():
+    """And says so."""
+    assert consequences(POST, None) == (Consequence("-", "is removed; to clients the stream no longer exists"),)
+
+
+@pytest.mark.parametrize(
+    "bad", [{}, {"stream": 1}, {"stream": "x", "model": "no.Such", "fields": []}, {**POST, "x": 1}]
+)
+def test_what_cannot_be_read_counts_as_widening(bad):
+    """It raises nothing, and it is not taken for harmless."""
+    assert [item.widens for item in consequences(POST, bad)] == [True]
+
+
+# The promise ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """A user who holds some codenames."""
+
+    pk: int | None
+    codenames: frozenset[str]
+
+    @property
+    def is_authenticated(self) -> bool:
+        return self.pk is not None
+
+    def has_perm(self, codename: str, obj: object = None) -> bool:
+        return codename in self.codenames
+
+
+CODENAMES = ("blog.view_post", "blog.add_post", "blog.change_post", "blog.delete_post")
+VISITORS = [
+    Visitor(None, frozenset()),
+    Visitor(1, frozenset()),
+    *(Visitor(1, frozenset({codename})) for codename in CODENAMES),
+    Visitor(2, frozenset(CODENAMES)),
+]
+ROWS = [
+    Post(pk=number, title=title, body="x", blog_id=blog, author_id=author, published=published)
+    for number, (title, blog, author, published) in enumerate(
+        [("a", 1, 1, True), ("a", 1, None, True), ("b", 2, 2, False), ("c", 1, 1, False), ("b", 2, None, True)]
+    )
+]
+NAMES = ("title", "body", "published", "author", "blog")
+
+
+def possible(document: dict[str, Any]) -> set[tuple[Any, ...]]:
+    """Return everything that some visitor can get or write, as the production code answers."""
+    spec = BindingSpec.from_dict(document)
+    if not spec.enabled:
+        return set()
+    binding = build_binding(spec)
+    found: set[tuple[Any, ...]] = set()
+    for visitor in VISITORS:
+        bound = binding(visitor)
+        owned = bound.scope_values()
+        for row in ROWS:
+            if not bound.is_inside(row) or any(
+                value is None or getattr(row, concrete_field(Post, name).attname) != value
+                for name, value in owned.items()
+            ):
+                continue
+            if spec.outbound and bound.has_view_permission(visitor, {}) and bound.group_names(row):
+                found |= {("get", visitor, row.pk, field.name) for field in (*binding.bound_fields(), Post._meta.pk)}
+            for action in ACTIONS[1:] if spec.inbound else ():
+                # None as the row: object permissions would need a database, and these visitors have none.
+                if bound.has_permission(visitor, action, None):
+                    names = [field.name for field in binding.writable_fields()] if action != "delete" else []
+                    found |= {(action, visitor, row.pk, name) for name in ("", *names)}
+    return found
+
+
+rules = st.one_of(st.booleans(), st.sampled_from(CODENAMES))
+some = st.lists(st.sampled_from(NAMES), unique=True, max_size=4)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "stream": "posts",
+        "model": "blog.Post",
+        "enabled": draw(st.sampled_from([True] * 5 + [False])),
+    }
+    kind = draw(st.sampled_from(["fields", "fields", "exclude", "all"]))
+    found |= {"fields": "__all__"} if kind == "all" else {kind: draw(some)}
+    if draw(st.booleans()):
+        found["permissions"] = draw(st.dictionaries(st.sampled_from(ACTIONS), rules))
+    found["direction"] = draw(st.sampled_from(["both", "both", "outbound", "inbound"]))
+    if draw(st.booleans()):
+        found["writable"] = draw(some)
+    found["where"] = draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "published": st.booleans(),
+                "title": st.lists(st.sampled_from(["a", "b", "c"]), unique=True, min_size=1, max_size=3),
+                "author_id": st.sampled_from([1, 2, None]),
+            },
+        )
+    )
+    found["groups"] = draw(
+        st.sampled_from([[], ["all"], ["x-{author_id}"], ["x-{author}"], ["b-{blog_id}"], ["b-{blog}-{author}"],
+                         ["all", "x-{author}"], ["x-{author}", "b-{blog_id}"]])
+    )  # fmt: skip
+    if all("author" in group for group in found["groups"]) and found["groups"] and draw(st.booleans()):
+        found["scope"] = {"author_id" if "author_id" in found["groups"][0] else "author": "$user.pk"}
+    return found
+
+
+def is_valid(document: dict[str, Any]) -> bool:
+    return not judge_document(document)[1]
+
+
+edits = st.tuples(documents().filter(is_valid), documents().filter(is_valid))
+
+
+def opens_silently(edit: tuple[dict[str, Any], dict[str, Any]], ignored: str = "") -> bool:
+    """Tell whether an edit makes something possible and no consequence (but those of a key) says so."""
+    old, new = edit
+    found = [item for item in consequences(old, new) if item.key != ignored]
+    return not any(item.widens for item in found) and bool(possible(new) - possible(old))
+
+
+@hypothesis_settings(max_examples=250, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(edits)
+def test_what_opens_something_is_said_to_widen(edit):
+    """For any visitor, row and field: what the new record lets through and the old one did not."""
+    assert not opens_silently(edit)
+
+
+@hypothesis_settings(max_examples=150, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(documents().filter(is_valid), st.data())
+def test_one_changed_key_that_opens_something_is_said_to_widen(old, data):
+    """The same for small edits, in which no other key hides the one."""
+    other = data.draw(documents().filter(is_valid))
+    key = data.draw(st.sampled_from(["permissions", "direction", "writable", "where", "groups", "enabled", "fields"]))
+    new = {**old, key: other[key]} if key in other else {name: value for name, value in old.items() if name != key}
+    if key == "fields":
+        new.pop("exclude", None)
+        new.setdefault("fields", ["title"])
+    if is_valid(new):
+        assert not opens_silently((old, new))
+
+
+SILENT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "fields": ({"writable": []}, {"writable": [], "fields": ["title", "body"]}),
+    "permissions": ({}, {"permissions": {"view": True}}),
+    "writable": ({"writable": []}, {}),
+    "where": ({"where": {"title": ["a"]}}, {"where": {"title": ["a", "b"]}}),
+    "groups": ({"groups": ["x-{author}"]}, {}),
+    "scope": ({"groups": ["x-{author}"], "scope": {"author": "$user.pk"}}, {"groups": ["x-{author}"]}),
+    "enabled": ({"enabled": False}, {}),
+}
+
+
+@pytest.mark.parametrize("key", SILENT)
+def test_a_comparison_that_forgets_a_key_is_caught(key):
+    """The negative control: the promise does not hold for an edit whose one consequence is left out."""
+    old, new = ({**POST, **part} for part in SILENT[key])
+    assert not opens_silently((old, new))
+    assert opens_silently((old, new), ignored=key)
+
+
+def test_every_key_of_a_record_has_words():
+    """A key that is added to records must be told of here too."""
+    text = Path(module.__file__).read_text(encoding="utf-8")
+    assert [key for key in KEYS if f'"{key}"' not in text and key != "exclude"] == []

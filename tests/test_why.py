@@ -1,0 +1,409 @@
+"""Why a frame arrived or did not: each cause from the situation that makes it, and the whole against what happened."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from declbind.console import delivery, why
+from declbind.console.causes import Cause
+from declbind.console.connections import Heard
+from declbind.inbound.blocks import block
+from declbind.live import chores
+from declbind.live.hub import get_hub
+from declbind.models import BindingRecord, Connection, Event, Node, Traffic, editing
+from declbind.outbound import history
+from declbind.registry import database_alias, refresh
+from declbind.testing import Client, override_bindings
+from example_site.example.models import IntegerValue
+from tests.factories import make_user
+from tests.live import BOARD, NUMBERS, in_thread, store, subscribe
+from tests.zoo.models import Sample
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def ask(row: Any, stream: str = "numbers", **values: Any) -> why.Explanation:
+    return why.explain(why.Question(stream, str(row), **values), database_alias())
+
+
+def cause_of(row: Any, stream: str = "numbers", **values: Any) -> Cause:
+    """Return the cause that is named first."""
+    return ask(row, stream, **values).answers[0].cause
+
+
+def stored(**values: Any) -> IntegerValue:
+    return IntegerValue.objects.create(**{"name": "a", "value": 1, **values})
+
+
+def last_event() -> Event:
+    """Return the last event, numbered as the relay would."""
+    from declbind.outbound import relay
+
+    if history.needs_sequencer(database_alias()):
+        relay.run_once(database_alias())
+    return Event.objects.exclude(kind=Event.CONTROL).latest("pk")
+
+
+def last_offset() -> int:
+    offset = delivery.offset_of(last_event())
+    assert offset is not None
+    return offset
+
+
+def attend(user: Any = None, heard: list[list[Any]] | None = None, name: str = "c", **values: Any) -> Connection:
+    """Store a connection of a living process that has read the whole log."""
+    now = timezone.now()
+    Node.objects.update_or_create(
+        id="n", defaults={"host": "web", "pid": 7, "started_at": now, "seen_at": now, "offset": 10**9}
+    )
+    opened = {"opened_at": now - timedelta(minutes=5), "node": "n", **values}
+    who = {"user_pk": str(user.pk), "username": user.username} if user else {}
+    return Connection.objects.create(
+        id=name, subscriptions=json.dumps(heard or [], separators=(",", ":")), **who, **opened
+    )
+
+
+# --- nothing was announced -------------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_nobody_defines() -> None:
+    """It may also have been removed, and then it is said by whom."""
+    assert cause_of(1, "nothing") is Cause.NO_BINDING
+    record = BindingRecord.objects.create(stream="gone", model="example.IntegerValue", fields=["name"])
+    record.delete()
+    answer = ask(1, "gone").answers[0]
+    assert (answer.cause, answer.evidence[0][0]) == (Cause.NO_BINDING, "removed at")
+
+
+def test_a_binding_that_is_disabled_or_invalid() -> None:
+    """Neither sends."""
+    record = BindingRecord.objects.create(stream="off", model="example.IntegerValue", fields=["name"], enabled=False)
+    refresh()
+    assert cause_of(1, "off") is Cause.NOT_IN_FORCE
+    BindingRecord.objects.filter(pk=record.pk)._raw_delete("default")
+    refresh(force=True)
+
+
+def test_a_binding_that_was_disabled_then() -> None:
+    """What counts is the revision of that time."""
+    record = BindingRecord(stream="later", model="example.IntegerValue", fields=["name"], enabled=False)
+    with editing():
+        record.save()
+    then = timezone.now()
+    record.enabled = True
+    record.save()
+    refresh()
+    assert cause_of(1, "later", at=then) is Cause.NOT_IN_FORCE
+
+
+def test_a_binding_that_only_takes() -> None:
+    """An inbound binding sends nothing."""
+    with override_bindings({**NUMBERS, "direction": "inbound"}):
+        assert cause_of(stored().pk) is Cause.CLOSED_DIRECTION
+
+
+def test_a_row_that_never_was() -> None:
+    """Its transaction did not commit."""
+    with override_bindings(NUMBERS):
+        assert cause_of(4711) is Cause.ROLLED_BACK
+
+
+def test_a_row_outside_of_where() -> None:
+    """For clients it does not exist."""
+    with override_bindings({**NUMBERS, "where": {"value": 5}}):
+        assert cause_of(stored(value=1).pk) is Cause.OUTSIDE_WHERE
+
+
+def test_a_row_written_past_the_capture() -> None:
+    """It is there, and the log has nothing of it; or it is not as the log said last."""
+    row = stored()
+    with override_bindings(NUMBERS):
+        assert cause_of(row.pk) is Cause.NOT_CAPTURED
+        row.save()
+        assert cause_of(row.pk) is not Cause.NOT_CAPTURED
+        IntegerValue.objects.filter(pk=row.pk).update(value=99)
+        answer = ask(row.pk).answers[0]
+        assert answer.cause is Cause.NOT_CAPTURED
+        assert "value" in answer.text
+
+
+def test_a_time_at_which_nothing_was_committed() -> None:
+    """The row is as the log said last, so whatever was tried then changed nothing."""
+    with override_bindings(NUMBERS):
+        row = stored()
+        Event.objects.update(created_at=timezone.now() - timedelta(minutes=30))
+        assert cause_of(row.pk, at=timezone.now()) is Cause.ROLLED_BACK
+        assert cause_of(row.pk, at=timezone.now() - timedelta(hours=2)) is Cause.EXPIRED
+
+
+def test_a_fault_of_the_binding() -> None:
+    """It was recorded when it happened."""
+    with override_bindings(NUMBERS):
+        row = stored()
+        Event.objects.all().delete()
+        Traffic.objects.create(
+            at=timezone.now(), kind=Traffic.ERROR, stream="numbers", object_pk=str(row.pk), outcome="KeyError",
+            message="The binding failed.",
+        )  # fmt: skip
+        assert cause_of(row.pk) is Cause.BINDING_FAILED
+
+
+def test_a_row_whose_group_field_is_null() -> None:
+    """It is in no group, and the answer names the field."""
+    spread = {"stream": "numbers", "model": "zoo.Sample", "fields": ["count"], "groups": ["count-{count}"]}
+    with override_bindings(spread):
+        answer = ask(Sample.objects.create().pk).answers[0]
+    assert answer.cause is Cause.NO_GROUP
+    assert "count" in answer.text
+
+
+# --- it was announced ------------------------------------------------------------------------------------------------
+
+
+def test_a_change_without_a_number() -> None:
+    """Where a sequencer is needed nobody has the change before it; on SQLite its id is its number."""
+    expected = Cause.NOT_SEQUENCED if history.needs_sequencer(database_alias()) else Cause.NOBODY_SUBSCRIBED
+    with override_bindings(NUMBERS):
+        assert cause_of(stored().pk) is expected
+
+
+def test_nobody_or_somebody_heard() -> None:
+    """Without a user the answer is who was sent it."""
+    with override_bindings(NUMBERS):
+        row = stored()
+        offset = last_offset()
+        assert cause_of(row.pk) is Cause.NOBODY_SUBSCRIBED
+        attend(make_user(), [["numbers", "name-a", None, offset - 1, ""]])
+        assert cause_of(row.pk) is Cause.SENT
+
+
+@pytest.mark.parametrize(
+    ("heard", "expected"),
+    [
+        (["numbers", "name-a", None, -1, ""], Cause.SENT),
+        (["numbers", "name-a", 0, -1, ""], Cause.SENT),
+        (["numbers", "name-a", None, 0, ""], Cause.NOT_SUBSCRIBED),
+        (["numbers", "name-b", None, -1, ""], Cause.NOT_SUBSCRIBED),
+        (["board", "name-a", None, -1, ""], Cause.NOT_SUBSCRIBED),
+        (["numbers", "name-a", -1, -2, "client"], Cause.NOT_SUBSCRIBED),
+        (["numbers", "name-a", -1, -2, "permission"], Cause.REVOKED),
+        (["numbers", "name-a", -1, -2, "disabled"], Cause.NOT_IN_FORCE),
+    ],
+)
+def test_what_a_connection_heard_decides(heard: list[Any], expected: Cause) -> None:
+    """The offsets are those around the change."""
+    user = make_user()
+    with override_bindings(NUMBERS):
+        row = stored()
+        offset = last_offset()
+        stream, group, until, after, reason = heard
+        attend(user, [[stream, group, None if until is None else offset + until, offset + after, reason]])
+        assert cause_of(row.pk, user=user.username) is expected
+        assert cause_of(row.pk, user=str(user.pk)) is expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"), [("denied", Cause.REFUSED), ("too_many_subscriptions", Cause.OVER_LIMIT)]
+)
+def test_a_subscription_that_was_refused(outcome: str, expected: Cause) -> None:
+    """The refusal is in the traffic, and the answer names the rule."""
+    user = make_user()
+    with override_bindings({**NUMBERS, "permissions": {}}):
+        row = stored()
+        last_event()
+        attend(user, name="c")
+        Traffic.objects.create(
+            at=timezone.now(), kind=Traffic.REFUSED, connection="c", stream="numbers", action="subscribe",
+            outcome=outcome, message="Not allowed.",
+        )  # fmt: skip
+        answer = ask(row.pk, user=user.username).answers[0]
+        assert answer.cause is expected
+        assert ("view is for", "who has example.view_integervalue") in answer.evidence
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (1000, Cause.NOT_CONNECTED), (4401, Cause.REVOKED), (4403, Cause.KICKED), (4408, Cause.TOO_SLOW),
+        (4429, Cause.OVER_LIMIT), (1006, Cause.PROCESS_LOST),
+    ],
+)  # fmt: skip
+def test_a_connection_that_was_over_before(code: int, expected: Cause) -> None:
+    """How it ended is why its user was not there."""
+    user = make_user()
+    attend(user, closed_at=timezone.now() - timedelta(minutes=1), close_code=code)
+    with override_bindings(NUMBERS):
+        row = stored()
+        last_event()
+        assert cause_of(row.pk, user=user.username) is expected
+
+
+def test_a_user_who_never_came_perhaps_for_the_page_is_foreign() -> None:
+    """A handshake that was refused near that time is named as well: it does not tell whose it was."""
+    with override_bindings(NUMBERS):
+        row = stored()
+        last_event()
+        assert cause_of(row.pk, user="nobody") is Cause.NOT_CONNECTED
+        Traffic.objects.create(
+            at=timezone.now(), kind=Traffic.REFUSED, outcome="origin", message="https://evil.example"
+        )
+        assert [answer.cause for answer in ask(row.pk, user="nobody").answers] == [Cause.NOT_CONNECTED, Cause.ORIGIN]
+
+
+def test_a_queue_that_overran_and_the_resume_that_made_it_good() -> None:
+    """Both connections of the user are told of."""
+    user = make_user()
+    with override_bindings(NUMBERS):
+        row = stored()
+        offset = last_offset()
+        heard = [["numbers", "name-a", offset + 2, offset - 5, "closed"]]
+        attend(user, heard, closed_at=timezone.now(), close_code=4408, offset=offset + 2)
+        assert cause_of(row.pk, user=user.username) is Cause.TOO_SLOW
+        attend(user, [["numbers", "name-a", None, offset - 1, ""]], "again", opened_at=timezone.now())
+        answers = ask(row.pk, user=user.username).answers
+        assert [answer.cause for answer in answers] == [Cause.SENT, Cause.TOO_SLOW]
+        assert "resume" in answers[0].text
+
+
+def test_a_process_that_is_behind_or_gone() -> None:
+    """What it has not read it has not sent."""
+    user = make_user()
+    with override_bindings(NUMBERS):
+        row = stored()
+        event = last_event()
+        offset = delivery.offset_of(event)
+        assert offset is not None
+        Event.objects.update(created_at=timezone.now() - timedelta(minutes=1))
+        attend(user, [["numbers", "name-a", None, offset - 1, ""]])
+        Node.objects.update(offset=offset - 1)
+        assert cause_of(row.pk, user=user.username) is Cause.PROCESS_BEHIND
+        Node.objects.update(seen_at=timezone.now() - timedelta(hours=1))
+        assert cause_of(row.pk, user=user.username) is Cause.PROCESS_LOST
+
+
+def test_a_change_written_under_rules_that_were_over() -> None:
+    """It was not delivered, and who was subscribed was told to look anew."""
+    user = make_user()
+    record = BindingRecord.objects.create(**{**NUMBERS, "stream": "numbers"})
+    refresh()
+    record.groups = ["value-{value}"]
+    record.save()
+    refresh()
+    row = stored()
+    event = last_event()
+    Event.objects.filter(pk=event.pk).update(version=event.version - 1)
+    attend(user, [["numbers", "value-1", None, -1, ""]])
+    assert cause_of(row.pk, user=user.username) is Cause.OLD_VERSION
+    record.delete()
+    refresh()
+
+
+# --- against what happened -------------------------------------------------------------------------------------------
+
+
+async def play(seed: int) -> list[tuple[bool, Cause]]:
+    """Have clients come and go and change their minds among writes.
+
+    Return for each client and change whether its frame arrived, and what is said of it.
+    """
+    dice = random.Random(seed)
+    names = ["a", "b"]
+    users = [await in_thread(make_user) for _ in range(3)]
+    clients: list[Client | None] = [None] * len(users)
+    arrived: list[set[int]] = [set() for _ in users]
+    rows: list[tuple[int, int]] = []
+
+    async def drain(position: int) -> None:
+        client = clients[position]
+        if client is None:
+            return
+        hub = await get_hub()
+        await hub.settle()
+        while not await client._communicator.receive_nothing(0.02, 0.01):
+            frame = await client.receive()
+            if frame["payload"]["action"] in ("create", "update", "delete"):
+                arrived[position].add(frame["offset"])
+        for frame in client._kept:
+            if frame["payload"]["action"] in ("create", "update", "delete"):
+                arrived[position].add(frame["offset"])
+
+    for _ in range(25):
+        position = dice.randrange(len(users))
+        client = clients[position]
+        match dice.choice(["write", "write", "write", "subscribe", "subscribe", "unsubscribe", "leave"]):
+            case "write":
+                row = await store(dice.choice(names), dice.randrange(9))
+                event = await Event.objects.exclude(kind=Event.CONTROL).alatest("pk")
+                rows.append((row.pk, event.pk))
+            case "subscribe":
+                if client is None:
+                    client = clients[position] = Client(user=users[position])
+                    assert await client.connect()
+                await subscribe(client, dice.choice(names))
+            case "unsubscribe" if client is not None:
+                await client.request("numbers", "unsubscribe", params={"name": dice.choice(names)})
+            case "leave" if client is not None:
+                await drain(position)
+                await client.disconnect()
+                clients[position] = None
+    hub = await get_hub()
+    await hub.settle()
+    for position in range(len(users)):
+        await drain(position)
+    await chores.beat(hub)
+    await chores.write_attendance(hub)
+    found = []
+    for row_pk, event_pk in rows:
+        event = await Event.objects.aget(pk=event_pk)
+        for position, user in enumerate(users):
+            answer = await in_thread(cause_of, row_pk, user=user.username)
+            found.append((delivery.offset_of(event) in arrived[position], answer))
+    for client in clients:
+        if client is not None:
+            await client.disconnect()
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_what_is_said_is_what_happened(seed: int) -> None:
+    """A frame is said to be sent exactly when it arrived."""
+    with override_bindings(NUMBERS):
+        found = await play(seed)
+    assert {True, False} <= {arrived for arrived, _ in found}
+    assert [(arrived, cause) for arrived, cause in found if arrived != (cause is Cause.SENT)] == []
+
+
+async def test_the_comparison_catches_an_answer_that_is_one_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: subscriptions that are said to begin one change too early."""
+    monkeypatch.setattr(Heard, "covers", lambda self, offset: self.after <= offset)
+    with override_bindings(NUMBERS):
+        found = [pair for seed in range(3) for pair in await play(seed)]
+    assert [pair for pair in found if pair[0] != (pair[1] is Cause.SENT)]
+
+
+async def test_a_blocked_user_is_not_sent_what_came_after() -> None:
+    """The kick is named."""
+    user = await in_thread(make_user)
+    with override_bindings(BOARD):
+        async with Client(user=user) as client:
+            await in_thread(block, str(user.pk), timedelta(hours=1))
+            await client.wait_closed()
+        hub = await get_hub()
+        await chores.beat(hub)
+        await chores.write_attendance(hub)
+        row = await store()
+        await hub.settle()
+        assert await in_thread(cause_of, row.pk, "board", user=user.username) is Cause.KICKED
+
+
+def test_every_cause_says_what_it_means() -> None:
+    """In whole sentences, each of its own."""
+    titles = [cause.value.title for cause in Cause]
+    assert all(title.endswith(".") for title in titles)
+    assert len(set(titles)) == len(titles)
