@@ -16,6 +16,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError
 from django.db import connections, transaction
 
+from declbind import registry
 from declbind.console import plan
 from declbind.models import BindingRecord, BindingRevision, Configuration
 from tests.test_command import GROUPS, NAME_TEXT, Ran, command_process, fresh_registry, store
@@ -256,6 +257,16 @@ def test_a_record_gone_bad_can_be_mended_by_apply(path: Path) -> None:
     BindingRecord._base_manager.update(fields=["naem"])
     Ran("apply", write(path, GROUPS))
     assert state()[0] == {"groups": GROUPS}
+
+
+def test_many_records_do_not_build_the_registry_for_each(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a thousand records would take minutes; afterwards all of them are in force at once."""
+    built = []
+    build = registry._build
+    monkeypatch.setattr(registry, "_build", lambda *args: built.append(args) or build(*args))  # type: ignore[func-returns-value]
+    Ran("apply", write(path, *({**USERS, "stream": f"users-{number}"} for number in range(20))))
+    assert len(built) <= 2
+    assert {f"users-{number}" for number in range(20)} <= set(registry.get_registry().by_stream)
 
 
 # Two at once --------------------------------------------------------------------------------------------------------
