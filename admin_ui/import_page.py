@@ -14,7 +14,9 @@ from django.urls import URLPattern, path
 from django.utils.functional import cached_property
 
 from admin_ui import documents, pages
-from admin_ui.review import Review, Row, tell_consequences
+from admin_ui.review import Review, Row
+from declbind import judgement
+from declbind.console.consequences import consequences
 from declbind.console.history import Step, load_edits_since
 from declbind.console.plan import Change, Plan, carry_out, plan_items
 from declbind.core.errors import ConfigError
@@ -108,8 +110,14 @@ class ImportPage:
         review = Review(plan_items(items, self.using, self.prune), ())
         shown = [change for change in review.sound if change.action != "keep"]
         records = {record.stream: record for record in self._records([change.stream for change in shown])}
+        reserved = judgement.reserved_streams()
         rows = [
-            Row(change, tell_consequences(change), self._denial(change, records.get(change.stream))) for change in shown
+            Row(
+                change,
+                consequences(change.before, change.after, in_force=change.stream not in reserved),
+                self._denial(change, records.get(change.stream)),
+            )
+            for change in shown
         ]
         return replace(review, rows=rows)
 

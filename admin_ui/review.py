@@ -8,33 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from admin_ui import documents
+from declbind.console.consequences import Consequence
 from declbind.console.output import format_line
 from declbind.console.plan import Change, Plan
 
 SHOWN_FAULTS = 100
 #: A value that is no longer stands in one line.
 LINE_LENGTH = 60
-
-
-@dataclass(frozen=True)
-class Consequence:
-    """One thing that a change means, in words; ``widens`` tells whether somebody may get or do more by it."""
-
-    sign: str
-    text: str
-    widens: bool = False
-
-
-def tell_consequences(change: Change) -> Sequence[Consequence]:
-    """Say what a change means. Whatever may open something counts as opening it."""
-    if change.after is None:
-        return (Consequence("-", "is removed; to clients the stream no longer exists"),)
-    if change.before is None:
-        return (Consequence("+", "is a new binding", widens=True),)
-    keys = {key for key, _, _ in change.differences}
-    if change.after.get("enabled") is False and keys <= {"enabled", "description"}:
-        return (Consequence("-", "is switched off"),) if "enabled" in keys else ()
-    return (Consequence("~", f"changes {', '.join(sorted(keys))}", widens=bool(keys - {"description"})),)
 
 
 @dataclass(frozen=True)

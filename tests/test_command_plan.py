@@ -16,6 +16,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError
 from django.db import connections, transaction
 
+from declbind import registry
 from declbind.console import plan
 from declbind.models import BindingRecord, BindingRevision, Configuration
 from tests.test_command import GROUPS, NAME_TEXT, Ran, command_process, fresh_registry, store
@@ -256,6 +257,21 @@ def test_a_record_gone_bad_can_be_mended_by_apply(path: Path) -> None:
     BindingRecord._base_manager.update(fields=["naem"])
     Ran("apply", write(path, GROUPS))
     assert state()[0] == {"groups": GROUPS}
+
+
+def test_many_records_do_not_build_the_registry_for_each(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a thousand records would take minutes; afterwards all of them are in force at once."""
+    built: list[Any] = []
+    build = registry._build
+
+    def count(*args: Any) -> registry.BindingRegistry:
+        built.append(args)
+        return build(*args)
+
+    monkeypatch.setattr(registry, "_build", count)
+    Ran("apply", write(path, *({**USERS, "stream": f"users-{number}"} for number in range(20))))
+    assert len(built) <= 2
+    assert {f"users-{number}" for number in range(20)} <= set(registry.get_registry().by_stream)
 
 
 # Two at once --------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from django.db import IntegrityError, OperationalError, connections, transaction
 from declbind import judgement
 from declbind.core.errors import ConfigError, Problem
 from declbind.models import BindingRecord, Configuration, editing
+from declbind.registry import get_registry, trying
 from declbind.sources import SourceItem
 from declbind.sources.files import load_file
 
@@ -167,7 +168,8 @@ def carry_out(plan: Plan, using: str, *, author: Any = None, note: str = "") -> 
     else edits the configuration at the same time; the caller lets it pass, so that nothing is stored.
     """
     try:
-        with transaction.atomic(using=using):
+        # Under the registry of now: otherwise each edit would have it built anew for the writes of the next one.
+        with transaction.atomic(using=using), trying(get_registry()):
             for change in plan.edits:
                 with editing(author, note, change.where if change.after is not None else ""):
                     _store(change, using)
