@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -28,7 +29,7 @@ from declbind.core.spec import BindingSpec
 from declbind.models import Configuration
 from declbind.sources import SourceItem
 from declbind.sources.code import judge_class, load_code
-from declbind.sources.database import load_database
+from declbind.sources.database import load_database, text_of
 from declbind.sources.files import load_files
 
 logger = logging.getLogger("declbind")
@@ -44,6 +45,8 @@ class _Holder:
         self.registry: BindingRegistry | None = None
         self.overridden: BindingRegistry | None = None
         self.static: list[SourceItem] | None = None
+        #: The sound database records in force with their classes, by text: an edit of one builds only that one anew.
+        self.built: dict[str, SourceItem] = {}
         self.checked_at = float("-inf")
         self.migrated: set[str] = set()
         #: Whether a transaction of this process has ever edited records: most processes never do.
@@ -141,7 +144,7 @@ def refresh(force: bool = False) -> BindingRegistry:
     using = database_alias()
     with _holder.lock:
         old = current_registry()
-        _holder.static = None
+        _holder.static, _holder.built = None, {}
         try:
             new = _build(using, *_read_version(using))
         except Exception as error:
@@ -292,8 +295,14 @@ def _replace(using: str, generation: str, version: int) -> None:
 def _build(using: str, generation: str, version: int) -> BindingRegistry:
     items = list(_static_items())
     if using in _holder.migrated:
-        items += load_database(using)
-    return Registry(tuple(_entries(items)), generation, version)
+        items += load_database(using, _holder.built)
+    entries = tuple(_entries(items))
+    _holder.built = {
+        text_of(item.document): replace(item, binding=entry.binding)
+        for item, entry in zip(items, entries, strict=True)
+        if item.source == "database" and item.document is not None and entry.binding is not None
+    }
+    return Registry(entries, generation, version)
 
 
 def _static_items() -> list[SourceItem]:
@@ -324,7 +333,7 @@ def _on_edit(*, using: str, **kwargs: Any) -> None:
 def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
     if setting in ("DECLBIND", "INSTALLED_APPS", "AUTH_USER_MODEL"):
         with _holder.lock:
-            _holder.static = None
+            _holder.static, _holder.built = None, {}
             _holder.registry = None
             _holder.checked_at = float("-inf")
 

@@ -461,3 +461,20 @@ def test_the_last_registry_stays_when_the_database_is_gone(
         patch.setattr("declbind.registry._read_version", fail)
         assert "groups" in refresh(force=True).by_stream
         assert "groups" in get_registry().by_stream
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_edit_builds_anew_only_what_it_changed() -> None:
+    """The class of a record that says the same stays; one that went bad is judged again."""
+    BindingRecord.objects.create(stream="same", model="example.IntegerValue", fields=["name"])
+    record = BindingRecord.objects.create(stream="other", model="example.IntegerValue", fields=["name"])
+    before = refresh(force=True).by_stream
+    record.fields = ["name", "value"]
+    record.save()
+    after = refresh().by_stream
+    assert after["same"] is before["same"]
+    assert after["other"] is not before["other"]
+    assert [field.name for field in after["other"].bound_fields()] == ["name", "value"]
+    BindingRecord.objects.filter(stream="other").delete()
+    assert "other" not in refresh().by_stream
+    assert refresh(force=True).by_stream["same"] is not before["same"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -75,7 +76,7 @@ class Registry(Generic[B]):
         """Return every problem with the entry that has it."""
         return tuple((entry, problem) for entry in self.entries for problem in entry.problems)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Return 16 hexadecimal digits that two processes share exactly when they run the same bindings."""
         lines = sorted(f"{stream}={binding.fingerprint()}" for stream, binding in self.by_stream.items())  # type: ignore[attr-defined]
