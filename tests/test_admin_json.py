@@ -202,7 +202,7 @@ def paths_of(value, path="$", begins=None):
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         is_item = isinstance(key, int)
-        yield from paths_of(item, f"{path}[{key}]" if is_item else join_path(path, key), item if is_item else key)
+        yield from paths_of(item, f"{path}[{key}]" if is_item else join_path(path, str(key)), item if is_item else key)
 
 
 @given(st.dictionaries(st.text(max_size=5), json_values, max_size=4), st.sampled_from([None, 1, 2]))
