@@ -94,6 +94,7 @@ class Panel:
     told: int = 0
     look: Look = field(default_factory=Look)
     ticked: str = ""
+    is_new: bool = False
 
 
 def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
@@ -139,6 +140,7 @@ def build_panel(model_admin: Any, request: HttpRequest, form: Any, *, with_row: 
         told=count_subscribed(stream, database_alias()) if stream and change.items else 0,
         look=_look(model_admin, request, form, problems) if with_row else Look(),
         ticked=request.POST.get(CONFIRM, ""),
+        is_new=not form.before,
     )
 
 
