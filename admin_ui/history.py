@@ -37,7 +37,7 @@ def load_steps(stream: str, limit: int = SHOWN_REVISIONS) -> list[Step]:
     """Return the newest revisions of a stream, each compared with the one before. One query."""
     revisions = list(BindingRevision.objects.filter(stream=stream).select_related("author")[: limit + 1])
     before: list[BindingRevision | None] = [*revisions[1:], None]
-    # A record that came by loaddata into an older table may have no revision at all.
+    # A row that was written past the model has no revision.
     return [_step(new, old) for new, old in zip(revisions, before, strict=False)][:limit]
 
 

@@ -94,6 +94,7 @@ class Panel:
     told: int = 0
     look: Look = field(default_factory=Look)
     ticked: str = ""
+    is_new: bool = False
 
 
 def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
@@ -139,6 +140,7 @@ def build_panel(model_admin: Any, request: HttpRequest, form: Any, *, with_row: 
         told=count_subscribed(stream, database_alias()) if stream and change.items else 0,
         look=_look(model_admin, request, form, problems) if with_row else Look(),
         ticked=request.POST.get(CONFIRM, ""),
+        is_new=not form.before,
     )
 
 
@@ -180,7 +182,7 @@ def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[
     binding = build_binding(BindingSpec.from_dict(form.document))
     rows = _readable_rows(model_admin, request, model)
     found = _find_rows(model_admin, request, model, rows, query)
-    chosen = _chosen(rows, wanted, found)
+    chosen = _chosen(rows, query, wanted, found)
     choices = tuple(RowChoice(str(row.pk), _label(row), row is chosen) for row in found)
     if chosen is None:
         return Look(query, choices, note="No row is like that." if query else "The model has no rows yet.")
@@ -240,10 +242,10 @@ def _contains(model: Any, query: str) -> Q:
     return condition
 
 
-def _chosen(rows: QuerySet[Any], wanted: str, found: Sequence[Any]) -> Any:
-    """Return the row that was chosen, else the first that was found."""
+def _chosen(rows: QuerySet[Any], query: str, wanted: str, found: Sequence[Any]) -> Any:
+    """Return the row that was chosen, else the first that was found; with a search only those that it finds count."""
     listed = next((row for row in found if str(row.pk) == wanted), None)
-    kept = _by_key(rows, wanted) if wanted and listed is None else None
+    kept = _by_key(rows, wanted) if wanted and listed is None and not query else None
     return listed or kept or next(iter(found), None)
 
 

@@ -122,7 +122,7 @@ class RollbackPage:
             button=f"{verb} to version {revision.version}",
             hidden={"opened_with": documents.fingerprint(before)},
             back=back,
-            intro=f"Version {revision.version} was made by {author}{f': {revision.note}' if revision.note else '.'}",
+            intro=f"Version {revision.version} was made by {author}{f', with the note: {revision.note}' if revision.note else ''}.",
             asked=asked,
         )
 

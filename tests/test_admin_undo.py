@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.test import override_settings
 
 from declbind.models import BindingRecord, BindingRevision
 from tests.test_admin_form import LIST, POST, change_url, read_form, save, spoil, staff, tick
@@ -164,3 +165,43 @@ def test_rolling_back_takes_the_right_to_change():
     assert "Only holders of declbind.expose_sensitive" in adder.get(url_of(old)).content.decode()
     roll_back(adder, old)
     assert not BindingRecord.objects.exists()
+
+
+def test_enabling_asks_first_and_says_what_it_opens(admin_client):
+    """The action of the list: without the tick nothing is switched on, and a tick of other words does not count."""
+    record = save({**POST, "enabled": False})
+    data = {"action": "enable", "_selected_action": [record.pk]}
+    page = admin_client.post(LIST, data).content.decode()
+    assert "anyone may subscribe" in page
+    assert admin_client.post(LIST, data | {"confirm_widening": "on", "asked": "yes"}).status_code == 200
+    record.refresh_from_db()
+    assert not record.enabled
+    record.fields = ["title"]
+    record.save()
+    admin_client.post(LIST, data | tick(page))
+    record.refresh_from_db()
+    assert not record.enabled
+    assert admin_client.post(LIST, data | tick(admin_client.post(LIST, data).content.decode())).status_code == 302
+    record.refresh_from_db()
+    assert record.enabled
+    assert "comes into force (it was disabled); sends title" in LogEntry.objects.get().change_message
+
+
+@override_settings(ROOT_URLCONF="tests.test_admin_list")
+def test_the_pages_stay_on_their_own_admin_site(admin_client):
+    """And have no inline scripts or styles, so that a strict Content-Security-Policy lets them work."""
+    record = save(POST)
+    old = edit(record, fields=["title"])
+    base = "/backstage/declbind/bindingrecord/"
+    pages = [
+        admin_client.get(f"{base}rollback/{old.pk}/").content.decode(),
+        admin_client.get(f"{base}{record.pk}/change/").content.decode(),
+        admin_client.post(f"{base}{record.pk}/json/", {"document": "{"}).content.decode(),
+        admin_client.post(f"{base}panel/", {"model": "blog.Post", "fields_mode": "all"}).json()["html"],
+    ]
+    for page in pages:
+        assert '"/admin/' not in page
+        assert " style=" not in page
+        assert "<style" not in page
+    assert f'action="{base}rollback/{old.pk}/"' in pages[1]
+    assert f'data-url="{base}panel/"' in pages[1]

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from declbind.models import BindingRecord
+from example_site.blog.models import Blog, Post
 from tests.test_admin_form import LIST, POST, save, spoil
 
 #: Where to leave pictures for people to look at; none are taken without it.
@@ -90,6 +91,101 @@ def test_an_operator_binds_a_model_by_the_form(operator, site, expect):
     }  # fmt: skip
 
 
+def test_the_two_lists_are_worked_with_keys_alone(operator, site, expect):
+    """Arrows choose, Enter and Space move, typing filters, names that the model lacks stay, and the order is kept."""
+    page = operator
+    record = save(POST)
+    spoil(record, fields=["gone", "title"])
+    page.goto(f"{site.url}{LIST}{record.pk}/change/")
+    names = page.locator("#id_fields_names")
+    unsent = page.get_by_role("listbox", name="Not sent")
+    sent = page.get_by_role("listbox", name="Sent", exact=True)
+    expect(sent.get_by_role("option").first).to_contain_text("not in the model")
+    expect(unsent.get_by_role("option", name="author")).to_contain_text("may be null")
+    expect(unsent.get_by_role("option", name="blog ")).to_contain_text("blog.Blog")
+    unsent.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(names).to_have_value("gone\ntitle\nbody")
+    expect(page.locator(".field-fields [role=status]")).to_have_text("body: Sent. 3 in Sent.")
+    page.keyboard.type("auth")
+    expect(unsent.get_by_role("option")).to_have_count(1)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press(" ")
+    expect(names).to_have_value("gone\ntitle\nbody\nauthor")
+    sent.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    expect(names).to_have_value("title\nbody\nauthor")
+    page.keyboard.press("End")
+    page.keyboard.press("Alt+ArrowUp")
+    expect(names).to_have_value("title\nauthor\nbody")
+    # What may be accepted follows what is sent, and is not chosen yet.
+    page.get_by_label("Only these:").check()
+    accepted = page.get_by_role("listbox", name="Not accepted")
+    expect(accepted.get_by_role("option")).to_have_count(2)
+    # With "all but", the same two lists say what is left out.
+    page.get_by_label("All fields but these:").check()
+    expect(page.get_by_role("listbox", name="Left out").get_by_role("option")).to_have_count(3)
+    page.select_option("#id_model", "blog.Blog")
+    expect(page.locator("#id_fields_names_left").get_by_role("option", name="slug")).to_be_visible()
+
+
+def test_the_panel_follows_what_is_typed(operator, site, expect):
+    """The frame, the words and the problems change as the form does, and Enter in the search stores nothing."""
+    page = operator
+    blog = Blog.objects.create(title="Cats", slug="cats")
+    for title in ("Purr", "Hiss"):
+        Post.objects.create(blog=blog, title=title, body=f"About {title}")
+    record = save({**POST, "fields": ["title"]})
+    page.goto(f"{site.url}{LIST}{record.pk}/change/")
+    panel = page.locator("#declbind-panel")
+    expect(panel.locator(".declbind-frame")).to_contain_text('"title": "Hiss"')
+    page.fill("#id_look_q", "purr")
+    page.press("#id_look_q", "Enter")
+    expect(panel.locator(".declbind-frame")).to_contain_text('"title": "Purr"')
+    page.get_by_role("listbox", name="Not sent").get_by_role("option", name="body").dblclick()
+    expect(panel.locator(".declbind-frame")).to_contain_text("About Purr")
+    expect(panel.locator(".declbind-widens").first).to_contain_text("also sends body")
+    expect(panel.locator("[data-panel-status]")).to_have_text("This change opens more than before.")
+    page.fill("#id_groups", "blog-{blok}")
+    problem = panel.get_by_role("link", name="Groups")
+    expect(problem).to_be_visible()
+    take_pictures(page, "panel-problem")
+    problem.click()
+    expect(page.locator("#id_groups")).to_be_focused()
+    page.fill("#id_groups", "blog-{blog_id}")
+    expect(problem).to_have_count(0)
+    panel.get_by_label("It opens more than before").check()
+    take_pictures(page, "panel")
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert overflow(page) <= 0
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.locator("#id_description").fill("x")
+    expect(panel).to_contain_text("has another description")
+    expect(panel.get_by_label("It opens more than before")).to_be_checked()
+    page.locator("#id_stream").press("Enter")
+    expect(page.locator(".success")).to_contain_text("changed successfully")
+    assert BindingRecord.objects.get().fields == ["title", "body"]
+
+
+def test_a_roll_back_takes_three_steps_from_the_list(operator, site, expect):
+    """Open the binding, choose the version, confirm."""
+    page = operator
+    record = save({**POST, "fields": ["title"]})
+    record.fields = ["title", "body"]
+    record.save()
+    page.goto(f"{site.url}{LIST}")
+    page.get_by_role("link", name="posts", exact=True).click()
+    page.get_by_role("button", name="Roll back to this").click()
+    take_pictures(page, "rollback")
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert overflow(page) <= 0
+    page.get_by_role("button", name="Roll back to version").click()
+    expect(page.locator(".success")).to_contain_text("was rolled back to version")
+    assert BindingRecord.objects.get().fields == ["title"]
+
+
 def test_list_form_and_json_fit_a_telephone(operator, site, expect):
     """At 400 pixels nothing but tables scrolls sideways."""
     page = operator
@@ -105,6 +201,10 @@ def test_list_form_and_json_fit_a_telephone(operator, site, expect):
              "file": "defined/blog/bindings/posts.json[0]/"}  # fmt: skip
     for name, address in pages.items():
         page.goto(f"{site.url}{LIST}{address}")
+        if name == "json":
+            page.fill("#id_document", '{\n  "stream": "posts",\n  "model": "blog.Post",\n  "fields": ["titel"]\n}')
+            page.locator("input[name=_save]").click()
+            expect(page.get_by_role("link", name="line 4, column 14")).to_be_visible()
         take_pictures(page, name)
         page.set_viewport_size({"width": 400, "height": 800})
         assert overflow(page) <= 0, name

@@ -142,6 +142,10 @@ class List {
     } else if (event.key === "Enter" || event.key === " ") {
       event.preventDefault();
       this.moveActive();
+    } else if (event.key === "Escape" && this.filter.value) {
+      event.preventDefault();
+      this.filter.value = "";
+      this.render();
     } else if (event.key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey) {
       event.preventDefault();
       this.filter.value += event.key;
@@ -270,7 +274,10 @@ const pickers = [...document.querySelectorAll("textarea[data-picks]")]
   .map((area) => new Picker(area));
 
 document.addEventListener("declbind:fields", () => {
-  for (const picker of pickers) picker.render();
+  for (const picker of pickers) {
+    for (const list of [picker.left, picker.right]) list.filter.value = "";
+    picker.render();
+  }
 });
 // What may be accepted depends on what is sent.
 for (const kind of ["input", "change"]) {
