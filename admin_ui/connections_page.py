@@ -85,7 +85,7 @@ def detail_view(model_admin: Any, request: HttpRequest, connection: str) -> Http
     """Show one connection with all that it heard; ``POST`` disconnects it."""
     if not may_view(request.user):
         raise PermissionDenied
-    found = connections.find_connection(connection, database_alias())
+    found = connections.find_connection(connection.replace("\0", ""), database_alias())
     if found is None:
         raise Http404("There is no such connection. What ended is remembered for as long as the log is.")
     if request.method == "POST":
@@ -105,7 +105,7 @@ def _put_out(model_admin: Any, request: HttpRequest, found: connections.Attendee
     if not may_disconnect(request.user):
         raise PermissionDenied
     seconds = _number(request.POST.get("seconds"), 0)
-    reason = request.POST.get("reason", "").strip()[:100]
+    reason = pages.read_text(request.POST, "reason", 100)
     if seconds not in dict(LENGTHS) or (seconds and not found.user_pk):
         messages.error(request, "Nothing was done: choose one of the offered lengths.")
         return HttpResponseRedirect(pages.page_url(model_admin, "connection", found.id))
@@ -123,7 +123,7 @@ def _put_out(model_admin: Any, request: HttpRequest, found: connections.Attendee
 def _lift(model_admin: Any, request: HttpRequest) -> HttpResponse:
     if not may_disconnect(request.user):
         raise PermissionDenied
-    user_pk = request.POST.get("unblock", "")
+    user_pk = pages.read_text(request.POST, "unblock", 64)
     if unblock(user_pk):
         pages.note_in_log(request, f"Block of user {user_pk}", "Lifted.")
         messages.success(request, f"User {user_pk} may connect again.")
@@ -133,10 +133,10 @@ def _lift(model_admin: Any, request: HttpRequest) -> HttpResponse:
 
 
 def _read_wanted(request: HttpRequest) -> connections.Wanted:
-    def text(name: str, default: str = "") -> str:
-        return request.GET.get(name, default).strip()[:150]
+    def text(name: str) -> str:
+        return pages.read_text(request.GET, name, 150)
 
-    state = text("state", "open")
+    state = text("state") if "state" in request.GET else "open"
     return connections.Wanted(
         user=text("user"),
         stream=text("stream"),

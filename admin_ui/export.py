@@ -52,7 +52,8 @@ def download(rows: Sequence[Row], format_: str) -> HttpResponse:
         kind = "application/x-ndjson; charset=utf-8"
     name = f"traffic.{format_}"
     return HttpResponse(
-        text,
+        # A client may have sent half a surrogate pair: written out so, it is JSON's own escape.
+        text.encode(errors="backslashreplace"),
         content_type=kind,
         headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"},
     )

@@ -153,7 +153,7 @@ class ImportPage:
         if review.plan.digest != self.request.POST.get("plan", ""):
             version = self.request.POST.get("version", "")
             same = (self.request.POST.get("generation"), version) == (review.plan.generation, str(review.plan.version))
-            if same or not version.isdigit() or len(version) > 18:
+            if same or not (version.isascii() and version.isdigit()) or len(version) > 18:
                 return ["The text or the tick for removing is not what was reviewed. Nothing was stored."], []
             moves = load_edits_since(int(version), self.using)
             return ["Somebody changed the configuration since this was reviewed. Nothing was stored."], moves

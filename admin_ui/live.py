@@ -164,9 +164,9 @@ def saved_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     views = SavedView.objects.filter(owner_id=request.user.pk)
     query = Wanted.read(_parsed(request.POST.get("query", ""))).query
     if request.POST.get("delete"):
-        views.filter(name=request.POST["delete"]).delete()
+        views.filter(name=pages.read_text(request.POST, "delete", 60)).delete()
     else:
-        name = request.POST.get("name", "").replace("\0", "").strip()[:60]
+        name = pages.read_text(request.POST, "name", 60)
         if not name:
             messages.error(request, "Expected a name for the view, got none.")
         elif len(query) > 500:

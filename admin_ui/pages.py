@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -71,6 +72,19 @@ def console_pages(model_admin: RecordAdmin, request: HttpRequest) -> list[Consol
     return found
 
 
+class Page(TemplateResponse):
+    """A page that may quote what a client sent: half a surrogate pair, which UTF-8 does not know, is written out."""
+
+    def make_bytes(self, value: Any) -> bytes:
+        """Encode the page."""
+        return value.encode(self.charset, "backslashreplace") if isinstance(value, str) else super().make_bytes(value)
+
+
+def read_text(sent: Mapping[str, Any], name: str, length: int = 200) -> str:
+    """Return a field of an address or a form, cut, and without NUL, which PostgreSQL does not take in a query."""
+    return str(sent.get(name, "")).replace("\0", "").strip()[:length]
+
+
 def render_page(
     model_admin: RecordAdmin, request: HttpRequest, template: str, title: str, status: int = 200, **context: Any
 ) -> TemplateResponse:
@@ -83,7 +97,7 @@ def render_page(
         "console_pages": console_pages(model_admin, request),
         **context,
     }
-    return TemplateResponse(request, f"declbind_admin/{template}", everything, status=status)
+    return Page(request, f"declbind_admin/{template}", everything, status=status)
 
 
 def may_watch(user: Any) -> bool:

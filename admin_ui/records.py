@@ -37,6 +37,11 @@ from declbind.registry import database_alias
 SCRIPTS = ("declbind_admin/form.js", "declbind_admin/picker.js", "declbind_admin/panel.js")
 
 
+#: What an address may narrow the list by, beside the filters.
+LOOKUPS = {f"{name}{ending}" for name in ("id", "stream", "model", "enabled", "direction") for ending in ("", "__exact")}
+MAX_SEARCH = 200
+
+
 class BindingChangeList(ChangeList):
     """Judge the rows of the page, find their last revisions and their drift: two queries for all of them."""
 
@@ -163,10 +168,17 @@ class BindingRecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def _traffic(surroundings: Surroundings, stream: str) -> SafeString:
         return cells.traffic_cell(surroundings.usage_of(stream), stream, surroundings.links)
 
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """Let an address narrow the list by whole values alone: a pattern may be faulty, or take for ever."""
+        texts = value if isinstance(value, list) else [value]
+        return lookup in LOOKUPS and not any("\0" in str(text) for text in texts)
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[BindingRecord], search_term: str
     ) -> tuple[QuerySet[BindingRecord], bool]:
         """Find by what the record says, and by the fields that "all fields" comes to."""
+        # A longer pattern, or more words, is more than SQLite takes.
+        search_term = search_term[:MAX_SEARCH]
         found, has_duplicates = super().get_search_results(request, queryset, search_term)
         if search_term:
             found |= queryset.filter(stream__in=find_streams(search_term))

@@ -50,7 +50,7 @@ class Entered:
     def read(cls, sent: Mapping[str, str]) -> Entered:
         """Take the fields out of an address or a form."""
         texts: Any = {
-            key: sent.get(key, sent.get(OTHER_NAMES.get(key, key), "")).strip()
+            key: sent.get(key, sent.get(OTHER_NAMES.get(key, key), "")).replace("\0", "").strip()
             for key in ("who", "stream", "action", "pk", "values", "params", "revision", "document")
         }
         return cls(**texts, as_if_enabled=bool(sent.get("as_if_enabled")), carry_out=bool(sent.get("carry_out")))
@@ -62,7 +62,7 @@ class Entered:
 
     def question(self) -> Question:
         """Return what is asked; raises ``ConfigError`` for what cannot be read."""
-        if self.revision and not self.revision.isdigit():
+        if self.revision and not (self.revision.isascii() and self.revision.isdigit() and len(self.revision) < 19):
             raise ConfigError([Problem("$", f"Expected the number of a revision, got {self.revision!r:.40}.")])
         return Question(
             who=self.who,
@@ -144,8 +144,8 @@ def _try(model_admin: Any, request: HttpRequest, entered: Entered) -> Trial:
         question = replace(question, who=str(user.get_username()))
     if is_other or (entered.carry_out and question.is_inbound):
         how = ", carried out and rolled back" if entered.carry_out and question.is_inbound else ""
-        who = entered.who or "an anonymous visitor"
-        row = f", row {entered.pk}" if entered.pk else ""
+        who = entered.who[:150] or "an anonymous visitor"
+        row = f", row {entered.pk:.100}" if entered.pk else ""
         message = f"Tried as {who}: {ACTIONS.get(entered.action, entered.action)}{row}{how}."
         pages.note_in_log(request, entered.stream or "every binding", message)
     readable = readable_models(user)

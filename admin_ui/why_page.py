@@ -44,7 +44,7 @@ def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         request,
         "why.html",
         "Why did it not arrive?",
-        asked={name: request.GET.get(name, "") for name in ("stream", "row", "user", "at", "offset", "connection")},
+        asked={name: pages.read_text(request.GET, name) for name in ("stream", "row", "user", "at", "offset", "connection")},
         fault=fault,
         found=found,
         links=_links(model_admin, found) if found is not None else {},
@@ -61,7 +61,7 @@ def read_question(request: HttpRequest) -> tuple[why.Question | None, str]:
     """Return the question of the address, or why there is none; ("" where nothing was asked)."""
 
     def text(name: str) -> str:
-        return request.GET.get(name, "").strip()[:200]
+        return pages.read_text(request.GET, name)
 
     stream, row, offset = text("stream"), text("row"), text("offset")
     if not (stream or row or offset):
@@ -87,7 +87,10 @@ def _parse_time(text: str) -> datetime | None:
         found = parse_datetime(text)
     except ValueError:
         return None
-    return timezone.make_aware(found) if found is not None and timezone.is_naive(found) else found
+    if found is None or not 1900 <= found.year <= 2900:
+        # Nothing was written then, and beside the ends of the calendar no window has room.
+        return None
+    return timezone.make_aware(found) if timezone.is_naive(found) else found
 
 
 def _links(model_admin: Any, found: why.Explanation) -> dict[str, str]:

@@ -22,7 +22,7 @@ def parse_object(text: str, where: str = "values") -> dict[str, Any]:
     """Return a JSON object; raises ``ConfigError``."""
     try:
         found = json.loads(text, parse_constant=_refuse)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _problem(where, f"expected a JSON object, got one that cannot be read: {error}.") from error
     if not isinstance(found, dict):
         raise _problem(where, f"expected a JSON object, got {text.strip()!r:.60}.")
