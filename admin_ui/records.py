@@ -38,7 +38,9 @@ SCRIPTS = ("declbind_admin/form.js", "declbind_admin/picker.js", "declbind_admin
 
 
 #: What an address may narrow the list by, beside the filters.
-LOOKUPS = {f"{name}{ending}" for name in ("id", "stream", "model", "enabled", "direction") for ending in ("", "__exact")}
+LOOKUPS = {
+    f"{name}{ending}" for name in ("id", "stream", "model", "enabled", "direction") for ending in ("", "__exact")
+}
 MAX_SEARCH = 200
 
 

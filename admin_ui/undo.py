@@ -114,6 +114,7 @@ class RollbackPage:
         verb = "Roll back" if before else "Restore"
         back = pages.page_url(self.admin, "change", record.pk) if before else pages.page_url(self.admin, "changelist")
         author = revision.author.get_username() if revision.author else "somebody not known"
+        note = f", with the note: {revision.note}" if revision.note else ""
         return confirm_page(
             self.admin,
             self.request,
@@ -122,7 +123,7 @@ class RollbackPage:
             button=f"{verb} to version {revision.version}",
             hidden={"opened_with": documents.fingerprint(before)},
             back=back,
-            intro=f"Version {revision.version} was made by {author}{f', with the note: {revision.note}' if revision.note else ''}.",
+            intro=f"Version {revision.version} was made by {author}{note}.",
             asked=asked,
         )
 

@@ -179,8 +179,7 @@ def test_enabling_asks_first_and_says_what_it_opens(admin_client):
     record.fields = ["title"]
     record.save()
     admin_client.post(LIST, data | tick(page))
-    record.refresh_from_db()
-    assert not record.enabled
+    assert not BindingRecord.objects.get(pk=record.pk).enabled
     assert admin_client.post(LIST, data | tick(admin_client.post(LIST, data).content.decode())).status_code == 302
     record.refresh_from_db()
     assert record.enabled
