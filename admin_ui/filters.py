@@ -102,6 +102,8 @@ class AppFilter(BindingFilter):
 
     def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
         """Compare the part before the dot."""
+        if value not in dict(self.lookup_choices):
+            return rows.none()
         return rows.filter(model__istartswith=f"{value}.")
 
     @staticmethod

@@ -37,10 +37,10 @@ from declbind.registry import database_alias
 SCRIPTS = ("declbind_admin/form.js", "declbind_admin/picker.js", "declbind_admin/panel.js")
 
 
-#: What an address may narrow the list by, beside the filters.
+#: What an address may narrow the list by.
 LOOKUPS = {
     f"{name}{ending}" for name in ("id", "stream", "model", "enabled", "direction") for ending in ("", "__exact")
-}
+} | {item.parameter_name for item in filters.FILTERS}
 MAX_SEARCH = 200
 
 

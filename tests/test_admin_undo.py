@@ -181,8 +181,7 @@ def test_enabling_asks_first_and_says_what_it_opens(admin_client):
     admin_client.post(LIST, data | tick(page))
     assert not BindingRecord.objects.get(pk=record.pk).enabled
     assert admin_client.post(LIST, data | tick(admin_client.post(LIST, data).content.decode())).status_code == 302
-    record.refresh_from_db()
-    assert record.enabled
+    assert BindingRecord.objects.get(pk=record.pk).enabled
     assert "comes into force (it was disabled); sends title" in LogEntry.objects.get().change_message
 
 
