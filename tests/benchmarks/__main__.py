@@ -58,7 +58,7 @@ def _sequencing(arena: Arena, quick: bool) -> Iterator[Section]:
 
 
 def _console(arena: Arena, quick: bool) -> Iterator[Section]:
-    yield console.measure_writer(arena, rounds=2 if quick else 7, saves=500 if quick else 2_000)
+    yield console.measure_writer(arena, rounds=5 if quick else 15, saves=1_000)
     yield console.measure_list(arena, bindings=1_000, times=3 if quick else 10)
     yield console.measure_browser(arena, seconds=10.0 if quick else 60.0)
 
