@@ -1,0 +1,193 @@
+"""Measure what the operator's console costs: a writer that is watched, a long list, and a browser in a burst."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from tests.conftest import CHROMIUM_FLAGS, find_chromium
+from tests.servers import ROOT, DjangoServer
+
+from . import contenders
+from .arena import Arena, Program
+from .report import Figure, Goal, Section
+
+LIST = "/admin/declbind/bindingrecord/"
+LIVE = f"{LIST}live/"
+PER_SECOND = 2_000
+#: A process finds out within a second that somebody watches, or that nobody does any more.
+SETTLE_SECONDS = 2.5
+#: So long a lease holds after its page was left without a word.
+WARM_UP_SECONDS = 8.0
+MAX_ROWS = 500
+
+
+class Set:
+    """A site with an operator: the server, and the program that works inside of it."""
+
+    def __init__(self, server: DjangoServer, backstage: Program) -> None:
+        self.server, self.backstage = server, backstage
+        self.session: str = backstage.ask(do="enter")
+
+    def request(self, method: str, path: str, **headers: str) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+        connection.request(method, path, headers={"Cookie": f"sessionid={self.session}", **headers})
+        return connection.getresponse()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Hold the live page's stream open, and read it as a page would."""
+        page = self.request("GET", LIVE)
+        text = page.read().decode()
+        cursor = text.split('data-cursor="')[1].split('"')[0]
+        token = text.split('name="csrfmiddlewaretoken" value="')[1].split('"')[0]
+        cookie = next(value for name, value in page.getheaders() if value.startswith("csrftoken=")).split(";")[0]
+        stream = self.request("GET", f"{LIVE}stream/?cursor={cursor}")
+        reading = threading.Thread(target=_drain, args=(stream,), daemon=True)
+        reading.start()
+        time.sleep(SETTLE_SECONDS)
+        try:
+            yield
+        finally:
+            stream.close()
+            both = {"Cookie": f"sessionid={self.session}; {cookie}", "X-CSRFToken": token}
+            assert self.request("POST", f"{LIVE}stop/", **both).status == 204
+            time.sleep(SETTLE_SECONDS)
+
+
+def _drain(stream: http.client.HTTPResponse) -> None:
+    try:
+        while stream.read1(65_536):
+            pass
+    except (OSError, ValueError, AttributeError, http.client.HTTPException):
+        return
+
+
+@contextmanager
+def stage(arena: Arena, name: str) -> Iterator[Set]:
+    """Run the example site on a database of its own."""
+    path = arena.directory / f"console-{name}.sqlite3"
+    env = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DATABASE_URL": f"sqlite:///{path}",
+        "DEBUG": "1",  # for static files; the programs that save turn Django's log of queries off
+    }
+    migrate = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
+    subprocess.run(migrate, env=env, cwd=ROOT, check=True)
+    with ExitStack() as stack:
+        server = stack.enter_context(DjangoServer(env=dict(env)))
+        inside = {**env, "DEBUG": "0"}
+        program = Program("backstage", env=inside, log=arena.directory / "backstage.log")
+        yield Set(server, stack.enter_context(program))
+
+
+def measure_writer(arena: Arena, rounds: int, saves: int) -> Section:
+    """Return saves a second of a writer while nobody watches and while somebody does, in turn."""
+    section = Section("A writer while somebody watches the live page: saves a second (median)")
+    free, watched = [], []
+    with stage(arena, "writer") as site:
+        # The process has a hub from then on, which reads the log whether somebody watches or not.
+        with site.watching():
+            site.backstage.ask(do="saves", count=saves)
+        free.append(site.backstage.ask(do="saves", count=saves))
+        for _ in range(rounds):
+            with site.watching():
+                watched.append(site.backstage.ask(do="saves", count=saves))
+            free.append(site.backstage.ask(do="saves", count=saves))
+    for label, runs in (("nobody watches", free), ("somebody watches", watched)):
+        section.add(label, {contenders.DECLBIND: Figure(statistics.median(rate for rate, _ in runs))})
+        section.add(
+            "  µs of the writer's CPU for a save",
+            {contenders.DECLBIND: Figure(statistics.median(cpu for _, cpu in runs))},
+        )
+    # Each with the two that it lies between: a machine's mood lasts for longer than a round.
+    pairs = zip(watched, free, free[1:], strict=False)
+    ratio = statistics.median(2 * beside / (before + after) for (beside, _), (before, _), (after, _) in pairs)
+    section.goals.append(Goal("watched, of unwatched (median of rounds)", Figure(ratio), at_least=0.95))
+    return section
+
+
+def measure_list(arena: Arena, bindings: int, times: int) -> Section:
+    """Return what the list of bindings costs when there are many."""
+    with stage(arena, "list") as site:
+        count = site.backstage.ask(do="bindings", count=bindings)
+        answer = site.backstage.ask(do="list", times=times)
+    section = Section(f"The list of bindings, {count:,} of them")
+    queries = Figure(answer["queries"])
+    section.add("queries of a page", {contenders.DECLBIND: queries})
+    section.add("milliseconds (median)", {contenders.DECLBIND: Figure(answer["milliseconds"])})
+    section.goals.append(Goal("queries", queries, at_most=12))
+    return section
+
+
+def measure_browser(arena: Arena, seconds: float) -> Section:
+    """Return the memory of the live page before and after a burst, in a real browser."""
+    from playwright.sync_api import sync_playwright
+
+    section = Section(f"The live page at {PER_SECOND:,} events a second for {seconds:.0f} s, in Chromium")
+    with stage(arena, "browser") as site, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium() or None, args=CHROMIUM_FLAGS)
+        context = browser.new_context()
+        context.add_cookies([{"name": "sessionid", "value": site.session, "url": site.server.url}])
+        page = context.new_page()
+        page.goto(f"{site.server.url}{LIVE}")
+        page.wait_for_selector('[data-state][data-kind="live"]')
+        # The table is full, and every part of the script has run, before memory is first looked at.
+        site.backstage.ask(do="feed", per_second=PER_SECOND, seconds=WARM_UP_SECONDS)
+        before = _heap(page)
+        site.backstage.tell(do="feed", per_second=PER_SECOND, seconds=seconds)
+        slowest = _slowest_turn(page, seconds)
+        fed = site.backstage.answer()
+        page.wait_for_timeout(2_000)
+        after = _heap(page)
+        rows = page.evaluate("document.querySelectorAll('[data-rows] tr').length")
+        said = page.locator("[data-state]").inner_text()
+        browser.close()
+    mine = contenders.DECLBIND
+    section.add("events", {mine: f"{fed:,}"})
+    section.add("heap before, KiB", {mine: Figure(before / 1024)})
+    section.add("heap after, KiB", {mine: Figure(after / 1024)})
+    section.add("rows on the page", {mine: Figure(rows)})
+    section.add("longest turn of the page's loop, ms", {mine: Figure(slowest)})
+    section.add("state in the end", {mine: said})
+    section.goals = [
+        Goal("heap after, of before", Figure(after).over(Figure(before)), at_most=1.25),
+        Goal("rows on the page", Figure(rows), at_most=MAX_ROWS),
+    ]
+    return section
+
+
+def _heap(page: Any) -> float:
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.collectGarbage")
+    used: float = session.send("Runtime.getHeapUsage")["usedSize"]
+    session.detach()
+    return used
+
+
+def _slowest_turn(page: Any, seconds: float) -> float:
+    """Return the longest that the page could not answer its user, in milliseconds."""
+    longest: float = page.evaluate(
+        """(milliseconds) => new Promise((resolve) => {
+            const end = performance.now() + milliseconds;
+            let before = performance.now(), longest = 0;
+            const turn = () => {
+                const now = performance.now();
+                longest = Math.max(longest, now - before);
+                before = now;
+                if (now < end) setTimeout(turn, 10); else resolve(longest);
+            };
+            turn();
+        })""",
+        1000 * seconds,
+    )
+    return longest
