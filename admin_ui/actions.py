@@ -1,0 +1,95 @@
+"""What can be done to the bindings that are ticked in the list."""
+
+from __future__ import annotations
+
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+
+from admin_ui import pages
+from admin_ui.changes import build_change, is_ticked
+from admin_ui.confirm import Proposal, confirm_page, digest_of
+from admin_ui.export_page import download
+from admin_ui.summary import summarise_record
+from declbind import judgement
+from declbind.models import BindingRecord, editing
+
+
+class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Be the actions' part of ``BindingRecordAdmin``."""
+
+    actions = ("enable", "disable", "export", "check_again")
+
+    @admin.action(description="Enable selected bindings", permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> HttpResponse | None:
+        """Switch on, once somebody has read what that opens; one that has problems stays off and says which."""
+        proposals = []
+        for record in queryset.exclude(enabled=True):
+            before = record.definition()
+            record.enabled = True
+            problems = record.problems()
+            if problems:
+                self.message_user(request, " ".join(map(str, problems)), messages.ERROR)
+            else:
+                proposals.append(Proposal(record.stream, build_change(before, record.definition())))
+        if proposals and not is_ticked(request.POST.dict(), digest_of(proposals)):
+            return confirm_page(
+                self,
+                request,
+                "Enable bindings",
+                proposals,
+                button="Enable",
+                hidden={
+                    "action": "enable",
+                    "asked": "yes",
+                    "_selected_action": [str(pk) for pk in queryset.values_list("pk", flat=True)],
+                },
+                back=pages.page_url(self, "changelist"),
+                asked="asked" in request.POST,
+            )
+        self._switch(request, queryset.filter(stream__in=[proposal.stream for proposal in proposals]), True)
+        return None
+
+    @admin.action(description="Disable selected bindings", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> None:
+        """Switch off, also one that went bad."""
+        self._switch(request, queryset, False)
+
+    def _switch(self, request: HttpRequest, queryset: QuerySet[BindingRecord], enabled: bool) -> None:
+        done = 0
+        for record in queryset.exclude(enabled=enabled):
+            before = record.definition()
+            record.enabled = enabled
+            try:
+                with editing(author=request.user), transaction.atomic():
+                    record.save(update_fields=["enabled"])
+                    self.log_change(request, record, build_change(before, record.definition()).text)
+            except ValidationError as error:
+                self.message_user(request, " ".join(error.messages), messages.ERROR)
+            else:
+                done += 1
+        word = "enabled" if enabled else "disabled"
+        self.message_user(request, f"{done} binding{'' if done == 1 else 's'} {word}.", messages.SUCCESS)
+
+    @admin.action(description="Export selected bindings as JSON", permissions=["view"])
+    def export(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> HttpResponse:
+        """Download a file of the selected records."""
+        return download(record.definition() for record in queryset)
+
+    @admin.action(description="Check selected bindings", permissions=["view"])
+    def check_again(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> None:
+        """Judge again and report."""
+        reserved = judgement.reserved_streams()
+        fine = []
+        for record in queryset.order_by("stream"):
+            summary = summarise_record(record, reserved)
+            for problem in summary.problems:
+                self.message_user(request, str(problem), messages.ERROR)
+            for problem in summary.warnings:
+                self.message_user(request, str(problem), messages.WARNING)
+            if not summary.problems:
+                fine.append(record.stream)
+        if fine:
+            self.message_user(request, f"No problems: {', '.join(fine)}.", messages.SUCCESS)

@@ -1,0 +1,147 @@
+"""The list of bindings: those of the database judged, with their use, and below them those of files and classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.db.models import Max, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
+
+from admin_ui import cells, elsewhere, filters, pages
+from admin_ui.listing import Surroundings, find_streams, load_surroundings, models_to_begin_with
+from admin_ui.summary import Summary, summarise_record
+from declbind import judgement
+from declbind.console.overview import load_drift
+from declbind.models import BindingRecord, BindingRevision, Node
+from declbind.registry import database_alias
+
+#: What an address may narrow the list by.
+LOOKUPS = {
+    f"{name}{ending}" for name in ("id", "stream", "model", "enabled", "direction") for ending in ("", "__exact")
+} | {item.parameter_name for item in filters.FILTERS}
+MAX_SEARCH = 200
+
+
+class BindingChangeList(ChangeList):
+    """Judge the rows of the page, find their last revisions and their drift: two queries for all of them."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Load the page."""
+        super().get_results(request)
+        records: list[Any] = list(self.result_list)
+        reserved = judgement.reserved_streams()
+        latest = (
+            BindingRevision.objects.filter(stream__in=[record.stream for record in records])
+            .order_by()
+            .values("stream")
+            .annotate(last=Max("pk"))
+            .values_list("last", flat=True)
+        )
+        revisions = {
+            revision.stream: revision
+            for revision in BindingRevision.objects.filter(pk__in=latest).select_related("author")
+        }
+        drifts = load_drift(database_alias(), {record.stream: record.definition() for record in records})
+        for record in records:
+            record.summary = summarise_record(record, reserved)
+            record.last_revision = revisions.get(record.stream)
+            record.drift = drifts.get(record.stream)
+            record.surroundings = load_surroundings(self.model_admin, request)
+        self.result_list = records
+
+
+class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Be the list's part of ``BindingRecordAdmin``."""
+
+    list_display = ("state", "name", "sent", "who", "traffic", "changed")
+    list_display_links = ("name",)
+    list_filter = filters.FILTERS
+    search_fields = ("stream", "model", "description", "fields", "exclude", "groups")
+    change_list_template = "declbind_admin/change_list.html"
+    show_full_result_count = False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Use the list that judges its rows."""
+        return BindingChangeList
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Add the head line and the bindings of files and classes."""
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        everything = elsewhere.load_elsewhere()
+        invalid = len(filters.invalid_streams("database")) + sum(bool(summary.problems) for summary in everything)
+        context = {
+            "spread": load_surroundings(self, request).spread,
+            "invalid": invalid,
+            "may_see_nodes": self.admin_site.is_registered(Node) and request.user.has_perm("declbind.view_node"),
+            "begin_with": models_to_begin_with(),
+            "console_pages": pages.console_pages(self, request),
+            "elsewhere": [self._row(request, summary) for summary in filters.pass_through(everything, request)],
+            "elsewhere_total": len(everything),
+            **(extra_context or {}),
+        }
+        return super().changelist_view(request, context)
+
+    def _row(self, request: HttpRequest, summary: Summary) -> dict[str, Any]:
+        return {
+            "summary": summary,
+            "state": cells.state_cell(summary),
+            "name": cells.name_cell(summary, pages.page_url(self, "elsewhere", summary.where)),
+            "sent": cells.sent_cell(summary),
+            "who": cells.who_cell(summary),
+            "traffic": self._traffic(load_surroundings(self, request), summary.stream),
+        }
+
+    @admin.display(description="State, source")
+    def state(self, record: Any) -> SafeString:
+        """Active, disabled or invalid, and where it is defined."""
+        return cells.state_cell(record.summary, record.drift)
+
+    @admin.display(description="Stream, model", ordering="stream")
+    def name(self, record: Any) -> SafeString:
+        """The stream, its model and direction, what it is for, and what is wrong with it. The list makes the link."""
+        return cells.name_cell(record.summary, model=record.model)
+
+    @admin.display(description="Sent fields")
+    def sent(self, record: Any) -> SafeString:
+        """How many fields are sent."""
+        return cells.sent_cell(record.summary)
+
+    @admin.display(description="Who may")
+    def who(self, record: Any) -> SafeString:
+        """Who may do what."""
+        return cells.who_cell(record.summary)
+
+    @admin.display(description="Traffic")
+    def traffic(self, record: Any) -> SafeString:
+        """Who hears now, and how much goes out."""
+        return self._traffic(record.surroundings, record.stream)
+
+    @staticmethod
+    def _traffic(surroundings: Surroundings, stream: str) -> SafeString:
+        return cells.traffic_cell(surroundings.usage_of(stream), stream, surroundings.links)
+
+    @admin.display(description="Last changed")
+    def changed(self, record: Any) -> SafeString:
+        """By whom and when."""
+        return cells.changed_cell(record.last_revision)
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """Let an address narrow the list by whole values alone: a pattern may be faulty, or take for ever."""
+        texts = value if isinstance(value, list) else [value]
+        return lookup in LOOKUPS and not any("\0" in str(text) for text in texts)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[BindingRecord], search_term: str
+    ) -> tuple[QuerySet[BindingRecord], bool]:
+        """Find by what the record says, and by the fields that "all fields" comes to."""
+        # A longer pattern, or more words, is more than SQLite takes.
+        search_term = search_term[:MAX_SEARCH]
+        found, has_duplicates = super().get_search_results(request, queryset, search_term)
+        if search_term:
+            found |= queryset.filter(stream__in=find_streams(search_term))
+        return found, has_duplicates
