@@ -11,8 +11,8 @@
 - ``import_page``: a file of records, with ``review`` of what it would do; ``export_page`` the way out.
 - ``try_page``, ``why_page``, ``connections_page``, ``processes_page``, ``doctor_page``: a page each, of questions in
   ``declbind.console``; ``nodes`` how far a configuration has come.
-- ``live``: live traffic; ``wanted`` its filters, ``traffic`` a look at all of it, ``rows`` its rows, ``row_page`` one of
-  them, ``rates`` and ``deliveries`` what processes counted, ``charts`` numbers as SVG, ``stream`` the push,
+- ``live``: live traffic; ``wanted`` its filters, ``traffic`` a look at all of it, ``rows`` its rows, ``row_page`` one
+  of them, ``rates`` and ``deliveries`` what processes counted, ``charts`` numbers as SVG, ``stream`` the push,
   ``answers`` what a poll or a push carries, ``export`` a download, ``watching`` the lease, ``links`` where a row leads.
 - ``pages``: what all of them have in common; ``screens`` hangs them in.
 
