@@ -16,9 +16,10 @@ from admin_ui.changes import Change, build_change, is_ticked
 from admin_ui.confirm import Proposal, confirm_page, digest_of
 from admin_ui.form import is_only_disabled
 from admin_ui.json_page import as_problems
+from declbind.console.history import roll_back
 from declbind.core.errors import Problem
 from declbind.core.spec import KEYS
-from declbind.models import BindingRecord, BindingRevision, editing
+from declbind.models import BindingRecord, BindingRevision
 
 MOVED = "The binding was changed since this page was made. Nothing is stored: look at what it would change now."
 
@@ -76,7 +77,7 @@ class RollbackPage:
                 return self._show(revision, record, before, proposal)
             if not only_disables and not is_ticked(self.request.POST.dict(), digest_of([proposal])):
                 return self._show(revision, record, before, proposal, asked=True)
-            return self._store(revision, record, before, target, proposal)
+            return self._store(revision, record, before, proposal)
 
     def _load(self, stream: str) -> BindingRecord:
         rows = self.admin.get_queryset(self.request)
@@ -132,17 +133,14 @@ class RollbackPage:
         revision: BindingRevision,
         record: BindingRecord,
         before: documents.Document,
-        target: documents.Document,
         proposal: Proposal,
     ) -> HttpResponse:
-        if before and documents.canonical(before) == documents.canonical(target):
+        note = f"Rolled back to version {revision.version}"
+        stored = roll_back(revision, router.db_for_write(BindingRecord), self.request.user, note)
+        if stored is None:
             messages.info(self.request, f"The binding {record} says this already; nothing was stored.")
             return HttpResponseRedirect(pages.page_url(self.admin, "change", record.pk))
-        note = f"Rolled back to version {revision.version}"
-        only_disables = is_only_disabled(before, target)
-        record.assign(target)
-        with editing(author=self.request.user, note=note):
-            record.save(update_fields=["enabled"] if only_disables else None)
+        record = stored
         text = f"{note}: {proposal.change.text}"
         if before:
             self.admin.log_change(self.request, record, text)
