@@ -25,9 +25,10 @@ from declbind.console.overview import load_drift
 from declbind.models import BindingRecord, BindingRevision, Node, editing
 from declbind.registry import database_alias
 
-
 #: What an address may narrow the list by, beside the filters.
-LOOKUPS = {f"{name}{ending}" for name in ("id", "stream", "model", "enabled", "direction") for ending in ("", "__exact")}
+LOOKUPS = {
+    f"{name}{ending}" for name in ("id", "stream", "model", "enabled", "direction") for ending in ("", "__exact")
+}
 MAX_SEARCH = 200
 
 

@@ -44,7 +44,9 @@ def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         request,
         "why.html",
         "Why did it not arrive?",
-        asked={name: pages.read_text(request.GET, name) for name in ("stream", "row", "user", "at", "offset", "connection")},
+        asked={
+            name: pages.read_text(request.GET, name) for name in ("stream", "row", "user", "at", "offset", "connection")
+        },
         fault=fault,
         found=found,
         links=_links(model_admin, found) if found is not None else {},

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.django_db
 
 #: Every page, with what its address takes.
 PAGES = {
-    "": "q p o e state source app direction open silent stream id id__in enabled direction__exact stream__contains description__regex _facets",
+    "": "q p o e state source app direction open silent stream id id__in enabled direction__exact stream__contains "
+    "description__regex _facets",
     "live/": "cursor stream model row group user action outcome node q only",
     "live/rows/": "stream model row group user action outcome node q only whole bare extras",
     "live/export/": "cursor stream model row group user action outcome node q only format",
@@ -60,8 +61,11 @@ def test_no_address_makes_a_fault(operator, page, absurd):
     """Whatever stands in the address, in each of its keys, once or twice."""
     BindingRecord().assign({"stream": "animals", "model": "zoo.Animal", "fields": ["legs"], "groups": ["all"]}).save()
     for key in PAGES[page].split():
-        more = {"live/rows/": {"cursor": "e:0:0"}, "why/": {"stream": "animals", "row": "1"},
-                "try/": {"stream": "animals", "action": "view", "pk": "1"}}.get(page, {})
+        more = {
+            "live/rows/": {"cursor": "e:0:0"},
+            "why/": {"stream": "animals", "row": "1"},
+            "try/": {"stream": "animals", "action": "view", "pk": "1"},
+        }.get(page, {})
         for values in ([ABSURD[absurd]], 2 * [ABSURD[absurd]]):
             answer = operator.get(LIST + page, {**more, key: values})
             assert answer.status_code in (200, 302, 400, 403, 404), (page, key, absurd, answer.exc_info)
@@ -93,8 +97,13 @@ def test_no_form_makes_a_fault(operator, page, absurd):
         assert answer.status_code in (200, 302, 400, 403, 404), (page, key, absurd, answer.exc_info)
 
 
-@pytest.mark.parametrize("path", ["connections/a%00b/", "live/row/e%00/", "live/row/e%C2%B2/", "defined/%00/", "%00/json/",
-                                  "defined/../../etc/passwd/", "%C2%B2/json/", "1" + 30 * "0" + "/json/"])  # fmt: skip
+PATHS = (
+    "connections/a%00b/", "live/row/e%00/", "live/row/e%C2%B2/", "defined/%00/", "defined/../../etc/passwd/",
+    "%00/json/", "%C2%B2/json/", f"1{30 * '0'}/json/",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_no_path_makes_a_fault(operator, path):
     """There is no such page, or it is the list that says so."""
     assert operator.get(LIST + path).status_code in (302, 404)
