@@ -9,8 +9,8 @@ from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
-from django.utils.timezone import localtime
 
+from admin_ui import pages
 from admin_ui.charts import sparkline
 from admin_ui.summary import EVERYONE, NOBODY, Summary
 from declbind.console.overview import Drift
@@ -114,7 +114,7 @@ def changed_cell(revision: BindingRevision | None) -> SafeString:
     """Write who changed it last, and when."""
     if revision is None:
         return mark_safe("\N{EN DASH}")
-    at = localtime(revision.created_at)
+    at = pages.local(revision.created_at)
     return format_html(
         '<time datetime="{}" title="{}">{}</time><span class="declbind-quiet">{}</span>',
         at.isoformat(),

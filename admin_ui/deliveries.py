@@ -10,6 +10,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from declbind.console.stored import read_deliveries
 from declbind.models import Activity
 
 #: Rows of one reading: ten minutes of one process, one minute of ten.
@@ -80,9 +81,10 @@ def _load(since: datetime, until: datetime, using: str) -> Deliveries:
     read: list[Any] = list(rows.values_list("at", "node", "sent", "deliveries")[:MAX_ROWS])
     deliveries = Deliveries()
     for at, node, sent, noted in reversed(read):
+        parts = list(read_deliveries(noted))
         deliveries.seconds.append(at.timestamp())
-        if sum(recipients for _, recipients, _ in noted) < sent:
+        if sum(recipients for _, recipients, _ in parts) < sent:
             deliveries.partial.append(at.timestamp())
-        for offset, recipients, milliseconds in noted:
+        for offset, recipients, milliseconds in parts:
             deliveries.found.setdefault(offset, []).append((node, recipients, milliseconds))
     return deliveries

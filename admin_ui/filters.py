@@ -24,11 +24,6 @@ class BindingFilter(admin.SimpleListFilter):
         """Return what can be chosen."""
         return list(self.choices_offered)
 
-    def value(self) -> str | None:
-        """Return what the address says, without NUL, which PostgreSQL does not take in a query."""
-        found = super().value()
-        return found.replace("\0", "") if found is not None else None
-
     def queryset(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> QuerySet[BindingRecord]:
         """Narrow the rows to the choice."""
         value = self.value()

@@ -21,8 +21,9 @@ from declbind.registry import database_alias
 
 #: What an address may narrow the list by.
 LOOKUPS = {
-    f"{name}{ending}" for name in ("id", "stream", "model", "enabled", "direction") for ending in ("", "__exact")
-} | {item.parameter_name for item in filters.FILTERS}
+    *(item.parameter_name for item in filters.FILTERS),
+    *(f"{name}{end}" for name in ("id", "stream", "model", "enabled", "direction") for end in ("", "__exact")),
+}
 MAX_SEARCH = 200
 
 
@@ -132,8 +133,8 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Let an address narrow the list by whole values alone: a pattern may be faulty, or take for ever."""
-        texts = value if isinstance(value, list) else [value]
-        return lookup in LOOKUPS and not any("\0" in str(text) for text in texts)
+        texts = [str(text) for text in (value if isinstance(value, list) else [value])]
+        return lookup in LOOKUPS and not any("\0" in text or len(text) > MAX_SEARCH for text in texts)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[BindingRecord], search_term: str

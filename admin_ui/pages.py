@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from django.contrib.admin import AdminSite
@@ -13,6 +14,7 @@ from django.db.models.options import Options
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
 
 from declbind.models import BindingRecord
 
@@ -70,6 +72,11 @@ def console_pages(model_admin: RecordAdmin, request: HttpRequest) -> list[Consol
             url = page_url(model_admin, page)
             found.append(ConsolePage(label, url, url == request.path))
     return found
+
+
+def local(moment: datetime) -> datetime:
+    """Return a moment in the viewer's time zone; without ``USE_TZ`` all moments are in the project's one already."""
+    return timezone.localtime(moment) if timezone.is_aware(moment) else moment
 
 
 class Page(TemplateResponse):

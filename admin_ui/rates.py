@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from statistics import median
 from typing import Any
 
@@ -13,7 +13,8 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from admin_ui import charts
+from admin_ui import charts, pages
+from declbind.live.tally import read_clock
 from declbind.models import Activity, Event, Node
 from declbind.registry import database_alias
 
@@ -62,7 +63,7 @@ def load_rates() -> Rates:
     using = database_alias()
     end = int(timezone.now().timestamp()) - UNTOLD
     start = end - SPAN + 1
-    rows = Activity.objects.using(using).filter(at__gte=datetime.fromtimestamp(start - 59, UTC), seconds__in=(1, 60))
+    rows = Activity.objects.using(using).filter(at__gte=read_clock(start - 59), seconds__in=(1, 60))
     columns = ("seconds", "at", "sent", "received", "refused", "p50", "p99")
     counts: list[list[float | None]] = [[None] * SPAN for _ in range(3)]
     means: list[list[float]] = [[0.0] * SPAN for _ in range(3)]
@@ -98,7 +99,7 @@ def load_rates() -> Rates:
 
 
 def _load_marks(start: int, using: str) -> Iterable[charts.Mark]:
-    since = datetime.fromtimestamp(start, UTC)
+    since = read_clock(start)
     marks: list[charts.Mark] = []
 
     def add(at: datetime, kind: str, text: str) -> None:
@@ -126,4 +127,4 @@ def _type_of(data: str) -> str:
 
 
 def _clock(at: int) -> str:
-    return timezone.localtime(datetime.fromtimestamp(at, UTC)).strftime("%H:%M:%S")
+    return pages.local(read_clock(at)).strftime("%H:%M:%S")

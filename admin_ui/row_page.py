@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.utils.timezone import localtime
 
 from admin_ui import pages
 from admin_ui.deliveries import Deliveries, load_deliveries
@@ -46,7 +45,7 @@ def row_view(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
         model_admin,
         request,
         "live_row_page.html",
-        f"{row.word.capitalize()} at {localtime(row.at):%H:%M:%S}",
+        f"{row.word.capitalize()} at {pages.local(row.at):%H:%M:%S}",
         row=row,
         links=links.of(row),
         steps=describe_steps(row, reader),

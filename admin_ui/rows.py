@@ -11,6 +11,7 @@ from typing import Any
 from admin_ui import documents
 from admin_ui.deliveries import Deliveries, Delivery
 from declbind.core.shape import shape
+from declbind.live.traffic import CAPTURE_FAILED
 from declbind.models import Event, Node, Traffic
 from declbind.outbound import history
 
@@ -127,6 +128,10 @@ class Reader:
         who = row.username or (f"user {row.user_pk}" if row.user_pk else "")
         shown = len(groups) if self.whole else SHOWN_GROUPS
         detail = _read(row.detail)
+        model = self.stream_models.get(row.stream, "")
+        message = row.message
+        if message.startswith(CAPTURE_FAILED) and model not in self.models:
+            message = f"{CAPTURE_FAILED}. What the exception says is for those who may view the model."
         return Row(
             key=f"t{row.pk}",
             at=row.at,
@@ -134,7 +139,7 @@ class Reader:
             word=WORDS.get(row.kind, row.kind),
             process=self.processes.get(row.node, row.node[:8]),
             stream=row.stream,
-            model=self.stream_models.get(row.stream, ""),
+            model=model,
             pk=row.object_pk,
             groups=tuple(groups[:shown]),
             more_groups=max(0, len(groups) - shown),
@@ -142,7 +147,7 @@ class Reader:
             who=who or ("anonymous" if row.connection else ""),
             user=row.username or row.user_pk,
             outcome=row.outcome,
-            message=row.message,
+            message=message,
             milliseconds=row.milliseconds,
             payload=documents.dump(detail) if detail else "",
             is_shape=True,

@@ -19,7 +19,7 @@ from declbind.console.assignments import parse_key, parse_object, parse_values
 from declbind.console.trial import ACTIONS, INBOUND, Question, Trial, make_trial
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.shape import shape
-from declbind.models import BindingRevision
+from declbind.models import BindingRecord, BindingRevision
 from declbind.registry import database_alias, get_registry
 
 SHOWN_USERS = 200
@@ -139,6 +139,8 @@ def _try(model_admin: Any, request: HttpRequest, entered: Entered) -> Trial:
     if entered.carry_out and not model_admin.has_change_permission(request):
         raise _refusal("Carrying out takes the permission to change bindings. Validation alone needs none.")
     question = entered.question()
+    if question.document is not None:
+        _check_document(model_admin, request, entered.stream, question.document)
     if entered.who and not is_other:
         # By name: the own key might be another user's name.
         question = replace(question, who=str(user.get_username()))
@@ -148,9 +150,24 @@ def _try(model_admin: Any, request: HttpRequest, entered: Entered) -> Trial:
         row = f", row {entered.pk:.100}" if entered.pk else ""
         message = f"Tried as {who}: {ACTIONS.get(entered.action, entered.action)}{row}{how}."
         pages.note_in_log(request, entered.stream or "every binding", message)
-    readable = readable_models(user)
-    made = make_trial(question).without_values(lambda model: model in readable, shape)
-    return made if pages.may_watch(user) else made.without_names()
+    readable = readable_models(user).__contains__
+    made = make_trial(question).without_values(readable, shape)
+    # Whoever may watch sees who is connected, and the groups of what goes out.
+    return made if pages.may_watch(user) else made.without_names().without_groups(readable)
+
+
+def _check_document(model_admin: Any, request: HttpRequest, stream: str, document: Mapping[str, Any]) -> None:
+    """Refuse a definition that the viewer could not store: what it is asked about rows would be answered all the same.
+
+    By its conditions and groups it could ask for any field of any model.
+    """
+    stored = BindingRecord.objects.using(database_alias()).filter(stream=stream or str(document.get("stream"))).first()
+    if not (model_admin.has_change_permission(request, stored) if stored else model_admin.has_add_permission(request)):
+        word = "change this binding" if stored else "add bindings"
+        raise _refusal(f"Trying an edited record takes the permission to {word}. Try what is stored.")
+    problem = documents.sensitive_problem(request.user, stored.definition() if stored else {}, document)
+    if problem is not None:
+        raise ConfigError([problem])
 
 
 def _rows(made: Trial) -> list[tuple[Any, list[tuple[str, str]]]]:

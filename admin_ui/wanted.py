@@ -12,6 +12,8 @@ from django.apps import apps
 from django.db.models import F, JSONField, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, StrIndex
 
+from declbind.console.stored import read_deliveries
+from declbind.live.traffic import CAPTURE_FAILED
 from declbind.models import Activity, Event, Traffic
 from declbind.outbound import history
 from declbind.registry import get_registry
@@ -146,8 +148,11 @@ def narrow_traffic(rows: QuerySet[Traffic], wanted: Wanted) -> QuerySet[Traffic]
     if wanted.q:
         text = wanted.q
         found = Q(username__icontains=text) | Q(user_pk=text)
-        for column in ("stream", "action", "object_pk", "groups", "outcome", "message", "connection", "detail"):
+        for column in ("stream", "action", "object_pk", "groups", "outcome", "connection", "detail"):
             found |= Q(**{f"{column}__icontains": text})
+        # Nor is a row found by what an exception said of it.
+        streams = [stream for stream, model in stream_models().items() if model in wanted.models]
+        found |= Q(message__icontains=text) & (~Q(message__startswith=CAPTURE_FAILED) | Q(stream__in=streams))
         rows = rows.filter(found)
     return rows
 
@@ -164,7 +169,7 @@ def _delivered_by(node: str, using: str) -> list[int]:
     newest = Activity.objects.using(using).filter(seconds=1, node=node).order_by("-at")
     offsets: list[int] = []
     for deliveries in newest.values_list("deliveries", flat=True)[:600]:
-        offsets += [int(delivery[0]) for delivery in deliveries]
+        offsets += [offset for offset, _, _ in read_deliveries(deliveries)]
         if len(offsets) >= MAX_DELIVERED:
             break
     return offsets[:MAX_DELIVERED]

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings as django_settings
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
@@ -13,6 +14,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from admin_ui import pages
+from admin_ui.wanted import readable_models, stream_models
 from declbind.console import why
 from declbind.console.causes import Cause
 from declbind.console.delivery import ANONYMOUS, groups_of, offset_of
@@ -39,6 +41,8 @@ def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     using = database_alias()
     question, fault = read_question(request)
     found = why.explain(question, using) if question is not None else None
+    if found is not None and stream_models().get(found.question.stream, "") not in readable_models(request.user):
+        found = found.without_values()
     return pages.render_page(
         model_admin,
         request,
@@ -55,7 +59,7 @@ def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         streams=sorted(get_registry().by_stream),
         users=_offered_users(using),
         sent=Cause.SENT,
-        now=timezone.localtime(),
+        now=pages.local(timezone.now()),
     )
 
 
@@ -84,7 +88,7 @@ def _parse_time(text: str) -> datetime | None:
     if not text:
         return None
     if len(text) <= 8:
-        text = f"{timezone.localdate().isoformat()} {text}"
+        text = f"{pages.local(timezone.now()).date().isoformat()} {text}"
     try:
         found = parse_datetime(text)
     except ValueError:
@@ -92,7 +96,9 @@ def _parse_time(text: str) -> datetime | None:
     if found is None or not 1900 <= found.year <= 2900:
         # Nothing was written then, and beside the ends of the calendar no window has room.
         return None
-    return timezone.make_aware(found) if timezone.is_naive(found) else found
+    if django_settings.USE_TZ:
+        return timezone.make_aware(found) if timezone.is_naive(found) else found
+    return timezone.make_naive(found) if timezone.is_aware(found) else found
 
 
 def _links(model_admin: Any, found: why.Explanation) -> dict[str, str]:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+from datetime import timedelta
+
 import pytest
 from django.contrib.auth.models import User
-from django.test import Client
+from django.db import connection
+from django.test import Client, override_settings
+from django.utils import timezone
 
-from declbind.models import BindingRecord
+from admin_ui.stream import encode
+from declbind.live.tally import Tally
+from declbind.models import Activity, BindingRecord, Block, Connection, Node, SavedView, Traffic, editing
+from declbind.registry import override
 from tests.test_admin_connections import open_connection
 from tests.test_admin_form import LIST
+from tests.test_admin_live import add_event, add_traffic
+from tests.zoo.clients import ANIMALS
 
 pytestmark = pytest.mark.django_db
 
@@ -22,8 +34,8 @@ PAGES = {
     "why/": "stream row user at offset connection",
     "try/": "who stream action pk values params revision document as_if_enabled carry_out",
     "connections/": "user stream group node state p",
-    "processes/": "p q",
-    "doctor/": "p q",
+    "processes/": "p",
+    "doctor/": "p",
     "import/": "text",
     "export/": "q",
     "add/json/": "document",
@@ -66,9 +78,9 @@ def test_no_address_makes_a_fault(operator, page, absurd):
             "why/": {"stream": "animals", "row": "1"},
             "try/": {"stream": "animals", "action": "view", "pk": "1"},
         }.get(page, {})
-        for values in ([ABSURD[absurd]], 2 * [ABSURD[absurd]]):
-            answer = operator.get(LIST + page, {**more, key: values})
-            assert answer.status_code in (200, 302, 400, 403, 404), (page, key, absurd, answer.exc_info)
+        # Twice, as an address may name a key; the last one counts.
+        answer = operator.get(LIST + page, {**more, key: 2 * [ABSURD[absurd]]})
+        assert answer.status_code in (200, 302, 400, 403, 404), (page, key, absurd, answer.exc_info)
 
 
 FORMS = {
@@ -97,19 +109,132 @@ def test_no_form_makes_a_fault(operator, page, absurd):
         assert answer.status_code in (200, 302, 400, 403, 404), (page, key, absurd, answer.exc_info)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "connections/a%00b/",
-        "live/row/e%00/",
-        "live/row/e%C2%B2/",
-        "defined/%00/",
-        "%00/json/",
-        "defined/../../etc/passwd/",
-        "%C2%B2/json/",
-        f"1{30 * '0'}/json/",
-    ],
-)
+PATHS = (
+    "connections/a%00b/", "live/row/e%00/", "live/row/e%C2%B2/", "defined/%00/", "defined/../../etc/passwd/",
+    "%00/json/", "%C2%B2/json/", f"1{30 * '0'}/json/",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_no_path_makes_a_fault(operator, path):
     """There is no such page, or it is the list that says so."""
     assert operator.get(LIST + path).status_code in (302, 404)
+
+
+LOOKS = (
+    "", "?state=active", "live/", "live/rows/?cursor=e:0:0&extras=1", "live/export/", "live/export/?format=csv",
+    "live/row/{event}/", "live/row/{traffic}/", "live/?q=a", "live/?node=n", "why/?stream=animals&row=7",
+    "why/?stream=animals&row=7&user=ann", "connections/", "connections/c1/", "processes/", "doctor/",
+    "try/?stream=animals&action=outbound-create&values=legs=7",
+)  # fmt: skip
+
+
+def look_everywhere(operator, event, traffic):
+    """Return what every page says."""
+    texts = []
+    for look in LOOKS:
+        answer = operator.get(LIST + look.format(event=f"e{event.pk}", traffic=f"t{traffic.pk}"))
+        assert answer.status_code == 200, (look, answer.exc_info)
+        texts.append(answer.content.decode())
+    return texts
+
+
+BROKEN = (
+    "{", "null", "[1]", "[[1]]", '{"a": 1}', "7", '["\\ud800"]', '[["\\ud800", "create"]]', '{"\\ud800": "\\udfff"}',
+    '[["animals","g","x","y","z"]]',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_row_takes_no_page_down(operator, broken):
+    """It may be of another version of this program, or of somebody who mended something by hand."""
+    now = timezone.now()
+    event = add_event(stream="animals", model="zoo.animal", changes=broken, data=broken, object_pk="7")
+    traffic = add_traffic(stream="animals", detail=broken, kind=Traffic.ERROR)
+    open_connection("c1", User.objects.get())
+    Connection.objects.create(id="c2", node="n", username="ann", opened_at=now, closed_at=now, subscriptions=broken)
+    Connection.objects.update(subscriptions=broken)
+    try:
+        value = json.loads(broken)
+    except ValueError:
+        value = None
+    if "ud800" not in broken or connection.vendor == "sqlite":
+        for seconds in (1, 60):
+            Activity.objects.create(node="n", at=now, seconds=seconds, streams=value or {}, deliveries=value or [])
+        Node.objects.update(streams=value or {})
+        Traffic.objects.update(groups=value or [])
+    with override({**ANIMALS, "groups": ["legs-{legs}"]}):
+        look_everywhere(operator, event, traffic)
+
+
+EVIL = "=cmd|'<script>alert(1)</script>\"><img src=x onerror=alert(2)>\r\ndata: {}\r\n\r\n"
+
+
+def test_nothing_that_somebody_chose_is_markup(operator):
+    """Names of users, groups and streams, what a client calls itself, reasons, messages, values."""
+    now = timezone.now()
+    ann = User.objects.create(username=EVIL[:150], first_name=EVIL[:50])
+    event = add_event(
+        stream="animals", model="zoo.animal", changes=json.dumps([[EVIL, "create"]]), data=json.dumps({EVIL: EVIL}),
+        object_pk=json.dumps(EVIL), actor=EVIL, origin=EVIL,
+    )  # fmt: skip
+    traffic = add_traffic(
+        stream=EVIL[:64], action=EVIL[:20], object_pk=EVIL, groups=[EVIL], outcome=EVIL[:40], message=EVIL,
+        detail=json.dumps({EVIL: EVIL}), username=EVIL, user_pk=EVIL[:64], kind=Traffic.REFUSED,
+    )  # fmt: skip
+    open_connection("c1", ann, [[EVIL, EVIL, None, 1, ""]], client=EVIL, address=EVIL[:60])
+    Connection.objects.create(
+        id="c2", node="n", username=EVIL, user_pk=EVIL[:64], opened_at=now, closed_at=now, close_code=4403,
+        close_reason=EVIL[:110], subscriptions=json.dumps([["animals", EVIL, 4, 1, EVIL]]),
+    )  # fmt: skip
+    Node.objects.update(host=EVIL[:100], last_error=EVIL, streams={EVIL: 3})
+    Block.objects.create(
+        user_pk="7", username=EVIL[:150], until=now + timedelta(hours=1), reason=EVIL[:110], author=ann
+    )
+    SavedView.objects.create(owner=User.objects.get(username="operator"), name=EVIL[:60], query="q=a")
+    with override({**ANIMALS, "groups": ["legs-{legs}"], "description": EVIL}):
+        record = BindingRecord().assign({**ANIMALS, "stream": "other", "groups": ["all"], "description": EVIL})
+        with editing(author=ann, note=EVIL):
+            record.save()
+        texts = look_everywhere(operator, event, traffic)
+        more = [
+            operator.get(f"{LIST}connections/?state=closed"),
+            operator.get(f"{LIST}try/", {"stream": EVIL, "who": EVIL, "action": "view", "pk": EVIL, "values": EVIL}),
+            operator.post(f"{LIST}try/", {"stream": "animals", "action": "create", "values": json.dumps({EVIL: EVIL})}),
+            operator.get(f"{LIST}why/", {"stream": EVIL, "row": EVIL, "user": EVIL, "at": EVIL}),
+            operator.post(f"{LIST}import/", {"text": json.dumps([{**ANIMALS, "description": EVIL, EVIL: EVIL}]),
+                                             "source": EVIL, "note": EVIL}),
+            operator.get(f"{LIST}{record.pk}/json/"),
+        ]  # fmt: skip
+    for text in (*texts, *(answer.content.decode() for answer in more)):
+        if text.startswith("<!DOCTYPE"):
+            assert "<script>alert" not in text
+            assert "<img src=x" not in text
+    table = next(text for text in texts if text.startswith("time,process"))
+    for line in csv.reader(io.StringIO(table)):
+        assert not [cell for cell in line if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
+
+
+def test_an_event_for_a_page_is_one_line():
+    """What a client sent cannot begin another event."""
+    sent = encode("rows", {"rows": [{"html": EVIL}]}, "e:1:1").decode()
+    assert [line.partition(":")[0] for line in sent.splitlines()] == ["id", "event", "data", ""]
+
+
+@override_settings(USE_TZ=False)
+def test_a_project_without_time_zones_has_all_pages(operator):
+    """All its times are naive, those in the database too."""
+    event = add_event(stream="animals", model="zoo.animal", object_pk="7")
+    traffic = add_traffic(stream="animals", kind=Traffic.ERROR)
+    open_connection("c1", User.objects.get(), [["animals", "legs-2", None, 1, ""]])
+    now = timezone.now()
+    Activity.objects.create(node="n", at=now, seconds=1, streams={"animals": [1, 2, 3]}, deliveries=[[1, 2, 3.5]])
+    tally = Tally("n")
+    tally.count(Traffic.REQUEST, "animals")
+    tally.write_minute(tally.take_fresh(), "default")
+    assert Activity.objects.filter(seconds=60).exists()
+    BindingRecord().assign({**ANIMALS, "stream": "other", "groups": ["all"]}).save()
+    with override({**ANIMALS, "groups": ["legs-{legs}"]}):
+        look_everywhere(operator, event, traffic)
+        answer = operator.get(f"{LIST}why/?stream=animals&row=7&at=14:01")
+        assert answer.status_code == 200, answer.exc_info

@@ -17,7 +17,9 @@ from django.utils import timezone
 
 from admin_ui import export, traffic
 from admin_ui.watching import LEASE_SECONDS
+from declbind.live.traffic import CAPTURE_FAILED
 from declbind.models import Activity, Event, Head, Node, SavedView, Traffic, Watch
+from declbind.registry import override
 from declbind.testing import override_bindings
 from tests.live import NUMBERS
 from tests.test_admin_form import LIST, staff
@@ -636,3 +638,19 @@ def test_the_page_works_without_scripts_and_under_a_strict_policy():
     assert " style=" not in page
     assert "<script>" not in page
     assert f'href="?cursor={client.get(LIVE).context["page"].cursor}"' in page
+
+
+def test_what_an_exception_said_of_a_row_is_for_those_who_may_view_the_model():
+    """Neither the page nor a search tells it to others; the reader is the control."""
+    with override({"stream": "posts", "model": "blog.Post", "fields": ["title"], "permissions": {"view": True}}):
+        client = watcher()
+        row = add_traffic(
+            kind=Traffic.ERROR, outcome="ValueError", message=f"{CAPTURE_FAILED}: bad title 'secret words'"
+        )
+        ask = {"only": "errors"}
+        for address in (LIVE, f"{LIVE}export/", f"{LIVE}row/t{row.pk}/"):
+            assert "secret words" not in client.get(address, ask).content.decode()
+        assert not client.get(LIVE, {**ask, "q": "secret words"}).context["rows"]
+        reader = staff(WATCH, "blog.view_post", name="reader")
+        assert "secret words" in reader.get(LIVE, ask).content.decode()
+        assert len(reader.get(LIVE, {**ask, "q": "secret words"}).context["rows"]) == 1

@@ -135,7 +135,7 @@ def test_who_else_is_connected_or_sees_the_row_is_for_watchers():
 def test_what_only_looks_has_its_question_in_the_address():
     """The form leads there, so that it can be sent to a colleague; the address alone gives the same answer."""
     row = AnimalFactory.create(legs=2)
-    client = staff(VIEW)
+    client = staff(VIEW, READ)
     response = post(client, action="outbound", pk=row.pk, values="legs = 7", revision="")
     assert response.status_code == 302
     assert parse_qs(urlsplit(response["Location"]).query) == {
@@ -163,7 +163,7 @@ def test_an_address_never_tries_a_write():
 def test_values_are_lines_or_an_object(values):
     """Both mean the same."""
     row = AnimalFactory.create(legs=2)
-    made = post(staff(VIEW), action="update", pk=row.pk, values=values).context["trial"]
+    made = post(staff(VIEW, READ), action="update", pk=row.pk, values=values).context["trial"]
     assert made.question.values == {"legs": 5, "name": "Bea"}
     assert [(frame.group, frame.action) for frame in made.frames] == [("legs-2", "delete"), ("legs-5", "create")]
 
@@ -195,7 +195,7 @@ def test_an_old_revision_and_an_edited_record_can_be_chosen():
     record.save()
     first, last = BindingRevision.objects.order_by("pk")
     row = AnimalFactory.create()
-    client = staff(VIEW)
+    client = staff(VIEW, CHANGE)
     ask = {"stream": "animals", "action": "view", "pk": row.pk}
     old = client.get(TRY, {**ask, "revision": first.pk})
     assert old.context["trial"].verdict == "ok"
@@ -319,3 +319,67 @@ def test_a_site_of_the_projects_own_has_the_page():
         page = client.get("/house/declbind/bindingrecord/try/", {"stream": "animals", "action": "view"})
     assert "/house/declbind/bindingrecord/live/" in text_of(page)
     assert 'href="/admin/' not in text_of(page)
+
+
+# What a trial must not tell ------------------------------------------------------------------------------------------
+
+SPYING = {**ANIMALS, "groups": ["name-{name}"]}
+
+
+@pytest.mark.parametrize("right", [VIEW, "declbind.delete_bindingrecord"])
+def test_who_may_not_edit_cannot_ask_by_a_record_of_their_own(right):
+    """By its groups it would name any field of any row; the editor is the control."""
+    row = AnimalFactory.create(name="hidden-value")
+    ask = {"action": "outbound", "pk": row.pk, "document": json.dumps(SPYING)}
+    told = post(staff(VIEW, right), **ask).content.decode()
+    assert "hidden-value" not in told
+    assert "takes the permission to add bindings" in told
+    BindingRecord().assign({**ANIMALS, "stream": "animals"}).save()
+    assert (
+        "takes the permission to change this binding"
+        in post(staff(VIEW, "declbind.add_bindingrecord", name="adder"), **ask).content.decode()
+    )
+    assert post(staff(CHANGE, name="editor"), **ask).context["trial"] is not None
+
+
+def test_an_edited_record_exposes_no_secret_that_its_author_may_not_expose():
+    """Even to one who may view the model; who may expose secrets is the control."""
+    row = AnimalFactory.create(secret_token="sesame")
+    record = {**ANIMALS, "fields": ["secret_token"], "sensitive": ["secret_token"]}
+    ask = {"action": "outbound", "pk": row.pk, "document": json.dumps(record)}
+    rights = ("declbind.add_bindingrecord", CHANGE, READ)
+    assert "sesame" not in text_of(post(staff(*rights), **ask))
+    assert "sesame" in text_of(post(staff(*rights, "declbind.expose_sensitive", name="trusted"), **ask))
+
+
+@pytest.mark.parametrize("action", ["view", "outbound", "update"])
+def test_names_of_groups_tell_no_values_to_who_may_not_read_them(action):
+    """Nor do the params that lead to a row; whoever may view the model, and who watches, sees them."""
+    row = AnimalFactory.create(name="hidden-value", legs=4)
+    ask = {"action": action, "pk": row.pk, "values": "" if action == "view" else "legs = 5"}
+
+    def told(*codenames: str, name: str) -> str:
+        client = staff(VIEW, *codenames, name=name)
+        with override(SPYING):
+            return text_of(client.post(TRY, {"stream": "animals", **ask}, follow=True))
+
+    hidden = told(name="one")
+    assert "hidden-value" not in hidden
+    assert "REFUSED" not in hidden
+    assert "hidden-value" in told(READ, name="two")
+    assert "hidden-value" in told(WATCH, name="three")
+
+
+def test_why_a_row_is_not_seen_is_not_told_to_who_may_not_read_it():
+    """That it is outside of a condition is something about its values."""
+    row = AnimalFactory.create(status="lost")
+    record = {**ANIMALS, "where": {"status": "open"}}
+    for action in ("view", "update", "delete"):
+        ask = {"stream": "animals", "action": action, "pk": row.pk, "values": "legs = 5"}
+        with override(record):
+            named = staff(VIEW, name=f"{action}1").post(TRY, ask, follow=True)
+            missing = staff(VIEW, name=f"{action}2").post(TRY, {**ask, "pk": row.pk + 1000}, follow=True)
+            reader = staff(VIEW, READ, name=f"{action}3").post(TRY, ask, follow=True)
+        steps = [(step.name, step.verdict, step.text) for step in named.context["trial"].steps]
+        assert steps == [(step.name, step.verdict, step.text) for step in missing.context["trial"].steps], action
+        assert "outside of &#x27;where&#x27;" in text_of(reader)

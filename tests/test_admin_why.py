@@ -13,7 +13,7 @@ from django.test import Client
 from declbind.models import Block, Connection, Event
 from declbind.registry import database_alias
 from declbind.testing import override_bindings
-from tests.factories import make_user
+from tests.factories import find_permission, make_user
 from tests.live import NUMBERS
 from tests.test_why import attend, last_event, last_offset, stored
 
@@ -140,3 +140,24 @@ def test_the_verb_kick_wants_exactly_one_of_both(words):
     make_user(username="x")
     with pytest.raises(CommandError, match="Expected either"):
         call_command("declbind", "kick", *words)
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [({"where": {"value": 5}}, "value = 5"), ({}, "groups it would be in"), ({}, "name-hidden")],
+)
+def test_what_is_in_the_row_is_told_to_those_who_may_view_it(watcher, extra, told):
+    """The cause is told to every watcher, its particulars are not; the second look is the control."""
+    row = stored(name="hidden", value=1)
+    Event.objects.all().delete()
+    user = User.objects.get()
+
+    def look():
+        with override_bindings({**NUMBERS, **extra}):
+            return watcher.get(PAGE, {"stream": "numbers", "row": row.pk}).content.decode()
+
+    before = look()
+    assert told.lower() not in before.lower()
+    assert "for those who may view the model" in before
+    user.user_permissions.add(find_permission("example.view_integervalue"))
+    assert told.lower() in look().lower()

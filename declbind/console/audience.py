@@ -13,6 +13,8 @@ from django.utils import timezone
 from declbind.conf import settings
 from declbind.models import Connection, Node
 
+from .stored import read_subscriptions
+
 SHOWN_LISTENERS = 50
 
 
@@ -65,7 +67,7 @@ def load_audience(stream: str, groups: Sequence[str], using: str, limit: int = S
     listeners = [
         Listener(row.pk, row.user_pk, row.username, row.node, group, after)
         for row in found[:limit]
-        for name, group, until, after, _ in json.loads(row.subscriptions)
+        for name, group, until, after, _ in read_subscriptions(row.subscriptions)
         if name == stream and group in groups and until is None
     ]
     return Audience(total, tuple(listeners))

@@ -15,6 +15,7 @@ from declbind.models import Block, Connection, Node
 
 from .audience import oldest_heartbeat
 from .lag import load_lag
+from .stored import read_subscriptions
 
 PAGE_ROWS = 100
 
@@ -165,5 +166,5 @@ def _describe(row: Connection, node: Node | None, behind: int | None) -> Attende
         offset=row.offset,
         queued=row.queued,
         behind=behind if is_open else None,
-        heard=tuple(Heard(*item) for item in json.loads(row.subscriptions)),
+        heard=tuple(Heard(*item) for item in read_subscriptions(row.subscriptions)),
     )

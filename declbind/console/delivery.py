@@ -20,6 +20,7 @@ from .causes import Answer, Cause
 from .connections import Attendee, Heard, describe_connections
 from .lag import MOMENT
 from .overview import describe_rules
+from .stored import read_changes
 
 #: How near a handshake that was refused may lie to what is asked about.
 HANDSHAKES = timedelta(minutes=10)
@@ -52,7 +53,7 @@ def offset_of(event: Event) -> int | None:
 
 def groups_of(event: Event) -> list[tuple[str, str]]:
     """Return the groups of an event with the action for each."""
-    return [(group, action) for group, action in json.loads(event.changes)]
+    return list(read_changes(event.changes))
 
 
 def explain_event(

@@ -284,7 +284,8 @@ def _errors(using: str) -> Iterator[Finding]:
         yield Finding("errors", "ok", "No errors in the last hour.")
         return
     last = recent.order_by("-id").first()
-    text = f"{last.stream} {last.message}".strip() if last else ""
+    # Not its message: what an exception says may quote a row.
+    text = f"{last.stream} {last.outcome}".strip() if last else ""
     yield Finding(
         "errors",
         "bad",

@@ -44,7 +44,7 @@ from .trial_answer import (
 )
 from .trial_frames import build_frames
 from .trial_steps import Telling, name_fault, tell_faults
-from .visibility import load_rows, load_viewers
+from .visibility import has_fixed_groups, load_rows, load_viewers
 
 __all__ = [
     "ACTIONS", "ALIASES", "INBOUND", "NOTE", "OK", "REFUSED", "SKIPPED",
@@ -326,7 +326,8 @@ class _Attempt:
             answer = frames.encode_reply(self.question.stream, 1, reply)
         model = binding.model_label() if binding is not None else ""
         user = describe_user(self.user)
-        return Trial(self.question, user, tuple(steps), reply, error, answer, model, **rest)
+        fixed = binding is not None and has_fixed_groups(binding)
+        return Trial(self.question, user, tuple(steps), reply, error, answer, model, has_fixed_groups=fixed, **rest)
 
 
 def _by_stream(found: Sequence[Frame], first: str) -> list[tuple[str, list[str]]]:

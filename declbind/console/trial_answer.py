@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from declbind.core.errors import ClientError
+from declbind.core.frames import encode_reply
 
 from .audience import Audience
 from .visibility import Viewers, VisibleRows
@@ -23,6 +24,13 @@ ACTIONS: Final = {
     "outbound": "a row changes: what is sent",
     "outbound-create": "a row is created: what is sent",
     "outbound-delete": "a row is deleted: what is sent",
+}
+#: In place of a group's name that tells what is in a row.
+HIDDEN: Final = "(not shown)"
+GROUP_WORDS: Final = {
+    "group": "The params stand for a group.",
+    "groups": "Not shown: values of the row are in the names of its groups.",
+    "row": "The row is in the group.",
 }
 #: Other names of actions.
 ALIASES: Final = {"subscribe": "view", "outbound-update": "outbound"}
@@ -163,6 +171,8 @@ class Trial:
     rows: VisibleRows | None = None
     viewers: Viewers | None = None
     parts: tuple[Trial, ...] = ()
+    #: Whether no group of the stream is named by values of rows.
+    has_fixed_groups: bool = False
 
     @property
     def verdict(self) -> str:
@@ -199,6 +209,33 @@ class Trial:
                 viewers = replace(viewers, fault=viewers.fault.partition(":")[0])
         parts = tuple(part.without_values(is_readable, shape) for part in self.parts)
         return replace(self, steps=steps, frames=frames, rows=rows, viewers=viewers, parts=parts)
+
+    def without_groups(self, is_readable: Callable[[str], bool]) -> Trial:
+        """Return the trial without the names of groups that values of rows are in, for models that are not readable.
+
+        Nor does it tell what keeps a row from being seen, which is something about its values too.
+        """
+        parts = tuple(part.without_groups(is_readable) for part in self.parts)
+        frames = tuple(
+            frame
+            if is_readable(frame.model) or (self.has_fixed_groups and frame.stream == self.question.stream)
+            else _without_group_of(frame)
+            for frame in self.frames
+        )
+        made = replace(self, frames=frames, parts=parts)
+        if is_readable(self.model):
+            return made
+        steps = tuple(_without_row(step) for step in self.steps)
+        if self.has_fixed_groups:
+            return replace(made, steps=steps)
+        steps = tuple(_without_group(step) for step in steps)
+        reply, answer, rows = self.reply, self.answer, self.rows
+        if reply is not None and "group" in reply:
+            reply = {**reply, "group": HIDDEN}
+            answer = encode_reply(self.question.stream, 1, reply)
+        if rows is not None:
+            rows = replace(rows, group=HIDDEN)
+        return replace(made, steps=steps, reply=reply, answer=answer, rows=rows)
 
     def without_names(self) -> Trial:
         """Return the trial without who else is connected or sees the row: only how many are connected."""
@@ -282,6 +319,30 @@ def _without_messages(step: Step) -> Step:
     if "faults" in evidence:
         evidence["faults"] = [":".join(each.split(":")[:2]) for each in evidence["faults"]]
     return replace(step, text=text, evidence=evidence)
+
+
+def _without_row(step: Step) -> Step:
+    """Leave of why a row is not seen that it is not."""
+    if step.name != "row" or "fault" in step.evidence or step.verdict not in (REFUSED, NOTE):
+        return step
+    return replace(step, text="It is not there, or this stream does not show it.", evidence={})
+
+
+def _without_group(step: Step) -> Step:
+    """Leave of groups that there are some."""
+    if step.name not in GROUP_WORDS or step.verdict != OK:
+        return step
+    return replace(step, text=GROUP_WORDS[step.name], evidence={})
+
+
+def _without_group_of(frame: Frame) -> Frame:
+    def hidden(text: str) -> str:
+        content = json.loads(text)
+        return json.dumps(
+            {**content, **({"group": HIDDEN} if "group" in content else {})}, ensure_ascii=False, separators=(",", ":")
+        )
+
+    return replace(frame, group=HIDDEN, text=hidden(frame.text), plain=hidden(frame.plain))
 
 
 def _hide(frame: Frame, shape: Callable[[Any, int], Any]) -> Frame:

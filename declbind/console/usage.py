@@ -11,6 +11,8 @@ from django.utils import timezone
 
 from declbind.models import Activity, Node, StreamUse
 
+from .stored import read_counts, read_subscribers
+
 #: Minutes that a small chart shows.
 MINUTES = 30
 
@@ -38,7 +40,7 @@ def load_usage(nodes: Iterable[Node], using: str) -> Mapping[str, Usage]:
     """Return the use of every stream that has any, of the living processes ``nodes``. One query."""
     subscribers: Counter[str] = Counter()
     for node in nodes:
-        subscribers.update({stream: int(count) for stream, count in node.streams.items()})
+        subscribers.update(read_subscribers(node.streams))
     now = timezone.now().replace(second=0, microsecond=0)
     begin = now - timedelta(minutes=MINUTES - 1)
     sent: dict[str, list[int]] = {}
@@ -48,7 +50,7 @@ def load_usage(nodes: Iterable[Node], using: str) -> Mapping[str, Usage]:
         minute = int((at - begin).total_seconds() // 60)
         if not 0 <= minute < MINUTES:
             continue
-        for stream, (out, _, no) in streams.items():
+        for stream, (out, _, no) in read_counts(streams):
             sent.setdefault(stream, [0] * MINUTES)[minute] += out
             refused.setdefault(stream, [0] * MINUTES)[minute] += no
     nothing = [0] * MINUTES

@@ -112,6 +112,12 @@ def subscriptions_to(bound: Binding, row: Any, groups: Iterable[str]) -> list[tu
     return found
 
 
+def has_fixed_groups(binding: type[Binding]) -> bool:
+    """Tell whether the names of a binding's groups tell nothing of its rows."""
+    by_code = binding.overrides("group_names", "subscription_group")
+    return not by_code and all(template.is_constant for template in binding.spec().group_templates)
+
+
 def missing_params(bound: Binding, params: Mapping[str, Any]) -> bool:
     """Tell whether no group template takes these params and those that the scope adds."""
     if bound.overrides("group_names", "subscription_group"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,7 +24,11 @@ from declbind.serializers import encode_value
 
 from .causes import Answer, Cause
 from .delivery import explain_event, groups_of, offset_of
+from .stored import read_json
 
+#: Causes that come from looking at the row, or from an exception that may quote it.
+TELLING = frozenset({Cause.OUTSIDE_WHERE, Cause.NO_GROUP, Cause.NOT_CAPTURED, Cause.BINDING_FAILED})
+NOT_SHOWN = "The particulars are for those who may view the model."
 #: How far from the time asked about a change may lie.
 WINDOW = timedelta(minutes=2)
 
@@ -51,6 +55,14 @@ class Explanation:
     question: Question
     answers: tuple[Answer, ...]
     event: Event | None = None
+
+    def without_values(self) -> Explanation:
+        """Return the answers without what they tell of the row itself, which only they may read who may view it."""
+        answers = tuple(
+            replace(answer, text=NOT_SHOWN, evidence=()) if answer.cause in TELLING else answer
+            for answer in self.answers
+        )
+        return replace(self, answers=answers)
 
     def as_json(self) -> dict[str, Any]:
         """Return what a machine reads."""
@@ -226,7 +238,9 @@ def _compare(binding: type[Binding], row: Any, latest: Event | None, using: str)
         return None
     if latest.kind not in (Event.ROW, Event.GONE) or (latest.kind == Event.ROW and latest.data == "{}"):
         return None
-    told = json.loads(latest.data)
+    told = read_json(latest.data)
+    if not isinstance(told, dict):
+        return None
     stored = json.loads(encode_value(binding(using=using).serialize_data(row)))
     return sorted(name for name in stored if latest.kind == Event.GONE or stored[name] != told.get(name))
 

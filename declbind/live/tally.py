@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from django.conf import settings as django_settings
+
 from declbind.core import sampling
 from declbind.core.hub import LogEvent
 from declbind.models import Activity, Event, StreamUse, Traffic
@@ -171,7 +173,7 @@ class Tally:
             rows.append(
                 Activity(
                     node=self.node,
-                    at=datetime.fromtimestamp(at, UTC),
+                    at=read_clock(at),
                     seconds=1,
                     p50=sampling.percentile(waits, 0.5),
                     p99=sampling.percentile(waits, 0.99),
@@ -195,7 +197,7 @@ class Tally:
         for at, counts in sorted(self._minutes.items()):
             if fresh or at < minute:
                 Activity.objects.using(using).update_or_create(
-                    node=self.node, at=datetime.fromtimestamp(at, UTC), seconds=60, defaults=counts.values()
+                    node=self.node, at=read_clock(at), seconds=60, defaults=counts.values()
                 )
             self._touch("sent_at", counts.sent, at, using)
             self._touch("asked_at", counts.received, at, using)
@@ -205,7 +207,7 @@ class Tally:
     def _touch(self, column: str, streams: Iterable[str], minute: int, using: str) -> None:
         used = self._used[column]
         new = [stream for stream in streams if stream and used.get(stream, 0) < minute]
-        at = datetime.fromtimestamp(minute, UTC)
+        at = read_clock(minute)
         rows = StreamUse.objects.using(using)
         for start in range(0, len(new), STREAMS_AT_ONCE):
             some = new[start : start + STREAMS_AT_ONCE]
@@ -216,6 +218,11 @@ class Tally:
                 ignore_conflicts=True,
             )
             used.update(dict.fromkeys(some, minute))
+
+
+def read_clock(seconds: float) -> datetime:
+    """Return a moment, given in seconds since 1970, as the project's columns hold it: naive without ``USE_TZ``."""
+    return datetime.fromtimestamp(seconds, UTC if django_settings.USE_TZ else None)
 
 
 def _created(offsets: list[int], using: str) -> dict[int, float]:

@@ -26,6 +26,8 @@ logger = logging.getLogger("declbind")
 MAX_WAITING = 2_000
 #: Characters of a row's JSON; more is left out as a whole, for half of a document is none.
 MAX_DETAIL = 8_000
+#: What stands before the words of an exception, which may quote a row.
+CAPTURE_FAILED = "The binding failed while a write was captured"
 #: A client that closes in order, and a socket whose server took no frame: neither is our doing.
 CLOSED, LOST = 1000, 1011
 
@@ -129,7 +131,7 @@ def _note_failure(*, stream: str, error: BaseException, instance: Any, using: st
                     "stream": stream,
                     "object_pk": str(instance.pk),
                     "outcome": type(error).__name__,
-                    "message": f"The binding failed while a write was captured: {error}",
+                    "message": f"{CAPTURE_FAILED}: {error}",
                 }
             )
         )
