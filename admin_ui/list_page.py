@@ -59,7 +59,8 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
     """Be the list's part of ``BindingRecordAdmin``."""
 
     list_display = ("state", "name", "sent", "who", "traffic", "changed")
-    list_display_links = ("name",)
+    #: The cell has its own link: all of it would be a link without a short name.
+    list_display_links = None
     list_filter = filters.FILTERS
     search_fields = ("stream", "model", "description", "fields", "exclude", "groups")
     change_list_template = "declbind_admin/change_list.html"
@@ -104,8 +105,8 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="Stream, model", ordering="stream")
     def name(self, record: Any) -> SafeString:
-        """The stream, its model and direction, what it is for, and what is wrong with it. The list makes the link."""
-        return cells.name_cell(record.summary, model=record.model)
+        """The stream, its model and direction, what it is for, and what is wrong with it."""
+        return cells.name_cell(record.summary, record.surroundings.change_url(self, record.pk), model=record.model)
 
     @admin.display(description="Sent fields")
     def sent(self, record: Any) -> SafeString:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.apps import apps
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.http import HttpRequest
 
 from admin_ui import connections_page, pages
@@ -25,6 +26,13 @@ class Surroundings:
     spread: Spread
     usage: Mapping[str, Usage]
     links: Mapping[str, str]
+    #: The list's own filters, for the way back to it.
+    preserved: str = ""
+
+    def change_url(self, model_admin: Any, pk: Any) -> str:
+        """Return the address of a record's form, from which one comes back to the list as it is filtered."""
+        url = pages.page_url(model_admin, "change", pk)
+        return add_preserved_filters({"opts": model_admin.opts, "preserved_filters": self.preserved}, url)
 
     def usage_of(self, stream: str) -> Usage:
         """Return how much a stream is used."""
@@ -41,7 +49,8 @@ def load_surroundings(model_admin: Any, request: HttpRequest) -> Surroundings:
             links = {"live": pages.page_url(model_admin, "live"), "why": pages.page_url(model_admin, "why")}
         if connections_page.may_view(request.user):
             links["connections"] = pages.page_url(model_admin, "connections")
-        known = Surroundings(spread, load_usage(spread.nodes, database_alias()), links)
+        usage = load_usage(spread.nodes, database_alias())
+        known = Surroundings(spread, usage, links, model_admin.get_preserved_filters(request))
         request._declbind_surroundings = known  # type: ignore[attr-defined]
     return known
 

@@ -169,23 +169,6 @@ def test_the_panel_follows_what_is_typed(operator, site, expect):
     assert BindingRecord.objects.get().fields == ["title", "body"]
 
 
-def test_a_roll_back_takes_three_steps_from_the_list(operator, site, expect):
-    """Open the binding, choose the version, confirm."""
-    page = operator
-    record = save({**POST, "fields": ["title"]})
-    record.fields = ["title", "body"]
-    record.save()
-    page.goto(f"{site.url}{LIST}")
-    page.get_by_role("link", name="posts", exact=True).click()
-    page.get_by_role("button", name="Roll back to this").click()
-    take_pictures(page, "rollback")
-    page.set_viewport_size({"width": 400, "height": 800})
-    assert overflow(page) <= 0
-    page.get_by_role("button", name="Roll back to version").click()
-    expect(page.locator(".success")).to_contain_text("was rolled back to version")
-    assert BindingRecord.objects.get().fields == ["title"]
-
-
 def test_list_form_and_json_fit_a_telephone(operator, site, expect):
     """At 400 pixels nothing but tables scrolls sideways."""
     page = operator
