@@ -604,6 +604,7 @@ def test_a_slow_rule_is_asked_for_a_bounded_time(monkeypatch):
     with override(ANIMALS, *({**ANIMALS, "stream": f"more-{number}"} for number in range(15))):
         seen = make_trial(Question(stream="animals", action="outbound", pk=row.pk)).viewers
         everything = make_trial(Question(action="view"))
+    assert seen is not None
     assert seen.examined < 8
     assert not seen.is_all
     assert len(everything.parts) < 16
