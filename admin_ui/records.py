@@ -60,7 +60,12 @@ class BindingRecordAdmin(ListPage, RecordActions):
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> BindingRecord | None:
         """Lock the row of a form that is sent, so that nobody changes it between its check and its save."""
         using = router.db_for_write(BindingRecord)
-        if request.method == "POST" and transaction.get_connection(using).in_atomic_block and object_id.isdigit():
+        if (
+            request.method == "POST"
+            and transaction.get_connection(using).in_atomic_block
+            and object_id.isdecimal()
+            and object_id.isascii()
+        ):
             self.get_queryset(request).using(using).select_for_update().filter(pk=object_id).first()
         return super().get_object(request, object_id, from_field)
 

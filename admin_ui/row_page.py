@@ -8,6 +8,7 @@ from typing import Any
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 
 from admin_ui import pages
+from admin_ui.connections_page import may_view
 from admin_ui.deliveries import Deliveries, load_deliveries
 from admin_ui.links import Links
 from admin_ui.rows import Reader, Row, load_processes
@@ -50,7 +51,7 @@ def row_view(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
         links=links.of(row),
         steps=describe_steps(row, reader),
         receipts=_receipts(row, reader),
-        connection=Connection.objects.using(using).filter(pk=row.connection).first() if row.connection else None,
+        connection=_load_connection(request.user, row, using),
         may_reveal=row.kind == "out" and row.model in models,
         is_revealed=revealed,
         live_url=pages.page_url(model_admin, "live"),
@@ -67,6 +68,13 @@ def _load(key: str, using: str) -> Event | Traffic:
     if found is None:
         raise Http404("This row is not kept any more: it is older than the retention.")
     return found
+
+
+def _load_connection(user: Any, row: Row, using: str) -> Connection | None:
+    """Return what is known of the connection, to those who may see who is connected, and from where."""
+    if not (row.connection and may_view(user)):
+        return None
+    return Connection.objects.using(using).filter(pk=row.connection).first()
 
 
 def _reveal(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:

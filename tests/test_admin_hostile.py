@@ -8,6 +8,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client, override_settings
@@ -15,10 +16,21 @@ from django.utils import timezone
 
 from admin_ui.stream import encode
 from declbind.live.tally import Tally
-from declbind.models import Activity, BindingRecord, Block, Connection, Node, SavedView, Traffic, editing
+from declbind.models import (
+    Activity,
+    BindingRecord,
+    Block,
+    Connection,
+    Event,
+    Node,
+    SavedView,
+    Traffic,
+    Watch,
+    editing,
+)
 from declbind.registry import override
 from tests.test_admin_connections import open_connection
-from tests.test_admin_form import LIST
+from tests.test_admin_form import LIST, staff
 from tests.test_admin_live import add_event, add_traffic
 from tests.zoo.clients import ANIMALS
 
@@ -238,3 +250,88 @@ def test_a_project_without_time_zones_has_all_pages(operator):
         look_everywhere(operator, event, traffic)
         answer = operator.get(f"{LIST}why/?stream=animals&row=7&at=14:01")
         assert answer.status_code == 200, answer.exc_info
+
+
+# Rights -------------------------------------------------------------------------------------------------------------
+
+VIEW, WATCH, CONNECTIONS = "view_bindingrecord", "view_traffic", "view_connection"
+CHANGE, ADD, DELETE = "change_bindingrecord", "add_bindingrecord", "delete_bindingrecord"
+#: Which of the app's permissions, each alone, opens a page.
+OPENED_BY = {
+    "": {VIEW, CHANGE},
+    "live/": {WATCH},
+    "live/rows/?cursor=e:0:0": {WATCH},
+    "live/stream/?cursor=e:0:0": {WATCH},
+    "live/export/": {WATCH},
+    "live/row/e{event}/": {WATCH},
+    "why/?stream=animals&row=7": {WATCH},
+    "try/": {VIEW, CHANGE},
+    "connections/": {CONNECTIONS},
+    "connections/c1/": {CONNECTIONS},
+    "processes/": {"view_node"},
+    "doctor/": {WATCH, CHANGE},
+    "import/": {CHANGE},
+    "export/": {VIEW, CHANGE},
+    "add/json/": {ADD},
+    "{record}/json/": {VIEW, CHANGE},
+}
+SENT = {
+    "live/stop/": ({}, {WATCH}),
+    "live/views/": ({"name": "mine"}, {WATCH}),
+    "live/row/e{event}/": ({}, {WATCH}),
+    "try/": ({"action": "delete", "stream": "animals", "pk": "1"}, {VIEW, CHANGE}),
+    "connections/": ({"unblock": "7"}, set()),
+    "connections/c1/": ({"seconds": "0"}, set()),
+    "import/": ({"text": "[]", "_apply": "1"}, {CHANGE}),
+    "add/json/": ({"document": "{}"}, {ADD}),
+    "{record}/json/": ({"document": "{}"}, {CHANGE}),
+}
+
+
+@pytest.fixture
+def places():
+    """Return what the addresses are filled in with."""
+    event = add_event(stream="animals", model="zoo.animal", object_pk="7")
+    open_connection("c1")
+    record = BindingRecord().assign({**ANIMALS, "stream": "other", "groups": ["all"]})
+    record.save()
+    return {"event": event.pk, "record": record.pk}
+
+
+def test_each_page_is_opened_by_its_own_permissions_alone(places):
+    """None of the others, and no permission of another app, opens it."""
+    others = {DELETE, "disconnect", "expose_sensitive", "view_bindingrevision", "view_event", "view_watch", ""}
+    for codename in others.union(*OPENED_BY.values()):
+        client = staff(f"declbind.{codename}", "zoo.view_animal", "auth.change_user", name=codename or "nobody")
+        for page, openers in OPENED_BY.items():
+            status = client.get(LIST + page.format(**places)).status_code
+            opened = status == 200 or (status == 406 and "stream" in page)
+            assert opened == (codename in openers), (page, codename, status)
+        for page, (data, openers) in SENT.items():
+            status = client.post(LIST + page.format(**places), data).status_code
+            assert (status != 403) == (codename in openers), (page, codename, status)
+
+
+@pytest.mark.parametrize("state", [{"is_staff": False}, {"is_active": False}, None])
+def test_a_superuser_who_is_no_staff_or_not_active_and_a_stranger_get_nothing(places, state):
+    """Each is sent to log in, or refused."""
+    client = Client()
+    if state is not None:
+        client.force_login(User.objects.create_superuser("late"))
+        User.objects.update(**state)
+    before = LogEntry.objects.count(), Event.objects.count()
+    for page in OPENED_BY:
+        assert client.get(LIST + page.format(**places)).status_code in (302, 403), page
+    for page, (data, _) in SENT.items():
+        assert client.post(LIST + page.format(**places), data).status_code in (302, 403), page
+    assert (LogEntry.objects.count(), Event.objects.count()) == before
+    assert not Watch.objects.exists()
+
+
+def test_nothing_is_done_by_a_form_of_another_site(places):
+    """Every address that changes something asks for the token."""
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(User.objects.create_superuser("operator"))
+    for page, (data, _) in SENT.items():
+        assert client.post(LIST + page.format(**places), data).status_code == 403, page
+        assert client.post(LIST + page.format(**places), data, HTTP_ORIGIN="https://evil.example").status_code == 403

@@ -18,7 +18,7 @@ from django.utils import timezone
 from admin_ui import export, traffic
 from admin_ui.watching import LEASE_SECONDS
 from declbind.live.traffic import CAPTURE_FAILED
-from declbind.models import Activity, Event, Head, Node, SavedView, Traffic, Watch
+from declbind.models import Activity, Connection, Event, Head, Node, SavedView, Traffic, Watch
 from declbind.registry import override
 from declbind.testing import override_bindings
 from tests.live import NUMBERS
@@ -654,3 +654,11 @@ def test_what_an_exception_said_of_a_row_is_for_those_who_may_view_the_model():
         reader = staff(WATCH, "blog.view_post", name="reader")
         assert "secret words" in reader.get(LIVE, ask).content.decode()
         assert len(reader.get(LIVE, {**ask, "q": "secret words"}).context["rows"]) == 1
+
+
+def test_where_a_client_comes_from_is_for_those_who_may_see_connections():
+    """The page of a row names its address to no other watcher."""
+    Connection.objects.create(id="c1", node="n", address="192.0.2.0/24", client="Browser/1.0", opened_at=timezone.now())
+    page = f"{LIVE}row/t{add_traffic(connection='c1').pk}/"
+    assert "192.0.2.0" not in watcher().get(page).content.decode()
+    assert "192.0.2.0" in staff(WATCH, "declbind.view_connection", name="other").get(page).content.decode()

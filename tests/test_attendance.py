@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from declbind.console.audience import load_audience
 from declbind.inbound.blocks import block, find_block, unblock
-from declbind.live import chores
+from declbind.inbound.permissions import Identity
+from declbind.live import attendance, chores
 from declbind.live.attendance import mask_address
 from declbind.live.hub import get_hub
+from declbind.live.socket import Socket
 from declbind.models import Block, Connection, Event, Node
 from declbind.outbound import retention
 from declbind.registry import database_alias
@@ -201,3 +205,50 @@ def test_a_block_of_nobody_or_of_no_length_is_refused() -> None:
     with pytest.raises(ValueError, match="expected a length"):
         block("1", timedelta(0))
     assert not Block.objects.exists()
+
+
+async def test_a_reason_in_any_script_fits_into_a_close_frame() -> None:
+    """It has 123 bytes; a server that is given more closes with a code of its own, and the client comes back."""
+    sent: list[Mapping[str, Any]] = []
+
+    async def send(message: Mapping[str, Any]) -> None:
+        sent.append(message)
+
+    socket = Socket(Identity(connection_id="c1"), send)
+    socket.close(4403, 100 * "\N{SNOWMAN}")
+    await socket.send_close()
+    assert sent[0]["code"] == 4403
+    assert 100 < len(sent[0]["reason"].encode()) <= 123
+
+
+async def test_connections_that_come_and_go_while_nothing_is_written_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In an outage of the database a crowd of them must not fill the memory."""
+    monkeypatch.setattr(attendance, "MAX_ROWS", 3)
+
+    async def send(message: Mapping[str, Any]) -> None:
+        pass
+
+    known = attendance.Attendance("n")
+    for number in range(10):
+        socket = Socket(Identity(connection_id=f"c{number}"), send)
+        known.opened(socket, {})
+        socket.close(1000)
+        known.closed(socket, 0)
+    assert len(known.take()) == 3
+    known.opened(Socket(Identity(connection_id="later"), send), {})
+    assert len(known.take()) == 1
+
+
+def test_connections_are_forgotten_as_fast_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many portions that takes, up to a bound."""
+    monkeypatch.setattr(retention, "CLOSED_KEPT", 2)
+    monkeypatch.setattr(retention, "CLOSED_BATCH", 3)
+    now = timezone.now()
+    Connection.objects.bulk_create(
+        Connection(id=f"c{number}", node="n", opened_at=now, closed_at=now - timedelta(seconds=number))
+        for number in range(12)
+    )
+    retention.sweep(database_alias())
+    assert Connection.objects.count() <= 3

@@ -592,3 +592,20 @@ def test_the_command_says_what_is_wrong_with_its_arguments(arguments, text):
     with override(GROUPED), pytest.raises(CommandError) as caught:
         Ran("try", "animals", *arguments)
     assert text in str(caught.value)
+
+
+def test_a_slow_rule_is_asked_for_a_bounded_time(monkeypatch):
+    """Of users as of bindings, and the answer says how many there were more."""
+    clock = iter(range(10_000))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    for _ in range(8):
+        make_user()
+    row = AnimalFactory.create()
+    with override(ANIMALS, *({**ANIMALS, "stream": f"more-{number}"} for number in range(15))):
+        seen = make_trial(Question(stream="animals", action="outbound", pk=row.pk)).viewers
+        everything = make_trial(Question(action="view"))
+    assert seen is not None
+    assert seen.examined < 8
+    assert not seen.is_all
+    assert len(everything.parts) < 16
+    assert "of 16 were tried" in everything.steps[0].text

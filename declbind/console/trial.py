@@ -8,6 +8,7 @@ can take back: so mutations are only checked, unless ``carry_out`` asks for more
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +54,8 @@ __all__ = [
 
 #: So many bindings are tried when every one is asked for.
 MAX_STREAMS = 100
+#: After so long no further one is begun: the project's code may be slow, and somebody waits for the page.
+MAX_SECONDS = 10.0
 
 
 def make_trial(question: Question, using: str | None = None) -> Trial:
@@ -116,15 +119,15 @@ def _try_all(
     question: Question, registry: BindingRegistry, index: Index, identity: Identity, user: Any, using: str
 ) -> Trial:
     streams = sorted(registry.by_stream)
-    parts = [
-        _Attempt(
-            dataclasses.replace(question, stream=stream, wide=False, carry_out=False),
-            registry, index, identity, user, using,
-        ).make()
-        for stream in streams[:MAX_STREAMS]
-    ]  # fmt: skip
+    parts: list[Trial] = []
+    until = time.monotonic() + MAX_SECONDS
+    for stream in streams[:MAX_STREAMS]:
+        if time.monotonic() > until:
+            break
+        asked = dataclasses.replace(question, stream=stream, wide=False, carry_out=False)
+        parts.append(_Attempt(asked, registry, index, identity, user, using).make())
     allowed = sum(part.verdict == OK for part in parts)
-    beyond = f" The first {MAX_STREAMS} of {len(streams)} were tried." if len(streams) > MAX_STREAMS else ""
+    beyond = f" The first {len(parts)} of {len(streams)} were tried." if len(parts) < len(streams) else ""
     text = f"Possible on {allowed} of {len(parts)} streams in force.{beyond}"
     step = Step("bindings", NOTE, text, {"tried": len(parts), "in force": len(streams)})
     return Trial(question, describe_user(user), (step,), parts=tuple(parts))

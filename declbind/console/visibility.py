@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ SHOWN_ROWS = 50
 EXAMINED_ROWS = 500
 SHOWN_VIEWERS = 50
 EXAMINED_USERS = 200
+#: After so long no further user is examined: the rule may be slow code of the project.
+EXAMINED_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,12 @@ def load_viewers(binding: type[Binding], row: Any, groups: Iterable[str], using:
     candidates = list(users[: EXAMINED_USERS + 1])
     found: list[Viewer] = []
     fault = ""
+    examined = 0
+    until = time.monotonic() + EXAMINED_SECONDS
     for user in candidates[:EXAMINED_USERS]:
+        if time.monotonic() > until:
+            break
+        examined += 1
         try:
             heard = _heard(binding(user=user, using=using), row, groups)
         except Exception as error:
@@ -175,8 +183,8 @@ def load_viewers(binding: type[Binding], row: Any, groups: Iterable[str], using:
     return Viewers(
         shown=tuple(found[:SHOWN_VIEWERS]),
         found=len(found),
-        examined=min(len(candidates), EXAMINED_USERS),
-        is_all=len(candidates) <= EXAMINED_USERS,
+        examined=examined,
+        is_all=examined == len(candidates),
         anonymous=anonymous,
         fault=fault,
     )

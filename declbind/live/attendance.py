@@ -46,7 +46,8 @@ class Attendance:
 
     def opened(self, socket: Socket, scope: Mapping[str, Any]) -> None:
         """Note an accepted connection; the columns that never change are taken from its scope."""
-        if self._listed >= MAX_ROWS:
+        # Those that came and went while the database did not answer wait as well.
+        if self._listed >= MAX_ROWS or len(self._changed) >= MAX_ROWS:
             return
         self._listed += 1
         socket.is_listed = True

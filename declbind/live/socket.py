@@ -25,6 +25,9 @@ CLOSE_SECONDS = 5.0
 #: What one joined frame holds at most: a reader that is slow must not wait long for the whole of it.
 BATCH_FRAMES, BATCH_CHARACTERS = 200, 65_536
 
+#: Bytes of a close frame's reason.
+MAX_REASON = 120
+
 #: What of a replay or a snapshot may wait at most, and how soon a reader takes a frame that is not slow.
 PACED_FRAMES, PACED_CHARACTERS, PACE_SECONDS = 32, 16_384, 0.1
 
@@ -248,7 +251,9 @@ class Socket:
         code, reason = self.closed.result()
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._send({"type": "websocket.close", "code": code, "reason": reason[:120]})
+                # RFC 6455, section 5.5: 125 bytes with the code. A server refuses a longer one, and the code with it.
+                said = reason.encode("utf-8", "replace")[:MAX_REASON].decode("utf-8", "ignore")
+                await self._send({"type": "websocket.close", "code": code, "reason": said})
 
     def overflow(self) -> None:
         """End a reader that is too slow."""

@@ -12,7 +12,7 @@ from declbind.models import Activity, Connection, IdempotencyKey, Node, Traffic,
 from . import log
 
 #: Closed connections that are remembered, and how many are forgotten at once.
-CLOSED_KEPT, CLOSED_BATCH = 20_000, 5_000
+CLOSED_KEPT, CLOSED_BATCH, CLOSED_BATCHES = 20_000, 5_000, 20
 #: The close code of a connection that nobody closed (RFC 6455, section 7.4.1).
 LOST = 1006
 #: How long counts are kept, by the seconds that each row stands for, and how many rows one sweep deletes.
@@ -59,4 +59,9 @@ def _sweep_connections(using: str, now: datetime) -> None:
     edge = closed.values_list("closed_at", flat=True)[CLOSED_KEPT : CLOSED_KEPT + 1].first()
     oldest = max(filter(None, (edge, now - timedelta(seconds=settings.RETENTION_SECONDS))))
     old = closed.filter(closed_at__lt=oldest).order_by("closed_at").values_list("pk", flat=True)
-    rows.filter(pk__in=list(old[:CLOSED_BATCH])).delete()
+    # Clients may come and go faster than one portion for each sweep; the bound is for the thread, which the log shares.
+    for _ in range(CLOSED_BATCHES):
+        some = list(old[:CLOSED_BATCH])
+        rows.filter(pk__in=some).delete()
+        if len(some) < CLOSED_BATCH:
+            break
