@@ -351,15 +351,19 @@ def test_doctor_compares_the_processes_with_the_configuration() -> None:
 
 
 def test_doctor_reports_recent_errors() -> None:
-    """Those of the last hour, not older ones."""
+    """Those of the last hour, not older ones; by kind, for what an exception says may quote a row."""
     error = Traffic.objects.create(
-        at=timezone.now() - timedelta(hours=2), kind=Traffic.ERROR, stream="intval", message="division by zero"
+        at=timezone.now() - timedelta(hours=2),
+        kind=Traffic.ERROR,
+        stream="intval",
+        outcome="ZeroDivisionError",
+        message="division by zero",
     )
     assert levels("errors") == ["ok"]
     Traffic.objects.filter(pk=error.pk).update(at=timezone.now())
     [finding] = examine()["errors"]
     assert finding["level"] == "bad"
-    assert finding["meaning"] == "1 error in the last hour, the last one: intval division by zero"
+    assert finding["meaning"] == "1 error in the last hour, the last one: intval ZeroDivisionError"
 
 
 def test_doctor_tries_the_channel_layer(settings: Any) -> None:
