@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Page, Paginator
 from django.http import Http404, HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -17,6 +18,8 @@ from declbind.registry import get_registry
 from declbind.sources.files import load_files
 
 MAX_STREAM = 64
+#: The parameter of the list's address that says which part of these bindings it shows, and how large a part is.
+PART, PART_SIZE = "elsewhere", 50
 
 
 def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
@@ -31,6 +34,11 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 def load_elsewhere() -> list[Summary]:
     """Return the bindings of files and classes, the invalid ones too. No query."""
     return [summarise_entry(entry) for entry in get_registry().entries if entry.source != "database"]
+
+
+def show_part(found: Sequence[Summary], request: HttpRequest) -> Page[Summary]:
+    """Return the part of these bindings that the address asks for: a project may define a thousand in its files."""
+    return Paginator(found, PART_SIZE).get_page(request.GET.get(PART))
 
 
 def find_elsewhere(where: str) -> Summary | None:

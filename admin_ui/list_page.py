@@ -30,6 +30,12 @@ MAX_SEARCH = 200
 class BindingChangeList(ChangeList):
     """Judge the rows of the page, find their last revisions and their drift: two queries for all of them."""
 
+    def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Leave out what is about the bindings below the list: Django would take it for a filter that it lacks."""
+        found: dict[str, Any] = super().get_filters_params(params)
+        found.pop(elsewhere.PART, None)
+        return found
+
     def get_results(self, request: HttpRequest) -> None:
         """Load the page."""
         super().get_results(request)
@@ -76,13 +82,15 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
             raise PermissionDenied
         everything = elsewhere.load_elsewhere()
         invalid = len(filters.invalid_streams("database")) + sum(bool(summary.problems) for summary in everything)
+        part = elsewhere.show_part(filters.pass_through(everything, request), request)
         context = {
             "spread": load_surroundings(self, request).spread,
             "invalid": invalid,
             "may_see_nodes": self.admin_site.is_registered(Node) and request.user.has_perm("declbind.view_node"),
             "begin_with": models_to_begin_with(),
             "console_pages": pages.console_pages(self, request),
-            "elsewhere": [self._row(request, summary) for summary in filters.pass_through(everything, request)],
+            "elsewhere": [self._row(request, summary) for summary in part],
+            "elsewhere_part": part,
             "elsewhere_total": len(everything),
             **(extra_context or {}),
         }
