@@ -104,7 +104,7 @@ def detail_view(model_admin: Any, request: HttpRequest, connection: str) -> Http
 def _put_out(model_admin: Any, request: HttpRequest, found: connections.Attendee) -> HttpResponse:
     if not may_disconnect(request.user):
         raise PermissionDenied
-    seconds = _number(request.POST.get("seconds"), 0)
+    seconds = _number(request.POST.get("seconds"), -1)
     reason = pages.read_text(request.POST, "reason", 100)
     if seconds not in dict(LENGTHS) or (seconds and not found.user_pk):
         messages.error(request, "Nothing was done: choose one of the offered lengths.")
