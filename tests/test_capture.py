@@ -20,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 import declbind
 from declbind import WebsocketBinding
 from declbind.models import Event
-from declbind.outbound import capture
+from declbind.outbound import capture, deletes, places, saves
 from declbind.registry import get_registry
 from declbind.testing import capture_events, override_bindings
 from tests.zoo.models import (
@@ -71,13 +71,9 @@ def actions(events):
 @contextlib.contextmanager
 def uncaptured():
     """Take the hooks out, as if declbind were not installed."""
-    model, collector, queryset = models.Model, Collector, models.QuerySet
-    with (
-        patch.object(model, "_save_table", model._save_table.__wrapped__),  # type: ignore[attr-defined]
-        patch.object(model, "_save_parents", model._save_parents.__wrapped__),  # type: ignore[attr-defined]
-        patch.object(collector, "delete", collector.delete.__wrapped__),  # type: ignore[attr-defined]
-        patch.object(queryset, "bulk_create", queryset.bulk_create.__wrapped__),  # type: ignore[attr-defined]
-    ):
+    with contextlib.ExitStack() as stack:
+        for owner, name, _ in capture.HOOKS:
+            stack.enter_context(patch.object(owner, name, getattr(owner, name).__wrapped__))
         yield
 
 
@@ -467,8 +463,9 @@ def test_protected_row_stays_and_is_not_announced(animal):
     assert events == []
 
 
-def test_thousands_of_rows_can_be_deleted_at_once():
+def test_thousands_of_rows_can_be_deleted_at_once(settings):
     """The number of parameters that one statement takes is the database's, not the host's, concern."""
+    settings.DECLBIND = {"BULK_LIMIT": 10_000}
     Keeper.objects.bulk_create([Keeper(name=f"k{number}") for number in range(4_000)])
     with watching(KEEPERS) as events:
         Keeper.objects.all().delete()
@@ -749,15 +746,13 @@ def test_saving_only_a_childs_field_is_no_news_of_the_parent():
 
 def test_failed_save_of_a_child_leaves_nothing_behind_for_the_next():
     """What was read of one row must never be taken for another that happens to get the same place in memory."""
-    from declbind.outbound import capture
-
     Truck.objects.create(plate="A")
     other = Truck.objects.create(plate="B")
     with watching({**TRUCKS, "groups": ["p-{plate}"]}):
         other.plate = "A"
         with pytest.raises(IntegrityError), transaction.atomic():
             other.save()
-        assert capture._children.stored == {}
+        assert saves._started.saves == {}
 
 
 def test_child_made_of_an_existing_parent_is_created():
@@ -980,14 +975,14 @@ def test_lock_covers_the_parents_of_a_child():
 
 def test_writes_elsewhere_are_said_to_be_unheard_once(keeper, caplog, monkeypatch):
     """A bound model that code writes to another database than the log's is named; the write goes on as it is."""
-    monkeypatch.setattr(capture, "_told", set())
+    monkeypatch.setattr(places, "_told", set())
     written = []
 
     def write(self, raw, cls, *args):
         written.append(cls)
         return True
 
-    save = capture.capture_save_table(write)
+    save = saves.capture_save_table(write)
     with override_bindings(KEEPERS):
         for _ in range(2):
             assert save(keeper, cls=Keeper, using="elsewhere") is True
@@ -1003,9 +998,9 @@ def test_writes_elsewhere_are_said_to_be_unheard_once(keeper, caplog, monkeypatc
 
 def test_deletes_elsewhere_are_said_to_be_unheard(keeper, caplog, monkeypatch):
     """Deleting is writing."""
-    monkeypatch.setattr(capture, "_told", set())
+    monkeypatch.setattr(places, "_told", set())
     collector = Collector(using="elsewhere")
     collector.add([keeper])
     with override_bindings(KEEPERS):
-        capture.capture_delete(lambda collector: None)(collector)
+        deletes.capture_delete(lambda collector: None)(collector)
     assert "zoo.Keeper to database 'elsewhere'" in caplog.text

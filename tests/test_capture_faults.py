@@ -38,7 +38,7 @@ from django.test.utils import CaptureQueriesContext
 from declbind import WebsocketBinding, signals
 from declbind.core.groups import diff
 from declbind.models import BindingRecord, Event, Traffic
-from declbind.outbound import capture, drafts, log
+from declbind.outbound import capture, drafts, log, saves
 from declbind.registry import get_registry, refresh
 from declbind.testing import capture_events, override_bindings
 from tests.servers import ROOT
@@ -79,7 +79,7 @@ def test_1_groups_of_the_changed_instance_would_be_caught():
 
     models.signals.pre_save.connect(remember, sender=Animal)
     try:
-        with patch.object(capture, "_old_groups", old_groups), pytest.raises(AssertionError):
+        with patch.object(saves, "_old_groups", old_groups), pytest.raises(AssertionError):
             check_that_a_row_moves()
     finally:
         models.signals.pre_save.disconnect(remember, sender=Animal)
@@ -329,12 +329,12 @@ def test_5_instance_made_by_key_updates_and_copy_creates():
 @pytest.mark.parametrize("guess", [lambda instance: instance._state.adding, lambda instance: instance.pk is None])
 def test_5_guessing_by_the_instance_would_be_caught(guess):
     """The usual guesses: a new instance creates; one without a key creates."""
-    original = capture._draft_save
+    original = saves._draft_save
 
     def guessing(plan, instance, cls, old, as_given, using):
         return original(plan, instance, cls, None if guess(instance) else {}, as_given, using)
 
-    with patch.object(capture, "_draft_save", guessing), pytest.raises(AssertionError):
+    with patch.object(saves, "_draft_save", guessing), pytest.raises(AssertionError):
         check_that_the_row_decides()
 
 
@@ -367,13 +367,13 @@ def test_7_saved_instance_can_be_pickled():
 
 def test_7_class_on_the_instance_would_be_caught():
     """The original's way: old groups kept on the instance, by binding class."""
-    original = capture._draft_save
+    original = saves._draft_save
 
     def leaving(plan, instance, *args):
         instance._groups = {outlet.binding: [] for outlet in plan.outlets}
         return original(plan, instance, *args)
 
-    with patch.object(capture, "_draft_save", leaving), pytest.raises(AssertionError):
+    with patch.object(saves, "_draft_save", leaving), pytest.raises(AssertionError):
         check_that_saved_rows_can_be_cached()
 
 
@@ -397,7 +397,7 @@ def test_8_reloads_do_not_double_frames():
 def test_8_second_set_of_hooks_would_be_caught():
     """A variant that wraps once more at each load."""
     hooked = models.Model._save_table  # type: ignore[attr-defined]
-    with patch.object(models.Model, "_save_table", capture.capture_save_table(hooked)), pytest.raises(AssertionError):
+    with patch.object(models.Model, "_save_table", saves.capture_save_table(hooked)), pytest.raises(AssertionError):
         check_that_a_save_is_heard_once()
 
 
@@ -447,7 +447,7 @@ def test_9_expressions_texts_and_infinity():
 
 def test_9_sending_what_the_instance_holds_would_be_caught():
     """The original's way."""
-    with patch.object(capture, "is_as_stored", lambda plan, instance, pk: True), pytest.raises(AssertionError):
+    with patch.object(saves, "is_as_stored", lambda plan, instance, pk: True), pytest.raises(AssertionError):
         check_that_stored_values_are_sent()
 
 
@@ -470,7 +470,7 @@ def test_9_query_per_deferred_field_would_be_caught():
     def load_deferred(plan, pk, fields, using):
         return plan.model._base_manager.only("pk").get(pk=pk)
 
-    with patch.object(capture, "load_row", load_deferred), pytest.raises(AssertionError):
+    with patch.object(saves, "load_row", load_deferred), pytest.raises(AssertionError):
         check_that_deferred_fields_cost_one_query()
 
 

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from declbind import WebsocketBinding
 from declbind.models import Event
-from declbind.outbound import capture
+from declbind.outbound import saves
 from declbind.outbound.joint_update import JointUpdate, can_join
 from declbind.outbound.plans import plan_for
 from declbind.testing import capture_events, override_bindings
@@ -44,7 +44,7 @@ def test_the_event_is_that_of_an_ordinary_save(keeper, monkeypatch):
     rows = []
     for joins in (True, False):
         if not joins:
-            monkeypatch.setattr(capture, "can_join", lambda *args: False)
+            monkeypatch.setattr(saves, "can_join", lambda *args: False)
         with override_bindings(KEEPERS, ALSO), CaptureQueriesContext(connection) as captured:
             keeper.name = 'Bob\'s "100 %" \\ é \u2028 %s'
             keeper.save()

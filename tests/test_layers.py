@@ -20,7 +20,14 @@ from tests.servers import ROOT
 # A file may import from its own line and the lines above it.
 LAYERS = [
     ["declbind.core"],
-    ["declbind.conf", "declbind.signals", "declbind.codenames", "declbind.fields", "declbind.judgement"],
+    [
+        "declbind.conf",
+        "declbind.signals",
+        "declbind.batches",
+        "declbind.codenames",
+        "declbind.fields",
+        "declbind.judgement",
+    ],
     ["declbind.models", "declbind.migrations"],
     ["declbind.serializers"],
     ["declbind.bindings", "declbind.validation"],

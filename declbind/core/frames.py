@@ -17,6 +17,10 @@ from .errors import ClientError
 
 MUTATIONS: Final = frozenset({"create", "update", "delete"})
 ACTIONS: Final = MUTATIONS | {"subscribe", "unsubscribe"}
+#: The action of a change that the log does not tell row by row: what a subscriber holds may be stale.
+RESYNC: Final = "resync"
+#: Stands for all groups of a stream, in a change whose groups are not known. No group is named so.
+EVERY_GROUP: Final = "*"
 MAX_KEY_LENGTH: Final = 200
 #: WebSocket subprotocol: one text frame may hold a JSON array of frames. Used only when more than one waits.
 BATCH_PROTOCOL: Final = "declbind.batch.v1"
@@ -218,7 +222,12 @@ def encode_snapshot(
 
 def encode_resync(stream: str, group: str, offset: int, reason: str) -> str:
     """Return the notice that what the client holds may be stale."""
-    return encode_tagged(stream, group, offset, encode({"action": "resync", "reason": reason}))
+    return encode_tagged(stream, group, offset, encode_resync_payload(reason))
+
+
+def encode_resync_payload(reason: str) -> str:
+    """Return the payload of that notice."""
+    return encode({"action": RESYNC, "reason": reason})
 
 
 def encode_closed(stream: str, group: str, offset: int, reason: str) -> str:

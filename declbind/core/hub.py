@@ -30,6 +30,11 @@ class LogEvent:
     version: int
     created_at: Any = None
 
+    @property
+    def tells_every_group(self) -> bool:
+        """Tell whether the event is for all groups of its stream, as nobody knows for which."""
+        return bool(self.changes) and self.changes[0][0] == frames.EVERY_GROUP
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -203,7 +208,9 @@ class Variants:
         return self._payloads[action]
 
     def plain(self, action: str) -> str | None:
-        """Return the plain frame for an action."""
+        """Return the plain frame for an action; there is none for what is not of Channels 1.x."""
+        if action == frames.RESYNC:
+            return None
         if action not in self._plain:
             payload = self.payload(action)
             if payload is None:
@@ -267,7 +274,12 @@ class Hub:
 
     def hears(self, event: LogEvent) -> bool:
         """Tell whether anybody here is in a group of the event."""
-        return any((event.stream, group) in self._by_group for group, _ in event.changes)
+        return any((event.stream, group) in self._by_group for group, _ in self._changes(event))
+
+    def _changes(self, event: LogEvent) -> Sequence[tuple[str, str]]:
+        if not event.tells_every_group:
+            return event.changes
+        return [(group, frames.RESYNC) for stream, group in list(self._by_group) if stream == event.stream]
 
     def dispatch(self, event: LogEvent, variants: Variants, now: float) -> int:
         """Queue the event's frames for all who hear it and move the cursor; return how many frames were queued.
@@ -279,7 +291,7 @@ class Hub:
         offset = event.offset
         to_flush = self.waiting
         plain_sent: set[tuple[Connection, str]] = set()
-        for group, action in event.changes:
+        for group, action in self._changes(event):
             members = self._by_group.get((event.stream, group))
             if not members:
                 continue
@@ -332,8 +344,8 @@ def frames_for(subscription: Subscription, event: LogEvent, variants: Variants) 
     if not subscription.wants(event):
         return ()
     texts = (
-        variants.tagged(group, action) if subscription.tagged else variants.plain(action)
+        variants.tagged(subscription.group, action) if subscription.tagged else variants.plain(action)
         for group, action in event.changes
-        if group == subscription.group
+        if group in (subscription.group, frames.EVERY_GROUP)
     )
     return [text for text in texts if text is not None]

@@ -33,6 +33,8 @@ def payload(registry: BindingRegistry, event: LogEvent, action: str) -> str | No
     binding = registry.by_stream.get(event.stream)
     if binding is None or not binding.spec().outbound:
         return None
+    if event.kind == Event.BULK:
+        return frames.encode_resync_payload("bulk")
     data = event.data
     if event.kind == Event.PAYLOAD:
         made = json.loads(data)

@@ -28,15 +28,17 @@ class Head(models.Model):
 class Event(models.Model):
     """Note one write of one row for one binding, or a change of rights or configuration.
 
-    ``kind`` is "row" (the row was written), "gone" (it was deleted), "payload" (the binding makes its own payloads) or
-    "control". ``changes`` is a JSON list of ``[group, action]``; ``data`` is the JSON text of the sent fields, with
-    "payload" of ``{action: payload}``, with "control" of what changed. ``object_pk`` is the primary key as a JSON
-    scalar. ``version`` is the configuration under which the writer made it.
+    ``kind`` is "row" (the row was written), "gone" (it was deleted), "payload" (the binding makes its own payloads),
+    "bulk" (more rows were written than are told of one by one) or "control". ``changes`` is a JSON list of ``[group,
+    action]``; with "bulk" the action is "resync", and the group "*" stands for all. ``data`` is the JSON text of the
+    sent fields, with "payload" of ``{action: payload}``, with "control" of what changed. ``object_pk`` is the primary
+    key as a JSON scalar. ``version`` is the configuration under which the writer made it.
     """
 
     ROW = "row"
     GONE = "gone"
     PAYLOAD = "payload"
+    BULK = "bulk"
     CONTROL = "control"
 
     id = models.BigAutoField(primary_key=True)

@@ -15,6 +15,7 @@ from typing import Any
 from django.db import transaction
 
 from declbind import signals
+from declbind.core.frames import EVERY_GROUP, RESYNC
 from declbind.core.groups import diff, is_legal_name
 from declbind.models import Event
 from declbind.serializers import encode_value
@@ -23,6 +24,9 @@ from .log import Draft
 from .plans import Outlet, Plan
 
 logger = logging.getLogger("declbind")
+
+#: Groups that one event names one by one.
+MAX_GROUPS = 1_000
 
 #: The groups of one row, by binding; a binding that failed on the row is not in it.
 Groups = dict[Outlet, Sequence[str]]
@@ -129,11 +133,16 @@ def draft_hidden(plan: Plan, instance: Any, pk: Any, old: Groups | None, using: 
     return drafts
 
 
-def draft_updates(plan: Plan, rows: Mapping[Any, Any], using: str) -> list[Draft]:
-    """Return the events of rows, by key, that stay where they are though something that is sent of them changed."""
-    drafts: list[Draft] = []
-    for pk, row in rows.items():
-        drafts += draft_write(plan, row, pk, groups_of(plan, row, using), using)
+def draft_bulk(plan: Plan, touched: Mapping[Outlet, Iterable[str]]) -> list[Draft]:
+    """Return an event for each binding that has the groups given for it take a snapshot; too many stand for all."""
+    drafts = []
+    for outlet, groups in touched.items():
+        names = list(groups)
+        if len(names) > MAX_GROUPS:
+            names = [EVERY_GROUP]
+        if names:
+            changes = tuple((name, RESYNC) for name in names)
+            drafts.append(Draft(outlet.stream, outlet.label, "null", changes, version=plan.version, kind=Event.BULK))
     return drafts
 
 
@@ -179,12 +188,3 @@ def _draft(
         version=plan.version,
         kind=kind,
     )
-
-
-def draft_rows(plan: Plan, rows: Iterable[Any], seen: set[tuple[Any, Any]], using: str) -> list[Draft]:
-    drafts: list[Draft] = []
-    for row in rows:
-        if (plan.model, row.pk) not in seen:
-            seen.add((plan.model, row.pk))
-            drafts += draft_delete(plan, row, using)
-    return drafts

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from django.db import connections, models, transaction
 from django.utils import timezone
 
+from declbind.batches import batch_size
 from declbind.conf import settings
 from declbind.core.hub import LogEvent
 from declbind.models import Event, Head
@@ -109,7 +110,7 @@ def append(drafts: Sequence[Draft], using: str) -> None:
 
 def insert(drafts: Sequence[Draft], connection: Any) -> None:
     """Insert events, and tell nobody."""
-    batch = (connection.features.max_query_params or 10_000) // len(COLUMNS)
+    batch = batch_size(connection.alias) // len(COLUMNS)
     with connection.cursor() as cursor:
         for start in range(0, len(drafts), batch):
             rows, values = [], []

@@ -45,6 +45,8 @@ class Plan:
     m2m: tuple[Any, ...]
     #: Whether the columns of a row are in one table, shown by a manager that hides and adds nothing.
     is_plain: bool
+    #: Whether the base manager shows every row.
+    shows_all: bool
     #: Statements and checks worked out for this plan, by columns and database.
     statements: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -60,13 +62,18 @@ class Index:
     def __init__(self, registry: BindingRegistry) -> None:
         self.registry = registry
         self._plans: dict[type[models.Model], Plan | None] = {}
+        self._families: dict[type[models.Model], tuple[tuple[Plan, str], ...]] = {}
         owners: dict[Any, dict[Any, None]] = {}
+        bound: dict[type[models.Model], None] = {}
         for bindings in registry.by_model.values():
             for binding in bindings:
-                for bound in binding.bound_fields():
-                    if bound.many_to_many:
-                        owner = (binding.model_class()._meta.concrete_model, bound)
-                        owners.setdefault(bound.remote_field.through, {})[owner] = None
+                concrete: Any = binding.model_class()._meta.concrete_model
+                bound[concrete] = None
+                for listed in binding.bound_fields():
+                    if listed.many_to_many:
+                        owners.setdefault(listed.remote_field.through, {})[concrete, listed] = None
+        self._bound = tuple(bound)
+        self.has_bindings = bool(bound)
         self._owners = {through: tuple(found) for through, found in owners.items()}
 
     def plan_for(self, model: type[models.Model]) -> Plan | None:
@@ -79,6 +86,25 @@ class Index:
         except KeyError:
             plan = self._plans[concrete] = _build_plan(self.registry, concrete)
             return plan
+
+    def family_of(self, table: type[models.Model]) -> tuple[tuple[Plan, str], ...]:
+        """Return who hears of a write to a model's own table: its plan, and those of its children, which inherit.
+
+        Each is paired with the name of the field by which its rows are found from keys of the table.
+        """
+        concrete = table._meta.concrete_model
+        if concrete is None:
+            return ()
+        try:
+            return self._families[concrete]
+        except KeyError:
+            found = [
+                (plan, "pk" if plan.model is concrete else concrete._meta.pk.name)
+                for model in self._bound
+                if issubclass(model, concrete) and (plan := self.plan_for(model))
+            ]
+            family = self._families[concrete] = tuple(found)
+            return family
 
     def lists_through(self, through: type[models.Model]) -> list[tuple[Plan, Any]]:
         """Return the bound many-to-many fields that a through model holds, each with the plan of the rows' owners."""
@@ -155,6 +181,7 @@ def _build_plan(registry: BindingRegistry, model: type[models.Model]) -> Plan | 
         fields=tuple(data_fields),
         m2m=tuple(m2m),
         is_plain=_is_plain(model),
+        shows_all=_shows_all(model),
     )
 
 
@@ -176,6 +203,10 @@ def _is_plain(model: type[models.Model]) -> bool:
     own_select = models.Field.select_format
     return (
         not model._meta.parents
-        and type(model._base_manager) is models.Manager
+        and _shows_all(model)
         and all(type(column).select_format is own_select for column in model._meta.concrete_fields)
     )
+
+
+def _shows_all(model: type[models.Model]) -> bool:
+    return type(model._base_manager) is models.Manager

@@ -12,6 +12,9 @@ from typing import Any
 
 from django.db import connections, models
 
+from declbind.batches import in_batches
+from declbind.serializers.lists import load_lists
+
 from .plans import Plan
 
 #: Values of exactly these types are stored as they are by these fields; all else is read back after the write.
@@ -42,16 +45,10 @@ def load_rows(plan: Plan, pks: Iterable[Any], fields: Sequence[Any] | None, usin
     rows: dict[Any, Any] = {}
     for some in in_batches(pks, using):
         chosen = plan.model._base_manager.using(using).filter(pk__in=some)
-        rows.update((row.pk, row) for row in _narrowed(plan, chosen, fields, using))
+        rows.update((row.pk, row) for row in narrow(chosen, fields, using))
+    if fields is plan.fields:
+        load_lists(list(rows.values()), plan.m2m, using)
     return rows
-
-
-def in_batches(values: Iterable[Any], using: str) -> Iterator[list[Any]]:
-    """Cut values into lists that one statement can take as parameters."""
-    given = list(values)
-    step = connections[using].features.max_query_params or 10_000
-    for start in range(0, len(given), step):
-        yield given[start : start + step]
 
 
 def load_row(plan: Plan, pk: Any, fields: Sequence[Any] | None, using: str) -> Any:
@@ -63,7 +60,42 @@ def load_row(plan: Plan, pk: Any, fields: Sequence[Any] | None, using: str) -> A
     statement = plan.statements.get(key)
     if statement is None:
         statement = plan.statements[key] = RowStatement.build(plan.model, fields, connection)
-    return statement.run(pk, plan.model, connection)
+    return statement.run(pk, connection)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of a model's own table, in the order of the model, and how to make a row of their values."""
+
+    model: Any
+    fields: tuple[Any, ...]
+    converters: tuple[tuple[int, Any, tuple[Any, ...]], ...]
+
+    @classmethod
+    def build(cls, model: type[models.Model], fields: Iterable[Any], connection: Any) -> Columns:
+        """Take the key and ``fields``."""
+        options: Any = model._meta
+        wanted = {options.pk, *fields}
+        chosen = tuple(field for field in options.concrete_fields if field in wanted)
+        converters = []
+        for index, field in enumerate(chosen):
+            expression = field.get_col(options.db_table)
+            found = (*connection.ops.get_db_converters(expression), *field.get_db_converters(connection))
+            if found:
+                converters.append((index, expression, found))
+        return cls(model, chosen, tuple(converters))
+
+    def names(self, connection: Any) -> str:
+        """Return the columns as SQL."""
+        return ", ".join(connection.ops.quote_name(field.column) for field in self.fields)
+
+    def make_row(self, values: Sequence[Any], connection: Any) -> Any:
+        """Return what the database gave as an instance without its other fields."""
+        converted = list(values)
+        for index, expression, converters in self.converters:
+            for convert in converters:
+                converted[index] = convert(converted[index], expression, connection)
+        return self.model.from_db(connection.alias, [field.attname for field in self.fields], converted)
 
 
 @dataclass(frozen=True)
@@ -71,45 +103,33 @@ class RowStatement:
     """The one query that most saves of a bound row need, worked out once: a query set takes ten times longer."""
 
     sql: str
-    columns: tuple[Any, ...]
-    converters: tuple[tuple[int, Any, tuple[Any, ...]], ...]
+    columns: Columns
 
     @classmethod
     def build(cls, model: type[models.Model], fields: Sequence[Any], connection: Any) -> RowStatement:
         """Work out the statement for columns of the model's own table."""
         options: Any = model._meta
-        wanted = {options.pk, *fields}
-        # In the order of the model, which is how Model.from_db takes them.
-        columns = tuple(field for field in options.concrete_fields if field in wanted)
+        columns = Columns.build(model, fields, connection)
         quote = connection.ops.quote_name
-        names = ", ".join(quote(field.column) for field in columns)
-        sql = f"SELECT {names} FROM {quote(options.db_table)} WHERE {quote(options.pk.column)} = %s"
-        converters = []
-        for index, field in enumerate(columns):
-            expression = field.get_col(options.db_table)
-            found = (*connection.ops.get_db_converters(expression), *field.get_db_converters(connection))
-            if found:
-                converters.append((index, expression, found))
-        return cls(sql, columns, tuple(converters))
+        table, key = quote(options.db_table), quote(options.pk.column)
+        return cls(f"SELECT {columns.names(connection)} FROM {table} WHERE {key} = %s", columns)
 
-    def run(self, pk: Any, model: Any, connection: Any) -> Any:
-        """Return the row as an instance without its other fields, ``None`` where there is none."""
+    def run(self, pk: Any, connection: Any) -> Any:
+        """Return the row, ``None`` where there is none."""
         is_locked = connection.in_atomic_block and connection.features.has_select_for_update
         sql = f"{self.sql} {connection.ops.for_update_sql()}" if is_locked else self.sql
         with connection.cursor() as cursor:
-            cursor.execute(sql, [model._meta.pk.get_db_prep_value(pk, connection)])
+            cursor.execute(sql, [self.columns.model._meta.pk.get_db_prep_value(pk, connection)])
             found = cursor.fetchone()
-        if found is None:
-            return None
-        values = list(found)
-        for index, expression, converters in self.converters:
-            for convert in converters:
-                values[index] = convert(values[index], expression, connection)
-        return model.from_db(connection.alias, [field.attname for field in self.columns], values)
+        return None if found is None else self.columns.make_row(found, connection)
 
 
-def _narrowed(plan: Plan, rows: models.QuerySet[Any], fields: Sequence[Any] | None, using: str) -> models.QuerySet[Any]:
-    options: Any = plan.model._meta
+def narrow(rows: models.QuerySet[Any], fields: Sequence[Any] | None, using: str) -> models.QuerySet[Any]:
+    """Return a query for only the columns of ``fields`` (all for ``None``), locked where the database can.
+
+    In the order of their keys, so that two who lock the same rows do not wait for each other.
+    """
+    options: Any = rows.model._meta
     if fields is not None:
         rows = rows.only(options.pk.name, *(field.name for field in fields))
     connection = connections[using]
@@ -118,7 +138,19 @@ def _narrowed(plan: Plan, rows: models.QuerySet[Any], fields: Sequence[Any] | No
         links = [link.name for link in options.parents.values() if link is not None]
         of = ("self", *links) if connection.features.has_select_for_update_of else ()
         rows = rows.select_for_update(of=of)
-    return rows
+    return rows.order_by("pk")
+
+
+def stream_rows(rows: models.QuerySet[Any]) -> Iterator[Any]:
+    """Read rows without holding all of them."""
+    return rows.iterator(chunk_size=2_000)
+
+
+def keys_of(rows: models.QuerySet[Any], column: str = "pk") -> models.QuerySet[Any]:
+    """Return a query for the keys of rows, fit to be a subquery."""
+    keys = rows.order_by().values(column)
+    keys.query.select_for_update = False
+    return keys
 
 
 def is_as_stored(plan: Plan, instance: Any, pk: Any) -> bool:
@@ -160,12 +192,3 @@ def _has_places(places: int, value: decimal.Decimal) -> bool:
 
 def _is_utc(value: dt.datetime) -> bool:
     return value.tzinfo is dt.UTC
-
-
-def load_rows_of(plan: Plan, objects: Any, fields: Sequence[Any] | None, using: str) -> Iterable[Any]:
-    """Read the stored rows behind what a collector holds: a query set, or instances."""
-    if not isinstance(objects, models.QuerySet):
-        return load_rows(plan, [instance.pk for instance in objects], fields, using).values()
-    # As a subquery: the rows may be chosen by joins and aggregates, and no database locks the result of those.
-    keys = objects.using(using).order_by().values("pk")
-    return _narrowed(plan, plan.model._base_manager.using(using).filter(pk__in=keys), fields, using)

@@ -7,12 +7,14 @@ from typing import Any
 
 from django.db import models
 
+from .lists import related_keys
+
 
 def serialize_fields(instance: Any, binding: Any) -> dict[str, Any]:
     """Return ``{field name: value}`` for the bound fields of a stored row.
 
-    A foreign key is the raw key under the field's name; a many-to-many field a list of keys, one query each, in the
-    order of the keys; a file is its name; bytes are base64.
+    A foreign key is the raw key under the field's name; a many-to-many field a list of keys in their order; a file is
+    its name; bytes are base64.
     """
     return {field.name: field_value(instance, field) for field in binding.bound_fields()}
 
@@ -27,11 +29,3 @@ def field_value(instance: Any, field: models.Field[Any, Any]) -> Any:
     if isinstance(value, decimal.Decimal) and not value.is_finite():
         return None
     return value
-
-
-def related_keys(instance: Any, field: Any) -> list[Any]:
-    """Return the keys of a many-to-many field's rows, read from the through table, sorted."""
-    source = field.m2m_field_name()
-    target = field.remote_field.through._meta.get_field(field.m2m_reverse_field_name())
-    rows = field.remote_field.through._base_manager.using(instance._state.db).filter(**{source: instance.pk})
-    return list(rows.order_by(target.attname).values_list(target.attname, flat=True))

@@ -57,9 +57,9 @@ def send_on_commit(log: Any) -> None:
 
 def append_always() -> None:
     """Let no event go along with its update: the variants that send themselves replace ``append``."""
-    from declbind.outbound import capture
+    from declbind.outbound import saves
 
-    module: Any = capture
+    module: Any = saves
     module.can_join = lambda *args: False
 
 

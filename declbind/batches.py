@@ -1,0 +1,33 @@
+"""Cut long lists of values into those that one statement can take."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.db import connections
+
+#: Where the database has no limit of its own.
+SIZE = 10_000
+
+
+def in_batches(values: Iterable[Any], using: str) -> Iterator[list[Any]]:
+    """Cut values into lists that one statement can take as parameters."""
+    given = list(values)
+    if not given:
+        return
+    step = batch_size(using)
+    for start in range(0, len(given), step):
+        yield given[start : start + step]
+
+
+def batch_size(using: str) -> int:
+    """Return how many parameters one statement can take."""
+    connection = connections[using]
+    if connection.vendor == "sqlite":
+        # What this library was built with; Django 5.2 still goes by the 999 of releases before 3.32.
+        connection.ensure_connection()
+        limit: int = connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+        return min(limit, SIZE)
+    return min(connection.features.max_query_params or SIZE, SIZE)

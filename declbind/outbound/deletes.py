@@ -1,0 +1,84 @@
+"""Capture ``Model.delete`` and ``QuerySet.delete``: what goes with them, and what is set null.
+
+The hook sits at ``Collector.delete``, which has gathered all of it. Listeners of ``pre_delete`` and ``post_delete``
+would cost unbound models their fast deletes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django.db import models, transaction
+
+from . import log
+from .batch import Batch, Chosen
+from .lists import keep_owners
+from .places import is_logged
+from .plans import current_index
+from .rows import keys_of
+
+#: Who wants to know of rows that are deleted one by one, by model: called with a row and the database, before it goes.
+#: A signal's listener would do, and would make each ``QuerySet.delete()`` of the model load its rows first.
+delete_observers: dict[type[models.Model], Callable[[Any, str], None]] = {}
+
+#: The name of a mark on query sets whose next write is captured already, by who had them made.
+CAPTURED = "_declbind_captured"
+
+
+def capture_delete(original: Any) -> Any:
+    """Wrap ``Collector.delete``: read what is about to go or to be set null, let Django delete, append the events."""
+
+    @functools.wraps(original)
+    def delete(self: Any) -> Any:
+        using = self.using
+        for model in delete_observers.keys() & self.data.keys():
+            for row in self.data[model]:
+                delete_observers[model](row, using)
+        if not log.is_here(using):
+            for model in (*self.data, *(rows.model for rows in self.fast_deletes)):
+                is_logged(model, using)  # which says so
+            return original(self)
+        index = current_index()
+        entries = [*self.data.items(), *((rows.model, rows) for rows in self.fast_deletes)]
+        gone = [(plan, rows) for model, rows in entries if (plan := index.plan_for(model))]
+        nulled = [key for key in self.field_updates if index.family_of(key[0].model)]
+        unlisted = [(lists, rows) for model, rows in entries if (lists := index.lists_through(model))]
+        if not (gone or nulled or unlisted):
+            return original(self)
+        with transaction.atomic(using=using, savepoint=False):
+            batch = Batch(using)
+            for plan, rows in gone:
+                batch.will_delete(plan, _chosen(rows))
+            for key in nulled:
+                self.field_updates[key] = found = _joined(self.field_updates[key])
+                for plan, lookup in index.family_of(key[0].model):
+                    for rows in found:
+                        batch.will_change(plan, _chosen(rows), lookup)
+            for lists, rows in unlisted:
+                keep_owners(batch, lists, rows)
+            for rows in self.fast_deletes:
+                setattr(rows, CAPTURED, True)
+            result = original(self)
+            batch.append()
+        return result
+
+    return delete
+
+
+def _chosen(rows: Any) -> Chosen:
+    return keys_of(rows) if isinstance(rows, models.QuerySet) else [row.pk for row in rows]
+
+
+def _joined(found: Sequence[Any]) -> list[Any]:
+    """Join query sets into one, as Django is about to, and mark it, so that its update is not captured once more."""
+    queries = [rows for rows in found if isinstance(rows, models.QuerySet) and rows._result_cache is None]
+    others = [rows for rows in found if not any(rows is query for query in queries)]
+    if queries:
+        joined = reduce(or_, queries)
+        setattr(joined, CAPTURED, True)
+        others.append(joined)
+    return others

@@ -1,0 +1,42 @@
+"""Tell whether a write can be logged where it happens."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.db import models
+
+from declbind.registry import current_registry, database_alias
+
+from . import log
+
+logger = logging.getLogger("declbind")
+
+#: Models and databases of which it was said that their writes are not heard.
+_told: set[tuple[str, str]] = set()
+
+
+def is_logged(model: type[models.Model], using: str | None) -> bool:
+    """Tell whether writes of a model on a database can be logged; says so, once, of bound ones that cannot.
+
+    A router that sends a bound model elsewhere is found by a system check. This finds ``using=`` in the code.
+    """
+    if log.is_here(using):
+        return True
+    concrete: Any = model._meta.concrete_model
+    if using is None or concrete is None or using == database_alias() or (concrete._meta.label, using) in _told:
+        return False
+    bindings = current_registry().by_model.get(concrete._meta.label_lower, ())
+    if any(binding.spec().outbound for binding in bindings):
+        _told.add((concrete._meta.label, using))
+        logger.error(
+            "Nobody hears of writes of %s to database %r: the log is in %r, and an event is stored in the transaction "
+            "of its write. Bound by: %s. Write to %r, or route declbind's models to the database of the bound ones.",
+            concrete._meta.label,
+            using,
+            database_alias(),
+            ", ".join(repr(binding.stream) for binding in bindings),
+            database_alias(),
+        )
+    return False

@@ -1,0 +1,200 @@
+"""Capture ``Model.save``: the row's groups before, the write, its events, as one transaction.
+
+The hook sits at ``Model._save_table``, which writes one table: a signal comes too late, for a receiver that saves again
+would be heard before the write that caused it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from django.db import DatabaseError, connections, transaction
+
+from declbind.conf import settings
+
+from . import log
+from .batch import Batch
+from .drafts import Groups, draft_hidden, draft_write, groups_of
+from .joint_update import CannotJoinError, JointUpdate, can_join
+from .lists import keep_owners
+from .places import is_logged
+from .plans import Index, Plan, current_index
+from .rows import is_as_stored, load_row
+
+
+class _Started(threading.local):
+    """What was read before a child's parents were written, by the instance's id; one per thread.
+
+    An entry lives from the start of ``Model._save_parents`` to the ``_save_table`` that follows, so that it never meets
+    another object with this id.
+    """
+
+    def __init__(self) -> None:
+        self.saves: dict[int, tuple[Plan | None, Groups | None, Batch | None]] = {}
+
+
+_started = _Started()
+
+
+def capture_save_parents(original: Any) -> Any:
+    """Wrap ``Model._save_parents``: read a child row's old groups first, for they may hang on a parent's columns."""
+
+    @functools.wraps(original)
+    def _save_parents(self: Any, cls: Any, using: Any, *args: Any, **kwargs: Any) -> Any:
+        is_child = bool(cls._meta.parents) and type(self)._meta.concrete_model is cls
+        if not is_child or not log.is_here(using):
+            return original(self, cls, using, *args, **kwargs)
+        index, pk = current_index(), self._get_pk_val(cls._meta)
+        plan, others = index.plan_for(cls), _others(index, cls, cls)
+        if plan is None and not others:
+            return original(self, cls, using, *args, **kwargs)
+        old = None if plan is None else _old_groups(plan, pk, using)
+        _started.saves[id(self)] = plan, old, _read_others(others, pk, using)
+        try:
+            return original(self, cls, using, *args, **kwargs)
+        except BaseException:
+            del _started.saves[id(self)]
+            raise
+
+    return _save_parents
+
+
+def capture_save_table(original: Any) -> Any:
+    """Wrap ``Model._save_table``: read the old groups, write, append the events, as one transaction."""
+
+    @functools.wraps(original)
+    def _save_table(
+        self: Any,
+        raw: bool = False,
+        cls: Any = None,
+        force_insert: bool = False,
+        force_update: bool = False,
+        using: Any = None,
+        update_fields: Any = None,
+    ) -> Any:
+        def write() -> Any:
+            return original(self, raw, cls, force_insert, force_update, using, update_fields)
+
+        if (raw and not settings.CAPTURE_RAW) or not is_logged(cls, using):
+            return write()
+        concrete = type(self)._meta.concrete_model
+        is_parent = concrete is not cls
+        started = None if is_parent else _started.saves.pop(id(self), None)
+        index = current_index()
+        plan = started[0] if started else index.plan_for(cls)
+        lists, others = index.lists_through(cls), _others(index, cls, concrete)
+        if (plan is None and not lists and not others) or (is_parent and _passes_by(cls, update_fields)):
+            return write()
+        is_plain = not (lists or others or is_parent or raw or force_insert or update_fields is not None)
+        if plan is not None and is_plain:
+            update = functools.partial(original, self, cls=cls, force_update=True, using=using)
+            if can_join(plan, self, using) and _save_in_one(plan, self, update, using):
+                return True
+        with transaction.atomic(using=using, savepoint=False):
+            pk = self._get_pk_val(cls._meta)
+            is_new = pk is None or _will_insert(self, cls, raw, force_insert, force_update)
+            old = started[1] if started else None if plan is None or is_new else _old_groups(plan, pk, using)
+            batch = started[2] if started else None if is_new else _read_others(others, pk, using)
+            beside = batch or Batch(using)
+            if lists and not is_new:
+                keep_owners(beside, lists, cls._base_manager.filter(pk=pk))
+            updated = write()
+            self._state.db = using
+            drafts = []
+            if plan is not None:
+                as_given = raw or update_fields is not None
+                drafts = _draft_save(plan, self, cls, old if updated else None, as_given, using)
+            if lists:
+                keep_owners(beside, lists, cls._base_manager.filter(pk=self._get_pk_val(cls._meta)))
+            log.append([*drafts, *beside.drafts()], using)
+        return updated
+
+    return _save_table
+
+
+def _others(index: Index, table: Any, concrete: Any) -> list[tuple[Plan, str]]:
+    """Return who hears of a table's rows by a child row of its own, which no step of this save is about.
+
+    Of the children of the model that is saved, the step of its own table tells, whatever other table has changed.
+    """
+    family = index.family_of(table)
+    if not family or (len(family) == 1 and family[0][1] == "pk"):
+        return []
+    return [
+        (plan, lookup)
+        for plan, lookup in family
+        if not issubclass(concrete, plan.model) and (table is concrete or not issubclass(plan.model, concrete))
+    ]
+
+
+def _read_others(others: list[tuple[Plan, str]], pk: Any, using: str) -> Batch | None:
+    if not others or pk is None:
+        return None
+    batch = Batch(using)
+    for plan, lookup in others:
+        batch.will_change(plan, [pk], lookup)
+    return batch
+
+
+def _save_in_one(plan: Plan, instance: Any, update: Callable[[], Any], using: str) -> bool:
+    """Update a row and append its events by one statement; False, and nothing is written, where that cannot be."""
+    connection = connections[using]
+    with transaction.atomic(using=using, savepoint=False) if plan.needs_old else contextlib.nullcontext():
+        old = _old_groups(plan, instance.pk, using)
+        drafts = [] if old is None else draft_write(plan, instance, instance.pk, old, using)
+        if not drafts:
+            return False
+        joint = JointUpdate(drafts, plan, connection)
+        try:
+            with connection.execute_wrapper(joint):
+                update()
+        except CannotJoinError:
+            return False
+        except DatabaseError:
+            # What Django raises when the row is not there. It may be inserted then, which takes a transaction.
+            if not joint.is_missing:
+                raise
+            return False
+        log.ring_after_commit(connection)
+    return True
+
+
+def _draft_save(plan: Plan, instance: Any, cls: Any, old: Groups | None, as_given: bool, using: str) -> list[log.Draft]:
+    """Return the events of a saved instance; ``as_given`` says that its values need not be those of the row."""
+    pk, row = instance._get_pk_val(cls._meta), instance
+    # A second parent has a primary key of its own, under which its lists are kept.
+    is_other_row = bool(plan.m2m) and pk != instance.pk
+    if as_given or is_other_row or not is_as_stored(plan, instance, cls._meta.pk):
+        row = load_row(plan, pk, plan.fields, using)
+        if row is None:
+            return draft_hidden(plan, instance, pk, old, using)
+        pk = row.pk
+    return draft_write(plan, row, pk, old, using)
+
+
+def _old_groups(plan: Plan, pk: Any, using: str) -> Groups | None:
+    """Return the groups of the stored row, ``None`` where there is none; empty where the diff can do without them."""
+    if not plan.needs_old:
+        return {}
+    row = None if pk is None else load_row(plan, pk, plan.group_fields, using)
+    return None if row is None else groups_of(plan, row, using)
+
+
+def _will_insert(instance: Any, cls: Any, raw: bool, force_insert: Any, force_update: bool) -> bool:
+    """Tell whether Django inserts without looking for a row first (the rule of ``Model._save_table``)."""
+    if force_insert:
+        return True
+    if raw or force_update or not instance._state.adding:
+        return False
+    return all(field.has_default() or field.has_db_default() for field in cls._meta.pk_fields)
+
+
+def _passes_by(parent: Any, update_fields: Any) -> bool:
+    """Tell whether a child's ``save(update_fields=...)`` writes no column of this parent."""
+    return update_fields is not None and not any(
+        field.name in update_fields or field.attname in update_fields for field in parent._meta.local_concrete_fields
+    )
