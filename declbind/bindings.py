@@ -65,6 +65,8 @@ class Binding:
     auto_subscribe: ClassVar[bool] = False
     sensitive: ClassVar[Sequence[str]] = ()
     serializer: ClassVar[str] = "default"
+    capture: ClassVar[str] = "orm"
+    also: ClassVar[Sequence[str]] = ()
     enabled: ClassVar[bool] = True
     description: ClassVar[str] = ""
     #: Names of properties and methods of the row (without arguments) that are sent along with the fields.

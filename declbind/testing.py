@@ -24,10 +24,12 @@ from typing import Any, Self
 
 from asgiref.testing import ApplicationCommunicator
 from django.contrib.auth.models import AnonymousUser
+from django.db import models
 
 from declbind.live.consumers import BindingConsumer
 from declbind.live.hub import get_hub
 from declbind.models import Event
+from declbind.outbound import sequencer
 from declbind.registry import database_alias
 from declbind.registry import override as override_bindings
 
@@ -60,7 +62,8 @@ def capture_events(stream: str | None = None) -> Iterator[list[CapturedEvent]]:
     last = events.order_by("-id").values_list("id", flat=True).first() or 0
     captured: list[CapturedEvent] = []
     yield captured
-    found = events.filter(id__gt=last).order_by("id")
+    sequencer.settle(using)
+    found = events.filter(id__gt=last).order_by(models.F("seq").asc(nulls_last=True), "id")
     captured.extend(
         CapturedEvent(
             stream=event.stream,

@@ -13,6 +13,7 @@ from .groups import GroupTemplate
 from .schema import problems as schema_problems
 
 Direction = Literal["both", "outbound", "inbound"]
+Capture = Literal["orm", "triggers"]
 Scalar = str | int | float | bool | None
 
 #: Stands in ``fields`` for every field of the model that does not look sensitive.
@@ -74,6 +75,8 @@ class BindingSpec:
     auto_subscribe: bool = False
     sensitive: tuple[str, ...] = ()
     serializer: str = "default"
+    capture: Capture = "orm"
+    also: tuple[str, ...] = ()
     enabled: bool = True
     description: str = ""
 
@@ -85,7 +88,7 @@ class BindingSpec:
         for name in ("fields", "exclude", "writable"):
             value = getattr(self, name)
             set_value(self, name, None if value is None else tuple(value))
-        for name in ("groups", "sensitive"):
+        for name in ("groups", "sensitive", "also"):
             set_value(self, name, tuple(getattr(self, name)))
         for name in ("where", "scope"):
             set_value(self, name, FrozenMapping(getattr(self, name)))

@@ -14,7 +14,7 @@ table gets a module of its own noun and is named here.
 
 from .activity import Activity, StreamUse
 from .connection import Block, Connection
-from .log import Event, Head
+from .log import Event, Head, QuietTable
 from .node import Node
 from .record import BindingRecord
 from .revision import BindingRevision, Configuration, editing
@@ -31,6 +31,7 @@ __all__ = [
     "Head",
     "IdempotencyKey",
     "Node",
+    "QuietTable",
     "SavedView",
     "StreamUse",
     "Traffic",

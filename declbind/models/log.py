@@ -29,7 +29,8 @@ class Event(models.Model):
     """Note one write of one row for one binding, or a change of rights or configuration.
 
     ``kind`` is "row" (the row was written), "gone" (it was deleted), "payload" (the binding makes its own payloads),
-    "bulk" (more rows were written than are told of one by one) or "control". ``changes`` is a JSON list of ``[group,
+    "bulk" (more rows were written than are told of one by one), "control", or "mark" (what a database trigger noted:
+    events are made of it before anybody reads it). ``changes`` is a JSON list of ``[group,
     action]``; with "bulk" the action is "resync", and the group "*" stands for all. ``data`` is the JSON text of the
     sent fields, with "payload" of ``{action: payload}``, with "control" of what changed. ``object_pk`` is the primary
     key as a JSON scalar. ``version`` is the configuration under which the writer made it.
@@ -39,6 +40,7 @@ class Event(models.Model):
     GONE = "gone"
     PAYLOAD = "payload"
     BULK = "bulk"
+    MARK = "mark"
     CONTROL = "control"
 
     id = models.BigAutoField(primary_key=True)
@@ -66,7 +68,20 @@ class Event(models.Model):
         indexes = (
             models.Index(fields=("id",), name="declbind_event_unsequenced", condition=models.Q(seq__isnull=True)),
             models.Index(fields=("id",), name="declbind_event_control", condition=models.Q(kind="control")),
+            models.Index(fields=("id",), name="declbind_event_mark", condition=models.Q(kind="mark")),
         )
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id} {self.stream} {self.object_pk}"
+
+
+class QuietTable(models.Model):
+    """Name a table whose triggers are to be quiet, while a captured write lasts; on SQLite. Never committed."""
+
+    name = models.CharField(max_length=200)
+
+    class Meta:
+        db_table = "declbind_quiettable"
+
+    def __str__(self) -> str:
+        return self.name

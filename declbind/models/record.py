@@ -135,6 +135,15 @@ class BindingRecord(models.Model):
     auto_subscribe = models.BooleanField(default=False, help_text="Join the groups without placeholders at connect.")
     sensitive = models.JSONField(blank=True, default=list, help_text="Password-like fields that are exposed knowingly.")
     serializer = models.CharField(max_length=100, default="default")
+    capture = models.CharField(
+        max_length=8,
+        default="orm",
+        choices=[("orm", "by Django's ORM"), ("triggers", "by Django's ORM and by database triggers")],
+        help_text="Whether database triggers report raw SQL and other programs; a command puts them in.",
+    )
+    also = models.JSONField(
+        blank=True, default=list, help_text="Relations whose change makes a row worth sending again."
+    )
     enabled = models.BooleanField(default=True)
     description = models.TextField(blank=True, default="")
 

@@ -27,6 +27,7 @@ from .places import is_logged
 from .plans import Index, Plan, current_index
 from .returning import INSERT, UPDATE, returning
 from .rows import is_as_stored, keys_of, narrow
+from .triggers.quiet import quiet
 
 #: Above so many, keys go as one list of the database's instead of a parameter each.
 MAX_PLAIN_KEYS = 1_000
@@ -59,7 +60,7 @@ def capture_update(original: Any) -> Any:
             return original(self, **kwargs)
         with transaction.atomic(using=write.using, savepoint=False):
             keys = write.read([self])
-            with write.watching():
+            with write.watching(), quiet(write.index, write.using):
                 count = original(_only(self, keys, write.using), **kwargs)
             self._result_cache = None
             write.append()
@@ -79,7 +80,7 @@ def capture_bulk_update(original: Any) -> Any:
             return original(self, rows, names, batch_size)
         with transaction.atomic(using=write.using, savepoint=False):
             write.read([self.filter(pk__in=some) for some in in_batches([row.pk for row in rows], write.using)])
-            with _captured(), write.watching():
+            with _captured(), write.watching(), quiet(write.index, write.using):
                 count = original(self, rows, names, batch_size)
             write.append()
         return count
@@ -91,7 +92,7 @@ class _Update:
     """One update of the rows of a model: which tables it writes, who hears of them, and what was there."""
 
     def __init__(self, model: Any, fields: Sequence[Any], index: Index, using: str) -> None:
-        self.using = using
+        self.using, self.index = using, index
         self._model = model._meta.concrete_model
         self._fields = set(fields)
         self._lists = index.lists_through(self._model)
@@ -238,11 +239,12 @@ def capture_bulk_create(original: Any) -> Any:
                     batch.will_change(plan, keys_of(stored))
                 keep_owners(batch, lists, stored)
             if ignore_conflicts:
-                with returning(model, (), INSERT, using) as returned:
+                with returning(model, (), INSERT, using) as returned, quiet(index, using):
                     created = write(rows)
                 keys = [row.pk for row in returned.rows] if returned.is_complete else None
             else:
-                created = write(rows)
+                with quiet(index, using):
+                    created = write(rows)
                 keys = [row.pk for row in rows]
             is_new = not (ignore_conflicts or update_conflicts)
             _note_created(batch, plan, lists, rows, None if met is None else keys, is_new)
@@ -311,7 +313,8 @@ def capture_raw_delete(original: Any) -> Any:
             if plan is not None:
                 batch.will_delete(plan, keys_of(self))
             keep_owners(batch, lists, self)
-            count = original(self, using)
+            with quiet(index, using):
+                count = original(self, using)
             batch.append()
         return count
 

@@ -20,6 +20,7 @@ from .lists import keep_owners
 from .places import is_logged
 from .plans import current_index
 from .rows import keys_of
+from .triggers.quiet import quiet
 
 #: Who wants to know of rows that are deleted one by one, by model: called with a row and the database, before it goes.
 #: A signal's listener would do, and would make each ``QuerySet.delete()`` of the model load its rows first.
@@ -62,7 +63,8 @@ def capture_delete(original: Any) -> Any:
                 keep_owners(batch, lists, rows)
             for rows in self.fast_deletes:
                 setattr(rows, CAPTURED, True)
-            result = original(self)
+            with quiet(index, using):
+                result = original(self)
             batch.append()
         return result
 

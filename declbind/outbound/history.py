@@ -13,6 +13,8 @@ from django.db import ProgrammingError, connections, models, transaction
 
 from declbind.models import Event, Head
 
+#: The first id that has no event yet but a trigger's mark; past all ids where there is none.
+FIRST_MARK = "COALESCE((SELECT MIN(id) FROM declbind_event WHERE kind = 'mark'), 9223372036854775807)"
 #: The last id that SQLite gave out, though the event may have been trimmed.
 LAST_ID = "(SELECT MAX(seq) FROM sqlite_sequence WHERE name = 'declbind_event')"
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.db import connections, models, transaction
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from declbind.batches import batch_size
@@ -30,7 +31,7 @@ from declbind.core.hub import LogEvent
 from declbind.models import Event, Head
 from declbind.registry import database_alias
 
-from .history import LAST_ID, ensure_head, needs_sequencer, offset_column
+from .history import FIRST_MARK, LAST_ID, ensure_head, needs_sequencer, offset_column
 
 #: Columns of an event that differ from one to the next, and those that are mostly the same for all events of a binding
 #: and a process.
@@ -65,6 +66,20 @@ class Draft(NamedTuple):
     data: str = "{}"
     version: int = 0
     kind: str = Event.ROW
+
+    @classmethod
+    def of(cls, event: Event) -> Draft:
+        """Return a stored event as it was before it was appended."""
+        changes = tuple((group, action) for group, action in json.loads(event.changes))
+        return cls(event.stream, event.model, event.object_pk, changes, event.data, event.version, event.kind)
+
+
+class Placed(NamedTuple):
+    """An event with its number, and the row whose place in the log it takes."""
+
+    number: int
+    draft: Draft
+    row: Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +134,31 @@ def insert(drafts: Sequence[Draft], connection: Any) -> None:
                 rows.append(f"({','.join(row)})")
                 values += some
             cursor.execute(f"{INSERT}VALUES {','.join(rows)}", values)
+
+
+def insert_placed(events: Sequence[Placed], column: str, using: str) -> None:
+    """Insert events with their numbers in ``column``, with actor, origin and time of the rows that they stand for."""
+    columns = (column, *COLUMNS)
+    rows = [
+        (
+            number,
+            draft.object_pk,
+            _encode_changes(draft.changes),
+            draft.data,
+            connections[using].ops.adapt_datetimefield_value(row.created_at),
+            draft.kind,
+            draft.stream,
+            draft.model,
+            draft.version,
+            row.actor,
+            row.origin,
+        )
+        for number, draft, row in events
+    ]
+    with connections[using].cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO declbind_event ({','.join(columns)}) VALUES ({','.join(['%s'] * len(columns))})", rows
+        )
 
 
 def row_of(draft: Draft, connection: Any) -> tuple[Sequence[str], list[Any]]:
@@ -214,16 +254,19 @@ HEAD_COLUMNS = 6
 @functools.cache
 def _look_statement(is_sequenced: bool) -> str:
     column = "seq" if is_sequenced else "id"
+    # Where ids are numbers nobody reads past a mark: its events are not made yet, and will move what follows.
+    settled = "" if is_sequenced else f" AND id < {FIRST_MARK}"
     names = [column, *(name for name in READ_COLUMNS if name != "created_at")]
     places = [f"c{number}" for number in range(len(names))]
-    last = "head.seq" if is_sequenced else f"COALESCE({LAST_ID}, head.min_seq - 1)"
-    waiting = "EXISTS (SELECT 1 FROM declbind_event WHERE seq IS NULL)" if is_sequenced else "0"
+    last = "head.seq" if is_sequenced else f"MIN(COALESCE({LAST_ID}, head.min_seq - 1), {FIRST_MARK} - 1)"
+    waits = "seq IS NULL" if is_sequenced else "kind = 'mark'"
     found = ", ".join(f"found.{place}" for place in places)
     named = ", ".join(f"{name} AS {place}" for name, place in zip(names, places, strict=True))
     return (
-        f"SELECT head.epoch, {last}, head.min_seq, (SELECT MIN({column}) FROM declbind_event),"
-        f" (SELECT MAX({column}) FROM declbind_event), {waiting}, {found} FROM declbind_head head LEFT JOIN"
-        f" (SELECT {named} FROM declbind_event WHERE {column} > %s ORDER BY {column} LIMIT %s) found"
+        f"SELECT head.epoch, {last}, head.min_seq, (SELECT MIN({column}) FROM declbind_event WHERE 1 = 1{settled}),"
+        f" (SELECT MAX({column}) FROM declbind_event WHERE 1 = 1{settled}),"
+        f" EXISTS (SELECT 1 FROM declbind_event WHERE {waits}), {found} FROM declbind_head head LEFT JOIN"
+        f" (SELECT {named} FROM declbind_event WHERE {column} > %s{settled} ORDER BY {column} LIMIT %s) found"
         f" ON 1 = 1 WHERE head.id = 1 ORDER BY found.{places[0]}"
     )
 
@@ -232,6 +275,8 @@ def read(after: int, limit: int, using: str, stream: str | None = None) -> list[
     """Return events with offsets above ``after`` in order, at most ``limit``; of one stream (and control) if given."""
     column = offset_column(using)
     rows = Event.objects.using(using).filter(**{f"{column}__gt": after})
+    if column == "id":
+        rows = rows.filter(id__lt=RawSQL(FIRST_MARK, ()))
     if stream is not None:
         rows = rows.filter(models.Q(stream=stream) | models.Q(kind=Event.CONTROL))
     return [_log_event(row) for row in rows.order_by(column).values_list(column, *READ_COLUMNS)[:limit]]

@@ -43,6 +43,8 @@ class Plan:
     #: Columns of groups and data together.
     fields: tuple[Any, ...]
     m2m: tuple[Any, ...]
+    #: Whether database triggers may report its writes as well.
+    has_triggers: bool
     #: Whether the columns of a row are in one table, shown by a manager that hides and adds nothing.
     is_plain: bool
     #: Whether the base manager shows every row.
@@ -62,6 +64,8 @@ class Index:
     def __init__(self, registry: BindingRegistry) -> None:
         self.registry = registry
         self._plans: dict[type[models.Model], Plan | None] = {}
+        self._marked: dict[type[models.Model], Plan] | None = None
+        self._tables: frozenset[str] | None = None
         self._families: dict[type[models.Model], tuple[tuple[Plan, str], ...]] = {}
         owners: dict[Any, dict[Any, None]] = {}
         bound: dict[type[models.Model], None] = {}
@@ -106,6 +110,36 @@ class Index:
             family = self._families[concrete] = tuple(found)
             return family
 
+    def marked_plans(self) -> list[Plan]:
+        """Return the plans of those bindings that hear of database triggers."""
+        if self._marked is None:
+            plans = (_build_plan(self.registry, model, is_marked=True) for model in self._bound)
+            self._marked = {plan.model: plan for plan in plans if plan is not None}
+        return list(self._marked.values())
+
+    def marked_family_of(self, table: type[models.Model]) -> list[tuple[Plan, str]]:
+        """Like ``family_of``, of those bindings that hear of database triggers."""
+        plans = {plan.model: plan for plan in self.marked_plans()}
+        return [(plans[plan.model], lookup) for plan, lookup in self.family_of(table) if plan.model in plans]
+
+    def marked_lists_through(self, through: type[models.Model]) -> list[tuple[Plan, Any]]:
+        """Like ``lists_through``, of those bindings that hear of database triggers."""
+        plans = {plan.model: plan for plan in self.marked_plans()}
+        lists = ((plans.get(plan.model), listed) for plan, listed in self.lists_through(through))
+        return [(plan, listed) for plan, listed in lists if plan is not None and listed in plan.m2m]
+
+    def marked_tables(self) -> frozenset[str]:
+        """Return the names of the tables that database triggers may watch."""
+        if self._tables is None:
+            found = {
+                parent._meta.db_table
+                for plan in self.marked_plans()
+                for parent in (plan.model, *plan.model._meta.all_parents)
+            }
+            lists = (listed.remote_field.through for plan in self.marked_plans() for listed in plan.m2m)
+            self._tables = frozenset(found | {through._meta.db_table for through in lists})
+        return self._tables
+
     def lists_through(self, through: type[models.Model]) -> list[tuple[Plan, Any]]:
         """Return the bound many-to-many fields that a through model holds, each with the plan of the rows' owners."""
         owners = self._owners.get(through)
@@ -147,12 +181,13 @@ def plan_for(model: type[models.Model]) -> Plan | None:
     return current_index().plan_for(model)
 
 
-def _build_plan(registry: BindingRegistry, model: type[models.Model]) -> Plan | None:
+def _build_plan(registry: BindingRegistry, model: type[models.Model], is_marked: bool = False) -> Plan | None:
     # A class that only shares the label is not the bound model: migrations make such classes.
     bindings = tuple(
         binding
         for binding in registry.by_model.get(model._meta.label_lower, ())
         if binding.spec().outbound and binding.model_class()._meta.concrete_model is model
+        if binding.spec().capture == "triggers" or not is_marked
     )
     if not bindings:
         return None
@@ -180,6 +215,7 @@ def _build_plan(registry: BindingRegistry, model: type[models.Model]) -> Plan | 
         group_fields=None if group_fields is None else tuple(group_fields),
         fields=tuple(data_fields),
         m2m=tuple(m2m),
+        has_triggers=any(binding.spec().capture == "triggers" for binding in bindings),
         is_plain=_is_plain(model),
         shows_all=_shows_all(model),
     )

@@ -24,6 +24,7 @@ from .lists import keep_owners
 from .places import is_logged
 from .plans import Index, Plan, current_index
 from .rows import is_as_stored, load_row
+from .triggers.quiet import quiet
 
 
 class _Started(threading.local):
@@ -77,22 +78,29 @@ def capture_save_table(original: Any) -> Any:
         update_fields: Any = None,
     ) -> Any:
         def write() -> Any:
-            return original(self, raw, cls, force_insert, force_update, using, update_fields)
+            with quiet(index, using):
+                return original(self, raw, cls, force_insert, force_update, using, update_fields)
 
-        if (raw and not settings.CAPTURE_RAW) or not is_logged(cls, using):
-            return write()
+        if not is_logged(cls, using):
+            return original(self, raw, cls, force_insert, force_update, using, update_fields)
+        index = current_index()
         concrete = type(self)._meta.concrete_model
         is_parent = concrete is not cls
         started = None if is_parent else _started.saves.pop(id(self), None)
-        index = current_index()
         plan = started[0] if started else index.plan_for(cls)
         lists, others = index.lists_through(cls), _others(index, cls, concrete)
         if (plan is None and not lists and not others) or (is_parent and _passes_by(cls, update_fields)):
-            return write()
+            if cls._meta.db_table not in index.marked_tables():
+                return original(self, raw, cls, force_insert, force_update, using, update_fields)
+            with transaction.atomic(using=using, savepoint=False):
+                return write()
+        if raw and not settings.CAPTURE_RAW:
+            with transaction.atomic(using=using, savepoint=False):
+                return write()
         is_plain = not (lists or others or is_parent or raw or force_insert or update_fields is not None)
         if plan is not None and is_plain:
             update = functools.partial(original, self, cls=cls, force_update=True, using=using)
-            if can_join(plan, self, using) and _save_in_one(plan, self, update, using):
+            if can_join(plan, self, using) and _save_in_one(index, plan, self, update, using):
                 return True
         with transaction.atomic(using=using, savepoint=False):
             pk = self._get_pk_val(cls._meta)
@@ -140,7 +148,7 @@ def _read_others(others: list[tuple[Plan, str]], pk: Any, using: str) -> Batch |
     return batch
 
 
-def _save_in_one(plan: Plan, instance: Any, update: Callable[[], Any], using: str) -> bool:
+def _save_in_one(index: Index, plan: Plan, instance: Any, update: Callable[[], Any], using: str) -> bool:
     """Update a row and append its events by one statement; False, and nothing is written, where that cannot be."""
     connection = connections[using]
     with transaction.atomic(using=using, savepoint=False) if plan.needs_old else contextlib.nullcontext():
@@ -150,7 +158,7 @@ def _save_in_one(plan: Plan, instance: Any, update: Callable[[], Any], using: st
             return False
         joint = JointUpdate(drafts, plan, connection)
         try:
-            with connection.execute_wrapper(joint):
+            with connection.execute_wrapper(joint), quiet(index, using):
                 update()
         except CannotJoinError:
             return False

@@ -1,40 +1,53 @@
 """Give committed events their numbers, and read states of the database that a number names.
 
 Ids become visible out of commit order, so readers go by numbers, which are given under the lock of the head row. Lock
-first, *then* look: the other way round two relays number the same events. On SQLite there is nothing to do.
+first, *then* look: the other way round two relays number the same events. On SQLite ids are numbers.
+
+A mark of a trigger has no number of its own: the events that are made of it get those of its place (see ``triggers``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
 from django.db import connections, models, transaction
 
+from declbind.conf import settings
 from declbind.models import Event, Head
 
+from . import log
 from .history import ensure_head, needs_sequencer
 from .log import HeadState, load_head
+from .triggers.marks import Mark, convert
 
 SEQUENCE_BATCH = 5_000
+#: How often marks are looked for before what goes on is told as it is.
+TRIES = 3
 
 
 def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
     """Give the committed events that have no number the next ones, in the order of their ids; return how many.
 
-    Any number of processes may call this at any time. Without new events it takes no lock.
+    Marks of triggers become events in their places. Any number of processes may call this at any time. Without new
+    events it takes no lock.
     """
     if not needs_sequencer(using):
-        return 0
+        return settle_marks(using)
     waiting = Event.objects.using(using).filter(seq__isnull=True)
     if not waiting.exists():
         return 0
     ensure_head(using)
     with transaction.atomic(using=using):
         head = Head.objects.using(using).select_for_update().get(pk=1)
-        count = number_events(waiting, head.seq, limit, using)
-        Head.objects.using(using).filter(pk=1).update(seq=head.seq + count)
+        if waiting.filter(kind=Event.MARK).exists():
+            count, last = number_with_marks(waiting, head.seq, limit, using)
+        else:
+            count = number_events(waiting, head.seq, limit, using)
+            last = head.seq + count
+        Head.objects.using(using).filter(pk=1).update(seq=last)
     return count
 
 
@@ -58,6 +71,89 @@ def number_events(waiting: models.QuerySet[Event], last: int, limit: int, using:
             [(last + position, id_) for position, id_ in enumerate(ids, 1)],
         )
     return len(ids)
+
+
+def number_with_marks(waiting: models.QuerySet[Event], last: int, limit: int, using: str) -> tuple[int, int]:
+    """Like ``number_events``, with events in the places of marks; return how many rows waited and the last number.
+
+    Only what waits when this looks: a mark with a lower id may become visible later, and is later then.
+    """
+    rows = list(waiting.order_by("id").values_list("id", "kind")[:limit])
+    marks = {
+        mark.id: mark
+        for mark in Event.objects.using(using).filter(pk__in=[id_ for id_, kind in rows if kind == Event.MARK])
+    }
+    made = dict(zip(marks, convert([Mark(mark.id, mark.data) for mark in marks.values()], using), strict=True))
+    numbers: list[tuple[int, int]] = []
+    drafts: list[log.Placed] = []
+    for id_, kind in rows:
+        if kind != Event.MARK:
+            last += 1
+            numbers.append((last, id_))
+            continue
+        for draft in made[id_]:
+            last += 1
+            drafts.append(log.Placed(last, draft, marks[id_]))
+    with connections[using].cursor() as cursor:
+        cursor.executemany("UPDATE declbind_event SET seq = %s WHERE id = %s", numbers)
+    log.insert_placed(drafts, "seq", using)
+    Event.objects.using(using).filter(pk__in=list(marks)).delete()
+    return len(rows), last
+
+
+def settle(using: str) -> None:
+    """Make the events of the marks that there are; of those that come all the time, so many times."""
+    for _ in range(TRIES):
+        if not Event.objects.using(using).filter(kind=Event.MARK).exists():
+            return
+        sequence(using)
+
+
+def settle_marks(using: str) -> int:
+    """Make the events of marks where ids are numbers; return how many marks there were.
+
+    Nobody reads past the first mark, so that what follows it can still move up or down.
+    """
+    marks = Event.objects.using(using).filter(kind=Event.MARK)
+    if not marks.exists():
+        return 0
+    with transaction.atomic(using=using):
+        # Writing takes the lock, whatever a transaction begins with here; reading first could lose it to a writer.
+        Head.objects.using(using).filter(pk=1).update(seq=models.F("seq"))
+        first = marks.order_by("id").values_list("id", flat=True).first()
+        if first is None:
+            return 0
+        _join_crowds(marks, using)
+        count = 0
+        events: list[log.Placed] = []
+        tail = list(Event.objects.using(using).filter(id__gte=first).order_by("id"))
+        found = iter(convert([Mark(row.pk, row.data) for row in tail if row.kind == Event.MARK], using))
+        number = first
+        for row in tail:
+            count += row.kind == Event.MARK
+            for draft in next(found) if row.kind == Event.MARK else [log.Draft.of(row)]:
+                events.append(log.Placed(number, draft, row))
+                number += 1
+        Event.objects.using(using).filter(id__gte=first)._raw_delete(using)
+        log.insert_placed(events, "id", using)
+        with connections[using].cursor() as cursor:
+            cursor.execute("UPDATE sqlite_sequence SET seq = %s WHERE name = 'declbind_event'", [number - 1])
+    return count
+
+
+def _join_crowds(marks: models.QuerySet[Event], using: str) -> None:
+    """Have one mark stand for those of a table that are more than are told of one by one."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            "SELECT json_extract(data, '$.table'), MIN(id) FROM declbind_event WHERE kind = 'mark'"
+            " GROUP BY 1 HAVING COUNT(*) > %s",
+            [settings.BULK_LIMIT],
+        )
+        for table, first in cursor.fetchall():
+            of_table = "kind = 'mark' AND json_extract(data, '$.table') = %s"
+            cursor.execute(f"DELETE FROM declbind_event WHERE {of_table} AND id <> %s", [table, first])
+            data = json.dumps({"table": table, "op": "MANY"})
+            cursor.execute("UPDATE declbind_event SET data = %s WHERE id = %s", [data, first])
 
 
 def unsequenced_ids(using: str) -> frozenset[int]:
@@ -97,6 +193,7 @@ def numbered_read(using: str) -> Iterator[HeadState]:
     that offset would hear them once more. They get their numbers here.
     """
     ensure_head(using)
+    settle(using)  # Marks have no place yet from which a state could be told.
     if connections[using].in_atomic_block:
         while sequence(using):
             pass
@@ -121,7 +218,13 @@ def _number_what_is_seen(using: str) -> HeadState:
         other.set_autocommit(False)
         cursor.execute("SELECT seq FROM declbind_head WHERE id = 1 FOR UPDATE")
         head = load_head(using)
-        numbers = [(offset, id_) for offset, id_ in enumerate(sorted(unsequenced_ids(using)), head.offset + 1)]
+        seen = sorted(unsequenced_ids(using))
+        marks = Event.objects.using(using).filter(kind=Event.MARK, seq__isnull=True)
+        first_mark = marks.order_by("id").values_list("id", flat=True).first()
+        if first_mark is not None:
+            # Of a mark that came just now, and what follows it, the client hears though it has the row already.
+            seen = [id_ for id_ in seen if id_ < first_mark]
+        numbers = [(offset, id_) for offset, id_ in enumerate(seen, head.offset + 1)]
         cursor.executemany("UPDATE declbind_event SET seq = %s WHERE id = %s", numbers)
         cursor.execute("UPDATE declbind_head SET seq = %s WHERE id = 1", [head.offset + len(numbers)])
         other.commit()

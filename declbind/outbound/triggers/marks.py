@@ -1,0 +1,192 @@
+"""Make the events of marks: what a row's groups were and are, and its data, as the mark has them.
+
+A mark carries the columns of one table. What else a binding needs (a parent's columns, lists, columns that came after
+the trigger) is read as it is now; where that is gone, the binding's groups are told to take a snapshot. Nothing here
+takes a lock: whoever makes events holds the one of the log's head, for which no writer may have to wait.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections, transaction
+
+from declbind.outbound.batch import Batch
+from declbind.outbound.drafts import draft_delete, draft_write, groups_of
+from declbind.outbound.log import Draft
+from declbind.outbound.plans import Plan, current_index
+
+from . import postgresql, sqlite
+from .tables import HeardTable, heard_tables
+
+logger = logging.getLogger("declbind")
+
+_READERS: dict[str, Any] = {"postgresql": postgresql.read_images, "sqlite": sqlite.read_images}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a trigger noted: ``data`` is its JSON text."""
+
+    id: int
+    data: str
+
+
+@dataclass
+class _Write:
+    """One marked write of one row, its columns by attribute name; ``None`` for the side that there is not."""
+
+    op: str
+    old: dict[str, Any] | None
+    new: dict[str, Any] | None
+
+
+def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
+    """Return the events of each mark, in order; none for a table that no binding hears of any more."""
+    tables = heard_tables(current_index())
+    found: list[list[Draft]] = [[] for _ in marks]
+    noted = [json.loads(mark.data) for mark in marks]
+    by_table: dict[str, list[int]] = {}
+    for place, content in enumerate(noted):
+        by_table.setdefault(content["table"], []).append(place)
+    for name, places in by_table.items():
+        heard = tables.get(name)
+        if heard is None:
+            continue
+        try:
+            with transaction.atomic(using=using):
+                writes = _read_writes(heard, [noted[place] for place in places], using)
+                for place, write in zip(places, writes, strict=True):
+                    found[place] = _draft(heard, write, using)
+        except Exception as error:
+            # One mark that cannot be read must not hold up the log; which one it was does not matter to who misses it.
+            logger.exception("What triggers noted of table %r cannot be told row by row: %s", name, error)
+            found[places[0]] = _lost(heard, using)
+            for place in places[1:]:
+                found[place] = []
+    return found
+
+
+def _read_writes(heard: HeardTable, noted: list[dict[str, Any]], using: str) -> list[_Write]:
+    """Make values of what marks of one table carry."""
+    connection = connections[using]
+    options: Any = heard.model._meta
+    fields = {field.column: field for field in options.local_concrete_fields}
+    sides = [
+        (place, side, image)
+        for place, content in enumerate(noted)
+        for side in ("old", "new")
+        if (image := content.get(side)) is not None
+    ]
+    writes = [_Write(content["op"], None, None) for content in noted]
+    if not sides:
+        return writes
+    names = [name for name in fields if any(name in image for _, _, image in sides)]
+    texts = [json.dumps(image) for _, _, image in sides]
+    rows = _READERS[connection.vendor](heard.model, names, texts, connection)
+    converters = {name: _converters(fields[name], options, connection) for name in names}
+    for (place, side, image), values in zip(sides, rows, strict=True):
+        row: dict[str, Any] = {}
+        for name, value in zip(names, values, strict=True):
+            if name in image:
+                expression, functions = converters[name]
+                for convert_value in functions:
+                    value = convert_value(value, expression, connection)
+                row[fields[name].attname] = value
+        setattr(writes[place], side, row)
+    return writes
+
+
+def _converters(field: Any, options: Any, connection: Any) -> tuple[Any, tuple[Any, ...]]:
+    expression = field.get_col(options.db_table)
+    return expression, (*connection.ops.get_db_converters(expression), *field.get_db_converters(connection))
+
+
+def _draft(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
+    """Return the events of one marked write."""
+    if write.op == "MANY":
+        return _lost(heard, using)
+    options: Any = heard.model._meta
+    key = options.pk.attname
+    drafts: list[Draft] = []
+    for plan, lookup in heard.family:
+        if lookup != "pk":
+            drafts += _draft_children(plan, lookup, write, key, using)
+        elif write.old and write.new and write.old[key] != write.new[key]:
+            drafts += _draft_own(plan, _Write("DELETE", write.old, None), key, using)
+            drafts += _draft_own(plan, _Write("INSERT", None, write.new), key, using)
+        else:
+            drafts += _draft_own(plan, write, key, using)
+    for plan, listed in heard.lists:
+        owner = options.get_field(listed.m2m_field_name()).attname
+        owners = {side[owner] for side in (write.old, write.new) if side is not None} - {None}
+        for row in _rows_now(plan, "pk", owners, using):
+            drafts += draft_write(plan, row, row.pk, groups_of(plan, row, using), using)
+    return drafts
+
+
+def _draft_own(plan: Plan, write: _Write, key: str, using: str) -> list[Draft]:
+    """Return the events of a write to the plan's own table."""
+    sides = [side for side in (write.new, write.old) if side is not None]
+    pk, now = sides[0][key], None
+    if not plan.shows_all or any(field.attname not in side for side in sides for field in plan.fields):
+        now = next(iter(_rows_now(plan, "pk", [pk], using)), None)
+    # Whether a base manager of the project's own showed the row before the write cannot be known.
+    is_known = plan.shows_all or (write.old is None and now is not None)
+    old, new = (_overlaid(plan, now, side, using) for side in (write.old, write.new))
+    if not is_known or (old is None) != (write.old is None) or (new is None) != (write.new is None):
+        return _lost_plans([plan], using)
+    if new is None:
+        return draft_delete(plan, old, using)
+    return draft_write(plan, new, pk, None if old is None else groups_of(plan, old, using), using)
+
+
+def _draft_children(plan: Plan, lookup: str, write: _Write, key: str, using: str) -> list[Draft]:
+    """Return the events of child rows whose parent's table was written.
+
+    Of a child's row that came or went, the mark of the child's own table tells.
+    """
+    drafts: list[Draft] = []
+    if write.old is not None and write.new is not None:
+        for row in _rows_now(plan, lookup, [write.new[key]], using):
+            old, new = (_overlaid(plan, row, side, using) for side in (write.old, write.new))
+            drafts += draft_write(plan, new, row.pk, groups_of(plan, old, using), using)
+    return drafts
+
+
+def _lost(heard: HeardTable, using: str) -> list[Draft]:
+    return _lost_plans([plan for plan, _ in (*heard.family, *heard.lists)], using)
+
+
+def _lost_plans(plans: Iterable[Plan], using: str) -> list[Draft]:
+    batch = Batch(using)
+    for plan in plans:
+        batch.lose_track(plan)
+    return batch.drafts()
+
+
+def _rows_now(plan: Plan, lookup: str, keys: Iterable[Any], using: str) -> list[Any]:
+    """Return rows as they are, not locked."""
+    options: Any = plan.model._meta
+    rows = plan.model._base_manager.using(using).filter(**{f"{lookup}__in": list(keys)})
+    return list(rows.only(options.pk.name, *(field.name for field in plan.fields)))
+
+
+def _overlaid(plan: Plan, now: Any, side: Mapping[str, Any] | None, using: str) -> Any:
+    """Return the row that a mark has, with what the mark lacks as it is now; ``None`` where that cannot be had."""
+    if side is None:
+        return None
+    options: Any = plan.model._meta
+    values = {} if now is None else dict(vars(now))
+    values.update(side)
+    if any(field.attname not in values for field in (options.pk, *plan.fields)):
+        return None
+    names = [field.attname for field in options.concrete_fields if field.attname in values]
+    return plan.model.from_db(using, names, [values[name] for name in names])
+
+
+__all__ = ["Mark", "convert"]

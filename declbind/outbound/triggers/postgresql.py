@@ -1,0 +1,173 @@
+"""Triggers on PostgreSQL: one for each kind of statement, with all rows that it wrote.
+
+A statement's rows come as transition tables, so that a large statement is one mark, and costs one call of a function.
+The function belongs to who installs it, so that other programs need no right to write to the log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from .tables import WantedTable
+
+#: What the ORM's hooks put before a statement whose rows they report themselves.
+QUIET_PREFIX = "/*declbind:captured*/ "
+EVENTS = ("insert", "update", "delete", "truncate")
+FUNCTION = "declbind_mark"
+
+_FUNCTION_BODY = """
+#variable_conflict use_variable
+DECLARE
+    our_columns text[] := TG_ARGV[2:];
+    our_key text := TG_ARGV[0];
+    our_limit bigint := TG_ARGV[1]::bigint;
+    our_is_many boolean := TG_OP = 'TRUNCATE';
+BEGIN
+    -- What a captured statement sets off further down (cascades of the database, other triggers) is not captured.
+    IF pg_trigger_depth() = 1 AND current_query() LIKE '/*declbind:captured*/%' THEN
+        RETURN NULL;
+    END IF;
+    IF TG_OP = 'INSERT' OR TG_OP = 'UPDATE' THEN
+        our_is_many := (SELECT count(*) > our_limit FROM (SELECT FROM declbind_new LIMIT our_limit + 1) AS few);
+    ELSIF TG_OP = 'DELETE' THEN
+        our_is_many := (SELECT count(*) > our_limit FROM (SELECT FROM declbind_old LIMIT our_limit + 1) AS few);
+    END IF;
+    IF our_is_many THEN
+        INSERT INTO {events} (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)
+        SELECT 'mark', '', '', '', '[]', jsonb_build_object('table', TG_TABLE_NAME, 'op', 'MANY')::text, 0,
+            {who}, {origin}, clock_timestamp();
+    ELSIF TG_OP = 'INSERT' THEN
+        INSERT INTO {events} (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)
+        SELECT 'mark', '', '', '', '[]', jsonb_build_object('table', TG_TABLE_NAME, 'op', TG_OP, 'new', (
+                SELECT jsonb_object_agg(one.key, one.value) FROM jsonb_each(to_jsonb(declbind_new)) AS one
+                WHERE one.key = ANY (our_columns)))::text, 0, {who}, {origin}, clock_timestamp()
+        FROM declbind_new;
+    ELSIF TG_OP = 'DELETE' THEN
+        INSERT INTO {events} (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)
+        SELECT 'mark', '', '', '', '[]', jsonb_build_object('table', TG_TABLE_NAME, 'op', TG_OP, 'old', (
+                SELECT jsonb_object_agg(one.key, one.value) FROM jsonb_each(to_jsonb(declbind_old)) AS one
+                WHERE one.key = ANY (our_columns)))::text, 0, {who}, {origin}, clock_timestamp()
+        FROM declbind_old;
+    ELSE
+        -- A row whose key was changed is one that went and one that came.
+        INSERT INTO {events} (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)
+        SELECT 'mark', '', '', '', '[]', jsonb_build_object('table', TG_TABLE_NAME, 'op',
+                CASE WHEN was.image IS NULL THEN 'INSERT' WHEN is_now.image IS NULL THEN 'DELETE' ELSE 'UPDATE' END,
+                'old', was.image, 'new', is_now.image)::text, 0, {who}, {origin}, clock_timestamp()
+        FROM (SELECT to_jsonb(declbind_old) -> our_key AS id, (
+                SELECT jsonb_object_agg(one.key, one.value) FROM jsonb_each(to_jsonb(declbind_old)) AS one
+                WHERE one.key = ANY (our_columns)) AS image FROM declbind_old) AS was
+        FULL JOIN (SELECT to_jsonb(declbind_new) -> our_key AS id, (
+                SELECT jsonb_object_agg(one.key, one.value) FROM jsonb_each(to_jsonb(declbind_new)) AS one
+                WHERE one.key = ANY (our_columns)) AS image FROM declbind_new) AS is_now
+        ON was.id = is_now.id;
+    END IF;
+    RETURN NULL;
+END
+"""
+_WHO = "left(session_user, 150)"
+_ORIGIN = "left('SQL ' || current_setting('application_name', true), 150)"
+_TRANSITIONS = {
+    "insert": " REFERENCING NEW TABLE AS declbind_new",
+    "update": " REFERENCING OLD TABLE AS declbind_old NEW TABLE AS declbind_new",
+    "delete": " REFERENCING OLD TABLE AS declbind_old",
+    "truncate": "",
+}
+
+
+def install_sql(tables: list[WantedTable], connection: Any) -> list[str]:
+    """Return the statements that put in the function and the triggers of tables, in place of what is there."""
+    statements = [function_sql(connection)] if tables else []
+    for table in tables:
+        for event in EVENTS:
+            statements += [_drop(table.name, event, connection), *_create(table, event, connection)]
+    return statements
+
+
+def remove_sql(triggers: list[tuple[str, str]], connection: Any) -> list[str]:
+    """Return the statements that take out triggers, given as (table, event)."""
+    return [_drop(table, event, connection) for table, event in triggers]
+
+
+def function_sql(connection: Any) -> str:
+    """Return the statement that makes the function, in the schema of the log."""
+    schema = _schema(connection)
+    body = _FUNCTION_BODY.format(events=f"{schema}.declbind_event", who=_WHO, origin=_ORIGIN).replace("'", "''")
+    return (
+        f"CREATE OR REPLACE FUNCTION {schema}.{FUNCTION}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
+        f" SET search_path = pg_catalog, pg_temp AS '{body}'"
+    )
+
+
+def load_found(connection: Any) -> dict[tuple[str, str], str]:
+    """Return what triggers of ours there are: (table, event) -> fingerprint, or "disabled"."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT class.relname, trigger.tgname, trigger.tgenabled::text, obj_description(trigger.oid, 'pg_trigger'),"
+            " function.prosrc FROM pg_trigger AS trigger"
+            " JOIN pg_class AS class ON class.oid = trigger.tgrelid"
+            " JOIN pg_proc AS function ON function.oid = trigger.tgfoid"
+            " WHERE function.proname = %s AND NOT trigger.tgisinternal"
+            " AND pg_table_is_visible(class.oid)",
+            [FUNCTION],
+        )
+        return {
+            (table, name.removeprefix("declbind_")): "disabled" if enabled == "D" else f"{comment} {_digest(source)}"
+            for table, name, enabled, comment, source in cursor.fetchall()
+        }
+
+
+def fingerprint(table: WantedTable, event: str, connection: Any) -> str:
+    """Return what ``load_found`` says of a trigger that is as it should be."""
+    body = _FUNCTION_BODY.format(events=f"{_schema(connection)}.declbind_event", who=_WHO, origin=_ORIGIN)
+    return f"{_digest(_arguments(table, event))} {_digest(body)}"
+
+
+def _create(table: WantedTable, event: str, connection: Any) -> list[str]:
+    name, quote = f"declbind_{event}", connection.ops.quote_name
+    arguments = _arguments(table, event)
+    call = f"{_schema(connection)}.{FUNCTION}({arguments})"
+    on = f"AFTER {event.upper()} ON {quote(table.name)}{_TRANSITIONS[event]}"
+    return [
+        f"CREATE TRIGGER {name} {on} FOR EACH STATEMENT EXECUTE FUNCTION {call}",
+        f"COMMENT ON TRIGGER {name} ON {quote(table.name)} IS '{_digest(arguments)}'",
+    ]
+
+
+def _drop(table: str, event: str, connection: Any) -> str:
+    return f"DROP TRIGGER IF EXISTS declbind_{event} ON {connection.ops.quote_name(table)}"
+
+
+def _arguments(table: WantedTable, event: str) -> str:
+    if event == "truncate":
+        return f"{_text(table.key)}, '0'"
+    return ", ".join(map(_text, (table.key, str(table.limit), *table.columns)))
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _schema(connection: Any) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'declbind_event'::regclass")
+        found: str = cursor.fetchone()[0]
+    return found
+
+
+def read_images(model: Any, names: list[str], images: list[str], connection: Any) -> list[list[Any]]:
+    """Return the values of columns of rows that marks carry as JSON, as a query of the table would."""
+    quote = connection.ops.quote_name
+    chosen = ", ".join(f"image.{quote(name)}" for name in names)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {chosen} FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS one(value, place), LATERAL"
+            f" jsonb_populate_record(NULL::{quote(model._meta.db_table)}, one.value) AS image ORDER BY one.place",
+            [f"[{','.join(images)}]"],
+        )
+        return [list(row) for row in cursor.fetchall()]

@@ -1,0 +1,97 @@
+"""Triggers on SQLite: one for each kind of write of a row. Values are marked as SQL writes them, which loses nothing.
+
+``INSERT OR REPLACE`` tells its triggers nothing of the row that it replaces (unless ``recursive_triggers`` is on): that
+is marked as a new row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from .tables import WantedTable
+
+EVENTS = ("insert", "update", "delete")
+#: The table in which a captured write names its own while it lasts. Nobody else sees that: it is never committed.
+QUIET_TABLE = "declbind_quiettable"
+
+
+def install_sql(tables: list[WantedTable], connection: Any) -> list[str]:
+    """Return the statements that put in the triggers of tables, in place of what is there."""
+    statements = []
+    for table in tables:
+        for event in EVENTS:
+            statements += [_drop(table.name, event, connection), _create(table, event, connection)]
+    return statements
+
+
+def remove_sql(triggers: list[tuple[str, str]], connection: Any) -> list[str]:
+    """Return the statements that take out triggers, given as (table, event)."""
+    return [_drop(table, event, connection) for table, event in triggers]
+
+
+def load_found(connection: Any) -> dict[tuple[str, str], str]:
+    """Return what triggers of ours there are: (table, event) -> fingerprint."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT tbl_name, name, sql FROM sqlite_master WHERE type = 'trigger' AND substr(name, 1, 9) = 'declbind_'"
+        )
+        return {(table, name.split("_")[1]): _digest(sql) for table, name, sql in cursor.fetchall()}
+
+
+def fingerprint(table: WantedTable, event: str, connection: Any) -> str:
+    """Return what ``load_found`` says of a trigger that is as it should be."""
+    return _digest(_create(table, event, connection))
+
+
+def _create(table: WantedTable, event: str, connection: Any) -> str:
+    quote = connection.ops.quote_name
+    sides = [side for side in ("old", "new") if (side, event) not in (("old", "insert"), ("new", "delete"))]
+    images = "".join(f", '{side}', {_image(table, side, quote)}" for side in sides)
+    return (
+        f"CREATE TRIGGER {quote(_name(table.name, event))} AFTER {event.upper()} ON {quote(table.name)} FOR EACH ROW"
+        f" WHEN NOT EXISTS (SELECT 1 FROM {QUIET_TABLE} WHERE name = {_text(table.name)})"
+        " BEGIN INSERT INTO declbind_event"
+        " (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)"
+        " VALUES ('mark', '', '', '', '[]',"
+        f" json_object('table', {_text(table.name)}, 'op', '{event.upper()}'{images}),"
+        " 0, '', 'SQL', strftime('%Y-%m-%d %H:%M:%f', 'now')); END"
+    )
+
+
+def _image(table: WantedTable, side: str, quote: Any) -> str:
+    # quote() writes a float with all its digits, a blob and NULL, none of which JSON would keep.
+    return "json_object(" + ", ".join(f"{_text(name)}, quote({side}.{quote(name)})" for name in table.columns) + ")"
+
+
+def _drop(table: str, event: str, connection: Any) -> str:
+    return f"DROP TRIGGER IF EXISTS {connection.ops.quote_name(_name(table, event))}"
+
+
+def _name(table: str, event: str) -> str:
+    return f"declbind_{event}_{table}"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_images(model: Any, names: list[str], images: list[str], connection: Any) -> list[list[Any]]:
+    """Return the values of columns of rows that marks carry, as a query of the table would."""
+    return [[_value(image.get(name)) for name in names] for image in map(json.loads, images)]
+
+
+def _value(literal: str | None) -> Any:
+    """Read a value as ``quote()`` writes it."""
+    if literal is None or literal == "NULL":
+        return None
+    if literal[0] == "'":
+        return literal[1:-1].replace("''", "'")
+    if literal[0] in "xX":
+        return bytes.fromhex(literal[2:-1])
+    return float(literal) if set(literal) & set(".eEnN") else int(literal)

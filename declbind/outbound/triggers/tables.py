@@ -1,0 +1,85 @@
+"""Say which tables want triggers, and which of their columns a mark has to carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import models
+
+from declbind.conf import settings
+from declbind.outbound.plans import Index, Plan
+
+
+@dataclass(frozen=True)
+class WantedTable:
+    """One table of which writes are to be marked."""
+
+    name: str
+    key: str
+    #: Columns that marks carry, the key among them, in the table's order.
+    columns: tuple[str, ...]
+    #: Streams that want it.
+    streams: tuple[str, ...]
+    #: More rows than these, written by one statement, are marked as one.
+    limit: int
+
+
+@dataclass(frozen=True)
+class HeardTable:
+    """What a mark of a table means: which model's it is, and who hears of it."""
+
+    model: type[models.Model]
+    family: tuple[tuple[Plan, str], ...]
+    lists: tuple[tuple[Plan, Any], ...]
+
+
+def heard_tables(index: Index) -> dict[str, HeardTable]:
+    """Return the tables that bindings with triggers hear of, by their names."""
+    found: dict[type[models.Model], None] = {}
+    for plan in index.marked_plans():
+        found.update(dict.fromkeys(table_models(plan.model)))
+        found.update((listed.remote_field.through, None) for listed in plan.m2m)
+    return {
+        model._meta.db_table: HeardTable(
+            model, tuple(index.marked_family_of(model)), tuple(index.marked_lists_through(model))
+        )
+        for model in found
+    }
+
+
+def table_models(model: type[models.Model]) -> list[type[models.Model]]:
+    """Return the models in whose tables a model's rows lie: its own, and the parents' that it inherits from."""
+    options: Any = model._meta
+    return [options.concrete_model, *(parent._meta.concrete_model for parent in options.all_parents)]
+
+
+def wanted_tables(index: Index) -> list[WantedTable]:
+    """Return the tables that want triggers, by name."""
+    wanted = []
+    for name, heard in heard_tables(index).items():
+        options: Any = heard.model._meta
+        fields = {options.pk}
+        for plan, _ in heard.family:
+            fields.update(plan.fields)
+        for _, listed in heard.lists:
+            fields.add(options.get_field(listed.m2m_field_name()))
+        wanted.append(
+            WantedTable(
+                name=name,
+                key=options.pk.column,
+                columns=_columns(options.local_concrete_fields, fields),
+                streams=_streams(plan for plan, _ in (*heard.family, *heard.lists)),
+                limit=settings.BULK_LIMIT,
+            )
+        )
+    return sorted(wanted, key=lambda table: table.name)
+
+
+def _columns(local: Iterable[Any], fields: set[Any]) -> tuple[str, ...]:
+    return tuple(field.column for field in local if field in fields or field.primary_key)
+
+
+def _streams(plans: Iterable[Plan]) -> tuple[str, ...]:
+    return tuple(sorted({outlet.stream for plan in plans for outlet in plan.outlets}))

@@ -1,0 +1,124 @@
+"""Put triggers in, take them out, and tell whether they are what bindings want."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from django.db import connections, transaction
+
+from declbind.outbound.batch import Batch
+from declbind.outbound.plans import Index, current_index
+
+from . import postgresql, sqlite
+from .tables import WantedTable, heard_tables, wanted_tables
+
+_DIALECTS: dict[str, ModuleType] = {"postgresql": postgresql, "sqlite": sqlite}
+
+
+class UnsupportedError(Exception):
+    """Say that there are no triggers for a database."""
+
+
+@dataclass(frozen=True)
+class TableState:
+    """How one table's triggers are: ``installed``, ``missing``, ``outdated``, ``disabled`` or ``left over``.
+
+    ``missing`` says of some of them, ``outdated`` that they would be made another way now: a binding or the table has
+    changed. ``left over`` are those that no binding wants.
+    """
+
+    table: str
+    streams: tuple[str, ...]
+    state: str
+    #: The kinds of write that nobody marks, such as "update".
+    unmarked: tuple[str, ...] = ()
+
+    @property
+    def is_well(self) -> bool:
+        """Tell whether every write of the table is marked as bindings want it."""
+        return self.state == "installed"
+
+
+def is_supported(using: str) -> bool:
+    """Tell whether there are triggers for a database."""
+    return connections[using].vendor in _DIALECTS
+
+
+def load_states(using: str, index: Index | None = None) -> list[TableState]:
+    """Return the state of each table that has triggers or wants them, by name."""
+    wanted = wanted_tables(index or current_index())
+    if not is_supported(using):
+        return [TableState(table.name, table.streams, "missing", ("insert", "update", "delete")) for table in wanted]
+    connection, dialect = connections[using], _dialect(using)
+    found = dialect.load_found(connection)
+    states = [_state_of(table, found, connection, dialect) for table in wanted]
+    names = {table.name for table in wanted}
+    states += [TableState(table, (), "left over") for table in sorted({table for table, _ in found} - names)]
+    return sorted(states, key=lambda state: state.table)
+
+
+def _state_of(table: WantedTable, found: dict[tuple[str, str], str], connection: Any, dialect: Any) -> TableState:
+    missing = [event for event in dialect.EVENTS if (table.name, event) not in found]
+    disabled = [event for event in dialect.EVENTS if found.get((table.name, event)) == "disabled"]
+    if missing or disabled:
+        state = "missing" if missing else "disabled"
+        return TableState(table.name, table.streams, state, (*missing, *disabled))
+    if any(found[table.name, event] != dialect.fingerprint(table, event, connection) for event in dialect.EVENTS):
+        return TableState(table.name, table.streams, "outdated")
+    return TableState(table.name, table.streams, "installed")
+
+
+def install_sql(using: str) -> list[str]:
+    """Return the statements of ``install``."""
+    connection, dialect = connections[using], _dialect(using)
+    tables = wanted_tables(current_index())
+    statements: list[str] = dialect.install_sql(tables, connection)
+    wanted = {(table.name, event) for table in tables for event in dialect.EVENTS}
+    left_over = sorted(set(dialect.load_found(connection)) - wanted)
+    return [*statements, *dialect.remove_sql(left_over, connection)]
+
+
+def install(using: str) -> None:
+    """Put in the triggers that bindings want, and take out the others: all or none.
+
+    What was written before they were there may have gone unheard, so those who listen are told to take a snapshot.
+    """
+    unheard = [state.table for state in load_states(using) if not state.is_well]
+    _run(install_sql(using), using)
+    announce_gap(unheard, using)
+
+
+def remove(using: str) -> int:
+    """Take out all triggers of ours; return how many tables had some."""
+    connection, dialect = connections[using], _dialect(using)
+    found = sorted(dialect.load_found(connection))
+    _run(dialect.remove_sql(found, connection), using)
+    return len({table for table, _ in found})
+
+
+def announce_gap(tables: Iterable[str], using: str) -> None:
+    """Have all who hear of tables take a snapshot: writes to these went unheard."""
+    heard = heard_tables(current_index())
+    with transaction.atomic(using=using):
+        batch = Batch(using)
+        for name in tables:
+            if name in heard:
+                for plan, _ in (*heard[name].family, *heard[name].lists):
+                    batch.lose_track(plan)
+        batch.append()
+
+
+def _run(statements: Iterable[str], using: str) -> None:
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def _dialect(using: str) -> Any:
+    vendor = connections[using].vendor
+    if vendor not in _DIALECTS:
+        raise UnsupportedError(f"Expected a database of {' or '.join(sorted(_DIALECTS))}, got {vendor!r}.")
+    return _DIALECTS[vendor]

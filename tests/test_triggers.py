@@ -1,0 +1,361 @@
+"""Triggers: raw SQL and other programs are heard, nothing is told twice, and `status` tells the truth."""
+
+import contextlib
+import datetime as dt
+import decimal
+import sqlite3
+import uuid
+
+import pytest
+from django.db import connection, transaction
+
+from declbind.models import Event
+from declbind.outbound import log, sequencer
+from declbind.outbound.triggers import quiet as quieting
+from declbind.outbound.triggers import upkeep
+from declbind.testing import capture_events, override_bindings
+from tests.test_capture import changes
+from tests.zoo.models import Animal, Bear, Crate, Food, Keeper, Sample, Truck
+
+pytestmark = pytest.mark.django_db
+
+KEEPERS = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name", "retired"], "capture": "triggers"}
+BY_NAME = {**KEEPERS, "groups": ["n-{name}"]}
+SAMPLES = {"stream": "samples", "model": "zoo.Sample", "fields": "__all__", "capture": "triggers"}
+TRUCKS = {"stream": "trucks", "model": "zoo.Truck", "fields": ["plate", "load"], "capture": "triggers"}
+FED = {"stream": "fed", "model": "zoo.Animal", "fields": ["name", "foods"], "capture": "triggers"}
+
+
+@contextlib.contextmanager
+def marking(*bindings):
+    """Put bindings in force with their triggers, and collect the events of the block."""
+    with override_bindings(*bindings):
+        upkeep.install("default")
+        try:
+            with capture_events() as events:
+                yield events
+        finally:
+            upkeep.remove("default")
+
+
+def run(sql, *params):
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+
+
+# raw SQL ------------------------------------------------------------------------------------------------------------
+
+
+def test_raw_sql_is_heard_in_all_its_forms():
+    """Insert, update and delete, with data as stored and the groups of each state."""
+    ann = Keeper.objects.create(name="Ann")
+    with marking(BY_NAME) as events:
+        run("UPDATE zoo_keeper SET name = 'Bea' WHERE id = %s", ann.pk)
+        run("INSERT INTO zoo_keeper (name, retired) VALUES ('Cy', %s)", True)
+        run("DELETE FROM zoo_keeper WHERE id = %s", ann.pk)
+    cy = Keeper.objects.get(name="Cy")
+    assert changes(events) == [
+        ("keepers", ann.pk, [("n-Ann", "delete"), ("n-Bea", "create")]),
+        ("keepers", cy.pk, [("n-Cy", "create")]),
+        ("keepers", ann.pk, [("n-Bea", "delete")]),
+    ]
+    assert [event.data for event in events] == [
+        {"name": "Bea", "retired": False},
+        {"name": "Cy", "retired": True},
+        {"name": "Bea", "retired": False},
+    ]
+    assert [event.kind for event in events] == ["row", "row", "gone"]
+
+
+def test_without_triggers_raw_sql_goes_unheard():
+    """The control: what the tests above see is the triggers' work."""
+    ann = Keeper.objects.create(name="Ann")
+    with override_bindings(BY_NAME), capture_events() as events:
+        run("UPDATE zoo_keeper SET name = 'Bea' WHERE id = %s", ann.pk)
+    assert events == []
+
+
+def test_raw_and_orm_writes_keep_their_order():
+    """A row that both write ends for the client as it ends in the database."""
+    ann = Keeper.objects.create(name="a")
+    with marking(KEEPERS) as events:
+        for number in range(3):
+            run("UPDATE zoo_keeper SET name = %s WHERE id = %s", f"raw{number}", ann.pk)
+            Keeper.objects.filter(pk=ann.pk).update(name=f"orm{number}")
+    assert [event.data["name"] for event in events] == ["raw0", "orm0", "raw1", "orm1", "raw2", "orm2"]
+
+
+def test_nothing_is_told_twice():
+    """Each way in which the ORM writes is reported by its hook, and the triggers keep quiet."""
+    with marking(KEEPERS) as events:
+        ann = Keeper.objects.create(name="Ann")
+        ann.save()
+        Keeper.objects.update(name="x")
+        Keeper.objects.bulk_create([Keeper(name="b")])
+        Keeper.objects.bulk_create([Keeper(name="c")], ignore_conflicts=True)
+        Keeper.objects.bulk_update([ann], ["name"])
+        Keeper.objects.filter(pk=ann.pk)._raw_delete("default")
+        Keeper.objects.filter(name="b").delete()
+        Keeper.objects.get(name="c").delete()
+    told = [event.changes[0][1] for event in events]
+    assert told == ["create", "update", "update", "create", "create", "update", "delete", "delete", "delete"]
+
+
+def test_triggers_that_are_not_kept_quiet_would_be_caught(monkeypatch):
+    """The variant in which hooks and triggers do not know of each other."""
+    monkeypatch.setattr(quieting, "_QUIET", {})
+    with pytest.raises(AssertionError):
+        test_nothing_is_told_twice()
+
+
+def test_rolled_back_marks_leave_nothing():
+    """A mark is in the transaction of its write."""
+    ann = Keeper.objects.create(name="Ann")
+    with marking(KEEPERS) as events:
+        with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+            run("UPDATE zoo_keeper SET name = 'x' WHERE id = %s", ann.pk)
+            raise ZeroDivisionError
+        run("UPDATE zoo_keeper SET name = 'y' WHERE id = %s", ann.pk)
+    assert [event.data["name"] for event in events] == ["y"]
+
+
+def test_failed_orm_write_leaves_the_triggers_awake():
+    """Quiet ends with the statement that it was for, whatever became of that."""
+    owl = Food.objects.create(name="hay")
+    foods = {"stream": "foods", "model": "zoo.Food", "fields": ["name"], "capture": "triggers"}
+    with marking(foods) as events:
+        with contextlib.suppress(Exception), transaction.atomic():
+            Food.objects.create(name="hay")
+        run("UPDATE zoo_food SET name = 'oats' WHERE id = %s", owl.pk)
+    assert [event.data["name"] for event in events] == ["oats"]
+
+
+def test_bindings_without_triggers_do_not_hear_of_marks():
+    """It is opted into by each binding."""
+    ann = Keeper.objects.create(name="Ann")
+    with marking(KEEPERS, {**KEEPERS, "stream": "other", "capture": "orm"}) as events:
+        run("UPDATE zoo_keeper SET name = 'x' WHERE id = %s", ann.pk)
+        Keeper.objects.update(name="y")
+    assert sorted((event.stream, event.data["name"]) for event in events) == [
+        ("keepers", "x"), ("keepers", "y"), ("other", "y"),
+    ]  # fmt: skip
+
+
+def test_each_column_type_is_marked_without_loss():
+    """What a mark carries is what a query would have found."""
+    sample = Sample.objects.create(
+        flag=True,
+        maybe=None,
+        small=-3,
+        big=2**60,
+        ratio=0.1 + 0.2,
+        price=decimal.Decimal("-12345.67"),
+        text="it's \u00fc \U0001f600",
+        note="a\nb",
+        day=dt.date(2026, 2, 28),
+        moment=dt.datetime(2026, 2, 28, 1, 2, 3, 456789, tzinfo=dt.UTC),
+        clock=dt.time(23, 59, 59, 999999),
+        span=dt.timedelta(days=-3, microseconds=7),
+        key=uuid.uuid4(),
+        address="2001:db8::1",
+        level=2,
+        info={"a": [1, None, "x"]},
+        blob=b"\x00\xff'",
+    )
+    with marking(SAMPLES) as events:
+        sample.save()
+        run("UPDATE zoo_sample SET note = note WHERE id = %s", sample.pk)
+        run("DELETE FROM zoo_sample WHERE id = %s", sample.pk)
+    orm, raw, gone = [event.data for event in events]
+    assert raw == orm == gone
+
+
+def test_key_that_is_changed_is_a_row_that_goes_and_one_that_comes():
+    """A client knows rows by their keys."""
+    crate = Crate.objects.create(label="x")
+    crates = {"stream": "crates", "model": "zoo.Crate", "fields": ["label"], "capture": "triggers"}
+    other = uuid.uuid4()
+    with marking(crates) as events:
+        Crate.objects.none()
+        value = other if connection.vendor == "postgresql" else other.hex
+        old = crate.pk if connection.vendor == "postgresql" else crate.pk.hex
+        run("UPDATE zoo_crate SET id = %s WHERE id = %s", value, old)
+    assert sorted((event.pk, event.changes[0][1]) for event in events) == sorted(
+        [(str(crate.pk), "delete"), (str(other), "create")]
+    )
+
+
+def test_through_rows_written_by_sql_change_lists():
+    """The row that owns the list is sent with the list as it is now."""
+    owl = Animal.objects.create(name="Owl")
+    hay = Food.objects.create(name="hay")
+    with marking(FED) as events:
+        run("INSERT INTO zoo_animal_foods (animal_id, food_id) VALUES (%s, %s)", owl.pk, hay.pk)
+        owl.foods.clear()
+    assert changes(events) == [("fed", owl.pk, [("fed", "update")])] * 2
+
+
+def test_parents_table_written_by_sql_is_heard_by_the_childs_binding():
+    """Both tables of a row are watched, and the row's groups may hang on either."""
+    truck = Truck.objects.create(plate="A", load=1)
+    with marking({**TRUCKS, "groups": ["p-{plate}"]}) as events:
+        run("UPDATE zoo_vehicle SET plate = 'B' WHERE id = %s", truck.pk)
+        sequencer.settle("default")
+        run("UPDATE zoo_truck SET load = 2 WHERE vehicle_ptr_id = %s", truck.pk)
+        sequencer.settle("default")
+        truck.plate = "C"
+        truck.save()
+    assert [(event.changes, event.data) for event in events] == [
+        ([("p-A", "delete"), ("p-B", "create")], {"plate": "B", "load": 1}),
+        ([("p-B", "update")], {"plate": "B", "load": 2}),
+        ([("p-B", "delete"), ("p-C", "create")], {"plate": "C", "load": 1}),
+    ]
+
+
+def test_row_whose_base_manager_may_hide_it_is_told_by_group():
+    """Whether it was shown before is not known, so the groups look for themselves."""
+    bear = Bear.awake.create(name="Bo", den=1)
+    bears = {"stream": "b", "model": "zoo.Bear", "fields": ["name"], "groups": ["d-{den}"], "capture": "triggers"}
+    with marking(bears) as events:
+        run("UPDATE zoo_bear SET asleep = %s WHERE id = %s", True, bear.pk)
+    assert [event.changes for event in events] == [[("*", "resync")]]
+
+
+def test_many_rows_are_told_by_group(settings):
+    """As for the ORM: more than the limit, and everybody takes a snapshot."""
+    settings.DECLBIND = {"BULK_LIMIT": 2}
+    for name in "abc":
+        Keeper.objects.create(name=name)
+    with marking(KEEPERS) as events:
+        run("UPDATE zoo_keeper SET name = 'x'")
+        run("UPDATE zoo_keeper SET name = 'y' WHERE id = (SELECT MIN(id) FROM zoo_keeper)")
+    kinds = [event.kind for event in events]
+    assert kinds[0] == "bulk"
+    assert events[0].changes == [("*", "resync")]
+
+
+def test_marks_that_cannot_be_told_hold_up_nothing(caplog, monkeypatch):
+    """The clients are told that something is missing, and the log goes on."""
+    from declbind.outbound.triggers import marks
+
+    ann = Keeper.objects.create(name="Ann")
+    monkeypatch.setattr(marks, "_draft", lambda *args: 1 / 0)
+    with marking(KEEPERS) as events:
+        run("UPDATE zoo_keeper SET name = 'x' WHERE id = %s", ann.pk)
+        Keeper.objects.update(name="y")
+    assert [event.kind for event in events] == ["bulk", "row"]
+    assert "zoo_keeper" in caplog.text
+
+
+def test_the_log_stays_whole():
+    """Offsets follow each other without a gap, before and after marks became events, whatever their number."""
+    ann = Keeper.objects.create(name="a")
+    with marking({**KEEPERS, "where": {"retired": False}}, {**KEEPERS, "stream": "twice"}) as events:
+        before = log.load_head("default")
+        ann.save()
+        run("UPDATE zoo_keeper SET name = 'b' WHERE id = %s", ann.pk)
+        pending = log.look(before.offset, 100, "default")
+        run("INSERT INTO zoo_keeper (name, retired) VALUES ('c', %s)", True)
+        ann.save()
+        assert pending.has_waiting
+        assert pending.head.is_whole
+        sequencer.settle("default")
+        sequencer.sequence("default")
+        after = log.look(before.offset, 100, "default")
+    assert [event.offset for event in after.events] == list(range(before.offset + 1, after.head.offset + 1))
+    assert after.head.is_whole
+    assert not after.has_waiting
+    assert sorted(event.stream for event in events) == ["keepers"] * 3 + ["twice"] * 4
+
+
+def test_a_snapshot_names_a_state_with_its_marks():
+    """What a snapshot shows is not told once more."""
+    ann = Keeper.objects.create(name="a")
+    with marking(KEEPERS):
+        run("UPDATE zoo_keeper SET name = 'b' WHERE id = %s", ann.pk)
+        with sequencer.numbered_read("default") as head:
+            assert Keeper.objects.get(pk=ann.pk).name == "b"
+        assert log.look(head.offset, 10, "default").events == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_another_program_is_heard():
+    """A connection that knows nothing of Django, in a transaction of its own."""
+    ann = Keeper.objects.create(name="Ann")
+    with marking(KEEPERS) as events:
+        if connection.vendor == "sqlite":
+            with contextlib.closing(sqlite3.connect(connection.settings_dict["NAME"])) as other:
+                other.execute("UPDATE zoo_keeper SET name = 'Bea' WHERE id = ?", [ann.pk])
+                other.commit()
+        else:
+            import psycopg
+
+            settings = connection.settings_dict
+            with psycopg.connect(
+                host=settings["HOST"], port=settings["PORT"], user=settings["USER"], dbname=settings["NAME"]
+            ) as other:
+                other.execute("UPDATE zoo_keeper SET name = 'Bea' WHERE id = %s", [ann.pk])
+    assert [event.data["name"] for event in events] == ["Bea"]
+    assert Event.objects.get(stream="keepers", kind="row").origin.startswith("SQL")
+
+
+# upkeep -------------------------------------------------------------------------------------------------------------
+
+
+def states():
+    return {state.table: (state.state, state.unmarked) for state in upkeep.load_states("default")}
+
+
+def test_status_from_nothing_to_installed_and_back():
+    """Missing, installed, left over, gone."""
+    every = ("insert", "update", "delete")
+    with override_bindings(TRUCKS):
+        assert {table: state for table, (state, _) in states().items()} == {
+            "zoo_truck": "missing",
+            "zoo_vehicle": "missing",
+        }
+        assert set(every) <= set(states()["zoo_truck"][1])
+        upkeep.install("default")
+        assert set(states().values()) == {("installed", ())}
+    with override_bindings():
+        assert set(states().values()) == {("left over", ())}
+        upkeep.install("default")
+        assert states() == {}
+
+
+def test_status_notices_what_happened_to_a_trigger():
+    """One taken out, a binding that needs another column, and a trigger that was switched off."""
+    with override_bindings(KEEPERS):
+        upkeep.install("default")
+        name = "declbind_update" if connection.vendor == "postgresql" else "declbind_update_zoo_keeper"
+        run(f"DROP TRIGGER {name}" + (" ON zoo_keeper" if connection.vendor == "postgresql" else ""))
+        assert states() == {"zoo_keeper": ("missing", ("update",))}
+        upkeep.install("default")
+        if connection.vendor == "postgresql":
+            run("ALTER TABLE zoo_keeper DISABLE TRIGGER declbind_insert")
+            assert states() == {"zoo_keeper": ("disabled", ("insert",))}
+            upkeep.install("default")
+    with override_bindings({**KEEPERS, "fields": ["name"]}):
+        assert states() == {"zoo_keeper": ("outdated", ())}
+        upkeep.install("default")
+        assert states() == {"zoo_keeper": ("installed", ())}
+
+
+def test_installing_has_everybody_take_a_snapshot():
+    """What was written before the triggers were there went unheard."""
+    with override_bindings(KEEPERS):
+        with capture_events() as events:
+            upkeep.install("default")
+            upkeep.install("default")
+        assert [event.changes for event in events] == [[("*", "resync")]]
+
+
+def test_outdated_triggers_still_tell_all_columns():
+    """A column that a mark lacks is read from the row as it is now."""
+    ann = Keeper.objects.create(name="Ann")
+    with override_bindings({**KEEPERS, "fields": ["name"]}):
+        upkeep.install("default")
+    with override_bindings(KEEPERS):
+        with capture_events() as events:
+            run("UPDATE zoo_keeper SET name = 'x' WHERE id = %s", ann.pk)
+        assert [event.data for event in events] == [{"name": "x", "retired": False}]
