@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
-from django.db import models, transaction
+from django.db import connection, models, transaction
 
 from declbind import signals
 from declbind.models import BindingRecord, BindingRevision, Configuration, editing
@@ -40,7 +40,8 @@ def stored(**changes: Any) -> BindingRecord:
 
 def spoil(pk: Any) -> None:
     """Make a stored record bad behind the judgement's back, as a migration that renames a field does."""
-    BindingRecord._base_manager.filter(pk=pk).update(fields=["naem"])
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE declbind_bindingrecord SET fields = %s WHERE id = %s", ['["naem"]', pk])
 
 
 def version() -> int:
