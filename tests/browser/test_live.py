@@ -218,6 +218,30 @@ def test_leaving_the_page_ends_the_watch(operator, site, expect):
     assert [note.change_message for note in notes.all()] == ["Started watching.", "Stopped watching."]
 
 
+def test_a_page_that_is_being_left_does_not_begin_to_poll(operator, site, expect):
+    """Chromium ends the push before it tells the page that it is left, which looks as if the server had refused it."""
+    page = operator
+    page.add_init_script(
+        """window.EventSource = class extends EventSource {
+            constructor(address) { super(address); window.pushed = this; }
+        };"""
+    )
+    page.goto(f"{site.url}{LIST}live/")
+    expect(state(page)).to_have_text("Live")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if "/live/rows/" in request.url else None)
+    with page.expect_navigation():
+        page.evaluate(
+            """(address) => {
+                window.pushed.close();
+                window.pushed.dispatchEvent(new Event("error"));
+                location.assign(address);
+            }""",
+            f"{site.url}{LIST}",
+        )
+    assert asked == []
+
+
 class WsgiServer(DjangoServer):
     """Serve the site by Django's own WSGI server."""
 

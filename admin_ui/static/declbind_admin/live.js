@@ -195,9 +195,9 @@ function go() {
     mode = "reconnecting";
     tell();
     clearTimeout(retry);
-    // A browser gives up where it is refused; where the line broke it tries again, but not for ever.
-    if (source.readyState === EventSource.CLOSED) fallBack();
-    else retry = setTimeout(fallBack, PATIENCE);
+    // A browser gives up where it is refused, and also when the page is left: a poll then would take back the watch that
+    // leaving ends. Where the line broke it tries again, but not for ever.
+    retry = setTimeout(fallBack, source.readyState === EventSource.CLOSED ? every : PATIENCE);
   });
 }
 
