@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
-from . import batch, console, echo, fanout, idle, latency, resume, saves, sequencing, stampede
+from . import batch, console, crowd, echo, fanout, idle, latency, resume, saves, sequencing, stampede
 from .arena import Arena
 from .report import Goal, Section
 
@@ -61,6 +61,7 @@ def _console(arena: Arena, quick: bool) -> Iterator[Section]:
     yield console.measure_writer(arena, rounds=5 if quick else 15, saves=1_000)
     yield console.measure_list(arena, bindings=1_000, times=3 if quick else 10)
     yield console.measure_browser(arena, seconds=10.0 if quick else 60.0)
+    yield crowd.measure(arena, 1_000 if quick else 10_000, seconds=10.0 if quick else 60.0)
 
 
 PARTS: dict[str, Callable[[Arena, bool], Iterator[Section]]] = {

@@ -3,8 +3,13 @@
 Driven by lines of JSON on standard input, one line of answer each, like `writer.py`:
 - `{"do": "enter"}` makes an operator and answers with the cookie of a session;
 - `{"do": "saves", "count": n}` saves n times and answers with saves a second and µs of CPU for each;
-- `{"do": "feed", "per_second": r, "seconds": s}` appends events at a rate, in batches, and answers with their number;
+- `{"do": "feed", "per_second": r, "seconds": s}` appends events at a rate, in batches, and answers with their number
+  and the seconds that it took; `"streams": [names]` spreads them, `"heard": name, "one_in": n` puts every n-th on a
+  stream of its own;
 - `{"do": "bindings", "count": n}` stores so many records;
+- `{"do": "publish", "count": n, "heard": name}` stores so many that everybody may view, and one for events that are
+  heard;
+- `{"do": "connections"}` answers with how many open ones the console counts;
 - `{"do": "list", "times": n}` asks for the list of bindings and answers with its queries and milliseconds.
 """
 
@@ -14,6 +19,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import django
@@ -49,30 +55,62 @@ class Backstage:
             self.row.save()
         return [count / (time.monotonic() - started), 1e6 * (time.process_time() - used) / count]
 
-    def feed(self, per_second: int, seconds: float) -> int:
+    def feed(
+        self,
+        per_second: int,
+        seconds: float,
+        streams: Sequence[str] = (STREAM,),
+        heard: str = "",
+        one_in: int = 100,
+    ) -> dict[str, float]:
         from django.utils import timezone
 
         from declbind.models import Event
+        from declbind.registry import current_registry
 
+        version = current_registry().version  # or the hub would take them for made under rules of long ago
         size = per_second // BATCHES_PER_SECOND
+        count = size * int(seconds * BATCHES_PER_SECOND)
         started = time.monotonic()
-        for number in range(int(seconds * BATCHES_PER_SECOND)):
-            time.sleep(max(0.0, started + number / BATCHES_PER_SECOND - time.monotonic()))
-            Event.objects.bulk_create(
-                Event(
-                    stream=STREAM, model="example.integervalue", object_pk=str(number * size + index), actor="feeder",
-                    changes=f'[["benchmark","update"],["row-{index}","update"]]', created_at=timezone.now(),
-                    data=json.dumps({"name": "x" * 40, "value": index}),
-                )
-                for index in range(size)
-            )  # fmt: skip
-        return size * int(seconds * BATCHES_PER_SECOND)
+        for first in range(0, count, size):
+            time.sleep(max(0.0, started + first / per_second - time.monotonic()))
+            events = []
+            for number in range(first, first + size):
+                is_heard = heard and number % one_in == 0
+                stream = heard if is_heard else streams[number % len(streams)]
+                data: dict[str, object] = {"number": number} if is_heard else {"name": "x" * 40, "value": number}
+                events.append(
+                    Event(
+                        stream=stream, model="example.integervalue", object_pk=str(number), actor="feeder",
+                        changes=f'[["{stream}","update"],["row-{number - first}","update"]]', version=version,
+                        created_at=timezone.now(), data=json.dumps(data),
+                    )
+                )  # fmt: skip
+            Event.objects.bulk_create(events)
+        # The last batch is for a while too, or the rate would come out higher than it was.
+        time.sleep(max(0.0, started + count / per_second - time.monotonic()))
+        heard_events = -(-count // one_in) if heard else 0
+        return {"events": count, "heard": heard_events, "seconds": time.monotonic() - started}
 
-    def bindings(self, count: int) -> int:
+    def publish(self, count: int, heard: str) -> int:
+        from declbind.models import BindingRecord
+
+        self.bindings(count, permissions={"view": True})
+        BindingRecord.objects.create(stream=heard, model="zoo.Strict", fields=["number"], permissions={"view": True})
+        return int(BindingRecord.objects.count())
+
+    def connections(self) -> int:
+        from declbind.console.connections import Wanted, load_attendance
+        from declbind.registry import database_alias
+
+        return load_attendance(Wanted(), database_alias()).total
+
+    def bindings(self, count: int, **keys: Any) -> int:
         from declbind.models import BindingRecord
 
         BindingRecord.objects.bulk_create(
-            BindingRecord(stream=f"many-{number}", model="blog.Post", fields=["title"]) for number in range(count)
+            BindingRecord(stream=f"many-{number}", model="blog.Post", fields=["title"], **keys)
+            for number in range(count)
         )
         return int(BindingRecord.objects.count())
 

@@ -7,6 +7,7 @@ import re
 import sys
 from datetime import timedelta
 
+import pytest
 from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
@@ -22,14 +23,24 @@ __all__ = ["operator", "site"]
 POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'"
 
 
-def add(pk, stream="posts", group="blog-1", **values):
-    event = Event.objects.create(
+def make(pk, stream="posts", group="blog-1", **values):
+    return Event(
         **{"stream": stream, "model": "blog.post", "object_pk": str(pk), "actor": "ann", "origin": "manage.py shell",
            "changes": json.dumps([[group, "update"]], separators=(",", ":")),
            "data": '{"title": "a title", "body": "text"}', "created_at": timezone.now(), **values}
     )  # fmt: skip
+
+
+def add(pk, **values):
+    event = make(pk, **values)
+    event.save()
     relay.run_once("default")
     return event
+
+
+def add_many(count):
+    Event.objects.bulk_create(make(pk) for pk in range(1, count + 1))
+    relay.run_once("default")
 
 
 def refuse(**values):
@@ -134,6 +145,37 @@ def test_it_works_by_keyboard(operator, site, expect):
     expect(page).to_have_url(f"{site.url}{LIST}live/row/e{newer.pk}/")
 
 
+@pytest.mark.parametrize(("few", "marked"), [(None, 0), (1_000, 60)], ids=["as it is", "control: all are marked"])
+def test_rows_that_come_in_a_burst_are_not_marked_as_new(operator, site, expect, few, marked):
+    """A single one is; hundreds of running animations would keep the browser from anything else."""
+    page = operator
+    if few:
+
+        def mark_more(route):
+            response = route.fetch()
+            script, count = re.subn(r"const FEW = \d+", f"const FEW = {few}", response.text())
+            assert count == 1
+            route.fulfill(response=response, body=script)
+
+        page.route("**/live.js", mark_more)
+    page.goto(f"{site.url}{LIST}live/")
+    expect(state(page)).to_have_text("Live")
+    page.evaluate(
+        """() => document.addEventListener("animationstart", () => {
+            document.body.dataset.started = Number(document.body.dataset.started ?? 0) + 1;
+        })"""
+    )
+    started = page.locator("body")
+    add(0)
+    expect(started).to_have_attribute("data-started", re.compile(r"[1-9]"))
+    page.evaluate("document.body.dataset.started = 0")
+    add_many(60)
+    expect(page.locator("[data-rows] tr")).to_have_count(61)
+    # An animation says that it starts when the next frame is drawn.
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))")
+    expect(started).to_have_attribute("data-started", str(marked))
+
+
 def test_who_got_a_row_is_filled_in_when_it_is_known(operator, site, expect):
     """A second after it is shown; the charts go on too."""
     page = operator
@@ -174,6 +216,30 @@ def test_leaving_the_page_ends_the_watch(operator, site, expect):
             break
         page.wait_for_timeout(50)
     assert [note.change_message for note in notes.all()] == ["Started watching.", "Stopped watching."]
+
+
+def test_a_page_that_is_being_left_does_not_begin_to_poll(operator, site, expect):
+    """Chromium ends the push before it tells the page that it is left, which looks as if the server had refused it."""
+    page = operator
+    page.add_init_script(
+        """window.EventSource = class extends EventSource {
+            constructor(address) { super(address); window.pushed = this; }
+        };"""
+    )
+    page.goto(f"{site.url}{LIST}live/")
+    expect(state(page)).to_have_text("Live")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if "/live/rows/" in request.url else None)
+    with page.expect_navigation():
+        page.evaluate(
+            """(address) => {
+                window.pushed.close();
+                window.pushed.dispatchEvent(new Event("error"));
+                location.assign(address);
+            }""",
+            f"{site.url}{LIST}",
+        )
+    assert asked == []
 
 
 class WsgiServer(DjangoServer):

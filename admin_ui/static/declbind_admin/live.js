@@ -11,6 +11,7 @@ const pauseButton = find("pause");
 const every = Number(page.dataset.every);
 const maxRows = Number(page.dataset.max);
 const RETRY_PUSH = 15000; // after a failed push, how long it is only polled
+const FEW = 10; // rows that came together and are marked as new: each costs the browser something in every frame
 const PATIENCE = 5000; // how long a push may be reconnecting before it is polled instead
 
 let cursor = page.dataset.cursor;
@@ -60,7 +61,7 @@ function put(rows) {
       if (known.querySelector("details[open]")) row.querySelector("details")?.setAttribute("open", "");
       if (known.innerHTML !== row.innerHTML && !known.contains(document.activeElement)) known.replaceWith(row);
     } else {
-      row.classList.add("declbind-fresh");
+      row.classList.toggle("declbind-fresh", rows.length <= FEW);
       body.prepend(row);
     }
   }
@@ -194,9 +195,9 @@ function go() {
     mode = "reconnecting";
     tell();
     clearTimeout(retry);
-    // A browser gives up where it is refused; where the line broke it tries again, but not for ever.
-    if (source.readyState === EventSource.CLOSED) fallBack();
-    else retry = setTimeout(fallBack, PATIENCE);
+    // A browser gives up where it is refused, and also when the page is left: a poll then would take back the watch that
+    // leaving ends. Where the line broke it tries again, but not for ever.
+    retry = setTimeout(fallBack, source.readyState === EventSource.CLOSED ? every : PATIENCE);
   });
 }
 

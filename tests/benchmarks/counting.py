@@ -1,0 +1,31 @@
+"""Say in a header how many queries an answer took: what a server process asks of its database is not seen elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db import connection
+from django.http import HttpRequest, HttpResponseBase
+
+HEADER = "X-Queries"
+
+
+class QueryCount:
+    """Count around all other middleware, so that the session's and the user's queries are among them."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        count = 0
+
+        def execute(carry_out: Callable[..., Any], *arguments: Any) -> Any:
+            nonlocal count
+            count += 1
+            return carry_out(*arguments)
+
+        with connection.execute_wrapper(execute):
+            response = self.get_response(request)
+        response[HEADER] = str(count)
+        return response
