@@ -3,16 +3,23 @@
 import contextlib
 import datetime as dt
 import decimal
+import io
+import json
 import sqlite3
 import uuid
 
 import pytest
-from django.db import connection, transaction
+from django.apps import apps
+from django.core.management import call_command
+from django.db import OperationalError, connection, models, transaction
+from django.db.models.signals import post_migrate, pre_migrate
 
+from declbind.console import doctor, unseen
 from declbind.models import Event
 from declbind.outbound import log, sequencer
+from declbind.outbound.triggers import migrating, upkeep
 from declbind.outbound.triggers import quiet as quieting
-from declbind.outbound.triggers import upkeep
+from declbind.registry import get_registry
 from declbind.testing import capture_events, override_bindings
 from tests.test_capture import changes
 from tests.zoo.models import Animal, Bear, Crate, Food, Keeper, Sample, Truck
@@ -359,3 +366,147 @@ def test_outdated_triggers_still_tell_all_columns():
         with capture_events() as events:
             run("UPDATE zoo_keeper SET name = 'x' WHERE id = %s", ann.pk)
         assert [event.data for event in events] == [{"name": "x", "retired": False}]
+
+
+# migrations ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def thing():
+    """A model whose table migrations make and change, with an app's state to do it by."""
+
+    class Thing(models.Model):
+        name = models.CharField(max_length=20)
+        colour = models.CharField(max_length=20, default="red")
+        size = models.IntegerField(default=0)
+
+        class Meta:
+            app_label = "zoo"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Thing)
+    yield Thing
+    with connection.schema_editor() as editor:
+        editor.delete_model(Thing)
+    del apps.all_models["zoo"]["thing"]
+    apps.clear_cache()
+
+
+def migrate(operation):
+    """Run an operation as ``migrate`` does, between its two signals."""
+    config = apps.get_app_config("zoo")
+    plan = [("a migration", False)]
+    pre_migrate.send(sender=config, app_config=config, using="default", plan=plan, apps=apps, verbosity=0)
+    with connection.schema_editor() as editor:
+        operation(editor)
+    post_migrate.send(sender=config, app_config=config, using="default", plan=plan, apps=apps, verbosity=0)
+
+
+THINGS = {"stream": "things", "model": "zoo.Thing", "fields": ["name", "colour"], "capture": "triggers"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_column_that_triggers_watch_can_be_taken_away(thing):
+    """On SQLite a trigger would forbid it; what is left is watched again, and everybody takes a snapshot."""
+    row = thing.objects.create(name="a")
+    with override_bindings(THINGS):
+        upkeep.install("default")
+        colour = thing._meta.get_field("colour")
+        with capture_events() as events:
+            migrate(lambda editor: editor.remove_field(thing, colour))
+    with override_bindings({**THINGS, "fields": ["name"]}):
+        before = states()["zoo_thing"][0]
+        upkeep.install("default")
+        with capture_events() as heard:
+            run("UPDATE zoo_thing SET name = 'b' WHERE id = %s", row.pk)
+        upkeep.remove("default")
+    assert [event.data for event in heard] == [{"name": "b"}]
+    assert before == "outdated"
+    if connection.vendor == "sqlite":
+        assert [event.changes for event in events] == [[("*", "resync")]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_column_that_triggers_watch_would_be_held_on_to(thing, monkeypatch):
+    """The control: without the signals such a migration fails on SQLite, and only there."""
+    monkeypatch.setattr(migrating, "take_out", lambda **kwargs: None)
+    with override_bindings(THINGS):
+        upkeep.install("default")
+        with connection.schema_editor() as editor:
+            colour = thing._meta.get_field("colour")
+            if connection.vendor == "sqlite":
+                with pytest.raises(OperationalError):
+                    editor.remove_field(thing, colour)
+            else:
+                editor.remove_field(thing, colour)
+        upkeep.remove("default")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_table_that_is_made_anew_is_watched_again(thing):
+    """Or `status` says that it is not: a migration outside of the signals loses SQLite's triggers without a word."""
+    size = thing._meta.get_field("size")
+    wider = models.CharField(max_length=20, null=True)
+    wider.set_attributes_from_name("size")
+    wider.model = thing
+    with override_bindings(THINGS):
+        upkeep.install("default")
+        migrate(lambda editor: editor.alter_field(thing, size, wider))
+        assert states()["zoo_thing"][0] == "installed"
+        with connection.schema_editor() as editor:
+            editor.alter_field(thing, wider, size)
+        lost = connection.vendor == "sqlite"
+        assert states()["zoo_thing"][0] == ("missing" if lost else "installed")
+        upkeep.remove("default")
+
+
+# the command --------------------------------------------------------------------------------------------------------
+
+
+def command(*arguments):
+    """Run the verb; return what it printed and its status."""
+    printed = io.StringIO()
+    try:
+        call_command("declbind", "triggers", *arguments, stdout=printed)
+    except SystemExit as error:
+        return printed.getvalue(), error.code
+    return printed.getvalue(), 0
+
+
+def test_the_command_from_status_to_removal():
+    """Status 1 while a write may go unheard; JSON for machines; the statements, without running them."""
+    with override_bindings(KEEPERS):
+        text, status = command()
+        assert status == 1
+        assert "zoo_keeper  missing" in text
+        assert "triggers --install" in text
+        text, status = command("--sql")
+        assert status == 0
+        assert "CREATE TRIGGER" in text
+        assert states()["zoo_keeper"][0] == "missing"
+        assert command("--install")[1] == 0
+        text, status = command("--status", "--format", "json")
+        assert json.loads(text) == {
+            "ok": True,
+            "tables": [{"table": "zoo_keeper", "state": "installed", "unmarked": [], "streams": ["keepers"]}],
+        }
+        assert command("--remove")[1] == 0
+        assert states()["zoo_keeper"][0] == "missing"
+
+
+def test_show_and_doctor_say_what_is_not_seen():
+    """What was meant to be seen is a fault; what was not is worth knowing."""
+    with override_bindings({**KEEPERS, "capture": "orm"}):
+        binding = get_registry().by_stream["keepers"]
+        assert [gap.is_fault for gap in unseen.find_gaps(binding, "default")] == [False]
+        assert [finding.level for finding in doctor._capture("default")] == ["ok"]
+    with override_bindings(KEEPERS):
+        binding = get_registry().by_stream["keepers"]
+        first = unseen.find_gaps(binding, "default")[0]
+        assert first.is_fault
+        assert "zoo_keeper" in first.text
+        finding = next(doctor._capture("default"))
+        assert (finding.level, finding.action) == ("bad", unseen.INSTALL)
+        upkeep.install("default")
+        assert [finding.level for finding in doctor._capture("default")] == ["ok"]
+        upkeep.remove("default")

@@ -17,8 +17,10 @@ from declbind import checks
 from declbind.conf import settings
 from declbind.models import Configuration, Event, Node, Traffic
 from declbind.outbound import history, log, relay
+from declbind.outbound.triggers import upkeep
 from declbind.registry import load_configuration
 
+from . import unseen
 from .limits import limited_queries
 from .output import format_count
 from .ping import ping
@@ -70,6 +72,7 @@ def examine(using: str, seconds: float | None = None) -> list[Finding]:
     ]
     if all(finding.ok for finding in migrated):
         parts += [
+            ("capture", lambda: _capture(using)),
             ("log", lambda: _log(using)),
             ("processes", lambda: _processes(using)),
             ("errors", lambda: _errors(using)),
@@ -203,19 +206,25 @@ def _bindings(using: str) -> Iterator[Finding]:
                 f"{entry.where} is left out: {problem}",
                 "Correct or disable it; `manage.py declbind check` lists all problems.",
             )
-        binding = entry.binding
-        if binding is None or entry.problems or not binding.enabled or not binding.spec().outbound:
-            continue
-        alias = checks.foreign_database(binding)
-        if alias:
-            yield Finding(
-                "binding",
-                "bad",
-                f"{entry.where}: {binding.model_class()._meta.label} is written to database {alias!r}, the log is in "
-                f"{using!r}, so its changes are not heard.",
-                "Route app 'declbind' to the database of the bound models.",
-            )
     yield Finding("bindings", "ok", f"{format_count(len(registry.by_stream), 'binding')} in force.")
+
+
+def _capture(using: str) -> Iterator[Finding]:
+    faults: dict[unseen.Gap, list[str]] = {}
+    for stream, gap in unseen.faulty_streams(using):
+        faults.setdefault(gap, []).append(stream)
+    for gap, streams in faults.items():
+        yield Finding("capture", "bad", f"{', '.join(streams)}: not seen: {gap.text}", gap.action)
+    left_over = [state.table for state in upkeep.load_states(using) if state.state == "left over"]
+    if left_over:
+        yield Finding(
+            "capture",
+            "note",
+            f"Triggers that no binding wants watch {', '.join(left_over)}.",
+            unseen.INSTALL,
+        )
+    if not faults:
+        yield Finding("capture", "ok", "The bindings see what they are meant to see.")
 
 
 def _log(using: str) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from declbind.models import BindingRecord, BindingRevision
 from declbind.registry import load_configuration
 from declbind.sources import SourceItem
 
+from . import unseen
 from .documents import Difference, differences
 
 
@@ -144,8 +145,8 @@ def find_states(states: Sequence[BindingState], stream: str) -> list[BindingStat
     return found
 
 
-def describe(state: BindingState) -> dict[str, Any]:
-    """Return what there is to know about a binding: what it sends, what it takes, who may."""
+def describe(state: BindingState, using: str) -> dict[str, Any]:
+    """Return what there is to know about a binding: what it sends, what it takes, who may, what it does not see."""
     about: dict[str, Any] = state.as_json()
     about["record"] = order_record(state.record) if state.record is not None else None
     if state.binding is None:
@@ -156,6 +157,7 @@ def describe(state: BindingState) -> dict[str, Any]:
     own_groups = state.binding.overrides("group_names")
     about["groups"] = "by code" if own_groups else [template.text for template in spec.group_templates]
     about["permissions"] = describe_rules(state.binding)
+    about["unseen"] = [gap.as_json() for gap in unseen.find_gaps(state.binding, using)]
     return about
 
 

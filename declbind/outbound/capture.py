@@ -19,6 +19,7 @@ from .deletes import capture_delete, delete_observers
 from .places import is_logged
 from .plans import plan_for
 from .saves import capture_save_parents, capture_save_table
+from .triggers import migrating
 
 #: The methods that are replaced: of which class, by what name, and what wraps them.
 HOOKS: tuple[tuple[Any, str, Any], ...] = (
@@ -38,6 +39,7 @@ def install() -> None:
         method = getattr(owner, name)
         if not hasattr(method, "__wrapped__"):
             setattr(owner, name, wrap(method))
+    migrating.install()
 
 
 def touch(rows: Any) -> int:

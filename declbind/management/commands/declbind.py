@@ -19,10 +19,11 @@ from declbind.core.errors import ConfigError
 from declbind.management.verbs.records import RecordVerbs
 from declbind.management.verbs.rows import RowVerbs
 from declbind.management.verbs.running import RunningVerbs
+from declbind.management.verbs.triggers import TriggerVerbs
 from declbind.registry import database_alias
 
 
-class Command(RecordVerbs, RowVerbs, RunningVerbs):
+class Command(RecordVerbs, RowVerbs, RunningVerbs, TriggerVerbs):
     """Run one verb."""
 
     help = "Look at the bindings, check, plan and apply them, watch what they do."
@@ -47,6 +48,7 @@ class Command(RecordVerbs, RowVerbs, RunningVerbs):
         self.add_records(add)
         self.add_rows(add)
         self.add_running(add)
+        self.add_triggers(add)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the verb. With ``--format json`` a failure is JSON too, on stdout: ``{"ok": false, "error": ...}``."""

@@ -1,8 +1,8 @@
 """The verbs of ``manage.py declbind`` in groups: their arguments and their print-out.
 
-``records`` prints and changes binding records, ``rows`` asks about one row, ``running`` looks at what runs. What a verb
-finds out is in ``declbind/console``. To add one, give a group an ``add(...)`` and a ``run_<verb>(using, options)`` that
-returns whether all is well.
+``records`` prints and changes binding records, ``rows`` asks about one row, ``running`` looks at what runs,
+``triggers`` after the database triggers. What a verb finds out is in ``declbind/console``. To add one, give a group an
+``add(...)`` and a ``run_<verb>(using, options)`` that returns whether all is well.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class RecordVerbs(VerbGroup):
     def run_show(self, using: str, options: dict[str, Any]) -> bool:
         """Print all there is to know of one binding."""
         states = overview.find_states(overview.load_states(using), options["stream"])
-        described = [overview.describe(state) for state in states]
+        described = [overview.describe(state, using) for state in states]
         if options["format"] == "json":
             self.stdout.write(format_json(described[0] if len(described) == 1 else described))
             return True
@@ -83,6 +83,9 @@ class RecordVerbs(VerbGroup):
             about["drift"] = state.drift.text if state.drift else "none"
             for key in ("problems", "warnings"):
                 about[key] = "\n".join(f"{item['path']}: {item['message']}" for item in about[key]) or "none"
+            about["unseen"] = (
+                "\n".join(f"{gap['text']} {gap['action']}" for gap in about.get("unseen", ())) or "nothing"
+            )
             rules = about.get("permissions", {})
             about.update({f"may {action}": rules[action] for action in about.pop("permissions", {})})
             self.stdout.write(format_pairs(about))

@@ -1,0 +1,74 @@
+"""Look after the database triggers: triggers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from declbind.console.output import format_count, format_json, format_table
+from declbind.outbound.triggers import upkeep
+
+from . import Add, VerbGroup
+
+
+class TriggerVerbs(VerbGroup):
+    """Look after the database triggers: triggers."""
+
+    def add_triggers(self, add: Add) -> None:
+        """Add the verb and its arguments."""
+        added = add(
+            "triggers",
+            'Look after the triggers of bindings with "capture": "triggers"; status 1 when a write may go unheard.',
+        )
+        what = added.add_mutually_exclusive_group()
+        what.add_argument("--status", action="store_true", help="tell how the triggers of each table are (default)")
+        what.add_argument("--install", action="store_true", help="put in those that bindings want, take out the others")
+        what.add_argument("--remove", action="store_true", help="take out all of them")
+        what.add_argument("--sql", action="store_true", help="print the statements of --install, and change nothing")
+
+    def run_triggers(self, using: str, options: dict[str, Any]) -> bool:
+        """Do what was asked, and print how the tables are."""
+        try:
+            if options["sql"]:
+                return self._print_statements(upkeep.install_sql(using), options)
+            if options["install"]:
+                upkeep.install(using)
+            elif options["remove"]:
+                upkeep.remove(using)
+        except upkeep.UnsupportedError as error:
+            raise CommandError(f"Database {using!r} has no triggers of ours: {error}") from error
+        states = upkeep.load_states(using)
+        is_well = all(state.is_well for state in states)
+        if options["format"] == "json":
+            content = {
+                "ok": is_well,
+                "tables": [
+                    {
+                        "table": state.table,
+                        "state": state.state,
+                        "unmarked": list(state.unmarked),
+                        "streams": list(state.streams),
+                    }
+                    for state in states
+                ],
+            }
+            self.stdout.write(format_json(content))
+        elif states:
+            rows = [(state.table, state.state, ", ".join(state.unmarked), ", ".join(state.streams)) for state in states]
+            self.stdout.write(format_table(("table", "triggers", "unheard", "streams"), rows))
+        else:
+            self.stdout.write('No binding has "capture": "triggers", and no table has triggers of ours.')
+        if not is_well and options["format"] == "text":
+            wrong = format_count(sum(not state.is_well for state in states), "table")
+            self.stdout.write(f"{wrong} not as the bindings want: run `manage.py declbind triggers --install`.")
+        # Who takes them out wants them to be missing.
+        return is_well or bool(options["remove"])
+
+    def _print_statements(self, statements: list[str], options: dict[str, Any]) -> bool:
+        if options["format"] == "json":
+            self.stdout.write(format_json({"ok": True, "statements": statements}))
+        else:
+            for statement in statements:
+                self.stdout.write(f"{statement};")
+        return True
