@@ -20,6 +20,7 @@ from declbind.core.frames import encode
 from declbind.core.groups import GroupTemplate, match_template
 from declbind.core.spec import DEFAULTS, KEYS, BindingSpec
 from declbind.fields import bound_fields, concrete_field, find_model, writable_fields
+from declbind.relations import Hop, find_hops
 from declbind.serializers import get_serializer
 
 #: What Django calls the permission behind each action.
@@ -39,6 +40,8 @@ class Resolved:
     where_values: Mapping[str, tuple[Any, ...]]
     #: Each group template with its placeholders and the attributes that fill them; a constant one with none.
     templates: tuple[tuple[GroupTemplate, tuple[tuple[str, str], ...]], ...]
+    #: How rows are found from those that ``also`` names.
+    also: tuple[Hop, ...]
     #: Whether capture runs code of the project for this binding, which may query, fail, or read any field.
     runs_code: bool
     #: Whether the binding words its whole payload.
@@ -121,6 +124,7 @@ class Binding:
                     (template, tuple((name, concrete_field(model, name).attname) for name in template.placeholders))
                     for template in spec.group_templates
                 ),
+                also=tuple(dict.fromkeys(hop for path in spec.also for hop in find_hops(model, path))),
                 runs_code=bool(cls.send_members)
                 or cls.serializer != "default"
                 or cls.overrides("group_names", "serialize_data", "serialize"),

@@ -29,6 +29,7 @@ from declbind.fields import (
     model_fields,
     writable_fields,
 )
+from declbind.relations import find_hops
 
 __all__ = [
     "bound_fields",
@@ -90,6 +91,7 @@ def judge(spec: BindingSpec, *, python: bool = False, database: bool = False) ->
         *_template_problems(spec, model),
         *_where_problems(spec, model),
         *_scope_problems(spec, model),
+        *_also_problems(spec, model),
         *found,
     ]
 
@@ -283,6 +285,14 @@ def _scope_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
                 f"name. "
                 f"Use '$user.pk'.",
             )
+
+
+def _also_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
+    for index, path in enumerate(spec.also):
+        try:
+            find_hops(model, path)
+        except LookupError as error:
+            yield Problem(f"$.also[{index}]", f"Binding {spec.stream!r}: {error.args[0]}.")
 
 
 def _concrete_problems(spec: BindingSpec, model: type[Model], path: str, name: str) -> Iterator[Problem]:

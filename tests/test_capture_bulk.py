@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 import declbind
 from declbind.core.frames import EVERY_GROUP
 from declbind.models import Event
-from declbind.outbound import batch, bulk, capture
+from declbind.outbound import batch, capture, updates
 from declbind.testing import Client, override_bindings
 from tests.test_capture import (
     ANIMALS,
@@ -514,7 +514,7 @@ def test_fault_in_capture_costs_no_write(keepers, caplog):
 def test_failed_update_leaves_the_next_one_captured(keepers):
     """What marks a call as captured ends with it."""
     with watching(KEEPERS) as events:
-        append = patch.object(bulk._Update, "append", side_effect=ZeroDivisionError)
+        append = patch.object(updates._Update, "append", side_effect=ZeroDivisionError)
         with append, pytest.raises(ZeroDivisionError), transaction.atomic():
             Keeper.objects.bulk_update(keepers, ["name"])
         Keeper.objects.filter(name="Ann").update(retired=True)
@@ -553,9 +553,9 @@ def test_rows_that_appear_between_reading_and_writing_are_left_alone(django_db_b
     """An update is of the rows that were read: another one would be written and not announced."""
     if connection.vendor != "postgresql":
         # Nobody writes in between there: the whole table is locked.
-        assert bulk._only(Keeper.objects.all(), [1], "default").query.where.children == []
+        assert updates._only(Keeper.objects.all(), [1], "default").query.where.children == []
         return
-    read = bulk._Update.read
+    read = updates._Update.read
 
     def meddle(self, chosen):
         keys = read(self, chosen)
@@ -563,7 +563,7 @@ def test_rows_that_appear_between_reading_and_writing_are_left_alone(django_db_b
             Keeper.objects.create(name="late")
         return keys
 
-    with patch.object(bulk._Update, "read", meddle), watching(KEEPERS) as events:
+    with patch.object(updates._Update, "read", meddle), watching(KEEPERS) as events:
         assert Keeper.objects.update(retired=True) == 3
     assert len(events) == 3
     assert Keeper.objects.get(name="late").retired is False
@@ -576,8 +576,8 @@ def test_many_keys_narrow_an_update_as_few_do(model):
     count = 99 if model is Country else 1_200
     rows = model.objects.bulk_create([made[model](number) for number in range(count)])
     keys = [row.pk for row in rows][: count - 10]
-    with patch.object(bulk, "MAX_PLAIN_KEYS", 50):
-        narrowed = bulk._only(model.objects.all(), keys, "default")
+    with patch.object(updates, "MAX_PLAIN_KEYS", 50):
+        narrowed = updates._only(model.objects.all(), keys, "default")
     expected = count if connection.vendor == "sqlite" else len(keys)
     assert narrowed.count() == expected
 

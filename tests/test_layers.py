@@ -27,6 +27,7 @@ LAYERS = [
         "declbind.codenames",
         "declbind.fields",
         "declbind.judgement",
+        "declbind.relations",
     ],
     ["declbind.models", "declbind.migrations"],
     ["declbind.serializers"],

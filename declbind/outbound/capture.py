@@ -1,6 +1,7 @@
 """Capture model writes: turn each write of a bound row into events of the log, in the transaction of the write.
 
-The hooks sit at the ORM's own narrow places, a module for each kind of write: ``saves``, ``deletes`` and ``bulk``. They
+The hooks sit at the ORM's own narrow places, a module for each kind of write: ``saves``, ``deletes``, ``updates``
+and ``inserts``. They
 ask for the registry in force at each write, and leave the writes of unbound models as they are.
 """
 
@@ -14,12 +15,13 @@ from django.db.models.deletion import Collector
 from declbind.batches import in_batches
 
 from .batch import Batch
-from .bulk import capture_bulk_create, capture_bulk_update, capture_raw_delete, capture_update
-from .deletes import capture_delete, delete_observers
+from .deletes import capture_delete, capture_raw_delete, delete_observers
+from .inserts import capture_bulk_create
 from .places import is_logged
 from .plans import plan_for
 from .saves import capture_save_parents, capture_save_table
 from .triggers import migrating
+from .updates import capture_bulk_update, capture_update
 
 #: The methods that are replaced: of which class, by what name, and what wraps them.
 HOOKS: tuple[tuple[Any, str, Any], ...] = (

@@ -1,4 +1,4 @@
-"""Capture ``Model.delete`` and ``QuerySet.delete``: what goes with them, and what is set null.
+"""Capture ``Model.delete``, ``QuerySet.delete`` and ``_raw_delete``: what goes with them, and what is set null.
 
 The hook sits at ``Collector.delete``, which has gathered all of it. Listeners of ``pre_delete`` and ``post_delete``
 would cost unbound models their fast deletes.
@@ -15,8 +15,11 @@ from typing import Any
 from django.db import models, transaction
 
 from . import log
+from .also import keep_watching
 from .batch import Batch, Chosen
+from .hearers import Hearers
 from .lists import keep_owners
+from .once import CAPTURED, is_open
 from .places import is_logged
 from .plans import current_index
 from .rows import keys_of
@@ -25,9 +28,6 @@ from .triggers.quiet import quiet
 #: Who wants to know of rows that are deleted one by one, by model: called with a row and the database, before it goes.
 #: A signal's listener would do, and would make each ``QuerySet.delete()`` of the model load its rows first.
 delete_observers: dict[type[models.Model], Callable[[Any, str], None]] = {}
-
-#: The name of a mark on query sets whose next write is captured already, by who had them made.
-CAPTURED = "_declbind_captured"
 
 
 def capture_delete(original: Any) -> Any:
@@ -46,9 +46,10 @@ def capture_delete(original: Any) -> Any:
         index = current_index()
         entries = [*self.data.items(), *((rows.model, rows) for rows in self.fast_deletes)]
         gone = [(plan, rows) for model, rows in entries if (plan := index.plan_for(model))]
-        nulled = [key for key in self.field_updates if index.family_of(key[0].model)]
+        nulled = [key for key in self.field_updates if index.family_of(key[0].model) or index.watches_of(key[0].model)]
         unlisted = [(lists, rows) for model, rows in entries if (lists := index.lists_through(model))]
-        if not (gone or nulled or unlisted):
+        watched = [(watches, model, rows) for model, rows in entries if (watches := index.watches_of(model))]
+        if not (gone or nulled or unlisted or watched):
             return original(self)
         with transaction.atomic(using=using, savepoint=False):
             batch = Batch(using)
@@ -59,8 +60,15 @@ def capture_delete(original: Any) -> Any:
                 for plan, lookup in index.family_of(key[0].model):
                     for rows in found:
                         batch.will_change(plan, _chosen(rows), lookup)
+                for rows in found:
+                    is_query = isinstance(rows, models.QuerySet)
+                    watches = index.watches_of(key[0].model)
+                    keep_watching(batch, watches, key[0].model, rows if is_query else [row.pk for row in rows])
             for lists, rows in unlisted:
                 keep_owners(batch, lists, rows)
+            for watches, model, rows in watched:
+                is_query = isinstance(rows, models.QuerySet)
+                keep_watching(batch, watches, model, rows if is_query else [row.pk for row in rows])
             for rows in self.fast_deletes:
                 setattr(rows, CAPTURED, True)
             with quiet(index, using):
@@ -84,3 +92,28 @@ def _joined(found: Sequence[Any]) -> list[Any]:
         setattr(joined, CAPTURED, True)
         others.append(joined)
     return others
+
+
+def capture_raw_delete(original: Any) -> Any:
+    """Wrap ``QuerySet._raw_delete``, for who calls it himself: a collector's calls are captured with the collector."""
+
+    @functools.wraps(original)
+    def _raw_delete(self: Any, using: str) -> Any:
+        if not is_open(self):
+            return original(self, using)
+        index = current_index()
+        hearers = Hearers.of(self.model, index)
+        if hearers is None or not is_logged(self.model, using):
+            return original(self, using)
+        with transaction.atomic(using=using, savepoint=False):
+            batch = Batch(using)
+            if hearers.plan is not None:
+                batch.will_delete(hearers.plan, keys_of(self))
+            keep_owners(batch, hearers.lists, self)
+            keep_watching(batch, hearers.watches, self.model, self)
+            with quiet(index, using):
+                count = original(self, using)
+            batch.append()
+        return count
+
+    return _raw_delete

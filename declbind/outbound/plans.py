@@ -14,6 +14,7 @@ from declbind import registry as registries
 from declbind.bindings import Binding
 from declbind.fields import concrete_field
 from declbind.registry import BindingRegistry, get_registry
+from declbind.relations import Hop
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,15 @@ class Index:
         self._marked: dict[type[models.Model], Plan] | None = None
         self._tables: frozenset[str] | None = None
         self._families: dict[type[models.Model], tuple[tuple[Plan, str], ...]] = {}
+        self._watches: dict[Any, list[tuple[type[models.Model], Hop]]] = {}
         owners: dict[Any, dict[Any, None]] = {}
         bound: dict[type[models.Model], None] = {}
         for bindings in registry.by_model.values():
             for binding in bindings:
                 concrete: Any = binding.model_class()._meta.concrete_model
                 bound[concrete] = None
+                for hop in binding.resolved().also if binding.spec().outbound else ():
+                    self._watches.setdefault(hop.model._meta.concrete_model, []).append((concrete, hop))
                 for listed in binding.bound_fields():
                     if listed.many_to_many:
                         owners.setdefault(listed.remote_field.through, {})[concrete, listed] = None
@@ -110,6 +114,21 @@ class Index:
             family = self._families[concrete] = tuple(found)
             return family
 
+    def watches_of(self, table: type[models.Model]) -> list[tuple[Plan, Hop]]:
+        """Return the plans whose rows are worth sending again when rows of a model's own table change, and how."""
+        if not self._watches:
+            return []
+        concrete = table._meta.concrete_model
+        return list(
+            dict.fromkeys(
+                (plan, hop)
+                for model, watches in self._watches.items()
+                if concrete is not None and issubclass(model, concrete)
+                for bound, hop in watches
+                if (plan := self.plan_for(bound))
+            )
+        )
+
     def marked_plans(self) -> list[Plan]:
         """Return the plans of those bindings that hear of database triggers."""
         if self._marked is None:
@@ -128,6 +147,16 @@ class Index:
         lists = ((plans.get(plan.model), listed) for plan, listed in self.lists_through(through))
         return [(plan, listed) for plan, listed in lists if plan is not None and listed in plan.m2m]
 
+    def marked_watches_of(self, table: type[models.Model]) -> list[tuple[Plan, Hop]]:
+        """Like ``watches_of``, of those bindings that hear of database triggers."""
+        plans = {plan.model: plan for plan in self.marked_plans()}
+        hops = {hop for plan in plans.values() for outlet in plan.outlets for hop in outlet.binding.resolved().also}
+        return [(plans[plan.model], hop) for plan, hop in self.watches_of(table) if plan.model in plans and hop in hops]
+
+    def marked_relations(self) -> list[type[models.Model]]:
+        """Return the models whose rows make others worth sending again, for bindings that hear of database triggers."""
+        return [model for model in self._watches if self.marked_watches_of(model)]
+
     def marked_tables(self) -> frozenset[str]:
         """Return the names of the tables that database triggers may watch."""
         if self._tables is None:
@@ -136,8 +165,11 @@ class Index:
                 for plan in self.marked_plans()
                 for parent in (plan.model, *plan.model._meta.all_parents)
             }
-            lists = (listed.remote_field.through for plan in self.marked_plans() for listed in plan.m2m)
-            self._tables = frozenset(found | {through._meta.db_table for through in lists})
+            others = [
+                *(listed.remote_field.through for plan in self.marked_plans() for listed in plan.m2m),
+                *(parent for model in self.marked_relations() for parent in (model, *model._meta.all_parents)),
+            ]
+            self._tables = frozenset(found | {other._meta.db_table for other in others})
         return self._tables
 
     def lists_through(self, through: type[models.Model]) -> list[tuple[Plan, Any]]:

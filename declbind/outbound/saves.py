@@ -17,6 +17,7 @@ from django.db import DatabaseError, connections, transaction
 from declbind.conf import settings
 
 from . import log
+from .also import both_ways, keep_watching
 from .batch import Batch
 from .drafts import Groups, draft_hidden, draft_write, groups_of
 from .joint_update import CannotJoinError, JointUpdate, can_join
@@ -88,8 +89,8 @@ def capture_save_table(original: Any) -> Any:
         is_parent = concrete is not cls
         started = None if is_parent else _started.saves.pop(id(self), None)
         plan = started[0] if started else index.plan_for(cls)
-        lists, others = index.lists_through(cls), _others(index, cls, concrete)
-        if (plan is None and not lists and not others) or (is_parent and _passes_by(cls, update_fields)):
+        lists, others, watches = index.lists_through(cls), _others(index, cls, concrete), index.watches_of(cls)
+        if (plan is None and not (lists or others or watches)) or (is_parent and _passes_by(cls, update_fields)):
             if cls._meta.db_table not in index.marked_tables():
                 return original(self, raw, cls, force_insert, force_update, using, update_fields)
             with transaction.atomic(using=using, savepoint=False):
@@ -97,7 +98,7 @@ def capture_save_table(original: Any) -> Any:
         if raw and not settings.CAPTURE_RAW:
             with transaction.atomic(using=using, savepoint=False):
                 return write()
-        is_plain = not (lists or others or is_parent or raw or force_insert or update_fields is not None)
+        is_plain = not (lists or others or watches or is_parent or raw or force_insert or update_fields is not None)
         if plan is not None and is_plain:
             update = functools.partial(original, self, cls=cls, force_update=True, using=using)
             if can_join(plan, self, using) and _save_in_one(index, plan, self, update, using):
@@ -110,6 +111,8 @@ def capture_save_table(original: Any) -> Any:
             beside = batch or Batch(using)
             if lists and not is_new:
                 keep_owners(beside, lists, cls._base_manager.filter(pk=pk))
+            if watches and not is_new:
+                keep_watching(beside, both_ways(watches), cls, [pk])
             updated = write()
             self._state.db = using
             drafts = []
@@ -118,6 +121,7 @@ def capture_save_table(original: Any) -> Any:
                 drafts = _draft_save(plan, self, cls, old if updated else None, as_given, using)
             if lists:
                 keep_owners(beside, lists, cls._base_manager.filter(pk=self._get_pk_val(cls._meta)))
+            keep_watching(beside, watches, cls, [self._get_pk_val(cls._meta)])
             log.append([*drafts, *beside.drafts()], using)
         return updated
 

@@ -6,6 +6,6 @@ Writes that the ORM's hooks report are made in a way that keeps the triggers qui
 twice, and a table whose triggers are missing loses no more than raw SQL.
 
 ``tables`` says what bindings want, ``postgresql`` and ``sqlite`` how that is said in SQL, ``upkeep`` puts triggers in,
-takes them out and looks at them, ``migrating`` takes SQLite's out of the way of migrations. To support another database,
-write a module like the two, and name it in ``upkeep``, ``quiet`` and ``marks``.
+takes them out and looks at them, ``migrating`` takes SQLite's out of the way of migrations. To support another
+database, write a module like the two, and name it in ``upkeep``, ``quiet`` and ``marks``.
 """

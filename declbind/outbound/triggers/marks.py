@@ -126,6 +126,18 @@ def _draft(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
         owners = {side[owner] for side in (write.old, write.new) if side is not None} - {None}
         for row in _rows_now(plan, "pk", owners, using):
             drafts += draft_write(plan, row, row.pk, groups_of(plan, row, using), using)
+    return drafts + _draft_related(heard, write, using)
+
+
+def _draft_related(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
+    """Return the events of rows that are related to the one that was written."""
+    drafts: list[Draft] = []
+    for plan, hop in heard.watches:
+        # The table may be a parent's of the model that the relation leads to; they share their keys.
+        column = heard.model._meta.pk.attname if hop.column == "pk" else hop.column
+        values = {side[column] for side in (write.old, write.new) if side is not None and column in side} - {None}
+        for row in _rows_now(plan, hop.lookup, values, using):
+            drafts += draft_write(plan, row, row.pk, groups_of(plan, row, using), using)
     return drafts
 
 
@@ -159,7 +171,7 @@ def _draft_children(plan: Plan, lookup: str, write: _Write, key: str, using: str
 
 
 def _lost(heard: HeardTable, using: str) -> list[Draft]:
-    return _lost_plans([plan for plan, _ in (*heard.family, *heard.lists)], using)
+    return _lost_plans(heard.plans, using)
 
 
 def _lost_plans(plans: Iterable[Plan], using: str) -> list[Draft]:
@@ -173,7 +185,7 @@ def _rows_now(plan: Plan, lookup: str, keys: Iterable[Any], using: str) -> list[
     """Return rows as they are, not locked."""
     options: Any = plan.model._meta
     rows = plan.model._base_manager.using(using).filter(**{f"{lookup}__in": list(keys)})
-    return list(rows.only(options.pk.name, *(field.name for field in plan.fields)))
+    return list(rows.only(options.pk.name, *(field.name for field in plan.fields)).distinct())
 
 
 def _overlaid(plan: Plan, now: Any, side: Mapping[str, Any] | None, using: str) -> Any:

@@ -10,6 +10,7 @@ from django.db import models
 
 from declbind.conf import settings
 from declbind.outbound.plans import Index, Plan
+from declbind.relations import Hop
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class HeardTable:
     model: type[models.Model]
     family: tuple[tuple[Plan, str], ...]
     lists: tuple[tuple[Plan, Any], ...]
+    watches: tuple[tuple[Plan, Hop], ...]
+
+    @property
+    def plans(self) -> list[Plan]:
+        """Return the plans of all who hear of the table."""
+        return [plan for plan, _ in (*self.family, *self.lists, *self.watches)]
 
 
 def heard_tables(index: Index) -> dict[str, HeardTable]:
@@ -41,9 +48,14 @@ def heard_tables(index: Index) -> dict[str, HeardTable]:
     for plan in index.marked_plans():
         found.update(dict.fromkeys(table_models(plan.model)))
         found.update((listed.remote_field.through, None) for listed in plan.m2m)
+    for model in index.marked_relations():
+        found.update(dict.fromkeys(table_models(model)))
     return {
         model._meta.db_table: HeardTable(
-            model, tuple(index.marked_family_of(model)), tuple(index.marked_lists_through(model))
+            model,
+            tuple(index.marked_family_of(model)),
+            tuple(index.marked_lists_through(model)),
+            tuple(index.marked_watches_of(model)),
         )
         for model in found
     }
@@ -65,12 +77,14 @@ def wanted_tables(index: Index) -> list[WantedTable]:
             fields.update(plan.fields)
         for _, listed in heard.lists:
             fields.add(options.get_field(listed.m2m_field_name()))
+        for _, hop in heard.watches:
+            fields.add(options.pk if hop.column == "pk" else hop.model._meta.get_field(hop.column))
         wanted.append(
             WantedTable(
                 name=name,
                 key=options.pk.column,
                 columns=_columns(options.local_concrete_fields, fields),
-                streams=_streams(plan for plan, _ in (*heard.family, *heard.lists)),
+                streams=_streams(heard.plans),
                 limit=settings.BULK_LIMIT,
             )
         )

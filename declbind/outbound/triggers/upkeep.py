@@ -106,7 +106,7 @@ def announce_gap(tables: Iterable[str], using: str) -> None:
         batch = Batch(using)
         for name in tables:
             if name in heard:
-                for plan, _ in (*heard[name].family, *heard[name].lists):
+                for plan in heard[name].plans:
                     batch.lose_track(plan)
         batch.append()
 

@@ -1,0 +1,116 @@
+"""Capture ``QuerySet.bulk_create``, and with it what ``add()`` and ``set()`` of many-to-many lists end in.
+
+Not ``m2m_changed`` for the latter: it tells nothing of the mirrored rows of a symmetrical list, and a listener costs
+each ``add`` a query.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django.db import connections, models, transaction
+
+from declbind.batches import in_batches
+
+from .also import both_ways, keep_watching
+from .batch import Batch
+from .hearers import Hearers, database_of
+from .lists import keep_owners
+from .places import is_logged
+from .plans import current_index
+from .returning import INSERT, returning
+from .rows import is_as_stored, keys_of
+from .triggers.quiet import quiet
+
+
+def capture_bulk_create(original: Any) -> Any:
+    """Wrap ``QuerySet.bulk_create``."""
+
+    @functools.wraps(original)
+    def bulk_create(
+        self: Any,
+        objs: Any,
+        batch_size: Any = None,
+        ignore_conflicts: bool = False,
+        update_conflicts: bool = False,
+        update_fields: Any = None,
+        unique_fields: Any = None,
+    ) -> Any:
+        def write(rows: Any) -> Any:
+            return original(self, rows, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
+
+        index = current_index()
+        hearers = Hearers.of(self.model, index)
+        if hearers is None or not is_logged(self.model, using := database_of(self)):
+            return write(objs)
+        rows, model = list(objs), self.model._meta.concrete_model
+        with transaction.atomic(using=using, savepoint=False):
+            batch = Batch(using)
+            met = _met(model, rows, unique_fields, using) if update_conflicts else []
+            for stored in met or ():
+                if hearers.plan is not None:
+                    batch.will_change(hearers.plan, keys_of(stored))
+                keep_owners(batch, hearers.lists, stored)
+                keep_watching(batch, both_ways(hearers.watches), model, stored)
+            if ignore_conflicts:
+                with returning(model, (), INSERT, using) as returned, quiet(index, using):
+                    created = write(rows)
+                keys = [row.pk for row in returned.rows] if returned.is_complete else None
+            else:
+                with quiet(index, using):
+                    created = write(rows)
+                keys = [row.pk for row in rows]
+            is_new = not (ignore_conflicts or update_conflicts)
+            _note_created(batch, model, hearers, rows, None if met is None else keys, is_new)
+            batch.append()
+        return created
+
+    return bulk_create
+
+
+def _note_created(
+    batch: Batch, model: Any, hearers: Hearers, rows: list[Any], keys: list[Any] | None, is_new: bool
+) -> None:
+    """Note rows that were given to be created, with the keys that they have if these are known."""
+    plan, lists, watches = hearers
+    is_known = keys is not None and not any(key is None or hasattr(key, "resolve_expression") for key in keys)
+    if keys is None or not is_known:
+        for lost in [*([plan] if plan is not None else ()), *(watcher for watcher, _ in watches)]:
+            batch.lose_track(lost)
+    else:
+        if plan is not None:
+            pk, is_plain = plan.model._meta.pk, plan.is_plain and not (plan.m2m or watches)
+            batch.create(plan, map(pk.to_python, keys))
+            if is_new and is_plain and all(is_as_stored(plan, row, pk) for row in rows):
+                batch.take(plan, rows)
+        keep_watching(batch, watches, model, keys)
+    if lists:
+        through = lists[0][1].remote_field.through._base_manager
+        for some in [None] if keys is None else in_batches(keys, batch.using):
+            keep_owners(batch, lists, rows if some is None else through.filter(pk__in=some))
+
+
+def _met(model: Any, rows: Sequence[Any], unique_fields: Any, using: str) -> list[models.QuerySet[Any]] | None:
+    """Return queries for the stored rows that an upsert will update; ``None`` where it cannot be told."""
+    options = model._meta
+    if not unique_fields or not connections[using].features.can_return_rows_from_bulk_insert:
+        return None
+    names = [options.pk.attname if name == "pk" else options.get_field(name).attname for name in unique_fields]
+    values = [tuple(getattr(row, name) for name in names) for row in rows]
+    if any(hasattr(value, "resolve_expression") for some in values for value in some):
+        return None
+    # A row with a null meets no other.
+    whole = [some for some in values if None not in some]
+    stored: models.QuerySet[Any] = models.QuerySet(model, using=using)
+    if len(names) == 1:
+        single = (some for (some,) in whole)
+        return [stored.filter(**{f"{names[0]}__in": some}) for some in in_batches(single, using)]
+    step = 500
+    return [
+        stored.filter(reduce(or_, (models.Q(**dict(zip(names, some, strict=True))) for some in whole[at : at + step])))
+        for at in range(0, len(whole), step)
+    ]

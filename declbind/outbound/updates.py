@@ -1,0 +1,193 @@
+"""Capture ``QuerySet.update`` and ``bulk_update``, and with them ``aupdate`` and what related managers do in bulk.
+
+Each reads the rows once before, and has them returned by the update where the database can: two queries more, with the
+insert of the events, whatever the number of rows up to ``BULK_LIMIT``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db import connections, models, transaction
+from django.db.models.expressions import RawSQL
+
+from declbind.batches import in_batches
+
+from .also import both_ways, keep_watching
+from .batch import Batch
+from .hearers import database_of
+from .lists import keep_owners
+from .once import captured, is_open
+from .places import is_logged
+from .plans import Index, Plan, current_index
+from .returning import UPDATE, returning
+from .rows import keys_of, narrow
+from .triggers.quiet import quiet
+
+#: Above so many, keys go as one list of the database's instead of a parameter each.
+MAX_PLAIN_KEYS = 1_000
+
+
+def capture_update(original: Any) -> Any:
+    """Wrap ``QuerySet.update``."""
+
+    @functools.wraps(original)
+    def update(self: Any, **kwargs: Any) -> Any:
+        write = _Update.build(self, kwargs) if is_open(self) else None
+        if write is None:
+            return original(self, **kwargs)
+        with transaction.atomic(using=write.using, savepoint=False):
+            keys = write.read([self])
+            with write.watching(), quiet(write.index, write.using):
+                count = original(_only(self, keys, write.using), **kwargs)
+            self._result_cache = None
+            write.append()
+        return count
+
+    return update
+
+
+def capture_bulk_update(original: Any) -> Any:
+    """Wrap ``QuerySet.bulk_update``, which updates in batches: they are read as one."""
+
+    @functools.wraps(original)
+    def bulk_update(self: Any, objs: Any, fields: Any, batch_size: Any = None) -> Any:
+        rows, names = tuple(objs), list(fields)
+        write = _Update.build(self, names) if is_open(self) and rows else None
+        if write is None or any(row.pk is None for row in rows):
+            return original(self, rows, names, batch_size)
+        with transaction.atomic(using=write.using, savepoint=False):
+            write.read([self.filter(pk__in=some) for some in in_batches([row.pk for row in rows], write.using)])
+            with captured(), write.watching(), quiet(write.index, write.using):
+                count = original(self, rows, names, batch_size)
+            write.append()
+        return count
+
+    return bulk_update
+
+
+class _Update:
+    """One update of the rows of a model: which tables it writes, who hears of them, and what was there."""
+
+    def __init__(self, model: Any, fields: Sequence[Any], index: Index, using: str) -> None:
+        self.using, self.index = using, index
+        self._model = model._meta.concrete_model
+        self._fields = set(fields)
+        self._lists = index.lists_through(self._model)
+        self._own = index.plan_for(self._model)
+        self._moves_key = any(field.primary_key for field in fields)
+        # A column of a parent is written to the parent's table, which is shared with the parent's other children.
+        tables = dict.fromkeys((self._model, *(field.model._meta.concrete_model for field in fields)))
+        self._heard = {plan.model: (plan, lookup, table) for table in tables for plan, lookup in index.family_of(table)}
+        own = self._own
+        self._watched = [(watches, table) for table in tables if (watches := index.watches_of(table))]
+        is_plain = own is not None and own.shows_all and not (self._lists or self._watched)
+        self._is_alone = is_plain and len(self._heard) == 1
+        self._batch = Batch(using)
+        self._written: list[Any] = []
+
+    @classmethod
+    def build(cls, rows: Any, names: Iterable[str]) -> _Update | None:
+        """Return what to do about an update, ``None`` where nobody hears of it or Django will refuse it."""
+        index, options = current_index(), rows.model._meta
+        if not index.has_bindings or rows.query.combinator or rows.query.is_sliced:
+            return None
+        try:
+            fields = [options.pk if name == "pk" else options.get_field(name) for name in names]
+        except FieldDoesNotExist:
+            return None
+        if not all(getattr(field, "concrete", False) for field in fields):
+            return None
+        using = database_of(rows)
+        update = cls(rows.model, fields, index, using)
+        if not (update._heard or update._lists or update._watched) or not is_logged(rows.model, using):
+            return None
+        return update
+
+    def read(self, chosen: Sequence[Any]) -> list[Any] | None:
+        """Read the rows of query sets; return the keys of the last, ``None`` where these do not matter."""
+        if self._moves_key:
+            for plan, _, _ in self._heard.values():
+                self._batch.lose_track(plan)
+        own, keys = self._own, None
+        for rows in chosen:
+            if own is not None and self._is_alone:
+                keys = self._batch.will_change(own, keys_of(rows), moves=self._moves(own))
+            else:
+                keys = self._read_all(rows)
+        return keys
+
+    def _read_all(self, rows: Any) -> list[Any]:
+        """Read the rows of everybody who hears of them; return the keys of the call's own."""
+        # Not by a manager, which may hide some: who is hidden may be seen afterwards.
+        meant: models.QuerySet[Any] = models.QuerySet(self._model, using=self.using).filter(pk__in=keys_of(rows))
+        keys = [row.pk for row in narrow(meant, (), self.using)]
+        for plan, lookup, table in self._heard.values():
+            found = self._keys_in(table, keys)
+            self._batch.will_change(plan, found, lookup, self._moves(plan))
+            if lookup == "pk" and not plan.shows_all:
+                self._batch.create(plan, found)
+        self._written += keys
+        self._keep_owners(keys)
+        for watches, table in self._watched:
+            keep_watching(self._batch, both_ways(watches), table, self._keys_in(table, keys))
+        return keys
+
+    def _keys_in(self, table: Any, keys: list[Any]) -> list[Any]:
+        if table is self._model:
+            return keys
+        column = table._meta.pk.name
+        rows = self._model._base_manager.using(self.using)
+        return [
+            key
+            for some in in_batches(keys, self.using)
+            for key in rows.filter(pk__in=some).values_list(column, flat=True)
+        ]
+
+    def _keep_owners(self, keys: list[Any]) -> None:
+        if self._lists:
+            for some in in_batches(keys, self.using):
+                keep_owners(self._batch, self._lists, self._model._base_manager.filter(pk__in=some))
+
+    def _moves(self, plan: Plan) -> bool:
+        return plan.group_fields is None or not self._fields.isdisjoint(plan.group_fields)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take the rows as the update of the block returns them, where that saves reading them again."""
+        own = self._own
+        if own is None or not (self._is_alone and own.is_plain) or self._batch.is_by_group(own):
+            yield
+            return
+        with returning(own.model, own.fields, UPDATE, self.using) as returned:
+            yield
+        if returned.is_complete:
+            self._batch.take(own, returned.rows)
+
+    def append(self) -> None:
+        """Append the events, after the update."""
+        self._keep_owners(self._written)
+        for watches, table in self._watched:
+            keep_watching(self._batch, watches, table, self._keys_in(table, self._written))
+        self._batch.append()
+
+
+def _only(rows: Any, keys: list[Any] | None, using: str) -> Any:
+    """Narrow an update to the rows that were read.
+
+    Between the reading and the update another transaction may commit a row that the update would find too, and nobody
+    would be told of. SQLite lets nobody write in between, and MySQL locks what was read against such rows.
+    """
+    connection = connections[using]
+    if keys is None or connection.vendor != "postgresql":
+        return rows
+    if len(keys) <= MAX_PLAIN_KEYS:
+        return rows.filter(pk__in=keys)
+    field = rows.model._meta.pk
+    column = field.rel_db_type(connection)
+    values = [field.get_db_prep_value(key, connection) for key in keys]
+    return rows.filter(pk__in=RawSQL(f"SELECT unnest(%s::{column}[])", [values], output_field=field))
