@@ -57,15 +57,12 @@ def serializer_names() -> list[str]:
 class Settings:
     """Give the keys of ``DECLBIND`` as attributes; an unknown key is an ``AttributeError``."""
 
-    def __init__(self) -> None:
-        self._values: dict[str, Any] | None = None
-
     def __getattr__(self, name: str) -> Any:
         if name not in DEFAULTS:
             raise AttributeError(f"DECLBIND has no key {name!r}{_suggest(name)}")
-        values = self._values
-        if values is None:
-            values = self._values = {**DEFAULTS, **self._usable()}
+        # As attributes proper, so that nobody comes by here again: each write of any model reads one.
+        values = {**DEFAULTS, **self._usable()}
+        vars(self).update((key, values[key]) for key in DEFAULTS)
         return values[name]
 
     def unknown_keys(self) -> list[str]:
@@ -74,7 +71,7 @@ class Settings:
 
     def reload(self) -> None:
         """Forget the values read so far."""
-        self._values = None
+        vars(self).clear()
 
     def _usable(self) -> dict[str, Any]:
         # A value of the wrong kind is a system check's to report. It must not stop Django before the check can speak.

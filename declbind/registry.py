@@ -47,7 +47,8 @@ class _Holder:
         self.static: list[SourceItem] | None = None
         #: The sound database records in force with their classes, by text: an edit of one builds only that one anew.
         self.built: dict[str, SourceItem] = {}
-        self.checked_at = float("-inf")
+        #: When, by ``time.monotonic()``, the database is to be asked for the version again.
+        self.stale_at = float("-inf")
         self.migrated: set[str] = set()
         #: Whether a transaction of this process has ever edited records: most processes never do.
         self.has_edited = False
@@ -102,6 +103,20 @@ def get_registry() -> BindingRegistry:
     return current_registry()
 
 
+def is_settled(registry: BindingRegistry) -> bool:
+    """Tell that a registry is the one in force here, as far as that is known without asking the database.
+
+    False says nothing: ``get_registry`` must be asked. Each write of any model comes by here.
+    """
+    return (
+        _holder.registry is registry
+        and time.monotonic() < _holder.stale_at
+        and _holder.overridden is None
+        and _tried.get() is None
+        and (not _holder.has_edited or _edited_here() is None)
+    )
+
+
 def current_registry() -> BindingRegistry:
     """Return the registry in force without asking the database whether there is a newer one."""
     if _holder.overridden is not None:
@@ -118,7 +133,7 @@ def current_registry() -> BindingRegistry:
 def check_version(force: bool = False) -> None:
     """Load the registry anew if the configuration's version moved; asks at most once a ``VERSION_CHECK_SECONDS``."""
     now = time.monotonic()
-    if _holder.overridden is not None or (not force and now - _holder.checked_at < settings.VERSION_CHECK_SECONDS):
+    if _holder.overridden is not None or (not force and now < _holder.stale_at):
         return
     using = database_alias()
     if _edited_here() is not None:
@@ -128,11 +143,11 @@ def check_version(force: bool = False) -> None:
         registry = current_registry()
         if (generation, version) != (registry.generation, registry.version):
             _replace(using, generation, version)
-        _holder.checked_at = now
+        _holder.stale_at = now + settings.VERSION_CHECK_SECONDS
     except SynchronousOnlyOperation:
         return
     except Exception as error:
-        _holder.checked_at = now
+        _holder.stale_at = now + settings.VERSION_CHECK_SECONDS
         logger.warning("The configuration could not be read, the last one stays in force: %s", error)
 
 
@@ -335,7 +350,7 @@ def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
         with _holder.lock:
             _holder.static, _holder.built = None, {}
             _holder.registry = None
-            _holder.checked_at = float("-inf")
+            _holder.stale_at = float("-inf")
 
 
 def install() -> None:
@@ -353,6 +368,7 @@ __all__ = [
     "database_alias",
     "get_registry",
     "install",
+    "is_settled",
     "load_configuration",
     "override",
     "refresh",

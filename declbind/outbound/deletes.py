@@ -21,7 +21,7 @@ from .hearers import Hearers
 from .lists import keep_owners
 from .once import CAPTURED, is_open
 from .places import is_logged
-from .plans import current_index
+from .plans import Index, current_index, known_index
 from .rows import keys_of
 from .triggers.quiet import quiet
 
@@ -36,9 +36,17 @@ def capture_delete(original: Any) -> Any:
     @functools.wraps(original)
     def delete(self: Any) -> Any:
         using = self.using
-        for model in delete_observers.keys() & self.data.keys():
-            for row in self.data[model]:
-                delete_observers[model](row, using)
+        if not self.data and len(self.fast_deletes) == 1 and not self.field_updates:
+            # All that Django does is one ``_raw_delete``, which captures itself: most deletes are of unbound rows, and
+            # are to ask once whether somebody hears of them.
+            return original(self)
+        for model, rows in self.data.items():
+            if model in delete_observers:
+                for row in rows:
+                    delete_observers[model](row, using)
+        known = known_index()
+        if known is not None and not _is_heard(self, known):
+            return original(self)
         if not log.is_here(using):
             for model in (*self.data, *(rows.model for rows in self.fast_deletes)):
                 is_logged(model, using)  # which says so
@@ -79,6 +87,22 @@ def capture_delete(original: Any) -> Any:
     return delete
 
 
+def _is_heard(collector: Any, index: Index) -> bool:
+    """Tell whether anybody may hear of what a collector has gathered."""
+    # Loops, and no generators: of most deletes nobody hears, and these are to cost next to nothing.
+    heard = index.heard
+    for model in collector.data:
+        if heard[model]:
+            return True
+    for rows in collector.fast_deletes:
+        if heard[rows.model]:
+            return True
+    for field, _ in collector.field_updates:  # noqa: SIM110 - like the others
+        if heard[field.model]:
+            return True
+    return False
+
+
 def _chosen(rows: Any) -> Chosen:
     return keys_of(rows) if isinstance(rows, models.QuerySet) else [row.pk for row in rows]
 
@@ -99,7 +123,8 @@ def capture_raw_delete(original: Any) -> Any:
 
     @functools.wraps(original)
     def _raw_delete(self: Any, using: str) -> Any:
-        if not is_open(self):
+        known = known_index()
+        if (known is not None and not known.heard[self.model]) or not is_open(self):
             return original(self, using)
         index = current_index()
         hearers = Hearers.of(self.model, index)

@@ -22,6 +22,8 @@ class Hearers(NamedTuple):
     @classmethod
     def of(cls, model: Any, index: Index) -> Hearers | None:
         """Return who hears of a model; ``None`` for nobody."""
+        if not index.heard[model]:
+            return None
         found = cls(index.plan_for(model), index.lists_through(model), index.watches_of(model))
         return found if found.plan is not None or found.lists or found.watches else None
 

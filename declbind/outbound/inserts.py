@@ -21,7 +21,7 @@ from .batch import Batch
 from .hearers import Hearers, database_of
 from .lists import keep_owners
 from .places import is_logged
-from .plans import current_index
+from .plans import current_index, known_index
 from .returning import INSERT, returning
 from .rows import is_as_stored, keys_of
 from .triggers.quiet import quiet
@@ -40,6 +40,10 @@ def capture_bulk_create(original: Any) -> Any:
         update_fields: Any = None,
         unique_fields: Any = None,
     ) -> Any:
+        known = known_index()
+        if known is not None and not known.heard[self.model]:
+            return original(self, objs, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
+
         def write(rows: Any) -> Any:
             return original(self, rows, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
 

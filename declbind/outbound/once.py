@@ -22,7 +22,7 @@ _busy = _Busy()
 
 def is_open(rows: Any) -> bool:
     """Tell whether a query set's write is to be captured, and not a part of what is captured already."""
-    return not (_busy.is_captured or getattr(rows, CAPTURED, False))
+    return not (getattr(rows, CAPTURED, False) or _busy.is_captured)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from django.db import models
 from declbind import registry as registries
 from declbind.bindings import Binding
 from declbind.fields import concrete_field
-from declbind.registry import BindingRegistry, get_registry
+from declbind.registry import BindingRegistry, get_registry, is_settled
 from declbind.relations import Hop
 
 
@@ -59,6 +59,17 @@ class Plan:
         return self.group_fields is None or bool(self.group_fields)
 
 
+class _Heard(dict[type[models.Model], bool]):
+    """Whether anybody hears of writes to a model's tables, found out at the first look."""
+
+    def __init__(self, find_out: Callable[[type[models.Model]], bool]) -> None:
+        self._find_out = find_out
+
+    def __missing__(self, model: type[models.Model]) -> bool:
+        heard = self[model] = self._find_out(model)
+        return heard
+
+
 class Index:
     """What was worked out for one registry: plans as they are needed, and the bound lists by their through models."""
 
@@ -67,6 +78,8 @@ class Index:
         self._plans: dict[type[models.Model], Plan | None] = {}
         self._marked: dict[type[models.Model], Plan] | None = None
         self._tables: frozenset[str] | None = None
+        #: Of most models nobody hears, and their writes end here: at one look into a dict, without a call.
+        self.heard = _Heard(self._hears)
         self._families: dict[type[models.Model], tuple[tuple[Plan, str], ...]] = {}
         self._watches: dict[Any, list[tuple[type[models.Model], Hop]]] = {}
         owners: dict[Any, dict[Any, None]] = {}
@@ -81,7 +94,6 @@ class Index:
                     if listed.many_to_many:
                         owners.setdefault(listed.remote_field.through, {})[concrete, listed] = None
         self._bound = tuple(bound)
-        self.has_bindings = bool(bound)
         self._owners = {through: tuple(found) for through, found in owners.items()}
 
     def plan_for(self, model: type[models.Model]) -> Plan | None:
@@ -113,6 +125,19 @@ class Index:
             ]
             family = self._families[concrete] = tuple(found)
             return family
+
+    def _hears(self, model: type[models.Model]) -> bool:
+        """Tell whether a write to the model's own table, or to one that it inherits from, is anybody's concern."""
+        options: Any = model._meta
+        # By its label also for ``is_logged``, which speaks of classes that only share it.
+        return options.label_lower in self.registry.by_model or any(
+            self.plan_for(table)
+            or self.family_of(table)
+            or self.lists_through(table)
+            or self.watches_of(table)
+            or table._meta.db_table in self.marked_tables()
+            for table in (model, options.concrete_model or model, *options.all_parents)
+        )
 
     def watches_of(self, table: type[models.Model]) -> list[tuple[Plan, Hop]]:
         """Return the plans whose rows are worth sending again when rows of a model's own table change, and how."""
@@ -194,6 +219,15 @@ def current_index() -> Index:
             return tried
         index = _latest = Index(registry)
     return index
+
+
+def known_index() -> Index | None:
+    """Return the index of the registry in force, if that is known without asking the database.
+
+    For writes of unbound models, which are to cost next to nothing: they end at ``heard`` of it.
+    """
+    index = _latest
+    return index if index is not None and is_settled(index.registry) else None
 
 
 @contextlib.contextmanager

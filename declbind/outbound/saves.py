@@ -23,7 +23,7 @@ from .drafts import Groups, draft_hidden, draft_write, groups_of
 from .joint_update import CannotJoinError, JointUpdate, can_join
 from .lists import keep_owners
 from .places import is_logged
-from .plans import Index, Plan, current_index
+from .plans import Index, Plan, current_index, known_index
 from .rows import is_as_stored, load_row
 from .triggers.quiet import quiet
 
@@ -46,18 +46,19 @@ def capture_save_parents(original: Any) -> Any:
     """Wrap ``Model._save_parents``: read a child row's old groups first, for they may hang on a parent's columns."""
 
     @functools.wraps(original)
-    def _save_parents(self: Any, cls: Any, using: Any, *args: Any, **kwargs: Any) -> Any:
-        is_child = bool(cls._meta.parents) and type(self)._meta.concrete_model is cls
-        if not is_child or not log.is_here(using):
-            return original(self, cls, using, *args, **kwargs)
+    def _save_parents(
+        self: Any, cls: Any, using: Any, update_fields: Any, force_insert: Any, updated_parents: Any = None
+    ) -> Any:
+        if not cls._meta.parents or type(self)._meta.concrete_model is not cls or not log.is_here(using):
+            return original(self, cls, using, update_fields, force_insert, updated_parents)
         index, pk = current_index(), self._get_pk_val(cls._meta)
         plan, others = index.plan_for(cls), _others(index, cls, cls)
         if plan is None and not others:
-            return original(self, cls, using, *args, **kwargs)
+            return original(self, cls, using, update_fields, force_insert, updated_parents)
         old = None if plan is None else _old_groups(plan, pk, using)
         _started.saves[id(self)] = plan, old, _read_others(others, pk, using)
         try:
-            return original(self, cls, using, *args, **kwargs)
+            return original(self, cls, using, update_fields, force_insert, updated_parents)
         except BaseException:
             del _started.saves[id(self)]
             raise
@@ -68,22 +69,16 @@ def capture_save_parents(original: Any) -> Any:
 def capture_save_table(original: Any) -> Any:
     """Wrap ``Model._save_table``: read the old groups, write, append the events, as one transaction."""
 
-    @functools.wraps(original)
-    def _save_table(
-        self: Any,
-        raw: bool = False,
-        cls: Any = None,
-        force_insert: bool = False,
-        force_update: bool = False,
-        using: Any = None,
-        update_fields: Any = None,
+    def save_heard(
+        self: Any, raw: bool, cls: Any, force_insert: bool, force_update: bool, using: Any, update_fields: Any
     ) -> Any:
+        if not is_logged(cls, using):
+            return original(self, raw, cls, force_insert, force_update, using, update_fields)
+
         def write() -> Any:
             with quiet(index, using):
                 return original(self, raw, cls, force_insert, force_update, using, update_fields)
 
-        if not is_logged(cls, using):
-            return original(self, raw, cls, force_insert, force_update, using, update_fields)
         index = current_index()
         concrete = type(self)._meta.concrete_model
         is_parent = concrete is not cls
@@ -124,6 +119,23 @@ def capture_save_table(original: Any) -> Any:
             keep_watching(beside, watches, cls, [self._get_pk_val(cls._meta)])
             log.append([*drafts, *beside.drafts()], using)
         return updated
+
+    @functools.wraps(original)
+    def _save_table(
+        self: Any,
+        raw: bool = False,
+        cls: Any = None,
+        force_insert: bool = False,
+        force_update: bool = False,
+        using: Any = None,
+        update_fields: Any = None,
+    ) -> Any:
+        # A function of its own, that makes nothing for the other: most saves end here. For a child something may have
+        # been read already, by a configuration that is not in force any more.
+        index = known_index()
+        if index is not None and not index.heard[cls] and not cls._meta.parents:
+            return original(self, raw, cls, force_insert, force_update, using, update_fields)
+        return save_heard(self, raw, cls, force_insert, force_update, using, update_fields)
 
     return _save_table
 

@@ -23,7 +23,7 @@ from .hearers import database_of
 from .lists import keep_owners
 from .once import captured, is_open
 from .places import is_logged
-from .plans import Index, Plan, current_index
+from .plans import Index, Plan, current_index, known_index
 from .returning import UPDATE, returning
 from .rows import keys_of, narrow
 from .triggers.quiet import quiet
@@ -37,6 +37,9 @@ def capture_update(original: Any) -> Any:
 
     @functools.wraps(original)
     def update(self: Any, **kwargs: Any) -> Any:
+        known = known_index()
+        if known is not None and not known.heard[self.model]:
+            return original(self, **kwargs)
         write = _Update.build(self, kwargs) if is_open(self) else None
         if write is None:
             return original(self, **kwargs)
@@ -56,6 +59,9 @@ def capture_bulk_update(original: Any) -> Any:
 
     @functools.wraps(original)
     def bulk_update(self: Any, objs: Any, fields: Any, batch_size: Any = None) -> Any:
+        known = known_index()
+        if known is not None and not known.heard[self.model]:
+            return original(self, objs, fields, batch_size)
         rows, names = tuple(objs), list(fields)
         write = _Update.build(self, names) if is_open(self) and rows else None
         if write is None or any(row.pk is None for row in rows):
@@ -94,7 +100,7 @@ class _Update:
     def build(cls, rows: Any, names: Iterable[str]) -> _Update | None:
         """Return what to do about an update, ``None`` where nobody hears of it or Django will refuse it."""
         index, options = current_index(), rows.model._meta
-        if not index.has_bindings or rows.query.combinator or rows.query.is_sliced:
+        if not index.heard[rows.model] or rows.query.combinator or rows.query.is_sliced:
             return None
         try:
             fields = [options.pk if name == "pk" else options.get_field(name) for name in names]

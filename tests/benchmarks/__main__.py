@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
-from . import batch, console, crowd, echo, fanout, idle, latency, resume, saves, sequencing, stampede
+from . import batch, capture, console, crowd, echo, fanout, idle, latency, resume, saves, sequencing, stampede
 from .arena import Arena
 from .report import Goal, Section
 
@@ -35,6 +35,10 @@ def _latency(arena: Arena, quick: bool) -> Iterator[Section]:
 def _saves(arena: Arena, quick: bool) -> Iterator[Section]:
     for database in ("sqlite", "postgres"):
         yield saves.measure(arena, database, turns=10 if quick else 40)
+
+
+def _capture(arena: Arena, quick: bool) -> Iterator[Section]:
+    yield from capture.measure(arena, turns=5 if quick else 31)
 
 
 def _echo(arena: Arena, quick: bool) -> Iterator[Section]:
@@ -69,6 +73,7 @@ PARTS: dict[str, Callable[[Arena, bool], Iterator[Section]]] = {
     "batch": _batch,
     "latency": _latency,
     "saves": _saves,
+    "capture": _capture,
     "echo": _echo,
     "idle": _idle,
     "resume": _resume,

@@ -10,6 +10,8 @@ UNBOUND = "unbound"
 DECLBIND = "declbind"
 #: The same with a group template over a field, so that each save reads where the row was before.
 BY_FIELD = "by_field"
+#: The same as DECLBIND with a record that has database triggers report what is written past the ORM.
+TRIGGERS = "triggers"
 #: declbind without any channel layer.
 POLLING = "polling"
 #: What people write today: `post_save` -> `on_commit` -> `group_send` -> `send_json`, on `channels_redis.core`.
@@ -27,10 +29,10 @@ ASGI = "asgi"
 #: The same behind Channels' middleware for sessions and users, which declbind is mounted behind.
 ASGI_STACK = "asgi_stack"
 
-WITH_DECLBIND = frozenset({UNBOUND, DECLBIND, BY_FIELD, POLLING})
+WITH_DECLBIND = frozenset({UNBOUND, DECLBIND, BY_FIELD, TRIGGERS, POLLING})
 HANDWRITTEN = frozenset({CORE, PUBSUB})
 OBSERVERS = frozenset({OBSERVER, OBSERVER_PUBSUB})
-ON_CORE_LAYER = frozenset({DECLBIND, BY_FIELD, CORE, OBSERVER})
+ON_CORE_LAYER = frozenset({DECLBIND, BY_FIELD, TRIGGERS, CORE, OBSERVER})
 ON_PUBSUB_LAYER = frozenset({PUBSUB, OBSERVER_PUBSUB})
 FLOORS = frozenset({SOCKETS, ASGI})
 BARE = frozenset({ASGI, ASGI_STACK})
@@ -43,6 +45,7 @@ LABELS = {
     UNBOUND: "not bound",
     DECLBIND: "declbind",
     BY_FIELD: "group by field",
+    TRIGGERS: "triggers",
     POLLING: "no layer",
     CORE: "(a) core",
     PUBSUB: "(a) pub/sub",

@@ -60,7 +60,7 @@ elif CONTENDER in contenders.ON_PUBSUB_LAYER:
 
 # The echo sends as fast as it is answered, which a limit for people would take for an attack.
 DECLBIND: dict[str, Any] = {"MESSAGES_PER_SECOND": 100_000, "MESSAGE_BURST": 100_000}
-if CONTENDER == contenders.BY_FIELD:
-    DECLBIND["RECORD_DIRS"] = [str(RECORDS / "by_field")]
+if CONTENDER in (contenders.BY_FIELD, contenders.TRIGGERS):
+    DECLBIND["RECORD_DIRS"] = [str(RECORDS / CONTENDER)]
 elif CONTENDER in (contenders.DECLBIND, contenders.POLLING):
     DECLBIND["RECORD_DIRS"] = [str(RECORDS / "constant")]
