@@ -201,7 +201,8 @@ class Binding:
 
     def is_inside(self, instance: Any) -> bool:
         """Tell whether a stored row is inside ``where``."""
-        return all(getattr(instance, attname) in values for attname, values in self.resolved().where_values.items())
+        wanted = self.resolved().where_values
+        return not wanted or all(getattr(instance, attname) in values for attname, values in wanted.items())
 
     # --- outbound ----------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ MAX_NAME_LENGTH: Final = 99
 _LEGAL_NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_NAME_LENGTH}}}\Z")
 _ILLEGAL_CHARACTER = re.compile(r"[^A-Za-z0-9._-]")
 _BARE_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+_BARE_TEXT = re.compile(r"[A-Za-z0-9_-]+")
 
 _HASH_MARK: Final = ".h"
 #: 160 bits: whoever can choose values must not be able to find two that meet, and 128 bits would leave them
@@ -244,6 +245,8 @@ def _decimal_text(value: Decimal) -> str:
 
 
 def _encode_value(text: str, ends_at: str = "") -> str:
+    if _BARE_TEXT.fullmatch(text) and (not ends_at or ends_at not in text):
+        return text  # nearly always, at a twentieth of the cost
     if not text:
         return ".-"
     stop = ord(ends_at) if ends_at else -1

@@ -126,11 +126,12 @@ def append(drafts: Sequence[Draft], using: str) -> None:
 def insert(drafts: Sequence[Draft], connection: Any) -> None:
     """Insert events, and tell nobody."""
     batch = batch_size(connection.alias) // len(COLUMNS)
+    now = _adapted_now(connection)
     with connection.cursor() as cursor:
         for start in range(0, len(drafts), batch):
             rows, values = [], []
             for draft in drafts[start : start + batch]:
-                row, some = row_of(draft, connection)
+                row, some = row_of(draft, connection, now)
                 rows.append(f"({','.join(row)})")
                 values += some
             cursor.execute(f"{INSERT}VALUES {','.join(rows)}", values)
@@ -161,11 +162,14 @@ def insert_placed(events: Sequence[Placed], column: str, using: str) -> None:
         )
 
 
-def row_of(draft: Draft, connection: Any) -> tuple[Sequence[str], list[Any]]:
-    """Return an event's row as SQL, an expression for each of ``COLUMNS``, and the parameters in it."""
+def row_of(draft: Draft, connection: Any, now: Any = None) -> tuple[Sequence[str], list[Any]]:
+    """Return an event's row as SQL, an expression for each of ``COLUMNS``, and the parameters in it.
+
+    ``now`` is the time as the database takes it, for who makes many rows.
+    """
     constant = (draft.kind, draft.stream, draft.model, draft.version, _actor.get(), _origin())
     row, values = _constant_part(constant)
-    varying = [draft.object_pk, _encode_changes(draft.changes), draft.data, _adapted_now(connection)]
+    varying = [draft.object_pk, _encode_changes(draft.changes), draft.data, now or _adapted_now(connection)]
     return row, varying + values
 
 
