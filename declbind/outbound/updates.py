@@ -29,7 +29,7 @@ from .rows import keys_of, narrow
 from .triggers.quiet import quiet
 
 #: Above so many, keys go as one list of the database's instead of a parameter each.
-MAX_PLAIN_KEYS = 1_000
+MAX_PLAIN_KEYS = 100
 
 
 def capture_update(original: Any) -> Any:
