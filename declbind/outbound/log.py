@@ -127,7 +127,8 @@ def append(drafts: Sequence[Draft], using: str) -> None:
 
 def insert(drafts: Sequence[Draft], connection: Any) -> None:
     """Insert events, and tell nobody."""
-    batch = batch_size(connection.alias) // len(COLUMNS)
+    # The database is asked for its bound only where there may be too many: a save has one event.
+    batch = batch_size(connection.alias) // len(COLUMNS) if len(drafts) > 1 else 1
     with connection.cursor() as cursor:
         for start in range(0, len(drafts), batch):
             some = drafts[start : start + batch]

@@ -70,7 +70,14 @@ def capture_save_table(original: Any) -> Any:
     """Wrap ``Model._save_table``: read the old groups, write, append the events, as one transaction."""
 
     def save_heard(
-        self: Any, raw: bool, cls: Any, force_insert: bool, force_update: bool, using: Any, update_fields: Any
+        self: Any,
+        raw: bool,
+        cls: Any,
+        force_insert: bool,
+        force_update: bool,
+        using: Any,
+        update_fields: Any,
+        known: Index | None,
     ) -> Any:
         if not is_logged(cls, using):
             return original(self, raw, cls, force_insert, force_update, using, update_fields)
@@ -79,7 +86,7 @@ def capture_save_table(original: Any) -> Any:
             with quiet(index, using):
                 return original(self, raw, cls, force_insert, force_update, using, update_fields)
 
-        index = current_index()
+        index = current_index() if known is None else known
         concrete = type(self)._meta.concrete_model
         is_parent = concrete is not cls
         started = None if is_parent else _started.saves.pop(id(self), None)
@@ -103,10 +110,10 @@ def capture_save_table(original: Any) -> Any:
             is_new = pk is None or _will_insert(self, cls, raw, force_insert, force_update)
             old = started[1] if started else None if plan is None or is_new else _old_groups(plan, pk, using)
             batch = started[2] if started else None if is_new else _read_others(others, pk, using)
-            beside = batch or Batch(using)
-            if lists and not is_new:
+            beside = batch or (Batch(using) if lists or watches else None)
+            if beside is not None and lists and not is_new:
                 keep_owners(beside, lists, cls._base_manager.filter(pk=pk))
-            if watches and not is_new:
+            if beside is not None and watches and not is_new:
                 keep_watching(beside, both_ways(watches), cls, [pk])
             updated = write()
             self._state.db = using
@@ -114,10 +121,12 @@ def capture_save_table(original: Any) -> Any:
             if plan is not None:
                 as_given = raw or update_fields is not None
                 drafts = _draft_save(plan, self, cls, old if updated else None, as_given, using)
-            if lists:
-                keep_owners(beside, lists, cls._base_manager.filter(pk=self._get_pk_val(cls._meta)))
-            keep_watching(beside, watches, cls, [self._get_pk_val(cls._meta)])
-            log.append([*drafts, *beside.drafts()], using)
+            if beside is not None:
+                if lists:
+                    keep_owners(beside, lists, cls._base_manager.filter(pk=self._get_pk_val(cls._meta)))
+                keep_watching(beside, watches, cls, [self._get_pk_val(cls._meta)])
+                drafts += beside.drafts()
+            log.append(drafts, using)
         return updated
 
     @functools.wraps(original)
@@ -135,7 +144,7 @@ def capture_save_table(original: Any) -> Any:
         index = known_index()
         if index is not None and not index.heard[cls] and not cls._meta.parents:
             return original(self, raw, cls, force_insert, force_update, using, update_fields)
-        return save_heard(self, raw, cls, force_insert, force_update, using, update_fields)
+        return save_heard(self, raw, cls, force_insert, force_update, using, update_fields, index)
 
     return _save_table
 

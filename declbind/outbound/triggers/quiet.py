@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from django.db import connections
@@ -15,15 +16,23 @@ from .postgresql import QUIET_PREFIX
 from .sqlite import QUIET_TABLE
 
 
-@contextlib.contextmanager
-def quiet(index: Index, using: str) -> Iterator[None]:
+def quiet(index: Index, using: str) -> AbstractContextManager[None]:
     """Have no trigger report what the block writes to tables that triggers may watch.
 
     Only Django's own statements are kept quiet, one by one: what else happens in the block is reported.
     """
+    # Without triggers, each save of a bound row comes by here for nothing.
+    return _kept_quiet(index, using) if index.marked_tables() else _NOTHING
+
+
+_NOTHING = contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _kept_quiet(index: Index, using: str) -> Iterator[None]:
     tables = index.marked_tables()
     connection = connections[using]
-    if not tables or connection.vendor not in _QUIET:
+    if connection.vendor not in _QUIET:
         yield
         return
     names = "|".join(re.escape(connection.ops.quote_name(name)) for name in tables)
