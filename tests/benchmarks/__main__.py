@@ -38,7 +38,7 @@ def _saves(arena: Arena, quick: bool) -> Iterator[Section]:
 
 
 def _capture(arena: Arena, quick: bool) -> Iterator[Section]:
-    yield from capture.measure(arena, turns=5 if quick else 31)
+    yield from capture.measure(arena, turns=3 if quick else 10)
 
 
 def _echo(arena: Arena, quick: bool) -> Iterator[Section]:

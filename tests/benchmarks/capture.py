@@ -44,7 +44,7 @@ Measure = Callable[[], float]
 
 def measure(arena: Arena, turns: int) -> Iterator[Section]:
     for database in NAMES:
-        yield measure_unbound(arena, database, 3 * turns)
+        yield measure_unbound(arena, database, 10 * turns)
         yield measure_bulk(arena, database, turns)
         yield measure_triggers(arena, database, turns)
 
@@ -110,8 +110,8 @@ def measure_triggers(arena: Arena, database: str, turns: int) -> Section:
             "SQL update of 1,000 rows, ms", {contenders.PLAIN: _millis(plain), contenders.TRIGGERS: _millis(ours)}
         )
         section.add("", {contenders.TRIGGERS: f"{ratio.value:.2f}x"})
-        captured = _compare(partial(_single, bound, "save", False), partial(_single, bound, "save", True), turns)
-        quiet = _compare(partial(_single, bound, "save", False), partial(_single, marked, "save", True), turns)
+        captured = _compare(partial(_single, bound, "save", False), partial(_single, bound, "save", True), 3 * turns)
+        quiet = _compare(partial(_single, bound, "save", False), partial(_single, marked, "save", True), 3 * turns)
         found = {contenders.DECLBIND: captured, contenders.TRIGGERS: quiet}
         cells = {name: _micros(ours) for name, (_, ours, _) in found.items()}
         section.add("save() of a stored row, µs", {contenders.PLAIN: _micros(quiet[0]), **cells})
