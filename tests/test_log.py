@@ -74,6 +74,29 @@ def test_event_is_read_as_it_was_appended():
     assert before <= event.created_at <= timezone.now()
 
 
+ODD = Draft("s", "app.note", '"é\u2028"', (("room-1", "delete"),), '{"x":"\\u0000%s\'\\"\\\\ud800é"}', 7, Event.GONE)
+PLAIN = Draft("t", "app.page", "1", (("room-2", "create"),), "{}", 8)
+
+
+@pytest.mark.parametrize("count", [2, log.MANY - 1, log.MANY, 2_500])
+@pytest.mark.parametrize("kinds", [[ODD], [PLAIN], [ODD, PLAIN], [ODD, ODD._replace(data="[1]"), PLAIN]])
+def test_many_events_are_read_as_they_were_appended(kinds, count):
+    """In their order, however many statements they take and whatever they have in common."""
+    drafts = [kinds[place % len(kinds)]._replace(version=place // 2) for place in range(count)]
+    with log.acting("Ann"):
+        log.append(drafts, USING)
+    sequencer.sequence(USING)
+    read = log.read(0, 10_000, USING)
+    assert [Draft(**{name: getattr(event, name) for name in Draft._fields}) for event in read] == drafts
+    assert set(Event.objects.values_list("actor", flat=True)) == {"Ann"}
+
+
+def test_many_events_without_a_difference_are_as_many():
+    """Nothing but their number tells them apart."""
+    log.append([PLAIN] * 50, USING)
+    assert sequenced() == ["t"] * 50
+
+
 def test_events_are_read_in_the_order_of_their_drafts():
     """One call's events follow each other, and the next call's come after."""
     append("a", "b")

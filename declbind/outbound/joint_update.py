@@ -100,8 +100,5 @@ def _insert_of(draft: log.Draft, connection: Any) -> tuple[str, list[Any]]:
     """Return the statement that inserts an event if there is a row in ``written``, and its parameters."""
     row, values = log.row_of(draft, connection)
     # With types: a SELECT takes for text what has none.
-    typed = (f"{text}::{TYPES.get(column, 'text')}" for column, text in zip(log.COLUMNS, row, strict=True))
+    typed = (f"{text}::{log.TYPES.get(column, 'text')}" for column, text in zip(log.COLUMNS, row, strict=True))
     return f"{log.INSERT}SELECT {','.join(typed)} FROM written", values
-
-
-TYPES = {"version": "bigint", "created_at": "timestamptz"}

@@ -42,6 +42,8 @@ READ_COLUMNS = (
     "id", "kind", "stream", "model", "object_pk", "changes", "data", "version", "created_at",
 )  # fmt: skip
 INSERT = f"INSERT INTO declbind_event ({','.join(COLUMNS)}) "
+#: The types of columns that are not text, where PostgreSQL is to be told.
+TYPES = {"version": "bigint", "created_at": "timestamptz"}
 #: From so many events on, PostgreSQL gets them as one value: a parameter for each of theirs takes four times as long.
 MANY = 20
 TRIM_BATCH = 1_000
@@ -147,24 +149,26 @@ def _insert_values(drafts: Sequence[Draft], connection: Any) -> tuple[str, list[
 
 
 def _insert_as_one(drafts: Sequence[Draft], connection: Any) -> tuple[str, list[Any]]:
-    """Return the statement that inserts events, in their order, from one JSON text."""
-    rows = [
-        (
-            draft.object_pk,
-            _encode_changes(draft.changes),
-            draft.data,
-            draft.kind,
-            draft.stream,
-            draft.model,
-            draft.version,
-        )
-        for draft in drafts
-    ]
-    picked = "e->>0, e->>1, e->>2, %s::timestamptz, e->>3, e->>4, e->>5, (e->>6)::bigint, %s::text, %s::text"  # COLUMNS
-    source = "json_array_elements(%s::json) WITH ORDINALITY AS one(e, place) ORDER BY one.place"
+    """Return the statement that inserts events, in their order: of each column one value, or all as JSON text."""
+    columns: dict[str, list[Any]] = {
+        "object_pk": [draft.object_pk for draft in drafts],
+        "changes": [_encode_changes(draft.changes) for draft in drafts],
+        "data": [draft.data for draft in drafts],
+        "created_at": [_adapted_now(connection)],
+        **{name: [getattr(draft, name) for draft in drafts] for name in ("kind", "stream", "model", "version")},
+        "actor": [_actor.get()],
+        "origin": [_origin()],
+    }
+    # The keys make the rows, be they the same or not.
+    varying = [name for name, values in columns.items() if name == "object_pk" or len(set(values)) > 1]
+    # With types: a SELECT takes for text what has none.
+    picked = [f"{f'e.{name}' if name in varying else '%s'}::{TYPES.get(name, 'text')}" for name in columns]
+    arrays = ", ".join(["json_array_elements_text(%s::json)"] * len(varying))
+    source = f"ROWS FROM ({arrays}) WITH ORDINALITY AS e({','.join(varying)}, place)"
+    sql = f"INSERT INTO declbind_event ({','.join(columns)}) SELECT {','.join(picked)} FROM {source} ORDER BY e.place"
+    same = [values[0] for name, values in columns.items() if name not in varying]
     # Not escaped: what is text here is so in the other statement as well.
-    text = json.dumps(rows, ensure_ascii=False)
-    return f"{INSERT}SELECT {picked} FROM {source}", [_adapted_now(connection), _actor.get(), _origin(), text]
+    return sql, [*same, *(json.dumps(columns[name], ensure_ascii=False) for name in varying)]
 
 
 def insert_placed(events: Sequence[Placed], column: str, using: str) -> None:
