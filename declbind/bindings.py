@@ -209,12 +209,12 @@ class Binding:
     @classmethod
     def group_names(cls, instance: Any) -> list[str]:
         """Return the groups that hear of a row: its templates rendered; a template with a null value gives none."""
-        values = vars(instance)
-        names = (
-            template.render({name: values.get(attname) for name, attname in placeholders})
-            for template, placeholders in cls.resolved().templates
-        )
-        return [name for name in names if name is not None]
+        values, names = vars(instance), []
+        for template, placeholders in cls.resolved().templates:
+            group = template.render({name: values.get(attname) for name, attname in placeholders})
+            if group is not None:
+                names.append(group)
+        return names
 
     def serialize_data(self, instance: Any) -> dict[str, Any]:
         """Return the ``data`` of a frame for a stored row."""

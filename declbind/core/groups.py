@@ -193,6 +193,10 @@ def diff(old: Iterable[str], new: Iterable[str]) -> tuple[tuple[str, Action], ..
     before, after = dict.fromkeys(old), dict.fromkeys(new)
     if before == after:
         return tuple([(group, "update") for group in before])
+    if not before:
+        return tuple([(group, "create") for group in after])
+    if not after:
+        return tuple([(group, "delete") for group in before])
     return (
         *((group, "delete") for group in before if group not in after),
         *((group, "update") for group in before if group in after),
@@ -206,6 +210,8 @@ def canonical_text(value: object) -> str:
     A value reaches a template by two ways, from a row (``Decimal("1.50")``, a datetime in UTC) and from a
     client's params (``1.5``, the same moment in Paris time); both must find the same group.
     """
+    if type(value) is str:
+        return value
     if isinstance(value, enum.Enum):
         value = value.value
     if isinstance(value, str):

@@ -34,7 +34,10 @@ Groups = dict[Outlet, Sequence[str]]
 
 def _savepoint(outlet: Outlet, using: str) -> AbstractContextManager[Any]:
     # Only code of the project queries. Elsewhere a savepoint would cost two statements a write.
-    return transaction.atomic(using=using) if outlet.runs_code else nullcontext()
+    return transaction.atomic(using=using) if outlet.runs_code else _NO_SAVEPOINT
+
+
+_NO_SAVEPOINT = nullcontext()
 
 
 _faults: ContextVar[list[tuple[str, Exception]] | None] = ContextVar("declbind_faults", default=None)

@@ -60,6 +60,8 @@ def encode_value(value: Any) -> str:
         text = _dump(value)
     except ValueError:
         text = _dump(_finite(value))
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -9,6 +9,9 @@ from django.db import models
 
 from .lists import related_keys
 
+#: Fields whose values are sent as Django's serializers write them.
+_AS_TEXT = (models.FileField, models.BinaryField)
+
 
 def serialize_fields(instance: Any, binding: Any) -> dict[str, Any]:
     """Return ``{field name: value}`` for the bound fields of a stored row.
@@ -24,7 +27,7 @@ def field_value(instance: Any, field: models.Field[Any, Any]) -> Any:
     if field.many_to_many:
         return related_keys(instance, field)
     value = getattr(instance, field.attname)
-    if isinstance(field, models.FileField | models.BinaryField):
+    if isinstance(field, _AS_TEXT):
         return field.value_to_string(instance) if value else None if value is None else ""
     if isinstance(value, decimal.Decimal) and not value.is_finite():
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -35,11 +36,7 @@ def _kept_quiet(index: Index, using: str) -> Iterator[None]:
     if connection.vendor not in _QUIET:
         yield
         return
-    names = "|".join(re.escape(connection.ops.quote_name(name)) for name in tables)
-    # What goes along with its events is a part of a larger statement (see ``joint_update``).
-    statement = re.compile(
-        rf"(?:WITH written AS \()?(?:INSERT (?:OR IGNORE |IGNORE )?INTO|UPDATE|DELETE FROM) ({names})[ \n]"
-    )
+    statement = _statement(tables, using)
     say = _QUIET[connection.vendor]
 
     def run(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
@@ -50,6 +47,16 @@ def _kept_quiet(index: Index, using: str) -> Iterator[None]:
 
     with connection.execute_wrapper(run):
         yield
+
+
+@functools.lru_cache(maxsize=16)
+def _statement(tables: frozenset[str], using: str) -> re.Pattern[str]:
+    """Return what matches Django's statements that write one of the tables."""
+    names = "|".join(re.escape(connections[using].ops.quote_name(name)) for name in tables)
+    # What goes along with its events is a part of a larger statement (see ``joint_update``).
+    return re.compile(
+        rf"(?:WITH written AS \()?(?:INSERT (?:OR IGNORE |IGNORE )?INTO|UPDATE|DELETE FROM) ({names})[ \n]"
+    )
 
 
 def _by_prefix(execute: Callable[..., Any], call: tuple[Any, ...], table: str) -> Any:
