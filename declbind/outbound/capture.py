@@ -14,6 +14,7 @@ from django.db.models.deletion import Collector
 
 from declbind.batches import in_batches
 
+from . import detector
 from .batch import Batch
 from .deletes import capture_delete, capture_raw_delete, delete_observers
 from .inserts import capture_bulk_create
@@ -42,6 +43,7 @@ def install() -> None:
         if not hasattr(method, "__wrapped__"):
             setattr(owner, name, wrap(method))
     migrating.install()
+    detector.install()
 
 
 def touch(rows: Any) -> int:

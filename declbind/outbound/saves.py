@@ -91,13 +91,12 @@ def capture_save_table(original: Any) -> Any:
         plan = started[0] if started else index.plan_for(cls)
         lists, others, watches = index.lists_through(cls), _others(index, cls, concrete), index.watches_of(cls)
         if (plan is None and not (lists or others or watches)) or (is_parent and _passes_by(cls, update_fields)):
-            if cls._meta.db_table not in index.marked_tables():
-                return original(self, raw, cls, force_insert, force_update, using, update_fields)
-            with transaction.atomic(using=using, savepoint=False):
+            # A table that is a part of bound rows is told of with the rest of them.
+            if cls._meta.db_table in index.bound_tables():
                 return write()
+            return original(self, raw, cls, force_insert, force_update, using, update_fields)
         if raw and not settings.CAPTURE_RAW:
-            with transaction.atomic(using=using, savepoint=False):
-                return write()
+            return write()
         is_plain = not (lists or others or watches or is_parent or raw or force_insert or update_fields is not None)
         if plan is not None and is_plain:
             update = functools.partial(original, self, cls=cls, force_update=True, using=using)
