@@ -61,7 +61,7 @@ STATEMENTS = [
     'DELETE FROM "zoo_keeper"',
     "  INSERT INTO zoo_keeper (name, retired) VALUES ('x', {true})",
     "/* report */ UPDATE zoo_keeper SET name = 'x'",
-    "WITH some AS (SELECT 1) UPDATE zoo_keeper SET name = 'x'",
+    "WITH few AS (SELECT 1) UPDATE zoo_keeper SET name = 'x'",
 ]
 
 

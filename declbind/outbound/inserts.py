@@ -21,7 +21,7 @@ from .batch import Batch
 from .hearers import Hearers, database_of
 from .lists import keep_owners
 from .places import is_logged
-from .plans import current_index
+from .plans import Plan, current_index
 from .returning import INSERT, returning
 from .rows import is_as_stored, keys_of
 from .triggers.quiet import quiet
@@ -64,6 +64,8 @@ def capture_bulk_create(original: Any) -> Any:
                 with quiet(index, using):
                     created = write(rows)
                 keys = [row.pk for row in rows]
+            if met and update_conflicts and hearers.plan is not None and _met_unseen(batch, hearers.plan, keys or ()):
+                batch.lose_track(hearers.plan)
             is_new = not (ignore_conflicts or update_conflicts)
             _note_created(batch, model, hearers, rows, None if met is None else keys, is_new)
             batch.append()
@@ -92,6 +94,20 @@ def _note_created(
         through = lists[0][1].remote_field.through._base_manager
         for some in [None] if keys is None else in_batches(keys, batch.using):
             keep_owners(batch, lists, rows if some is None else through.filter(pk__in=some))
+
+
+def _met_unseen(batch: Batch, plan: Plan, keys: Sequence[Any]) -> bool:
+    """Tell whether an upsert met a row that was not there when it was looked for: committed since, by somebody else.
+
+    Where that row was is not known. PostgreSQL marks a row that was updated with the transaction that did it.
+    """
+    if connections[batch.using].vendor != "postgresql":
+        return False  # Nobody writes in between on SQLite; MySQL is not asked for rows that are met.
+    stored: models.QuerySet[Any] = models.QuerySet(plan.model, using=batch.using)
+    return any(
+        stored.filter(pk__in=some).extra(where=["xmax::text <> '0'"]).exists()
+        for some in in_batches(batch.unseen(plan, keys), batch.using)
+    )
 
 
 def _met(model: Any, rows: Sequence[Any], unique_fields: Any, using: str) -> list[models.QuerySet[Any]] | None:
