@@ -205,9 +205,13 @@ def _assign(binding: Any, instance: Any, data: Mapping[str, Any], errors: Errors
             field.save_form_data(instance, value)
             if value is None:
                 nulls.add(field.name)
+            elif field.is_relation:
+                _collect(errors, partial(_run_validators, field, instance))
     # null=True without blank=True means "required" to a form; JSON says null on purpose.
     unsent = {field.name for field in instance._meta.fields if field.name not in data} | nulls
-    _collect(errors, partial(instance.clean_fields, exclude=unsent | set(errors)))
+    # That the row of a relation is there was asked where it will be written; clean_fields would ask a replica.
+    related = {field.name for field in instance._meta.fields if field.is_relation}
+    _collect(errors, partial(instance.clean_fields, exclude=unsent | related | set(errors)))
     _collect(errors, instance.clean)
     _collect(errors, partial(instance.validate_unique, exclude=unjudged | set(errors)))
     _collect(errors, partial(instance.validate_constraints, exclude=unjudged | set(errors)))
@@ -221,6 +225,13 @@ def _collect(errors: Errors, validate: Callable[[], None]) -> None:
         validate()
     except ValidationError as error:
         error.update_error_dict(errors)
+
+
+def _run_validators(field: Any, instance: Any) -> None:
+    try:
+        field.run_validators(getattr(instance, field.attname))
+    except ValidationError as error:
+        raise ValidationError({field.name: error}) from None
 
 
 def _store_lists(instance: Any, lists: Mapping[Any, Any]) -> None:
