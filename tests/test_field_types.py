@@ -27,6 +27,8 @@ from hypothesis import strategies as st
 from declbind.core.frames import parse_envelope, parse_request
 from declbind.inbound import writes
 from declbind.inbound.conditions import is_same_json
+from declbind.live.snapshots import select_rows
+from declbind.live.subscriptions import judge_user
 from declbind.testing import capture_events, override_bindings
 from tests.zoo.clients import OPEN, be, connect
 from tests.zoo.columns import HAS_PILLOW, SHELF, Column, Mood, Size
@@ -450,6 +452,31 @@ def test_a_list_column_is_refused_in_words():
     for name, value in faulty:
         error = client.refused("create", data={name: value})
         assert (error.code, list(error.fields)) == ("invalid", [name]), value
+
+
+# Groups -------------------------------------------------------------------------------------------------------------
+
+
+@each_column
+def test_what_was_sent_names_the_group(model, name):
+    """A client that subscribes with a value that it got hears of the rows that have it, and is shown them.
+
+    All but documents, which JSON's scalars in params could not tell from text.
+    """
+    client = connect({**record(model), "groups": [f"of-{{{name}}}"]})
+    bound = client.binding(using="default")
+    for case in VALUES[name]:
+        model.objects.all().delete()
+        with override_bindings(client.binding), capture_events() as events:
+            model.objects.create(**{name: case.value})
+            row = model.objects.get()
+            row.save()
+        is_whole = case.sent is not None and case.kept is ... and not isinstance(case.sent, list | dict)
+        if not is_whole or name.startswith("json"):
+            continue
+        group, params = judge_user(bound, {name: case.sent})
+        assert [event.changes for event in events] == [[(group, "create")], [(group, "update")]], case
+        assert list(select_rows(bound, params)) == [row], case
 
 
 # Drawn values -------------------------------------------------------------------------------------------------------

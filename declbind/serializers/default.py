@@ -11,7 +11,7 @@ from typing import Any, Final
 from django.db import models
 from django.utils.functional import Promise
 
-from .exact import exact_key, keep_exact
+from .exact import exact_key, in_utc, keep_exact
 from .lists import related_keys
 
 #: What Django's JSON encoder has a form for.
@@ -53,6 +53,8 @@ def column_value(value: Any) -> Any:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, decimal.Decimal):
         return value if value.is_finite() else None
+    if isinstance(value, dt.datetime):
+        return in_utc(value)
     if isinstance(value, list | tuple):
         return [column_value(item) for item in value]
     # A range of psycopg, which need not be installed.

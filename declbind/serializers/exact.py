@@ -30,8 +30,20 @@ def exact_key(pk: Any) -> Any:
     """Return a row's key, or a relation's, in a form that the encoder takes and that a request gives back."""
     if isinstance(pk, int):
         return keep_exact(pk)
-    if isinstance(pk, dt.datetime | dt.time):
+    if isinstance(pk, dt.datetime):
+        return in_utc(pk).isoformat()
+    if isinstance(pk, dt.time):
         return pk.isoformat()
     if isinstance(pk, bytes | memoryview):
         return base64.b64encode(pk).decode("ascii")
     return pk
+
+
+def in_utc(moment: dt.datetime) -> dt.datetime:
+    """Return a moment in the one zone in which it is sent; a database's connection may have another (``TIME_ZONE``)."""
+    if moment.tzinfo is None or moment.tzinfo is dt.UTC:
+        return moment
+    try:
+        return moment.astimezone(dt.UTC)
+    except OverflowError:
+        return moment
