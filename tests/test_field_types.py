@@ -428,6 +428,20 @@ def test_a_range_is_refused_in_words():
 
 
 @needs_postgres
+def test_a_large_end_of_a_range_may_be_a_number_in_a_condition():
+    """As it may in a value: a client in another language than JavaScript need not know of the rule."""
+    model: Any = column_models()[1]
+    client = connect(record(model))
+    row = model.objects.create(big_integer_range=(1, 2**60), array=[2**60])
+    for large in (2**60, str(2**60)):
+        value = {"big_integer_range": bounds(1, large), "array": [large]}
+        send(client, "update", pk=row.pk, data=value, **{"if": value})
+        stored = model.objects.get()
+        assert (stored.big_integer_range, stored.array) == (NumericRange(1, 2**60), [2**60])
+    assert client.refused("update", row.pk, {"array": []}, condition={"array": [2**60 + 1]}).code == "conflict"
+
+
+@needs_postgres
 def test_a_map_of_texts_is_refused_in_words():
     """A value of hstore is an object of texts and nulls."""
     client = connect(record(column_models()[1]))

@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models.signals import pre_save
 from hypothesis import HealthCheck, given, settings
@@ -247,6 +248,20 @@ def test_a_relation_is_sent_taken_back_and_grouped_by(related, name):
             assert find_group(client, {placeholder: int(related[name])})[0] == group
             client.send("update", pk, {name: int(related[name])}, condition={name: int(related[name])})
         Related.objects.all().delete()
+
+
+def test_a_relation_has_validators_of_its_own(related, monkeypatch):
+    """They are asked about the value of the column, and their words are the client's."""
+    asked: list[Any] = []
+
+    def refuse(value: Any) -> None:
+        asked.append(value)
+        raise ValidationError("Not this one.")
+
+    monkeypatch.setitem(vars(Related._meta.get_field("coin")), "validators", [refuse])
+    error = connect(record(Related)).refused("create", data={"coin": related["coin"], "big": related["big"]})
+    assert (error.code, error.fields) == ("invalid", {"coin": ["Not this one."]})
+    assert asked == [related["coin"]]
 
 
 def test_lists_of_keys_of_each_kind(related):
