@@ -14,6 +14,7 @@ from django.utils.functional import Promise
 from .exact import exact_key, in_utc, keep_exact
 from .lists import related_keys
 
+AS_THEY_ARE: Final = frozenset({type(None), str, bool, float, dt.date, uuid.UUID})
 #: What Django's JSON encoder has a form for.
 ENCODABLE: Final = (
     str, int, float, decimal.Decimal, dt.date, dt.time, dt.timedelta, uuid.UUID, dict, list, tuple, Promise,
@@ -34,7 +35,8 @@ def field_value(instance: Any, field: models.Field[Any, Any]) -> Any:
     if field.many_to_many:
         return [exact_key(key) for key in related_keys(instance, field)]
     value = getattr(instance, field.attname)
-    if value is None or type(value) is str or holds_documents(field):
+    # Most values, of whichever field, are sent as they are; a save pays for each question.
+    if type(value) in AS_THEY_ARE or holds_documents(field):
         return value
     if field.is_relation:
         return exact_key(value)
