@@ -26,7 +26,7 @@ from declbind.core.frames import MUTATIONS, Request, describe
 from declbind.fields import concrete_field
 from declbind.outbound import log
 from declbind.registry import database_alias
-from declbind.serializers import encode_value
+from declbind.serializers import encode_key
 
 from . import idempotency, permissions
 from .conditions import check_condition
@@ -246,7 +246,7 @@ def _write(bound: Binding, action: str, key: Any, data: Mapping[str, Any], pk: A
     if row is not None:
         bound.check_inside(row)
     if isinstance(stored, models.Model):
-        return json.loads(encode_value(stored.pk))
+        return json.loads(encode_key(stored.pk))
     return None if action == "create" else pk
 
 
