@@ -208,9 +208,7 @@ def test_a_change_is_rolled_back_in_three_steps(site: Any, root: User, browser: 
     assert BindingRecord.objects.get(stream="articles").description == "Posts, live."
 
 
-def test_what_opens_something_is_rolled_back_in_three_steps_too(
-    site: Any, root: User, browser: Any, expect: Any
-) -> None:
+def test_what_opens_more_is_rolled_back_in_three_steps_too(site: Any, root: User, browser: Any, expect: Any) -> None:
     """The button that confirms says what it opens, in a colour of its own."""
     record = BindingRecord.objects.create(stream="articles", model="blog.Post", fields=["title", "body"])
     old = BindingRevision.objects.get()
