@@ -96,7 +96,7 @@ class Reader:
 
 def stored():
     """Return what is stored, by group."""
-    groups = {"retired-false": {}, "retired-true": {}}
+    groups: dict[str, dict[str, Any]] = {"retired-false": {}, "retired-true": {}}
     for row in Keeper.objects.all():
         groups[f"retired-{str(row.retired).lower()}"][str(row.pk)] = {"name": row.name, "retired": row.retired}
     return groups
