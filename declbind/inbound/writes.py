@@ -25,6 +25,7 @@ from declbind.core.errors import ClientError
 from declbind.core.frames import MUTATIONS, Request, describe
 from declbind.fields import concrete_field
 from declbind.outbound import log
+from declbind.outbound.locks import take_write_lock
 from declbind.registry import database_alias
 from declbind.serializers import encode_key
 
@@ -169,14 +170,8 @@ def _carry_out(request: Request, binding: type[Binding], identity: permissions.I
 
 
 def _take_write_lock(using: str) -> None:
-    """Queue for SQLite's one write lock before the first read.
-
-    In its default mode a transaction that reads first and writes later fails at once, whatever the timeout, when
-    another one wrote in between.
-    """
-    if connections[using].vendor == "sqlite" and log.is_here(using):
-        with connections[using].cursor() as cursor:
-            cursor.execute("DELETE FROM declbind_head WHERE 0")
+    if log.is_here(using):
+        take_write_lock(using)
 
 
 def _answer_once(request: Request, bound: Binding, identity: permissions.Identity) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from . import detector
 from .batch import Batch
 from .deletes import capture_delete, capture_raw_delete, delete_observers
 from .inserts import capture_bulk_create
+from .locks import take_write_lock
 from .places import is_logged
 from .plans import plan_for
 from .saves import capture_save_parents, capture_save_table
@@ -66,6 +67,7 @@ def touch(rows: Any) -> int:
     if plan is None or not is_logged(model, using):
         return 0
     with transaction.atomic(using=using):
+        take_write_lock(using)
         keys = [row.pk for row in instances]
         if queryset is not None:
             keys = list(queryset.using(using).values_list("pk", flat=True))

@@ -20,6 +20,7 @@ from .also import both_ways, keep_watching
 from .batch import Batch
 from .hearers import Hearers, database_of
 from .lists import keep_owners
+from .locks import take_write_lock
 from .places import is_logged
 from .plans import Plan, current_index
 from .returning import INSERT, returning
@@ -49,6 +50,7 @@ def capture_bulk_create(original: Any) -> Any:
             return write(objs)
         rows, model = list(objs), self.model._meta.concrete_model
         with transaction.atomic(using=using, savepoint=False):
+            take_write_lock(using)
             batch = Batch(using)
             met = _met(model, rows, unique_fields, using) if update_conflicts else []
             for stored in met or ():

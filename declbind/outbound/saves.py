@@ -22,6 +22,7 @@ from .batch import Batch
 from .drafts import Groups, draft_hidden, draft_write, groups_of
 from .joint_update import CannotJoinError, JointUpdate, can_join
 from .lists import keep_owners
+from .locks import take_write_lock
 from .places import is_logged
 from .plans import Index, Plan, current_index
 from .rows import is_as_stored, load_row
@@ -54,6 +55,7 @@ def capture_save_parents(original: Any) -> Any:
         plan, others = index.plan_for(cls), _others(index, cls, cls)
         if plan is None and not others:
             return original(self, cls, using, *args, **kwargs)
+        take_write_lock(using)
         old = None if plan is None else _old_groups(plan, pk, using)
         _started.saves[id(self)] = plan, old, _read_others(others, pk, using)
         try:
@@ -103,6 +105,7 @@ def capture_save_table(original: Any) -> Any:
             if can_join(plan, self, using) and _save_in_one(index, plan, self, update, using):
                 return True
         with transaction.atomic(using=using, savepoint=False):
+            take_write_lock(using)
             pk = self._get_pk_val(cls._meta)
             is_new = pk is None or _will_insert(self, cls, raw, force_insert, force_update)
             old = started[1] if started else None if plan is None or is_new else _old_groups(plan, pk, using)
@@ -155,6 +158,8 @@ def _save_in_one(index: Index, plan: Plan, instance: Any, update: Callable[[], A
     """Update a row and append its events by one statement; False, and nothing is written, where that cannot be."""
     connection = connections[using]
     with transaction.atomic(using=using, savepoint=False) if plan.needs_old else contextlib.nullcontext():
+        if plan.needs_old:
+            take_write_lock(using)
         old = _old_groups(plan, instance.pk, using)
         drafts = [] if old is None else draft_write(plan, instance, instance.pk, old, using)
         if not drafts:
