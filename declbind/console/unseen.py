@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,15 @@ from django.db.models import deletion
 
 from declbind.bindings import Binding
 from declbind.checks import foreign_database
+from declbind.models import UnseenWrite
 from declbind.outbound.plans import current_index
 from declbind.outbound.triggers import tables, upkeep
 
 #: What Django 6.1 calls an ``on_delete`` that the database carries out.
 _BY_DATABASE: Any = getattr(deletion, "DatabaseOnDelete", ())
 
+#: Places in the code that are looked at, the latest first.
+MAX_NOTICED = 200
 INSTALL = "Run `manage.py declbind triggers --install`."
 
 
@@ -33,14 +36,47 @@ class Gap:
         return {"text": self.text, "action": self.action, "fault": self.is_fault}
 
 
-def find_gaps(binding: type[Binding], using: str) -> list[Gap]:
+@dataclass(frozen=True)
+class Known:
+    """What is known of all tables: how their triggers are, and which writes were noticed that left no event."""
+
+    states: Sequence[upkeep.TableState]
+    noticed: Sequence[UnseenWrite]
+
+    @classmethod
+    def load(cls, using: str) -> Known:
+        """Load both; a few queries, whatever the number of bindings."""
+        noticed = UnseenWrite.objects.using(using).order_by("-last_at")[:MAX_NOTICED]
+        return cls(upkeep.load_states(using), list(noticed))
+
+
+def find_gaps(binding: type[Binding], using: str, known: Known | None = None) -> list[Gap]:
     """Return what a binding in force does not see, what was meant to be seen first."""
     if not binding.spec().outbound:
         return []
-    return sorted(_gaps(binding, using), key=lambda gap: not gap.is_fault)
+    known = known or Known.load(using)
+    found = [*_gaps(binding, using, known), *_noticed_gaps(binding, known)]
+    return sorted(found, key=lambda gap: not gap.is_fault)
 
 
-def _gaps(binding: type[Binding], using: str) -> Iterator[Gap]:
+def _noticed_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
+    """Yield the writes to the binding's tables that the detector noticed."""
+    lists = (field.remote_field.through for field in binding.bound_fields() if field.many_to_many)
+    own = {model._meta.db_table for model in (*tables.table_models(binding.model_class()), *lists)}
+    heard = {state.table for state in known.states if state.is_well and binding.stream in state.streams}
+    for write in known.noticed:
+        if write.table in own - heard:
+            where = write.location or "places that were too many to remember"
+            last = write.last_at.isoformat(timespec="seconds")
+            yield Gap(
+                f"{write.verb} of table {write.table} at {where}: {write.count} times, last at {last}.",
+                "Write by the ORM's methods, announce the rows with declbind.touch(queryset), or let triggers report "
+                'the table ("capture": "triggers").',
+                is_fault=True,
+            )
+
+
+def _gaps(binding: type[Binding], using: str, known: Known) -> Iterator[Gap]:
     options: Any = binding.model_class()._meta
     alias = foreign_database(binding)
     if alias:
@@ -70,12 +106,12 @@ def _gaps(binding: type[Binding], using: str) -> Iterator[Gap]:
             is_fault=True,
         )
     else:
-        yield from _trigger_gaps(binding, using)
+        yield from _trigger_gaps(binding, using, known)
 
 
-def _trigger_gaps(binding: type[Binding], using: str) -> Iterator[Gap]:
+def _trigger_gaps(binding: type[Binding], using: str, known: Known) -> Iterator[Gap]:
     stream = binding.stream
-    for state in upkeep.load_states(using):
+    for state in known.states:
         if stream not in state.streams or state.is_well:
             continue
         if state.state == "outdated":
@@ -106,9 +142,15 @@ def _cascades(binding: type[Binding]) -> Iterator[Gap]:
                 )
 
 
+def forget(using: str) -> None:
+    """Forget the writes that were noticed: what still happens is noticed again."""
+    UnseenWrite.objects.using(using).all().delete()
+
+
 def faulty_streams(using: str) -> Iterator[tuple[str, Gap]]:
     """Yield the gaps that were not meant, with the streams that have them."""
+    known = Known.load(using)
     for binding in current_index().registry.by_stream.values():
-        for gap in find_gaps(binding, using):
+        for gap in find_gaps(binding, using, known):
             if gap.is_fault:
                 yield str(binding.stream), gap

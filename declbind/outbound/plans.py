@@ -77,6 +77,7 @@ class Index:
         self.registry = registry
         self._plans: dict[type[models.Model], Plan | None] = {}
         self._marked: dict[type[models.Model], Plan] | None = None
+        self._bound_tables: frozenset[str] | None = None
         self._tables: frozenset[str] | None = None
         #: Of most models nobody hears, and their writes end here: at one look into a dict, without a call.
         self.heard = _Heard(self._hears)
@@ -135,7 +136,7 @@ class Index:
             or self.family_of(table)
             or self.lists_through(table)
             or self.watches_of(table)
-            or table._meta.db_table in self.marked_tables()
+            or table._meta.db_table in self.bound_tables()
             for table in (model, options.concrete_model or model, *options.all_parents)
         )
 
@@ -181,6 +182,15 @@ class Index:
     def marked_relations(self) -> list[type[models.Model]]:
         """Return the models whose rows make others worth sending again, for bindings that hear of database triggers."""
         return [model for model in self._watches if self.marked_watches_of(model)]
+
+    def bound_tables(self) -> frozenset[str]:
+        """Return the names of the tables of which some binding hears: those of its rows and of its lists."""
+        if self._bound_tables is None:
+            plans = [plan for model in self._bound if (plan := self.plan_for(model))]
+            found = {parent for plan in plans for parent in (plan.model, *plan.model._meta.all_parents)}
+            found |= {listed.remote_field.through for plan in plans for listed in plan.m2m}
+            self._bound_tables = frozenset(model._meta.db_table for model in found)
+        return self._bound_tables
 
     def marked_tables(self) -> frozenset[str]:
         """Return the names of the tables that database triggers may watch."""

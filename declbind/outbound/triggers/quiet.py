@@ -6,37 +6,50 @@ import contextlib
 import functools
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 
+from declbind.outbound.detector import reporting
 from declbind.outbound.plans import Index
 
 from .postgresql import QUIET_PREFIX
 from .sqlite import QUIET_TABLE
 
 
-def quiet(index: Index, using: str) -> AbstractContextManager[None]:
-    """Have no trigger report what the block writes to tables that triggers may watch.
+def quiet(index: Index, using: str) -> AbstractContextManager[object]:
+    """Have nobody else report what the block writes to bound tables: neither triggers nor the detector.
 
-    Only Django's own statements are kept quiet, one by one: what else happens in the block is reported.
+    Only Django's own statements are kept quiet, one by one: of what else happens in the block, triggers tell.
     """
-    # Without triggers, each save of a bound row comes by here for nothing.
-    return _kept_quiet(index, using) if index.marked_tables() else _NOTHING
-
-
-_NOTHING = contextlib.nullcontext()
+    # Each save of a bound row comes by here, mostly where there are no triggers.
+    return _kept_quiet(index, using) if index.marked_tables() else reporting()
 
 
 @contextlib.contextmanager
 def _kept_quiet(index: Index, using: str) -> Iterator[None]:
     tables = index.marked_tables()
     connection = connections[using]
-    if connection.vendor not in _QUIET:
-        yield
-        return
-    statement = _statement(tables, using)
+    with reporting():
+        if connection.vendor not in _QUIET:
+            yield
+            return
+        # Outside of a transaction a process that ends would leave the table's name where it stands.
+        is_sqlite = connection.vendor == "sqlite"
+        whole = transaction.atomic(using=using, savepoint=False) if is_sqlite else nullcontext()
+        with whole, connection.execute_wrapper(_wrapper(tables, using)):
+            yield
+
+
+@functools.lru_cache(maxsize=16)
+def _wrapper(tables: frozenset[str], using: str) -> Callable[..., Any]:
+    connection = connections[using]
+    names = "|".join(re.escape(connection.ops.quote_name(name)) for name in tables)
+    # What goes along with its events is a part of a larger statement (see ``joint_update``).
+    statement = re.compile(
+        rf"(?:WITH written AS \()?(?:INSERT (?:OR IGNORE |IGNORE )?INTO|UPDATE|DELETE FROM) ({names})[ \n]"
+    )
     say = _QUIET[connection.vendor]
 
     def run(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
@@ -45,18 +58,7 @@ def _kept_quiet(index: Index, using: str) -> Iterator[None]:
             return execute(sql, params, many, context)
         return say(execute, (sql, params, many, context), found[1].strip('"'))
 
-    with connection.execute_wrapper(run):
-        yield
-
-
-@functools.lru_cache(maxsize=16)
-def _statement(tables: frozenset[str], using: str) -> re.Pattern[str]:
-    """Return what matches Django's statements that write one of the tables."""
-    names = "|".join(re.escape(connections[using].ops.quote_name(name)) for name in tables)
-    # What goes along with its events is a part of a larger statement (see ``joint_update``).
-    return re.compile(
-        rf"(?:WITH written AS \()?(?:INSERT (?:OR IGNORE |IGNORE )?INTO|UPDATE|DELETE FROM) ({names})[ \n]"
-    )
+    return run
 
 
 def _by_prefix(execute: Callable[..., Any], call: tuple[Any, ...], table: str) -> Any:
