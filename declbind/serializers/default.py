@@ -11,7 +11,7 @@ from typing import Any, Final
 from django.db import models
 from django.utils.functional import Promise
 
-from .exact import exact_key, in_utc, keep_exact
+from .exact import MAX_EXACT, exact_key, in_utc, keep_exact
 from .lists import related_keys
 
 AS_THEY_ARE: Final = frozenset({type(None), str, bool, float, dt.date, uuid.UUID})
@@ -36,6 +36,8 @@ def field_value(instance: Any, field: models.Field[Any, Any]) -> Any:
         return [exact_key(key) for key in related_keys(instance, field)]
     value = getattr(instance, field.attname)
     # Most values, of whichever field, are sent as they are; a save pays for each question.
+    if type(value) is int and -MAX_EXACT <= value <= MAX_EXACT:
+        return value
     if type(value) in AS_THEY_ARE or holds_documents(field):
         return value
     if field.is_relation:
