@@ -136,7 +136,7 @@ def insert(drafts: Sequence[Draft], connection: Any) -> None:
             cursor.execute(f"{INSERT}VALUES {','.join(rows)}", values)
 
 
-def insert_placed(events: Sequence[Placed], column: str, using: str) -> None:
+def insert_placed(events: Sequence[Placed], column: str, connection: Any) -> None:
     """Insert events with their numbers in ``column``, with actor, origin and time of the rows that they stand for."""
     columns = (column, *COLUMNS)
     rows = [
@@ -145,7 +145,7 @@ def insert_placed(events: Sequence[Placed], column: str, using: str) -> None:
             draft.object_pk,
             _encode_changes(draft.changes),
             draft.data,
-            connections[using].ops.adapt_datetimefield_value(row.created_at),
+            connection.ops.adapt_datetimefield_value(row.created_at),
             draft.kind,
             draft.stream,
             draft.model,
@@ -155,7 +155,7 @@ def insert_placed(events: Sequence[Placed], column: str, using: str) -> None:
         )
         for number, draft, row in events
     ]
-    with connections[using].cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.executemany(
             f"INSERT INTO declbind_event ({','.join(columns)}) VALUES ({','.join(['%s'] * len(columns))})", rows
         )
