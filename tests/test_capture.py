@@ -318,6 +318,19 @@ def test_row_that_its_base_manager_hides_goes_out_of_sight():
     assert events[1].data == {}
 
 
+def test_row_that_is_saved_whole_as_hidden_is_out_of_sight():
+    """Its manager decides and not the instance; a binding whose groups never change has to hear of it too."""
+    bears = {"stream": "bears", "model": "zoo.Bear", "fields": ["name"]}
+    bear = Bear.awake.create(name="Pooh", den=1)
+    with watching(bears, {**bears, "stream": "dens", "groups": ["den-{den}"]}) as events:
+        Bear(name="Born awake").save()
+        Bear(name="Born asleep", asleep=True).save()
+        bear.asleep = True
+        bear.save()
+    assert actions(events)[2:] == [("bears", bear.pk, ["delete"]), ("dens", bear.pk, ["delete"])]
+    assert [event.data for event in events[2:]] == [{}, {}]
+
+
 # Values -------------------------------------------------------------------------------------------------------------
 
 VALUES = [

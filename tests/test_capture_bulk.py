@@ -172,6 +172,17 @@ def test_row_that_its_manager_hides_and_shows():
     assert changes(events) == [("b", bear.pk, [("den-1", "delete")]), ("b", bear.pk, [("den-2", "create")])]
 
 
+def test_row_that_its_manager_hides_goes_out_of_a_constant_group():
+    """A group that no row leaves by its columns is left by rows that are hidden, one by one or many at once."""
+    bears = [Bear.awake.create(name=name) for name in "abc"]
+    all_bears: QuerySet[Bear] = QuerySet(Bear)
+    with watching({"stream": "b", "model": "zoo.Bear", "fields": ["name"]}) as events:
+        all_bears.filter(name="a").update(asleep=True)
+        bears[1].asleep = True
+        Bear.awake.bulk_update(bears[1:2], ["asleep"])
+    assert changes(events) == [("b", bear.pk, [("b", "delete")]) for bear in bears[:2]]
+
+
 # bulk_create --------------------------------------------------------------------------------------------------------
 
 

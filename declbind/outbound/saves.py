@@ -184,7 +184,8 @@ def _draft_save(plan: Plan, instance: Any, cls: Any, old: Groups | None, as_give
     pk, row = instance._get_pk_val(cls._meta), instance
     # A second parent has a primary key of its own, under which its lists are kept.
     is_other_row = bool(plan.m2m) and pk != instance.pk
-    if as_given or is_other_row or not is_as_stored(plan, instance, cls._meta.pk):
+    # A row that its manager hides is out of sight, whatever the instance holds.
+    if as_given or is_other_row or not plan.shows_all or not is_as_stored(plan, instance, cls._meta.pk):
         row = load_row(plan, pk, plan.fields, using)
         if row is None:
             return draft_hidden(plan, instance, pk, old, using)
