@@ -749,6 +749,25 @@ def test_child_moves_by_a_group_on_its_parents_column(update_fields):
     assert changes(events) == [("trucks", truck.pk, [("p-A", "delete"), ("p-B", "create")])]
 
 
+@pytest.mark.parametrize("update_fields", [None, ["plate"]])
+def test_middle_of_a_chain_moves_by_a_group_on_its_parents_column(update_fields):
+    """The binding is of neither end: the top's table is written before its own, and is where its group hangs."""
+    lorry = Lorry.objects.create(plate="A")
+    with watching({**TRUCKS, "groups": ["p-{plate}"]}) as events:
+        lorry.plate = "B"
+        lorry.save(update_fields=update_fields)
+        lorry.save(update_fields=["trailers"])
+    assert changes(events) == [("trucks", lorry.pk, [("p-A", "delete"), ("p-B", "create")])]
+
+
+def test_middle_of_a_chain_is_found_by_the_childs_link():
+    """Django copies the key up from link to link, and that must not be waited for."""
+    lorry = Lorry.objects.create(plate="A")
+    with watching({**TRUCKS, "groups": ["p-{plate}"]}) as events:
+        Lorry(truck_ptr_id=lorry.pk, plate="B").save()
+    assert changes(events) == [("trucks", lorry.pk, [("p-A", "delete"), ("p-B", "create")])]
+
+
 def test_saving_only_a_childs_field_is_no_news_of_the_parent():
     """With ``update_fields`` the parent's table is not written."""
     truck = Truck.objects.create(plate="A")
