@@ -374,6 +374,15 @@ def test_save_of_a_parent_instance_is_heard_by_the_childs_binding():
     assert [event.changes for event in events] == [*moved, [("p-C", "update")]]
 
 
+def test_upsert_of_parents_is_heard_by_the_childs_binding():
+    """The parent's row that is met may be a child's, and then the child's groups hang on what is stored."""
+    truck = Truck.objects.create(plate="A")
+    with watching({**TRUCKS, "groups": ["p-{plate}"]}) as events:
+        rows = [Vehicle(pk=truck.pk, plate="B"), Vehicle(plate="C")]
+        Vehicle.objects.bulk_create(rows, update_conflicts=True, unique_fields=["pk"], update_fields=["plate"])
+    assert changes(events) == [("trucks", truck.pk, [("p-A", "delete"), ("p-B", "create")])]
+
+
 # cost ---------------------------------------------------------------------------------------------------------------
 
 CALLS = {
