@@ -564,6 +564,15 @@ def test_list_that_is_not_bound_tells_nothing(animal, foods):
     assert events == []
 
 
+def test_list_is_told_by_those_who_send_it(animal, foods):
+    """Another binding of the model has no news of the row, though it hears of its other writes."""
+    with watching(ANIMALS, FED) as events:
+        animal.foods.add(foods[0])
+        animal.save()
+        foods[0].delete()
+    assert [event.stream for event in events] == ["fed", "animals", "fed", "fed"]
+
+
 def test_list_of_a_row_outside_of_where_tells_nothing(animal, foods):
     """The row does not exist for this binding."""
     with watching({**FED, "where": {"status": "closed"}}) as events:

@@ -479,6 +479,20 @@ class TestAboveTheLimit:
             hay.animal_set.set(animals)
         assert [event.changes for event in events] == [[(f"keeper-{keeper.pk}", "resync") for keeper in keepers[:2]]]
 
+    def test_a_list_that_others_do_not_send(self, keepers):
+        """Whoever does not send the list keeps what he holds, in one group or in many."""
+        animals = [Animal.objects.create(name=f"a{number}", keeper=keepers[0]) for number in range(4)]
+        hay = Food.objects.create(name="hay")
+        for bindings in ([ANIMALS, FED], [BY_KEEPER, FED]):
+            with watching(*bindings) as events:
+                hay.animal_set.set(animals)
+                hay.animal_set.clear()
+            assert changes(events) == [("fed", None, [("fed", "resync")])] * 2
+        with watching(ANIMALS, FED, KEEPERS) as events:
+            hay.animal_set.set(animals)
+            Animal.objects.all().delete()
+        assert [event.stream for event in events] == ["fed", "animals", "fed"]
+
     def test_touch(self, keepers):
         """Announcing by hand is bounded too."""
         with watching(BY_NAME) as events:
