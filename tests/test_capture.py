@@ -35,6 +35,7 @@ from tests.zoo.models import (
     Keeper,
     Lorry,
     Membership,
+    Parcel,
     Profile,
     Sample,
     Tractor,
@@ -366,6 +367,19 @@ def test_value_is_sent_as_it_is_stored(name, value, sent):
         sample.save()
         declbind.touch(Sample.objects.filter(pk=sample.pk))
     assert [event.data for event in events] == [{name: sent}, {name: sent}]
+
+
+def test_column_that_the_database_works_out_is_sent_as_it_came_out():
+    """The instance still holds what it was when it was read; a group may hang on it too."""
+    parcel = Parcel.objects.create(width=2)
+    with watching(
+        {"stream": "p", "model": "zoo.Parcel", "fields": ["width", "area"], "groups": ["a-{area}"]}
+    ) as events:
+        parcel.width = 3
+        parcel.save()
+        Parcel.objects.bulk_create([Parcel(width=4)])
+    assert [event.data for event in events] == [{"width": 3, "area": 6}, {"width": 4, "area": 8}]
+    assert [event.changes for event in events] == [[("a-4", "delete"), ("a-6", "create")], [("a-8", "create")]]
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
