@@ -9,6 +9,7 @@ from typing import Any
 from .models import (
     Base,
     Branch,
+    Computed,
     Country,
     Crate,
     Dated,
@@ -26,7 +27,7 @@ from .models import (
     Twig,
 )
 
-#: What a row is given, of all kinds. "z" and the key of one more column are not the ways' to touch.
+#: What a row of the stage is given, of any kind. "z" is not for the ways to touch: it is written beside undone work.
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "a": {"room": 1, "is_open": True, "shelf": 0, "box": 0, "labels": [0, 1]},
     "b": {"room": 1, "is_open": False, "shelf": 0, "box": 0, "labels": [0]},
@@ -56,10 +57,10 @@ class Kind:
     model: Any
     bound: Sequence[Any]
     stored: Any = None
+    #: Another child of the parent, of which each row of the stage is a row as well.
+    beside: Any = None
     #: Values without which no row can be made, by its name.
     needs: Callable[[str], dict[str, Any]] = _nothing
-    #: Columns beside those that all kinds have, by bound model where they differ.
-    extra: Sequence[str] = ()
     #: The column of the group by relation.
     link: str = "shelf_id"
     #: More moves.
@@ -77,7 +78,7 @@ class Kind:
     @property
     def has_children(self) -> bool:
         """Whether rows of the stage are more than rows of the written model."""
-        return self.stored is not None
+        return self.stored is not None or self.beside is not None
 
 
 KINDS = (
@@ -96,6 +97,8 @@ KINDS = (
     Kind("hiding", Sleeper, [Sleeper], moves={"sleep": {"asleep": True}, "wake": {"asleep": False}}),
     Kind("own save", Sluggish, [Sluggish]),
     Kind("dated", Dated, [Dated]),
+    Kind("computed", Computed, [Computed], link="doubled", moves={"level": {"level": 3}}),
+    Kind("two children", Branch, [Palm, Branch], beside=Palm, moves={"grow": {"extra": 4}}),
     Kind("through", Listed, [Listed]),
     Kind("tree", Tree, [Tree], link="parent_id"),
     Kind("generic", Note, [Note], needs=lambda name: {"about": Host.objects.first()}, link="object_id"),

@@ -172,6 +172,15 @@ class Dated(Piece):
     changed = models.DateTimeField(auto_now=True)
 
 
+class Computed(Piece):
+    """Columns that the database fills."""
+
+    doubled = models.GeneratedField(
+        expression=models.F("value") * 2, output_field=models.IntegerField(), db_persist=True
+    )
+    level = models.IntegerField(db_default=7)
+
+
 class Member(models.Model):
     """A through model of the project's own."""
 

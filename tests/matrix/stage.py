@@ -14,7 +14,7 @@ from django.db import connection, models, transaction
 from declbind.outbound import capture
 
 from .kinds import ROWS, Kind
-from .models import Box, Holder, Host, Label, Shelf
+from .models import Base, Box, Holder, Host, Label, Shelf
 
 
 @contextlib.contextmanager
@@ -81,6 +81,11 @@ class Stage:
         if self.kind.name == "hiding":
             row.asleep = name == "s"
         row.save(force_insert=True)
+        if self.kind.beside is not None:
+            other = self.kind.beside(base_ptr_id=row.pk)
+            for field in Base._meta.concrete_fields:
+                setattr(other, field.attname, getattr(row, field.attname))
+            other.save()
         return row
 
     def _columns(self, values: Mapping[str, Any]) -> dict[str, Any]:
