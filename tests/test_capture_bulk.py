@@ -461,6 +461,20 @@ class TestAboveTheLimit:
             Keeper.objects.bulk_create([Keeper(name="x", retired=number > 1) for number in range(4)])
         assert [event.changes for event in events] == [[("retired-false", "resync"), ("retired-true", "resync")]]
 
+    def test_upsert(self):
+        """Rows that it meets were seen beforehand, though not one by one, so that no other group is told."""
+        Food.objects.bulk_create([Food(name=name) for name in "abc"])
+        by_poison = {"stream": "foods", "model": "zoo.Food", "fields": ["name"], "groups": ["p-{poisonous}"]}
+        for binding, told in ((by_poison, ["p-false"]), ({**by_poison, "groups": ["all"]}, ["all"])):
+            with watching(binding) as events:
+                Food.objects.bulk_create(
+                    [Food(name=name) for name in "abcd"],
+                    update_conflicts=True,
+                    unique_fields=["name"],
+                    update_fields=["poisonous"],
+                )
+            assert [event.changes for event in events] == [[(group, "resync") for group in told]]
+
     def test_delete(self, keepers):
         """Rows that go, and rows that lose what they hung on."""
         Animal.objects.bulk_create([Animal(name=f"a{n}", slug=f"a{n}", keeper=keepers[n % 2]) for n in range(4)])

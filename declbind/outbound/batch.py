@@ -108,9 +108,11 @@ class Batch:
         self._check_limit(part)
 
     def unseen(self, plan: Plan, keys: Iterable[Any]) -> list[Any]:
-        """Return those of keys whose rows were not read before the write."""
-        before = self._part(plan).before
-        return [key for key in keys if key not in before]
+        """Return those of keys whose rows were not read before the write; none where they did not have to be."""
+        part = self._part(plan)
+        if part.touched is not None and not plan.needs_old:
+            return []
+        return [key for key in keys if key not in part.before and key not in part.many]
 
     def create(self, plan: Plan, keys: Iterable[Any]) -> None:
         """Note rows that are new, unless they were read before the write; to be called after it."""

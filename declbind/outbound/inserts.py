@@ -60,6 +60,9 @@ def capture_bulk_create(original: Any) -> Any:
                     batch.lose_track(member)
                 for stored in met or ():
                     batch.will_change(member, keys_of(stored), lookup)
+                    if lookup == "pk" and not member.shows_all:
+                        # Who is hidden may be seen afterwards.
+                        batch.create(member, stored.values_list("pk", flat=True))
             for stored in met or ():
                 keep_owners(batch, hearers.lists, stored)
                 keep_watching(batch, both_ways(hearers.watches), model, stored)
@@ -72,7 +75,8 @@ def capture_bulk_create(original: Any) -> Any:
                     created = write(rows)
                 keys = [row.pk for row in rows]
             if met and update_conflicts and hearers.plan is not None and _met_unseen(batch, hearers.plan, keys or ()):
-                batch.lose_track(hearers.plan)
+                for member, _ in family:
+                    batch.lose_track(member)
             is_new = not (ignore_conflicts or update_conflicts)
             _note_created(batch, model, hearers, rows, None if met is None else keys, is_new)
             batch.append()
