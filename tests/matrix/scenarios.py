@@ -66,9 +66,10 @@ def product(way: Way, kind: Kind) -> Iterator[Scenario]:
 def deal(depth: int = DEPTH) -> list[Scenario]:
     """Return ``depth`` combinations of each pair that makes sense, the same at each run.
 
-    Those are taken that have the most pairs of values which the way has not met yet.
+    Those are taken that have the most pairs of values which the way has not met yet; before all, pairs that no way has.
     """
     chosen: list[Scenario] = []
+    met_by_any: set[Any] = set()
     for way in WAYS.values():
         met: set[Any] = set()
         for kind in filter(way.fits, KINDS):
@@ -78,13 +79,18 @@ def deal(depth: int = DEPTH) -> list[Scenario]:
                 continue
             random.Random(f"{way.name} {kind.name}").shuffle(combinations)
             for _ in range(depth):
-                best = max(combinations[:24], key=lambda scenario: len(set(_pairs(scenario)) - met))
+                best = max(combinations[:24], key=lambda at: _news(at, met) + 10 * _news(at, met_by_any))
                 combinations.remove(best)
                 met.update(_pairs(best))
+                met_by_any.update(_pairs(best))
                 chosen.append(best)
                 if not combinations:
                     break
     return chosen
+
+
+def _news(scenario: Scenario, met: set[Any]) -> int:
+    return len(set(_pairs(scenario)) - met)
 
 
 def _pairs(scenario: Scenario) -> Iterator[Any]:
