@@ -189,6 +189,8 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
         "auto_subscribe": st.booleans(),
         "sensitive": names,
         "serializer": st.sampled_from(["default", "elsewhere"]),
+        "capture": st.sampled_from(["orm", "triggers"]),
+        "also": names,
         "enabled": st.booleans(),
         "description": st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20),
     }
