@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
 from admin_ui import cells, elsewhere, filters, pages
+from admin_ui.doctor_page import may_examine
 from admin_ui.listing import Surroundings, find_streams, load_surroundings, models_to_begin_with
 from admin_ui.summary import Summary, summarise_record
 from declbind import judgement
@@ -86,6 +87,8 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
         context = {
             "spread": load_surroundings(self, request).spread,
             "invalid": invalid,
+            "missing": len(load_surroundings(self, request).faults),
+            "doctor_url": pages.page_url(self, "doctor") if may_examine(self, request) else "",
             "may_see_nodes": self.admin_site.is_registered(Node) and request.user.has_perm("declbind.view_node"),
             "begin_with": models_to_begin_with(),
             "console_pages": pages.console_pages(self, request),
@@ -99,7 +102,7 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
     def _row(self, request: HttpRequest, summary: Summary) -> dict[str, Any]:
         return {
             "summary": summary,
-            "state": cells.state_cell(summary),
+            "state": cells.state_cell(summary, faults=load_surroundings(self, request).faults.get(summary.stream, ())),
             "name": cells.name_cell(summary, pages.page_url(self, "elsewhere", summary.where)),
             "sent": cells.sent_cell(summary),
             "who": cells.who_cell(summary),
@@ -109,7 +112,7 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="State, source")
     def state(self, record: Any) -> SafeString:
         """Active, disabled or invalid, and where it is defined."""
-        return cells.state_cell(record.summary, record.drift)
+        return cells.state_cell(record.summary, record.drift, record.surroundings.faults.get(record.stream, ()))
 
     @admin.display(description="Stream, model", ordering="stream")
     def name(self, record: Any) -> SafeString:

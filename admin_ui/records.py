@@ -22,6 +22,7 @@ from admin_ui.json_page import JsonPage
 from admin_ui.list_page import ListPage
 from admin_ui.panel import build_panel
 from admin_ui.screens import screen_urls
+from admin_ui.sight import load_sight
 from admin_ui.snippets import build_snippets
 from admin_ui.summary import describe_fields, describe_relations, summarise_record
 from declbind import judgement
@@ -139,6 +140,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
             stored = BindingRecord.objects.get(pk=obj.pk)
             summary = summarise_record(stored, judgement.reserved_streams())
             extra.update(summary=summary, document=documents.dump(stored.definition()), steps=load_steps(stored.stream))
+            extra["sight"] = load_sight(stored.stream, summary.where)
             extra["json_url"] = pages.page_url(self, "json", obj.pk)
             extra["snippets"] = build_snippets(summary.spec) if summary.spec is not None else None
         if may_edit:

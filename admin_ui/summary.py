@@ -72,6 +72,14 @@ class Summary:
         """Which way it is open."""
         return DIRECTIONS.get(self.spec.direction, self.spec.direction) if self.spec else ""
 
+    @property
+    def hears(self) -> str:
+        """Which writes it hears of; "" where it sends nothing."""
+        if self.spec is None or not self.spec.outbound:
+            return ""
+        raw = ", raw SQL and other programs, by triggers" if self.spec.capture == "triggers" else ""
+        return f"what Django writes{raw}"
+
     @cached_property
     def sent(self) -> Sent:
         """What is sent, counted."""

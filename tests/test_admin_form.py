@@ -267,6 +267,9 @@ FAULTS = [
     ("writable", {"writable_mode": "these", "writable_names": "blog"}, "writable", "$.writable[0]: "),
     ("scope", {"scope": '{"author": "$user.pk"}'}, "groups", "$.groups: Expected group templates that contain"),
     ("serializer", {"serializer": "nope"}, "serializer", "$.serializer: Binding 'posts': expected a serializer"),
+    ("capture", {"capture": "sideways"}, "capture", "Select a valid choice."),
+    ("also", {"also": "blog\r\nauthr"}, "also", "$.also[1]: Binding 'posts': blog.Post has no relation 'authr'"),
+    ("also with a dot", {"also": "author.groups"}, "also", "Write 'author__groups'."),
     ("direction", {"direction": "sideways"}, "direction", "Select a valid choice."),
 ]  # fmt: skip
 

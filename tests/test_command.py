@@ -97,6 +97,7 @@ def test_list_as_json() -> None:
         "problems": [{"path": path, "message": message}],
         "warnings": [],
         "drift": None,
+        "misses": [],
     }
 
 

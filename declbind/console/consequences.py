@@ -323,8 +323,8 @@ def _compare_hearing(old: BindingSpec, new: BindingSpec) -> Iterator[Consequence
         )
     added, gone = [path for path in new.also if path not in old.also], [p for p in old.also if p not in new.also]
     if added:
-        # Wider, though no column more is sent: that something comes again tells when a row of another model was written,
-        # which the readers need not be allowed to view. With a relation to users that is each time one of them logs in.
+        # Wider, though no column more is sent: that a row comes again tells when one of another model was written,
+        # which its readers need not be allowed to view. With a relation to users: each time that one of them logs in.
         yield Consequence("+", f"is sent again when {_any_of(added)} changes", True, "also")
     if gone:
         yield Consequence("-", f"is no longer sent again when {_any_of(gone)} changes", key="also")

@@ -73,6 +73,8 @@ class BindingState:
     warnings: tuple[Problem, ...] = ()
     binding: type[Binding] | None = field(default=None, compare=False)
     drift: Drift | None = None
+    #: Kinds of write that it is meant to see and does not.
+    faults: tuple[unseen.Gap, ...] = ()
 
     @property
     def model(self) -> str:
@@ -90,6 +92,7 @@ class BindingState:
             "problems": [problem_as_json(problem) for problem in self.problems],
             "warnings": [problem_as_json(problem) for problem in self.warnings],
             "drift": self.drift.as_json() if self.drift else None,
+            "misses": [gap.as_json() for gap in self.faults],
         }
 
 
@@ -107,7 +110,8 @@ def load_states(using: str) -> list[BindingState]:
         if item.source == "database" and item.stream is not None and item.document is not None
     }
     drifts = load_drift(using, stored) if stored else {}
-    return [_state(item, entry, drifts) for item, entry in zip(items, registry.entries, strict=True)]
+    faults = unseen.load_faults(using)
+    return [_state(item, entry, drifts, faults) for item, entry in zip(items, registry.entries, strict=True)]
 
 
 def load_drift(using: str, stored: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Drift]:
@@ -196,7 +200,12 @@ def order_record(record: Mapping[str, Any]) -> dict[str, Any]:
     return ordered
 
 
-def _state(item: SourceItem, entry: Entry[type[Binding]], drifts: Mapping[str, Drift]) -> BindingState:
+def _state(
+    item: SourceItem,
+    entry: Entry[type[Binding]],
+    drifts: Mapping[str, Drift],
+    faults: Mapping[str, Sequence[unseen.Gap]],
+) -> BindingState:
     spec = item.spec
     state = "on" if spec is not None and spec.enabled else "off"
     record: Mapping[str, Any] | None = item.document
@@ -206,6 +215,8 @@ def _state(item: SourceItem, entry: Entry[type[Binding]], drifts: Mapping[str, D
     warnings = judgement.warnings(spec) if spec is not None and not item.problems else []
     if drift is not None:
         warnings.append(drift.as_problem(entry.stream))
+    missed = tuple(faults.get(entry.stream, ())) if not entry.problems else ()
+    warnings += [gap.as_problem(entry.stream) for gap in missed]
     return BindingState(
         stream=entry.stream,
         where=entry.where,
@@ -216,4 +227,5 @@ def _state(item: SourceItem, entry: Entry[type[Binding]], drifts: Mapping[str, D
         warnings=tuple(warnings),
         binding=None if entry.problems else entry.binding,
         drift=drift,
+        faults=missed,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,10 @@ from django.db.models import deletion
 
 from declbind.bindings import Binding
 from declbind.checks import foreign_database
+from declbind.core.errors import Problem
 from declbind.outbound.plans import current_index
 from declbind.outbound.triggers import tables, upkeep
+from declbind.outbound.triggers.upkeep import TableState
 
 #: What Django 6.1 calls an ``on_delete`` that the database carries out.
 _BY_DATABASE: Any = getattr(deletion, "DatabaseOnDelete", ())
@@ -28,19 +30,39 @@ class Gap:
     action: str
     is_fault: bool = False
 
+    def as_problem(self, stream: str) -> Problem:
+        """Return the warning for a check."""
+        return Problem("$.capture", f"Binding {stream!r} does not see: {self.text} {self.action}")
+
     def as_json(self) -> dict[str, Any]:
         """Return what a machine reads."""
         return {"text": self.text, "action": self.action, "fault": self.is_fault}
 
 
-def find_gaps(binding: type[Binding], using: str) -> list[Gap]:
-    """Return what a binding in force does not see, what was meant to be seen first."""
+def find_gaps(binding: type[Binding], using: str, states: Sequence[TableState] | None = None) -> list[Gap]:
+    """Return what a binding in force does not see, what was meant to be seen first.
+
+    ``states`` are the triggers of the tables as ``upkeep.load_states`` gives them; without them they are loaded, where
+    the binding wants triggers. Nothing else here makes a query.
+    """
     if not binding.spec().outbound:
         return []
-    return sorted(_gaps(binding, using), key=lambda gap: not gap.is_fault)
+    return sorted(_gaps(binding, using, states), key=lambda gap: not gap.is_fault)
 
 
-def _gaps(binding: type[Binding], using: str) -> Iterator[Gap]:
+def load_trigger_states(binding: type[Binding], using: str) -> list[TableState]:
+    """Return the triggers of the tables that a binding in force has watched; none where it wants none."""
+    if not wants_triggers(binding):
+        return []
+    return [state for state in upkeep.load_states(using) if binding.stream in state.streams]
+
+
+def wants_triggers(binding: type[Binding]) -> bool:
+    """Tell whether a binding is to hear of more than what the ORM writes."""
+    return binding.spec().outbound and binding.spec().capture == "triggers"
+
+
+def _gaps(binding: type[Binding], using: str, states: Sequence[TableState] | None) -> Iterator[Gap]:
     options: Any = binding.model_class()._meta
     alias = foreign_database(binding)
     if alias:
@@ -70,12 +92,12 @@ def _gaps(binding: type[Binding], using: str) -> Iterator[Gap]:
             is_fault=True,
         )
     else:
-        yield from _trigger_gaps(binding, using)
+        yield from _trigger_gaps(binding, using, upkeep.load_states(using) if states is None else states)
 
 
-def _trigger_gaps(binding: type[Binding], using: str) -> Iterator[Gap]:
+def _trigger_gaps(binding: type[Binding], using: str, states: Sequence[TableState]) -> Iterator[Gap]:
     stream = binding.stream
-    for state in upkeep.load_states(using):
+    for state in states:
         if stream not in state.streams or state.is_well:
             continue
         if state.state == "outdated":
@@ -107,8 +129,18 @@ def _cascades(binding: type[Binding]) -> Iterator[Gap]:
 
 
 def faulty_streams(using: str) -> Iterator[tuple[str, Gap]]:
-    """Yield the gaps that were not meant, with the streams that have them."""
-    for binding in current_index().registry.by_stream.values():
-        for gap in find_gaps(binding, using):
+    """Yield the gaps that were not meant, with the streams that have them. Loads the triggers once, if at all."""
+    bindings = current_index().registry.by_stream.values()
+    states = upkeep.load_states(using) if any(map(wants_triggers, bindings)) else []
+    for binding in bindings:
+        for gap in find_gaps(binding, using, states):
             if gap.is_fault:
                 yield str(binding.stream), gap
+
+
+def load_faults(using: str) -> dict[str, list[Gap]]:
+    """Return the gaps that were not meant, by stream."""
+    faults: dict[str, list[Gap]] = {}
+    for stream, gap in faulty_streams(using):
+        faults.setdefault(stream, []).append(gap)
+    return faults

@@ -1,0 +1,36 @@
+"""What a binding in force does not see, and how its triggers are, for its page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from declbind.console import unseen
+from declbind.outbound.triggers.upkeep import TableState
+from declbind.registry import database_alias, get_registry
+
+
+@dataclass(frozen=True)
+class Sight:
+    """The kinds of write that a binding does not see, and the triggers of the tables that it has watched."""
+
+    gaps: tuple[unseen.Gap, ...] = ()
+    tables: tuple[TableState, ...] = ()
+
+    @property
+    def faults(self) -> list[unseen.Gap]:
+        """Those that it is meant to see."""
+        return [gap for gap in self.gaps if gap.is_fault]
+
+
+def load_sight(stream: str, where: str) -> Sight | None:
+    """Return what a binding does not see; None where it is not in force or sends nothing.
+
+    ``where`` is the place of its definition, or "database". No query, but for a binding that wants triggers.
+    """
+    registry, using = get_registry(), database_alias()
+    binding = registry.by_stream.get(stream)
+    entry = registry.entry(stream)
+    if binding is None or entry is None or where not in (entry.where, entry.source) or not binding.spec().outbound:
+        return None
+    tables = unseen.load_trigger_states(binding, using)
+    return Sight(tuple(unseen.find_gaps(binding, using, tables)), tuple(tables))
