@@ -119,8 +119,8 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         ],
         widget=forms.RadioSelect({"class": "radiolist"}),
         label="Hears of",
-        help_text="Triggers work once somebody has run manage.py declbind triggers --install. Saving this form changes "
-        "no table.",
+        help_text="Triggers work once somebody has run <code>manage.py declbind triggers --install</code>. Saving this "
+        "form changes no table.",
     )
     also = ListField(
         rows=2,

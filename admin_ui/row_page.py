@@ -52,7 +52,7 @@ def row_view(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
         steps=describe_steps(row, reader),
         receipts=_receipts(row, reader),
         connection=_load_connection(request.user, row, using),
-        may_reveal=row.kind == "out" and row.model in models,
+        may_reveal=row.kind == "out" and row.model in models and not row.told,
         is_revealed=revealed,
         live_url=pages.page_url(model_admin, "live"),
         may_see_bindings=model_admin.has_view_permission(request),

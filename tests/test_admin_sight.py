@@ -50,7 +50,7 @@ def test_missing_triggers_are_a_fault_on_the_page_until_they_are_put_in(admin_cl
     record = save(WATCHING)
     page = page_of(admin_client, record)
     assert "Writes go unheard that are meant to be heard." in page
-    assert "Run `manage.py declbind triggers --install`." in page
+    assert "Run <code>manage.py declbind triggers --install</code>." in page
     assert "<code>blog_post</code>" in page
     assert '<span class="declbind-chip declbind-invalid">missing</span>' in page
     installed()
