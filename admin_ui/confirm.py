@@ -1,4 +1,4 @@
-"""The page that asks before bindings are stored: what each edit means, and a tick where one opens something."""
+"""The page that asks before bindings are stored: what each edit means, and a button that says what it opens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Proposal:
 
 
 def digest_of(proposals: Iterable[Proposal]) -> str:
-    """Return what the page's tick must say."""
+    """Return what the page's button must say, where something is opened."""
     return combine_digests(proposal.change for proposal in proposals)
 
 
@@ -43,7 +43,8 @@ def confirm_page(
 ) -> TemplateResponse:
     """Show proposals with a button that sends the ``hidden`` values to the same address.
 
-    ``asked`` tells that it was pressed without the tick.
+    Where something is opened the button itself is the tick: nothing else is asked on this page. ``asked`` tells that
+    the page was sent without it.
     """
     values = [
         (name, value)

@@ -44,8 +44,9 @@ def load_sight(stream: str, where: str) -> Sight | None:
     entry = registry.entry(stream)
     if binding is None or entry is None or where not in (entry.where, entry.source) or not binding.spec().outbound:
         return None
-    tables = unseen.load_trigger_states(binding, using)
-    gaps = unseen.find_gaps(binding, using, tables)
+    known = unseen.Known.load(using, [binding])
+    tables = known.states_of(binding)
+    gaps = unseen.find_gaps(binding, using, known)
     return Sight(tuple(Blindness(gap.text, mark_code(gap.action), gap.is_fault) for gap in gaps), tuple(tables))
 
 

@@ -22,6 +22,8 @@ from declbind.core.spec import DEFAULTS, KEYS, BindingSpec
 from declbind.fields import bound_fields, concrete_field, find_model, writable_fields
 from declbind.relations import Hop, find_hops
 from declbind.serializers import get_serializer
+from declbind.serializers.default import holds_documents
+from declbind.serializers.exact import exact_key, keep_exact
 
 #: What Django calls the permission behind each action.
 DJANGO_ACTIONS = {"view": "view", "create": "add", "update": "change", "delete": "delete"}
@@ -218,16 +220,19 @@ class Binding:
     def serialize_data(self, instance: Any) -> dict[str, Any]:
         """Return the ``data`` of a frame for a stored row."""
         data = dict(get_serializer(self.serializer)(instance, self))
+        if self.serializer != "default":
+            documents = {field.name for field in self.bound_fields() if holds_documents(field)}
+            data = {name: value if name in documents else keep_exact(value) for name, value in data.items()}
         for name in self.send_members:
             member = getattr(instance, name)
-            data[name] = member() if callable(member) else member
+            data[name] = keep_exact(member() if callable(member) else member)
         return data
 
     def serialize(self, instance: Any, action: str) -> dict[str, Any]:
         """Return the whole payload; an empty one sends nothing."""
         return {
             "action": action,
-            "pk": instance.pk,
+            "pk": exact_key(instance.pk),
             "data": self.serialize_data(instance),
             "model": self.model_label(),
         }

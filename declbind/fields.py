@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.apps import apps
-from django.db.models import Field, Model
+from django.db.models import Field, ManyToManyField, Model
 
 from declbind.core.spec import BindingSpec
 
@@ -74,11 +74,13 @@ def model_fields(model: type[Model]) -> list[Field[Any, Any]]:
 
     Neither the primary key, which travels beside the data, nor a parent's under multi-table inheritance,
     which is the same value again. Reverse relations and generic foreign keys have no value of their own in
-    the row.
+    the row. Neither have lists of a package's own, such as django-taggit's tags: the rows behind them may hang
+    on a generic foreign key, and nothing says which of their columns is whose.
     """
     own = model._meta
     columns = [field for field in own.concrete_fields if field is not own.pk and not field.primary_key]
-    return [*columns, *own.many_to_many]
+    lists: Sequence[Any] = own.many_to_many
+    return [*columns, *(field for field in lists if isinstance(field, ManyToManyField))]
 
 
 def concrete_field(model: type[Model], name: str) -> Field[Any, Any]:

@@ -28,10 +28,12 @@ from declbind.core.frames import describe
 from declbind.fields import concrete_field
 
 #: What the parsers of form and model fields raise for values that they were not made for.
-PARSE_ERRORS: Final = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
+PARSE_ERRORS: Final = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RecursionError)
 _TEMPORAL: Final = ("DateField", "DateTimeField", "TimeField", "DurationField")
 _NUMBERS: Final = ("FloatField", "DecimalField")
-_ANY_JSON: Final = ("JSONField", "HStoreField")
+#: What only the server writes: an index of words is made of other columns.
+_SERVERS_OWN: Final = ("SearchVectorField", "SearchQueryField")
+_BOUNDS: Final = ("[)", "[]", "(]", "()")
 
 Errors = dict[str, list[ValidationError]]
 
@@ -80,11 +82,12 @@ def save_new(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
     for field in binding.writable_fields():
         if field.name not in data and field.name not in preset and _is_required(field):
             errors[field.name] = [ValidationError("This field is required.", code="required")]
-    # A field that has no value yet may get one in save(): nothing can be said about its uniqueness.
+    # A field that has no value yet may get one in save(), or from the database, and one that the database makes cannot
+    # even be looked at before: nothing can be said about its uniqueness.
     unset = {
         field.name
         for field in instance._meta.fields
-        if field.name not in data and field.value_from_object(instance) in (None, "")
+        if field.generated or (field.name not in data and field.value_from_object(instance) in (None, ""))
     }
     lists = _assign(binding, instance, data, errors, unjudged=unset)
     course.enter("store", instance)
@@ -128,19 +131,26 @@ def clean_value(field: Any, value: Any, using: str | None = None) -> Any:
     internal = field.get_internal_type()
     if isinstance(field, models.FileField):
         raise ValidationError("Files cannot be sent here.", code="file")
+    if internal in _SERVERS_OWN:
+        raise ValidationError("This field cannot be written here.", code="invalid")
     if field.many_to_many:
         return _clean_keys(field, value, using)
-    is_text = isinstance(field, models.CharField | models.TextField) or internal in _ANY_JSON
+    # An empty text is a value of these, and no value of the others.
+    is_text = isinstance(field, models.CharField | models.TextField | models.BinaryField) or internal == "JSONField"
     if value is None or (value == "" and not is_text):
         if not field.null:
             raise ValidationError(str(field.error_messages["null"]), code="null")
         return None
-    if internal in _ANY_JSON:
+    if internal == "JSONField":
         return value
+    if internal == "HStoreField":
+        return _clean_texts(value)
     if internal == "ArrayField":
         if not isinstance(value, list):
             raise _unexpected("a list", value)
         return [clean_value(field.base_field, item, using) for item in value]
+    if hasattr(field, "range_type"):
+        return _clean_range(field, value, using)
     if fault := _type_fault(field, value):
         raise _unexpected(fault, value)
     try:
@@ -195,9 +205,13 @@ def _assign(binding: Any, instance: Any, data: Mapping[str, Any], errors: Errors
             field.save_form_data(instance, value)
             if value is None:
                 nulls.add(field.name)
+            elif field.is_relation:
+                _collect(errors, partial(_run_validators, field, instance))
     # null=True without blank=True means "required" to a form; JSON says null on purpose.
     unsent = {field.name for field in instance._meta.fields if field.name not in data} | nulls
-    _collect(errors, partial(instance.clean_fields, exclude=unsent | set(errors)))
+    # That the row of a relation is there was asked where it will be written; clean_fields would ask a replica.
+    related = {field.name for field in instance._meta.fields if field.is_relation}
+    _collect(errors, partial(instance.clean_fields, exclude=unsent | related | set(errors)))
     _collect(errors, instance.clean)
     _collect(errors, partial(instance.validate_unique, exclude=unjudged | set(errors)))
     _collect(errors, partial(instance.validate_constraints, exclude=unjudged | set(errors)))
@@ -211,6 +225,13 @@ def _collect(errors: Errors, validate: Callable[[], None]) -> None:
         validate()
     except ValidationError as error:
         error.update_error_dict(errors)
+
+
+def _run_validators(field: Any, instance: Any) -> None:
+    try:
+        field.run_validators(getattr(instance, field.attname))
+    except ValidationError as error:
+        raise ValidationError({field.name: error}) from None
 
 
 def _store_lists(instance: Any, lists: Mapping[Any, Any]) -> None:
@@ -310,6 +331,28 @@ def _clean_keys(field: Any, value: Any, using: str | None) -> Any:
         text = form_field.error_messages["invalid_choice"]
         raise ValidationError(text, code="invalid_choice", params={"value": ", ".join(missing[:5])})
     return rows
+
+
+def _clean_texts(value: Any) -> Any:
+    if not isinstance(value, dict) or not all(item is None or isinstance(item, str) for item in value.values()):
+        raise _unexpected("an object of texts and nulls", value)
+    return value
+
+
+def _clean_range(field: Any, value: Any, using: str | None) -> Any:
+    """Return a range from its bounds, in the form in which it is sent."""
+    if value == {"empty": True} and value["empty"] is True:
+        return field.range_type(empty=True)
+    if not isinstance(value, dict) or value.keys() != {"lower", "upper", "bounds"} or value["bounds"] not in _BOUNDS:
+        raise _unexpected("an object of lower, upper and bounds, or of empty", value)
+    lower, upper = (
+        None if value[end] is None else clean_value(field.base_field, value[end], using) for end in ("lower", "upper")
+    )
+    for bound in (lower, upper):
+        field.base_field.run_validators(bound)
+    if lower is not None and upper is not None and lower > upper:
+        raise ValidationError("The start of the range must not exceed its end.", code="bound_ordering")
+    return field.range_type(lower, upper, value["bounds"])
 
 
 def _settle(value: Any) -> Any:

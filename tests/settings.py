@@ -105,6 +105,8 @@ INSTALLED_APPS = [
     "example_site.ticker",
     "tests.zoo",
 ]
+if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    INSTALLED_APPS += ["django.contrib.postgres", "tests.postgres_zoo"]
 
 MIDDLEWARE = [
     "tests.csp.StrictPolicy",

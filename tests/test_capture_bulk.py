@@ -1,6 +1,7 @@
 """Capture of what query sets write: `update`, `bulk_create`, `bulk_update`, `_raw_delete`; calls above the limit."""
 
 import contextlib
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -589,3 +590,18 @@ def test_feathers_go_with_their_animal_in_bulk():
     with watching(FEATHERS) as events:
         Animal.objects.all().delete()
     assert [(event.kind, event.data["colour"]) for event in events] == [("gone", "x"), ("gone", "y")]
+
+
+def test_upsert_that_meets_a_row_of_somebody_else_tells_every_group():
+    """A row that was committed after it was looked for: nobody knows which groups it was in."""
+    if connection.vendor != "postgresql":
+        # There the transaction has had the only lock since it began.
+        assert connection.vendor == "sqlite"
+        return
+    Food.objects.create(name="hay")
+    foods = {"stream": "foods", "model": "zoo.Food", "fields": ["name"], "groups": ["p-{poisonous}"]}
+    upsert: Any = {"update_conflicts": True, "unique_fields": ["name"], "update_fields": ["poisonous"]}
+    with watching(foods) as events, patch("declbind.outbound.inserts._met", return_value=[Food.objects.none()]):
+        Food.objects.bulk_create([Food(name="hay", poisonous=True)], **upsert)
+        Food.objects.bulk_create([Food(name="nuts")], **upsert)
+    assert [event.changes for event in events] == [[(EVERY_GROUP, "resync")], [("p-false", "create")]]

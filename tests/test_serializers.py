@@ -158,6 +158,20 @@ def test_bytes_are_base64(blob, sent):
     assert serialize(Sample.objects.get(pk=pk), "blob") == {"blob": sent}
 
 
+@pytest.mark.parametrize(
+    ("moment", "sent"),
+    [
+        (dt.datetime(2024, 2, 29, 12, tzinfo=dt.timezone(dt.timedelta(hours=2))), "2024-02-29T10:00:00Z"),
+        (dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=2))), "0001-01-01T00:00:00+02:00"),
+        (dt.datetime(2024, 2, 29, 12), "2024-02-29T12:00:00"),  # noqa: DTZ001 - of a project without time zones
+    ],
+)
+def test_moment_is_sent_in_utc(moment, sent):
+    """In whatever zone the database's connection reads it, so that one moment has one text."""
+    value = field_value(Sample(moment=moment), Sample._meta.get_field("moment"))
+    assert json.loads(encode_value(value)) == sent
+
+
 @db
 def test_file_is_its_name(settings, tmp_path):
     """Not its address, which may be signed, and not its content."""

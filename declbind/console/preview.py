@@ -15,7 +15,7 @@ from declbind.bindings import Binding
 from declbind.core import frames
 from declbind.core.errors import ClientError, ConfigError, Problem
 from declbind.fields import concrete_field
-from declbind.serializers import encode_value
+from declbind.serializers import encode_key, encode_value
 
 from .overview import describe_rules
 
@@ -123,7 +123,7 @@ def _payload(bound: Binding, row: Any) -> str:
     if bound.overrides("serialize"):
         return encode_value(bound.serialize(row, "update"))
     data = encode_value(bound.serialize_data(row))
-    return frames.encode_payload("update", encode_value(row.pk), data, bound.model_label())
+    return frames.encode_payload("update", encode_key(row.pk), data, bound.model_label())
 
 
 def _verdicts(bound: Binding, row: Any, groups: tuple[str, ...]) -> list[Verdict]:

@@ -24,7 +24,7 @@ from declbind.outbound import log
 from declbind.outbound.drafts import gather_faults
 from declbind.outbound.plans import Index
 from declbind.registry import database_alias
-from declbind.serializers import encode_value
+from declbind.serializers import encode_key
 
 from .trial_frames import Faults, foresee, load_drafts, number_drafts
 
@@ -103,7 +103,7 @@ class Course(course.Follower):
             if not bound.overrides("get_queryset", "scoped", "check_inside"):
                 _check_foreseen(bound, row)
             # The key of a new row is given when it is stored.
-            self.reply = {"pk": json.loads(encode_value(row.pk))} if action == "update" else None
+            self.reply = {"pk": json.loads(encode_key(row.pk))} if action == "update" else None
         if log.is_here(bound.using):
             written = None if action != "update" else {*self.sent, *_moving(row)}
             self.drafts = list(foresee(self.index, row, action, str(bound.using), written))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,15 @@ from django.db.models import deletion
 from declbind.bindings import Binding
 from declbind.checks import foreign_database
 from declbind.core.errors import Problem
+from declbind.models import UnseenWrite
 from declbind.outbound.plans import current_index
 from declbind.outbound.triggers import tables, upkeep
-from declbind.outbound.triggers.upkeep import TableState
 
 #: What Django 6.1 calls an ``on_delete`` that the database carries out.
 _BY_DATABASE: Any = getattr(deletion, "DatabaseOnDelete", ())
 
+#: Places in the code that are looked at, the latest first.
+MAX_NOTICED = 200
 INSTALL = "Run `manage.py declbind triggers --install`."
 
 
@@ -39,22 +41,22 @@ class Gap:
         return {"text": self.text, "action": self.action, "fault": self.is_fault}
 
 
-def find_gaps(binding: type[Binding], using: str, states: Sequence[TableState] | None = None) -> list[Gap]:
-    """Return what a binding in force does not see, what was meant to be seen first.
+@dataclass(frozen=True)
+class Known:
+    """What is known of all tables: how their triggers are, and which writes were noticed that left no event."""
 
-    ``states`` are the triggers of the tables as ``upkeep.load_states`` gives them; without them they are loaded, where
-    the binding wants triggers. Nothing else here makes a query.
-    """
-    if not binding.spec().outbound:
-        return []
-    return sorted(_gaps(binding, using, states), key=lambda gap: not gap.is_fault)
+    states: Sequence[upkeep.TableState]
+    noticed: Sequence[UnseenWrite]
 
+    @classmethod
+    def load(cls, using: str, bindings: Iterable[type[Binding]]) -> Known:
+        """Load what concerns bindings: one query, and another for the triggers where some binding wants any."""
+        noticed = UnseenWrite.objects.using(using).order_by("-last_at")[:MAX_NOTICED]
+        return cls(upkeep.load_states(using) if any(map(wants_triggers, bindings)) else (), list(noticed))
 
-def load_trigger_states(binding: type[Binding], using: str) -> list[TableState]:
-    """Return the triggers of the tables that a binding in force has watched; none where it wants none."""
-    if not wants_triggers(binding):
-        return []
-    return [state for state in upkeep.load_states(using) if binding.stream in state.streams]
+    def states_of(self, binding: type[Binding]) -> list[upkeep.TableState]:
+        """Return how the triggers are of the tables that a binding has watched."""
+        return [state for state in self.states if binding.stream in state.streams]
 
 
 def wants_triggers(binding: type[Binding]) -> bool:
@@ -62,7 +64,33 @@ def wants_triggers(binding: type[Binding]) -> bool:
     return binding.spec().outbound and binding.spec().capture == "triggers"
 
 
-def _gaps(binding: type[Binding], using: str, states: Sequence[TableState] | None) -> Iterator[Gap]:
+def find_gaps(binding: type[Binding], using: str, known: Known | None = None) -> list[Gap]:
+    """Return what a binding in force does not see, what was meant to be seen first."""
+    if not binding.spec().outbound:
+        return []
+    known = known or Known.load(using, [binding])
+    found = [*_gaps(binding, using, known), *_noticed_gaps(binding, known)]
+    return sorted(found, key=lambda gap: not gap.is_fault)
+
+
+def _noticed_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
+    """Yield the writes to the binding's tables that the detector noticed."""
+    lists = (field.remote_field.through for field in binding.bound_fields() if field.many_to_many)
+    own = {model._meta.db_table for model in (*tables.table_models(binding.model_class()), *lists)}
+    heard = {state.table for state in known.states if state.is_well and binding.stream in state.streams}
+    for write in known.noticed:
+        if write.table in own - heard:
+            where = write.location or "places that were too many to remember"
+            last = write.last_at.isoformat(timespec="seconds")
+            yield Gap(
+                f"{write.verb} of table {write.table} at {where}: {write.count} times, last at {last}.",
+                "Write by the ORM's methods, announce the rows with declbind.touch(queryset), or let triggers report "
+                'the table ("capture": "triggers").',
+                is_fault=True,
+            )
+
+
+def _gaps(binding: type[Binding], using: str, known: Known) -> Iterator[Gap]:
     options: Any = binding.model_class()._meta
     alias = foreign_database(binding)
     if alias:
@@ -92,12 +120,12 @@ def _gaps(binding: type[Binding], using: str, states: Sequence[TableState] | Non
             is_fault=True,
         )
     else:
-        yield from _trigger_gaps(binding, using, upkeep.load_states(using) if states is None else states)
+        yield from _trigger_gaps(binding, using, known)
 
 
-def _trigger_gaps(binding: type[Binding], using: str, states: Sequence[TableState]) -> Iterator[Gap]:
+def _trigger_gaps(binding: type[Binding], using: str, known: Known) -> Iterator[Gap]:
     stream = binding.stream
-    for state in states:
+    for state in known.states:
         if stream not in state.streams or state.is_well:
             continue
         if state.state == "outdated":
@@ -128,12 +156,17 @@ def _cascades(binding: type[Binding]) -> Iterator[Gap]:
                 )
 
 
+def forget(using: str) -> None:
+    """Forget the writes that were noticed: what still happens is noticed again."""
+    UnseenWrite.objects.using(using).all().delete()
+
+
 def faulty_streams(using: str) -> Iterator[tuple[str, Gap]]:
-    """Yield the gaps that were not meant, with the streams that have them. Loads the triggers once, if at all."""
+    """Yield the gaps that were not meant, with the streams that have them."""
     bindings = current_index().registry.by_stream.values()
-    states = upkeep.load_states(using) if any(map(wants_triggers, bindings)) else []
+    known = Known.load(using, bindings)
     for binding in bindings:
-        for gap in find_gaps(binding, using, states):
+        for gap in find_gaps(binding, using, known):
             if gap.is_fault:
                 yield str(binding.stream), gap
 

@@ -17,7 +17,7 @@ from declbind.core.errors import ClientError
 from declbind.core.groups import match_template
 from declbind.fields import concrete_field
 from declbind.live import snapshots, subscriptions
-from declbind.serializers import encode_value
+from declbind.serializers import encode_key, encode_value
 
 SHOWN_ROWS = 50
 #: Where groups are code, so many rows are looked at: each has to be asked for its groups.
@@ -110,7 +110,7 @@ def subscriptions_to(bound: Binding, row: Any, groups: Iterable[str]) -> list[tu
         values = {name: getattr(row, concrete_field(model, name).attname) for name in template.placeholders}
         group = template.render(values)
         if group in wanted:
-            params = {name: json.loads(encode_value(value)) for name, value in values.items() if name not in scope}
+            params = {name: json.loads(encode_key(value)) for name, value in values.items() if name not in scope}
             found.append((str(group), params))
     return found
 
@@ -140,7 +140,7 @@ def load_rows(bound: Binding, group: str, params: Mapping[str, Any]) -> VisibleR
         selected = list(snapshots.select_rows(bound, params)[: limit + 1])
         found = [row for row in selected[:limit] if snapshots.is_heard_in(bound, group, row)]
         shown = tuple(
-            VisibleRow(json.loads(encode_value(row.pk)), json.loads(encode_value(bound.serialize_data(row))))
+            VisibleRow(json.loads(encode_key(row.pk)), json.loads(encode_value(bound.serialize_data(row))))
             for row in found[:SHOWN_ROWS]
         )
     except Exception as error:

@@ -20,7 +20,7 @@ from declbind.live import changes
 from declbind.models import BindingRevision, Event, Traffic
 from declbind.outbound import history, log
 from declbind.registry import get_registry
-from declbind.serializers import encode_value
+from declbind.serializers import encode_key
 
 from .causes import Answer, Cause
 from .delivery import explain_event, groups_of, offset_of
@@ -150,7 +150,7 @@ def _keys(row: str, binding: type[Binding] | None) -> set[str]:
     keys = {json.dumps(row)}
     if binding is not None:
         try:
-            keys.add(encode_value(validation.coerce(binding.model_class()._meta.pk, row)))
+            keys.add(encode_key(validation.coerce(binding.model_class()._meta.pk, row)))
         except ValueError:
             pass
     elif row.lstrip("-").isdigit():

@@ -9,7 +9,8 @@ from typing import Any
 from declbind.bindings import Binding
 from declbind.core.errors import ClientError
 from declbind.serializers import encode_value
-from declbind.serializers.default import field_value
+from declbind.serializers.default import field_value, holds_documents
+from declbind.serializers.exact import keep_exact
 
 
 def check_condition(bound: Binding, action: str, key: Any, condition: Mapping[str, Any] | None) -> None:
@@ -30,10 +31,19 @@ def check_condition(bound: Binding, action: str, key: Any, condition: Mapping[st
     differing = {
         name: ["The row has another value."]
         for name, expected in condition.items()
-        if not is_same_json(json.loads(encode_value(field_value(row, fields[name]))), expected)
+        if not is_same_json(json.loads(encode_value(field_value(row, fields[name]))), _as_sent(fields[name], expected))
     }
     if differing:
         raise ClientError("conflict", f"Changed in the meantime: {', '.join(sorted(differing))}.", differing)
+
+
+def _as_sent(field: Any, expected: Any) -> Any:
+    """Return an expected value with its large numbers as frames have them; clients may write them either way."""
+    if holds_documents(field):
+        return expected
+    if isinstance(expected, dict):
+        return {name: keep_exact(item) for name, item in expected.items()}
+    return keep_exact(expected)
 
 
 def is_same_json(one: Any, other: Any) -> bool:

@@ -25,8 +25,9 @@ from declbind.core.errors import ClientError
 from declbind.core.frames import MUTATIONS, Request, describe
 from declbind.fields import concrete_field
 from declbind.outbound import log
+from declbind.outbound.locks import take_write_lock
 from declbind.registry import database_alias
-from declbind.serializers import encode_value
+from declbind.serializers import encode_key
 
 from . import idempotency, permissions
 from .conditions import check_condition
@@ -169,14 +170,8 @@ def _carry_out(request: Request, binding: type[Binding], identity: permissions.I
 
 
 def _take_write_lock(using: str) -> None:
-    """Queue for SQLite's one write lock before the first read.
-
-    In its default mode a transaction that reads first and writes later fails at once, whatever the timeout, when
-    another one wrote in between.
-    """
-    if connections[using].vendor == "sqlite" and log.is_here(using):
-        with connections[using].cursor() as cursor:
-            cursor.execute("DELETE FROM declbind_head WHERE 0")
+    if log.is_here(using):
+        take_write_lock(using)
 
 
 def _answer_once(request: Request, bound: Binding, identity: permissions.Identity) -> dict[str, Any]:
@@ -246,7 +241,7 @@ def _write(bound: Binding, action: str, key: Any, data: Mapping[str, Any], pk: A
     if row is not None:
         bound.check_inside(row)
     if isinstance(stored, models.Model):
-        return json.loads(encode_value(stored.pk))
+        return json.loads(encode_key(stored.pk))
     return None if action == "create" else pk
 
 

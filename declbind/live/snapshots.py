@@ -13,7 +13,7 @@ from declbind.bindings import Binding
 from declbind.conf import settings
 from declbind.core.errors import ClientError
 from declbind.outbound import sequencer
-from declbind.serializers import encode_value
+from declbind.serializers import encode_key, encode_value
 from declbind.serializers.lists import load_lists
 
 from .threads import RequestThreads
@@ -93,7 +93,7 @@ def read_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: 
             raise ClientError("too_large", f"Expected at most {limit} rows in a snapshot, this group has more.")
         found = [row for row in found if is_heard_in(bound, group, row)]
         load_lists(found, (field for field in bound.bound_fields() if field.many_to_many), using)
-        objects = [(encode_value(row.pk), encode_value(bound.serialize_data(row))) for row in found]
+        objects = [(encode_key(row.pk), encode_value(bound.serialize_data(row))) for row in found]
     return Snapshot(head.offset, _in_pages(objects))
 
 

@@ -7,6 +7,7 @@
 ``connection`` who is connected, and who is kept out
 ``activity`` counts for the charts
 ``traffic`` requests, refusals and errors for the operator; watches, saved views; idempotency keys
+``unseen``  writes to bound tables that left no event
 
 No behaviour of the wire or of capture lives here: models know how they are stored and judged, nothing else. A new
 table gets a module of its own noun and is named here.
@@ -19,6 +20,7 @@ from .node import Node
 from .record import BindingRecord
 from .revision import BindingRevision, Configuration, editing
 from .traffic import IdempotencyKey, SavedView, Traffic, Watch
+from .unseen import UnseenWrite
 
 __all__ = [
     "Activity",
@@ -35,6 +37,7 @@ __all__ = [
     "SavedView",
     "StreamUse",
     "Traffic",
+    "UnseenWrite",
     "Watch",
     "editing",
 ]

@@ -98,6 +98,11 @@ class Batch:
         part.kept.update(dict.fromkeys(keys))
         self._check_limit(part)
 
+    def unseen(self, plan: Plan, keys: Iterable[Any]) -> list[Any]:
+        """Return those of keys whose rows were not read before the write."""
+        before = self._part(plan).before
+        return [key for key in keys if key not in before]
+
     def create(self, plan: Plan, keys: Iterable[Any]) -> None:
         """Note rows that are new, unless they were read before the write; to be called after it."""
         part = self._part(plan)

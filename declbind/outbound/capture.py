@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import models, transaction
+from django.db import models, router, transaction
 from django.db.models.deletion import Collector
 
 from declbind.batches import in_batches
 
+from . import detector
 from .batch import Batch
 from .deletes import capture_delete, capture_raw_delete, delete_observers
 from .inserts import capture_bulk_create
+from .locks import take_write_lock
 from .places import is_logged
 from .plans import plan_for
 from .saves import capture_save_parents, capture_save_table
@@ -42,6 +44,7 @@ def install() -> None:
         if not hasattr(method, "__wrapped__"):
             setattr(owner, name, wrap(method))
     migrating.install()
+    detector.install()
 
 
 def touch(rows: Any) -> int:
@@ -50,17 +53,24 @@ def touch(rows: Any) -> int:
     For writes that no hook sees. Takes a query set or instances of one model; the events are in the transaction that is
     open on the rows' database, or in one of their own. More than ``BULK_LIMIT`` rows are announced by group.
     """
-    queryset = rows if isinstance(rows, models.QuerySet) else None
+    queryset: Any = rows if isinstance(rows, models.QuerySet) else None
     instances = [] if queryset is not None else list(rows)
     if queryset is None and not instances:
         return 0
     model = queryset.model if queryset is not None else type(instances[0])
     plan = plan_for(model)
-    using = queryset.db if queryset is not None else instances[0]._state.db
+    # Where the rows are written: reading, and whoever read the instances, may have been sent to a replica.
+    if queryset is not None:
+        using = queryset._db or router.db_for_write(model, **queryset._hints)
+    else:
+        using = router.db_for_write(model, instance=instances[0])
     if plan is None or not is_logged(model, using):
         return 0
     with transaction.atomic(using=using):
-        keys = list(queryset.values_list("pk", flat=True)) if queryset is not None else [row.pk for row in instances]
+        take_write_lock(using)
+        keys = [row.pk for row in instances]
+        if queryset is not None:
+            keys = list(queryset.using(using).values_list("pk", flat=True))
         stored = plan.model._base_manager.using(using)
         keys = [
             key

@@ -19,6 +19,7 @@ from .also import keep_watching
 from .batch import Batch, Chosen
 from .hearers import Hearers
 from .lists import keep_owners
+from .locks import take_write_lock
 from .once import CAPTURED, is_open
 from .places import is_logged
 from .plans import current_index
@@ -52,6 +53,7 @@ def capture_delete(original: Any) -> Any:
         if not (gone or nulled or unlisted or watched):
             return original(self)
         with transaction.atomic(using=using, savepoint=False):
+            take_write_lock(using)
             batch = Batch(using)
             for plan, rows in gone:
                 batch.will_delete(plan, _chosen(rows))
@@ -106,6 +108,7 @@ def capture_raw_delete(original: Any) -> Any:
         if hearers is None or not is_logged(self.model, using):
             return original(self, using)
         with transaction.atomic(using=using, savepoint=False):
+            take_write_lock(using)
             batch = Batch(using)
             if hearers.plan is not None:
                 batch.will_delete(hearers.plan, keys_of(self))

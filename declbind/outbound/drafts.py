@@ -18,7 +18,7 @@ from declbind import signals
 from declbind.core.frames import EVERY_GROUP, RESYNC
 from declbind.core.groups import diff, is_legal_name
 from declbind.models import Event
-from declbind.serializers import encode_value
+from declbind.serializers import encode_key, encode_value
 
 from .log import Draft
 from .plans import Outlet, Plan
@@ -182,7 +182,7 @@ def _draft(
     return Draft(
         stream=outlet.stream,
         model=outlet.label,
-        object_pk=encode_value(pk),
+        object_pk=encode_key(pk),
         changes=changes,
         data=data,
         version=plan.version,

@@ -20,8 +20,9 @@ from .also import both_ways, keep_watching
 from .batch import Batch
 from .hearers import Hearers, database_of
 from .lists import keep_owners
+from .locks import take_write_lock
 from .places import is_logged
-from .plans import current_index
+from .plans import Plan, current_index
 from .returning import INSERT, returning
 from .rows import is_as_stored, keys_of
 from .triggers.quiet import quiet
@@ -49,6 +50,7 @@ def capture_bulk_create(original: Any) -> Any:
             return write(objs)
         rows, model = list(objs), self.model._meta.concrete_model
         with transaction.atomic(using=using, savepoint=False):
+            take_write_lock(using)
             batch = Batch(using)
             met = _met(model, rows, unique_fields, using) if update_conflicts else []
             for stored in met or ():
@@ -64,6 +66,8 @@ def capture_bulk_create(original: Any) -> Any:
                 with quiet(index, using):
                     created = write(rows)
                 keys = [row.pk for row in rows]
+            if met and update_conflicts and hearers.plan is not None and _met_unseen(batch, hearers.plan, keys or ()):
+                batch.lose_track(hearers.plan)
             is_new = not (ignore_conflicts or update_conflicts)
             _note_created(batch, model, hearers, rows, None if met is None else keys, is_new)
             batch.append()
@@ -92,6 +96,20 @@ def _note_created(
         through = lists[0][1].remote_field.through._base_manager
         for some in [None] if keys is None else in_batches(keys, batch.using):
             keep_owners(batch, lists, rows if some is None else through.filter(pk__in=some))
+
+
+def _met_unseen(batch: Batch, plan: Plan, keys: Sequence[Any]) -> bool:
+    """Tell whether an upsert met a row that was not there when it was looked for: committed since, by somebody else.
+
+    Where that row was is not known. PostgreSQL marks a row that was updated with the transaction that did it.
+    """
+    if connections[batch.using].vendor != "postgresql":
+        return False  # Nobody writes in between on SQLite; MySQL is not asked for rows that are met.
+    stored: models.QuerySet[Any] = models.QuerySet(plan.model, using=batch.using)
+    return any(
+        stored.filter(pk__in=some).extra(where=["xmax::text <> '0'"]).exists()
+        for some in in_batches(batch.unseen(plan, keys), batch.using)
+    )
 
 
 def _met(model: Any, rows: Sequence[Any], unique_fields: Any, using: str) -> list[models.QuerySet[Any]] | None:

@@ -258,7 +258,9 @@ def _look_statement(is_sequenced: bool) -> str:
     settled = "" if is_sequenced else f" AND id < {FIRST_MARK}"
     names = [column, *(name for name in READ_COLUMNS if name != "created_at")]
     places = [f"c{number}" for number in range(len(names))]
-    last = "head.seq" if is_sequenced else f"MIN(COALESCE({LAST_ID}, head.min_seq - 1), {FIRST_MARK} - 1)"
+    last_id = f"COALESCE({LAST_ID}, head.min_seq - 1)"
+    settled_last = f"CASE WHEN {last_id} < {FIRST_MARK} THEN {last_id} ELSE {FIRST_MARK} - 1 END"
+    last = "head.seq" if is_sequenced else settled_last
     waits = "seq IS NULL" if is_sequenced else "kind = 'mark'"
     found = ", ".join(f"found.{place}" for place in places)
     named = ", ".join(f"{name} AS {place}" for name, place in zip(names, places, strict=True))

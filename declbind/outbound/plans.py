@@ -66,6 +66,7 @@ class Index:
         self.registry = registry
         self._plans: dict[type[models.Model], Plan | None] = {}
         self._marked: dict[type[models.Model], Plan] | None = None
+        self._bound_tables: frozenset[str] | None = None
         self._tables: frozenset[str] | None = None
         self._families: dict[type[models.Model], tuple[tuple[Plan, str], ...]] = {}
         self._watches: dict[Any, list[tuple[type[models.Model], Hop]]] = {}
@@ -156,6 +157,15 @@ class Index:
     def marked_relations(self) -> list[type[models.Model]]:
         """Return the models whose rows make others worth sending again, for bindings that hear of database triggers."""
         return [model for model in self._watches if self.marked_watches_of(model)]
+
+    def bound_tables(self) -> frozenset[str]:
+        """Return the names of the tables of which some binding hears: those of its rows and of its lists."""
+        if self._bound_tables is None:
+            plans = [plan for model in self._bound if (plan := self.plan_for(model))]
+            found = {parent for plan in plans for parent in (plan.model, *plan.model._meta.all_parents)}
+            found |= {listed.remote_field.through for plan in plans for listed in plan.m2m}
+            self._bound_tables = frozenset(model._meta.db_table for model in found)
+        return self._bound_tables
 
     def marked_tables(self) -> frozenset[str]:
         """Return the names of the tables that database triggers may watch."""

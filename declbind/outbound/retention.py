@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from declbind.conf import settings
-from declbind.models import Activity, Connection, IdempotencyKey, Node, Traffic, Watch
+from declbind.models import Activity, Connection, IdempotencyKey, Node, Traffic, UnseenWrite, Watch
 
 from . import log
 
@@ -18,6 +18,8 @@ LOST = 1006
 #: How long counts are kept, by the seconds that each row stands for, and how many rows one sweep deletes.
 ACTIVITY_SECONDS = {1: 600, 60: 86_400}
 ACTIVITY_BATCH = 1_000
+#: So long a place in the code is remembered that wrote without an event.
+UNSEEN_DAYS = 7
 
 
 def sweep(using: str) -> int:
@@ -37,6 +39,7 @@ def sweep(using: str) -> int:
     if beyond is not None:
         Traffic.objects.using(using).filter(id__lte=beyond).delete()
     _sweep_counts(using, now)
+    UnseenWrite.objects.using(using).filter(last_at__lt=now - UNSEEN_DAYS * timedelta(days=1)).delete()
     return trimmed
 
 

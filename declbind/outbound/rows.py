@@ -160,16 +160,26 @@ def is_as_stored(plan: Plan, instance: Any, pk: Any) -> bool:
     """
     checks = plan.statements.get(pk)
     if checks is None:
-        checks = plan.statements[pk] = tuple((column.attname, *_plain_type(column)) for column in (pk, *plan.fields))
+        checks = plan.statements[pk] = tuple(
+            (column.attname, _keeps_null(column), *_plain_type(column)) for column in (pk, *plan.fields)
+        )
     values = instance.__dict__
-    for attname, expected, is_plain in checks:
+    for attname, keeps_null, expected, is_plain in checks:
         try:
             value = values[attname]
         except KeyError:
             return False
-        if value is not None and not (type(value) is expected and (is_plain is None or is_plain(value))):
+        if value is None:
+            if not keeps_null:
+                return False
+        elif not (type(value) is expected and (is_plain is None or is_plain(value))):
             return False
     return True
+
+
+def _keeps_null(field: Any) -> bool:
+    """Tell whether a column of an instance that has no value is stored so: the database may make one, or a project."""
+    return not field.generated and type(field).__module__.startswith("django.")
 
 
 def _plain_type(field: Any) -> tuple[type | None, Callable[[Any], bool] | None]:

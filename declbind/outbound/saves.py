@@ -22,6 +22,7 @@ from .batch import Batch
 from .drafts import Groups, draft_hidden, draft_write, groups_of
 from .joint_update import CannotJoinError, JointUpdate, can_join
 from .lists import keep_owners
+from .locks import take_write_lock
 from .places import is_logged
 from .plans import Index, Plan, current_index
 from .rows import is_as_stored, load_row
@@ -54,6 +55,7 @@ def capture_save_parents(original: Any) -> Any:
         plan, others = index.plan_for(cls), _others(index, cls, cls)
         if plan is None and not others:
             return original(self, cls, using, *args, **kwargs)
+        take_write_lock(using)
         old = None if plan is None else _old_groups(plan, pk, using)
         _started.saves[id(self)] = plan, old, _read_others(others, pk, using)
         try:
@@ -91,19 +93,19 @@ def capture_save_table(original: Any) -> Any:
         plan = started[0] if started else index.plan_for(cls)
         lists, others, watches = index.lists_through(cls), _others(index, cls, concrete), index.watches_of(cls)
         if (plan is None and not (lists or others or watches)) or (is_parent and _passes_by(cls, update_fields)):
-            if cls._meta.db_table not in index.marked_tables():
-                return original(self, raw, cls, force_insert, force_update, using, update_fields)
-            with transaction.atomic(using=using, savepoint=False):
+            # A table that is a part of bound rows is told of with the rest of them.
+            if cls._meta.db_table in index.bound_tables():
                 return write()
+            return original(self, raw, cls, force_insert, force_update, using, update_fields)
         if raw and not settings.CAPTURE_RAW:
-            with transaction.atomic(using=using, savepoint=False):
-                return write()
+            return write()
         is_plain = not (lists or others or watches or is_parent or raw or force_insert or update_fields is not None)
         if plan is not None and is_plain:
             update = functools.partial(original, self, cls=cls, force_update=True, using=using)
             if can_join(plan, self, using) and _save_in_one(index, plan, self, update, using):
                 return True
         with transaction.atomic(using=using, savepoint=False):
+            take_write_lock(using)
             pk = self._get_pk_val(cls._meta)
             is_new = pk is None or _will_insert(self, cls, raw, force_insert, force_update)
             old = started[1] if started else None if plan is None or is_new else _old_groups(plan, pk, using)
@@ -156,6 +158,8 @@ def _save_in_one(index: Index, plan: Plan, instance: Any, update: Callable[[], A
     """Update a row and append its events by one statement; False, and nothing is written, where that cannot be."""
     connection = connections[using]
     with transaction.atomic(using=using, savepoint=False) if plan.needs_old else contextlib.nullcontext():
+        if plan.needs_old:
+            take_write_lock(using)
         old = _old_groups(plan, instance.pk, using)
         drafts = [] if old is None else draft_write(plan, instance, instance.pk, old, using)
         if not drafts:

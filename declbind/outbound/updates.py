@@ -21,6 +21,7 @@ from .also import both_ways, keep_watching
 from .batch import Batch
 from .hearers import database_of
 from .lists import keep_owners
+from .locks import take_write_lock
 from .once import captured, is_open
 from .places import is_logged
 from .plans import Index, Plan, current_index
@@ -41,6 +42,7 @@ def capture_update(original: Any) -> Any:
         if write is None:
             return original(self, **kwargs)
         with transaction.atomic(using=write.using, savepoint=False):
+            take_write_lock(write.using)
             keys = write.read([self])
             with write.watching(), quiet(write.index, write.using):
                 count = original(_only(self, keys, write.using), **kwargs)
@@ -61,6 +63,7 @@ def capture_bulk_update(original: Any) -> Any:
         if write is None or any(row.pk is None for row in rows):
             return original(self, rows, names, batch_size)
         with transaction.atomic(using=write.using, savepoint=False):
+            take_write_lock(write.using)
             write.read([self.filter(pk__in=some) for some in in_batches([row.pk for row in rows], write.using)])
             with captured(), write.watching(), quiet(write.index, write.using):
                 count = original(self, rows, names, batch_size)

@@ -20,6 +20,7 @@ from django.utils.module_loading import import_string
 from declbind.conf import registered_serializers, serializer_names, settings
 
 from .default import serialize_fields
+from .exact import exact_key
 
 Serializer = Callable[[Any, Any], Mapping[str, Any]]
 
@@ -66,6 +67,11 @@ def encode_value(value: Any) -> str:
         # Half a surrogate pair: no driver can send it as text, its escape can be sent.
         text = json.dumps(json.loads(text), separators=(",", ":"))
     return text
+
+
+def encode_key(pk: Any) -> str:
+    """Return the JSON text of a row's key; whole, as ``exact_key`` makes it."""
+    return encode_value(exact_key(pk))
 
 
 # Kept, because making an encoder costs as much as encoding a row. It has no state.

@@ -91,6 +91,15 @@ def test_an_operator_binds_a_model_by_the_form(operator, site, expect):
     }  # fmt: skip
 
 
+def test_a_long_list_stays_put_under_the_mouse(operator, site, expect):
+    """What is clicked is what is chosen, also at the end of a list that must be scrolled."""
+    page = operator
+    page.goto(f"{site.url}{LIST}add/?model=zoo.Sample")
+    option = page.get_by_role("listbox", name="Not sent").get_by_role("option", name="required_null")
+    option.dblclick()
+    expect(page.locator("#id_fields_names")).to_have_value("required_null")
+
+
 def test_the_two_lists_are_worked_with_keys_alone(operator, site, expect):
     """Arrows choose, Enter and Space move, typing filters, names that the model lacks stay, and the order is kept."""
     page = operator

@@ -21,6 +21,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from declbind.core.frames import BATCH_PROTOCOL
+from declbind.serializers import encode_key
 
 MODULE = Path(__file__).parents[2] / "declbind" / "static" / "declbind" / "declbind.js"
 PAGE = "<!doctype html><title>client</title><link rel=icon href='data:,'>"
@@ -188,6 +189,25 @@ def test_snapshot_appears_at_once_when_its_last_page_is_there(page: Any, server:
     line.snapshot(7, {"x": {"t": "b"}} | {2: {"t": "c"}})
     until(page, "sub.state === 'live'")
     assert sorted(page.evaluate("rows()"), key=str) == sorted([[1, "a"], ["x", "b"], [2, "c"]], key=str)
+
+
+@pytest.mark.parametrize("encode", [encode_key, str], ids=["exact", "as numbers"])
+def test_rows_with_large_keys_are_told_apart(page: Any, server: ScriptedServer, encode: Any) -> None:
+    """Two keys that are one number to JavaScript are two rows, and are handed back as they came.
+
+    The keys as numbers are the negative control: the browser takes them for one row.
+    """
+    line = connected(page, server)
+    page.evaluate("watch()")
+    line.accept(7)
+    rows = ",".join(f'{{"pk":{encode(2**53 + n)},"data":{{"t":"{n}"}}}}' for n in (0, 1))
+    payload = f'{{"action":"snapshot","model":"blog.post","objects":[{rows}],"final":true}}'
+    line.socket.send(f'{{"stream":"posts","group":"blog-3","offset":7,"payload":{payload}}}')
+    until(page, "sub.state === 'live'")
+    page.evaluate("write(client.stream('posts').update([...sub.rows.keys()].at(-1), { t: 'x' }))")
+    is_exact = encode is encode_key
+    assert page.evaluate("sub.rows.size") == (2 if is_exact else 1)
+    assert (int(line.read()["payload"]["pk"]) == 2**53 + 1) is is_exact
 
 
 def test_changes_are_applied_once(page: Any, server: ScriptedServer) -> None:

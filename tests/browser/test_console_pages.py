@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib.auth.models import User
 
 from admin_ui.screens import screen_urls
-from declbind.models import BindingRecord
+from declbind.models import BindingRecord, BindingRevision
 from tests.browser.console import (
     Complaints,
     Interactions,
@@ -208,6 +208,26 @@ def test_a_change_is_rolled_back_in_three_steps(site: Any, root: User, browser: 
         expect(page.locator(".success")).to_be_visible()
         assert person.count <= 3
     assert BindingRecord.objects.get(stream="articles").description == "Posts, live."
+
+
+def test_what_opens_more_is_rolled_back_in_three_steps_too(site: Any, root: User, browser: Any, expect: Any) -> None:
+    """The button that confirms says what it opens, in a colour of its own."""
+    record = BindingRecord.objects.create(stream="articles", model="blog.Post", fields=["title", "body"])
+    old = BindingRevision.objects.get()
+    record.fields = ["title"]
+    record.save()
+    with opened(browser, site.url, root) as page:
+        page.goto(f"{site.url}{LIST}")
+        person = Interactions(page)
+        person.click("#result_list a:has-text('articles')")
+        person.click(f"form[action*='rollback/{old.pk}/'] button")
+        button = page.locator("#content form[method=post] [type=submit]")
+        expect(button).to_contain_text("opens more than before")
+        take_picture(page, "roll-back-opening")
+        person.click("#content form[method=post] [type=submit]")
+        expect(page.locator(".success")).to_be_visible()
+        assert person.count <= 3
+    assert BindingRecord.objects.get(stream="articles").fields == ["title", "body"]
 
 
 def test_a_model_is_bound_by_the_keyboard_alone(site: Any, root: User, browser: Any, expect: Any) -> None:

@@ -67,7 +67,7 @@ class Arena:
     ``events`` is how many committed writes a run should have at the least, ``rate`` how many each writer does a second.
     Of the web processes ``daphnes`` run under daphne; of the clients every third takes several frames in one, and
     ``editors`` more write through their sockets, and ask somebody else after ``patience`` seconds. ``kinds`` are the
-    modules of the writers, in turn. ``settings`` is the setting ``DECLBIND``.
+    modules of the writers, in turn. ``settings`` is the setting ``DECLBIND``. ``plain`` writers use ``save`` alone.
     """
 
     def __init__(
@@ -90,9 +90,11 @@ class Arena:
         redis: RedisServer | None = None,
         postgres: PostgresServer | None = None,
         proxied: bool = False,
+        plain: bool = False,
     ) -> None:
         self.databases, self.seed, self.events, self.rate = databases, seed, events, rate
         self.redis, self.postgres, self.proxied = redis, postgres, proxied
+        self.plain = plain
         self.chance = random.Random(seed)
         self.settings, self.trim_seconds = settings or {}, trim_seconds
         self.deaths = 0
@@ -159,6 +161,8 @@ class Arena:
         """Return a writer that is not started yet."""
         name = f"w{next(self._writer_numbers)}"
         arguments = ["--name", name, "--ledger", str(self.ledger.folder / f"{name}.jsonl"), "--seed", str(self.seed)]
+        if self.plain:
+            arguments.append("--plain")
         kind = "writer" if options else next(self._kinds)
         return self._program(f"tests.faults.{kind}", [*arguments, "--rate", str(self.rate), *options])
 

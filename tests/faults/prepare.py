@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ RECORD: dict[str, Any] = {
     "model": "faults.Item",
     "fields": ["room", "stamp"],
     "groups": ["items", "room-{room}"],
+    "capture": "triggers",
     "permissions": {"view": True},
 }
 COUNTER_RECORD: dict[str, Any] = {
@@ -60,6 +62,7 @@ def main() -> None:
     log_in_editors()
     for record in (RECORD, COUNTER_RECORD):
         BindingRecord.objects.create(**record)
+    call_command("declbind", "triggers", "--install", stdout=io.StringIO())
     # Who comes back soon after an edit is told to resync, and a resync would hide what a resume loses.
     Event.objects.update(created_at=timezone.now() - timedelta(minutes=10))
 

@@ -67,7 +67,7 @@ def waiting_for_the_head(arena: Arena) -> int:
 
 def roll_back(databases: PostgresDatabases, variant: str | None) -> Verdict:
     """Let writers roll back much of what they do."""
-    with Arena(databases, seed=SEED, webs=1) as arena:
+    with Arena(databases, seed=SEED, plain=True, webs=1) as arena:
         if variant:
             arena.sabotage(arena.writers, variant)
         arena.start()
@@ -77,7 +77,7 @@ def roll_back(databases: PostgresDatabases, variant: str | None) -> Verdict:
 
 def crash_after_commit(databases: PostgresDatabases, variant: str | None) -> Verdict:
     """Kill a writer between its COMMIT and whatever it does then."""
-    with Arena(databases, seed=SEED, webs=1, writers=1) as arena:
+    with Arena(databases, seed=SEED, plain=True, webs=1, writers=1) as arena:
         if variant:
             arena.sabotage(arena.writers, variant)
         arena.crash(arena.writers[0], "before_sending" if variant else "after_commit", 20)
@@ -88,7 +88,7 @@ def crash_after_commit(databases: PostgresDatabases, variant: str | None) -> Ver
 
 def commit_late(databases: PostgresDatabases, variant: str | None) -> Verdict:
     """Commit events with low ids when readers have seen higher ones."""
-    with Arena(databases, seed=SEED, webs=1, writers=0) as arena:
+    with Arena(databases, seed=SEED, plain=True, webs=1, writers=0) as arena:
         if variant:
             arena.sabotage(arena.webs, variant)
         arena.start()
@@ -107,7 +107,7 @@ def commit_late(databases: PostgresDatabases, variant: str | None) -> Verdict:
 
 def snapshot_with_waiting_events(databases: PostgresDatabases, variant: str | None) -> Verdict:
     """Take a snapshot when committed events have no number."""
-    with Arena(databases, seed=SEED, webs=1, writers=1) as arena:
+    with Arena(databases, seed=SEED, plain=True, webs=1, writers=1) as arena:
         if variant:
             arena.sabotage(arena.webs, variant)
         arena.start()
@@ -132,7 +132,7 @@ def snapshot_with_waiting_events(databases: PostgresDatabases, variant: str | No
 
 def meet_in_the_sequencer(databases: PostgresDatabases, variant: str | None) -> Verdict:
     """Let a relay look for work, and another one do that work before it gets the lock."""
-    with Arena(databases, seed=SEED, webs=1, writers=1) as arena:
+    with Arena(databases, seed=SEED, plain=True, webs=1, writers=1) as arena:
         arena.start()
         with holding(arena, SHUT_GATE) as open_gate:
             with holding(arena, HEAD) as free_head:
@@ -155,7 +155,7 @@ def meet_in_the_sequencer(databases: PostgresDatabases, variant: str | None) -> 
 
 def lose_replies(databases: PostgresDatabases, variant: str | None) -> Verdict:
     """Let clients of two processes write the same rows, and kill each when a write is committed and not answered."""
-    with Arena(databases, seed=SEED, writers=0, clients=2, editors=4) as arena:
+    with Arena(databases, seed=SEED, plain=True, writers=0, clients=2, editors=4) as arena:
         if variant:
             arena.sabotage(arena.webs, variant)
         for web in arena.webs:

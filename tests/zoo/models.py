@@ -14,6 +14,8 @@ from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils.text import slugify
 
+from tests.zoo import columns  # noqa: F401 - the rest of this app's models
+
 
 class Keeper(models.Model):
     name = models.CharField(max_length=50)

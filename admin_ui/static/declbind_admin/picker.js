@@ -64,8 +64,11 @@ class List {
     });
     this.filter.addEventListener("keydown", (event) => this.onFilterKey(event));
     this.list.addEventListener("keydown", (event) => this.onKey(event));
-    this.list.addEventListener("focus", () => this.activate(this.active ?? this.shown[0]?.name));
-    this.list.addEventListener("click", (event) => this.activate(event.target.closest("li")?.dataset.name));
+    // Neither of a mouse scrolls: its second click would meet another option.
+    this.list.addEventListener("focus", () => {
+      if (this.list.matches(":focus-visible")) this.activate(this.active ?? this.shown[0]?.name);
+    });
+    this.list.addEventListener("click", (event) => this.activate(event.target.closest("li")?.dataset.name, false));
     this.list.addEventListener("dblclick", (event) => {
       const item = event.target.closest("li");
       if (item) this.move(item.dataset.name);
@@ -102,17 +105,17 @@ class List {
     return option;
   }
 
-  activate(name) {
+  activate(name, scrolls = true) {
     if (name === undefined) return;
     this.active = name;
-    this.mark();
+    this.mark(scrolls);
   }
 
-  mark() {
+  mark(scrolls = true) {
     for (const option of this.list.children) {
       const isActive = option.dataset.name === this.active;
       option.setAttribute("aria-selected", String(isActive));
-      if (isActive) option.scrollIntoView({ block: "nearest" });
+      if (isActive && scrolls) option.scrollIntoView({ block: "nearest" });
     }
     if (this.active) this.list.setAttribute("aria-activedescendant", `${this.list.id}_${this.active}`);
     else this.list.removeAttribute("aria-activedescendant");

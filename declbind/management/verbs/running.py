@@ -12,7 +12,7 @@ from typing import Any
 
 from declbind.conf import settings
 from declbind.console import connections as attendance
-from declbind.console import doctor, preview, processes, tail
+from declbind.console import doctor, preview, processes, tail, unseen
 from declbind.console.output import format_count, format_json, format_line, format_table
 from declbind.core.errors import ConfigError
 from declbind.inbound import blocks
@@ -44,6 +44,9 @@ class RunningVerbs(VerbGroup):
             "--after-restore",
             action="store_true",
             help="first begin a new history of the log: the database was restored, and every client must look anew",
+        )
+        examine.add_argument(
+            "--forget-unseen", action="store_true", help="first forget the writes that were noticed to leave no event"
         )
         add("processes", "List the processes that serve sockets: their configuration, connections and lag.")
         follow = add("tail", "Print events as they come.")
@@ -133,6 +136,8 @@ class RunningVerbs(VerbGroup):
 
     def run_doctor(self, using: str, options: dict[str, Any]) -> bool:
         """Print what was examined, and what to do."""
+        if options["forget_unseen"]:
+            unseen.forget(using)
         if options["after_restore"]:
             history.renew_epoch(using, history.ensure_head(using).epoch)
         findings = doctor.examine(using)

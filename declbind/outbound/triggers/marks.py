@@ -49,17 +49,16 @@ def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
     """Return the events of each mark, in order; none for a table that no binding hears of any more."""
     tables = heard_tables(current_index())
     found: list[list[Draft]] = [[] for _ in marks]
-    noted = [json.loads(mark.data) for mark in marks]
     by_table: dict[str, list[int]] = {}
-    for place, content in enumerate(noted):
-        by_table.setdefault(content["table"], []).append(place)
+    for place, mark in enumerate(marks):
+        by_table.setdefault(json.loads(mark.data)["table"], []).append(place)
     for name, places in by_table.items():
         heard = tables.get(name)
         if heard is None:
             continue
         try:
             with transaction.atomic(using=using):
-                writes = _read_writes(heard, [noted[place] for place in places], using)
+                writes = _read_writes(heard, [marks[place].data for place in places], using)
                 for place, write in zip(places, writes, strict=True):
                     found[place] = _draft(heard, write, using)
         except Exception as error:
@@ -71,28 +70,22 @@ def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
     return found
 
 
-def _read_writes(heard: HeardTable, noted: list[dict[str, Any]], using: str) -> list[_Write]:
+def _read_writes(heard: HeardTable, notes: list[str], using: str) -> list[_Write]:
     """Make values of what marks of one table carry."""
     connection = connections[using]
     options: Any = heard.model._meta
     fields = {field.column: field for field in options.local_concrete_fields}
-    sides = [
-        (place, side, image)
-        for place, content in enumerate(noted)
-        for side in ("old", "new")
-        if (image := content.get(side)) is not None
-    ]
-    writes = [_Write(content["op"], None, None) for content in noted]
-    if not sides:
+    contents = [json.loads(note) for note in notes]
+    writes = [_Write(content["op"], None, None) for content in contents]
+    carried = {name for content in contents for side in ("old", "new") for name in content.get(side) or ()}
+    names = [name for name in fields if name in carried]
+    if not names:
         return writes
-    names = [name for name in fields if any(name in image for _, _, image in sides)]
-    texts = [json.dumps(image) for _, _, image in sides]
-    rows = _READERS[connection.vendor](heard.model, names, texts, connection)
     converters = {name: _converters(fields[name], options, connection) for name in names}
-    for (place, side, image), values in zip(sides, rows, strict=True):
+    for place, side, values in _READERS[connection.vendor](heard.model, names, notes, connection):
         row: dict[str, Any] = {}
         for name, value in zip(names, values, strict=True):
-            if name in image:
+            if name in contents[place][side]:
                 expression, functions = converters[name]
                 for convert_value in functions:
                     value = convert_value(value, expression, connection)

@@ -23,6 +23,8 @@ DECLARE
     our_key text := TG_ARGV[0];
     our_limit bigint := TG_ARGV[1]::bigint;
     our_is_many boolean := TG_OP = 'TRUNCATE';
+    our_image text;
+    our_found text;
 BEGIN
     -- What a captured statement sets off further down (cascades of the database, other triggers) is not captured.
     IF pg_trigger_depth() = 1 AND current_query() LIKE '/*declbind:captured*/%' THEN
@@ -33,44 +35,53 @@ BEGIN
     ELSIF TG_OP = 'DELETE' THEN
         our_is_many := (SELECT count(*) > our_limit FROM (SELECT FROM declbind_old LIMIT our_limit + 1) AS few);
     END IF;
-    IF our_is_many THEN
-        INSERT INTO {events} (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)
-        SELECT 'mark', '', '', '', '[]', jsonb_build_object('table', TG_TABLE_NAME, 'op', 'MANY')::text, 0,
-            {who}, {origin}, clock_timestamp();
+    -- Each column as its type writes it, which its type reads again without a loss; but for JSON, which is a part of
+    -- the note. Only columns that are there: a migration may have taken one away since this trigger was made.
+    our_image := (
+        SELECT 'jsonb_build_object(' || string_agg(
+            format(CASE WHEN atttypid IN ('json'::regtype, 'jsonb'::regtype) THEN '%1$L, to_jsonb(one.%1$I)'
+                ELSE '%1$L, one.%1$I::text' END, attname), ', ') || ')'
+        FROM pg_attribute WHERE attrelid = TG_RELID AND attname = ANY (our_columns) AND attnum > 0 AND NOT attisdropped
+    );
+    IF our_is_many OR our_image IS NULL THEN
+        our_found := 'SELECT jsonb_build_object($2, $3) AS note';
     ELSIF TG_OP = 'INSERT' THEN
-        INSERT INTO {events} (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)
-        SELECT 'mark', '', '', '', '[]', jsonb_build_object('table', TG_TABLE_NAME, 'op', TG_OP, 'new', (
-                SELECT jsonb_object_agg(one.key, one.value) FROM jsonb_each(to_jsonb(declbind_new)) AS one
-                WHERE one.key = ANY (our_columns)))::text, 0, {who}, {origin}, clock_timestamp()
-        FROM declbind_new;
+        our_found := format('SELECT jsonb_build_object($2, $4, $6, %s) AS note FROM declbind_new AS one', our_image);
     ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO {events} (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)
-        SELECT 'mark', '', '', '', '[]', jsonb_build_object('table', TG_TABLE_NAME, 'op', TG_OP, 'old', (
-                SELECT jsonb_object_agg(one.key, one.value) FROM jsonb_each(to_jsonb(declbind_old)) AS one
-                WHERE one.key = ANY (our_columns)))::text, 0, {who}, {origin}, clock_timestamp()
-        FROM declbind_old;
+        our_found := format('SELECT jsonb_build_object($2, $4, $5, %s) AS note FROM declbind_old AS one', our_image);
     ELSE
         -- A row whose key was changed is one that went and one that came.
-        INSERT INTO {events} (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)
-        SELECT 'mark', '', '', '', '[]', jsonb_build_object('table', TG_TABLE_NAME, 'op',
-                CASE WHEN was.image IS NULL THEN 'INSERT' WHEN is_now.image IS NULL THEN 'DELETE' ELSE 'UPDATE' END,
-                'old', was.image, 'new', is_now.image)::text, 0, {who}, {origin}, clock_timestamp()
-        FROM (SELECT to_jsonb(declbind_old) -> our_key AS id, (
-                SELECT jsonb_object_agg(one.key, one.value) FROM jsonb_each(to_jsonb(declbind_old)) AS one
-                WHERE one.key = ANY (our_columns)) AS image FROM declbind_old) AS was
-        FULL JOIN (SELECT to_jsonb(declbind_new) -> our_key AS id, (
-                SELECT jsonb_object_agg(one.key, one.value) FROM jsonb_each(to_jsonb(declbind_new)) AS one
-                WHERE one.key = ANY (our_columns)) AS image FROM declbind_new) AS is_now
-        ON was.id = is_now.id;
+        our_found := format(
+            'SELECT CASE WHEN was.image IS NULL THEN jsonb_build_object($2, $7, $6, is_now.image)'
+            ' WHEN is_now.image IS NULL THEN jsonb_build_object($2, $8, $5, was.image)'
+            ' ELSE jsonb_build_object($2, $4, $5, was.image, $6, is_now.image) END AS note'
+            ' FROM (SELECT one.%1$I AS id, %2$s AS image FROM declbind_old AS one) AS was'
+            ' FULL JOIN (SELECT one.%1$I AS id, %2$s AS image FROM declbind_new AS one) AS is_now'
+            ' ON was.id = is_now.id',
+            our_key, our_image);
     END IF;
+    EXECUTE
+        'INSERT INTO {events} (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)'
+        ' SELECT $9, $10, $10, $10, $11, (jsonb_build_object($12, $1) || found.note)::text, 0, $13, $14,'
+        ' clock_timestamp() FROM (' || our_found || ') AS found'
+        USING TG_TABLE_NAME::text, 'op'::text, 'MANY'::text, TG_OP, 'old'::text, 'new'::text, 'INSERT'::text,
+            'DELETE'::text, 'mark'::text, ''::text, '[]'::text, 'table'::text, left(session_user, 150),
+            left('SQL ' || current_setting('application_name', true), 150);
     RETURN NULL;
 END
 """
 #: What stands for the log's table where a function is compared with what it should be.
 _EVENTS_PLACE = "{events}"
 _SCHEMA_SQL = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'declbind_event'::regclass"
-_WHO = "left(session_user, 150)"
-_ORIGIN = "left('SQL ' || current_setting('application_name', true), 150)"
+#: What the text of a value depends on, and where the log is found; whatever the writer's session says.
+_SETTINGS = (
+    "search_path = pg_catalog, pg_temp",
+    "datestyle = 'ISO, YMD'",
+    "intervalstyle = 'postgres'",
+    "extra_float_digits = 1",
+    "bytea_output = 'hex'",
+    "timezone = 'UTC'",
+)
 _TRANSITIONS = {
     "insert": " REFERENCING NEW TABLE AS declbind_new",
     "update": " REFERENCING OLD TABLE AS declbind_old NEW TABLE AS declbind_new",
@@ -97,10 +108,15 @@ def function_sql(connection: Any) -> str:
     """Return the statement that makes the function, in the schema of the log."""
     schema = _schema(connection)
     body = _body(f"{schema}.declbind_event").replace("'", "''")
+    settings = " ".join(f"SET {setting}" for setting in _SETTINGS)
     return (
         f"CREATE OR REPLACE FUNCTION {schema}.{FUNCTION}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-        f" SET search_path = pg_catalog, pg_temp AS '{body}'"
+        f" {settings} AS '{body}'"
     )
+
+
+def _body(events: str) -> str:
+    return _FUNCTION_BODY.format(events=events)
 
 
 def load_found(connection: Any) -> dict[tuple[str, str], str]:
@@ -127,10 +143,6 @@ def load_found(connection: Any) -> dict[tuple[str, str], str]:
 def fingerprint(table: WantedTable, event: str, connection: Any) -> str:
     """Return what ``load_found`` says of a trigger that is as it should be."""
     return f"{_digest(_arguments(table, event))} {_digest(_body(_EVENTS_PLACE))}"
-
-
-def _body(events: str) -> str:
-    return _FUNCTION_BODY.format(events=events, who=_WHO, origin=_ORIGIN)
 
 
 def _create(table: WantedTable, event: str, connection: Any) -> list[str]:
@@ -169,14 +181,17 @@ def _schema(connection: Any) -> str:
     return found
 
 
-def read_images(model: Any, names: list[str], images: list[str], connection: Any) -> list[list[Any]]:
-    """Return the values of columns of rows that marks carry as JSON, as a query of the table would."""
+def read_images(model: Any, names: list[str], notes: list[str], connection: Any) -> list[tuple[int, str, list[Any]]]:
+    """Return the rows that notes carry, as (place of the note, "old" or "new", values of ``names``)."""
     quote = connection.ops.quote_name
     chosen = ", ".join(f"image.{quote(name)}" for name in names)
     with connection.cursor() as cursor:
+        # The texts go as they are: numbers in them may be larger than Python's.
         cursor.execute(
-            f"SELECT {chosen} FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS one(value, place), LATERAL"
-            f" jsonb_populate_record(NULL::{quote(model._meta.db_table)}, one.value) AS image ORDER BY one.place",
-            [f"[{','.join(images)}]"],
+            f"SELECT one.place, side.name, {chosen} FROM jsonb_array_elements(%s::jsonb)"
+            " WITH ORDINALITY AS one(value, place), (VALUES ('old'), ('new')) AS side(name),"
+            f" LATERAL jsonb_populate_record(NULL::{quote(model._meta.db_table)}, one.value -> side.name) AS image"
+            " WHERE one.value ? side.name",
+            [f"[{','.join(notes)}]"],
         )
-        return [list(row) for row in cursor.fetchall()]
+        return [(place - 1, side, list(values)) for place, side, *values in cursor.fetchall()]

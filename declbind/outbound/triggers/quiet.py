@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 
+from declbind.outbound.detector import reporting
 from declbind.outbound.plans import Index
 
 from .postgresql import QUIET_PREFIX
@@ -17,15 +19,24 @@ from .sqlite import QUIET_TABLE
 
 @contextlib.contextmanager
 def quiet(index: Index, using: str) -> Iterator[None]:
-    """Have no trigger report what the block writes to tables that triggers may watch.
+    """Have nobody else report what the block writes to bound tables: neither triggers nor the detector.
 
-    Only Django's own statements are kept quiet, one by one: what else happens in the block is reported.
+    Only Django's own statements are kept quiet, one by one: of what else happens in the block, triggers tell.
     """
     tables = index.marked_tables()
     connection = connections[using]
-    if not tables or connection.vendor not in _QUIET:
-        yield
-        return
+    with reporting():
+        if not tables or connection.vendor not in _QUIET:
+            yield
+            return
+        # Outside of a transaction a process that ends would leave the table's name where it stands.
+        is_sqlite = connection.vendor == "sqlite"
+        whole = transaction.atomic(using=using, savepoint=False) if is_sqlite else nullcontext()
+        with whole, connection.execute_wrapper(_wrapper(tables, connection)):
+            yield
+
+
+def _wrapper(tables: frozenset[str], connection: Any) -> Callable[..., Any]:
     names = "|".join(re.escape(connection.ops.quote_name(name)) for name in tables)
     # What goes along with its events is a part of a larger statement (see ``joint_update``).
     statement = re.compile(
@@ -39,8 +50,7 @@ def quiet(index: Index, using: str) -> Iterator[None]:
             return execute(sql, params, many, context)
         return say(execute, (sql, params, many, context), found[1].strip('"'))
 
-    with connection.execute_wrapper(run):
-        yield
+    return run
 
 
 def _by_prefix(execute: Callable[..., Any], call: tuple[Any, ...], table: str) -> Any:

@@ -81,9 +81,14 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read_images(model: Any, names: list[str], images: list[str], connection: Any) -> list[list[Any]]:
-    """Return the values of columns of rows that marks carry, as a query of the table would."""
-    return [[_value(image.get(name)) for name in names] for image in map(json.loads, images)]
+def read_images(model: Any, names: list[str], notes: list[str], connection: Any) -> list[tuple[int, str, list[Any]]]:
+    """Return the rows that notes carry, as (place of the note, "old" or "new", values of ``names``)."""
+    return [
+        (place, side, [_value(note[side].get(name)) for name in names])
+        for place, note in enumerate(map(json.loads, notes))
+        for side in ("old", "new")
+        if side in note
+    ]
 
 
 def _value(literal: str | None) -> Any:

@@ -22,7 +22,8 @@
  */
 
 /**
- * @typedef {string | number} PrimaryKey
+ * @typedef {string | number} PrimaryKey  As the server writes it: an integer beyond `Number.MAX_SAFE_INTEGER` is a
+ *   string, here and in the data. Hand it back as it came.
  * @typedef {Record<string, unknown>} Data
  *
  * @typedef {'connecting' | 'live' | 'reconnecting' | 'refused' | 'closed'} ClientState

@@ -1,0 +1,28 @@
+"""Remember writes to bound tables that left no event."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class UnseenWrite(models.Model):
+    """Count the writes of one kind to one table that one place in the code made and nobody was told of.
+
+    ``location`` is ``path:line in function``; "" stands for places that were too many to remember.
+    """
+
+    table = models.CharField(max_length=128)
+    verb = models.CharField(max_length=16)
+    location = models.CharField(max_length=300, blank=True)
+    count = models.BigIntegerField(default=0)
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "declbind_unseenwrite"
+        constraints = (
+            models.UniqueConstraint(fields=("table", "verb", "location"), name="declbind_unseenwrite_place"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.table} {self.location}"

@@ -1,0 +1,203 @@
+"""Notice writes to bound tables that leave no event, and where in the code they are made.
+
+Opted into by ``DECLBIND["DETECT_UNSEEN"]``: each statement of each connection to the log's database is looked at, which
+costs some microseconds. Writes that the hooks report are known by ``reporting``; those of tables with triggers are left
+out when counts are stored. Counts are kept in the process and stored every few seconds by a thread of its own, for what
+is counted here may be rolled back, and must not be in anybody's way.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, NamedTuple
+
+from django.core.signals import setting_changed
+from django.db import connections, models
+from django.db.backends.signals import connection_created
+from django.utils import timezone
+
+from declbind.conf import settings
+from declbind.models import UnseenWrite
+from declbind.registry import database_alias
+
+from . import log
+from .plans import current_index
+from .triggers import upkeep
+
+logger = logging.getLogger("declbind")
+
+STORE_SECONDS = 5.0
+#: Places in the code that are remembered; more are counted under none.
+MAX_PLACES = 500
+#: Modules whose frames say nothing about who writes.
+_OURS = ("django.", "declbind.", "contextlib", "functools", "asgiref.", "concurrent.", "threading")
+_WRITE = re.compile(
+    r"\b(INSERT|REPLACE|UPDATE|DELETE|TRUNCATE|MERGE|COPY)\b(?:\s+(?:OR|IGNORE|INTO|FROM|TABLE|ONLY|ROLLBACK|ABORT|FAIL))*"
+    r"\s+(?:[\"`]?\w+[\"`]?\.)?[\"`]?(\w+)[\"`]?",
+    re.IGNORECASE,
+)
+_BEGINS = ("INSERT", "UPDATE", "DELETE", "REPLAC", "TRUNCA", "MERGE ", "COPY ", "WITH ")
+
+
+class Place(NamedTuple):
+    """What was written, and where in the code."""
+
+    table: str
+    verb: str
+    location: str
+
+
+class _Reporting(threading.local):
+    """How many captured writes this thread is inside of."""
+
+    depth = 0
+
+
+_reporting = _Reporting()
+
+
+@contextlib.contextmanager
+def reporting() -> Iterator[None]:
+    """Tell that what the block writes is reported by whoever opened it."""
+    _reporting.depth += 1
+    try:
+        yield
+    finally:
+        _reporting.depth -= 1
+
+
+class Detector:
+    """Count what is noticed, from any thread, and store it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[Place, int] = {}
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+        """Execute a statement; to be one of a connection's ``execute_wrappers``."""
+        result = execute(sql, params, many, context)
+        # Whatever goes wrong here must not be the application's problem.
+        try:
+            if _reporting.depth == 0 and isinstance(sql, str):
+                self._look(sql, context)
+        except Exception:
+            logger.exception("A statement could not be looked at.")
+        return result
+
+    def _look(self, sql: str, context: Any) -> None:
+        begin = sql.lstrip(" \n\t(")[:6].upper()
+        if not begin.startswith(_BEGINS) and not begin.startswith("/*"):
+            return
+        found = _WRITE.search(sql)
+        if found is None or _is_empty(sql, context):
+            return
+        if found[2] in current_index().bound_tables():
+            self.note(Place(found[2], found[1].upper(), _location(sys._getframe(2))))
+
+    def note(self, place: Place) -> None:
+        """Count a write."""
+        with self._lock:
+            if place not in self._counts and len(self._counts) >= MAX_PLACES:
+                place = place._replace(location="")
+            self._counts[place] = self._counts.get(place, 0) + 1
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="declbind-detector", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        threading.Event().wait(STORE_SECONDS)
+        with self._lock:
+            self._thread = None
+        self.store()
+        connections.close_all()
+
+    def store(self) -> None:
+        """Store what was counted since the last time; what cannot be stored is kept for the next."""
+        with self._lock:
+            counts, self._counts = self._counts, {}
+        using = database_alias()
+        try:
+            if log.is_here(using):
+                _store(counts, using)
+        except Exception as error:
+            logger.warning("Writes that left no event could not be noted: %s", error)
+            with self._lock:
+                for place, count in counts.items():
+                    self._counts[place] = self._counts.get(place, 0) + count
+
+    def store_at_exit(self) -> None:
+        """Store what a process has counted that ends before its thread came to it."""
+        if self._counts:
+            self.store()
+
+
+def _store(counts: dict[Place, int], using: str) -> None:
+    now = timezone.now()
+    heard = {state.table for state in upkeep.load_states(using) if state.is_well} if counts else set()
+    rows = UnseenWrite.objects.using(using)
+    for place, count in counts.items():
+        if place.table in heard:
+            continue
+        row, is_new = rows.get_or_create(
+            table=place.table,
+            verb=place.verb,
+            location=place.location,
+            defaults={"count": count, "first_at": now, "last_at": now},
+        )
+        if not is_new:
+            rows.filter(pk=row.pk).update(count=models.F("count") + count, last_at=now)
+
+
+def _is_empty(sql: str, context: Any) -> bool:
+    """Tell whether a statement changed nothing; where the number of rows is not known it may have."""
+    # SQLite counts the rows of a statement that returns them when these have been fetched.
+    is_counted = context["connection"].vendor != "sqlite" or "RETURNING" not in sql.upper()
+    return is_counted and context["cursor"].rowcount == 0
+
+
+def _location(frame: FrameType | None) -> str:
+    """Return the innermost place that is neither Django's nor ours, as ``path:line in function``; "" for none."""
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if not f"{name}.".startswith(_OURS) and not name.startswith(_OURS):
+            path = frame.f_code.co_filename
+            roots = sorted((root for root in sys.path if root and path.startswith(root + os.sep)), key=len)
+            shown = os.path.relpath(path, roots[-1]) if roots else path
+            return f"{shown}:{frame.f_lineno} in {frame.f_code.co_name}"[-300:]
+        frame = frame.f_back
+    return ""
+
+
+detector = Detector()
+
+
+def _watch(connection: Any, **kwargs: Any) -> None:
+    wrappers: list[Any] = connection.execute_wrappers
+    is_wanted = settings.DETECT_UNSEEN and connection.alias == database_alias()
+    if is_wanted and detector not in wrappers:
+        # The first is the outermost: it sees what the application wrote.
+        wrappers.insert(0, detector)
+    elif not is_wanted and detector in wrappers:
+        wrappers.remove(detector)
+
+
+def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
+    if setting == "DECLBIND":
+        for connection in connections.all(initialized_only=True):
+            _watch(connection)
+
+
+def install() -> None:
+    """Look at the statements of connections, where the setting says so."""
+    connection_created.connect(_watch, dispatch_uid="declbind.detector")
+    setting_changed.connect(_on_setting_changed, dispatch_uid="declbind.detector")
+    atexit.register(detector.store_at_exit)

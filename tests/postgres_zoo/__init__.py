@@ -1,0 +1,1 @@
+"""Columns that only PostgreSQL has; installed when the suite runs on it."""

@@ -1,0 +1,73 @@
+"""Writers of SQLite in its default mode wait for each other, captured or not."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection, connections
+
+from declbind.outbound import deletes, saves, updates
+from declbind.testing import override_bindings
+from tests.factories import AnimalFactory
+from tests.test_inbound_idempotency import run_together
+from tests.zoo.models import Animal, Truck
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQLite has modes of beginning"),
+]
+#: Their rows' old groups are read before each write.
+BINDINGS = [
+    {"stream": "animals", "model": "zoo.Animal", "fields": ["name"], "groups": ["legs-{legs}"]},
+    {"stream": "trucks", "model": "zoo.Truck", "fields": ["plate"], "groups": ["load-{load}"]},
+]
+WRITERS, ROUNDS = 4, 20
+
+
+def bulk_update(row: Any) -> None:
+    row.legs += 1
+    Animal.objects.bulk_update([row], ["legs"])
+
+
+#: What each writer does in each round, with a row of its own.
+WRITES: dict[str, Callable[[Any], Any]] = {
+    "save": lambda row: row.save(),
+    "save of a child": lambda row: row.save(),
+    "update": lambda row: Animal.objects.filter(pk=row.pk).update(legs=4),
+    "bulk_update": bulk_update,
+    "delete": lambda row: row.delete(),
+}
+
+
+def write_at_once(monkeypatch: Any, write: str) -> list[Any]:
+    """Let several threads write in SQLite's default mode; return what each of them met."""
+    plates = itertools.count()
+    make = (lambda: Truck.objects.create(plate=next(plates))) if "child" in write else AnimalFactory.create
+    rows = [[make() for _ in range(ROUNDS)] for _ in range(WRITERS)]
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "transaction_mode", "DEFERRED")
+
+    def write_often(own: list[Any]) -> None:
+        connection.ensure_connection()
+        assert vars(connections["default"])["transaction_mode"] == "DEFERRED"
+        for row in own:
+            WRITES[write](row)
+
+    with override_bindings(*BINDINGS):
+        return run_together(*[lambda own=own: write_often(own) for own in rows])
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_writers_queue(monkeypatch: Any, write: str) -> None:
+    """A captured write waits its turn as it would uncaptured: what is read before it does not make it fail."""
+    assert write_at_once(monkeypatch, write) == [None] * WRITERS
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_writers_that_do_not_queue_would_be_caught(monkeypatch: Any, write: str) -> None:
+    """Negative control: without the lock taken first, the writers above get in each other's way."""
+    for module in (saves, updates, deletes):
+        monkeypatch.setattr(module, "take_write_lock", lambda using: None)
+    assert any(isinstance(result, OperationalError) for result in write_at_once(monkeypatch, write))

@@ -1,0 +1,437 @@
+"""Keys of every type: in frames, in requests, in groups and in the params of subscriptions."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models.signals import pre_save
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from declbind import WebsocketBinding
+from declbind.console.visibility import subscriptions_to
+from declbind.core.errors import ClientError, ConfigError
+from declbind.judgement import judge_document
+from declbind.live.snapshots import select_rows
+from declbind.live.subscriptions import judge_user
+from declbind.serializers import default, encode_key
+from declbind.serializers.exact import MAX_EXACT
+from declbind.testing import capture_events, override_bindings
+from tests.zoo.clients import OPEN, Client, connect
+from tests.zoo.columns import (
+    AutoKey,
+    BigAutoKey,
+    BigKey,
+    BinaryKey,
+    Coin,
+    DecimalKey,
+    Hall,
+    Line,
+    MomentKey,
+    OneToOneKey,
+    Order,
+    Related,
+    Seat,
+    SmallAutoKey,
+    TextKey,
+    Ticket,
+    UuidKey,
+)
+
+pytestmark = pytest.mark.django_db
+
+FEWER = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MOMENT = dt.datetime(2024, 2, 29, 12, 0, 0, 123456, dt.UTC)
+#: Twitter's first id of 64 bits and its like: a JavaScript number would be 1 off.
+LARGE = 2**53 + 1
+
+
+@dataclass(frozen=True)
+class Key:
+    """A row's key, its JSON, and what else a client may write for it."""
+
+    model: Any
+    value: Any
+    sent: Any
+    accepted: tuple[Any, ...] = ()
+
+
+ODD_TEXTS = (
+    "a b",
+    "é/ü?#",
+    "😀",
+    "a.b-c_d",
+    "..",
+    ".",
+    " ",
+    "{x}",
+    '"\\',
+    "\t\n",
+    "0",
+    "null",
+    "a" * 100,
+    "Z" + "é" * 99,
+)
+KEYS = [
+    *(Key(model, 7, 7, ("7", "07")) for model in (AutoKey, BigAutoKey, SmallAutoKey, BigKey)),
+    *(
+        Key(model, number, str(number), (number,))
+        for model in (BigAutoKey, BigKey)
+        for number in (LARGE, MAX_EXACT + 1, 2**63 - 1, -LARGE, -(2**63))
+    ),
+    *(Key(BigKey, number, number, (str(number),)) for number in (MAX_EXACT, -MAX_EXACT, 0)),
+    Key(UuidKey, uuid.UUID(int=5), str(uuid.UUID(int=5)), (uuid.UUID(int=5).hex,)),
+    *(Key(TextKey, text, text) for text in ODD_TEXTS),
+    Key(DecimalKey, Decimal("1.5"), "1.500", ("1.5", 1.5)),
+    Key(DecimalKey, Decimal("123456789.001"), "123456789.001"),
+    Key(MomentKey, MOMENT, "2024-02-29T12:00:00.123456+00:00", ("2024-02-29T12:00:00.123456Z",)),
+    Key(BinaryKey, b"\x00\xff", "AP8="),
+]
+each_key = pytest.mark.parametrize("key", KEYS, ids=lambda key: f"{key.model.__name__}-{key.value!r:.30}")
+
+
+def record(model: Any, **keys: Any) -> dict[str, Any]:
+    return {"stream": "keys", "model": model._meta.label, "fields": "__all__", "permissions": OPEN, **keys}
+
+
+def find_group(client: Client, params: dict[str, Any]) -> tuple[str, list[Any]]:
+    """Return the group that params of a subscription name, and the keys of the rows of its snapshot."""
+    bound = client.binding(using="default")
+    group, values = judge_user(bound, json.loads(json.dumps(params)))
+    return group, [row.pk for row in select_rows(bound, values)]
+
+
+def groups_of(events: Any) -> list[str]:
+    return [group for group, _ in events[-1].changes]
+
+
+# Keys of the row ----------------------------------------------------------------------------------------------------
+
+
+@each_key
+def test_a_key_is_sent_and_names_the_row(key):
+    """Each write sends it in one form, and with that form or another of its value a client finds the row."""
+    client = connect(record(key.model))
+    with override_bindings(client.binding), capture_events() as events:
+        row = key.model.objects.create(pk=key.value)
+        row.label = "a"
+        row.save()
+        key.model.objects.filter(pk=key.value).update(label="b")
+        for number, pk in enumerate((key.sent, *key.accepted)):
+            assert client.send("update", pk, {"label": f"c{number}"}) == {"pk": key.sent}
+            assert key.model.objects.get(pk=key.value).label == f"c{number}"
+        client.send("delete", key.sent)
+    assert not key.model.objects.exists()
+    assert [event.pk for event in events] == [key.sent] * (5 + len(key.accepted))
+    assert all(type(event.pk) is type(key.sent) for event in events)
+
+
+@each_key
+def test_a_key_makes_a_group(key):
+    """A group of one row is found by every way of writing its key, and its snapshot is that row."""
+    name = key.model._meta.pk.name
+    client = connect(record(key.model, groups=[f"row-{{{name}}}"]))
+    with override_bindings(client.binding), capture_events() as events:
+        key.model.objects.create(pk=key.value)
+        stored = key.model.objects.get()
+        stored.save()
+    groups = [event.changes for event in events]
+    assert groups[0] == [(groups[1][0][0], "create")]
+    for pk in (key.sent, *key.accepted):
+        assert find_group(client, {name: pk}) == (groups[0][0][0], [stored.pk])
+    [(_, params)] = subscriptions_to(client.binding(using="default"), stored, groups_of(events))
+    assert params is not None
+    assert find_group(client, params) == (groups[0][0][0], [stored.pk])
+
+
+def test_a_key_is_made_by_the_server_and_large():
+    """The reply to a create names the row as frames do."""
+    client = connect(record(BigAutoKey))
+
+    def give_key(sender: Any, instance: Any, **kwargs: Any) -> None:
+        instance.pk = LARGE
+
+    pre_save.connect(give_key, sender=BigAutoKey)
+    try:
+        with override_bindings(client.binding), capture_events() as events:
+            reply = client.send("create", data={"label": "a"})
+    finally:
+        pre_save.disconnect(give_key, sender=BigAutoKey)
+    assert reply == {"pk": str(LARGE)}
+    assert [event.pk for event in events] == [str(LARGE)]
+
+
+@FEWER
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=100))
+def test_texts_that_nobody_thought_of_are_keys(text):
+    """Any text that a database takes names its row, and none meets another's group."""
+    with transaction.atomic():
+        test_a_key_is_sent_and_names_the_row(Key(TextKey, text, text))
+        test_a_key_makes_a_group(Key(TextKey, text, text))
+        transaction.set_rollback(True)
+
+
+@FEWER
+@given(st.integers(-(2**63), 2**63 - 1) | st.integers(MAX_EXACT - 2, MAX_EXACT + 3))
+def test_integers_that_nobody_thought_of_are_keys(number):
+    """What is sent is exact when it is read as JavaScript reads it."""
+    read = json.loads(encode_key(number), parse_int=float)
+    assert int(read) == number
+    with transaction.atomic():
+        key = Key(BigKey, number, json.loads(encode_key(number)), (number, str(number)))
+        test_a_key_is_sent_and_names_the_row(key)
+        test_a_key_makes_a_group(key)
+        transaction.set_rollback(True)
+
+
+def test_integers_sent_as_they_are_would_be_caught(monkeypatch):
+    """Negative control: without the rule, a row that JavaScript read of is another row."""
+    monkeypatch.setattr("declbind.outbound.drafts.encode_key", str)
+    with override_bindings(record(BigKey)), capture_events() as events:
+        BigKey.objects.create(pk=LARGE)
+    assert int(float(events[0].pk)) != LARGE
+
+
+# Relations ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def related() -> dict[str, Any]:
+    """Store a row to refer to by each relation, and return what is sent for it."""
+    Coin.objects.create(pk=3, code="é/1 .", serial=LARGE)
+    TextKey.objects.create(pk="a b.c")
+    UuidKey.objects.create(pk=uuid.UUID(int=9))
+    big = BigKey.objects.create(pk=-LARGE)
+    MomentKey.objects.create(pk=MOMENT)
+    OneToOneKey.objects.create(owner=big)
+    return {
+        "coin": "é/1 .",
+        "serial": str(LARGE),
+        "text": "a b.c",
+        "uuid": str(uuid.UUID(int=9)),
+        "big": str(-LARGE),
+        "moment": MOMENT.isoformat(),
+        "chain": str(-LARGE),
+    }
+
+
+RELATIONS = ["coin", "serial", "text", "uuid", "big", "moment", "chain"]
+
+
+@pytest.mark.parametrize("name", RELATIONS)
+def test_a_relation_is_sent_taken_back_and_grouped_by(related, name):
+    """The value of the column that it refers to, whichever that is, is what goes both ways."""
+    field: Any = Related._meta.get_field(name)
+    for placeholder in (name, f"{name}_id"):
+        client = connect(record(Related, groups=[f"by-{{{placeholder}}}"]))
+        target: Any = field.remote_field.model.objects.get()
+        with override_bindings(client.binding), capture_events() as events:
+            by_orm = Related.objects.create(**{name: target})
+            pk = client.send("create", data={name: related[name]})["pk"]
+            blank = Related.objects.create()
+            client.send("update", blank.pk, {name: related[name]}, condition={name: None})
+            client.send("update", blank.pk, {name: related[name]}, condition={name: related[name]})
+        assert [event.data[name] for event in events] == [related[name]] * 4
+        group = events[0].changes[0][0]
+        assert [event.changes for event in events] == [[(group, "create")]] * 3 + [[(group, "update")]]
+        assert find_group(client, {placeholder: related[name]}) == (group, [by_orm.pk, pk, blank.pk])
+        if str(related[name]).lstrip("-").isdigit():
+            assert find_group(client, {placeholder: int(related[name])})[0] == group
+            client.send("update", pk, {name: int(related[name])}, condition={name: int(related[name])})
+        Related.objects.all().delete()
+
+
+def test_a_relation_has_validators_of_its_own(related, monkeypatch):
+    """They are asked about the value of the column, and their words are the client's."""
+    asked: list[Any] = []
+
+    def refuse(value: Any) -> None:
+        asked.append(value)
+        raise ValidationError("Not this one.")
+
+    monkeypatch.setitem(vars(Related._meta.get_field("coin")), "validators", [refuse])
+    error = connect(record(Related)).refused("create", data={"coin": related["coin"], "big": related["big"]})
+    assert (error.code, error.fields) == ("invalid", {"coin": ["Not this one."]})
+    assert asked == [related["coin"]]
+
+
+def test_lists_of_keys_of_each_kind(related):
+    """Large keys in lists are text as well, and come back as text or numbers."""
+    other = BigKey.objects.create(pk=5)
+    client = connect(record(BigKey))
+    with override_bindings(client.binding), capture_events() as events:
+        other.friends.add(-LARGE, other)
+        client.send("update", 5, {"friends": []})
+        client.send("update", 5, {"friends": [str(-LARGE), "5"]})
+        client.send("update", "5", {"label": "a"}, condition={"friends": [-LARGE, 5]})
+        client.send("update", "5", {"friends": [-LARGE]}, condition={"friends": [str(-LARGE), 5]})
+    full, single = [str(-LARGE), 5], [str(-LARGE)]
+    assert [event.data["friends"] for event in events if event.data["friends"]][-4:] == [full, full, full, single]
+    with override_bindings(record(Related)), capture_events() as events:
+        row = Related.objects.create()
+        row.texts.set(TextKey.objects.all())
+        row.coins.set([3])
+    assert (events[-1].data["texts"], events[-1].data["coins"]) == (["a b.c"], [3])
+
+
+def test_a_row_whose_key_is_a_row_with_a_large_key():
+    """The key of a key is exact as well, and a client that may not choose it cannot create."""
+    big = BigKey.objects.create(pk=LARGE)
+    client = connect(record(OneToOneKey, groups=["owner-{owner}"]))
+    with override_bindings(client.binding), capture_events() as events:
+        OneToOneKey.objects.create(owner=big)
+        client.send("update", str(LARGE), {"label": "a"})
+        client.send("update", LARGE, {"label": "b"})
+        assert client.refused("create", data={"label": "c"}).code == "invalid"
+    assert [event.pk for event in events] == [str(LARGE)] * 3
+    assert "owner" not in events[0].data
+    for sent in (LARGE, str(LARGE)):
+        assert find_group(client, {"owner": sent}) == (groups_of(events)[0], [LARGE])
+
+
+@pytest.mark.parametrize("serial", [LARGE, str(LARGE)])
+def test_where_takes_large_numbers_in_both_forms(serial):
+    """A record's condition may be written either way, too."""
+    with override_bindings(record(Coin, where={"serial": serial})), capture_events() as events:
+        Coin.objects.create(code="a", serial=LARGE)
+        Coin.objects.create(code="b", serial=LARGE + 1)
+    assert [event.data["code"] for event in events] == ["a"]
+
+
+@pytest.mark.parametrize("params", [{"number": "9e15"}, {"number": 1.5}, {"number": True}, {"number": "1" * 400}])
+def test_what_is_no_key_is_refused_in_params(params):
+    """Text is taken for a number only where it is one."""
+    client = connect(record(BigKey, groups=["row-{number}"]))
+    with pytest.raises(ClientError) as caught:
+        find_group(client, params)
+    assert (caught.value.code, list(caught.value.fields)) == ("invalid", ["number"])
+
+
+# Data of other making -----------------------------------------------------------------------------------------------
+
+
+def send_numbers(instance: Any, binding: Any) -> dict[str, Any]:
+    """Serialize as a project might, which never heard of JavaScript."""
+    return {"serial": instance.serial, "list": [LARGE], "document": {"raw": LARGE}, "code": instance.code}
+
+
+def test_the_rule_holds_for_a_projects_serializer_too(settings):
+    """Values and items of lists are exact; what is inside of a document is the project's."""
+    settings.DECLBIND = {"SERIALIZERS": {"numbers": f"{__name__}.send_numbers"}}
+    with override_bindings(record(Coin, serializer="numbers")), capture_events() as events:
+        Coin.objects.create(code="a", serial=LARGE)
+    expected = {"serial": str(LARGE), "list": [str(LARGE)], "document": {"raw": LARGE}, "code": "a"}
+    assert events[0].data == expected
+
+
+def test_the_rule_holds_for_members_and_whole_payloads():
+    """What a class sends along is exact, and so is the key in a payload that it words itself."""
+
+    class Coins(WebsocketBinding):
+        model = BigKey
+        stream = "coins"
+        fields = ["label"]
+        send_members = ["get_twice"]
+
+        def serialize(self, instance: Any, action: str) -> dict[str, Any]:
+            return {**super().serialize(instance, action), "more": 1}
+
+    with (
+        patch.object(BigKey, "get_twice", lambda row: row.pk * 2, create=True),
+        override_bindings(Coins),
+        capture_events() as events,
+    ):
+        BigKey.objects.create(pk=LARGE)
+    payload = events[0].data["create"]
+    assert (payload["pk"], payload["data"]["get_twice"], payload["more"]) == (str(LARGE), str(LARGE * 2), 1)
+
+
+def test_an_unknown_class_of_value_is_written_as_django_writes_it(monkeypatch):
+    """A project's column may hold what no encoder knows: its field can write it as text."""
+
+    class Money:
+        def __str__(self) -> str:
+            return "5 EUR"
+
+    row = TextKey(code="a")
+    vars(row)["label"] = Money()
+    assert default.field_value(row, TextKey._meta.get_field("label")) == "5 EUR"
+
+
+# Rows that are named by more than one value, and columns that are none -----------------------------------------------
+
+
+def test_a_model_with_a_composite_key_is_refused():
+    """One value names a row on the wire; a record and a class are told so, and nothing else breaks."""
+    text = "expected a model with one primary key column, got zoo.Seat with a composite one."
+    _, [problem] = judge_document({"stream": "seats", "model": "zoo.Seat", "fields": ["row"]})
+    assert (problem.path, problem.message) == ("$.model", f"Binding 'seats': {text}")
+
+    class Seats(WebsocketBinding):
+        model = Seat
+        stream = "seats"
+        fields = ["row"]
+
+    with pytest.raises(ConfigError, match=text), override_bindings(Seats):
+        pass
+    with override_bindings(record(Coin)), capture_events() as events:
+        seat = Seat.objects.create(row=1, number=2)
+        seat.save()
+        Seat.objects.bulk_create([Seat(row=2, number=2)])
+        Seat.objects.filter(row=2).update(number=3)
+        Seat.objects.filter(row=2).delete()
+        seat.delete()
+    assert events == []
+
+
+def test_a_list_held_by_rows_with_composite_keys():
+    """The rows between may be named by two columns: it is those at their ends that matter."""
+    coins = [Coin.objects.create(code=str(number), serial=number) for number in range(3)]
+    hall = Hall.objects.create(name="A")
+    with override_bindings(record(Hall)), capture_events() as events:
+        hall.guests.add(*coins[:2])
+        ticket = Ticket.objects.create(hall=hall, guest=coins[2])
+        ticket.delete()
+        hall.guests.remove(coins[0])
+        Ticket.objects.filter(hall=hall).delete()
+        Ticket.objects.bulk_create([Ticket(hall=hall, guest=coins[0])])
+        hall.guests.clear()
+    keys = [coin.pk for coin in coins]
+    assert [event.data["guests"] for event in events] == [keys[:2], keys, keys[:2], [keys[1]], [], [keys[0]], []]
+
+
+def test_the_place_among_siblings_is_a_column():
+    """``order_with_respect_to`` has one, which is sent and which clients cannot write."""
+    order = Order.objects.create(name="A")
+    client = connect(record(Line))
+    with override_bindings(client.binding), capture_events() as events:
+        first, second = (Line.objects.create(order=order) for _ in range(2))
+        order.set_line_order([second.pk, first.pk])  # type: ignore[attr-defined]
+        pk = client.send("create", data={"order": order.pk, "number": 3})["pk"]
+        assert client.refused("update", pk, {"_order": 0}).code == "invalid"
+    places = [(event.pk, event.data["_order"]) for event in events]
+    assert places[:2] == [(first.pk, 0), (second.pk, 1)]
+    assert sorted(places[2:4]) == [(first.pk, 1), (second.pk, 0)]
+    assert places[4] == (pk, 2)
+
+
+def test_a_relation_without_a_column_is_left_out():
+    """``ForeignObject`` is a way of looking at another column, which is sent."""
+    order, coin = Order.objects.create(name="A"), Coin.objects.create(code="a", serial=LARGE)
+    client = connect(record(Line))
+    with override_bindings(client.binding), capture_events() as events:
+        line = Line.objects.create(order=order, coin_serial=coin.serial)
+        client.send("update", line.pk, {"coin_serial": None})
+    assert [event.data.get("coin_serial") for event in events] == [str(LARGE), None]
+    assert "coin" not in events[0].data
+    _, [problem] = judge_document(record(Line, fields=["coin"]))
+    assert "is no field of the row itself but a ForeignObject" in problem.message
