@@ -9,8 +9,9 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from declbind.models import BindingRecord
+from declbind.models import BindingRecord, UnseenWrite
 from declbind.outbound.triggers import upkeep
 from declbind.registry import refresh
 from tests.test_admin_form import LIST, POST, change_url, read_form, save, staff, tick
@@ -163,3 +164,21 @@ def test_every_relation_that_is_offered_is_taken(admin_client):
     data |= tick(page.content.decode())
     assert admin_client.post(change_url(record), data).status_code == 302
     assert BindingRecord.objects.get().also == [note["path"] for note in found]
+
+
+def test_writes_that_were_noticed_are_faults_with_their_place(admin_client, installed):
+    """On the page and in the list, until triggers report the table."""
+    record = save(POST)
+    now = timezone.now()
+    UnseenWrite.objects.create(
+        table="blog_post", verb="UPDATE", location="blog/views.py:31 in sync", count=4, first_at=now, last_at=now
+    )
+    page = page_of(admin_client, record)
+    assert "Writes go unheard that are meant to be heard." in page
+    assert "UPDATE of table blog_post at blog/views.py:31 in sync: 4 times" in page
+    assert admin_client.get(LIST).content.decode().count(">misses writes<") > 0
+    record.capture = "triggers"
+    record.save()
+    refresh()
+    installed()
+    assert "meant to be heard" not in page_of(admin_client, record)
