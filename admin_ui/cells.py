@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
 from django.contrib.humanize.templatetags.humanize import naturaltime
@@ -14,18 +14,28 @@ from admin_ui import pages
 from admin_ui.charts import sparkline
 from admin_ui.summary import EVERYONE, NOBODY, Summary
 from declbind.console.overview import Drift
+from declbind.console.unseen import Gap
 from declbind.console.usage import Usage
 from declbind.models import BindingRevision
 
 SHOWN_NAMES = 4
 
 
-def state_cell(summary: Summary, drift: Drift | None = None) -> SafeString:
-    """Write the state, the source below it, and from which file's record it differs."""
+def state_cell(summary: Summary, drift: Drift | None = None, faults: Sequence[Gap] = ()) -> SafeString:
+    """Write the state, that it misses writes, the source below it, and from which file's record it differs."""
     differs = format_html('<span class="declbind-drift">differs from {}</span>', drift.source) if drift else ""
+    misses = (
+        format_html(
+            ' <span class="declbind-chip declbind-invalid" title="{}">misses writes</span>',
+            " ".join(f"{gap.text} {gap.action}" for gap in faults),
+        )
+        if faults and summary.state == "active"
+        else ""
+    )
     return format_html(
-        '<span class="declbind-chip declbind-{0}">{0}</span><span class="declbind-quiet">{1}</span>{2}',
+        '<span class="declbind-chip declbind-{0}">{0}</span>{1}<span class="declbind-quiet">{2}</span>{3}',
         summary.state,
+        misses,
         summary.source,
         differs,
     )

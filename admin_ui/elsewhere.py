@@ -12,6 +12,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
 from admin_ui import documents, pages
+from admin_ui.sight import load_sight
 from admin_ui.summary import Summary, summarise_entry
 from declbind.models import BindingRecord
 from declbind.registry import get_registry
@@ -70,6 +71,7 @@ def elsewhere_view(model_admin: pages.RecordAdmin, request: HttpRequest, where: 
         "elsewhere.html",
         summary.stream or summary.where,
         summary=summary,
+        sight=load_sight(summary.stream, summary.where),
         document=documents.dump(document) if document is not None else "",
         copy_url=pages.page_url(model_admin, "add") if may_copy else "",
     )

@@ -24,6 +24,7 @@ EXTRA = ("note", "opened_with")
 FIELDSETS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("What", {"fields": ("stream", "model", "description", "enabled")}),
     ("Sent", {"fields": ("fields", "groups", "where", "auto_subscribe", "serializer", "sensitive")}),
+    ("When", {"fields": ("capture", "also")}),
     ("Who", {"fields": ("permissions", "scope", "direction")}),
     ("Accepted", {"fields": ("writable",)}),
     ("This change", {"fields": EXTRA}),
@@ -110,6 +111,22 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         picks="sensitive",
         label="Sensitive fields",
         help_text="Password-like fields that are exposed knowingly, one name a line.",
+    )
+    capture = forms.ChoiceField(
+        choices=[
+            ("orm", "What Django writes: saves, deletes, bulk calls, fixtures"),
+            ("triggers", "Also raw SQL and other programs, by database triggers"),
+        ],
+        widget=forms.RadioSelect({"class": "radiolist"}),
+        label="Hears of",
+        help_text="Triggers work once somebody has run <code>manage.py declbind triggers --install</code>. Saving this "
+        "form changes no table.",
+    )
+    also = ListField(
+        rows=2,
+        label="Also when these change",
+        help_text="A row is sent again when a row that it is related to changes: one relation a line, such as author, "
+        "or author__team for the author and the author's team.",
     )
     permissions = PermissionsField(label="Who may")
     scope = ObjectField(

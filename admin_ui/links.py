@@ -55,7 +55,8 @@ class Links:
     def of(self, row: Row) -> RowLinks:
         """Return the addresses of a row."""
         action = row.action or (row.changes[0][1] if row.changes else "")
-        may_ask = row.stream and row.kind != "control"
+        # Of a bulk write no row is known to ask for.
+        may_ask = row.stream and row.kind != "control" and not row.told
         return RowLinks(
             open=self._row.format(row.key),
             like=self._to(

@@ -7,16 +7,17 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import Max, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
 from admin_ui import cells, elsewhere, filters, pages
+from admin_ui.doctor_page import may_examine
 from admin_ui.listing import Surroundings, find_streams, load_surroundings, models_to_begin_with
 from admin_ui.summary import Summary, summarise_record
 from declbind import judgement
-from declbind.console.overview import load_drift
-from declbind.models import BindingRecord, BindingRevision, Node
+from declbind.console.overview import load_latest
+from declbind.models import BindingRecord, Node
 from declbind.registry import database_alias
 
 #: What an address may narrow the list by.
@@ -28,7 +29,7 @@ MAX_SEARCH = 200
 
 
 class BindingChangeList(ChangeList):
-    """Judge the rows of the page, find their last revisions and their drift: two queries for all of them."""
+    """Judge the rows of the page, find their last revisions and their drift: one query for all of them."""
 
     def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Leave out what is about the bindings below the list: Django would take it for a filter that it lacks."""
@@ -41,18 +42,7 @@ class BindingChangeList(ChangeList):
         super().get_results(request)
         records: list[Any] = list(self.result_list)
         reserved = judgement.reserved_streams()
-        latest = (
-            BindingRevision.objects.filter(stream__in=[record.stream for record in records])
-            .order_by()
-            .values("stream")
-            .annotate(last=Max("pk"))
-            .values_list("last", flat=True)
-        )
-        revisions = {
-            revision.stream: revision
-            for revision in BindingRevision.objects.filter(pk__in=latest).select_related("author")
-        }
-        drifts = load_drift(database_alias(), {record.stream: record.definition() for record in records})
+        revisions, drifts = load_latest(database_alias(), {record.stream: record.definition() for record in records})
         for record in records:
             record.summary = summarise_record(record, reserved)
             record.last_revision = revisions.get(record.stream)
@@ -86,6 +76,8 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
         context = {
             "spread": load_surroundings(self, request).spread,
             "invalid": invalid,
+            "missing": len(load_surroundings(self, request).faults),
+            "doctor_url": pages.page_url(self, "doctor") if may_examine(self, request) else "",
             "may_see_nodes": self.admin_site.is_registered(Node) and request.user.has_perm("declbind.view_node"),
             "begin_with": models_to_begin_with(),
             "console_pages": pages.console_pages(self, request),
@@ -99,7 +91,7 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
     def _row(self, request: HttpRequest, summary: Summary) -> dict[str, Any]:
         return {
             "summary": summary,
-            "state": cells.state_cell(summary),
+            "state": cells.state_cell(summary, faults=load_surroundings(self, request).faults.get(summary.stream, ())),
             "name": cells.name_cell(summary, pages.page_url(self, "elsewhere", summary.where)),
             "sent": cells.sent_cell(summary),
             "who": cells.who_cell(summary),
@@ -109,7 +101,7 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="State, source")
     def state(self, record: Any) -> SafeString:
         """Active, disabled or invalid, and where it is defined."""
-        return cells.state_cell(record.summary, record.drift)
+        return cells.state_cell(record.summary, record.drift, record.surroundings.faults.get(record.stream, ()))
 
     @admin.display(description="Stream, model", ordering="stream")
     def name(self, record: Any) -> SafeString:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.http import HttpRequest
 
 from admin_ui import connections_page, pages
 from admin_ui.nodes import Spread, load_spread
+from declbind.console.unseen import Gap, load_faults
 from declbind.console.usage import Usage, load_usage
 from declbind.registry import database_alias, get_registry
 
@@ -26,6 +27,8 @@ class Surroundings:
     spread: Spread
     usage: Mapping[str, Usage]
     links: Mapping[str, str]
+    #: By stream, the kinds of write that a binding in force is meant to see and does not.
+    faults: Mapping[str, Sequence[Gap]]
     #: The list's own filters, for the way back to it.
     preserved: str = ""
 
@@ -40,7 +43,7 @@ class Surroundings:
 
 
 def load_surroundings(model_admin: Any, request: HttpRequest) -> Surroundings:
-    """Return what belongs to this request. Three queries, the first time."""
+    """Return what belongs to this request. Three queries, the first time; four with triggers."""
     known: Surroundings | None = getattr(request, "_declbind_surroundings", None)
     if known is None:
         spread = load_spread()
@@ -50,7 +53,8 @@ def load_surroundings(model_admin: Any, request: HttpRequest) -> Surroundings:
         if connections_page.may_view(request.user):
             links["connections"] = pages.page_url(model_admin, "connections")
         usage = load_usage(spread.nodes, database_alias())
-        known = Surroundings(spread, usage, links, model_admin.get_preserved_filters(request))
+        faults = load_faults(database_alias())
+        known = Surroundings(spread, usage, links, faults, model_admin.get_preserved_filters(request))
         request._declbind_surroundings = known  # type: ignore[attr-defined]
     return known
 

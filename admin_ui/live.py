@@ -26,7 +26,19 @@ from declbind.registry import database_alias
 
 POLL_MILLISECONDS = 1000
 MAX_SAVED = 50
-ACTIONS = ("create", "update", "delete", "subscribe", "unsubscribe", "connect", "config", "kick", "users", "session")
+ACTIONS = (
+    "create",
+    "update",
+    "delete",
+    "resync",
+    "subscribe",
+    "unsubscribe",
+    "connect",
+    "config",
+    "kick",
+    "users",
+    "session",
+)
 OUTCOMES = ("ok", *CODES, "origin", "connected", "disconnected")
 #: Tabs and presets: what ``only`` says, and what people call it.
 TABS = (("", "All"), ("refused", "Refused"), ("errors", "Errors"))

@@ -34,7 +34,7 @@ LONGEST_LABEL = 80
 COUNTED = 1000
 #: The field of a compound input that a link to it leads to.
 ANCHORS = {"fields": "fields_mode_0", "writable": "writable_mode_0", "permissions": "permissions_view",
-           "direction": "direction_0"}  # fmt: skip
+           "direction": "direction_0", "capture": "capture_0"}  # fmt: skip
 
 
 @dataclass(frozen=True)

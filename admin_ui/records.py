@@ -22,13 +22,14 @@ from admin_ui.json_page import JsonPage
 from admin_ui.list_page import ListPage
 from admin_ui.panel import build_panel
 from admin_ui.screens import screen_urls
+from admin_ui.sight import load_sight
 from admin_ui.snippets import build_snippets
-from admin_ui.summary import describe_fields, summarise_record
+from admin_ui.summary import describe_fields, describe_relations, summarise_record
 from declbind import judgement
 from declbind.models import BindingRecord, editing
 
 #: The form's scripts; each works without the others.
-SCRIPTS = ("declbind_admin/form.js", "declbind_admin/picker.js", "declbind_admin/panel.js")
+SCRIPTS = tuple(f"declbind_admin/{name}.js" for name in ("form", "picker", "relations", "panel"))
 
 
 class BindingRecordAdmin(ListPage, RecordActions):
@@ -55,7 +56,13 @@ class BindingRecordAdmin(ListPage, RecordActions):
         if not (self.has_add_permission(request) or self.has_change_permission(request)):
             raise PermissionDenied
         label = request.GET.get("model", "")
-        return JsonResponse({"fields": [vars(note) for note in describe_fields(label)], "key": describe_key(label)})
+        return JsonResponse(
+            {
+                "fields": [vars(note) for note in describe_fields(label)],
+                "relations": [vars(note) for note in describe_relations(label)],
+                "key": describe_key(label),
+            }
+        )
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> BindingRecord | None:
         """Lock the row of a form that is sent, so that nobody changes it between its check and its save."""
@@ -122,6 +129,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
             "panel_url": pages.page_url(self, "panel"),
             "look_query": request.POST.get("look_q", ""),
             "notes": describe_fields(label),
+            "relations": describe_relations(label),
             "notes_model": label,
             "notes_key": describe_key(label),
             "notes_url": pages.page_url(self, "model_fields"),
@@ -132,6 +140,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
             stored = BindingRecord.objects.get(pk=obj.pk)
             summary = summarise_record(stored, judgement.reserved_streams())
             extra.update(summary=summary, document=documents.dump(stored.definition()), steps=load_steps(stored.stream))
+            extra["sight"] = load_sight(stored.stream, summary.where)
             extra["json_url"] = pages.page_url(self, "json", obj.pk)
             extra["snippets"] = build_snippets(summary.spec) if summary.spec is not None else None
         if may_edit:

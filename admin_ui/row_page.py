@@ -52,7 +52,7 @@ def row_view(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
         steps=describe_steps(row, reader),
         receipts=_receipts(row, reader),
         connection=_load_connection(request.user, row, using),
-        may_reveal=row.kind == "out" and row.model in models,
+        may_reveal=row.kind == "out" and row.model in models and not row.told,
         is_revealed=revealed,
         live_url=pages.page_url(model_admin, "live"),
         may_see_bindings=model_admin.has_view_permission(request),
@@ -65,7 +65,8 @@ def _load(key: str, using: str) -> Event | Traffic:
         raise Http404(f"There is no row {key!r}.")
     model: type[Event] | type[Traffic] = Event if key[0] == "e" else Traffic
     found = model._default_manager.using(using).filter(pk=int(number)).first()
-    if found is None:
+    # What a trigger noted is no event yet.
+    if found is None or (isinstance(found, Event) and found.kind == Event.MARK):
         raise Http404("This row is not kept any more: it is older than the retention.")
     return found
 
@@ -114,7 +115,10 @@ def _frame_steps(row: Row) -> list[str]:
     steps.append(f"Number {row.offset} in the log.")
     if not row.changes:
         return [*steps, "In no group: a field that its group is named for is empty, so nobody hears of it."]
-    steps += [f"{action.capitalize()} for group {group}." for group, action in row.changes]
+    if row.told:
+        steps.append(f"{row.told[0].upper()}{row.told[1:]}.")
+    else:
+        steps += [f"{action.capitalize()} for group {group}." for group, action in row.changes]
     if row.delivery is None:
         return [*steps, "Who got it is not known: nobody was watching, or it was left out of the count."]
     if not row.delivery.recipients and not row.delivery.is_least:

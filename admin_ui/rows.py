@@ -10,6 +10,8 @@ from typing import Any
 
 from admin_ui import documents
 from admin_ui.deliveries import Deliveries, Delivery
+from declbind.console.bulk import describe_bulk
+from declbind.console.writers import describe_actor, describe_origin
 from declbind.core.shape import shape
 from declbind.live.traffic import CAPTURE_FAILED
 from declbind.models import Event, Node, Traffic
@@ -41,6 +43,8 @@ class Row:
     model: str = ""
     pk: str = ""
     changes: tuple[tuple[str, str], ...] = ()
+    #: What was told to all groups of a bulk write in place of its rows; "" of a change of one row.
+    told: str = ""
     groups: tuple[str, ...] = ()
     more_groups: int = 0
     action: str = ""
@@ -90,11 +94,11 @@ class Reader:
         common: dict[str, Any] = {
             "key": f"e{event.pk}",
             "at": event.created_at,
-            "process": event.origin,
+            "process": describe_origin(event.origin),
             "stream": event.stream,
-            "who": event.actor,
+            "who": describe_actor(event.actor, event.origin),
             "user": event.actor,
-            "origin": event.origin,
+            "origin": describe_origin(event.origin),
             "offset": offset,
             "is_sequenced": sequenced,
             "version": event.version,
@@ -113,7 +117,9 @@ class Reader:
             kind="out",
             word="out",
             model=event.model,
-            pk=str(_read(event.object_pk)),
+            # A bulk write is of no row.
+            pk=str(_read(event.object_pk)) if event.kind != Event.BULK else "",
+            told=describe_bulk([group for group, _ in changes]) if event.kind == Event.BULK else "",
             changes=changes[:shown],
             more_groups=max(0, len(changes) - shown),
             payload=documents.dump(content) if content else "",

@@ -14,7 +14,10 @@ from declbind.core.registry import Entry
 from declbind.core.spec import ACTIONS, BindingSpec
 from declbind.fields import bound_fields, find_model, is_editable, is_sensitive_field, model_fields
 from declbind.models import BindingRecord
+from declbind.relations import find_relations
 
+#: Relations of a model, and of those that they lead to, that the form offers.
+MAX_RELATIONS = 80
 DIRECTIONS = {"both": "both ways", "outbound": "only to clients", "inbound": "only from clients"}
 EVERYONE, NOBODY, BY_CODE = "everyone", "nobody", "code decides"
 
@@ -68,6 +71,14 @@ class Summary:
     def direction(self) -> str:
         """Which way it is open."""
         return DIRECTIONS.get(self.spec.direction, self.spec.direction) if self.spec else ""
+
+    @property
+    def hears(self) -> str:
+        """Which writes it hears of; "" where it sends nothing."""
+        if self.spec is None or not self.spec.outbound:
+            return ""
+        raw = ", raw SQL and other programs, by triggers" if self.spec.capture == "triggers" else ""
+        return f"what Django writes{raw}"
 
     @cached_property
     def sent(self) -> Sent:
@@ -208,3 +219,35 @@ def describe_fields(label: str) -> list[FieldNote]:
             )
         )
     return notes
+
+
+@dataclass(frozen=True)
+class RelationNote:
+    """One relation of a model, or one that it leads to, as the form offers it; ``begin`` is the path before it."""
+
+    path: str
+    begin: str
+    kind: str
+
+
+def describe_relations(label: str) -> list[RelationNote]:
+    """Return the relations that a binding of the model could name under ``also``, and those one step further."""
+    model = find_model(label)
+    if model is None:
+        return []
+    steps = find_relations(model)
+    notes = [_relation_note(name, "", relation) for name, relation in steps.items()]
+    for name, relation in steps.items():
+        # The way back leads to rows of the same kind: seldom what is meant, and it can be typed.
+        notes += [
+            _relation_note(f"{name}__{further}", name, step)
+            for further, step in find_relations(relation.related_model).items()
+            if step.remote_field is not relation
+        ]
+    return notes[:MAX_RELATIONS]
+
+
+def _relation_note(path: str, begin: str, relation: Any) -> RelationNote:
+    # Back along a foreign key, or a list of rows: many may belong to one.
+    many = "several " if relation.one_to_many or relation.many_to_many else ""
+    return RelationNote(path, begin, f"\N{RIGHTWARDS ARROW} {many}{relation.related_model._meta.label}")

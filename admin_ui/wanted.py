@@ -13,6 +13,7 @@ from django.db.models import F, JSONField, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, StrIndex
 
 from declbind.console.stored import read_deliveries
+from declbind.core.frames import EVERY_GROUP, RESYNC
 from declbind.live.traffic import CAPTURE_FAILED
 from declbind.models import Activity, Event, Traffic
 from declbind.outbound import history
@@ -30,7 +31,7 @@ ONLY = {
     "errors": (Traffic.ERROR,),
     "connections": (Traffic.CONNECTION,),
 }
-FRAME_ACTIONS = ("create", "update", "delete")
+FRAME_ACTIONS = ("create", "update", "delete", RESYNC)
 #: Events that a process handed over, of which it is known.
 MAX_DELIVERED = 500
 
@@ -103,6 +104,8 @@ def narrow_events(rows: QuerySet[Event], wanted: Wanted, using: str) -> QuerySet
     """Leave the events that are wanted. But for the stretch of the log that ``rows`` is, nothing here has an index."""
     if not wanted.wants_events:
         return rows.none()
+    # What a trigger noted is no event yet, and nobody is sent it.
+    rows = rows.exclude(kind=Event.MARK)
     if wanted.stream:
         rows = rows.filter(stream=wanted.stream)
     if wanted.model:
@@ -110,7 +113,7 @@ def narrow_events(rows: QuerySet[Event], wanted: Wanted, using: str) -> QuerySet
     if wanted.row:
         rows = rows.filter(object_pk__in=(wanted.row, json.dumps(wanted.row)))
     if wanted.group:
-        rows = _containing(rows, "changes", f"[{json.dumps(wanted.group)},")
+        rows = _containing(rows, "changes", *(f"[{json.dumps(name)}," for name in (wanted.group, EVERY_GROUP)))
     if wanted.user:
         rows = rows.filter(actor=wanted.user)
     if wanted.action in FRAME_ACTIONS:
@@ -157,12 +160,17 @@ def narrow_traffic(rows: QuerySet[Traffic], wanted: Wanted) -> QuerySet[Traffic]
     return rows
 
 
-def _containing(rows: QuerySet[Any], column: str, text: str) -> QuerySet[Any]:
+def _containing(rows: QuerySet[Any], column: str, *texts: str) -> QuerySet[Any]:
+    """Leave the rows in whose column one of the texts is."""
     # Not LIKE, which on SQLite takes "A" for "a": two groups may differ in nothing else.
     is_json = isinstance(rows.model._meta.get_field(column), JSONField)
-    place = StrIndex(Cast(column, TextField()) if is_json else F(column), Value(text))
-    found: QuerySet[Any] = rows.alias(place=place).filter(place__gt=0)
-    return found
+    written = Cast(column, TextField()) if is_json else F(column)
+    places = {f"place{number}": StrIndex(written, Value(text)) for number, text in enumerate(texts)}
+    found = Q()
+    for name in places:
+        found |= Q(**{f"{name}__gt": 0})
+    narrowed: QuerySet[Any] = rows.alias(**places).filter(found)
+    return narrowed
 
 
 def _delivered_by(node: str, using: str) -> list[int]:

@@ -16,9 +16,11 @@ from django.utils.dateparse import parse_datetime
 from admin_ui import pages
 from admin_ui.wanted import readable_models, stream_models
 from declbind.console import why
+from declbind.console.bulk import describe_bulk
 from declbind.console.causes import Cause
 from declbind.console.delivery import ANONYMOUS, groups_of, offset_of
-from declbind.models import Connection
+from declbind.console.writers import describe_writer
+from declbind.models import Connection, Event
 from declbind.registry import database_alias, get_registry
 
 #: Users who are offered as one types.
@@ -56,6 +58,8 @@ def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         links=_links(model_admin, found) if found is not None else {},
         offset=offset_of(found.event) if found is not None and found.event is not None else None,
         changes=groups_of(found.event) if found is not None and found.event is not None else (),
+        told=_bulk_words(found.event) if found is not None and found.event is not None else "",
+        writer=_writer(found.event) if found is not None and found.event is not None else "",
         streams=sorted(get_registry().by_stream),
         users=_offered_users(using),
         sent=Cause.SENT,
@@ -99,6 +103,14 @@ def _parse_time(text: str) -> datetime | None:
     if django_settings.USE_TZ:
         return timezone.make_aware(found) if timezone.is_naive(found) else found
     return timezone.make_naive(found) if timezone.is_aware(found) else found
+
+
+def _bulk_words(event: Event) -> str:
+    return describe_bulk([group for group, _ in groups_of(event)]) if event.kind == Event.BULK else ""
+
+
+def _writer(event: Event) -> str:
+    return describe_writer(event.actor, event.origin) if event.actor or event.origin else ""
 
 
 def _links(model_admin: Any, found: why.Explanation) -> dict[str, str]:

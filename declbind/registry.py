@@ -336,7 +336,8 @@ def _entries(items: list[SourceItem]) -> Iterator[Entry[type[Binding]]]:
                 binding.resolved()
             except Exception as error:  # whatever is wrong with one binding, the others must go on working
                 binding, problems = None, (Problem("$", f"Binding {item.stream!r}: {error}"),)
-        yield Entry(item.stream or "", item.where, item.source, binding, problems)
+        model = item.spec.model if item.spec is not None else str((item.document or {}).get("model") or "")
+        yield Entry(item.stream or "", item.where, item.source, binding, problems, model)
 
 
 def _on_edit(*, using: str, **kwargs: Any) -> None:

@@ -53,8 +53,13 @@ def find_hops(model: type[Model], path: str) -> list[Hop]:
     return hops
 
 
+def find_relations(model: Any) -> dict[str, Any]:
+    """Return the relations of a model that a path may follow, both ways, by the names that they have in a path."""
+    return {_name_of(field): field for field in model._meta.get_fields() if _is_followed(field)}
+
+
 def _find_relation(model: Any, name: str, path: str) -> Any:
-    relations = {_name_of(field): field for field in model._meta.get_fields() if _is_followed(field)}
+    relations = find_relations(model)
     found = relations.get(name)
     if found is not None:
         return found

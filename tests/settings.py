@@ -104,6 +104,7 @@ INSTALLED_APPS = [
     "example_site.blog",
     "example_site.ticker",
     "tests.zoo",
+    "tests.matrix",
 ]
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     INSTALLED_APPS += ["django.contrib.postgres", "tests.postgres_zoo"]

@@ -189,6 +189,8 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
         "auto_subscribe": st.booleans(),
         "sensitive": names,
         "serializer": st.sampled_from(["default", "elsewhere"]),
+        "capture": st.sampled_from(["orm", "triggers"]),
+        "also": names,
         "enabled": st.booleans(),
         "description": st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20),
     }
@@ -265,6 +267,9 @@ FAULTS = [
     ("writable", {"writable_mode": "these", "writable_names": "blog"}, "writable", "$.writable[0]: "),
     ("scope", {"scope": '{"author": "$user.pk"}'}, "groups", "$.groups: Expected group templates that contain"),
     ("serializer", {"serializer": "nope"}, "serializer", "$.serializer: Binding 'posts': expected a serializer"),
+    ("capture", {"capture": "sideways"}, "capture", "Select a valid choice."),
+    ("also", {"also": "blog\r\nauthr"}, "also", "$.also[1]: Binding 'posts': blog.Post has no relation 'authr'"),
+    ("also with a dot", {"also": "author.groups"}, "also", "Write 'author__groups'."),
     ("direction", {"direction": "sideways"}, "direction", "Select a valid choice."),
 ]  # fmt: skip
 

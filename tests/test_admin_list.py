@@ -369,15 +369,16 @@ def test_a_search_finds_fields_and_groups(admin_client, text):
 
 
 def test_the_list_takes_a_dozen_queries_however_many_bindings_there_are(client, django_assert_max_num_queries):
-    """Rights of a user who is no superuser included."""
+    """Rights of a user who is no superuser included, triggers that are missing, and a record that went bad."""
     for number in range(30):
-        save({**POST, "stream": f"posts-{number}"})
+        save({**POST, "stream": f"posts-{number}", "capture": "triggers"})
     serve({f"posts-{number}": 1 for number in range(30)}, {f"posts-{number}": [1, 1, 1] for number in range(30)})
     user = make_user("declbind.view_bindingrecord", "declbind.view_traffic", "declbind.view_connection")
     user.is_staff = True
     user.save()
     client.force_login(user)
-    refresh()
+    spoil(BindingRecord.objects.get(stream="posts-3"), fields=["nope"])
+    refresh(force=True)
     with django_assert_max_num_queries(12):
         client.get(LIST)
 

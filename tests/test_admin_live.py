@@ -662,3 +662,86 @@ def test_where_a_client_comes_from_is_for_those_who_may_see_connections():
     page = f"{LIVE}row/t{add_traffic(connection='c1').pk}/"
     assert "192.0.2.0" not in watcher().get(page).content.decode()
     assert "192.0.2.0" in staff(WATCH, "declbind.view_connection", name="other").get(page).content.decode()
+
+
+# Bulk writes and raw SQL --------------------------------------------------------------------------------------------
+
+
+def add_bulk(*groups, **values):
+    changes = json.dumps([[group, "resync"] for group in groups], separators=(",", ":"))
+    return add_event(kind=Event.BULK, object_pk="null", changes=changes, data="{}", **values)
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (("*",), "every group told to take a snapshot"),
+        (("blog-1",), "1 group told to take a snapshot: more than 1\N{NO-BREAK SPACE}000 rows were written at once"),
+        ([f"blog-{number}" for number in range(12)], "12 groups told to take a snapshot"),
+    ],
+)
+def test_a_bulk_write_reads_as_one(groups, words):
+    """On the list, on its page and in the exports; it is of no row, so nothing leads to one."""
+    client = watcher("blog.view_post")
+    event = add_bulk(*groups)
+    response = client.get(LIVE)
+    ((row, links),) = response.context["rows"]
+    page = response.content.decode()
+    assert words in page
+    assert "None" not in page
+    assert (row.pk, links.row, links.try_it, links.why) == ("", "", "", "")
+    assert links.like.endswith("stream=posts&action=resync")
+    own = client.get(f"{LIVE}row/e{event.pk}/").content.decode()
+    assert words[1:] in own
+    assert "None" not in own
+    assert ("every group" in own) == (groups == ("*",))
+    (line,) = client.get(EXPORT).content.decode().splitlines()
+    assert (json.loads(line)["row"], len(json.loads(line)["groups"])) == ("", min(len(groups), 6))
+    assert client.get(EXPORT + "?format=csv").status_code == 200
+
+
+def test_a_bulk_write_is_found_by_its_action_and_each_of_its_groups():
+    """One for every group is for the group that is asked for, too."""
+    client = watcher()
+    named, every = add_bulk("blog-1", "blog-2"), add_bulk("*")
+    add_event()
+
+    def keys(query):
+        return {row.key for row, _ in client.get(LIVE + query).context["rows"]}
+
+    assert keys("?action=resync") == {f"e{named.pk}", f"e{every.pk}"}
+    assert keys("?action=resync&group=blog-1") == {f"e{named.pk}", f"e{every.pk}"}
+    assert keys("?action=resync&group=blog-3") == {f"e{every.pk}"}
+    assert keys("?action=create&group=blog-3") == set()
+
+
+def test_what_a_trigger_noted_is_no_traffic():
+    """Neither on the page, in a poll, nor by its address; where ids are numbers nothing after it is shown either."""
+    client = watcher()
+    before = add_event()
+    cursor = cursor_of(client)
+    mark = Event.objects.create(
+        kind=Event.MARK,
+        data='{"table": "blog_post", "op": "DELETE"}',
+        changes="[]",
+        origin="SQL",
+        created_at=timezone.now(),
+    )
+    after = add_event()
+    shown = {f"e{before.pk}", f"e{after.pk}"} if connection.vendor != "sqlite" else {f"e{before.pk}"}
+    assert {row.key for row, _ in client.get(LIVE).context["rows"]} == shown
+    assert {row["key"] for row in poll(client, cursor)["rows"]} == shown - {f"e{before.pk}"}
+    assert client.get(f"{LIVE}row/e{mark.pk}/").status_code == 404
+    mark.delete()
+    assert {row.key for row, _ in client.get(LIVE).context["rows"]} == {f"e{before.pk}", f"e{after.pk}"}
+
+
+def test_raw_sql_is_shown_with_the_database_user_and_the_program():
+    """A user of the database is none of the site."""
+    client = watcher()
+    event = add_event(actor="etl", origin="SQL psql")
+    page = client.get(LIVE).content.decode()
+    assert "database user etl" in page
+    assert "SQL, by psql" in page
+    own = client.get(f"{LIVE}row/e{event.pk}/").content.decode()
+    assert "Written by database user etl in SQL, by psql under configuration" in own

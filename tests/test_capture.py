@@ -35,6 +35,7 @@ from tests.zoo.models import (
     Keeper,
     Lorry,
     Membership,
+    Parcel,
     Profile,
     Sample,
     Tractor,
@@ -318,6 +319,19 @@ def test_row_that_its_base_manager_hides_goes_out_of_sight():
     assert events[1].data == {}
 
 
+def test_row_that_is_saved_whole_as_hidden_is_out_of_sight():
+    """Its manager decides and not the instance; a binding whose groups never change has to hear of it too."""
+    bears = {"stream": "bears", "model": "zoo.Bear", "fields": ["name"]}
+    bear = Bear.awake.create(name="Pooh", den=1)
+    with watching(bears, {**bears, "stream": "dens", "groups": ["den-{den}"]}) as events:
+        Bear(name="Born awake").save()
+        Bear(name="Born asleep", asleep=True).save()
+        bear.asleep = True
+        bear.save()
+    assert actions(events)[2:] == [("bears", bear.pk, ["delete"]), ("dens", bear.pk, ["delete"])]
+    assert [event.data for event in events[2:]] == [{}, {}]
+
+
 # Values -------------------------------------------------------------------------------------------------------------
 
 VALUES = [
@@ -353,6 +367,19 @@ def test_value_is_sent_as_it_is_stored(name, value, sent):
         sample.save()
         declbind.touch(Sample.objects.filter(pk=sample.pk))
     assert [event.data for event in events] == [{name: sent}, {name: sent}]
+
+
+def test_column_that_the_database_works_out_is_sent_as_it_came_out():
+    """The instance still holds what it was when it was read; a group may hang on it too."""
+    parcel = Parcel.objects.create(width=2)
+    with watching(
+        {"stream": "p", "model": "zoo.Parcel", "fields": ["width", "area"], "groups": ["a-{area}"]}
+    ) as events:
+        parcel.width = 3
+        parcel.save()
+        Parcel.objects.bulk_create([Parcel(width=4)])
+    assert [event.data for event in events] == [{"width": 3, "area": 6}, {"width": 4, "area": 8}]
+    assert [event.changes for event in events] == [[("a-4", "delete"), ("a-6", "create")], [("a-8", "create")]]
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
@@ -551,6 +578,15 @@ def test_list_that_is_not_bound_tells_nothing(animal, foods):
     assert events == []
 
 
+def test_list_is_told_by_those_who_send_it(animal, foods):
+    """Another binding of the model has no news of the row, though it hears of its other writes."""
+    with watching(ANIMALS, FED) as events:
+        animal.foods.add(foods[0])
+        animal.save()
+        foods[0].delete()
+    assert sorted(event.stream for event in events) == ["animals", "fed", "fed", "fed"]
+
+
 def test_list_of_a_row_outside_of_where_tells_nothing(animal, foods):
     """The row does not exist for this binding."""
     with watching({**FED, "where": {"status": "closed"}}) as events:
@@ -734,6 +770,25 @@ def test_child_moves_by_a_group_on_its_parents_column(update_fields):
         truck.plate = "B"
         truck.save(update_fields=update_fields)
     assert changes(events) == [("trucks", truck.pk, [("p-A", "delete"), ("p-B", "create")])]
+
+
+@pytest.mark.parametrize("update_fields", [None, ["plate"]])
+def test_middle_of_a_chain_moves_by_a_group_on_its_parents_column(update_fields):
+    """The binding is of neither end: the top's table is written before its own, and is where its group hangs."""
+    lorry = Lorry.objects.create(plate="A")
+    with watching({**TRUCKS, "groups": ["p-{plate}"]}) as events:
+        lorry.plate = "B"
+        lorry.save(update_fields=update_fields)
+        lorry.save(update_fields=["trailers"])
+    assert changes(events) == [("trucks", lorry.pk, [("p-A", "delete"), ("p-B", "create")])]
+
+
+def test_middle_of_a_chain_is_found_by_the_childs_link():
+    """Django copies the key up from link to link, and that must not be waited for."""
+    lorry = Lorry.objects.create(plate="A")
+    with watching({**TRUCKS, "groups": ["p-{plate}"]}) as events:
+        Lorry(truck_ptr_id=lorry.pk, plate="B").save()
+    assert changes(events) == [("trucks", lorry.pk, [("p-A", "delete"), ("p-B", "create")])]
 
 
 def test_saving_only_a_childs_field_is_no_news_of_the_parent():

@@ -172,6 +172,17 @@ def test_row_that_its_manager_hides_and_shows():
     assert changes(events) == [("b", bear.pk, [("den-1", "delete")]), ("b", bear.pk, [("den-2", "create")])]
 
 
+def test_row_that_its_manager_hides_goes_out_of_a_constant_group():
+    """A group that no row leaves by its columns is left by rows that are hidden, one by one or many at once."""
+    bears = [Bear.awake.create(name=name) for name in "abc"]
+    all_bears: QuerySet[Bear] = QuerySet(Bear)
+    with watching({"stream": "b", "model": "zoo.Bear", "fields": ["name"]}) as events:
+        all_bears.filter(name="a").update(asleep=True)
+        bears[1].asleep = True
+        Bear.awake.bulk_update(bears[1:2], ["asleep"])
+    assert changes(events) == [("b", bear.pk, [("b", "delete")]) for bear in bears[:2]]
+
+
 # bulk_create --------------------------------------------------------------------------------------------------------
 
 
@@ -363,6 +374,15 @@ def test_save_of_a_parent_instance_is_heard_by_the_childs_binding():
     assert [event.changes for event in events] == [*moved, [("p-C", "update")]]
 
 
+def test_upsert_of_parents_is_heard_by_the_childs_binding():
+    """The parent's row that is met may be a child's, and then the child's groups hang on what is stored."""
+    truck = Truck.objects.create(plate="A")
+    with watching({**TRUCKS, "groups": ["p-{plate}"]}) as events:
+        rows = [Vehicle(pk=truck.pk, plate="B"), Vehicle(plate="C")]
+        Vehicle.objects.bulk_create(rows, update_conflicts=True, unique_fields=["pk"], update_fields=["plate"])
+    assert changes(events) == [("trucks", truck.pk, [("p-A", "delete"), ("p-B", "create")])]
+
+
 # cost ---------------------------------------------------------------------------------------------------------------
 
 CALLS = {
@@ -441,6 +461,20 @@ class TestAboveTheLimit:
             Keeper.objects.bulk_create([Keeper(name="x", retired=number > 1) for number in range(4)])
         assert [event.changes for event in events] == [[("retired-false", "resync"), ("retired-true", "resync")]]
 
+    def test_upsert(self):
+        """Rows that it meets were seen beforehand, though not one by one, so that no other group is told."""
+        Food.objects.bulk_create([Food(name=name) for name in "abc"])
+        by_poison = {"stream": "foods", "model": "zoo.Food", "fields": ["name"], "groups": ["p-{poisonous}"]}
+        for binding, told in ((by_poison, ["p-false"]), ({**by_poison, "groups": ["all"]}, ["all"])):
+            with watching(binding) as events:
+                Food.objects.bulk_create(
+                    [Food(name=name) for name in "abcd"],
+                    update_conflicts=True,
+                    unique_fields=["name"],
+                    update_fields=["poisonous"],
+                )
+            assert [event.changes for event in events] == [[(group, "resync") for group in told]]
+
     def test_delete(self, keepers):
         """Rows that go, and rows that lose what they hung on."""
         Animal.objects.bulk_create([Animal(name=f"a{n}", slug=f"a{n}", keeper=keepers[n % 2]) for n in range(4)])
@@ -458,6 +492,20 @@ class TestAboveTheLimit:
         with watching({**FED, "groups": ["keeper-{keeper_id}"]}) as events:
             hay.animal_set.set(animals)
         assert [event.changes for event in events] == [[(f"keeper-{keeper.pk}", "resync") for keeper in keepers[:2]]]
+
+    def test_a_list_that_others_do_not_send(self, keepers):
+        """Whoever does not send the list keeps what he holds, in one group or in many."""
+        animals = [Animal.objects.create(name=f"a{number}", keeper=keepers[0]) for number in range(4)]
+        hay = Food.objects.create(name="hay")
+        for bindings in ([ANIMALS, FED], [BY_KEEPER, FED]):
+            with watching(*bindings) as events:
+                hay.animal_set.set(animals)
+                hay.animal_set.clear()
+            assert changes(events) == [("fed", None, [("fed", "resync")])] * 2
+        with watching(ANIMALS, FED, KEEPERS) as events:
+            hay.animal_set.set(animals)
+            Animal.objects.all().delete()
+        assert [event.stream for event in events] == ["fed", "animals", "fed"]
 
     def test_touch(self, keepers):
         """Announcing by hand is bounded too."""

@@ -97,6 +97,7 @@ def test_list_as_json() -> None:
         "problems": [{"path": path, "message": message}],
         "warnings": [],
         "drift": None,
+        "misses": [],
     }
 
 
@@ -434,6 +435,15 @@ def test_other_verbs_say_that_a_database_was_never_set_up(
 # tail and relay ---------------------------------------------------------------------------------------------
 
 
+def test_doctor_finds_what_triggers_noted_and_nobody_made_events_of() -> None:
+    """On SQLite too, where nobody reads past the first of them."""
+    Event.objects.create(kind=Event.MARK, data="{}", created_at=timezone.now() - timedelta(minutes=1))
+    [found] = [item for item in Ran("doctor", "--format", "json").json["findings"] if item["name"] == "sequencer"]
+    what = "note of a trigger" if connection.vendor == "sqlite" else "event"
+    assert found["meaning"].startswith(f"1 {what} without a number, the oldest for 60 s.")
+    assert not found["ok"]
+
+
 def test_tail_prints_events_in_order() -> None:
     """Offset, stream, action and group, model and key, the data's keys; with --values the data."""
     store()
@@ -450,6 +460,27 @@ def test_tail_prints_events_in_order() -> None:
     assert [part[0] for part in told] == sorted((part[0] for part in told), key=int)
     with_values = Ran("tail", "--once", "--since", "0", "--stream", "groups", "--values").lines[-1]
     assert with_values.endswith('{"name":"team"}')
+
+
+def test_tail_says_what_a_bulk_write_told(settings: Any) -> None:
+    """Which groups, or that it was all of them; to a machine as the log has it, of no key."""
+    settings.DECLBIND = {"BULK_LIMIT": 2}
+    store()
+    Group.objects.bulk_create([Group(name=name) for name in ("a", "b", "c")])
+    Event.objects.create(
+        kind=Event.BULK, stream="groups", model="auth.group", object_pk="null", changes='[["*","resync"]]',
+        created_at=timezone.now(),
+    )  # fmt: skip
+    relay.run_once("default")
+    named, every = Ran("tail", "--once", "--since", "0", "--stream", "groups").lines[-2:]
+    assert named.endswith(
+        "groups  resync  auth.group  3 groups told to take a snapshot: more than 2 rows were written at once "
+        "(name-a, name-b, name-c)"
+    )
+    assert "resync  auth.group  every group told to take a snapshot" in every
+    found = json.loads(Ran("tail", "--once", "--since", "0", "--format", "json").lines[-2])
+    assert (found["kind"], found["pk"], found["data"]) == ("bulk", None, [])
+    assert found["changes"][0] == {"group": "name-a", "action": "resync"}
 
 
 def test_tail_begins_and_ends_where_it_is_told() -> None:

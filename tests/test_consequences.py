@@ -89,6 +89,15 @@ EDITS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     ({"groups": ["t-{blog}"]}, {"groups": ["u-{blog_id}"]}, ["~ group t-{blog} is called u-{blog_id} now"]),
     ({}, {"auto_subscribe": True}, ["+! subscribes connections by itself when they open"]),
     ({"auto_subscribe": True}, {}, ["- no longer subscribes connections by itself"]),
+    ({}, {"capture": "triggers"}, ["+ also hears raw SQL and other programs, once its triggers are installed"]),
+    ({"capture": "triggers"}, {}, ["- no longer hears raw SQL and other programs"]),
+    ({"direction": "inbound"}, {"direction": "inbound", "capture": "triggers", "also": ["blog"]},
+     ["~ means the same, written in another way"]),
+    ({}, {"also": ["author"]}, ["+! is sent again when author changes"]),
+    ({"also": ["blog"]}, {"also": ["author", "blog", "author__groups"]},
+     ["+! is sent again when author or author__groups changes"]),
+    ({"also": ["author", "blog"]}, {"also": ["blog"]}, ["- is no longer sent again when author changes"]),
+    ({"also": ["author", "blog"]}, {"also": ["blog", "author"]}, ["~ means the same, written in another way"]),
     ({}, {"description": "x"}, ["~ has another description"]),
     ({}, {"stream": "entries"}, ["~ is called entries now; clients of posts are cut off"]),
     ({}, {"model": "blog.Blog"},
@@ -259,6 +268,9 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     )  # fmt: skip
     if all("author" in group for group in found["groups"]) and found["groups"] and draw(st.booleans()):
         found["scope"] = {"author_id" if "author_id" in found["groups"][0] else "author": "$user.pk"}
+    if draw(st.booleans()):
+        found["capture"] = draw(st.sampled_from(["orm", "triggers"]))
+        found["also"] = draw(st.lists(st.sampled_from(["author", "blog", "author__groups"]), unique=True, max_size=2))
     return found
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from declbind.console import delivery, why
@@ -17,7 +18,10 @@ from declbind.inbound.blocks import block
 from declbind.live import chores
 from declbind.live.hub import get_hub
 from declbind.models import BindingRecord, Connection, Event, Node, Traffic, editing
-from declbind.outbound import history
+from declbind.outbound import history, sequencer
+from declbind.outbound.batch import Batch
+from declbind.outbound.plans import current_index
+from declbind.outbound.triggers import upkeep
 from declbind.registry import database_alias, refresh
 from declbind.testing import Client, override_bindings
 from example_site.example.models import IntegerValue
@@ -39,6 +43,21 @@ def cause_of(row: Any, stream: str = "numbers", **values: Any) -> Cause:
 
 def stored(**values: Any) -> IntegerValue:
     return IntegerValue.objects.create(**{"name": "a", "value": 1, **values})
+
+
+def run(sql: str, *params: Any) -> None:
+    """Write past the ORM."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+
+
+def declare_lost(model: Any) -> None:
+    """Have capture say that it cannot tell which rows of a model were written."""
+    plan = current_index().plan_for(model)
+    assert plan is not None
+    batch = Batch(database_alias())
+    batch.lose_track(plan)
+    batch.append()
 
 
 def last_event() -> Event:
@@ -127,10 +146,93 @@ def test_a_row_written_past_the_capture() -> None:
         assert cause_of(row.pk) is Cause.NOT_CAPTURED
         row.save()
         assert cause_of(row.pk) is not Cause.NOT_CAPTURED
-        IntegerValue.objects.filter(pk=row.pk).update(value=99)
+        run("UPDATE example_integervalue SET value = 99 WHERE id = %s", row.pk)
         answer = ask(row.pk).answers[0]
         assert answer.cause is Cause.NOT_CAPTURED
         assert "value" in answer.text
+        assert ("not seen", "Raw SQL and other programs.") in answer.evidence
+        assert "declbind triggers --install" in answer.remedy
+        row.refresh_from_db()
+        row.save()
+        assert cause_of(row.pk) is not Cause.NOT_CAPTURED
+        run("DELETE FROM example_integervalue WHERE id = %s", row.pk)
+        answer = ask(row.pk).answers[0]
+        assert (answer.cause, answer.text) == (Cause.NOT_CAPTURED, "The row is gone, and the log does not say so.")
+
+
+def test_a_row_written_by_sql_while_its_triggers_are_missing() -> None:
+    """The remedy names what is the matter, not what could be done in general; with the triggers it is announced."""
+    watching = {**NUMBERS, "capture": "triggers"}
+    with override_bindings(watching):
+        row = stored()
+        run("UPDATE example_integervalue SET value = 99 WHERE id = %s", row.pk)
+        answer = ask(row.pk).answers[0]
+        assert answer.cause is Cause.NOT_CAPTURED
+        assert answer.remedy == "Run `manage.py declbind triggers --install`."
+        upkeep.install(database_alias())
+        try:
+            run("UPDATE example_integervalue SET value = 98 WHERE id = %s", row.pk)
+            found = ask(row.pk).answers
+            assert [found[0].cause, found[0].evidence] == [Cause.NOT_SEQUENCED, (("notes that wait", 1),)]
+            sequencer.settle(database_alias())
+            assert cause_of(row.pk) is Cause.NOBODY_SUBSCRIBED
+        finally:
+            upkeep.remove(database_alias())
+
+
+@pytest.mark.parametrize(
+    ("heard", "expected"),
+    [([], Cause.NOBODY_SUBSCRIBED), ([["numbers", "name-a", None, 0, ""]], Cause.SENT)],
+)
+def test_a_row_of_which_a_bulk_event_tells(settings: Any, heard: list[Any], expected: Cause) -> None:
+    """Its groups were told to take a snapshot: that is said, and who was told, and it counts as sent."""
+    settings.DECLBIND = {"BULK_LIMIT": 2}
+    with override_bindings(NUMBERS):
+        rows = [stored(name=name) for name in "aab"]
+        other = stored(name="z")
+        IntegerValue.objects.exclude(pk=other.pk).update(value=77)
+        last_event()
+        if heard:
+            attend(make_user(), heard)
+        found = ask(rows[0].pk)
+        assert [answer.cause for answer in found.answers] == [Cause.TOLD_IN_BULK, expected]
+        assert found.has_arrived is bool(heard)
+        assert "More than 2 rows were written by one call" in found.answers[0].text
+        assert f"at offset {last_offset()}" in found.answers[0].text
+        assert ("groups told", 2) in found.answers[0].evidence
+        assert cause_of(rows[0].pk, at=timezone.now()) is Cause.TOLD_IN_BULK
+        assert cause_of("", offset=last_offset()) is Cause.TOLD_IN_BULK
+        # A row that was not among them has its own event, and a write past the capture is no bulk event's.
+        assert cause_of(other.pk) is not Cause.TOLD_IN_BULK
+        run("UPDATE example_integervalue SET value = 5 WHERE id = %s", other.pk)
+        assert cause_of(other.pk) is Cause.NOT_CAPTURED
+
+
+def test_a_row_of_which_only_a_bulk_event_tells(settings: Any) -> None:
+    """One that was created by such a call, and one that was taken away by one."""
+    settings.DECLBIND = {"BULK_LIMIT": 2}
+    with override_bindings(NUMBERS):
+        rows = IntegerValue.objects.bulk_create([IntegerValue(name="a", value=number) for number in range(3)])
+        assert cause_of(rows[0].pk) is Cause.TOLD_IN_BULK
+        IntegerValue.objects.get(pk=rows[0].pk).save()
+        assert cause_of(rows[0].pk) is not Cause.TOLD_IN_BULK
+        IntegerValue.objects.all().delete()
+        assert cause_of(rows[0].pk) is Cause.TOLD_IN_BULK
+
+
+def test_every_group_that_was_told_is_every_subscriber(settings: Any) -> None:
+    """Where it is not known which rows were written nobody is left out, and the answer says so."""
+    with override_bindings(NUMBERS):
+        row = stored()
+        last_event()
+        declare_lost(IntegerValue)
+        run("UPDATE example_integervalue SET value = 5 WHERE id = %s", row.pk)
+        offset = last_offset()
+        user = make_user()
+        attend(user, [["numbers", "name-other", None, offset - 1, ""]])
+        found = ask(row.pk, user=user.username).answers
+    assert [answer.cause for answer in found] == [Cause.TOLD_IN_BULK, Cause.SENT]
+    assert "every group of the stream" in found[0].text
 
 
 def test_a_time_at_which_nothing_was_committed() -> None:

@@ -30,8 +30,13 @@ class Cause(Enum):
         "The binding only takes changes from clients and sends none.", "Open its direction if clients should hear."
     )
     NOT_CAPTURED = Meaning(
-        "The row was written in a way that is not captured: raw SQL, another program, or a bulk operation.",
-        "Save the row through the ORM, or announce it with declbind.touch().",
+        "The row was written in a way that the binding does not see.",
+        "Write the row through the ORM, or announce it with declbind.touch().",
+    )
+    TOLD_IN_BULK = Meaning(
+        "The row was one of many: its groups were told to take a snapshot, and nothing was said of single rows.",
+        "Nothing, if the client takes a snapshot when it is told to resync. To have more rows told one by one, raise "
+        "DECLBIND['BULK_LIMIT'].",
     )
     ROLLED_BACK = Meaning(
         "Nothing was committed: the write was rolled back, or it changed nothing.",
@@ -98,17 +103,21 @@ class Cause(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """One cause with its evidence: (what, value) pairs; ``connection`` is whose answer it is, "" for nobody's."""
+    """One cause with its evidence: (what, value) pairs; ``connection`` is whose answer it is, "" for nobody's.
+
+    ``advice`` is what to do in this case, where more is known than what to do about such a cause.
+    """
 
     cause: Cause
     text: str
     evidence: tuple[tuple[str, Any], ...] = ()
     connection: str = ""
+    advice: str = ""
 
     @property
     def remedy(self) -> str:
         """What to do."""
-        return self.cause.value.remedy
+        return self.advice or self.cause.value.remedy
 
     def as_json(self) -> dict[str, Any]:
         """Return what a machine reads."""

@@ -19,6 +19,8 @@ from declbind.fields import bound_fields, concrete_field, find_model, writable_f
 #: What a user does by each action, as it stands behind "may".
 DEEDS = {"view": "subscribe", "create": "create rows", "update": "change rows", "delete": "delete rows"}
 
+HEARS_ALL = "also hears raw SQL and other programs, once its triggers are installed"
+
 
 @dataclass(frozen=True)
 class Consequence:
@@ -170,6 +172,10 @@ def _describe(after: _Meaning) -> Iterator[Consequence]:
         yield Consequence("+", "subscribes connections by itself when they open", key="auto_subscribe")
     if spec.serializer != "default":
         yield Consequence("~", f"data is made by {spec.serializer}", key="serializer")
+    if spec.outbound and spec.capture == "triggers":
+        yield Consequence("+", HEARS_ALL, key="capture")
+    if spec.outbound and spec.also:
+        yield Consequence("+", f"is sent again when {_any_of(spec.also)} changes", key="also")
 
 
 # Two records ----------------------------------------------------------------------------------------------------------
@@ -203,6 +209,7 @@ def _compare(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
         # What either of them puts into the data is their code's business.
         text = f"data is made by {new.serializer} (was: {old.serializer})"
         yield Consequence("~", text, True, "serializer")
+    yield from _compare_hearing(old, new)
     if old.description != new.description:
         yield Consequence("~", "has another description", key="description")
 
@@ -301,6 +308,30 @@ def _compare_scope(old: BindingSpec, new: BindingSpec) -> Iterator[Consequence]:
             yield Consequence("-", f"each user deals with own rows only: {name} is {now}", key="scope")
         else:
             yield Consequence("~", f"own rows are those whose {name} is {now} (was: {was})", True, "scope")
+
+
+def _compare_hearing(old: BindingSpec, new: BindingSpec) -> Iterator[Consequence]:
+    if not new.outbound:
+        return
+    was, now = old.capture == "triggers", new.capture == "triggers"
+    if was != now:
+        # No wider: of the same rows, to those who may see them, and what a snapshot would have shown them anyway.
+        yield (
+            Consequence("+", HEARS_ALL, key="capture")
+            if now
+            else Consequence("-", "no longer hears raw SQL and other programs", key="capture")
+        )
+    added, gone = [path for path in new.also if path not in old.also], [p for p in old.also if p not in new.also]
+    if added:
+        # Wider, though no column more is sent: that a row comes again tells when one of another model was written,
+        # which its readers need not be allowed to view. With a relation to users: each time that one of them logs in.
+        yield Consequence("+", f"is sent again when {_any_of(added)} changes", True, "also")
+    if gone:
+        yield Consequence("-", f"is no longer sent again when {_any_of(gone)} changes", key="also")
+
+
+def _any_of(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _who(rule: str | bool) -> str:

@@ -16,6 +16,7 @@ from declbind.live import changes
 from declbind.models import Connection, Event, Node, Traffic
 from declbind.outbound import history
 
+from .bulk import is_told, list_groups
 from .causes import Answer, Cause
 from .connections import Attendee, Heard, describe_connections
 from .lag import MOMENT
@@ -79,7 +80,9 @@ def explain_event(
     answers = [_explain_connection(item, event, offset, groups, binding, using) for item in found]
     if not (user or connection):
         sent = [answer for answer in answers if answer.cause is Cause.SENT]
-        yield from sent or [Answer(Cause.NOBODY_SUBSCRIBED, f"It went to {', '.join(groups)}.", (("offset", offset),))]
+        yield from sent or [
+            Answer(Cause.NOBODY_SUBSCRIBED, f"It went to {list_groups(groups)}.", (("offset", offset),))
+        ]
         return
     if not answers:
         yield from _explain_absence(user, connection, event, using)
@@ -109,7 +112,7 @@ def _connections(user: str, connection: str, event: Event, using: str) -> list[A
 
 def _of(connection: Attendee, event: Event) -> list[Heard]:
     groups = {group for group, _ in groups_of(event)}
-    return [heard for heard in connection.heard if heard.stream == event.stream and heard.group in groups]
+    return [heard for heard in connection.heard if heard.stream == event.stream and is_told(heard.group, groups)]
 
 
 def _explain_connection(
@@ -150,7 +153,8 @@ def _explain_connection(
     own = sorted({heard.group for heard in connection.heard if heard.stream == event.stream})
     return answer(
         Cause.NOT_SUBSCRIBED,
-        f"The change went to {', '.join(groups)}; it was subscribed to {', '.join(own) or 'no group of this stream'}.",
+        f"The change went to {list_groups(groups)}; it was subscribed to "
+        f"{', '.join(own) or 'no group of this stream'}.",
     )
 
 
@@ -161,11 +165,13 @@ def _answer(connection: Attendee, cause: Cause, text: str, *evidence: tuple[str,
 def _explain_delivery(connection: Attendee, heard: Heard, event: Event, offset: int, using: str) -> Answer:
     answer = partial(_answer, connection)
     group = ("group", heard.group)
+    what = "The word to take a snapshot" if event.kind == Event.BULK else "It"
     if connection.opened_at > event.created_at:
         up_to = heard.until if heard.until is not None else connection.offset
         return answer(
             Cause.SENT,
-            f"It was sent by a resume: the client came back with offset {heard.after} and was brought up to {up_to}.",
+            f"{what} was sent by a resume: the client came back with offset {heard.after} and was brought up to "
+            f"{up_to}.",
             group,
             ("offset", offset),
             ("connected", connection.opened_at),
@@ -173,7 +179,7 @@ def _explain_delivery(connection: Attendee, heard: Heard, event: Event, offset: 
     if connection.close_code == 4408 and connection.closed_at is not None:
         return answer(
             Cause.TOO_SLOW,
-            f"It was queued for the connection, which was closed with 4408 at offset {connection.offset}.",
+            f"{what} was queued for the connection, which was closed with 4408 at offset {connection.offset}.",
             group,
             ("offset", offset),
             ("closed", connection.closed_at),
@@ -189,7 +195,7 @@ def _explain_delivery(connection: Attendee, heard: Heard, event: Event, offset: 
         )
     return answer(
         Cause.SENT,
-        f"It was sent with offset {offset}.",
+        f"{what} was sent with offset {offset}.",
         group,
         ("written", event.created_at),
         ("frames that wait now", connection.queued),

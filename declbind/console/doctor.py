@@ -11,6 +11,7 @@ from typing import Any, Literal
 from django.conf import settings as django_settings
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Q
 from django.utils import timezone
 
 from declbind import checks
@@ -235,19 +236,24 @@ def _log(using: str) -> Iterator[Finding]:
         "ok",
         f"Epoch {head.epoch}, offset {head.offset}, the oldest event kept is {head.min_offset} ({kept} in all).",
     )
-    if not history.needs_sequencer(using):
-        return
-    waiting = Event.objects.using(using).filter(seq__isnull=True)
+    # Where ids are the numbers, nobody reads past a trigger's note that has not been made events.
+    sequenced = history.needs_sequencer(using)
+    unread = Q(seq__isnull=True) if sequenced else Q(kind=Event.MARK)
+    waiting = Event.objects.using(using).filter(unread)
     oldest = waiting.order_by("id").values_list("created_at", flat=True).first()
     if oldest is None:
-        yield Finding("sequencer", "ok", "Every event has its number.")
+        if sequenced:
+            yield Finding("sequencer", "ok", "Every event has its number.")
         return
+    what = format_count(
+        waiting.count(), "event" if sequenced else "note of a trigger", "" if sequenced else "notes of triggers"
+    )
     age = (timezone.now() - oldest).total_seconds()
     late = age > PATIENCE_SECONDS
     yield Finding(
         "sequencer",
         "bad" if late else "ok",
-        f"{format_count(waiting.count(), 'event')} without a number, the oldest for {age:.0f} s.",
+        f"{what} without a number, the oldest for {age:.0f} s.",
         "Nobody numbers the log, so clients hear nothing. Run an ASGI process, or `manage.py declbind relay`."
         if late
         else "",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Exists, Max, OuterRef
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 
 from declbind import judgement
 from declbind.bindings import DJANGO_ACTIONS, Binding
@@ -73,6 +73,8 @@ class BindingState:
     warnings: tuple[Problem, ...] = ()
     binding: type[Binding] | None = field(default=None, compare=False)
     drift: Drift | None = None
+    #: Kinds of write that it is meant to see and does not.
+    faults: tuple[unseen.Gap, ...] = ()
 
     @property
     def model(self) -> str:
@@ -90,6 +92,7 @@ class BindingState:
             "problems": [problem_as_json(problem) for problem in self.problems],
             "warnings": [problem_as_json(problem) for problem in self.warnings],
             "drift": self.drift.as_json() if self.drift else None,
+            "misses": [gap.as_json() for gap in self.faults],
         }
 
 
@@ -107,7 +110,8 @@ def load_states(using: str) -> list[BindingState]:
         if item.source == "database" and item.stream is not None and item.document is not None
     }
     drifts = load_drift(using, stored) if stored else {}
-    return [_state(item, entry, drifts) for item, entry in zip(items, registry.entries, strict=True)]
+    faults = unseen.load_faults(using)
+    return [_state(item, entry, drifts, faults) for item, entry in zip(items, registry.entries, strict=True)]
 
 
 def load_drift(using: str, stored: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Drift]:
@@ -118,17 +122,39 @@ def load_drift(using: str, stored: Mapping[str, Mapping[str, Any]] | None = None
     """
     if stored is None:
         stored = {record.stream: record.definition() for record in BindingRecord.objects.using(using)}
+    return _find_drift(_revisions(using).filter(pk__in=_last_of(stored, using, from_files=True)), stored)
+
+
+def load_latest(
+    using: str, stored: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, BindingRevision], dict[str, Drift]]:
+    """Return the last revision of each record, by stream, and what ``load_drift`` does. One query for both."""
+    wanted = Q(pk__in=_last_of(stored, using)) | Q(pk__in=_last_of(stored, using, from_files=True))
+    found = list(_revisions(using).filter(wanted).select_related("author").order_by("pk"))
+    # The last of a stream is the one that stays.
+    return {revision.stream: revision for revision in found}, _find_drift(found, stored)
+
+
+def _revisions(using: str) -> QuerySet[BindingRevision]:
+    """Return the revisions, each with whether the record was removed after it."""
     revisions = BindingRevision.objects.using(using)
-    latest = (
-        revisions.filter(stream__in=list(stored))
-        .exclude(source="")
-        .order_by()
-        .values("stream")
-        .annotate(last=Max("pk"))
-    )
     removal = revisions.filter(stream=OuterRef("stream"), pk__gt=OuterRef("pk"), definition__isnull=True)
+    return revisions.annotate(is_over=Exists(removal))
+
+
+def _last_of(streams: Iterable[str], using: str, *, from_files: bool = False) -> QuerySet[BindingRevision, Any]:
+    """Return a query for the key of each stream's last revision, or last one that a file made."""
+    revisions = BindingRevision.objects.using(using).filter(stream__in=list(streams))
+    if from_files:
+        revisions = revisions.exclude(source="")
+    return revisions.order_by().values("stream").annotate(last=Max("pk")).values("last")
+
+
+def _find_drift(revisions: Iterable[Any], stored: Mapping[str, Mapping[str, Any]]) -> dict[str, Drift]:
     found = {}
-    for revision in revisions.filter(~Exists(removal), pk__in=latest.values("last"), definition__isnull=False):
+    for revision in revisions:
+        if not revision.source or revision.is_over or revision.definition is None:
+            continue
         changed = differences(revision.definition, stored[revision.stream])
         if changed:
             found[revision.stream] = Drift(revision.source, revision.version, tuple(changed))
@@ -196,7 +222,12 @@ def order_record(record: Mapping[str, Any]) -> dict[str, Any]:
     return ordered
 
 
-def _state(item: SourceItem, entry: Entry[type[Binding]], drifts: Mapping[str, Drift]) -> BindingState:
+def _state(
+    item: SourceItem,
+    entry: Entry[type[Binding]],
+    drifts: Mapping[str, Drift],
+    faults: Mapping[str, Sequence[unseen.Gap]],
+) -> BindingState:
     spec = item.spec
     state = "on" if spec is not None and spec.enabled else "off"
     record: Mapping[str, Any] | None = item.document
@@ -206,6 +237,8 @@ def _state(item: SourceItem, entry: Entry[type[Binding]], drifts: Mapping[str, D
     warnings = judgement.warnings(spec) if spec is not None and not item.problems else []
     if drift is not None:
         warnings.append(drift.as_problem(entry.stream))
+    missed = tuple(faults.get(entry.stream, ())) if not entry.problems else ()
+    warnings += [gap.as_problem(entry.stream) for gap in missed]
     return BindingState(
         stream=entry.stream,
         where=entry.where,
@@ -216,4 +249,5 @@ def _state(item: SourceItem, entry: Entry[type[Binding]], drifts: Mapping[str, D
         warnings=tuple(warnings),
         binding=None if entry.problems else entry.binding,
         drift=drift,
+        faults=missed,
     )

@@ -12,9 +12,12 @@ from typing import Any
 from django.db.models import Max, Q
 from django.utils import timezone
 
+from declbind.core.frames import EVERY_GROUP
 from declbind.core.hub import LogEvent
 from declbind.models import Event, Traffic, Watch
 from declbind.outbound import history, log
+
+from .bulk import describe_bulk, list_groups
 
 BATCH = 500
 #: Kinds of traffic that are always noted, and those noted while somebody watches too.
@@ -178,6 +181,12 @@ def format_event(event: LogEvent, values: bool) -> str:
     at = event.created_at.strftime("%H:%M:%S.%f")[:-3] if event.created_at else ""
     if event.kind == Event.CONTROL:
         return "  ".join(part for part in (str(event.offset), at, event.stream or "-", "control", event.data) if part)
+    if event.kind == Event.BULK:
+        groups = [group for group, _ in event.changes]
+        told = (
+            f"{describe_bulk(groups)} ({list_groups(groups)})" if EVERY_GROUP not in groups else describe_bulk(groups)
+        )
+        return f"{event.offset}  {at}  {event.stream}  resync  {event.model}  {told}"
     changes = ", ".join(f"{action}/{group}" for group, action in event.changes)
     data = event.data if values else "{" + ", ".join(sorted(json.loads(event.data))) + "}"
     return f"{event.offset}  {at}  {event.stream}  {changes}  {event.model} {event.object_pk}  {data}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from django.db.models import deletion
 
 from declbind.bindings import Binding
 from declbind.checks import foreign_database
+from declbind.core.errors import Problem
 from declbind.models import UnseenWrite
 from declbind.outbound.plans import current_index
 from declbind.outbound.triggers import tables, upkeep
@@ -31,6 +32,10 @@ class Gap:
     action: str
     is_fault: bool = False
 
+    def as_problem(self, stream: str) -> Problem:
+        """Return the warning for a check."""
+        return Problem("$.capture", f"Binding {stream!r} does not see: {self.text} {self.action}")
+
     def as_json(self) -> dict[str, Any]:
         """Return what a machine reads."""
         return {"text": self.text, "action": self.action, "fault": self.is_fault}
@@ -44,17 +49,26 @@ class Known:
     noticed: Sequence[UnseenWrite]
 
     @classmethod
-    def load(cls, using: str) -> Known:
-        """Load both; a few queries, whatever the number of bindings."""
+    def load(cls, using: str, bindings: Iterable[type[Binding]]) -> Known:
+        """Load what concerns bindings: one query, and another for the triggers where some binding wants any."""
         noticed = UnseenWrite.objects.using(using).order_by("-last_at")[:MAX_NOTICED]
-        return cls(upkeep.load_states(using), list(noticed))
+        return cls(upkeep.load_states(using) if any(map(wants_triggers, bindings)) else (), list(noticed))
+
+    def states_of(self, binding: type[Binding]) -> list[upkeep.TableState]:
+        """Return how the triggers are of the tables that a binding has watched."""
+        return [state for state in self.states if binding.stream in state.streams]
+
+
+def wants_triggers(binding: type[Binding]) -> bool:
+    """Tell whether a binding is to hear of more than what the ORM writes."""
+    return binding.spec().outbound and binding.spec().capture == "triggers"
 
 
 def find_gaps(binding: type[Binding], using: str, known: Known | None = None) -> list[Gap]:
     """Return what a binding in force does not see, what was meant to be seen first."""
     if not binding.spec().outbound:
         return []
-    known = known or Known.load(using)
+    known = known or Known.load(using, [binding])
     found = [*_gaps(binding, using, known), *_noticed_gaps(binding, known)]
     return sorted(found, key=lambda gap: not gap.is_fault)
 
@@ -149,8 +163,17 @@ def forget(using: str) -> None:
 
 def faulty_streams(using: str) -> Iterator[tuple[str, Gap]]:
     """Yield the gaps that were not meant, with the streams that have them."""
-    known = Known.load(using)
-    for binding in current_index().registry.by_stream.values():
+    bindings = current_index().registry.by_stream.values()
+    known = Known.load(using, bindings)
+    for binding in bindings:
         for gap in find_gaps(binding, using, known):
             if gap.is_fault:
                 yield str(binding.stream), gap
+
+
+def load_faults(using: str) -> dict[str, list[Gap]]:
+    """Return the gaps that were not meant, by stream."""
+    faults: dict[str, list[Gap]] = {}
+    for stream, gap in faulty_streams(using):
+        faults.setdefault(stream, []).append(gap)
+    return faults

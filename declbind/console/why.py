@@ -20,11 +20,13 @@ from declbind.live import changes
 from declbind.models import BindingRevision, Event, Traffic
 from declbind.outbound import history, log
 from declbind.registry import get_registry
-from declbind.serializers import encode_key, encode_value
+from declbind.serializers import encode_key
 
 from .causes import Answer, Cause
 from .delivery import explain_event, groups_of, offset_of
-from .stored import read_json
+from .missed import explain_bulk, explain_unheard, find_bulk
+from .stored_row import compare, find_latest, load_row, row_groups, says_it_is_there
+from .writers import describe_writer
 
 #: Causes that come from looking at the row, or from an exception that may quote it.
 TELLING = frozenset({Cause.OUTSIDE_WHERE, Cause.NO_GROUP, Cause.NOT_CAPTURED, Cause.BINDING_FAILED})
@@ -56,6 +58,12 @@ class Explanation:
     answers: tuple[Answer, ...]
     event: Event | None = None
 
+    @property
+    def has_arrived(self) -> bool:
+        """Whether somebody who was asked about was sent it, or was told in its place to take a snapshot."""
+        causes = [answer.cause for answer in self.answers if answer.cause is not Cause.TOLD_IN_BULK]
+        return causes[:1] == [Cause.SENT]
+
     def without_values(self) -> Explanation:
         """Return the answers without what they tell of the row itself, which only they may read who may view it."""
         answers = tuple(
@@ -81,11 +89,44 @@ def explain(question: Question, using: str) -> Explanation:
     binding = get_registry().by_stream.get(question.stream)
     event = find_event(question, binding, using)
     if event is None:
-        return Explanation(question, tuple(_explain_silence(question, binding, using)))
+        silence = list(_explain_silence(question, binding, using))
+        told = _find_bulk_of_row(question, binding, using) if _is_unheard(silence) else None
+        if told is not None:
+            return _explain_bulk(question, told, binding, using)
+        return Explanation(question, tuple(silence))
+    if event.kind == Event.BULK:
+        return _explain_bulk(question, event, binding, using)
     answers = [*explain_event(event, question.user, question.connection, binding, using)]
-    if question.offset is None and (missed := _find_missed_write(question, event, binding, using)):
-        answers.insert(0, missed)
+    if question.offset is None and binding is not None:
+        missed, latest = _find_missed_write(question, event, binding, using)
+        told = _find_bulk_of_row(question, binding, using, latest) if _is_unheard(missed) else None
+        if told is not None:
+            return _explain_bulk(question, told, binding, using)
+        answers = [*missed, *answers]
     return Explanation(question, tuple(answers), event)
+
+
+def _is_unheard(answers: Collection[Answer]) -> bool:
+    causes = {answer.cause for answer in answers}
+    # While notes of triggers wait nobody knows whether the row is among those that a bulk event was for.
+    return Cause.NOT_CAPTURED in causes and Cause.NOT_SEQUENCED not in causes
+
+
+def _explain_bulk(question: Question, event: Event, binding: type[Binding] | None, using: str) -> Explanation:
+    return Explanation(question, tuple(explain_bulk(event, question.user, question.connection, binding, using)), event)
+
+
+def _find_bulk_of_row(
+    question: Question, binding: type[Binding] | None, using: str, latest: Event | None = None
+) -> Event | None:
+    """Return the bulk event that may have been for a row: after its last own event, to a group where it is or was."""
+    if binding is None:
+        return None
+    row = load_row(binding, question.row, using)
+    groups = row_groups(binding(using=using), row) if row is not None else []
+    if latest is not None:
+        groups += [group for group, _ in groups_of(latest)]
+    return find_bulk(question.stream, groups, using, after=latest, at=question.at, window=WINDOW)
 
 
 # --- what was announced ----------------------------------------------------------------------------------------------
@@ -93,7 +134,7 @@ def explain(question: Question, using: str) -> Explanation:
 
 def find_event(question: Question, binding: type[Binding] | None, using: str) -> Event | None:
     """Return the change that is asked about: the one at the offset, the nearest to the time, or the row's last one."""
-    events = Event.objects.using(using).filter(stream=question.stream).exclude(kind=Event.CONTROL)
+    events = Event.objects.using(using).filter(stream=question.stream).exclude(kind__in=(Event.CONTROL, Event.MARK))
     if question.offset is not None:
         return events.filter(**{history.offset_column(using): question.offset}).first()
     events = events.filter(object_pk__in=_keys(question.row, binding)).order_by("-pk")
@@ -144,7 +185,7 @@ def _explain_silence(question: Question, binding: type[Binding] | None, using: s
             "some process may have written under the configuration before.",
             (("configuration version", edit.version), ("changed at", edit.created_at)),
         )
-    yield _explain_row(question, binding, using)
+    yield from _explain_row(question, binding, using)
 
 
 def _explain_binding(question: Question, binding: type[Binding] | None, using: str) -> Iterator[Answer]:
@@ -169,98 +210,77 @@ def _explain_binding(question: Question, binding: type[Binding] | None, using: s
         )
 
 
-def _explain_row(question: Question, binding: type[Binding], using: str) -> Answer:
+def _explain_row(question: Question, binding: type[Binding], using: str) -> Iterator[Answer]:
     """Look at the row as it is stored now."""
     model = binding.model_class()
     label = model._meta.label
     alias = foreign_database(binding)
     if alias:
-        return Answer(Cause.NOT_CAPTURED, f"{label} is written to database {alias!r}, where no change is heard.")
-    row = _load_row(binding, question.row, using)
+        text = f"{label} is written to database {alias!r}, where no change is heard."
+        yield from explain_unheard(binding, text, (), using)
+        return
+    row = load_row(binding, question.row, using)
     if row is None:
-        return Answer(
+        yield Answer(
             Cause.ROLLED_BACK, f"There is no {label} with the key {question.row}, and nothing of it is in the log."
         )
+        return
     bound = binding(using=using)
     if not bound.get_queryset().filter(pk=row.pk).exists():
         conditions = ", ".join(f"{name} = {value}" for name, value in bound.resolved().spec.where.items())
-        return Answer(Cause.OUTSIDE_WHERE, f"{label} {question.row} is not one where {conditions}.")
-    if not _groups(bound, row):
+        yield Answer(Cause.OUTSIDE_WHERE, f"{label} {question.row} is not one where {conditions}.")
+        return
+    if not row_groups(bound, row):
         empty = sorted(
             name
             for template, names in bound.resolved().templates
             for name, attname in names
             if getattr(row, attname, None) is None
         )
-        return Answer(Cause.NO_GROUP, f"{', '.join(empty) or 'The code of the binding'} gives no group for this row.")
-    latest = _latest(question.stream, _keys(question.row, binding), using)
-    if latest is not None and _compare(binding, row, latest, using) == []:
-        return Answer(
+        yield Answer(Cause.NO_GROUP, f"{', '.join(empty) or 'The code of the binding'} gives no group for this row.")
+        return
+    latest = find_latest(question.stream, _keys(question.row, binding), using)
+    if latest is not None and compare(binding, row, latest, using) == []:
+        yield Answer(
             Cause.ROLLED_BACK,
             "What is stored is what was announced last, so near that time nothing was committed.",
             (("the last change announced", latest.created_at),),
         )
+        return
     since = " near that time" if question.at is not None else ", perhaps because it was not written since it is bound"
-    return Answer(
-        Cause.NOT_CAPTURED,
+    yield from explain_unheard(
+        binding,
         f"{label} {question.row} is there, and the log has no change of it{since}.",
-        (("groups it would be in", ", ".join(_groups(bound, row))),),
+        (("groups it would be in", ", ".join(row_groups(bound, row))),),
+        using,
     )
 
 
-def _find_missed_write(question: Question, event: Event, binding: type[Binding] | None, using: str) -> Answer | None:
-    """Return that the row was written since, where what is stored is not what was announced last."""
-    row = None if binding is None else _load_row(binding, question.row, using)
-    if binding is None or row is None:
-        return None
-    latest = _latest(event.stream, {event.object_pk}, using)
-    differs = _compare(binding, row, latest, using)
-    if latest is None or not differs:
-        return None
+def _find_missed_write(
+    question: Question, event: Event, binding: type[Binding], using: str
+) -> tuple[list[Answer], Event | None]:
+    """Return that the row was written since, where what is stored is not what was announced last, and that event."""
+    row = load_row(binding, question.row, using)
+    latest = find_latest(event.stream, {event.object_pk}, using)
+    if latest is None:
+        return [], None
+    if row is not None:
+        differs = compare(binding, row, latest, using)
+        text = f"What is stored is not what was announced last: {', '.join(differs or ())}."
+    else:
+        differs = ["the row"] if says_it_is_there(latest) else []
+        text = "The row is gone, and the log does not say so."
+    if not differs:
+        return [], latest
     # The row may have been announced between the two looks.
-    newest = _latest(event.stream, {event.object_pk}, using)
+    newest = find_latest(event.stream, {event.object_pk}, using)
     if newest is None or newest.pk != latest.pk:
-        return None
-    return Answer(
-        Cause.NOT_CAPTURED,
-        f"What is stored is not what was announced last: {', '.join(differs)}.",
-        (("the last change announced", latest.created_at), ("by", latest.actor or latest.origin or "not known")),
-    )
-
-
-def _latest(stream: str, keys: Collection[str], using: str) -> Event | None:
-    return Event.objects.using(using).filter(stream=stream, object_pk__in=keys).order_by("-pk").first()
-
-
-def _compare(binding: type[Binding], row: Any, latest: Event | None, using: str) -> list[str] | None:
-    """Return the names whose stored values are not those last announced; ``None`` where that cannot be told."""
-    if latest is None or binding.runs_code() or latest.version != get_registry().version:
-        return None
-    if latest.kind not in (Event.ROW, Event.GONE) or (latest.kind == Event.ROW and latest.data == "{}"):
-        return None
-    told = read_json(latest.data)
-    if not isinstance(told, dict):
-        return None
-    stored = json.loads(encode_value(binding(using=using).serialize_data(row)))
-    return sorted(name for name in stored if latest.kind == Event.GONE or stored[name] != told.get(name))
+        return [], latest
+    evidence = (("the last change announced", latest.created_at), ("by", describe_writer(latest.actor, latest.origin)))
+    return list(explain_unheard(binding, text, evidence, using)), latest
 
 
 # --- evidence ---------------------------------------------------------------------------------------------------------
-
-
-def _load_row(binding: type[Binding], row: str, using: str) -> Any | None:
-    model = binding.model_class()
-    try:
-        return model._base_manager.using(using).filter(pk=validation.coerce(model._meta.pk, row)).first()
-    except ValueError:
-        return None
-
-
-def _groups(bound: Binding, row: Any) -> list[str]:
-    try:
-        return list(bound.group_names(row))
-    except Exception as error:  # the project's code; that it fails is an answer too
-        return [f"(fails: {type(error).__name__})"]
 
 
 def _oldest_kept(using: str) -> datetime | None:

@@ -32,13 +32,17 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[B]):
-    """One binding that a source offers, or the problems that keep it out. ``where`` is for people: a path, a class."""
+    """One binding that a source offers, or the problems that keep it out. ``where`` is for people: a path, a class.
+
+    ``model`` is what the record calls its model, which may not be there; "" where that cannot be read.
+    """
 
     stream: str
     where: str
     source: str
     binding: B | None = None
     problems: tuple[Problem, ...] = ()
+    model: str = ""
 
 
 @dataclass(frozen=True, eq=False)

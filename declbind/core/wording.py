@@ -39,13 +39,16 @@ EXPECTED: Final[Mapping[str, str]] = {
     "$.auto_subscribe": "true or false",
     "$.sensitive": _NAMES,
     "$.serializer": 'the name of a serializer, such as "default"',
+    "$.capture": '"orm" or "triggers"',
+    "$.also": 'a list of relations like "author" or "author__team"',
+    "$.also[]": 'a relation like "author" or "author__team"',
     "$.enabled": "true or false",
     "$.description": "text",
 }
 _EXAMPLES: Final = {"stream": '"intval"', "model": '"example.IntegerValue"', "fields": '["name", "value"]'}
 #: Django's words for what a record calls otherwise.
 _ACTION_NAMES: Final = {"add": "create", "change": "update", "read": "view", "list": "view"}
-_LISTS: Final = frozenset({"fields", "exclude", "groups", "writable", "sensitive"})
+_LISTS: Final = frozenset({"fields", "exclude", "groups", "writable", "sensitive", "also"})
 
 
 def explain(error: ValidationError) -> Iterator[Problem]:
@@ -110,6 +113,10 @@ def _fix(place: str, value: object) -> str:
             return f" Write {value.lower()} without quotes."
         if key == "direction":
             return suggest(value, ["both", "outbound", "inbound"])
+        if key == "capture":
+            return suggest(value, ["orm", "triggers"])
+        if key == "also[]" and re.fullmatch(r"\w+(\.\w+)+", value):
+            return f" Write {value.replace('.', '__')!r}."
         if key == "stream" and (tidy := re.sub(r"[^A-Za-z0-9._-]+", "-", value).strip("._-")[:64]):
             return f" Perhaps {tidy!r}."
         if key == "model" and value.count(".") > 1:

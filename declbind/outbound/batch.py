@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from django.db import models, transaction
@@ -38,14 +39,14 @@ class _Part:
     plan: Plan
     #: By key, the row as it was and its groups. Both are ``None`` where no such row was to be seen.
     before: dict[Any, tuple[Any, Groups | None]] = field(default_factory=dict)
-    #: Keys of rows that stay in their groups.
-    kept: dict[Any, None] = field(default_factory=dict)
+    #: Keys of rows that stay in their groups, and who hears of them.
+    kept: dict[Any, frozenset[Outlet]] = field(default_factory=dict)
     #: The events of rows that go, by key.
     gone: dict[Any, list[log.Draft]] = field(default_factory=dict)
     #: Above the limit: the groups that are told, by binding.
     touched: dict[Outlet, dict[str, None]] | None = None
-    #: Above the limit: keys of rows, and whether their groups are to be read after the write.
-    many: dict[Any, None] = field(default_factory=dict)
+    #: Above the limit: keys of rows with who hears of them, and whether their groups are to be read after the write.
+    many: dict[Any, frozenset[Outlet]] = field(default_factory=dict)
     moves: bool = False
     #: Rows as they are after the write, where they need not be read again.
     after: dict[Any, Any] | None = None
@@ -55,6 +56,10 @@ class _Part:
     @property
     def count(self) -> int:
         return len(self.before) + len(self.kept) + len(self.gone)
+
+    @cached_property
+    def everybody(self) -> frozenset[Outlet]:
+        return frozenset(self.plan.outlets)
 
 
 class Batch:
@@ -92,16 +97,22 @@ class Batch:
 
         self._read(part, chosen, "pk", plan.fields, keep)
 
-    def keep(self, plan: Plan, keys: Iterable[Any]) -> None:
-        """Note rows of which something changes that does not decide their groups, such as a list."""
+    def keep(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet] | None = None) -> None:
+        """Note rows of which something changes that does not decide their groups, such as a list.
+
+        ``outlets`` are those who send it, for nobody else hears of it; ``None`` stands for all.
+        """
         part = self._part(plan)
-        part.kept.update(dict.fromkeys(keys))
+        hearing = part.everybody if outlets is None else frozenset(outlets)
+        part.kept.update((key, part.kept.get(key, hearing) | hearing) for key in keys)
         self._check_limit(part)
 
     def unseen(self, plan: Plan, keys: Iterable[Any]) -> list[Any]:
-        """Return those of keys whose rows were not read before the write."""
-        before = self._part(plan).before
-        return [key for key in keys if key not in before]
+        """Return those of keys whose rows were not read before the write; none where they did not have to be."""
+        part = self._part(plan)
+        if part.touched is not None and not plan.needs_old:
+            return []
+        return [key for key in keys if key not in part.before and key not in part.many]
 
     def create(self, plan: Plan, keys: Iterable[Any]) -> None:
         """Note rows that are new, unless they were read before the write; to be called after it."""
@@ -149,8 +160,8 @@ class Batch:
                 return
             for rows in _base_rows(plan, chosen, lookup, self.using):
                 for row in stream_rows(narrow(rows, plan.group_fields, self.using)):
-                    self._touch(part, row)
-                    part.many[row.pk] = None
+                    self._touch(part, row, part.everybody)
+                    part.many[row.pk] = part.everybody
 
     def _check_limit(self, part: _Part) -> None:
         if part.touched is not None:
@@ -161,7 +172,7 @@ class Batch:
     def _overflow(self, part: _Part) -> None:
         """Go over from rows to groups."""
         part.touched = {outlet: {} for outlet in part.plan.outlets}
-        if not part.plan.needs_old:
+        if part.gone and not part.plan.needs_old:
             self._touch_constant(part)
         for _, groups in part.before.values():
             for outlet, names in (groups or {}).items():
@@ -176,17 +187,22 @@ class Batch:
         if not part.is_lost:
             # Those that were not looked at before the write are looked at after it.
             part.moves |= bool(part.kept) or any(row is None for row, _ in part.before.values())
-            part.many.update(dict.fromkeys([*part.before, *part.kept]))
+            hearing = [(key, part.everybody) for key in part.before] + list(part.kept.items())
+            for key, outlets in hearing:
+                part.many[key] = part.many.get(key, outlets) | outlets
+            if not part.plan.needs_old:
+                self._touch_constant(part, frozenset().union(*(outlets for _, outlets in hearing)))
         part.before, part.kept, part.gone = {}, {}, {}
 
-    def _touch_constant(self, part: _Part) -> None:
+    def _touch_constant(self, part: _Part, outlets: frozenset[Outlet] | None = None) -> None:
         assert part.touched is not None
         for outlet in part.plan.outlets:
-            part.touched[outlet].update(dict.fromkeys(outlet.constant_groups or ()))
+            if outlets is None or outlet in outlets:
+                part.touched[outlet].update(dict.fromkeys(outlet.constant_groups or ()))
 
-    def _touch(self, part: _Part, row: Any) -> None:
+    def _touch(self, part: _Part, row: Any, outlets: frozenset[Outlet]) -> None:
         assert part.touched is not None
-        for outlet, names in groups_of(part.plan, row, self.using).items():
+        for outlet, names in groups_of(part.plan, row, self.using, outlets).items():
             part.touched[outlet].update(dict.fromkeys(names))
 
     @contextlib.contextmanager
@@ -238,20 +254,22 @@ class Batch:
         for key in keys:
             row = rows.get(key)
             earlier, old = part.before.get(key, (None, None))
+            hearing = None
             if row is None:
                 if earlier is not None:
                     drafts += draft_hidden(plan, earlier, key, old, self.using)
                 continue
             if key in part.kept and old is None:
-                old = groups_of(plan, row, self.using)
-            drafts += draft_write(plan, row, key, old, self.using)
+                hearing = part.kept[key] if key not in part.before else hearing
+                old = groups_of(plan, row, self.using, hearing)
+            drafts += draft_write(plan, row, key, old, self.using, hearing)
         return drafts
 
     def _touch_moved(self, part: _Part) -> None:
         if part.plan.needs_old and part.moves:
             for rows in _base_rows(part.plan, list(part.many), "pk", self.using):
                 for row in stream_rows(narrow(rows, part.plan.group_fields, self.using)):
-                    self._touch(part, row)
+                    self._touch(part, row, part.many[row.pk])
 
 
 def _base_rows(plan: Plan, chosen: Chosen, lookup: str, using: str) -> Iterator[models.QuerySet[Any]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any
@@ -95,10 +95,15 @@ def _check_group_names(names: Any) -> None:
             )
 
 
-def groups_of(plan: Plan, row: Any, using: str) -> Groups:
-    """Return the groups of a stored row per binding; a binding that fails is recorded and left out."""
+def groups_of(plan: Plan, row: Any, using: str, hearing: Container[Outlet] | None = None) -> Groups:
+    """Return the groups of a stored row per binding; a binding that fails is recorded and left out.
+
+    ``hearing`` are the bindings that are asked, ``None`` stands for all.
+    """
     groups: Groups = {}
     for outlet in plan.outlets:
+        if hearing is not None and outlet not in hearing:
+            continue
         try:
             with _savepoint(outlet, using):
                 groups[outlet] = _group_names(outlet, row, using)
@@ -107,10 +112,17 @@ def groups_of(plan: Plan, row: Any, using: str) -> Groups:
     return groups
 
 
-def draft_write(plan: Plan, row: Any, pk: Any, old: Groups | None, using: str) -> list[Draft]:
-    """Return the events of a row that was written. ``old`` are its groups before, ``None`` for a new row."""
+def draft_write(
+    plan: Plan, row: Any, pk: Any, old: Groups | None, using: str, hearing: Container[Outlet] | None = None
+) -> list[Draft]:
+    """Return the events of a row that was written. ``old`` are its groups before, ``None`` for a new row.
+
+    ``hearing`` are the bindings that tell of it, ``None`` stands for all.
+    """
     drafts = []
     for outlet in plan.outlets:
+        if hearing is not None and outlet not in hearing:
+            continue
         if old is not None and plan.needs_old and outlet not in old:
             continue  # it failed on the stored row, which is recorded; half a diff would tell clients wrong things
         try:

@@ -49,17 +49,25 @@ def capture_bulk_create(original: Any) -> Any:
             return original(self, rows, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
 
         index = current_index()
-        hearers = Hearers.of(self.model, index)
-        if hearers is None or not is_logged(self.model, using := database_of(self)):
+        hearers = Hearers.of(self.model, index) or Hearers(None, (), ())
+        # A row that is there already may have a child's row, which has the same columns.
+        family = index.family_of(self.model) if update_conflicts else ()
+        if not (any(hearers) or family) or not is_logged(self.model, using := database_of(self)):
             return write(objs)
         rows, model = list(objs), self.model._meta.concrete_model
         with transaction.atomic(using=using, savepoint=False):
             take_write_lock(using)
             batch = Batch(using)
             met = _met(model, rows, unique_fields, using) if update_conflicts else []
+            for member, lookup in family:
+                if met is None:
+                    batch.lose_track(member)
+                for stored in met or ():
+                    batch.will_change(member, keys_of(stored), lookup)
+                    if lookup == "pk" and not member.shows_all:
+                        # Who is hidden may be seen afterwards.
+                        batch.create(member, stored.values_list("pk", flat=True))
             for stored in met or ():
-                if hearers.plan is not None:
-                    batch.will_change(hearers.plan, keys_of(stored))
                 keep_owners(batch, hearers.lists, stored)
                 keep_watching(batch, both_ways(hearers.watches), model, stored)
             if ignore_conflicts:
@@ -71,7 +79,8 @@ def capture_bulk_create(original: Any) -> Any:
                     created = write(rows)
                 keys = [row.pk for row in rows]
             if met and update_conflicts and hearers.plan is not None and _met_unseen(batch, hearers.plan, keys or ()):
-                batch.lose_track(hearers.plan)
+                for member, _ in family:
+                    batch.lose_track(member)
             is_new = not (ignore_conflicts or update_conflicts)
             _note_created(batch, model, hearers, rows, None if met is None else keys, is_new)
             batch.append()

@@ -22,7 +22,7 @@ def keep_owners(batch: Batch, lists: Iterable[tuple[Plan, Any]], rows: Any) -> N
             keys = set(rows.using(batch.using).order_by().values_list(owner, flat=True))
         else:
             keys = {getattr(row, owner) for row in rows}
-        batch.keep(plan, keys - {None})
+        batch.keep(plan, keys - {None}, plan.outlets_of(listed))
 
 
 def owner_column(listed: Any) -> str:

@@ -171,7 +171,7 @@ def _insert_as_one(drafts: Sequence[Draft], connection: Any) -> tuple[str, list[
     return sql, [*same, *(json.dumps(columns[name], ensure_ascii=False) for name in varying)]
 
 
-def insert_placed(events: Sequence[Placed], column: str, using: str) -> None:
+def insert_placed(events: Sequence[Placed], column: str, connection: Any) -> None:
     """Insert events with their numbers in ``column``, with actor, origin and time of the rows that they stand for."""
     columns = (column, *COLUMNS)
     rows = [
@@ -180,7 +180,7 @@ def insert_placed(events: Sequence[Placed], column: str, using: str) -> None:
             draft.object_pk,
             _encode_changes(draft.changes),
             draft.data,
-            connections[using].ops.adapt_datetimefield_value(row.created_at),
+            connection.ops.adapt_datetimefield_value(row.created_at),
             draft.kind,
             draft.stream,
             draft.model,
@@ -190,7 +190,7 @@ def insert_placed(events: Sequence[Placed], column: str, using: str) -> None:
         )
         for number, draft, row in events
     ]
-    with connections[using].cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.executemany(
             f"INSERT INTO declbind_event ({','.join(columns)}) VALUES ({','.join(['%s'] * len(columns))})", rows
         )

@@ -55,8 +55,12 @@ class Plan:
 
     @property
     def needs_old(self) -> bool:
-        """Tell whether the stored row must be read before the write."""
-        return self.group_fields is None or bool(self.group_fields)
+        """Tell whether the stored row must be read before the write: it may leave a group, or go out of sight."""
+        return self.group_fields is None or bool(self.group_fields) or not self.shows_all
+
+    def outlets_of(self, field: Any) -> tuple[Outlet, ...]:
+        """Return those who send a field."""
+        return tuple(outlet for outlet in self.outlets if field in outlet.binding.bound_fields())
 
 
 class _Heard(dict[type[models.Model], bool]):

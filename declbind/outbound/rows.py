@@ -160,9 +160,14 @@ def is_as_stored(plan: Plan, instance: Any, pk: Any) -> bool:
     """
     checks = plan.statements.get(pk)
     if checks is None:
+        # What the database works out of other columns is, in the instance, what it was when this was read.
+        is_computed = any(column.generated for column in plan.fields)
+        columns = () if is_computed else (pk, *plan.fields)
         checks = plan.statements[pk] = tuple(
-            (column.attname, _keeps_null(column), *_plain_type(column)) for column in (pk, *plan.fields)
+            (column.attname, _keeps_null(column), *_plain_type(column)) for column in columns
         )
+    if not checks:
+        return False
     values = instance.__dict__
     for attname, keeps_null, expected, is_plain in checks:
         try:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, connections, models, transaction
 
 from declbind.conf import settings
 
@@ -29,15 +30,26 @@ from .rows import is_as_stored, load_row
 from .triggers.quiet import quiet
 
 
+@dataclass(frozen=True)
+class _Start:
+    """What was read of a child's row before its parents were written."""
+
+    plan: Plan | None
+    old: Groups | None
+    others: Batch | None
+    #: The plans and old groups of its parents that have parents themselves: theirs may hang on those.
+    parents: dict[type[models.Model], tuple[Plan, Groups | None]]
+
+
 class _Started(threading.local):
     """What was read before a child's parents were written, by the instance's id; one per thread.
 
-    An entry lives from the start of ``Model._save_parents`` to the ``_save_table`` that follows, so that it never meets
-    another object with this id.
+    An entry lives from the start of ``Model._save_parents`` to the ``_save_table`` of the child's own table, so that it
+    never meets another object with this id.
     """
 
     def __init__(self) -> None:
-        self.saves: dict[int, tuple[Plan | None, Groups | None, Batch | None]] = {}
+        self.saves: dict[int, _Start] = {}
 
 
 _started = _Started()
@@ -54,11 +66,17 @@ def capture_save_parents(original: Any) -> Any:
             return original(self, cls, using, update_fields, force_insert, updated_parents)
         index, pk = current_index(), self._get_pk_val(cls._meta)
         plan, others = index.plan_for(cls), _others(index, cls, cls)
-        if plan is None and not others:
+        between = {
+            parent: (heard, key)
+            for parent, key in _parents_with_keys(self, cls, {})
+            if parent._meta.parents and (heard := index.plan_for(parent))
+        }
+        if plan is None and not others and not between:
             return original(self, cls, using, update_fields, force_insert, updated_parents)
         take_write_lock(using)
         old = None if plan is None else _old_groups(plan, pk, using)
-        _started.saves[id(self)] = plan, old, _read_others(others, pk, using)
+        parents = {parent: (heard, _old_groups(heard, key, using)) for parent, (heard, key) in between.items()}
+        _started.saves[id(self)] = _Start(plan, old, _read_others(others, pk, using), parents)
         try:
             return original(self, cls, using, update_fields, force_insert, updated_parents)
         except BaseException:
@@ -91,8 +109,14 @@ def capture_save_table(original: Any) -> Any:
         index = current_index() if known is None else known
         concrete = type(self)._meta.concrete_model
         is_parent = concrete is not cls
-        started = None if is_parent else _started.saves.pop(id(self), None)
-        plan = started[0] if started else index.plan_for(cls)
+        started = _started.saves.get(id(self)) if is_parent else _started.saves.pop(id(self), None)
+        was_read, plan, old = False, None, None
+        if started is not None and not is_parent:
+            was_read, plan, old = True, started.plan, started.old
+        elif started is not None and cls in started.parents:
+            was_read, (plan, old) = True, started.parents[cls]
+        else:
+            plan = index.plan_for(cls)
         lists, others, watches = index.lists_through(cls), _others(index, cls, concrete), index.watches_of(cls)
         if (plan is None and not (lists or others or watches)) or (is_parent and _passes_by(cls, update_fields)):
             # A table that is a part of bound rows is told of with the rest of them.
@@ -110,8 +134,12 @@ def capture_save_table(original: Any) -> Any:
             take_write_lock(using)
             pk = self._get_pk_val(cls._meta)
             is_new = pk is None or _will_insert(self, cls, raw, force_insert, force_update)
-            old = started[1] if started else None if plan is None or is_new else _old_groups(plan, pk, using)
-            batch = started[2] if started else None if is_new else _read_others(others, pk, using)
+            if not (was_read or plan is None or is_new):
+                old = _old_groups(plan, pk, using)
+            if started is not None and not is_parent:
+                batch = started.others
+            else:
+                batch = None if is_new else _read_others(others, pk, using)
             beside = batch or (Batch(using) if lists or watches else None)
             if beside is not None and lists and not is_new:
                 keep_owners(beside, lists, cls._base_manager.filter(pk=pk))
@@ -149,6 +177,20 @@ def capture_save_table(original: Any) -> Any:
         return save_heard(self, raw, cls, force_insert, force_update, using, update_fields, index)
 
     return _save_table
+
+
+def _parents_with_keys(instance: Any, cls: Any, keys: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the parents of a model, and theirs, with the keys by which ``instance`` will be saved there.
+
+    ``keys`` are those that Django has yet to copy from a child's link, by attribute (as ``Model._save_parents`` does).
+    """
+    for parent, link in cls._meta.parents.items():
+        attname = parent._meta.pk.attname
+        key = getattr(instance, attname)
+        if key is None and link is not None:
+            key = keys[attname] = getattr(instance, link.attname) or keys.get(link.attname)
+        yield parent, key
+        yield from _parents_with_keys(instance, parent, keys)
 
 
 def _others(index: Index, table: Any, concrete: Any) -> list[tuple[Plan, str]]:
@@ -205,7 +247,8 @@ def _draft_save(plan: Plan, instance: Any, cls: Any, old: Groups | None, as_give
     pk, row = instance._get_pk_val(cls._meta), instance
     # A second parent has a primary key of its own, under which its lists are kept.
     is_other_row = bool(plan.m2m) and pk != instance.pk
-    if as_given or is_other_row or not is_as_stored(plan, instance, cls._meta.pk):
+    # A row that its manager hides is out of sight, whatever the instance holds.
+    if as_given or is_other_row or not plan.shows_all or not is_as_stored(plan, instance, cls._meta.pk):
         row = load_row(plan, pk, plan.fields, using)
         if row is None:
             return draft_hidden(plan, instance, pk, old, using)
@@ -231,7 +274,7 @@ def _will_insert(instance: Any, cls: Any, raw: bool, force_insert: Any, force_up
 
 
 def _passes_by(parent: Any, update_fields: Any) -> bool:
-    """Tell whether a child's ``save(update_fields=...)`` writes no column of this parent."""
+    """Tell whether a child's ``save(update_fields=...)`` writes no column of this parent, inherited ones included."""
     return update_fields is not None and not any(
-        field.name in update_fields or field.attname in update_fields for field in parent._meta.local_concrete_fields
+        field.name in update_fields or field.attname in update_fields for field in parent._meta.concrete_fields
     )

@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from django.db import connections, models, transaction
+from django.db.models.expressions import RawSQL
 
 from declbind.conf import settings
 from declbind.models import Event, Head
 
 from . import log
-from .history import ensure_head, needs_sequencer
+from .history import FIRST_MARK, ensure_head, needs_sequencer
 from .log import HeadState, load_head
 from .triggers.marks import Mark, convert
 
 SEQUENCE_BATCH = 5_000
-#: How often marks are looked for before what goes on is told as it is.
-TRIES = 3
 
 
 def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
@@ -36,35 +36,54 @@ def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
     """
     if not needs_sequencer(using):
         return settle_marks(using)
-    waiting = Event.objects.using(using).filter(seq__isnull=True)
-    if not waiting.exists():
+    has_waiting, has_marks = _look_for_waiting(using)
+    if not has_waiting:
         return 0
     ensure_head(using)
+    waiting = Event.objects.using(using).filter(seq__isnull=True)
+    # Before the lock is taken, which everybody waits for.
+    made = _convert(waiting.filter(kind=Event.MARK).order_by("id")[:limit]) if has_marks else {}
     with transaction.atomic(using=using):
         head = Head.objects.using(using).select_for_update().get(pk=1)
-        if waiting.filter(kind=Event.MARK).exists():
-            count, last = number_with_marks(waiting, head.seq, limit, using)
-        else:
-            count = number_events(waiting, head.seq, limit, using)
-            last = head.seq + count
+        count = number_events(waiting, head.seq, limit, using)
+        last = head.seq + count
+        if has_marks:
+            more, last = number_with_marks(waiting, last, limit, connections[using], made)
+            count += more
         Head.objects.using(using).filter(pk=1).update(seq=last)
     return count
 
 
+def _look_for_waiting(using: str) -> tuple[bool, bool]:
+    """Tell whether there are events without a number, and marks among them."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT 1 FROM declbind_event WHERE seq IS NULL),"
+            " EXISTS (SELECT 1 FROM declbind_event WHERE kind = 'mark')"
+        )
+        has_waiting, has_marks = cursor.fetchone()
+    return bool(has_waiting), bool(has_marks)
+
+
 def number_events(waiting: models.QuerySet[Event], last: int, limit: int, using: str) -> int:
-    """Number up to ``limit`` events after ``last``. The caller holds the head's lock and took it before this looks."""
+    """Number up to ``limit`` events after ``last``, as far as the first mark.
+
+    The caller holds the head's lock and took it before this looks. One statement looks and numbers: a mark that becomes
+    visible between two would get a number, and nobody would make its events.
+    """
     connection = connections[using]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute(
                 "UPDATE declbind_event AS event SET seq = %s + numbered.n FROM ("
                 " SELECT id, row_number() OVER (ORDER BY id) AS n FROM ("
-                "  SELECT id FROM declbind_event WHERE seq IS NULL ORDER BY id LIMIT %s) AS waiting"
+                f"  SELECT id FROM declbind_event WHERE seq IS NULL AND id < {FIRST_MARK} ORDER BY id LIMIT %s"
+                " ) AS waiting"
                 ") AS numbered WHERE event.id = numbered.id",
                 [last, limit],
             )
             return int(cursor.rowcount)
-    ids = list(waiting.order_by("id").values_list("id", flat=True)[:limit])
+    ids = list(waiting.filter(id__lt=RawSQL(FIRST_MARK, ())).order_by("id").values_list("id", flat=True)[:limit])
     with connection.cursor() as cursor:
         cursor.executemany(
             "UPDATE declbind_event SET seq = %s WHERE id = %s",
@@ -73,19 +92,24 @@ def number_events(waiting: models.QuerySet[Event], last: int, limit: int, using:
     return len(ids)
 
 
-def number_with_marks(waiting: models.QuerySet[Event], last: int, limit: int, using: str) -> tuple[int, int]:
+def number_with_marks(
+    waiting: models.QuerySet[Event],
+    last: int,
+    limit: int,
+    connection: Any,
+    made: Mapping[int, list[log.Draft]],
+) -> tuple[int, int]:
     """Like ``number_events``, with events in the places of marks; return how many rows waited and the last number.
 
-    Only what waits when this looks: a mark with a lower id may become visible later, and is later then.
+    Reads what ``waiting`` sees, and writes by ``connection``, which holds the head's lock. ``made`` are the events of
+    marks, by their ids; those that it lacks are made here.
     """
     rows = list(waiting.order_by("id").values_list("id", "kind")[:limit])
-    marks = {
-        mark.id: mark
-        for mark in Event.objects.using(using).filter(pk__in=[id_ for id_, kind in rows if kind == Event.MARK])
-    }
-    made = dict(zip(marks, convert([Mark(mark.id, mark.data) for mark in marks.values()], using), strict=True))
+    noted = [id_ for id_, kind in rows if kind == Event.MARK]
+    marks = {mark.id: mark for mark in Event.objects.using(waiting.db).filter(pk__in=noted)}
+    made = {**_convert(Event.objects.using(waiting.db).filter(pk__in=set(noted) - set(made)).order_by("id")), **made}
     numbers: list[tuple[int, int]] = []
-    drafts: list[log.Placed] = []
+    events: list[log.Placed] = []
     for id_, kind in rows:
         if kind != Event.MARK:
             last += 1
@@ -93,20 +117,24 @@ def number_with_marks(waiting: models.QuerySet[Event], last: int, limit: int, us
             continue
         for draft in made[id_]:
             last += 1
-            drafts.append(log.Placed(last, draft, marks[id_]))
-    with connections[using].cursor() as cursor:
+            events.append(log.Placed(last, draft, marks[id_]))
+    with connection.cursor() as cursor:
         cursor.executemany("UPDATE declbind_event SET seq = %s WHERE id = %s", numbers)
-    log.insert_placed(drafts, "seq", using)
-    Event.objects.using(using).filter(pk__in=list(marks)).delete()
+        cursor.executemany("DELETE FROM declbind_event WHERE id = %s", [(id_,) for id_ in marks])
+    log.insert_placed(events, "seq", connection)
     return len(rows), last
 
 
+def _convert(marks: models.QuerySet[Event]) -> dict[int, list[log.Draft]]:
+    noted = [Mark(mark.pk, mark.data) for mark in marks]
+    return dict(zip([mark.id for mark in noted], convert(noted, marks.db), strict=True)) if noted else {}
+
+
 def settle(using: str) -> None:
-    """Make the events of the marks that there are; of those that come all the time, so many times."""
-    for _ in range(TRIES):
-        if not Event.objects.using(using).filter(kind=Event.MARK).exists():
-            return
-        sequence(using)
+    """Make the events of the marks that there are."""
+    while Event.objects.using(using).filter(kind=Event.MARK).exists():
+        if not sequence(using):
+            break
 
 
 def settle_marks(using: str) -> int:
@@ -135,7 +163,7 @@ def settle_marks(using: str) -> int:
                 events.append(log.Placed(number, draft, row))
                 number += 1
         Event.objects.using(using).filter(id__gte=first)._raw_delete(using)
-        log.insert_placed(events, "id", using)
+        log.insert_placed(events, "id", connections[using])
         with connections[using].cursor() as cursor:
             cursor.execute("UPDATE sqlite_sequence SET seq = %s WHERE name = 'declbind_event'", [number - 1])
     return count
@@ -193,7 +221,8 @@ def numbered_read(using: str) -> Iterator[HeadState]:
     that offset would hear them once more. They get their numbers here.
     """
     ensure_head(using)
-    settle(using)  # Marks have no place yet from which a state could be told.
+    if not needs_sequencer(using):
+        settle(using)
     if connections[using].in_atomic_block:
         while sequence(using):
             pass
@@ -204,11 +233,12 @@ def numbered_read(using: str) -> Iterator[HeadState]:
         if not unsequenced_ids(using):
             yield head
             return
+    made = _convert(Event.objects.using(using).filter(seq__isnull=True, kind=Event.MARK).order_by("id"))
     with consistent_read(using):
-        yield _number_what_is_seen(using)
+        yield _number_what_is_seen(using, made)
 
 
-def _number_what_is_seen(using: str) -> HeadState:
+def _number_what_is_seen(using: str, made: Mapping[int, list[log.Draft]]) -> HeadState:
     """Number the waiting events that the caller's transaction sees, which has made no query yet; return its head.
 
     Its view of the database begins with its first query, and that is made while a second connection holds the lock of
@@ -218,14 +248,8 @@ def _number_what_is_seen(using: str) -> HeadState:
         other.set_autocommit(False)
         cursor.execute("SELECT seq FROM declbind_head WHERE id = 1 FOR UPDATE")
         head = load_head(using)
-        seen = sorted(unsequenced_ids(using))
-        marks = Event.objects.using(using).filter(kind=Event.MARK, seq__isnull=True)
-        first_mark = marks.order_by("id").values_list("id", flat=True).first()
-        if first_mark is not None:
-            # Of a mark that came just now, and what follows it, the client hears though it has the row already.
-            seen = [id_ for id_ in seen if id_ < first_mark]
-        numbers = [(offset, id_) for offset, id_ in enumerate(seen, head.offset + 1)]
-        cursor.executemany("UPDATE declbind_event SET seq = %s WHERE id = %s", numbers)
-        cursor.execute("UPDATE declbind_head SET seq = %s WHERE id = 1", [head.offset + len(numbers)])
+        waiting = Event.objects.using(using).filter(seq__isnull=True)
+        _, last = number_with_marks(waiting, head.offset, waiting.count(), other, made)
+        cursor.execute("UPDATE declbind_head SET seq = %s WHERE id = 1", [last])
         other.commit()
-    return replace(head, offset=head.offset + len(numbers))
+    return replace(head, offset=last)

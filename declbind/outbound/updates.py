@@ -163,7 +163,8 @@ class _Update:
                 keep_owners(self._batch, self._lists, self._model._base_manager.filter(pk__in=some))
 
     def _moves(self, plan: Plan) -> bool:
-        return plan.group_fields is None or not self._fields.isdisjoint(plan.group_fields)
+        # What a manager shows may hang on any column.
+        return plan.group_fields is None or not plan.shows_all or not self._fields.isdisjoint(plan.group_fields)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:

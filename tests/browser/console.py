@@ -54,6 +54,9 @@ def fill_console() -> dict[str, Any]:
     BindingRecord.objects.create(
         stream="prices", model="ticker.Price", fields="__all__", direction="outbound", enabled=False
     )
+    watched = BindingRecord.objects.create(
+        stream="watched", model="blog.Post", fields=["title"], capture="triggers", also=["author", "author__groups"]
+    )
     bad = BindingRecord.objects.create(stream="bad", model="blog.Post", fields=["title"])
     spoil(bad, fields=["titel"])
     post = Post.objects.create(blog=blog, title="Hello", body="World", published=True)
@@ -85,6 +88,12 @@ def fill_console() -> dict[str, Any]:
             action="update", object_pk=str(post.pk), groups=[f"blog-{blog.pk}"], outcome=outcome, milliseconds=4.2,
             message="" if outcome == "ok" else "Permission blog.change_post is needed.",
         )  # fmt: skip
+    # Of many rows at once, and by a program that is none of the site's.
+    bulk = Event.objects.create(
+        kind=Event.BULK, stream="articles", model="blog.post", object_pk="null", actor="etl", origin="SQL psql",
+        changes=json.dumps([[f"blog-{number}", "resync"] for number in range(12)]), created_at=now,
+    )  # fmt: skip
+    relay.run_once(database_alias())
     minute = now.replace(second=0, microsecond=0)
     for ago in range(5):
         Activity.objects.create(
@@ -98,6 +107,7 @@ def fill_console() -> dict[str, Any]:
         )  # fmt: skip
     return {
         "record": record.pk, "bad": bad.pk, "post": post.pk, "offset": offset, "event": f"e{latest.pk}",
+        "watched": watched.pk, "bulk": f"e{bulk.pk}",
         "revision": BindingRevision.objects.latest("pk").pk,
         "old": BindingRevision.objects.filter(stream="articles").earliest("pk").pk,
     }  # fmt: skip

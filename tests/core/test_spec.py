@@ -48,6 +48,8 @@ def records(draw):
         "auto_subscribe": st.booleans(),
         "sensitive": name_lists,
         "serializer": st.sampled_from(["default", "drf"]),
+        "capture": st.sampled_from(["orm", "triggers"]),
+        "also": name_lists,
         "enabled": st.booleans(),
         "description": texts,
     }

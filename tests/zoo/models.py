@@ -120,6 +120,13 @@ class Crate(models.Model):
     label = models.CharField(max_length=20)
 
 
+class Parcel(models.Model):
+    """A column that the database works out."""
+
+    width = models.IntegerField(default=1)
+    area = models.GeneratedField(expression=models.F("width") * 2, output_field=models.IntegerField(), db_persist=True)
+
+
 class Country(models.Model):
     """A key that has no default."""
 

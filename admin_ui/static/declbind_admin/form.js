@@ -49,7 +49,7 @@ async function showFields() {
   address.searchParams.set("model", wanted);
   const answer = await fetch(address, { credentials: "same-origin" }).catch(() => null);
   if (!answer?.ok || model.value !== wanted) return;
-  const { fields, key } = await answer.json();
+  const { fields, relations, key } = await answer.json();
   if (model.value !== wanted) return;
   notes.querySelector("[data-model]").textContent = wanted;
   notes.dataset.key = key;
@@ -67,7 +67,7 @@ async function showFields() {
   notes.hidden = fields.length === 0;
   enliven();
   sortCodenames();
-  document.dispatchEvent(new CustomEvent("declbind:fields"));
+  document.dispatchEvent(new CustomEvent("declbind:fields", { detail: { model: wanted, relations } }));
 }
 
 // The codenames of the model's own app are offered first.

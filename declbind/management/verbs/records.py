@@ -61,7 +61,7 @@ class RecordVerbs(VerbGroup):
             rows = [
                 (
                     state.stream or "?",
-                    state.state,
+                    f"{state.state}, misses writes" if state.faults else state.state,
                     state.model,
                     state.source,
                     f"{state.where}, {state.drift.text}" if state.drift else state.where,
@@ -80,6 +80,7 @@ class RecordVerbs(VerbGroup):
             return True
         for state, about in zip(states, described, strict=True):
             record = about.pop("record")
+            del about["misses"]  # all that it does not see is told below
             about["drift"] = state.drift.text if state.drift else "none"
             for key in ("problems", "warnings"):
                 about[key] = "\n".join(f"{item['path']}: {item['message']}" for item in about[key]) or "none"

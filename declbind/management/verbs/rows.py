@@ -8,7 +8,6 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from declbind.console import assignments, overview, preview, trial, why
-from declbind.console.causes import Cause
 from declbind.console.output import format_json, format_line, format_pairs
 from declbind.core.errors import ConfigError
 
@@ -100,7 +99,7 @@ class RowVerbs(VerbGroup):
                 self.stdout.write(f"{answer.cause.code}: {answer.cause.value.title}")
                 evidence = {what: str(value) for what, value in answer.evidence}
                 self.stdout.write(format_pairs({"": answer.text, **evidence, "to do": answer.remedy or "nothing"}))
-        return bool(found.answers) and found.answers[0].cause is Cause.SENT
+        return found.has_arrived
 
     def run_try(self, using: str, options: dict[str, Any]) -> bool:
         """Print each step of a trial with its verdict, and what would be sent."""

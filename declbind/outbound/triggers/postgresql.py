@@ -70,6 +70,9 @@ BEGIN
     RETURN NULL;
 END
 """
+#: What stands for the log's table where a function is compared with what it should be.
+_EVENTS_PLACE = "{events}"
+_SCHEMA_SQL = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'declbind_event'::regclass"
 #: What the text of a value depends on, and where the log is found; whatever the writer's session says.
 _SETTINGS = (
     "search_path = pg_catalog, pg_temp",
@@ -104,7 +107,7 @@ def remove_sql(triggers: list[tuple[str, str]], connection: Any) -> list[str]:
 def function_sql(connection: Any) -> str:
     """Return the statement that makes the function, in the schema of the log."""
     schema = _schema(connection)
-    body = _body(schema).replace("'", "''")
+    body = _body(f"{schema}.declbind_event").replace("'", "''")
     settings = " ".join(f"SET {setting}" for setting in _SETTINGS)
     return (
         f"CREATE OR REPLACE FUNCTION {schema}.{FUNCTION}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
@@ -112,8 +115,8 @@ def function_sql(connection: Any) -> str:
     )
 
 
-def _body(schema: str) -> str:
-    return _FUNCTION_BODY.format(events=f"{schema}.declbind_event")
+def _body(events: str) -> str:
+    return _FUNCTION_BODY.format(events=events)
 
 
 def load_found(connection: Any) -> dict[tuple[str, str], str]:
@@ -121,7 +124,7 @@ def load_found(connection: Any) -> dict[tuple[str, str], str]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT class.relname, trigger.tgname, trigger.tgenabled::text, obj_description(trigger.oid, 'pg_trigger'),"
-            " function.prosrc FROM pg_trigger AS trigger"
+            f" function.prosrc, ({_SCHEMA_SQL}) FROM pg_trigger AS trigger"
             " JOIN pg_class AS class ON class.oid = trigger.tgrelid"
             " JOIN pg_proc AS function ON function.oid = trigger.tgfoid"
             " WHERE function.proname = %s AND NOT trigger.tgisinternal"
@@ -129,14 +132,17 @@ def load_found(connection: Any) -> dict[tuple[str, str], str]:
             [FUNCTION],
         )
         return {
-            (table, name.removeprefix("declbind_")): "disabled" if enabled == "D" else f"{comment} {_digest(source)}"
-            for table, name, enabled, comment, source in cursor.fetchall()
+            (table, name.removeprefix("declbind_")): "disabled"
+            if enabled == "D"
+            # Which schema the log is in is asked once, here, and not for each fingerprint.
+            else f"{comment} {_digest(source.replace(f'{schema}.declbind_event', _EVENTS_PLACE))}"
+            for table, name, enabled, comment, source, schema in cursor.fetchall()
         }
 
 
 def fingerprint(table: WantedTable, event: str, connection: Any) -> str:
     """Return what ``load_found`` says of a trigger that is as it should be."""
-    return f"{_digest(_arguments(table, event))} {_digest(_body(_schema(connection)))}"
+    return f"{_digest(_arguments(table, event))} {_digest(_body(_EVENTS_PLACE))}"
 
 
 def _create(table: WantedTable, event: str, connection: Any) -> list[str]:
@@ -170,7 +176,7 @@ def _digest(text: str) -> str:
 
 def _schema(connection: Any) -> str:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'declbind_event'::regclass")
+        cursor.execute(_SCHEMA_SQL)
         found: str = cursor.fetchone()[0]
     return found
 

@@ -1,0 +1,41 @@
+"""Say what a bulk event told: which groups had to take a snapshot, and why nothing was said of single rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from declbind.conf import settings
+from declbind.core.frames import EVERY_GROUP
+
+from .output import format_count
+
+
+def describe_bulk(groups: Collection[str]) -> str:
+    """Return what was told to the groups that a bulk event names."""
+    if EVERY_GROUP in groups:
+        return (
+            "every group told to take a snapshot: more rows were written at once than are told one by one, or it is "
+            "not known which"
+        )
+    return (
+        f"{format_count(len(groups), 'group')} told to take a snapshot: more than {limit()} rows were written at once"
+    )
+
+
+def limit() -> str:
+    """Return the number of rows that one call may write before its groups are told, for people."""
+    return f"{settings.BULK_LIMIT:,}".replace(",", "\N{NO-BREAK SPACE}")
+
+
+def is_told(group: str, groups: Collection[str]) -> bool:
+    """Tell whether a group is among those that a bulk event, or any other, is for."""
+    return group in groups or EVERY_GROUP in groups
+
+
+def list_groups(groups: Collection[str], shown: int = 6) -> str:
+    """Return the names of groups, of many the first."""
+    if EVERY_GROUP in groups:
+        return "every group"
+    names = list(groups)
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

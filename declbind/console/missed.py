@@ -1,0 +1,106 @@
+"""Find out what became of a write that the log has no event of: told in bulk, still a note of a trigger, or unheard."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import QuerySet
+
+from declbind.bindings import Binding
+from declbind.core.frames import EVERY_GROUP
+from declbind.models import Event
+from declbind.outbound.triggers.tables import table_models
+
+from . import bulk, unseen
+from .causes import Answer, Cause
+from .delivery import explain_event, groups_of, offset_of
+from .stored import read_json
+from .writers import describe_writer
+
+#: Bulk events, and notes of triggers, that are looked at.
+MAX_BULKS, MAX_MARKS = 200, 1_000
+
+
+def find_bulk(
+    stream: str, groups: Collection[str], using: str, *, after: Event | None, at: datetime | None, window: timedelta
+) -> Event | None:
+    """Return the bulk event that told one of the groups, after an event of the row; the nearest to a time, or the last.
+
+    Which rows it was for is not kept: one that was written, and is in such a group, may well be of them.
+    """
+    events: QuerySet[Event] = Event.objects.using(using).filter(stream=stream, kind=Event.BULK)
+    if at is not None:
+        events = events.filter(created_at__range=(at - window, at + window))
+    if after is not None:
+        events = events.filter(pk__gt=after.pk)
+    found = [event for event in events.order_by("-pk")[:MAX_BULKS] if _tells(event, groups)]
+    if at is None:
+        return found[0] if found else None
+    asked = at
+    return min(found, key=lambda event: abs(event.created_at - asked), default=None)
+
+
+def _tells(event: Event, groups: Collection[str]) -> bool:
+    told = {group for group, _ in groups_of(event)}
+    return any(bulk.is_told(group, told) for group in groups)
+
+
+def explain_bulk(event: Event, user: str, connection: str, binding: type[Binding] | None, using: str) -> list[Answer]:
+    """Return that a row was told of by a bulk event, and what became of that for each connection."""
+    told = [group for group, _ in groups_of(event)]
+    is_every = EVERY_GROUP in told
+    offset = offset_of(event)
+    number = f", at offset {offset}" if offset is not None else ""
+    text = (
+        f"What was written at {event.created_at:%H:%M:%S} could not be told row by row: every group of the stream was "
+        f"told to take a snapshot{number}."
+        if is_every
+        else f"More than {bulk.limit()} rows were written by one call at {event.created_at:%H:%M:%S}: its groups were "
+        f"told to take a snapshot{number}."
+    )
+    evidence = (
+        ("written", event.created_at),
+        ("groups told", "every one" if is_every else len(told)),
+        ("by", describe_writer(event.actor, event.origin)),
+    )
+    # More rows told one by one would be of no help where it is not known which they were.
+    advice = "Nothing, if the client takes a snapshot when it is told to resync." if is_every else ""
+    answer = Answer(Cause.TOLD_IN_BULK, text, evidence, advice=advice)
+    return [answer, *explain_event(event, user, connection, binding, using)]
+
+
+def explain_unheard(
+    binding: type[Binding], text: str, evidence: tuple[tuple[str, Any], ...], using: str
+) -> Iterator[Answer]:
+    """Yield why a write has no event at all: a note of it waits, or the binding does not see such writes."""
+    waiting = _count_marks(binding, using)
+    if waiting:
+        yield Answer(
+            Cause.NOT_SEQUENCED,
+            "Triggers have noted writes of its tables that are no events yet, perhaps this one.",
+            (("notes that wait", waiting),),
+        )
+    gaps = unseen.find_gaps(binding, using)
+    if not gaps:
+        text = (
+            f"{text} Nothing is known that it would not see, so it was written before the binding or its triggers were."
+        )
+    faults = [gap for gap in gaps if gap.is_fault]
+    yield Answer(
+        Cause.NOT_CAPTURED,
+        text,
+        (*evidence, *(("not seen", gap.text) for gap in faults or gaps)),
+        advice=" ".join(dict.fromkeys(gap.action for gap in faults or gaps)),
+    )
+
+
+def _count_marks(binding: type[Binding], using: str) -> int:
+    """Return how many notes of triggers wait that are of the binding's tables."""
+    if not unseen.wants_triggers(binding):
+        return 0
+    tables = {model._meta.db_table for model in table_models(binding.model_class())}
+    marks = Event.objects.using(using).filter(kind=Event.MARK).order_by("pk").values_list("data", flat=True)
+    noted = (read_json(data) for data in marks[:MAX_MARKS])
+    return sum(isinstance(note, dict) and note.get("table") in tables for note in noted)

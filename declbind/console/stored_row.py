@@ -1,0 +1,58 @@
+"""Look at a row as it is stored, beside what was announced of it last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from declbind import validation
+from declbind.bindings import Binding
+from declbind.models import Event
+from declbind.registry import get_registry
+from declbind.serializers import encode_value
+
+from .delivery import groups_of
+from .stored import read_json
+
+
+def load_row(binding: type[Binding], row: str, using: str) -> Any | None:
+    """Return a row by its key as text; None where there is none, or no such key."""
+    model = binding.model_class()
+    try:
+        return model._base_manager.using(using).filter(pk=validation.coerce(model._meta.pk, row)).first()
+    except ValueError:
+        return None
+
+
+def row_groups(bound: Binding, row: Any) -> list[str]:
+    """Return the groups that a row is in."""
+    try:
+        return list(bound.group_names(row))
+    except Exception as error:  # the project's code; that it fails is an answer too
+        return [f"(fails: {type(error).__name__})"]
+
+
+def find_latest(stream: str, keys: Collection[str], using: str) -> Event | None:
+    """Return the last event of a row, whose key the log may write in these ways."""
+    return Event.objects.using(using).filter(stream=stream, object_pk__in=keys).order_by("-pk").first()
+
+
+def compare(binding: type[Binding], row: Any, latest: Event | None, using: str) -> list[str] | None:
+    """Return the names whose stored values are not those last announced; ``None`` where that cannot be told."""
+    if latest is None or binding.runs_code() or latest.version != get_registry().version:
+        return None
+    if latest.kind not in (Event.ROW, Event.GONE) or (latest.kind == Event.ROW and latest.data == "{}"):
+        return None
+    told = read_json(latest.data)
+    if not isinstance(told, dict):
+        return None
+    stored = json.loads(encode_value(binding(using=using).serialize_data(row)))
+    return sorted(name for name in stored if latest.kind == Event.GONE or stored[name] != told.get(name))
+
+
+def says_it_is_there(latest: Event) -> bool:
+    """Tell whether those who heard an event still believe in its row, under the rules that hold now."""
+    if latest.kind != Event.ROW or latest.version != get_registry().version:
+        return False
+    return any(action != "delete" for _, action in groups_of(latest))

@@ -1,0 +1,158 @@
+"""The bindings that listen, and what plain queries say that their clients should hold.
+
+Groups are worked out here once more, by hand: a judge that asked declbind would only agree with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+
+from declbind import WebsocketBinding
+
+from .kinds import Kind
+
+#: A row as a client should see it: by group; and the data.
+Row = tuple[tuple[str, ...], dict[str, Any]]
+#: By stream and key, the rows that the model's base manager shows, in a group or not.
+View = dict[str, dict[Any, Row]]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """One binding: ``groups_of`` names the groups of a row's columns, ``document`` says the same to declbind."""
+
+    name: str
+    document: Mapping[str, Any]
+    groups_of: Callable[[Mapping[str, Any]], Sequence[str]]
+    has_lists: bool = False
+    is_code: bool = False
+
+
+def _room(row: Mapping[str, Any], head: str = "room") -> list[str]:
+    return [] if row["room"] is None else [f"{head}-{row['room']}"]
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _linked(row: Mapping[str, Any]) -> list[str]:
+    groups = [] if row["link"] is None else [f"link-{row['link']}"]
+    return [*groups, *(f"{name}-{_truth(row['is_open'])}" for name in _room(row, "both"))]
+
+
+LISTENERS = {
+    "all": Listener("all", {}, lambda row: ["all"]),
+    "rooms": Listener("rooms", {"groups": ["room-{room}"]}, _room),
+    "links": Listener("links", {"groups": ["link-{%s}", "both-{room}-{is_open}"]}, _linked),
+    "open": Listener(
+        "open",
+        {"groups": ["any", "open-{room}"], "where": {"is_open": True}},
+        lambda row: ["any", *_room(row, "open")] if row["is_open"] else [],
+    ),
+    "lists": Listener("lists", {"groups": ["room-{room}"]}, _room, has_lists=True),
+    "coded": Listener("coded", {}, lambda row: [f"even-{row['value'] % 2 == 0}"], is_code=True),
+}
+
+#: What is in force together: capture does less for some than for others.
+SETS: Mapping[str, Sequence[str]] = {
+    "constant": ["all"],
+    "templated": ["rooms"],
+    "conditions": ["rooms", "links", "open"],
+    "lists": ["all", "open", "lists"],
+    "code": ["all", "coded"],
+}
+
+
+@dataclass(frozen=True)
+class Ear:
+    """A listener on a model of a kind."""
+
+    kind: Kind
+    model: Any
+    listener: Listener
+
+    @property
+    def stream(self) -> str:
+        return f"{self.listener.name}.{self.model._meta.model_name}"
+
+    @property
+    def label(self) -> str:
+        label: str = self.model._meta.label_lower
+        return label
+
+    @property
+    def hides(self) -> bool:
+        """Whether a row may be out of sight and still be there."""
+        return type(self.model._base_manager) is not models.Manager
+
+    @property
+    def columns(self) -> list[Any]:
+        """Return the columns that are sent: all but the key, and the links to parents."""
+        return [column for column in self.model._meta.concrete_fields if not column.primary_key]
+
+    @property
+    def lists(self) -> list[Any]:
+        return list(self.model._meta.many_to_many) if self.listener.has_lists else []
+
+    def build(self) -> Any:
+        """Return the binding: a record, or a class for one whose groups are code."""
+        names = [column.name for column in (*self.columns, *self.lists)]
+        if self.listener.is_code:
+            values = {"model": self.model, "stream": self.stream, "fields": names, "__module__": __name__}
+            names_of = classmethod(lambda cls, row: [f"even-{row.value % 2 == 0}"])
+            return type("Coded", (WebsocketBinding,), {**values, "group_names": names_of})
+        document = {"stream": self.stream, "model": self.model._meta.label, "fields": names, **self.listener.document}
+        groups = [group.replace("%s", self.kind.link) for group in document.get("groups", ["all"])]
+        return {**document, "groups": groups}
+
+    def view(self, rows: Sequence[Mapping[str, Any]], lists: Mapping[str, Mapping[Any, list[Any]]]) -> dict[Any, Row]:
+        """Return what clients should hold of stored rows."""
+        seen = {}
+        for row in rows:
+            groups = tuple(self.listener.groups_of({**row, "link": row[self.kind.link]}))
+            data = {column.name: row[column.attname] for column in self.columns}
+            data |= {listed.name: lists[listed.name].get(row["pk"], []) for listed in self.lists}
+            seen[as_json(row["pk"])] = groups, as_json(data)
+        return seen
+
+
+def ears_of(kind: Kind, names: Sequence[str]) -> list[Ear]:
+    """Return the listeners of these names on each bound model of a kind."""
+    return [Ear(kind, model, LISTENERS[name]) for model in kind.bound for name in names]
+
+
+def look(ears: Sequence[Ear]) -> View:
+    """Ask the database, by plain queries, what the clients should hold."""
+    view: View = {}
+    for model in dict.fromkeys(ear.model for ear in ears):
+        columns = [column.attname for column in model._meta.concrete_fields]
+        rows = list(model._base_manager.order_by("pk").values("pk", *columns))
+        own = [ear for ear in ears if ear.model is model]
+        listed = {field.name: _lists(field) for ear in own for field in ear.lists}
+        view |= {ear.stream: ear.view(rows, listed) for ear in own}
+    return view
+
+
+def _lists(field: Any) -> dict[Any, list[Any]]:
+    through = field.remote_field.through
+    owner, listed = (through._meta.get_field(name()).attname for name in _ends(field))
+    found: dict[Any, list[Any]] = {}
+    for key, other in through._base_manager.order_by(listed).values_list(owner, listed):
+        found.setdefault(key, []).append(other)
+    return found
+
+
+def _ends(field: Any) -> tuple[Any, Any]:
+    return field.m2m_field_name, field.m2m_reverse_field_name
+
+
+def as_json(value: Any) -> Any:
+    """Return a value as it comes out of JSON."""
+    return json.loads(json.dumps(value, cls=DjangoJSONEncoder))

@@ -1,0 +1,274 @@
+"""Break capture on purpose: the judge of the matrix must say so, each time, on a slice of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from django.db import connection, transaction
+from hypothesis import HealthCheck, Phase
+from hypothesis import settings as hypothesis_settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from declbind.outbound import batch, capture, drafts, log, plans, saves
+from declbind.serializers import encode_value
+from declbind.testing import override_bindings
+
+from .bindings import SETS, ears_of
+from .kinds import KINDS
+from .scenarios import Scenario, run
+from .test_machine import Writers
+from .ways import WAYS
+
+pytestmark = pytest.mark.usefixtures("arena")
+
+
+def unhooked(name: str) -> AbstractContextManager[Any]:
+    """Take one hook out."""
+    [owner] = [owner for owner, hook, _ in capture.HOOKS if hook == name]
+    return patch.object(owner, name, getattr(owner, name).__wrapped__)
+
+
+@contextlib.contextmanager
+def old_groups_after_the_write() -> Iterator[None]:
+    """Ask the row as it is now where it was."""
+    original = drafts.draft_write
+
+    def draft_write(plan: Any, row: Any, pk: Any, old: Any, using: str, *args: Any) -> Any:
+        return original(plan, row, pk, None if old is None else drafts.groups_of(plan, row, using), using, *args)
+
+    with patch.object(saves, "draft_write", draft_write), patch.object(batch, "draft_write", draft_write):
+        yield
+
+
+@contextlib.contextmanager
+def events_after_the_commit() -> Iterator[None]:
+    """Append when the transaction is over: a crash in between loses them."""
+
+    def append(found: Any, using: str) -> None:
+        transaction.on_commit(lambda: log.insert(found, connection) if found else None)
+
+    with patch.object(log, "append", append):
+        yield
+
+
+@contextlib.contextmanager
+def events_that_outlive_a_rollback() -> Iterator[None]:
+    """Append beside the transaction, whatever becomes of it."""
+    waiting: list[log.Draft] = []
+    leave = transaction.Atomic.__exit__
+
+    def append(found: Any, using: str) -> None:
+        waiting.extend(found)
+
+    def leave_and_append(self: Any, *error: Any) -> None:
+        leave(self, *error)
+        if waiting and not connection.in_atomic_block:
+            log.insert(waiting, connection)
+            waiting.clear()
+
+    with patch.object(log, "append", append), patch.object(transaction.Atomic, "__exit__", leave_and_append):
+        yield
+
+
+@contextlib.contextmanager
+def last_row_forgotten() -> Iterator[None]:
+    """Leave the last row of many out."""
+    original = batch.Batch._draft_rows
+
+    def draft_rows(self: Any, part: Any) -> Any:
+        found = original(self, part)
+        return found[:-1] if len(found) > 1 else found
+
+    with patch.object(batch.Batch, "_draft_rows", draft_rows):
+        yield
+
+
+@contextlib.contextmanager
+def resync_of_new_groups_only() -> Iterator[None]:
+    """Forget the groups that many rows have left."""
+    original = batch.Batch._touch_moved
+
+    def touch_moved(self: Any, part: Any) -> None:
+        part.touched = {outlet: {} for outlet in part.plan.outlets}
+        original(self, part)
+
+    with patch.object(batch.Batch, "_touch_moved", touch_moved):
+        yield
+
+
+@contextlib.contextmanager
+def resync_of_old_groups_only() -> Iterator[None]:
+    """Forget the groups that many rows have come to."""
+    with patch.object(batch.Batch, "_touch_moved", lambda self, part: None):
+        yield
+
+
+@contextlib.contextmanager
+def hiding_delete_with_new_values() -> Iterator[None]:
+    """Give away what a row holds now to those who lose sight of it."""
+    original = drafts._draft
+
+    def draft(plan: Any, outlet: Any, row: Any, *args: Any, **kwargs: Any) -> Any:
+        made = original(plan, outlet, row, *args, **kwargs)
+        return made._replace(data=encode_value(outlet.binding().serialize_data(row)))
+
+    with patch.object(drafts, "_draft", draft):
+        yield
+
+
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """Tell of a table's rows by the binding of its own model alone."""
+
+    def family_of(self: Any, table: Any) -> Any:
+        plan = self.plan_for(table)
+        return ((plan, "pk"),) if plan else ()
+
+    with patch.object(plans.Index, "family_of", family_of):
+        yield
+
+
+@contextlib.contextmanager
+def lists_told_by_all() -> Iterator[None]:
+    """Tell of a list by bindings that do not send it."""
+    with patch.object(plans.Plan, "outlets_of", lambda self, field: self.outlets):
+        yield
+
+
+@contextlib.contextmanager
+def hidden_rows_not_looked_for() -> Iterator[None]:
+    """Believe that a group which hangs on no column is never left."""
+    needs_old = property(lambda self: self.group_fields is None or bool(self.group_fields))
+    with patch.object(plans.Plan, "needs_old", needs_old):
+        yield
+
+
+@dataclass(frozen=True)
+class Control:
+    """A broken variant, and the slice in which it must be seen: way, kind, move, ending, listeners, limit."""
+
+    name: str
+    sabotage: Callable[[], AbstractContextManager[Any]]
+    slices: Sequence[tuple[str, str, str, str, str, int]]
+
+
+def _hook(name: str, *where: tuple[str, str, str, str, str, int]) -> Control:
+    return Control(f"without {name}", lambda: unhooked(name), where)
+
+
+CONTROLS = (
+    _hook("_save_parents", ("save", "child", "move", "autocommit", "templated", 1_000)),
+    _hook("_save_table", ("save new", "plain", "stay", "committed", "constant", 1_000)),
+    _hook("delete", ("delete", "plain", "stay", "autocommit", "constant", 1_000)),
+    _hook("update", ("update many", "uuid", "move", "nested", "conditions", 1_000)),
+    _hook("bulk_update", ("bulk update in batches", "plain", "stay", "committed", "constant", 2)),
+    _hook("bulk_create", ("bulk create", "text key", "stay", "autocommit", "lists", 1_000)),
+    _hook("_raw_delete", ("raw delete of many", "plain", "stay", "committed", "code", 1_000)),
+    Control(
+        "old groups after the write",
+        old_groups_after_the_write,
+        [
+            ("save a row read by only", "plain", "move", "autocommit", "templated", 1_000),
+            ("update many", "plain", "move", "committed", "conditions", 1_000),
+        ],
+    ),
+    Control(
+        "events after the commit",
+        events_after_the_commit,
+        [
+            ("create", "plain", "stay", "committed", "constant", 1_000),
+            ("update many", "plain", "stay", "nested", "constant", 2),
+        ],
+    ),
+    Control(
+        "events that outlive a rollback",
+        events_that_outlive_a_rollback,
+        [
+            ("create", "plain", "stay", "undone by hand", "constant", 1_000),
+            ("delete of a query set", "plain", "stay", "undone by hand", "templated", 2),
+        ],
+    ),
+    Control(
+        "the last row forgotten",
+        last_row_forgotten,
+        [
+            ("update many", "plain", "stay", "autocommit", "constant", 1_000),
+            ("bulk create", "plain", "stay", "committed", "templated", 1_000),
+            ("set null of a query set", "dated", "stay", "committed", "conditions", 1_000),
+        ],
+    ),
+    Control(
+        "resync of new groups only",
+        resync_of_new_groups_only,
+        [("update many", "plain", "move", "autocommit", "templated", 2)],
+    ),
+    Control(
+        "resync of old groups only",
+        resync_of_old_groups_only,
+        [("bulk update", "plain", "move", "autocommit", "conditions", 2)],
+    ),
+    Control(
+        "a delete that hides with the new values",
+        hiding_delete_with_new_values,
+        [("save", "plain", "hide", "autocommit", "conditions", 1_000)],
+    ),
+    Control(
+        "children that hear nothing",
+        deaf_children,
+        [
+            ("update one", "parent heard by child", "move", "autocommit", "constant", 1_000),
+            ("save", "parent heard by grandchild", "move", "committed", "templated", 1_000),
+        ],
+    ),
+    Control(
+        "lists told by all",
+        lists_told_by_all,
+        [
+            ("list add", "plain", "stay", "autocommit", "lists", 1_000),
+            ("list loses rows of a query set", "plain", "stay", "autocommit", "lists", 2),
+        ],
+    ),
+    Control(
+        "hidden rows not looked for",
+        hidden_rows_not_looked_for,
+        [("save", "hiding", "sleep", "autocommit", "constant", 1_000)],
+    ),
+)
+SLICES = [
+    pytest.param(control, where, id=f"{control.name}: {where[0]}") for control in CONTROLS for where in control.slices
+]
+CAUGHT = hypothesis_settings(
+    max_examples=200, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+
+
+@pytest.mark.parametrize(("control", "where"), SLICES)
+def test_broken_capture_is_caught(control, where, settings):
+    """The slice is sound as it is, and is not with the sabotage."""
+    way, kind_name, move, ending, listeners, limit = where
+    [kind] = [kind for kind in KINDS if kind.name == kind_name]
+    scenario = Scenario(WAYS[way], kind, move, ending, listeners, limit)
+    settings.DECLBIND = {"BULK_LIMIT": limit}
+    ears = ears_of(kind, SETS[listeners])
+    with override_bindings(*(ear.build() for ear in ears)):
+        assert run(scenario, ears) == []
+        with control.sabotage():
+            assert run(scenario, ears) != []
+
+
+def test_every_hook_has_a_control():
+    """A hook without one may be removed and nobody would know."""
+    assert {f"without {name}" for _, name, _ in capture.HOOKS} <= {control.name for control in CONTROLS}
+
+
+@pytest.mark.parametrize("sabotage", [events_that_outlive_a_rollback, last_row_forgotten, old_groups_after_the_write])
+def test_random_sequences_catch_broken_capture(sabotage):
+    """What the slices catch by choice comes up by chance as well."""
+    with sabotage(), pytest.raises(AssertionError):
+        run_state_machine_as_test(Writers, settings=CAUGHT)
