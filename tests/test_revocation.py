@@ -7,17 +7,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth import get_user_model, update_session_auth_hash
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth import SESSION_KEY, get_user_model, update_session_auth_hash
+from django.contrib.auth.models import Group, Permission, User
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.test import Client
 from django.utils import timezone
 
 from declbind.inbound import revocation
 from declbind.inbound.permissions import session_digest
 from declbind.models import BindingRecord, Event
-from declbind.outbound import log
+from declbind.outbound import log, observers
+from declbind.testing import override_bindings
 from tests.factories import PASSWORD, GroupFactory, UserFactory, find_permission, make_user
 
 pytestmark = pytest.mark.django_db
@@ -72,11 +74,12 @@ def test_sessions_that_let_nobody_in_make_no_noise():
     assert log.read() == []
 
 
-def test_clearing_sessions_stays_one_statement(django_assert_num_queries):
-    """No row is loaded to be looked at: a site clears them by the million."""
+def test_clearing_sessions_costs_one_look(django_assert_num_queries):
+    """For those that are still good, of which there are none: a site clears the others by the million."""
     logged_in(UserFactory.create())
-    with django_assert_num_queries(1):
-        Session.objects.all().delete()
+    with django_assert_num_queries(2) as captured:
+        Session.objects.filter(expire_date__lt=timezone.now()).delete()
+    assert [query["sql"].split()[0] for query in captured] == ["SELECT", "DELETE"]
 
 
 def test_a_login_makes_no_event():
@@ -267,6 +270,7 @@ def test_a_user_model_without_lists_is_watched_all_the_same(monkeypatch):
     from tests.zoo.models import Keeper
 
     connected = []
+    monkeypatch.setattr(observers, "bulk_observers", {})
     for signal in ("post_save", "post_delete", "m2m_changed"):
         monkeypatch.setattr(
             getattr(revocation, signal), "connect", lambda *args, name=signal, **kwargs: connected.append(name)
@@ -287,3 +291,70 @@ def test_users_in_another_database_are_announced_after_their_commit(monkeypatch)
         user.save()
         assert appended == []
     assert appended == [({"type": "users", "users": [str(user.pk)]}, "log")]
+
+
+# Written by query sets ----------------------------------------------------------------------------------------------
+
+
+def test_users_that_a_query_set_changes_are_named():
+    """By `update` and `bulk_update`; the column that each login writes takes nothing."""
+    ann, bob = UserFactory.create(), UserFactory.create()
+    log = Log()
+    User.objects.filter(pk=ann.pk).update(is_active=False)
+    User.objects.filter(pk=ann.pk).update(last_login=timezone.now())
+    User.objects.bulk_update([ann, bob], ["password"])
+    assert log.read() == [
+        {"type": "users", "users": [str(ann.pk)]},
+        {"type": "users", "users": [str(ann.pk), str(bob.pk)]},
+    ]
+
+
+def test_users_of_a_bound_model_are_named_as_well():
+    """Capture of rows and watch over rights do not keep each other from it."""
+    ann = UserFactory.create()
+    log = Log()
+    with override_bindings({"stream": "people", "model": "auth.User", "fields": ["username"]}):
+        User.objects.filter(pk=ann.pk).update(is_active=False)
+    assert {"type": "users", "users": [str(ann.pk)]} in log.read()
+
+
+def test_a_crowd_of_users_is_told_as_everybody(monkeypatch):
+    """A list of names has an end."""
+    monkeypatch.setattr(revocation, "MAX_NAMED", 1)
+    UserFactory.create_batch(2)
+    log = Log()
+    User.objects.update(is_active=False)
+    assert log.read() == [{"type": "users", "users": None}]
+
+
+def test_sessions_that_a_query_set_deletes_are_named():
+    """Those that were still good for something; a sweep of the others says nothing."""
+    store = SessionStore()
+    store[SESSION_KEY] = "1"
+    store.save()
+    old = SessionStore()
+    old[SESSION_KEY] = "1"
+    old.set_expiry(-10)
+    old.save()
+    log = Log()
+    Session.objects.filter(expire_date__lt=timezone.now()).delete()
+    assert log.read() == []
+    Session.objects.all().delete()
+    assert log.read() == [{"type": "session", "session": session_digest(store.session_key)}]
+
+
+def test_a_codename_that_a_query_set_changes_is_everybodys_concern():
+    """Nobody knows who had it."""
+    log = Log()
+    Permission.objects.filter(codename="view_user").update(codename="look_at_user")
+    assert log.read() == [{"type": "users", "users": None}]
+
+
+def test_an_update_that_fails_takes_nothing_back():
+    """What is told lies in the transaction of the change."""
+    UserFactory.create(username="ann")
+    UserFactory.create(username="bob")
+    log = Log()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        User.objects.update(username="same")
+    assert log.read() == []

@@ -1,9 +1,9 @@
 """Put changes of rights into the log: each hub meets them between the events before and after, and checks again.
 
-A control event is written after the change and, where the database of the log holds the change too, in its
-transaction: whoever reads the event reads the new rights. What no signal tells of (``QuerySet.update`` on users, a
-permission backend with rules of its own, a session that runs out) is found by the check that each process repeats
-every ``REVALIDATE_SECONDS``, and by every request, which asks the database anew.
+A control event is written, where the database of the log holds the change too, in the transaction of that: whoever
+reads the event reads the new rights. What nobody tells of (raw SQL, rows of a list's own table that are deleted by
+hand, a permission backend with rules of its own, a session that runs out) is found by the check that each process
+repeats every ``REVALIDATE_SECONDS``, and by every request, which asks the database anew.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.utils import timezone
 
 from declbind import signals
-from declbind.outbound import capture, log
+from declbind.outbound import log, observers
 from declbind.registry import database_alias
 
 from .permissions import session_digest
 
 #: Saves of only these columns of a user give and take nothing; the first is written at every login.
 HARMLESS_USER_FIELDS = frozenset({"last_login"})
+#: Users and sessions of one call that are named; of more, everybody is checked.
+MAX_NAMED = 1_000
 _LIST_CHANGES = ("post_add", "post_remove", "post_clear")
 
 
@@ -52,7 +54,8 @@ def install() -> None:
         _watch_users(get_user_model())
         _watch_groups()
     for session_model in _session_models():
-        capture.delete_observers[session_model] = _on_session_deleted
+        observers.delete_observers[session_model] = _on_session_deleted
+        observers.bulk_observers[session_model] = _on_sessions_written
 
 
 def _append(content: dict[str, Any], using: str | None) -> None:
@@ -80,6 +83,7 @@ def _watch_users(user_model: Any) -> None:
     for model in _family(user_model):
         post_save.connect(_on_user_saved, sender=model, dispatch_uid="declbind.revocation")
         post_delete.connect(_on_user_deleted, sender=model, dispatch_uid="declbind.revocation")
+        observers.bulk_observers[model] = _on_users_written
     for name in ("groups", "user_permissions"):
         through = _through(user_model, name)
         if through is not None:
@@ -94,6 +98,13 @@ def _on_user_saved(*, instance: Any, created: bool, update_fields: Any, using: s
 
 def _on_user_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:
     _append_users([instance.pk], using)
+
+
+def _on_users_written(rows: models.QuerySet[Any], names: frozenset[str] | None, using: str) -> None:
+    if names is not None and HARMLESS_USER_FIELDS.issuperset(names):
+        return
+    keys = list(rows.using(using).order_by().values_list("pk", flat=True)[: MAX_NAMED + 1])
+    _append_users(None if len(keys) > MAX_NAMED else keys, using)
 
 
 def _on_user_lists_changed(
@@ -113,6 +124,7 @@ def _watch_groups() -> None:
     for model in (*_family(Group), *_family(Permission)):
         post_delete.connect(_on_rights_deleted, sender=model, dispatch_uid="declbind.revocation")
     for model in _family(Permission):
+        observers.bulk_observers[model] = _on_permissions_written
         post_save.connect(_on_permission_saved, sender=model, dispatch_uid="declbind.revocation")
     through = _through(Group, "permissions")
     m2m_changed.connect(_on_group_permissions_changed, sender=through, dispatch_uid="declbind.revocation")
@@ -126,6 +138,10 @@ def _on_permission_saved(*, created: bool, using: str, **kwargs: Any) -> None:
     # A new permission is nobody's yet; an old one may have got another codename.
     if not created:
         _append_users(None, using)
+
+
+def _on_permissions_written(rows: models.QuerySet[Any], names: frozenset[str] | None, using: str) -> None:
+    _append_users(None, using)
 
 
 def _on_group_permissions_changed(*, action: str, using: str, **kwargs: Any) -> None:
@@ -151,6 +167,16 @@ def _on_session_deleted(session: Any, using: str) -> None:
     # A session that ran out lets nobody in; nor does one without a login.
     if session.expire_date > timezone.now() and SESSION_KEY in session.get_decoded():
         _append({"type": "session", "session": session_digest(session.session_key)}, using)
+
+
+def _on_sessions_written(rows: models.QuerySet[Any], names: frozenset[str] | None, using: str) -> None:
+    valid = rows.using(using).order_by().filter(expire_date__gt=timezone.now())
+    sessions = list(valid[: MAX_NAMED + 1])
+    if len(sessions) > MAX_NAMED:
+        _append_users(None, using)
+        return
+    for session in sessions:
+        _on_session_deleted(session, using)
 
 
 def _session_models() -> set[Any]:

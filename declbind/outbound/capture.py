@@ -16,7 +16,7 @@ from declbind.batches import in_batches
 
 from . import detector
 from .batch import Batch
-from .deletes import capture_delete, capture_raw_delete, delete_observers
+from .deletes import capture_delete, capture_raw_delete
 from .inserts import capture_bulk_create
 from .locks import take_write_lock
 from .places import is_logged
@@ -83,4 +83,4 @@ def touch(rows: Any) -> int:
     return len(keys)
 
 
-__all__ = ["HOOKS", "delete_observers", "install", "touch"]
+__all__ = ["HOOKS", "install", "touch"]

@@ -7,7 +7,7 @@ would cost unbound models their fast deletes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -20,15 +20,12 @@ from .batch import Batch, Chosen
 from .hearers import Hearers
 from .lists import keep_owners
 from .locks import take_write_lock
+from .observers import delete_observers, observed
 from .once import CAPTURED, is_open
 from .places import is_logged
 from .plans import Index, current_index, known_index
 from .rows import keys_of
 from .triggers.quiet import quiet
-
-#: Who wants to know of rows that are deleted one by one, by model: called with a row and the database, before it goes.
-#: A signal's listener would do, and would make each ``QuerySet.delete()`` of the model load its rows first.
-delete_observers: dict[type[models.Model], Callable[[Any, str], None]] = {}
 
 
 def capture_delete(original: Any) -> Any:
@@ -131,7 +128,8 @@ def capture_raw_delete(original: Any) -> Any:
         index = current_index()
         hearers = Hearers.of(self.model, index)
         if hearers is None or not is_logged(self.model, using):
-            return original(self, using)
+            with observed(self, None, using):
+                return original(self, using)
         with transaction.atomic(using=using, savepoint=False):
             take_write_lock(using)
             batch = Batch(using)
@@ -139,7 +137,7 @@ def capture_raw_delete(original: Any) -> Any:
                 batch.will_delete(hearers.plan, keys_of(self))
             keep_owners(batch, hearers.lists, self)
             keep_watching(batch, hearers.watches, self.model, self)
-            with quiet(index, using):
+            with observed(self, None, using), quiet(index, using):
                 count = original(self, using)
             batch.append()
         return count

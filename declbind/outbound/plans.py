@@ -16,6 +16,8 @@ from declbind.fields import concrete_field
 from declbind.registry import BindingRegistry, get_registry, is_settled
 from declbind.relations import Hop
 
+from .observers import bulk_observers
+
 
 @dataclass(frozen=True)
 class Outlet:
@@ -135,13 +137,17 @@ class Index:
         """Tell whether a write to the model's own table, or to one that it inherits from, is anybody's concern."""
         options: Any = model._meta
         # By its label also for ``is_logged``, which speaks of classes that only share it.
-        return options.label_lower in self.registry.by_model or any(
-            self.plan_for(table)
-            or self.family_of(table)
-            or self.lists_through(table)
-            or self.watches_of(table)
-            or table._meta.db_table in self.bound_tables()
-            for table in (model, options.concrete_model or model, *options.all_parents)
+        return (
+            model in bulk_observers
+            or options.label_lower in self.registry.by_model
+            or any(
+                self.plan_for(table)
+                or self.family_of(table)
+                or self.lists_through(table)
+                or self.watches_of(table)
+                or table._meta.db_table in self.bound_tables()
+                for table in (model, options.concrete_model or model, *options.all_parents)
+            )
         )
 
     def watches_of(self, table: type[models.Model]) -> list[tuple[Plan, Hop]]:

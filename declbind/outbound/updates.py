@@ -22,6 +22,7 @@ from .batch import Batch
 from .hearers import database_of
 from .lists import keep_owners
 from .locks import take_write_lock
+from .observers import observed
 from .once import captured, is_open
 from .places import is_logged
 from .plans import Index, Plan, current_index, known_index
@@ -43,11 +44,12 @@ def capture_update(original: Any) -> Any:
             return original(self, **kwargs)
         write = _Update.build(self, kwargs) if is_open(self) else None
         if write is None:
-            return original(self, **kwargs)
+            with observed(self, kwargs, database_of(self)) if is_open(self) else contextlib.nullcontext():
+                return original(self, **kwargs)
         with transaction.atomic(using=write.using, savepoint=False):
             take_write_lock(write.using)
             keys = write.read([self])
-            with write.watching(), quiet(write.index, write.using):
+            with observed(self, kwargs, write.using), write.watching(), quiet(write.index, write.using):
                 count = original(_only(self, keys, write.using), **kwargs)
             self._result_cache = None
             write.append()
@@ -71,7 +73,8 @@ def capture_bulk_update(original: Any) -> Any:
         with transaction.atomic(using=write.using, savepoint=False):
             take_write_lock(write.using)
             write.read([self.filter(pk__in=some) for some in in_batches([row.pk for row in rows], write.using)])
-            with captured(), write.watching(), quiet(write.index, write.using):
+            meant = self.filter(pk__in=[row.pk for row in rows])
+            with observed(meant, names, write.using), captured(), write.watching(), quiet(write.index, write.using):
                 count = original(self, rows, names, batch_size)
             write.append()
         return count
