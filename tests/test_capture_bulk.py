@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 import declbind
 from declbind.core.frames import EVERY_GROUP
 from declbind.models import Event
-from declbind.outbound import batch, capture, updates
+from declbind.outbound import batch, capture, lists, updates
 from declbind.testing import Client, override_bindings
 from tests.test_capture import (
     ANIMALS,
@@ -653,3 +653,45 @@ def test_upsert_that_meets_a_row_of_somebody_else_tells_every_group():
         Food.objects.bulk_create([Food(name="hay", poisonous=True)], **upsert)
         Food.objects.bulk_create([Food(name="nuts")], **upsert)
     assert [event.changes for event in events] == [[(EVERY_GROUP, "resync")], [("p-false", "create")]]
+
+
+def test_set_of_a_list_is_one_change_of_each_row(keepers):
+    """With the new list, from both sides; and none where the list is what it was."""
+    owl, eel = Animal.objects.create(name="Owl"), Animal.objects.create(name="Eel")
+    hay, nuts, figs = (Food.objects.create(name=name) for name in ("hay", "nuts", "figs"))
+    owl.foods.set([hay, nuts])
+    with watching(FED) as events:
+        owl.foods.set([nuts, figs])
+        owl.foods.set([nuts, figs])
+        owl.foods.set([figs, nuts], clear=True)
+        owl.foods.set([hay], clear=True)
+        hay.animal_set.set([eel])
+    assert [(event.pk, event.data["foods"]) for event in events] == [
+        (owl.pk, [nuts.pk, figs.pk]),
+        (owl.pk, [hay.pk]),
+        *sorted([(owl.pk, []), (eel.pk, [hay.pk])]),
+    ]
+
+
+def test_set_of_a_list_that_is_told_in_its_parts_would_be_caught(keepers, monkeypatch):
+    """The control: what Django's `set` consists of, each told by itself."""
+
+    class Parts:
+        through = using = None
+
+        def append(self):
+            """Add nothing to what the parts told."""
+
+    monkeypatch.setattr(lists, "_Change", lambda *args: Parts())
+    with pytest.raises(AssertionError):
+        test_set_of_a_list_is_one_change_of_each_row(keepers)
+
+
+def test_failed_set_leaves_the_next_write_captured(keepers):
+    """What is gathered ends with the call."""
+    owl, hay = Animal.objects.create(name="Owl"), Food.objects.create(name="hay")
+    with watching(FED) as events:
+        with pytest.raises(ValueError, match="nobody"), transaction.atomic():
+            owl.foods.set(["nobody"])  # type: ignore[list-item]
+        owl.foods.add(hay)
+    assert [(event.pk, event.data["foods"]) for event in events] == [(owl.pk, [hay.pk])]

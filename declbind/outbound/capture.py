@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import models, router, transaction
 from django.db.models.deletion import Collector
+from django.db.models.fields import related_descriptors
 
 from declbind.batches import in_batches
 
@@ -18,6 +19,7 @@ from . import detector
 from .batch import Batch
 from .deletes import capture_delete, capture_raw_delete
 from .inserts import capture_bulk_create
+from .lists import capture_list_manager
 from .locks import take_write_lock
 from .places import is_logged
 from .plans import plan_for
@@ -43,6 +45,9 @@ def install() -> None:
         method = getattr(owner, name)
         if not hasattr(method, "__wrapped__"):
             setattr(owner, name, wrap(method))
+    make_manager = related_descriptors.create_forward_many_to_many_manager
+    if not hasattr(make_manager, "__wrapped__"):
+        related_descriptors.create_forward_many_to_many_manager = capture_list_manager(make_manager)
     migrating.install()
     detector.install()
 

@@ -108,7 +108,7 @@ def _note_created(
     if lists:
         through = lists[0][1].remote_field.through._base_manager
         for some in [None] if keys is None else in_batches(keys, batch.using):
-            keep_owners(batch, lists, rows if some is None else through.filter(pk__in=some))
+            keep_owners(batch, lists, rows if some is None else through.filter(pk__in=some), came=True)
 
 
 def _met_unseen(batch: Batch, plan: Plan, keys: Sequence[Any]) -> bool:

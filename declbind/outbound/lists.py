@@ -1,23 +1,67 @@
-"""Find the rows whose many-to-many lists change with rows of a through model."""
+"""Find the rows whose many-to-many lists change with rows of a through model.
+
+``set()`` of a list takes rows out and puts others in: what it comes to is told when it is done, as one change of each
+row that owns a list, and not at all of a list that is what it was.
+"""
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import models
+from django.db import models, router, transaction
 
 from .batch import Batch
-from .plans import Plan
+from .places import is_logged
+from .plans import Plan, current_index, known_index
+
+#: Pairs of (row that has the list, row that is listed).
+Pairs = set[tuple[Any, Any]]
 
 
-def keep_owners(batch: Batch, lists: Iterable[tuple[Plan, Any]], rows: Any) -> None:
+class _Change:
+    """What the ``set()`` of a list has taken out and put in so far."""
+
+    def __init__(self, through: Any, using: str) -> None:
+        self.through, self.using = through, using
+        self._pairs: dict[tuple[type[models.Model], Any], tuple[Plan, Pairs, Pairs]] = {}
+
+    def note(self, plan: Plan, listed: Any, rows: Any, came: bool) -> None:
+        """Note through rows that are about to go, or that came."""
+        _, gone, new = self._pairs.setdefault((plan.model, listed), (plan, set(), set()))
+        (new if came else gone).update(_pairs(listed, rows, self.using))
+
+    def append(self) -> None:
+        """Append the events of the lists that are others now."""
+        batch = Batch(self.using)
+        for (_, listed), (plan, gone, new) in self._pairs.items():
+            owners = dict.fromkeys(owner for owner, _ in sorted(gone ^ new, key=repr))
+            batch.keep(plan, owners, plan.outlets_of(listed))
+        batch.append()
+
+
+class _UnderWay(threading.local):
+    """The ``set()`` that this thread is inside of."""
+
+    change: _Change | None = None
+
+
+_under_way = _UnderWay()
+
+
+def keep_owners(batch: Batch, lists: Iterable[tuple[Plan, Any]], rows: Any, came: bool = False) -> None:
     """Note the rows that own what is listed by through rows, given as a query set or as instances.
 
-    To be called before through rows go or are changed, and after they were changed or came.
+    To be called before through rows go or are changed, and after they were changed or ``came``.
     """
+    change = _under_way.change
     for plan, listed in lists:
-        owner = owner_column(listed)
+        if change is not None and change.using == batch.using and listed.remote_field.through is change.through:
+            change.note(plan, listed, rows, came)
+            continue
+        owner, _ = _columns(listed)
         if isinstance(rows, models.QuerySet):
             keys = set(rows.using(batch.using).order_by().values_list(owner, flat=True))
         else:
@@ -25,7 +69,48 @@ def keep_owners(batch: Batch, lists: Iterable[tuple[Plan, Any]], rows: Any) -> N
         batch.keep(plan, keys - {None}, plan.outlets_of(listed))
 
 
-def owner_column(listed: Any) -> str:
-    """Return the name of the column that holds, in a list's through rows, the row that has the list."""
-    column: str = listed.remote_field.through._meta.get_field(listed.m2m_field_name()).attname
-    return column
+def capture_list_manager(original: Any) -> Any:
+    """Wrap what makes the manager class of a list, whose ``set`` is made anew for each."""
+
+    @functools.wraps(original)
+    def create_manager(*args: Any, **kwargs: Any) -> Any:
+        manager = original(*args, **kwargs)
+        manager.set = _capture_set(manager.set)
+        return manager
+
+    return create_manager
+
+
+def _capture_set(original: Any) -> Any:
+    @functools.wraps(original)
+    def set_list(self: Any, *args: Any, **kwargs: Any) -> Any:
+        known = known_index()
+        if (known is not None and not known.heard[self.through]) or _under_way.change is not None:
+            return original(self, *args, **kwargs)
+        using = router.db_for_write(self.through, instance=self.instance)
+        if not current_index().lists_through(self.through) or not is_logged(self.through, using):
+            return original(self, *args, **kwargs)
+        with transaction.atomic(using=using, savepoint=False):
+            change = _under_way.change = _Change(self.through, using)
+            try:
+                original(self, *args, **kwargs)
+            finally:
+                _under_way.change = None
+            change.append()
+        return None
+
+    return set_list
+
+
+def _pairs(listed: Any, rows: Any, using: str) -> Pairs:
+    owner, target = _columns(listed)
+    if isinstance(rows, models.QuerySet):
+        return set(rows.using(using).order_by().values_list(owner, target))
+    return {(getattr(row, owner), getattr(row, target)) for row in rows}
+
+
+def _columns(listed: Any) -> tuple[str, str]:
+    """Return the names of the columns that hold, in a list's through rows, the row that has the list and the listed."""
+    options = listed.remote_field.through._meta
+    names = listed.m2m_field_name(), listed.m2m_reverse_field_name()
+    return options.get_field(names[0]).attname, options.get_field(names[1]).attname
