@@ -24,6 +24,8 @@ from declbind.conf import DEFAULTS, settings
 from declbind.core.errors import Problem
 from declbind.core.registry import Entry
 from declbind.models import BindingRecord
+from declbind.outbound.plans import Index
+from declbind.outbound.triggers import upkeep
 from declbind.registry import current_registry, database_alias, load_configuration
 
 #: What the ids stand for; the documentation lists the same.
@@ -40,6 +42,7 @@ CHECKS = {
     "declbind.W004": "a bound model is written to another database than the log",
     "declbind.W005": "the channel layer loses its connections when idle",
     "declbind.W006": "the channel layer has a small pool of connections",
+    "declbind.W007": "a table lacks the triggers that a binding asks for",
 }
 CORE_LAYER = "channels_redis.core.RedisChannelLayer"
 WORKING_HOST = (
@@ -150,6 +153,29 @@ def check_records(databases: Sequence[str] | None = None, **kwargs: Any) -> list
     return found
 
 
+def check_triggers(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that the triggers of bindings that ask for them are in place (W007), like ``check_records``."""
+    using = database_alias()
+    if using not in (databases or ()) or not _is_readable():
+        return []
+    try:
+        if BindingRecord._meta.db_table not in connections[using].introspection.table_names():
+            return []
+        states = upkeep.load_states(using, Index(load_configuration(using)[1]))
+    except DatabaseError:
+        return []
+    return [
+        CheckWarning(
+            f"Raw SQL and other programs may go unheard: the triggers of table {state.table!r} are {state.state}, and "
+            f"{', '.join(map(repr, state.streams))} asked for them.",
+            hint="Run `manage.py declbind triggers --install`; `--sql` prints what it does.",
+            id="declbind.W007",
+        )
+        for state in states
+        if state.streams and not state.is_well
+    ]
+
+
 def check_channel_layer(**kwargs: Any) -> list[CheckMessage]:
     """Check that the layer of the doorbell keeps its connections and has enough (W005, W006). None is made."""
     config = _doorbell_config()
@@ -198,6 +224,7 @@ def install() -> None:
     register(check_bindings, "declbind")
     register(check_channel_layer, "declbind")
     register(check_records, "declbind", Tags.database)
+    register(check_triggers, "declbind", Tags.database)
 
 
 def _expectation(key: str) -> Expectation:
@@ -341,6 +368,7 @@ __all__ = [
     "check_channel_layer",
     "check_records",
     "check_settings",
+    "check_triggers",
     "foreign_database",
     "install",
 ]

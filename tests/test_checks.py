@@ -20,7 +20,9 @@ from django.core.checks import Warning as CheckWarning
 from declbind import checks
 from declbind.conf import DEFAULTS
 from declbind.models import BindingRecord
+from declbind.outbound.triggers import upkeep
 from declbind.registry import refresh
+from declbind.testing import override_bindings
 from tests.servers import ROOT
 
 INVALID_HINT = "This binding is left out, the others work. `manage.py declbind check` lists all problems."
@@ -382,3 +384,23 @@ def fresh_registry(request: pytest.FixtureRequest) -> Any:
     yield
     if "django_db" in request.keywords:
         refresh(force=True)
+
+
+@pytest.mark.django_db
+def test_a_table_without_the_triggers_that_were_asked_for_is_named() -> None:
+    """Of the databases that may be asked; nothing once they are in place."""
+    binding = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name"], "capture": "triggers"}
+    BindingRecord.objects.create(**binding)
+    assert checks.check_triggers(databases=[]) == []
+    assert of_id(checks.check_triggers(databases=["default"]), "declbind.W007") == [
+        CheckWarning(
+            "Raw SQL and other programs may go unheard: the triggers of table 'zoo_keeper' are missing, and 'keepers' "
+            "asked for them.",
+            hint="Run `manage.py declbind triggers --install`; `--sql` prints what it does.",
+            id="declbind.W007",
+        )
+    ]
+    with override_bindings(binding):
+        upkeep.install("default")
+    assert checks.check_triggers(databases=["default"]) == []
+    upkeep.remove("default")
