@@ -24,7 +24,7 @@ from declbind.conf import DEFAULTS, settings
 from declbind.core.errors import Problem
 from declbind.core.registry import Entry
 from declbind.models import BindingRecord
-from declbind.outbound.plans import Index
+from declbind.outbound.index import Index
 from declbind.outbound.triggers import upkeep
 from declbind.registry import current_registry, database_alias, load_configuration
 

@@ -12,8 +12,8 @@ from django.test.utils import CaptureQueriesContext
 from declbind import WebsocketBinding
 from declbind.models import Event
 from declbind.outbound import saves
+from declbind.outbound.index import plan_for
 from declbind.outbound.joint_update import JointUpdate, can_join
-from declbind.outbound.plans import plan_for
 from declbind.testing import capture_events, override_bindings
 from tests.zoo.models import Animal, Keeper, Truck
 

@@ -7,7 +7,7 @@ import pytest
 
 from declbind import registry
 from declbind.models import BindingRecord
-from declbind.outbound import plans
+from declbind.outbound import index as indexes
 from declbind.testing import capture_events, override_bindings
 from tests.zoo.models import Animal, Cage, Country, Feather, Food, Keeper, Lorry, Tractor, Truck, Vehicle
 
@@ -27,7 +27,7 @@ def settled(*bindings):
         pass
     holder = registry._holder
     with patch.multiple(holder, registry=chosen, stale_at=float("inf"), has_edited=False):
-        yield plans.current_index()
+        yield indexes.current_index()
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def told():
 def test_nothing_is_missed():
     """What is told is what is told while the registry in force has to be asked for."""
     with override_bindings(FED, BY_FEATHER, TRUCKS):
-        assert plans.known_index() is None
+        assert indexes.known_index() is None
         expected = told()
     with settled(FED, BY_FEATHER, TRUCKS) as index:
-        assert plans.known_index() is index
+        assert indexes.known_index() is index
         assert told() == expected
     assert {stream for stream, _, _ in expected} == {"fed", "animals", "trucks"}
 
@@ -85,16 +85,16 @@ def test_a_look_at_bound_models_only_would_be_caught():
     with override_bindings(FED, BY_FEATHER, TRUCKS):
         expected = told()
     only_bound = lambda self, model: self.plan_for(model) is not None  # noqa: E731 - a broken variant in one line
-    with patch.object(plans.Index, "_hears", only_bound), settled(FED, BY_FEATHER, TRUCKS):
+    with patch.object(indexes.Index, "_hears", only_bound), settled(FED, BY_FEATHER, TRUCKS):
         assert told() != expected
 
 
 def test_an_edit_of_this_transaction_has_to_be_asked_for():
     """A record is in force for who wrote it, and who looked only at what was known would not capture by it."""
     with settled(KEEPERS) as index:
-        assert plans.known_index() is index
+        assert indexes.known_index() is index
         BindingRecord.objects.create(stream="foods", model="zoo.Food", fields=["name"])
-        assert plans.known_index() is None
+        assert indexes.known_index() is None
         with capture_events() as events:
             Food.objects.create(name="hay")
     assert [event.stream for event in events] == ["foods"]
@@ -104,8 +104,8 @@ def test_a_trial_has_to_be_asked_for():
     """What is tried is in force for the thread that tries it."""
     with settled(KEEPERS), override_bindings(FED) as other:
         pass
-    with settled(KEEPERS), plans.trying(other), capture_events() as events:
-        assert plans.known_index() is None
+    with settled(KEEPERS), indexes.trying(other), capture_events() as events:
+        assert indexes.known_index() is None
         Animal.objects.create(name="Owl")
     assert [event.stream for event in events] == ["fed"]
 
@@ -113,4 +113,4 @@ def test_a_trial_has_to_be_asked_for():
 def test_after_a_while_the_database_has_to_be_asked():
     """Another process may have edited a record."""
     with settled(KEEPERS), patch.object(registry._holder, "stale_at", float("-inf")):
-        assert plans.known_index() is None
+        assert indexes.known_index() is None

@@ -20,7 +20,7 @@ from declbind.core import course
 from declbind.core.errors import ConfigError
 from declbind.inbound import writes
 from declbind.models import BindingRecord, BindingRevision, Connection, Event, IdempotencyKey, Node, Traffic
-from declbind.outbound import plans
+from declbind.outbound import index as indexes
 from declbind.registry import override
 from tests.factories import AnimalFactory, UserFactory, find_permission, make_user
 from tests.test_command import Ran
@@ -386,7 +386,7 @@ def test_an_edited_record_is_tried_and_put_into_force_for_nobody(monkeypatch):
             Question(stream="animals", action="update", pk=row.pk, values={"legs": 4}, document=edited, carry_out=True)
         )
         after = registry.get_registry().by_stream["animals"].spec().groups
-        index = plans.current_index().registry
+        index = indexes.current_index().registry
         assert index is registry.get_registry()
     assert [frame.group for frame in made.frames] == ["kind-bird"]
     assert (seen, elsewhere, after) == ([("kind-{kind}",)], [("legs-{legs}",)], ("legs-{legs}",))

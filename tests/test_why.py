@@ -20,7 +20,7 @@ from declbind.live.hub import get_hub
 from declbind.models import BindingRecord, Connection, Event, Node, Traffic, editing
 from declbind.outbound import history, sequencer
 from declbind.outbound.batch import Batch
-from declbind.outbound.plans import current_index
+from declbind.outbound.index import current_index
 from declbind.outbound.triggers import upkeep
 from declbind.registry import database_alias, refresh
 from declbind.testing import Client, override_bindings

@@ -22,8 +22,9 @@ from declbind.core.frames import Request
 from declbind.inbound.permissions import Identity, load_user
 from declbind.live.consumers import read_envelope, read_request
 from declbind.models import BindingRevision
-from declbind.outbound import log, plans
-from declbind.outbound.plans import Index
+from declbind.outbound import index as indexes
+from declbind.outbound import log
+from declbind.outbound.index import Index
 from declbind.registry import BindingRegistry, build_alternative, database_alias, get_registry
 
 from . import preview, trial_inbound, trial_outbound, trial_view
@@ -69,7 +70,7 @@ def make_trial(question: Question, using: str | None = None) -> Trial:
         raise ConfigError([Problem("$", f"Expected an action of {', '.join(ACTIONS)}; got {question.action!r}.")])
     identity, user = find_user(question.who)
     registry, question = choose_registry(question, using)
-    with plans.trying(registry) as index:
+    with indexes.trying(registry) as index:
         if not question.stream:
             return _try_all(question, registry, index, identity, user, using)
         attempt = _Attempt(question, registry, index, identity, user, using)

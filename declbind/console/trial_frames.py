@@ -17,7 +17,8 @@ from declbind.live import changes
 from declbind.models import Event
 from declbind.outbound import log, sequencer
 from declbind.outbound.drafts import Groups, draft_delete, draft_write, groups_of
-from declbind.outbound.plans import Index, Plan
+from declbind.outbound.index import Index
+from declbind.outbound.plans import Plan
 from declbind.outbound.rows import load_row
 from declbind.registry import BindingRegistry
 

@@ -22,7 +22,7 @@ from declbind.inbound.permissions import Identity
 from declbind.models import Event
 from declbind.outbound import log
 from declbind.outbound.drafts import gather_faults
-from declbind.outbound.plans import Index
+from declbind.outbound.index import Index
 from declbind.registry import database_alias
 from declbind.serializers import encode_key
 

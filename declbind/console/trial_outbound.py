@@ -12,7 +12,7 @@ from declbind import validation
 from declbind.bindings import Binding
 from declbind.core.wording import suggest
 from declbind.outbound.drafts import gather_faults
-from declbind.outbound.plans import Index
+from declbind.outbound.index import Index
 from declbind.registry import BindingRegistry
 
 from .trial_answer import Frame

@@ -13,7 +13,7 @@ from declbind.bindings import Binding
 from declbind.checks import foreign_database
 from declbind.core.errors import Problem
 from declbind.models import UnseenWrite
-from declbind.outbound.plans import current_index
+from declbind.outbound.index import current_index
 from declbind.outbound.triggers import tables, upkeep
 
 #: What Django 6.1 calls an ``on_delete`` that the database carries out.

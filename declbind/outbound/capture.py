@@ -18,11 +18,11 @@ from declbind.batches import in_batches
 from . import detector
 from .batch import Batch
 from .deletes import capture_delete, capture_raw_delete
+from .index import plan_for
 from .inserts import capture_bulk_create
 from .lists import capture_list_manager
 from .locks import take_write_lock
 from .places import is_logged
-from .plans import plan_for
 from .saves import capture_save_parents, capture_save_table
 from .triggers import migrating
 from .updates import capture_bulk_update, capture_update

@@ -18,12 +18,12 @@ from . import log
 from .also import keep_watching
 from .batch import Batch, Chosen
 from .hearers import Hearers
+from .index import Index, current_index, known_index
 from .lists import keep_owners
 from .locks import take_write_lock
 from .observers import delete_observers, observed
 from .once import CAPTURED, is_open
 from .places import is_logged
-from .plans import Index, current_index, known_index
 from .rows import keys_of
 from .triggers.quiet import quiet
 

@@ -29,7 +29,7 @@ from declbind.models import UnseenWrite
 from declbind.registry import database_alias
 
 from . import log
-from .plans import current_index
+from .index import current_index
 from .triggers import upkeep
 
 logger = logging.getLogger("declbind")

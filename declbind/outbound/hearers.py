@@ -9,7 +9,8 @@ from django.db import router
 
 from declbind.relations import Hop
 
-from .plans import Index, Plan
+from .index import Index
+from .plans import Plan
 
 
 class Hearers(NamedTuple):

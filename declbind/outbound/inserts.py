@@ -19,10 +19,11 @@ from declbind.batches import in_batches
 from .also import both_ways, keep_watching
 from .batch import Batch
 from .hearers import Hearers, database_of
+from .index import current_index, known_index
 from .lists import keep_owners
 from .locks import take_write_lock
 from .places import is_logged
-from .plans import Plan, current_index, known_index
+from .plans import Plan
 from .returning import INSERT, returning
 from .rows import is_as_stored, keys_of
 from .triggers.quiet import quiet

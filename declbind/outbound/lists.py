@@ -14,8 +14,9 @@ from typing import Any
 from django.db import models, router, transaction
 
 from .batch import Batch
+from .index import current_index, known_index
 from .places import is_logged
-from .plans import Plan, current_index, known_index
+from .plans import Plan
 
 #: Pairs of (row that has the list, row that is listed).
 Pairs = set[tuple[Any, Any]]

@@ -21,11 +21,12 @@ from . import log
 from .also import both_ways, keep_watching
 from .batch import Batch
 from .drafts import Groups, draft_hidden, draft_write, groups_of
+from .index import Index, current_index, known_index
 from .joint_update import CannotJoinError, JointUpdate, can_join
 from .lists import keep_owners
 from .locks import take_write_lock
 from .places import is_logged
-from .plans import Index, Plan, current_index, known_index
+from .plans import Plan
 from .rows import is_as_stored, load_row
 from .triggers.quiet import quiet
 

@@ -20,12 +20,13 @@ from declbind.batches import in_batches
 from .also import both_ways, keep_watching
 from .batch import Batch
 from .hearers import database_of
+from .index import Index, current_index, known_index
 from .lists import keep_owners
 from .locks import take_write_lock
 from .observers import observed
 from .once import captured, is_open
 from .places import is_logged
-from .plans import Index, Plan, current_index, known_index
+from .plans import Plan
 from .returning import UPDATE, returning
 from .rows import keys_of, narrow
 from .triggers.quiet import quiet

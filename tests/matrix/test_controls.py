@@ -16,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from declbind.outbound import batch, capture, drafts, log, plans, saves
+from declbind.outbound import index as indexes
 from declbind.serializers import encode_value
 from declbind.testing import override_bindings
 
@@ -130,7 +131,7 @@ def deaf_children() -> Iterator[None]:
         plan = self.plan_for(table)
         return ((plan, "pk"),) if plan else ()
 
-    with patch.object(plans.Index, "family_of", family_of):
+    with patch.object(indexes.Index, "family_of", family_of):
         yield
 
 

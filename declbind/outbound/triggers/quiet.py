@@ -12,7 +12,7 @@ from typing import Any
 from django.db import connections, transaction
 
 from declbind.outbound.detector import reporting
-from declbind.outbound.plans import Index
+from declbind.outbound.index import Index
 
 from .postgresql import QUIET_PREFIX
 from .sqlite import QUIET_TABLE

@@ -9,7 +9,8 @@ from typing import Any
 from django.db import models
 
 from declbind.conf import settings
-from declbind.outbound.plans import Index, Plan
+from declbind.outbound.index import Index
+from declbind.outbound.plans import Plan
 from declbind.relations import Hop
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connections, transaction
 
 from declbind.outbound.batch import Batch
-from declbind.outbound.plans import Index, current_index
+from declbind.outbound.index import Index, current_index
 
 from . import postgresql, sqlite
 from .tables import WantedTable, heard_tables, wanted_tables
