@@ -12,7 +12,7 @@ from django.db import transaction
 from declbind.live import changes, snapshots
 from declbind.live.hub import LiveHub, get_hub
 from declbind.models import BindingRecord, Configuration
-from declbind.outbound import log
+from declbind.outbound import entries, log
 from declbind.registry import database_alias, refresh
 from declbind.testing import PATIENCE, Client
 from tests.factories import make_user
@@ -69,7 +69,7 @@ async def write_as_before_the_edit(data: str, group: str = "name-ann") -> None:
     def write() -> None:
         version = Configuration.objects.get().version - 1
         with transaction.atomic():
-            draft = log.Draft("keepers", "zoo.keeper", "1", ((group, "update"),), data, version)
+            draft = entries.Draft("keepers", "zoo.keeper", "1", ((group, "update"),), data, version)
             log.append([draft], database_alias())
 
     await in_thread(write)

@@ -13,7 +13,7 @@ from declbind.live import subscriptions
 from declbind.live.hub import get_hub
 from declbind.live.lookout import Lookout, Tick
 from declbind.models import Event, Head
-from declbind.outbound import history, log, relay, sequencer
+from declbind.outbound import entries, history, log, relay, sequencer
 from declbind.registry import database_alias
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
@@ -435,7 +435,7 @@ async def test_an_event_that_cannot_be_sent_holds_up_nobody(caplog):
             await subscribe(client)
 
             def write_broken() -> None:
-                draft = log.Draft("numbers", "example.integervalue", "1", (("name-a", "update"),), "{", version=999)
+                draft = entries.Draft("numbers", "example.integervalue", "1", (("name-a", "update"),), "{", version=999)
                 # Of another version, so that its data is looked at.
                 with transaction.atomic():
                     log.append([draft], database_alias())

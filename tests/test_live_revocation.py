@@ -20,7 +20,7 @@ from declbind.inbound.revocation import kick
 from declbind.live import subscriptions
 from declbind.live.hub import LiveHub, get_hub
 from declbind.models import Event
-from declbind.outbound import log
+from declbind.outbound import entries, log
 from declbind.registry import database_alias
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
@@ -409,7 +409,7 @@ async def test_a_control_event_of_a_newer_release_has_all_rights_checked():
                 with transaction.atomic():
                     # Not told by a signal, so only the unknown event can lead to it.
                     get_user_model().user_permissions.through.objects.filter(user=login.user).delete()
-                    draft = log.Draft("", kind=Event.CONTROL, data=json.dumps({"type": "tokens", "tokens": [1]}))
+                    draft = entries.Draft("", kind=Event.CONTROL, data=json.dumps({"type": "tokens", "tokens": [1]}))
                     log.append([draft], database_alias())
 
             await in_thread(say_something_new)

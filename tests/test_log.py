@@ -10,8 +10,8 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.utils import timezone
 
 from declbind.models import Event, Head
-from declbind.outbound import history, log, sequencer
-from declbind.outbound.log import Draft
+from declbind.outbound import entries, history, log, sequencer
+from declbind.outbound.entries import Draft
 
 pytestmark = pytest.mark.django_db
 
@@ -78,12 +78,12 @@ ODD = Draft("s", "app.note", '"é\u2028"', (("room-1", "delete"),), '{"x":"\\u00
 PLAIN = Draft("t", "app.page", "1", (("room-2", "create"),), "{}", 8)
 
 
-@pytest.mark.parametrize("count", [2, log.MANY - 1, log.MANY, 2_500])
+@pytest.mark.parametrize("count", [2, entries.MANY - 1, entries.MANY, 2_500])
 @pytest.mark.parametrize("kinds", [[ODD], [PLAIN], [ODD, PLAIN], [ODD, ODD._replace(data="[1]"), PLAIN]])
 def test_many_events_are_read_as_they_were_appended(kinds, count):
     """In their order, however many statements they take and whatever they have in common."""
     drafts = [kinds[place % len(kinds)]._replace(version=place // 2) for place in range(count)]
-    with log.acting("Ann"):
+    with entries.acting("Ann"):
         log.append(drafts, USING)
     sequencer.sequence(USING)
     read = log.read(0, 10_000, USING)
@@ -144,7 +144,7 @@ def test_any_number_of_events_can_be_appended_at_once():
 
 def test_actor_is_noted_inside_of_the_block_only():
     """For people: who did it. A long name is cut, as the column would refuse it."""
-    with log.acting("ann" * 100):
+    with entries.acting("ann" * 100):
         append("a")
     append("b")
     assert list(Event.objects.order_by("id").values_list("actor", flat=True)) == [("ann" * 50), ""]

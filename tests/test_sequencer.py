@@ -21,7 +21,7 @@ from django.core.management import call_command
 from django.db import connection, connections, transaction
 
 from declbind.models import BindingRecord, Event, Head
-from declbind.outbound import history, log, sequencer
+from declbind.outbound import entries, history, log, sequencer
 from tests.servers import ROOT
 from tests.zoo.models import Sample
 
@@ -184,7 +184,7 @@ def soak(seconds):
 
 
 def append(version):
-    log.append([log.Draft(stream="s", object_pk=str(version), data=json.dumps({"big": 1}))], USING)
+    log.append([entries.Draft(stream="s", object_pk=str(version), data=json.dumps({"big": 1}))], USING)
 
 
 def in_thread(work: Callable[[], None]) -> threading.Thread:

@@ -15,7 +15,7 @@ from django.db import models
 from declbind.core.hub import LogEvent, Variants
 from declbind.live import changes
 from declbind.models import Event
-from declbind.outbound import log, sequencer
+from declbind.outbound import entries, log, sequencer
 from declbind.outbound.drafts import Groups, draft_delete, draft_write, groups_of
 from declbind.outbound.index import Index
 from declbind.outbound.plans import Plan
@@ -30,7 +30,7 @@ Faults = Sequence[tuple[str, Exception]]
 
 def foresee(
     index: Index, row: Any, action: str, using: str, written: Collection[str] | None = None
-) -> Iterator[log.Draft]:
+) -> Iterator[entries.Draft]:
     """Give the drafts that capture would make of a row, whose values are those after the write, table by table.
 
     For a delete they are those that are stored. ``written`` are the names of the fields that are saved, None for all:
@@ -42,7 +42,7 @@ def foresee(
             yield from draft_with(plan, row, row._get_pk_val(model._meta), action, using)
 
 
-def draft_with(plan: Plan, row: Any, pk: Any, action: str, using: str) -> list[log.Draft]:
+def draft_with(plan: Plan, row: Any, pk: Any, action: str, using: str) -> list[entries.Draft]:
     """Return the drafts of one plan, as capture makes them when the row is saved or deleted."""
     if action == "delete":
         stored = load_row(plan, pk, plan.fields, using)
@@ -65,7 +65,7 @@ def as_stored(row: Any) -> Any:
     return row
 
 
-def number_drafts(drafts: Sequence[log.Draft], using: str) -> list[LogEvent]:
+def number_drafts(drafts: Sequence[entries.Draft], using: str) -> list[LogEvent]:
     """Return drafts as the events that a reader of the log would meet, with the numbers that come next."""
     return [
         LogEvent(
@@ -83,11 +83,11 @@ def number_drafts(drafts: Sequence[log.Draft], using: str) -> list[LogEvent]:
     ]
 
 
-def load_drafts(after: int, signature: str, using: str) -> list[log.Draft]:
+def load_drafts(after: int, signature: str, using: str) -> list[entries.Draft]:
     """Return the events that this transaction appended: those with its signature, with ids above ``after``."""
     rows = Event.objects.using(using).filter(id__gt=after, actor=signature).order_by("id")
     return [
-        log.Draft(
+        entries.Draft(
             stream=row.stream,
             model=row.model,
             object_pk=row.object_pk,

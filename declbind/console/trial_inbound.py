@@ -20,7 +20,7 @@ from declbind.fields import concrete_field
 from declbind.inbound import writes
 from declbind.inbound.permissions import Identity
 from declbind.models import Event
-from declbind.outbound import log
+from declbind.outbound import entries, log
 from declbind.outbound.drafts import gather_faults
 from declbind.outbound.index import Index
 from declbind.registry import database_alias
@@ -44,7 +44,7 @@ class Course(course.Follower):
     signature: str = field(default_factory=lambda: f"try-{secrets.token_hex(8)}")
     entered: list[str] = field(default_factory=list)
     found: dict[str, Any] = field(default_factory=dict)
-    drafts: list[log.Draft] = field(default_factory=list)
+    drafts: list[entries.Draft] = field(default_factory=list)
     reply: dict[str, Any] | None = None
     #: What the project waits to do after the commit, which never comes.
     callbacks: list[str] = field(default_factory=list)

@@ -24,7 +24,7 @@ from declbind.core import course
 from declbind.core.errors import ClientError
 from declbind.core.frames import MUTATIONS, Request, describe
 from declbind.fields import concrete_field
-from declbind.outbound import log
+from declbind.outbound import entries, log
 from declbind.outbound.locks import take_write_lock
 from declbind.registry import database_alias
 from declbind.serializers import encode_key
@@ -150,7 +150,7 @@ def _carry_out(request: Request, binding: type[Binding], identity: permissions.I
     username = str(user.get_username()) if user.is_authenticated else ""
     follower = course.current()
     try:
-        with log.acting(username if follower is None else follower.signature), transaction.atomic(using=using):
+        with entries.acting(username if follower is None else follower.signature), transaction.atomic(using=using):
             transaction.on_commit(write.commit, using=using)
             if follower is None or follower.stores:
                 _take_write_lock(using)

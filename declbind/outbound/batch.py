@@ -21,7 +21,7 @@ from declbind.conf import settings
 from declbind.core.frames import EVERY_GROUP
 from declbind.serializers.lists import load_lists
 
-from . import log
+from . import entries, log
 from .drafts import Groups, draft_bulk, draft_delete, draft_hidden, draft_write, groups_of
 from .plans import Outlet, Plan
 from .rows import load_rows, narrow, stream_rows
@@ -42,7 +42,7 @@ class _Part:
     #: Keys of rows that stay in their groups, and who hears of them.
     kept: dict[Any, frozenset[Outlet]] = field(default_factory=dict)
     #: The events of rows that go, by key.
-    gone: dict[Any, list[log.Draft]] = field(default_factory=dict)
+    gone: dict[Any, list[entries.Draft]] = field(default_factory=dict)
     #: Above the limit: the groups that are told, by binding.
     touched: dict[Outlet, dict[str, None]] | None = None
     #: Above the limit: keys of rows with who hears of them, and whether their groups are to be read after the write.
@@ -234,11 +234,11 @@ class Batch:
         """Append the events of all that was gathered, rows that went first."""
         log.append(self.drafts(), self.using)
 
-    def drafts(self) -> list[log.Draft]:
+    def drafts(self) -> list[entries.Draft]:
         """Return the events of all that was gathered; reads the rows as they are now."""
         drafts = [draft for part in self._parts.values() for events in part.gone.values() for draft in events]
         for part in self._parts.values():
-            written: list[log.Draft] = []
+            written: list[entries.Draft] = []
             with self._guarded(part):
                 if part.touched is None:
                     written = self._draft_rows(part)
@@ -247,7 +247,7 @@ class Batch:
             drafts += written if part.touched is None else draft_bulk(part.plan, part.touched)
         return drafts
 
-    def _draft_rows(self, part: _Part) -> list[log.Draft]:
+    def _draft_rows(self, part: _Part) -> list[entries.Draft]:
         plan, drafts = part.plan, []
         keys = [key for key in {**part.before, **part.kept} if key not in part.gone]
         rows = load_rows(plan, keys, plan.fields, self.using) if part.after is None else part.after

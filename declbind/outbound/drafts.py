@@ -20,7 +20,7 @@ from declbind.core.groups import diff, is_legal_name
 from declbind.models import Event
 from declbind.serializers import encode_key, encode_value
 
-from .log import Draft
+from .entries import Draft
 from .plans import Outlet, Plan
 
 logger = logging.getLogger("declbind")

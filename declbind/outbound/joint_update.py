@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import connections, models
 
-from . import log
+from . import entries
 from .plans import Plan
 from .rows import is_as_stored
 
@@ -68,7 +68,7 @@ class JointUpdate:
     no such row, and so no events either.
     """
 
-    def __init__(self, drafts: Sequence[log.Draft], plan: Plan, connection: Any) -> None:
+    def __init__(self, drafts: Sequence[entries.Draft], plan: Plan, connection: Any) -> None:
         self.is_missing = False
         self._is_done = False
         self._prefix = f"UPDATE {connection.ops.quote_name(plan.model._meta.db_table)} SET "
@@ -96,9 +96,9 @@ class JointUpdate:
         return result
 
 
-def _insert_of(draft: log.Draft, connection: Any) -> tuple[str, list[Any]]:
+def _insert_of(draft: entries.Draft, connection: Any) -> tuple[str, list[Any]]:
     """Return the statement that inserts an event if there is a row in ``written``, and its parameters."""
-    row, values = log.row_of(draft, connection)
+    row, values = entries.row_of(draft, connection)
     # With types: a SELECT takes for text what has none.
-    typed = (f"{text}::{log.TYPES.get(column, 'text')}" for column, text in zip(log.COLUMNS, row, strict=True))
-    return f"{log.INSERT}SELECT {','.join(typed)} FROM written", values
+    typed = (f"{text}::{entries.TYPES.get(column, 'text')}" for column, text in zip(entries.COLUMNS, row, strict=True))
+    return f"{entries.INSERT}SELECT {','.join(typed)} FROM written", values

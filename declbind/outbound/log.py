@@ -9,81 +9,34 @@ exists exactly when the write does. Readers need an order in which nothing appea
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import functools
 import json
-import os
-import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import connections, models, transaction
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
-from declbind.batches import batch_size
 from declbind.conf import settings
 from declbind.core.hub import LogEvent
 from declbind.models import Event, Head
 from declbind.registry import database_alias
 
+from .entries import Draft, insert
 from .history import FIRST_MARK, LAST_ID, ensure_head, needs_sequencer, offset_column
 
-#: Columns of an event that differ from one to the next, and those that are mostly the same for all events of a binding
-#: and a process.
-VARYING = ("object_pk", "changes", "data", "created_at")
-CONSTANT = ("kind", "stream", "model", "version", "actor", "origin")
-COLUMNS = (*VARYING, *CONSTANT)
 READ_COLUMNS = (
     "id", "kind", "stream", "model", "object_pk", "changes", "data", "version", "created_at",
 )  # fmt: skip
-INSERT = f"INSERT INTO declbind_event ({','.join(COLUMNS)}) "
-#: The types of columns that are not text, where PostgreSQL is to be told.
-TYPES = {"version": "bigint", "created_at": "timestamptz"}
-#: From so many events on, PostgreSQL gets them as one value: a parameter for each of theirs takes four times as long.
-MANY = 20
 TRIM_BATCH = 1_000
 
 #: Called after the commit of a transaction that appended; set by ``relay``. Must not block and must not fail.
 ring: Callable[[str], None] = lambda using: None  # noqa: E731 - a hook with a default, not a function definition
 
-_encode_changes = functools.lru_cache(maxsize=1024)(json.JSONEncoder(separators=(",", ":")).encode)
-_INERT = re.compile(r"[A-Za-z0-9_./ -]*", re.ASCII)
 _migrated: set[str] = set()
-_actor: ContextVar[str] = ContextVar("declbind_actor", default="")
-
-
-class Draft(NamedTuple):
-    """One event before it is appended; the attributes are the columns of ``Event``.
-
-    A tuple, for a frozen dataclass takes four times as long to make, and each write makes one.
-    """
-
-    stream: str
-    model: str = ""
-    object_pk: str = ""
-    changes: tuple[tuple[str, str], ...] = ()
-    data: str = "{}"
-    version: int = 0
-    kind: str = Event.ROW
-
-    @classmethod
-    def of(cls, event: Event) -> Draft:
-        """Return a stored event as it was before it was appended."""
-        changes = tuple((group, action) for group, action in json.loads(event.changes))
-        return cls(event.stream, event.model, event.object_pk, changes, event.data, event.version, event.kind)
-
-
-class Placed(NamedTuple):
-    """An event with its number, and the row whose place in the log it takes."""
-
-    number: int
-    draft: Draft
-    row: Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +61,6 @@ class Look:
     has_waiting: bool = False
 
 
-@contextlib.contextmanager
-def acting(actor: str) -> Iterator[None]:
-    """Note ``actor`` (for people) in the events appended inside the block."""
-    token = _actor.set(actor[:150])
-    try:
-        yield
-    finally:
-        _actor.reset(token)
-
-
 def append(drafts: Sequence[Draft], using: str) -> None:
     """Insert events in the caller's transaction, in as few statements as the database allows; ring after its commit."""
     if not drafts:
@@ -125,103 +68,6 @@ def append(drafts: Sequence[Draft], using: str) -> None:
     connection = connections[using]
     insert(drafts, connection)
     ring_after_commit(connection)
-
-
-def insert(drafts: Sequence[Draft], connection: Any) -> None:
-    """Insert events, and tell nobody."""
-    # The database is asked for its bound only where there may be too many: a save has one event.
-    batch = batch_size(connection.alias) // len(COLUMNS) if len(drafts) > 1 else 1
-    with connection.cursor() as cursor:
-        for start in range(0, len(drafts), batch):
-            some = drafts[start : start + batch]
-            is_one = connection.vendor == "postgresql" and len(some) >= MANY
-            cursor.execute(*(_insert_as_one if is_one else _insert_values)(some, connection))
-
-
-def _insert_values(drafts: Sequence[Draft], connection: Any) -> tuple[str, list[Any]]:
-    """Return the statement that inserts events, with parameters for what differs."""
-    now, rows, values = _adapted_now(connection), [], []
-    for draft in drafts:
-        row, some = row_of(draft, connection, now)
-        rows.append(f"({','.join(row)})")
-        values += some
-    return f"{INSERT}VALUES {','.join(rows)}", values
-
-
-def _insert_as_one(drafts: Sequence[Draft], connection: Any) -> tuple[str, list[Any]]:
-    """Return the statement that inserts events, in their order: of each column one value, or all as JSON text."""
-    columns: dict[str, list[Any]] = {
-        "object_pk": [draft.object_pk for draft in drafts],
-        "changes": [_encode_changes(draft.changes) for draft in drafts],
-        "data": [draft.data for draft in drafts],
-        "created_at": [_adapted_now(connection)],
-        **{name: [getattr(draft, name) for draft in drafts] for name in ("kind", "stream", "model", "version")},
-        "actor": [_actor.get()],
-        "origin": [_origin()],
-    }
-    # The keys make the rows, be they the same or not.
-    varying = [name for name, values in columns.items() if name == "object_pk" or len(set(values)) > 1]
-    # With types: a SELECT takes for text what has none.
-    picked = [f"{f'e.{name}' if name in varying else '%s'}::{TYPES.get(name, 'text')}" for name in columns]
-    arrays = ", ".join(["json_array_elements_text(%s::json)"] * len(varying))
-    source = f"ROWS FROM ({arrays}) WITH ORDINALITY AS e({','.join(varying)}, place)"
-    sql = f"INSERT INTO declbind_event ({','.join(columns)}) SELECT {','.join(picked)} FROM {source} ORDER BY e.place"
-    same = [values[0] for name, values in columns.items() if name not in varying]
-    # Not escaped: what is text here is so in the other statement as well.
-    return sql, [*same, *(json.dumps(columns[name], ensure_ascii=False) for name in varying)]
-
-
-def insert_placed(events: Sequence[Placed], column: str, connection: Any) -> None:
-    """Insert events with their numbers in ``column``, with actor, origin and time of the rows that they stand for."""
-    columns = (column, *COLUMNS)
-    rows = [
-        (
-            number,
-            draft.object_pk,
-            _encode_changes(draft.changes),
-            draft.data,
-            connection.ops.adapt_datetimefield_value(row.created_at),
-            draft.kind,
-            draft.stream,
-            draft.model,
-            draft.version,
-            row.actor,
-            row.origin,
-        )
-        for number, draft, row in events
-    ]
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            f"INSERT INTO declbind_event ({','.join(columns)}) VALUES ({','.join(['%s'] * len(columns))})", rows
-        )
-
-
-def row_of(draft: Draft, connection: Any, now: Any = None) -> tuple[Sequence[str], list[Any]]:
-    """Return an event's row as SQL, an expression for each of ``COLUMNS``, and the parameters in it.
-
-    ``now`` is the time as the database takes it, for who makes many rows.
-    """
-    constant = (draft.kind, draft.stream, draft.model, draft.version, _actor.get(), _origin())
-    row, values = _constant_part(constant)
-    varying = [draft.object_pk, _encode_changes(draft.changes), draft.data, now or _adapted_now(connection)]
-    return row, varying + values
-
-
-@functools.lru_cache(maxsize=1024)
-def _constant_part(constant: tuple[str | int, ...]) -> tuple[Sequence[str], list[Any]]:
-    # Values that mean nothing to SQL nor to its driver stand in the statement: a parameter costs as much as a field of
-    # the row that is saved.
-    is_inert = [_INERT.fullmatch(str(value)) is not None for value in constant]
-    texts = [f"'{value}'" if inert else "%s" for value, inert in zip(constant, is_inert, strict=True)]
-    values = [value for value, inert in zip(constant, is_inert, strict=True) if not inert]
-    return (*["%s"] * len(VARYING), *texts), values
-
-
-def _adapted_now(connection: Any) -> Any:
-    if connection.vendor == "sqlite" and connection.timezone is dt.UTC:
-        # What Django's adapter comes to, in a fifth of its time.
-        return str(dt.datetime.now(dt.UTC).replace(tzinfo=None))
-    return connection.ops.adapt_datetimefield_value(timezone.now())
 
 
 def ring_after_commit(connection: Any) -> None:
@@ -363,10 +209,3 @@ def _log_event(row: Sequence[Any]) -> LogEvent:
 @functools.lru_cache(maxsize=1024)
 def _decode_changes(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((group, action) for group, action in json.loads(text))
-
-
-@functools.cache
-def _origin() -> str:
-    program = os.path.basename(sys.argv[0]) if sys.argv else ""
-    argument = sys.argv[1] if len(sys.argv) > 1 and program == "manage.py" else ""
-    return f"{program} {argument}".strip()[:150]

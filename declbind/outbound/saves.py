@@ -243,7 +243,7 @@ def _save_in_one(index: Index, plan: Plan, instance: Any, update: Callable[[], A
     return True
 
 
-def _draft_save(plan: Plan, instance: Any, cls: Any, old: Groups | None, as_given: bool, using: str) -> list[log.Draft]:
+def _draft_save(plan: Plan, instance: Any, cls: Any, old: Groups | None, as_given: bool, using: str) -> list[Draft]:
     """Return the events of a saved instance; ``as_given`` says that its values need not be those of the row."""
     pk, row = instance._get_pk_val(cls._meta), instance
     # A second parent has a primary key of its own, under which its lists are kept.

@@ -20,7 +20,7 @@ from django.db.models.expressions import RawSQL
 from declbind.conf import settings
 from declbind.models import Event, Head
 
-from . import log
+from . import entries
 from .history import FIRST_MARK, ensure_head, needs_sequencer
 from .log import HeadState, load_head
 from .triggers.marks import Mark, convert
@@ -97,7 +97,7 @@ def number_with_marks(
     last: int,
     limit: int,
     connection: Any,
-    made: Mapping[int, list[log.Draft]],
+    made: Mapping[int, list[entries.Draft]],
 ) -> tuple[int, int]:
     """Like ``number_events``, with events in the places of marks; return how many rows waited and the last number.
 
@@ -109,7 +109,7 @@ def number_with_marks(
     marks = {mark.id: mark for mark in Event.objects.using(waiting.db).filter(pk__in=noted)}
     made = {**_convert(Event.objects.using(waiting.db).filter(pk__in=set(noted) - set(made)).order_by("id")), **made}
     numbers: list[tuple[int, int]] = []
-    events: list[log.Placed] = []
+    events: list[entries.Placed] = []
     for id_, kind in rows:
         if kind != Event.MARK:
             last += 1
@@ -117,15 +117,15 @@ def number_with_marks(
             continue
         for draft in made[id_]:
             last += 1
-            events.append(log.Placed(last, draft, marks[id_]))
+            events.append(entries.Placed(last, draft, marks[id_]))
     with connection.cursor() as cursor:
         cursor.executemany("UPDATE declbind_event SET seq = %s WHERE id = %s", numbers)
         cursor.executemany("DELETE FROM declbind_event WHERE id = %s", [(id_,) for id_ in marks])
-    log.insert_placed(events, "seq", connection)
+    entries.insert_placed(events, "seq", connection)
     return len(rows), last
 
 
-def _convert(marks: models.QuerySet[Event]) -> dict[int, list[log.Draft]]:
+def _convert(marks: models.QuerySet[Event]) -> dict[int, list[entries.Draft]]:
     noted = [Mark(mark.pk, mark.data) for mark in marks]
     return dict(zip([mark.id for mark in noted], convert(noted, marks.db), strict=True)) if noted else {}
 
@@ -153,17 +153,17 @@ def settle_marks(using: str) -> int:
             return 0
         _join_crowds(marks, using)
         count = 0
-        events: list[log.Placed] = []
+        events: list[entries.Placed] = []
         tail = list(Event.objects.using(using).filter(id__gte=first).order_by("id"))
         found = iter(convert([Mark(row.pk, row.data) for row in tail if row.kind == Event.MARK], using))
         number = first
         for row in tail:
             count += row.kind == Event.MARK
-            for draft in next(found) if row.kind == Event.MARK else [log.Draft.of(row)]:
-                events.append(log.Placed(number, draft, row))
+            for draft in next(found) if row.kind == Event.MARK else [entries.Draft.of(row)]:
+                events.append(entries.Placed(number, draft, row))
                 number += 1
         Event.objects.using(using).filter(id__gte=first)._raw_delete(using)
-        log.insert_placed(events, "id", connections[using])
+        entries.insert_placed(events, "id", connections[using])
         with connections[using].cursor() as cursor:
             cursor.execute("UPDATE sqlite_sequence SET seq = %s WHERE name = 'declbind_event'", [number - 1])
     return count
@@ -238,7 +238,7 @@ def numbered_read(using: str) -> Iterator[HeadState]:
         yield _number_what_is_seen(using, made)
 
 
-def _number_what_is_seen(using: str, made: Mapping[int, list[log.Draft]]) -> HeadState:
+def _number_what_is_seen(using: str, made: Mapping[int, list[entries.Draft]]) -> HeadState:
     """Number the waiting events that the caller's transaction sees, which has made no query yet; return its head.
 
     Its view of the database begins with its first query, and that is made while a second connection holds the lock of

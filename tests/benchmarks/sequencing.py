@@ -39,10 +39,10 @@ def number(events: int) -> dict[str, Any]:
     from django.db import connection, transaction
 
     from declbind.models import Event
-    from declbind.outbound import log, relay
+    from declbind.outbound import entries, log, relay
 
     before = log.load_head("default").offset
-    draft = log.Draft(
+    draft = entries.Draft(
         stream="price",
         model="benchmarks.price",
         object_pk="1",

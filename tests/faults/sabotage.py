@@ -25,10 +25,12 @@ def send_in_post_save(log: Any) -> None:
     """Append at once and for good, as who sends from ``post_save``: what is rolled back later was told all the same."""
     from django.db import connections
 
+    from declbind.outbound import entries
+
     def append(drafts: Sequence[Any], using: str) -> None:
         other = connections[using].copy()
         try:
-            log.insert(drafts, other)
+            entries.insert(drafts, other)
         finally:
             other.close()
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from declbind.outbound import batch, capture, drafts, log, plans, saves
+from declbind.outbound import batch, capture, drafts, entries, log, plans, saves
 from declbind.outbound import index as indexes
 from declbind.serializers import encode_value
 from declbind.testing import override_bindings
@@ -52,7 +52,7 @@ def events_after_the_commit() -> Iterator[None]:
     """Append when the transaction is over: a crash in between loses them."""
 
     def append(found: Any, using: str) -> None:
-        transaction.on_commit(lambda: log.insert(found, connection) if found else None)
+        transaction.on_commit(lambda: entries.insert(found, connection) if found else None)
 
     with patch.object(log, "append", append):
         yield
@@ -61,7 +61,7 @@ def events_after_the_commit() -> Iterator[None]:
 @contextlib.contextmanager
 def events_that_outlive_a_rollback() -> Iterator[None]:
     """Append beside the transaction, whatever becomes of it."""
-    waiting: list[log.Draft] = []
+    waiting: list[entries.Draft] = []
     leave = transaction.Atomic.__exit__
 
     def append(found: Any, using: str) -> None:
@@ -70,7 +70,7 @@ def events_that_outlive_a_rollback() -> Iterator[None]:
     def leave_and_append(self: Any, *error: Any) -> None:
         leave(self, *error)
         if waiting and not connection.in_atomic_block:
-            log.insert(waiting, connection)
+            entries.insert(waiting, connection)
             waiting.clear()
 
     with patch.object(log, "append", append), patch.object(transaction.Atomic, "__exit__", leave_and_append):

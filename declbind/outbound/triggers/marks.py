@@ -17,8 +17,8 @@ from django.db import connections, transaction
 
 from declbind.outbound.batch import Batch
 from declbind.outbound.drafts import draft_delete, draft_write, groups_of
+from declbind.outbound.entries import Draft
 from declbind.outbound.index import current_index
-from declbind.outbound.log import Draft
 from declbind.outbound.plans import Plan
 
 from . import postgresql, sqlite
