@@ -21,6 +21,7 @@ from . import log
 from .also import both_ways, keep_watching
 from .batch import Batch
 from .drafts import Groups, draft_hidden, draft_write, groups_of
+from .entries import Draft
 from .index import Index, current_index, known_index
 from .joint_update import CannotJoinError, JointUpdate, can_join
 from .lists import keep_owners
