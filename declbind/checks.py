@@ -26,7 +26,7 @@ from declbind.core.registry import Entry
 from declbind.models import BindingRecord
 from declbind.outbound.index import Index
 from declbind.outbound.triggers import upkeep
-from declbind.registry import current_registry, database_alias, load_configuration
+from declbind.registry import BindingRegistry, current_registry, database_alias, load_configuration
 
 #: What the ids stand for; the documentation lists the same.
 CHECKS = {
@@ -135,15 +135,8 @@ def check_bindings(**kwargs: Any) -> list[CheckMessage]:
 
 def check_records(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Check the records of the database (W002, W003, W004), if it is among those that may be asked and is migrated."""
-    using = database_alias()
-    if using not in (databases or ()) or not _is_readable():
-        return []
-    try:
-        if BindingRecord._meta.db_table not in connections[using].introspection.table_names():
-            return []
-        _, registry = load_configuration(using)
-    except DatabaseError:
-        # In the middle of a migration the table may lack a column, and migrate runs these checks first.
+    registry = _stored_registry(databases)
+    if registry is None:
         return []
     found: list[CheckMessage] = []
     for entry in registry.entries:
@@ -155,14 +148,8 @@ def check_records(databases: Sequence[str] | None = None, **kwargs: Any) -> list
 
 def check_triggers(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Check that the triggers of bindings that ask for them are in place (W007), like ``check_records``."""
-    using = database_alias()
-    if using not in (databases or ()) or not _is_readable():
-        return []
-    try:
-        if BindingRecord._meta.db_table not in connections[using].introspection.table_names():
-            return []
-        states = upkeep.load_states(using, Index(load_configuration(using)[1]))
-    except DatabaseError:
+    registry = _stored_registry(databases)
+    if registry is None:
         return []
     return [
         CheckWarning(
@@ -171,9 +158,23 @@ def check_triggers(databases: Sequence[str] | None = None, **kwargs: Any) -> lis
             hint="Run `manage.py declbind triggers --install`; `--sql` prints what it does.",
             id="declbind.W007",
         )
-        for state in states
+        for state in upkeep.load_states(database_alias(), Index(registry))
         if state.streams and not state.is_well
     ]
+
+
+def _stored_registry(databases: Sequence[str] | None) -> BindingRegistry | None:
+    """Return the registry that is stored, ``None`` where it must not or cannot be asked for."""
+    using = database_alias()
+    if using not in (databases or ()) or not _is_readable():
+        return None
+    try:
+        if BindingRecord._meta.db_table not in connections[using].introspection.table_names():
+            return None
+        return load_configuration(using)[1]
+    except DatabaseError:
+        # In the middle of a migration the table may lack a column, and migrate runs these checks first.
+        return None
 
 
 def check_channel_layer(**kwargs: Any) -> list[CheckMessage]:
