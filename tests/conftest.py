@@ -33,6 +33,7 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+BROWSER_ON_POSTGRES = {"test_main_job", "test_live", "test_capture", "test_channels_1x"}
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "django_db_serialized_rollback"}
 
 
@@ -54,11 +55,19 @@ def touches_database(item: pytest.Item) -> bool:
     )
 
 
+def is_about_pages(item: pytest.Item) -> bool:
+    return item.path.parent.name == "browser" and item.path.stem not in BROWSER_ON_POSTGRES
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out of a run on PostgreSQL what touches no database: it has just passed beside SQLite."""
+    """Leave out of a run on PostgreSQL what has just passed beside SQLite and cannot differ.
+
+    That is what touches no database, and how pages look and behave in a browser: what they ask the database is tested
+    without one as well. The ways that lead from a write to a browser are gone once more.
+    """
     if os.environ.get("TEST_DATABASE") != "postgres":
         return
-    chosen = [item for item in items if touches_database(item)]
+    chosen = [item for item in items if touches_database(item) and not is_about_pages(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
 
