@@ -1,6 +1,7 @@
 """Triggers: raw SQL and other programs are heard, nothing is told twice, and `status` tells the truth."""
 
 import contextlib
+import datetime as dt
 import io
 import json
 import sqlite3
@@ -21,7 +22,8 @@ from declbind.registry import get_registry
 from declbind.testing import capture_events, override_bindings
 from tests.test_capture import changes
 from tests.test_field_types import all_cases, each_column, record
-from tests.zoo.models import Animal, Bear, Crate, Food, Keeper, Truck
+from tests.zoo.columns import Column
+from tests.zoo.models import Animal, Bear, Crate, Feather, Food, Keeper, Truck
 
 pytestmark = pytest.mark.django_db
 
@@ -267,6 +269,70 @@ def test_a_snapshot_names_a_state_with_its_marks():
         with sequencer.numbered_read("default") as head:
             assert Keeper.objects.get(pk=ann.pk).name == "b"
         assert log.look(head.offset, 10, "default").events == []
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has neither COPY nor TRUNCATE.")
+def test_rows_that_come_and_go_in_bulk_on_postgresql():
+    """COPY row by row, TRUNCATE as a whole."""
+    with marking(KEEPERS) as events:
+        with connection.cursor() as cursor, cursor.copy("COPY zoo_keeper (name, retired) FROM STDIN") as rows:
+            rows.write_row(("Ann", True))
+        sequencer.settle("default")
+        run("TRUNCATE zoo_keeper CASCADE")
+    assert [(event.changes, event.data) for event in events] == [
+        ([("keepers", "create")], {"name": "Ann", "retired": True}),
+        ([("*", "resync")], {}),
+    ]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite writes values one way only.")
+def test_the_writers_own_settings_change_nothing():
+    """How a session writes dates and bytes is its own affair."""
+    columns = {"stream": "columns", "model": "zoo.Column", "fields": "__all__", "capture": "triggers"}
+    moment = dt.datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=dt.UTC)
+    row = Column.objects.create(
+        date=moment.date(), date_time=moment, duration=dt.timedelta(days=-1, hours=2), binary=b"\xff", float=0.1
+    )
+    with marking(columns) as events:
+        row.save()
+        for setting in ("datestyle = 'SQL, DMY'", "timezone = 'Asia/Tokyo'", "intervalstyle = 'iso_8601'",
+                        "bytea_output = 'escape'", "extra_float_digits = -5"):  # fmt: skip
+            run(f"SET LOCAL {setting}")
+        run("UPDATE zoo_column SET id = id WHERE id = %s", row.pk)
+        for name in ("datestyle", "timezone", "intervalstyle", "bytea_output", "extra_float_digits"):
+            run(f"RESET {name}")
+    orm, raw = events
+    assert raw.data == orm.data
+
+
+def test_what_the_database_cascades_is_heard():
+    """The statement that set it off is captured, what it set off is not: a trigger tells of that."""
+    feathers = {"stream": "feathers", "model": "zoo.Feather", "fields": ["colour"], "capture": "triggers"}
+    animals = {"stream": "animals", "model": "zoo.Animal", "fields": ["name"], "capture": "triggers"}
+    owl = Animal.objects.create(name="Owl")
+    Feather.objects.create(animal=owl, colour="red")
+    connection.check_constraints()  # which ends what would hold the tables up
+    run(CASCADE[connection.vendor])
+    with marking(feathers, animals) as events:
+        Animal.objects.filter(pk=owl.pk)._raw_delete("default")
+    connection.check_constraints()
+    run(NO_CASCADE[connection.vendor])
+    assert sorted((event.stream, event.changes[0][1]) for event in events) == [
+        ("animals", "delete"), ("feathers", "delete"),
+    ]  # fmt: skip
+
+
+#: A cascade as ``DB_CASCADE`` makes one; SQLite takes a trigger for it, as its keys cannot be changed.
+CASCADE = {
+    "postgresql": "ALTER TABLE zoo_feather ADD CONSTRAINT goes_along FOREIGN KEY (animal_id) REFERENCES zoo_animal (id)"
+    " ON DELETE CASCADE",
+    "sqlite": "CREATE TRIGGER goes_along BEFORE DELETE ON zoo_animal"
+    " BEGIN DELETE FROM zoo_feather WHERE animal_id = OLD.id; END",
+}
+NO_CASCADE = {
+    "postgresql": "ALTER TABLE zoo_feather DROP CONSTRAINT goes_along",
+    "sqlite": "DROP TRIGGER goes_along",
+}
 
 
 @pytest.mark.django_db(transaction=True)

@@ -12,7 +12,7 @@ from typing import Any
 from .tables import WantedTable
 
 #: What the ORM's hooks put before a statement whose rows they report themselves.
-QUIET_PREFIX = "/*declbind:captured*/ "
+QUIET_PREFIX = '/*declbind:captured "{table}"*/ '
 EVENTS = ("insert", "update", "delete", "truncate")
 FUNCTION = "declbind_mark"
 
@@ -26,8 +26,9 @@ DECLARE
     our_image text;
     our_found text;
 BEGIN
-    -- What a captured statement sets off further down (cascades of the database, other triggers) is not captured.
-    IF pg_trigger_depth() = 1 AND current_query() LIKE '/*declbind:captured*/%' THEN
+    -- What a captured statement sets off is not captured: other triggers are further down, and cascades of the database
+    -- run on other tables, though as deep as itself.
+    IF pg_trigger_depth() = 1 AND starts_with(current_query(), '/*declbind:captured "' || TG_TABLE_NAME || '"*/') THEN
         RETURN NULL;
     END IF;
     IF TG_OP = 'INSERT' OR TG_OP = 'UPDATE' THEN

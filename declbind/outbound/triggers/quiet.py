@@ -63,7 +63,7 @@ def _wrapper(tables: frozenset[str], using: str) -> Callable[..., Any]:
 
 def _by_prefix(execute: Callable[..., Any], call: tuple[Any, ...], table: str) -> Any:
     sql, *rest = call
-    return execute(f"{QUIET_PREFIX}{sql}", *rest)
+    return execute(QUIET_PREFIX.format(table=table) + sql, *rest)
 
 
 def _by_table(execute: Callable[..., Any], call: tuple[Any, ...], table: str) -> Any:
