@@ -48,6 +48,22 @@ def test_rows_are_sent_when_what_they_point_to_changes(ann, owls):
     assert told(events) == [owl.pk for owl in owls] * 3
 
 
+@pytest.mark.parametrize("by_sql", [False, True])
+def test_only_the_binding_that_asks_is_told(ann, owls, by_sql):
+    """A binding beside it that sends the same rows has nothing new to say."""
+    beside = {**ANIMALS, "stream": "beside", "capture": "triggers"}
+    with override_bindings({**BY_KEEPER, "capture": "triggers"}, beside):
+        upkeep.install("default")
+        with capture_events() as events:
+            if by_sql:
+                with connection.cursor() as cursor:
+                    cursor.execute("UPDATE zoo_keeper SET name = 'x' WHERE id = %s", [ann.pk])
+            else:
+                ann.save()
+        upkeep.remove("default")
+    assert [(event.stream, event.pk) for event in events] == [("animals", owl.pk) for owl in owls]
+
+
 def test_without_the_key_nothing_is_sent(ann, owls):
     """The control."""
     with watching(ANIMALS) as events:

@@ -188,6 +188,15 @@ def test_through_rows_written_by_sql_change_lists():
     assert changes(events) == [("fed", owl.pk, [("fed", "update")])] * 2
 
 
+def test_through_rows_written_by_sql_concern_those_who_send_the_list():
+    """Another binding of the same rows has nothing new to say."""
+    owl, hay = Animal.objects.create(name="Owl"), Food.objects.create(name="hay")
+    names = {"stream": "names", "model": "zoo.Animal", "fields": ["name"], "capture": "triggers"}
+    with marking(FED, names) as events:
+        run("INSERT INTO zoo_animal_foods (animal_id, food_id) VALUES (%s, %s)", owl.pk, hay.pk)
+    assert [event.stream for event in events] == ["fed"]
+
+
 def test_parents_table_written_by_sql_is_heard_by_the_childs_binding():
     """Both tables of a row are watched, and the row's groups may hang on either."""
     truck = Truck.objects.create(plate="A", load=1)

@@ -28,7 +28,8 @@ def keep_watching(batch: Batch, watches: Watches, table: type[models.Model], wri
         for rows in _rows(hop.model, table, written, batch.using):
             bound = plan.model._base_manager.using(batch.using)
             related = bound.filter(**{f"{hop.lookup}__in": keys_of(rows, hop.column)})
-            batch.keep(plan, related.order_by("pk").values_list("pk", flat=True).distinct())
+            keys = related.order_by("pk").values_list("pk", flat=True).distinct()
+            batch.keep(plan, keys, plan.outlets_watching(hop))
 
 
 def both_ways(watches: Watches) -> list[tuple[Plan, Hop]]:

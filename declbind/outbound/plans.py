@@ -10,6 +10,7 @@ from django.db import models
 from declbind.bindings import Binding
 from declbind.fields import concrete_field
 from declbind.registry import BindingRegistry
+from declbind.relations import Hop
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ class Plan:
     def outlets_of(self, field: Any) -> tuple[Outlet, ...]:
         """Return those who send a field."""
         return tuple(outlet for outlet in self.outlets if field in outlet.binding.bound_fields())
+
+    def outlets_watching(self, hop: Hop) -> tuple[Outlet, ...]:
+        """Return those whose rows are worth sending again by a relation."""
+        return tuple(outlet for outlet in self.outlets if hop in outlet.binding.resolved().also)
 
 
 def build_plan(registry: BindingRegistry, model: type[models.Model], is_marked: bool = False) -> Plan | None:

@@ -19,7 +19,7 @@ from declbind.outbound.batch import Batch
 from declbind.outbound.drafts import draft_delete, draft_write, groups_of
 from declbind.outbound.entries import Draft
 from declbind.outbound.index import current_index
-from declbind.outbound.plans import Plan
+from declbind.outbound.plans import Outlet, Plan
 
 from . import postgresql, sqlite
 from .tables import HeardTable, heard_tables
@@ -119,7 +119,7 @@ def _draft(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
         owner = options.get_field(listed.m2m_field_name()).attname
         owners = {side[owner] for side in (write.old, write.new) if side is not None} - {None}
         for row in _rows_now(plan, "pk", owners, using):
-            drafts += draft_write(plan, row, row.pk, groups_of(plan, row, using), using)
+            drafts += _draft_kept(plan, row, plan.outlets_of(listed), using)
     return drafts + _draft_related(heard, write, using)
 
 
@@ -131,8 +131,13 @@ def _draft_related(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
         column = heard.model._meta.pk.attname if hop.column == "pk" else hop.column
         values = {side[column] for side in (write.old, write.new) if side is not None and column in side} - {None}
         for row in _rows_now(plan, hop.lookup, values, using):
-            drafts += draft_write(plan, row, row.pk, groups_of(plan, row, using), using)
+            drafts += _draft_kept(plan, row, plan.outlets_watching(hop), using)
     return drafts
+
+
+def _draft_kept(plan: Plan, row: Any, hearing: tuple[Outlet, ...], using: str) -> list[Draft]:
+    """Return the events of a row that stays where it is, for those who are told of it."""
+    return draft_write(plan, row, row.pk, groups_of(plan, row, using, hearing), using, hearing)
 
 
 def _draft_own(plan: Plan, write: _Write, key: str, using: str) -> list[Draft]:
