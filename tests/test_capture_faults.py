@@ -38,7 +38,7 @@ from django.test.utils import CaptureQueriesContext
 from declbind import WebsocketBinding, signals
 from declbind.core.groups import diff
 from declbind.models import BindingRecord, Event, Traffic
-from declbind.outbound import capture, drafts, log, saves
+from declbind.outbound import capture, drafts, entries, log, saves
 from declbind.registry import get_registry, refresh
 from declbind.testing import capture_events, override_bindings
 from tests.servers import ROOT
@@ -161,7 +161,7 @@ def test_3_sending_in_post_save_would_be_caught():
 
 
 def check_that_write_and_event_stand_or_fall_together():
-    full = patch.object(log, "row_of", side_effect=DatabaseError("the log is full"))
+    full = patch.object(entries, "row_of", side_effect=DatabaseError("the log is full"))
     with override_bindings(KEEPERS), full, contextlib.suppress(DatabaseError):
         Keeper.objects.create(name="Ann")
     assert Keeper.objects.count() == Event.objects.filter(stream="keepers").count() == 0
