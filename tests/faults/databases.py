@@ -17,6 +17,11 @@ from tests.servers import ROOT, PostgresServer
 
 COLUMNS = ("room", "stamp")
 SELECT = "SELECT id, room, stamp FROM faults_item"
+#: In a transaction, with nothing asked for in all that time.
+STALLED = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+    " AND state_change < clock_timestamp() - interval '0.5 seconds'"
+)
 SELECT_COUNTER = "SELECT value FROM faults_counter"
 
 
@@ -115,6 +120,10 @@ class PostgresDatabases:
 
     def counter(self, url: str) -> int:
         return int(self._select(url, SELECT_COUNTER)[0][0])
+
+    def has_stalled_transaction(self, url: str) -> bool:
+        """Tell whether somebody has left a transaction open for longer than anybody at work does."""
+        return bool(self._select(url, STALLED)[0][0])
 
     @staticmethod
     def _select(url: str, query: str) -> list[Any]:

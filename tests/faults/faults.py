@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.servers import PostgresServer, RedisServer
+from tests.servers import PostgresServer, RedisServer, Server
 
 from .arena import PATIENCE, Arena, wait_until
 from .checker import Frame, Stale, Verdict
 from .client import Client
-from .databases import Databases, run_module
+from .databases import Databases, PostgresDatabases, run_module
 from .prepare import RECORD
 
 #: So many clients come only when writers write already: one a round, each with a snapshot in the middle of it all.
@@ -206,6 +206,21 @@ def send_home(arena: Arena) -> None:
         arena.crowd.look(client.come_back)
 
 
+def pause_empty_handed(arena: Arena, processes: Sequence[Server]) -> None:
+    """Freeze processes that have no lock in their hands: caught with one, they are let go and tried again."""
+    databases = arena.databases
+    assert isinstance(databases, PostgresDatabases)
+    for _ in range(20):
+        for process in processes:
+            process.pause()
+        time.sleep(0.7)  # for so long nobody who is at work leaves a transaction alone
+        if not databases.has_stalled_transaction(arena.url):
+            return
+        for process in processes:
+            process.resume()
+    raise AssertionError("the processes have a lock in their hands whenever one looks")
+
+
 def freeze(arena: Arena) -> None:
     """Freeze a relay and a web process: each with a lock in its hand, then both with nothing.
 
@@ -224,8 +239,7 @@ def freeze(arena: Arena) -> None:
         stay_frozen(arena, LOCKED_SECONDS, writes=100 if place == "while_sequencing" else 0)
         process.resume()
     arena.wait_for_news(arena.crowd.clients)
-    for process in (relay, web):
-        process.pause()
+    pause_empty_handed(arena, (relay, web))
     others = arena.clients_of(arena.webs[1])
     assert others, "nobody is there to go on"
     stay_frozen(arena, FROZEN_SECONDS, others)
