@@ -103,7 +103,7 @@ def _on_user_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:
 def _on_users_written(rows: models.QuerySet[Any], names: frozenset[str] | None, using: str) -> None:
     if names is not None and HARMLESS_USER_FIELDS.issuperset(names):
         return
-    keys = list(rows.using(using).order_by().values_list("pk", flat=True)[: MAX_NAMED + 1])
+    keys = list(rows.using(using).order_by("pk").values_list("pk", flat=True)[: MAX_NAMED + 1])
     _append_users(None if len(keys) > MAX_NAMED else keys, using)
 
 
@@ -170,7 +170,7 @@ def _on_session_deleted(session: Any, using: str) -> None:
 
 
 def _on_sessions_written(rows: models.QuerySet[Any], names: frozenset[str] | None, using: str) -> None:
-    valid = rows.using(using).order_by().filter(expire_date__gt=timezone.now())
+    valid = rows.using(using).order_by("pk").filter(expire_date__gt=timezone.now())
     sessions = list(valid[: MAX_NAMED + 1])
     if len(sessions) > MAX_NAMED:
         _append_users(None, using)
