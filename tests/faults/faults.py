@@ -218,6 +218,7 @@ def pause_empty_handed(arena: Arena, processes: Sequence[Server]) -> None:
             return
         for process in processes:
             process.resume()
+        time.sleep(arena.chance.uniform(0.2, 0.5))  # to put down what they hold
     raise AssertionError("the processes have a lock in their hands whenever one looks")
 
 
