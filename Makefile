@@ -13,11 +13,11 @@ unexport DATABASE_URL CHANNEL_LAYER_URL DJANGO_SETTINGS_MODULE TEST_DATABASE
 BIN := .venv/bin
 SET_UP := .venv/.installed-
 
-.PHONY: help demo test bench soak lint types programs clean
+.PHONY: help demo test bench soak lint types mariadb programs clean
 
 help:
 	@echo "make demo    run the example site and print where it is"
-	@echo "make test    lint, types and all tests, on SQLite, PostgreSQL and Redis, with a browser"
+	@echo "make test    lint, types and all tests, on SQLite, PostgreSQL, MariaDB and Redis, with a browser"
 	@echo "make bench   measure beside peers and the floors of server and machine"
 	@echo "make soak    break running processes under load, at length, and check a ledger"
 	@echo "make lint    only ruff;  make types  only mypy;  make clean  remove what these targets made"
@@ -25,6 +25,9 @@ help:
 # Newer project files than the stamp mean that the installed packages are out of date.
 $(SET_UP)%: pyproject.toml .ci/constraints.txt .ci/venv
 	@.ci/venv $* $@
+
+# pip compiles mysqlclient, so the library that it needs has to be there first.
+$(SET_UP)test: | mariadb
 
 demo: $(SET_UP)demo
 	@$(BIN)/python example_site/manage.py demo
@@ -49,6 +52,9 @@ lint: $(SET_UP)test
 types: $(SET_UP)test
 	@echo "==> Types"
 	@$(BIN)/mypy
+
+mariadb:
+	@.ci/programs mariadb
 
 programs: $(SET_UP)test
 	@.ci/programs

@@ -1,6 +1,6 @@
-"""Hand out the real servers, a browser and the environment of a server process, and choose tests by database.
+"""Fixtures for the real servers, a browser and the environment of a server process; the choice of tests by database.
 
-No fixture here skips: what a test needs is started, or the test fails and says what is missing.
+No fixture here skips: whatever a test needs is started, or the test fails and says what is missing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from django.db import connections
 from django.test import TransactionTestCase
 
-from tests.servers import DjangoServer, PostgresServer, RedisServer
+from tests.servers import DjangoServer, MariaDBServer, PostgresServer, RedisServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -33,7 +33,7 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-BROWSER_ON_POSTGRES = {"test_main_job", "test_live", "test_capture", "test_channels_1x"}
+BROWSER_ON_EACH_DATABASE = {"test_main_job", "test_live", "test_capture", "test_channels_1x"}
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "django_db_serialized_rollback"}
 
 
@@ -56,16 +56,16 @@ def touches_database(item: pytest.Item) -> bool:
 
 
 def is_about_pages(item: pytest.Item) -> bool:
-    return item.path.parent.name == "browser" and item.path.stem not in BROWSER_ON_POSTGRES
+    return item.path.parent.name == "browser" and item.path.stem not in BROWSER_ON_EACH_DATABASE
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out of a run on PostgreSQL what has just passed beside SQLite and cannot differ.
+    """Deselect the tests whose result cannot differ from the run on SQLite when another database is under test.
 
-    That is what touches no database, and how pages look and behave in a browser: what they ask the database is tested
-    without one as well. The ways that lead from a write to a browser are gone once more.
+    These are the tests that touch no database, and those of how pages look and behave in a browser: the queries of
+    the pages have tests without a browser. The paths from a write to a browser are tested again.
     """
-    if os.environ.get("TEST_DATABASE") != "postgres":
+    if os.environ.get("TEST_DATABASE", "sqlite") == "sqlite":
         return
     chosen = [item for item in items if touches_database(item) and not is_about_pages(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
@@ -79,8 +79,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def django_db_keepdb() -> bool:
     """Keep the test database at the end of the run.
 
-    It goes with its temporary file or server anyway, and PostgreSQL would refuse to drop it while a
-    connection of some worker thread is still open.
+    It goes with its temporary file or server anyway, and PostgreSQL refuses to drop it while a connection of some
+    worker thread is still open.
     """
     return True
 
@@ -106,6 +106,20 @@ def postgres_database(postgres_server: PostgresServer, database_names: Iterator[
 
 
 @pytest.fixture(scope="session")
+def mariadb_process() -> Iterator[MariaDBServer]:
+    """Run one MariaDB for tests to stop and kill, never the one that `TEST_DATABASE=mariadb` uses."""
+    with MariaDBServer() as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb_server(mariadb_process: MariaDBServer) -> MariaDBServer:
+    """Return a running MariaDB, whatever the test before did to it."""
+    mariadb_process.resume()
+    return mariadb_process.start()
+
+
+@pytest.fixture(scope="session")
 def database_names() -> Iterator[str]:
     return (f"declbind_{number}" for number in itertools.count(1))
 
@@ -128,7 +142,8 @@ def database_url(settings: Mapping[str, Any]) -> str:
     """Write an entry of `connections.settings`, of a database of this suite, as the URL of `DATABASE_URL`."""
     if settings["ENGINE"].endswith("sqlite3"):
         return f"sqlite:///{settings['NAME']}"
-    return f"postgres://{settings['USER']}@{settings['HOST']}:{settings['PORT']}/{settings['NAME']}"
+    scheme = "mysql" if settings["ENGINE"].endswith("mysql") else "postgres"
+    return f"{scheme}://{settings['USER']}@{settings['HOST']}:{settings['PORT']}/{settings['NAME']}"
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""Configure the Django site under test: SQLite in a temporary file, or a PostgreSQL of its own.
+"""Settings of the Django site under test: SQLite in a temporary file, or a database server of its own.
 
 Environment:
-- `TEST_DATABASE`: `sqlite` (default) or `postgres`, which starts a server and stops it at exit;
+- `TEST_DATABASE`: `sqlite` (default), `postgres` or `mariadb`; the last two start a server and stop it at exit;
 - `DATABASE_URL`: use exactly this database; a server process in a test gets the test's own database this way;
 - `CHANNEL_LAYER_URL`: a `redis://` address; none by default, because no channel layer is a supported set-up;
 - `DECLBIND_POLL_SECONDS`: how often a server process looks at the log without a doorbell;
@@ -19,7 +19,9 @@ from typing import Any
 
 import environ
 
-from tests.servers import PostgresServer
+from tests.servers import MariaDBServer, PostgresServer
+
+SERVERS = {"postgres": PostgresServer, "mariadb": MariaDBServer}
 
 
 def sqlite_database(path: str) -> dict[str, Any]:
@@ -57,8 +59,8 @@ def database_for_this_run() -> dict[str, Any]:
     if url := os.environ.get("DATABASE_URL"):
         return database_at(url)
     choice = os.environ.get("TEST_DATABASE", "sqlite")
-    if choice == "postgres":
-        server = PostgresServer()
+    if choice in SERVERS:
+        server = SERVERS[choice]()
         atexit.register(server.close)
         server.start()
         return database_at(server.url)
@@ -67,7 +69,7 @@ def database_for_this_run() -> dict[str, Any]:
         path = Path(tempfile.gettempdir(), f"declbind-{uuid.uuid4().hex}.sqlite3")
         atexit.register(remove_sqlite_files, path)
         return sqlite_database(str(path))
-    raise ValueError(f"TEST_DATABASE: expected 'sqlite' or 'postgres', got {choice!r}")
+    raise ValueError(f"TEST_DATABASE: expected 'sqlite', 'postgres' or 'mariadb', got {choice!r}")
 
 
 SECRET_KEY = "only-for-tests"

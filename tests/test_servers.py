@@ -14,12 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import MySQLdb
 import psycopg
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
 
-from tests.servers import ROOT, DjangoServer, PostgresServer, RedisServer, ServerError
+from tests.servers import ROOT, DjangoServer, MariaDBServer, PostgresServer, RedisServer, ServerError
 
 HELLO = """
 import os
@@ -67,6 +68,25 @@ def test_postgres_keeps_its_rows_over_a_restart_and_a_crash(
 def test_postgres_does_not_run_as_root(postgres_server: PostgresServer) -> None:
     """The server gave up root, which it needs to do before it agrees to start."""
     assert Path(f"/proc/{postgres_server.pid}").stat().st_uid != 0 or sys.platform != "linux"
+
+
+def test_mariadb_keeps_its_rows_over_a_restart_and_a_crash(mariadb_server: MariaDBServer) -> None:
+    """Committed rows survive a stop and a start, and a crash with its recovery."""
+    mariadb_server.create_database("keeping")
+    mariadb_server.execute("CREATE TABLE keeping.kept (value int) ENGINE=InnoDB")
+    mariadb_server.execute("INSERT INTO keeping.kept VALUES (7)")
+    mariadb_server.restart()
+    mariadb_server.execute("INSERT INTO keeping.kept VALUES (8)")
+    mariadb_server.kill()
+    with pytest.raises(MySQLdb.OperationalError):
+        mariadb_server.execute("SELECT 1")
+    mariadb_server.start()
+    assert mariadb_server.execute("SELECT value FROM keeping.kept ORDER BY value") == [(7,), (8,)]
+
+
+def test_mariadb_does_not_run_as_root(mariadb_server: MariaDBServer) -> None:
+    """The server gave up root before it started."""
+    assert Path(f"/proc/{mariadb_server.pid}").stat().st_uid != 0 or sys.platform != "linux"
 
 
 def test_redis_comes_back_on_its_port_and_empty(redis_server: RedisServer) -> None:
@@ -163,9 +183,9 @@ def test_another_process_sees_what_this_one_committed(server_env: dict[str, str 
 
 @pytest.mark.django_db(transaction=True)
 def test_the_run_uses_the_database_it_was_asked_for() -> None:
-    """TEST_DATABASE decides, so that a run on PostgreSQL cannot quietly be a second run on SQLite."""
-    wanted = {"sqlite": "sqlite", "postgres": "postgresql"}[os.environ.get("TEST_DATABASE", "sqlite")]
-    assert connection.vendor == wanted
+    """TEST_DATABASE decides, so that a run on another database cannot quietly be a second run on SQLite."""
+    vendors = {"sqlite": "sqlite", "postgres": "postgresql", "mariadb": "mysql"}
+    assert connection.vendor == vendors[os.environ.get("TEST_DATABASE", "sqlite")]
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT 1")
         assert cursor.fetchone() == (1,)

@@ -113,8 +113,15 @@ class MomentKey(models.Model):
     label = models.CharField(max_length=20, blank=True)
 
 
+class ShortBinaryField(models.BinaryField):
+    """Bytes of a bounded length: MySQL and MariaDB have no keys over the `longblob` of a `BinaryField`."""
+
+    def db_type(self, connection: Any) -> str | None:
+        return "varbinary(64)" if connection.vendor == "mysql" else super().db_type(connection)
+
+
 class BinaryKey(models.Model):
-    digest = models.BinaryField(primary_key=True)
+    digest = ShortBinaryField(primary_key=True)
     label = models.CharField(max_length=20, blank=True)
 
 
