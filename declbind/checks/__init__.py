@@ -1,0 +1,58 @@
+"""System checks: what is wrong with the configuration, and how to correct it.
+
+Each module checks one noun: ``settings``, ``bindings``, ``databases`` and ``layers``. To add a check, write a
+function ``check_<noun>`` that returns messages, each with a hint, register it in ``install()``, and give its id a line
+in ``CHECKS`` and one in ``docs/checks.md``.
+
+Errors are mistakes in the settings. A faulty binding is a warning, because an error would stop ``migrate``, which may
+be the command that corrects it. Only checks with the ``database`` tag make queries.
+"""
+
+from __future__ import annotations
+
+from django.core.checks import Tags, register
+
+from .bindings import check_bindings, check_records, foreign_database
+from .databases import check_triggers
+from .layers import CORE_LAYER, WORKING_HOST, check_channel_layer
+from .settings import check_settings
+
+#: The meaning of each id. The documentation lists the same ids.
+CHECKS = {
+    "declbind.E001": "DECLBIND is not a dict",
+    "declbind.E002": "DECLBIND has an unknown key",
+    "declbind.E003": "a key of DECLBIND has a wrong value",
+    "declbind.E004": "a serializer cannot be imported",
+    "declbind.E005": "a folder of RECORD_DIRS does not exist",
+    "declbind.E006": "CHANNEL_LAYER names no channel layer",
+    "declbind.W001": "a binding of a file or class is invalid",
+    "declbind.W002": "a binding record of the database is invalid",
+    "declbind.W003": "a binding does what is probably not meant",
+    "declbind.W004": "a bound model is written to another database than the log",
+    "declbind.W005": "the channel layer loses its connections when idle",
+    "declbind.W006": "the channel layer has a small pool of connections",
+    "declbind.W007": "a table lacks the triggers that a binding asks for",
+}
+
+
+def install() -> None:
+    """Register the checks under the tag ``declbind``, and those that make queries under ``database`` too."""
+    register(check_settings, "declbind")
+    register(check_bindings, "declbind")
+    register(check_channel_layer, "declbind")
+    register(check_records, "declbind", Tags.database)
+    register(check_triggers, "declbind", Tags.database)
+
+
+__all__ = [
+    "CHECKS",
+    "CORE_LAYER",
+    "WORKING_HOST",
+    "check_bindings",
+    "check_channel_layer",
+    "check_records",
+    "check_settings",
+    "check_triggers",
+    "foreign_database",
+    "install",
+]

@@ -1,0 +1,104 @@
+"""Checks of bindings, wherever they are defined (W001, W002, W003, W004)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from django.core.checks import CheckMessage
+from django.core.checks import Warning as CheckWarning
+from django.db import DatabaseError, connections, router
+
+from declbind import judgement
+from declbind.bindings import Binding
+from declbind.conf import settings
+from declbind.core.errors import Problem
+from declbind.core.registry import Entry
+from declbind.models import BindingRecord
+from declbind.registry import BindingRegistry, current_registry, database_alias, load_configuration
+
+from .settings import is_readable
+
+
+def check_bindings(**kwargs: Any) -> list[CheckMessage]:
+    """Check the bindings of files and classes (W001, W003, W004). Makes no query."""
+    if not is_readable():
+        return []
+    missing = {str(folder).rstrip("/\\") for folder in settings.RECORD_DIRS if not Path(folder).is_dir()}
+    found: list[CheckMessage] = []
+    for entry in current_registry().entries:
+        if entry.source == "database" or entry.where in missing:  # E005 has named those
+            continue
+        found += [_invalid(entry, problem, "declbind.W001") for problem in entry.problems]
+        found += _doubtful(entry)
+    return found
+
+
+def check_records(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check the records of the database (W002, W003, W004).
+
+    Nothing is checked if the database is not among ``databases`` or is not migrated yet.
+    """
+    registry = stored_registry(databases)
+    if registry is None:
+        return []
+    found: list[CheckMessage] = []
+    for entry in registry.entries:
+        if entry.source == "database":
+            found += [_invalid(entry, problem, "declbind.W002") for problem in entry.problems]
+            found += _doubtful(entry)
+    return found
+
+
+def stored_registry(databases: Sequence[str] | None) -> BindingRegistry | None:
+    """Return the registry with the records of the database, or ``None`` if it may not or cannot be loaded.
+
+    Args:
+        databases: The aliases that this run of the checks may query.
+    """
+    using = database_alias()
+    if using not in (databases or ()) or not is_readable():
+        return None
+    try:
+        if BindingRecord._meta.db_table not in connections[using].introspection.table_names():
+            return None
+        return load_configuration(using)[1]
+    except DatabaseError:
+        # In the middle of a migration the table may lack a column, and migrate runs these checks first.
+        return None
+
+
+def foreign_database(binding: type[Binding]) -> str:
+    """Return the alias that the model of ``binding`` is written to, or "" if it is the alias of the event log."""
+    alias = router.db_for_write(binding.model_class())
+    return "" if alias == database_alias() else alias
+
+
+def _invalid(entry: Entry[Any], problem: Problem, id_: str) -> CheckMessage:
+    return CheckWarning(
+        f"{entry.where}: {problem}",
+        hint="This binding is left out, the others work. `manage.py declbind check` lists all problems.",
+        id=id_,
+    )
+
+
+def _doubtful(entry: Entry[Any]) -> Iterator[CheckMessage]:
+    binding = entry.binding
+    if binding is None or entry.problems or not binding.enabled:
+        return
+    for problem in judgement.warnings(binding.spec()):
+        yield CheckWarning(
+            f"{entry.where}: {problem}",
+            hint='If it is meant, silence it: SILENCED_SYSTEM_CHECKS = ["declbind.W003"].',
+            id="declbind.W003",
+        )
+    alias = foreign_database(binding)
+    if alias and binding.spec().outbound:
+        yield CheckWarning(
+            f"{entry.where}: binding {entry.stream!r} hears no writes: {binding.model_class()._meta.label} "
+            f"is written to database {alias!r}, the log is in {database_alias()!r}.",
+            hint="An event is stored in the transaction of its write, which takes one database for both. "
+            "Route the models of app 'declbind' to the database of the bound models.",
+            id="declbind.W004",
+        )

@@ -1,0 +1,139 @@
+"""Checks of the ``DECLBIND`` setting (E001 to E006)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error
+from django.utils.module_loading import import_string
+
+from declbind.conf import DEFAULTS, settings
+
+Expectation = tuple[Callable[[Any], bool], str]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_origin(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    parts = urlsplit(value)
+    return bool(parts.scheme and parts.hostname) and not (parts.path or parts.query or parts.fragment)
+
+
+def _is_list_of(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list | tuple) and all(map(accepts, value))
+
+
+#: What the value of a key must be, if the type of its default is not enough to tell. Every other key takes a bool, a
+#: whole number above 0 or a number above 0, whichever its default is.
+EXPECTATIONS: dict[str, Expectation] = {
+    "RECORD_DIRS": (_is_list_of(lambda item: isinstance(item, str | Path)), "a list of folders (str or Path)"),
+    "SERIALIZERS": (
+        lambda value: isinstance(value, dict) and all(isinstance(text, str) for pair in value.items() for text in pair),
+        "a dict from names to dotted paths",
+    ),
+    "CHANNEL_LAYER": (lambda value: value is None or isinstance(value, str), "an alias of CHANNEL_LAYERS or None"),
+    "ALLOWED_ORIGINS": (
+        lambda value: value is None or _is_list_of(_is_origin)(value),
+        'None or a list like ["https://example.com"]',
+    ),
+    "VERSION_CHECK_SECONDS": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
+}
+
+
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
+    """Check the dict ``DECLBIND`` (E001 to E006). Makes no query."""
+    given = getattr(django_settings, "DECLBIND", {})
+    if not isinstance(given, dict):
+        return [
+            Error(
+                f"settings.DECLBIND: expected a dict, got {given!r}.",
+                hint='Write DECLBIND = {"POLL_SECONDS": 0.25}, or leave it out: every key has a default.',
+                id="declbind.E001",
+            )
+        ]
+    found: list[CheckMessage] = [
+        Error(
+            f"settings.DECLBIND: there is no key {key}.",
+            hint=f"Remove it. The keys are: {', '.join(sorted(DEFAULTS))}.",
+            id="declbind.E002",
+        )
+        for key in settings.unknown_keys()
+    ]
+    wrong = {key for key, value in given.items() if key in DEFAULTS and not _expectation(key)[0](value)}
+    found += [
+        Error(
+            f"settings.DECLBIND[{key!r}]: expected {_expectation(key)[1]}, got {given[key]!r}.",
+            hint=f"The default is {DEFAULTS[key]!r}.",
+            id="declbind.E003",
+        )
+        for key in sorted(wrong)
+    ]
+    for key, check in (("SERIALIZERS", _serializers), ("RECORD_DIRS", _record_dirs), ("CHANNEL_LAYER", _layer_alias)):
+        if key in given and key not in wrong:
+            found += check(given[key])
+    return found
+
+
+def is_readable() -> bool:
+    """Return whether the settings are usable. If they are not, ``check_settings`` reports why."""
+    return not {message.id for message in check_settings()} & {"declbind.E001", "declbind.E003"}
+
+
+def _expectation(key: str) -> Expectation:
+    default = DEFAULTS[key]
+    if key in EXPECTATIONS:
+        return EXPECTATIONS[key]
+    if isinstance(default, bool):
+        return (lambda value: isinstance(value, bool)), "True or False"
+    if isinstance(default, int):
+        return (
+            lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0
+        ), "a whole number above 0"
+    if isinstance(default, float):
+        return (lambda value: _is_number(value) and value > 0), "a number above 0"
+    return (lambda value: True), "anything"
+
+
+def _serializers(serializers: dict[str, str]) -> Iterator[CheckMessage]:
+    for name, path in serializers.items():
+        try:
+            if callable(import_string(path)):
+                continue
+            fault = "which is not callable"
+        except Exception as error:  # whatever the module does when it is imported
+            fault = f"which cannot be imported: {error}"
+        yield Error(
+            f"settings.DECLBIND['SERIALIZERS'][{name!r}]: expected the dotted path of a callable "
+            f"(instance, binding) -> dict, got {path!r}, {fault}.",
+            hint="Every binding with this serializer would fail. Correct the path, or remove the entry.",
+            id="declbind.E004",
+        )
+
+
+def _record_dirs(folders: Sequence[str | Path]) -> Iterator[CheckMessage]:
+    for folder in folders:
+        if not Path(folder).is_dir():
+            yield Error(
+                f"settings.DECLBIND['RECORD_DIRS']: expected a folder at {str(folder)!r}, found none.",
+                hint=f"Make it, or remove it from the setting. A relative path starts at {str(Path.cwd())!r}.",
+                id="declbind.E005",
+            )
+
+
+def _layer_alias(alias: str | None) -> Iterator[CheckMessage]:
+    layers = getattr(django_settings, "CHANNEL_LAYERS", None) or {}
+    if alias is not None and alias not in layers:
+        known = ", ".join(map(repr, layers)) or "nothing"
+        yield Error(
+            f"settings.DECLBIND['CHANNEL_LAYER']: expected an alias of CHANNEL_LAYERS, got {alias!r}.",
+            hint=f"CHANNEL_LAYERS has {known}. None means no doorbell: processes look at the log every POLL_SECONDS.",
+            id="declbind.E006",
+        )
