@@ -1,7 +1,7 @@
 """Live data binding for Django: model changes to browsers, client messages to models, as configuration.
 
-The public names are loaded at first use, because most of them need Django's app registry, which is not there yet when
-``INSTALLED_APPS`` is read.
+The public names are loaded at first use: most of them need Django's app registry, which does not exist yet while Django
+imports the packages of ``INSTALLED_APPS``.
 """
 
 from __future__ import annotations
@@ -39,4 +39,21 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'declbind' has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    try:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    except Exception as error:
+        _explain_early_import(name, error)
+        raise
+
+
+def _explain_early_import(name: str, error: Exception) -> None:
+    """Raise Django's own error again, with the way out, if ``error`` says that Django is not set up yet."""
+    from django.apps import apps
+    from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
+
+    if isinstance(error, AppRegistryNotReady | ImproperlyConfigured) and not apps.models_ready:
+        raise type(error)(
+            f"declbind.{name} was imported before Django was set up: {error} Import it after django.setup(): in "
+            f"asgi.py, below the call of get_asgi_application(). Bindings belong in an app's bindings.py, which "
+            f"declbind imports by itself. Only declbind.routing can be imported earlier."
+        ) from error

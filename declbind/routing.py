@@ -1,7 +1,33 @@
-"""Mount the bindings: ``URLRouter(declbind.routing.websocket_urlpatterns)``."""
+"""ASGI routes of the bindings, for ``URLRouter(declbind.routing.websocket_urlpatterns)``.
 
+This module imports no models, so it can be imported before ``django.setup()``. The imports of an ``asgi.py`` may
+therefore stand in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from asgiref.sync import markcoroutinefunction
 from django.urls import path
 
-from declbind.live.consumers import BindingConsumer
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
-websocket_urlpatterns = [path("ws/bindings/", BindingConsumer.as_asgi())]
+
+@markcoroutinefunction
+def serve_bindings(scope: Mapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
+    """Serve one WebSocket connection with a ``BindingConsumer`` of its own.
+
+    Return the consumer's coroutine. An ``async def`` would keep a second coroutine, and with it the scope, for as long
+    as the connection is open.
+    """
+    # Imported late: the consumer needs models, and models need Django's app registry.
+    from declbind.live.consumers import BindingConsumer
+
+    return BindingConsumer()(scope, receive, send)
+
+
+# The type stubs of Django know HTTP views only.
+websocket_urlpatterns = [path("ws/bindings/", serve_bindings)]  # type: ignore[arg-type]

@@ -9,11 +9,12 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 from django.urls import path
 
+from declbind.routing import websocket_urlpatterns
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_site.settings")
 pages = get_asgi_application()
 
-# Bindings name models, so Django has to be set up first.
-from declbind.routing import websocket_urlpatterns  # noqa: E402
+# Imported below the call that sets Django up: this module imports models.
 from example_site.example.bindings import Demultiplexer  # noqa: E402
 
 application = ProtocolTypeRouter(

@@ -109,6 +109,9 @@ class Server:
     def environment(self) -> Mapping[str, str]:
         return os.environ
 
+    def working_directory(self) -> Path:
+        return self.directory if self.user[0] else ROOT
+
     def prepare(self) -> None:
         """Make what the first start needs; called before every start."""
 
@@ -162,7 +165,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=self.directory if self.user[0] else ROOT,
+                cwd=self.working_directory(),
                 env=dict(self.environment()),
                 # A Ctrl-C at the terminal is for the tests; they stop their servers in order.
                 start_new_session=True,

@@ -1,12 +1,15 @@
-"""Run the README's quick start as printed, in a project of its own, and look at it in a browser."""
+"""Build the README's quick start from its printed files and commands, and watch its page in a browser."""
 
 import ast
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page
@@ -17,86 +20,220 @@ from declbind.core.errors import CODES
 from tests.servers import Server
 
 ROOT = Path(__file__).parent.parent
-SECTION = re.compile(r"## Quick start\n(.*?)Save a user anywhere", re.DOTALL)
+SECTION = re.compile(r"## Quick start\n(.*?)\n## ", re.DOTALL)
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+#: The first line of a printed file names the file in a comment.
+FILE_NAME = re.compile(r"(?:#|<!--) (\S+\.\w+)(?: -->)?\n")
+#: The folder of the installed programs that the commands name, such as django-admin and daphne.
+PROGRAMS = Path(sys.executable).parent
+SAVE = "from django.contrib.auth.models import User; user = User.objects.get(); user.first_name = {!r}; user.save()"
+
+
+# What is printed --------------------------------------------------------------------------------------------
+
+
+def quick_start() -> str:
+    section = SECTION.search((ROOT / "README.md").read_text())
+    assert section is not None
+    return section[1]
+
+
+def printed_files() -> dict[str, str]:
+    """Return the text of each file of the quick start by its path in the project."""
+    files = {}
+    for language, code in BLOCK.findall(quick_start()):
+        name = FILE_NAME.match(code)
+        if language == "json":  # JSON has no comments; the sentence above the block names the file
+            [path] = re.findall(r"`(\S+\.json)`[^\n]*\n\n```json\n" + re.escape(code), quick_start())
+            files[path] = code
+        elif name is not None and name[1].startswith("mysite/"):
+            files[name[1]] = code
+    return files
+
+
+def printed_commands() -> list[str]:
+    """Return the blocks of shell commands in order: make the project, start it, save a user."""
+    return [code for language, code in BLOCK.findall(quick_start()) if language == "sh"]
+
+
+def write_files(root: Path, places: Mapping[str, str] | None = None) -> None:
+    """Write the printed files into a project, the settings at the end of those that are there.
+
+    ``places`` has other paths for some of the files; only those are written then.
+    """
+    for name, code in printed_files().items():
+        if places is not None and name not in places:
+            continue
+        path = root / (places or {}).get(name, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a" if name.endswith("settings.py") else "w") as file:
+            file.write(code)
+
+
+# The project ------------------------------------------------------------------------------------------------
 
 
 class Project(Server):
-    """A fresh Django project, served by the command that the README names."""
+    """A fresh Django project, served by one of the commands that the README names."""
 
     name = "project"
+    served_by = "runserver"
+
+    @property
+    def root(self) -> Path:
+        """The folder of ``manage.py``."""
+        return self.directory / "mysite"
 
     def run(self, *arguments: str) -> str:
         """Run one of the project's commands and return what it printed."""
+        return self.shell("exec python manage.py " + shlex.join(arguments), self.root)
+
+    def shell(self, commands: str, folder: Path) -> str:
+        """Run shell commands as a user would who has activated a virtual environment."""
         done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=self.directory,
+            ["bash", "-euc", commands],
+            cwd=folder,
             env=self.environment(),
             capture_output=True,
             text=True,
+            timeout=120,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def build(self) -> None:
+        """Make the project by the printed commands and files, all but the last command, which serves it."""
+        create, start, _ = printed_commands()
+        install, *commands = create.splitlines()
+        assert install == "python -m pip install declbind daphne"
+        self.shell("\n".join(commands), self.directory)
+        write_files(self.root)
+        *commands, serve = start.splitlines()
+        assert serve == "python manage.py runserver"
+        self.shell("\n".join(commands), self.root)
+
     def command(self) -> Sequence[str]:
-        manage = str(self.directory / "manage.py")
-        return [sys.executable, manage, "runserver", "--noreload", f"127.0.0.1:{self.port}"]
+        match self.served_by:
+            case "runserver":
+                return [sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{self.port}"]
+            case program:
+                [command] = re.findall(rf"`({program} [^`]+)`", quick_start())
+                return [str(PROGRAMS / program), *command.split()[1:], "--port", str(self.port)]
+
+    def working_directory(self) -> Path:
+        return self.root
 
     def environment(self) -> Mapping[str, str]:
         # Only what a new user's shell has: nothing of the suite's own settings.
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("DJANGO", "DATABASE", "TEST"))}
-        return {**kept, "PYTHONPATH": str(self.directory), "PYTHONUNBUFFERED": "1"}
+        dropped = ("DJANGO", "DATABASE", "TEST", "PYTHONPATH")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+        return {**kept, "PATH": f"{PROGRAMS}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
 
 
-def quick_start() -> list[tuple[str, str]]:
-    section = SECTION.search((ROOT / "README.md").read_text())
-    assert section is not None
-    return BLOCK.findall(section[1])
+@pytest.fixture(scope="module")
+def built() -> Iterator[Project]:
+    """Return a project that is not served, for its files."""
+    template = Project()
+    try:
+        template.build()
+        yield template
+    finally:
+        template.close()
 
 
 @pytest.fixture
-def project() -> Iterator[Project]:
+def project(built: Project) -> Iterator[Project]:
     server = Project()
-    subprocess.run(
-        ["django-admin", "startproject", "mysite", "."],
-        cwd=server.directory,
-        check=True,
-        env={**server.environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-    )
-    yield server
-    server.close()
+    try:
+        shutil.copytree(built.directory, server.directory, dirs_exist_ok=True)
+        yield server
+    finally:
+        server.close()
+
+
+def sort_imports(path: Path, *options: str) -> None:
+    """Sort the imports of a file by ruff's own rules and these options of its."""
+    settings = [word for option in options for word in ("--config", f"lint.isort.{option}")]
+    ruff = [str(PROGRAMS / "ruff"), "check", "--isolated", "--no-cache", "--quiet", "--select", "I", "--fix", *settings]
+    # Ruff takes packages of the current folder for the project's own, and sorts them last.
+    subprocess.run([*ruff, path.name], cwd=path.parent, check=True, timeout=60)
+
+
+# The quick start --------------------------------------------------------------------------------------------
 
 
 def test_the_quick_start_is_short() -> None:
-    """What a newcomer types fits on 15 lines."""
-    lines = [line for _, code in quick_start() for line in code.splitlines() if line and not line.startswith("#")]
-    assert len(lines) <= 15
+    """What a newcomer types or pastes fits on one screen."""
+    texts = [*printed_files().values(), *printed_commands()]
+    lines = [line for text in texts for line in text.splitlines() if line.strip()]
+    assert len(lines) <= 75
 
 
-def test_the_quick_start_works(project: Project, page: Page) -> None:
-    """Each block does what it says: the project is served, and a save in another process reaches the page's rows."""
-    blocks = quick_start()
-    for language, code in blocks:
-        if language == "python":
-            target = re.search(r"# (\S+)\n", code)
-            assert target is not None
-            with (project.directory / target[1]).open("a") as file:
-                file.write("\n" + code)
-        elif language == "json":
-            (project.directory / "people.json").write_text(code)
-    [commands] = [code for language, code in blocks if language == "sh"]
-    for command in commands.splitlines()[:-1]:
-        project.run(*command.split()[2:])
-    assert commands.splitlines()[-1] == "python manage.py runserver"
+@pytest.mark.parametrize("served_by", ["runserver", "uvicorn", "daphne"])
+def test_the_quick_start_works(project: Project, page: Page, expect: Callable[..., Any], served_by: str) -> None:
+    """The page shows a user whom the printed command creates, and changes when another process saves that user."""
+    project.served_by = served_by
     project.start()
+    page.goto(f"http://127.0.0.1:{project.port}/")
+    expect(page).to_have_title("People")
+    save = printed_commands()[2]
+    project.shell(save, project.root)
+    expect(page.locator("#people li")).to_have_text(["ada Ada"], timeout=20_000)
+    project.run("shell", "-c", SAVE.format("Augusta"))
+    expect(page.locator("#people li")).to_have_text(["ada Augusta"], timeout=20_000)
+    assert "Traceback" not in project.log_text()
 
-    [script] = [code for language, code in blocks if language == "js"]
-    page.goto(f"http://127.0.0.1:{project.port}/admin/login/")
-    page.add_script_tag(content=script, type="module")
-    project.run("shell", "-c", "from django.contrib.auth.models import User; User.objects.create_user('ada')")
-    with page.expect_console_message(lambda message: "ada" in message.text, timeout=20_000):
-        project.run("shell", "-c", "from django.contrib.auth.models import User; User.objects.get().save()")
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("force-sort-within-sections=true",), ("from-first=true", "length-sort=true"), ("force-single-line=true",)],
+)
+def test_a_sorted_asgi_file_works(project: Project, options: tuple[str, ...]) -> None:
+    """``asgi.py`` can be imported by a server in whatever order ruff sorts its imports."""
+    sort_imports(project.root / "mysite/asgi.py", *options)
+    project.shell("python -c 'import mysite.asgi'", project.root)
+
+
+def test_the_printed_asgi_file_is_sorted(project: Project) -> None:
+    """Ruff's default order is the printed one."""
+    path = project.root / "mysite/asgi.py"
+    sort_imports(path)
+    assert path.read_text() == printed_files()["mysite/asgi.py"]
+
+
+def test_any_import_may_come_first(project: Project) -> None:
+    """No import of ``asgi.py`` needs another one, or Django's settings, before it."""
+    path = project.root / "mysite/asgi.py"
+    text = printed_files()["mysite/asgi.py"]
+    imports = re.findall(r"^(?:from|import) .*\n", text, re.MULTILINE)
+    assert len(imports) == 5
+    for first in imports:
+        path.write_text(first + text)
+        project.shell("python -c 'import mysite.asgi'", project.root)
+
+
+def test_an_import_that_needs_django_says_so(project: Project) -> None:
+    """The control of the tests above: a consumer that is imported too early is refused with the way out."""
+    path = project.root / "mysite/asgi.py"
+    path.write_text("from declbind import WebsocketDemultiplexer\n" + path.read_text())
+    with pytest.raises(AssertionError, match=r"below the call of get_asgi_application\(\)"):
+        project.shell("python -c 'import mysite.asgi'", project.root)
+    with pytest.raises(AssertionError, match=r"declbind.WebsocketDemultiplexer was imported before Django was set up"):
+        project.shell("DJANGO_SETTINGS_MODULE=mysite.settings python -c 'import mysite.asgi'", project.root)
+
+
+def test_a_sorted_asgi_file_is_served_by_daphne(project: Project, page: Page, expect: Callable[..., Any]) -> None:
+    """Daphne imports ``asgi.py`` before Django is set up; a sorted file serves pages and bindings all the same."""
+    sort_imports(project.root / "mysite/asgi.py", "force-sort-within-sections=true", "from-first=true")
+    project.served_by = "daphne"
+    project.start()
+    page.goto(f"http://127.0.0.1:{project.port}/")
+    project.shell(printed_commands()[2], project.root)
+    expect(page.locator("#people li")).to_have_text(["ada Ada"], timeout=20_000)
+
+
+# The other pages --------------------------------------------------------------------------------------------
 
 
 def test_every_setting_is_documented() -> None:

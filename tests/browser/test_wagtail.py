@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -26,7 +25,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.servers import ROOT
-from tests.test_readme import Project, quick_start
+from tests.test_readme import Project, write_files
 
 PATIENCE = 20.0
 #: The command that makes a project from the template.
@@ -57,6 +56,10 @@ class WagtailProject(Project):
     capture = ""
 
     @property
+    def root(self) -> Path:
+        return self.directory
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
@@ -69,16 +72,7 @@ class WagtailProject(Project):
         """Make the project, its tables and its user, and let the database note each write of a page."""
         start: list[str | Path] = [WAGTAIL, "start", "mysite", "."]
         subprocess.run(start, cwd=self.directory, env=self.environment(), check=True, capture_output=True)
-        # The template has no asgi.py: one like the wsgi.py that it has is what Django's own template has.
-        asgi = (self.directory / "mysite/wsgi.py").read_text().replace("wsgi", "asgi")
-        (self.directory / "mysite/asgi.py").write_text(asgi)
-        for language, code in quick_start():
-            target = code.split("\n", 1)[0].removeprefix("# ")
-            if language == "python" and target in PLACES:
-                with (self.directory / PLACES[target]).open("a") as file:
-                    file.write(f"\n{code}")
-        with (self.directory / PLACES["mysite/settings.py"]).open("a") as file:
-            file.write(f'DATABASES["default"]["OPTIONS"] = {sqlite_options()}\n')
+        write_files(self.root, PLACES)
         self.run("migrate", "-v0")
         self.run("createsuperuser", "--noinput", f"--username={self.login}", "--email=editor@example.com")
         self.sql("CREATE TABLE noted (id INTEGER PRIMARY KEY, action, pk, " + ", ".join(COLUMNS) + ")")
@@ -110,13 +104,6 @@ class WagtailProject(Project):
     def noted_since(self, last: int) -> Counter[tuple[Any, ...]]:
         """Count the writes of pages since then, each by its action, key and values."""
         return Counter(self.sql(f"SELECT action, pk, {', '.join(COLUMNS)} FROM noted WHERE id > ?", last))
-
-
-def sqlite_options() -> str:
-    """Return what the README tells users of SQLite to set."""
-    found = re.search(r'`"OPTIONS": (\{.*?\})`', (ROOT / "README.md").read_text())
-    assert found is not None
-    return found[1]
 
 
 @pytest.fixture(scope="module")
