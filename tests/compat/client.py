@@ -1,0 +1,272 @@
+"""A subscriber over a real socket: it keeps every frame, holds the rows of its groups, and can come back."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+#: Seconds that an expected frame may take.
+PATIENCE = 30.0
+#: A small receive buffer, so that a reader that pauses makes the server wait soon.
+RECEIVE_BYTES = 4096
+
+JOINED = Subprotocol("declbind.batch.v1")
+
+Row = dict[str, Any]
+Change = tuple[str, Any]
+
+
+@dataclass
+class Feed:
+    """One subscription: what arrived for it, and the rows that follow from that."""
+
+    stream: str
+    params: dict[str, Any]
+    group: str = ""
+    epoch: str = ""
+    offset: int = 0
+    resume: str | None = None
+    rows: dict[Any, Row] = field(default_factory=dict)
+    #: (action, pk) of each change, in the order of arrival, without those seen before.
+    changes: list[Change] = field(default_factory=list)
+    #: (action, reason) of each `resync` and `closed`.
+    notices: list[tuple[str, str]] = field(default_factory=list)
+    pages: int = 0
+    is_complete: bool = False
+    _arrived: list[dict[str, Any]] = field(default_factory=list)
+
+    def granted(self, reply: dict[str, Any], *, resumed: bool) -> None:
+        """Take the reply to the request to subscribe."""
+        self.group, self.epoch, self.resume = reply["group"], reply["epoch"], reply.get("resume")
+        if not resumed:
+            self.offset, self.is_complete, self._arrived = reply["offset"], False, []
+
+    def receive(self, offset: int, payload: dict[str, Any]) -> None:
+        """Take a frame of this subscription."""
+        action = payload["action"]
+        if action == "snapshot":
+            self.pages += 1
+            self._arrived += payload["objects"]
+            if payload["final"]:
+                self.rows = {row["pk"]: row["data"] for row in self._arrived}
+                self.offset, self.is_complete, self._arrived = max(self.offset, offset), True, []
+            return
+        if action in ("resync", "closed"):
+            self.notices.append((action, payload["reason"]))
+            return
+        # One event may reach a group under one offset with one change only; what was seen before comes again.
+        if offset <= self.offset:
+            return
+        self.offset = offset
+        self.changes.append((action, payload["pk"]))
+        if action == "delete":
+            self.rows.pop(payload["pk"], None)
+        else:
+            self.rows[payload["pk"]] = payload["data"]
+
+
+class Subscriber:
+    """A client with any number of subscriptions on one socket at a time.
+
+    A thread reads the socket. All other methods belong to the thread of the course; they raise `TimeoutError`, which
+    says what was waited for, after ``PATIENCE`` seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        cookie: str = "",
+        joined: bool = False,
+        reads_on_demand: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.name, self.url, self.cookie, self.joined, self._tls = name, url, cookie, joined, tls
+        self.reads_on_demand = reads_on_demand
+        self.feeds: list[Feed] = []
+        self.close_code: int | None = None
+        self.is_open = False
+        #: Control frames of the connection as a whole, such as `moving`.
+        self.signals: list[str] = []
+        self._refs = itertools.count(1)
+        self._replies: dict[int, dict[str, Any]] = {}
+        self._asking: dict[int, tuple[Feed, bool]] = {}
+        self._news = threading.Condition()
+        self._may_read = threading.Event()
+        self._may_read.set()
+        self._socket: ClientConnection | None = None
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.leave()
+
+    # --- the connection -----------------------------------------------------------------------------------------------
+
+    def connect(self, url: str | None = None) -> None:
+        """Open the socket, at another address if one is given."""
+        self.url = url or self.url
+        address = urlsplit(self.url)
+        assert address.hostname is not None
+        assert address.port is not None
+        options: dict[str, Any] = {}
+        if self.reads_on_demand:
+            raw = socket.socket()
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+            raw.connect((address.hostname, address.port))
+            options = {"sock": raw, "max_queue": 1, "compression": None}
+        if self._tls is not None:
+            options["ssl"] = self._tls
+        headers = {"Cookie": self.cookie} if self.cookie else {}
+        connection = connect(
+            self.url,
+            additional_headers=headers,
+            subprotocols=[JOINED] if self.joined else None,
+            open_timeout=PATIENCE,
+            ping_interval=None,
+            **options,
+        )
+        self._socket, self.close_code, self.is_open = connection, None, True
+        threading.Thread(target=self._read, args=(connection,), daemon=True).start()
+
+    def leave(self) -> None:
+        """Close the socket, if it is open."""
+        self.go_on()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def pause(self) -> None:
+        """Read nothing any more; the library reads one frame ahead."""
+        self._may_read.clear()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._may_read.set()
+
+    def _read(self, connection: ClientConnection) -> None:
+        try:
+            while True:
+                self._may_read.wait()
+                content = json.loads(connection.recv())
+                with self._news:
+                    for frame in content if isinstance(content, list) else [content]:
+                        self._take(frame)
+                    self._news.notify_all()
+        except (ConnectionClosed, OSError) as error:
+            code = error.rcvd.code if isinstance(error, ConnectionClosed) and error.rcvd is not None else 1006
+            with self._news:
+                if connection is self._socket or self._socket is None:
+                    self.close_code, self.is_open = code, False
+                self._news.notify_all()
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        payload = frame.get("payload", frame)
+        if payload["action"] == "reply":
+            asked = self._asking.pop(payload["ref"], None)
+            if asked is not None and payload["ok"]:
+                asked[0].granted(payload, resumed=asked[1])
+            self._replies[payload["ref"]] = payload
+            return
+        if "stream" not in frame or "group" not in frame:
+            self.signals.append(payload["action"])
+            return
+        for feed in self.feeds:
+            if (feed.stream, feed.group) == (frame["stream"], frame["group"]):
+                feed.receive(frame["offset"], payload)
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    def request(self, stream: str, action: str, **payload: Any) -> dict[str, Any]:
+        """Send a request and return its reply."""
+        return self._wait_for_reply(self._send(stream, {"action": action, **payload}, None, resumed=False), action)
+
+    def subscribe(self, stream: str, *, snapshot: bool = True, **params: Any) -> Feed:
+        """Subscribe and wait for the whole snapshot."""
+        feed = self.begin(stream, snapshot=snapshot, **params)
+        if snapshot:
+            self.wait(lambda: feed.is_complete, f"the snapshot of {stream!r} is complete")
+        return feed
+
+    def begin(self, stream: str, *, snapshot: bool = True, **params: Any) -> Feed:
+        """Subscribe and wait for the reply alone."""
+        feed = Feed(stream, params)
+        self.feeds.append(feed)
+        payload = {"action": "subscribe", "params": params, "snapshot": snapshot}
+        reply = self._wait_for_reply(self._send(stream, payload, feed, resumed=False), "subscribe")
+        assert reply["ok"], f"{self.name}: {reply}"
+        return feed
+
+    def ask_anew(self, feed: Feed) -> None:
+        """Take a new snapshot of a subscription, as a client does after a `resync`."""
+        payload = {"action": "subscribe", "params": feed.params, "snapshot": True}
+        reply = self._wait_for_reply(self._send(feed.stream, payload, feed, resumed=False), "subscribe")
+        assert reply["ok"], f"{self.name}: {reply}"
+        self.wait(lambda: feed.is_complete, f"the new snapshot of {feed.stream!r} is complete")
+
+    def come_back(self, url: str | None = None) -> None:
+        """Connect again, retrying for a while, and resume each subscription from its offset."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.connect(url)
+                break
+            except Exception as error:
+                # A server that is on its way up refuses, or answers with a status; the last failure is told.
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{self.name}: could not come back: {error}") from error
+                time.sleep(0.1)
+        for feed in self.feeds:
+            since = {"epoch": feed.epoch, "offset": feed.offset, "resume": feed.resume}
+            since = {key: value for key, value in since.items() if value is not None}
+            payload = {"action": "subscribe", "params": feed.params, "since": since}
+            reply = self._wait_for_reply(self._send(feed.stream, payload, feed, resumed=True), "resume")
+            assert reply["ok"], f"{self.name}: {reply}"
+
+    def _send(self, stream: str, payload: dict[str, Any], feed: Feed | None, *, resumed: bool) -> int:
+        assert self._socket is not None
+        ref = next(self._refs)
+        if feed is not None:
+            self._asking[ref] = (feed, resumed)
+        self._socket.send(json.dumps({"stream": stream, "payload": {**payload, "ref": ref}}))
+        return ref
+
+    def _wait_for_reply(self, ref: int, action: str) -> dict[str, Any]:
+        self.wait(lambda: ref in self._replies, f"a reply to {action!r}")
+        return self._replies.pop(ref)
+
+    # --- waiting --------------------------------------------------------------------------------------------------------
+
+    def wait(self, is_so: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
+        """Wait until something is so that frames can make so."""
+        with self._news:
+            if not self._news.wait_for(is_so, seconds):
+                held = [(feed.stream, feed.group, feed.offset, feed.changes[-5:], feed.notices) for feed in self.feeds]
+                raise TimeoutError(
+                    f"{self.name}: waited {seconds:.0f} s for this: {what}. "
+                    f"Close code {self.close_code}, subscriptions {held}"
+                )
+
+    def wait_for_change(self, feed: Feed, change: Change, start: int = 0) -> None:
+        """Wait until a change has arrived, counted from the ``start``-th."""
+        self.wait(lambda: change in feed.changes[start:], f"{change} on {feed.group!r}")
+
+    def wait_closed(self) -> int | None:
+        """Wait until the socket is closed, and return the code."""
+        self.wait(lambda: not self.is_open, "the server closes the socket")
+        return self.close_code

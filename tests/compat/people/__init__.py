@@ -1,0 +1,1 @@
+"""A custom user model without `username`, whose keys are UUIDs."""

@@ -1,0 +1,186 @@
+"""The writes of the course, by name: each is done by a request, by a worker or by a process of its own.
+
+Arguments and results are JSON, because they travel between processes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.db import connection, transaction
+
+from declbind import touch
+from declbind.models import BindingRecord
+
+from .models import Line, Note, Reading, Tag
+
+operations: dict[str, Callable[..., Any]] = {}
+
+
+def perform(name: str, arguments: Mapping[str, Any]) -> Any:
+    """Perform an operation; raises what the write raises."""
+    return operations[name](**arguments)
+
+
+def operation(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Register a function as an operation under its own name."""
+    operations[function.__name__] = function
+    return function
+
+
+# Notes: the ways of the ORM -----------------------------------------------------------------------------------------
+
+
+@operation
+def add(room: int, text: str) -> int:
+    """Save a new note; return its key."""
+    note = Note(room=room, text=text)
+    note.save()
+    return note.pk
+
+
+@operation
+def move(pk: int, room: int) -> None:
+    """Save a note in another room."""
+    note = Note.objects.get(pk=pk)
+    note.room = room
+    note.save()
+
+
+@operation
+def remove(pk: int) -> None:
+    """Delete a note."""
+    Note.objects.get(pk=pk).delete()
+
+
+@operation
+def update(pks: list[int], text: str) -> int:
+    """Update several notes by one statement; return how many."""
+    return Note.objects.filter(pk__in=pks).update(text=text)
+
+
+@operation
+def bulk_add(room: int, texts: list[str]) -> None:
+    """Insert several notes by one statement."""
+    Note.objects.bulk_create(Note(room=room, text=text) for text in texts)
+
+
+@operation
+def bulk_change(pks: list[int], text: str) -> None:
+    """Give each of several notes a text of its own by one statement."""
+    notes = list(Note.objects.filter(pk__in=pks).order_by("pk"))
+    for number, note in enumerate(notes):
+        note.text = f"{text} {number}"
+    Note.objects.bulk_update(notes, ["text"])
+
+
+@operation
+def tag(pk: int, words: list[str]) -> list[int]:
+    """Set the tags of a note; return their keys."""
+    tags = [Tag.objects.get_or_create(word=word)[0] for word in words]
+    Note.objects.get(pk=pk).tags.set(tags)
+    return sorted(tag.pk for tag in tags)
+
+
+@operation
+def roll_back(room: int) -> None:
+    """Write in a transaction that is rolled back, and in a savepoint that is."""
+
+    class Changed(Exception):
+        pass
+
+    try:
+        with transaction.atomic():
+            Note.objects.create(room=room, text="never there")
+            Note.objects.update(text="never so")
+            raise Changed
+    except Changed:
+        pass
+    with transaction.atomic():
+        try:
+            with transaction.atomic():
+                Note.objects.create(room=room, text="never there either")
+                raise Changed
+        except Changed:
+            pass
+
+
+@operation
+def notes(room: int | None = None) -> list[dict[str, Any]]:
+    """Return the notes as a subscriber should hold them."""
+    found = Note.objects.order_by("pk") if room is None else Note.objects.filter(room=room).order_by("pk")
+    return [
+        {"pk": note.pk, "room": note.room, "text": note.text, "tags": sorted(note.tags.values_list("pk", flat=True))}
+        for note in found
+    ]
+
+
+# Readings: raw SQL --------------------------------------------------------------------------------------------------
+
+
+@operation
+def write_sql(values: list[int], *, announce: bool) -> list[int]:
+    """Insert readings by raw SQL; without triggers the rows are announced by hand. Return their keys."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        before = set(Reading.objects.values_list("pk", flat=True))
+        for value in values:
+            cursor.execute("INSERT INTO compat_reading (value) VALUES (%s)", [value])
+        added = sorted(set(Reading.objects.values_list("pk", flat=True)) - before)
+        if announce:
+            touch(Reading.objects.filter(pk__in=added))
+    return added
+
+
+# Lines: very many rows ------------------------------------------------------------------------------------------------
+
+
+@operation
+def fill(count: int) -> None:
+    """Store so many lines of 192 characters, which no compression makes much shorter."""
+    chance = random.Random(count)
+    lines = (Line(text=f"{chance.getrandbits(768):0192x}") for _ in range(count))
+    Line.objects.bulk_create(lines, batch_size=1_000)
+
+
+@operation
+def change_line() -> int:
+    """Save the first line anew; return its key."""
+    line = Line.objects.order_by("pk")[0]
+    line.text = "changed"
+    line.save()
+    return line.pk
+
+
+# Users, rights, configuration -----------------------------------------------------------------------------------------
+
+
+@operation
+def add_user(name: str, codenames: list[str]) -> str:
+    """Store a user who holds permissions; return the user's key."""
+    users = get_user_model()
+    user = users._default_manager.create_user(name, password="only-for-tests")  # type: ignore[attr-defined]
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames, content_type__app_label="compat"))
+    return str(user.pk)
+
+
+@operation
+def take_away(name: str, codename: str) -> None:
+    """Take a permission from a user."""
+    users = get_user_model()
+    user = users._default_manager.get(**{users.USERNAME_FIELD: name})
+    user.user_permissions.remove(  # type: ignore[attr-defined]
+        Permission.objects.get(codename=codename, content_type__app_label="compat")
+    )
+
+
+@operation
+def edit_record(stream: str, **values: Any) -> None:
+    """Change a binding record."""
+    record = BindingRecord.objects.get(stream=stream)
+    for name, value in values.items():
+        setattr(record, name, value)
+    record.save()

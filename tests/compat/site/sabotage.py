@@ -1,0 +1,46 @@
+"""Faults that a test puts into the site on purpose, to show that the course notices them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def let_updates_pass_unseen() -> None:
+    """Take the hook of `QuerySet.update` out."""
+    from django.db import models
+
+    models.QuerySet.update = models.QuerySet.update.__wrapped__  # type: ignore[attr-defined, method-assign]
+
+
+def keep_rights() -> None:
+    """Never check an open socket's rights again."""
+    from declbind.live.hub import LiveHub
+
+    async def revalidate(self: LiveHub, sockets: Any) -> None:
+        return None
+
+    LiveHub.revalidate = revalidate  # type: ignore[method-assign]
+
+
+def stall_at_the_first_wait() -> None:
+    """End a socket whose server cannot take a frame at once, as if going on were impossible."""
+    from declbind.live.socket import Socket
+
+    async def lose(self: Socket) -> None:
+        raise RuntimeError("cannot go on")
+
+    Socket.push_paced = lose  # type: ignore[assignment, method-assign]
+
+
+SABOTAGES: dict[str, Callable[[], None]] = {
+    "updates unseen": let_updates_pass_unseen,
+    "rights kept": keep_rights,
+    "no going on": stall_at_the_first_wait,
+}
+
+
+def install(name: str) -> None:
+    """Put a fault in; none for an empty name."""
+    if name:
+        SABOTAGES[name]()
