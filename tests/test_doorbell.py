@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.servers import DjangoServer, RedisServer
+from tests.servers import ROOT, DjangoServer, RedisServer
 from tests.test_processes import open_reader
 from tests.writer import start_writer
 
@@ -17,7 +17,7 @@ def run_command(server: DjangoServer) -> subprocess.CompletedProcess[str]:
     """Save a bound row in a short-lived process, as a management command does."""
     command = [sys.executable, "-m", "django", "shell", "-v", "0", "-c", SAVE]
     return subprocess.run(
-        command, env=dict(server.environment()), capture_output=True, text=True, timeout=30, check=False
+        command, env=dict(server.environment()), cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
     )
 
 

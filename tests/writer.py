@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from tests.servers import ROOT
+
 
 class Writer:
     """Save rows in the other process."""
@@ -29,6 +31,7 @@ def start_writer(env: Mapping[str, str | None]) -> Iterator[Writer]:
     process = subprocess.Popen(
         [sys.executable, "-m", "django", "save_rows"],
         env={key: value for key, value in env.items() if value is not None},
+        cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
