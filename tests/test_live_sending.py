@@ -1,16 +1,19 @@
-"""How frames leave a socket: at once where the server takes them, in order where not, and in the socket's own name."""
+"""Frames leave a socket at once where the server takes them, in order where it does not, and always in a real task."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
-from collections.abc import Awaitable, Callable, Mapping
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from declbind.inbound.permissions import Identity
-from declbind.live.socket import INTERNAL_ERROR, Socket, _go_on
+from declbind.live.inline import InlineRunner, _Carrier
+from declbind.live.socket import INTERNAL_ERROR, Socket
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("NAME", default="nobody's")
 
@@ -33,13 +36,14 @@ class Conversation:
 
     def __init__(self, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
         self.socket = Socket(Identity(connection_id="one"), send)
+        self.runner = InlineRunner()
         self._send = send
         self._opened = asyncio.Event()
         self.task: asyncio.Task[None]
 
     async def _run(self) -> None:
         NAME.set("the socket's")
-        self.socket.open(self._send)
+        self.socket.open(self._send, self.runner)
         self._opened.set()
         await self.socket.closed
 
@@ -52,6 +56,7 @@ class Conversation:
         await self.socket.stop_sending()
         self.socket.close(1000)
         await asyncio.wait({self.task})
+        self.runner.close()
 
 
 async def settle() -> None:
@@ -64,8 +69,8 @@ async def test_a_frame_leaves_at_once_where_there_is_room():
     """No task, no turn of the event loop lies between a change and its frame."""
     server = Server()
     async with Conversation(server.send) as conversation:
-        tasks = asyncio.all_tasks()
         conversation.socket.push("a")
+        tasks = asyncio.all_tasks()
         conversation.socket.push("b")
         assert server.texts == ["a", "b"]
         assert asyncio.all_tasks() == tasks
@@ -77,9 +82,11 @@ async def test_nothing_leaves_before_the_handshake_is_over():
     socket = Socket(Identity(connection_id="one"), server.send)
     socket.push("a")
     assert server.texts == []
-    socket.open(server.send)
+    runner = InlineRunner()
+    socket.open(server.send, runner)
     assert server.texts == ["a"]
     socket.close(1000)
+    runner.close()
 
 
 async def test_no_frame_overtakes_one_that_waits_for_room():
@@ -130,40 +137,69 @@ async def test_a_server_that_takes_no_frame_ends_its_socket_only():
 
 
 class Middleware:
-    """What may lie between us and the server: it has a time-out, and wants to know in whose name it runs."""
+    """An ASGI middleware with a time-out around what the server does with a frame."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, send: Callable[[Mapping[str, Any]], Awaitable[None]], seconds: float = 5.0) -> None:
+        self._send, self._seconds = send, seconds
         self.names: list[str] = []
         self.tasks: list[Any] = []
+        self.timed_out = asyncio.Event()
 
     async def send(self, message: Mapping[str, Any]) -> None:
+        self._look()
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._send(message)
+        except TimeoutError:
+            self.timed_out.set()
+        self._look()
+
+    def _look(self) -> None:
         self.names.append(NAME.get())
         self.tasks.append(asyncio.current_task())
-        async with asyncio.timeout(self.seconds):
-            await asyncio.Event().wait()
 
 
-async def test_what_lies_before_the_server_runs_in_the_name_of_the_socket():
-    """Its context is the socket's, and a time-out of its ends the socket's task, never that of who sent."""
-    middleware = Middleware(seconds=0.01)
+async def test_a_frame_is_sent_in_one_task_and_one_context():
+    """A frame that has to wait ends in the task in which it began, which is neither the sender's nor the reader's."""
+    server = Server()
+    server.room.clear()
+    middleware = Middleware(server.send)
     async with Conversation(middleware.send) as conversation:
         conversation.socket.push("a")
-        assert asyncio.current_task() is not conversation.task
-        assert middleware.names == ["the socket's"]
-        assert middleware.tasks == [conversation.task]
-        await asyncio.wait({conversation.task}, timeout=5)
-        assert conversation.task.cancelled()
+        await settle()
+        server.room.set()
+        await settle()
+        assert server.texts == ["a"]
+        assert middleware.names == ["the socket's", "the socket's"]
+        assert middleware.tasks[0] is middleware.tasks[1]
+        assert middleware.tasks[0] not in (None, asyncio.current_task(), conversation.task)
 
 
-async def test_a_first_step_in_the_senders_name_is_noticed(monkeypatch):
-    """Negative control: without the change of names the time-out ends the task that sent."""
+async def test_a_timeout_of_a_middleware_ends_the_wait_of_its_frame_only():
+    """The middleware sees its own time-out, and the socket goes on with the next frame."""
+    server = Server()
+    server.room.clear()
+    middleware = Middleware(server.send, seconds=0.01)
+    async with Conversation(middleware.send) as conversation:
+        conversation.socket.push("a")
+        async with asyncio.timeout(5):
+            await middleware.timed_out.wait()
+        server.room.set()
+        await settle()
+        conversation.socket.push("b")
+        await settle()
+        assert server.texts == ["b"]
+        assert not conversation.socket.closed.done()
+        assert not conversation.task.done()
 
-    def first_step_as_it_comes(work: Any, owner: Any) -> Any:
-        return work.send(None)
 
-    monkeypatch.setattr("declbind.live.socket._first_step", first_step_as_it_comes)
-    middleware = Middleware(seconds=0.01)
+async def test_a_first_step_in_the_senders_task_is_noticed(monkeypatch):
+    """Negative control: if the first step does not change the task, the time-out ends the task that sent."""
+    monkeypatch.setattr("declbind.live.inline._leave_task", lambda loop, task: None)
+    monkeypatch.setattr("declbind.live.inline._enter_task", lambda loop, task: None)
+    server = Server()
+    server.room.clear()
+    middleware = Middleware(server.send, seconds=0.01)
 
     async def send_to(socket: Socket) -> None:
         socket.push("a")
@@ -173,11 +209,32 @@ async def test_a_first_step_in_the_senders_name_is_noticed(monkeypatch):
         sender = asyncio.create_task(send_to(conversation.socket))
         await asyncio.wait({sender}, timeout=5)
         assert sender.cancelled()
-        assert middleware.names == ["nobody's"]
 
 
-async def test_the_rest_of_a_coroutine_is_told_what_happens():
-    """Results and faults reach a coroutine that was begun without a task as they reach any other."""
+async def test_a_send_that_is_cancelled_from_outside_ends_its_socket():
+    """A frame is lost when its task is cancelled, so the client must come back for it."""
+    server = Server()
+    server.room.clear()
+    middleware = Middleware(server.send)
+    async with Conversation(middleware.send) as conversation:
+        conversation.socket.push("a")
+        middleware.tasks[0].cancel()
+        await settle()
+        assert conversation.socket.closed.result()[0] == INTERNAL_ERROR
+
+
+# The runner ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def open_runner() -> Iterator[InlineRunner]:
+    runner = InlineRunner()
+    yield runner
+    runner.close()
+
+
+async def test_results_and_faults_reach_a_coroutine_that_is_carried_on():
+    """Futures, ``sleep(0)`` and cancellations look to it as they do to the coroutine of any task."""
     heard: list[str] = []
 
     async def work() -> None:
@@ -190,11 +247,124 @@ async def test_the_rest_of_a_coroutine_is_told_what_happens():
         await asyncio.sleep(0)
         heard.append("second")
 
-    begun = work()
-    await asyncio.create_task(_go_on(begun, begun.send(None)))
-    assert heard == ["first", "second"]
-    begun = work()
-    rest = asyncio.create_task(_go_on(begun, begun.send(None)))
-    rest.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with open_runner() as runner:
+        rest = runner.run(work(), contextvars.copy_context())
+        assert rest is not None
         await rest
+        assert heard == ["first", "second"]
+        rest = runner.run(work(), contextvars.copy_context())
+        assert rest is not None
+        rest.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await rest
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+async def test_a_cancellation_reaches_what_a_coroutine_waits_for(steps):
+    """It reaches it even before the task begins to wait for it."""
+    heard: list[str] = []
+
+    async def inner() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            heard.append("inner")
+
+    waited_for = asyncio.create_task(inner())
+
+    async def work() -> None:
+        try:
+            await waited_for
+        finally:
+            heard.append("work")
+
+    with open_runner() as runner:
+        assert runner.run(asyncio.sleep(0), contextvars.copy_context()) is not None
+        runner._spares.append(_Carrier(asyncio.get_running_loop()))
+        await settle()
+        rest = runner.run(work(), contextvars.copy_context())
+        assert rest is not None
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        rest.cancel()
+        await asyncio.wait({rest}, timeout=5)
+        assert rest.cancelled()
+        assert heard == ["inner", "work"]
+
+
+async def test_a_coroutine_is_closed_if_its_task_never_starts():
+    """A task that is cancelled before its first step runs nothing, so what it was handed is closed."""
+    heard: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            heard.append("work")
+
+    with open_runner() as runner:
+        rest = runner.run(work(), contextvars.copy_context())
+        assert rest is not None
+        rest.cancel()
+        await asyncio.wait({rest}, timeout=5)
+        assert rest.cancelled()
+        assert heard == ["work"]
+
+
+async def test_a_coroutine_may_run_another_one_inline():
+    """Each has its own task, and none is left over."""
+    tasks: list[Any] = []
+
+    with open_runner() as runner:
+
+        async def inner() -> None:
+            tasks.append(asyncio.current_task())
+
+        async def outer() -> None:
+            tasks.append(asyncio.current_task())
+            assert runner.run(inner(), contextvars.copy_context()) is None
+            tasks.append(asyncio.current_task())
+
+        assert runner.run(outer(), contextvars.copy_context()) is None
+        assert tasks[0] is tasks[2] is not tasks[1]
+    await settle()
+    assert all(task.cancelled() for task in tasks)
+
+
+async def test_a_spare_task_that_was_cancelled_is_not_used():
+    """A coroutine that cancels its own task and does not wait must not take the next one with it."""
+
+    async def cancel_own_task() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    ran: list[bool] = []
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        ran.append(True)
+
+    with open_runner() as runner:
+        assert runner.run(cancel_own_task(), contextvars.copy_context()) is None
+        rest = runner.run(work(), contextvars.copy_context())
+        assert rest is not None
+        await rest
+        assert ran == [True]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Eager tasks came with Python 3.12.")
+async def test_eager_tasks_change_nothing():
+    """A project may set the eager task factory; a frame that waits is carried on all the same."""
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(vars(asyncio)["eager_task_factory"])
+    server = Server()
+    async with Conversation(server.send) as conversation:
+        conversation.socket.push("a")
+        server.room.clear()
+        for text in "bcd":
+            conversation.socket.push(text)
+        await settle()
+        server.room.set()
+        await settle()
+        assert server.texts == list("abcd")

@@ -28,6 +28,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 PATIENCE = 20.0
 
+#: Servers with a way of their own to run tasks and to make a ``send`` wait.
+SERVERS: dict[str, dict[str, Any]] = {
+    "uvicorn": {"arguments": ["--loop", "asyncio", "--ws", "websockets"]},
+    "uvicorn with uvloop": {"arguments": ["--loop", "uvloop", "--ws", "websockets"]},
+    "uvicorn with sansio": {"arguments": ["--loop", "asyncio", "--ws", "websockets-sansio"]},
+    "daphne": {"program": "daphne"},
+}
+
 
 @contextmanager
 def connected(server: DjangoServer, login: Login | None = None, **options: Any) -> Iterator[ClientConnection]:
@@ -153,6 +161,48 @@ def test_a_reader_that_reads_nothing_is_let_go(django_server, program):
         assert request(neighbour, "subscribe")["ok"]
         write(-1)
         while next_value(neighbour) != -1:
+            pass
+
+
+@contextmanager
+def narrow_client(server: DjangoServer) -> Iterator[ClientConnection]:
+    """Open a connection with a small receive buffer, so that the server soon has to wait for the reader."""
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect(("127.0.0.1", server.port))
+        with connected(server, sock=raw, max_queue=1, compression=None) as connection:
+            yield connection
+
+
+def snapshot_values(connection: ClientConnection) -> list[int]:
+    """Read to the last page of a snapshot and return the values in it. Other frames are skipped."""
+    values: list[int] = []
+    while True:
+        payload = receive(connection)["payload"]
+        if payload["action"] == "snapshot":
+            values += [row["data"]["value"] for row in payload["objects"]]
+            if payload["final"]:
+                return values
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_reader_that_pauses_gets_its_snapshots_whole(django_server, name):
+    """The server waits for it in the middle of a snapshot, serves the others meanwhile, and then carries on."""
+    rows, times = 9_900, 3
+    IntegerValue.objects.bulk_create(IntegerValue(name="x" * 250, value=value) for value in range(rows))
+    server = django_server(**SERVERS[name])
+    with narrow_client(server) as reader, connected(server) as neighbour:
+        # 9 MB for a reader that does not read: the kernel's buffers do not hold that.
+        for _ in range(times):
+            reader.send('{"stream": "intval", "payload": {"action": "subscribe", "snapshot": true}}')
+        assert request(neighbour, "subscribe")["ok"]
+        for value in range(5):
+            write(-value)
+            assert next_value(neighbour) == -value
+        for _ in range(times):
+            assert snapshot_values(reader)[:rows] == list(range(rows))
+        write(-5)
+        while next_value(reader) != -5:
             pass
 
 

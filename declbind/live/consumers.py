@@ -1,4 +1,4 @@
-"""Speak ASGI: accept sockets, read their frames in order, answer each, and never fall over what a client sends."""
+"""The ASGI consumers: they accept sockets, read frames in order, and answer each, whatever a client sends."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class BindingConsumer(AsyncConsumer):
             # Only now: the handshake was the session's and the HTTP channel's to write.
             short = without_session(send)
             paced = pace(short)
-            socket.open(paced or short)
+            socket.open(paced or short, hub.inline)
             hub.note(socket, Traffic.CONNECTION, outcome="connected")
             await _Conversation(self, hub, socket, receive).run()
         finally:
@@ -212,30 +212,31 @@ class _UnderWay:
 class _Conversation:
     """Read one socket's frames and answer them: in order within a stream, side by side between streams."""
 
-    __slots__ = ("_rate", "_receive", "_under_way", "consumer", "hub", "socket")
+    __slots__ = ("_rate", "_reading", "_receive", "_under_way", "consumer", "hub", "socket")
 
     def __init__(self, consumer: BindingConsumer, hub: LiveHub, socket: Socket, receive: Receive) -> None:
         self.consumer, self.hub, self.socket = consumer, hub, socket
         self._receive = receive
         self._rate = RateLimit(settings.MESSAGES_PER_SECOND, settings.MESSAGE_BURST, time.monotonic())
         self._under_way: _UnderWay | None = None
+        #: Ends the reading; ``None`` while the socket is not read.
+        self._reading: asyncio.Timeout | None = None
 
     async def run(self) -> None:
-        """Go on until the client leaves or the socket is closed by us."""
+        """Read until the client leaves or the server closes the socket."""
         socket = self.socket
         try:
-            # A time-out that comes when the socket is closed: reading needs no task of its own.
+            # The time-out has no time: it expires when the socket is closed, so reading needs no task of its own.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None) as reading:
-                    stop_reading = partial(_expire, reading)
-                    socket.closed.add_done_callback(stop_reading)
+                async with asyncio.timeout(None) as self._reading:
+                    socket.closed.add_done_callback(self._stop_reading)
                     try:
                         while (message := await self._receive())["type"] != "websocket.disconnect":
                             if message["type"] == "websocket.receive":
                                 await self._take(message.get("text"))
                             del message
                     finally:
-                        socket.closed.remove_done_callback(stop_reading)
+                        self._reading = None
         finally:
             await socket.stop_sending()
             if socket.closed.done():
@@ -244,6 +245,12 @@ class _Conversation:
             # What was accepted is carried out: a write does not stop half-way because its sender left.
             if self._under_way is not None and self._under_way.tasks:
                 await asyncio.wait(self._under_way.tasks)
+
+    def _stop_reading(self, _: object) -> None:
+        # The loop calls this a moment after the socket was closed. The client may have left in that moment, and a
+        # time-out that is over cannot be rescheduled.
+        if self._reading is not None:
+            self._reading.reschedule(0.0)
 
     async def _take(self, text: str | None) -> None:
         now = time.monotonic()
@@ -342,10 +349,6 @@ class _Conversation:
         )
         if ref is not frames.MISSING:
             self.socket.push(frames.encode_refusal(stream, ref, error))
-
-
-def _expire(timeout: asyncio.Timeout, _: object) -> None:
-    timeout.reschedule(0.0)
 
 
 def read_envelope(text: str | None) -> frames.Envelope:

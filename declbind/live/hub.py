@@ -29,6 +29,7 @@ from .attendance import Attendance
 from .chores import keep_house, watch_readers
 from .doorbell import listen
 from .flushing import Flusher
+from .inline import InlineRunner
 from .lookout import READ_BATCH, Lookout
 from .rights import judge_sockets
 from .snapshots import SnapshotDesk
@@ -72,6 +73,7 @@ class LiveHub:
         self.core = Hub()
         self.flusher = Flusher(self.core)
         self.joiner = Joiner()
+        self.inline = InlineRunner()
         self.recent = Recent()
         self.using = registries.database_alias()
         self.lookout = Lookout(self.using)
@@ -141,6 +143,7 @@ class LiveHub:
 
     def _close(self) -> None:
         relay.remove_listener(self)
+        self.inline.close()
         for loop in [loop for loop, hub in _hubs.items() if hub is self]:
             del _hubs[loop]
         self.requests.close()

@@ -1,4 +1,4 @@
-"""Hold one WebSocket: who it is, what waits to be sent, and how it ends."""
+"""One accepted WebSocket: its identity, its queue, how frames are sent, and how it ends."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import contextvars
 import functools
 import logging
 import time
-from asyncio.tasks import _enter_task, _leave_task
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from types import coroutine
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from declbind.conf import settings
 from declbind.core.hub import Connection, Joiner, Limits, Outbox, Subscription
 from declbind.inbound.permissions import Identity, session_digest
+
+from .inline import InlineRunner
 
 logger = logging.getLogger("declbind")
 
@@ -44,20 +44,12 @@ INTERNAL_ERROR = 1011
 _limits = functools.lru_cache(maxsize=8)(Limits)
 
 
-class Owner(NamedTuple):
-    """Name in whose name a socket's frames are sent."""
-
-    task: asyncio.Task[Any]
-    context: contextvars.Context
-    loop: asyncio.AbstractEventLoop
-
-
 class Socket:
     """One accepted WebSocket. All methods belong to the event loop; ``connection`` is what the hub sees of it."""
 
     __slots__ = (
-        "__weakref__", "_given_up_at", "_is_sending", "_joiner", "_limits", "_owner", "_progress", "_rest", "_send",
-        "_sending_since", "_turn", "_under_way", "_window", "checks", "closed", "connection", "id", "identity",
+        "__weakref__", "_context", "_given_up_at", "_is_sending", "_joiner", "_limits", "_progress", "_rest", "_runner",
+        "_send", "_sending_since", "_turn", "_under_way", "_window", "checks", "closed", "connection", "id", "identity",
         "is_listed", "past", "sent", "session", "user_key",
     )  # fmt: skip
 
@@ -83,8 +75,9 @@ class Socket:
         self.connection = Connection(Outbox(self._limits), flush=self.flush, overflow=self.overflow, info=self)
         self.closed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._send = send
-        #: In whose name frames are sent; none before the handshake is over.
-        self._owner: Owner | None = None
+        #: What runs the sending of frames, and in which context. ``None`` before the handshake is over.
+        self._runner: InlineRunner | None = None
+        self._context: contextvars.Context | None = None
         self._is_sending = False
         self._rest: asyncio.Task[None] | None = None
         self._sending_since: float | None = None
@@ -107,12 +100,15 @@ class Socket:
         ended = (subscription.stream, subscription.group, until, subscription.after, reason)
         self.past = (*self.past, ended)[-MAX_PAST:]
 
-    def open(self, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
-        """Begin to send, what waits first, by ``send`` and in the name of the running task: the handshake is over."""
-        self._send = send
-        task = asyncio.current_task()
-        assert task is not None
-        self._owner = Owner(task, contextvars.copy_context(), asyncio.get_running_loop())
+    def open(self, send: Callable[[Mapping[str, Any]], Awaitable[None]], runner: InlineRunner) -> None:
+        """Begin to send after the handshake, starting with the frames that wait.
+
+        Args:
+            send: The ASGI ``send`` that takes frames.
+            runner: Runs ``send`` in the context of the caller, which is that of the connection.
+        """
+        self._send, self._runner = send, runner
+        self._context = contextvars.copy_context()
         self.flush()
 
     def push(self, text: str) -> None:
@@ -174,26 +170,23 @@ class Socket:
             self._report_progress()
 
     def flush(self) -> None:
-        """Send what waits, as far as the server takes it at once; a task of its own sends the rest.
-
-        Most frames find room. A task for each of them, woken through the event loop, would cost a third of what sending
-        costs.
-        """
-        owner = self._owner
-        if self._is_sending or owner is None or not self.connection.outbox.waiting or self.closed.done():
+        """Send the frames that wait, as far as the server takes them at once. A task sends the rest."""
+        runner, context = self._runner, self._context
+        if self._is_sending or runner is None or not self.connection.outbox.waiting or self.closed.done():
             return
+        assert context is not None
         self._is_sending = True
-        work = self._send_waiting()
         try:
-            waits_for = _first_step(work, owner)
-        except StopIteration:
-            self._is_sending = False
+            rest = runner.run(self._send_waiting(), context)
         except (Exception, asyncio.CancelledError) as error:
             self._fail(error)
+            return
+        if rest is None:
+            self._is_sending = False
         else:
             self._sending_since = time.monotonic()
-            self._rest = owner.loop.create_task(_go_on(work, waits_for), context=owner.context)
-            self._rest.add_done_callback(self._sent_rest)
+            self._rest = rest
+            rest.add_done_callback(self._sent_rest)
 
     async def _send_waiting(self) -> None:
         outbox, send, joiner = self.connection.outbox, self._send, self._joiner
@@ -219,10 +212,10 @@ class Socket:
         self._sending_since = None
 
     def _sent_rest(self, rest: asyncio.Task[None]) -> None:
-        self._rest = None
-        if rest.cancelled():
+        if self._rest is None:
             return
-        error = rest.exception()
+        self._rest = None
+        error = asyncio.CancelledError() if rest.cancelled() else rest.exception()
         if error is not None:
             self._fail(error)
             return
@@ -240,11 +233,15 @@ class Socket:
             progress.set_result(None)
 
     async def stop_sending(self) -> None:
-        """Give up what is under way."""
+        """Give up what is being sent."""
         self._is_sending = True
-        if self._rest is not None:
-            self._rest.cancel()
-            await asyncio.wait({self._rest})
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            rest.cancel()
+            await asyncio.wait({rest})
+            if not rest.cancelled():
+                # The connection is over, whatever the server says about its last frame.
+                rest.exception()
 
     async def send_close(self) -> None:
         """Tell the client that it is over; gives up on one that does not read."""
@@ -258,39 +255,3 @@ class Socket:
     def overflow(self) -> None:
         """End a reader that is too slow."""
         self.close(TOO_SLOW, "Too slow: more frames waited, or longer, than allowed.")
-
-
-def _first_step(work: Coroutine[Any, Any, None], owner: Owner) -> Any:
-    """Run a coroutine up to where it has to wait, as if a task of its own ran it; return what it waits for.
-
-    Whatever lies between us and the server may ask which task it is in: a time-out there must not end the hub's.
-    """
-    task, context, loop = owner
-    running = asyncio.current_task(loop)
-    if running is task:
-        return context.run(work.send, None)
-    # Documented under "Extending asyncio", for who runs tasks by hand.
-    if running is not None:
-        _leave_task(loop, running)
-    _enter_task(loop, task)
-    try:
-        return context.run(work.send, None)
-    finally:
-        _leave_task(loop, task)
-        if running is not None:
-            _enter_task(loop, running)
-
-
-@coroutine
-def _go_on(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    """Go on, as a task, with a coroutine whose first step was made without one."""
-    try:
-        while True:
-            try:
-                answer = yield waits_for
-            except BaseException as error:
-                waits_for = work.throw(error)
-            else:
-                waits_for = work.send(answer)
-    except StopIteration:
-        return
