@@ -1,4 +1,4 @@
-"""Follow the relations that a binding names under ``also``, and tell by which rows of others its own are found."""
+"""The relations that a binding names under ``also``, and how a related row leads back to the bound rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model
+from django.db.models.fields.reverse_related import ForeignObjectRel
 
 #: Relations that one path may have.
 MAX_STEPS = 4
@@ -14,7 +15,7 @@ MAX_STEPS = 4
 
 @dataclass(frozen=True)
 class Hop:
-    """Rows of ``model`` on the way: those bound belong to them whose ``lookup`` is among the values of ``column``."""
+    """One model on a path: its rows lead to the bound rows whose ``lookup`` is among the values of ``column``."""
 
     model: type[Model]
     lookup: str
@@ -22,9 +23,9 @@ class Hop:
 
 
 def find_hops(model: type[Model], path: str) -> list[Hop]:
-    """Return the hops of a path of relations such as ``author__team``, every one on the way and lists' through rows.
+    """Return the hops of a path of relations such as ``author__team``, with the through models of many-to-many fields.
 
-    Raises ``LookupError`` with a sentence that says which step is none.
+    Raises ``LookupError``, whose text names the step that is not a relation.
     """
     hops: list[Hop] = []
     at: Any = model
@@ -36,13 +37,14 @@ def find_hops(model: type[Model], path: str) -> list[Hop]:
         relation = _find_relation(at, name, path)
         lookup = f"{before}__{name}" if before else name
         target = relation.related_model
+        is_forward = not isinstance(relation, ForeignObjectRel)
         if relation.many_to_many:
-            forward = relation if relation.concrete else relation.field
+            forward = relation if is_forward else relation.field
             through = forward.remote_field.through
-            end = forward.m2m_field_name() if relation.concrete else forward.m2m_reverse_field_name()
+            end = forward.m2m_field_name() if is_forward else forward.m2m_reverse_field_name()
             hops.append(Hop(through, before or "pk", through._meta.get_field(end).attname))
             hops.append(Hop(target, lookup, "pk"))
-        elif relation.concrete:
+        elif is_forward:
             hops.append(Hop(target, lookup, relation.target_field.attname))
         else:
             # A foreign key to another column than the primary key is found by that one.
@@ -54,7 +56,7 @@ def find_hops(model: type[Model], path: str) -> list[Hop]:
 
 
 def find_relations(model: Any) -> dict[str, Any]:
-    """Return the relations of a model that a path may follow, both ways, by the names that they have in a path."""
+    """Return the relations of a model that a path may follow, in both directions, by their names in a path."""
     return {_name_of(field): field for field in model._meta.get_fields() if _is_followed(field)}
 
 
@@ -75,14 +77,15 @@ def _find_relation(model: Any, name: str, path: str) -> Any:
 
 
 def _is_followed(field: Any) -> bool:
-    # A generic relation is no column that a query could follow in both directions.
+    # A generic relation has no column that a query could follow in both directions.
     return bool(
         field.is_relation and isinstance(field.related_model, type) and not field.hidden and not _is_generic(field)
     )
 
 
 def _is_generic(field: Any) -> bool:
-    return hasattr(field, "object_id_field_name") or (not field.concrete and not hasattr(field, "field"))
+    # Not by ``concrete``: a many-to-many field is concrete up to Django 6.0, and no longer in 6.1.
+    return hasattr(field, "object_id_field_name") or not (field.remote_field or isinstance(field, ForeignObjectRel))
 
 
 def _name_of(field: Any) -> str:

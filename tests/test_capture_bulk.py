@@ -573,7 +573,7 @@ def test_failed_update_leaves_the_next_one_captured(keepers):
 def test_rolled_back_calls_leave_no_event(keepers):
     """To a savepoint and as a whole."""
     with watching(KEEPERS) as events, transaction.atomic():
-        sid = transaction.savepoint()
+        sid = transaction.get_connection().savepoint()
         Keeper.objects.update(retired=True)
         Keeper.objects.bulk_create([Keeper(name="Di")])
         transaction.savepoint_rollback(sid)

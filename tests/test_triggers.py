@@ -11,6 +11,7 @@ import pytest
 from django.apps import apps
 from django.core.management import call_command
 from django.db import OperationalError, connection, models, transaction
+from django.db.migrations import Migration
 from django.db.models.signals import post_migrate, pre_migrate
 
 from declbind.console import doctor, unseen
@@ -454,7 +455,7 @@ def thing():
 def migrate(operation):
     """Run an operation as ``migrate`` does, between its two signals."""
     config = apps.get_app_config("zoo")
-    plan = [("a migration", False)]
+    plan = [(Migration("0001_thing", "zoo"), False)]
     pre_migrate.send(sender=config, app_config=config, using="default", plan=plan, apps=apps, verbosity=0)
     with connection.schema_editor() as editor:
         operation(editor)

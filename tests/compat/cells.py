@@ -136,7 +136,9 @@ LAYERS = [
     Cell("layer", "Redis, channels_redis.core", layer=REDIS, servers=2, packages=("channels_redis", "redis")),
     Cell("layer", "Redis, channels_redis.pubsub", layer=PUBSUB, servers=2, packages=("channels_redis", "redis")),
     Cell("layer", "Valkey, channels_redis.core", layer=REDIS, store="valkey", servers=2, packages=("channels_redis",)),
-    Cell("layer", "Valkey, channels_redis.pubsub", layer=PUBSUB, store="valkey", servers=2, packages=("channels_redis",)),
+    Cell(
+        "layer", "Valkey, channels_redis.pubsub", layer=PUBSUB, store="valkey", servers=2, packages=("channels_redis",)
+    ),
 ]
 
 PROJECTS = [

@@ -114,7 +114,8 @@ class Course:
         added = self.site.perform("write_sql", values=[10, 20], announce=not self.site.cell.has_triggers)
         for pk in added:
             self.stranger.wait(
-                lambda pk=pk: pk in self.readings.rows, f"the reading {pk} that raw SQL wrote"  # type: ignore[misc]
+                lambda pk=pk: pk in self.readings.rows,
+                f"the reading {pk} that raw SQL wrote",  # type: ignore[misc]
             )
         self._settle()
         found = [pk for _, pk in self.readings.changes[start:]]
@@ -196,7 +197,11 @@ class Course:
         """Edit a record: a field that is no longer sent is not, and a disabled stream is closed."""
         self.site.perform("edit_record", stream="notes", fields=["room", "text"])
         pk = self.site.perform("add", room=1, text="after the edit")
-        for subscriber, feed in ((self.stranger, self.all_notes), (self.visitor, self.room), (self.batched, self.batches)):
+        for subscriber, feed in (
+            (self.stranger, self.all_notes),
+            (self.visitor, self.room),
+            (self.batched, self.batches),
+        ):
             subscriber.wait(lambda feed=feed: pk in feed.rows or feed.notices, f"{pk}, or a resync")  # type: ignore[misc]
             if feed.notices:
                 subscriber.ask_anew(feed)

@@ -176,9 +176,7 @@ class Site:
         assert address.hostname is not None
         connection: http.client.HTTPConnection
         if self.tls is not None:
-            connection = http.client.HTTPSConnection(
-                address.hostname, address.port, timeout=PATIENCE, context=self.tls
-            )
+            connection = http.client.HTTPSConnection(address.hostname, address.port, timeout=PATIENCE, context=self.tls)
         else:
             connection = http.client.HTTPConnection(address.hostname, address.port, timeout=PATIENCE)
         with contextlib.closing(connection):
@@ -241,4 +239,3 @@ class Site:
             writer.kill()
             writer.wait()
         writer.stdout.close()
-

@@ -59,7 +59,7 @@ def savepoint_undone(work: Step, look: Step, beside: Step) -> bool:
 
 def undone_by_hand(work: Step, look: Step, beside: Step) -> bool:
     with transaction.atomic():
-        point = transaction.savepoint()
+        point = transaction.get_connection().savepoint()
         work()
         transaction.savepoint_rollback(point)
         beside()

@@ -98,7 +98,7 @@ class Writers(RuleBasedStateMachine):
     @precondition(lambda self: self.open and not self.is_broken)
     @rule(way=st.sampled_from(sorted(WAYS)), move=st.sampled_from(sorted(MOVES)))
     def undo_by_hand(self, way, move):
-        point = transaction.savepoint()
+        point = transaction.get_connection().savepoint()
         self.write(way, move)
         transaction.savepoint_rollback(point)
 
