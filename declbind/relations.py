@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
-from django.db.models import Model
+from django.db.models import ForeignObjectRel, Model
 
 #: Relations that one path may have.
 MAX_STEPS = 4
@@ -37,12 +37,13 @@ def find_hops(model: type[Model], path: str) -> list[Hop]:
         lookup = f"{before}__{name}" if before else name
         target = relation.related_model
         if relation.many_to_many:
-            forward = relation if relation.concrete else relation.field
+            is_forward = not isinstance(relation, ForeignObjectRel)
+            forward = relation if is_forward else relation.field
             through = forward.remote_field.through
-            end = forward.m2m_field_name() if relation.concrete else forward.m2m_reverse_field_name()
+            end = forward.m2m_field_name() if is_forward else forward.m2m_reverse_field_name()
             hops.append(Hop(through, before or "pk", through._meta.get_field(end).attname))
             hops.append(Hop(target, lookup, "pk"))
-        elif relation.concrete:
+        elif not isinstance(relation, ForeignObjectRel):
             hops.append(Hop(target, lookup, relation.target_field.attname))
         else:
             # A foreign key to another column than the primary key is found by that one.
@@ -82,7 +83,10 @@ def _is_followed(field: Any) -> bool:
 
 
 def _is_generic(field: Any) -> bool:
-    return hasattr(field, "object_id_field_name") or (not field.concrete and not hasattr(field, "field"))
+    # Not by ``concrete``, which says nothing of many-to-many fields: true before Django 6.1, and false since.
+    return hasattr(field, "object_id_field_name") or (
+        isinstance(field, ForeignObjectRel) and not hasattr(field, "field")
+    )
 
 
 def _name_of(field: Any) -> str:
