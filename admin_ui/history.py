@@ -11,6 +11,7 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 
 from admin_ui import documents
+from admin_ui.faults import report_faults
 from admin_ui.undo import rollback_url
 from declbind.console.consequences import Consequence, consequences
 from declbind.models import BindingRecord, BindingRevision
@@ -60,6 +61,10 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Show rows that only the program writes."""
 
     actions = None
+
+    def get_urls(self) -> list[Any]:
+        """Return the addresses of Django's pages, which say what happened if the database fails."""
+        return report_faults(self, super().get_urls())
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody adds."""

@@ -11,10 +11,11 @@ from django.core.exceptions import PermissionDenied
 from django.db import router, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
-from django.urls import URLPattern, path
+from django.urls import path
 
 from admin_ui import documents, elsewhere, pages
 from admin_ui.actions import RecordActions
+from admin_ui.faults import report_faults
 from admin_ui.fields import describe_key
 from admin_ui.form import FIELDSETS, BindingForm, form_values
 from admin_ui.history import load_steps
@@ -42,14 +43,14 @@ class BindingRecordAdmin(ListPage, RecordActions):
     class Media:
         css = {"all": ("declbind_admin/admin.css",)}
 
-    def get_urls(self) -> list[URLPattern]:
-        """Put the further pages before Django's own, whose last one takes any address."""
+    def get_urls(self) -> list[Any]:
+        """Return the addresses of all pages. Django's own come last, because the last of them matches any address."""
         fields = path(
             "model-fields/",
             self.admin_site.admin_view(self.model_fields_view),
             name=f"{self.opts.app_label}_{self.opts.model_name}_model_fields",
         )
-        return [fields, *screen_urls(self), *super().get_urls()]
+        return report_faults(self, [fields, *screen_urls(self), *super().get_urls()])
 
     def model_fields_view(self, request: HttpRequest) -> HttpResponse:
         """Answer with the fields of a model, for the form's script."""

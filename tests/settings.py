@@ -5,6 +5,7 @@ Environment:
 - `DATABASE_URL`: use exactly this database; a server process in a test gets the test's own database this way;
 - `CHANNEL_LAYER_URL`: a `redis://` address; none by default, because no channel layer is a supported set-up;
 - `DECLBIND_POLL_SECONDS`: how often a server process looks at the log without a doorbell;
+- `USE_THOUSAND_SEPARATOR`: `1` groups the digits of numbers on pages, as the visitor's language does;
 - `DEBUG`: `1` turns it on, for a server process that should serve static files.
 """
 
@@ -77,6 +78,7 @@ DEBUG = os.environ.get("DEBUG") == "1"
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
 USE_TZ = True
 TIME_ZONE = "UTC"
+USE_THOUSAND_SEPARATOR = os.environ.get("USE_THOUSAND_SEPARATOR") == "1"
 
 DATABASES = {"default": database_for_this_run()}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -429,7 +429,8 @@ def test_other_verbs_say_that_a_database_was_never_set_up(
         cwd=ROOT, env=env, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert ran.returncode == 1
-    assert "Database 'default' cannot be used: no such table: declbind_head." in ran.stderr
+    assert "A table or column is missing in database 'default' (SQLite, " in ran.stderr
+    assert "no such table: declbind_head. Run `manage.py migrate --database default`." in ran.stderr
 
 
 # tail and relay ---------------------------------------------------------------------------------------------

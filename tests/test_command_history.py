@@ -174,7 +174,8 @@ def test_a_database_that_cannot_be_used_is_json_too(monkeypatch: pytest.MonkeyPa
     for verb in ("tail", "processes"):
         ran = Ran(verb, "--format", "json")
         assert ran.status == 1
-        assert ran.json["error"].startswith("Database 'default' cannot be used: no such table.")
+        assert ran.json["error"].startswith("Database 'default' (")
+        assert "reported an error (OperationalError: no such table)." in ran.json["error"]
     assert len(Ran("tail", "--format", "json").lines) == 1
 
 

@@ -46,11 +46,12 @@ def logged_in(user: Any) -> tuple[Client, str]:
 
 def test_a_logout_names_the_session_by_its_digest():
     """The event carries the digest of the key, which is gone after the flush, and never the key."""
-    client, key = logged_in(UserFactory.create())
+    user = UserFactory.create()
+    client, key = logged_in(user)
     log = Log()
     client.logout()
     events = log.read()
-    assert {"type": "session", "session": session_digest(key)} in events
+    assert {"type": "session", "session": session_digest(key), "user": str(user.pk)} in events
     assert key not in json.dumps(events)
 
 

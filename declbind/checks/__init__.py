@@ -1,8 +1,8 @@
 """System checks: what is wrong with the configuration, and how to correct it.
 
-Each module checks one noun: ``settings``, ``bindings``, ``databases`` and ``layers``. To add a check, write a
-function ``check_<noun>`` that returns messages, each with a hint, register it in ``install()``, and give its id a line
-in ``CHECKS`` and one in ``docs/checks.md``.
+Each module checks one noun: ``settings``, ``bindings``, ``databases``, ``layers`` and ``sessions``. To add a check,
+write a function ``check_<noun>`` that returns messages, each with a hint, register it in ``install()``, and give its id
+a line in ``CHECKS`` and one in ``docs/checks.md``.
 
 Errors are mistakes in the settings. A faulty binding is a warning, because an error would stop ``migrate``, which may
 be the command that corrects it. Only checks with the ``database`` tag make queries.
@@ -15,6 +15,7 @@ from django.core.checks import Tags, register
 from .bindings import check_bindings, check_records, foreign_database
 from .databases import check_triggers
 from .layers import CORE_LAYER, WORKING_HOST, check_channel_layer
+from .sessions import check_sessions
 from .settings import check_settings
 
 #: The meaning of each id. The documentation lists the same ids.
@@ -32,6 +33,8 @@ CHECKS = {
     "declbind.W005": "the channel layer loses its connections when idle",
     "declbind.W006": "the channel layer has a small pool of connections",
     "declbind.W007": "a table lacks the triggers that a binding asks for",
+    "declbind.W008": "the session store cannot end a single session",
+    "declbind.W009": "the sessions are in a cache that other processes cannot read",
 }
 
 
@@ -40,6 +43,7 @@ def install() -> None:
     register(check_settings, "declbind")
     register(check_bindings, "declbind")
     register(check_channel_layer, "declbind")
+    register(check_sessions, "declbind")
     register(check_records, "declbind", Tags.database)
     register(check_triggers, "declbind", Tags.database)
 
@@ -51,6 +55,7 @@ __all__ = [
     "check_bindings",
     "check_channel_layer",
     "check_records",
+    "check_sessions",
     "check_settings",
     "check_triggers",
     "foreign_database",

@@ -14,6 +14,7 @@
 ``audience``  who is connected, and who would hear of a group
 ``documents`` when two records say the same, and what differs
 ``consequences`` what an edit of a record means, in plain words, and whether it opens anything
+``database_fault`` what a failed database operation means: what happened, where, and how to correct it
 ``output``    how the command writes tables and JSON
 
 Nothing here knows HTML or arguments. To add a question, write a module of its noun that returns data, then a page in

@@ -132,7 +132,12 @@ def roll_back(
         except ValidationError as error:
             raise ConfigError(as_problems(error)) from error
         except IntegrityError as error:
-            raise ConfigError(f"Somebody else made binding {revision.stream!r} anew at the same time.") from error
+            if now is None and BindingRecord.objects.using(using).filter(stream=revision.stream).exists():
+                raise ConfigError(
+                    f"Somebody else added binding {revision.stream!r} again at the same time. Nothing was stored; "
+                    "look at it again."
+                ) from error
+            raise
     return record
 
 

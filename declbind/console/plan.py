@@ -1,4 +1,4 @@
-"""Compare a file of records with the database, and make the database say what the file says."""
+"""Plans: what a file of records would change in the database, and how that is carried out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, OperationalError, connections, transaction
+from django.db import IntegrityError, connections, transaction
 
 from declbind import judgement
 from declbind.core.errors import ConfigError, Problem
@@ -164,8 +164,8 @@ def apply_path(
 def carry_out(plan: Plan, using: str, *, author: Any = None, note: str = "") -> Plan:
     """Store what a plan without faults says; return it with the version that it made.
 
-    Runs in the transaction in which the plan was made, which the caller holds. Raises ``ConfigError`` when somebody
-    else edits the configuration at the same time; the caller lets it pass, so that nothing is stored.
+    Runs in the transaction in which the plan was made, which the caller holds. Raises ``ConfigError`` if somebody else
+    edited the configuration at the same time. The caller must let it pass, so that nothing is stored.
     """
     try:
         # Under the registry of now: otherwise each edit would have it built anew for the writes of the next one.
@@ -173,9 +173,13 @@ def carry_out(plan: Plan, using: str, *, author: Any = None, note: str = "") -> 
             for change in plan.edits:
                 with editing(author, note, change.where if change.after is not None else ""):
                     _store(change, using)
-    except (BindingRecord.DoesNotExist, IntegrityError, OperationalError) as error:
-        # Gone meanwhile, added meanwhile, or each waits for what the other has locked.
+    except BindingRecord.DoesNotExist as error:
         raise ConfigError(MEANWHILE) from error
+    except IntegrityError as error:
+        # Not every broken constraint is an edit by somebody else; this one is if the record was not there a moment ago.
+        if _were_added(plan, using):
+            raise ConfigError(MEANWHILE) from error
+        raise
     return replace(plan, version=_check_alone(plan, using))
 
 
@@ -238,6 +242,11 @@ def _store(change: Change, using: str) -> None:
         record.assign(dict(change.after)).save(using=using)
     except ValidationError as error:
         raise ConfigError([Problem("$", f"{change.where}: {text}") for text in error.messages]) from error
+
+
+def _were_added(plan: Plan, using: str) -> bool:
+    streams = [change.stream for change in plan.edits if change.before is None]
+    return bool(BindingRecord.objects.using(using).filter(stream__in=streams).exists())
 
 
 def _check_alone(plan: Plan, using: str) -> int:

@@ -1,7 +1,7 @@
-"""Know who a connection belongs to, and whether it still does.
+"""The identity of a connection, and whether it is still valid.
 
-A socket outlives the request that opened it by hours. What is kept of its user is therefore no user object, which would
-carry old permissions along, but an :class:`Identity`: enough to ask the database anew, each time.
+A socket outlives the request that opened it by hours. A user object would keep its cached permissions for as long, so a
+socket keeps an :class:`Identity` instead, with which the user and the session can be loaded again at any time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ValidationError
 from django.db import router
 from django.utils.crypto import constant_time_compare
@@ -23,10 +24,11 @@ from django.utils.crypto import constant_time_compare
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who opened a connection, as of the moment it was opened.
+    """The user and session of a connection, as of the moment it was opened.
 
-    ``user_pk`` is the user's key as text, ``None`` for an anonymous one. The three session values are set only when
-    this very session logged the user in; a user who came by a token has none. ``username`` is for people.
+    ``user_pk`` is the user's primary key as text, or ``None`` for an anonymous user. The three session values are set
+    only if this session logged the user in; a user who was authenticated by a token has none. ``username`` is for
+    display only.
     """
 
     user_pk: str | None = None
@@ -38,10 +40,10 @@ class Identity:
 
 
 def identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
-    """Return who a connection's scope says it belongs to; ``user`` and ``session`` may be missing there.
+    """Return the identity in a connection's scope, in which ``user`` and ``session`` may be missing.
 
-    Reads the session and the user, both lazy, so call it in a worker thread. An empty ``connection_id`` is replaced by
-    a random one: two anonymous connections must never share it.
+    The user and the session are lazy and are loaded here, so call this in a worker thread. An empty ``connection_id``
+    is replaced by a random one, because two anonymous connections must never share it.
     """
     connection_id = connection_id or secrets.token_hex(8)
     user = scope.get("user")
@@ -63,12 +65,12 @@ def identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
 
 
 def load_user(identity: Identity) -> Any:
-    """Return the user as the database has it now, without cached permissions; a lost one is an ``AnonymousUser``."""
+    """Return the stored user without cached permissions, or an ``AnonymousUser`` if it no longer exists."""
     return _stored_user(identity) or AnonymousUser()
 
 
 def load_current_user(identity: Identity) -> Any | None:
-    """Return the user as the database has it now, ``None`` when the connection may not go on (see ``is_current``)."""
+    """Return the stored user, or ``None`` if the connection is no longer valid (see ``is_current``)."""
     if identity.user_pk is None:
         return AnonymousUser()
     user = _stored_user(identity)
@@ -76,16 +78,55 @@ def load_current_user(identity: Identity) -> Any | None:
 
 
 def is_current(identity: Identity) -> bool:
-    """Tell whether a connection is still who it was.
+    """Return whether the identity of a connection is still valid.
 
-    Not so when its user is gone or inactive, its session over, the user's password changed, or the login backend no
-    longer in use. Anonymous connections always are; a user without a session is judged alone.
+    It is not if the user was deleted or deactivated, the session has ended, the password has changed, or the
+    authentication backend is no longer in use. An anonymous identity is always valid. For a user without a session,
+    only the user is checked.
     """
     return load_current_user(identity) is not None
 
 
+def survives_logout(identity: Identity) -> bool:
+    """Return whether the session of a connection is still good after its user logged out of some session.
+
+    A log-out names the key that the session has at that moment. The same session may have had another key when it
+    opened the socket: ``signed_cookies`` makes a new key from the data at each write, and ``cycle_key()`` replaces it.
+    So each of the user's sessions is looked up, and one that the store does not know is over. A store that keeps
+    nothing on the server knows none, and cannot tell this session from the user's others: all of them are over.
+    """
+    if identity.session_key is None:
+        return True
+    store_class = session_store()
+    if not keeps_sessions(store_class):
+        return False
+    try:
+        if not store_class().exists(identity.session_key):
+            return False
+    except NotImplementedError:
+        return False
+    return bool(store_class(identity.session_key).load().get(SESSION_KEY) == identity.user_pk)
+
+
+def session_store() -> Any:
+    """Return the class ``SessionStore`` of ``SESSION_ENGINE``."""
+    return import_module(settings.SESSION_ENGINE).SessionStore
+
+
+def keeps_sessions(store_class: Any) -> bool:
+    """Return whether a session store keeps its sessions on the server, so that it can end one of them.
+
+    The other kind, such as ``signed_cookies``, computes the key from the data. It does so by overriding
+    ``_get_session_key()``, which otherwise only returns the key that the store was given.
+    """
+    return not issubclass(store_class, SessionBase) or (
+        store_class._get_session_key is SessionBase._get_session_key
+        and store_class.session_key is SessionBase.session_key
+    )
+
+
 def session_digest(session_key: str | None) -> str:
-    """Return what control events carry in place of a session's key, which opens the session to whoever reads it."""
+    """Return the digest by which control events name a session. The key itself would grant access to the session."""
     return hashlib.sha256(f"declbind.session:{session_key}".encode()).hexdigest() if session_key else ""
 
 
@@ -93,7 +134,7 @@ def _stored_user(identity: Identity) -> Any | None:
     if identity.user_pk is None:
         return None
     model = get_user_model()
-    # Not a replica, which may not know yet what a control event just told.
+    # Not from a replica, which may lag behind the control event that asks for this check.
     users = model._default_manager.using(router.db_for_write(model))
     try:
         user = users.get(pk=model._meta.pk.to_python(identity.user_pk))
@@ -107,8 +148,8 @@ def _session_holds(identity: Identity, user: Any) -> bool:
         return True
     if identity.backend not in settings.AUTHENTICATION_BACKENDS:
         return False
-    store = import_module(settings.SESSION_ENGINE).SessionStore(identity.session_key)
-    # load() reads and nothing else: neither a missing nor an expired session is made anew.
+    store = session_store()(identity.session_key)
+    # load() and not get(), which would start a new session in place of a missing one and store its key.
     if store.load().get(SESSION_KEY) != identity.user_pk:
         return False
     return not hasattr(user, "get_session_auth_hash") or _hash_holds(identity.session_hash or "", user)

@@ -158,7 +158,8 @@ def _on_logged_out(*, request: Any, user: Any, **kwargs: Any) -> None:
         return
     key = getattr(getattr(request, "session", None), "session_key", None)
     if key:
-        _append({"type": "session", "session": session_digest(key)}, None)
+        # The user as well: sockets that this session opened under an earlier key do not have this digest.
+        _append({"type": "session", "session": session_digest(key), "user": str(user.pk)}, None)
     else:
         _append_users([user.pk], database_alias())
 

@@ -31,7 +31,7 @@ from .doorbell import listen
 from .flushing import Flusher
 from .inline import InlineRunner
 from .lookout import READ_BATCH, Lookout
-from .rights import judge_sockets
+from .rights import find_logged_out, judge_sockets
 from .snapshots import SnapshotDesk
 from .socket import FORBIDDEN, SESSION_OVER
 from .tally import Tally
@@ -268,10 +268,14 @@ class LiveHub:
     async def _obey(self, event: LogEvent) -> None:
         sockets = self.sockets()
         match json.loads(event.data):
-            case {"type": "session", "session": digest}:
+            case {"type": "session", "session": digest, **rest}:
                 for socket in sockets:
                     if socket.session == digest:
                         socket.close(SESSION_OVER, "The session is over.")
+                user = rest.get("user")
+                others = [s for s in sockets if s.session not in ("", digest) and s.user_key == user is not None]
+                for socket in await self.thread.run(find_logged_out, others) if others else ():
+                    socket.close(SESSION_OVER, "The session is over.")
             case {"type": "kick", "connection": connection, "user": user, **rest}:
                 for socket in sockets:
                     if socket.id == connection or (user is not None and socket.user_key == user):

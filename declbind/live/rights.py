@@ -37,6 +37,11 @@ def judge_sockets(
     return verdicts
 
 
+def find_logged_out(sockets: Iterable[Socket]) -> list[Socket]:
+    """Return those sockets of a user whose session may be the one that just ended, under an earlier key."""
+    return [socket for socket in sockets if not permissions.survives_logout(socket.identity)]
+
+
 def _may_go_on(subscription: Subscription, registry: BindingRegistry, user: Any) -> bool:
     binding = registry.by_stream.get(subscription.stream)
     if binding is None:

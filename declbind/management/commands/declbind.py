@@ -1,7 +1,7 @@
-"""``manage.py declbind VERB``: look at the bindings, check, plan and apply them, watch what they do.
+"""``manage.py declbind VERB``: list, check, plan and apply bindings, and watch what they do.
 
-The exit status is 1 when something is wrong and 0 otherwise. What each verb finds out is in ``declbind/console``, what
-it takes and prints in ``management/verbs``.
+The exit status is 1 if something is wrong and 0 otherwise. ``declbind/console`` has the answers of each verb,
+``management/verbs`` its arguments and its output.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import sys
 from typing import Any, NoReturn
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import DatabaseError, connections
+from django.db import Error as DatabaseFailure
+from django.db import connections
 
+from declbind.console.database_fault import describe_fault, failed_alias
 from declbind.console.output import format_json, format_line
 from declbind.core.errors import ConfigError
 from declbind.management.verbs.records import RecordVerbs
@@ -21,6 +23,9 @@ from declbind.management.verbs.rows import RowVerbs
 from declbind.management.verbs.running import RunningVerbs
 from declbind.management.verbs.triggers import TriggerVerbs
 from declbind.registry import database_alias
+
+#: The verbs that store something: a failure must say what became of it.
+EDITING_VERBS = frozenset({"apply", "rollback", "kick"})
 
 
 class Command(RecordVerbs, RowVerbs, RunningVerbs, TriggerVerbs):
@@ -58,9 +63,10 @@ class Command(RecordVerbs, RowVerbs, RunningVerbs, TriggerVerbs):
         except ConfigError as error:
             texts = (problem.message if problem.path == "$" else str(problem) for problem in error.problems)
             self.fail("\n".join(texts), options, error)
-        except DatabaseError as error:
-            text = f"Database {using!r} cannot be used: {str(error).strip()}. Does it run, and is it migrated?"
-            self.fail(text, options, error)
+        except DatabaseFailure as error:
+            fault = describe_fault(error, failed_alias(error, using))
+            edits = options["verb"] in EDITING_VERBS or bool(options.get("install") or options.get("remove"))
+            self.fail(f"{fault} {fault.outcome}" if edits else str(fault), options, error)
         except BrokenPipeError:
             # The reader (head, less) has seen enough. Python would complain again when it closes stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,87 @@
+"""The page that is shown when the database fails: what happened, what to do, and the form to send again."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.db import Error as DatabaseFailure
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, URLResolver
+
+from admin_ui import pages
+from declbind.console.database_fault import DatabaseFault, describe_fault, failed_alias
+from declbind.registry import database_alias
+
+logger = logging.getLogger("declbind")
+
+#: Faults that go away by themselves, or once the database is available again. The others are conflicts or mistakes.
+PASSING = frozenset({"collision", "locked", "timeout", "unreachable", "read-only", "full"})
+
+
+def report_faults(model_admin: Any, patterns: Iterable[URLPattern | URLResolver]) -> list[URLPattern | URLResolver]:
+    """Let each page answer with what happened if the database fails, and not with an internal error.
+
+    Asynchronous views are left as they are: they answer with a stream.
+    """
+    return [_reporting(model_admin, pattern) for pattern in patterns]
+
+
+def _reporting(model_admin: Any, pattern: URLPattern | URLResolver) -> URLPattern | URLResolver:
+    if isinstance(pattern, URLPattern) and not inspect.iscoroutinefunction(pattern.callback):
+        pattern.callback = _reporting_view(model_admin, pattern.callback)
+    return pattern
+
+
+def _reporting_view(model_admin: Any, view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    @functools.wraps(view)
+    def report(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return view(request, *args, **kwargs)
+        except DatabaseFailure as error:
+            if not _is_staff(model_admin, request):
+                raise
+            logger.exception("The page %s failed.", request.path)
+            return _show(model_admin, request, describe_fault(error, failed_alias(error, database_alias())))
+
+    return report
+
+
+def _is_staff(model_admin: Any, request: HttpRequest) -> bool:
+    """Return whether the text, which names the database, is for this user; false if that cannot be found out."""
+    try:
+        return bool(model_admin.admin_site.has_permission(request))
+    except DatabaseFailure:
+        return False
+
+
+def _show(model_admin: Any, request: HttpRequest, fault: DatabaseFault) -> HttpResponse:
+    status = 503 if fault.kind in PASSING else 500
+    is_edit = request.method == "POST"
+    outcome = fault.outcome if is_edit else ""
+    sent = [
+        (name, value)
+        for name, values in request.POST.lists()
+        for value in values
+        if name != "csrfmiddlewaretoken" and isinstance(value, str)
+    ]
+    try:
+        page = pages.render_page(
+            model_admin,
+            request,
+            "database_fault.html",
+            "The database cannot do this now" if status == 503 else "The database refused",
+            status=status,
+            fault=fault,
+            outcome=outcome,
+            # A file has to be chosen again.
+            sent=sent if is_edit and not request.FILES else [],
+            address=request.get_full_path(),
+        )
+        return page.render()
+    except DatabaseFailure:
+        # The frame of the page asks the database too.
+        return HttpResponse(f"{fault} {outcome}".strip(), status=status, content_type="text/plain; charset=utf-8")

@@ -1,0 +1,457 @@
+"""A database that fails is described: what happened, where, and the right way to correct it. Each fault is caused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError
+from django.db import DatabaseError, IntegrityError, connection, connections, transaction
+from django.test import Client as Browser
+
+from declbind import registry
+from declbind.console import history, plan
+from declbind.console.database_fault import describe_fault
+from declbind.core.errors import ConfigError
+from declbind.models import BindingRecord, BindingRevision
+from declbind.outbound import log
+from tests.test_admin_form import LIST, read_form
+from tests.test_command import GROUPS, Ran, fresh_registry
+
+__all__ = ["fresh_registry"]
+
+on_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="a fault of SQLite")
+on_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="a fault of PostgreSQL")
+TABLE = "declbind_bindingrecord"
+MEANWHILE = "Somebody else edited the configuration"
+ADD = f"{LIST}add/"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "records.json"
+    file.write_text(json.dumps([GROUPS]))
+    return file
+
+
+def answer_of(*arguments: str) -> str:
+    with pytest.raises(CommandError) as raised:
+        Ran(*arguments)
+    text = str(raised.value)
+    assert json.loads(Ran(*arguments, "--format", "json").out)["error"] == text
+    return text
+
+
+def execute(sql: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+
+
+@contextlib.contextmanager
+def elsewhere(*statements: str) -> Iterator[None]:
+    """Run statements on a connection of their own, which keeps its transaction open during the block."""
+    done, finish = threading.Event(), threading.Event()
+    faults: list[Exception] = []
+
+    def hold() -> None:
+        try:
+            with transaction.atomic():
+                for sql in statements:
+                    execute(sql)
+                done.set()
+                finish.wait(30)
+                transaction.set_rollback(True)
+        except Exception as error:
+            faults.append(error)
+        finally:
+            done.set()
+            connections.close_all()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert done.wait(30)
+    try:
+        yield
+    finally:
+        finish.set()
+        thread.join(30)
+    assert not faults
+
+
+@contextlib.contextmanager
+def impatient() -> Iterator[None]:
+    """Wait for a lock for a moment only."""
+    execute("PRAGMA busy_timeout = 50" if connection.vendor == "sqlite" else "SET lock_timeout = '50ms'")
+    try:
+        yield
+    finally:
+        connection.close()
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+@on_sqlite
+@pytest.mark.parametrize("verb", ["apply", "rollback"])
+def test_a_locked_file_is_no_edit_by_somebody_else(path: Path, verb: str) -> None:
+    """Another transaction holds the write lock, about something else entirely."""
+    record = BindingRecord.objects.create(stream="old", model="auth.Group", fields=["name"])
+    version = BindingRevision.objects.get().version
+    record.delete()
+    with elsewhere("UPDATE auth_group SET name = name"), impatient():
+        text = answer_of(*(["apply", str(path)] if verb == "apply" else ["rollback", "old", str(version)]))
+    assert MEANWHILE not in text
+    assert text == (
+        f"Another connection holds a lock in database 'default' (SQLite, {connection.settings_dict['NAME']}) and did "
+        "not release it in time: database is locked. Try again when the other program is done. If it lasts, look for "
+        "a transaction that was left open. Nothing was stored."
+    )
+    assert not BindingRecord.objects.exists()
+    Ran("apply", str(path))
+    assert BindingRecord.objects.get().stream == GROUPS["stream"]
+
+
+@pytest.mark.django_db(transaction=True)
+@on_sqlite
+def test_triggers_that_cannot_be_installed_say_why(fresh_registry: None) -> None:
+    """The statements of ``triggers --install`` wait for the lock like any other."""
+    BindingRecord.objects.create(stream="keepers", model="zoo.Keeper", fields=["name"], capture="triggers")
+    registry.refresh(force=True)
+    with elsewhere("UPDATE auth_group SET name = name"), impatient():
+        text = answer_of("triggers", "--install")
+    assert text.startswith("Another connection holds a lock in database 'default' (SQLite, ")
+    assert text.endswith("Nothing was stored.")
+
+
+@pytest.mark.django_db(transaction=True)
+@on_sqlite
+def test_the_deferred_mode_is_named_where_it_is_in_use(settings: Any) -> None:
+    """A transaction that reads first and writes later fails at once in that mode, so the advice is the mode."""
+    options = connection.settings_dict["OPTIONS"]
+    error = _locked_error()
+    assert "IMMEDIATE" not in describe_fault(error, "default").action
+    mode = options.pop("transaction_mode")
+    try:
+        assert 'OPTIONS["transaction_mode"] = "IMMEDIATE"' in describe_fault(error, "default").action
+    finally:
+        options["transaction_mode"] = mode
+
+
+def _locked_error() -> DatabaseError:
+    with elsewhere("UPDATE auth_group SET name = name"), impatient(), pytest.raises(DatabaseError) as raised:
+        execute("UPDATE auth_group SET name = name")
+    return raised.value
+
+
+@pytest.mark.django_db(transaction=True)
+@on_postgresql
+def test_a_row_that_stays_locked_is_no_edit_by_somebody_else(path: Path) -> None:
+    """Another transaction holds the row of the record and did not change it."""
+    BindingRecord.objects.create(**{**GROUPS, "description": "old"})
+    with elsewhere(f"SELECT * FROM {TABLE} FOR UPDATE"), impatient():
+        text = answer_of("apply", str(path))
+    assert text.startswith("Another connection holds a lock in database 'default' (PostgreSQL, ")
+    assert "canceling statement due to lock timeout" in text
+    assert text.endswith("Try again. If it lasts, look for a transaction that was left open. Nothing was stored.")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("verb", ["apply", "plan", "list", "history"])
+@pytest.mark.parametrize(
+    "change", [f"ALTER TABLE {TABLE} RENAME TO moved", f"ALTER TABLE {TABLE} RENAME COLUMN direction TO moved"]
+)
+def test_a_missing_table_or_column_asks_for_migrate(path: Path, verb: str, change: str) -> None:
+    """The tables are those of another release, or of none."""
+    execute(change)
+    arguments = {"apply": [str(path)], "plan": [str(path)], "history": ["groups"]}
+    if verb == "history":
+        execute("ALTER TABLE declbind_bindingrevision RENAME COLUMN definition TO moved")
+    with transaction.atomic():
+        text = answer_of_once(verb, *arguments.get(verb, []))
+        transaction.set_rollback(True)
+    assert text.startswith("A table or column is missing in database 'default' (")
+    assert "Run `manage.py migrate --database default`." in text
+    assert text.endswith("Nothing was stored.") is (verb == "apply")
+
+
+def answer_of_once(*arguments: str) -> str:
+    """Run once: the transaction of the test is of no use on PostgreSQL afterwards."""
+    with pytest.raises(CommandError) as raised:
+        Ran(*arguments)
+    return str(raised.value)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_read_only_connection_is_named(path: Path) -> None:
+    """Of a replica, of a file without the right to write, of a user's mode."""
+    is_sqlite = connection.vendor == "sqlite"
+    execute("PRAGMA query_only = 1" if is_sqlite else "SET default_transaction_read_only = on")
+    try:
+        text = answer_of("apply", str(path))
+    finally:
+        connection.close()
+    assert text.startswith("The connection to database 'default' (")
+    assert ("in which SQLite keeps its journal" if is_sqlite else "lead to the primary server") in text
+    assert text.endswith("Nothing was stored.")
+
+
+@pytest.mark.django_db(transaction=True)
+@on_sqlite
+def test_a_file_that_cannot_be_opened_is_named(path: Path) -> None:
+    """Its folder does not exist. What became of an edit is not claimed where no answer came."""
+    name = connection.settings_dict["NAME"]
+    connection.close()
+    connection.settings_dict["NAME"] = str(path.parent / "nowhere" / "db.sqlite3")
+    try:
+        text = answer_of("apply", str(path))
+    finally:
+        connection.close()
+        connection.settings_dict["NAME"] = name
+    assert "nowhere/db.sqlite3) could not be made, or was lost: unable to open database file." in text
+    assert "Check that its folder exists and that the process may open the file." in text
+    assert "It is not known whether the edit was stored" in text
+
+
+@pytest.mark.django_db(transaction=True)
+@on_sqlite
+def test_a_file_that_is_no_database_is_named(path: Path) -> None:
+    name = connection.settings_dict["NAME"]
+    connection.close()
+    broken = path.parent / "broken.sqlite3"
+    broken.write_text("This is a text. " * 200)
+    connection.settings_dict["NAME"] = str(broken)
+    try:
+        text = answer_of("apply", str(path))
+    finally:
+        connection.close()
+        connection.settings_dict["NAME"] = name
+    assert "cannot be read: file is not a database." in text
+
+
+@pytest.mark.django_db(transaction=True)
+@on_postgresql
+def test_a_lost_connection_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server ends it in the middle of the transaction."""
+    load = plan.find_faults
+
+    def lose(*args: Any) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            pid = cursor.fetchone()[0]
+        with elsewhere(f"SELECT pg_terminate_backend({pid}, 10000)"):
+            return load(*args)
+
+    monkeypatch.setattr(plan, "find_faults", lose)
+    text = answer_of_once("apply", str(path))
+    connection.close()
+    assert "could not be made, or was lost: " in text
+    assert "Check that the server is running and that DATABASES['default'] is correct, then try again." in text
+    assert "It is not known whether the edit was stored" in text
+
+
+@pytest.mark.django_db(transaction=True)
+@on_postgresql
+def test_a_missing_privilege_is_named(path: Path) -> None:
+    execute("DROP ROLE IF EXISTS declbind_reader")
+    execute("CREATE ROLE declbind_reader")
+    execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO declbind_reader")
+    execute("SET ROLE declbind_reader")
+    try:
+        text = answer_of("apply", str(path))
+    finally:
+        execute("RESET ROLE")
+        execute("DROP OWNED BY declbind_reader")
+        execute("DROP ROLE declbind_reader")
+    assert "lacks a privilege in database 'default'" in text
+    assert "permission denied" in text
+
+
+@pytest.mark.django_db
+def test_a_constraint_of_the_project_is_no_edit_by_somebody_else(path: Path) -> None:
+    """The unique index is on the table of records, and on a column that declbind does not look at before."""
+    BindingRecord.objects.create(stream="first", model="auth.Group", fields=["name"])
+    execute(f"CREATE UNIQUE INDEX only_one ON {TABLE} (model)")
+    text = answer_of("apply", str(path))
+    assert MEANWHILE not in text
+    assert text.startswith("A row with the same key exists already in database 'default' (")
+    assert text.endswith("Nothing was stored.")
+    assert [record.stream for record in BindingRecord.objects.all()] == ["first"]
+
+
+@pytest.mark.django_db
+def test_a_record_that_is_added_meanwhile_is_an_edit_by_somebody_else(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: here the sentence is true, and the database's own answer is its cause."""
+    monkeypatch.setattr(BindingRecord, "full_clean", lambda self, *args, **kwargs: None)
+    made = plan.plan_items(plan.load_path(path), "default")
+    _insert_raw(str(GROUPS["stream"]))
+    with pytest.raises(ConfigError, match=MEANWHILE) as raised, transaction.atomic():
+        plan.carry_out(made, "default")
+    assert isinstance(raised.value.__cause__, IntegrityError)
+
+
+def _insert_raw(stream: str) -> None:
+    """Store a record as another process would: nothing of it happens in this one."""
+    record = BindingRecord().assign({**GROUPS, "stream": stream})
+    columns = [field for field in BindingRecord._meta.local_fields if not field.primary_key]
+    names = ", ".join(connection.ops.quote_name(str(field.column)) for field in columns)
+    values = [field.get_db_prep_save(getattr(record, field.attname), connection) for field in columns]
+    with connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO {TABLE} ({names}) VALUES ({', '.join(['%s'] * len(values))})", values)
+
+
+@pytest.mark.django_db
+def test_a_stream_that_is_stored_twice_is_described_as_such() -> None:
+    """By the table and the column, on each database."""
+    _insert_raw("one")
+    with pytest.raises(IntegrityError) as raised, transaction.atomic():
+        _insert_raw("one")
+    fault = describe_fault(raised.value, "default")
+    assert fault.text.startswith(f"{MEANWHILE} in database 'default' (")
+    assert (fault.action, fault.outcome) == ("Try again.", "Nothing was stored.")
+
+
+@pytest.mark.django_db
+def test_a_rollback_tells_a_constraint_from_an_edit_by_somebody_else() -> None:
+    record = BindingRecord.objects.create(**GROUPS)
+    revision = BindingRevision.objects.get()
+    record.delete()
+    BindingRecord.objects.create(stream="first", model="auth.Group", fields=["name"])
+    execute(f"CREATE UNIQUE INDEX only_one ON {TABLE} (model)")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        history.roll_back(revision, "default", None, "")
+
+
+@pytest.mark.django_db(transaction=True)
+@on_postgresql
+def test_two_edits_that_cannot_be_serialised_are_named() -> None:
+    """The other transaction changed the row after this one began."""
+    BindingRecord.objects.create(**GROUPS)
+    with pytest.raises(DatabaseError) as raised, transaction.atomic():
+        _change_what_changes()
+    fault = describe_fault(raised.value, "default")
+    assert fault.kind == "collision"
+    assert fault.text.startswith("Another transaction changed the same rows in database 'default' (")
+
+
+def _change_what_changes() -> None:
+    execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+    BindingRecord.objects.count()
+    other = threading.Thread(target=_change_elsewhere)
+    other.start()
+    other.join(30)
+    execute(f"UPDATE {TABLE} SET description = 'here'")
+
+
+def _change_elsewhere() -> None:
+    execute(f"UPDATE {TABLE} SET description = 'there'")
+    connections.close_all()
+
+
+def test_an_unknown_error_is_quoted() -> None:
+    """Nothing is claimed about it."""
+    fault = describe_fault(DatabaseError("strange"), "default")
+    assert fault.kind == "other"
+    assert "reported an error (DatabaseError: strange)." in fault.text
+
+
+# The admin -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def browser() -> Browser:
+    """A browser whose session needs no database to be read."""
+    browser = Browser(raise_request_exception=False)
+    browser.force_login(User.objects.create_superuser("operator"))
+    return browser
+
+
+def posted(browser: Browser, stream: str) -> dict[str, Any]:
+    """Return what the form for a new binding sends, filled in from the address of a copy."""
+    data = read_form(browser.get(ADD, {"stream": stream, "model": "auth.Group"}).content.decode())
+    return {**data, "stream": stream, "model": "auth.Group", "fields_mode": "these", "fields_names": "name"}
+
+
+def texts_of(page: Any) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.content.decode()))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_form_that_cannot_be_stored_says_why_and_can_be_sent_again(browser: Browser) -> None:
+    """Everything that was typed is on the page; once the lock is gone, it is stored."""
+    log.load_head("default")
+    form = posted(browser, "fresh")
+    sqlite = connection.vendor == "sqlite"
+    lock = "UPDATE auth_group SET name = name" if sqlite else f"LOCK TABLE {TABLE} IN EXCLUSIVE MODE"
+    with elsewhere(lock), impatient():
+        page = browser.post(ADD, form)
+    assert page.status_code == 503
+    text = texts_of(page)
+    assert "Another connection holds a lock in database" in text
+    assert "Nothing was stored." in text
+    assert MEANWHILE not in text
+    sent = re.findall(r'<textarea name="([^"]+)" hidden>\n([^<]*)</textarea>', page.content.decode())
+    assert {name: value.replace("&quot;", '"') for name, value in sent}.items() >= {"stream": "fresh"}.items()
+    again: dict[str, list[str]] = {}
+    for name, value in sent:
+        again.setdefault(name, []).append(value.replace("&quot;", '"'))
+    assert browser.post(ADD, again).status_code == 302
+    assert BindingRecord.objects.get().stream == "fresh"
+
+
+@pytest.mark.django_db(transaction=True)
+@on_sqlite
+@pytest.mark.parametrize("page_name", ["import", "rollback", "json", "delete", "take over"])
+def test_every_page_that_stores_says_why_it_cannot(browser: Browser, page_name: str) -> None:
+    """Import, roll-back, the JSON view, a deletion and a copy of a binding from a file."""
+    record = BindingRecord.objects.create(**GROUPS)
+    revision = BindingRevision.objects.get()
+    record.description = "changed"
+    record.save()
+    root = "/admin/declbind/bindingrecord"
+    if page_name == "import":
+        text = json.dumps([{**GROUPS, "stream": "imported", "permissions": {"view": False}}])
+        review = browser.post(f"{root}/import/", {"text": text})
+        hidden = dict(re.findall(r'name="(plan|version|generation|source)" value="([^"]*)"', review.content.decode()))
+        address, data = f"{root}/import/", {**hidden, "text": text, "_apply": "yes", "confirm_widening": "yes"}
+    elif page_name == "rollback":
+        address = f"{root}/rollback/{revision.pk}/"
+        data = _hidden(browser.get(address))
+    elif page_name == "json":
+        address = f"{root}/{record.pk}/json/"
+        data = {**_hidden(browser.get(address)), "document": json.dumps({**record.definition(), "description": "x"})}
+    elif page_name == "delete":
+        address, data = f"{root}/{record.pk}/delete/", {"post": "yes"}
+    else:
+        address, data = ADD, posted(browser, "copy")
+    with elsewhere("UPDATE auth_group SET name = name"), impatient():
+        page = browser.post(address, data)
+    assert page.status_code == 503, texts_of(page)
+    assert "Another connection holds a lock in database" in texts_of(page)
+    assert browser.post(address, data).status_code == 302
+
+
+def _hidden(page: Any) -> dict[str, str]:
+    found = re.findall(r'<(?:input type="hidden"|button)[^>]*name="([^"]+)"[^>]*value="([^"]*)"', page.content.decode())
+    return {name: value for name, value in found if name != "csrfmiddlewaretoken"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_list_without_its_table_asks_for_migrate(browser: Browser) -> None:
+    """Pages that only look answer too."""
+    execute(f"ALTER TABLE {TABLE} RENAME TO moved")
+    try:
+        page = browser.get("/admin/declbind/bindingrecord/")
+    finally:
+        execute(f"ALTER TABLE moved RENAME TO {TABLE}")
+    assert page.status_code == 500
+    assert "Run `manage.py migrate --database default`." in texts_of(page)
