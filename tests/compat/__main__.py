@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .backends import Backends
 from .cells import CELLS
-from .course import Course, StepFailed
+from .course import Course
 from .site_processes import Site
 
 

@@ -18,11 +18,11 @@ PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 class Cell:
     """One set-up.
 
-    ``server`` is a key of ``asgi_servers.COMMANDS``, ``servers`` how many of it serve one database. ``database`` is
-    "postgres", "mariadb" or "sqlite"; ``connection`` is merged into its entry in ``DATABASES``. ``settings`` are further
-    settings. ``layer`` is "none", "memory", or the backend of a layer in ``store`` ("redis" or "valkey"). ``writer``
-    performs the writes: "request", "process", "celery" or "tasks". ``packages`` are the distributions whose versions
-    the table shows.
+    ``server`` is a key of ``asgi_servers.COMMANDS``, and ``servers`` is how many of it serve one database. ``database``
+    is "postgres", "mariadb" or "sqlite"; ``connection`` is merged into its entry in ``DATABASES``. ``settings`` holds
+    further settings. ``layer`` is "none", "memory", or the backend of a layer in ``store`` ("redis" or "valkey").
+    ``writer`` performs the writes: "request", "process", "celery" or "tasks". ``packages`` are the distributions whose
+    versions the table shows.
     """
 
     group: str

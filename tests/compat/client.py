@@ -250,7 +250,7 @@ class Subscriber:
         self.wait(lambda: ref in self._replies, f"a reply to {action!r}")
         return self._replies.pop(ref)
 
-    # --- waiting --------------------------------------------------------------------------------------------------------
+    # --- waiting ------------------------------------------------------------------------------------------------------
 
     def wait(self, is_so: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
         """Wait until something is so that frames can make so."""
@@ -265,6 +265,10 @@ class Subscriber:
     def wait_for_change(self, feed: Feed, change: Change, start: int = 0) -> None:
         """Wait until a change has arrived, counted from the ``start``-th."""
         self.wait(lambda: change in feed.changes[start:], f"{change} on {feed.group!r}")
+
+    def wait_for_row(self, feed: Feed, pk: Any) -> None:
+        """Wait until a subscription holds a row."""
+        self.wait(lambda: pk in feed.rows, f"the row {pk} on {feed.group!r}")
 
     def wait_closed(self) -> int | None:
         """Wait until the socket is closed, and return the code."""

@@ -1,6 +1,6 @@
 """The course: the steps that a set-up must complete, each of them checked frame by frame.
 
-Each step ends with a note of its own, and what subscribers were told up to that note must be exactly what the step wrote:
+Each step ends with a note of its own. What subscribers were sent up to that note must be exactly what the step wrote:
 nothing lost, nothing invented, in order.
 """
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .client import Change, Feed, Subscriber
+from .client import PATIENCE, Change, Feed, Subscriber
 from .site_processes import Site
 
 #: Rows of the snapshot that a reader pauses in, and for how many seconds it does.
@@ -37,8 +37,8 @@ class Course:
         """Do all steps; raises `StepFailed` at the first that fails."""
         steps: Sequence[Callable[[], None]] = (
             self.connect, self.save, self.move_between_groups, self.update_in_bulk, self.change_lists, self.write_sql,
-            self.roll_back, self.delete, self.write_from_a_client, self.pause_in_a_snapshot, self.kill_and_resume,
-            self.take_a_right_away, self.edit_the_record, self.log_out,
+            self.roll_back, self.delete, self.write_from_a_client, self.look_at_the_console, self.pause_in_a_snapshot,
+            self.kill_and_resume, self.take_a_right_away, self.edit_the_record, self.log_out,
         )  # fmt: skip
         with self._stack:
             for step in steps:
@@ -113,10 +113,7 @@ class Course:
         start = len(self.readings.changes)
         added = self.site.perform("write_sql", values=[10, 20], announce=not self.site.cell.has_triggers)
         for pk in added:
-            self.stranger.wait(
-                lambda pk=pk: pk in self.readings.rows,
-                f"the reading {pk} that raw SQL wrote",  # type: ignore[misc]
-            )
+            self.stranger.wait_for_row(self.readings, pk)
         self._settle()
         found = [pk for _, pk in self.readings.changes[start:]]
         assert found == added, f"expected one change for each of {added}, got {self.readings.changes[start:]}"
@@ -149,6 +146,24 @@ class Course:
         assert removed["ok"], removed
         self._expect(mark, [("create", made["pk"]), ("update", made["pk"]), ("delete", made["pk"])], in_room=True)
 
+    def look_at_the_console(self) -> None:
+        """Ask what operators are shown: who is connected, and what became of a change."""
+        wanted = sorted([["", "notes", "readings"], [self.user, "notes", "secrets"], ["", "notes"]])
+        self._poll(lambda: self.site.perform("connections"), wanted, "open connections")
+        mark = self._mark()
+        self.site.perform("update", pks=[self.first], text="asked about")
+        self._expect(mark, [("update", self.first)], in_room=True)
+        self._poll(
+            lambda: self.site.perform("why", stream="notes", row=self.first, user=self.user)[:1], ["SENT"], "why"
+        )
+
+    def _poll(self, ask: Callable[[], Any], wanted: Any, what: str) -> None:
+        """Ask until the answer is right: processes write what operators see once a second."""
+        deadline = time.monotonic() + PATIENCE
+        while (answer := ask()) != wanted:
+            assert time.monotonic() < deadline, f"{what}: expected {wanted}, got {answer}"
+            time.sleep(0.2)
+
     def pause_in_a_snapshot(self) -> None:
         """Pause in a long snapshot: it is completed, and what was written meanwhile follows."""
         reader = self._stack.enter_context(
@@ -172,7 +187,7 @@ class Course:
         mark = self._mark()
         self.site.kill_servers()
         for subscriber in (self.stranger, self.visitor, self.batched):
-            subscriber.wait(lambda s=subscriber: not s.is_open, "the connection breaks")  # type: ignore[misc]
+            subscriber.wait_closed()
         missed = [self.site.perform_elsewhere("add", room=1, text=f"missed {number}") for number in range(5)]
         self.site.start_servers()
         if not self.site.cell.keeps_sessions:
@@ -202,9 +217,7 @@ class Course:
             (self.visitor, self.room),
             (self.batched, self.batches),
         ):
-            subscriber.wait(lambda feed=feed: pk in feed.rows or feed.notices, f"{pk}, or a resync")  # type: ignore[misc]
-            if feed.notices:
-                subscriber.ask_anew(feed)
+            subscriber.wait_for_row(feed, pk)
             assert feed.rows[pk] == {"room": 1, "text": "after the edit"}
             subscriber.ask_anew(feed)
         self._compare()

@@ -5,16 +5,18 @@ Arguments and results are JSON, because they travel between processes.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
-from django.db import connection, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, transaction
 
 from declbind import touch
-from declbind.models import BindingRecord
+from declbind.console.why import Question, explain
+from declbind.models import BindingRecord, Connection
 
 from .models import Line, Note, Reading, Tag
 
@@ -40,13 +42,13 @@ def add(room: int, text: str) -> int:
     """Save a new note; return its key."""
     note = Note(room=room, text=text)
     note.save()
-    return note.pk
+    return int(note.pk)
 
 
 @operation
 def move(pk: int, room: int) -> None:
     """Save a note in another room."""
-    note = Note.objects.get(pk=pk)
+    note = Note._default_manager.get(pk=pk)
     note.room = room
     note.save()
 
@@ -54,35 +56,35 @@ def move(pk: int, room: int) -> None:
 @operation
 def remove(pk: int) -> None:
     """Delete a note."""
-    Note.objects.get(pk=pk).delete()
+    Note._default_manager.get(pk=pk).delete()
 
 
 @operation
 def update(pks: list[int], text: str) -> int:
     """Update several notes by one statement; return how many."""
-    return Note.objects.filter(pk__in=pks).update(text=text)
+    return int(Note._default_manager.filter(pk__in=pks).update(text=text))
 
 
 @operation
 def bulk_add(room: int, texts: list[str]) -> None:
     """Insert several notes by one statement."""
-    Note.objects.bulk_create(Note(room=room, text=text) for text in texts)
+    Note._default_manager.bulk_create(Note(room=room, text=text) for text in texts)
 
 
 @operation
 def bulk_change(pks: list[int], text: str) -> None:
     """Give each of several notes a text of its own by one statement."""
-    notes = list(Note.objects.filter(pk__in=pks).order_by("pk"))
+    notes = list(Note._default_manager.filter(pk__in=pks).order_by("pk"))
     for number, note in enumerate(notes):
         note.text = f"{text} {number}"
-    Note.objects.bulk_update(notes, ["text"])
+    Note._default_manager.bulk_update(notes, ["text"])
 
 
 @operation
 def tag(pk: int, words: list[str]) -> list[int]:
     """Set the tags of a note; return their keys."""
-    tags = [Tag.objects.get_or_create(word=word)[0] for word in words]
-    Note.objects.get(pk=pk).tags.set(tags)
+    tags = [Tag._default_manager.get_or_create(word=word)[0] for word in words]
+    Note._default_manager.get(pk=pk).tags.set(tags)
     return sorted(tag.pk for tag in tags)
 
 
@@ -95,15 +97,15 @@ def roll_back(room: int) -> None:
 
     try:
         with transaction.atomic():
-            Note.objects.create(room=room, text="never there")
-            Note.objects.update(text="never so")
+            Note._default_manager.create(room=room, text="never there")
+            Note._default_manager.update(text="never so")
             raise Changed
     except Changed:
         pass
     with transaction.atomic():
         try:
             with transaction.atomic():
-                Note.objects.create(room=room, text="never there either")
+                Note._default_manager.create(room=room, text="never there either")
                 raise Changed
         except Changed:
             pass
@@ -112,7 +114,9 @@ def roll_back(room: int) -> None:
 @operation
 def notes(room: int | None = None) -> list[dict[str, Any]]:
     """Return the notes as a subscriber should hold them."""
-    found = Note.objects.order_by("pk") if room is None else Note.objects.filter(room=room).order_by("pk")
+    found = (
+        Note._default_manager.order_by("pk") if room is None else Note._default_manager.filter(room=room).order_by("pk")
+    )
     return [
         {"pk": note.pk, "room": note.room, "text": note.text, "tags": sorted(note.tags.values_list("pk", flat=True))}
         for note in found
@@ -126,12 +130,12 @@ def notes(room: int | None = None) -> list[dict[str, Any]]:
 def write_sql(values: list[int], *, announce: bool) -> list[int]:
     """Insert readings by raw SQL; without triggers the rows are announced by hand. Return their keys."""
     with transaction.atomic(), connection.cursor() as cursor:
-        before = set(Reading.objects.values_list("pk", flat=True))
+        before = set(Reading._default_manager.values_list("pk", flat=True))
         for value in values:
             cursor.execute("INSERT INTO compat_reading (value) VALUES (%s)", [value])
-        added = sorted(set(Reading.objects.values_list("pk", flat=True)) - before)
+        added = sorted(set(Reading._default_manager.values_list("pk", flat=True)) - before)
         if announce:
-            touch(Reading.objects.filter(pk__in=added))
+            touch(Reading._default_manager.filter(pk__in=added))
     return added
 
 
@@ -143,16 +147,35 @@ def fill(count: int) -> None:
     """Store so many lines of 192 characters, which no compression makes much shorter."""
     chance = random.Random(count)
     lines = (Line(text=f"{chance.getrandbits(768):0192x}") for _ in range(count))
-    Line.objects.bulk_create(lines, batch_size=1_000)
+    Line._default_manager.bulk_create(lines, batch_size=1_000)
 
 
 @operation
 def change_line() -> int:
     """Save the first line anew; return its key."""
-    line = Line.objects.order_by("pk")[0]
+    line = Line._default_manager.order_by("pk")[0]
     line.text = "changed"
     line.save()
-    return line.pk
+    return int(line.pk)
+
+
+# What operators are shown ---------------------------------------------------------------------------------------------
+
+
+@operation
+def connections() -> list[list[str]]:
+    """Return the user and the subscribed streams of each open connection, as the console lists them."""
+    return sorted(
+        [connection.username, *sorted(heard[0] for heard in json.loads(connection.subscriptions) if heard[2] is None)]
+        for connection in Connection.objects.filter(closed_at=None)
+    )
+
+
+@operation
+def why(stream: str, row: int, user: str) -> list[str]:
+    """Return the causes that the console names for a row's last change, the most important first."""
+    question = Question(stream, str(row), user)
+    return [answer.cause.name for answer in explain(question, DEFAULT_DB_ALIAS).answers]
 
 
 # Users, rights, configuration -----------------------------------------------------------------------------------------
@@ -162,7 +185,7 @@ def change_line() -> int:
 def add_user(name: str, codenames: list[str]) -> str:
     """Store a user who holds permissions; return the user's key."""
     users = get_user_model()
-    user = users._default_manager.create_user(name, password="only-for-tests")  # type: ignore[attr-defined]
+    user = users._default_manager.create_user(name, password="only-for-tests")
     user.user_permissions.set(Permission.objects.filter(codename__in=codenames, content_type__app_label="compat"))
     return str(user.pk)
 
@@ -172,9 +195,7 @@ def take_away(name: str, codename: str) -> None:
     """Take a permission from a user."""
     users = get_user_model()
     user = users._default_manager.get(**{users.USERNAME_FIELD: name})
-    user.user_permissions.remove(  # type: ignore[attr-defined]
-        Permission.objects.get(codename=codename, content_type__app_label="compat")
-    )
+    user.user_permissions.remove(Permission.objects.get(codename=codename, content_type__app_label="compat"))
 
 
 @operation
