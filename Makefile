@@ -8,16 +8,17 @@ PYTHON ?=
 CHROMIUM ?=
 export PYTHON CHROMIUM
 # A database or channel layer of the surrounding shell is not the tests' to use.
-unexport DATABASE_URL CHANNEL_LAYER_URL DJANGO_SETTINGS_MODULE TEST_DATABASE
+unexport DATABASE_URL CHANNEL_LAYER_URL DJANGO_SETTINGS_MODULE TEST_DATABASE TEST_CHOICE
 
 BIN := .venv/bin
 SET_UP := .venv/.installed-
 
-.PHONY: help demo test bench soak lint types mariadb programs clean
+.PHONY: help demo test compat bench soak lint types mariadb programs clean
 
 help:
 	@echo "make demo    run the example site and print where it is"
-	@echo "make test    lint, types and all tests, on SQLite, PostgreSQL, MariaDB and Redis, with a browser"
+	@echo "make test    lint, types and all tests, on the oldest and newest Python and Django, on each database, with a browser"
+	@echo "make compat  run one course over every supported server, database and store, and write docs/compatibility.md"
 	@echo "make bench   measure beside peers and the floors of server and machine"
 	@echo "make soak    break running processes under load, at length, and check a ledger"
 	@echo "make lint    only ruff;  make types  only mypy;  make clean  remove what these targets made"
@@ -33,10 +34,11 @@ demo: $(SET_UP)demo
 	@$(BIN)/python example_site/manage.py demo
 
 test: lint types programs
-	@echo "==> Tests, on SQLite"
-	@$(BIN)/python -m pytest $(ARGS)
-	@echo "==> Tests that touch a database, on PostgreSQL"
-	@TEST_DATABASE=postgres $(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m tests.rounds $(ARGS)
+
+compat: programs
+	@.ci/programs compat
+	@$(BIN)/python -m tests.compat $(ARGS)
 
 bench: programs
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
@@ -60,5 +62,5 @@ programs: $(SET_UP)test
 	@.ci/programs
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import socket
@@ -108,6 +109,7 @@ class Subscriber:
         self._may_read = threading.Event()
         self._may_read.set()
         self._socket: ClientConnection | None = None
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         self.connect()
@@ -133,7 +135,8 @@ class Subscriber:
         if self._tls is not None:
             options["ssl"] = self._tls
         headers = {"Cookie": self.cookie} if self.cookie else {}
-        connection = connect(
+        self.leave()
+        opening = connect(
             self.url,
             additional_headers=headers,
             subprotocols=[JOINED] if self.joined else None,
@@ -141,15 +144,15 @@ class Subscriber:
             ping_interval=None,
             **options,
         )
+        connection = self._open.enter_context(opening)
         self._socket, self.close_code, self.is_open = connection, None, True
         threading.Thread(target=self._read, args=(connection,), daemon=True).start()
 
     def leave(self) -> None:
         """Close the socket, if it is open."""
         self.go_on()
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._socket = None
+        self._open.close()
 
     def pause(self) -> None:
         """Read nothing any more; the library reads one frame ahead."""
@@ -252,13 +255,13 @@ class Subscriber:
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    def wait(self, is_so: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
+    def wait(self, is_so: Callable[[], Any], what: str) -> None:
         """Wait until something is so that frames can make so."""
         with self._news:
-            if not self._news.wait_for(is_so, seconds):
+            if not self._news.wait_for(is_so, PATIENCE):
                 held = [(feed.stream, feed.group, feed.offset, feed.changes[-5:], feed.notices) for feed in self.feeds]
                 raise TimeoutError(
-                    f"{self.name}: waited {seconds:.0f} s for this: {what}. "
+                    f"{self.name}: waited {PATIENCE:.0f} s for this: {what}. "
                     f"Close code {self.close_code}, subscriptions {held}"
                 )
 

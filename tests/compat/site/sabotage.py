@@ -33,10 +33,18 @@ def stall_at_the_first_wait() -> None:
     Socket.push_paced = lose  # type: ignore[assignment, method-assign]
 
 
+def list_no_connections() -> None:
+    """Never write the table of connections."""
+    from declbind.live.attendance import Attendance
+
+    Attendance.write = staticmethod(lambda rows, using: None)  # type: ignore[method-assign]
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     "updates unseen": let_updates_pass_unseen,
     "rights kept": keep_rights,
     "no going on": stall_at_the_first_wait,
+    "connections unlisted": list_no_connections,
 }
 
 
