@@ -168,3 +168,13 @@ PROJECTS = [
 VERSIONS = [Cell("versions", "SQLite", database="sqlite"), Cell("versions", "PostgreSQL", packages=("psycopg",))]
 
 CELLS = [*SERVERS, *DATABASES, *SESSION_STORES, *LAYERS, *PROJECTS, *VERSIONS]
+
+#: The Pythons and Djangos of a run, as "3.13/6.1".
+ENDS = ("3.11/5.2", "3.12/5.2", "3.12/6.0", "3.13/5.2", "3.13/6.0", "3.13/6.1")
+OLDEST, NEWEST = ENDS[0], ENDS[-1]
+
+
+def is_run_at(cell: Cell, end: str) -> bool:
+    """Return whether a cell is run at an end. Only servers are run at both ends, and only versions in between."""
+    ends = {"versions": ENDS, "server": (OLDEST, NEWEST)}.get(cell.group, (NEWEST,))
+    return end in ends

@@ -178,6 +178,21 @@ def why(stream: str, row: int, user: str) -> list[str]:
     return [answer.cause.name for answer in explain(question, DEFAULT_DB_ALIAS).answers]
 
 
+@operation
+def database_version() -> str:
+    """Return the name and the version of the database server."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("SELECT sqlite_version()")
+            return f"SQLite {cursor.fetchone()[0]}"
+        if connection.vendor == "postgresql":
+            cursor.execute("SHOW server_version")
+            return f"PostgreSQL {cursor.fetchone()[0].split()[0]}"
+        cursor.execute("SELECT version()")
+        name = "MariaDB" if getattr(connection, "mysql_is_mariadb", False) else "MySQL"
+        return f"{name} {cursor.fetchone()[0].split('-')[0]}"
+
+
 # Users, rights, configuration -----------------------------------------------------------------------------------------
 
 
