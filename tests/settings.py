@@ -5,6 +5,7 @@ Environment:
 - `DATABASE_URL`: use exactly this database; a server process in a test gets the test's own database this way;
 - `CHANNEL_LAYER_URL`: a `redis://` address; none by default, because no channel layer is a supported set-up;
 - `DECLBIND_POLL_SECONDS`: how often a server process looks at the log without a doorbell;
+- `DECLBIND_DRAIN_SECONDS`: over how long a server process closes its sockets when it is stopped;
 - `USE_THOUSAND_SEPARATOR`: `1` groups the digits of numbers on pages, as the visitor's language does;
 - `DEBUG`: `1` turns it on, for a server process that should serve static files.
 """
@@ -90,7 +91,8 @@ if channel_layer_url := os.environ.get("CHANNEL_LAYER_URL"):
         "CONFIG": {"hosts": [channel_layer_url]},
     }
 
-DECLBIND: dict[str, Any] = {}
+# A test that stops a server waits for it. Those about the end of a process ask for a drain.
+DECLBIND: dict[str, Any] = {"DRAIN_SECONDS": float(os.environ.get("DECLBIND_DRAIN_SECONDS", "0"))}
 if poll_seconds := os.environ.get("DECLBIND_POLL_SECONDS"):
     DECLBIND["POLL_SECONDS"] = float(poll_seconds)
 

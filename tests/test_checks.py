@@ -100,6 +100,7 @@ def test_e002_unknown_key(settings: Any) -> None:
         ("POLL_SECONDS", 0, "a number above 0"),
         ("POLL_SECONDS", "1", "a number above 0"),
         ("VERSION_CHECK_SECONDS", -1, "a number of at least 0"),
+        ("DRAIN_SECONDS", -1, "a number of at least 0"),
     ],
 )
 def test_e003_wrong_value(settings: Any, key: str, value: Any, expected: str) -> None:

@@ -45,6 +45,7 @@ EXPECTATIONS: dict[str, Expectation] = {
         'None or a list like ["https://example.com"]',
     ),
     "VERSION_CHECK_SECONDS": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
+    "DRAIN_SECONDS": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Read and write the wire format: JSON text frames in the multiplexing envelope of Channels 1.x.
+"""The wire format: JSON text frames in the multiplexing envelope of Channels 1.x.
 
 The shapes are published in ``schemas/request.schema.json`` and ``schemas/event.schema.json``; no other module builds or
 takes apart a frame. Change frames are joined from JSON text that was encoded once, when the event was written.
@@ -233,6 +233,11 @@ def encode_resync_payload(reason: str) -> str:
 def encode_closed(stream: str, group: str, offset: int, reason: str) -> str:
     """Return the notice that a subscription is over."""
     return encode_tagged(stream, group, offset, encode({"action": "closed", "reason": reason}))
+
+
+def encode_moving() -> str:
+    """Return the notice that the process is ending and that the socket will soon be closed with 1012."""
+    return encode({"stream": "", "payload": {"action": "moving"}})
 
 
 def describe(value: Any) -> str:

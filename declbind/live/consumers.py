@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from asgiref.sync import markcoroutinefunction
 from channels.consumer import AsyncConsumer
 from django.core.exceptions import ImproperlyConfigured
+from django.db import Error as DatabaseError
 
 from declbind.bindings import Binding
 from declbind.conf import settings
@@ -28,8 +29,8 @@ from declbind.models import Traffic
 from . import subscriptions
 from .hub import LiveHub, get_hub
 from .origin import is_origin_allowed
-from .sending import pace, without_session
-from .socket import FLOODING, FORBIDDEN, SESSION_OVER, Socket
+from .sending import pace, send_close, without_session
+from .socket import FLOODING, FORBIDDEN, RESTART, SESSION_OVER, TRY_AGAIN_LATER, Socket
 from .traffic import describe_end, describe_origin, describe_refusal
 
 logger = logging.getLogger("declbind")
@@ -61,7 +62,11 @@ class BindingConsumer(AsyncConsumer):
 
         @markcoroutinefunction
         def application(scope: Mapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
-            return cls(**initkwargs)(scope, receive, send)
+            connection = cls(**initkwargs)(scope, receive, send)
+            # A time-out has to be able to cancel the task. What granian's own scheduler passes for one cannot be.
+            task = asyncio.current_task()
+            can_be_cancelled = task is not None and type(task).cancel is asyncio.Task.cancel
+            return connection if can_be_cancelled else asyncio.create_task(connection)
 
         application.consumer_class = cls  # type: ignore[attr-defined]
         application.consumer_initkwargs = initkwargs  # type: ignore[attr-defined]
@@ -77,12 +82,24 @@ class BindingConsumer(AsyncConsumer):
             await send({"type": "websocket.close", "code": FORBIDDEN})
             (await get_hub()).note(None, Traffic.REFUSED, **describe_origin(scope))
             return
-        hub = await get_hub()
-        identity = await hub.requests.run(permissions.identify, scope, "")
+        try:
+            hub = await get_hub()
+            identity = await hub.requests.run(permissions.identify, scope, "")
+        except DatabaseError as error:
+            logger.warning("A client was told to try again later, because the database failed: %s", error)
+            await turn_away(send)
+            return
+        except Exception:
+            # The hub has logged why it could not start.
+            await turn_away(send)
+            return
         subprotocol = frames.BATCH_PROTOCOL if frames.BATCH_PROTOCOL in scope.get("subprotocols", ()) else None
         socket = Socket(identity, send, hub.joiner if subprotocol else None)
         paced = None
         hub.core.attach(socket.connection)
+        hub.watch_server(without_session(send))
+        if hub.drain.is_moving:
+            socket.close(RESTART, "The server is restarting.")
         try:
             await self._join(hub, socket)
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
@@ -102,6 +119,7 @@ class BindingConsumer(AsyncConsumer):
                 paced.release()
             hub.attendance.closed(socket, hub.core.cursor)
             hub.core.detach(socket.connection)
+            hub.drain.socket_ended()
             hub.note(socket, Traffic.CONNECTION, **describe_end(*socket.closed.result()))
 
     def bindings(self, hub: LiveHub) -> Mapping[str, type[Binding]]:
@@ -123,6 +141,10 @@ class BindingConsumer(AsyncConsumer):
                 joined = await hub.requests.run(self._auto_groups, dict(self.bindings(hub)), socket.identity)
             except ClientError as error:
                 socket.close(FORBIDDEN, error.message)
+                return
+            except DatabaseError as error:
+                logger.warning("A client was told to try again later, because the database failed: %s", error)
+                socket.close(TRY_AGAIN_LATER, "The database failed.")
                 return
             if turn == (hub.turns, socket.checks):
                 break
@@ -277,12 +299,15 @@ class _Conversation:
         self._under_way = under_way
         task = asyncio.create_task(self._serve(envelope, under_way.last.get(envelope.stream)))
         under_way.add(envelope.stream, task)
+        self.socket.requests = len(under_way.tasks)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         under_way = self._under_way
         assert under_way is not None
         under_way.done(task)
+        self.socket.requests = len(under_way.tasks)
+        self.socket.leave_if_idle()
         if not under_way.tasks:
             self._under_way = None
 
@@ -349,6 +374,15 @@ class _Conversation:
         )
         if ref is not frames.MISSING:
             self.socket.push(frames.encode_refusal(stream, ref, error))
+
+
+async def turn_away(send: Send) -> None:
+    """Tell a client to try again later.
+
+    The socket is accepted for that: a browser does not show its page what the status of a refused handshake is.
+    """
+    await send({"type": "websocket.accept"})
+    await send_close(send, TRY_AGAIN_LATER, "The server is not ready.")
 
 
 def read_envelope(text: str | None) -> frames.Envelope:

@@ -1,4 +1,4 @@
-"""Say in numbers how this process and the log are: for load balancers and monitoring."""
+"""The state of this process and of the log in numbers, for load balancers and monitoring."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ def measure() -> dict[str, Any]:
     except Exception as error:
         return {"ok": False, "error": type(error).__name__, "log": None, "process": None}
     late = [state["oldest_unsequenced_seconds"], process["lag_seconds"] if process else 0.0]
-    return {"ok": max(late) < PATIENCE_SECONDS, "log": state, "process": process, "configuration": _configuration()}
+    is_moving = process is not None and process["moving"]
+    return {
+        "ok": max(late) < PATIENCE_SECONDS and not is_moving,
+        "log": state,
+        "process": process,
+        "configuration": _configuration(),
+    }
 
 
 def _log_state(using: str) -> dict[str, Any]:
@@ -64,6 +70,8 @@ def _hub_state(hub: LiveHub, using: str) -> dict[str, Any]:
         "queued_characters": sum(queue.size for queue in queues),
         "longest_queue_frames": max((len(queue) for queue in queues), default=0),
         "version": hub.registry.version,
+        # The process is ending and takes no more sockets.
+        "moving": hub.drain.is_moving,
         "last_error": hub.heartbeat.last_error,
     }
 

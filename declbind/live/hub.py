@@ -1,4 +1,4 @@
-"""Run the hub of one event loop: read the log, hand events out in order, obey what control events say.
+"""The hub of one event loop: it reads the log, hands events out in order, and obeys control events.
 
 One task does all of it, so nothing is ever delivered before a control event with a lower offset has been obeyed. The
 log is read on the doorbell and every ``POLL_SECONDS``. A hub belongs to its loop and ends with it.
@@ -11,10 +11,13 @@ import contextlib
 import contextvars
 import json
 import logging
+import random
 import time
 from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from django.db import Error as DatabaseError
 
 from declbind import registry as registries
 from declbind.conf import settings
@@ -24,14 +27,16 @@ from declbind.core.recent import Recent
 from declbind.models import Event
 from declbind.outbound import log, relay
 
-from . import changes, nodes
+from . import changes, nodes, shutdown
 from .attendance import Attendance
 from .chores import keep_house, watch_readers
 from .doorbell import listen
+from .draining import Drain
 from .flushing import Flusher
 from .inline import InlineRunner
-from .lookout import READ_BATCH, Lookout
+from .lookout import READ_BATCH, Lookout, Tick
 from .rights import find_logged_out, judge_sockets
+from .sending import Send
 from .snapshots import SnapshotDesk
 from .socket import FORBIDDEN, SESSION_OVER
 from .tally import Tally
@@ -45,6 +50,8 @@ logger = logging.getLogger("declbind")
 
 #: After so many events, or so many frames for all connections together, what was queued is sent.
 SLICE_EVENTS, SLICE_FRAMES = 50, 20_000
+#: For how long a start is retried while the database fails, and the first pause between two attempts.
+START_SECONDS, FIRST_PAUSE = 5.0, 0.05
 #: So many events' frames are kept: a crowd that comes back asks for the same ones.
 VARIANTS_KEPT = 1_000
 
@@ -70,10 +77,12 @@ class LiveHub:
     """Join the pure hub to the log, the registry and the clock of one process."""
 
     def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop
         self.core = Hub()
         self.flusher = Flusher(self.core)
         self.joiner = Joiner()
         self.inline = InlineRunner()
+        self.drain = Drain(self)
         self.recent = Recent()
         self.using = registries.database_alias()
         self.lookout = Lookout(self.using)
@@ -100,21 +109,37 @@ class LiveHub:
         self._variants_of: registries.BindingRegistry | None = None
         #: Streams that will be told to resync, with the timer.
         self._due: dict[str, asyncio.TimerHandle] = {}
+        self._server_end: shutdown.ServerEnd | None = None
+        self._draining: asyncio.Task[None] | None = None
         self._started: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def ready(self) -> None:
-        """Wait until the hub knows where the log ends; raises what kept it from finding out."""
+        """Wait until the hub knows where the log ends.
+
+        Raises:
+            Exception: What kept it from finding out. The fault has been logged, and the next call tries again.
+        """
+        self.loop = asyncio.get_running_loop()
         started = self._started
         if started is None or (started.done() and (started.cancelled() or started.exception())):
             # A task of its own: the request that happens to come first may be cancelled while others wait for the hub,
             # which outlives them all and must not carry anybody's context.
             context = contextvars.Context()
-            started = self._started = asyncio.get_running_loop().create_task(self._start(), context=context)
+            started = self._started = self.loop.create_task(self._start(), context=context)
+            # Everybody who waits for it may have left when it fails.
+            started.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(started)
 
     async def _start(self) -> None:
-        first, edits = await self.thread.run(self.lookout.first_look)
+        try:
+            first, edits = await self._first_look()
+        except DatabaseError as error:
+            logger.warning("The hub could not start, because the database failed: %s", error)
+            raise
+        except Exception:
+            logger.exception("The hub could not start.")
+            raise
         self.registry = self._announced = first.registry
         self.epoch, self.core.cursor = first.head.epoch, first.head.offset
         self.recent.start(first.head.offset)
@@ -122,11 +147,45 @@ class LiveHub:
             self._raise_floors(edit, version)
             if is_recent:
                 self._schedule_resync(edit)
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         relay.add_listener(self, loop, self._wake.set)
         self._tasks = [
             loop.create_task(work) for work in (self._pump(), keep_house(self), watch_readers(self), listen(self._wake))
         ]
+        shutdown.watch(self.loop, running_hubs)
+
+    async def _first_look(self) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
+        """Look at the log for the first time. Retries for ``START_SECONDS`` while the database fails.
+
+        Processes that start together on a fresh SQLite database find it locked.
+        """
+        until, pause = time.monotonic() + START_SECONDS, FIRST_PAUSE
+        while True:
+            try:
+                return await self.thread.run(self.lookout.first_look)
+            except DatabaseError:
+                if time.monotonic() + pause > until:
+                    raise
+            await asyncio.sleep(random.uniform(pause / 2, pause))
+            pause = min(2 * pause, 1.0)
+
+    def start_drain(self, seconds: float) -> asyncio.Task[None]:
+        """Begin to close all sockets because the process is ending, or return the task that has begun."""
+        if self._draining is None:
+            self._draining = self.loop.create_task(self.drain.run(seconds))
+            self._tasks.append(self._draining)
+        return self._draining
+
+    def watch_server(self, send: Send) -> None:
+        """Drain the sockets when the server ends without a signal, if ``send`` leads to a server that says so."""
+        if self._server_end is None and settings.DRAIN_SECONDS > 0:
+            self._server_end = shutdown.find_server_end(send)
+            if self._server_end is not None:
+                self._tasks.append(self.loop.create_task(self._drain_with(self._server_end)))
+
+    async def _drain_with(self, end: shutdown.ServerEnd) -> None:
+        await end.wait()
+        self.start_drain(min(settings.DRAIN_SECONDS, end.seconds))
 
     async def settle(self) -> None:
         """Wait until the hub has looked at the log once more than it had; for tests and for shutting down."""
@@ -143,6 +202,7 @@ class LiveHub:
 
     def _close(self) -> None:
         relay.remove_listener(self)
+        shutdown.unwatch(self.loop)
         self.inline.close()
         for loop in [loop for loop, hub in _hubs.items() if hub is self]:
             del _hubs[loop]

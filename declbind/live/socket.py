@@ -16,6 +16,7 @@ from declbind.core.hub import Connection, Joiner, Limits, Outbox, Subscription
 from declbind.inbound.permissions import Identity, session_digest
 
 from .inline import InlineRunner
+from .sending import send_close
 
 logger = logging.getLogger("declbind")
 
@@ -25,9 +26,6 @@ CLOSE_SECONDS = 5.0
 #: What one joined frame holds at most: a reader that is slow must not wait long for the whole of it.
 BATCH_FRAMES, BATCH_CHARACTERS = 200, 65_536
 
-#: Bytes of a close frame's reason.
-MAX_REASON = 120
-
 #: What of a replay or a snapshot may wait at most, and how soon a reader takes a frame that is not slow.
 PACED_FRAMES, PACED_CHARACTERS, PACE_SECONDS = 32, 16_384, 0.1
 
@@ -36,8 +34,12 @@ MAX_PAST = 100
 
 #: Close codes.
 SESSION_OVER, FORBIDDEN, TOO_SLOW, FLOODING = 4401, 4403, 4408, 4429
-#: WebSocket's own code for a fault of the server (RFC 6455, section 7.4.1).
-INTERNAL_ERROR = 1011
+#: WebSocket's own codes (RFC 6455, section 7.4.1, and its registry): a fault of the server, a server that is ending,
+#: and one that cannot serve just now.
+INTERNAL_ERROR, RESTART, TRY_AGAIN_LATER = 1011, 1012, 1013
+
+#: How long a socket that is leaving waits for the requests that are being carried out.
+LEAVE_SECONDS = 2.0
 
 
 #: Sockets share theirs: each of ten thousand would have its own copy of three numbers.
@@ -48,9 +50,9 @@ class Socket:
     """One accepted WebSocket. All methods belong to the event loop; ``connection`` is what the hub sees of it."""
 
     __slots__ = (
-        "__weakref__", "_context", "_given_up_at", "_is_sending", "_joiner", "_limits", "_progress", "_rest", "_runner",
-        "_send", "_sending_since", "_turn", "_under_way", "_window", "checks", "closed", "connection", "id", "identity",
-        "is_listed", "past", "sent", "session", "user_key",
+        "__weakref__", "_context", "_given_up_at", "_is_sending", "_joiner", "_leaving", "_limits", "_progress",
+        "_rest", "_runner", "_send", "_sending_since", "_turn", "_under_way", "_window", "checks", "closed",
+        "connection", "id", "identity", "is_listed", "past", "requests", "sent", "session", "user_key",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +89,9 @@ class Socket:
         #: How many frames are being sent just now, and how many of a replay or a snapshot may wait at once.
         self._under_way = 0
         self._window = 1
+        #: How many requests are being carried out, and how the socket is closed when there are none.
+        self.requests = 0
+        self._leaving: tuple[int, str] | None = None
         self._progress: asyncio.Future[None] | None = None
         self._turn: asyncio.Lock | None = None
 
@@ -94,6 +99,15 @@ class Socket:
     def subscriptions(self) -> dict[tuple[str, str], Subscription]:
         """Return the subscriptions by stream and group."""
         return self.connection.subscriptions
+
+    @property
+    def takes_control_frames(self) -> bool:
+        """Return whether the client knows the frames that Channels 1.x did not have.
+
+        A client that was only subscribed by the server may be one of Channels 1.x.
+        """
+        subscriptions = self.connection.subscriptions
+        return self._joiner is not None or not subscriptions or any(each.tagged for each in subscriptions.values())
 
     def remember(self, subscription: Subscription, until: int, reason: str) -> None:
         """Keep in mind what a subscription heard that is over."""
@@ -169,6 +183,18 @@ class Socket:
             self.connection.outbox.clear()
             self._report_progress()
 
+    def leave(self, code: int, reason: str) -> None:
+        """Close the socket when its requests are answered and its frames sent, at the latest in ``LEAVE_SECONDS``."""
+        if self._leaving is None:
+            self._leaving = code, reason
+            asyncio.get_running_loop().call_later(LEAVE_SECONDS, self.close, code, reason)
+            self.leave_if_idle()
+
+    def leave_if_idle(self) -> None:
+        """Close a socket that is leaving and has nothing more to do."""
+        if self._leaving is not None and not (self.requests or self._rest or self.connection.outbox.waiting):
+            self.close(*self._leaving)
+
     def flush(self) -> None:
         """Send the frames that wait, as far as the server takes them at once. A task sends the rest."""
         runner, context = self._runner, self._context
@@ -221,6 +247,7 @@ class Socket:
             return
         self._is_sending = False
         self.flush()
+        self.leave_if_idle()
 
     def _fail(self, error: BaseException) -> None:
         """End a socket whose server took no frame: most often the client has just left, which the server says so."""
@@ -248,9 +275,7 @@ class Socket:
         code, reason = self.closed.result()
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_SECONDS):
-                # RFC 6455, section 5.5: 125 bytes with the code. A server refuses a longer one, and the code with it.
-                said = reason.encode("utf-8", "replace")[:MAX_REASON].decode("utf-8", "ignore")
-                await self._send({"type": "websocket.close", "code": code, "reason": said})
+                await send_close(self._send, code, reason)
 
     def overflow(self) -> None:
         """End a reader that is too slow."""

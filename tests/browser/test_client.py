@@ -491,6 +491,43 @@ def test_a_flooding_client_stays_away_for_long(page: Any, server: ScriptedServer
     assert server.lines.empty()
 
 
+def test_a_client_stays_until_a_server_that_is_ending_closes_it(page: Any, server: ScriptedServer) -> None:
+    """The notice is no reason to leave; after the close the client resumes, and what was under way is not lost."""
+    line = connected(page, server, "{ baseDelay: 1 }")
+    page.evaluate("watch()")
+    line.accept(7)
+    line.snapshot(7, {1: {"t": "a"}})
+    line.send({"action": "moving"}, stream="")
+    line.change(8, "update", 1, {"t": "b"})
+    until(page, "rows()[0]?.[1] === 'b'")
+    assert line.silent()
+    assert page.evaluate("client.state") == "live"
+    line.cut(1012)
+    assert server.next_line().accept(9)["since"] == {"epoch": "e1", "offset": 8}
+
+
+@pytest.mark.parametrize(
+    ("code", "is_announced", "bound"),
+    [(1012, True, 1000), (1012, False, 8000), (1013, False, 8000), (1011, False, 1000)],
+)
+def test_clients_that_are_closed_together_come_back_spread_out(
+    page: Any, server: ScriptedServer, code: int, is_announced: bool, bound: int
+) -> None:
+    """The random pause is longer where the server has not spread its clients itself, or is not ready for them."""
+    line = connected(page, server, "{ baseDelay: 1000 }")
+    page.evaluate(
+        "Math.random = () => 0.999; client.addEventListener('state', (event) => (window.last = event.detail))"
+    )
+    if is_announced:
+        page.evaluate("client.addEventListener('frame', (event) => (window.heard = event.detail))")
+        line.send({"action": "moving"}, stream="")
+        line.send({"action": "create"})
+        until(page, "window.heard?.payload.action === 'create'")
+    line.cut(code)
+    until(page, "window.last?.retryIn !== undefined")
+    assert page.evaluate("window.last.retryIn") == pytest.approx(bound * 0.999)
+
+
 def test_plain_frames_are_heard_by_stream(page: Any, server: ScriptedServer) -> None:
     """Streams that the server subscribes by itself have no group and no offset."""
     line = connected(page, server)

@@ -204,6 +204,7 @@ FRAMES = [
     frames.encode_snapshot("intval", "room-3", 7, "example.integervalue", [("1", "{}")], True),
     frames.encode_resync("intval", "room-3", 7, "config"),
     frames.encode_closed("intval", "room-3", 7, "changed"),
+    frames.encode_moving(),
 ]
 
 
@@ -222,6 +223,7 @@ def test_frames_fit_the_event_schema(frame):
         frames.encode_tagged("intval", "room-3", 7, '{"action":"reply","ref":1,"ok":true}'),
         frames.encode_resync("intval", "room-3", 7, "boredom"),
         frames.encode_closed("intval", "room-3", 7, "config"),
+        frames.encode_moving().replace('""', '"intval"'),
         frames.encode_plain("intval", CHANGE.replace("integervalue", "IntegerValue")),
         '{"stream":"intval","payload":{"action":"reply","ref":1,"ok":false}}',
     ],

@@ -72,6 +72,9 @@ const REPLY_TIMEOUT = 15000; // A subscribe without an answer for so long means 
 const PROBE_TIMEOUT = 5000;
 const STABLE_AFTER = 5000; // A connection that lived so long ends the backing off.
 const HIDDEN_LONG = 30000;
+const MOVING = 1012; // The server is restarting.
+const TRY_AGAIN_LATER = 1013;
+const PATIENT_ATTEMPTS = 3; // A server that is not ready is asked as rarely as after so many failures.
 const RETRYABLE = new Set(['rate_limited', 'internal']);
 const LISTENERS = {
   onChange: 'change', onRows: 'rows', onState: 'state', onResync: 'resync', onClosed: 'closed', onError: 'error',
@@ -122,6 +125,8 @@ export class Client extends EventTarget {
   #retryLocked = false;
   #stableTimer = 0;
   #hiddenAt = 0;
+  /** Whether the server has said that it will close this connection, and spreads that over all clients. */
+  #moving = false;
   /** Subscribe requests waiting for their reply; they end with the connection. */
   #asks = new Map();
   /** Writes waiting for their reply, oldest first; they outlive the connection. */
@@ -198,6 +203,7 @@ export class Client extends EventTarget {
     clearTimeout(this.#retryTimer);
     this.#retryTimer = 0;
     this.#retryLocked = false;
+    this.#moving = false;
     this.#setState(this.#state === 'connecting' ? 'connecting' : 'reconnecting');
     const socket = this.#options.batch
       ? new this.#options.WebSocket(this.url, [BATCH_PROTOCOL])
@@ -248,6 +254,11 @@ export class Client extends EventTarget {
       return;
     }
     const { baseDelay, maxDelay } = this.#options;
+    // A server that announced its end closes its clients one after the other. Without the announcement all of them
+    // were closed in the same moment, and spread themselves over a longer time.
+    if (code === TRY_AGAIN_LATER || (code === MOVING && !this.#moving)) {
+      this.#attempt = Math.max(this.#attempt, PATIENT_ATTEMPTS);
+    }
     // Full jitter: a restarted server must not meet all its clients in the same second.
     let delay = Math.random() * Math.min(maxDelay, baseDelay * 2 ** this.#attempt);
     if (code === 4429) delay = maxDelay * (1 + Math.random());
@@ -311,6 +322,9 @@ export class Client extends EventTarget {
       emit(this, 'error', new DeclbindError('malformed', `Expected a JSON object with a payload, got ${start}`));
     } else if (payload.action === 'reply') {
       this.#settle(payload);
+    } else if (payload.action === 'moving' && frame.stream === '') {
+      // The connection is good until the server closes it. Leaving now would make all clients leave at once.
+      this.#moving = true;
     } else if (frame.group !== undefined) {
       for (const feed of this.#feeds.values()) {
         if (feed.stream === frame.stream && feed.group === frame.group) feed.receive(payload, frame.offset);

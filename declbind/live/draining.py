@@ -1,0 +1,80 @@
+"""Draining: before a process ends, its clients are told, and their sockets are closed one after the other.
+
+A server that ends closes all its sockets in the same moment, and then all clients come back in the same moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from declbind.core import frames
+
+from .socket import RESTART
+
+if TYPE_CHECKING:
+    from .hub import LiveHub
+
+logger = logging.getLogger("declbind")
+
+#: How long sockets may take to end after the last of them was closed. Clients that read nothing are not waited for.
+LAST_SECONDS = 3.0
+#: What a client reads in its close frame.
+REASON = "The server is restarting."
+
+
+class Drain:
+    """The end of one hub's sockets. Belongs to the event loop of the hub."""
+
+    def __init__(self, hub: LiveHub) -> None:
+        self._hub = hub
+        self._hurry = asyncio.Event()
+        self._is_empty = asyncio.Event()
+        #: Whether the process is ending. New sockets are refused from then on.
+        self.is_moving = False
+
+    def hurry(self) -> None:
+        """Close all sockets that are left at once."""
+        self._hurry.set()
+
+    def socket_ended(self) -> None:
+        """Take note that a socket has ended."""
+        if self.is_moving and not self._hub.core.connections:
+            self._is_empty.set()
+
+    async def run(self, seconds: float) -> None:
+        """Tell all clients that the process is ending, and close them evenly spread over so many seconds.
+
+        Called once. Ends when no socket is open any more, or ``LAST_SECONDS`` after the last one was closed.
+        """
+        self.is_moving = True
+        loop = asyncio.get_running_loop()
+        sockets = self._hub.sockets()
+        if not sockets:
+            return
+        logger.info("The process is ending: %s sockets are closed within %s s.", len(sockets), seconds)
+        text = frames.encode_moving()
+        for socket in sockets:
+            if socket.takes_control_frames:
+                socket.push(text)
+        begun = loop.time()
+        for position, socket in enumerate(sockets):
+            await self._wait_until(begun + seconds * position / len(sockets))
+            socket.leave(RESTART, REASON)
+        # Some may have been half-way through their handshake.
+        for socket in self._hub.sockets():
+            socket.leave(RESTART, REASON)
+        if self._hub.core.connections:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await self._is_empty.wait()
+
+    async def _wait_until(self, when: float) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() >= when or self._hurry.is_set():
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(when):
+                await self._hurry.wait()

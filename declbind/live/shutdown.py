@@ -1,0 +1,225 @@
+"""SIGTERM, taken before the server has it: the sockets of this process are drained first, and then the server ends.
+
+No ASGI server tells its application in time that it is ending: by the ``lifespan`` shutdown all sockets are gone.
+Therefore the signal itself is taken, in the main thread, while a hub runs there. It is handed on to the handler that
+was there before, so the server does what it always does, only ``DRAIN_SECONDS`` later. SIGINT, which Ctrl-C sends, is
+never touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from declbind.conf import settings
+
+from .sending import Send
+
+if TYPE_CHECKING:
+    from .hub import LiveHub
+
+SIGNAL = signal.SIGTERM
+#: Event loops whose own handler of a signal does nothing: what was set by ``add_signal_handler`` is woken otherwise.
+LOOPS = frozenset({"asyncio", "uvloop", "rloop", "winloop"})
+
+_interception: Interception | None = None
+
+
+def watch(loop: asyncio.AbstractEventLoop, running_hubs: Callable[[], list[LiveHub]]) -> None:
+    """Drain the hubs of this process when it is told to end.
+
+    Does nothing if ``DRAIN_SECONDS`` is 0, or in a thread that cannot take signals, as under ``runserver``.
+
+    Args:
+        loop: The running loop. The signal is taken until ``unwatch`` is called with it.
+        running_hubs: Returns the hubs to drain.
+    """
+    global _interception
+    if settings.DRAIN_SECONDS <= 0 or threading.current_thread() is not threading.main_thread():
+        return
+    if _interception is not None:
+        if _interception.is_in_force():
+            return
+        _interception.end()
+    # ``None`` is a handler that was not set from Python: nothing can be handed on to it.
+    can_hand_on = signal.getsignal(SIGNAL) not in (signal.SIG_IGN, None)
+    _interception = Interception(loop, running_hubs) if can_hand_on else None
+
+
+def unwatch(loop: asyncio.AbstractEventLoop) -> None:
+    """Give the signal back, if it was taken for this loop."""
+    global _interception
+    if (
+        _interception is not None
+        and _interception.loop is loop
+        and threading.current_thread() is threading.main_thread()
+    ):
+        _interception.end()
+        _interception = None
+
+
+class ServerEnd(NamedTuple):
+    """The end of a server: what waits for it to begin, and how many seconds sockets have from then on."""
+
+    wait: Callable[[], Awaitable[object]]
+    seconds: float
+
+
+def find_server_end(send: Send) -> ServerEnd | None:
+    """Return the end of a server whose workers get no signal, or ``None``.
+
+    hypercorn starts its workers as processes and ends them by an event. The way to it leads through ``send``, which is
+    a method of the connection.
+    """
+    stream = getattr(send, "__self__", None)
+    if not type(stream).__module__.startswith("hypercorn."):
+        return None
+    wait = getattr(getattr(getattr(stream, "context", None), "terminated", None), "wait", None)
+    seconds = getattr(getattr(stream, "config", None), "graceful_timeout", None)
+    # Not all of it: after that time hypercorn cuts connections off, without a close frame.
+    return ServerEnd(wait, 0.7 * seconds) if wait is not None and isinstance(seconds, int | float) else None
+
+
+class Interception:
+    """A handler of SIGTERM in front of the one that was there before. Belongs to the main thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, running_hubs: Callable[[], list[LiveHub]]) -> None:
+        self.loop = loop
+        self._running_hubs = running_hubs
+        self._pid = os.getpid()
+        #: The hubs that are being drained; ``None`` before the signal comes.
+        self._draining: list[LiveHub] | None = None
+        self._is_over = False
+        self._previous = signal.getsignal(SIGNAL)
+        module = getattr(self._previous, "__module__", None) or ""
+        self._gate = WakeupGate(loop, self._is_holding) if module.partition(".")[0] in LOOPS else None
+        signal.signal(SIGNAL, self._take)
+
+    def is_in_force(self) -> bool:
+        """Return whether this handler takes the next signal, and can."""
+        is_ours = self._pid == os.getpid() and not self.loop.is_closed()
+        return is_ours and not self._is_over and signal.getsignal(SIGNAL) == self._take
+
+    def end(self) -> None:
+        """Give the signal back. One that was taken is handed on."""
+        if self._draining is not None:
+            self._hand_on()
+        elif not self._is_over:
+            self._give_back()
+
+    def _is_holding(self) -> bool:
+        return self._draining is not None and not self._is_over
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        # A forked child has this handler too, but not the loop. Somebody's own handler may call it at any time.
+        if self._is_over or self._pid != os.getpid() or self.loop.is_closed():
+            self._call_previous()
+        elif self._draining is None:
+            self._draining = self._running_hubs()
+            self.loop.call_soon_threadsafe(self._begin)
+        else:
+            # The second signal: no more waiting.
+            for hub in self._draining:
+                _call(hub.loop, hub.drain.hurry)
+
+    def _begin(self) -> None:
+        hubs = self._draining or []
+        left = set(hubs)
+
+        def drained(hub: LiveHub) -> None:
+            left.discard(hub)
+            if not left:
+                self._hand_on()
+
+        for hub in hubs:
+            if not _call(hub.loop, _drain, hub, partial(_call, self.loop, drained, hub)):
+                drained(hub)
+        if not hubs:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        if not self._is_over:
+            self._give_back()
+            self._call_previous()
+
+    def _give_back(self) -> None:
+        self._is_over = True
+        if self._pid != os.getpid():
+            return
+        if signal.getsignal(SIGNAL) == self._take:
+            signal.signal(SIGNAL, self._previous)
+        if self._gate is not None:
+            self._gate.close()
+
+    def _call_previous(self) -> None:
+        if callable(self._previous):
+            self._previous(SIGNAL, None)
+        else:
+            signal.signal(SIGNAL, self._previous)
+            signal.raise_signal(SIGNAL)
+
+
+class WakeupGate:
+    """A pipe before the one that wakes an event loop for signals. It holds SIGTERM back and lets all others pass.
+
+    What was set by ``loop.add_signal_handler`` is called when the loop reads the signal's number from its pipe,
+    whatever handler Python has. No interface gives that function away, so the number is held back instead.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, is_holding: Callable[[], bool]) -> None:
+        self._loop, self._is_holding = loop, is_holding
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._held = b""
+        self._beyond = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        loop.add_reader(self._reader.fileno(), self._read)
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            numbers = self._reader.recv(4096)
+            # The handler has run before the loop gets here. If another one took its place, nothing is held back.
+            held = bytes(number for number in numbers if number == SIGNAL) if self._is_holding() else b""
+            self._held += held
+            self._pass_on(bytes(number for number in numbers if not held or number != SIGNAL))
+
+    def _pass_on(self, numbers: bytes) -> None:
+        if numbers and self._beyond != -1:
+            with contextlib.suppress(OSError):
+                os.write(self._beyond, numbers)
+
+    def close(self) -> None:
+        """Let through what was held back, and connect the signals with the loop again."""
+        current = signal.set_wakeup_fd(self._beyond)
+        if current != self._writer.fileno():
+            # Somebody else has it now, most likely the loop itself.
+            signal.set_wakeup_fd(current)
+        if not self._loop.is_closed():
+            self._read()
+            self._loop.remove_reader(self._reader.fileno())
+            self._pass_on(self._held)
+        self._held = b""
+        self._reader.close()
+        self._writer.close()
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: Any) -> bool:
+    """Call a function in an event loop; return whether that still runs."""
+    try:
+        loop.call_soon_threadsafe(function, *args)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _drain(hub: LiveHub, done: Callable[[], object]) -> None:
+    """Start to drain a hub, in its loop, and call ``done`` when that has come to an end, whatever end it was."""
+    hub.start_drain(settings.DRAIN_SECONDS).add_done_callback(lambda task: done())

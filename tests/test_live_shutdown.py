@@ -1,0 +1,357 @@
+"""A process that is told to end tells its clients, closes them one after the other, and then ends as it always does."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from types import FrameType
+from typing import Any
+
+import pytest
+from django.test import Client as HttpClient
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+
+from declbind.live.hub import get_hub
+from declbind.testing import Client, override_bindings
+from tests.live import BOARD, NUMBERS, in_thread, subscribe
+from tests.servers import DjangoServer
+from tests.test_live_servers import PATIENCE, connected, receive, request, write
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CLIENTS, SECONDS = 8, 2.0
+
+SERVERS: dict[str, dict[str, Any]] = {
+    "uvicorn": {"arguments": ["--loop", "asyncio"]},
+    "uvicorn with uvloop": {"arguments": ["--loop", "uvloop"]},
+    "daphne": {"program": "daphne"},
+}
+
+
+class Leaver(threading.Thread):
+    """Reads one connection to its end."""
+
+    def __init__(self, connection: ClientConnection, offset: int) -> None:
+        super().__init__()
+        self.connection = connection
+        self.offset = offset
+        self.actions: list[str] = []
+        self.values: list[int] = []
+        self.code: int | None = None
+        self.closed_at = 0.0
+
+    def run(self) -> None:
+        try:
+            while True:
+                self.take(receive(self.connection))
+        except ConnectionClosed as closed:
+            self.code = closed.rcvd.code if closed.rcvd is not None else None
+            self.closed_at = time.monotonic()
+
+    def take(self, frame: dict[str, Any]) -> None:
+        self.actions.append(frame["payload"]["action"])
+        if "offset" in frame:
+            self.offset = frame["offset"]
+            self.values.append(frame["payload"]["data"]["value"])
+
+
+def start_leavers(server: DjangoServer, stack: ExitStack) -> tuple[list[Leaver], str]:
+    """Subscribe clients to a server; return them, and the epoch of its log."""
+    leavers, epoch = [], ""
+    for _ in range(CLIENTS):
+        connection = stack.enter_context(connected(server))
+        reply = request(connection, "subscribe")
+        epoch = reply["epoch"]
+        leavers.append(Leaver(connection, reply["offset"]))
+    for leaver in leavers:
+        leaver.start()
+    return leavers, epoch
+
+
+def stop(server: DjangoServer, leavers: list[Leaver]) -> int:
+    """Tell a server to end, and return its exit status when it and all its clients have ended."""
+    assert server.process is not None
+    server.signal(signal.SIGTERM)
+    status = server.process.wait(PATIENCE)
+    for leaver in leavers:
+        leaver.join(PATIENCE)
+        assert not leaver.is_alive()
+    return status
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_clients_are_told_and_closed_one_after_the_other(django_server, name):
+    """Each hears ``moving``, is closed with 1012 in its turn, and misses nothing when it resumes at another process."""
+    server = django_server(env={"DECLBIND_DRAIN_SECONDS": str(SECONDS)}, **SERVERS[name])
+    other = django_server()
+    with ExitStack() as stack:
+        leavers, epoch = start_leavers(server, stack)
+        written: list[int] = []
+        # The test's own thread has the database connection; the stop is what waits.
+        statuses: list[int] = []
+        stopping = threading.Thread(target=lambda: statuses.append(stop(server, leavers)))
+        begun = time.monotonic()
+        stopping.start()
+        while stopping.is_alive():
+            written.append(len(written))
+            write(len(written) - 1)
+            stopping.join(0.05)
+
+        assert [leaver.code for leaver in leavers] == [1012] * CLIENTS
+        assert all(leaver.actions.count("moving") == 1 for leaver in leavers)
+        ends = sorted(leaver.closed_at - begun for leaver in leavers)
+        # The last one is closed when 7/8 of the time are over, and none of the pauses is much longer than 1/8 of it.
+        assert ends[-1] - ends[0] > SECONDS / 2
+        assert max(later - earlier for earlier, later in itertools.pairwise(ends)) < SECONDS / 2
+        # uvicorn ends by the signal, as it does without any clients.
+        assert statuses == [0 if name == "daphne" else -signal.SIGTERM]
+
+        assert len({leaver.offset for leaver in leavers}) > 1
+        for leaver in leavers:
+            with connected(other) as connection:
+                assert request(connection, "subscribe", since={"epoch": epoch, "offset": leaver.offset})["ok"]
+                while len(leaver.values) < len(written):
+                    leaver.take(receive(connection))
+            assert leaver.values == written
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "daphne"])
+def test_without_a_drain_all_clients_are_closed_at_once(django_server, name):
+    """Negative control: this is what a server does by itself."""
+    server = django_server(env={"DECLBIND_DRAIN_SECONDS": "0"}, **SERVERS[name])
+    with ExitStack() as stack:
+        leavers, _ = start_leavers(server, stack)
+        stop(server, leavers)
+        ends = [leaver.closed_at for leaver in leavers]
+        assert max(ends) - min(ends) < SECONDS / 2
+        assert not any("moving" in leaver.actions for leaver in leavers)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_ctrl_c_does_not_wait(django_server, name):
+    """Whoever develops does not wait for clients: SIGINT is the server's own."""
+    server = django_server(env={"DECLBIND_DRAIN_SECONDS": "60"}, **SERVERS[name])
+    with ExitStack() as stack:
+        leavers, _ = start_leavers(server, stack)
+        assert server.process is not None
+        server.signal(signal.SIGINT)
+        server.process.wait(PATIENCE)
+        for leaver in leavers:
+            leaver.join(PATIENCE)
+        assert not any("moving" in leaver.actions for leaver in leavers)
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "daphne"])
+def test_a_second_signal_ends_the_waiting(django_server, name):
+    """All clients that are left are closed at once, still in order."""
+    server = django_server(env={"DECLBIND_DRAIN_SECONDS": "600"}, **SERVERS[name])
+    with ExitStack() as stack:
+        leavers, _ = start_leavers(server, stack)
+        server.signal(signal.SIGTERM)
+        # The first one is closed at once.
+        leavers[0].join(PATIENCE)
+        assert leavers[0].code == 1012
+        stop(server, leavers)
+        assert [leaver.code for leaver in leavers] == [1012] * CLIENTS
+
+
+# In this process -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def signals() -> Iterator[list[int]]:
+    """Stand in for a server's own handler of SIGTERM, and return the signals that it got."""
+    got: list[int] = []
+
+    def take(number: int, frame: FrameType | None) -> None:
+        got.append(number)
+
+    before = signal.signal(signal.SIGTERM, take)
+    yield got
+    assert signal.getsignal(signal.SIGTERM) is take
+    signal.signal(signal.SIGTERM, before)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - signals set no event
+            await asyncio.sleep(0.005)
+
+
+async def test_the_server_gets_the_signal_when_its_clients_have_gone(settings, signals):
+    """What the server does comes later, and is done by its own handler."""
+    settings.DECLBIND = {"DRAIN_SECONDS": 0.2}
+    with override_bindings(NUMBERS):
+        async with Client() as first, Client() as second:
+            await subscribe(first)
+            await subscribe(second)
+            signal.raise_signal(signal.SIGTERM)
+            assert (await first.receive()) == {"stream": "", "payload": {"action": "moving"}}
+            assert await first.wait_closed() == 1012
+            assert signals == []
+            assert await second.wait_closed() == 1012
+            await until(lambda: signals == [signal.SIGTERM])
+        await (await get_hub()).stop()
+
+
+async def test_nobody_gets_in_while_the_process_is_ending(settings, signals):
+    """A new client is told to come back, and reaches another process then."""
+    settings.DECLBIND = {"DRAIN_SECONDS": 60.0}
+    with override_bindings(NUMBERS):
+        async with Client() as first, Client() as second:
+            signal.raise_signal(signal.SIGTERM)
+            assert await first.wait_closed() == 1012
+            async with Client() as late:
+                assert await late.wait_closed() == 1012
+            signal.raise_signal(signal.SIGTERM)
+            assert await second.wait_closed() == 1012
+        await (await get_hub()).stop()
+
+
+async def test_clients_of_channels_1x_hear_of_it_by_the_close_alone(settings, signals):
+    """A client that was only subscribed by the server gets no frames that it does not know."""
+    settings.DECLBIND = {"DRAIN_SECONDS": 0.1}
+    with override_bindings(BOARD):
+        async with Client() as client:
+            signal.raise_signal(signal.SIGTERM)
+            with pytest.raises(ConnectionError, match="1012"):
+                await client.receive()
+        await (await get_hub()).stop()
+
+
+async def test_a_request_under_way_is_answered_before_the_close(settings, signals, monkeypatch):
+    """A socket leaves when its requests are done."""
+    settings.DECLBIND = {"DRAIN_SECONDS": 0.1}
+    with override_bindings(NUMBERS):
+        async with Client() as client:
+            hub = await get_hub()
+            go_on = asyncio.Event()
+            run = hub.requests.run
+
+            async def run_later(*args: Any, **kwargs: Any) -> Any:
+                await go_on.wait()
+                return await run(*args, **kwargs)
+
+            monkeypatch.setattr(hub.requests, "run", run_later)
+            [socket] = hub.sockets()
+            asking = asyncio.create_task(client.request("numbers", "create", data={"name": "a", "value": 1}))
+            await until(lambda: socket.requests)
+            signal.raise_signal(signal.SIGTERM)
+            await until(lambda: hub.drain.is_moving)
+            go_on.set()
+            assert (await asking)["ok"]
+            assert await client.wait_closed() == 1012
+        await hub.stop()
+
+
+async def test_load_balancers_hear_of_it(settings, signals):
+    """The health page says 503 as soon as the process is ending."""
+    settings.DECLBIND = {"DRAIN_SECONDS": 60.0}
+    async with Client(), Client() as second:
+        hub = await get_hub()
+        signal.raise_signal(signal.SIGTERM)
+        await until(lambda: hub.drain.is_moving)
+        response = await in_thread(HttpClient().get, "/declbind/health/")
+        assert (response.status_code, response.json()["process"]["moving"]) == (503, True)
+        signal.raise_signal(signal.SIGTERM)
+        assert await second.wait_closed() == 1012
+    await hub.stop()
+
+
+async def test_a_hub_that_ends_gives_the_signal_back(settings, signals):
+    """The fixture looks that the handler is the one of before; one that was taken meanwhile is not swallowed."""
+    settings.DECLBIND = {"DRAIN_SECONDS": 60.0}
+    async with Client(), Client():
+        hub = await get_hub()
+        signal.raise_signal(signal.SIGTERM)
+        await until(lambda: hub.drain.is_moving)
+        assert signals == []
+        await hub.stop()
+        assert signals == [signal.SIGTERM]
+
+
+async def test_a_drain_of_no_seconds_leaves_the_signal_alone(settings, signals):
+    """Then everything is as the server does it."""
+    settings.DECLBIND = {"DRAIN_SECONDS": 0}
+    before = signal.getsignal(signal.SIGTERM)
+    async with Client():
+        assert signal.getsignal(signal.SIGTERM) is before
+        signal.raise_signal(signal.SIGTERM)
+        assert signals == [signal.SIGTERM]
+
+
+#: Takes the signal in a loop, and then does what is said by the argument.
+SCRIPT = """
+import asyncio, os, signal, sys
+import django
+from django.conf import settings
+settings.configure(DECLBIND={"DRAIN_SECONDS": 5})
+from declbind.live import shutdown
+
+class Hub:
+    def __init__(self, loop):
+        self.loop, self.moved = loop, False
+    def start_drain(self, seconds):
+        return self.loop.create_task(self.move())
+    async def move(self):
+        await asyncio.sleep(0.05)
+        self.moved = True
+
+async def main():
+    loop = asyncio.get_running_loop()
+    hub = Hub(loop)
+    how, over = sys.argv[1], asyncio.Event()
+    if how == "loop":
+        loop.add_signal_handler(signal.SIGTERM, lambda: (print("host", hub.moved), over.set()))
+        loop.add_signal_handler(signal.SIGUSR1, lambda: print("other", flush=True))
+    shutdown.watch(loop, lambda: [hub])
+    if how == "fork":
+        if (pid := os.fork()) == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(0)
+        print("child", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), hub.moved, flush=True)
+        return
+    if how == "loop":
+        os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    if how == "default":
+        await asyncio.sleep(5)
+    await over.wait()
+    shutdown.unwatch(loop)
+    print("handlers", loop.remove_signal_handler(signal.SIGTERM))
+
+factory = None
+if sys.argv[2] == "uvloop":
+    import uvloop
+    factory = uvloop.new_event_loop
+with asyncio.Runner(loop_factory=factory) as runner:
+    runner.run(main())
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    ("how", "said", "status"),
+    [
+        ("loop", "other\nhost True\nhandlers True\n", 0),
+        ("fork", "child -15 False\n", 0),
+        ("default", "", -15),
+    ],
+)
+def test_the_signal_reaches_whoever_it_would_have_reached(how, said, status, loop):
+    """A handler of the event loop, as hypercorn and granian have it; none at all; and in a forked child at once."""
+    environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, how, loop],
+        capture_output=True, text=True, timeout=60, check=False, env=environment,
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == (said, status), done.stderr
