@@ -24,12 +24,14 @@ from declbind.core.rate import RateLimit
 from declbind.inbound import permissions, writes
 from declbind.inbound.blocks import find_block
 from declbind.models import Traffic
+from declbind.outbound.memory_databases import describe_memory
+from declbind.registry import database_alias
 
 from . import subscriptions
 from .hub import LiveHub, get_hub
 from .origin import is_origin_allowed
 from .sending import pace, without_session
-from .socket import FLOODING, FORBIDDEN, SESSION_OVER, Socket
+from .socket import FLOODING, FORBIDDEN, INTERNAL_ERROR, SESSION_OVER, Socket
 from .traffic import describe_end, describe_origin, describe_refusal
 
 logger = logging.getLogger("declbind")
@@ -76,6 +78,11 @@ class BindingConsumer(AsyncConsumer):
         if not is_origin_allowed(scope):
             await send({"type": "websocket.close", "code": FORBIDDEN})
             (await get_hub()).note(None, Traffic.REFUSED, **describe_origin(scope))
+            return
+        if text := describe_memory(database_alias()):
+            logger.error("%s", text)
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close", "code": INTERNAL_ERROR, "reason": "The server has no database."})
             return
         hub = await get_hub()
         identity = await hub.requests.run(permissions.identify, scope, "")
