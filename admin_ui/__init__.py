@@ -4,7 +4,8 @@
   needs beside the records, ``filters`` its filters, ``summary`` a binding in an operator's words, ``cells`` the same as
   table cells.
 - ``form``: the form, made of ``fields``; beside it ``panel`` (problems, the change in words, one row) and ``snippets``
-  (how to subscribe; ``example_user`` makes the user of its test); ``changes`` an edit in words and its tick, ``confirm`` the page that asks.
+  (how to subscribe; ``example_user`` makes the user of its test); ``changes`` an edit in words and its tick,
+  ``confirm`` the page that asks.
 - ``json_page``: a record as text, with ``documents`` to compare it and ``places`` for its mistakes.
 - ``history``: revisions; ``undo`` going back to one.
 - ``elsewhere``: the pages of bindings that files and classes define.
