@@ -4,7 +4,8 @@
   needs beside the records, ``filters`` its filters, ``summary`` a binding in an operator's words, ``cells`` the same as
   table cells.
 - ``form``: the form, made of ``fields``; beside it ``panel`` (problems, the change in words, one row) and ``snippets``
-  (how to subscribe); ``changes`` an edit in words and its tick, ``confirm`` the page that asks.
+  (how to subscribe; ``example_user`` makes the user of its test); ``changes`` an edit in words and its tick,
+  ``confirm`` the page that asks.
 - ``json_page``: a record as text, with ``documents`` to compare it and ``places`` for its mistakes.
 - ``history``: revisions; ``undo`` going back to one.
 - ``elsewhere``: the pages of bindings that files and classes define.
@@ -14,6 +15,7 @@
 - ``live``: live traffic; ``wanted`` its filters, ``traffic`` a look at all of it, ``rows`` its rows, ``row_page`` one
   of them, ``rates`` and ``deliveries`` what processes counted, ``charts`` numbers as SVG, ``stream`` the push,
   ``answers`` what a poll or a push carries, ``export`` a download, ``watching`` the lease, ``links`` where a row leads.
+- ``faults``: the page that is shown when the database fails.
 - ``pages``: what all of them have in common; ``screens`` hangs them in.
 
 This package imports declbind, never the other way round. To add a page, write a module of its noun with ``urls`` and

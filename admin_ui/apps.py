@@ -1,6 +1,18 @@
-"""Start the admin pages."""
+"""The app of the admin pages."""
+
+from importlib.util import find_spec
 
 from django.apps import AppConfig
+from django.core.exceptions import ImproperlyConfigured
+
+import declbind
+
+if find_spec("declbind.core") is None:
+    # Otherwise the first page's module would fail to import a module of declbind, which says nothing of the cause.
+    raise ImproperlyConfigured(
+        "'admin_ui' expected the package 'declbind' that it was installed with, and found another one: "
+        f"{getattr(declbind, '__file__', None) or list(declbind.__path__)!r}. Rename that one."
+    )
 
 
 class DeclbindAdminConfig(AppConfig):

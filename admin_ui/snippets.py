@@ -1,14 +1,17 @@
-"""Write what a developer needs to use a binding: how to subscribe, filled in for it."""
+"""Examples for developers: how to subscribe to a binding, as a script, as frames and as a test."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.templatetags.static import static
+from django.urls import get_script_prefix
 
+from admin_ui.example_user import build_user
 from declbind.core.spec import BindingSpec
 from declbind.fields import concrete_field, find_model, writable_fields
 
@@ -48,8 +51,9 @@ def build_snippets(spec: BindingSpec) -> Snippets | None:
     model = find_model(spec.model)
     if model is None:
         return None
+    # The server fills in the params of ``scope`` itself, and refuses others.
     ways = [
-        (template.text, {name: example_value(model, name) for name in template.placeholders})
+        (template.text, {name: example_value(model, name) for name in template.placeholders if name not in spec.scope})
         for template in (spec.group_templates if spec.outbound else ())
     ]
     return Snippets(
@@ -79,7 +83,7 @@ def _script(spec: BindingSpec, model: Any, ways: list[dict[str, Any]]) -> str:
     lines = [
         f"import {{ connect }} from '{static('declbind/declbind.js')}';",
         "",
-        "const client = connect();",
+        f"const client = connect({_socket_address()});",
         f"const stream = client.stream({json.dumps(spec.stream)});",
     ]
     lines += [f"stream.subscribe({_line(params)}, {{ onRows: ({{ rows }}) => console.log(rows) }});" for params in ways]
@@ -89,28 +93,44 @@ def _script(spec: BindingSpec, model: Any, ways: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _socket_address() -> str:
+    """Return the argument of ``connect()``: none, unless the site is served below a path."""
+    prefix = get_script_prefix()
+    return "" if prefix == "/" else json.dumps(f"{prefix}ws/bindings/")
+
+
 def _test(spec: BindingSpec, model: Any, ways: list[dict[str, Any]]) -> str:
-    params = ways[0] if ways else None
-    name = spec.stream.replace("-", "_").replace(".", "_")
+    name = re.sub(r"\W", "_", spec.stream)
+    user = build_user()
+    stream = json.dumps(spec.stream)
     lines = [
+        *user.imports,
         "import pytest",
-        "from declbind.testing import Client",
+        "from declbind.testing import Client, override_bindings",
+        *user.model_imports,
+        "",
+        f"BINDING = {_python(spec.to_dict())}",
         "",
         "",
         "@pytest.mark.django_db(transaction=True)",
         f"async def test_{name}(django_user_model):",
-        '    user = await django_user_model.objects.acreate(username="reader")',
-        "    async with Client(user=user) as client:",
+        *(f"    {line}" for line in user.lines),
+        "    with override_bindings(BINDING):",
+        "        async with Client(user=user) as client:",
     ]
-    if params is not None:
-        lines.append(
-            f'        reply = await client.request({json.dumps(spec.stream)}, "subscribe", params={_python(params)})'
-        )
-        lines.append(f'        assert reply["ok"] is {spec.permissions.get("view") is True}')
+    if ways:
+        lines += [
+            f'            reply = await client.request({stream}, "subscribe", params={_python(ways[0])})',
+            f'            assert reply["ok"] is {spec.permissions.get("view") is True}',
+        ]
     else:
-        data = _python(_example_data(spec, model))
-        lines.append(f'        reply = await client.request({json.dumps(spec.stream)}, "create", data={data})')
-        lines.append(f'        assert reply["ok"] is {spec.permissions.get("create") is True}')
+        may_create = spec.permissions.get("create") is True
+        lines += [
+            f'            reply = await client.request({stream}, "create", data={_python(_example_data(spec, model))})',
+            # Example values need not be valid: a foreign key may lead nowhere.
+            '            code = None if reply["ok"] else reply["error"]["code"]',
+            f'            assert code {"!=" if may_create else "=="} "denied"',
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -125,4 +145,4 @@ def _line(value: Any) -> str:
 
 
 def _python(value: Any) -> str:
-    return repr(value).replace("'", '"') if "'" not in _line(value) else repr(value)
+    return repr(value).replace("'", '"') if "'" not in _line(value) and '"' not in repr(value) else repr(value)

@@ -1,4 +1,4 @@
-"""Test bindings as declbind's own suite does: see events, put bindings in force, speak as a client.
+"""Tools for tests, as declbind's own suite uses them: capture events, put bindings in force, speak as a client.
 
     with override_bindings({"stream": "notes", "model": "app.Note", "fields": ["text"]}):
         with capture_events() as events:
@@ -8,8 +8,9 @@
     async with Client(user=editor) as client:
         reply = await client.request("notes", "create", data={"text": "hello"})
 
-Sockets are served from other threads: their tests need committed data, so ``TransactionTestCase`` or pytest-django's
-``django_db(transaction=True)``, and a test database that threads can share (a file, with SQLite).
+Sockets are served from other threads, which see committed data only. Tests with a :class:`Client` therefore need
+``TransactionTestCase``, or ``django_db(transaction=True)`` with pytest-django, and a test database that threads can
+share (with SQLite, a file). ``capture_events`` and ``override_bindings`` work in a ``TestCase`` too.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from django.contrib.auth.models import AnonymousUser
-from django.db import models
+from django.db import connections, models
 
 from declbind.live.consumers import BindingConsumer
 from declbind.live.hub import get_hub
@@ -77,11 +79,27 @@ def capture_events(stream: str | None = None) -> Iterator[list[CapturedEvent]]:
     )
 
 
-class Client:
-    """Speak to a consumer as a browser would, without a server.
+def find_transactions() -> list[str]:
+    """Return the aliases of the databases in which this thread has a transaction open. Makes no query."""
+    # Django's connections are local to the thread, and inside of a running loop to its context: those that the test
+    # opened before the loop ran are found only as long as none runs.
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        return [connection.alias for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
+    finally:
+        asyncio._set_running_loop(running)
 
-    ``application`` is any ASGI application; by default the consumer of all bindings. ``user`` stands for who is logged
-    in. Frames are dicts; waiting for one longer than ``PATIENCE`` seconds raises ``TimeoutError``.
+
+class Client:
+    """A client that speaks to a consumer as a browser would, without a server.
+
+    Frames are dicts. Waiting longer than ``PATIENCE`` seconds for one raises ``TimeoutError``.
+
+    Args:
+        application: An ASGI application; by default the consumer of all bindings.
+        user: The user who is logged in; by default an anonymous one.
+        session: The session by which the user logged in, if any.
     """
 
     def __init__(
@@ -120,7 +138,7 @@ class Client:
         self.close_code: int | None = None
 
     async def __aenter__(self) -> Self:
-        """Connect; raises ``ConnectionRefusedError`` when the server refuses."""
+        """Connect; raises ``ConnectionRefusedError`` if the server refuses."""
         if not await self.connect():
             raise ConnectionRefusedError(f"The handshake was refused with {self.close_code}.")
         return self
@@ -130,7 +148,20 @@ class Client:
         await self.disconnect()
 
     async def connect(self) -> bool:
-        """Shake hands; return whether the server accepted."""
+        """Perform the handshake; return whether the server accepted.
+
+        Raises:
+            RuntimeError: The test runs in a transaction, whose data the threads that serve the socket cannot see.
+        """
+        # Where the test's connections are depends on who runs the coroutine. async_to_sync(), which Django's test
+        # cases use, runs it in another thread than the test, and sync_to_async() in the test's.
+        for alias in (*find_transactions(), *await sync_to_async(find_transactions)()):
+            raise RuntimeError(
+                "declbind.testing.Client needs committed data, and this test runs in a transaction of database "
+                f"{alias!r}, which the threads that serve the socket cannot see. Use TransactionTestCase instead of "
+                "TestCase. With pytest-django, use the mark django_db(transaction=True) or the fixture "
+                "transactional_db."
+            )
         await self._communicator.send_input({"type": "websocket.connect"})
         message = await self._communicator.receive_output(PATIENCE)
         if message["type"] == "websocket.close":
@@ -140,19 +171,19 @@ class Client:
         return True
 
     async def disconnect(self) -> None:
-        """Leave, and wait until the server has let go."""
+        """Disconnect, and wait until the server has cleaned up."""
         if self.close_code is None:
             await self._communicator.send_input({"type": "websocket.disconnect", "code": 1000})
         with contextlib.suppress(asyncio.CancelledError):
             await self._communicator.wait(PATIENCE)
 
     async def send(self, text: str | dict[str, Any]) -> None:
-        """Send one frame, as it is or as JSON."""
+        """Send one frame: a text as it is, a dict as JSON."""
         text = text if isinstance(text, str) else json.dumps(text)
         await self._communicator.send_input({"type": "websocket.receive", "text": text})
 
     async def receive(self, seconds: float = PATIENCE) -> dict[str, Any]:
-        """Return the next frame; raises ``ConnectionError`` when the server closes instead."""
+        """Return the next frame; raises ``ConnectionError`` if the server closes the socket instead."""
         if self._kept:
             return self._kept.pop(0)
         return await self._receive(seconds)
@@ -189,7 +220,7 @@ class Client:
             self._kept.append(frame)
 
     async def is_silent(self) -> bool:
-        """Tell that nothing more comes of what has been committed: the hub is made to look at the log, now."""
+        """Return whether no more frames follow from what has been committed. Makes the hub read the log now."""
         hub = await get_hub()
         await hub.settle()
         return not self._kept and not self._arrived and await self._communicator.receive_nothing(0.05, 0.01)

@@ -499,6 +499,37 @@ def test_tail_begins_and_ends_where_it_is_told() -> None:
     assert Ran("tail", "--once").lines == []
 
 
+def test_tail_with_a_limit_ends_on_a_log_that_is_quiet() -> None:
+    """Without --since it prints the last items there are, in their order, instead of waiting for new ones."""
+    store()
+    for name in ("a", "b", "c"):
+        Group.objects.create(name=name)
+    relay.run_once("default")
+    lines = Ran("tail", "--limit", "2", "--format", "json", "--values").lines
+    assert [json.loads(line)["data"] for line in lines] == [{"name": "b"}, {"name": "c"}]
+    assert Ran("tail", "--limit", "0").lines == []
+    refused = {"stream": "groups", "action": "update", "outcome": "denied", "connection": "c"}
+    Traffic.objects.create(kind=Traffic.REFUSED, at=timezone.now() + timedelta(seconds=1), **refused)
+    lines = Ran("tail", "--limit", "2", "--stream", "groups", "--refused", "--format", "json").lines
+    assert [json.loads(line)["kind"] for line in lines] == ["row", "refused"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_tail_with_a_limit_waits_for_what_is_missing(command_process: Callable[..., subprocess.Popen[str]]) -> None:
+    """The one that is there is counted, and printed once."""
+    store()
+    Event.objects.all().delete()
+    Group.objects.create(name="first")
+    relay.run_once("default")
+    process = command_process("tail", "--limit", "2")
+    assert process.stdout is not None
+    assert "create/name-first" in process.stdout.readline()
+    Group.objects.create(name="second")
+    relay.run_once("default")
+    assert "create/name-second" in process.stdout.readline()
+    assert process.wait(timeout=30) == 0
+
+
 def test_tail_prints_refusals_among_the_events() -> None:
     """By time, as text or as JSON; what is noted only while somebody watches is left for --all."""
     now = timezone.now()

@@ -1,6 +1,7 @@
 """System checks: what is wrong with the configuration, and how to correct it.
 
-Each module checks one noun: ``settings``, ``bindings``, ``databases``, ``layers`` and ``sessions``. To add a check,
+Each module checks one noun: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions`` and
+``installation``. To add a check,
 write a function ``check_<noun>`` that returns messages, each with a hint, register it in ``install()``, and give its id
 a line in ``CHECKS`` and one in ``docs/checks.md``.
 
@@ -13,7 +14,8 @@ from __future__ import annotations
 from django.core.checks import Tags, register
 
 from .bindings import check_bindings, check_records, foreign_database
-from .databases import check_triggers
+from .databases import check_memory_database, check_triggers
+from .installation import check_installation
 from .layers import CORE_LAYER, WORKING_HOST, check_channel_layer
 from .sessions import check_sessions
 from .settings import check_settings
@@ -35,6 +37,9 @@ CHECKS = {
     "declbind.W007": "a table lacks the triggers that a binding asks for",
     "declbind.W008": "the session store cannot end a single session",
     "declbind.W009": "the sessions are in a cache that other processes cannot read",
+    "declbind.W010": "the console is not declbind's, or not whole",
+    "declbind.W011": "the JavaScript client is another one than declbind's",
+    "declbind.W012": "the database is in memory",
 }
 
 
@@ -44,6 +49,8 @@ def install() -> None:
     register(check_bindings, "declbind")
     register(check_channel_layer, "declbind")
     register(check_sessions, "declbind")
+    register(check_installation, "declbind")
+    register(check_memory_database, "declbind")
     register(check_records, "declbind", Tags.database)
     register(check_triggers, "declbind", Tags.database)
 
@@ -54,6 +61,8 @@ __all__ = [
     "WORKING_HOST",
     "check_bindings",
     "check_channel_layer",
+    "check_installation",
+    "check_memory_database",
     "check_records",
     "check_sessions",
     "check_settings",

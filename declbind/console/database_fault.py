@@ -16,6 +16,7 @@ from django.db import IntegrityError, InterfaceError, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from declbind.models import BindingRecord, Configuration
+from declbind.outbound.memory_databases import describe_memory
 
 Kind = Literal[
     "collision",
@@ -285,6 +286,8 @@ def _unlock_action(using: str) -> str:
 
 
 def _migrate_action(using: str) -> str:
+    if in_memory := describe_memory(using):
+        return in_memory
     own = router.db_for_write(BindingRecord)
     if using != own and not router.allow_migrate_model(using, BindingRecord):
         return f"declbind's tables are in database {own!r}: name that one with --database."

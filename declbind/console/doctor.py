@@ -18,6 +18,7 @@ from declbind import checks
 from declbind.conf import settings
 from declbind.models import Configuration, Event, Node, Traffic
 from declbind.outbound import history, log, relay
+from declbind.outbound.memory_databases import describe_memory
 from declbind.outbound.triggers import upkeep
 from declbind.registry import load_configuration
 
@@ -119,9 +120,10 @@ def _migrations(using: str) -> Iterator[Finding]:
 
 
 def _settings() -> Iterator[Finding]:
-    messages = checks.check_settings()
+    messages = [*checks.check_settings(), *checks.check_installation(), *checks.check_sessions()]
     for message in messages:
-        yield Finding("settings", "bad", f"{message.id}: {message.msg}", message.hint or "")
+        level: Level = "bad" if message.is_serious() else "note"
+        yield Finding("settings", level, f"{message.id}: {message.msg}", message.hint or "")
     if not messages:
         yield Finding("settings", "ok", "DECLBIND is sound.")
     if django_settings.DEBUG:
@@ -135,6 +137,9 @@ def _settings() -> Iterator[Finding]:
 
 def _database(using: str) -> Iterator[Finding]:
     connection = connections[using]
+    if in_memory := describe_memory(using):
+        yield Finding("database", "bad", in_memory, 'Set DATABASES to a file, such as BASE_DIR / "db.sqlite3".')
+        return
     if connection.vendor != "sqlite":
         yield Finding("database", "ok", f"Database {using!r} is {connection.display_name}.")
         return

@@ -1,4 +1,4 @@
-"""Follow the log: events in their order, each once, as they get their numbers; and with them what was refused."""
+"""The log as it grows: events in the order of their offsets, each once, and refused requests among them."""
 
 from __future__ import annotations
 
@@ -38,21 +38,32 @@ def follow(
     kinds: Sequence[str] = (),
     wait: Callable[[], bool],
 ) -> Iterator[LogEvent | Traffic]:
-    """Yield events after offset ``since`` (``None``: after the last there is), at most ``limit``.
+    """Yield events, and traffic of ``kinds`` among them.
 
-    With ``stream`` only its events, and those of rights and configuration, which concern it too. With ``kinds`` also
-    traffic of these kinds, put among the events by time as far as both are there. When nothing is left ``wait`` is
-    called; the iterator ends when that returns False. A log that began anew is read from its beginning.
+    Args:
+        using: The database of the log.
+        since: The offset after which to begin. With ``None``, begin after the last event there is, or with a ``limit``
+            at the last ``limit`` items there are.
+        stream: Only events of this stream, and those of permissions and of the configuration, which concern all.
+        limit: End after this many items.
+        kinds: Kinds of traffic to yield too, ordered among the events by time as far as both are there.
+        wait: Called when nothing is left. The iterator ends when it returns false.
+
+    A log that begins a new epoch is read from its beginning.
     """
     head = log.load_head(using)
     epoch, cursor = head.epoch, head.offset if since is None else since
     traffic = _TrafficReader(using, kinds, stream, since)
     left = limit
+    if left is not None and left > 0 and since is None:
+        last = _load_last(using, left, stream, cursor, traffic)
+        yield from last
+        left -= len(last)
     while left is None or left > 0:
         batch = BATCH if left is None else min(BATCH, left)
         events = log.read(cursor, batch, using, stream)
         found = _merge(events, traffic.read(batch))
-        # What is left out for the limit is not asked for any more: the limit is the end.
+        # Items beyond the limit are dropped: nobody asks for them any more.
         yield from found[:batch] if left is not None else found
         if events:
             cursor = events[-1].offset
@@ -65,6 +76,19 @@ def follow(
             epoch, cursor = head.epoch, 0
         elif not wait():
             return
+
+
+def _load_last(
+    using: str, limit: int, stream: str | None, until: int, traffic: _TrafficReader
+) -> list[LogEvent | Traffic]:
+    """Return the last items up to offset ``until``, and up to where ``traffic`` goes on."""
+    column = history.offset_column(using)
+    rows = Event.objects.using(using).filter(**{f"{column}__lte": until})
+    if stream is not None:
+        rows = rows.filter(Q(stream=stream) | Q(kind=Event.CONTROL))
+    offsets = list(rows.order_by(f"-{column}").values_list(column, flat=True)[:limit])
+    events = log.read(offsets[-1] - 1, len(offsets), using, stream) if offsets else []
+    return _merge(events, traffic.read_last(limit))[-limit:]
 
 
 class _TrafficReader:
@@ -85,6 +109,12 @@ class _TrafficReader:
             at = Event.objects.using(using).filter(**{column: since}).values_list("created_at", flat=True).first()
             if at is not None:
                 self._rows = self._rows.filter(at__gte=at)
+
+    def read_last(self, limit: int) -> list[Traffic]:
+        """Return the last rows before those that :meth:`read` goes on with."""
+        if not self._kinds:
+            return []
+        return list(self._rows.filter(pk__lte=self._last).order_by("-pk")[:limit])[::-1]
 
     def read(self, limit: int) -> list[Traffic]:
         """Return the next rows in order."""

@@ -25,12 +25,14 @@ from declbind.core.rate import RateLimit
 from declbind.inbound import permissions, writes
 from declbind.inbound.blocks import find_block
 from declbind.models import Traffic
+from declbind.outbound.memory_databases import describe_memory
+from declbind.registry import database_alias
 
 from . import subscriptions
 from .hub import LiveHub, get_hub
 from .origin import is_origin_allowed
 from .sending import pace, send_close, without_session
-from .socket import FLOODING, FORBIDDEN, RESTART, SESSION_OVER, TRY_AGAIN_LATER, Socket
+from .socket import FLOODING, FORBIDDEN, INTERNAL_ERROR, RESTART, SESSION_OVER, TRY_AGAIN_LATER, Socket
 from .traffic import describe_end, describe_origin, describe_refusal
 
 logger = logging.getLogger("declbind")
@@ -80,17 +82,25 @@ class BindingConsumer(AsyncConsumer):
             return
         if not is_origin_allowed(scope):
             await send({"type": "websocket.close", "code": FORBIDDEN})
-            (await get_hub()).note(None, Traffic.REFUSED, **describe_origin(scope))
+            # A hub that cannot start has said so; the refusal does not need it.
+            with contextlib.suppress(Exception):
+                (await get_hub()).note(None, Traffic.REFUSED, **describe_origin(scope))
+            return
+        if text := describe_memory(database_alias()):
+            logger.error("%s", text)
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close", "code": INTERNAL_ERROR, "reason": "The server has no database."})
             return
         try:
             hub = await get_hub()
+        except Exception:
+            # The hub has logged why it could not start.
+            await turn_away(send)
+            return
+        try:
             identity = await hub.requests.run(permissions.identify, scope, "")
         except DatabaseError as error:
             logger.warning("A client was told to try again later, because the database failed: %s", error)
-            await turn_away(send)
-            return
-        except Exception:
-            # The hub has logged why it could not start.
             await turn_away(send)
             return
         subprotocol = frames.BATCH_PROTOCOL if frames.BATCH_PROTOCOL in scope.get("subprotocols", ()) else None

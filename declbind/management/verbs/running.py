@@ -52,7 +52,9 @@ class RunningVerbs(VerbGroup):
         follow = add("tail", "Print events as they come.")
         follow.add_argument("--since", type=int, metavar="OFFSET", help="begin after this offset; 0 for all there are")
         follow.add_argument("--stream", help="only this stream (and what concerns all)")
-        follow.add_argument("--limit", type=int, metavar="N", help="end after N events or rows")
+        follow.add_argument(
+            "--limit", type=int, metavar="N", help="end after N events or rows, the last ones unless --since is given"
+        )
         follow.add_argument("--once", action="store_true", help="end when there are no more events")
         follow.add_argument("--values", action="store_true", help="print the data, not only its keys")
         follow.add_argument("--refused", action="store_true", help="print refusals and errors too")

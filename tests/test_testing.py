@@ -1,0 +1,99 @@
+"""The tools that users get for their tests say what they need, at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.db import connection, transaction
+from django.test import SimpleTestCase, TestCase, TransactionTestCase
+
+from declbind import testing
+from declbind.testing import Client, override_bindings
+from tests.live import NUMBERS, store, subscribe
+
+TEXT = (
+    "declbind.testing.Client needs committed data, and this test runs in a transaction of database 'default', which "
+    "the threads that serve the socket cannot see. Use TransactionTestCase instead of TestCase. With pytest-django, "
+    "use the mark django_db(transaction=True) or the fixture transactional_db."
+)
+#: Seconds. It used to be ten, and then a TimeoutError.
+AT_ONCE = 3.0
+
+
+@pytest.fixture(autouse=True)
+def at_once() -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < AT_ONCE
+
+
+async def speak() -> dict[str, Any]:
+    with override_bindings(NUMBERS):
+        async with Client() as client:
+            return await subscribe(client)
+
+
+class InTestCase(TestCase):
+    """Django's own, whose transaction is rolled back at the end."""
+
+    async def test_an_async_test_is_told(self) -> None:
+        with self.assertRaisesMessage(RuntimeError, TEXT):
+            await speak()
+
+    def test_a_sync_test_is_told(self) -> None:
+        with self.assertRaisesMessage(RuntimeError, TEXT):
+            async_to_sync(speak)()
+
+    def test_a_loop_of_its_own_is_told(self) -> None:
+        with self.assertRaisesMessage(RuntimeError, TEXT):
+            asyncio.run(speak())
+
+
+class InTransactionTestCase(TransactionTestCase):
+    """Negative control."""
+
+    async def test_it_works(self) -> None:
+        assert (await speak())["ok"]
+
+    def test_it_works_from_sync_code(self) -> None:
+        assert async_to_sync(speak)()["ok"]
+
+
+@pytest.mark.django_db
+async def test_pytest_djangos_transaction_is_told() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        await speak()
+    assert str(raised.value) == TEXT
+
+
+def test_the_fixture_db_is_told(db: None) -> None:
+    with pytest.raises(RuntimeError) as raised:
+        async_to_sync(speak)()
+    assert str(raised.value) == TEXT
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_committed_data_works() -> None:
+    """Negative control; a transaction that is over is none."""
+    await store()
+    assert (await speak())["ok"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_transaction_of_the_tests_own_is_told() -> None:
+    with transaction.atomic(), pytest.raises(RuntimeError):
+        async_to_sync(speak)()
+    assert not connection.in_atomic_block
+    assert async_to_sync(speak)()["ok"]
+
+
+class WithoutDatabase(SimpleTestCase):
+    """To look for a transaction asks no database: this test case may not use one."""
+
+    def test_nothing_is_asked(self) -> None:
+        assert testing.find_transactions() == []
