@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, connections, transaction
+from django.db import DatabaseError, connection, connections, transaction
 
 from declbind.models import BindingRecord, Event, Head
 from declbind.outbound import entries, history, log, sequencer
@@ -256,18 +256,22 @@ def number_when_the_other_waits(original):
 
 
 def race_relays(order):
-    """Let two relays meet over the same five events."""
+    """Let two relays meet over the same five events; ``faults`` is what they raised."""
     call_command("migrate", run_syncdb=True, verbosity=0)
     history.ensure_head(USING)
     for version in range(1, 6):
         append(version)
     both_have_looked = threading.Barrier(2)
+    faults = []
 
     def run():
-        if order == "read first":
-            sequence_read_first(both_have_looked)
-        else:
-            sequencer.sequence(USING)
+        try:
+            if order == "read first":
+                sequence_read_first(both_have_looked)
+            else:
+                sequencer.sequence(USING)
+        except DatabaseError as error:
+            faults.append(str(error))
 
     with patch.object(sequencer, "number_events", number_when_the_other_waits(sequencer.number_events)):
         threads = [in_thread(run) for _ in range(2)]
@@ -277,6 +281,7 @@ def race_relays(order):
         "committed": [(version, 1) for version in range(1, 6)],
         "reader": read_log(0),
         "head": log.load_head(USING).offset,
+        "faults": faults,
     }
 
 
@@ -292,12 +297,14 @@ def main():
     sys.stdout.write(json.dumps(PROGRAMS[sys.argv[1]](*sys.argv[2:])))
 
 
-def run_program(database_url, *arguments):
+def run_program(database_url, *arguments, **variables):
+    """Run a program of this module on a database, with these variables of the environment; return its outcome."""
     code = "import django; django.setup(); from tests import test_sequencer; test_sequencer.main()"
     environment = {
         **{key: value for key, value in os.environ.items() if key not in ("TEST_DATABASE", "CHANNEL_LAYER_URL")},
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "DATABASE_URL": database_url,
+        **variables,
     }
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -354,6 +361,15 @@ def test_relays_that_meet_number_each_event_once(postgres_database):
     outcome = run_program(postgres_database, "race_relays", "lock first")
     check_order(outcome["committed"], outcome["reader"])
     assert outcome["head"] == 5
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_relays_that_meet_do_not_fail_in_a_stricter_isolation_level(postgres_database, level):
+    """The sequencer's transactions are READ COMMITTED, whatever the database or the role has as its default."""
+    options = f"-c default_transaction_isolation={level}".replace(" read", "\\ read")
+    outcome = run_program(postgres_database, "race_relays", "lock first", PGOPTIONS=options)
+    check_order(outcome["committed"], outcome["reader"])
+    assert outcome["faults"] == []
 
 
 def test_looking_before_locking_would_be_caught(postgres_database):

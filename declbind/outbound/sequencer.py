@@ -43,7 +43,10 @@ def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
     waiting = Event.objects.using(using).filter(seq__isnull=True)
     # Before the lock is taken, which everybody waits for.
     made = _convert(waiting.filter(kind=Event.MARK).order_by("id")[:limit]) if has_marks else {}
+    is_outermost = not connections[using].in_atomic_block
     with transaction.atomic(using=using):
+        if is_outermost:
+            _read_committed(connections[using])
         head = Head.objects.using(using).select_for_update().get(pk=1)
         count = number_events(waiting, head.seq, limit, using)
         last = head.seq + count
@@ -52,6 +55,18 @@ def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
             count += more
         Head.objects.using(using).filter(pk=1).update(seq=last)
     return count
+
+
+def _read_committed(connection: Any) -> None:
+    """Have the transaction that begins here see what is committed until it holds the head's lock.
+
+    In a stricter isolation level, which the project may have set for its own transactions, two processes that meet at
+    the lock would fail with a serialization error, and the reads here would conflict with the project's writes. MySQL
+    and MariaDB need nothing: their locking reads see the newest rows in every level.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
 
 
 def _look_for_waiting(using: str) -> tuple[bool, bool]:
@@ -246,6 +261,7 @@ def _number_what_is_seen(using: str, made: Mapping[int, list[entries.Draft]]) ->
     """
     with contextlib.closing(connections[using].copy()) as other, other.cursor() as cursor:
         other.set_autocommit(False)
+        _read_committed(other)
         cursor.execute("SELECT seq FROM declbind_head WHERE id = 1 FOR UPDATE")
         head = load_head(using)
         waiting = Event.objects.using(using).filter(seq__isnull=True)
