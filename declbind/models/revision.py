@@ -14,6 +14,8 @@ from django.db import models
 
 from declbind import signals
 
+from .columns import ExactCharField
+
 #: One edit: the stream, what the record said before and what it says now; ``None`` for a record that was not or is not.
 Edit = tuple[str, dict[str, Any] | None, dict[str, Any] | None]
 
@@ -40,7 +42,7 @@ class Configuration(models.Model):
     of another history is never taken for an older state of this one.
     """
 
-    generation = models.CharField(max_length=32)
+    generation = ExactCharField(max_length=32)
     version = models.PositiveBigIntegerField(default=0)
     changed_at = models.DateTimeField(auto_now=True)
 
@@ -70,14 +72,14 @@ class Configuration(models.Model):
 class BindingRevision(models.Model):
     """Keep what a record said after an edit; ``definition`` is null where the edit removed it."""
 
-    stream = models.CharField(max_length=64, db_index=True)
+    stream = ExactCharField(max_length=64, db_index=True)
     definition = models.JSONField(null=True, encoder=DjangoJSONEncoder)
     version = models.PositiveBigIntegerField(help_text="The configuration version that the edit made.")
     author = models.ForeignKey(
         django_settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
-    note = models.CharField(max_length=500, blank=True, default="")
-    source = models.CharField(
+    note = ExactCharField(max_length=500, blank=True, default="")
+    source = ExactCharField(
         max_length=200, blank=True, default="", help_text="The file that the record was applied or imported from."
     )
     created_at = models.DateTimeField(auto_now_add=True)
