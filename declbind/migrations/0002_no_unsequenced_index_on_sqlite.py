@@ -39,4 +39,4 @@ class Migration(migrations.Migration):
     """Fewer pages for each commit."""
 
     dependencies = [("declbind", "0001_initial")]
-    operations = [migrations.RunPython(drop, restore, atomic=False)]
+    operations = [migrations.RunPython(drop, restore, atomic=False, hints={"model_name": "event"})]

@@ -9,20 +9,21 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from django.db import migrations, models
+from django.db import migrations
 
 
-def insert_rows(apps: Any, schema_editor: Any) -> None:
-    """Insert the rows that are missing."""
+def insert_head(apps: Any, schema_editor: Any) -> None:
+    """Insert the head of an empty log. That of a log with events is inserted by the process that finds it missing."""
     using = schema_editor.connection.alias
-    events = apps.get_model("declbind", "Event").objects.using(using)
-    # A log that was made by an earlier state of these migrations is numbered already.
-    last = events.aggregate(last=models.Max("id"))["last"] or 0
-    if not last:
+    if not apps.get_model("declbind", "Event").objects.using(using).exists():
         head = {"epoch": secrets.token_hex(8), "seq": 0, "min_seq": 1}
         apps.get_model("declbind", "Head").objects.using(using).get_or_create(pk=1, defaults=head)
-    configuration = {"generation": secrets.token_hex(16), "version": 0}
-    apps.get_model("declbind", "Configuration").objects.using(using).get_or_create(pk=1, defaults=configuration)
+
+
+def insert_configuration(apps: Any, schema_editor: Any) -> None:
+    """Insert the version of the configuration."""
+    rows = apps.get_model("declbind", "Configuration").objects.using(schema_editor.connection.alias)
+    rows.get_or_create(pk=1, defaults={"generation": secrets.token_hex(16), "version": 0})
 
 
 def drop_second_index(apps: Any, schema_editor: Any) -> None:
@@ -46,6 +47,8 @@ class Migration(migrations.Migration):
     dependencies = [("declbind", "0005_triggers")]
 
     operations = [
-        migrations.RunPython(drop_second_index, restore_second_index, atomic=False),
-        migrations.RunPython(insert_rows, migrations.RunPython.noop),
+        migrations.RunPython(drop_second_index, restore_second_index, atomic=False, hints={"model_name": "event"}),
+        # A router may send the tables of one app to several databases.
+        migrations.RunPython(insert_head, migrations.RunPython.noop, hints={"model_name": "head"}),
+        migrations.RunPython(insert_configuration, migrations.RunPython.noop, hints={"model_name": "configuration"}),
     ]

@@ -1,4 +1,4 @@
-"""Store what an edit of the configuration leaves behind: a revision, and the version that every process compares."""
+"""What an edit of the configuration leaves in the database: a revision, and the version that every process compares."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def editing(author: Any = None, note: str = "", source: str = "") -> Iterator[No
 
 
 class Configuration(models.Model):
-    """Count the edits of the binding records: one row, bumped inside the transaction of each edit.
+    """The number of edits of the binding records: one row, raised inside the transaction of each edit.
 
-    ``generation`` is random and new whenever the row is made anew (a restored or flushed database), so that version 3
-    of another history is never taken for an older state of this one.
+    ``generation`` is random and changes whenever the row is inserted anew, for example after a flush. Version 3 of
+    another history is therefore never taken for an older state of this one.
     """
 
     generation = ExactCharField(max_length=32)
@@ -52,17 +52,20 @@ class Configuration(models.Model):
     def __str__(self) -> str:
         return f"version {self.version}"
 
+    @staticmethod
+    def ensure(using: str) -> None:
+        """Insert the row if it is missing; any number of processes may do so at once."""
+        rows = Configuration.objects.using(using)
+        if not rows.filter(pk=1).exists():
+            rows.bulk_create([Configuration(pk=1, generation=secrets.token_hex(16))], ignore_conflicts=True)
+
     @classmethod
     def bump(cls, using: str) -> int:
         """Raise the version by one and return it. Takes the row's lock until the transaction ends.
 
-        The lock is what makes versions become visible in their own order.
+        Because of the lock, versions become visible in their own order.
         """
-        row, created = cls.objects.using(using).get_or_create(
-            pk=1, defaults={"generation": secrets.token_hex(16), "version": 1}
-        )
-        if created:
-            return row.version
+        cls.ensure(using)
         row = cls.objects.using(using).select_for_update().get(pk=1)
         row.version += 1
         row.save(using=using)
