@@ -284,6 +284,15 @@ def same_keys() -> Iterator[None]:
         yield
         return
     with connection.cursor() as cursor:
+        if connection.vendor == "mysql":
+            cursor.execute(
+                "SELECT auto_increment FROM information_schema.tables"
+                " WHERE table_schema = DATABASE() AND table_name = 'zoo_animal'"
+            )
+            (following,) = cursor.fetchone()
+            yield
+            cursor.execute(f"ALTER TABLE zoo_animal AUTO_INCREMENT = {following}")
+            return
         cursor.execute("SELECT last_value, is_called FROM zoo_animal_id_seq")
         last, is_called = cursor.fetchone()
         yield
