@@ -582,6 +582,15 @@ def test_14_rolled_back_edit_is_in_force_nowhere():
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("at_once")
+def test_14_rolled_back_edit_after_committed_ones_is_in_force_nowhere():
+    """The registry of the transaction is not that of the process, also if the version has been raised before."""
+    BindingRecord.objects.create(stream="foods", model="zoo.Food", fields=["name"])
+    assert streams_heard() == []
+    test_14_rolled_back_edit_is_in_force_nowhere()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("at_once")
 def test_14_edits_by_query_sets_are_seen():
     """``update()``, ``bulk_create`` and ``delete()`` of records change what is captured, as saves do."""
     BindingRecord.objects.bulk_create([BindingRecord(stream="keepers", model="zoo.Keeper", fields=["name"])])

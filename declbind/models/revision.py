@@ -96,10 +96,16 @@ class BindingRevision(models.Model):
 
 
 def announce(sender: type[models.Model], using: str, edits: Sequence[Edit]) -> None:
-    """Note edits: version, revisions, and the signal that puts a control event in the log. Inside their transaction."""
+    """Record edits inside their transaction: the version, a signal, and the revisions.
+
+    The signal makes the registry of this transaction one of its own, and puts a control event into the log. It is sent
+    right after the version is raised: until then, a read of the configuration would take the edit for a committed one.
+    """
     if not edits:
         return
     version = Configuration.bump(using)
+    changes = {stream: (before, after) for stream, before, after in edits}
+    signals.configuration_edited.send(sender=sender, using=using, version=version, changes=changes)
     author, note, source = _editor.get()
     BindingRevision.objects.using(using).bulk_create(
         BindingRevision(
@@ -112,5 +118,3 @@ def announce(sender: type[models.Model], using: str, edits: Sequence[Edit]) -> N
         )
         for stream, _, definition in edits
     )
-    changes = {stream: (before, after) for stream, before, after in edits}
-    signals.configuration_edited.send(sender=sender, using=using, version=version, changes=changes)
