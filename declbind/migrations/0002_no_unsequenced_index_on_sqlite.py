@@ -1,7 +1,4 @@
-"""Drop the index of the sequencer on the databases where nothing reads it.
-
-SQLite has no sequencer. Without partial indexes, as on MySQL and MariaDB, the unique index of ``seq`` serves as well.
-"""
+"""Drop the index of the sequencer on SQLite, which has no sequencer: every event would enter it, and nothing reads it."""
 
 from __future__ import annotations
 
@@ -12,11 +9,6 @@ from django.db import migrations
 NAME = "declbind_event_unsequenced"
 
 
-def is_of_use(connection: Any) -> bool:
-    """Return whether a query of this database uses the index."""
-    return bool(connection.vendor != "sqlite" and connection.features.supports_partial_indexes)
-
-
 def find(apps: Any) -> tuple[Any, Any]:
     """Return the model and its index."""
     event = apps.get_model("declbind", "Event")
@@ -24,14 +16,14 @@ def find(apps: Any) -> tuple[Any, Any]:
 
 
 def drop(apps: Any, schema_editor: Any) -> None:
-    """Drop the index."""
-    if not is_of_use(schema_editor.connection):
+    """Drop the index on SQLite."""
+    if schema_editor.connection.vendor == "sqlite":
         schema_editor.remove_index(*find(apps))
 
 
 def restore(apps: Any, schema_editor: Any) -> None:
-    """Create the index again."""
-    if not is_of_use(schema_editor.connection):
+    """Create the index on SQLite again."""
+    if schema_editor.connection.vendor == "sqlite":
         schema_editor.add_index(*find(apps))
 
 

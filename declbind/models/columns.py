@@ -87,9 +87,10 @@ class PartialIndex(models.Index):
 
 
 class PartialUnique(models.UniqueConstraint):
-    """A unique constraint over ``fields`` of the rows that meet ``where``; of all rows without partial indexes.
+    """A unique constraint over ``fields`` of the rows that meet ``where``; none without partial indexes.
 
-    ``where`` may leave out only rows whose fields are null, because those never conflict in a unique index.
+    The check of a unique index makes InnoDB lock the gap into which others insert. A constraint that only guards
+    against mistakes of ours is not worth that writers wait.
     """
 
     def __init__(self, *, where: models.Q, fields: Sequence[str], name: str) -> None:
@@ -98,21 +99,25 @@ class PartialUnique(models.UniqueConstraint):
 
     def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
         """Return the part of ``CREATE TABLE``, if the database takes it there."""
-        return self._plain(schema_editor).constraint_sql(model, schema_editor)
+        plain = self._plain(schema_editor)
+        return plain and plain.constraint_sql(model, schema_editor)
 
     def create_sql(self, model: Any, schema_editor: Any) -> Any:
         """Return the statement that adds the constraint."""
-        return self._plain(schema_editor).create_sql(model, schema_editor)
+        plain = self._plain(schema_editor)
+        return plain and plain.create_sql(model, schema_editor)
 
     def remove_sql(self, model: Any, schema_editor: Any) -> Any:
         """Return the statement that removes the constraint."""
-        return self._plain(schema_editor).remove_sql(model, schema_editor)
+        plain = self._plain(schema_editor)
+        return plain and plain.remove_sql(model, schema_editor)
 
     def deconstruct(self) -> Any:
         """Return path and arguments, for migrations."""
         path, args, kwargs = super().deconstruct()
         return path, args, {**kwargs, "where": self.where}
 
-    def _plain(self, schema_editor: Any) -> Any:
-        is_partial = schema_editor.connection.features.supports_partial_indexes
-        return models.UniqueConstraint(fields=self.fields, name=self.name, condition=self.where if is_partial else None)
+    def _plain(self, schema_editor: Any) -> models.UniqueConstraint | None:
+        if not schema_editor.connection.features.supports_partial_indexes:
+            return None
+        return models.UniqueConstraint(fields=self.fields, name=self.name, condition=self.where)

@@ -65,7 +65,7 @@ class Event(models.Model):
         constraints = (
             PartialUnique(fields=("seq",), name="declbind_event_sequenced", where=models.Q(seq__isnull=False)),
         )
-        # Migrations remove two of them where they are of no use: see there.
+        # Migrations remove the first on SQLite, and the last where it would be the same as the second.
         indexes = (
             PartialIndex(
                 fields=("id",), name="declbind_event_unsequenced", where=models.Q(seq__isnull=True), whole=("seq",)

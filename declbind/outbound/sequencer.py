@@ -102,8 +102,9 @@ def number_events(waiting: models.QuerySet[Event], last: int, limit: int, using:
 def _store_numbers(numbers: Sequence[tuple[int, int]], connection: Any) -> None:
     """Give events their numbers, as pairs of number and id.
 
-    By their keys, as a condition would lock the rows between them, and those of writers that are still at work. Ids
-    mostly follow each other as numbers do, so a few statements are enough.
+    The rows are found by their keys. By any other index, MySQL and MariaDB would wait for the rows of writers that have
+    not committed, and lock the gaps into which they insert. Ids mostly follow each other as numbers do, so a few
+    statements are enough.
 
     Raises ``StaleViewError`` if another process has numbered one of them already.
     """
@@ -111,12 +112,13 @@ def _store_numbers(numbers: Sequence[tuple[int, int]], connection: Any) -> None:
     for number, id_ in numbers:
         by_distance.setdefault(number - id_, []).append(id_)
     count = 0
+    table = "declbind_event FORCE INDEX (PRIMARY)" if connection.vendor == "mysql" else "declbind_event"
     with connection.cursor() as cursor:
         for distance, ids in by_distance.items():
             for some in in_batches(ids, connection.alias):
                 marks = ", ".join(["%s"] * len(some))
                 cursor.execute(
-                    f"UPDATE declbind_event SET seq = id + %s WHERE id IN ({marks}) AND seq IS NULL", [distance, *some]
+                    f"UPDATE {table} SET seq = id + %s WHERE id IN ({marks}) AND seq IS NULL", [distance, *some]
                 )
                 count += cursor.rowcount
     if count != len(numbers):
