@@ -14,6 +14,7 @@ from django.db.models.functions import Cast, StrIndex
 
 from declbind.console.stored import read_deliveries
 from declbind.core.frames import EVERY_GROUP, RESYNC
+from declbind.equality import ExactText
 from declbind.live.traffic import CAPTURE_FAILED
 from declbind.models import Activity, Event, Traffic
 from declbind.outbound import history
@@ -164,7 +165,7 @@ def _containing(rows: QuerySet[Any], column: str, *texts: str) -> QuerySet[Any]:
     """Leave the rows in whose column one of the texts is."""
     # Not LIKE, which on SQLite takes "A" for "a": two groups may differ in nothing else.
     is_json = isinstance(rows.model._meta.get_field(column), JSONField)
-    written = Cast(column, TextField()) if is_json else F(column)
+    written = ExactText(Cast(column, TextField())) if is_json else F(column)
     places = {f"place{number}": StrIndex(written, Value(text)) for number, text in enumerate(texts)}
     found = Q()
     for name in places:

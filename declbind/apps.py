@@ -1,17 +1,21 @@
-"""Start declbind in a Django process: any process, for every one of them may write."""
+"""The start of declbind in a Django process: in every process, because each may write to bound models."""
+
+from typing import Any
 
 from django.apps import AppConfig
+from django.db import router
+from django.db.models.signals import post_migrate
 
 
 class DeclbindConfig(AppConfig):
-    """Load the bindings of files and classes and put the capture hooks in. Makes no query."""
+    """The application: loads the bindings of files and classes and installs the capture hooks, without any query."""
 
     name = "declbind"
     verbose_name = "Bindings"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Connect everything, once all models are loaded."""
+        """Install everything, once all models are loaded."""
         from . import checks, registry
         from .inbound import revocation
         from .live import traffic
@@ -25,3 +29,15 @@ class DeclbindConfig(AppConfig):
         capture.install()
         # A fault in a module of bindings shows at the start, not at the first write.
         registry.current_registry()
+        post_migrate.connect(_insert_first_rows, sender=self, dispatch_uid="declbind.first_rows")
+
+
+def _insert_first_rows(using: str, plan: Any = (), **kwargs: Any) -> None:
+    """Insert the rows that a flush has deleted; the migration inserts them first (``0006_first_rows``)."""
+    from .models import Configuration, Head
+    from .outbound import history, log
+
+    is_ours = all(router.allow_migrate_model(using, model) for model in (Configuration, Head))
+    if is_ours and log.is_here(using):
+        Configuration.ensure(using)
+        history.ensure_head(using)

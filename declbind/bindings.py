@@ -19,6 +19,7 @@ from declbind.core.errors import ClientError, ConfigError
 from declbind.core.frames import encode
 from declbind.core.groups import GroupTemplate, match_template
 from declbind.core.spec import DEFAULTS, KEYS, BindingSpec
+from declbind.equality import only_among, only_equal
 from declbind.fields import bound_fields, concrete_field, find_model, writable_fields
 from declbind.relations import Hop, find_hops
 from declbind.serializers import get_serializer
@@ -182,14 +183,14 @@ class Binding:
         """Return the rows that exist for this binding: the base manager's, inside ``where``."""
         model = self.model_class()
         rows = model._base_manager.using(self.using or router.db_for_read(model))
-        return rows.filter(*(_holds(name, values) for name, values in self.resolved().where.items()))
+        return only_among(rows, self.resolved().where)
 
     def scoped(self, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
         """Narrow rows to those the user owns by ``scope``; none for a user without the value."""
         values = self.scope_values()
         if any(value is None for value in values.values()):
             return rows.none()
-        return rows.filter(**values)
+        return only_equal(rows, values)
 
     def scope_values(self) -> dict[str, Any]:
         """Return ``{field: the user's value}``; the value is ``None`` for an anonymous user."""
@@ -400,8 +401,3 @@ def _accepted(model: type[models.Model], name: str, value: Any) -> tuple[Any, ..
     field = concrete_field(model, name)
     values: Iterable[Any] = value if isinstance(value, list | tuple) else (value,)
     return tuple(None if item is None else validation.coerce(field, item) for item in values)
-
-
-def _holds(name: str, values: Sequence[Any]) -> models.Q:
-    holds = models.Q(**{f"{name}__in": [value for value in values if value is not None]})
-    return holds | models.Q(**{f"{name}__isnull": True}) if None in values else holds

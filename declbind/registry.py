@@ -166,6 +166,11 @@ def refresh(force: bool = False) -> BindingRegistry:
             # Without the database there are no records to load: better the last ones than none.
             logger.warning("The configuration could not be read, the last one stays in force: %s", error)
             return old
+        edited = _edited_here()
+        if edited is not None:
+            # What is not committed is in force in its transaction only.
+            edited.registry = new
+            return new
         _holder.registry = new
     signals.registry_changed.send_robust(sender=Registry, old=old, new=new)
     return get_registry()

@@ -72,6 +72,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = chosen
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs_triggers: skip where declbind has no database triggers")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("needs_triggers") is not None and connections["default"].vendor == "mysql":
+        pytest.skip("declbind has no triggers for MySQL and MariaDB")
+
+
 # Databases and servers --------------------------------------------------------------------------------------
 
 

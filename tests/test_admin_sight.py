@@ -46,6 +46,7 @@ def test_the_page_says_what_is_not_seen_and_what_to_do(admin_client):
     assert "meant to be heard" not in page
 
 
+@pytest.mark.needs_triggers
 def test_missing_triggers_are_a_fault_on_the_page_until_they_are_put_in(admin_client, installed):
     """With the state of each table, and the command that mends it."""
     record = save(WATCHING)
@@ -90,6 +91,7 @@ def test_a_binding_of_a_file_has_it_on_its_page(admin_client):
         assert "What it does not see" not in page_of(admin_client, record)
 
 
+@pytest.mark.needs_triggers
 def test_the_list_marks_a_binding_that_misses_writes(admin_client, installed):
     """And counts them in its head line; with the triggers there is no mark, and it is one query more at most."""
     save(POST)
@@ -106,6 +108,7 @@ def test_the_list_marks_a_binding_that_misses_writes(admin_client, installed):
     assert len(queries) <= 12
 
 
+@pytest.mark.needs_triggers
 def test_the_states_are_loaded_once_for_all_bindings(admin_client, installed):
     """Thirty bindings, of several tables, cost what one costs, whether or not their triggers are there."""
     save({**WATCHING, "stream": "one"})
@@ -127,6 +130,7 @@ def test_the_states_are_loaded_once_for_all_bindings(admin_client, installed):
     assert counts[0] == counts[1] == counts[2] <= 12
 
 
+@pytest.mark.needs_triggers
 def test_the_commands_tell_it_too(installed):
     """`check` warns and its status stays: the record is valid; `list` and `show` say it."""
     save({**WATCHING, "stream": "watching"})
@@ -166,6 +170,7 @@ def test_every_relation_that_is_offered_is_taken(admin_client):
     assert BindingRecord.objects.get().also == [note["path"] for note in found]
 
 
+@pytest.mark.needs_triggers
 def test_writes_that_were_noticed_are_faults_with_their_place(admin_client, installed):
     """On the page and in the list, until triggers report the table."""
     record = save(POST)

@@ -48,6 +48,7 @@ def test_rows_are_sent_when_what_they_point_to_changes(ann, owls):
     assert told(events) == [owl.pk for owl in owls] * 3
 
 
+@pytest.mark.needs_triggers
 @pytest.mark.parametrize("by_sql", [False, True])
 def test_only_the_binding_that_asks_is_told(ann, owls, by_sql):
     """A binding beside it that sends the same rows has nothing new to say."""
@@ -174,6 +175,7 @@ def test_too_many_rows_are_told_by_group(ann, settings):
     assert [event.changes for event in events] == [[("kind-bird", "resync"), ("kind-fish", "resync")]]
 
 
+@pytest.mark.needs_triggers
 def test_triggers_watch_the_relations_too(ann, owls):
     """Raw SQL on the keeper's table and on what points to the row."""
     both = {**ANIMALS, "also": ["keeper", "feather"], "capture": "triggers"}

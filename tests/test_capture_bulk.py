@@ -51,6 +51,11 @@ LORRIES = {"stream": "lorries", "model": "zoo.Lorry", "fields": ["plate", "load"
 HERDS = {"stream": "herds", "model": "zoo.Herd", "fields": ["name", "members", "neighbours"]}
 
 
+takes_target = pytest.mark.skipif(
+    not connection.features.supports_update_conflicts_with_target, reason="MySQL and MariaDB take no conflict target."
+)
+
+
 @pytest.fixture
 def keepers():
     return Keeper.objects.bulk_create([Keeper(name=name) for name in ("Ann", "Bob", "Cy")])
@@ -217,6 +222,7 @@ def test_bulk_create_that_ignores_conflicts_announces_what_came():
     assert events[0].pk == Food.objects.get(name="nuts").pk
 
 
+@takes_target
 def test_bulk_create_that_updates_conflicts_tells_old_from_new():
     """A row that was there is updated, and leaves the groups that it was in."""
     hay = Food.objects.create(name="hay")
@@ -235,6 +241,7 @@ def test_bulk_create_that_updates_conflicts_tells_old_from_new():
     }
 
 
+@takes_target
 def test_upsert_by_several_columns():
     """The pair of values is what meets, not one of them."""
     old = Animal.objects.create(name="Owl", kind="bird")
@@ -246,6 +253,7 @@ def test_upsert_by_several_columns():
     assert sorted(actions(events)) == sorted([("animals", old.pk, ["update"]), ("animals", eel.pk, ["create"])])
 
 
+@takes_target
 def test_upsert_whose_rows_cannot_be_found_beforehand_tells_every_group():
     """Values that only the database knows meet whichever row they meet."""
     with watching({"stream": "foods", "model": "zoo.Food", "fields": ["name"]}) as events:
@@ -255,6 +263,17 @@ def test_upsert_whose_rows_cannot_be_found_beforehand_tells_every_group():
             unique_fields=["name"],
             update_fields=["poisonous"],
         )
+    assert [event.changes for event in events] == [[(EVERY_GROUP, "resync")]]
+
+
+@pytest.mark.skipif(connection.features.supports_update_conflicts_with_target, reason="Django demands a target.")
+def test_upsert_without_a_target_tells_every_group():
+    """Any unique index may have met a row, and no database says which rows were there."""
+    Food.objects.create(name="hay")
+    foods = {"stream": "foods", "model": "zoo.Food", "fields": ["name"], "groups": ["p-{poisonous}"]}
+    with watching(foods) as events:
+        rows = [Food(name="hay", poisonous=True), Food(name="nuts")]
+        Food.objects.bulk_create(rows, update_conflicts=True, update_fields=["poisonous"])
     assert [event.changes for event in events] == [[(EVERY_GROUP, "resync")]]
 
 
@@ -374,6 +393,7 @@ def test_save_of_a_parent_instance_is_heard_by_the_childs_binding():
     assert [event.changes for event in events] == [*moved, [("p-C", "update")]]
 
 
+@takes_target
 def test_upsert_of_parents_is_heard_by_the_childs_binding():
     """The parent's row that is met may be a child's, and then the child's groups hang on what is stored."""
     truck = Truck.objects.create(plate="A")
@@ -399,7 +419,11 @@ CALLS = {
 @pytest.mark.parametrize("binding", [KEEPERS, BY_NAME], ids=["one group", "moving"])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_call_costs_two_statements_more_whatever_the_number_of_rows(call, binding):
-    """One reads, one stores the events; inside a transaction, so that nothing else is counted."""
+    """One reads, one stores the events; inside a transaction, so that nothing else is counted.
+
+    MySQL and MariaDB, which read subqueries from a snapshot, are asked for the keys beforehand.
+    """
+    more = 3 if connection.vendor == "mysql" else 2
 
     def cost(hooked):
         Keeper.objects.all().delete()
@@ -409,7 +433,7 @@ def test_a_call_costs_two_statements_more_whatever_the_number_of_rows(call, bind
         return len(captured)
 
     with override_bindings(binding), transaction.atomic():
-        assert cost(hooked=True) <= cost(hooked=False) + 2
+        assert cost(hooked=True) <= cost(hooked=False) + more
     assert Event.objects.filter(stream="keepers").count() >= 300
 
 
@@ -461,6 +485,7 @@ class TestAboveTheLimit:
             Keeper.objects.bulk_create([Keeper(name="x", retired=number > 1) for number in range(4)])
         assert [event.changes for event in events] == [[("retired-false", "resync"), ("retired-true", "resync")]]
 
+    @takes_target
     def test_upsert(self):
         """Rows that it meets were seen beforehand, though not one by one, so that no other group is told."""
         Food.objects.bulk_create([Food(name=name) for name in "abc"])
@@ -600,7 +625,7 @@ def test_every_hook_is_needed(keepers):
 
 def test_rows_that_appear_between_reading_and_writing_are_left_alone(django_db_blocker, keepers):
     """An update is of the rows that were read: another one would be written and not announced."""
-    if connection.vendor != "postgresql":
+    if connection.vendor == "sqlite":
         # Nobody writes in between there: the whole table is locked.
         assert updates._only(Keeper.objects.all(), [1], "default").query.where.children == []
         return
@@ -620,7 +645,7 @@ def test_rows_that_appear_between_reading_and_writing_are_left_alone(django_db_b
 
 @pytest.mark.parametrize("model", [Keeper, Country, Crate])
 def test_many_keys_narrow_an_update_as_few_do(model):
-    """As one parameter of the database's own list type, for each type of key."""
+    """For each type of key; on PostgreSQL as one parameter of its own list type."""
     made = {Keeper: lambda n: Keeper(name="x"), Country: lambda n: Country(code=f"{n:02}"), Crate: lambda n: Crate()}
     count = 99 if model is Country else 1_200
     rows = model.objects.bulk_create([made[model](number) for number in range(count)])
@@ -641,6 +666,7 @@ def test_feathers_go_with_their_animal_in_bulk():
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="There the transaction has the only lock since it began.")
+@takes_target
 def test_upsert_that_meets_a_row_of_somebody_else_tells_every_group():
     """A row that was committed after it was looked for: nobody knows which groups it was in."""
     Food.objects.create(name="hay")

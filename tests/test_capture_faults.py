@@ -435,7 +435,9 @@ SAMPLES = {"stream": "s", "model": "zoo.Sample", "fields": ["count", "day", "rat
 def check_that_stored_values_are_sent():
     sample = Sample.objects.create(count=1)
     with override_bindings(SAMPLES), capture_events() as events:
-        sample.count, sample.day, sample.ratio = F("count") + 1, "2024-2-29", float("inf")
+        # MySQL and MariaDB store finite numbers only.
+        ratio = None if connection.vendor == "mysql" else float("inf")
+        sample.count, sample.day, sample.ratio = F("count") + 1, "2024-2-29", ratio
         sample.save()
     assert [event.data for event in events] == [{"count": 2, "day": "2024-02-29", "ratio": None}]
 
@@ -576,6 +578,15 @@ def test_14_rolled_back_edit_is_in_force_nowhere():
         assert streams_heard() == ["keepers"]
         raise LookupError
     assert streams_heard() == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("at_once")
+def test_14_rolled_back_edit_after_committed_ones_is_in_force_nowhere():
+    """The registry of the transaction is not that of the process, also if the version has been raised before."""
+    BindingRecord.objects.create(stream="foods", model="zoo.Food", fields=["name"])
+    assert streams_heard() == []
+    test_14_rolled_back_edit_is_in_force_nowhere()
 
 
 @pytest.mark.django_db(transaction=True)

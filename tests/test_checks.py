@@ -387,6 +387,7 @@ def fresh_registry(request: pytest.FixtureRequest) -> Any:
         refresh(force=True)
 
 
+@pytest.mark.needs_triggers
 @pytest.mark.django_db
 def test_a_table_without_the_triggers_that_were_asked_for_is_named() -> None:
     """Of the databases that may be asked; nothing once they are in place."""

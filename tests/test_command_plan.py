@@ -284,6 +284,9 @@ def waits_for_the_lock(process: subprocess.Popen[str], using: str = "default") -
         name = connections[using].settings_dict["NAME"]
         return any(file.path == name for file in psutil.Process(process.pid).open_files())
     with connections[using].cursor() as cursor:
+        if connections[using].vendor == "mysql":
+            cursor.execute("SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'")
+            return bool(cursor.fetchone()[0] >= 2)
         cursor.execute("SELECT pg_stat_clear_snapshot()")  # else a transaction sees the same answer every time
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
         return bool(cursor.fetchone()[0] >= 2)

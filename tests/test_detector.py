@@ -58,7 +58,7 @@ def test_raw_sql_is_noticed_with_its_place():
 
 STATEMENTS = [
     "update zoo_keeper set retired = {true}",
-    'DELETE FROM "zoo_keeper"',
+    "DELETE FROM {quoted}",
     "  INSERT INTO zoo_keeper (name, retired) VALUES ('x', {true})",
     "/* report */ UPDATE zoo_keeper SET name = 'x'",
     "WITH few AS (SELECT 1) UPDATE zoo_keeper SET name = 'x'",
@@ -68,9 +68,12 @@ STATEMENTS = [
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_statements_are_read_as_people_write_them(statement):
     """Comments, common tables, any case."""
+    if statement.startswith("WITH") and getattr(connection, "mysql_is_mariadb", False):
+        pytest.skip("MariaDB has no WITH before an UPDATE")
     Keeper.objects.create(name="Ann")
     with override_bindings(KEEPERS), connection.cursor() as cursor:
-        cursor.execute(statement.format(true="true" if connection.vendor == "postgresql" else "1"))
+        true = "true" if connection.vendor == "postgresql" else "1"
+        cursor.execute(statement.format(true=true, quoted=connection.ops.quote_name("zoo_keeper")))
         assert [table for table, _, _ in noticed()] == ["zoo_keeper"]
 
 
@@ -129,6 +132,7 @@ def test_it_is_off_unless_asked_for(settings):
         assert noticed() == []
 
 
+@pytest.mark.needs_triggers
 def test_what_triggers_report_is_not_noticed():
     """As long as they are in place."""
     Keeper.objects.create(name="Ann")

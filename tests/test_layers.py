@@ -30,7 +30,7 @@ LAYERS = [
         "declbind.relations",
     ],
     ["declbind.models", "declbind.migrations"],
-    ["declbind.serializers"],
+    ["declbind.serializers", "declbind.equality"],
     ["declbind.bindings", "declbind.validation"],
     ["declbind.sources"],
     ["declbind.registry"],

@@ -163,7 +163,7 @@ def test_hidden_rows_move_between_groups():
 
 @pytest.fixture
 def foreign_table(db: None) -> None:
-    key = "BIGSERIAL" if connection.vendor == "postgresql" else "INTEGER"
+    key = {"postgresql": "BIGSERIAL", "mysql": "BIGINT AUTO_INCREMENT"}.get(connection.vendor, "INTEGER")
     with connection.cursor() as cursor:
         cursor.execute(
             f"CREATE TABLE somebody_elses (id {key} PRIMARY KEY, name VARCHAR(20) NOT NULL, amount INTEGER NOT NULL)"

@@ -26,7 +26,7 @@ from tests.test_field_types import all_cases, each_column, record
 from tests.zoo.columns import Column
 from tests.zoo.models import Animal, Bear, Crate, Feather, Food, Keeper, Truck
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.needs_triggers]
 
 KEEPERS = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name", "retired"], "capture": "triggers"}
 BY_NAME = {**KEEPERS, "groups": ["n-{name}"]}

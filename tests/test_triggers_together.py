@@ -23,7 +23,7 @@ BINDING = {
 }
 ROWS, WRITERS, WRITES = 6, 4, 40
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.needs_triggers]
 
 
 def in_thread(work, errors):

@@ -160,6 +160,7 @@ def test_a_row_written_past_the_capture() -> None:
         assert (answer.cause, answer.text) == (Cause.NOT_CAPTURED, "The row is gone, and the log does not say so.")
 
 
+@pytest.mark.needs_triggers
 def test_a_row_written_by_sql_while_its_triggers_are_missing() -> None:
     """The remedy names what is the matter, not what could be done in general; with the triggers it is announced."""
     watching = {**NUMBERS, "capture": "triggers"}

@@ -10,8 +10,8 @@ import json
 import logging
 import random
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Final
 
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
@@ -39,12 +39,16 @@ ATTEMPTS: Final = 3
 RETRY_SECONDS: Final = 5.0
 #: Deadlock and serialization failure as PostgreSQL numbers them.
 _SQLSTATES: Final = frozenset({"40001", "40P01"})
-#: Lock wait timeout and deadlock as MySQL numbers them.
-_MYSQL_ERRORS: Final = frozenset({1205, 1213})
+#: Lock wait timeout, deadlock and a changed record (MariaDB, under snapshot isolation) as MySQL numbers them.
+_MYSQL_ERRORS: Final = frozenset({1205, 1213, 1020})
+#: What else a value that does not fit its column may be to MySQL and MariaDB: incorrect for a date, a UUID and the
+#: like, or text that the character set lacks.
+_MYSQL_UNFIT: Final = frozenset({1292, 1366, 1367, 1411})
+_UNFIT: Final = "The database refuses this row: a value does not fit its column."
 #: What a client learns of a fault that is none of its business.
 INTERNAL: Final = "The server could not carry this out; its operators can see why."
 #: How long a rehearsal waits for a row that somebody else holds, and for one statement: an operator waits for it.
-_LOCK_TIMEOUT, _STATEMENT_TIMEOUT = "2s", "10s"
+_LOCK_SECONDS, _STATEMENT_SECONDS = 2, 10
 
 
 def handle(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, Any]:
@@ -74,10 +78,10 @@ def rehearse(request: Request, binding: type[Binding], identity: permissions.Ide
     # A transaction around the request's own: were that to commit by mistake, this one would not.
     with transaction.atomic(using=using):
         try:
-            _limit_waiting(using)
-            if follower is not None and follower.stores:
-                _take_write_lock(using)
-            return _carry_out(request, binding, identity, using)
+            with _limited_waiting(using):
+                if follower is not None and follower.stores:
+                    _take_write_lock(using)
+                return _carry_out(request, binding, identity, using)
         except (ClientError, course.EnoughError):
             raise
         except OperationalError as error:
@@ -90,11 +94,29 @@ def rehearse(request: Request, binding: type[Binding], identity: permissions.Ide
             transaction.set_rollback(True, using=using)
 
 
-def _limit_waiting(using: str) -> None:
-    if connections[using].vendor == "postgresql":
-        with connections[using].cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-            cursor.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_TIMEOUT}'")
+@contextmanager
+def _limited_waiting(using: str) -> Iterator[None]:
+    """Bound how long statements wait for locks inside the block, and how long they may take where that can be set."""
+    connection: Any = connections[using]
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+            cursor.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
+        yield
+    elif connection.vendor == "mysql":
+        # It has no setting for one transaction: that of the session is restored.
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT @@innodb_lock_wait_timeout")
+            (before,) = cursor.fetchone()
+            cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [_LOCK_SECONDS])
+        try:
+            yield
+        finally:
+            # Past Django's cursors, which refuse to work in a transaction that has failed.
+            with suppress(connection.Database.Error), connection.connection.cursor() as cursor:
+                cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [before])
+    else:
+        yield
 
 
 def _busy() -> ClientError:
@@ -156,14 +178,13 @@ def _carry_out(request: Request, binding: type[Binding], identity: permissions.I
                 _take_write_lock(using)
             write.reply = _answer_once(request, bound, identity)
             course.enter("done", write.reply)
-    except (ValidationError, PermissionDenied, ObjectDoesNotExist, Http404, IntegrityError, DataError) as error:
+    except Exception as error:
         if not write.committed:
-            raise _as_client_error(error, request.action, bound) from error
-        logger.exception("Stream %r: what a client's %s caused after its commit failed.", bound.stream, request.action)
-    except Exception:
+            answer = _as_client_error(error, request.action, bound)
+            if answer is None:
+                raise
+            raise answer from error
         # An on_commit callback of the project failed: the write stands, and the client must not repeat it.
-        if not write.committed:
-            raise
         logger.exception("Stream %r: what a client's %s caused after its commit failed.", bound.stream, request.action)
     assert write.reply is not None
     return write.reply
@@ -309,8 +330,8 @@ def _check_scope(bound: Binding, action: str, data: Mapping[str, Any]) -> None:
         raise ClientError("invalid", f"Not accepted: {', '.join(sorted(errors))}.", errors)
 
 
-def _as_client_error(error: Exception, action: str, bound: Binding) -> ClientError:
-    """Say what a client may know of what Django or the database raised."""
+def _as_client_error(error: Exception, action: str, bound: Binding) -> ClientError | None:
+    """Return what a client may know of an error of Django or the database; ``None`` if it is not the client's fault."""
     match error:
         case ValidationError():
             return validation.as_client_error(error, [field.name for field in bound.bound_fields()])
@@ -322,4 +343,8 @@ def _as_client_error(error: Exception, action: str, bound: Binding) -> ClientErr
             return ClientError("conflict", "Other rows need this one; delete those first.")
         case IntegrityError():
             return ClientError("invalid", "The database refuses this row: a value is missing or meets another row's.")
-    return ClientError("invalid", "The database refuses this row: a value does not fit its column.")
+        case DataError():
+            return ClientError("invalid", _UNFIT)
+        case OperationalError() if error.args and error.args[0] in _MYSQL_UNFIT:
+            return ClientError("invalid", _UNFIT)
+    return None

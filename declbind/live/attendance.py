@@ -1,8 +1,8 @@
-"""Keep the table of connections: who is here, since when, and what they hear from which offset to which.
+"""The table of connections: who is connected, since when, and which groups each connection hears at which offsets.
 
-Channel layers cannot list their groups, and a process that shows the list may serve no socket at all, so each process
-writes its own part into the database: changes only, once a second, in portions. Nothing is kept here of a connection
-whose row is written.
+Channel layers cannot list their groups, and the process that shows the list may serve no socket at all. Therefore each
+process writes its own connections into the database: changes only, once a second, in batches. A connection whose row
+is written takes no memory here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from django.db import connections
 from django.utils import timezone
 
 from declbind.models import Connection
@@ -20,13 +21,13 @@ from declbind.models import Connection
 if TYPE_CHECKING:
     from .socket import Socket
 
-#: Rows of one write: the hub's thread reads the log between two of them.
+#: Rows per write. The hub's thread reads the log between two writes.
 PORTION = 250
-#: Open connections of one process that have rows; those that come beyond are served and not listed.
+#: Open connections of one process that get a row. Connections above this number are served but not listed.
 MAX_ROWS = 20_000
-#: Connections whose queues are looked at in one second, while somebody watches.
+#: Connections whose queues are read per second while an operator watches.
 MAX_QUEUES = 500
-#: The close code of connections whose process ended, "service restart" in IANA's registry of close codes.
+#: The close code of connections whose process ended: "service restart" in IANA's registry of close codes.
 RESTART = 1012
 
 Change = tuple["Socket", dict[str, Any]]
@@ -35,7 +36,10 @@ CHANGING = ("closed_at", "close_code", "close_reason", "offset", "queued", "subs
 
 
 class Attendance:
-    """Note changes in the event loop, which owns this; ``write`` belongs to the hub's thread."""
+    """The connections of this process whose rows have to be written.
+
+    The event loop owns the object; only ``write`` runs in the hub's thread.
+    """
 
     def __init__(self, node: str) -> None:
         self.node = node
@@ -45,8 +49,8 @@ class Attendance:
         self._queued: set[Socket] = set()
 
     def opened(self, socket: Socket, scope: Mapping[str, Any]) -> None:
-        """Note an accepted connection; the columns that never change are taken from its scope."""
-        # Those that came and went while the database did not answer wait as well.
+        """Record an accepted connection, with the columns that never change from its scope."""
+        # Connections that opened and closed while the database did not answer wait here as well.
         if self._listed >= MAX_ROWS or len(self._changed) >= MAX_ROWS:
             return
         self._listed += 1
@@ -54,12 +58,12 @@ class Attendance:
         self._changed[socket] = {"address": mask_address(scope), "client": _client(scope), "opened_at": timezone.now()}
 
     def changed(self, socket: Socket) -> None:
-        """Note that a connection hears something else."""
+        """Record that the subscriptions of a connection changed."""
         if socket.is_listed:
             self._changed.setdefault(socket, {})
 
     def closed(self, socket: Socket, offset: int) -> None:
-        """Note the end of a connection, before it is detached; ``offset`` is the hub's cursor."""
+        """Record the end of a connection before it is detached; ``offset`` is the hub's cursor."""
         if not socket.is_listed:
             return
         for subscription in socket.subscriptions.values():
@@ -70,41 +74,43 @@ class Attendance:
         self._changed.setdefault(socket, {}).update(end)
 
     def look_at_queues(self, sockets: Sequence[Socket]) -> None:
-        """Note the connections for which frames wait, and those for which none do any more."""
+        """Record the connections that have queued frames, and those whose queue has become empty."""
         waiting = {socket for socket in sockets if len(socket.connection.outbox)}
         for socket in [*waiting, *(self._queued - waiting)][:MAX_QUEUES]:
             self.changed(socket)
         self._queued = waiting
 
     def take(self) -> list[Change]:
-        """Take up to a portion of what has to be written."""
+        """Remove and return up to ``PORTION`` changes that have to be written."""
         taken = [(socket, self._changed[socket]) for socket in islice(self._changed, PORTION)]
         for socket, _ in taken:
             del self._changed[socket]
         return taken
 
     def give_back(self, changes: Sequence[Change]) -> None:
-        """Keep for later what could not be written; in a long outage, of so many connections only."""
+        """Keep changes that could not be written, of at most ``MAX_ROWS`` connections."""
         for socket, known in changes:
             if len(self._changed) < MAX_ROWS or socket in self._changed:
                 self._changed[socket] = {**known, **self._changed.get(socket, {})}
 
     def rows(self, changes: Sequence[Change], offset: int) -> list[Connection]:
-        """Return the rows of connections as they are now; ``offset`` is the hub's cursor."""
+        """Return the current rows of connections; ``offset`` is the hub's cursor."""
         return [_row(socket, self.node, offset, known) for socket, known in changes]
 
     @staticmethod
     def write(rows: Sequence[Connection], using: str) -> None:
-        """Store rows, new ones and known ones alike."""
+        """Insert new rows and update known ones, in one statement."""
+        # MySQL and MariaDB take no conflict target: any unique index counts, and this table has only its key.
+        takes_target = connections[using].features.supports_update_conflicts_with_target
         Connection.objects.using(using).bulk_create(
-            rows, update_conflicts=True, unique_fields=["id"], update_fields=CHANGING
+            rows, update_conflicts=True, unique_fields=["id"] if takes_target else None, update_fields=CHANGING
         )
 
 
 def mask_address(scope: Mapping[str, Any]) -> str:
-    """Return the network that a client comes from: enough to tell an office from a crawler, too little for a person.
+    """Return the network of a client, which identifies an office or a crawler but not a person.
 
-    It is the address that the server saw. Behind a proxy that is the proxy's, unless the server reads its headers.
+    The address is the one that the server saw: behind a proxy it is the proxy's, unless the server reads its headers.
     """
     client = scope.get("client")
     try:
@@ -116,7 +122,7 @@ def mask_address(scope: Mapping[str, Any]) -> str:
 
 
 def close_all(node: str, using: str, code: int, reason: str) -> None:
-    """Note that all connections of a process are over."""
+    """Mark all open connections of a process as closed."""
     Connection.objects.using(using).filter(node=node, closed_at=None).update(
         closed_at=timezone.now(), close_code=code, close_reason=reason
     )
@@ -128,7 +134,7 @@ def _client(scope: Mapping[str, Any]) -> str:
 
 
 def _row(socket: Socket, node: str, offset: int, known: Mapping[str, Any]) -> Connection:
-    # A closed connection has them among the past ones.
+    # The subscriptions of a closed connection are among its past ones.
     heard = () if "closed_at" in known else socket.subscriptions.values()
     live = [(subscription.stream, subscription.group, None, subscription.after, "") for subscription in heard]
     return Connection(
@@ -136,7 +142,7 @@ def _row(socket: Socket, node: str, offset: int, known: Mapping[str, Any]) -> Co
         node=node,
         user_pk=(socket.user_key or "")[:64],
         username=socket.identity.username[:150],
-        # Of a row that is there already, these are not written again.
+        # Only a new row gets these: an update leaves them alone.
         **{"opened_at": timezone.now(), **known},
         offset=offset,
         queued=len(socket.connection.outbox),

@@ -12,6 +12,7 @@ from django.db import models
 from declbind.bindings import Binding
 from declbind.conf import settings
 from declbind.core.errors import ClientError
+from declbind.equality import only_equal
 from declbind.outbound import sequencer
 from declbind.serializers import encode_key, encode_value
 from declbind.serializers.lists import load_lists
@@ -75,7 +76,7 @@ def select_rows(bound: Binding, params: Mapping[str, Any]) -> models.QuerySet[An
     """Return the rows of a subscription by key; where groups are code, ``is_heard_in`` has to look at each."""
     rows = bound.scoped(bound.get_queryset())
     if not bound.overrides("group_names", "subscription_group"):
-        rows = rows.filter(**params)
+        rows = only_equal(rows, params)
     return rows.order_by("pk")
 
 

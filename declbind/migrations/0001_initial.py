@@ -5,6 +5,8 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
+import declbind.models.columns
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -20,11 +22,16 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 (
                     "stream",
-                    models.CharField(
+                    declbind.models.columns.ExactCharField(
                         help_text="The name clients use: letters, digits, '.', '_' and '-'.", max_length=64, unique=True
                     ),
                 ),
-                ("model", models.CharField(help_text="The bound model, as app_label.ModelName.", max_length=200)),
+                (
+                    "model",
+                    declbind.models.columns.ExactCharField(
+                        help_text="The bound model, as app_label.ModelName.", max_length=200
+                    ),
+                ),
                 (
                     "fields",
                     models.JSONField(
@@ -56,7 +63,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "direction",
-                    models.CharField(
+                    declbind.models.columns.ExactCharField(
                         choices=[
                             ("both", "both ways"),
                             ("outbound", "only to clients"),
@@ -97,9 +104,9 @@ class Migration(migrations.Migration):
                         blank=True, default=list, help_text="Password-like fields that are exposed knowingly."
                     ),
                 ),
-                ("serializer", models.CharField(default="default", max_length=100)),
+                ("serializer", declbind.models.columns.ExactCharField(default="default", max_length=100)),
                 ("enabled", models.BooleanField(default=True)),
-                ("description", models.TextField(blank=True, default="")),
+                ("description", declbind.models.columns.ExactTextField(blank=True, default="")),
             ],
             options={
                 "db_table": "declbind_bindingrecord",
@@ -111,7 +118,7 @@ class Migration(migrations.Migration):
             name="Configuration",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("generation", models.CharField(max_length=32)),
+                ("generation", declbind.models.columns.ExactCharField(max_length=32)),
                 ("version", models.PositiveBigIntegerField(default=0)),
                 ("changed_at", models.DateTimeField(auto_now=True)),
             ],
@@ -123,7 +130,7 @@ class Migration(migrations.Migration):
             name="Head",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("epoch", models.CharField(max_length=32)),
+                ("epoch", declbind.models.columns.ExactCharField(max_length=32)),
                 ("seq", models.BigIntegerField(default=0)),
                 ("min_seq", models.BigIntegerField(default=1)),
             ],
@@ -134,14 +141,14 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Node",
             fields=[
-                ("id", models.CharField(max_length=32, primary_key=True, serialize=False)),
-                ("host", models.CharField(max_length=200)),
+                ("id", declbind.models.columns.ExactCharField(max_length=32, primary_key=True, serialize=False)),
+                ("host", declbind.models.columns.ExactCharField(max_length=200)),
                 ("pid", models.PositiveIntegerField()),
-                ("generation", models.CharField(blank=True, default="", max_length=32)),
+                ("generation", declbind.models.columns.ExactCharField(blank=True, default="", max_length=32)),
                 ("version", models.BigIntegerField(default=0)),
                 (
                     "digest",
-                    models.CharField(
+                    declbind.models.columns.ExactCharField(
                         blank=True, default="", help_text="Hash of the configuration in force.", max_length=16
                     ),
                 ),
@@ -149,7 +156,7 @@ class Migration(migrations.Migration):
                 ("subscriptions", models.PositiveIntegerField(default=0)),
                 ("offset", models.BigIntegerField(default=0, help_text="The last event handed to the connections.")),
                 ("streams", models.JSONField(default=dict, help_text="Subscriptions by stream.")),
-                ("last_error", models.TextField(blank=True, default="")),
+                ("last_error", declbind.models.columns.ExactTextField(blank=True, default="")),
                 ("started_at", models.DateTimeField()),
                 ("seen_at", models.DateTimeField()),
             ],
@@ -165,7 +172,7 @@ class Migration(migrations.Migration):
                 ("at", models.DateTimeField(db_index=True)),
                 (
                     "kind",
-                    models.CharField(
+                    declbind.models.columns.ExactCharField(
                         choices=[
                             ("request", "request"),
                             ("refused", "refused"),
@@ -175,16 +182,16 @@ class Migration(migrations.Migration):
                         max_length=10,
                     ),
                 ),
-                ("node", models.CharField(blank=True, default="", max_length=32)),
-                ("connection", models.CharField(blank=True, default="", max_length=32)),
-                ("user_pk", models.CharField(blank=True, default="", max_length=64)),
-                ("username", models.CharField(blank=True, default="", max_length=150)),
-                ("stream", models.CharField(blank=True, default="", max_length=64)),
-                ("action", models.CharField(blank=True, default="", max_length=20)),
-                ("object_pk", models.CharField(blank=True, default="", max_length=200)),
+                ("node", declbind.models.columns.ExactCharField(blank=True, default="", max_length=32)),
+                ("connection", declbind.models.columns.ExactCharField(blank=True, default="", max_length=32)),
+                ("user_pk", declbind.models.columns.ExactCharField(blank=True, default="", max_length=64)),
+                ("username", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
+                ("stream", declbind.models.columns.ExactCharField(blank=True, default="", max_length=64)),
+                ("action", declbind.models.columns.ExactCharField(blank=True, default="", max_length=20)),
+                ("object_pk", declbind.models.columns.ExactCharField(blank=True, default="", max_length=200)),
                 ("groups", models.JSONField(default=list)),
-                ("outcome", models.CharField(blank=True, default="", max_length=40)),
-                ("message", models.TextField(blank=True, default="")),
+                ("outcome", declbind.models.columns.ExactCharField(blank=True, default="", max_length=40)),
+                ("message", declbind.models.columns.ExactTextField(blank=True, default="")),
                 ("milliseconds", models.FloatField(null=True)),
             ],
             options={
@@ -196,7 +203,7 @@ class Migration(migrations.Migration):
             name="Watch",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("viewer", models.CharField(max_length=64, unique=True)),
+                ("viewer", declbind.models.columns.ExactCharField(max_length=64, unique=True)),
                 ("until", models.DateTimeField()),
             ],
             options={
@@ -207,10 +214,10 @@ class Migration(migrations.Migration):
             name="BindingRevision",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("stream", models.CharField(db_index=True, max_length=64)),
+                ("stream", declbind.models.columns.ExactCharField(db_index=True, max_length=64)),
                 ("definition", models.JSONField(encoder=django.core.serializers.json.DjangoJSONEncoder, null=True)),
                 ("version", models.PositiveBigIntegerField(help_text="The configuration version that the edit made.")),
-                ("note", models.CharField(blank=True, default="", max_length=500)),
+                ("note", declbind.models.columns.ExactCharField(blank=True, default="", max_length=500)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
                 (
                     "author",
@@ -233,29 +240,37 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("seq", models.BigIntegerField(null=True)),
-                ("kind", models.CharField(default="row", max_length=8)),
-                ("stream", models.CharField(blank=True, default="", max_length=64)),
-                ("model", models.CharField(blank=True, default="", max_length=200)),
-                ("object_pk", models.TextField(blank=True, default="")),
-                ("changes", models.TextField(default="[]")),
-                ("data", models.TextField(default="{}")),
+                ("kind", declbind.models.columns.ExactCharField(default="row", max_length=8)),
+                ("stream", declbind.models.columns.ExactCharField(blank=True, default="", max_length=64)),
+                ("model", declbind.models.columns.ExactCharField(blank=True, default="", max_length=200)),
+                ("object_pk", declbind.models.columns.ExactTextField(blank=True, default="")),
+                ("changes", declbind.models.columns.ExactTextField(default="[]")),
+                ("data", declbind.models.columns.ExactTextField(default="{}")),
                 ("version", models.BigIntegerField(default=0)),
-                ("actor", models.CharField(blank=True, default="", max_length=150)),
-                ("origin", models.CharField(blank=True, default="", max_length=150)),
+                ("actor", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
+                ("origin", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
                 ("created_at", models.DateTimeField()),
             ],
             options={
                 "db_table": "declbind_event",
                 "ordering": ("id",),
                 "indexes": [
-                    models.Index(
-                        condition=models.Q(("seq__isnull", True)), fields=["id"], name="declbind_event_unsequenced"
+                    declbind.models.columns.PartialIndex(
+                        fields=["id"],
+                        name="declbind_event_unsequenced",
+                        where=models.Q(("seq__isnull", True)),
+                        whole=("seq",),
                     ),
-                    models.Index(condition=models.Q(("kind", "control")), fields=["id"], name="declbind_event_control"),
+                    declbind.models.columns.PartialIndex(
+                        fields=["id"],
+                        name="declbind_event_control",
+                        where=models.Q(("kind", "control")),
+                        whole=("kind",),
+                    ),
                 ],
                 "constraints": [
-                    models.UniqueConstraint(
-                        condition=models.Q(("seq__isnull", False)), fields=("seq",), name="declbind_event_sequenced"
+                    declbind.models.columns.PartialUnique(
+                        fields=("seq",), name="declbind_event_sequenced", where=models.Q(("seq__isnull", False))
                     )
                 ],
             },
@@ -264,10 +279,10 @@ class Migration(migrations.Migration):
             name="IdempotencyKey",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("actor", models.CharField(max_length=100)),
-                ("stream", models.CharField(max_length=64)),
-                ("key", models.CharField(max_length=200)),
-                ("reply", models.TextField(default="")),
+                ("actor", declbind.models.columns.ExactCharField(max_length=100)),
+                ("stream", declbind.models.columns.ExactCharField(max_length=64)),
+                ("key", declbind.models.columns.ExactCharField(max_length=200)),
+                ("reply", declbind.models.columns.ExactTextField(default="")),
                 ("created_at", models.DateTimeField(db_index=True)),
             ],
             options={

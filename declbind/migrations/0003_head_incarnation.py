@@ -1,6 +1,8 @@
 """Remember which tables the log lies in."""
 
-from django.db import migrations, models
+from django.db import migrations
+
+import declbind.models.columns
 
 
 class Migration(migrations.Migration):
@@ -10,6 +12,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="head",
             name="incarnation",
-            field=models.CharField(blank=True, default="", max_length=100),
+            field=declbind.models.columns.ExactCharField(blank=True, default="", max_length=100),
         ),
     ]

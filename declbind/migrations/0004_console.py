@@ -4,6 +4,8 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
+import declbind.models.columns
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -15,7 +17,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="StreamUse",
             fields=[
-                ("stream", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("stream", declbind.models.columns.ExactCharField(max_length=64, primary_key=True, serialize=False)),
                 ("sent_at", models.DateTimeField(null=True)),
                 ("asked_at", models.DateTimeField(null=True)),
             ],
@@ -26,7 +28,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="bindingrevision",
             name="source",
-            field=models.CharField(
+            field=declbind.models.columns.ExactCharField(
                 blank=True,
                 default="",
                 help_text="The file that the record was applied or imported from.",
@@ -36,13 +38,15 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="traffic",
             name="detail",
-            field=models.TextField(blank=True, default="", help_text="JSON: what else is known; shapes, never values."),
+            field=declbind.models.columns.ExactTextField(
+                blank=True, default="", help_text="JSON: what else is known; shapes, never values."
+            ),
         ),
         migrations.CreateModel(
             name="Activity",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("node", models.CharField(max_length=32)),
+                ("node", declbind.models.columns.ExactCharField(max_length=32)),
                 ("at", models.DateTimeField()),
                 ("seconds", models.PositiveSmallIntegerField()),
                 ("sent", models.PositiveIntegerField(default=0)),
@@ -66,10 +70,10 @@ class Migration(migrations.Migration):
             name="Block",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("user_pk", models.CharField(max_length=64, unique=True)),
-                ("username", models.CharField(blank=True, default="", max_length=150)),
+                ("user_pk", declbind.models.columns.ExactCharField(max_length=64, unique=True)),
+                ("username", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
                 ("until", models.DateTimeField()),
-                ("reason", models.CharField(blank=True, default="", max_length=120)),
+                ("reason", declbind.models.columns.ExactCharField(blank=True, default="", max_length=120)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
                 (
                     "author",
@@ -90,30 +94,32 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Connection",
             fields=[
-                ("id", models.CharField(max_length=32, primary_key=True, serialize=False)),
-                ("node", models.CharField(max_length=32)),
-                ("user_pk", models.CharField(blank=True, default="", max_length=64)),
-                ("username", models.CharField(blank=True, default="", max_length=150)),
+                ("id", declbind.models.columns.ExactCharField(max_length=32, primary_key=True, serialize=False)),
+                ("node", declbind.models.columns.ExactCharField(max_length=32)),
+                ("user_pk", declbind.models.columns.ExactCharField(blank=True, default="", max_length=64)),
+                ("username", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
                 (
                     "address",
-                    models.CharField(
+                    declbind.models.columns.ExactCharField(
                         blank=True, default="", help_text="Masked: the network, not the host.", max_length=64
                     ),
                 ),
                 (
                     "client",
-                    models.CharField(blank=True, default="", help_text="What the client calls itself.", max_length=150),
+                    declbind.models.columns.ExactCharField(
+                        blank=True, default="", help_text="What the client calls itself.", max_length=150
+                    ),
                 ),
                 ("opened_at", models.DateTimeField()),
                 ("closed_at", models.DateTimeField(null=True)),
                 ("close_code", models.PositiveIntegerField(null=True)),
-                ("close_reason", models.CharField(blank=True, default="", max_length=120)),
+                ("close_reason", declbind.models.columns.ExactCharField(blank=True, default="", max_length=120)),
                 (
                     "offset",
                     models.BigIntegerField(default=0, help_text="The last event handed to the connection's process."),
                 ),
                 ("queued", models.PositiveIntegerField(default=0)),
-                ("subscriptions", models.TextField(default="[]")),
+                ("subscriptions", declbind.models.columns.ExactTextField(default="[]")),
             ],
             options={
                 "db_table": "declbind_connection",
@@ -130,8 +136,8 @@ class Migration(migrations.Migration):
             name="SavedView",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("name", models.CharField(max_length=60)),
-                ("query", models.CharField(blank=True, default="", max_length=500)),
+                ("name", declbind.models.columns.ExactCharField(max_length=60)),
+                ("query", declbind.models.columns.ExactCharField(blank=True, default="", max_length=500)),
                 (
                     "owner",
                     models.ForeignKey(

@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+import declbind.models.columns
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -13,7 +15,7 @@ class Migration(migrations.Migration):
             name="QuietTable",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("name", models.CharField(max_length=200)),
+                ("name", declbind.models.columns.ExactCharField(max_length=200)),
             ],
             options={
                 "db_table": "declbind_quiettable",
@@ -23,9 +25,9 @@ class Migration(migrations.Migration):
             name="UnseenWrite",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("table", models.CharField(max_length=128)),
-                ("verb", models.CharField(max_length=16)),
-                ("location", models.CharField(blank=True, max_length=300)),
+                ("table", declbind.models.columns.ExactCharField(max_length=128)),
+                ("verb", declbind.models.columns.ExactCharField(max_length=16)),
+                ("location", declbind.models.columns.ExactCharField(blank=True, max_length=300)),
                 ("count", models.BigIntegerField(default=0)),
                 ("first_at", models.DateTimeField()),
                 ("last_at", models.DateTimeField()),
@@ -44,7 +46,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="bindingrecord",
             name="capture",
-            field=models.CharField(
+            field=declbind.models.columns.ExactCharField(
                 choices=[("orm", "by Django's ORM"), ("triggers", "by Django's ORM and by database triggers")],
                 default="orm",
                 help_text="Whether database triggers report raw SQL and other programs; a command puts them in.",
@@ -53,7 +55,9 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="event",
-            index=models.Index(condition=models.Q(("kind", "mark")), fields=["id"], name="declbind_event_mark"),
+            index=declbind.models.columns.PartialIndex(
+                fields=["id"], name="declbind_event_mark", where=models.Q(("kind", "mark")), whole=("kind",)
+            ),
         ),
         migrations.AddConstraint(
             model_name="unseenwrite",

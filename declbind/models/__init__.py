@@ -1,4 +1,4 @@
-"""Hold what declbind keeps in the database.
+"""The tables of declbind.
 
 ``record``  binding records
 ``revision`` what their edits leave behind: revisions and the configuration version
@@ -8,9 +8,10 @@
 ``activity`` counts for the charts
 ``traffic`` requests, refusals and errors for the operator; watches, saved views; idempotency keys
 ``unseen``  writes to bound tables that left no event
+``columns`` text columns and indexes that mean the same on every database
 
-No behaviour of the wire or of capture lives here: models know how they are stored and judged, nothing else. A new
-table gets a module of its own noun and is named here.
+Nothing of the wire or of capture lives here: models define how they are stored and validated. A new table gets a
+module of its own, named after its noun, and a line in this list. Its text columns are exact (see ``columns``).
 """
 
 from .activity import Activity, StreamUse

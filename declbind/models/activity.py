@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 
+from .columns import ExactCharField
+
 
 class Activity(models.Model):
     """Count what one process did in one stretch of ``seconds`` (60 always; 1 while somebody watches) from ``at`` on.
@@ -13,7 +15,7 @@ class Activity(models.Model):
     ``deliveries`` is a bounded JSON list of ``[offset, recipients, milliseconds]``; both only with ``seconds`` 1.
     """
 
-    node = models.CharField(max_length=32)
+    node = ExactCharField(max_length=32)
     at = models.DateTimeField()
     seconds = models.PositiveSmallIntegerField()
     sent = models.PositiveIntegerField(default=0)
@@ -37,7 +39,7 @@ class Activity(models.Model):
 class StreamUse(models.Model):
     """Remember when a stream last sent a frame to somebody and last took a request; to the minute."""
 
-    stream = models.CharField(max_length=64, primary_key=True)
+    stream = ExactCharField(max_length=64, primary_key=True)
     sent_at = models.DateTimeField(null=True)
     asked_at = models.DateTimeField(null=True)
 

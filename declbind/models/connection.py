@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.conf import settings as django_settings
 from django.db import models
 
+from .columns import ExactCharField, ExactTextField
+
 
 class Connection(models.Model):
     """Note one WebSocket, open or lately closed. Its process writes it, in batches, once a second.
@@ -17,19 +19,19 @@ class Connection(models.Model):
     time, so that it can be told later what it heard.
     """
 
-    id = models.CharField(max_length=32, primary_key=True)
-    node = models.CharField(max_length=32)
-    user_pk = models.CharField(max_length=64, blank=True, default="")
-    username = models.CharField(max_length=150, blank=True, default="")
-    address = models.CharField(max_length=64, blank=True, default="", help_text="Masked: the network, not the host.")
-    client = models.CharField(max_length=150, blank=True, default="", help_text="What the client calls itself.")
+    id = ExactCharField(max_length=32, primary_key=True)
+    node = ExactCharField(max_length=32)
+    user_pk = ExactCharField(max_length=64, blank=True, default="")
+    username = ExactCharField(max_length=150, blank=True, default="")
+    address = ExactCharField(max_length=64, blank=True, default="", help_text="Masked: the network, not the host.")
+    client = ExactCharField(max_length=150, blank=True, default="", help_text="What the client calls itself.")
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
     close_code = models.PositiveIntegerField(null=True)
-    close_reason = models.CharField(max_length=120, blank=True, default="")
+    close_reason = ExactCharField(max_length=120, blank=True, default="")
     offset = models.BigIntegerField(default=0, help_text="The last event handed to the connection's process.")
     queued = models.PositiveIntegerField(default=0)
-    subscriptions = models.TextField(default="[]")
+    subscriptions = ExactTextField(default="[]")
 
     class Meta:
         db_table = "declbind_connection"
@@ -48,10 +50,10 @@ class Connection(models.Model):
 class Block(models.Model):
     """Keep a user from connecting until a time; made together with the kick that closes what is open."""
 
-    user_pk = models.CharField(max_length=64, unique=True)
-    username = models.CharField(max_length=150, blank=True, default="")
+    user_pk = ExactCharField(max_length=64, unique=True)
+    username = ExactCharField(max_length=150, blank=True, default="")
     until = models.DateTimeField()
-    reason = models.CharField(max_length=120, blank=True, default="")
+    reason = ExactCharField(max_length=120, blank=True, default="")
     author = models.ForeignKey(
         django_settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )

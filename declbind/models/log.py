@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 
+from .columns import ExactCharField, ExactTextField, PartialIndex, PartialUnique
+
 
 class Head(models.Model):
     """Mark the two ends of the log: one row, which the relay locks while it gives out numbers.
@@ -13,10 +15,10 @@ class Head(models.Model):
     ``incarnation`` names the tables themselves, which a restore replaces.
     """
 
-    epoch = models.CharField(max_length=32)
+    epoch = ExactCharField(max_length=32)
     seq = models.BigIntegerField(default=0)
     min_seq = models.BigIntegerField(default=1)
-    incarnation = models.CharField(max_length=100, blank=True, default="")
+    incarnation = ExactCharField(max_length=100, blank=True, default="")
 
     class Meta:
         db_table = "declbind_head"
@@ -45,30 +47,33 @@ class Event(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     seq = models.BigIntegerField(null=True)
-    kind = models.CharField(max_length=8, default=ROW)
-    stream = models.CharField(max_length=64, blank=True, default="")
-    model = models.CharField(max_length=200, blank=True, default="")
-    object_pk = models.TextField(blank=True, default="")
-    changes = models.TextField(default="[]")
-    data = models.TextField(default="{}")
+    kind = ExactCharField(max_length=8, default=ROW)
+    stream = ExactCharField(max_length=64, blank=True, default="")
+    model = ExactCharField(max_length=200, blank=True, default="")
+    object_pk = ExactTextField(blank=True, default="")
+    changes = ExactTextField(default="[]")
+    data = ExactTextField(default="{}")
     version = models.BigIntegerField(default=0)
-    actor = models.CharField(max_length=150, blank=True, default="")
-    origin = models.CharField(max_length=150, blank=True, default="")
+    actor = ExactCharField(max_length=150, blank=True, default="")
+    origin = ExactCharField(max_length=150, blank=True, default="")
     created_at = models.DateTimeField()
 
     class Meta:
         db_table = "declbind_event"
         ordering = ("id",)
-        # Partial, all of them: an insert pays for each index that it enters. On SQLite seq stays null.
+        # Partial where possible: an insert pays for each index that it enters. On SQLite, seq stays null.
         constraints = (
-            models.UniqueConstraint(
-                fields=("seq",), name="declbind_event_sequenced", condition=models.Q(seq__isnull=False)
-            ),
+            PartialUnique(fields=("seq",), name="declbind_event_sequenced", where=models.Q(seq__isnull=False)),
         )
+        # Migrations remove the first on SQLite, and the last where it would be the same as the second.
         indexes = (
-            models.Index(fields=("id",), name="declbind_event_unsequenced", condition=models.Q(seq__isnull=True)),
-            models.Index(fields=("id",), name="declbind_event_control", condition=models.Q(kind="control")),
-            models.Index(fields=("id",), name="declbind_event_mark", condition=models.Q(kind="mark")),
+            PartialIndex(
+                fields=("id",), name="declbind_event_unsequenced", where=models.Q(seq__isnull=True), whole=("seq",)
+            ),
+            PartialIndex(
+                fields=("id",), name="declbind_event_control", where=models.Q(kind="control"), whole=("kind",)
+            ),
+            PartialIndex(fields=("id",), name="declbind_event_mark", where=models.Q(kind="mark"), whole=("kind",)),
         )
 
     def __str__(self) -> str:
@@ -78,7 +83,7 @@ class Event(models.Model):
 class QuietTable(models.Model):
     """Name a table whose triggers are to be quiet, while a captured write lasts; on SQLite. Never committed."""
 
-    name = models.CharField(max_length=200)
+    name = ExactCharField(max_length=200)
 
     class Meta:
         db_table = "declbind_quiettable"

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from django.db import models
 
+from .columns import ExactCharField, ExactTextField
+
 
 class Node(models.Model):
     """Keep the heartbeat of one ASGI process; a row that is not renewed belongs to a dead process."""
 
-    id = models.CharField(max_length=32, primary_key=True)
-    host = models.CharField(max_length=200)
+    id = ExactCharField(max_length=32, primary_key=True)
+    host = ExactCharField(max_length=200)
     pid = models.PositiveIntegerField()
-    generation = models.CharField(max_length=32, blank=True, default="")
+    generation = ExactCharField(max_length=32, blank=True, default="")
     version = models.BigIntegerField(default=0)
-    digest = models.CharField(max_length=16, blank=True, default="", help_text="Hash of the configuration in force.")
+    digest = ExactCharField(max_length=16, blank=True, default="", help_text="Hash of the configuration in force.")
     connections = models.PositiveIntegerField(default=0)
     subscriptions = models.PositiveIntegerField(default=0)
     offset = models.BigIntegerField(default=0, help_text="The last event handed to the connections.")
     streams = models.JSONField(default=dict, help_text="Subscriptions by stream.")
-    last_error = models.TextField(blank=True, default="")
+    last_error = ExactTextField(blank=True, default="")
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField()
 

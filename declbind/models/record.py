@@ -15,6 +15,7 @@ from declbind import judgement
 from declbind.core.errors import Problem
 from declbind.core.spec import KEYS, BindingSpec
 
+from .columns import ExactCharField, ExactTextField
 from .revision import Edit, announce
 
 
@@ -102,10 +103,10 @@ class BindingRecord(models.Model):
     record's keys; ``save()``, ``bulk_create()``, ``loaddata`` and the admin judge the same way.
     """
 
-    stream = models.CharField(
+    stream = ExactCharField(
         max_length=64, unique=True, help_text="The name clients use: letters, digits, '.', '_' and '-'."
     )
-    model = models.CharField(max_length=200, help_text="The bound model, as app_label.ModelName.")
+    model = ExactCharField(max_length=200, help_text="The bound model, as app_label.ModelName.")
     fields = models.JSONField(
         null=True, blank=True, default=None, help_text='Names of the fields that are sent, or "__all__".'
     )
@@ -120,7 +121,7 @@ class BindingRecord(models.Model):
         default=dict,
         help_text="view, create, update, delete: a permission codename, true (anyone) or false (nobody).",
     )
-    direction = models.CharField(
+    direction = ExactCharField(
         max_length=8,
         default="both",
         choices=[("both", "both ways"), ("outbound", "only to clients"), ("inbound", "only from clients")],
@@ -134,8 +135,8 @@ class BindingRecord(models.Model):
     )
     auto_subscribe = models.BooleanField(default=False, help_text="Join the groups without placeholders at connect.")
     sensitive = models.JSONField(blank=True, default=list, help_text="Password-like fields that are exposed knowingly.")
-    serializer = models.CharField(max_length=100, default="default")
-    capture = models.CharField(
+    serializer = ExactCharField(max_length=100, default="default")
+    capture = ExactCharField(
         max_length=8,
         default="orm",
         choices=[("orm", "by Django's ORM"), ("triggers", "by Django's ORM and by database triggers")],
@@ -145,7 +146,7 @@ class BindingRecord(models.Model):
         blank=True, default=list, help_text="Relations whose change makes a row worth sending again."
     )
     enabled = models.BooleanField(default=True)
-    description = models.TextField(blank=True, default="")
+    description = ExactTextField(blank=True, default="")
 
     objects = BindingRecordManager()
 

@@ -1,4 +1,4 @@
-"""Store what an edit of the configuration leaves behind: a revision, and the version that every process compares."""
+"""What an edit of the configuration leaves in the database: a revision, and the version that every process compares."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 
 from declbind import signals
+
+from .columns import ExactCharField
 
 #: One edit: the stream, what the record said before and what it says now; ``None`` for a record that was not or is not.
 Edit = tuple[str, dict[str, Any] | None, dict[str, Any] | None]
@@ -34,13 +36,13 @@ def editing(author: Any = None, note: str = "", source: str = "") -> Iterator[No
 
 
 class Configuration(models.Model):
-    """Count the edits of the binding records: one row, bumped inside the transaction of each edit.
+    """The number of edits of the binding records: one row, raised inside the transaction of each edit.
 
-    ``generation`` is random and new whenever the row is made anew (a restored or flushed database), so that version 3
-    of another history is never taken for an older state of this one.
+    ``generation`` is random and changes whenever the row is inserted anew, for example after a flush. Version 3 of
+    another history is therefore never taken for an older state of this one.
     """
 
-    generation = models.CharField(max_length=32)
+    generation = ExactCharField(max_length=32)
     version = models.PositiveBigIntegerField(default=0)
     changed_at = models.DateTimeField(auto_now=True)
 
@@ -50,17 +52,20 @@ class Configuration(models.Model):
     def __str__(self) -> str:
         return f"version {self.version}"
 
+    @staticmethod
+    def ensure(using: str) -> None:
+        """Insert the row if it is missing; any number of processes may do so at once."""
+        rows = Configuration.objects.using(using)
+        if not rows.filter(pk=1).exists():
+            rows.bulk_create([Configuration(pk=1, generation=secrets.token_hex(16))], ignore_conflicts=True)
+
     @classmethod
     def bump(cls, using: str) -> int:
         """Raise the version by one and return it. Takes the row's lock until the transaction ends.
 
-        The lock is what makes versions become visible in their own order.
+        Because of the lock, versions become visible in their own order.
         """
-        row, created = cls.objects.using(using).get_or_create(
-            pk=1, defaults={"generation": secrets.token_hex(16), "version": 1}
-        )
-        if created:
-            return row.version
+        cls.ensure(using)
         row = cls.objects.using(using).select_for_update().get(pk=1)
         row.version += 1
         row.save(using=using)
@@ -70,14 +75,14 @@ class Configuration(models.Model):
 class BindingRevision(models.Model):
     """Keep what a record said after an edit; ``definition`` is null where the edit removed it."""
 
-    stream = models.CharField(max_length=64, db_index=True)
+    stream = ExactCharField(max_length=64, db_index=True)
     definition = models.JSONField(null=True, encoder=DjangoJSONEncoder)
     version = models.PositiveBigIntegerField(help_text="The configuration version that the edit made.")
     author = models.ForeignKey(
         django_settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
-    note = models.CharField(max_length=500, blank=True, default="")
-    source = models.CharField(
+    note = ExactCharField(max_length=500, blank=True, default="")
+    source = ExactCharField(
         max_length=200, blank=True, default="", help_text="The file that the record was applied or imported from."
     )
     created_at = models.DateTimeField(auto_now_add=True)
@@ -91,10 +96,16 @@ class BindingRevision(models.Model):
 
 
 def announce(sender: type[models.Model], using: str, edits: Sequence[Edit]) -> None:
-    """Note edits: version, revisions, and the signal that puts a control event in the log. Inside their transaction."""
+    """Record edits inside their transaction: the version, a signal, and the revisions.
+
+    The signal makes the registry of this transaction one of its own, and puts a control event into the log. It is sent
+    right after the version is raised: until then, a read of the configuration would take the edit for a committed one.
+    """
     if not edits:
         return
     version = Configuration.bump(using)
+    changes = {stream: (before, after) for stream, before, after in edits}
+    signals.configuration_edited.send(sender=sender, using=using, version=version, changes=changes)
     author, note, source = _editor.get()
     BindingRevision.objects.using(using).bulk_create(
         BindingRevision(
@@ -107,5 +118,3 @@ def announce(sender: type[models.Model], using: str, edits: Sequence[Edit]) -> N
         )
         for stream, _, definition in edits
     )
-    changes = {stream: (before, after) for stream, before, after in edits}
-    signals.configuration_edited.send(sender=sender, using=using, version=version, changes=changes)

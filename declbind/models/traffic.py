@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.conf import settings as django_settings
 from django.db import models
 
+from .columns import ExactCharField, ExactTextField
+
 
 class Traffic(models.Model):
     """Note one request, refusal, connection or error. Written in batches, bounded, trimmed by the relay."""
@@ -16,19 +18,19 @@ class Traffic(models.Model):
     KINDS = ((REQUEST, "request"), (REFUSED, "refused"), (ERROR, "error"), (CONNECTION, "connection"))
 
     at = models.DateTimeField(db_index=True)
-    kind = models.CharField(max_length=10, choices=KINDS)
-    node = models.CharField(max_length=32, blank=True, default="")
-    connection = models.CharField(max_length=32, blank=True, default="")
-    user_pk = models.CharField(max_length=64, blank=True, default="")
-    username = models.CharField(max_length=150, blank=True, default="")
-    stream = models.CharField(max_length=64, blank=True, default="")
-    action = models.CharField(max_length=20, blank=True, default="")
-    object_pk = models.CharField(max_length=200, blank=True, default="")
+    kind = ExactCharField(max_length=10, choices=KINDS)
+    node = ExactCharField(max_length=32, blank=True, default="")
+    connection = ExactCharField(max_length=32, blank=True, default="")
+    user_pk = ExactCharField(max_length=64, blank=True, default="")
+    username = ExactCharField(max_length=150, blank=True, default="")
+    stream = ExactCharField(max_length=64, blank=True, default="")
+    action = ExactCharField(max_length=20, blank=True, default="")
+    object_pk = ExactCharField(max_length=200, blank=True, default="")
     groups = models.JSONField(default=list)
-    outcome = models.CharField(max_length=40, blank=True, default="")
-    message = models.TextField(blank=True, default="")
+    outcome = ExactCharField(max_length=40, blank=True, default="")
+    message = ExactTextField(blank=True, default="")
     milliseconds = models.FloatField(null=True)
-    detail = models.TextField(blank=True, default="", help_text="JSON: what else is known; shapes, never values.")
+    detail = ExactTextField(blank=True, default="", help_text="JSON: what else is known; shapes, never values.")
 
     class Meta:
         db_table = "declbind_traffic"
@@ -41,7 +43,7 @@ class Traffic(models.Model):
 class Watch(models.Model):
     """Lease the full traffic of all processes to one viewer; nobody records requests without a live lease."""
 
-    viewer = models.CharField(max_length=64, unique=True)
+    viewer = ExactCharField(max_length=64, unique=True)
     until = models.DateTimeField()
 
     class Meta:
@@ -55,8 +57,8 @@ class SavedView(models.Model):
     """Keep a filter of the live page under a name; ``query`` is the query string of the page's address."""
 
     owner = models.ForeignKey(django_settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
-    name = models.CharField(max_length=60)
-    query = models.CharField(max_length=500, blank=True, default="")
+    name = ExactCharField(max_length=60)
+    query = ExactCharField(max_length=500, blank=True, default="")
 
     class Meta:
         db_table = "declbind_savedview"
@@ -70,10 +72,10 @@ class SavedView(models.Model):
 class IdempotencyKey(models.Model):
     """Keep the reply to a mutation, so that a retry with the same key gets it again instead of a second write."""
 
-    actor = models.CharField(max_length=100)
-    stream = models.CharField(max_length=64)
-    key = models.CharField(max_length=200)
-    reply = models.TextField(default="")
+    actor = ExactCharField(max_length=100)
+    stream = ExactCharField(max_length=64)
+    key = ExactCharField(max_length=200)
+    reply = ExactTextField(default="")
     created_at = models.DateTimeField(db_index=True)
 
     class Meta:

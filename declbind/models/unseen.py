@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 
+from .columns import ExactCharField
+
 
 class UnseenWrite(models.Model):
     """Count the writes of one kind to one table that one place in the code made and nobody was told of.
@@ -11,9 +13,9 @@ class UnseenWrite(models.Model):
     ``location`` is ``path:line in function``; "" stands for places that were too many to remember.
     """
 
-    table = models.CharField(max_length=128)
-    verb = models.CharField(max_length=16)
-    location = models.CharField(max_length=300, blank=True)
+    table = ExactCharField(max_length=128)
+    verb = ExactCharField(max_length=16)
+    location = ExactCharField(max_length=300, blank=True)
     count = models.BigIntegerField(default=0)
     first_at = models.DateTimeField()
     last_at = models.DateTimeField()

@@ -27,7 +27,7 @@ def keep_watching(batch: Batch, watches: Watches, table: type[models.Model], wri
     for plan, hop in watches:
         for rows in _rows(hop.model, table, written, batch.using):
             bound = plan.model._base_manager.using(batch.using)
-            related = bound.filter(**{f"{hop.lookup}__in": keys_of(rows, hop.column)})
+            related = bound.filter(**{f"{hop.lookup}__in": keys_of(rows, batch.using, hop.column)})
             keys = related.order_by("pk").values_list("pk", flat=True).distinct()
             batch.keep(plan, keys, plan.outlets_watching(hop))
 
@@ -46,7 +46,7 @@ def _rows(
     rows: models.QuerySet[Any] = models.QuerySet(model, using=using)
     lookup = "pk" if model._meta.concrete_model is table._meta.concrete_model else key.name
     if isinstance(written, models.QuerySet):
-        yield rows.filter(**{f"{lookup}__in": keys_of(written.using(using))})
+        yield rows.filter(**{f"{lookup}__in": keys_of(written, using)})
         return
     for some in in_batches(written, using):
         yield rows.filter(**{f"{lookup}__in": some})

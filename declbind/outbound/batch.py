@@ -23,6 +23,7 @@ from declbind.serializers.lists import load_lists
 
 from . import entries, log
 from .drafts import Groups, draft_bulk, draft_delete, draft_hidden, draft_write, groups_of
+from .locks import ends_transaction
 from .plans import Outlet, Plan
 from .rows import load_rows, narrow, stream_rows
 
@@ -214,7 +215,7 @@ class Batch:
             with contextlib.nullcontext() if plan.shows_all else transaction.atomic(using=self.using):
                 yield
         except Exception as error:
-            if plan.shows_all and transaction.get_connection(self.using).needs_rollback:
+            if ends_transaction(error, self.using):
                 raise
             logger.exception("What was written to %s cannot be told row by row: %s", plan.model._meta.label, error)
             self.lose_track(plan)

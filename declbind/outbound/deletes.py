@@ -61,12 +61,12 @@ def capture_delete(original: Any) -> Any:
             take_write_lock(using)
             batch = Batch(using)
             for plan, rows in gone:
-                batch.will_delete(plan, _chosen(rows))
+                batch.will_delete(plan, _chosen(rows, using))
             for key in nulled:
                 self.field_updates[key] = found = _joined(self.field_updates[key])
                 for plan, lookup in index.family_of(key[0].model):
                     for rows in found:
-                        batch.will_change(plan, _chosen(rows), lookup)
+                        batch.will_change(plan, _chosen(rows, using), lookup)
                 for rows in found:
                     is_query = isinstance(rows, models.QuerySet)
                     watches = index.watches_of(key[0].model)
@@ -102,8 +102,8 @@ def _is_heard(collector: Any, index: Index) -> bool:
     return False
 
 
-def _chosen(rows: Any) -> Chosen:
-    return keys_of(rows) if isinstance(rows, models.QuerySet) else [row.pk for row in rows]
+def _chosen(rows: Any, using: str) -> Chosen:
+    return keys_of(rows, using) if isinstance(rows, models.QuerySet) else [row.pk for row in rows]
 
 
 def _joined(found: Sequence[Any]) -> list[Any]:
@@ -134,7 +134,7 @@ def capture_raw_delete(original: Any) -> Any:
             take_write_lock(using)
             batch = Batch(using)
             if hearers.plan is not None:
-                batch.will_delete(hearers.plan, keys_of(self))
+                batch.will_delete(hearers.plan, keys_of(self, using))
             keep_owners(batch, hearers.lists, self)
             keep_watching(batch, hearers.watches, self.model, self)
             with observed(self, None, using), quiet(index, using):

@@ -21,6 +21,7 @@ from declbind.models import Event
 from declbind.serializers import encode_key, encode_value
 
 from .entries import Draft
+from .locks import ends_transaction
 from .plans import Outlet, Plan
 
 logger = logging.getLogger("declbind")
@@ -55,7 +56,12 @@ def gather_faults() -> Iterator[list[tuple[str, Exception]]]:
 
 
 def _record(outlet: Outlet, row: Any, using: str, error: Exception) -> None:
-    """Note a binding's fault, which must not reach the writer."""
+    """Report a binding's fault, which must not reach the writer. Called while the fault is being handled.
+
+    Raises it all the same if it has ended the writer's transaction.
+    """
+    if ends_transaction(error, using):
+        raise error
     gathered = _faults.get()
     if gathered is not None:
         gathered.append((outlet.stream, error))

@@ -1,6 +1,6 @@
-"""Write events into the log's table: what an event is before that, and the statements that insert many.
+"""Events before they are in the log's table, and the statements that insert them.
 
-When, and in whose transaction, is ``log``'s and the sequencer's business.
+``log`` and ``sequencer`` decide when events are inserted, and in which transaction.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ import contextlib
 import datetime as dt
 import functools
 import json
+import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from django.utils import timezone
 
 from declbind.batches import batch_size
+from declbind.core.frames import RESYNC
 from declbind.models import Event
 
 #: Columns of an event that differ from one to the next, and those that are mostly the same for all events of a binding
@@ -31,6 +33,11 @@ INSERT = f"INSERT INTO declbind_event ({','.join(COLUMNS)}) "
 TYPES = {"version": "bigint", "created_at": "timestamptz"}
 #: From so many events on, PostgreSQL gets them as one value: a parameter for each of theirs takes four times as long.
 MANY = 20
+
+#: So much data goes in one statement on MySQL and MariaDB, whose limit is 16 MiB in bytes by default.
+PACKET_CHARACTERS, PACKET_RESERVE = 1_000_000, 100_000
+
+logger = logging.getLogger("declbind")
 
 _encode_changes = functools.lru_cache(maxsize=1024)(json.JSONEncoder(separators=(",", ":")).encode)
 _INERT = re.compile(r"[A-Za-z0-9_./ -]*", re.ASCII)
@@ -77,14 +84,54 @@ def acting(actor: str) -> Iterator[None]:
 
 
 def insert(drafts: Sequence[Draft], connection: Any) -> None:
-    """Insert events, and tell nobody."""
-    # The database is asked for its bound only where there may be too many: a save has one event.
+    """Insert events, without waking any reader."""
+    # The database is asked for its bound only if there may be too many: a save has one event.
     batch = batch_size(connection.alias) // len(COLUMNS) if len(drafts) > 1 else 1
+    portions: Iterable[Sequence[Draft]] = (drafts[start : start + batch] for start in range(0, len(drafts), batch))
+    if connection.vendor == "mysql":
+        portions = _in_packets(drafts, batch, connection)
     with connection.cursor() as cursor:
-        for start in range(0, len(drafts), batch):
-            some = drafts[start : start + batch]
+        for some in portions:
             is_one = connection.vendor == "postgresql" and len(some) >= MANY
             cursor.execute(*(_insert_as_one if is_one else _insert_values)(some, connection))
+
+
+def _in_packets(drafts: Sequence[Draft], batch: int, connection: Any) -> Iterator[list[Draft]]:
+    """Yield events in lists of at most ``batch`` that make statements which MySQL and MariaDB accept.
+
+    A statement longer than ``max_allowed_packet`` costs the host its connection. An event that is too long by itself
+    becomes a resync of its groups.
+    """
+    some: list[Draft] = []
+    size = 0
+    for draft in drafts:
+        if len(draft.data) > PACKET_CHARACTERS:
+            draft = _fitting(draft, connection)
+        if some and (len(some) == batch or size + len(draft.data) > PACKET_CHARACTERS):
+            yield some
+            some, size = [], 0
+        some.append(draft)
+        size += len(draft.data)
+    if some:
+        yield some
+
+
+def _fitting(draft: Draft, connection: Any) -> Draft:
+    """Return a long event as it is, or, if the server would not take it, as a resync of its groups."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@max_allowed_packet")
+        (limit,) = cursor.fetchone()
+    # The driver escapes quotes and backslashes, of which JSON has many; the rest of the statement is short.
+    escaped = len(draft.data.encode()) + draft.data.count('"') + draft.data.count("\\")
+    if escaped + PACKET_RESERVE < limit:
+        return draft
+    logger.warning(
+        "An event of stream %r has %d bytes, more than max_allowed_packet; its clients get a resync instead.",
+        draft.stream,
+        escaped,
+    )
+    changes = tuple(dict.fromkeys((group, RESYNC) for group, _ in draft.changes))
+    return draft._replace(kind=Event.BULK, object_pk="null", changes=changes, data="{}")
 
 
 def _insert_values(drafts: Sequence[Draft], connection: Any) -> tuple[str, list[Any]]:

@@ -1,26 +1,27 @@
-"""Keep the head row of the log, and notice when the history is not the one that it was.
+"""The head row of the log, and the detection of another history.
 
-Offsets mean something within one epoch. A database that was restored, emptied or failed over to a copy may lack events
-that clients have heard, and will give their numbers to others. What shows that, begins a new epoch.
+Offsets have a meaning within one epoch only. A database that was restored, emptied or failed over to a copy may lack
+events that clients have received, and will give their numbers to other events. Any sign of that begins a new epoch.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
-from django.db import ProgrammingError, connections, models, transaction
+from django.db import DatabaseError, ProgrammingError, connections, models, transaction
 
 from declbind.models import Event, Head
 
-#: The first id that has no event yet but a trigger's mark; past all ids where there is none.
+#: The first id that holds a trigger's mark instead of an event; above all ids if there is no mark.
 FIRST_MARK = "COALESCE((SELECT MIN(id) FROM declbind_event WHERE kind = 'mark'), 9223372036854775807)"
-#: The last id that SQLite gave out, though the event may have been trimmed.
+#: The last id that SQLite gave out, even if its event has been trimmed.
 LAST_ID = "(SELECT MAX(seq) FROM sqlite_sequence WHERE name = 'declbind_event')"
 
 
 def needs_sequencer(using: str) -> bool:
-    """Tell whether offsets are given out by the sequencer; on SQLite the id is the offset."""
+    """Return whether the sequencer gives out the offsets; on SQLite the id is the offset."""
     return connections[using].vendor != "sqlite"
 
 
@@ -30,13 +31,25 @@ def offset_column(using: str) -> str:
 
 
 def ensure_head(using: str) -> Head:
-    """Return the head row; where there is none it is made, with a new epoch and the ends that the events have."""
+    """Return the head row. If it is missing, insert it, with a new epoch and the ends that the events have.
+
+    A migration inserts the row, so it is missing only after a flush that sends no ``post_migrate``. Any number of
+    processes may get here at once. The insert ignores a row that is there already, and begins no transaction with a
+    read: SQLite would refuse the write at once with "database is locked" while another process writes.
+    """
     heads = Head.objects.using(using)
-    return heads.filter(pk=1).first() or heads.get_or_create(pk=1, defaults=_new_head(using))[0]
+    if head := heads.filter(pk=1).first():
+        return head
+    heads.bulk_create([Head(pk=1, **_new_head(using))], ignore_conflicts=True)
+    if head := heads.filter(pk=1).first():
+        return head
+    # Another process was first, after the snapshot of a transaction that is open here. A lock reads past it.
+    with transaction.atomic(using=using):
+        return heads.select_for_update().get(pk=1)
 
 
 def _new_head(using: str, last_given: int = 0) -> dict[str, Any]:
-    """Return what the head row must say of a log as it is found: numbers that were given are not given again."""
+    """Return the columns of the head row for the log in its present state: no number is given out twice."""
     column = offset_column(using)
     ends = Event.objects.using(using).aggregate(first=models.Min(column), last=models.Max(column))
     last = max(ends["last"] or 0, last_given)
@@ -47,16 +60,16 @@ def _new_head(using: str, last_given: int = 0) -> dict[str, Any]:
     return {
         "epoch": secrets.token_hex(8),
         "seq": last if needs_sequencer(using) else 0,
-        # Where the last numbers given have no events, none is kept: whoever comes with an older offset is told.
+        # If the last numbers have no events, the log counts as empty: clients with older offsets get a resync.
         "min_seq": ends["first"] if ends["first"] is not None and ends["last"] == last else last + 1,
     }
 
 
 def renew_epoch(using: str, epoch: str) -> None:
-    """Begin another history where ``epoch`` is still the one; safe to call twice.
+    """Begin a new epoch if the current one is still ``epoch``; safe to call twice.
 
-    To be called when the log lost events that it should have: offsets of the old epoch mean nothing then. Numbers go on
-    from the highest that was given.
+    Call it when the log lacks events that it should have, because offsets of the old epoch mean nothing then. Numbers
+    continue after the highest that was given out.
     """
     with transaction.atomic(using=using):
         head = Head.objects.using(using).select_for_update().filter(pk=1, epoch=epoch).first()
@@ -71,10 +84,10 @@ def _begin_anew(head: Head, using: str) -> None:
 
 
 def check_incarnation(using: str) -> None:
-    """Begin another history if the tables are not those that they were: loaded from a dump, or a promoted copy.
+    """Begin a new epoch if the tables are others than before: loaded from a dump, or those of a promoted replica.
 
-    To be called when a process has connected anew, for that is when it may have happened. SQLite leaves no such trace:
-    there ``manage.py declbind doctor --after-restore`` does it.
+    Call it after each new connection of a process, for that is when the tables may have been replaced. SQLite leaves no
+    such trace; there, ``manage.py declbind doctor --after-restore`` begins the new epoch.
     """
     incarnation = _read_incarnation(using)
     head = ensure_head(using)
@@ -89,13 +102,16 @@ def check_incarnation(using: str) -> None:
 
 
 def _read_incarnation(using: str) -> str:
-    """Name the tables as they were made and the server's line of history; "" where the database cannot tell.
+    """Return a name of the tables and of the server's history; "" if the database cannot tell.
 
-    A dump makes new tables, a copy of a database is another one, and a copy of a server that is promoted begins a new
-    timeline, perhaps without the last commits.
+    A dump creates new tables, a copy of a database is another database, and a replica that is promoted begins another
+    history, perhaps without the last commits.
     """
-    if connections[using].vendor != "postgresql":
-        return ""
+    read = _READERS.get(connections[using].vendor)
+    return "" if read is None else read(using)
+
+
+def _read_postgresql(using: str) -> str:
     with connections[using].cursor() as cursor:
         cursor.execute(
             "SELECT oid, 'declbind_event'::regclass::oid, 'declbind_head'::regclass::oid"
@@ -103,10 +119,31 @@ def _read_incarnation(using: str) -> str:
         )
         tables = "-".join(map(str, cursor.fetchone()))
     try:
-        # A savepoint, where a transaction is open: some hosts do not let everybody ask this.
+        # In a savepoint if a transaction is open: some hosts do not let every user ask this.
         with transaction.atomic(using=using), connections[using].cursor() as cursor:
             cursor.execute("SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()")
             server = "-".join(map(str, cursor.fetchone()))
     except ProgrammingError:
         server = "?"
     return f"{server}-{tables}"
+
+
+def _read_mysql(using: str) -> str:
+    with connections[using].cursor() as cursor:
+        # A change of the tables' columns counts as well, which costs clients one snapshot.
+        cursor.execute(
+            "SELECT create_time FROM information_schema.tables WHERE table_schema = DATABASE()"
+            " AND table_name IN ('declbind_event', 'declbind_head') ORDER BY table_name"
+        )
+        tables = "-".join(f"{made:%Y%m%d%H%M%S}" if made else "?" for (made,) in cursor.fetchall())
+    is_mariadb = getattr(connections[using], "mysql_is_mariadb", False)
+    try:
+        with connections[using].cursor() as cursor:
+            cursor.execute("SELECT @@server_uid" if is_mariadb else "SELECT @@server_uuid")
+            server = str(cursor.fetchone()[0])
+    except DatabaseError:  # MariaDB before 10.11 has no such variable
+        server = "?"
+    return f"{server}-{tables}"
+
+
+_READERS: dict[str, Callable[[str], str]] = {"postgresql": _read_postgresql, "mysql": _read_mysql}

@@ -64,7 +64,7 @@ def capture_bulk_create(original: Any) -> Any:
                 if met is None:
                     batch.lose_track(member)
                 for stored in met or ():
-                    batch.will_change(member, keys_of(stored), lookup)
+                    batch.will_change(member, keys_of(stored, using), lookup)
                     if lookup == "pk" and not member.shows_all:
                         # Who is hidden may be seen afterwards.
                         batch.create(member, stored.values_list("pk", flat=True))

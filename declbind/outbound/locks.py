@@ -1,19 +1,36 @@
-"""Queue for the write lock of a database that has one for all writers."""
+"""The write lock of a database that has one for all writers, and errors after which a transaction is over."""
 
 from __future__ import annotations
 
-from django.db import connections
+from django.db import DatabaseError, connections, transaction
+
+#: What MySQL and MariaDB report when they have rolled the whole transaction back, or may have: deadlock, lock wait
+#: timeout (if so configured), a changed record under snapshot isolation, and a connection that was lost.
+_MYSQL_ENDS = frozenset({1213, 1205, 1020, 2006, 2013, 2055})
 
 
 def take_write_lock(using: str) -> None:
     """Wait for SQLite's write lock, before the first read of a transaction that is going to write.
 
-    In its default mode a transaction that reads first and writes later fails at once, whatever the timeout, when
-    another one wrote in between. So what capture reads before a write would make that write fail, which else waits its
-    turn. To be called inside of a transaction on the database of the log; other databases have nothing to queue for.
+    In SQLite's default mode, a transaction that reads first and writes later fails at once if another one wrote in
+    between, whatever the timeout. A read of capture would cause that failure in a write that otherwise waits its turn.
+    Call it inside a transaction on the database of the log; it does nothing on other databases.
     """
     connection = connections[using]
     if connection.vendor == "sqlite" and (getattr(connection, "transaction_mode", None) or "DEFERRED") == "DEFERRED":
-        # Past Django's cursors: it is no query, for those who count theirs.
+        # Past Django's cursors, so that tests that count their queries do not see it.
         with connection.wrap_database_errors:
             connection.connection.execute("DELETE FROM declbind_head WHERE 0")
+
+
+def ends_transaction(error: BaseException, using: str) -> bool:
+    """Return whether an error has ended the transaction that is open, so that nothing may be written in it any more.
+
+    Capture must not swallow such an error. MySQL and MariaDB roll the transaction back and would run the statements
+    that follow in a new one: the host's earlier writes would be lost without a word.
+    """
+    if transaction.get_connection(using).needs_rollback:
+        return True
+    if not isinstance(error, DatabaseError) or connections[using].vendor != "mysql":
+        return False
+    return bool(error.args) and error.args[0] in _MYSQL_ENDS

@@ -146,11 +146,20 @@ def stream_rows(rows: models.QuerySet[Any]) -> Iterator[Any]:
     return rows.iterator(chunk_size=2_000)
 
 
-def keys_of(rows: models.QuerySet[Any], column: str = "pk") -> models.QuerySet[Any]:
-    """Return a query for the keys of rows, fit to be a subquery."""
+def keys_of(rows: models.QuerySet[Any], using: str, column: str = "pk") -> models.QuerySet[Any] | list[Any]:
+    """Return the keys of rows that are about to be written: a query that may be a subquery, or the keys themselves.
+
+    Call it in the transaction of the write. MySQL and MariaDB read a subquery from the snapshot of the transaction, but
+    write to rows in their present state. There the keys are read at once, and their rows locked.
+    """
     keys = rows.order_by().values(column)
     keys.query.select_for_update = False
-    return keys
+    if connections[using].vendor != "mysql":
+        return keys
+    is_alone = sum(1 for count in rows.query.alias_refcount.values() if count) < 2
+    keys = keys.using(using).values_list(column, flat=True)
+    # Joined rows are not ours to lock.
+    return list(keys.select_for_update() if is_alone and connections[using].in_atomic_block else keys)
 
 
 def is_as_stored(plan: Plan, instance: Any, pk: Any) -> bool:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from django.db import connections, models, transaction
 from django.db.models.expressions import RawSQL
 
+from declbind.batches import in_batches
 from declbind.conf import settings
 from declbind.models import Event, Head
 
@@ -26,6 +27,10 @@ from .log import HeadState, load_head
 from .triggers.marks import Mark, convert
 
 SEQUENCE_BATCH = 5_000
+
+
+class StaleViewError(Exception):
+    """The events that seem to have no number have one: they were looked for in an old snapshot of the database."""
 
 
 def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
@@ -44,16 +49,22 @@ def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
     # Before the lock is taken, which everybody waits for.
     made = _convert(waiting.filter(kind=Event.MARK).order_by("id")[:limit]) if has_marks else {}
     is_outermost = not connections[using].in_atomic_block
-    with transaction.atomic(using=using):
+    try:
+        with transaction.atomic(using=using):
+            if is_outermost:
+                _read_committed(connections[using])
+            head = Head.objects.using(using).select_for_update().get(pk=1)
+            count = number_events(waiting, head.seq, limit, using)
+            last = head.seq + count
+            if has_marks:
+                more, last = number_with_marks(waiting, last, limit, connections[using], made)
+                count += more
+            Head.objects.using(using).filter(pk=1).update(seq=last)
+    except StaleViewError:
+        # The transaction of a caller sees the log as it was before the lock was taken. Others number its events.
         if is_outermost:
-            _read_committed(connections[using])
-        head = Head.objects.using(using).select_for_update().get(pk=1)
-        count = number_events(waiting, head.seq, limit, using)
-        last = head.seq + count
-        if has_marks:
-            more, last = number_with_marks(waiting, last, limit, connections[using], made)
-            count += more
-        Head.objects.using(using).filter(pk=1).update(seq=last)
+            raise
+        return 0
     return count
 
 
@@ -99,12 +110,34 @@ def number_events(waiting: models.QuerySet[Event], last: int, limit: int, using:
             )
             return int(cursor.rowcount)
     ids = list(waiting.filter(id__lt=RawSQL(FIRST_MARK, ())).order_by("id").values_list("id", flat=True)[:limit])
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "UPDATE declbind_event SET seq = %s WHERE id = %s",
-            [(last + position, id_) for position, id_ in enumerate(ids, 1)],
-        )
+    _store_numbers([(last + position, id_) for position, id_ in enumerate(ids, 1)], connection)
     return len(ids)
+
+
+def _store_numbers(numbers: Sequence[tuple[int, int]], connection: Any) -> None:
+    """Give events their numbers, as pairs of number and id.
+
+    The rows are found by their keys. By any other index, MySQL and MariaDB would wait for the rows of writers that have
+    not committed, and lock the gaps into which they insert. Ids mostly follow each other as numbers do, so a few
+    statements are enough.
+
+    Raises ``StaleViewError`` if another process has numbered one of them already.
+    """
+    by_distance: dict[int, list[int]] = {}
+    for number, id_ in numbers:
+        by_distance.setdefault(number - id_, []).append(id_)
+    count = 0
+    table = "declbind_event FORCE INDEX (PRIMARY)" if connection.vendor == "mysql" else "declbind_event"
+    with connection.cursor() as cursor:
+        for distance, ids in by_distance.items():
+            for some in in_batches(ids, connection.alias):
+                marks = ", ".join(["%s"] * len(some))
+                cursor.execute(
+                    f"UPDATE {table} SET seq = id + %s WHERE id IN ({marks}) AND seq IS NULL", [distance, *some]
+                )
+                count += cursor.rowcount
+    if count != len(numbers):
+        raise StaleViewError(f"Expected {len(numbers)} events without a number, found {count}.")
 
 
 def number_with_marks(
@@ -133,8 +166,8 @@ def number_with_marks(
         for draft in made[id_]:
             last += 1
             events.append(entries.Placed(last, draft, marks[id_]))
+    _store_numbers(numbers, connection)
     with connection.cursor() as cursor:
-        cursor.executemany("UPDATE declbind_event SET seq = %s WHERE id = %s", numbers)
         cursor.executemany("DELETE FROM declbind_event WHERE id = %s", [(id_,) for id_ in marks])
     entries.insert_placed(events, "seq", connection)
     return len(rows), last

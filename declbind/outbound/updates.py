@@ -31,7 +31,7 @@ from .returning import UPDATE, returning
 from .rows import keys_of, narrow
 from .triggers.quiet import quiet
 
-#: Above so many, keys go as one list of the database's instead of a parameter each.
+#: Above this number, PostgreSQL gets keys as one array instead of a parameter each.
 MAX_PLAIN_KEYS = 100
 
 
@@ -129,7 +129,7 @@ class _Update:
         own, keys = self._own, None
         for rows in chosen:
             if own is not None and self._is_alone:
-                keys = self._batch.will_change(own, keys_of(rows), moves=self._moves(own))
+                keys = self._batch.will_change(own, keys_of(rows, self.using), moves=self._moves(own))
             else:
                 keys = self._read_all(rows)
         return keys
@@ -137,7 +137,9 @@ class _Update:
     def _read_all(self, rows: Any) -> list[Any]:
         """Read the rows of everybody who hears of them; return the keys of the call's own."""
         # Not by a manager, which may hide some: who is hidden may be seen afterwards.
-        meant: models.QuerySet[Any] = models.QuerySet(self._model, using=self.using).filter(pk__in=keys_of(rows))
+        meant: models.QuerySet[Any] = models.QuerySet(self._model, using=self.using).filter(
+            pk__in=keys_of(rows, self.using)
+        )
         keys = [row.pk for row in narrow(meant, (), self.using)]
         for plan, lookup, table in self._heard.values():
             found = self._keys_in(table, keys)
@@ -193,13 +195,13 @@ class _Update:
 def _only(rows: Any, keys: list[Any] | None, using: str) -> Any:
     """Narrow an update to the rows that were read.
 
-    Between the reading and the update another transaction may commit a row that the update would find too, and nobody
-    would be told of. SQLite lets nobody write in between, and MySQL locks what was read against such rows.
+    Between the read and the update another transaction may commit a row that the update would find too, and whose
+    change would be lost. Only SQLite lets nobody write in between.
     """
     connection = connections[using]
-    if keys is None or connection.vendor != "postgresql":
+    if keys is None or connection.vendor == "sqlite":
         return rows
-    if len(keys) <= MAX_PLAIN_KEYS:
+    if len(keys) <= MAX_PLAIN_KEYS or connection.vendor != "postgresql":
         return rows.filter(pk__in=keys)
     field = rows.model._meta.pk
     column = field.rel_db_type(connection)

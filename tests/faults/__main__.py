@@ -1,4 +1,4 @@
-"""Run faults for long and print a table: `python -m tests.faults [--events 100000] [--fault NAME] [--seed N]`."""
+"""The long form of the fault tests, as a table: `python -m tests.faults [--events N] [--fault NAME] [--seed N]`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.servers import PostgresServer, RedisServer
+from tests.servers import MariaDBServer, PostgresServer, RedisServer
 
 from .arena import Arena
 from .checker import Verdict
-from .databases import Databases, PostgresDatabases, SqliteDatabases
+from .databases import Databases, MariaDBDatabases, PostgresDatabases, SqliteDatabases
 from .faults import FAULTS, Fault, build_arena, conclude, suffer
 
 COLUMNS = (
@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--events", type=int, default=100_000, help="committed writes of each run, at the least")
     parser.add_argument("--fault", choices=FAULTS, action="append", help="only this one; may be given several times")
-    parser.add_argument("--database", choices=("postgres", "sqlite"), action="append", help="default: both")
+    parser.add_argument("--database", choices=("postgres", "mariadb", "sqlite"), action="append", help="default: all")
     parser.add_argument("--seed", type=int, help="default: another one each time")
     parser.add_argument("--rate", type=float, default=400.0, help="writes a second, of each of two writers")
     return parser.parse_args()
@@ -68,7 +68,7 @@ def outcome(fault: Fault, arena: Arena, verdict: Verdict) -> str:
 def runs(options: argparse.Namespace, databases: dict[str, Databases]) -> Iterator[tuple[Fault, Databases]]:
     for name in options.fault or FAULTS:
         for kind in options.database or databases:
-            if kind == "postgres" or not FAULTS[name].needs_postgres:
+            if kind != "sqlite" or not FAULTS[name].needs_server:
                 yield FAULTS[name], databases[kind]
 
 
@@ -79,17 +79,21 @@ def main() -> int:
     bad = 0
     with ExitStack() as stack:
         postgres = stack.enter_context(PostgresServer())
+        mariadb = stack.enter_context(MariaDBServer())
+        servers: dict[str, PostgresServer | MariaDBServer] = {"postgres": postgres, "mariadb": mariadb}
         redis = stack.enter_context(RedisServer())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="declbind-faults-")))
         databases: dict[str, Databases] = {
             "postgres": PostgresDatabases(postgres),
+            "mariadb": MariaDBDatabases(mariadb),
             "sqlite": SqliteDatabases(folder),
         }
         say(row(*(name for name, _ in COLUMNS)))
         for fault, chosen in runs(options, databases):
+            server = servers.get(chosen.kind)
             redis.start().flush()
             with build_arena(
-                fault, chosen, seed=seed, events=options.events, rate=options.rate, redis=redis, postgres=postgres
+                fault, chosen, seed=seed, events=options.events, rate=options.rate, redis=redis, server=server
             ) as arena:
                 suffer(fault, arena)
                 verdict = conclude(fault, arena)

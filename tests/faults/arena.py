@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import psutil  # type: ignore[import-untyped]
 
-from tests.servers import DjangoServer, PostgresServer, RedisServer, Server
+from tests.servers import DjangoServer, RedisServer, Server
 
 from . import crashes, sabotage
 from .checker import History, LedgerError, Record, Rows, Verdict, check
@@ -88,12 +88,12 @@ class Arena:
         settings: Mapping[str, Any] | None = None,
         trim_seconds: float | None = None,
         redis: RedisServer | None = None,
-        postgres: PostgresServer | None = None,
+        server: Server | None = None,
         proxied: bool = False,
         plain: bool = False,
     ) -> None:
         self.databases, self.seed, self.events, self.rate = databases, seed, events, rate
-        self.redis, self.postgres, self.proxied = redis, postgres, proxied
+        self.redis, self.server, self.proxied = redis, server, proxied
         self.plain = plain
         self.chance = random.Random(seed)
         self.settings, self.trim_seconds = settings or {}, trim_seconds

@@ -1,4 +1,4 @@
-"""Hand out databases that are ready for a fault test, and read their rows without Django."""
+"""Databases that are ready for a fault test, with readers of their rows that do without Django."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import MySQLdb
 import psycopg
 
-from tests.servers import ROOT, PostgresServer
+from tests.servers import ROOT, MariaDBServer, PostgresServer
 
 COLUMNS = ("room", "stamp")
 SELECT = "SELECT id, room, stamp FROM faults_item"
-#: In a transaction, with nothing asked for in all that time.
+#: The number of sessions that have left a transaction open and idle for half a second.
 STALLED = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
     " AND state_change < clock_timestamp() - interval '0.5 seconds'"
+)
+STALLED_ON_MARIADB = (
+    "SELECT count(*) FROM information_schema.innodb_trx JOIN information_schema.processlist ON id = trx_mysql_thread_id"
+    " WHERE db = DATABASE() AND command = 'Sleep' AND time_ms > 500"
 )
 SELECT_COUNTER = "SELECT value FROM faults_counter"
 
@@ -62,7 +67,10 @@ class Databases(Protocol):
         """Return the rows of a database as a client should hold them."""
 
     def counter(self, url: str) -> int:
-        """Return what the counter is at."""
+        """Return the value of the counter."""
+
+    def has_stalled_transaction(self, url: str) -> bool:
+        """Return whether a session has left a transaction open for longer than any process at work does."""
 
 
 class SqliteDatabases:
@@ -88,6 +96,9 @@ class SqliteDatabases:
 
     def counter(self, url: str) -> int:
         return int(self._select(url, SELECT_COUNTER)[0][0])
+
+    def has_stalled_transaction(self, url: str) -> bool:
+        raise NotImplementedError("SQLite does not tell")
 
     @staticmethod
     def _select(url: str, query: str) -> list[Any]:
@@ -122,13 +133,56 @@ class PostgresDatabases:
         return int(self._select(url, SELECT_COUNTER)[0][0])
 
     def has_stalled_transaction(self, url: str) -> bool:
-        """Tell whether somebody has left a transaction open for longer than anybody at work does."""
         return bool(self._select(url, STALLED)[0][0])
 
     @staticmethod
     def _select(url: str, query: str) -> list[Any]:
         with psycopg.connect(url) as connection:
             return connection.execute(query.encode()).fetchall()
+
+
+class MariaDBDatabases:
+    """Databases of one server, each a copy of one that was prepared once."""
+
+    kind = "mariadb"
+
+    def __init__(self, server: MariaDBServer) -> None:
+        self.server = server
+        self._count = 0
+
+    def make(self) -> str:
+        if not self._count:
+            run_module("tests.faults.prepare", self.server.create_database("faults_template"))
+        self._count += 1
+        name = f"faults_{self._count}"
+        url = self.server.create_database(name)
+        with contextlib.closing(self._connect(name)) as connection, connection.cursor() as cursor:
+            cursor.execute("SET FOREIGN_KEY_CHECKS = 0")
+            cursor.execute("SHOW TABLES FROM faults_template")
+            for (table,) in cursor.fetchall():
+                cursor.execute(f"SHOW CREATE TABLE faults_template.`{table}`")
+                cursor.execute(cursor.fetchone()[1])
+                cursor.execute(f"INSERT INTO `{table}` SELECT * FROM faults_template.`{table}`")
+            connection.commit()
+        return url
+
+    def rows(self, url: str) -> dict[int, dict[str, Any]]:
+        return _as_rows(self._select(url, SELECT))
+
+    def counter(self, url: str) -> int:
+        return int(self._select(url, SELECT_COUNTER)[0][0])
+
+    def has_stalled_transaction(self, url: str) -> bool:
+        return bool(self._select(url, STALLED_ON_MARIADB)[0][0])
+
+    def _connect(self, name: str) -> Any:
+        return MySQLdb.connect(host="127.0.0.1", port=self.server.port, user="root", db=name)
+
+    def _select(self, url: str, query: str) -> list[Any]:
+        with contextlib.closing(self._connect(url.rpartition("/")[2])) as connection:
+            cursor = connection.cursor()
+            cursor.execute(query)
+            return list(cursor.fetchall())
 
 
 def _as_rows(found: list[Any]) -> dict[int, dict[str, Any]]:

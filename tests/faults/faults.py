@@ -1,4 +1,4 @@
-"""Name the faults: what is done, round by round, to a site under load."""
+"""The faults: what is done, round by round, to a site under load."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.servers import PostgresServer, RedisServer, Server
+from tests.servers import RedisServer, Server
 
 from .arena import PATIENCE, Arena, wait_until
 from .checker import Frame, Stale, Verdict
 from .client import Client
-from .databases import Databases, PostgresDatabases, run_module
+from .databases import Databases, run_module
 from .prepare import RECORD
 
 #: So many clients come only when writers write already: one a round, each with a snapshot in the middle of it all.
@@ -43,7 +43,8 @@ class Fault:
     #: Clients lose their connections, and come back with an offset.
     disconnects: bool = False
     needs_redis: bool = False
-    needs_postgres: bool = False
+    #: The database must be a server, as PostgreSQL and MariaDB are: SQLite has no sequencer, and cannot be restarted.
+    needs_server: bool = False
     #: Return what else should have been so in the end, and was not.
     afterwards: Callable[[Arena], list[str]] = lambda arena: []
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class Fault:
 def arm_web(arena: Arena, web: Any) -> None:
     place, count = arena.chance.choice(
         [("mid_fanout", arena.chance.randint(100, 500)), ("after_sequencing", arena.chance.randint(5, 25))]
-        if arena.databases.kind == "postgres"
+        if arena.databases.kind != "sqlite"
         else [("mid_fanout", arena.chance.randint(100, 500))]
     )
     arena.crash(web, place, count)
@@ -118,12 +119,12 @@ def break_redis(arena: Arena) -> None:
     arena.wait_for_writes(100)
 
 
-def restart_postgres(arena: Arena) -> None:
-    """Restart PostgreSQL at once, as after a crash."""
-    assert arena.postgres is not None
+def restart_database(arena: Arena) -> None:
+    """Kill the database server and start it again at once."""
+    assert arena.server is not None
     arena.wait_for_writes(250)
-    arena.postgres.kill()
-    arena.postgres.start()
+    arena.server.kill()
+    arena.server.start()
     arena.wait_for_writes(50)
 
 
@@ -209,7 +210,6 @@ def send_home(arena: Arena) -> None:
 def pause_empty_handed(arena: Arena, processes: Sequence[Server]) -> None:
     """Freeze processes that have no lock in their hands: caught with one, they are let go and tried again."""
     databases = arena.databases
-    assert isinstance(databases, PostgresDatabases)
     for _ in range(20):
         for process in processes:
             process.pause()
@@ -298,10 +298,10 @@ FAULTS: dict[str, Fault] = {
     fault.name: fault
     for fault in (
         Fault("web killed", kill_web, arm_webs, rounds=3, disconnects=True, options={"daphnes": 1}),
-        Fault("relay killed", kill_relay, arm_relays, rounds=3, needs_postgres=True, options={"relays": 2}),
+        Fault("relay killed", kill_relay, arm_relays, rounds=3, needs_server=True, options={"relays": 2}),
         Fault("writer killed", kill_writer, arm_writers, rounds=3),
         Fault("redis broken", break_redis, rounds=1, needs_redis=True),
-        Fault("postgres restarted", restart_postgres, needs_postgres=True, options={"editors": 2}),
+        Fault("database restarted", restart_database, needs_server=True, options={"editors": 2}),
         Fault("connections cut", cut_connections, rounds=1, disconnects=True, options={"proxied": True, "editors": 2}),
         Fault("burst", burst, rounds=1, options={"daphnes": 1}),
         Fault("rolling restart", restart_webs, rounds=1, disconnects=True, options={"daphnes": 1}),
@@ -320,7 +320,7 @@ FAULTS: dict[str, Fault] = {
             freeze,
             rounds=1,
             disconnects=True,
-            needs_postgres=True,
+            needs_server=True,
             options={"relays": 2, "editors": 3, "patience": IMPATIENCE_SECONDS},
         ),
         Fault(
@@ -353,7 +353,7 @@ def build_arena(
     events: int,
     rate: float,
     redis: RedisServer | None = None,
-    postgres: PostgresServer | None = None,
+    server: Server | None = None,
 ) -> Arena:
     """Return an arena for a fault, to be entered, and then given to `suffer`."""
     return Arena(
@@ -362,7 +362,7 @@ def build_arena(
         events=events,
         rate=rate,
         redis=redis if fault.needs_redis else None,
-        postgres=postgres,
+        server=server,
         **fault.options,
     )
 

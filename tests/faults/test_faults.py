@@ -12,17 +12,21 @@ from typing import Any
 
 import pytest
 
-from tests.servers import PostgresServer, RedisServer
+from tests.servers import MariaDBServer, PostgresServer, RedisServer
 
 from .arena import Arena
-from .databases import Databases, PostgresDatabases, SqliteDatabases
+from .databases import Databases, MariaDBDatabases, PostgresDatabases, SqliteDatabases
 from .faults import FAULTS, Fault, build_arena, conclude, suffer
 
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 EVENTS = 1_000
 RATE = 200.0  # writes a second, of each writer
-#: What differs there: where a transaction ends, and how readers find the log's end.
+#: Where SQLite differs: where a transaction ends, and how readers find the end of the log.
 ALSO_ON_SQLITE = ("web killed", "writer killed", "burst", "reply lost")
+#: Where MariaDB differs from PostgreSQL: locks and snapshots, and what becomes of a connection that is lost.
+ALSO_ON_MARIADB = (
+    "web killed", "relay killed", "writer killed", "database restarted", "burst", "reply lost", "process frozen",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +37,17 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="module")
-def databases(postgres: PostgresServer, tmp_path_factory: Any) -> dict[str, Databases]:
+def mariadb() -> Iterator[MariaDBServer]:
+    """Run a MariaDB that a fault may restart."""
+    with MariaDBServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def databases(postgres: PostgresServer, mariadb: MariaDBServer, tmp_path_factory: Any) -> dict[str, Databases]:
     return {
         "postgres": PostgresDatabases(postgres),
+        "mariadb": MariaDBDatabases(mariadb),
         "sqlite": SqliteDatabases(tmp_path_factory.mktemp("faults")),
     }
 
@@ -46,7 +58,11 @@ def describe(arena: Arena, fault: Fault) -> str:
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [*(("postgres", name) for name in FAULTS), *(("sqlite", name) for name in ALSO_ON_SQLITE)],
+    [
+        *(("postgres", name) for name in FAULTS),
+        *(("mariadb", name) for name in ALSO_ON_MARIADB),
+        *(("sqlite", name) for name in ALSO_ON_SQLITE),
+    ],
 )
 @pytest.mark.parametrize("seed", [SEED])
 def test_a_fault_costs_nothing(
@@ -55,12 +71,14 @@ def test_a_fault_costs_nothing(
     seed: int,
     databases: dict[str, Databases],
     postgres: PostgresServer,
+    mariadb: MariaDBServer,
     redis_server: RedisServer,
 ) -> None:
     """Whatever dies, every client is told every committed change once and in order, and holds the rows in the end."""
     fault = FAULTS[name]
+    server = {"postgres": postgres, "mariadb": mariadb}.get(kind)
     with build_arena(
-        fault, databases[kind], seed=seed, events=EVENTS, rate=RATE, redis=redis_server, postgres=postgres
+        fault, databases[kind], seed=seed, events=EVENTS, rate=RATE, redis=redis_server, server=server
     ) as arena:
         suffer(fault, arena)
         verdict = conclude(fault, arena)

@@ -26,7 +26,7 @@ from .ways import WAYS, Way
 LIMITS = (1_000, 2)
 #: How many combinations of the rest each pair of a way and a kind is run with; 0 runs all of them, for an hour by hand.
 #: PostgreSQL takes twice the time for one.
-DEPTH = int(os.environ.get("MATRIX_DEPTH", "1" if connection.vendor == "postgresql" else "2"))
+DEPTH = int(os.environ.get("MATRIX_DEPTH", "2" if connection.vendor == "sqlite" else "1"))
 
 
 @dataclass(frozen=True)

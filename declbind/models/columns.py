@@ -1,0 +1,123 @@
+"""Text columns that compare as Python does, and indexes that are partial where the database has them.
+
+MySQL and MariaDB compare text by a collation, and the usual one ignores case and trailing spaces. Streams, groups and
+keys that differ only there are different, so the columns that hold them have a binary collation of their own. It also
+makes them `utf8mb4`, whatever the database was created with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.db.models import lookups
+
+#: What searches that ignore case compare by; both servers have it.
+FOLDING = "utf8mb4_general_ci"
+
+if TYPE_CHECKING:
+    _CharField = models.CharField[str, str]
+    _TextField = models.TextField[str, str]
+else:
+    _CharField, _TextField = models.CharField, models.TextField
+
+
+def exact_collation(connection: Any) -> str | None:
+    """Return the collation that compares text character by character; ``None`` where the default one does."""
+    if connection.vendor != "mysql":
+        return None
+    # Not utf8mb4_bin, which pads with spaces: 'a' equals 'a ' there.
+    return "utf8mb4_nopad_bin" if connection.mysql_is_mariadb else "utf8mb4_0900_bin"
+
+
+class ExactCharField(_CharField):
+    """A bounded text column that distinguishes case and trailing spaces on every database."""
+
+    def db_parameters(self, connection: Any) -> Any:
+        """Return the parameters of a ``CharField``, with the exact collation."""
+        return {**super().db_parameters(connection), "collation": exact_collation(connection)}
+
+
+class ExactTextField(_TextField):
+    """An unbounded text column that distinguishes case and trailing spaces on every database."""
+
+    def db_parameters(self, connection: Any) -> Any:
+        """Return the parameters of a ``TextField``, with the exact collation."""
+        return {**super().db_parameters(connection), "collation": exact_collation(connection)}
+
+
+class _Folded:
+    """A lookup whose left side is compared without regard to case, although its column is exact."""
+
+    def process_lhs(self, compiler: Any, connection: Any, lhs: Any = None) -> tuple[str, Any]:
+        sql, params = super().process_lhs(compiler, connection, lhs)  # type: ignore[misc]
+        return (f"{sql} COLLATE {FOLDING}" if connection.vendor == "mysql" else sql), params
+
+
+for _lookup in (lookups.IExact, lookups.IContains, lookups.IStartsWith, lookups.IEndsWith):
+    _folded = type(f"Exact{_lookup.__name__}", (_Folded, _lookup), {})
+    ExactCharField.register_lookup(_folded)
+    ExactTextField.register_lookup(_folded)
+
+
+class PartialIndex(models.Index):
+    """An index on ``fields`` of the rows that meet ``where``; of all rows where there are no partial indexes.
+
+    MySQL and MariaDB have none. There the index is on ``whole``, which must serve the same queries. Django's own
+    ``condition`` would leave the index out on those databases and warn about it at every ``migrate``.
+    """
+
+    def __init__(self, *, where: models.Q, whole: Sequence[str], fields: Sequence[str], name: str) -> None:
+        super().__init__(fields=tuple(fields), name=name)
+        self.where, self.whole = where, tuple(whole)
+
+    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
+        """Return the statement for the schema editor's database."""
+        if schema_editor.connection.features.supports_partial_indexes:
+            index = models.Index(fields=self.fields, name=self.name, condition=self.where)
+        else:
+            index = models.Index(fields=self.whole, name=self.name)
+        return index.create_sql(model, schema_editor, using, **kwargs)
+
+    def deconstruct(self) -> Any:
+        """Return path and arguments, for migrations."""
+        path, args, kwargs = super().deconstruct()
+        return path, args, {**kwargs, "where": self.where, "whole": self.whole}
+
+
+class PartialUnique(models.UniqueConstraint):
+    """A unique constraint over ``fields`` of the rows that meet ``where``; none without partial indexes.
+
+    The check of a unique index makes InnoDB lock the gap into which others insert. A constraint that only guards
+    against mistakes of ours is not worth that writers wait.
+    """
+
+    def __init__(self, *, where: models.Q, fields: Sequence[str], name: str) -> None:
+        super().__init__(fields=tuple(fields), name=name)
+        self.where = where
+
+    def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
+        """Return the part of ``CREATE TABLE``, if the database takes it there."""
+        plain = self._plain(schema_editor)
+        return plain and plain.constraint_sql(model, schema_editor)
+
+    def create_sql(self, model: Any, schema_editor: Any) -> Any:
+        """Return the statement that adds the constraint."""
+        plain = self._plain(schema_editor)
+        return plain and plain.create_sql(model, schema_editor)
+
+    def remove_sql(self, model: Any, schema_editor: Any) -> Any:
+        """Return the statement that removes the constraint."""
+        plain = self._plain(schema_editor)
+        return plain and plain.remove_sql(model, schema_editor)
+
+    def deconstruct(self) -> Any:
+        """Return path and arguments, for migrations."""
+        path, args, kwargs = super().deconstruct()
+        return path, args, {**kwargs, "where": self.where}
+
+    def _plain(self, schema_editor: Any) -> models.UniqueConstraint | None:
+        if not schema_editor.connection.features.supports_partial_indexes:
+            return None
+        return models.UniqueConstraint(fields=self.fields, name=self.name, condition=self.where)

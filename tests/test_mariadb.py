@@ -1,0 +1,317 @@
+"""What only MySQL and MariaDB do: snapshots beside current reads, transactions that end early, packets, no triggers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.core.management import call_command
+from django.db import OperationalError, connection, connections, transaction
+
+from declbind.inbound import writes
+from declbind.models import Connection, Event, Head
+from declbind.outbound import entries, history, locks, log, sequencer
+from declbind.testing import Client, capture_events, override_bindings
+from tests.zoo.clients import connect
+from tests.zoo.columns import Column
+from tests.zoo.models import Food, Keeper
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(connection.vendor != "mysql", reason="other databases have no such ways"),
+]
+KEEPERS: dict[str, Any] = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name"]}
+BY_RETIREMENT = {**KEEPERS, "groups": ["retired-{retired}"]}
+PATIENCE = 20.0
+DEADLOCK = OperationalError(1213, "Deadlock found when trying to get lock; try restarting transaction")
+
+
+def elsewhere(work: Callable[[], Any]) -> Any:
+    """Run in another thread, with a connection of its own, and return the result."""
+    results: list[Any] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert results, "the other connection is still waiting, or it failed"
+    return results[0]
+
+
+@contextlib.contextmanager
+def isolated(level: str) -> Iterator[None]:
+    """Use an isolation level for the transactions of the block."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+
+
+def append(number: int) -> None:
+    log.append([entries.Draft(stream="s", object_pk=str(number))], "default")
+
+
+def numbers() -> list[tuple[str, int | None]]:
+    return list(Event.objects.filter(stream="s").order_by("id").values_list("object_pk", "seq"))
+
+
+LEVELS = pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+
+
+# The sequencer ------------------------------------------------------------------------------------------------------
+
+
+@LEVELS
+def test_numbering_waits_for_no_writer(level):
+    """An event that is not committed holds up neither those before it nor those after it."""
+    append(1)
+    with isolated(level), transaction.atomic():
+        append(2)
+        elsewhere(lambda: append(3))
+        assert elsewhere(lambda: sequencer.sequence("default")) == 2
+    sequencer.sequence("default")
+    first = numbers()[0][1]
+    assert first is not None
+    assert numbers() == [("1", first), ("2", first + 2), ("3", first + 1)]
+
+
+@LEVELS
+def test_writers_wait_for_no_numbering(level):
+    """While numbers are given out, others append."""
+    history.ensure_head("default")
+    for number in range(1, 4):
+        append(number)
+
+    def append_elsewhere(*args: Any) -> int:
+        count = number_events(*args)
+        elsewhere(lambda: append(4))
+        return count
+
+    number_events = sequencer.number_events
+    with isolated(level), patch.object(sequencer, "number_events", append_elsewhere):
+        assert sequencer.sequence("default") == 3
+    assert sequencer.sequence("default") == 1
+
+
+def renumber_in_an_old_snapshot() -> None:
+    append(1)
+    with isolated("REPEATABLE READ"), transaction.atomic():
+        assert numbers()[-1][1] is None  # the snapshot begins here
+        elsewhere(lambda: sequencer.sequence("default"))
+        assert sequencer.sequence("default") == 0
+    assert Head.objects.get(pk=1).seq == numbers()[-1][1]
+
+
+def test_an_old_snapshot_gives_no_second_number():
+    """A transaction that sees the event without its number leaves it alone."""
+    renumber_in_an_old_snapshot()
+
+
+def test_trusting_an_old_snapshot_would_be_caught(monkeypatch):
+    """The control: numbers given to what the snapshot shows."""
+
+    def store(pairs: Any, other: Any) -> None:
+        with other.cursor() as cursor:
+            cursor.executemany("UPDATE declbind_event SET seq = %s WHERE id = %s", pairs)
+
+    monkeypatch.setattr(sequencer, "_store_numbers", store)
+    with pytest.raises(AssertionError):
+        renumber_in_an_old_snapshot()
+
+
+def test_looks_at_the_log_use_its_indexes():
+    """No statement that processes repeat all the time reads the whole log."""
+    for number in range(300):
+        append(number)
+    sequencer.sequence("default")
+    looks = [
+        (log._look_statement(True), [0, 10]),
+        ("SELECT EXISTS (SELECT 1 FROM declbind_event WHERE seq IS NULL)", []),
+        ("SELECT EXISTS (SELECT 1 FROM declbind_event WHERE kind = 'mark')", []),
+        (f"SELECT id FROM declbind_event WHERE seq IS NULL AND id < {history.FIRST_MARK} ORDER BY id LIMIT 10", []),
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE TABLE declbind_event")
+        for statement, params in looks:
+            cursor.execute(f"EXPLAIN {statement}", params)
+            names = [column[0] for column in cursor.description]
+            plans = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            scans = [plan for plan in plans if plan["table"] == "declbind_event" and plan["type"] in ("ALL", "index")]
+            assert scans == [], statement
+
+
+def test_a_restored_table_is_another_history():
+    """The tables were made anew: offsets of before mean nothing."""
+    history.check_incarnation("default")
+    before = Head.objects.get(pk=1)
+    assert before.incarnation
+    history.check_incarnation("default")
+    assert Head.objects.get(pk=1).epoch == before.epoch
+    Head.objects.update(incarnation=f"{before.incarnation} of yesterday")
+    history.check_incarnation("default")
+    assert Head.objects.get(pk=1).epoch != before.epoch
+
+
+# Capture ------------------------------------------------------------------------------------------------------------
+
+
+def update_what_the_snapshot_hides() -> None:
+    level = isolated("REPEATABLE READ")
+    with override_bindings(BY_RETIREMENT), capture_events() as events, level, transaction.atomic():
+        assert not Keeper.objects.filter(name="late").exists()  # the snapshot begins here
+        pk = elsewhere(lambda: Keeper.objects.create(name="late").pk)
+        assert Keeper.objects.filter(name="late").update(retired=True) == 1
+    moved = [event.changes for event in events if event.pk == pk and len(event.changes) > 1]
+    assert moved == [[("retired-false", "delete"), ("retired-true", "create")]]
+
+
+def test_an_update_tells_of_rows_that_its_snapshot_does_not_show():
+    """The update finds the rows as they are, and so do its events."""
+    update_what_the_snapshot_hides()
+
+
+def test_reading_keys_from_the_snapshot_would_be_caught(monkeypatch):
+    """The control: keys as a subquery."""
+    monkeypatch.setattr("declbind.outbound.updates.keys_of", lambda rows, using: rows.order_by().values("pk"))
+    with pytest.raises(AssertionError):
+        update_what_the_snapshot_hides()
+
+
+def lose_the_transaction(*args: Any, **kwargs: Any) -> Any:
+    """Do what a deadlock does: the server rolls back, and one statement gets the error."""
+    with connection.cursor() as cursor:
+        cursor.execute("ROLLBACK")
+    raise DEADLOCK
+
+
+def write_in_a_transaction_that_is_lost() -> None:
+    def write() -> None:
+        with transaction.atomic():
+            Food.objects.create(name="hay")
+            Keeper.objects.update(retired=True)
+
+    with pytest.raises(OperationalError, match="1213"):
+        write()
+    assert not Food.objects.exists()
+    assert not Keeper.objects.filter(retired=True).exists()
+
+
+@pytest.mark.parametrize("place", ["declbind.outbound.batch.narrow", "declbind.outbound.drafts._group_names"])
+def test_a_deadlock_of_capture_is_the_writers(place):
+    """Neither the first write nor the second is stored, and the writer gets the error that he may try again after."""
+    Keeper.objects.create(name="Ann")
+    with override_bindings(BY_RETIREMENT), patch(place, lose_the_transaction):
+        write_in_a_transaction_that_is_lost()
+
+
+def test_swallowing_a_deadlock_would_be_caught(monkeypatch):
+    """The control: the second write is stored by itself."""
+    Keeper.objects.create(name="Ann")
+    monkeypatch.setattr("declbind.outbound.batch.ends_transaction", lambda error, using: False)
+    with (
+        override_bindings(BY_RETIREMENT),
+        patch("declbind.outbound.batch.narrow", lose_the_transaction),
+        pytest.raises(BaseException, match=r"DID NOT RAISE"),
+    ):
+        write_in_a_transaction_that_is_lost()
+
+
+def test_other_errors_end_no_transaction():
+    """A missing table is the fault of a binding, which the writer does not notice."""
+    assert not locks.ends_transaction(OperationalError(1146, "Table 'x' doesn't exist"), "default")
+    assert not locks.ends_transaction(ValueError(1213), "default")
+
+
+def test_events_that_are_long_together_go_in_several_statements():
+    """As many rows as the host wrote by a short statement of his."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@max_allowed_packet")
+        (limit,) = cursor.fetchone()
+    text = "x" * 900_000
+    Column.objects.bulk_create([Column(text=text, integer=0) for _ in range(3)])
+    for _ in range(3):  # 24 rows, none of them sent to the server in one statement
+        Column.objects.bulk_create([Column(text=row.text, integer=0) for row in Column.objects.all()[:7]])
+    assert Column.objects.count() * len(text) > limit
+    binding = {"stream": "columns", "model": "zoo.Column", "fields": ["text", "integer"]}
+    with override_bindings(binding), capture_events() as events:
+        count = Column.objects.update(integer=1)
+    assert len(events) == count == Column.objects.count()
+
+
+def test_an_event_that_no_statement_can_hold_is_a_resync():
+    """JSON is longer than the text; the write is stored all the same."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@max_allowed_packet")
+        (limit,) = cursor.fetchone()
+    row = Column.objects.create(text="\\" * (limit // 2 - 200_000))
+    binding = {"stream": "columns", "model": "zoo.Column", "fields": ["text", "integer"]}
+    with override_bindings(binding), capture_events() as events:
+        Column.objects.filter(pk=row.pk).update(integer=1)
+    assert [(event.kind, event.changes) for event in events] == [("bulk", [("columns", "resync")])]
+    assert Column.objects.get().integer == 1
+
+
+def test_a_value_that_the_database_refuses_is_the_clients_fault():
+    """MariaDB takes valid UUIDs only, and reports others as an operational error."""
+    client = connect({"stream": "columns", "model": "zoo.Column", "fields": ["uuid"], "permissions": {"create": True}})
+    error = client.refused("create", data={"uuid": "85750621-02fb-cd4f-357f-bc5af71a1bfc"})
+    assert error.code == "invalid"
+
+
+def test_a_rehearsal_leaves_the_sessions_timeout_alone():
+    """It waits for a lock for two seconds only, and what comes after it as long as ever."""
+    with connection.cursor() as cursor, writes._limited_waiting("default"):
+        cursor.execute("SELECT @@innodb_lock_wait_timeout")
+        assert cursor.fetchone() == (2,)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@innodb_lock_wait_timeout = @@global.innodb_lock_wait_timeout")
+        assert cursor.fetchone() == (1,)
+
+
+# Operators ----------------------------------------------------------------------------------------------------------
+
+
+async def test_connections_are_listed():
+    """The row of a connection is inserted, and updated once it hears something."""
+    open_binding = {**KEEPERS, "permissions": {"view": True}}
+    with override_bindings(open_binding):
+        async with Client() as client:
+            await client.request("keepers", "subscribe")
+
+            def wait_for_a_subscription() -> Any:
+                while not (row := Connection.objects.exclude(subscriptions="[]").first()):
+                    threading.Event().wait(0.05)
+                return json.loads(row.subscriptions)
+
+            found = await asyncio.wait_for(sync_to_async(wait_for_a_subscription)(), PATIENCE)
+            assert found[0][:2] == ["keepers", "keepers"]
+
+
+def test_no_trigger_is_promised():
+    """A record that asks for triggers is told of by the hooks, and the checks say what is not seen."""
+    asking = {**KEEPERS, "capture": "triggers"}
+    with override_bindings(asking):
+        with capture_events() as events:
+            Keeper.objects.create(name="Ann")
+        assert [event.changes for event in events] == [[("keepers", "create")]]
+
+
+def test_checks_of_django_find_nothing_to_say(capsys):
+    """No index or constraint of ours is left out."""
+    call_command("check", "--database", "default", "--fail-level", "WARNING", "--tag", "models")
+    call_command("check", "declbind", "--database", "default", "--fail-level", "WARNING", "--tag", "models")
