@@ -1,14 +1,11 @@
 """Keep what the console shows: connections, counts, blocks, saved views."""
 
-import django.db.models.deletion
-from django.conf import settings
 from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
     dependencies = [
         ("declbind", "0003_head_incarnation"),
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
@@ -71,15 +68,10 @@ class Migration(migrations.Migration):
                 ("until", models.DateTimeField()),
                 ("reason", models.CharField(blank=True, default="", max_length=120)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("author_pk", models.CharField(blank=True, default="", editable=False, max_length=64)),
                 (
-                    "author",
-                    models.ForeignKey(
-                        blank=True,
-                        null=True,
-                        on_delete=django.db.models.deletion.SET_NULL,
-                        related_name="+",
-                        to=settings.AUTH_USER_MODEL,
-                    ),
+                    "author_name",
+                    models.CharField(blank=True, default="", editable=False, max_length=150, verbose_name="author"),
                 ),
             ],
             options={
@@ -132,17 +124,12 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("name", models.CharField(max_length=60)),
                 ("query", models.CharField(blank=True, default="", max_length=500)),
-                (
-                    "owner",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to=settings.AUTH_USER_MODEL
-                    ),
-                ),
+                ("owner_pk", models.CharField(help_text="The primary key of the user, as text.", max_length=64)),
             ],
             options={
                 "db_table": "declbind_savedview",
                 "ordering": ("name",),
-                "constraints": [models.UniqueConstraint(fields=("owner", "name"), name="declbind_savedview_unique")],
+                "constraints": [models.UniqueConstraint(fields=("owner_pk", "name"), name="declbind_savedview_unique")],
             },
         ),
     ]
