@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import router, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
@@ -63,7 +63,7 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
             before = record.definition()
             record.enabled = enabled
             try:
-                with editing(author=request.user), transaction.atomic():
+                with editing(author=request.user), transaction.atomic(using=router.db_for_write(BindingRecord)):
                     record.save(update_fields=["enabled"])
                     self.log_change(request, record, build_change(before, record.definition()).text)
             except ValidationError as error:

@@ -130,5 +130,5 @@ def changed_cell(revision: BindingRevision | None) -> SafeString:
         at.isoformat(),
         date_format(at, "DATETIME_FORMAT"),
         naturaltime(revision.created_at),
-        revision.author.get_username() if revision.author else "not known",
+        revision.author_name or "not known",
     )

@@ -36,7 +36,7 @@ class Step:
 
 def load_steps(stream: str, limit: int = SHOWN_REVISIONS) -> list[Step]:
     """Return the newest revisions of a stream, each compared with the one before. One query."""
-    revisions = list(BindingRevision.objects.filter(stream=stream).select_related("author")[: limit + 1])
+    revisions = list(BindingRevision.objects.filter(stream=stream)[: limit + 1])
     before: list[BindingRevision | None] = [*revisions[1:], None]
     # A row that was written past the model has no revision.
     return [_step(new, old) for new, old in zip(revisions, before, strict=False)][:limit]
@@ -82,12 +82,11 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 class BindingRevisionAdmin(ReadOnlyAdmin):
     """List the revisions of all bindings, removed ones too."""
 
-    list_display = ("stream", "version", "author", "note", "created_at")
+    list_display = ("stream", "version", "author_name", "note", "created_at")
     list_filter = ("created_at",)
     search_fields = ("stream", "note")
-    list_select_related = ("author",)
-    fields = ("stream", "version", "author", "note", "created_at", "change")
-    readonly_fields = ("change",)
+    fields = ("stream", "version", "author_name", "note", "created_at", "change")
+    readonly_fields = ("author_name", "change")
     change_form_template = "declbind_admin/revision.html"
 
     class Media:

@@ -22,6 +22,7 @@ from admin_ui.wanted import Wanted, readable_models, stream_models
 from admin_ui.watching import end_watch, renew_watch
 from declbind.core.errors import CODES
 from declbind.models import Node, SavedView
+from declbind.models.author import key_of
 from declbind.registry import database_alias
 
 POLL_MILLISECONDS = 1000
@@ -117,7 +118,7 @@ def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         charts=rates.draw(),
         tables=rates.tables(),
         spread=load_spread(),
-        saved=SavedView.objects.filter(owner_id=request.user.pk),
+        saved=SavedView.objects.filter(owner_pk=key_of(request.user)),
         max_rows=traffic.MAX_ROWS,
         window=traffic.WINDOW,
         # A page of the past stands still; one that has come to the end goes on.
@@ -173,7 +174,7 @@ def saved_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     """Keep the filters under a name, or forget a name; each user has names of their own."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
-    views = SavedView.objects.filter(owner_id=request.user.pk)
+    views = SavedView.objects.filter(owner_pk=key_of(request.user))
     query = Wanted.read(_parsed(request.POST.get("query", ""))).query
     if request.POST.get("delete"):
         views.filter(name=pages.read_text(request.POST, "delete", 60)).delete()
@@ -186,7 +187,7 @@ def saved_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         elif not views.filter(name=name).exists() and views.count() >= MAX_SAVED:
             messages.error(request, f"There are {MAX_SAVED} views already: delete one first.")
         else:
-            SavedView.objects.update_or_create(owner_id=request.user.pk, name=name, defaults={"query": query})
+            SavedView.objects.update_or_create(owner_pk=key_of(request.user), name=name, defaults={"query": query})
             messages.success(request, f"Kept as {name}.")
     return HttpResponseRedirect(f"{pages.page_url(model_admin, 'live')}?{query}")
 

@@ -199,5 +199,5 @@ class BindingRecordAdmin(ListPage, RecordActions):
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> None:
         """Delete records in the user's name."""
-        with editing(author=request.user), transaction.atomic():
+        with editing(author=request.user), transaction.atomic(using=router.db_for_write(BindingRecord)):
             queryset.delete()

@@ -191,7 +191,7 @@ def _refusal(text: str) -> ConfigError:
 def _load_revisions(stream: str) -> list[BindingRevision]:
     if not stream:
         return []
-    rows = BindingRevision.objects.using(database_alias()).filter(stream=stream).select_related("author")
+    rows = BindingRevision.objects.using(database_alias()).filter(stream=stream)
     return list(rows[:SHOWN_REVISIONS])
 
 

@@ -114,7 +114,7 @@ class RollbackPage:
     ) -> HttpResponse:
         verb = "Roll back" if before else "Restore"
         back = pages.page_url(self.admin, "change", record.pk) if before else pages.page_url(self.admin, "changelist")
-        author = revision.author.get_username() if revision.author else "somebody not known"
+        author = revision.author_name or "somebody not known"
         note = f", with the note: {revision.note}" if revision.note else ""
         return confirm_page(
             self.admin,

@@ -28,6 +28,7 @@ from declbind.models import (
     Watch,
     editing,
 )
+from declbind.models.author import author_values
 from declbind.registry import override
 from tests.test_admin_connections import open_connection
 from tests.test_admin_form import LIST, staff
@@ -201,9 +202,9 @@ def test_nothing_that_somebody_chose_is_markup(operator):
     )  # fmt: skip
     Node.objects.update(host=EVIL[:100], last_error=EVIL, streams={EVIL: 3})
     Block.objects.create(
-        user_pk="7", username=EVIL[:150], until=now + timedelta(hours=1), reason=EVIL[:110], author=ann
+        user_pk="7", username=EVIL[:150], until=now + timedelta(hours=1), reason=EVIL[:110], **author_values(ann)
     )
-    SavedView.objects.create(owner=User.objects.get(username="operator"), name=EVIL[:60], query="q=a")
+    SavedView.objects.create(owner_pk=str(User.objects.get(username="operator").pk), name=EVIL[:60], query="q=a")
     with override({**ANIMALS, "groups": ["legs-{legs}"], "description": EVIL}):
         record = BindingRecord().assign({**ANIMALS, "stream": "other", "groups": ["all"], "description": EVIL})
         with editing(author=ann, note=EVIL):

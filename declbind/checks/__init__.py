@@ -14,7 +14,7 @@ from __future__ import annotations
 from django.core.checks import Tags, register
 
 from .bindings import check_bindings, check_records, foreign_database
-from .databases import check_memory_database, check_triggers
+from .databases import check_memory_database, check_tables, check_triggers
 from .installation import check_installation
 from .layers import CORE_LAYER, WORKING_HOST, check_channel_layer
 from .sessions import check_sessions
@@ -40,6 +40,7 @@ CHECKS = {
     "declbind.W010": "the console is not declbind's, or not whole",
     "declbind.W011": "the JavaScript client is another one than declbind's",
     "declbind.W012": "the database is in memory",
+    "declbind.W013": "the database lacks declbind's tables",
 }
 
 
@@ -51,6 +52,7 @@ def install() -> None:
     register(check_sessions, "declbind")
     register(check_installation, "declbind")
     register(check_memory_database, "declbind")
+    register(check_tables, "declbind", Tags.database)
     register(check_records, "declbind", Tags.database)
     register(check_triggers, "declbind", Tags.database)
 
@@ -66,6 +68,7 @@ __all__ = [
     "check_records",
     "check_sessions",
     "check_settings",
+    "check_tables",
     "check_triggers",
     "foreign_database",
     "install",

@@ -1,14 +1,17 @@
-"""Checks of the database that holds the event log (W007, W012)."""
+"""Checks of the database that holds the event log (W007, W012, W013)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from django.apps import apps
 from django.core.checks import CheckMessage
 from django.core.checks import Warning as CheckWarning
-from django.db import connections
+from django.db import DatabaseError, connections, router
+from django.db.migrations.recorder import MigrationRecorder
 
+from declbind.models import BindingRecord
 from declbind.outbound.index import Index
 from declbind.outbound.memory_databases import is_test_database, reach_of
 from declbind.outbound.triggers import upkeep
@@ -34,6 +37,37 @@ def check_memory_database(**kwargs: Any) -> list[CheckMessage]:
             "makes one that its threads share. In settings that only tests use, silence the check: "
             'SILENCED_SYSTEM_CHECKS = ["declbind.W012"].',
             id="declbind.W012",
+        )
+    ]
+
+
+def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that the database that the routers name for declbind's tables has them (W013).
+
+    Nothing is checked if it is not among ``databases``, or if no app has been migrated there yet.
+    """
+    using = database_alias()
+    if using not in (databases or ()):
+        return []
+    try:
+        tables = set(connections[using].introspection.table_names())
+    except DatabaseError:  # Django reports a database that cannot be reached
+        return []
+    missing = sorted(model._meta.db_table for model in apps.get_app_config("declbind").get_models())
+    missing = [table for table in missing if table not in tables]
+    if not missing or MigrationRecorder.Migration._meta.db_table not in tables:
+        return []
+    found = ", ".join(map(repr, missing[:3])) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+    allowed = router.allow_migrate_model(using, BindingRecord)
+    return [
+        CheckWarning(
+            f"Database {using!r}, where the records and the event log belong, lacks the tables {found}. Nothing is "
+            "captured and no socket is served.",
+            hint=f"Run `manage.py migrate --database {using}`."
+            if allowed
+            else f"DATABASE_ROUTERS send declbind's tables to {using!r}, and forbid to migrate them there. Let "
+            f"allow_migrate() return True for {using!r} and the app label 'declbind'.",
+            id="declbind.W013",
         )
     ]
 

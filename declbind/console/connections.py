@@ -122,7 +122,7 @@ def describe_connections(rows: Sequence[Connection], using: str) -> list[Attende
 
 def load_blocks(using: str) -> list[Block]:
     """Return the blocks in force, the newest first."""
-    return list(Block.objects.using(using).filter(until__gt=timezone.now()).select_related("author"))
+    return list(Block.objects.using(using).filter(until__gt=timezone.now()))
 
 
 def _narrow(rows: QuerySet[Connection], wanted: Wanted, using: str) -> QuerySet[Connection]:

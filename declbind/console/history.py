@@ -61,7 +61,7 @@ class Step:
 
 def load_history(stream: str, using: str, limit: int = SHOWN_STEPS) -> list[Step]:
     """Return the newest edits of a stream, the newest first. One query; raises ``ConfigError`` where there is none."""
-    rows = BindingRevision.objects.using(using).filter(stream=stream).select_related("author")[: limit + 1]
+    rows = BindingRevision.objects.using(using).filter(stream=stream)[: limit + 1]
     revisions = list(rows)
     if not revisions:
         raise _never_stored(stream, using)
@@ -72,7 +72,7 @@ def load_history(stream: str, using: str, limit: int = SHOWN_STEPS) -> list[Step
 def load_edits_since(version: int, using: str, limit: int = SHOWN_STEPS) -> list[Step]:
     """Return the edits of all streams after a configuration version, the newest first. Two queries."""
     revisions = BindingRevision.objects.using(using)
-    newer = list(revisions.filter(version__gt=version).select_related("author")[:limit])
+    newer = list(revisions.filter(version__gt=version)[:limit])
     if not newer:
         return []
     known = revisions.filter(version__lte=version, stream__in={revision.stream for revision in newer})
@@ -156,7 +156,7 @@ def _step(revision: BindingRevision, before: Mapping[str, Any] | None) -> Step:
         stream=revision.stream,
         version=revision.version,
         at=revision.created_at,
-        author=revision.author.get_username() if revision.author else "",
+        author=revision.author_name,
         note=revision.note,
         source=revision.source,
         before=before,

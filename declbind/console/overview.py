@@ -130,7 +130,7 @@ def load_latest(
 ) -> tuple[dict[str, BindingRevision], dict[str, Drift]]:
     """Return the last revision of each record, by stream, and what ``load_drift`` does. One query for both."""
     wanted = Q(pk__in=_last_of(stored, using)) | Q(pk__in=_last_of(stored, using, from_files=True))
-    found = list(_revisions(using).filter(wanted).select_related("author").order_by("pk"))
+    found = list(_revisions(using).filter(wanted).order_by("pk"))
     # The last of a stream is the one that stays.
     return {revision.stream: revision for revision in found}, _find_drift(found, stored)
 

@@ -193,7 +193,7 @@ def _explain_binding(question: Question, binding: type[Binding] | None, using: s
     revision = _revision_at(question, using)
     if binding is None and entry is None:
         removed = BindingRevision.objects.using(using).filter(stream=question.stream, definition__isnull=True).first()
-        evidence = (("removed at", removed.created_at), ("by", str(removed.author or ""))) if removed else ()
+        evidence = (("removed at", removed.created_at), ("by", removed.author_name)) if removed else ()
         yield Answer(Cause.NO_BINDING, f"There is no binding {question.stream!r}.", evidence)
     elif entry is not None and entry.problems:
         text = " ".join(str(problem) for problem in entry.problems[:3])

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from declbind.models import Block
+from declbind.models.author import author_values
 from declbind.registry import database_alias
 
 from .revocation import kick
@@ -35,7 +36,7 @@ def block(user_pk: str, length: timedelta, *, username: str = "", reason: str = 
                 "username": username[:150],
                 "until": timezone.now() + length,
                 "reason": reason[:120],
-                "author": author if getattr(author, "pk", None) else None,
+                **author_values(author),
             },
         )
         kick(user=user_pk, reason=reason or "Blocked by an operator.")

@@ -1,14 +1,18 @@
-"""Put changes of rights into the log: each hub meets them between the events before and after, and checks again.
+"""Control events for changes of rights: each hub reads them in order with the events, and checks its sockets again.
 
-A control event is written, where the database of the log holds the change too, in the transaction of that: whoever
-reads the event reads the new rights. What nobody tells of (raw SQL, rows of a list's own table that are deleted by
-hand, a permission backend with rules of its own, a session that runs out) is found by the check that each process
-repeats every ``REVALIDATE_SECONDS``, and by every request, which asks the database anew.
+If the change is in the database of the log, its control event is stored in the same transaction, so that a process
+which reads the event reads the new rights too. If users and permissions are in another database, there is no common
+transaction: the control event is stored right after the commit of the change. A process that dies between the two
+commits leaves the change without an event.
+
+Such a change, and every other one that no signal reports, is found by the check that each process repeats every
+``REVALIDATE_SECONDS``, and by every request, for which the rights are loaded again. No signal reports raw SQL, rows of
+a many-to-many table that are deleted by hand, the rules of a permission backend, and a session that expires.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +26,8 @@ from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.utils import timezone
 
 from declbind import signals
+from declbind.models import SavedView
+from declbind.models.author import key_of
 from declbind.outbound import log, observers
 from declbind.registry import database_alias
 
@@ -59,14 +65,17 @@ def install() -> None:
 
 
 def _append(content: dict[str, Any], using: str | None) -> None:
-    """Append in the transaction of a change on ``using``; of a change elsewhere, after its commit."""
+    """Append in the transaction of a change on ``using``. For a change in another database, append after its commit."""
     alias = database_alias()
-    if not log.is_here(alias):
-        return
+    if log.is_here(alias):
+        _after_change(lambda: log.append_control(content, alias), using, alias)
+
+
+def _after_change(act: Callable[[], object], using: str | None, alias: str) -> None:
     if using in (None, alias):
-        log.append_control(content, alias)
+        act()
     else:
-        transaction.on_commit(lambda: log.append_control(content, alias), using=using, robust=True)
+        transaction.on_commit(act, using=using, robust=True)
 
 
 def _append_users(pks: Iterable[Any] | None, using: str) -> None:
@@ -97,7 +106,11 @@ def _on_user_saved(*, instance: Any, created: bool, update_fields: Any, using: s
 
 
 def _on_user_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:
-    _append_users([instance.pk], using)
+    alias, key = database_alias(), key_of(instance)
+    _append_users([key], using)
+    if log.is_here(alias):
+        # No foreign key cascades to them, because users may be in another database.
+        _after_change(SavedView.objects.using(alias).filter(owner_pk=key).delete, using, alias)
 
 
 def _on_users_written(rows: models.QuerySet[Any], names: frozenset[str] | None, using: str) -> None:

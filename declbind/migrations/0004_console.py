@@ -1,7 +1,5 @@
 """Keep what the console shows: connections, counts, blocks, saved views."""
 
-import django.db.models.deletion
-from django.conf import settings
 from django.db import migrations, models
 
 import declbind.models.columns
@@ -10,7 +8,6 @@ import declbind.models.columns
 class Migration(migrations.Migration):
     dependencies = [
         ("declbind", "0003_head_incarnation"),
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
@@ -76,13 +73,13 @@ class Migration(migrations.Migration):
                 ("reason", declbind.models.columns.ExactCharField(blank=True, default="", max_length=120)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
                 (
-                    "author",
-                    models.ForeignKey(
-                        blank=True,
-                        null=True,
-                        on_delete=django.db.models.deletion.SET_NULL,
-                        related_name="+",
-                        to=settings.AUTH_USER_MODEL,
+                    "author_pk",
+                    declbind.models.columns.ExactCharField(blank=True, default="", editable=False, max_length=64),
+                ),
+                (
+                    "author_name",
+                    declbind.models.columns.ExactCharField(
+                        blank=True, default="", editable=False, max_length=150, verbose_name="author"
                     ),
                 ),
             ],
@@ -139,16 +136,16 @@ class Migration(migrations.Migration):
                 ("name", declbind.models.columns.ExactCharField(max_length=60)),
                 ("query", declbind.models.columns.ExactCharField(blank=True, default="", max_length=500)),
                 (
-                    "owner",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to=settings.AUTH_USER_MODEL
+                    "owner_pk",
+                    declbind.models.columns.ExactCharField(
+                        help_text="The primary key of the user, as text.", max_length=64
                     ),
                 ),
             ],
             options={
                 "db_table": "declbind_savedview",
                 "ordering": ("name",),
-                "constraints": [models.UniqueConstraint(fields=("owner", "name"), name="declbind_savedview_unique")],
+                "constraints": [models.UniqueConstraint(fields=("owner_pk", "name"), name="declbind_savedview_unique")],
             },
         ),
     ]

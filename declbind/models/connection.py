@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from django.conf import settings as django_settings
 from django.db import models
 
+from .author import Authored
 from .columns import ExactCharField, ExactTextField
 
 
@@ -47,16 +47,13 @@ class Connection(models.Model):
         return f"{self.username or 'anonymous'} {self.id}"
 
 
-class Block(models.Model):
+class Block(Authored):
     """Keep a user from connecting until a time; made together with the kick that closes what is open."""
 
     user_pk = ExactCharField(max_length=64, unique=True)
     username = ExactCharField(max_length=150, blank=True, default="")
     until = models.DateTimeField()
     reason = ExactCharField(max_length=120, blank=True, default="")
-    author = models.ForeignKey(
-        django_settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
-    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from django.conf import settings as django_settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 
 from declbind import signals
 
+from .author import Authored, author_values
 from .columns import ExactCharField
 
 #: One edit: the stream, what the record said before and what it says now; ``None`` for a record that was not or is not.
@@ -72,15 +72,12 @@ class Configuration(models.Model):
         return row.version
 
 
-class BindingRevision(models.Model):
+class BindingRevision(Authored):
     """Keep what a record said after an edit; ``definition`` is null where the edit removed it."""
 
     stream = ExactCharField(max_length=64, db_index=True)
     definition = models.JSONField(null=True, encoder=DjangoJSONEncoder)
     version = models.PositiveBigIntegerField(help_text="The configuration version that the edit made.")
-    author = models.ForeignKey(
-        django_settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
-    )
     note = ExactCharField(max_length=500, blank=True, default="")
     source = ExactCharField(
         max_length=200, blank=True, default="", help_text="The file that the record was applied or imported from."
@@ -112,7 +109,7 @@ def announce(sender: type[models.Model], using: str, edits: Sequence[Edit]) -> N
             stream=stream,
             definition=definition,
             version=version,
-            author=author if getattr(author, "pk", None) else None,
+            **author_values(author),
             note=note[:500],
             source=source[:200],
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from django.conf import settings as django_settings
 from django.db import models
 
+from .author import MAX_KEY
 from .columns import ExactCharField, ExactTextField
 
 
@@ -56,14 +56,14 @@ class Watch(models.Model):
 class SavedView(models.Model):
     """Keep a filter of the live page under a name; ``query`` is the query string of the page's address."""
 
-    owner = models.ForeignKey(django_settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    owner_pk = ExactCharField(max_length=MAX_KEY, help_text="The primary key of the user, as text.")
     name = ExactCharField(max_length=60)
     query = ExactCharField(max_length=500, blank=True, default="")
 
     class Meta:
         db_table = "declbind_savedview"
         ordering = ("name",)
-        constraints = (models.UniqueConstraint(fields=("owner", "name"), name="declbind_savedview_unique"),)
+        constraints = (models.UniqueConstraint(fields=("owner_pk", "name"), name="declbind_savedview_unique"),)
 
     def __str__(self) -> str:
         return self.name

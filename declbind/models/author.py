@@ -1,0 +1,50 @@
+"""The user who did something, as text: no foreign key, so that users may be in another database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db import models, router
+
+from .columns import ExactCharField
+
+MAX_KEY, MAX_NAME = 64, 150
+
+
+def key_of(user: Any) -> str:
+    """Return the primary key of a user as text; empty for nobody and for an anonymous user."""
+    key = getattr(user, "pk", None)
+    return "" if key is None else str(key)[:MAX_KEY]
+
+
+def author_values(user: Any) -> dict[str, str]:
+    """Return the values of the fields of :class:`Authored` for a user; empty ones for nobody and an anonymous user."""
+    key = key_of(user)
+    return {"author_pk": key, "author_name": str(user.get_username())[:MAX_NAME] if key else ""}
+
+
+class Authored(models.Model):
+    """A row that names its author by key and name. Both stay when the user is deleted."""
+
+    author_pk = ExactCharField(max_length=MAX_KEY, blank=True, default="", editable=False)
+    author_name = ExactCharField("author", max_length=MAX_NAME, blank=True, default="", editable=False)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def author(self) -> Any | None:
+        """The user, loaded at each access from the database of users; ``None`` for nobody and for a deleted user."""
+        model: Any = get_user_model()
+        users = model._default_manager.using(router.db_for_read(model))
+        try:
+            return users.filter(pk=model._meta.pk.to_python(self.author_pk)).first() if self.author_pk else None
+        except (ValidationError, ValueError):
+            return None
+
+    @author.setter
+    def author(self, user: Any | None) -> None:
+        for name, value in author_values(user).items():
+            setattr(self, name, value)
