@@ -43,6 +43,9 @@ COMMANDS: Mapping[str, Callable[[int], list[str]]] = {
         sys.executable, "-m", "gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-w", "2", "-b", f"127.0.0.1:{port}",
         APPLICATION,
     ],
+    "gunicorn-asgi": lambda port: [
+        sys.executable, "-m", "gunicorn", "-k", "asgi", "-w", "2", "-b", f"127.0.0.1:{port}", APPLICATION,
+    ],
     "runserver": lambda port: [sys.executable, "-m", "django", "runserver", "--noreload", f"127.0.0.1:{port}"],
 }  # fmt: skip
 

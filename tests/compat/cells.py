@@ -62,6 +62,7 @@ SERVERS = [
     Cell(
         "server", "gunicorn, uvicorn-worker", server="gunicorn", packages=("gunicorn", "uvicorn-worker"), is_short=True
     ),
+    Cell("server", "gunicorn, its own worker", server="gunicorn-asgi", packages=("gunicorn",)),
     Cell(
         "server", "runserver (daphne)", server="runserver", packages=("daphne",),
         settings={"FIRST_APPS": ["daphne"]}, database="sqlite", is_short=True,
