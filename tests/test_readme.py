@@ -236,6 +236,32 @@ def test_a_sorted_asgi_file_is_served_by_daphne(project: Project, page: Page, ex
 # The other pages --------------------------------------------------------------------------------------------
 
 
+def test_the_examples_of_tests_pass(project: Project) -> None:
+    """The test cases that the page on testing prints run in the quick start's project."""
+    cases = [code for _, code in BLOCK.findall((ROOT / "docs/testing.md").read_text()) if "TestCase" in code]
+    assert len(cases) == 2
+    (project.root / "mysite/tests.py").write_text("\n\n".join(cases))
+    project.run("test", "mysite")
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each link to a file of the repository names one that exists, and a heading that it has."""
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
 def test_every_setting_is_documented() -> None:
     """The page on settings names each key of DECLBIND with its default, and no other key."""
     rows = re.findall(r"^\| `([A-Z_]+)` \| `(.*?)` \|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
