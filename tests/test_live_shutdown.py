@@ -59,7 +59,7 @@ class Leaver(threading.Thread):
 
     def take(self, frame: dict[str, Any]) -> None:
         self.actions.append(frame["payload"]["action"])
-        if "offset" in frame:
+        if frame.get("group"):
             self.offset = frame["offset"]
             self.values.append(frame["payload"]["data"]["value"])
 
@@ -195,7 +195,8 @@ async def test_the_server_gets_the_signal_when_its_clients_have_gone(settings, s
             await subscribe(first)
             await subscribe(second)
             signal.raise_signal(signal.SIGTERM)
-            assert (await first.receive()) == {"stream": "", "payload": {"action": "moving"}}
+            frame = {"stream": "", "group": "", "offset": 0, "payload": {"action": "moving"}}
+            assert (await first.receive()) == frame
             assert await first.wait_closed() == 1012
             assert signals == []
             assert await second.wait_closed() == 1012
