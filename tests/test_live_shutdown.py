@@ -300,8 +300,8 @@ from declbind.live import shutdown
 
 class Hub:
     def __init__(self, loop):
-        self.loop, self.moved = loop, False
-    def start_drain(self, seconds):
+        self.loop, self.drain, self.moved = loop, self, False
+    def start(self, seconds):
         return self.loop.create_task(self.move())
     async def move(self):
         await asyncio.sleep(0.05)
