@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from declbind.inbound.permissions import Identity
+from declbind.live.hub import get_hub
 from declbind.live.inline import InlineRunner, _Carrier
 from declbind.live.socket import INTERNAL_ERROR, Socket
+from declbind.testing import Client, override_bindings
+from tests.live import NUMBERS, next_payload, store, subscribe
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("NAME", default="nobody's")
 
@@ -368,3 +371,37 @@ async def test_eager_tasks_change_nothing():
         server.room.set()
         await settle()
         assert server.texts == list("abcd")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Eager tasks came with Python 3.12.")
+@pytest.mark.django_db(transaction=True)
+async def test_a_whole_conversation_runs_on_eager_tasks():
+    """The hub, its requests and its closes, on a loop whose tasks begin before their creator goes on."""
+    asyncio.get_running_loop().set_task_factory(vars(asyncio)["eager_task_factory"])
+    with override_bindings(NUMBERS):
+        async with Client() as client:
+            await store("a", 1)
+            await subscribe(client, snapshot=True)
+            assert (await next_payload(client))["final"]
+            assert (await client.request("numbers", "create", data={"name": "a", "value": 2}))["ok"]
+            assert (await next_payload(client))["data"] == {"name": "a", "value": 2}
+            hub = await get_hub()
+            [socket] = hub.sockets()
+            socket.close(4403, "Enough.")
+            assert await client.wait_closed() == 4403
+        await hub.stop()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_client_that_leaves_while_it_is_closed_causes_no_fault(caplog):
+    """Both ends of a socket may come in the same turn of the event loop."""
+    with override_bindings(NUMBERS):
+        client = Client()
+        assert await client.connect()
+        hub = await get_hub()
+        [socket] = hub.sockets()
+        await client._communicator.send_input({"type": "websocket.disconnect", "code": 1000})
+        # Only now does the reader wake: it finds the disconnect, and the time-out comes after it.
+        asyncio.get_running_loop().call_soon(socket.close, 4403)
+        await client._communicator.wait(5)
+    assert [record.message for record in caplog.records] == []

@@ -59,7 +59,7 @@ class Leaver(threading.Thread):
 
     def take(self, frame: dict[str, Any]) -> None:
         self.actions.append(frame["payload"]["action"])
-        if "offset" in frame:
+        if frame.get("group"):
             self.offset = frame["offset"]
             self.values.append(frame["payload"]["data"]["value"])
 
@@ -195,7 +195,8 @@ async def test_the_server_gets_the_signal_when_its_clients_have_gone(settings, s
             await subscribe(first)
             await subscribe(second)
             signal.raise_signal(signal.SIGTERM)
-            assert (await first.receive()) == {"stream": "", "payload": {"action": "moving"}}
+            frame = {"stream": "", "group": "", "offset": 0, "payload": {"action": "moving"}}
+            assert (await first.receive()) == frame
             assert await first.wait_closed() == 1012
             assert signals == []
             assert await second.wait_closed() == 1012
@@ -299,8 +300,8 @@ from declbind.live import shutdown
 
 class Hub:
     def __init__(self, loop):
-        self.loop, self.moved = loop, False
-    def start_drain(self, seconds):
+        self.loop, self.drain, self.moved = loop, self, False
+    def start(self, seconds):
         return self.loop.create_task(self.move())
     async def move(self):
         await asyncio.sleep(0.05)

@@ -16,7 +16,7 @@ from django.db import OperationalError
 from websockets.sync.client import connect
 
 from declbind.inbound import permissions
-from declbind.live import hub as hubs
+from declbind.live import starting
 from declbind.live.lookout import Lookout
 from declbind.testing import Client, override_bindings
 from tests.live import NUMBERS, subscribe
@@ -67,7 +67,7 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
         return look(lookout)
 
     monkeypatch.setattr(Lookout, "first_look", look_or_fail)
-    monkeypatch.setattr(hubs, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(starting, "FIRST_PAUSE", 0.001)
     return left
 
 
@@ -89,7 +89,7 @@ async def test_a_database_that_fails_for_a_moment_is_tried_again(failures, caplo
 @pytest.mark.django_db(transaction=True)
 async def test_clients_are_told_to_come_back_while_the_database_fails(failures, caplog, monkeypatch):
     """Each is closed with 1013; the fault is logged once for all that wait for the same start, without a traceback."""
-    monkeypatch.setattr(hubs, "START_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "START_SECONDS", 0.0)
     failures.append(locked())
     async with Client() as first:
         assert await first.wait_closed() == 1013

@@ -236,8 +236,12 @@ def encode_closed(stream: str, group: str, offset: int, reason: str) -> str:
 
 
 def encode_moving() -> str:
-    """Return the notice that the process is ending and that the socket will soon be closed with 1012."""
-    return encode({"stream": "", "payload": {"action": "moving"}})
+    """Return the notice that the process is ending and that the socket will soon be closed with 1012.
+
+    It has the tagged form of all notices. No subscription has its stream and group, so a client that looks frames up by
+    these and does not know the notice ignores it.
+    """
+    return encode_tagged("", "", 0, encode({"action": "moving"}))
 
 
 def describe(value: Any) -> str:

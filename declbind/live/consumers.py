@@ -107,7 +107,7 @@ class BindingConsumer(AsyncConsumer):
         socket = Socket(identity, send, hub.joiner if subprotocol else None)
         paced = None
         hub.core.attach(socket.connection)
-        hub.watch_server(without_session(send))
+        hub.drain.watch_server(without_session(send))
         if hub.drain.is_moving:
             socket.close(RESTART, "The server is restarting.")
         try:

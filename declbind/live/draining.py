@@ -10,8 +10,11 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from declbind.conf import settings
 from declbind.core import frames
 
+from .sending import Send
+from .shutdown import ServerEnd, find_server_end
 from .socket import RESTART
 
 if TYPE_CHECKING:
@@ -32,8 +35,33 @@ class Drain:
         self._hub = hub
         self._hurry = asyncio.Event()
         self._is_empty = asyncio.Event()
+        self._server_end: ServerEnd | None = None
+        self._run: asyncio.Task[None] | None = None
+        #: What the hub has to cancel when it stops.
+        self.tasks: list[asyncio.Task[None]] = []
         #: Whether the process is ending. New sockets are refused from then on.
         self.is_moving = False
+
+    def watch_server(self, send: Send) -> None:
+        """Close the sockets when the server ends without a signal, if ``send`` leads to a server that says so."""
+        if self._server_end is None and settings.DRAIN_SECONDS > 0:
+            self._server_end = find_server_end(send)
+            if self._server_end is not None:
+                self.tasks.append(self._hub.loop.create_task(self._start_with(self._server_end)))
+
+    async def _start_with(self, end: ServerEnd) -> None:
+        await end.wait()
+        self.start(min(settings.DRAIN_SECONDS, end.seconds))
+
+    def start(self, seconds: float) -> asyncio.Task[None]:
+        """Begin to close all sockets, evenly spread over so many seconds; return the task that does, or did already.
+
+        It ends when no socket is open any more, or ``LAST_SECONDS`` after the last one was closed.
+        """
+        if self._run is None:
+            self._run = self._hub.loop.create_task(self._close_all(seconds))
+            self.tasks.append(self._run)
+        return self._run
 
     def hurry(self) -> None:
         """Close all sockets that are left at once."""
@@ -44,11 +72,7 @@ class Drain:
         if self.is_moving and not self._hub.core.connections:
             self._is_empty.set()
 
-    async def run(self, seconds: float) -> None:
-        """Tell all clients that the process is ending, and close them evenly spread over so many seconds.
-
-        Called once. Ends when no socket is open any more, or ``LAST_SECONDS`` after the last one was closed.
-        """
+    async def _close_all(self, seconds: float) -> None:
         self.is_moving = True
         loop = asyncio.get_running_loop()
         sockets = self._hub.sockets()

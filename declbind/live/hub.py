@@ -11,13 +11,10 @@ import contextlib
 import contextvars
 import json
 import logging
-import random
 import time
 from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-from django.db import Error as DatabaseError
 
 from declbind import registry as registries
 from declbind.conf import settings
@@ -34,11 +31,11 @@ from .doorbell import listen
 from .draining import Drain
 from .flushing import Flusher
 from .inline import InlineRunner
-from .lookout import READ_BATCH, Lookout, Tick
+from .lookout import READ_BATCH, Lookout
 from .rights import find_logged_out, judge_sockets
-from .sending import Send
 from .snapshots import SnapshotDesk
 from .socket import FORBIDDEN, SESSION_OVER
+from .starting import look_first
 from .tally import Tally
 from .threads import HubThread, RequestThreads
 from .traffic import TrafficLog
@@ -50,8 +47,6 @@ logger = logging.getLogger("declbind")
 
 #: After so many events, or so many frames for all connections together, what was queued is sent.
 SLICE_EVENTS, SLICE_FRAMES = 50, 20_000
-#: For how long a start is retried while the database fails, and the first pause between two attempts.
-START_SECONDS, FIRST_PAUSE = 5.0, 0.05
 #: So many events' frames are kept: a crowd that comes back asks for the same ones.
 VARIANTS_KEPT = 1_000
 
@@ -70,7 +65,8 @@ async def get_hub() -> LiveHub:
 
 def running_hubs() -> list[LiveHub]:
     """Return the hubs of this process, one for each event loop that serves sockets; from any thread."""
-    return list(_hubs.values())
+    # A hub that never started is not taken out when its loop ends.
+    return [hub for loop, hub in list(_hubs.items()) if not loop.is_closed()]
 
 
 class LiveHub:
@@ -109,8 +105,6 @@ class LiveHub:
         self._variants_of: registries.BindingRegistry | None = None
         #: Streams that will be told to resync, with the timer.
         self._due: dict[str, asyncio.TimerHandle] = {}
-        self._server_end: shutdown.ServerEnd | None = None
-        self._draining: asyncio.Task[None] | None = None
         self._started: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -132,14 +126,7 @@ class LiveHub:
         await asyncio.shield(started)
 
     async def _start(self) -> None:
-        try:
-            first, edits = await self._first_look()
-        except DatabaseError as error:
-            logger.warning("The hub could not start, because the database failed: %s", error)
-            raise
-        except Exception:
-            logger.exception("The hub could not start.")
-            raise
+        first, edits = await look_first(self.thread, self.lookout)
         self.registry = self._announced = first.registry
         self.epoch, self.core.cursor = first.head.epoch, first.head.offset
         self.recent.start(first.head.offset)
@@ -154,39 +141,6 @@ class LiveHub:
         ]
         shutdown.watch(self.loop, running_hubs)
 
-    async def _first_look(self) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
-        """Look at the log for the first time. Retries for ``START_SECONDS`` while the database fails.
-
-        Processes that start together on a fresh SQLite database find it locked.
-        """
-        until, pause = time.monotonic() + START_SECONDS, FIRST_PAUSE
-        while True:
-            try:
-                return await self.thread.run(self.lookout.first_look)
-            except DatabaseError:
-                if time.monotonic() + pause > until:
-                    raise
-            await asyncio.sleep(random.uniform(pause / 2, pause))
-            pause = min(2 * pause, 1.0)
-
-    def start_drain(self, seconds: float) -> asyncio.Task[None]:
-        """Begin to close all sockets because the process is ending, or return the task that has begun."""
-        if self._draining is None:
-            self._draining = self.loop.create_task(self.drain.run(seconds))
-            self._tasks.append(self._draining)
-        return self._draining
-
-    def watch_server(self, send: Send) -> None:
-        """Drain the sockets when the server ends without a signal, if ``send`` leads to a server that says so."""
-        if self._server_end is None and settings.DRAIN_SECONDS > 0:
-            self._server_end = shutdown.find_server_end(send)
-            if self._server_end is not None:
-                self._tasks.append(self.loop.create_task(self._drain_with(self._server_end)))
-
-    async def _drain_with(self, end: shutdown.ServerEnd) -> None:
-        await end.wait()
-        self.start_drain(min(settings.DRAIN_SECONDS, end.seconds))
-
     async def settle(self) -> None:
         """Wait until the hub has looked at the log once more than it had; for tests and for shutting down."""
         looks = self.looks
@@ -196,9 +150,10 @@ class LiveHub:
 
     async def stop(self) -> None:
         """End the hub's tasks and threads; the loop may go on."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *self.drain.tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _close(self) -> None:
         relay.remove_listener(self)

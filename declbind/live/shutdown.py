@@ -222,4 +222,4 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: 
 
 def _drain(hub: LiveHub, done: Callable[[], object]) -> None:
     """Start to drain a hub, in its loop, and call ``done`` when that has come to an end, whatever end it was."""
-    hub.start_drain(settings.DRAIN_SECONDS).add_done_callback(lambda task: done())
+    hub.drain.start(settings.DRAIN_SECONDS).add_done_callback(lambda task: done())

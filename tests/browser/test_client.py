@@ -50,8 +50,8 @@ class Line:
     def send(self, payload: dict[str, Any], stream: str = "posts", **envelope: Any) -> None:
         self.socket.send(json.dumps({"stream": stream, "payload": payload, **envelope}))
 
-    def tagged(self, offset: int, payload: dict[str, Any], group: str = "blog-3") -> None:
-        self.send(payload, group=group, offset=offset)
+    def tagged(self, offset: int, payload: dict[str, Any], group: str = "blog-3", **envelope: Any) -> None:
+        self.send(payload, group=group, offset=offset, **envelope)
 
     def change(self, offset: int, action: str, pk: Any, data: dict[str, Any]) -> None:
         self.tagged(offset, {"action": action, "pk": pk, "data": data, "model": "blog.post"})
@@ -497,7 +497,7 @@ def test_a_client_stays_until_a_server_that_is_ending_closes_it(page: Any, serve
     page.evaluate("watch()")
     line.accept(7)
     line.snapshot(7, {1: {"t": "a"}})
-    line.send({"action": "moving"}, stream="")
+    line.tagged(0, {"action": "moving"}, stream="", group="")
     line.change(8, "update", 1, {"t": "b"})
     until(page, "rows()[0]?.[1] === 'b'")
     assert line.silent()
@@ -520,7 +520,7 @@ def test_clients_that_are_closed_together_come_back_spread_out(
     )
     if is_announced:
         page.evaluate("client.addEventListener('frame', (event) => (window.heard = event.detail))")
-        line.send({"action": "moving"}, stream="")
+        line.tagged(0, {"action": "moving"}, stream="", group="")
         line.send({"action": "create"})
         until(page, "window.heard?.payload.action === 'create'")
     line.cut(code)

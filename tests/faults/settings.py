@@ -25,7 +25,8 @@ DATABASES: dict[str, dict[str, Any]] = {"default": database_at(os.environ["DATAB
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 #: Few things differ from what everybody has; a fault names them.
-DECLBIND: dict[str, Any] = json.loads(os.environ.get("FAULTS_DECLBIND", "{}"))
+# Processes are restarted often, and each restart waits for the drain.
+DECLBIND: dict[str, Any] = {"DRAIN_SECONDS": 0.5, **json.loads(os.environ.get("FAULTS_DECLBIND", "{}"))}
 
 INSTALLED_APPS = [
     "django.contrib.auth",

@@ -1,0 +1,47 @@
+"""The start of a hub on a database that may fail for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import Any
+
+from django.db import Error as DatabaseError
+
+from .lookout import Lookout, Tick
+from .threads import HubThread
+
+logger = logging.getLogger("declbind")
+
+#: For how long a start is retried while the database fails, and the first pause between two attempts.
+START_SECONDS, FIRST_PAUSE = 5.0, 0.05
+#: The longest pause between two attempts.
+LAST_PAUSE = 1.0
+
+
+async def look_first(thread: HubThread, lookout: Lookout) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
+    """Look at the log for the first time, and retry for ``START_SECONDS`` while the database fails.
+
+    Processes that start together on a fresh SQLite database find it locked.
+
+    Returns:
+        What ``Lookout.first_look`` returns.
+
+    Raises:
+        Exception: The last fault. It has been logged, with a traceback only if it is not the database's.
+    """
+    until, pause = time.monotonic() + START_SECONDS, FIRST_PAUSE
+    while True:
+        try:
+            return await thread.run(lookout.first_look)
+        except DatabaseError as error:
+            if time.monotonic() + pause > until:
+                logger.warning("The hub could not start, because the database failed: %s", error)
+                raise
+        except Exception:
+            logger.exception("The hub could not start.")
+            raise
+        await asyncio.sleep(random.uniform(pause / 2, pause))
+        pause = min(2 * pause, LAST_PAUSE)
