@@ -311,7 +311,7 @@ def load_gaps() -> list[Gap]:
 
 
 def test_no_trigger_is_promised():
-    """The hooks report a record that asks for triggers; its page and the doctor say what is not seen, and what to do."""
+    """The hooks report a record that asks for triggers; its page says what is not seen, and what to do."""
     with override_bindings({**KEEPERS, "capture": "triggers"}):
         with capture_events() as events:
             Keeper.objects.create(name="Ann")
