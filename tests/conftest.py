@@ -128,6 +128,12 @@ def mariadb_server(mariadb_process: MariaDBServer) -> MariaDBServer:
     return mariadb_process.start()
 
 
+@pytest.fixture
+def mariadb_database(mariadb_server: MariaDBServer, database_names: Iterator[str]) -> str:
+    """Create an empty MariaDB database for this test and return its URL."""
+    return mariadb_server.create_database(next(database_names))
+
+
 @pytest.fixture(scope="session")
 def database_names() -> Iterator[str]:
     return (f"declbind_{number}" for number in itertools.count(1))

@@ -12,12 +12,16 @@ from unittest.mock import patch
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.checks import Warning as CheckWarning
 from django.core.management import call_command
 from django.db import OperationalError, connection, connections, transaction
 
+from declbind import checks
+from declbind.console.unseen import Gap, find_gaps
 from declbind.inbound import writes
-from declbind.models import Connection, Event, Head
+from declbind.models import BindingRecord, Connection, Event, Head
 from declbind.outbound import entries, history, locks, log, sequencer
+from declbind.registry import get_registry
 from declbind.testing import Client, capture_events, override_bindings
 from tests.zoo.clients import connect
 from tests.zoo.columns import Column
@@ -302,13 +306,32 @@ async def test_connections_are_listed():
             assert found[0][:2] == ["keepers", "keepers"]
 
 
+def load_gaps() -> list[Gap]:
+    return find_gaps(get_registry().by_stream["keepers"], "default")
+
+
 def test_no_trigger_is_promised():
-    """A record that asks for triggers is told of by the hooks, and the checks say what is not seen."""
-    asking = {**KEEPERS, "capture": "triggers"}
-    with override_bindings(asking):
+    """The hooks report a record that asks for triggers; its page says what is not seen, and what to do."""
+    with override_bindings({**KEEPERS, "capture": "triggers"}):
         with capture_events() as events:
             Keeper.objects.create(name="Ann")
         assert [event.changes for event in events] == [[("keepers", "create")]]
+        [gap] = [gap for gap in load_gaps() if gap.is_fault]
+        assert gap.text == "Raw SQL and other programs: there are no triggers for MariaDB."
+        assert "triggers" not in gap.action
+    with override_bindings(KEEPERS):
+        assert not [gap for gap in load_gaps() if "triggers" in gap.action]
+
+
+def test_a_record_that_asks_for_triggers_is_warned_about():
+    """A system check names it once, whatever the number of its tables."""
+    record = BindingRecord.objects.create(**KEEPERS, capture="triggers")
+    text = "Raw SQL and other programs go unheard: declbind has no triggers for MariaDB, and 'keepers' asked for them."
+    hint = 'Set "capture" to "orm", and announce such rows with declbind.touch(queryset).'
+    assert checks.check_triggers(databases=["default"]) == [CheckWarning(text, hint=hint, id="declbind.W007")]
+    record.capture = "orm"
+    record.save()
+    assert checks.check_triggers(databases=["default"]) == []
 
 
 def test_checks_of_django_find_nothing_to_say(capsys):

@@ -1,7 +1,7 @@
-"""The order of the log under writers and relays that run at once: nothing lost, nothing twice, each row in its order.
+"""The order of the log under concurrent writers and relays: nothing lost, nothing twice, each row in its order.
 
-What is raced runs in processes of its own, on a database of its own: this module is also their program. By default
-the writers run for eight seconds; ``DECLBIND_SOAK=1`` makes it thirty.
+The races run in processes of their own, on databases of their own: this module is also their program. By default
+the writers run for eight seconds, with ``DECLBIND_SOAK=1`` for thirty.
 """
 
 import json
@@ -238,6 +238,12 @@ def sequence_read_first(both_have_looked):
         Head.objects.filter(pk=1).update(seq=head.seq + len(ids))
 
 
+LOCK_WAITS = {
+    "postgresql": "SELECT count(*) FROM pg_locks WHERE NOT granted",
+    "mysql": "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+}
+
+
 def number_when_the_other_waits(original):
     """Hold the head's lock until another relay waits for it, so that both are certainly at it at once."""
 
@@ -245,7 +251,7 @@ def number_when_the_other_waits(original):
         deadline = time.monotonic() + PATIENCE
         with connection.cursor() as cursor:
             while time.monotonic() < deadline:
-                cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                cursor.execute(LOCK_WAITS[connection.vendor])
                 if cursor.fetchone() != (0,):
                     break
                 if not Event.objects.filter(seq__isnull=True).exists():
@@ -319,46 +325,51 @@ def run_program(database_url, *arguments, **variables):
 SECONDS = "30" if os.environ.get("DECLBIND_SOAK") == "1" else "8"
 
 
-@pytest.fixture(scope="module")
-def postgres_soak(postgres_process, database_names):
-    """Run the race once on PostgreSQL for all that look at it."""
-    url = postgres_process.start().create_database(next(database_names))
-    return run_program(url, "soak", SECONDS)
+@pytest.fixture(scope="module", params=["postgres", "mariadb"])
+def outcome_of_the_race(request, database_names):
+    """Run the race once per database, for all tests that look at it."""
+    server = request.getfixturevalue(f"{request.param}_process")
+    return run_program(server.start().create_database(next(database_names)), "soak", SECONDS)
 
 
-def test_every_committed_event_is_read_once_and_in_order(postgres_soak):
+@pytest.fixture(params=["postgres", "mariadb"])
+def empty_database(request):
+    return request.getfixturevalue(f"{request.param}_database")
+
+
+def test_every_committed_event_is_read_once_and_in_order(outcome_of_the_race):
     """Eight writers, three relays: what was committed is what the reader saw, dense, each row's versions ascending."""
-    assert len(postgres_soak["committed"]) > 200
-    assert postgres_soak["rolled_back"] > 50
-    check_order(postgres_soak["committed"], postgres_soak["reader"])
+    assert len(outcome_of_the_race["committed"]) > 200
+    assert outcome_of_the_race["rolled_back"] > 50
+    check_order(outcome_of_the_race["committed"], outcome_of_the_race["reader"])
 
 
-def test_several_relays_share_the_work(postgres_soak):
+def test_several_relays_share_the_work(outcome_of_the_race):
     """More than one of them numbered events, together each event once, and none is left."""
-    assert len([count for count in postgres_soak["sequenced"] if count]) > 1
-    assert sum(postgres_soak["sequenced"]) == len(postgres_soak["reader"])
-    assert postgres_soak["waiting"] == 0
+    assert len([count for count in outcome_of_the_race["sequenced"] if count]) > 1
+    assert sum(outcome_of_the_race["sequenced"]) == len(outcome_of_the_race["reader"])
+    assert outcome_of_the_race["waiting"] == 0
 
 
-def test_cursor_over_ids_would_be_caught(postgres_soak):
+def test_cursor_over_ids_would_be_caught(outcome_of_the_race):
     """In the same race a reader that takes ids for the order loses events."""
-    naive = [[place, *event[1:]] for place, event in enumerate(postgres_soak["naive"], 1)]
+    naive = [[place, *event[1:]] for place, event in enumerate(outcome_of_the_race["naive"], 1)]
     with pytest.raises(AssertionError, match="something was lost"):
-        check_order(postgres_soak["committed"], naive)
+        check_order(outcome_of_the_race["committed"], naive)
 
 
-def test_event_that_commits_late_is_read_late(postgres_database):
+def test_event_that_commits_late_is_read_late(empty_database):
     """A low id that becomes visible after a higher one gets the later number; a cursor over ids never sees it."""
-    outcome = run_program(postgres_database, "commit_late")
+    outcome = run_program(empty_database, "commit_late")
     check_order(outcome["committed"], outcome["reader"])
     assert [pk for _, _, pk, _ in outcome["reader"]] == [2, 1]
     with pytest.raises(AssertionError):
         check_order(outcome["committed"], [[place, *event[1:]] for place, event in enumerate(outcome["naive"], 1)])
 
 
-def test_relays_that_meet_number_each_event_once(postgres_database):
+def test_relays_that_meet_number_each_event_once(empty_database):
     """The second waits for the first's lock, and looks only when it has it."""
-    outcome = run_program(postgres_database, "race_relays", "lock first")
+    outcome = run_program(empty_database, "race_relays", "lock first")
     check_order(outcome["committed"], outcome["reader"])
     assert outcome["head"] == 5
 
@@ -372,9 +383,9 @@ def test_relays_that_meet_do_not_fail_in_a_stricter_isolation_level(postgres_dat
     assert outcome["faults"] == []
 
 
-def test_looking_before_locking_would_be_caught(postgres_database):
+def test_looking_before_locking_would_be_caught(empty_database):
     """Both relays have looked at the same events and number them one after the other."""
-    outcome = run_program(postgres_database, "race_relays", "read first")
+    outcome = run_program(empty_database, "race_relays", "read first")
     with pytest.raises(AssertionError, match="gaps"):
         check_order(outcome["committed"], outcome["reader"])
 

@@ -80,6 +80,10 @@ def check_triggers(databases: Sequence[str] | None = None, **kwargs: Any) -> lis
     registry = stored_registry(databases)
     if registry is None:
         return []
+    using = database_alias()
+    if not upkeep.is_supported(using):
+        asking = [state for state in upkeep.load_states(using, Index(registry)) if state.streams]
+        return [_no_triggers(asking, connections[using].display_name)] if asking else []
     return [
         CheckWarning(
             f"Raw SQL and other programs may go unheard: the triggers of table {state.table!r} are {state.state}, and "
@@ -87,6 +91,16 @@ def check_triggers(databases: Sequence[str] | None = None, **kwargs: Any) -> lis
             hint="Run `manage.py declbind triggers --install`; `--sql` prints what it does.",
             id="declbind.W007",
         )
-        for state in upkeep.load_states(database_alias(), Index(registry))
+        for state in upkeep.load_states(using, Index(registry))
         if state.streams and not state.is_well
     ]
+
+
+def _no_triggers(asking: Sequence[upkeep.TableState], database: str) -> CheckMessage:
+    streams = dict.fromkeys(stream for state in asking for stream in state.streams)
+    return CheckWarning(
+        f"Raw SQL and other programs go unheard: declbind has no triggers for {database}, and "
+        f"{', '.join(map(repr, streams))} asked for them.",
+        hint='Set "capture" to "orm", and announce such rows with declbind.touch(queryset).',
+        id="declbind.W007",
+    )

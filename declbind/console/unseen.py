@@ -107,12 +107,13 @@ def _gaps(binding: type[Binding], using: str, known: Known) -> Iterator[Gap]:
             f"Write {options.label} to {using!r} only.",
         )
     if binding.spec().capture != "triggers":
+        has_triggers = upkeep.is_supported(using)
+        by_triggers = 'Say "capture": "triggers" and run `manage.py declbind triggers --install`, or announce the rows '
         yield Gap(
             "Raw SQL and other programs.",
-            'Say "capture": "triggers" and run `manage.py declbind triggers --install`, or announce the rows with '
-            "declbind.touch(queryset).",
+            f"{by_triggers if has_triggers else 'Announce the rows '}with declbind.touch(queryset).",
         )
-        yield from _cascades(binding)
+        yield from _cascades(binding, has_triggers)
     elif not upkeep.is_supported(using):
         yield Gap(
             f"Raw SQL and other programs: there are no triggers for {connections[using].display_name}.",
@@ -143,7 +144,7 @@ def _trigger_gaps(binding: type[Binding], using: str, known: Known) -> Iterator[
         )
 
 
-def _cascades(binding: type[Binding]) -> Iterator[Gap]:
+def _cascades(binding: type[Binding], has_triggers: bool) -> Iterator[Gap]:
     """Yield what the database itself does to rows when others go (``DB_CASCADE`` and its kin, since Django 6.1)."""
     for model in tables.table_models(binding.model_class()):
         for field in model._meta.local_concrete_fields:
@@ -151,7 +152,7 @@ def _cascades(binding: type[Binding]) -> Iterator[Gap]:
             if isinstance(action, _BY_DATABASE):
                 yield Gap(
                     f"What the database does to rows when what {field.name!r} points to is deleted ({action}).",
-                    'Say "capture": "triggers", or let Django do it.',
+                    'Say "capture": "triggers", or let Django do it.' if has_triggers else "Let Django do it.",
                     is_fault=True,
                 )
 
