@@ -24,7 +24,8 @@ from tests.browser.test_console_pages import SCREENS
 from tests.servers import ROOT
 from tests.test_admin_form import LIST, read_form
 
-TEMPLATES = sorted((ROOT / "admin_ui/templates").rglob("*.html"))
+#: The console's, and those of the site that people copy from.
+TEMPLATES = sorted(path for package in ("admin_ui", "example_site") for path in (ROOT / package).rglob("*.html"))
 LANGUAGES = ["de", "fr", "ar", "hi", "pl"]
 #: Attributes for people: what they say may be in the people's language.
 FOR_PEOPLE = {"title", "aria-label", "placeholder", "alt", "content", "label", "summary", "aria-description"}

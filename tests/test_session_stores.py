@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+from channels.auth import logout as channels_logout
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user, login, logout, update_session_auth_hash
 from django.contrib.auth.models import User
@@ -218,6 +219,28 @@ async def test_a_logout_under_a_later_key_ends_the_sockets_of_the_earlier_one(en
             await store("a", 1)
             assert await here.wait_closed() == 4401
             assert (await next_payload(there))["data"]["value"] == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", ["db", "cached_db", "signed_cookies", "tokens"])
+async def test_a_logout_by_channels_ends_the_sockets(engine, name):
+    """It names the user and no session; sockets without a session go on."""
+    engine(name)
+    user = await in_thread(lambda: make_user(VIEW))
+    browser = await browser_of(user)
+    public = {**NUMBERS, "stream": "public"}
+    with override_bindings(PRIVATE, public):
+        async with browser.socket() as here, Client(user=user) as by_token, Client() as anonymous:
+            await subscribe(here)
+            await subscribe(by_token)
+            await subscribe(anonymous, stream="public")
+            await in_thread(browser.write)
+            session = import_module(django_settings.SESSION_ENGINE).SessionStore(browser.key)
+            await channels_logout({"session": session, "user": user})
+            await store("a", 1)
+            assert await here.wait_closed() == 4401
+            assert (await next_payload(by_token))["data"]["value"] == 1
+            assert (await next_payload(anonymous))["data"]["value"] == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -36,7 +36,7 @@ def two_databases(folder: Path) -> dict[str, Any]:
             }
             for alias, file in files.items()
         }
-    server = {key: connection.settings_dict[key] for key in ("ENGINE", "USER", "PASSWORD", "HOST", "PORT")}
+    server = {key: connection.settings_dict[key] for key in ("ENGINE", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")}
     return {alias: {**server, "NAME": name} for alias, name in names.items()}
 
 

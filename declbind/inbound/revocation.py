@@ -169,12 +169,10 @@ def _on_logged_out(*, request: Any, user: Any, **kwargs: Any) -> None:
     # Sent before the session is flushed, while it still has its key.
     if user is None:
         return
+    # Channels' own logout() has no request, and some sessions no key: then nothing names the session. The user is named
+    # in any case, because sockets that this session opened under an earlier key do not have this digest.
     key = getattr(getattr(request, "session", None), "session_key", None)
-    if key:
-        # The user as well: sockets that this session opened under an earlier key do not have this digest.
-        _append({"type": "session", "session": session_digest(key), "user": str(user.pk)}, None)
-    else:
-        _append_users([user.pk], database_alias())
+    _append({"type": "session", "session": session_digest(key), "user": str(user.pk)}, None)
 
 
 def _on_session_deleted(session: Any, using: str) -> None:

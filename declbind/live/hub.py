@@ -285,7 +285,8 @@ class LiveHub:
         match json.loads(event.data):
             case {"type": "session", "session": digest, **rest}:
                 for socket in sockets:
-                    if socket.session == digest:
+                    # A log-out may name no session, and a socket may have none: these two are not equal.
+                    if digest and socket.session == digest:
                         socket.close(SESSION_OVER, "The session is over.")
                 user = rest.get("user")
                 others = [s for s in sockets if s.session not in ("", digest) and s.user_key == user is not None]
