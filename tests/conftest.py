@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 from django.db import connections
-from django.test import TransactionTestCase
 
+from tests.selection import select
 from tests.servers import DjangoServer, MariaDBServer, PostgresServer, RedisServer
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-BROWSER_ON_EACH_DATABASE = {"test_main_job", "test_live", "test_capture", "test_channels_1x"}
-DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "django_db_serialized_rollback"}
 
 
 # How fast an example runs is the machine's business, and this one may be busy.
@@ -45,30 +43,12 @@ hypothesis.settings.load_profile("declbind")
 # Which tests run --------------------------------------------------------------------------------------------
 
 
-def touches_database(item: pytest.Item) -> bool:
-    fixtures = set(getattr(item, "fixturenames", ()))
-    case = getattr(item, "cls", None)
-    return (
-        item.get_closest_marker("django_db") is not None
-        or bool(fixtures & DATABASE_FIXTURES)
-        or (isinstance(case, type) and issubclass(case, TransactionTestCase))
-    )
-
-
-def is_about_pages(item: pytest.Item) -> bool:
-    return item.path.parent.name == "browser" and item.path.stem not in BROWSER_ON_EACH_DATABASE
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests whose result cannot differ from the run on SQLite when another database is under test.
-
-    These are the tests that touch no database, and those of how pages look and behave in a browser: the queries of
-    the pages have tests without a browser. The paths from a write to a browser are tested again.
-    """
-    if os.environ.get("TEST_DATABASE", "sqlite") == "sqlite":
-        return
-    chosen = [item for item in items if touches_database(item) and not is_about_pages(item)]
-    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    """Deselect the tests that the round on this database does not repeat."""
+    database, choice = os.environ.get("TEST_DATABASE", "sqlite"), os.environ.get("TEST_CHOICE", "")
+    chosen = [item for item in items if select(item, database, choice)]
+    kept = set(chosen)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = chosen
 
 

@@ -1,0 +1,72 @@
+"""The runner of the suite's rounds: what it makes of a round that fails and of a Python that cannot be had."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests import rounds
+from tests.servers import ROOT
+
+
+class Suite(rounds.Suite):
+    """Rounds that run nothing: each end's interpreter is this one, or missing."""
+
+    statuses: dict[str, int] = {}
+    absent: frozenset[str] = frozenset()
+
+    def _environment(self, end: rounds.End) -> str | None:
+        return None if end.python in self.absent else sys.executable
+
+    def _run_round(self, python: str, database: str, title: str) -> None:
+        status = self.statuses.get(database, 0)
+        line = f"=== 1 {'failed' if status == 1 else 'passed'} in {len(self.rounds)}s ==="
+        self.rounds.append(rounds.Round(title, status, f"dots\n{line}\n"))
+
+
+@pytest.fixture(autouse=True)
+def no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+
+
+def test_the_last_line_is_pytests_own(capsys):
+    """All rounds passed: the output ends with the closing line of the last one."""
+    assert Suite([]).run() == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("=== 1 passed in ")
+
+
+def test_a_round_that_fails_is_the_last_word(capsys):
+    """The closing line is that of a round that failed, although others passed after it."""
+    suite = Suite([])
+    suite.statuses = {"sqlite": 1}
+    assert suite.run() == 1
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].startswith("=== 1 failed in ")
+    assert "FAILED  Python" in out
+
+
+def test_a_round_without_tests_passes(capsys):
+    """An expression of `-k` may choose nothing in one round."""
+    suite = Suite(["-k", "something"])
+    suite.statuses = {"postgres": rounds.NO_TESTS, "postgres:core": rounds.NO_TESTS}
+    assert suite.run() == 0
+
+
+@pytest.mark.parametrize(("ci", "status"), [("", 0), ("true", 1)])
+def test_a_missing_python_is_named_and_fails_in_ci(ci, status, capsys, monkeypatch):
+    """The summary names it; only a continuous integration run fails for it."""
+    monkeypatch.setenv("CI", ci)
+    suite = Suite([])
+    suite.absent = frozenset({"3.13"})
+    assert suite.run() == status
+    assert "MISSING  Python 3.13" in capsys.readouterr().out
+
+
+def test_a_python_that_nobody_has_is_not_made_up():
+    """`.ci/end` fails, says why, and prints no interpreter."""
+    done = subprocess.run([str(ROOT / ".ci" / "end"), "3.99"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "found no Python 3.99" in done.stderr
