@@ -1,9 +1,8 @@
 """System checks: what is wrong with the configuration, and how to correct it.
 
-Each module checks one noun: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions`` and
-``installation``. To add a check,
-write a function ``check_<noun>`` that returns messages, each with a hint, register it in ``install()``, and give its id
-a line in ``CHECKS`` and one in ``docs/checks.md``.
+Each module checks one noun: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions`` and ``installation``.
+To add a check, write a function ``check_<noun>`` that returns messages, each with a hint, register it in ``install()``,
+and give its id a line in ``CHECKS`` and one in ``docs/checks.md``.
 
 Errors are mistakes in the settings. A faulty binding is a warning, because an error would stop ``migrate``, which may
 be the command that corrects it. Only checks with the ``database`` tag make queries.
@@ -14,7 +13,7 @@ from __future__ import annotations
 from django.core.checks import Tags, register
 
 from .bindings import check_bindings, check_records, foreign_database
-from .databases import check_memory_database, check_tables, check_triggers
+from .databases import check_memory_database, check_pool, check_tables, check_triggers
 from .installation import check_installation
 from .layers import CORE_LAYER, WORKING_HOST, check_channel_layer
 from .sessions import check_sessions
@@ -41,6 +40,7 @@ CHECKS = {
     "declbind.W011": "the JavaScript client is another one than declbind's",
     "declbind.W012": "the database is in memory",
     "declbind.W013": "the database lacks declbind's tables",
+    "declbind.W014": "the pool of database connections is small",
 }
 
 
@@ -52,6 +52,7 @@ def install() -> None:
     register(check_sessions, "declbind")
     register(check_installation, "declbind")
     register(check_memory_database, "declbind")
+    register(check_pool, "declbind")
     register(check_tables, "declbind", Tags.database)
     register(check_records, "declbind", Tags.database)
     register(check_triggers, "declbind", Tags.database)

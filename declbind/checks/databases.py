@@ -1,4 +1,4 @@
-"""Checks of the database that holds the event log (W007, W012, W013)."""
+"""Checks of the database that holds the event log (W007, W012, W013, W014)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from django.core.checks import Warning as CheckWarning
 from django.db import DatabaseError, connections, router
 from django.db.migrations.recorder import MigrationRecorder
 
+from declbind.conf import settings
+from declbind.live.snapshots import SNAPSHOTS_AT_ONCE
 from declbind.models import BindingRecord
 from declbind.outbound.index import Index
 from declbind.outbound.memory_databases import is_test_database, reach_of
@@ -68,6 +70,29 @@ def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[
             else f"DATABASE_ROUTERS send declbind's tables to {using!r}, and forbid to migrate them there. Let "
             f"allow_migrate() return True for {using!r} and the app label 'declbind'.",
             id="declbind.W013",
+        )
+    ]
+
+
+def check_pool(**kwargs: Any) -> list[CheckMessage]:
+    """Check that a pool of connections is large enough for a process that serves sockets (W014). Makes no query."""
+    using = database_alias()
+    options = connections[using].settings_dict["OPTIONS"]
+    pool = options.get("pool") if connections[using].vendor == "postgresql" else None
+    if not pool:
+        return []
+    # What psycopg_pool takes for a missing size: four connections at least, and no more than at least.
+    given = pool if isinstance(pool, dict) else {}
+    size = given.get("max_size") or given.get("min_size", 4)
+    needed = settings.DATABASE_THREADS + SNAPSHOTS_AT_ONCE + 1
+    if size >= needed:
+        return []
+    return [
+        CheckWarning(
+            f"DATABASES[{using!r}]: the pool has {size} connections, and a process that serves sockets uses up to "
+            f"{needed}. Snapshots may wait for each other until the pool gives up, and are answered with `internal`.",
+            hint=f'Set "pool": {{"max_size": {needed + 1}}} or more in OPTIONS, or lower DECLBIND["DATABASE_THREADS"].',
+            id="declbind.W014",
         )
     ]
 

@@ -44,6 +44,11 @@ class Cell:
     min_django: tuple[int, int] = (5, 2)
 
     @property
+    def drains(self) -> bool:
+        """Whether the server lets its processes close their sockets in order; the development server does not."""
+        return self.server != "runserver"
+
+    @property
     def has_triggers(self) -> bool:
         """Whether the database has triggers that declbind can use."""
         return self.database != "mariadb"

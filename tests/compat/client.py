@@ -179,14 +179,14 @@ class Subscriber:
                 self._news.notify_all()
 
     def _take(self, frame: dict[str, Any]) -> None:
-        payload = frame.get("payload", frame)
+        payload = frame["payload"]
         if payload["action"] == "reply":
             asked = self._asking.pop(payload["ref"], None)
             if asked is not None and payload["ok"]:
                 asked[0].granted(payload, resumed=asked[1])
             self._replies[payload["ref"]] = payload
             return
-        if "stream" not in frame or "group" not in frame:
+        if not frame["stream"]:
             self.signals.append(payload["action"])
             return
         for feed in self.feeds:

@@ -39,6 +39,7 @@ class Course:
             self.connect, self.save, self.move_between_groups, self.update_in_bulk, self.change_lists, self.write_sql,
             self.roll_back, self.delete, self.write_from_a_client, self.look_at_the_console, self.pause_in_a_snapshot,
             self.kill_and_resume, self.take_a_right_away, self.edit_the_record, self.log_out,
+            self.shut_down,
         )  # fmt: skip
         with self._stack:
             for step in steps:
@@ -232,6 +233,15 @@ class Course:
         code = self.visitor.wait_closed()
         assert code == 4401, f"expected close code 4401 after the logout, got {code}"
         assert self.stranger.is_open
+
+    def shut_down(self) -> None:
+        """End the servers in order: clients are told, and then closed with 1012."""
+        if not self.site.cell.drains:
+            return
+        self.site.end_servers()
+        for subscriber in (self.stranger, self.batched):
+            code = subscriber.wait_closed()
+            assert (subscriber.signals, code) == (["moving"], 1012), f"{subscriber.signals}, then {code}"
 
     # --- what steps share ---------------------------------------------------------------------------------------------
 

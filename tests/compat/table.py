@@ -21,8 +21,8 @@ INTRODUCTION = """\
 Every row was filled by a run of `make compat`; nothing here is written by hand. A run starts the set-up for real and
 drives three clients through one course. Its steps are save, delete, `update()`, bulk writes, many-to-many fields, raw
 SQL, rollbacks, writes from a client, the console's answers, a reader that pauses in a snapshot of 40 000 rows, a killed
-server and a resume, a permission taken away, an edit of the record, and a logout. Each frame is compared with what was
-written. *completed* means that every step went as it must.
+server and a resume, a permission taken away, an edit of the record, a logout, and an orderly shutdown. Each frame is
+compared with what was written. *completed* means that every step went as it must.
 
 [Deployment](deployment.md) says how each server, database and proxy is configured. What is not in this table has not
 been run, such as MySQL and Oracle.

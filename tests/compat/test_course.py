@@ -40,6 +40,7 @@ def test_the_course_is_completed(cell: Cell, backends: Backends) -> None:
         ("rights kept", "take a right away"),
         ("no going on", "connect"),
         ("connections unlisted", "look at the console"),
+        ("no drain", "shut down"),
     ],
 )
 def test_a_fault_stops_the_course(

@@ -40,10 +40,18 @@ def list_no_connections() -> None:
     Attendance.write = staticmethod(lambda rows, using: None)  # type: ignore[method-assign]
 
 
+def end_without_a_drain() -> None:
+    """Leave the signal to the server."""
+    from declbind.live import shutdown
+
+    shutdown.watch = lambda loop, running_hubs: None
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     "updates unseen": let_updates_pass_unseen,
     "rights kept": keep_rights,
     "no going on": stall_at_the_first_wait,
+    "no drain": end_without_a_drain,
     "connections unlisted": list_no_connections,
 }
 

@@ -35,7 +35,7 @@ DATABASES: dict[str, dict[str, Any]] = {"default": database_at(os.environ["DATAB
 for key, value in json.loads(os.environ.get("COMPAT_DATABASE", "{}")).items():
     DATABASES["default"][key] = value
 
-DECLBIND: dict[str, Any] = {"MAX_SNAPSHOT_ROWS": 50_000, **overlay.pop("DECLBIND", {})}
+DECLBIND: dict[str, Any] = {"MAX_SNAPSHOT_ROWS": 50_000, "DRAIN_SECONDS": 1.0, **overlay.pop("DECLBIND", {})}
 
 INSTALLED_APPS = [
     *overlay.pop("FIRST_APPS", []),
