@@ -1,11 +1,12 @@
 """Run the suite in rounds: at both ends of the supported versions, on each database: `python -m tests.rounds [ARGS]`.
 
-An *end* is a Python with the Django that the constraints name for it. Each end has a virtual environment and runs its
-rounds one after the other; the ends run side by side where the machine has two cores. ARGS go to every pytest.
+An *end* is a Python with the Django that the constraints name for it, in a virtual environment of its own. Most tests
+wait for servers and browsers most of the time, so one round more than there are cores runs at a time. ARGS go to every
+pytest.
 
-The output of a round is printed when the round is over. The last line is pytest's own closing line: that of the first
-round that failed, or of the last round. The exit status is 1 if a round failed, or if an end has no Python and `CI` is
-set.
+The output of a round is printed when the round is over; `test-results/` has it while it runs. The last line is pytest's
+own closing line: that of the last round that failed, or of the last round. The exit status is 1 if a round failed, or
+if an end has no Python and `CI` is set.
 """
 
 from __future__ import annotations
@@ -13,21 +14,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "test-results"
 #: pytest's exit status when no test was selected, which `-k` may cause in one round and not in another.
 NO_TESTS = 5
 
 
 @dataclass(frozen=True)
 class End:
-    """A Python version, and the databases of its rounds; "servers" chooses what touches servers and sockets too."""
+    """A Python version, and the databases of its rounds; `:core` is what `selection.py` makes of `TEST_CHOICE`."""
 
     python: str
     databases: Sequence[str]
@@ -77,14 +79,14 @@ class Suite:
         ends = [(end, self._environment(end)) for end in ENDS]
         self.missing = [end.python for end, python in ends if python is None]
         found = [(end, python) for end, python in ends if python is not None]
-        threads = [threading.Thread(target=self._run_end, args=item) for item in found]
-        side_by_side = (os.cpu_count() or 1) > 1
-        for thread in threads:
-            thread.start()
-            if not side_by_side:
-                thread.join()
-        for thread in threads:
-            thread.join()
+        # The whole suites, which take longest, come first.
+        work = sorted(
+            ((python, database) for end, python in found for database in end.databases),
+            key=lambda item: item[1] != "sqlite",
+        )
+        with ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 1) as pool:
+            for done in [pool.submit(self._run_round, python, database) for python, database in work]:
+                done.result()
         return self._summary()
 
     def _environment(self, end: End) -> str | None:
@@ -95,29 +97,28 @@ class Suite:
         )  # fmt: skip
         return made.stdout.strip() if made.returncode == 0 else None
 
-    def _run_end(self, end: End, python: str) -> None:
+    def _title(self, python: str, database: str) -> str:
         versions = subprocess.run(
             [python, "-c", "import django, platform; print(platform.python_version(), django.__version__)"],
             capture_output=True, text=True, check=True,
         ).stdout.split()  # fmt: skip
-        for database in end.databases:
-            self._run_round(
-                python, database, f"Python {versions[0]}, Django {versions[1]}, {database.partition(':')[0]}"
-            )
+        return f"Python {versions[0]}, Django {versions[1]}, {database.partition(':')[0]}"
 
-    def _run_round(self, python: str, database: str, title: str) -> None:
+    def _run_round(self, python: str, database: str) -> None:
         name, _, choice = database.partition(":")
+        title = self._title(python, database)
         this = Round(title)
         started = time.monotonic()
         say(f"==> Begin: {title}")
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"{title.lower().replace(', ', '-').replace(' ', '-')}.log"
+        with path.open("w") as output:
             this.status = subprocess.run(
                 [python, "-m", "pytest", "-p", "no:cacheprovider", *self.arguments],
-                env={**os.environ, "TEST_DATABASE": name, "TEST_CHOICE": choice},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "TEST_DATABASE": name, "TEST_CHOICE": choice},
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False,
             ).returncode  # fmt: skip
-            output.seek(0)
-            this.output = output.read()
+        this.output = path.read_text(errors="replace")
         this.seconds = time.monotonic() - started
         with self._lock:
             self.rounds.append(this)

@@ -20,10 +20,10 @@ class Suite(rounds.Suite):
     def _environment(self, end: rounds.End) -> str | None:
         return None if end.python in self.absent else sys.executable
 
-    def _run_round(self, python: str, database: str, title: str) -> None:
+    def _run_round(self, python: str, database: str) -> None:
         status = self.statuses.get(database, 0)
         line = f"=== 1 {'failed' if status == 1 else 'passed'} in {len(self.rounds)}s ==="
-        self.rounds.append(rounds.Round(title, status, f"dots\n{line}\n"))
+        self.rounds.append(rounds.Round(self._title(python, database), status, f"dots\n{line}\n"))
 
 
 @pytest.fixture(autouse=True)
