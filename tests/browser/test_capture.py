@@ -41,6 +41,7 @@ def picture(page: Any, name: str, part: str = "") -> None:
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
+@pytest.mark.needs_triggers
 def test_a_binding_is_made_to_hear_of_raw_sql(site: Any, root: User, browser: Any) -> None:
     """Chosen in the form, said in words, marked as long as the triggers are missing, then live."""
     blog = Blog.objects.create(title="News", slug="news")
