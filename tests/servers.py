@@ -43,6 +43,8 @@ if parent:
     ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))
     if os.getppid() != parent:
         sys.exit("the process that asked for this server is gone")
+# A shell ignores it for what it runs in the background, and that would be inherited.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execv(sys.argv[4], sys.argv[4:])
 """
 
