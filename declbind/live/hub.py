@@ -408,8 +408,9 @@ class LiveHub:
             subscription.connection.push(text, time.monotonic())
 
     def resync(self, subscription: Subscription, reason: str) -> None:
-        """Tell a client that asked for a stream that what it holds may be stale."""
+        """Send an explicit subscription a ``resync``: what the client holds may be stale."""
         if subscription.tagged:
+            subscription.resynced_at = self.core.cursor
             text = frames.encode_resync(subscription.stream, subscription.group, self.core.cursor, reason)
             subscription.connection.push(text, time.monotonic())
 
