@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, connections, transaction
 
 from declbind.live import changes, snapshots
 from declbind.live.hub import LiveHub, get_hub
@@ -16,10 +17,14 @@ from declbind.outbound import entries, log
 from declbind.registry import database_alias, refresh
 from declbind.testing import PATIENCE, Client
 from tests.factories import make_user
-from tests.live import ANYONE, code_of, in_thread, next_payload
+from tests.live import ANYONE, code_of, fail_to_look, in_thread, next_payload, trim_all
 from tests.zoo.models import Keeper
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+only_concurrent = pytest.mark.skipif(
+    connection.vendor == "sqlite", reason="One transaction writes at a time on SQLite."
+)
 
 KEEPERS = {
     "stream": "keepers",
@@ -63,11 +68,11 @@ async def hire(name: str = "ann", **values: Any) -> Keeper:
     return await Keeper.objects.acreate(name=name, **values)
 
 
-async def write_as_before_the_edit(data: str, group: str = "name-ann") -> None:
-    """Append what a writer says that has not noticed the last edit yet."""
+async def write_as_before_the_edit(data: str, group: str = "name-ann", versions: int = 1) -> None:
+    """Append the event of a writer that has not noticed the last edits yet."""
 
     def write() -> None:
-        version = Configuration.objects.get().version - 1
+        version = Configuration.objects.get().version - versions
         with transaction.atomic():
             draft = entries.Draft("keepers", "zoo.keeper", "1", ((group, "update"),), data, version)
             log.append([draft], database_alias())
@@ -250,6 +255,35 @@ async def test_a_hub_that_started_later_drops_them_too():
         assert await next_payload(client) == {"action": "resync", "reason": "config"}
 
 
+async def check_that_a_trimmed_edit_is_in_force(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    await edit()
+    async with Client() as client:
+        await subscribe(client)
+
+        def edit_and_trim() -> None:
+            save_record({**KEEPERS, "where": {"retired": False}})
+            trim_all(settings)
+
+        await fail_to_look(monkeypatch, edit_and_trim)
+        assert await next_payload(client) == {"action": "resync", "reason": "expired"}
+        await write_as_before_the_edit('{"name":"ann","retired":true}')
+        assert await next_payload(client) == {"action": "resync", "reason": "config"}
+        await hire()
+        assert (await next_payload(client))["action"] == "create"
+
+
+async def test_an_edit_that_was_trimmed_before_the_hub_read_it_is_in_force(monkeypatch, settings):
+    """A hub that was away from the database for longer than the retention does not know what was edited meanwhile."""
+    await check_that_a_trimmed_edit_is_in_force(monkeypatch, settings)
+
+
+async def test_a_hub_that_trusts_the_versions_of_before_a_gap_is_noticed(monkeypatch, settings):
+    """Negative control of the test before."""
+    monkeypatch.setattr(LiveHub, "is_in_force", lambda self, event: True)
+    with pytest.raises((AssertionError, KeyError)):
+        await check_that_a_trimmed_edit_is_in_force(monkeypatch, settings)
+
+
 async def test_a_hub_without_a_memory_of_edits_is_noticed(monkeypatch):
     """Negative control of the two tests before."""
     monkeypatch.setattr(LiveHub, "_raise_floors", lambda self, content, version: None)
@@ -259,6 +293,107 @@ async def test_a_hub_without_a_memory_of_edits_is_noticed(monkeypatch):
         await subscribe(client)
         await write_as_before_the_edit('{"name":"ann","retired":true}')
         assert (await next_payload(client))["data"] == {"name": "ann", "retired": True}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"groups": ["retired-{retired}"]},
+        {"groups": ["name-{name}", "retired-{retired}"]},
+        {"where": {"retired": False}, "groups": ["all"]},
+    ],
+)
+async def test_an_event_for_a_group_of_before_the_edit_is_a_resync_to_every_subscriber(change):
+    """Nobody is in its group any more, and its row may be in the group of any subscriber of the stream."""
+    params = {"retired": False} if change["groups"][-1] != "all" else {}
+    await edit()
+    await edit(**change)
+    await in_thread(save_record, {**KEEPERS, "stream": "others"})
+    await (await get_hub()).settle()
+    async with Client() as client, Client() as neighbour:
+        await subscribe(client, params=params, snapshot=True)
+        assert (await next_payload(client))["final"]
+        await subscribe(neighbour, "others")
+        await write_as_before_the_edit('{"name":"bob","retired":false}', "name-bob", versions=2)
+        assert await next_payload(client) == {"action": "resync", "reason": "config"}
+        assert await client.is_silent()
+        assert await neighbour.is_silent()
+
+
+@pytest.mark.parametrize("wider", [{"fields": ["name", "retired"]}, {"fields": None, "exclude": []}])
+async def test_an_event_without_the_fields_of_a_widened_binding_is_not_delivered(wider):
+    """A frame with a part of the fields would take the others from the row that the client holds."""
+    await edit(fields=["name"])
+    await edit(**wider)
+    await (await get_hub()).settle()
+    async with Client() as client:
+        await subscribe(client)
+        await write_as_before_the_edit('{"name":"ann"}')
+        assert await next_payload(client) == {"action": "resync", "reason": "config"}
+        assert await client.is_silent()
+
+
+def hold_a_write_open(name: str) -> tuple[Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]:
+    """Return what writes a row in a transaction of another connection, and what commits it."""
+    written, end = threading.Event(), threading.Event()
+
+    def run() -> None:
+        try:
+            with transaction.atomic():
+                Keeper.objects.create(name=name)
+                written.set()
+                assert end.wait(PATIENCE)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+
+    async def begin() -> None:
+        thread.start()
+        assert await asyncio.to_thread(written.wait, PATIENCE)
+
+    async def commit() -> None:
+        end.set()
+        await asyncio.to_thread(thread.join, PATIENCE)
+
+    return begin, commit
+
+
+async def edit_groups_across_an_open_transaction(client: Client) -> None:
+    """Write a row, edit the binding's groups, take a snapshot for the new group, and commit the row after all that."""
+    await edit()
+    await hire("ann", retired=True)
+    begin, commit = hold_a_write_open("bob")
+    await begin()
+    try:
+        await edit(groups=["retired-{retired}"])
+        await (await get_hub()).settle()
+        await subscribe(client, params={"retired": False}, snapshot=True)
+        assert (await next_payload(client))["objects"] == []
+    finally:
+        await commit()
+
+
+@only_concurrent
+async def test_a_transaction_that_was_open_across_an_edit_of_the_groups_is_a_resync():
+    """The row was not in the snapshot, and its event is for a group of the rules of before."""
+    async with Client() as client:
+        await edit_groups_across_an_open_transaction(client)
+        assert await next_payload(client) == {"action": "resync", "reason": "config"}
+        await subscribe(client, params={"retired": False}, snapshot=True)
+        [row] = (await next_payload(client))["objects"]
+        assert row["data"] == {"name": "bob", "retired": False}
+        assert await client.is_silent()
+
+
+@only_concurrent
+async def test_looking_for_subscribers_before_the_version_is_noticed(monkeypatch):
+    """Negative control of the test before: the event has no subscribers, and the client never learns of the row."""
+    in_force = LiveHub.is_in_force
+    monkeypatch.setattr(LiveHub, "is_in_force", lambda self, event: not self.core.hears(event) or in_force(self, event))
+    async with Client() as client:
+        await edit_groups_across_an_open_transaction(client)
+        assert await client.is_silent()
 
 
 async def test_a_snapshot_taken_while_the_binding_is_narrowed_is_narrow(monkeypatch):
@@ -337,6 +472,29 @@ async def test_who_subscribes_within_the_grace_is_told_too(settings):
     async with Client() as client:
         await subscribe(client)
         assert await next_payload(client) == {"action": "resync", "reason": "config"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (None, {}, True),
+        ({"enabled": False}, {}, True),
+        ({"direction": "inbound"}, {}, True),
+        ({}, None, False),
+        ({}, {"enabled": False}, False),
+        ({}, {"also": ["pens"]}, True),
+        ({"also": ["pens"]}, {}, False),
+        ({}, {"scope": {"name": "$user.username"}}, True),
+        ({}, {"serializer": "own"}, True),
+        ({}, {"fields": ["name"]}, False),
+        ({"fields": ["name"]}, {}, True),
+        ({}, {"description": "Those who keep.", "writable": ["name"]}, False),
+    ],
+)
+def test_which_edits_leave_clients_without_something(old, new, expected):
+    """After such an edit clients take a snapshot, and events of before it are not delivered."""
+    before, after = (None if each is None else {**KEEPERS, **each} for each in (old, new))
+    assert changes.shows_more(before, after) is expected
 
 
 # Coming back ---------------------------------------------------------------------------------------------------------

@@ -225,11 +225,14 @@ class LiveHub:
                 await self.flusher.flush()
 
     async def _start_over(self, head: log.HeadState, reason: str) -> None:
-        """Go on at the end of a log that is of another history, or that was trimmed before it was read to its end.
+        """Continue at the end of a log that has another history, or that was trimmed before it was read to its end.
 
-        Control events may be among the lost ones, so everything is checked. Who asked for a stream is told to resync.
+        Control events may be among the lost ones, so everything is checked. Each explicit subscription is sent a
+        ``resync``.
         """
         await self._apply_registry(await self.thread.run(self.lookout.newest_registry))
+        # Any stream may have been edited. The versions of another history mean nothing in this one.
+        self.floors = dict.fromkeys(self.registry.by_stream, self.registry.version)
         await self.revalidate(self.sockets())
         reached = self.core.cursor
         self.epoch, self.core.cursor = head.epoch, head.offset
@@ -241,10 +244,12 @@ class LiveHub:
             self.resync(subscription, reason)
 
     def dispatch(self, event: LogEvent) -> int:
-        """Hand one event to whoever hears it; return how many frames that queued."""
+        """Queue the frames of one event for its subscribers, and return the number of frames."""
         queued = 0
         self.recent.add(event)
-        if self.core.hears(event) and self.is_in_force(event):
+        # In this order: an outdated event may be for groups that have no subscribers any more, while its row is in a
+        # group that has some.
+        if self.is_in_force(event) and self.core.hears(event):
             queued = self.core.dispatch(event, self.variants(event), time.monotonic())
             if queued:
                 self.tally.count_frames(event, queued)
@@ -252,7 +257,11 @@ class LiveHub:
         return queued
 
     def is_in_force(self, event: LogEvent) -> bool:
-        """Tell whether an event follows rules that still hold; who misses one that does not is told to resync."""
+        """Return whether an event was made under rules that still hold.
+
+        If it was not, nobody is sent it, and every subscriber of its stream is sent a ``resync``: the groups that the
+        row would be in by the present rules are not known.
+        """
         if event.version >= self.floors.get(event.stream, 0):
             return True
         self._resync_in(event.stream, settings.POLL_SECONDS)
@@ -308,7 +317,7 @@ class LiveHub:
 
     def _raise_floors(self, content: dict[str, Any], version: int) -> None:
         for stream, (old, new) in content.get("changes", {}).items():
-            if changes.moves_rows(old, new):
+            if changes.shows_more(old, new):
                 self.floors[stream] = max(self.floors.get(stream, 0), version)
 
     def _schedule_resync(self, content: dict[str, Any]) -> None:
