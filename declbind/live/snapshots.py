@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from django.db import models
@@ -24,6 +25,8 @@ from .threads import RequestThreads
 PAGE_CHARACTERS = 65_536
 #: How many snapshots are read at the same time. The other threads are left to other requests.
 SNAPSHOTS_AT_ONCE = 2
+#: Rows that are read together where code selects from them.
+READ_ROWS = 1_000
 
 
 @dataclass(frozen=True)
@@ -100,26 +103,43 @@ def _is_same_for_all(binding: type[Binding]) -> bool:
 
 
 def select_rows(bound: Binding, params: Mapping[str, Any]) -> models.QuerySet[Any]:
-    """Return the rows of a subscription by key; where groups are code, ``is_heard_in`` has to look at each."""
+    """Return the rows of a subscription by key. If groups are code, ``is_in_group`` has to select from them."""
     rows = bound.scoped(bound.get_queryset())
-    if not bound.overrides("group_names", "subscription_group"):
+    if not has_group_code(bound):
         rows = only_equal(rows, params)
     return rows.order_by("pk")
 
 
-def is_heard_in(bound: Binding, group: str, row: Any) -> bool:
-    """Tell whether a selected row is in the group; only code of the project need be asked."""
-    return not bound.overrides("group_names", "subscription_group") or group in bound.group_names(row)
+def has_group_code(bound: Binding) -> bool:
+    """Return whether code of the project decides which groups a row is in, so that no query can."""
+    return bound.overrides("group_names", "subscription_group")
+
+
+def is_in_group(bound: Binding, group: str, row: Any) -> bool:
+    """Return whether a selected row is in the group; only code of the project has to be asked."""
+    return not has_group_code(bound) or group in bound.group_names(row)
+
+
+def load_rows(bound: Binding, group: str, params: Mapping[str, Any], limit: int) -> list[Any]:
+    """Load the rows of a group by key, at most ``limit``; blocks on the database.
+
+    If groups are code, as many rows of the table are read as it takes. They are read in portions and only those of the
+    group are held.
+    """
+    rows = select_rows(bound, params)
+    if not has_group_code(bound):
+        return list(rows[:limit])
+    read = rows.iterator(chunk_size=READ_ROWS)
+    return list(islice((row for row in read if is_in_group(bound, group, row)), limit))
 
 
 def read_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: str) -> Snapshot:
     """Read the rows of a group; blocks on the database. Raises ``ClientError`` ``too_large``."""
     limit: int = settings.MAX_SNAPSHOT_ROWS
     with sequencer.numbered_read(using) as head:
-        found = list(select_rows(bound, params)[: limit + 1])
+        found = load_rows(bound, group, params, limit + 1)
         if len(found) > limit:
             raise ClientError("too_large", f"Expected at most {limit} rows in a snapshot, this group has more.")
-        found = [row for row in found if is_heard_in(bound, group, row)]
         load_lists(found, (field for field in bound.bound_fields() if field.many_to_many), using)
         objects = [(encode_key(row.pk), encode_value(bound.serialize_data(row))) for row in found]
     return Snapshot(head.offset, _in_pages(objects))
