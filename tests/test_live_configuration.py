@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from django.db import connection, connections, transaction
 
-from declbind.live import changes, snapshots
+from declbind.live import changes, hub, snapshots
+from declbind.live.consumers import BindingConsumer
 from declbind.live.hub import LiveHub, get_hub
 from declbind.models import BindingRecord, Configuration
 from declbind.outbound import entries, log
@@ -168,6 +169,149 @@ async def test_a_stream_joined_at_connect_ends_without_a_word():
         assert (await next_payload(client))["action"] == "create"
         await edit(groups=[], auto_subscribe=True, exclude=["retired"], fields=None)
         await edit(groups=[], auto_subscribe=True, enabled=False)
+        await hire()
+        assert await client.is_silent()
+
+
+# Joined again --------------------------------------------------------------------------------------------------------
+
+BY_ITSELF = {"groups": [], "auto_subscribe": True}
+
+
+class InCode(BindingConsumer):
+    """Connections join a group that code of the project names."""
+
+    def connection_groups(self, **kwargs: Any) -> list[str]:
+        return [f"name-{kwargs['name']}"]
+
+
+async def settle() -> None:
+    await (await get_hub()).settle()
+
+
+async def disable_and_enable(**record: Any) -> None:
+    await edit(**record, enabled=False)
+    await settle()
+    await edit(**record)
+    await settle()
+
+
+async def remove_and_add(**record: Any) -> None:
+    await remove()
+    await settle()
+    await edit(**record)
+    await settle()
+
+
+async def close_and_open(**record: Any) -> None:
+    await edit(**record, direction="inbound")
+    await settle()
+    await edit(**record)
+    await settle()
+
+
+async def hide_and_show(**record: Any) -> None:
+    await edit(**{**record, "permissions": {**ANYONE, "view": False}})
+    await settle()
+    await edit(**record)
+    await settle()
+
+
+@pytest.mark.parametrize("change", [disable_and_enable, remove_and_add, close_and_open, hide_and_show])
+async def test_a_group_joined_at_connect_is_joined_again(change):
+    """A client of Channels 1.x cannot ask for it, and does not know that it was gone."""
+    await edit(**BY_ITSELF)
+    async with Client() as client, Client() as neighbour:
+        await change(**BY_ITSELF)
+        await hire()
+        for each in (client, neighbour):
+            frame = await each.receive()
+            assert (frame["payload"]["action"], "offset" in frame) == ("create", False)
+            assert await each.is_silent()
+
+
+@pytest.mark.parametrize("change", [disable_and_enable, remove_and_add, close_and_open])
+async def test_a_group_granted_by_code_is_joined_again(change):
+    """``connection_groups`` is not asked again: what it named at connect holds as long as the socket is open."""
+    await edit()
+    async with Client(InCode.as_asgi(), url_kwargs={"name": "ann"}) as client:
+        await change()
+        await hire("bob")
+        await hire("ann")
+        assert (await next_payload(client))["data"]["name"] == "ann"
+        assert await client.is_silent()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, BY_ITSELF),
+        ({"groups": ["all"], "auto_subscribe": True}, {"groups": ["every"], "auto_subscribe": True}),
+        ({**BY_ITSELF, "permissions": {**ANYONE, "view": False}}, BY_ITSELF),
+    ],
+)
+async def test_a_group_that_an_edit_brings_is_joined_under_an_open_socket(before, after):
+    """After the edit a socket is in the groups that it would join if it connected now."""
+    await edit(**before)
+    async with Client() as client:
+        await edit(**after)
+        await settle()
+        await hire()
+        assert (await next_payload(client))["action"] == "create"
+        assert await client.is_silent()
+
+
+async def test_a_group_that_the_user_may_not_view_is_not_joined_again():
+    """The right to view is asked for as it is at connect."""
+    await edit(**BY_ITSELF)
+    holder = await in_thread(make_user, "zoo.view_keeper")
+    async with Client() as client, Client(user=holder) as neighbour:
+        await edit(**BY_ITSELF, enabled=False)
+        await settle()
+        await edit(**{**BY_ITSELF, "permissions": {"view": "zoo.view_keeper"}})
+        await settle()
+        await hire()
+        assert (await next_payload(neighbour))["action"] == "create"
+        assert await client.is_silent()
+
+
+@pytest.mark.parametrize("action", ["subscribe", "unsubscribe"])
+async def test_a_group_that_the_client_has_left_or_asked_for_is_not_joined_again(action):
+    """A client that asked for the group is sent ``closed``, and decides itself whether to ask again."""
+    await edit(**BY_ITSELF)
+    async with Client() as client:
+        assert (await client.request("keepers", action))["ok"]
+        await disable_and_enable(**BY_ITSELF)
+        await hire()
+        if action == "subscribe":
+            assert await next_payload(client) == {"action": "closed", "reason": "disabled"}
+        assert await client.is_silent()
+
+
+async def test_a_subscription_that_goes_on_is_not_replaced_by_an_edit():
+    """Frames keep the form that the client asked for, and come once."""
+    await edit(**BY_ITSELF, fields=["name", "retired"])
+    async with Client() as client, Client() as plain:
+        assert (await client.request("keepers", "subscribe"))["ok"]
+        await edit(**BY_ITSELF, fields=["name"])
+        await settle()
+        await hire()
+        assert "offset" in await client.receive()
+        assert "offset" not in await plain.receive()
+        assert await client.is_silent()
+        assert await plain.is_silent()
+
+
+async def test_a_hub_that_joins_nothing_again_is_noticed(monkeypatch):
+    """Negative control of the tests before."""
+
+    async def join_nothing(hub: LiveHub, streams: Any) -> None:
+        pass
+
+    monkeypatch.setattr(hub, "rejoin", join_nothing)
+    await edit(**BY_ITSELF)
+    async with Client() as client:
+        await disable_and_enable(**BY_ITSELF)
         await hire()
         assert await client.is_silent()
 

@@ -31,6 +31,7 @@ from .doorbell import listen
 from .draining import Drain
 from .flushing import Flusher
 from .inline import InlineRunner
+from .joining import rejoin
 from .lookout import READ_BATCH, Lookout
 from .rights import find_logged_out, judge_sockets
 from .snapshots import SnapshotDesk
@@ -341,7 +342,7 @@ class LiveHub:
             self.resync(subscription, "config")
 
     async def _apply_registry(self, new: registries.BindingRegistry) -> None:
-        """Put a registry in force: end what it no longer allows, check again what it changed."""
+        """Put a registry in force: end what it no longer allows, check what it changed, and join what it brings."""
         old = self._announced
         if old is new:
             return
@@ -363,7 +364,15 @@ class LiveHub:
             await self.revalidate(
                 [socket for socket in self.sockets() if any(stream in changed for stream, _ in socket.subscriptions)]
             )
-        # Last: where the database failed in between, the pump comes here again.
+        renewed = {
+            stream
+            for stream, after in new.by_stream.items()
+            if (before := old.by_stream.get(stream)) is not after
+            and (before is None or before.fingerprint() != after.fingerprint())
+        }
+        if renewed:
+            await rejoin(self, renewed)
+        # Last: if the database fails before this, the pump does all of it again.
         self._announced = new
 
     async def revalidate(self, sockets: Collection[Socket]) -> None:

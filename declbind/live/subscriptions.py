@@ -197,20 +197,6 @@ def _is_wanted(socket: Socket, subscription: Subscription) -> bool:
 # --- in a worker thread ----------------------------------------------------------------------------------------------
 
 
-def auto_groups(binding: type[Binding], user: Any) -> list[str]:
-    """Return the groups that a connection joins by itself: those without placeholders, if the user may view."""
-    spec = binding.spec()
-    if not (spec.auto_subscribe and spec.outbound) or spec.scope:
-        return []
-    bound = binding(user=user)
-    if not bound.has_view_permission(user, {}):
-        return []
-    if binding.overrides("subscription_group", "group_names"):
-        group = bound.subscription_group(user, {})
-        return [group] if group is not None else []
-    return [template.render({}) or "" for template in spec.group_templates if template.is_constant]
-
-
 def _grant(
     using: str, epoch: str, binding: type[Binding], request: frames.Request, identity: permissions.Identity
 ) -> Granted:
