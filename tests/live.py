@@ -14,7 +14,7 @@ from django.db import OperationalError
 
 from declbind.live.consumers import BindingConsumer
 from declbind.live.hub import get_hub
-from declbind.live.lookout import Lookout
+from declbind.live.log_reader import LogReader
 from declbind.outbound import log, relay
 from declbind.registry import database_alias
 from declbind.testing import Client
@@ -84,7 +84,7 @@ async def fail_to_look(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], 
         raise OperationalError("the server is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Lookout, "look", look)
+        patch.setattr(LogReader, "look", look)
         # A read that has begun ends first.
         hub = await get_hub()
         hub._wake.set()

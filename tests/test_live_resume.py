@@ -11,7 +11,7 @@ from django.db import connections, transaction
 
 from declbind.live import subscriptions
 from declbind.live.hub import get_hub
-from declbind.live.lookout import Tick
+from declbind.live.log_reader import Tick
 from declbind.models import Event, Head
 from declbind.outbound import entries, history, log, relay, sequencer
 from declbind.registry import database_alias

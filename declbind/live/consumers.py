@@ -113,7 +113,7 @@ class BindingConsumer(AsyncConsumer):
         try:
             await self._join(hub, socket)
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
-            hub.attendance.opened(socket, scope)
+            hub.connection_log.opened(socket, scope)
             # Nobody asks for it any more, and it would take a thousand bytes for as long as the socket is open.
             self.scope = scope = NO_SCOPE
             # Only now: the handshake was the session's and the HTTP channel's to write.
@@ -127,7 +127,7 @@ class BindingConsumer(AsyncConsumer):
             socket.close(1000)
             if paced is not None:
                 paced.release()
-            hub.attendance.closed(socket, hub.core.cursor)
+            hub.connection_log.closed(socket, hub.core.cursor)
             hub.core.detach(socket.connection)
             hub.drain.socket_ended()
             hub.note(socket, Traffic.CONNECTION, **describe_end(*socket.closed.result()))

@@ -25,19 +25,19 @@ from declbind.models import Event
 from declbind.outbound import log, relay
 
 from . import changes, nodes, shutdown
-from .attendance import Attendance
-from .chores import keep_house, watch_readers
+from .connection_log import ConnectionLog
 from .doorbell import listen
 from .draining import Drain
 from .flushing import Flusher
+from .housekeeping import run_housekeeping, watch_readers
 from .inline import InlineRunner
 from .joining import rejoin
-from .lookout import READ_BATCH, Lookout
+from .log_reader import READ_BATCH, LogReader
+from .metrics import Metrics
 from .rights import find_logged_out, judge_sockets
 from .snapshots import SnapshotDesk
 from .socket import FORBIDDEN, SESSION_OVER
 from .starting import look_first
-from .tally import Tally
 from .threads import HubThread, RequestThreads
 from .traffic import TrafficLog
 
@@ -82,7 +82,7 @@ class LiveHub:
         self.drain = Drain(self)
         self.recent = Recent()
         self.using = registries.database_alias()
-        self.lookout = Lookout(self.using)
+        self.log_reader = LogReader(self.using)
         self.registry = registries.current_registry()
         self.epoch = ""
         #: Counts new registries and new beginnings of the log: whoever works for long compares it before and after.
@@ -96,8 +96,8 @@ class LiveHub:
         self.thread = HubThread()
         self.heartbeat = nodes.Heartbeat()
         self.traffic = TrafficLog(self.heartbeat.id)
-        self.attendance = Attendance(self.heartbeat.id)
-        self.tally = Tally(self.heartbeat.id)
+        self.connection_log = ConnectionLog(self.heartbeat.id)
+        self.metrics = Metrics(self.heartbeat.id)
         self._wake = asyncio.Event()
         #: The registry whose changes all subscriptions have been told.
         self._announced = self.registry
@@ -127,7 +127,7 @@ class LiveHub:
         await asyncio.shield(started)
 
     async def _start(self) -> None:
-        first, edits = await look_first(self.thread, self.lookout)
+        first, edits = await look_first(self.thread, self.log_reader)
         self.registry = self._announced = first.registry
         self.epoch, self.core.cursor = first.head.epoch, first.head.offset
         self.recent.start(first.head.offset)
@@ -138,7 +138,8 @@ class LiveHub:
         loop = self.loop
         relay.add_listener(self, loop, self._wake.set)
         self._tasks = [
-            loop.create_task(work) for work in (self._pump(), keep_house(self), watch_readers(self), listen(self._wake))
+            loop.create_task(work)
+            for work in (self._pump(), run_housekeeping(self), watch_readers(self), listen(self._wake))
         ]
         shutdown.watch(self.loop, running_hubs)
 
@@ -163,7 +164,7 @@ class LiveHub:
         for loop in [loop for loop, hub in _hubs.items() if hub is self]:
             del _hubs[loop]
         self.requests.close()
-        last_counts = partial(self.tally.write_minute, self.tally.take_fresh(), self.using)
+        last_counts = partial(self.metrics.write_minute, self.metrics.take_fresh(), self.using)
         self.thread.close(last_counts, lambda: self.heartbeat.end(self.using))
 
     # --- the pump: the one place where events and control events are put into effect ---------------------------------
@@ -188,7 +189,7 @@ class LiveHub:
 
     async def _advance(self) -> bool:
         """Look once; return whether there is more to read at once."""
-        tick = await self.thread.run(self.lookout.look, self.core.cursor)
+        tick = await self.thread.run(self.log_reader.look, self.core.cursor)
         if tick.registry is not self._announced:
             await self._apply_registry(tick.registry)
         if tick.head.epoch == self.epoch and (
@@ -197,7 +198,7 @@ class LiveHub:
             # A backup was restored, or the log was emptied. Its numbers will be given again, to other events, or what
             # they stood for is gone: whoever comes later with an offset of the lost history must not take what he finds
             # for all that followed.
-            head = await self.thread.run(self.lookout.renew_epoch, self.epoch)
+            head = await self.thread.run(self.log_reader.renew_epoch, self.epoch)
             await self._start_over(head, "epoch")
             return False
         if tick.head.epoch != self.epoch:
@@ -231,7 +232,7 @@ class LiveHub:
         Control events may be among the lost ones, so everything is checked. Each explicit subscription is sent a
         ``resync``.
         """
-        await self._apply_registry(await self.thread.run(self.lookout.newest_registry))
+        await self._apply_registry(await self.thread.run(self.log_reader.newest_registry))
         # Any stream may have been edited. The versions of another history mean nothing in this one.
         self.floors = dict.fromkeys(self.registry.by_stream, self.registry.version)
         await self.revalidate(self.sockets())
@@ -253,7 +254,7 @@ class LiveHub:
         if self.is_in_force(event) and self.core.hears(event):
             queued = self.core.dispatch(event, self.variants(event), time.monotonic())
             if queued:
-                self.tally.count_frames(event, queued)
+                self.metrics.count_frames(event, queued)
         self.core.cursor = event.offset
         return queued
 
@@ -310,7 +311,7 @@ class LiveHub:
                 await self.revalidate([socket for socket in sockets if socket.user_key in users])
             case {"type": "config"} as content:
                 self._raise_floors(content, event.version)
-                await self._apply_registry(await self.thread.run(self.lookout.newest_registry))
+                await self._apply_registry(await self.thread.run(self.log_reader.newest_registry))
                 self._schedule_resync(content)
             case _:
                 # Everybody's rights, or what a newer release of this package says and we do not understand.
@@ -397,7 +398,7 @@ class LiveHub:
         if earlier is not None:
             self._remember(earlier, "again")
         self.core.subscribe(subscription)
-        self.attendance.changed(subscription.connection.info)
+        self.connection_log.changed(subscription.connection.info)
 
     def unsubscribe(self, subscription: Subscription, reason: str) -> None:
         """End a subscription."""
@@ -407,13 +408,13 @@ class LiveHub:
     def start_anew(self, subscription: Subscription, reached: int) -> None:
         """Let a subscription that came as far as ``reached`` go on at the cursor, past a gap."""
         subscription.connection.info.remember(subscription, reached, "resync")
-        self.attendance.changed(subscription.connection.info)
+        self.connection_log.changed(subscription.connection.info)
         subscription.live, subscription.offset, subscription.after = True, self.core.cursor, self.core.cursor
 
     def _remember(self, subscription: Subscription, reason: str) -> None:
         socket: Socket = subscription.connection.info
         socket.remember(subscription, self.core.cursor if subscription.live else subscription.offset, reason)
-        self.attendance.changed(socket)
+        self.connection_log.changed(socket)
 
     def end(self, subscription: Subscription, reason: str) -> None:
         """End a subscription, unless it is over already, and tell a client that asked for it."""
@@ -440,7 +441,7 @@ class LiveHub:
         """Note traffic of a socket, or of a handshake that did not come to one."""
         stream = values.get("stream", "")
         # A client chooses the name that it asks for; counts are kept of streams that there are.
-        self.tally.count(kind, stream if stream in self.registry.by_stream else "")
+        self.metrics.count(kind, stream if stream in self.registry.by_stream else "")
         if socket is not None:
             values.update(connection=socket.id, user_pk=socket.user_key or "", username=socket.identity.username)
         self.traffic.note(kind, **values)
