@@ -1,7 +1,7 @@
-"""The hub of one event loop: it reads the log, hands events out in order, and obeys control events.
+"""The hub of one event loop, which reads the log, dispatches events in order, and applies control events.
 
-One task does all of it, so nothing is ever delivered before a control event with a lower offset has been obeyed. The
-log is read on the doorbell and every ``POLL_SECONDS``. A hub belongs to its loop and ends with it.
+One task does all of it, so no event is delivered before the control events with lower offsets have been applied. The
+log is read when the doorbell rings and every ``POLL_SECONDS``. A hub belongs to its loop and ends with it.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class LiveHub:
         self.turns = 0
         #: Counts how often the hub has read the log to its end.
         self.looks = 0
-        #: Events of a stream made under an older version than this are not delivered: they follow other rules.
+        #: By stream, the version of the last edit that changed its groups or data. Older events are not delivered.
         self.floors: dict[str, int] = {}
         self.requests = RequestThreads(settings.DATABASE_THREADS)
         self.snapshots = SnapshotDesk(self.requests)
@@ -328,7 +328,7 @@ class LiveHub:
                 self._resync_in(stream, changes.grace().total_seconds())
 
     def _resync_in(self, stream: str, seconds: float) -> None:
-        """Have the subscribers of a stream told to resync, once, when this time and any set before is over."""
+        """Schedule one ``resync`` for the subscribers of a stream, not before this time and any scheduled one."""
         loop = asyncio.get_running_loop()
         due = self._due.pop(stream, None)
         at = loop.time() + seconds
@@ -343,7 +343,7 @@ class LiveHub:
             self.resync(subscription, "config")
 
     async def _apply_registry(self, new: registries.BindingRegistry) -> None:
-        """Put a registry in force: end what it no longer allows, check what it changed, and join what it brings."""
+        """Put a registry in force: end what it no longer allows, check what it changed, and join new groups."""
         old = self._announced
         if old is new:
             return
