@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from admin_ui import charts, pages
-from declbind.live.tally import read_clock
+from declbind.live.metrics import read_clock
 from declbind.models import Activity, Event, Node
 from declbind.registry import database_alias
 

@@ -1,15 +1,22 @@
-"""What the tests of the live part share: a binding to subscribe to, writes from an async test, a reader with a tap."""
+"""Shared parts of the tests of ``declbind.live``: bindings, writes from an async test, and a reader with a tap."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from asgiref.sync import sync_to_async
+from django.db import OperationalError
 
 from declbind.live.consumers import BindingConsumer
+from declbind.live.hub import get_hub
+from declbind.live.log_reader import LogReader
+from declbind.outbound import log, relay
+from declbind.registry import database_alias
 from declbind.testing import Client
 from example_site.example.models import IntegerValue
 
@@ -56,6 +63,33 @@ async def next_payload(client: Client) -> dict[str, Any]:
 def code_of(reply: dict[str, Any]) -> str | None:
     """Return the error code of a reply, None where it is granted."""
     return None if reply["ok"] else reply["error"]["code"]
+
+
+def trim_all(settings: Any) -> None:
+    """Number the events that wait for it, and trim all events."""
+    before = getattr(settings, "DECLBIND", {})
+    settings.DECLBIND = {**before, "RETENTION_EVENTS": 0}
+    relay.run_once(database_alias())
+    while log.trim(database_alias()):
+        pass
+    settings.DECLBIND = before
+
+
+async def fail_to_look(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) -> None:
+    """Let the database fail whenever the hub reads the log, and call a function meanwhile."""
+    failed = threading.Event()
+
+    def look(*args: Any) -> Any:
+        failed.set()
+        raise OperationalError("the server is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LogReader, "look", look)
+        # A read that has begun ends first.
+        hub = await get_hub()
+        hub._wake.set()
+        assert await in_thread(failed.wait, 20)
+        await in_thread(meanwhile)
 
 
 class Tap:

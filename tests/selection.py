@@ -15,7 +15,7 @@ DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "dja
 PAGES = ("test_admin_", "test_command", "test_consequences", "test_drift")
 #: On MariaDB: the log, the sequencer, each kind of write, keys and values, sockets, and what operators are told.
 MARIADB_CORE = {
-    "test_also", "test_attendance", "test_capture", "test_capture_bulk", "test_database_faults", "test_equality",
+    "test_also", "test_capture", "test_capture_bulk", "test_connection_log", "test_database_faults", "test_equality",
     "test_field_types", "test_first_rows", "test_inbound_conditions", "test_inbound_idempotency",
     "test_inbound_rows", "test_keys", "test_live_resume", "test_live_revocation", "test_live_subscriptions",
     "test_log", "test_mariadb", "test_permissions", "test_processes", "test_records", "test_revocation",

@@ -15,7 +15,7 @@ from django.test import Client, override_settings
 from django.utils import timezone
 
 from admin_ui.stream import encode
-from declbind.live.tally import Tally
+from declbind.live.metrics import Metrics
 from declbind.models import (
     Activity,
     BindingRecord,
@@ -242,9 +242,9 @@ def test_a_project_without_time_zones_has_all_pages(operator):
     open_connection("c1", User.objects.get(), [["animals", "legs-2", None, 1, ""]])
     now = timezone.now()
     Activity.objects.create(node="n", at=now, seconds=1, streams={"animals": [1, 2, 3]}, deliveries=[[1, 2, 3.5]])
-    tally = Tally("n")
-    tally.count(Traffic.REQUEST, "animals")
-    tally.write_minute(tally.take_fresh(), "default")
+    metrics = Metrics("n")
+    metrics.count(Traffic.REQUEST, "animals")
+    metrics.write_minute(metrics.take_fresh(), "default")
     assert Activity.objects.filter(seconds=60).exists()
     BindingRecord().assign({**ANIMALS, "stream": "other", "groups": ["all"]}).save()
     with override({**ANIMALS, "groups": ["legs-{legs}"]}):

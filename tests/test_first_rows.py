@@ -57,13 +57,13 @@ import json, os, sys, time, django
 django.setup()
 from declbind.models import Configuration, Head
 from declbind.outbound import history, log
-from declbind.live.lookout import Lookout
+from declbind.live.log_reader import LogReader
 folder, number, count = os.environ["FOLDER"], sys.argv[1], int(sys.argv[2])
 open(os.path.join(folder, f"ready-{number}"), "w").close()
 while sum(name.startswith("ready-") for name in os.listdir(folder)) < count:
     time.sleep(0.001)
 try:
-    tick, _ = Lookout("default").first_look()
+    tick, _ = LogReader("default").first_look()
     print(json.dumps([tick.head.epoch, Head.objects.count()]))
 except Exception as error:
     print(json.dumps([f"{type(error).__name__}: {error}", 0]))

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, connections, transaction
 
-from declbind.live import changes, snapshots
+from declbind.live import changes, hub, snapshots
+from declbind.live.consumers import BindingConsumer
 from declbind.live.hub import LiveHub, get_hub
 from declbind.models import BindingRecord, Configuration
 from declbind.outbound import entries, log
 from declbind.registry import database_alias, refresh
 from declbind.testing import PATIENCE, Client
 from tests.factories import make_user
-from tests.live import ANYONE, code_of, in_thread, next_payload
+from tests.live import ANYONE, code_of, fail_to_look, in_thread, next_payload, trim_all
 from tests.zoo.models import Keeper
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+only_concurrent = pytest.mark.skipif(
+    connection.vendor == "sqlite", reason="One transaction writes at a time on SQLite."
+)
 
 KEEPERS = {
     "stream": "keepers",
@@ -63,11 +69,11 @@ async def hire(name: str = "ann", **values: Any) -> Keeper:
     return await Keeper.objects.acreate(name=name, **values)
 
 
-async def write_as_before_the_edit(data: str, group: str = "name-ann") -> None:
-    """Append what a writer says that has not noticed the last edit yet."""
+async def write_as_before_the_edit(data: str, group: str = "name-ann", versions: int = 1) -> None:
+    """Append the event of a writer that has not noticed the last edits yet."""
 
     def write() -> None:
-        version = Configuration.objects.get().version - 1
+        version = Configuration.objects.get().version - versions
         with transaction.atomic():
             draft = entries.Draft("keepers", "zoo.keeper", "1", ((group, "update"),), data, version)
             log.append([draft], database_alias())
@@ -167,6 +173,149 @@ async def test_a_stream_joined_at_connect_ends_without_a_word():
         assert await client.is_silent()
 
 
+# Joined again --------------------------------------------------------------------------------------------------------
+
+BY_ITSELF = {"groups": [], "auto_subscribe": True}
+
+
+class InCode(BindingConsumer):
+    """Connections join a group that code of the project names."""
+
+    def connection_groups(self, **kwargs: Any) -> list[str]:
+        return [f"name-{kwargs['name']}"]
+
+
+async def settle() -> None:
+    await (await get_hub()).settle()
+
+
+async def disable_and_enable(**record: Any) -> None:
+    await edit(**record, enabled=False)
+    await settle()
+    await edit(**record)
+    await settle()
+
+
+async def remove_and_add(**record: Any) -> None:
+    await remove()
+    await settle()
+    await edit(**record)
+    await settle()
+
+
+async def close_and_open(**record: Any) -> None:
+    await edit(**record, direction="inbound")
+    await settle()
+    await edit(**record)
+    await settle()
+
+
+async def hide_and_show(**record: Any) -> None:
+    await edit(**{**record, "permissions": {**ANYONE, "view": False}})
+    await settle()
+    await edit(**record)
+    await settle()
+
+
+@pytest.mark.parametrize("change", [disable_and_enable, remove_and_add, close_and_open, hide_and_show])
+async def test_a_group_joined_at_connect_is_joined_again(change):
+    """A client of Channels 1.x cannot ask for it, and does not know that it was gone."""
+    await edit(**BY_ITSELF)
+    async with Client() as client, Client() as neighbour:
+        await change(**BY_ITSELF)
+        await hire()
+        for each in (client, neighbour):
+            frame = await each.receive()
+            assert (frame["payload"]["action"], "offset" in frame) == ("create", False)
+            assert await each.is_silent()
+
+
+@pytest.mark.parametrize("change", [disable_and_enable, remove_and_add, close_and_open])
+async def test_a_group_granted_by_code_is_joined_again(change):
+    """``connection_groups`` is not asked again: what it named at connect holds as long as the socket is open."""
+    await edit()
+    async with Client(InCode.as_asgi(), url_kwargs={"name": "ann"}) as client:
+        await change()
+        await hire("bob")
+        await hire("ann")
+        assert (await next_payload(client))["data"]["name"] == "ann"
+        assert await client.is_silent()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, BY_ITSELF),
+        ({"groups": ["all"], "auto_subscribe": True}, {"groups": ["every"], "auto_subscribe": True}),
+        ({**BY_ITSELF, "permissions": {**ANYONE, "view": False}}, BY_ITSELF),
+    ],
+)
+async def test_a_group_that_an_edit_brings_is_joined_under_an_open_socket(before, after):
+    """After the edit a socket is in the groups that it would join if it connected now."""
+    await edit(**before)
+    async with Client() as client:
+        await edit(**after)
+        await settle()
+        await hire()
+        assert (await next_payload(client))["action"] == "create"
+        assert await client.is_silent()
+
+
+async def test_a_group_that_the_user_may_not_view_is_not_joined_again():
+    """The right to view is asked for as it is at connect."""
+    await edit(**BY_ITSELF)
+    holder = await in_thread(make_user, "zoo.view_keeper")
+    async with Client() as client, Client(user=holder) as neighbour:
+        await edit(**BY_ITSELF, enabled=False)
+        await settle()
+        await edit(**{**BY_ITSELF, "permissions": {"view": "zoo.view_keeper"}})
+        await settle()
+        await hire()
+        assert (await next_payload(neighbour))["action"] == "create"
+        assert await client.is_silent()
+
+
+@pytest.mark.parametrize("action", ["subscribe", "unsubscribe"])
+async def test_a_group_that_the_client_has_left_or_asked_for_is_not_joined_again(action):
+    """A client that asked for the group is sent ``closed``, and decides itself whether to ask again."""
+    await edit(**BY_ITSELF)
+    async with Client() as client:
+        assert (await client.request("keepers", action))["ok"]
+        await disable_and_enable(**BY_ITSELF)
+        await hire()
+        if action == "subscribe":
+            assert await next_payload(client) == {"action": "closed", "reason": "disabled"}
+        assert await client.is_silent()
+
+
+async def test_a_subscription_that_goes_on_is_not_replaced_by_an_edit():
+    """Frames keep the form that the client asked for, and come once."""
+    await edit(**BY_ITSELF, fields=["name", "retired"])
+    async with Client() as client, Client() as plain:
+        assert (await client.request("keepers", "subscribe"))["ok"]
+        await edit(**BY_ITSELF, fields=["name"])
+        await settle()
+        await hire()
+        assert "offset" in await client.receive()
+        assert "offset" not in await plain.receive()
+        assert await client.is_silent()
+        assert await plain.is_silent()
+
+
+async def test_a_hub_that_joins_nothing_again_is_noticed(monkeypatch):
+    """Negative control of the tests before."""
+
+    async def join_nothing(hub: LiveHub, streams: Any) -> None:
+        pass
+
+    monkeypatch.setattr(hub, "rejoin", join_nothing)
+    await edit(**BY_ITSELF)
+    async with Client() as client:
+        await disable_and_enable(**BY_ITSELF)
+        await hire()
+        assert await client.is_silent()
+
+
 # Narrower ------------------------------------------------------------------------------------------------------------
 
 
@@ -250,6 +399,35 @@ async def test_a_hub_that_started_later_drops_them_too():
         assert await next_payload(client) == {"action": "resync", "reason": "config"}
 
 
+async def check_that_a_trimmed_edit_is_in_force(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    await edit()
+    async with Client() as client:
+        await subscribe(client)
+
+        def edit_and_trim() -> None:
+            save_record({**KEEPERS, "where": {"retired": False}})
+            trim_all(settings)
+
+        await fail_to_look(monkeypatch, edit_and_trim)
+        assert await next_payload(client) == {"action": "resync", "reason": "expired"}
+        await write_as_before_the_edit('{"name":"ann","retired":true}')
+        assert await next_payload(client) == {"action": "resync", "reason": "config"}
+        await hire()
+        assert (await next_payload(client))["action"] == "create"
+
+
+async def test_an_edit_that_was_trimmed_before_the_hub_read_it_is_in_force(monkeypatch, settings):
+    """A hub that was away from the database for longer than the retention does not know what was edited meanwhile."""
+    await check_that_a_trimmed_edit_is_in_force(monkeypatch, settings)
+
+
+async def test_a_hub_that_trusts_the_versions_of_before_a_gap_is_noticed(monkeypatch, settings):
+    """Negative control of the test before."""
+    monkeypatch.setattr(LiveHub, "is_in_force", lambda self, event: True)
+    with pytest.raises((AssertionError, KeyError)):
+        await check_that_a_trimmed_edit_is_in_force(monkeypatch, settings)
+
+
 async def test_a_hub_without_a_memory_of_edits_is_noticed(monkeypatch):
     """Negative control of the two tests before."""
     monkeypatch.setattr(LiveHub, "_raise_floors", lambda self, content, version: None)
@@ -259,6 +437,107 @@ async def test_a_hub_without_a_memory_of_edits_is_noticed(monkeypatch):
         await subscribe(client)
         await write_as_before_the_edit('{"name":"ann","retired":true}')
         assert (await next_payload(client))["data"] == {"name": "ann", "retired": True}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"groups": ["retired-{retired}"]},
+        {"groups": ["name-{name}", "retired-{retired}"]},
+        {"where": {"retired": False}, "groups": ["all"]},
+    ],
+)
+async def test_an_event_for_a_group_of_before_the_edit_is_a_resync_to_every_subscriber(change):
+    """Nobody is in its group any more, and its row may be in the group of any subscriber of the stream."""
+    params = {"retired": False} if change["groups"][-1] != "all" else {}
+    await edit()
+    await edit(**change)
+    await in_thread(save_record, {**KEEPERS, "stream": "others"})
+    await (await get_hub()).settle()
+    async with Client() as client, Client() as neighbour:
+        await subscribe(client, params=params, snapshot=True)
+        assert (await next_payload(client))["final"]
+        await subscribe(neighbour, "others")
+        await write_as_before_the_edit('{"name":"bob","retired":false}', "name-bob", versions=2)
+        assert await next_payload(client) == {"action": "resync", "reason": "config"}
+        assert await client.is_silent()
+        assert await neighbour.is_silent()
+
+
+@pytest.mark.parametrize("wider", [{"fields": ["name", "retired"]}, {"fields": None, "exclude": []}])
+async def test_an_event_without_the_fields_of_a_widened_binding_is_not_delivered(wider):
+    """A frame with a part of the fields would take the others from the row that the client holds."""
+    await edit(fields=["name"])
+    await edit(**wider)
+    await (await get_hub()).settle()
+    async with Client() as client:
+        await subscribe(client)
+        await write_as_before_the_edit('{"name":"ann"}')
+        assert await next_payload(client) == {"action": "resync", "reason": "config"}
+        assert await client.is_silent()
+
+
+def hold_a_write_open(name: str) -> tuple[Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]:
+    """Return what writes a row in a transaction of another connection, and what commits it."""
+    written, end = threading.Event(), threading.Event()
+
+    def run() -> None:
+        try:
+            with transaction.atomic():
+                Keeper.objects.create(name=name)
+                written.set()
+                assert end.wait(PATIENCE)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+
+    async def begin() -> None:
+        thread.start()
+        assert await asyncio.to_thread(written.wait, PATIENCE)
+
+    async def commit() -> None:
+        end.set()
+        await asyncio.to_thread(thread.join, PATIENCE)
+
+    return begin, commit
+
+
+async def edit_groups_across_an_open_transaction(client: Client) -> None:
+    """Write a row, edit the binding's groups, take a snapshot for the new group, and commit the row after all that."""
+    await edit()
+    await hire("ann", retired=True)
+    begin, commit = hold_a_write_open("bob")
+    await begin()
+    try:
+        await edit(groups=["retired-{retired}"])
+        await (await get_hub()).settle()
+        await subscribe(client, params={"retired": False}, snapshot=True)
+        assert (await next_payload(client))["objects"] == []
+    finally:
+        await commit()
+
+
+@only_concurrent
+async def test_a_transaction_that_was_open_across_an_edit_of_the_groups_is_a_resync():
+    """The row was not in the snapshot, and its event is for a group of the rules of before."""
+    async with Client() as client:
+        await edit_groups_across_an_open_transaction(client)
+        assert await next_payload(client) == {"action": "resync", "reason": "config"}
+        await subscribe(client, params={"retired": False}, snapshot=True)
+        [row] = (await next_payload(client))["objects"]
+        assert row["data"] == {"name": "bob", "retired": False}
+        assert await client.is_silent()
+
+
+@only_concurrent
+async def test_looking_for_subscribers_before_the_version_is_noticed(monkeypatch):
+    """Negative control of the test before: the event has no subscribers, and the client never learns of the row."""
+    in_force = LiveHub.is_in_force
+    monkeypatch.setattr(LiveHub, "is_in_force", lambda self, event: not self.core.hears(event) or in_force(self, event))
+    async with Client() as client:
+        await edit_groups_across_an_open_transaction(client)
+        assert await client.is_silent()
 
 
 async def test_a_snapshot_taken_while_the_binding_is_narrowed_is_narrow(monkeypatch):
@@ -337,6 +616,29 @@ async def test_who_subscribes_within_the_grace_is_told_too(settings):
     async with Client() as client:
         await subscribe(client)
         assert await next_payload(client) == {"action": "resync", "reason": "config"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (None, {}, True),
+        ({"enabled": False}, {}, True),
+        ({"direction": "inbound"}, {}, True),
+        ({}, None, False),
+        ({}, {"enabled": False}, False),
+        ({}, {"also": ["pens"]}, True),
+        ({"also": ["pens"]}, {}, False),
+        ({}, {"scope": {"name": "$user.username"}}, True),
+        ({}, {"serializer": "own"}, True),
+        ({}, {"fields": ["name"]}, False),
+        ({"fields": ["name"]}, {}, True),
+        ({}, {"description": "Those who keep.", "writable": ["name"]}, False),
+    ],
+)
+def test_which_edits_leave_clients_without_something(old, new, expected):
+    """After such an edit clients take a snapshot, and events of before it are not delivered."""
+    before, after = (None if each is None else {**KEEPERS, **each} for each in (old, new))
+    assert changes.shows_more(before, after) is expected
 
 
 # Coming back ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from declbind import WebsocketBinding
 from declbind.inbound import writes
-from declbind.live import chores, subscriptions
+from declbind.live import housekeeping, subscriptions
 from declbind.live.consumers import BindingConsumer
 from declbind.live.hub import get_hub
 from declbind.models import Traffic
@@ -210,7 +210,7 @@ def test_no_frame_ends_the_socket(texts):
                 assert payload["action"] != "reply" or code_of(payload) != "internal"
             assert code_of(payload) == "not_found"
             hub = await get_hub()
-            await chores.write_traffic(hub)
+            await housekeeping.write_traffic(hub)
             await hub.stop()
 
     with override_bindings(NUMBERS):
@@ -227,7 +227,7 @@ async def test_a_refusal_can_be_stored_whatever_its_stream_is_called():
             for stream in ("a\x00b", "x" * 5_000, "\ud800", "\N{GRINNING FACE}"):
                 await client.send({"stream": stream, "payload": {"action": "create\x00", "ref": 1}})
                 assert not (await next_payload(client))["ok"]
-            await chores.write_traffic(await get_hub())
+            await housekeeping.write_traffic(await get_hub())
     assert await Traffic.objects.filter(kind=Traffic.REFUSED).acount() == 4
 
 

@@ -7,18 +7,18 @@ import threading
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connections, transaction
+from django.db import connections, transaction
 
 from declbind.live import subscriptions
 from declbind.live.hub import get_hub
-from declbind.live.lookout import Lookout, Tick
+from declbind.live.log_reader import Tick
 from declbind.models import Event, Head
 from declbind.outbound import entries, history, log, relay, sequencer
 from declbind.registry import database_alias
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
 from tests.factories import make_user
-from tests.live import BOARD, NUMBERS, code_of, in_thread, next_payload, store, subscribe
+from tests.live import BOARD, NUMBERS, code_of, fail_to_look, in_thread, next_payload, store, subscribe, trim_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,15 +36,6 @@ async def resume(client: Client, epoch: str, offset: int, name: str = "a") -> di
 
 async def next_value(client: Client) -> Any:
     return (await next_payload(client))["data"]["value"]
-
-
-def trim_all(settings: Any) -> None:
-    """Number what waits and trim all of it."""
-    settings.DECLBIND = {**getattr(settings, "DECLBIND", {}), "RETENTION_EVENTS": 0}
-    relay.run_once(database_alias())
-    while log.trim(database_alias()):
-        pass
-    settings.DECLBIND = {}
 
 
 async def forget_recent() -> None:
@@ -390,23 +381,6 @@ async def test_what_was_trimmed_before_the_hub_read_it_is_told(settings, monkeyp
             assert await next_payload(client) == {"action": "resync", "reason": "expired"}
             await store("a", 2)
             assert await next_value(client) == 2
-
-
-async def fail_to_look(monkeypatch: pytest.MonkeyPatch, meanwhile: Any) -> None:
-    """Let the database fail whenever the hub looks at the log, and do something meanwhile."""
-    failed = threading.Event()
-
-    def look(*args: Any) -> Any:
-        failed.set()
-        raise OperationalError("the server is away")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Lookout, "look", look)
-        # A look that has begun comes to its end first.
-        hub = await get_hub()
-        hub._wake.set()
-        assert await in_thread(failed.wait, 20)
-        await in_thread(meanwhile)
 
 
 async def test_a_hub_goes_on_where_the_database_left_it(monkeypatch):

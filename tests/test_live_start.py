@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from declbind.inbound import permissions
 from declbind.live import starting
-from declbind.live.lookout import Lookout
+from declbind.live.log_reader import LogReader
 from declbind.testing import Client, override_bindings
 from tests.live import NUMBERS, subscribe
 from tests.servers import ROOT, DjangoServer
@@ -59,14 +59,14 @@ def test_processes_that_start_together_on_a_fresh_database_all_serve(tmp_path: P
 def failures(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     """Return faults that the next looks at the log meet, one after the other."""
     left: list[Exception] = []
-    look = Lookout.first_look
+    look = LogReader.first_look
 
-    def look_or_fail(lookout: Lookout) -> Any:
+    def look_or_fail(log_reader: LogReader) -> Any:
         if left:
             raise left.pop(0)
-        return look(lookout)
+        return look(log_reader)
 
-    monkeypatch.setattr(Lookout, "first_look", look_or_fail)
+    monkeypatch.setattr(LogReader, "first_look", look_or_fail)
     monkeypatch.setattr(starting, "FIRST_PAUSE", 0.001)
     return left
 

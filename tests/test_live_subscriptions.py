@@ -404,30 +404,50 @@ async def test_asking_again_with_a_snapshot_keeps_one_subscription():
             assert await client.is_silent()
 
 
+class Parity(WebsocketBinding):
+    """A binding whose groups are code."""
+
+    stream = "parity"
+    model = IntegerValue
+    fields = ("name", "value")
+    permissions = ANYONE
+
+    @classmethod
+    def group_names(cls, instance: Any) -> list[str]:
+        return ["odd" if instance.value % 2 else "even"]
+
+    def subscription_group(self, user: Any, params: Any) -> str:
+        if params.get("of") not in ("odd", "even"):
+            raise ClientError("invalid", "Expected odd or even.")
+        return str(params["of"])
+
+
 async def test_the_snapshot_of_a_binding_by_code_holds_the_groups_rows():
     """Where groups are code, the rows of a group are those that the code puts there."""
-
-    class Parity(WebsocketBinding):
-        stream = "parity"
-        model = IntegerValue
-        fields = ("name", "value")
-        permissions = ANYONE
-
-        @classmethod
-        def group_names(cls, instance: Any) -> list[str]:
-            return ["odd" if instance.value % 2 else "even"]
-
-        def subscription_group(self, user: Any, params: Any) -> str:
-            if params.get("of") not in ("odd", "even"):
-                raise ClientError("invalid", "Expected odd or even.")
-            return str(params["of"])
-
     await store_all(1, 2, 3)
     with override_bindings(Parity):
         async with Client() as client:
             assert code_of(await client.request("parity", "subscribe", params={"of": "x"})) == "invalid"
             assert (await client.request("parity", "subscribe", params={"of": "odd"}, snapshot=True))["ok"]
             assert values_of(await read_snapshot(client)) == [1, 3]
+
+
+@pytest.mark.parametrize("portion", [1, 2, 1_000])
+async def test_the_limit_of_a_snapshot_counts_the_rows_of_the_group_only(monkeypatch, settings, portion):
+    """Where groups are code, the rows of other groups are read too, in portions, and do not count."""
+    settings.DECLBIND = {"MAX_SNAPSHOT_ROWS": 3}
+    monkeypatch.setattr(snapshots, "READ_ROWS", portion)
+    await store_all(2, 1, 4, 6, 3, 8, 5)
+    with override_bindings(Parity):
+        async with Client() as client:
+            assert (await client.request("parity", "subscribe", params={"of": "odd"}, snapshot=True))["ok"]
+            assert values_of(await read_snapshot(client)) == [1, 3, 5]
+            even = await client.request("parity", "subscribe", params={"of": "even"}, snapshot=True)
+            assert code_of(even) == "too_large"
+            await store("a", 7)
+            assert (await next_payload(client))["data"]["value"] == 7
+            refused = await client.request("parity", "subscribe", params={"of": "odd"}, snapshot=True)
+            assert code_of(refused) == "too_large"
 
 
 async def test_a_binding_by_code_without_a_group_for_params_cannot_be_asked():

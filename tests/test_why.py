@@ -15,7 +15,7 @@ from declbind.console import delivery, why
 from declbind.console.causes import Cause
 from declbind.console.connections import Heard
 from declbind.inbound.blocks import block
-from declbind.live import chores
+from declbind.live import housekeeping
 from declbind.live.hub import get_hub
 from declbind.models import BindingRecord, Connection, Event, Node, Traffic, editing
 from declbind.outbound import history, sequencer
@@ -461,8 +461,8 @@ async def play(seed: int) -> list[tuple[bool, Cause]]:
     await hub.settle()
     for position in range(len(users)):
         await drain(position)
-    await chores.beat(hub)
-    await chores.write_attendance(hub)
+    await housekeeping.beat(hub)
+    await housekeeping.write_connections(hub)
     found = []
     for row_pk, event_pk in rows:
         event = await Event.objects.aget(pk=event_pk)
@@ -500,8 +500,8 @@ async def test_a_blocked_user_is_not_sent_what_came_after() -> None:
             await in_thread(block, str(user.pk), timedelta(hours=1))
             await client.wait_closed()
         hub = await get_hub()
-        await chores.beat(hub)
-        await chores.write_attendance(hub)
+        await housekeeping.beat(hub)
+        await housekeeping.write_connections(hub)
         row = await store()
         await hub.settle()
         assert await in_thread(cause_of, row.pk, "board", user=user.username) is Cause.KICKED

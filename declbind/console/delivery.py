@@ -248,7 +248,7 @@ def _find_refusal(connection: Attendee, event: Event, using: str) -> Traffic | N
 
 
 def _find_overtaking_edit(event: Event, offset: int, using: str) -> Event | None:
-    """Return the edit before the event in the log that changed who hears, of a later version than the event's."""
+    """Return the edit that precedes the event in the log and is newer than the rules under which the event was made."""
     column = history.offset_column(using)
     edits = Event.objects.using(using).filter(
         **{f"{column}__lt": offset},
@@ -258,6 +258,6 @@ def _find_overtaking_edit(event: Event, offset: int, using: str) -> Event | None
     )
     for edit in edits.order_by(f"-{column}")[:20]:
         content = json.loads(edit.data).get("changes") or {}
-        if event.stream in content and changes.moves_rows(*content[event.stream]):
+        if event.stream in content and changes.shows_more(*content[event.stream]):
             return edit
     return None

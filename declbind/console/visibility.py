@@ -134,11 +134,10 @@ def missing_params(bound: Binding, params: Mapping[str, Any]) -> bool:
 
 def load_rows(bound: Binding, group: str, params: Mapping[str, Any]) -> VisibleRows:
     """Return the first rows of a granted subscription, by the query of its snapshot."""
-    by_code = bound.overrides("group_names", "subscription_group")
-    limit = EXAMINED_ROWS if by_code else SHOWN_ROWS
+    limit = EXAMINED_ROWS if snapshots.has_group_code(bound) else SHOWN_ROWS
     try:
         selected = list(snapshots.select_rows(bound, params)[: limit + 1])
-        found = [row for row in selected[:limit] if snapshots.is_heard_in(bound, group, row)]
+        found = [row for row in selected[:limit] if snapshots.is_in_group(bound, group, row)]
         shown = tuple(
             VisibleRow(json.loads(encode_key(row.pk)), json.loads(encode_value(bound.serialize_data(row))))
             for row in found[:SHOWN_ROWS]
@@ -151,7 +150,7 @@ def load_rows(bound: Binding, group: str, params: Mapping[str, Any]) -> VisibleR
 def is_visible(bound: Binding, group: str, params: Mapping[str, Any], pk: Any) -> bool:
     """Tell whether the snapshot of a granted subscription would have the row."""
     row = snapshots.select_rows(bound, params).filter(pk=pk).first()
-    return row is not None and snapshots.is_heard_in(bound, group, row)
+    return row is not None and snapshots.is_in_group(bound, group, row)
 
 
 def load_viewers(binding: type[Binding], row: Any, groups: Iterable[str], using: str) -> Viewers:

@@ -1,9 +1,9 @@
-"""Decide who hears what in one process, and how much may wait for whom.
+"""The subscriptions of one process, the fan-out of events to them, and the bounded queues of their connections.
 
-The hub knows connections, their subscriptions and the cursor: the offset of the last event that was handed out. It has
-no clock, no socket and no database: time comes as an argument, frames leave through ``Connection.outbox``, and whoever
-owns the socket sends them when ``Connection.flush`` is called. A hub belongs to one thread (the event loop's); nothing
-here locks.
+The hub knows connections, their subscriptions and the cursor: the offset of the last event that was dispatched. It has
+no clock, no socket and no database. Time is passed as an argument, and frames leave through ``Connection.outbox``. The
+owner of the socket sends them when ``Connection.flush`` is called. A hub belongs to one thread, that of the event loop,
+so nothing here locks.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ class LogEvent:
     def tells_every_group(self) -> bool:
         """Tell whether the event is for all groups of its stream, as nobody knows for which."""
         return bool(self.changes) and self.changes[0][0] == frames.EVERY_GROUP
+
+    def concerns(self, group: str) -> bool:
+        """Return whether subscribers of a group of the event's stream are sent the event."""
+        return self.tells_every_group or any(name == group for name, _ in self.changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +170,10 @@ class Connection:
 
 @dataclass(eq=False, slots=True)
 class Subscription:
-    """One connection hears one group of one stream.
+    """The subscription of one connection to one group of one stream.
 
-    Events up to ``offset`` are known to the client already. While not ``live`` the subscription catches up from the log
-    and the hub leaves it alone.
+    Events up to ``offset`` are known to the client already. While the subscription is not ``live``, the hub sends it no
+    events, because it catches up from the log or waits for a snapshot.
     """
 
     connection: Connection
@@ -179,8 +183,10 @@ class Subscription:
     params: Any = None
     offset: int = 0
     live: bool = True
-    #: The offset from which on it heard: unlike ``offset`` it stays.
+    #: The offset after which the subscription began. Unlike ``offset``, it does not move.
     after: int = field(init=False)
+    #: The offset of the last ``resync`` frame that was sent to it.
+    resynced_at: int = 0
 
     def __post_init__(self) -> None:
         self.after = self.offset

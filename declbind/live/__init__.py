@@ -1,7 +1,9 @@
-"""Serve sockets: connections, subscriptions, the hub of each event loop, and what the operator sees of them.
+"""Sockets: connections, subscriptions, the hub of each event loop, and what operators see of them.
 
-``consumers`` speaks ASGI for a ``socket``, ``subscriptions`` answers subscribe and unsubscribe, ``hub`` runs the hub of
-an event loop: ``doorbell`` wakes it, ``chores`` is what it does by the clock, ``rights`` judges its sockets again,
-``changes`` says what an edit means for it, ``nodes`` keeps its heartbeat, ``traffic`` notes requests and refusals. What
-is sent to whom is decided in ``declbind.core.hub``; what a request may do, in ``declbind.inbound``.
+``consumers`` implements ASGI for a ``socket``. ``subscriptions`` answers ``subscribe`` and ``unsubscribe``, with
+``snapshots``, and ``joining`` subscribes connections that did not ask. ``hub`` runs the hub of an event loop:
+``log_reader`` reads the log for it, ``doorbell`` wakes it, ``housekeeping`` is its periodic work, ``rights`` checks the
+permissions of its sockets, and ``changes`` is the effect of an edit on it. Operators see ``connection_log``,
+``metrics``, ``traffic`` and ``nodes``. ``declbind.core.hub`` decides which frames a connection is sent, and
+``declbind.inbound`` what a request may do.
 """

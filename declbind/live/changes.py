@@ -1,4 +1,4 @@
-"""Say what an edit of the configuration means for what is under way: frames, subscriptions, replays."""
+"""The effect of an edit of a binding on events, subscriptions and replays that are under way."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ from declbind.serializers import encode_value
 
 Definition = Mapping[str, Any] | None
 
+#: Keys of a record that decide which groups a row is in, or how its data is made.
+_PLACING = ("model", "groups", "where", "scope", "serializer")
+
 
 def grace() -> timedelta:
-    """Return for how long after an edit some writer may still follow the old configuration."""
+    """Return how long after an edit some writer may still use the previous configuration."""
     return timedelta(seconds=2 * settings.VERSION_CHECK_SECONDS)
 
 
@@ -59,7 +62,7 @@ def _is_sent(binding: type[Binding], name: str) -> bool:
 
 
 def end_of(subscription: Subscription, registry: BindingRegistry) -> str | None:
-    """Return why a subscription is over under a new registry, ``None`` if it is not."""
+    """Return why a subscription ends under a new registry, or ``None`` if it continues."""
     binding = registry.by_stream.get(subscription.stream)
     if binding is None:
         entry = registry.entry(subscription.stream)
@@ -75,25 +78,18 @@ def end_of(subscription: Subscription, registry: BindingRegistry) -> str | None:
     return None if group == subscription.group else "changed"
 
 
-def moves_rows(old: Definition, new: Definition) -> bool:
-    """Tell whether the edit changes which rows who hears of, so that events made before it must not be delivered."""
-    before, after = _in_force(old), _in_force(new)
-    if before is None or after is None:
-        return after is not None
-    return (before.model, before.groups, before.where, before.scope) != (
-        after.model,
-        after.groups,
-        after.where,
-        after.scope,
-    )
-
-
 def shows_more(old: Definition, new: Definition) -> bool:
-    """Tell whether clients may lack something after the edit: added, enabled, widened, re-grouped."""
+    """Return whether clients may lack something after the edit: the binding was added, enabled, widened or re-grouped.
+
+    Events that were made before such an edit must not be delivered after it. They name groups of earlier rules, or lack
+    fields that are sent now.
+    """
     before, after = _in_force(old), _in_force(new)
     if after is None:
         return False
-    if before is None or moves_rows(old, new) or before.serializer != after.serializer:
+    if before is None or any(getattr(before, key) != getattr(after, key) for key in _PLACING):
+        return True
+    if not set(after.also) <= set(before.also):
         return True
     return (before.fields, before.exclude, before.sensitive) != (after.fields, after.exclude, after.sensitive) and not (
         before.fields is not None
@@ -105,7 +101,7 @@ def shows_more(old: Definition, new: Definition) -> bool:
 
 
 def breaks_replay(old: Definition, new: Definition) -> bool:
-    """Tell whether a client that comes back from before the edit must take a snapshot: also after a time disabled."""
+    """Return whether a client that resumes from before the edit must take a snapshot; disabling counts too."""
     return shows_more(old, new) or (_in_force(old) is not None and _in_force(new) is None)
 
 

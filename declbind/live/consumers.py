@@ -1,4 +1,4 @@
-"""The ASGI consumers: they accept sockets, read frames in order, and answer each, whatever a client sends."""
+"""The ASGI consumers, which accept sockets, read their frames in order, and answer each of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from declbind.bindings import Binding
 from declbind.conf import settings
 from declbind.core import course, frames
 from declbind.core.errors import ClientError
-from declbind.core.hub import Subscription
 from declbind.core.rate import RateLimit
 from declbind.inbound import permissions, writes
 from declbind.inbound.blocks import find_block
@@ -30,6 +29,7 @@ from declbind.registry import database_alias
 
 from . import subscriptions
 from .hub import LiveHub, get_hub
+from .joining import Join, JoinRules, find_joins, join
 from .origin import is_origin_allowed
 from .sending import pace, send_close, without_session
 from .socket import FLOODING, FORBIDDEN, INTERNAL_ERROR, RESTART, SESSION_OVER, TRY_AGAIN_LATER, Socket
@@ -113,7 +113,7 @@ class BindingConsumer(AsyncConsumer):
         try:
             await self._join(hub, socket)
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
-            hub.attendance.opened(socket, scope)
+            hub.connection_log.opened(socket, scope)
             # Nobody asks for it any more, and it would take a thousand bytes for as long as the socket is open.
             self.scope = scope = NO_SCOPE
             # Only now: the handshake was the session's and the HTTP channel's to write.
@@ -127,7 +127,7 @@ class BindingConsumer(AsyncConsumer):
             socket.close(1000)
             if paced is not None:
                 paced.release()
-            hub.attendance.closed(socket, hub.core.cursor)
+            hub.connection_log.closed(socket, hub.core.cursor)
             hub.core.detach(socket.connection)
             hub.drain.socket_ended()
             hub.note(socket, Traffic.CONNECTION, **describe_end(*socket.closed.result()))
@@ -137,18 +137,21 @@ class BindingConsumer(AsyncConsumer):
         return hub.registry.by_stream
 
     def connection_groups(self, **kwargs: Any) -> list[str]:
-        """Return names of groups that each connection joins, of all its streams; gets the arguments of the URL.
+        """Return the names of groups that each connection joins, in all streams that it serves.
 
-        Code that grants what it names: ``view`` is not asked.
+        The groups are granted by this code, whatever ``view`` says. It is called once for each connection.
+
+        Args:
+            **kwargs: The arguments of the URL.
         """
         return []
 
     async def _join(self, hub: LiveHub, socket: Socket) -> None:
-        """Subscribe the socket to what it hears without asking; close one that may not be here after all."""
+        """Subscribe the socket to the groups that it joins without asking, or close it if it may not be connected."""
         while True:
             turn = hub.turns, socket.checks
             try:
-                joined = await hub.requests.run(self._auto_groups, dict(self.bindings(hub)), socket.identity)
+                found = await hub.requests.run(self._find_joins, dict(self.bindings(hub)), socket.identity)
             except ClientError as error:
                 socket.close(FORBIDDEN, error.message)
                 return
@@ -158,40 +161,27 @@ class BindingConsumer(AsyncConsumer):
                 return
             if turn == (hub.turns, socket.checks):
                 break
-        if joined is None:
+        if found is None:
             socket.close(SESSION_OVER, "The session is over.")
             return
-        for stream, group, granted_by_code in joined:
-            hub.subscribe(
-                Subscription(
-                    connection=socket.connection,
-                    stream=stream,
-                    group=group,
-                    tagged=False,
-                    params=None if granted_by_code else {},
-                    offset=hub.core.cursor,
-                )
-            )
+        joins, connection_groups = found
+        join(hub, socket, joins)
+        socket.join_rules = JoinRules(self.bindings, connection_groups)
 
-    def _auto_groups(
+    def _find_joins(
         self, bindings: Mapping[str, type[Binding]], identity: permissions.Identity
-    ) -> list[tuple[str, str, bool]] | None:
+    ) -> tuple[list[Join], tuple[str, ...]] | None:
+        """Return the groups to join, and the names that ``connection_groups`` gave; ``None`` if the session is over."""
         user = permissions.load_current_user(identity)
         if user is None:
             return None
-        # The socket is attached: whoever is blocked after this look is found there by the kick.
+        # The socket is attached already. If the user is blocked after this query, the kick finds the socket there.
         block = find_block(identity.user_pk)
         if block is not None:
             raise ClientError("denied", f"Blocked until {block.until:%Y-%m-%d %H:%M} UTC. {block.reason}".strip())
         kwargs = self.scope.get("url_route", {}).get("kwargs", {})
-        named = list(self.connection_groups(**kwargs))
-        joined = []
-        for stream, binding in bindings.items():
-            try:
-                joined += [(stream, group, False) for group in subscriptions.auto_groups(binding, user)]
-            except Exception:  # a faulty binding must not keep people out of the others
-                logger.exception("Nobody joins stream %r at connect: its binding failed.", stream)
-        return joined + [(stream, group, True) for stream in bindings for group in named]
+        connection_groups = tuple(self.connection_groups(**kwargs))
+        return find_joins(bindings, user, connection_groups), connection_groups
 
 
 class WebsocketDemultiplexer(BindingConsumer):

@@ -1,7 +1,7 @@
-"""The hub of one event loop: it reads the log, hands events out in order, and obeys control events.
+"""The hub of one event loop, which reads the log, dispatches events in order, and applies control events.
 
-One task does all of it, so nothing is ever delivered before a control event with a lower offset has been obeyed. The
-log is read on the doorbell and every ``POLL_SECONDS``. A hub belongs to its loop and ends with it.
+One task does all of it, so no event is delivered before the control events with lower offsets have been applied. The
+log is read when the doorbell rings and every ``POLL_SECONDS``. A hub belongs to its loop and ends with it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from declbind.models import Event
 from declbind.outbound import log, relay
 
 from . import changes, nodes, shutdown
-from .attendance import Attendance
-from .chores import keep_house, watch_readers
+from .connection_log import ConnectionLog
 from .doorbell import listen
 from .draining import Drain
 from .flushing import Flusher
+from .housekeeping import run_housekeeping, watch_readers
 from .inline import InlineRunner
-from .lookout import READ_BATCH, Lookout
+from .joining import rejoin
+from .log_reader import READ_BATCH, LogReader
+from .metrics import Metrics
 from .rights import find_logged_out, judge_sockets
 from .snapshots import SnapshotDesk
 from .socket import FORBIDDEN, SESSION_OVER
 from .starting import look_first
-from .tally import Tally
 from .threads import HubThread, RequestThreads
 from .traffic import TrafficLog
 
@@ -81,22 +82,22 @@ class LiveHub:
         self.drain = Drain(self)
         self.recent = Recent()
         self.using = registries.database_alias()
-        self.lookout = Lookout(self.using)
+        self.log_reader = LogReader(self.using)
         self.registry = registries.current_registry()
         self.epoch = ""
         #: Counts new registries and new beginnings of the log: whoever works for long compares it before and after.
         self.turns = 0
         #: Counts how often the hub has read the log to its end.
         self.looks = 0
-        #: Events of a stream made under an older version than this are not delivered: they follow other rules.
+        #: By stream, the version of the last edit that changed its groups or data. Older events are not delivered.
         self.floors: dict[str, int] = {}
         self.requests = RequestThreads(settings.DATABASE_THREADS)
         self.snapshots = SnapshotDesk(self.requests)
         self.thread = HubThread()
         self.heartbeat = nodes.Heartbeat()
         self.traffic = TrafficLog(self.heartbeat.id)
-        self.attendance = Attendance(self.heartbeat.id)
-        self.tally = Tally(self.heartbeat.id)
+        self.connection_log = ConnectionLog(self.heartbeat.id)
+        self.metrics = Metrics(self.heartbeat.id)
         self._wake = asyncio.Event()
         #: The registry whose changes all subscriptions have been told.
         self._announced = self.registry
@@ -126,7 +127,7 @@ class LiveHub:
         await asyncio.shield(started)
 
     async def _start(self) -> None:
-        first, edits = await look_first(self.thread, self.lookout)
+        first, edits = await look_first(self.thread, self.log_reader)
         self.registry = self._announced = first.registry
         self.epoch, self.core.cursor = first.head.epoch, first.head.offset
         self.recent.start(first.head.offset)
@@ -137,7 +138,8 @@ class LiveHub:
         loop = self.loop
         relay.add_listener(self, loop, self._wake.set)
         self._tasks = [
-            loop.create_task(work) for work in (self._pump(), keep_house(self), watch_readers(self), listen(self._wake))
+            loop.create_task(work)
+            for work in (self._pump(), run_housekeeping(self), watch_readers(self), listen(self._wake))
         ]
         shutdown.watch(self.loop, running_hubs)
 
@@ -162,7 +164,7 @@ class LiveHub:
         for loop in [loop for loop, hub in _hubs.items() if hub is self]:
             del _hubs[loop]
         self.requests.close()
-        last_counts = partial(self.tally.write_minute, self.tally.take_fresh(), self.using)
+        last_counts = partial(self.metrics.write_minute, self.metrics.take_fresh(), self.using)
         self.thread.close(last_counts, lambda: self.heartbeat.end(self.using))
 
     # --- the pump: the one place where events and control events are put into effect ---------------------------------
@@ -187,7 +189,7 @@ class LiveHub:
 
     async def _advance(self) -> bool:
         """Look once; return whether there is more to read at once."""
-        tick = await self.thread.run(self.lookout.look, self.core.cursor)
+        tick = await self.thread.run(self.log_reader.look, self.core.cursor)
         if tick.registry is not self._announced:
             await self._apply_registry(tick.registry)
         if tick.head.epoch == self.epoch and (
@@ -196,7 +198,7 @@ class LiveHub:
             # A backup was restored, or the log was emptied. Its numbers will be given again, to other events, or what
             # they stood for is gone: whoever comes later with an offset of the lost history must not take what he finds
             # for all that followed.
-            head = await self.thread.run(self.lookout.renew_epoch, self.epoch)
+            head = await self.thread.run(self.log_reader.renew_epoch, self.epoch)
             await self._start_over(head, "epoch")
             return False
         if tick.head.epoch != self.epoch:
@@ -225,11 +227,14 @@ class LiveHub:
                 await self.flusher.flush()
 
     async def _start_over(self, head: log.HeadState, reason: str) -> None:
-        """Go on at the end of a log that is of another history, or that was trimmed before it was read to its end.
+        """Continue at the end of a log that has another history, or that was trimmed before it was read to its end.
 
-        Control events may be among the lost ones, so everything is checked. Who asked for a stream is told to resync.
+        Control events may be among the lost ones, so everything is checked. Each explicit subscription is sent a
+        ``resync``.
         """
-        await self._apply_registry(await self.thread.run(self.lookout.newest_registry))
+        await self._apply_registry(await self.thread.run(self.log_reader.newest_registry))
+        # Any stream may have been edited. The versions of another history mean nothing in this one.
+        self.floors = dict.fromkeys(self.registry.by_stream, self.registry.version)
         await self.revalidate(self.sockets())
         reached = self.core.cursor
         self.epoch, self.core.cursor = head.epoch, head.offset
@@ -241,18 +246,24 @@ class LiveHub:
             self.resync(subscription, reason)
 
     def dispatch(self, event: LogEvent) -> int:
-        """Hand one event to whoever hears it; return how many frames that queued."""
+        """Queue the frames of one event for its subscribers, and return the number of frames."""
         queued = 0
         self.recent.add(event)
-        if self.core.hears(event) and self.is_in_force(event):
+        # In this order: an outdated event may be for groups that have no subscribers any more, while its row is in a
+        # group that has some.
+        if self.is_in_force(event) and self.core.hears(event):
             queued = self.core.dispatch(event, self.variants(event), time.monotonic())
             if queued:
-                self.tally.count_frames(event, queued)
+                self.metrics.count_frames(event, queued)
         self.core.cursor = event.offset
         return queued
 
     def is_in_force(self, event: LogEvent) -> bool:
-        """Tell whether an event follows rules that still hold; who misses one that does not is told to resync."""
+        """Return whether an event was made under rules that still hold.
+
+        If it was not, nobody is sent it, and every subscriber of its stream is sent a ``resync``: the groups that the
+        row would be in by the present rules are not known.
+        """
         if event.version >= self.floors.get(event.stream, 0):
             return True
         self._resync_in(event.stream, settings.POLL_SECONDS)
@@ -300,7 +311,7 @@ class LiveHub:
                 await self.revalidate([socket for socket in sockets if socket.user_key in users])
             case {"type": "config"} as content:
                 self._raise_floors(content, event.version)
-                await self._apply_registry(await self.thread.run(self.lookout.newest_registry))
+                await self._apply_registry(await self.thread.run(self.log_reader.newest_registry))
                 self._schedule_resync(content)
             case _:
                 # Everybody's rights, or what a newer release of this package says and we do not understand.
@@ -308,7 +319,7 @@ class LiveHub:
 
     def _raise_floors(self, content: dict[str, Any], version: int) -> None:
         for stream, (old, new) in content.get("changes", {}).items():
-            if changes.moves_rows(old, new):
+            if changes.shows_more(old, new):
                 self.floors[stream] = max(self.floors.get(stream, 0), version)
 
     def _schedule_resync(self, content: dict[str, Any]) -> None:
@@ -317,7 +328,7 @@ class LiveHub:
                 self._resync_in(stream, changes.grace().total_seconds())
 
     def _resync_in(self, stream: str, seconds: float) -> None:
-        """Have the subscribers of a stream told to resync, once, when this time and any set before is over."""
+        """Schedule one ``resync`` for the subscribers of a stream, not before this time and any scheduled one."""
         loop = asyncio.get_running_loop()
         due = self._due.pop(stream, None)
         at = loop.time() + seconds
@@ -332,7 +343,7 @@ class LiveHub:
             self.resync(subscription, "config")
 
     async def _apply_registry(self, new: registries.BindingRegistry) -> None:
-        """Put a registry in force: end what it no longer allows, check again what it changed."""
+        """Put a registry in force: end what it no longer allows, check what it changed, and join new groups."""
         old = self._announced
         if old is new:
             return
@@ -354,7 +365,15 @@ class LiveHub:
             await self.revalidate(
                 [socket for socket in self.sockets() if any(stream in changed for stream, _ in socket.subscriptions)]
             )
-        # Last: where the database failed in between, the pump comes here again.
+        renewed = {
+            stream
+            for stream, after in new.by_stream.items()
+            if (before := old.by_stream.get(stream)) is not after
+            and (before is None or before.fingerprint() != after.fingerprint())
+        }
+        if renewed:
+            await rejoin(self, renewed)
+        # Last: if the database fails before this, the pump does all of it again.
         self._announced = new
 
     async def revalidate(self, sockets: Collection[Socket]) -> None:
@@ -379,7 +398,7 @@ class LiveHub:
         if earlier is not None:
             self._remember(earlier, "again")
         self.core.subscribe(subscription)
-        self.attendance.changed(subscription.connection.info)
+        self.connection_log.changed(subscription.connection.info)
 
     def unsubscribe(self, subscription: Subscription, reason: str) -> None:
         """End a subscription."""
@@ -389,13 +408,13 @@ class LiveHub:
     def start_anew(self, subscription: Subscription, reached: int) -> None:
         """Let a subscription that came as far as ``reached`` go on at the cursor, past a gap."""
         subscription.connection.info.remember(subscription, reached, "resync")
-        self.attendance.changed(subscription.connection.info)
+        self.connection_log.changed(subscription.connection.info)
         subscription.live, subscription.offset, subscription.after = True, self.core.cursor, self.core.cursor
 
     def _remember(self, subscription: Subscription, reason: str) -> None:
         socket: Socket = subscription.connection.info
         socket.remember(subscription, self.core.cursor if subscription.live else subscription.offset, reason)
-        self.attendance.changed(socket)
+        self.connection_log.changed(socket)
 
     def end(self, subscription: Subscription, reason: str) -> None:
         """End a subscription, unless it is over already, and tell a client that asked for it."""
@@ -408,8 +427,9 @@ class LiveHub:
             subscription.connection.push(text, time.monotonic())
 
     def resync(self, subscription: Subscription, reason: str) -> None:
-        """Tell a client that asked for a stream that what it holds may be stale."""
+        """Send an explicit subscription a ``resync``: what the client holds may be stale."""
         if subscription.tagged:
+            subscription.resynced_at = self.core.cursor
             text = frames.encode_resync(subscription.stream, subscription.group, self.core.cursor, reason)
             subscription.connection.push(text, time.monotonic())
 
@@ -421,7 +441,7 @@ class LiveHub:
         """Note traffic of a socket, or of a handshake that did not come to one."""
         stream = values.get("stream", "")
         # A client chooses the name that it asks for; counts are kept of streams that there are.
-        self.tally.count(kind, stream if stream in self.registry.by_stream else "")
+        self.metrics.count(kind, stream if stream in self.registry.by_stream else "")
         if socket is not None:
             values.update(connection=socket.id, user_pk=socket.user_key or "", username=socket.identity.username)
         self.traffic.note(kind, **values)

@@ -15,7 +15,7 @@ from declbind.core.hub import Hub
 from declbind.models import Node
 from declbind.registry import BindingRegistry
 
-from .attendance import RESTART, close_all
+from .connection_log import RESTART, close_all
 
 
 class Heartbeat:

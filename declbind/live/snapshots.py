@@ -1,10 +1,12 @@
-"""Take snapshots: the current rows of a group, as of one state of the database that has a place in the log."""
+"""Snapshots: the current rows of a group, in one state of the database that an offset of the log names."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from django.db import models
@@ -19,52 +21,80 @@ from declbind.serializers.lists import load_lists
 
 from .threads import RequestThreads
 
-#: A page of a snapshot ends here at the latest, however few its rows: a slow reader must get through it in time.
+#: The largest page of a snapshot, in characters, however few its rows: a slow reader must receive it in time.
 PAGE_CHARACTERS = 65_536
-#: So many are read at once; further ones wait, and leave the other threads to requests.
+#: How many snapshots are read at the same time. The other threads are left to other requests.
 SNAPSHOTS_AT_ONCE = 2
+#: Rows that are read together where code selects from them.
+READ_ROWS = 1_000
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The rows of one state of the database: that after the event at ``offset``."""
+    """The rows of one state of the database: the one after the event at ``offset``."""
 
     offset: int
     pages: list[list[tuple[str, str]]]
 
 
 class SnapshotDesk:
-    """Read snapshots, a few at a time, and one for all who ask for the same while it is being read.
+    """The reads of snapshots of one hub: a few at a time, shared by the requests that can use the same one.
 
-    That a snapshot may be a little older than the request does no harm: the log carries on from its offset.
+    A request joins a read only if that read has not begun. So a snapshot is never older than its request, nor than any
+    frame that the client was sent before, on this connection or on another one. Belongs to the event loop.
     """
 
     def __init__(self, threads: RequestThreads) -> None:
         self._threads = threads
         self._free = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
-        self._under_way: dict[Any, asyncio.Task[Snapshot]] = {}
+        #: The last read that was asked for, by binding class and group. An edit of a binding makes another class.
+        self._last: dict[tuple[type[Binding], str], _SharedRead] = {}
 
     async def take(self, bound: Binding, group: str, params: Mapping[str, Any], using: str) -> Snapshot:
-        """Return a snapshot of a group; raises ``ClientError`` ``too_large``."""
+        """Return a snapshot of a group that is not older than this call; raises ``ClientError`` ``too_large``."""
         if not _is_same_for_all(type(bound)):
-            return await self._read(bound, group, params, using)
-        # The class stands for the configuration too: an edit makes another one.
+            async with self._free:
+                return await self._threads.run(read_snapshot, bound, group, params, using)
         key = (type(bound), group)
-        task = self._under_way.get(key)
-        if task is None:
-            task = self._under_way[key] = asyncio.create_task(self._read(bound, group, params, using))
-            task.add_done_callback(lambda done: self._forget(key, done))
-        # Whoever came first may leave; the others still wait.
-        return await asyncio.shield(task)
+        shared = self._last.get(key)
+        if shared is None or shared.has_begun:
+            earlier, shared = shared, _SharedRead(bound, group, params, using)
+            self._last[key] = shared
+            shared.task = asyncio.create_task(self._read(shared, earlier))
+            shared.task.add_done_callback(partial(self._forget, key, shared))
+        assert shared.task is not None
+        # The first request may be cancelled while others still wait.
+        return await asyncio.shield(shared.task)
 
-    async def _read(self, bound: Binding, group: str, params: Mapping[str, Any], using: str) -> Snapshot:
+    async def _read(self, shared: _SharedRead, earlier: _SharedRead | None) -> Snapshot:
+        if earlier is not None and earlier.task is not None:
+            # Two reads of one group at the same time would take all places. More requests can join this one meanwhile.
+            await asyncio.wait({earlier.task})
         async with self._free:
-            return await self._threads.run(read_snapshot, bound, group, params, using)
+            return await self._threads.run(shared.read)
 
-    def _forget(self, key: Any, done: asyncio.Task[Snapshot]) -> None:
-        del self._under_way[key]
+    def _forget(self, key: tuple[type[Binding], str], shared: _SharedRead, done: asyncio.Task[Snapshot]) -> None:
+        if self._last.get(key) is shared:
+            del self._last[key]
         if not done.cancelled():
             done.exception()
+
+
+class _SharedRead:
+    """A read of a snapshot that several requests wait for."""
+
+    __slots__ = ("_arguments", "has_begun", "task")
+
+    def __init__(self, bound: Binding, group: str, params: Mapping[str, Any], using: str) -> None:
+        self._arguments = bound, group, params, using
+        self.task: asyncio.Task[Snapshot] | None = None
+        #: Set by the reading thread before its first query, read by the event loop.
+        self.has_begun = False
+
+    def read(self) -> Snapshot:
+        """Read the snapshot; blocks on the database."""
+        self.has_begun = True
+        return read_snapshot(*self._arguments)
 
 
 def _is_same_for_all(binding: type[Binding]) -> bool:
@@ -73,26 +103,43 @@ def _is_same_for_all(binding: type[Binding]) -> bool:
 
 
 def select_rows(bound: Binding, params: Mapping[str, Any]) -> models.QuerySet[Any]:
-    """Return the rows of a subscription by key; where groups are code, ``is_heard_in`` has to look at each."""
+    """Return the rows of a subscription by key. If groups are code, ``is_in_group`` has to select from them."""
     rows = bound.scoped(bound.get_queryset())
-    if not bound.overrides("group_names", "subscription_group"):
+    if not has_group_code(bound):
         rows = only_equal(rows, params)
     return rows.order_by("pk")
 
 
-def is_heard_in(bound: Binding, group: str, row: Any) -> bool:
-    """Tell whether a selected row is in the group; only code of the project need be asked."""
-    return not bound.overrides("group_names", "subscription_group") or group in bound.group_names(row)
+def has_group_code(bound: Binding) -> bool:
+    """Return whether code of the project decides which groups a row is in, so that no query can."""
+    return bound.overrides("group_names", "subscription_group")
+
+
+def is_in_group(bound: Binding, group: str, row: Any) -> bool:
+    """Return whether a selected row is in the group; only code of the project has to be asked."""
+    return not has_group_code(bound) or group in bound.group_names(row)
+
+
+def load_rows(bound: Binding, group: str, params: Mapping[str, Any], limit: int) -> list[Any]:
+    """Load the rows of a group by key, at most ``limit``; blocks on the database.
+
+    If groups are code, as many rows of the table are read as it takes. They are read in portions and only those of the
+    group are held.
+    """
+    rows = select_rows(bound, params)
+    if not has_group_code(bound):
+        return list(rows[:limit])
+    read = rows.iterator(chunk_size=READ_ROWS)
+    return list(islice((row for row in read if is_in_group(bound, group, row)), limit))
 
 
 def read_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: str) -> Snapshot:
     """Read the rows of a group; blocks on the database. Raises ``ClientError`` ``too_large``."""
     limit: int = settings.MAX_SNAPSHOT_ROWS
     with sequencer.numbered_read(using) as head:
-        found = list(select_rows(bound, params)[: limit + 1])
+        found = load_rows(bound, group, params, limit + 1)
         if len(found) > limit:
             raise ClientError("too_large", f"Expected at most {limit} rows in a snapshot, this group has more.")
-        found = [row for row in found if is_heard_in(bound, group, row)]
         load_lists(found, (field for field in bound.bound_fields() if field.many_to_many), using)
         objects = [(encode_key(row.pk), encode_value(bound.serialize_data(row))) for row in found]
     return Snapshot(head.offset, _in_pages(objects))

@@ -16,6 +16,7 @@ from declbind.core.hub import Connection, Joiner, Limits, Outbox, Subscription
 from declbind.inbound.permissions import Identity, session_digest
 
 from .inline import InlineRunner
+from .joining import JoinRules
 from .sending import send_close
 
 logger = logging.getLogger("declbind")
@@ -52,7 +53,7 @@ class Socket:
     __slots__ = (
         "__weakref__", "_context", "_given_up_at", "_is_sending", "_joiner", "_leaving", "_limits", "_progress",
         "_rest", "_runner", "_send", "_sending_since", "_turn", "_under_way", "_window", "checks", "closed",
-        "connection", "id", "identity", "is_listed", "past", "requests", "sent", "session", "user_key",
+        "connection", "id", "identity", "is_listed", "join_rules", "past", "requests", "sent", "session", "user_key",
     )  # fmt: skip
 
     def __init__(
@@ -68,10 +69,12 @@ class Socket:
         self.user_key = identity.user_pk
         #: What control events call its session; made once, for each of them is compared with every socket.
         self.session = session_digest(identity.session_key)
+        #: What decides which groups it joins by itself; ``None`` until it has joined those of its handshake.
+        self.join_rules: JoinRules | None = None
         #: Whether the table of connections has it, and what it heard before: (stream, group, until, after, reason).
         self.is_listed = False
         self.past: tuple[tuple[str, str, int, int, str], ...] = ()
-        #: Counts how often its rights were checked anew: what was granted in between may be void.
+        #: Counts the checks of its permissions. What was granted during a check may no longer be allowed.
         self.checks = 0
         self._limits = _limits(settings.QUEUE_BYTES, settings.QUEUE_FRAMES, settings.QUEUE_SECONDS)
         self.connection = Connection(Outbox(self._limits), flush=self.flush, overflow=self.overflow, info=self)

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 
-from .lookout import Lookout, Tick
+from .log_reader import LogReader, Tick
 from .threads import HubThread
 
 logger = logging.getLogger("declbind")
@@ -21,13 +21,13 @@ START_SECONDS, FIRST_PAUSE = 5.0, 0.05
 LAST_PAUSE = 1.0
 
 
-async def look_first(thread: HubThread, lookout: Lookout) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
+async def look_first(thread: HubThread, log_reader: LogReader) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
     """Look at the log for the first time, and retry for ``START_SECONDS`` while the database fails.
 
     Processes that start together on a fresh SQLite database find it locked.
 
     Returns:
-        What ``Lookout.first_look`` returns.
+        What ``LogReader.first_look`` returns.
 
     Raises:
         Exception: The last fault. It has been logged, with a traceback only if it is not the database's.
@@ -35,7 +35,7 @@ async def look_first(thread: HubThread, lookout: Lookout) -> tuple[Tick, list[tu
     until, pause = time.monotonic() + START_SECONDS, FIRST_PAUSE
     while True:
         try:
-            return await thread.run(lookout.first_look)
+            return await thread.run(log_reader.first_look)
         except DatabaseError as error:
             if time.monotonic() + pause > until:
                 logger.warning("The hub could not start, because the database failed: %s", error)

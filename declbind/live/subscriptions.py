@@ -1,8 +1,8 @@
-"""Answer subscribe and unsubscribe: check the right, find the group, bring the client up to date, let it hear.
+"""The ``subscribe`` and ``unsubscribe`` requests: permission, group, snapshot, replay, and the switch to live events.
 
-The seam between the past and the live events has neither a gap nor an overlap. A snapshot is the state of the database
-after the event at its offset, and not a later one's; from there the log is read up to the hub's cursor, and at that
-very moment, with no step of the event loop in between, the hub takes over.
+There is neither a gap nor an overlap between a snapshot and the live events. A snapshot is the state of the database
+after the event at its offset. From there the log is read up to the hub's cursor. The hub takes over at that moment,
+with no step of the event loop in between.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .snapshots import Snapshot
 from .socket import Socket
 
 READ_BATCH = 500
-#: Who is further behind than this takes a snapshot: the log would be read at length, for rows changed many times.
+#: The longest replay, in events of all streams. Beyond it a snapshot is cheaper, and the client is told to take one.
 MAX_REPLAY_EVENTS = 20_000
 
 
@@ -45,18 +45,30 @@ class Granted:
 
 
 async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], request: frames.Request) -> str:
-    """Carry out a subscribe request, reply included; return the group. Raises ``ClientError``."""
+    """Carry out a ``subscribe`` request, including its reply, and return the group. Raises ``ClientError``."""
+    held: list[Subscription] = []
+    try:
+        return await _subscribe(hub, socket, binding, request, held)
+    finally:
+        # A subscription that was not replaced after all continues where it was held.
+        for subscription in held:
+            await catch_up(hub, socket, subscription)
+
+
+async def _subscribe(
+    hub: LiveHub, socket: Socket, binding: type[Binding], request: frames.Request, held: list[Subscription]
+) -> str:
     while True:
         turn = hub.turns, socket.checks
         granted = await hub.requests.run(_grant, hub.using, hub.epoch, binding, request, socket.identity)
         snapshot = None
         if request.snapshot and not socket.closed.done():
-            snapshot = await hub.snapshots.take(granted.bound, granted.group, granted.params, hub.using)
+            snapshot = await _take_snapshot(hub, socket, granted, held)
         if socket.closed.done():
             return granted.group
         if turn == (hub.turns, socket.checks):
             break
-        # Rights or bindings changed while they were looked at; what was granted may be void.
+        # Permissions or bindings changed in the meantime, so the subscription may no longer be allowed.
         current = hub.registry.by_stream.get(request.stream)
         if current is None:
             raise ClientError("unknown_stream", f"There is no stream {request.stream!r}.")
@@ -135,6 +147,36 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
         subscription.offset = position
 
 
+async def _take_snapshot(hub: LiveHub, socket: Socket, granted: Granted, held: list[Subscription]) -> Snapshot:
+    """Return a snapshot that is not older than any frame sent to the subscription that it is for.
+
+    Clients drop the offsets that they have seen. After an older snapshot, they would drop the events that it lacks.
+
+    Args:
+        held: Receives the live subscription if it had to be held. The caller replaces it or lets it catch up.
+    """
+    while True:
+        snapshot = await hub.snapshots.take(granted.bound, granted.group, granted.params, hub.using)
+        subscription = socket.subscriptions.get((granted.bound.stream or "", granted.group))
+        if subscription is None or socket.closed.done() or not _is_ahead(hub, subscription, snapshot.offset):
+            return snapshot
+        if subscription.live:
+            # Frames were sent while the rows were read, and under constant writes that could happen every time. While
+            # the subscription is held it is sent none, so the next snapshot has all that was sent before.
+            subscription.live, subscription.offset = False, hub.core.cursor
+            held.append(subscription)
+
+
+def _is_ahead(hub: LiveHub, subscription: Subscription, offset: int) -> bool:
+    """Return whether the client of a subscription may have received a frame with a higher offset."""
+    if max(subscription.offset, subscription.resynced_at) > offset:
+        return True
+    if not subscription.live:
+        return False
+    events = hub.recent.since(subscription.stream, offset)
+    return events is None or any(event.concerns(subscription.group) for event in events)
+
+
 async def _send_snapshot(socket: Socket, model: str, subscription: Subscription, snapshot: Snapshot) -> None:
     last = len(snapshot.pages) - 1
     is_wanted = partial(_is_wanted, socket, subscription)
@@ -153,20 +195,6 @@ def _is_wanted(socket: Socket, subscription: Subscription) -> bool:
 
 
 # --- in a worker thread ----------------------------------------------------------------------------------------------
-
-
-def auto_groups(binding: type[Binding], user: Any) -> list[str]:
-    """Return the groups that a connection joins by itself: those without placeholders, if the user may view."""
-    spec = binding.spec()
-    if not (spec.auto_subscribe and spec.outbound) or spec.scope:
-        return []
-    bound = binding(user=user)
-    if not bound.has_view_permission(user, {}):
-        return []
-    if binding.overrides("subscription_group", "group_names"):
-        group = bound.subscription_group(user, {})
-        return [group] if group is not None else []
-    return [template.render({}) or "" for template in spec.group_templates if template.is_constant]
 
 
 def _grant(

@@ -67,7 +67,7 @@ def append_always() -> None:
 
 def read_by_id(log: Any) -> None:
     """Take ids for the order of the log, on a database where they become visible out of order."""
-    from declbind.live import lookout
+    from declbind.live import log_reader
     from declbind.outbound import history, sequencer
 
     modules: tuple[Any, ...] = log, history, sequencer
@@ -75,7 +75,7 @@ def read_by_id(log: Any) -> None:
         module.needs_sequencer = lambda using: False
     log.LAST_ID = history.LAST_ID = "(SELECT MAX(id) FROM declbind_event)"
     # Who goes by ids cannot ask that none is missing.
-    lookout.Tick.is_whole = lambda self, cursor: True  # type: ignore[method-assign]
+    log_reader.Tick.is_whole = lambda self, cursor: True  # type: ignore[method-assign]
 
 
 def ignore_waiting(sequencer: Any) -> None:

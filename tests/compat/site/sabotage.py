@@ -35,9 +35,9 @@ def stall_at_the_first_wait() -> None:
 
 def list_no_connections() -> None:
     """Never write the table of connections."""
-    from declbind.live.attendance import Attendance
+    from declbind.live.connection_log import ConnectionLog
 
-    Attendance.write = staticmethod(lambda rows, using: None)  # type: ignore[method-assign]
+    ConnectionLog.write = staticmethod(lambda rows, using: None)  # type: ignore[method-assign]
 
 
 def end_without_a_drain() -> None:

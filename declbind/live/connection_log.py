@@ -35,7 +35,7 @@ Change = tuple["Socket", dict[str, Any]]
 CHANGING = ("closed_at", "close_code", "close_reason", "offset", "queued", "subscriptions")
 
 
-class Attendance:
+class ConnectionLog:
     """The connections of this process whose rows have to be written.
 
     The event loop owns the object; only ``write`` runs in the hub's thread.

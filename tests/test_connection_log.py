@@ -14,8 +14,8 @@ from django.utils import timezone
 from declbind.console.audience import load_audience
 from declbind.inbound.blocks import block, find_block, unblock
 from declbind.inbound.permissions import Identity
-from declbind.live import attendance, chores
-from declbind.live.attendance import mask_address
+from declbind.live import connection_log, housekeeping
+from declbind.live.connection_log import mask_address
 from declbind.live.hub import get_hub
 from declbind.live.socket import Socket
 from declbind.models import Block, Connection, Event, Node
@@ -32,8 +32,8 @@ async def write() -> None:
     """Have the process write what it knows now."""
     hub = await get_hub()
     await hub.settle()
-    await chores.beat(hub)
-    await chores.write_attendance(hub)
+    await housekeeping.beat(hub)
+    await housekeeping.write_connections(hub)
 
 
 async def load_only() -> Connection:
@@ -109,12 +109,12 @@ async def test_rows_that_could_not_be_written_are_written_later(monkeypatch: pyt
             raise OSError("away")
 
         with monkeypatch.context() as patch:
-            patch.setattr(hub.attendance, "write", fail)
+            patch.setattr(hub.connection_log, "write", fail)
             client = Client()
             await client.connect()
             await hub.settle()
             with pytest.raises(OSError, match="away"):
-                await chores.write_attendance(hub)
+                await housekeeping.write_connections(hub)
         assert not await Connection.objects.aexists()
         await write()
         assert (await load_only()).closed_at is None
@@ -123,7 +123,7 @@ async def test_rows_that_could_not_be_written_are_written_later(monkeypatch: pyt
 
 async def test_a_crowd_beyond_the_bound_is_served_and_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table of one process is bounded."""
-    monkeypatch.setattr("declbind.live.attendance.MAX_ROWS", 1)
+    monkeypatch.setattr("declbind.live.connection_log.MAX_ROWS", 1)
     with override_bindings(NUMBERS):
         async with Client(), Client() as second:
             await subscribe(second, "a")
@@ -225,12 +225,12 @@ async def test_connections_that_come_and_go_while_nothing_is_written_are_bounded
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In an outage of the database a crowd of them must not fill the memory."""
-    monkeypatch.setattr(attendance, "MAX_ROWS", 3)
+    monkeypatch.setattr(connection_log, "MAX_ROWS", 3)
 
     async def send(message: Mapping[str, Any]) -> None:
         pass
 
-    known = attendance.Attendance("n")
+    known = connection_log.ConnectionLog("n")
     for number in range(10):
         socket = Socket(Identity(connection_id=f"c{number}"), send)
         known.opened(socket, {})

@@ -11,9 +11,9 @@ from django.utils import timezone
 from declbind.core import sampling
 from declbind.core.hub import LogEvent
 from declbind.core.shape import shape, without_values
-from declbind.live import chores, tally
+from declbind.live import housekeeping, metrics
 from declbind.live.hub import get_hub
-from declbind.live.tally import Tally
+from declbind.live.metrics import Metrics
 from declbind.models import Activity, Event, StreamUse, Traffic, Watch
 from declbind.outbound import history, retention
 from declbind.testing import Client, override_bindings
@@ -47,7 +47,7 @@ def rows(seconds):
 def test_a_minute_adds_up():
     """One row for each minute and process, written again with each heartbeat; an idle process writes none."""
     clock = Clock()
-    counted = Tally("n1", clock)
+    counted = Metrics("n1", clock)
     counted.write_minute(counted.take_fresh(), "default")
     assert rows(60) == []
     counted.count_frames(event(1), 5)
@@ -73,10 +73,10 @@ def test_a_minute_adds_up():
 def test_a_minute_that_could_not_be_written_is_made_up_for(monkeypatch):
     """Its row gets the whole count when the database answers again, though the minute is over."""
     clock = Clock()
-    counted = Tally("n1", clock)
+    counted = Metrics("n1", clock)
     counted.count_frames(event(1), 5)
     with monkeypatch.context() as broken:
-        broken.setattr(tally, "Activity", None)
+        broken.setattr(metrics, "Activity", None)
         with pytest.raises(AttributeError):
             counted.write_minute(counted.take_fresh(), "default")
     clock.now += 60
@@ -88,7 +88,7 @@ def test_a_minute_that_could_not_be_written_is_made_up_for(monkeypatch):
 def test_streams_remember_when_they_were_of_use(django_assert_num_queries):
     """To the minute, and with no more writes than one a minute."""
     clock = Clock()
-    counted = Tally("n1", clock)
+    counted = Metrics("n1", clock)
     StreamUse.objects.create(stream="known")
     for stream in ("known", "new"):
         counted.count_frames(event(1, stream), 1)
@@ -114,7 +114,7 @@ def test_streams_remember_when_they_were_of_use(django_assert_num_queries):
 def test_unwatched_nothing_but_numbers_is_kept():
     """A thousand events leave one count; watched, the control, they leave a second with its events."""
     clock = Clock()
-    counted = Tally("n1", clock)
+    counted = Metrics("n1", clock)
     for offset in range(1000):
         counted.count_frames(event(offset), 1)
     assert (counted._seconds, counted.take_seconds()) == ({}, {})
@@ -132,7 +132,7 @@ def test_unwatched_nothing_but_numbers_is_kept():
 def test_a_second_is_told_when_it_is_over_and_once():
     """An empty one too, so that nothing is not taken for not known."""
     clock = Clock()
-    counted = Tally("n1", clock)
+    counted = Metrics("n1", clock)
     counted.watch(True)
     counted.count_frames(event(1), 1)
     assert counted.take_seconds() == {}
@@ -142,7 +142,7 @@ def test_a_second_is_told_when_it_is_over_and_once():
     }  # fmt: skip
     assert counted.take_seconds() == {}
     clock.now += 1000
-    assert len(counted.take_seconds()) == tally.MAX_WAITING
+    assert len(counted.take_seconds()) == metrics.MAX_WAITING
 
 
 def test_a_burst_is_noted_by_a_rule_that_all_processes_share():
@@ -150,13 +150,13 @@ def test_a_burst_is_noted_by_a_rule_that_all_processes_share():
     noted = []
     for offsets in (range(5000), range(2500, 7500)):
         clock = Clock()
-        counted = Tally("n1", clock)
+        counted = Metrics("n1", clock)
         counted.watch(True)
         for offset in offsets:
             counted.count_frames(event(offset), 1)
         clock.now += 1
         (second,) = counted.take_seconds().values()
-        assert 50 < len(second.events) <= tally.MAX_DELIVERIES
+        assert 50 < len(second.events) <= metrics.MAX_DELIVERIES
         assert second.sent.total() == 5000
         noted.append({offset for offset, _, _ in second.events})
     assert {offset for offset in noted[0] if offset >= 2500} == {offset for offset in noted[1] if offset < 5000}
@@ -166,7 +166,7 @@ def test_a_burst_is_noted_by_a_rule_that_all_processes_share():
 def test_latency_is_from_the_write_to_the_hand_over():
     """And an event that is not in the log any more has none."""
     clock = Clock()
-    counted = Tally("n1", clock)
+    counted = Metrics("n1", clock)
     counted.watch(True)
     offsets = []
     for wait in (10, 20, 300, -50):
@@ -200,20 +200,20 @@ async def test_the_hub_counts_what_it_hands_out_and_takes_in():
                 await next_payload(client)
             await one.request("numbers", "create", data={"nonsense": "x"})
             await one.request("no-such-stream", "create", data={})
-            await chores.write_counts(hub)
+            await housekeeping.write_counts(hub)
             (minute,) = await in_thread(rows, 60)
             assert minute.streams == {"numbers": [2, 3, 1]}
             assert (minute.sent, minute.received, minute.refused) == (2, 3, 2)
             assert await Activity.objects.filter(seconds=1).acount() == 0
             await Watch.objects.acreate(viewer="v", until=timezone.now() + timedelta(seconds=30))
-            await chores.write_traffic(hub)
-            assert hub.tally.watched
-            clock = hub.tally._clock = Clock(timezone.now().timestamp() + 5)
+            await housekeeping.write_traffic(hub)
+            assert hub.metrics.watched
+            clock = hub.metrics._clock = Clock(timezone.now().timestamp() + 5)
             await store(value=2)
             for client in (one, two):
                 await next_payload(client)
             clock.now += 1
-            await chores.write_traffic(hub)
+            await housekeeping.write_traffic(hub)
             seconds = [row async for row in Activity.objects.filter(seconds=1, sent__gt=0)]
             assert [(row.sent, [delivery[1] for delivery in row.deliveries]) for row in seconds] == [(2, [2])]
 
@@ -229,7 +229,7 @@ async def test_a_refusal_keeps_what_was_wrong_and_no_value():
             socket.close(4403, "Out.")
             assert await client.wait_closed() == 4403
         assert not await Client(headers=[(b"host", b"testserver"), (b"origin", b"https://evil.example")]).connect()
-        await chores.write_traffic(hub)
+        await housekeeping.write_traffic(hub)
     refused, closed, foreign = [row async for row in Traffic.objects.order_by("pk")]
     detail = json.loads(refused.detail)
     assert detail["sent"]["data"] == {"name": "text, 7 characters", "value": "text, 9 characters"}

@@ -1,7 +1,7 @@
-"""Count what one process hands out and takes in, for the charts and for "when was this stream last of use".
+"""Counts of the frames that one process sends and receives, for the charts and for the last use of each stream.
 
-Counting is an addition for each event, never for each frame. Minutes are always stored, with the heartbeat; seconds,
-latencies and who got which event only while somebody watches.
+Each event costs one addition, whatever its number of frames. Minutes are always stored, with the heartbeat. Seconds,
+latencies and the recipients of each event are stored only while an operator watches.
 """
 
 from __future__ import annotations
@@ -89,10 +89,11 @@ class Second(Counts):
             self.events = [event for event in self.events if sampling.keeps(event[0], self.every)]
 
 
-class Tally:
-    """Count for one process. ``count_*``, ``watch`` and ``take_*`` belong to the event loop, ``write_*`` to the hub's
-    thread.
-    """  # fmt: skip
+class Metrics:
+    """The counts of one process.
+
+    ``count_*``, ``watch`` and ``take_*`` belong to the event loop, ``write_*`` to the hub's thread.
+    """
 
     def __init__(self, node: str, clock: Callable[[], float] = time.time) -> None:
         self.node = node

@@ -1,4 +1,4 @@
-"""Look at the log and the configuration for a hub: what its one thread does, with its one database connection."""
+"""The reads of the log and the configuration that a hub makes in its one thread, with one database connection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ READ_BATCH = 1_000
 
 @dataclass(frozen=True)
 class Tick:
-    """What one look at the log brought."""
+    """The result of one read of the log."""
 
     head: log.HeadState
     events: list[LogEvent]
@@ -36,8 +36,8 @@ class Tick:
         return self.events[0].offset == cursor + 1 and self.events[-1].offset == cursor + len(self.events)
 
 
-class Lookout:
-    """Read for one hub; every method blocks on the database and belongs to the hub's thread."""
+class LogReader:
+    """The reader of one hub. Every method blocks on the database and belongs to the hub's thread."""
 
     def __init__(self, using: str) -> None:
         self.using = using

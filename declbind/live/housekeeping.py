@@ -1,0 +1,131 @@
+"""The periodic work of a hub beside its pump.
+
+It stores traffic, connections and metrics, renews the heartbeat, deletes old rows, checks permissions, and ends readers
+that are stuck.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING, Protocol
+
+from declbind.conf import settings
+from declbind.core.hub import Hub
+from declbind.outbound import relay, retention
+from declbind.registry import BindingRegistry
+
+from . import nodes
+from .connection_log import ConnectionLog
+from .metrics import Metrics
+from .threads import HubThread
+from .traffic import TrafficLog
+
+if TYPE_CHECKING:
+    from .socket import Socket
+
+logger = logging.getLogger("declbind")
+
+#: How many sockets are checked in one call. The pump uses the same thread and must not wait long.
+REVALIDATE_SLICE = 50
+
+
+class Household(Protocol):
+    """The parts of a hub that its housekeeping uses."""
+
+    core: Hub
+    registry: BindingRegistry
+    using: str
+    thread: HubThread
+    heartbeat: nodes.Heartbeat
+    traffic: TrafficLog
+    connection_log: ConnectionLog
+    metrics: Metrics
+
+    def sockets(self) -> list[Socket]:
+        """Return the open sockets."""
+
+    async def revalidate(self, sockets: Collection[Socket]) -> None:
+        """Check the permissions of sockets, and end what is no longer allowed."""
+
+
+Task = Callable[[Household], Awaitable[None]]
+
+
+async def run_housekeeping(hub: Household) -> None:
+    """Run each task when its interval is over, until cancelled. A task that fails is repeated, and stops no other."""
+    done: dict[Task, float] = {revalidate_all: time.monotonic()}
+    while True:
+        tasks: tuple[tuple[Task, float], ...] = (
+            # First: rows of a process without a heartbeat are taken for those of a dead process.
+            (beat, settings.HEARTBEAT_SECONDS),
+            (write_traffic, 0.0),
+            (write_connections, 0.0),
+            (write_counts, settings.HEARTBEAT_SECONDS),
+            (sweep, relay.TRIM_SECONDS),
+            (revalidate_all, settings.REVALIDATE_SECONDS),
+        )
+        for task, seconds in tasks:
+            if time.monotonic() - done.get(task, float("-inf")) < seconds:
+                continue
+            try:
+                await task(hub)
+                done[task] = time.monotonic()
+            except Exception as error:
+                hub.heartbeat.last_error = f"{type(error).__name__}: {error}"
+                logger.warning("Housekeeping failed, it tries again: %s", error)
+        await asyncio.sleep(1.0)
+
+
+async def write_traffic(hub: Household) -> None:
+    """Store the traffic since the last call and, while an operator watches, the metrics of each second."""
+    await hub.thread.run(hub.traffic.write, hub.traffic.take(), hub.using)
+    hub.metrics.watch(hub.traffic.watched)
+    if seconds := hub.metrics.take_seconds():
+        await hub.thread.run(hub.metrics.write_seconds, seconds, hub.using)
+
+
+async def write_counts(hub: Household) -> None:
+    """Store the metrics of this minute."""
+    await hub.thread.run(hub.metrics.write_minute, hub.metrics.take_fresh(), hub.using)
+
+
+async def write_connections(hub: Household) -> None:
+    """Store connections that were opened, closed or changed their subscriptions."""
+    if hub.traffic.watched:
+        hub.connection_log.look_at_queues(hub.sockets())
+    while changes := hub.connection_log.take():
+        rows = hub.connection_log.rows(changes, hub.core.cursor)
+        try:
+            await hub.thread.run(hub.connection_log.write, rows, hub.using)
+        except BaseException:
+            hub.connection_log.give_back(changes)
+            raise
+
+
+async def beat(hub: Household) -> None:
+    """Renew the heartbeat row of this process."""
+    await hub.thread.run(hub.heartbeat.beat, nodes.describe(hub.core, hub.registry), hub.using)
+
+
+async def sweep(hub: Household) -> None:
+    """Delete rows that are older than the retention."""
+    await hub.thread.run(retention.sweep, hub.using)
+
+
+async def revalidate_all(hub: Household) -> None:
+    """Check the permissions of all sockets, for changes that left no event."""
+    sockets = hub.sockets()
+    for start in range(0, len(sockets), REVALIDATE_SLICE):
+        await hub.revalidate(sockets[start : start + REVALIDATE_SLICE])
+
+
+async def watch_readers(hub: Household) -> None:
+    """Close sockets whose readers are stuck; needs no database."""
+    while True:
+        for socket in hub.sockets():
+            if socket.is_stuck(time.monotonic()):
+                socket.overflow()
+        await asyncio.sleep(1.0)
