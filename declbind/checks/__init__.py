@@ -1,6 +1,7 @@
 """System checks: what is wrong with the configuration, and how to correct it.
 
-Each module checks one noun: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions`` and ``installation``.
+Each module checks one noun: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions``, ``installation`` and
+``seams``.
 To add a check, write a function ``check_<noun>`` that returns messages, each with a hint, register it in ``install()``,
 and give its id a line in ``CHECKS`` and one in ``docs/checks.md``.
 
@@ -16,6 +17,7 @@ from .bindings import check_bindings, check_records, foreign_database
 from .databases import check_memory_database, check_pool, check_tables, check_triggers
 from .installation import check_installation
 from .layers import CORE_LAYER, WORKING_HOST, check_channel_layer
+from .seams import check_seams
 from .sessions import check_sessions
 from .settings import check_settings
 
@@ -41,6 +43,7 @@ CHECKS = {
     "declbind.W012": "the database is in memory",
     "declbind.W013": "the database lacks declbind's tables",
     "declbind.W014": "the pool of database connections is small",
+    "declbind.W015": "a method that declbind wraps has changed or was replaced",
 }
 
 
@@ -51,6 +54,7 @@ def install() -> None:
     register(check_channel_layer, "declbind")
     register(check_sessions, "declbind")
     register(check_installation, "declbind")
+    register(check_seams, "declbind")
     register(check_memory_database, "declbind")
     register(check_pool, "declbind")
     register(check_tables, "declbind", Tags.database)
@@ -67,6 +71,7 @@ __all__ = [
     "check_installation",
     "check_memory_database",
     "check_records",
+    "check_seams",
     "check_sessions",
     "check_settings",
     "check_tables",
