@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from django.core.checks import Tags, register
 
-from .bindings import check_bindings, check_records, foreign_database
+from .bindings import check_bindings, check_classes, check_records, foreign_database
 from .databases import check_memory_database, check_pool, check_tables, check_triggers
 from .installation import check_installation
 from .layers import CORE_LAYER, WORKING_HOST, check_channel_layer
@@ -44,6 +44,8 @@ CHECKS = {
     "declbind.W013": "the database lacks declbind's tables",
     "declbind.W014": "the pool of database connections is small",
     "declbind.W015": "a method that declbind wraps has changed or was replaced",
+    "declbind.W016": "a binding class is outside of the bindings modules",
+    "declbind.W017": "a binding class is not in force",
 }
 
 
@@ -51,6 +53,7 @@ def install() -> None:
     """Register the checks under the tag ``declbind``, and those that make queries under ``database`` too."""
     register(check_settings, "declbind")
     register(check_bindings, "declbind")
+    register(check_classes, "declbind")
     register(check_channel_layer, "declbind")
     register(check_sessions, "declbind")
     register(check_installation, "declbind")
@@ -68,6 +71,7 @@ __all__ = [
     "WORKING_HOST",
     "check_bindings",
     "check_channel_layer",
+    "check_classes",
     "check_installation",
     "check_memory_database",
     "check_records",
