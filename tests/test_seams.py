@@ -2,7 +2,10 @@
 
 import functools
 import logging
+import subprocess
+import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from django.db import models
@@ -10,11 +13,13 @@ from django.db.models import QuerySet
 
 from declbind import checks
 from declbind.console import doctor, unseen
+from declbind.live import sending
 from declbind.outbound import capture, hooks, seams
 from declbind.outbound.lists import forget_list_managers
 from declbind.outbound.triggers import upkeep
 from declbind.registry import get_registry
 from declbind.testing import override_bindings
+from tests.servers import ROOT
 from tests.test_capture import FED, KEEPERS, actions, watching
 from tests.zoo.models import Animal, Food, Keeper, Truck
 
@@ -141,7 +146,10 @@ def replacement(method):
         return inner(*args, **kwargs)
 
     inner = getattr(method, "__wrapped__", method)
-    return polite
+    # As a replacement that is called like the method: it has the mark of the hook too, copied with the attributes.
+    function: Any = polite
+    function.__code__ = function.__code__.replace(co_name=method.__code__.co_name)
+    return function
 
 
 @pytest.mark.parametrize(
@@ -355,8 +363,36 @@ def test_a_package_that_is_not_in_use_is_not_checked(monkeypatch):
     """Looking for its names would import it."""
     gone = seams.Seam("declbind_no_such_package.deep", "Thing", "Nothing works.")
     assert gone.find_problem() == ""
-    monkeypatch.setitem(__import__("sys").modules, "declbind_no_such_package.deep", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "declbind_no_such_package.deep", SimpleNamespace())
     assert "does not exist" in gone.find_problem()
+
+
+def test_the_names_of_optional_packages_are_as_expected():
+    """In a process of its own, because importing daphne installs a reactor."""
+    modules = sorted({seam.module for seam in seams.SEAMS})
+    code = f"""
+import importlib
+import django
+import daphne.server
+django.setup()
+for name in {modules!r}:
+    importlib.import_module(name)
+from declbind.outbound.capture import find_faults
+assert [fault.text for fault in find_faults()] == []
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+def test_frames_pass_a_session_wrapper_of_another_kind(monkeypatch):
+    """Without the names of Channels that the shortcut needs, frames take the long way."""
+
+    class Wrapper:
+        def send(self):
+            """Stand for the method that Channels passes on."""
+
+    send: Any = Wrapper().send
+    monkeypatch.setattr(sending, "SESSION_WRAPPER", Wrapper)
+    assert sending.without_session(send) is send
 
 
 def test_a_list_manager_that_was_made_before_the_start_is_captured(monkeypatch):

@@ -329,6 +329,32 @@ SHORTCUTS = (
         "Each frame passes through the session middleware and costs more time.",
     ),
     Seam(
+        "django.forms.models",
+        "apply_limit_choices_to_to_formfield",
+        "Writes of clients to relations with limit_choices_to fail.",
+        ("formfield",),
+    ),
+    Seam("django.forms.utils", "from_current_timezone", "Writes of clients to date and time fields fail.", ("value",)),
+    Seam(
+        "django.contrib.sessions.backends.base",
+        "SessionBase._get_session_key",
+        "A log-out may not close the sockets of sessions whose key has changed.",
+        (),
+    ),
+    Seam(
+        "django.db.migrations.executor",
+        "MigrationExecutor.migration_plan",
+        "The doctor cannot tell which migrations are missing.",
+        ("targets",),
+    ),
+    Seam(
+        "django.db.migrations.recorder",
+        "MigrationRecorder.Migration",
+        "The check of declbind's tables (W013) fails.",
+    ),
+    Seam("channels.layers", "channel_layers", "declbind does not start."),
+    Seam("channels.layers", "InMemoryChannelLayer", "declbind does not start."),
+    Seam(
         "daphne.server",
         "Server.handle_reply",
         "Under daphne, frames are sent without waiting for a slow client, and closes have no reason.",
