@@ -4,7 +4,7 @@ import functools
 import logging
 import subprocess
 import sys
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -292,6 +292,37 @@ def test_a_method_with_other_parameters_is_left_alone_and_reported(name, monkeyp
     assert [record.getMessage() for record in caplog.records] == [f"{fault.text} {fault.action}"]
     with override_bindings(TRUCKS):
         assert any(gap.text == fault.text for _, gap in unseen.faulty_streams("default"))
+
+
+def of_django(function):
+    """Return a function as if it stood in a module of Django."""
+    return FunctionType(function.__code__, {"__name__": "django.db.models.base"}, function.__name__)
+
+
+ACCEPTED = [
+    lambda self, one, two: None,
+    lambda self, one, two, three=None, *, four=None: None,
+    lambda self, one, *, two: None,
+    lambda one, two: None,
+    lambda self, *args, **kwargs: None,
+    lambda self, other, **kwargs: None,
+    of_django(lambda self, one, two, **kwargs: None),
+    max,
+]
+REFUSED = [
+    lambda self, two, one: None,
+    lambda self, new, one, two: None,
+    lambda self, one: None,
+    lambda self, one, *, new: None,
+    of_django(lambda self, other, **kwargs: None),
+    "no function",
+]
+
+
+def test_the_parameters_that_are_accepted():
+    """Those that are needed come first, in their order, or can be given by name."""
+    assert [seams.describe_other_parameters(function, ("one", "two")) for function in ACCEPTED] == [""] * len(ACCEPTED)
+    assert all(seams.describe_other_parameters(function, ("one", "two")) for function in REFUSED)
 
 
 @pytest.mark.parametrize("name", HOOKS)
