@@ -80,6 +80,77 @@ def unbound(name, reason, module="shop.models"):
 pytestmark = pytest.mark.django_db
 
 
+@pytest.fixture
+def app(tmp_path, monkeypatch, settings):
+    """Return the folder of an installed app."""
+    folder = tmp_path / "unread_shop"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "unread_shop"]
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("unread_shop")]:
+        del sys.modules[name]
+
+
+def unimported(module, name="KeeperBinding", named="binding 'scattered'", end=""):
+    return CheckWarning(
+        f"{module}.{name}: {named} is defined outside of the bindings modules of the installed apps, and this process "
+        f"has not imported {module}. Processes that do not import it do not know the binding: their writes are not "
+        f"captured for it, and their sockets do not serve it.{end}",
+        hint="Move the class into the module bindings.py of an installed app, or import it there.",
+        id="declbind.W016",
+    )
+
+
+@pytest.mark.parametrize("file", ["binding.py", "consumers.py", "live/streams.py"])
+def test_a_class_in_a_file_that_nobody_imports_is_reported(app, file):
+    """The file is read and not executed."""
+    path = app / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"{CLASS}\nraise SystemExit('imported')\n")
+    module = f"unread_shop.{file.removesuffix('.py').replace('/', '.')}"
+    assert checks.check_classes() == [unimported(module)]
+    assert module not in sys.modules
+
+
+VARIANTS = {
+    "import declbind\nclass A(declbind.WebsocketBinding):\n    model, stream = 'zoo.Keeper', 'a'": "a binding",
+    "from declbind import WebsocketBinding as W\nSTREAM = 'a'\nclass A(W):\n    model = 'zoo.Keeper'\n"
+    "    stream = STREAM": "a binding",
+    "from declbind.bindings import Binding\nclass A(Binding):\n    model = 'zoo.Keeper'\n"
+    "    stream: str = 'a'": "binding 'a'",
+}
+
+
+@pytest.mark.parametrize("text", VARIANTS)
+def test_each_way_to_write_a_class_is_recognized(app, text):
+    """A class without fields there is named as such."""
+    (app / "binding.py").write_text(text)
+    end = " It has neither 'fields' nor 'exclude', and would be left out."
+    assert checks.check_classes() == [unimported("unread_shop.binding", "A", VARIANTS[text], end)]
+
+
+def test_what_an_unread_file_has_beside_bindings_is_not_reported(app):
+    """Bases, classes of other packages, tests, and files that are imported or no Python."""
+    (app / "base.py").write_text("from declbind import Binding\nclass Base(Binding):\n    fields = ['name']\n")
+    (app / "other.py").write_text(
+        "# not declbind's\nfrom other import Binding\nclass A(Binding):\n    model = stream = 1\n"
+    )
+    (app / "test_live.py").write_text(CLASS)
+    (app / "broken.py").write_text(f"{CLASS}\n(")
+    (app / "child.py").write_text(
+        CLASS.replace("KeeperBinding", "Parent").replace('stream = "scattered"', "")
+        + "class Child(Parent):\n    stream = 'child'\n"
+    )
+    (app / "streams.py").write_text(CLASS)
+    importlib.import_module("unread_shop.streams")
+    assert checks.check_classes() == [
+        scattered("KeeperBinding", "unread_shop.streams"),
+        unimported("unread_shop.child", "Child", "binding 'child'"),
+    ]
+
+
 def test_the_classes_of_bindings_modules_are_not_reported():
     """Negative control."""
     assert "intval" in current_registry().by_stream

@@ -18,6 +18,7 @@ from declbind.core.registry import Entry
 from declbind.models import BindingRecord
 from declbind.registry import BindingRegistry, current_registry, database_alias, load_configuration
 from declbind.sources.code import find_scattered, find_unbound, name_of
+from declbind.sources.unimported import UnimportedClass, find_unimported
 
 from .settings import is_readable
 
@@ -59,7 +60,7 @@ def check_classes(**kwargs: Any) -> list[CheckMessage]:
         )
         for cls, reason in find_unbound()
     ]
-    return [*scattered, *unbound]
+    return [*scattered, *(_unimported(found) for found in find_unimported()), *unbound]
 
 
 def check_records(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
@@ -100,6 +101,18 @@ def foreign_database(binding: type[Binding]) -> str:
     """Return the alias that the model of ``binding`` is written to, or "" if it is the alias of the event log."""
     alias = router.db_for_write(binding.model_class())
     return "" if alias == database_alias() else alias
+
+
+def _unimported(found: UnimportedClass) -> CheckMessage:
+    named = f"binding {found.stream!r}" if found.stream else "a binding"
+    fields = "" if found.has_fields else " It has neither 'fields' nor 'exclude', and would be left out."
+    return CheckWarning(
+        f"{found.module}.{found.name}: {named} is defined outside of the bindings modules of the installed apps, and "
+        f"this process has not imported {found.module}. Processes that do not import it do not know the binding: their "
+        f"writes are not captured for it, and their sockets do not serve it.{fields}",
+        hint="Move the class into the module bindings.py of an installed app, or import it there.",
+        id="declbind.W016",
+    )
 
 
 def _invalid(entry: Entry[Any], problem: Problem, id_: str) -> CheckMessage:

@@ -122,13 +122,19 @@ def name_of(cls: BindingClass) -> str:
 
 def is_in_module(cls: BindingClass) -> bool:
     """Return whether an imported module has the class, under any name. Modules of tests do not count."""
-    own = sys.modules.get(cls.__module__)
-    if own is not None and not _is_test(cls.__module__) and (_follow(own, cls.__qualname__) is cls or _has(own, cls)):
+    own = None if is_test_module(cls.__module__) else sys.modules.get(cls.__module__)
+    if own is not None and (_follow(own, cls.__qualname__) is cls or _has(own, cls)):
         return True
     # What a function makes is in the module that has called it.
     return "<locals>" in cls.__qualname__ and any(
-        not _is_test(name) and _has(module, cls) for name, module in list(sys.modules.items())
+        not is_test_module(name) and _has(module, cls) for name, module in list(sys.modules.items())
     )
+
+
+def is_test_module(module: str) -> bool:
+    """Return whether a module is one of tests by its name; the classes there are put in force by the tests."""
+    name = module.rpartition(".")[2]
+    return name in ("tests", "conftest") or name.startswith("test_") or name.endswith("_test")
 
 
 def install() -> None:
@@ -178,16 +184,10 @@ def _is_lost(cls: BindingClass) -> bool:
         cls.is_concrete()
         and "<locals>" in cls.__qualname__
         and cls.__module__ in sys.modules
-        and not _is_test(cls.__module__)
+        and not is_test_module(cls.__module__)
         and cls not in _given
         and not is_in_module(cls)
     )
-
-
-def _is_test(module: str) -> bool:
-    """Return whether a module is one of tests by its name; the classes there are put in force by the tests."""
-    name = module.rpartition(".")[2]
-    return name in ("tests", "conftest") or name.startswith("test_") or name.endswith("_test")
 
 
 def _is_inside(module: str, packages: tuple[str, ...]) -> bool:
