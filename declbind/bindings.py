@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from django.db import connections, models, router
 
-from declbind import validation
+from declbind import signals, validation
 from declbind.core import course
 from declbind.core.errors import ClientError, ConfigError
 from declbind.core.frames import encode
@@ -81,6 +81,12 @@ class Binding:
     def __init__(self, user: Any = None, using: str | None = None) -> None:
         self.user = user
         self.using = using
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Announce the class: a module that is imported after the start may define bindings too."""
+        super().__init_subclass__(**kwargs)
+        if cls.__module__ != __name__:
+            signals.binding_defined.send(sender=cls)
 
     # --- what the class is -------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from declbind.core.errors import ConfigError, Problem
 from declbind.core.registry import Entry, Registry
 from declbind.core.spec import BindingSpec
 from declbind.models import Configuration
-from declbind.sources import SourceItem
+from declbind.sources import SourceItem, code
 from declbind.sources.code import judge_class, load_code
 from declbind.sources.database import load_database, text_of
 from declbind.sources.files import load_files
@@ -141,8 +141,9 @@ def check_version(force: bool = False) -> None:
     try:
         generation, version = _read_version(using)
         registry = current_registry()
-        if (generation, version) != (registry.generation, registry.version):
-            _replace(using, generation, version)
+        has_new_classes = code.has_new_classes()
+        if has_new_classes or (generation, version) != (registry.generation, registry.version):
+            _replace(using, generation, version, has_new_classes)
         _holder.stale_at = now + settings.VERSION_CHECK_SECONDS
     except SynchronousOnlyOperation:
         return
@@ -259,6 +260,7 @@ def database_alias() -> str:
 
 def _judge(binding: type[Binding] | BindingSpec | Mapping[str, Any]) -> SourceItem:
     if isinstance(binding, type):
+        code.note_given(binding)
         return judge_class(binding)
     document = binding.to_dict() if isinstance(binding, BindingSpec) else dict(binding)
     spec, problems = judgement.judge_document(document)
@@ -299,10 +301,12 @@ def _read_version(using: str) -> tuple[str, int]:
     return (str(row[0]), int(row[1])) if row else ("", 0)
 
 
-def _replace(using: str, generation: str, version: int) -> None:
+def _replace(using: str, generation: str, version: int, has_new_classes: bool = False) -> None:
     with _holder.lock:
         old = current_registry()
-        if (generation, version) == (old.generation, old.version):
+        if has_new_classes:
+            _holder.static = None
+        elif (generation, version) == (old.generation, old.version):
             return
         new = _build(using, generation, version)
         # A thread that read an older version and was held up must not undo a newer one.
@@ -351,6 +355,12 @@ def _on_edit(*, using: str, **kwargs: Any) -> None:
     transaction.on_commit(_Edited().take_effect, using=using, robust=True)
 
 
+def _on_definition(sender: type[Binding], **kwargs: Any) -> None:
+    # The next write or request finds the class in its module. One that a function makes may never get there.
+    if "<locals>" not in sender.__qualname__:
+        _holder.stale_at = float("-inf")
+
+
 def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
     if setting in ("DECLBIND", "INSTALLED_APPS", "AUTH_USER_MODEL"):
         with _holder.lock:
@@ -362,6 +372,8 @@ def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
 def install() -> None:
     """Connect the registry to edits and settings; called once, when the app is ready. Makes no query."""
     judgement.reserved_streams = reserved_streams
+    code.install()
+    signals.binding_defined.connect(_on_definition, dispatch_uid="declbind.registry")
     signals.configuration_edited.connect(_on_edit, dispatch_uid="declbind.registry")
     setting_changed.connect(_on_setting_changed, dispatch_uid="declbind.registry")
 

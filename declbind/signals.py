@@ -8,6 +8,10 @@ from django.dispatch import Signal
 #: The process-wide registry was replaced. Arguments: ``old``, ``new`` (``core.registry.Registry``).
 registry_changed = Signal()
 
+#: A class of a binding was defined, other than those that are built from records. Sent with plain ``send``, before the
+#: module of the class has it. The sender is the class.
+binding_defined = Signal()
+
 #: A binding failed while a write was captured. Arguments: ``stream``, ``error``, ``instance``.
 binding_failed = Signal()
 

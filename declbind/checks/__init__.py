@@ -1,6 +1,7 @@
 """System checks: what is wrong with the configuration, and how to correct it.
 
-Each module checks one noun: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions`` and ``installation``.
+Each module checks one noun: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions``, ``installation`` and
+``seams``.
 To add a check, write a function ``check_<noun>`` that returns messages, each with a hint, register it in ``install()``,
 and give its id a line in ``CHECKS`` and one in ``docs/checks.md``.
 
@@ -12,10 +13,11 @@ from __future__ import annotations
 
 from django.core.checks import Tags, register
 
-from .bindings import check_bindings, check_records, foreign_database
+from .bindings import check_bindings, check_classes, check_records, foreign_database
 from .databases import check_memory_database, check_pool, check_tables, check_triggers
 from .installation import check_installation
 from .layers import CORE_LAYER, WORKING_HOST, check_channel_layer
+from .seams import check_seams
 from .sessions import check_sessions
 from .settings import check_settings
 
@@ -41,6 +43,9 @@ CHECKS = {
     "declbind.W012": "the database is in memory",
     "declbind.W013": "the database lacks declbind's tables",
     "declbind.W014": "the pool of database connections is small",
+    "declbind.W015": "a method that declbind wraps has changed or was replaced",
+    "declbind.W016": "a binding class is outside of the bindings modules",
+    "declbind.W017": "a binding class is not in force",
 }
 
 
@@ -48,9 +53,11 @@ def install() -> None:
     """Register the checks under the tag ``declbind``, and those that make queries under ``database`` too."""
     register(check_settings, "declbind")
     register(check_bindings, "declbind")
+    register(check_classes, "declbind")
     register(check_channel_layer, "declbind")
     register(check_sessions, "declbind")
     register(check_installation, "declbind")
+    register(check_seams, "declbind")
     register(check_memory_database, "declbind")
     register(check_pool, "declbind")
     register(check_tables, "declbind", Tags.database)
@@ -64,9 +71,11 @@ __all__ = [
     "WORKING_HOST",
     "check_bindings",
     "check_channel_layer",
+    "check_classes",
     "check_installation",
     "check_memory_database",
     "check_records",
+    "check_seams",
     "check_sessions",
     "check_settings",
     "check_tables",

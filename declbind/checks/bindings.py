@@ -1,4 +1,4 @@
-"""Checks of bindings, wherever they are defined (W001, W002, W003, W004)."""
+"""Checks of bindings, wherever they are defined (W001, W002, W003, W004, W016, W017)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from declbind.core.errors import Problem
 from declbind.core.registry import Entry
 from declbind.models import BindingRecord
 from declbind.registry import BindingRegistry, current_registry, database_alias, load_configuration
+from declbind.sources.code import find_scattered, find_unbound, name_of
+from declbind.sources.unimported import UnimportedClass, find_unimported
 
 from .settings import is_readable
 
@@ -33,6 +35,32 @@ def check_bindings(**kwargs: Any) -> list[CheckMessage]:
         found += [_invalid(entry, problem, "declbind.W001") for problem in entry.problems]
         found += _doubtful(entry)
     return found
+
+
+def check_classes(**kwargs: Any) -> list[CheckMessage]:
+    """Check that every process knows the classes of bindings (W016, W017). Makes no query."""
+    if not is_readable():
+        return []
+    scattered: list[CheckMessage] = [
+        CheckWarning(
+            f"{name_of(cls)}: binding {cls.stream!r} is defined outside of the bindings modules of the installed apps. "
+            f"Processes that do not import {cls.__module__} do not know it: their writes are not captured for it, and "
+            "their sockets do not serve it.",
+            hint="Move the class into the module bindings.py of an installed app, or import it there.",
+            id="declbind.W016",
+        )
+        for cls in find_scattered()
+    ]
+    unbound: list[CheckMessage] = [
+        CheckWarning(
+            f"{name_of(cls)} is not in force, because {reason}.",
+            hint="A binding is a class with a model and a stream at the top of a module. Use bindings.py of an "
+            "installed app.",
+            id="declbind.W017",
+        )
+        for cls, reason in find_unbound()
+    ]
+    return [*scattered, *(_unimported(found) for found in find_unimported()), *unbound]
 
 
 def check_records(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
@@ -73,6 +101,18 @@ def foreign_database(binding: type[Binding]) -> str:
     """Return the alias that the model of ``binding`` is written to, or "" if it is the alias of the event log."""
     alias = router.db_for_write(binding.model_class())
     return "" if alias == database_alias() else alias
+
+
+def _unimported(found: UnimportedClass) -> CheckMessage:
+    named = f"binding {found.stream!r}" if found.stream else "a binding"
+    fields = "" if found.has_fields else " It has neither 'fields' nor 'exclude', and would be left out."
+    return CheckWarning(
+        f"{found.module}.{found.name}: {named} is defined outside of the bindings modules of the installed apps, and "
+        f"this process has not imported {found.module}. Processes that do not import it do not know the binding: their "
+        f"writes are not captured for it, and their sockets do not serve it.{fields}",
+        hint="Move the class into the module bindings.py of an installed app, or import it there.",
+        id="declbind.W016",
+    )
 
 
 def _invalid(entry: Entry[Any], problem: Problem, id_: str) -> CheckMessage:

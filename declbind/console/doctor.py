@@ -18,6 +18,7 @@ from declbind import checks
 from declbind.conf import settings
 from declbind.models import Configuration, Event, Node, Traffic
 from declbind.outbound import history, log, relay
+from declbind.outbound.capture import find_faults
 from declbind.outbound.memory_databases import describe_memory
 from declbind.outbound.triggers import upkeep
 from declbind.registry import load_configuration
@@ -229,7 +230,10 @@ def _capture(using: str) -> Iterator[Finding]:
             f"Triggers that no binding wants watch {', '.join(left_over)}.",
             unseen.INSTALL,
         )
-    if not faults:
+    broken = [fault for fault in find_faults() if fault.seam.concerns != "none"]
+    for seam_fault in broken:
+        yield Finding("capture", "bad", seam_fault.text, seam_fault.action)
+    if not (faults or broken):
         yield Finding("capture", "ok", "The bindings see what they are meant to see.")
 
 

@@ -1,4 +1,4 @@
-"""Tell what a binding does not see: the kinds of write that leave no event, and writes that were noticed to."""
+"""What a binding does not see: the kinds of write that leave no event, and the writes that left none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from declbind.bindings import Binding
 from declbind.checks import foreign_database
 from declbind.core.errors import Problem
 from declbind.models import UnseenWrite
+from declbind.outbound.capture import find_faults
 from declbind.outbound.index import current_index
+from declbind.outbound.seams import SeamFault
 from declbind.outbound.triggers import tables, upkeep
 
 #: What Django 6.1 calls an ``on_delete`` that the database carries out.
@@ -43,16 +45,18 @@ class Gap:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of all tables: how their triggers are, and which writes were noticed that left no event."""
+    """What is known of all tables: the states of their triggers, the writes that left no event, and faulty hooks."""
 
     states: Sequence[upkeep.TableState]
     noticed: Sequence[UnseenWrite]
+    seam_faults: Sequence[SeamFault] = ()
 
     @classmethod
     def load(cls, using: str, bindings: Iterable[type[Binding]]) -> Known:
         """Load what concerns bindings: one query, and another for the triggers where some binding wants any."""
         noticed = UnseenWrite.objects.using(using).order_by("-last_at")[:MAX_NOTICED]
-        return cls(upkeep.load_states(using) if any(map(wants_triggers, bindings)) else (), list(noticed))
+        states = upkeep.load_states(using) if any(map(wants_triggers, bindings)) else ()
+        return cls(states, list(noticed), list(find_faults()))
 
     def states_of(self, binding: type[Binding]) -> list[upkeep.TableState]:
         """Return how the triggers are of the tables that a binding has watched."""
@@ -69,8 +73,26 @@ def find_gaps(binding: type[Binding], using: str, known: Known | None = None) ->
     if not binding.spec().outbound:
         return []
     known = known or Known.load(using, [binding])
-    found = [*_gaps(binding, using, known), *_noticed_gaps(binding, known)]
+    found = [*_gaps(binding, using, known), *_hook_gaps(binding, known), *_noticed_gaps(binding, known)]
     return sorted(found, key=lambda gap: not gap.is_fault)
+
+
+def _hook_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
+    """Yield the kinds of write that are not captured because a method of Django has changed or was replaced.
+
+    Triggers report a table without the hooks.
+    """
+    states = known.states_of(binding)
+    if states and all(state.is_well for state in states):
+        return
+    concerns = {"all"}
+    if binding.model_class()._meta.all_parents:
+        concerns.add("children")
+    if any(field.many_to_many for field in binding.bound_fields()):
+        concerns.add("lists")
+    for fault in known.seam_faults:
+        if fault.seam.concerns in concerns:
+            yield Gap(fault.text, fault.action, is_fault=True)
 
 
 def _noticed_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial, update_wrapper
 from types import MappingProxyType
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 from asgiref.sync import markcoroutinefunction
 from channels.consumer import AsyncConsumer
@@ -184,6 +185,10 @@ class BindingConsumer(AsyncConsumer):
         return find_joins(bindings, user, connection_groups), connection_groups
 
 
+#: The classes that demultiplexers name without effect, and that have been reported.
+_reported: WeakSet[type[Binding]] = WeakSet()
+
+
 class WebsocketDemultiplexer(BindingConsumer):
     """Serve the bindings that ``consumers`` names, as ``{stream: SomeBinding.consumer}``."""
 
@@ -206,7 +211,24 @@ class WebsocketDemultiplexer(BindingConsumer):
     def bindings(self, hub: LiveHub) -> Mapping[str, type[Binding]]:
         """Return those of the named bindings that are in force."""
         by_stream = hub.registry.by_stream
-        return {stream: by_stream[stream] for stream in self.consumers if stream in by_stream}
+        found = {stream: by_stream[stream] for stream in self.consumers if stream in by_stream}
+        if len(found) < len(self.consumers):
+            self._report_missing(hub)
+        return found
+
+    def _report_missing(self, hub: LiveHub) -> None:
+        """Log each named class that no source of bindings has, once per process."""
+        for stream, binding in self.consumers.items():
+            if binding not in _reported and hub.registry.entry(stream) is None:
+                _reported.add(binding)
+                logger.error(
+                    "%s.consumers names %s.%s, which is not in force: requests for stream %r are refused, and nothing "
+                    "is sent. Define the class at the top of bindings.py of an installed app.",
+                    type(self).__qualname__,
+                    binding.__module__,
+                    binding.__qualname__,
+                    stream,
+                )
 
 
 class _UnderWay:

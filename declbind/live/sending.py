@@ -16,10 +16,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-from channels.sessions import InstanceSessionWrapper
+from channels import sessions
 
 #: Bytes of a close frame's reason.
 MAX_REASON = 120
+
+#: What Channels wraps around ``send``; nothing in a release that has no such class (see ``outbound.seams``).
+SESSION_WRAPPER: Any = getattr(sessions, "InstanceSessionWrapper", ())
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -27,7 +30,7 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 def without_session(send: Send) -> Send:
     """Return ``send`` without Channels' session wrappers; for frames, not for the handshake."""
     inner: Any = send
-    while isinstance(wrapper := getattr(inner, "__self__", None), InstanceSessionWrapper):
+    while isinstance(wrapper := getattr(inner, "__self__", None), SESSION_WRAPPER) and hasattr(wrapper, "real_send"):
         inner = wrapper.real_send
     shortest: Send = inner
     return shortest

@@ -1,11 +1,13 @@
-"""Carry model writes out: capture them, log them in their own transaction, number them, and ring.
+"""From model writes to events: writes are captured, logged in their own transaction, numbered and announced.
 
-``capture`` puts the hooks into the ORM, a module for each kind of write: ``saves``, ``deletes``, ``updates``,
-``inserts`` and ``lists``. ``plans`` and ``index`` say what they must know of a model, ``batch`` gathers what one call
-does to rows, ``also`` whom else that concerns, ``rows`` and ``returning`` read stored rows, ``drafts`` makes events of
-them. ``entries`` writes events, ``log`` appends, reads and trims; ``sequencer`` numbers, ``relay`` runs that and rings
-the doorbell. ``triggers`` hears of what the ORM does not write, ``detector`` notices what nobody hears of.
+``seams`` lists the private names of other packages, and ``hooks`` wraps methods and finds out whether the wrappers are
+still called. ``capture`` installs the hooks. Each kind of write has a module: ``saves``, ``deletes``, ``updates``,
+``inserts`` and ``lists``. ``plans`` and ``index`` say what these must know of a model. ``batch`` gathers what one call
+does to rows, and ``also`` finds related rows that are sent again. ``rows`` and ``returning`` read stored rows, and
+``drafts`` makes events of them. ``entries`` writes events; ``log`` appends, reads and trims. ``sequencer`` numbers
+events; ``relay`` runs it and rings the doorbell. ``triggers`` reports writes that do not pass through the ORM, and
+``detector`` counts the writes that left no event.
 
-Who hears an event is not decided here: see ``declbind.core.hub`` and ``declbind.live``. A new kind of write gets a
+Which clients receive an event is decided in ``declbind.core.hub`` and ``declbind.live``. A new kind of write gets a
 module and a line in ``capture.HOOKS``; a new database quirk of the log belongs in ``entries`` or ``log``.
 """

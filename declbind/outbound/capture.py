@@ -1,55 +1,79 @@
-"""Capture model writes: turn each write of a bound row into events of the log, in the transaction of the write.
+"""Capture of model writes: each write of a bound row becomes events of the log, in the transaction of the write.
 
-The hooks sit at the ORM's own narrow places, a module for each kind of write: ``saves``, ``deletes``, ``updates``
-and ``inserts``. They
-ask for the registry in force at each write, and leave the writes of unbound models as they are.
+``HOOKS`` lists the methods that are wrapped. Each kind of write has a module: ``saves``, ``deletes``, ``updates``,
+``inserts`` and ``lists``. A hook looks up the registry in force at each write and passes writes of unbound models on.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from django.db import models, router, transaction
-from django.db.models.deletion import Collector
-from django.db.models.fields import related_descriptors
 
 from declbind.batches import in_batches
 
-from . import detector
+from . import detector, hooks, seams
 from .batch import Batch
 from .deletes import capture_delete, capture_raw_delete
 from .index import plan_for
 from .inserts import capture_bulk_create
-from .lists import capture_list_manager
+from .lists import capture_list_manager, forget_list_managers
 from .locks import take_write_lock
 from .places import is_logged
 from .saves import capture_save_parents, capture_save_table
+from .seams import Seam, SeamFault
 from .triggers import migrating
 from .updates import capture_bulk_update, capture_update
 
-#: The methods that are replaced: of which class, by what name, and what wraps them.
-HOOKS: tuple[tuple[Any, str, Any], ...] = (
-    (models.Model, "_save_parents", capture_save_parents),
-    (models.Model, "_save_table", capture_save_table),
-    (Collector, "delete", capture_delete),
-    (models.QuerySet, "update", capture_update),
-    (models.QuerySet, "bulk_update", capture_bulk_update),
-    (models.QuerySet, "bulk_create", capture_bulk_create),
-    (models.QuerySet, "_raw_delete", capture_raw_delete),
+logger = logging.getLogger("declbind")
+
+
+class Hook(NamedTuple):
+    """A method that is wrapped: the class or module that has it, its name, and what makes the wrapper."""
+
+    owner: Any
+    name: str
+    wrap: Callable[[Any], Any]
+
+    @property
+    def seam(self) -> Seam:
+        """What the hook needs of the method."""
+        return seams.HOOKED[self.name]
+
+
+#: The methods that are wrapped. ``seams`` says what each must be like.
+HOOKS: tuple[Hook, ...] = tuple(
+    Hook(seams.HOOKED[name].find_owner(), name, wrap)
+    for name, wrap in (
+        ("_save_parents", capture_save_parents),
+        ("_save_table", capture_save_table),
+        ("delete", capture_delete),
+        ("update", capture_update),
+        ("bulk_update", capture_bulk_update),
+        ("bulk_create", capture_bulk_create),
+        ("_raw_delete", capture_raw_delete),
+        ("create_forward_many_to_many_manager", capture_list_manager),
+    )
 )
 
 
 def install() -> None:
-    """Put the hooks in, once per process."""
-    for owner, name, wrap in HOOKS:
-        method = getattr(owner, name)
-        if not hasattr(method, "__wrapped__"):
-            setattr(owner, name, wrap(method))
-    make_manager = related_descriptors.create_forward_many_to_many_manager
-    if not hasattr(make_manager, "__wrapped__"):
-        related_descriptors.create_forward_many_to_many_manager = capture_list_manager(make_manager)
+    """Install the hooks that are not in place, and log which private names are not as expected."""
+    for hook in HOOKS:
+        hooks.install(hook.seam, hook.wrap)
+    forget_list_managers()
+    for fault in find_faults():
+        logger.error("%s %s", fault.text, fault.action)
     migrating.install()
     detector.install()
+
+
+def find_faults() -> Iterator[SeamFault]:
+    """Yield the private names that are not as expected, and the hooks that writes do not reach any more."""
+    yield from seams.find_name_faults()
+    yield from hooks.find_hook_faults(hook.seam for hook in HOOKS)
 
 
 def touch(rows: Any) -> int:
@@ -88,4 +112,4 @@ def touch(rows: Any) -> int:
     return len(keys)
 
 
-__all__ = ["HOOKS", "install", "touch"]
+__all__ = ["HOOKS", "Hook", "find_faults", "install", "touch"]

@@ -18,6 +18,7 @@ from . import log
 from .also import keep_watching
 from .batch import Batch, Chosen
 from .hearers import Hearers
+from .hooks import note_unread
 from .index import Index, current_index, known_index
 from .lists import keep_owners
 from .locks import take_write_lock
@@ -25,6 +26,7 @@ from .observers import delete_observers, observed
 from .once import CAPTURED, is_open
 from .places import is_logged
 from .rows import keys_of
+from .seams import HOOKED
 from .triggers.quiet import quiet
 
 
@@ -32,23 +34,23 @@ def capture_delete(original: Any) -> Any:
     """Wrap ``Collector.delete``: read what is about to go or to be set null, let Django delete, append the events."""
 
     @functools.wraps(original)
-    def delete(self: Any) -> Any:
+    def delete(self: Any, *args: Any, **kwargs: Any) -> Any:
         using = self.using
         if not self.data and len(self.fast_deletes) == 1 and not self.field_updates:
             # All that Django does is one ``_raw_delete``, which captures itself: most deletes are of unbound rows, and
             # are to ask once whether somebody hears of them.
-            return original(self)
+            return original(self, *args, **kwargs)
         for model, rows in self.data.items():
             if model in delete_observers:
                 for row in rows:
                     delete_observers[model](row, using)
         known = known_index()
         if known is not None and not _is_heard(self, known):
-            return original(self)
+            return original(self, *args, **kwargs)
         if not log.is_here(using):
             for model in (*self.data, *(rows.model for rows in self.fast_deletes)):
                 is_logged(model, using)  # which says so
-            return original(self)
+            return original(self, *args, **kwargs)
         index = current_index()
         entries = [*self.data.items(), *((rows.model, rows) for rows in self.fast_deletes)]
         gone = [(plan, rows) for model, rows in entries if (plan := index.plan_for(model))]
@@ -56,7 +58,7 @@ def capture_delete(original: Any) -> Any:
         unlisted = [(lists, rows) for model, rows in entries if (lists := index.lists_through(model))]
         watched = [(watches, model, rows) for model, rows in entries if (watches := index.watches_of(model))]
         if not (gone or nulled or unlisted or watched):
-            return original(self)
+            return original(self, *args, **kwargs)
         with transaction.atomic(using=using, savepoint=False):
             take_write_lock(using)
             batch = Batch(using)
@@ -79,7 +81,7 @@ def capture_delete(original: Any) -> Any:
             for rows in self.fast_deletes:
                 setattr(rows, CAPTURED, True)
             with quiet(index, using):
-                result = original(self)
+                result = original(self, *args, **kwargs)
             batch.append()
         return result
 
@@ -121,15 +123,19 @@ def capture_raw_delete(original: Any) -> Any:
     """Wrap ``QuerySet._raw_delete``, for who calls it himself: a collector's calls are captured with the collector."""
 
     @functools.wraps(original)
-    def _raw_delete(self: Any, using: str) -> Any:
+    def _raw_delete(self: Any, *args: Any, **kwargs: Any) -> Any:
+        using = args[0] if args else kwargs.get("using")
+        if using is None:
+            note_unread(HOOKED["_raw_delete"])
+            return original(self, *args, **kwargs)
         known = known_index()
         if (known is not None and not known.heard[self.model]) or not is_open(self):
-            return original(self, using)
+            return original(self, *args, **kwargs)
         index = current_index()
         hearers = Hearers.of(self.model, index)
         if hearers is None or not is_logged(self.model, using):
             with observed(self, None, using):
-                return original(self, using)
+                return original(self, *args, **kwargs)
         with transaction.atomic(using=using, savepoint=False):
             take_write_lock(using)
             batch = Batch(using)
@@ -138,7 +144,7 @@ def capture_raw_delete(original: Any) -> Any:
             keep_owners(batch, hearers.lists, self)
             keep_watching(batch, hearers.watches, self.model, self)
             with observed(self, None, using), quiet(index, using):
-                count = original(self, using)
+                count = original(self, *args, **kwargs)
             batch.append()
         return count
 

@@ -19,6 +19,7 @@ from declbind.batches import in_batches
 from .also import both_ways, keep_watching
 from .batch import Batch
 from .hearers import Hearers, database_of
+from .hooks import Arguments, note_unread
 from .index import current_index, known_index
 from .lists import keep_owners
 from .locks import take_write_lock
@@ -26,6 +27,7 @@ from .places import is_logged
 from .plans import Plan
 from .returning import INSERT, returning
 from .rows import is_as_stored, keys_of
+from .seams import HOOKED
 from .triggers.quiet import quiet
 
 
@@ -33,21 +35,20 @@ def capture_bulk_create(original: Any) -> Any:
     """Wrap ``QuerySet.bulk_create``."""
 
     @functools.wraps(original)
-    def bulk_create(
-        self: Any,
-        objs: Any,
-        batch_size: Any = None,
-        ignore_conflicts: bool = False,
-        update_conflicts: bool = False,
-        update_fields: Any = None,
-        unique_fields: Any = None,
-    ) -> Any:
+    def bulk_create(self: Any, *args: Any, **kwargs: Any) -> Any:
         known = known_index()
         if known is not None and not known.heard[self.model]:
-            return original(self, objs, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
+            return original(self, *args, **kwargs)
+        call = Arguments(HOOKED["bulk_create"], args, kwargs)
+        if "objs" not in call.named:
+            note_unread(HOOKED["bulk_create"])
+            return original(self, *args, **kwargs)
+        objs, unique_fields = call.get("objs"), call.get("unique_fields")
+        ignore_conflicts, update_conflicts = call.get("ignore_conflicts"), call.get("update_conflicts")
 
         def write(rows: Any) -> Any:
-            return original(self, rows, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
+            given = call.replace(objs=rows)
+            return original(self, *given.args, **given.kwargs)
 
         index = current_index()
         hearers = Hearers.of(self.model, index) or Hearers(None, (), ())

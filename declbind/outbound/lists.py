@@ -11,12 +11,16 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from django.apps import apps
 from django.db import models, router, transaction
+from django.db.models.fields import related_descriptors
 
 from .batch import Batch
+from .hooks import note_unread
 from .index import current_index, known_index
 from .places import is_logged
 from .plans import Plan
+from .seams import HOOKED
 
 #: Pairs of (row that has the list, row that is listed).
 Pairs = set[tuple[Any, Any]]
@@ -74,12 +78,24 @@ def capture_list_manager(original: Any) -> Any:
     """Wrap what makes the manager class of a list, whose ``set`` is made anew for each."""
 
     @functools.wraps(original)
-    def create_manager(*args: Any, **kwargs: Any) -> Any:
+    def create_forward_many_to_many_manager(*args: Any, **kwargs: Any) -> Any:
         manager = original(*args, **kwargs)
-        manager.set = _capture_set(manager.set)
+        if hasattr(manager, "set"):
+            manager.set = _capture_set(manager.set)
+        else:
+            note_unread(HOOKED["create_forward_many_to_many_manager"])
         return manager
 
-    return create_manager
+    return create_forward_many_to_many_manager
+
+
+def forget_list_managers() -> None:
+    """Have Django make the manager classes of all lists anew, in case the code of an app has used them already."""
+    kind: Any = getattr(related_descriptors, "ManyToManyDescriptor", ())
+    for model in apps.get_models(include_auto_created=True):
+        for descriptor in vars(model).values():
+            if isinstance(descriptor, kind):
+                vars(descriptor).pop("related_manager_cls", None)
 
 
 def _capture_set(original: Any) -> Any:

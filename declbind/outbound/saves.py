@@ -22,6 +22,7 @@ from .also import both_ways, keep_watching
 from .batch import Batch
 from .drafts import Groups, draft_hidden, draft_write, groups_of
 from .entries import Draft
+from .hooks import Arguments, note_unread
 from .index import Index, current_index, known_index
 from .joint_update import CannotJoinError, JointUpdate, can_join
 from .lists import keep_owners
@@ -29,7 +30,10 @@ from .locks import take_write_lock
 from .places import is_logged
 from .plans import Plan
 from .rows import is_as_stored, load_row
+from .seams import HOOKED
 from .triggers.quiet import quiet
+
+SAVE_PARENTS, SAVE_TABLE = HOOKED["_save_parents"], HOOKED["_save_table"]
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,24 @@ def capture_save_parents(original: Any) -> Any:
 
     @functools.wraps(original)
     def _save_parents(
-        self: Any, cls: Any, using: Any, update_fields: Any, force_insert: Any, updated_parents: Any = None
+        self: Any,
+        cls: Any = None,
+        using: Any = None,
+        update_fields: Any = None,
+        force_insert: Any = False,
+        *more: Any,
+        **named: Any,
     ) -> Any:
-        if not cls._meta.parents or type(self)._meta.concrete_model is not cls or not log.is_here(using):
-            return original(self, cls, using, update_fields, force_insert, updated_parents)
+        if cls is not None and not (cls._meta.parents or more or named):
+            return original(self, cls, using, update_fields, force_insert)
+        args, kwargs = (cls, using, update_fields, force_insert, *more), named
+        if cls is None or using is None:
+            note_unread(SAVE_PARENTS)
+            return original(self, *args, **kwargs)
+        if not cls._meta.parents:
+            return original(self, *args, **kwargs)
+        if type(self)._meta.concrete_model is not cls or not log.is_here(using):
+            return original(self, *args, **kwargs)
         index, pk = current_index(), self._get_pk_val(cls._meta)
         plan, others = index.plan_for(cls), _others(index, cls, cls)
         between = {
@@ -74,13 +92,13 @@ def capture_save_parents(original: Any) -> Any:
             if parent._meta.parents and (heard := index.plan_for(parent))
         }
         if plan is None and not others and not between:
-            return original(self, cls, using, update_fields, force_insert, updated_parents)
+            return original(self, *args, **kwargs)
         take_write_lock(using)
         old = None if plan is None else _old_groups(plan, pk, using)
         parents = {parent: (heard, _old_groups(heard, key, using)) for parent, (heard, key) in between.items()}
         _started.saves[id(self)] = _Start(plan, old, _read_others(others, pk, using), parents)
         try:
-            return original(self, cls, using, update_fields, force_insert, updated_parents)
+            return original(self, *args, **kwargs)
         except BaseException:
             del _started.saves[id(self)]
             raise
@@ -91,22 +109,18 @@ def capture_save_parents(original: Any) -> Any:
 def capture_save_table(original: Any) -> Any:
     """Wrap ``Model._save_table``: read the old groups, write, append the events, as one transaction."""
 
-    def save_heard(
-        self: Any,
-        raw: bool,
-        cls: Any,
-        force_insert: bool,
-        force_update: bool,
-        using: Any,
-        update_fields: Any,
-        known: Index | None,
-    ) -> Any:
+    def save_heard(self: Any, call: Arguments, known: Index | None) -> Any:
+        cls, using, update_fields = call.get("cls"), call.get("using"), call.get("update_fields")
+        raw, force_insert, force_update = call.get("raw"), call.get("force_insert"), call.get("force_update")
+        if cls is None or using is None:
+            note_unread(SAVE_TABLE)
+            return original(self, *call.args, **call.kwargs)
         if not is_logged(cls, using):
-            return original(self, raw, cls, force_insert, force_update, using, update_fields)
+            return original(self, *call.args, **call.kwargs)
 
         def write() -> Any:
             with quiet(index, using):
-                return original(self, raw, cls, force_insert, force_update, using, update_fields)
+                return original(self, *call.args, **call.kwargs)
 
         index = current_index() if known is None else known
         concrete = type(self)._meta.concrete_model
@@ -124,11 +138,11 @@ def capture_save_table(original: Any) -> Any:
             # A table that is a part of bound rows is told of with the rest of them.
             if cls._meta.db_table in index.bound_tables():
                 return write()
-            return original(self, raw, cls, force_insert, force_update, using, update_fields)
+            return original(self, *call.args, **call.kwargs)
         if raw and not settings.CAPTURE_RAW:
             return write()
         is_plain = not (lists or others or watches or is_parent or raw or force_insert or update_fields is not None)
-        if plan is not None and is_plain:
+        if plan is not None and is_plain and call.are_known:
             update = functools.partial(original, self, cls=cls, force_update=True, using=using)
             if can_join(plan, self, using) and _save_in_one(index, plan, self, update, using):
                 return True
@@ -170,13 +184,17 @@ def capture_save_table(original: Any) -> Any:
         force_update: bool = False,
         using: Any = None,
         update_fields: Any = None,
+        *more: Any,
+        **named: Any,
     ) -> Any:
-        # A function of its own, that makes nothing for the other: most saves end here. For a child something may have
-        # been read already, by a configuration that is not in force any more.
+        # Most models are unbound, and their saves end here: nothing is made for ``save_heard``. A model with parents
+        # goes on, because something may have been read by a configuration that is not in force any more.
+        # The arguments are spelled out because packing them takes twice as long.
         index = known_index()
-        if index is not None and not index.heard[cls] and not cls._meta.parents:
+        if index is not None and cls is not None and not index.heard[cls] and not (cls._meta.parents or more or named):
             return original(self, raw, cls, force_insert, force_update, using, update_fields)
-        return save_heard(self, raw, cls, force_insert, force_update, using, update_fields, index)
+        args = (raw, cls, force_insert, force_update, using, update_fields, *more)
+        return save_heard(self, Arguments(SAVE_TABLE, args, named), index)
 
     return _save_table
 

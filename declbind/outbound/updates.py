@@ -20,6 +20,7 @@ from declbind.batches import in_batches
 from .also import both_ways, keep_watching
 from .batch import Batch
 from .hearers import database_of
+from .hooks import Arguments, note_unread, takes_options
 from .index import Index, current_index, known_index
 from .lists import keep_owners
 from .locks import take_write_lock
@@ -29,6 +30,7 @@ from .places import is_logged
 from .plans import Plan
 from .returning import UPDATE, returning
 from .rows import keys_of, narrow
+from .seams import HOOKED
 from .triggers.quiet import quiet
 
 #: Above this number, PostgreSQL gets keys as one array instead of a parameter each.
@@ -37,21 +39,23 @@ MAX_PLAIN_KEYS = 100
 
 def capture_update(original: Any) -> Any:
     """Wrap ``QuerySet.update``."""
+    has_options = takes_options(original)
 
     @functools.wraps(original)
-    def update(self: Any, **kwargs: Any) -> Any:
+    def update(self: Any, *args: Any, **kwargs: Any) -> Any:
         known = known_index()
         if known is not None and not known.heard[self.model]:
-            return original(self, **kwargs)
-        write = _Update.build(self, kwargs) if is_open(self) else None
+            return original(self, *args, **kwargs)
+        names = _columns_among(self.model, kwargs) if has_options else kwargs
+        write = _Update.build(self, names) if is_open(self) else None
         if write is None:
-            with observed(self, kwargs, database_of(self)) if is_open(self) else contextlib.nullcontext():
-                return original(self, **kwargs)
+            with observed(self, names, database_of(self)) if is_open(self) else contextlib.nullcontext():
+                return original(self, *args, **kwargs)
         with transaction.atomic(using=write.using, savepoint=False):
             take_write_lock(write.using)
             keys = write.read([self])
-            with observed(self, kwargs, write.using), write.watching(), quiet(write.index, write.using):
-                count = original(_only(self, keys, write.using), **kwargs)
+            with observed(self, names, write.using), write.watching(), quiet(write.index, write.using):
+                count = original(_only(self, keys, write.using), *args, **kwargs)
             self._result_cache = None
             write.append()
         return count
@@ -63,24 +67,36 @@ def capture_bulk_update(original: Any) -> Any:
     """Wrap ``QuerySet.bulk_update``, which updates in batches: they are read as one."""
 
     @functools.wraps(original)
-    def bulk_update(self: Any, objs: Any, fields: Any, batch_size: Any = None) -> Any:
+    def bulk_update(self: Any, *args: Any, **kwargs: Any) -> Any:
         known = known_index()
         if known is not None and not known.heard[self.model]:
-            return original(self, objs, fields, batch_size)
-        rows, names = tuple(objs), list(fields)
+            return original(self, *args, **kwargs)
+        call = Arguments(HOOKED["bulk_update"], args, kwargs)
+        if not {"objs", "fields"} <= call.named.keys():
+            note_unread(HOOKED["bulk_update"])
+            return original(self, *args, **kwargs)
+        rows, names = tuple(call.get("objs")), list(call.get("fields"))
+        call = call.replace(objs=rows, fields=names)
         write = _Update.build(self, names) if is_open(self) and rows else None
         if write is None or any(row.pk is None for row in rows):
-            return original(self, rows, names, batch_size)
+            return original(self, *call.args, **call.kwargs)
         with transaction.atomic(using=write.using, savepoint=False):
             take_write_lock(write.using)
             write.read([self.filter(pk__in=some) for some in in_batches([row.pk for row in rows], write.using)])
             meant = self.filter(pk__in=[row.pk for row in rows])
             with observed(meant, names, write.using), captured(), write.watching(), quiet(write.index, write.using):
-                count = original(self, rows, names, batch_size)
+                count = original(self, *call.args, **call.kwargs)
             write.append()
         return count
 
     return bulk_update
+
+
+def _columns_among(model: Any, names: Iterable[str]) -> list[str]:
+    """Return the names that are fields, for a method of another package that takes more than fields."""
+    fields = model._meta.get_fields()
+    known = {"pk", *(field.name for field in fields), *(getattr(field, "attname", "") for field in fields)}
+    return [name for name in names if name in known]
 
 
 class _Update:

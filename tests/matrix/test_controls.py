@@ -17,6 +17,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from declbind.outbound import batch, capture, drafts, entries, log, plans, saves
 from declbind.outbound import index as indexes
+from declbind.outbound.lists import forget_list_managers
 from declbind.serializers import encode_value
 from declbind.testing import override_bindings
 
@@ -33,6 +34,15 @@ def unhooked(name: str) -> AbstractContextManager[Any]:
     """Take one hook out."""
     [owner] = [owner for owner, hook, _ in capture.HOOKS if hook == name]
     return patch.object(owner, name, getattr(owner, name).__wrapped__)
+
+
+@contextlib.contextmanager
+def unhooked_lists() -> Iterator[None]:
+    """Take the hook of list managers out; Django keeps the managers that it has made."""
+    with unhooked("create_forward_many_to_many_manager"):
+        forget_list_managers()
+        yield
+    forget_list_managers()
 
 
 @contextlib.contextmanager
@@ -171,6 +181,14 @@ CONTROLS = (
     _hook("bulk_update", ("bulk update in batches", "plain", "stay", "committed", "constant", 2)),
     _hook("bulk_create", ("bulk create", "text key", "stay", "autocommit", "lists", 1_000)),
     _hook("_raw_delete", ("raw delete of many", "plain", "stay", "committed", "code", 1_000)),
+    Control(
+        "without create_forward_many_to_many_manager",
+        unhooked_lists,
+        [
+            ("list set", "plain", "stay", "autocommit", "lists", 1_000),
+            ("list set anew", "plain", "stay", "committed", "lists", 1_000),
+        ],
+    ),
     Control(
         "old groups after the write",
         old_groups_after_the_write,

@@ -660,17 +660,17 @@ def list_clear(stage):
     stage.row("a").labels.clear()
 
 
-@way(moves=False, is_one_call=False)
+@way(moves=False)
 def list_set(stage):
     stage.row("a").labels.set(stage.labels[1:])
 
 
-@way(moves=False, is_one_call=False)
+@way(moves=False)
 def list_set_anew(stage):
     stage.row("a").labels.set(stage.labels[1:], clear=True)
 
 
-@way(moves=False, is_one_call=False)
+@way(moves=False)
 def list_set_async(stage):
     async_to_sync(stage.row("b").labels.aset)(stage.labels[2:])
 
@@ -695,7 +695,7 @@ def list_clear_from_the_other_side(stage):
     stage.reverse(stage.labels[0], "labels").clear()
 
 
-@way(moves=False, is_one_call=False)
+@way(moves=False)
 def list_set_from_the_other_side(stage):
     stage.reverse(stage.labels[1], "labels").set([stage.row("b"), stage.row("c")])
 
@@ -725,7 +725,7 @@ def symmetrical_clear(stage):
     stage.row("a").neighbours.clear()
 
 
-@way(_is("tree"), least=1, moves=False, is_one_call=False)
+@way(_is("tree"), least=1, moves=False)
 def symmetrical_set(stage):
     stage.row("a").neighbours.set([stage.row("s")])
 

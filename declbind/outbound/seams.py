@@ -1,0 +1,370 @@
+"""The private and undocumented names of other packages that declbind uses, and what it needs of each.
+
+Every such name has an entry in ``SEAMS``. The entries are checked when the process starts, and again by the system
+check, the doctor and the console. If a release changes one of these names, declbind reports what does not work any
+more. A write of the project must never fail for it. To use another private name, add an entry here first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from importlib import metadata
+from typing import Literal
+
+from django.db import DEFAULT_DB_ALIAS, connections, models
+
+#: The bindings that a fault concerns: all, those whose model has parents, those that send many-to-many fields, or none.
+Concern = Literal["all", "children", "lists", "none"]
+
+
+@dataclass(frozen=True)
+class Seam:
+    """A private or undocumented name, and what declbind needs of it.
+
+    Attributes:
+        module: The module in which the name is looked up.
+        path: The name, with dots below a class.
+        effect: What does not work without it, as a sentence.
+        parameters: The leading parameters of the callable without ``self``; ``None`` for a name that is not called.
+        attributes: What the object needs to have, with dots for attributes of attributes.
+        make: Makes the object that has the attributes out of the named one, if an instance has them.
+        concerns: The bindings that a fault concerns.
+        is_hooked: Whether declbind wraps the callable.
+    """
+
+    module: str
+    path: str
+    effect: str
+    parameters: tuple[str, ...] | None = None
+    attributes: tuple[str, ...] = ()
+    make: Callable[[object], object] | None = None
+    concerns: Concern = "none"
+    is_hooked: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.path}"
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition(".")[2]
+
+    def find_owner(self) -> object | None:
+        """Return the class or module that has the name, or ``None`` if there is none."""
+        path = self.path.rpartition(".")[0]
+        try:
+            return _follow(importlib.import_module(self.module), path) if path else importlib.import_module(self.module)
+        except (ImportError, AttributeError):
+            return None
+
+    def find_problem(self) -> str:
+        """Return what is wrong with the name, as a sentence; "" if it is as expected.
+
+        Only Django's modules are imported for it. A module of another package is checked if the process uses it.
+        """
+        if not self.module.startswith("django.") and self.module not in sys.modules:
+            return ""
+        owner = self.find_owner()
+        found = getattr(owner, self.name, None)
+        if found is None:
+            return f"{self} does not exist in {_release(self.module)}."
+        if self.parameters is not None and (given := describe_other_parameters(found, self.parameters)):
+            return f"{self} was expected to take ({', '.join(self.parameters)}), and takes {given}."
+        missing = self._missing_attributes(found)
+        return f"{self} has no {', '.join(missing)} in {_release(self.module)}." if missing else ""
+
+    def _missing_attributes(self, found: object) -> list[str]:
+        try:
+            made = self.make(found) if self.make is not None else found
+        except Exception:  # a database that cannot be used is reported elsewhere
+            return []
+        return [name for name in self.attributes if not _has(made, name)]
+
+
+@dataclass(frozen=True)
+class SeamFault:
+    """A name that is not as expected: what is wrong, what does not work for it, and what to do."""
+
+    seam: Seam
+    problem: str
+    action: str
+
+    @property
+    def text(self) -> str:
+        """What is wrong, with its effect."""
+        return f"{self.problem} {self.seam.effect}"
+
+
+def describe_other_parameters(function: object, expected: tuple[str, ...]) -> str:
+    """Return the signature of a callable that does not take ``expected`` as its leading parameters, or "".
+
+    More parameters are accepted, and so is a callable of another package that takes arguments of any name.
+    """
+    if not callable(function):
+        return repr(function)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # not written in Python
+        return ""
+    found = list(signature.parameters.values())
+    kinds = {parameter.kind for parameter in found}
+    is_django = getattr(function, "__globals__", {}).get("__name__", "").startswith("django.")
+    if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} and not is_django:
+        return ""
+    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    names = [parameter.name for parameter in found if parameter.kind in positional]
+    names = names if names[:1] == list(expected[:1]) else names[1:]  # without ``self``
+    keywords = {parameter.name for parameter in found if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+    leading = tuple(names[: len(expected)])
+    return (
+        "" if leading == expected[: len(leading)] and keywords.issuperset(expected[len(leading) :]) else str(signature)
+    )
+
+
+def find_name_faults(seams: tuple[Seam, ...] | None = None) -> Iterator[SeamFault]:
+    """Yield the names that do not exist any more or have changed."""
+    for seam in SEAMS if seams is None else seams:
+        problem = seam.find_problem()
+        if problem:
+            package = seam.module.partition(".")[0]
+            yield SeamFault(
+                seam,
+                problem,
+                f"Install a release of {package} that this declbind supports, or a newer declbind. Announce rows that "
+                "are not captured with declbind.touch(queryset).",
+            )
+
+
+def _follow(start: object, path: str) -> object:
+    return reduce(getattr, path.split("."), start)
+
+
+def _has(start: object, path: str) -> bool:
+    try:
+        _follow(start, path)
+    except AttributeError:
+        return False
+    return True
+
+
+def _release(module: str) -> str:
+    package = module.partition(".")[0]
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return package
+
+
+def _make_query_set(cls: object) -> object:
+    from declbind.models import Event
+
+    return cls(Event) if isinstance(cls, type) else None
+
+
+def _make_row(cls: object) -> object:
+    from declbind.models import Event
+
+    return Event()
+
+
+def _make_options(cls: object) -> object:
+    from declbind.models import Event
+
+    return Event._meta
+
+
+def _make_collector(cls: object) -> object:
+    return cls(using=DEFAULT_DB_ALIAS) if isinstance(cls, type) else None
+
+
+def _make_connection(cls: object) -> object:
+    return connections[DEFAULT_DB_ALIAS]
+
+
+def _make_field(cls: object) -> object:
+    return models.IntegerField()
+
+
+_NO_WRITES = "No write is captured."
+
+#: The methods that declbind wraps, by name.
+HOOKED = {
+    seam.name: seam
+    for seam in (
+        Seam(
+            "django.db.models.base",
+            "Model._save_parents",
+            "Saves of rows whose columns are in tables of parents may not reach the groups that the rows leave.",
+            ("cls", "using", "update_fields", "force_insert"),
+            concerns="children",
+            is_hooked=True,
+        ),
+        Seam(
+            "django.db.models.base",
+            "Model._save_table",
+            "Model.save() is not captured.",
+            ("raw", "cls", "force_insert", "force_update", "using", "update_fields"),
+            concerns="all",
+            is_hooked=True,
+        ),
+        Seam(
+            "django.db.models.deletion",
+            "Collector.delete",
+            "Model.delete() and QuerySet.delete() are not captured, and neither are their cascades.",
+            (),
+            concerns="all",
+            is_hooked=True,
+        ),
+        Seam(
+            "django.db.models.query",
+            "QuerySet.update",
+            "QuerySet.update() is not captured.",
+            (),
+            concerns="all",
+            is_hooked=True,
+        ),
+        Seam(
+            "django.db.models.query",
+            "QuerySet.bulk_update",
+            "QuerySet.bulk_update() may be captured incompletely.",
+            ("objs", "fields", "batch_size"),
+            concerns="all",
+            is_hooked=True,
+        ),
+        Seam(
+            "django.db.models.query",
+            "QuerySet.bulk_create",
+            "QuerySet.bulk_create() is not captured, and neither is add() of a many-to-many field.",
+            ("objs", "batch_size", "ignore_conflicts", "update_conflicts", "update_fields", "unique_fields"),
+            concerns="all",
+            is_hooked=True,
+        ),
+        Seam(
+            "django.db.models.query",
+            "QuerySet._raw_delete",
+            "Deletes that need no cascade are not captured.",
+            ("using",),
+            concerns="all",
+            is_hooked=True,
+        ),
+        Seam(
+            "django.db.models.fields.related_descriptors",
+            "create_forward_many_to_many_manager",
+            "set() of a many-to-many field is reported as two changes of a row.",
+            (),
+            concerns="lists",
+            is_hooked=True,
+        ),
+    )
+}
+
+#: What the code of capture uses inside the hooks. Without one of these names no hook is installed.
+NEEDED = (
+    Seam(
+        "django.db.models.query",
+        "QuerySet",
+        _NO_WRITES,
+        attributes=(
+            "_db", "_hints", "_result_cache",
+            "query.combinator", "query.is_sliced", "query.select_for_update", "query.alias_refcount",
+        ),
+        make=_make_query_set,
+        concerns="all",
+    ),
+    Seam(
+        "django.db.models.base",
+        "Model",
+        _NO_WRITES,
+        attributes=("_get_pk_val", "__class__._base_manager", "_state.adding", "_state.db"),
+        make=_make_row,
+        concerns="all",
+    ),
+    Seam(
+        "django.db.models.options",
+        "Options",
+        _NO_WRITES,
+        attributes=("pk_fields", "all_parents", "parents", "concrete_model", "concrete_fields", "select_on_save"),
+        make=_make_options,
+        concerns="all",
+    ),
+    Seam(
+        "django.db.models.fields",
+        "Field",
+        _NO_WRITES,
+        attributes=("get_col", "get_db_converters", "has_default", "has_db_default"),
+        make=_make_field,
+        concerns="all",
+    ),
+    Seam(
+        "django.db.models.deletion",
+        "Collector",
+        _NO_WRITES,
+        attributes=("using", "data", "fast_deletes", "field_updates"),
+        make=_make_collector,
+        concerns="all",
+    ),
+    Seam(
+        "django.db.backends.base.base",
+        "BaseDatabaseWrapper",
+        _NO_WRITES,
+        attributes=(
+            "in_atomic_block", "needs_rollback", "run_on_commit", "execute_wrappers", "create_cursor",
+            "wrap_database_errors", "ops.get_db_converters", "ops.for_update_sql", "ops.adapt_datetimefield_value",
+        ),
+        make=_make_connection,
+        concerns="all",
+    ),
+)  # fmt: skip
+
+#: Private names outside of capture. What uses them works without them, with the effect that is given.
+SHORTCUTS = (
+    Seam(
+        "channels.sessions",
+        "InstanceSessionWrapper",
+        "Each frame passes through the session middleware and costs more time.",
+    ),
+    Seam(
+        "django.forms.models",
+        "apply_limit_choices_to_to_formfield",
+        "Writes of clients to relations with limit_choices_to fail.",
+        ("formfield",),
+    ),
+    Seam("django.forms.utils", "from_current_timezone", "Writes of clients to date and time fields fail.", ("value",)),
+    Seam(
+        "django.contrib.sessions.backends.base",
+        "SessionBase._get_session_key",
+        "A log-out may not close the sockets of sessions whose key has changed.",
+        (),
+    ),
+    Seam(
+        "django.db.migrations.executor",
+        "MigrationExecutor.migration_plan",
+        "The doctor cannot tell which migrations are missing.",
+        ("targets",),
+    ),
+    Seam(
+        "django.db.migrations.recorder",
+        "MigrationRecorder.Migration",
+        "The check of declbind's tables (W013) fails.",
+    ),
+    Seam("channels.layers", "channel_layers", "declbind does not start."),
+    Seam("channels.layers", "InMemoryChannelLayer", "declbind does not start."),
+    Seam(
+        "daphne.server",
+        "Server.handle_reply",
+        "Under daphne, frames are sent without waiting for a slow client, and closes have no reason.",
+        ("protocol", "message"),
+    ),
+    Seam(
+        "autobahn.websocket.protocol",
+        "WebSocketProtocol.sendCloseFrame",
+        "Under daphne, closes have no reason.",
+    ),
+)
+
+SEAMS = (*HOOKED.values(), *NEEDED, *SHORTCUTS)
