@@ -103,7 +103,7 @@ class Course(course.Follower):
             if not bound.overrides("get_queryset", "scoped", "check_inside"):
                 _check_foreseen(bound, row)
             # The key of a new row is given when it is stored.
-            self.reply = {"pk": json.loads(encode_key(row.pk))} if action == "update" else None
+            self.reply = {"pk": json.loads(encode_key(row.pk, row._meta.pk))} if action == "update" else None
         if log.is_here(bound.using):
             written = None if action != "update" else {*self.sent, *_moving(row)}
             self.drafts = list(foresee(self.index, row, action, str(bound.using), written))
