@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from declbind.live.snapshots import read_snapshot, select_rows
 from declbind.live.subscriptions import judge_user
 from declbind.models import Traffic
 from declbind.outbound import drafts
+from declbind.serializers import encode_value
 from declbind.testing import capture_events, override_bindings
 from tests.factories import UserFactory
 from tests.zoo.clients import OPEN, connect
@@ -20,6 +23,7 @@ from tests.zoo.own_fields import (
     MuteValues,
     OwnEquality,
     OwnValues,
+    Parcelled,
     Size,
     Tag,
     Tagged,
@@ -190,3 +194,76 @@ def test_a_snapshot_of_own_keys_can_be_read():
         using="default"
     )
     assert read_snapshot(bound, "t", {}, "default").pages == [[(f'"{row.pk}"', '{"name":"x"}')]]
+
+
+# --- what clients write -----------------------------------------------------------------------------------------------
+
+
+PARCELS = {"stream": "parcels", "model": "zoo.Parcelled", "fields": "__all__", "permissions": OPEN}
+
+
+@pytest.fixture
+def parcel():
+    return Parcelled.objects.get(pk=Parcelled.objects.create().pk)
+
+
+@pytest.mark.parametrize("name", ["words", "plain_list", "amount", "refusing"])
+def test_what_a_frame_says_can_be_sent_back(parcel, name):
+    """In an update and in a create."""
+    client = connect(PARCELS)
+    stored = Parcelled.objects.get()
+    data = client.binding(using="default").serialize_data(stored)
+    sent = json.loads(encode_value(data))
+    assert client.send("update", parcel.pk, {name: sent[name]})
+    created = client.send("create", None, {name: sent[name]})
+    for row in Parcelled.objects.filter(pk__in=[parcel.pk, created["pk"]]):
+        assert getattr(row, name) == getattr(stored, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "stored"),
+    [
+        ("words", ["s", "l"], ["s", "l"]),
+        ("words", "s,l", ["s", "l"]),
+        ("plain_list", ["l"], ["l"]),
+        ("amount", "2.50", Decimal("2.50")),
+        ("amount", 3, Decimal("3.00")),
+        ("amount", ["4.00", "kg"], Decimal("4.00")),
+    ],
+)
+def test_values_of_several_parts_are_stored(parcel, name, value, stored):
+    """As a list, and in the text form of the field."""
+    assert connect(PARCELS).send("update", parcel.pk, {name: value})
+    assert getattr(Parcelled.objects.get(), name) == stored
+
+
+#: Values that a form, a field or a setter refuses, by column.
+UNFIT: dict[str, list[Any]] = {
+    "words": [["x"], "x", [1], [{}], {"a": 1}, [["s"]], 5, True],
+    "plain_list": [["x"], [1], {"s": "l"}, [None], [[]]],
+    "amount": ["x", ["1"], ["x", "kg"], [], {"amount": "1"}, True, "12345.678", None],
+    "refusing": ["value", "type", "invalid", "zero", ["a"], {"a": 1}],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in UNFIT.items() for value in values])
+def test_a_refused_value_is_invalid(parcel, name, value):
+    """Whether a form, a field or a setter refuses it. Nothing is stored, and the answer names the field."""
+    client = connect(PARCELS)
+    for error in (client.refused("update", parcel.pk, {name: value}), client.refused("create", None, {name: value})):
+        assert error.code == "invalid"
+        assert set(error.fields) == {name}
+    assert getattr(Parcelled.objects.get(), name) == getattr(parcel, name)
+
+
+def test_a_value_of_several_parts_writes_no_closed_column(parcel):
+    """The unit is not writable, so a pair may not change it."""
+    error = connect(PARCELS).refused("update", parcel.pk, {"amount": ["4.00", "lb"]})
+    assert (error.code, set(error.fields)) == ("invalid", {"amount"})
+    assert Parcelled.objects.get().unit == "kg"
+
+
+def test_columns_that_their_field_fills_are_stored_along(parcel):
+    """A version that `pre_save` counts is counted by a client's write as well."""
+    connect(PARCELS).send("update", parcel.pk, {"refusing": "a"})
+    assert Parcelled.objects.get().saves == parcel.saves + 1

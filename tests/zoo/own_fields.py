@@ -199,3 +199,118 @@ class OwnEquality(models.Model):
     nick = LowerField(max_length=50, default="")
     folded = FoldedField(max_length=50, default="")
     info = models.JSONField(default=dict)
+
+
+# --- what clients write -----------------------------------------------------------------------------------------------
+
+
+class WordsField(models.CharField):
+    """Words between commas, read as a list and chosen in a form of several choices."""
+
+    def to_python(self, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return None if value is None else self.to_python(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return ",".join(value) if isinstance(value, list) else value
+
+    def validate(self, value: Any, model_instance: Any) -> None:
+        if not set(value) <= {"s", "l"}:
+            raise ValidationError("Expected sizes.", code="invalid")
+
+    def formfield(self, **kwargs: Any) -> Any:
+        return forms.MultipleChoiceField(choices=[("s", "S"), ("l", "L")], required=False)
+
+
+class PlainListField(WordsField):
+    """The same with the form field of a text."""
+
+    def formfield(self, **kwargs: Any) -> Any:
+        return forms.CharField()
+
+
+class _AmountForm(forms.MultiValueField):
+    def __init__(self) -> None:
+        super().__init__([forms.DecimalField(), forms.CharField()])
+        self.widget = forms.MultiWidget([forms.TextInput(), forms.TextInput()])
+
+    def compress(self, data_list: Any) -> Any:
+        return tuple(data_list)
+
+
+class _AmountDescriptor:
+    """Gives the amount, and sets its unit along when it is given one."""
+
+    def __init__(self, field: Any) -> None:
+        self.field = field
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else instance.__dict__[self.field.attname]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        if isinstance(value, tuple):
+            value, instance.unit = value
+        instance.__dict__[self.field.attname] = self.field.to_python(value)
+
+
+class AmountField(models.DecimalField):
+    """An amount whose unit is in a column beside it."""
+
+    def contribute_to_class(self, cls: Any, name: str, private_only: bool = False) -> None:
+        super().contribute_to_class(cls, name, private_only)
+        setattr(cls, name, _AmountDescriptor(self))
+
+    def formfield(self, **kwargs: Any) -> Any:
+        return _AmountForm()
+
+
+class _Refusing:
+    def __init__(self, field: Any) -> None:
+        self.field = field
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else instance.__dict__[self.field.attname]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        if value in REFUSED:
+            raise REFUSED[value]
+        instance.__dict__[self.field.attname] = value
+
+
+#: What the setter says to some values.
+REFUSED: dict[Any, Exception] = {
+    "value": ValueError("not this one"),
+    "type": TypeError("not this one"),
+    "invalid": ValidationError("not this one"),
+    "zero": ZeroDivisionError("not this one"),
+}
+
+
+class RefusingField(models.CharField):
+    """A column whose descriptor refuses some values."""
+
+    def contribute_to_class(self, cls: Any, name: str, private_only: bool = False) -> None:
+        super().contribute_to_class(cls, name, private_only)
+        setattr(cls, name, _Refusing(self))
+
+
+class CountedField(models.IntegerField):
+    """A column that counts the saves of its row."""
+
+    def pre_save(self, model_instance: Any, add: bool) -> Any:
+        number = (getattr(model_instance, self.attname) or 0) + 1
+        setattr(model_instance, self.attname, number)
+        return number
+
+
+class Parcelled(models.Model):
+    """Columns that forms and descriptors treat in ways of their own."""
+
+    words = WordsField(max_length=20, default="s", blank=True)
+    plain_list = PlainListField(max_length=20, default="s", blank=True)
+    unit = models.CharField(max_length=3, default="kg", editable=False)
+    amount = AmountField(max_digits=6, decimal_places=2, default=1)
+    refusing = RefusingField(max_length=20, default="", blank=True)
+    saves = CountedField(default=0, editable=False)
