@@ -6,12 +6,17 @@ when it is stored (`get_prep_value`) or read (`from_db_value`), and may compare 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 from django.db import connections, models
 
 from declbind.core.groups import canonical_text, is_plain, json_text
+
+#: Words in the names of packages and classes of encrypted fields.
+_ENCRYPTING: Final = re.compile(r"encrypt|crypto|fernet|cipher|pgp", re.IGNORECASE)
 
 
 def key_field(field: Any) -> Any:
@@ -41,6 +46,36 @@ def compares_by_itself(field: Any) -> bool:
     target = key_field(field)
     lookups = (target.get_lookup(name) for name in ("exact", "in"))
     return any(lookup is None or not lookup.__module__.startswith("django.") for lookup in lookups)
+
+
+def is_encrypted(field: Any) -> bool:
+    """Return whether a field's values are clear in Python and encrypted in their column.
+
+    Packages for this name their modules or classes after it. A column that stores the same text differently each time
+    is taken for encrypted as well.
+    """
+    target = key_field(field) if not field.many_to_many else field
+    if is_stock(target):
+        return False
+    names = (f"{cls.__module__}.{cls.__qualname__}" for cls in type(target).__mro__)
+    if any(_ENCRYPTING.search(name) for name in names):
+        return True
+    return not holds_documents(target) and is_stored_differently(target)
+
+
+def is_stored_differently(field: Any, samples: Iterable[Any] = ("a", 1)) -> bool:
+    """Return whether a field stores the same value differently each time, so that no query finds it."""
+    target = key_field(field)
+    if is_stock(target):
+        return False
+    for value in samples:
+        try:
+            one, other = target.get_prep_value(value), target.get_prep_value(value)
+        except Exception:  # a field of the project may raise anything
+            continue
+        if isinstance(one, str | bytes) and isinstance(other, str | bytes) and one != other:
+            return True
+    return False
 
 
 def write_value(field: Any, value: Any) -> Any:

@@ -27,6 +27,7 @@ LAYERS = [
         "declbind.codenames",
         "declbind.fields",
         "declbind.judgement",
+        "declbind.obstacles",
         "declbind.relations",
         "declbind.serializers",
         "declbind.stored_values",

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from declbind.core.spec import BindingSpec
+from declbind.fields import bound_fields
 from declbind.inbound.conditions import is_same_json
+from declbind.judgement import judge_document, warnings
 from declbind.live.snapshots import read_snapshot, select_rows
 from declbind.live.subscriptions import judge_user
 from declbind.models import Traffic
@@ -21,6 +24,7 @@ from tests.zoo.clients import OPEN, connect
 from tests.zoo.own_fields import (
     Colour,
     MuteValues,
+    Odd,
     OwnEquality,
     OwnValues,
     Parcelled,
@@ -106,9 +110,9 @@ MUTE = {"stream": "mute", "model": "zoo.MuteValues", "fields": ["mute"], "permis
 
 def check_that_no_change_is_silent():
     with override_bindings(MUTE), capture_events() as events:
-        row = MuteValues.objects.create(name="x", mute=1)
-        MuteValues.objects.filter(pk=row.pk).update(mute=2)
-        MuteValues.objects.bulk_create([MuteValues(name="y", mute=1)])
+        row = MuteValues.objects.create(name="x", mute=11)
+        MuteValues.objects.filter(pk=row.pk).update(mute=12)
+        MuteValues.objects.bulk_create([MuteValues(name="y", mute=11)])
         row.delete()
     assert [(event.kind, event.changes) for event in events] == [("bulk", [("mute", "resync")])] * 4
     faults = Traffic.objects.filter(stream="mute", kind=Traffic.ERROR)
@@ -267,3 +271,79 @@ def test_columns_that_their_field_fills_are_stored_along(parcel):
     """A version that `pre_save` counts is counted by a client's write as well."""
     connect(PARCELS).send("update", parcel.pk, {"refusing": "a"})
     assert Parcelled.objects.get().saves == parcel.saves + 1
+
+
+# --- what a record may ask of a field ---------------------------------------------------------------------------------
+
+
+ODD = {"stream": "odd", "model": "zoo.Odd", "fields": ["blurred"]}
+REFUSED_RECORDS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "a value without a form": ({**ODD, "fields": ["mute"]}, "$.fields[0]", "have no JSON form"),
+    "all of them": ({**ODD, "fields": "__all__"}, "$.fields", "have no JSON form"),
+    "but some": ({**ODD, "fields": None, "exclude": ["size"]}, "$.exclude", "have no JSON form"),
+    "a document as key": (
+        {**ODD, "model": "zoo.DocumentKey", "fields": ["name"]},
+        "$.model",
+        "names a row by one value",
+    ),
+    "a group by what is read alike": ({**ODD, "groups": ["b-{blurred}"]}, "$.groups[0]", "reads values alike"),
+    "where it is read alike": ({**ODD, "where": {"blurred": "a"}}, "$.where.blurred", "reads values alike"),
+    "a scope over it": (
+        {**ODD, "groups": ["b-{blurred}"], "scope": {"blurred": "$user.username"}},
+        "$.scope.blurred",
+        "reads values alike",
+    ),
+    "a group by what is encrypted": ({**ODD, "groups": ["s-{sealed}"]}, "$.groups[0]", "differently each time"),
+    "where it is encrypted": ({**ODD, "where": {"sealed": "a"}}, "$.where.sealed", "differently each time"),
+    "a group that nobody can name": ({**ODD, "groups": ["o-{one_way}"]}, "$.groups[0]", "cannot compare the values"),
+    "a group by a document": ({**ODD, "groups": ["d-{size}"]}, "$.groups[0]", "holds documents of a class of its own"),
+}
+
+
+@pytest.mark.parametrize(("record", "path", "reason"), REFUSED_RECORDS.values(), ids=REFUSED_RECORDS)
+def test_what_a_field_cannot_do_is_refused_in_the_record(record, path, reason):
+    """With its place and the reason, before any event is lost."""
+    _, problems = judge_document({key: value for key, value in record.items() if value is not None})
+    assert reason in {problem.path: str(problem) for problem in problems}[path]
+
+
+ACCEPTED = [VALUES, EQUAL, PARCELS, {**VALUES, "groups": ["t-{tag}"], "where": {"colour": "r"}}]
+
+
+@pytest.mark.parametrize("record", ACCEPTED)
+def test_fields_that_can_do_it_are_accepted(record):
+    """Samples that a field does not understand say nothing about it."""
+    assert judge_document(record)[1] == []
+
+
+@pytest.mark.parametrize("value", [30, "r ", "x", True, [1]])
+def test_where_is_judged_as_it_is_read(value):
+    """A value that the binding could not use is refused in the record, not when the binding is built."""
+    record = {**VALUES, "where": {"colour": value}}
+    assert [problem.path.partition("[")[0] for problem in judge_document(record)[1]] == ["$.where.colour"]
+
+
+def warned(record: dict[str, Any]) -> list[str]:
+    return [str(problem) for problem in warnings(BindingSpec.from_dict(record))]
+
+
+def test_encrypted_columns_are_not_sent_by_accident():
+    """They are left out unless named, and both are said."""
+    spec = BindingSpec.from_dict({**ODD, "fields": "__all__"})
+    assert "sealed" not in {field.name for field in bound_fields(Odd, spec)}
+    [left_out] = [str(found) for found in warnings(spec) if "sealed" in str(found)]
+    assert "therefore not sent" in left_out
+    [sent] = warned({**ODD, "fields": ["sealed"]})
+    assert sent.startswith("$.fields[0]")
+    assert "kept in the event log, in clear text" in sent
+    assert warned({"stream": "odd", "model": "zoo.Odd", "exclude": ["sealed"]}) == []
+
+
+def test_warns_of_rows_that_only_the_default_manager_hides():
+    """Unless `where` leaves them out."""
+    record = {"stream": "r", "model": "zoo.Removable", "fields": ["name", "removed"]}
+    [text] = warned(record)
+    assert text.startswith("$.model")
+    assert "hides rows by 'removed'" in text
+    assert warned({**record, "where": {"removed": False}}) == []
+    assert warned(EQUAL) == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
 import json
 from typing import Any
 
@@ -142,10 +143,44 @@ class Mute:
 
 
 class MuteField(models.IntegerField):
+    """A column of which large values have no text of their own."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return Mute() if value is not None and value > 10 else value
+
+
+class AlwaysMuteField(models.IntegerField):
     """A column whose values have no text of their own."""
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         return None if value is None else Mute()
+
+
+class BlurredField(models.CharField):
+    """A column that reads texts of which queries tell the case in one case."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return value and value.lower()
+
+
+class SealedField(models.CharField):
+    """A column that stores a text differently each time, as encryption does."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value and f"{next(COUNTER)}:{value}"
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return value and value.partition(":")[2]
+
+
+class OneWayField(models.IntegerField):
+    """A column whose values are written in a way that it does not read."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return None if value is None else Tag(value)
+
+
+COUNTER = itertools.count()
 
 
 class LowerField(models.CharField):
@@ -190,6 +225,37 @@ class OwnValues(models.Model):
 class MuteValues(models.Model):
     name = models.CharField(max_length=20)
     mute = MuteField(null=True)
+
+
+class Odd(models.Model):
+    """Columns that cannot do everything that a record may ask of a column."""
+
+    mute = AlwaysMuteField(null=True)
+    blurred = BlurredField(max_length=20, default="")
+    sealed = SealedField(max_length=50, default="")
+    one_way = OneWayField(null=True)
+    size = SizeField(null=True)
+
+
+class DocumentKey(models.Model):
+    """A key that no request can name."""
+
+    id = models.JSONField(primary_key=True)
+    name = models.CharField(max_length=20)
+
+
+class _Visible(models.Manager):
+    def get_queryset(self) -> Any:
+        return super().get_queryset().filter(removed=False)
+
+
+class Removable(models.Model):
+    """Rows that are deleted by a flag, which the default manager hides."""
+
+    name = models.CharField(max_length=20)
+    removed = models.BooleanField(default=False)
+
+    objects = _Visible()
 
 
 class OwnEquality(models.Model):
