@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
-from django.db import connections, models, router
+from django.db import DEFAULT_DB_ALIAS, connections, models, router
 
 from declbind import validation
 from declbind.core import course
@@ -315,7 +315,8 @@ class Binding:
             return None
         template = match_template(self.resolved().spec.group_templates, params)
         model = self.model_class()
-        using = self.using or router.db_for_read(model)
+        # Only to know how the database's values are read; no query is made.
+        using = self.using or DEFAULT_DB_ALIAS
         values = {
             name: as_stored(concrete_field(model, name), value, using)
             for name, value in self.param_values(params).items()

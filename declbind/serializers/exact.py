@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import decimal
+import math
 import uuid
 from typing import Any, Final
 
@@ -44,6 +45,8 @@ def exact_key(pk: Any, field: Any = None) -> Any:
         return in_utc(pk).isoformat()
     if isinstance(pk, dt.time):
         return pk.isoformat()
+    if isinstance(pk, float) and not math.isfinite(pk):
+        return str(float(pk))
     if isinstance(pk, bytes | bytearray | memoryview):
         return base64.b64encode(pk).decode("ascii")
     if pk is None or isinstance(pk, SCALARS) or field is None:
