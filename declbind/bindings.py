@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
-from django.db import connections, models, router
+from django.db import DEFAULT_DB_ALIAS, connections, models, router
 
 from declbind import signals, validation
 from declbind.core import course
@@ -23,8 +23,8 @@ from declbind.equality import only_among, only_equal
 from declbind.fields import bound_fields, concrete_field, find_model, writable_fields
 from declbind.relations import Hop, find_hops
 from declbind.serializers import get_serializer
-from declbind.serializers.default import holds_documents
 from declbind.serializers.exact import exact_key, keep_exact
+from declbind.stored_values import as_stored, comparable, group_text, holds_documents, is_compared_apart
 
 #: What Django calls the permission behind each action.
 DJANGO_ACTIONS = {"view": "view", "create": "add", "update": "change", "delete": "delete"}
@@ -39,8 +39,10 @@ class Resolved:
     bound: tuple[Any, ...]
     writable: tuple[Any, ...]
     where: Mapping[str, tuple[Any, ...]]
-    #: The same by the names of the columns' attributes.
+    #: The same by the names of the columns' attributes, in the form in which they are compared in memory.
     where_values: Mapping[str, tuple[Any, ...]]
+    #: Columns of group templates and ``where`` that do not compare as Python does, by the names of their attributes.
+    compared_apart: Mapping[str, Any]
     #: Each group template with its placeholders and the attributes that fill them; a constant one with none.
     templates: tuple[tuple[GroupTemplate, tuple[tuple[str, str], ...]], ...]
     #: How rows are found from those that ``also`` names.
@@ -122,13 +124,21 @@ class Binding:
             if model is None:
                 raise LookupError(f"There is no model {spec.model!r}.")
             where = {name: _accepted(model, name, value) for name, value in spec.where.items()}
+            columns = [concrete_field(model, name) for name in where]
+            columns += [
+                concrete_field(model, name) for template in spec.group_templates for name in template.placeholders
+            ]
             own = Resolved(
                 spec=spec,
                 model=model,
                 bound=tuple(bound_fields(model, spec)),
                 writable=tuple(writable_fields(model, spec)),
                 where=where,
-                where_values={concrete_field(model, name).attname: values for name, values in where.items()},
+                where_values={
+                    (field := concrete_field(model, name)).attname: tuple(comparable(field, value) for value in values)
+                    for name, values in where.items()
+                },
+                compared_apart={field.attname: field for field in columns if is_compared_apart(field)},
                 templates=tuple(
                     (template, tuple((name, concrete_field(model, name).attname) for name in template.placeholders))
                     for template in spec.group_templates
@@ -209,17 +219,35 @@ class Binding:
         return self.user.pk if name == "pk" else getattr(self.user, name)
 
     def is_inside(self, instance: Any) -> bool:
-        """Tell whether a stored row is inside ``where``."""
-        wanted = self.resolved().where_values
-        return not wanted or all(getattr(instance, attname) in values for attname, values in wanted.items())
+        """Return whether a stored row is inside ``where``."""
+        resolved = self.resolved()
+        if not resolved.compared_apart:
+            wanted = resolved.where_values
+            return not wanted or all(getattr(instance, attname) in values for attname, values in wanted.items())
+        return not self.outside_where(instance)
+
+    def outside_where(self, instance: Any) -> list[str]:
+        """Return the keys of ``where`` that a stored row does not meet."""
+        resolved = self.resolved()
+        outside = []
+        for name, (attname, values) in zip(resolved.where, resolved.where_values.items(), strict=True):
+            value = getattr(instance, attname)
+            if attname in resolved.compared_apart:
+                value = comparable(resolved.compared_apart[attname], value)
+            if value not in values:
+                outside.append(name)
+        return outside
 
     # --- outbound ----------------------------------------------------------------------------------------------------
 
     @classmethod
     def group_names(cls, instance: Any) -> list[str]:
         """Return the groups that hear of a row: its templates rendered; a template with a null value gives none."""
-        values, names = vars(instance), []
-        for template, placeholders in cls.resolved().templates:
+        values, names, resolved = vars(instance), [], cls.resolved()
+        if resolved.compared_apart:
+            apart = resolved.compared_apart.items()
+            values = {**values, **{name: group_text(field, getattr(instance, name)) for name, field in apart}}
+        for template, placeholders in resolved.templates:
             group = template.render({name: values.get(attname) for name, attname in placeholders})
             if group is not None:
                 names.append(group)
@@ -240,7 +268,7 @@ class Binding:
         """Return the whole payload; an empty one sends nothing."""
         return {
             "action": action,
-            "pk": exact_key(instance.pk),
+            "pk": exact_key(instance.pk, instance._meta.pk),
             "data": self.serialize_data(instance),
             "model": self.model_label(),
         }
@@ -292,7 +320,26 @@ class Binding:
         if self.overrides("group_names"):
             return None
         template = match_template(self.resolved().spec.group_templates, params)
-        return template.render(self.param_values(params))
+        model = self.model_class()
+        # Only to know how the database's values are read; no query is made.
+        using = self.using or DEFAULT_DB_ALIAS
+        values = {
+            name: as_stored(concrete_field(model, name), value, using)
+            for name, value in self.param_values(params).items()
+        }
+        return template.render(self.group_values(values))
+
+    @classmethod
+    def group_values(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values of a stored row, by the names of columns, as group templates take them."""
+        resolved = cls.resolved()
+        if not resolved.compared_apart:
+            return dict(values)
+        fields = {name: concrete_field(resolved.model, name) for name in values}
+        return {
+            name: group_text(fields[name], value) if fields[name].attname in resolved.compared_apart else value
+            for name, value in values.items()
+        }
 
     def param_values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return params as the fields' Python values, so that "03" and 3 are one group; raises ``ClientError``."""

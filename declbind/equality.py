@@ -1,8 +1,9 @@
-"""Queries for rows whose columns equal given values, as Python compares them.
+"""Queries for rows whose columns equal given values, as they are compared in memory.
 
 Groups, ``where`` and ``scope`` are decided twice: in memory for each event, and by a query for a snapshot. Both must
-give the same rows. MySQL and MariaDB compare text by the collation of the column, which usually ignores case and
-trailing spaces, so the query compares it exactly as well. The plain comparison stays, for the sake of indexes.
+give the same rows. A text column may have a collation that ignores case or trailing spaces, and a field of a package or
+of the project may compare by a lookup of its own. The query therefore compares the stored values exactly as well. The
+plain comparison stays, because it can use an index.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from django.db.models import lookups
 
 from declbind.fields import concrete_field
 from declbind.models.columns import exact_collation
+from declbind.stored_values import compares_by_itself, holds_documents, is_stock, key_field
 
 
 class ExactText(models.Func):
-    """A text column that is compared exactly on MySQL and MariaDB, whatever its character set and collation."""
+    """A text column that is compared character by character, whatever its type, character set and collation."""
 
     arity = 1
     template = "%(expressions)s"
@@ -28,29 +30,58 @@ class ExactText(models.Func):
         template = f"CONVERT(%(expressions)s USING utf8mb4) COLLATE {exact_collation(connection)}"
         return self.as_sql(compiler, connection, template=template, **extra)
 
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        """Return the SQL and its parameters."""
+        return self.as_sql(compiler, connection, template="%(expressions)s COLLATE BINARY", **extra)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        """Return the SQL and its parameters. Comparisons of ``citext`` ignore collations, so it is cast."""
+        return self.as_sql(compiler, connection, template='CAST(%(expressions)s AS text) COLLATE "C"', **extra)
+
 
 def only_equal(rows: models.QuerySet[Any], values: Mapping[str, Any]) -> models.QuerySet[Any]:
     """Narrow rows to those that have all of the values, by the names or attnames of columns."""
-    rows = rows.filter(**values)
-    return rows.filter(*(_exactly(rows, name, [value]) for name, value in values.items()))
+    for name, value in values.items():
+        rows = rows.filter(_has_one(rows, name, [value]))
+    return rows
 
 
 def only_among(rows: models.QuerySet[Any], values: Mapping[str, Sequence[Any]]) -> models.QuerySet[Any]:
     """Narrow rows to those that have, in each column, one of its values; ``None`` stands for null."""
     for name, accepted in values.items():
-        known = [value for value in accepted if value is not None]
-        holds = models.Q(**{f"{name}__in": known}) & _exactly(rows, name, known)
+        holds = _has_one(rows, name, [value for value in accepted if value is not None])
         rows = rows.filter(holds | models.Q(**{f"{name}__isnull": True}) if None in accepted else holds)
     return rows
 
 
-def _exactly(rows: models.QuerySet[Any], name: str, values: Sequence[Any]) -> models.Q:
-    """Return the condition that a text column has one of the values; an empty one where none is needed."""
+def _has_one(rows: models.QuerySet[Any], name: str, values: Sequence[Any]) -> models.Q:
+    """Return the condition that a column has one of the values."""
     field = concrete_field(rows.model, name)
-    target = getattr(field, "target_field", field)
-    is_text = isinstance(target, models.CharField | models.TextField | models.FileField | models.FilePathField)
-    if not is_text or connections[rows.db].vendor != "mysql":
-        return models.Q()
-    column = ExactText(models.F(field.attname), output_field=target)
-    condition: Any = lookups.In(column, values)
-    return models.Q(condition) if values else models.Q()
+    target = key_field(field)
+    if holds_documents(target):
+        forms = [models.Q(**{name: form}) for value in values for form in _json_forms(value)]
+        return models.Q(*forms, _connector=models.Q.OR) if forms else models.Q(pk__in=[])
+    plain = models.Q(**{name: values[0]}) if len(values) == 1 else models.Q(**{f"{name}__in": values})
+    connection = connections[rows.db]
+    is_text = _is_text(target, connection)
+    if not values or (is_stock(target) and not is_text):
+        return plain
+    wrapper: Any = ExactText if is_text else models.ExpressionWrapper
+    column = wrapper(models.F(field.attname), output_field=models.Field())
+    condition: Any = lookups.In(column, [target.get_db_prep_value(value, connection) for value in values])
+    return models.Q(condition) if compares_by_itself(target) else plain & models.Q(condition)
+
+
+def _is_text(target: Any, connection: Any) -> bool:
+    if isinstance(target, models.CharField | models.TextField | models.FileField | models.FilePathField):
+        return True
+    # A class of the project may name a type such as citext itself.
+    return not is_stock(target) and "text" in (target.db_type(connection) or "").lower()
+
+
+def _json_forms(value: Any) -> list[Any]:
+    """Return the forms of a JSON value that are equal in memory. SQLite compares their texts, which differ."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return [value]
+    forms = [value, float(value)] if isinstance(value, int) else [value, int(value)] if value.is_integer() else [value]
+    return forms if forms[0] == forms[-1] else [value]

@@ -10,6 +10,7 @@ from django.apps import apps
 from django.db.models import Field, ManyToManyField, Model
 
 from declbind.core.spec import BindingSpec
+from declbind.stored_values import is_encrypted
 
 # Parts of a name that give a secret away wherever they stand; and those that must be a word of their own,
 # since "pin" is in "spinning" too.
@@ -57,8 +58,10 @@ def is_sensitive_field(field: Field[Any, Any]) -> bool:
 
 
 def find_model(label: str) -> type[Model] | None:
-    """Return the installed model of ``"app_label.ModelName"`` in any case, or None. Abstract models are not "
-    "installed."""
+    """Return the installed model of ``"app_label.ModelName"`` in any case, or None.
+
+    Abstract models are not installed.
+    """
     app_label, _, model_name = label.partition(".")
     for config in apps.get_app_configs():
         if config.label.lower() == app_label.lower():
@@ -97,8 +100,8 @@ def concrete_field(model: type[Model], name: str) -> Field[Any, Any]:
 def bound_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]:
     """Return the fields that the binding sends: in the order of ``fields``, or in model order. Never the pk.
 
-    With ``"__all__"`` or ``exclude`` a field that looks sensitive is left out unless ``sensitive`` names it.
-    A name that does not exist is left out too: to complain is the judgement's business.
+    With ``"__all__"`` or ``exclude``, a field that looks sensitive or is encrypted in its column is left out unless
+    ``sensitive`` names it. A name that does not exist is left out too; the judgement of the record reports it.
     """
     if spec.fields is not None and not spec.all_fields:
         known = {field.name: field for field in model_fields(model)}
@@ -107,13 +110,13 @@ def bound_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]
     return [
         field
         for field in model_fields(model)
-        if field.name not in left_out and (field.name in spec.sensitive or not is_sensitive_field(field))
+        if field.name not in left_out
+        if field.name in spec.sensitive or not (is_sensitive_field(field) or is_encrypted(field))
     ]
 
 
 def writable_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]:
-    """Return the bound fields that clients may set, in the order of ``writable``, else in that of the bound "
-    "fields."""
+    """Return the bound fields that clients may set, in the order of ``writable`` or else of the bound fields."""
     editable = {field.name: field for field in bound_fields(model, spec) if is_editable(field)}
     names: Iterable[str] = editable if spec.writable is None else spec.writable
     return [editable[name] for name in names if name in editable]

@@ -1,4 +1,4 @@
-"""The second judgement of a binding record: does what it names exist, and does it expose nothing by accident?
+"""Second judgement of a binding record, against Django: what it names exists, works and exposes nothing by accident.
 
 The first one, of the record's shape, is :func:`declbind.core.schema.problems`. :func:`judge_document` asks
 both.
@@ -13,6 +13,7 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db.models import Field, Model
 
+from declbind import obstacles
 from declbind.codenames import declared_codenames, stored_codenames
 from declbind.conf import serializer_names
 from declbind.core import schema
@@ -30,6 +31,8 @@ from declbind.fields import (
     writable_fields,
 )
 from declbind.relations import find_hops
+from declbind.stored_values import comparable, is_encrypted
+from declbind.validation import coerce
 
 __all__ = [
     "bound_fields",
@@ -137,12 +140,53 @@ def warnings(spec: BindingSpec) -> list[Problem]:
                 f"'where' asks for {name!r}, which is not sent: that a row appears tells its value. Send it, "
                 f"or accept this.",
             )
+    for name, text in _encrypted_warnings(spec, model, sent):
+        warn(_field_path(spec, name), text)
+    if text := _hidden_rows_warning(spec, model):
+        warn("$.model", text)
     if spec.auto_subscribe and not any(template.is_constant for template in spec.group_templates):
         warn(
             "$.auto_subscribe",
             "every group template has placeholders, so nobody is subscribed at connect. Add a template without any.",
         )
     return found
+
+
+def _encrypted_warnings(spec: BindingSpec, model: type[Model], sent: Collection[str]) -> Iterator[tuple[str, str]]:
+    for field in model_fields(model):
+        if not is_encrypted(field) or field.name in (spec.exclude or ()):
+            continue
+        if field.name in sent:
+            text = "It is sent, and kept in the event log, in clear text. Exclude it, or accept this."
+        elif spec.fields is None or spec.all_fields:
+            text = (
+                "It is therefore not sent. Name it in 'exclude' to confirm this, or in 'sensitive' to send it and keep "
+                "it in the event log in clear text."
+            )
+        else:
+            continue
+        yield field.name, f"{field.name!r} is encrypted in its column. {text}"
+
+
+def _hidden_rows_warning(spec: BindingSpec, model: type[Model]) -> str:
+    """Return a warning for a model whose default manager hides rows, for instance deleted ones, or ``""``."""
+    hiding = obstacles.hiding_fields(model)
+    if hiding is None:
+        return ""
+    named = {field.name for name in spec.where if (field := _find_concrete(model, name))}
+    if hiding and named.issuperset(hiding):
+        return ""
+    by = f" by {', '.join(map(repr, hiding))}" if hiding else ""
+    return (
+        f"the default manager of {model._meta.label} hides rows{by}. Bindings use the base manager, so clients are "
+        f"sent the hidden rows too and may write them. Leave them out with 'where', or accept this."
+    )
+
+
+def _field_path(spec: BindingSpec, name: str) -> str:
+    if spec.fields is None:
+        return "$.exclude"
+    return "$.fields" if name not in spec.fields else f"$.fields[{spec.fields.index(name)}]"
 
 
 def _unknown_model(spec: BindingSpec) -> Problem:
@@ -164,6 +208,8 @@ def _model_obstacle(model: type[Model]) -> str:
         return f"expected a model of the project, got {options.label}, which is one of declbind's own."
     if len(getattr(options, "pk_fields", ())) > 1:
         return f"expected a model with one primary key column, got {options.label} with a composite one."
+    if reason := obstacles.key_obstacle(options.pk):
+        return f"expected a model whose rows clients can name, got {options.label}: {reason}"
     return ""
 
 
@@ -173,6 +219,15 @@ def _bound_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
         for index, name in enumerate(getattr(spec, key) or ()):
             if name not in known and not (key == "fields" and spec.all_fields):
                 yield _unknown_field(spec, model, f"$.{key}[{index}]", name, known - _pk_names(model))
+    if spec.serializer != "default":
+        return
+    for field in bound_fields(model, spec):
+        if reason := obstacles.send_obstacle(field):
+            yield Problem(
+                _field_path(spec, field.name),
+                f"Binding {spec.stream!r}: {reason} Exclude the field, give it a value_to_string() of its own, or use "
+                f"a serializer of your own.",
+            )
 
 
 def _sensitive_problems(spec: BindingSpec, model: type[Model], python: bool) -> Iterator[Problem]:
@@ -231,13 +286,18 @@ def _writable_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Proble
 def _template_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
     for index, template in enumerate(spec.group_templates if spec.groups else ()):
         for name in template.placeholders:
-            yield from _concrete_problems(spec, model, f"$.groups[{index}]", name)
+            path = f"$.groups[{index}]"
+            yield from _concrete_problems(spec, model, path, name)
+            yield from _comparison_problems(spec, model, path, name)
 
 
 def _where_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
     for name, value in spec.where.items():
         path = f"$.where.{name}"
-        faults = list(_concrete_problems(spec, model, path, name))
+        faults = [
+            *_concrete_problems(spec, model, path, name),
+            *_comparison_problems(spec, model, path, name, in_params=False),
+        ]
         yield from faults
         if faults:
             continue
@@ -255,9 +315,18 @@ def _where_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
                 )
 
 
+def _comparison_problems(
+    spec: BindingSpec, model: type[Model], path: str, name: str, *, in_params: bool = True
+) -> Iterator[Problem]:
+    field = _find_concrete(model, name)
+    if field is not None and (reason := obstacles.comparison_obstacle(field, in_params=in_params)):
+        yield Problem(path, f"Binding {spec.stream!r}: {reason} Use another field.")
+
+
 def _takes(field: Field[Any, Any], value: object) -> bool:
     try:
-        field.get_prep_value(field.to_python(value))
+        # The same reading as that of the binding that is built.
+        comparable(field, coerce(field, value))
     except Exception:  # a field of the project may raise what it likes; that it does is the answer
         return False
     return True
@@ -268,6 +337,7 @@ def _scope_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
     for name, source in spec.scope.items():
         path = f"$.scope.{name}"
         yield from _concrete_problems(spec, model, path, name)
+        yield from _comparison_problems(spec, model, path, name, in_params=False)
         wanted = source.removeprefix("$user.")
         field = user._meta.pk if wanted == "pk" else _find_concrete(user, wanted)
         if field is None:

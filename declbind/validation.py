@@ -1,8 +1,8 @@
-"""Judge what a client sends for a row, as a ``ModelForm`` over the writable fields would, and store it.
+"""Validation of the values that clients send for a row, as by a ``ModelForm`` over the writable fields.
 
 Form fields read text out of HTML: there a missing checkbox means false, an empty box means null, and ``"yes"`` is true.
-A JSON value has a type of its own, so its type is checked first, and only what needs parsing goes through the form
-field. Rows are then judged by the model itself: field validators, ``clean``, uniqueness and constraints.
+A JSON value has a type of its own. Its type is checked first, and only values that need parsing go through the form
+field. The model itself then validates the row: field validators, ``clean``, uniqueness and constraints.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime as dt
+import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -26,6 +27,9 @@ from declbind.core import course
 from declbind.core.errors import ClientError
 from declbind.core.frames import describe
 from declbind.fields import concrete_field
+from declbind.serializers import encode_value
+from declbind.serializers.default import json_value
+from declbind.stored_values import is_stock, key_field
 
 #: What the parsers of form and model fields raise for values that they were not made for.
 PARSE_ERRORS: Final = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RecursionError)
@@ -48,19 +52,28 @@ def coerce(field: Any, value: Any) -> Any:
 
     Stricter than ``to_python``, which takes ``true`` for 1 and cuts 1.5 to 1. A foreign key is the value of its target.
     """
-    target = field
-    while getattr(target, "remote_field", None) is not None:
-        target = target.target_field
+    target = key_field(field)
     internal = target.get_internal_type()
-    fault = "" if internal == "BooleanField" and not isinstance(value, dict | list) else _type_fault(target, value)
+    takes_any = internal in ("BooleanField", "JSONField") and not isinstance(value, dict | list)
+    fault = "" if takes_any else _type_fault(target, value)
     if fault:
         raise ValueError(f"expected {fault} for {field.name}, got {describe(value)}")
     try:
         result = _settle(target.to_python(value))
-        target.run_validators(result)
+        _validate_coerced(target, result)
     except (ValidationError, *PARSE_ERRORS) as error:
         raise ValueError(f"expected a {internal} for {field.name}, got {value!r:.60}") from error
     return result
+
+
+def _validate_coerced(field: Any, value: Any) -> None:
+    try:
+        field.run_validators(value)
+    except PARSE_ERRORS:
+        # Validators of a package may expect what a row's attribute gives, such as an amount with its currency, and
+        # those of Django cannot measure a value of a class of its own. Nothing is stored here.
+        if is_stock(field):
+            raise
 
 
 def check_whitelist(names: Iterable[str], writable: Iterable[Any]) -> None:
@@ -89,7 +102,7 @@ def save_new(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
         for field in instance._meta.fields
         if field.generated or (field.name not in data and field.value_from_object(instance) in (None, ""))
     }
-    lists = _assign(binding, instance, data, errors, unjudged=unset)
+    lists, _ = _assign(binding, instance, data, errors, unjudged=unset)
     course.enter("store", instance)
     key = instance._meta.pk
     # Without the flag Django would first try an UPDATE of the row that has this key: a create must never be one.
@@ -106,21 +119,31 @@ def save_new(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
 def save_sent(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
     """Validate and store the sent fields of a row; other columns keep what others wrote.
 
-    Columns that Django itself fills at every save (``auto_now``) are stored along. Raises ``ClientError`` ``invalid``,
-    and what ``save`` raises.
+    Columns that their own field fills at every save (``auto_now``, ``pre_save``), and those that a descriptor set along
+    with a sent one, are stored too. Raises ``ClientError`` ``invalid``, and what ``save`` raises.
     """
     course.enter("values", instance)
     sent = [field for field in binding.writable_fields() if field.name in data]
     if not sent:
         raise ClientError("invalid", "Expected at least one field to store under 'data'.")
-    lists = _assign(binding, instance, data, {}, unjudged=set())
+    lists, moved = _assign(binding, instance, data, {}, unjudged=set())
     course.enter("store", instance)
     columns = [field.name for field in sent if not field.many_to_many]
     if columns:
-        moving = [field.name for field in instance._meta.concrete_fields if getattr(field, "auto_now", False)]
-        instance.save(update_fields=[*columns, *(name for name in moving if name not in columns)])
+        moving = [*moving_columns(instance), *sorted(moved)]
+        instance.save(update_fields=list(dict.fromkeys([*columns, *moving])))
     _store_lists(instance, lists)
     return instance
+
+
+def moving_columns(instance: Any) -> list[str]:
+    """Return the names of columns that their field fills at every save: ``auto_now``, or a ``pre_save`` of its own."""
+    return [
+        field.name
+        for field in instance._meta.concrete_fields
+        if not (field.primary_key or field.generated)
+        if getattr(field, "auto_now", False) or not type(field).pre_save.__module__.startswith("django.")
+    ]
 
 
 def clean_value(field: Any, value: Any, using: str | None = None) -> Any:
@@ -151,6 +174,8 @@ def clean_value(field: Any, value: Any, using: str | None = None) -> Any:
         return [clean_value(field.base_field, item, using) for item in value]
     if hasattr(field, "range_type"):
         return _clean_range(field, value, using)
+    if isinstance(value, dict | list):
+        return _clean_many(field, value)
     if fault := _type_fault(field, value):
         raise _unexpected(fault, value)
     try:
@@ -183,14 +208,19 @@ def as_client_error(error: ValidationError, names: Iterable[str] | None = None) 
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _assign(binding: Any, instance: Any, data: Mapping[str, Any], errors: Errors, unjudged: set[str]) -> dict[Any, Any]:
-    """Put the sent values on the instance and judge it; return the many-to-many lists, to be stored after the row.
+def _assign(
+    binding: Any, instance: Any, data: Mapping[str, Any], errors: Errors, unjudged: set[str]
+) -> tuple[dict[Any, Any], set[str]]:
+    """Set the sent values on the instance and validate it.
+
+    Returns the many-to-many lists, to be stored after the row, and the columns that descriptors set along.
 
     ``errors`` are those found before. ``unjudged`` fields take no part in uniqueness and constraints; all others do,
     sent or not: the row has values for them.
     """
     lists: dict[Any, Any] = {}
     nulls: set[str] = set()
+    moved: set[str] = set()
     for field in binding.writable_fields():
         if field.name not in data:
             continue
@@ -202,7 +232,14 @@ def _assign(binding: Any, instance: Any, data: Mapping[str, Any], errors: Errors
         if field.many_to_many:
             lists[field] = value
         else:
-            field.save_form_data(instance, value)
+            try:
+                others = _set_value(instance, field, value)
+                if isinstance(data[field.name], dict | list):
+                    _check_others(binding, others)
+            except ValidationError as error:
+                errors[field.name] = error.error_list
+                continue
+            moved |= others
             if value is None:
                 nulls.add(field.name)
             elif field.is_relation:
@@ -211,13 +248,59 @@ def _assign(binding: Any, instance: Any, data: Mapping[str, Any], errors: Errors
     unsent = {field.name for field in instance._meta.fields if field.name not in data} | nulls
     # That the row of a relation is there was asked where it will be written; clean_fields would ask a replica.
     related = {field.name for field in instance._meta.fields if field.is_relation}
-    _collect(errors, partial(instance.clean_fields, exclude=unsent | related | set(errors)))
+    _collect(errors, partial(_clean_fields, instance, unsent | related | set(errors)))
     _collect(errors, instance.clean)
     _collect(errors, partial(instance.validate_unique, exclude=unjudged | set(errors)))
     _collect(errors, partial(instance.validate_constraints, exclude=unjudged | set(errors)))
     if errors:
         raise as_client_error(ValidationError(errors), [field.name for field in binding.bound_fields()])
-    return lists
+    return lists, moved
+
+
+def _set_value(instance: Any, field: Any, value: Any) -> set[str]:
+    """Set a field of a row; return the names of the other columns that its descriptor set along.
+
+    Raises ``ValidationError`` if a descriptor or a field of the project refuses the value.
+    """
+    before = dict(vars(instance))
+    try:
+        field.save_form_data(instance, value)
+        if not is_stock(field):
+            field.get_prep_value(getattr(instance, field.attname))
+    except PARSE_ERRORS:
+        raise ValidationError("Enter a valid value.", code="invalid") from None
+    after = vars(instance)
+    return {
+        other.name
+        for other in instance._meta.concrete_fields
+        if other is not field
+        if (value := after.get(other.attname)) is not (old := before.get(other.attname)) and value != old
+    }
+
+
+def _check_others(binding: Any, names: set[str]) -> None:
+    """Refuse a value of several parts of which one belongs to a column that the client may not write."""
+    if closed := names - {field.name for field in binding.writable_fields()}:
+        shown = {field.name for field in binding.bound_fields()}
+        of = f" ({', '.join(sorted(closed & shown))})" if closed & shown else ""
+        raise ValidationError(f"This value would change another field{of} that cannot be written here.", code="invalid")
+
+
+def _clean_fields(instance: Any, exclude: set[str]) -> None:
+    """Call the instance's ``clean_fields``. A descriptor may refuse the cleaned value that it sets."""
+    try:
+        instance.clean_fields(exclude=exclude)
+    except PARSE_ERRORS:
+        names = {field.name for field in instance._meta.fields}
+        found: Errors = {}
+        for name in sorted(names - exclude):
+            try:
+                _collect(found, partial(instance.clean_fields, exclude=names - {name}))
+            except PARSE_ERRORS:
+                found[name] = [ValidationError("Enter a valid value.", code="invalid")]
+        if not found:
+            raise
+        raise ValidationError(found) from None
 
 
 def _collect(errors: Errors, validate: Callable[[], None]) -> None:
@@ -296,6 +379,9 @@ def _parse(field: Any, internal: str, value: Any, using: str | None) -> Any:
     form_field = field.formfield(**options)
     if form_field is None:
         raise ValidationError("This field cannot be written here.", code="invalid")
+    if not field.is_relation and _takes_many(form_field):
+        # The form field expects the values of several widgets. One value is what the field itself reads.
+        return field.to_python(value)
     if field.is_relation:
         apply_limit_choices_to_to_formfield(form_field)
         if value is None:
@@ -304,6 +390,35 @@ def _parse(field: Any, internal: str, value: Any, using: str | None) -> Any:
         # A form makes null of an empty text where the column takes null; here the client could have said null.
         form_field.empty_value = ""
     return form_field.clean(value)
+
+
+def _takes_many(form_field: Any) -> bool:
+    """Return whether a form field expects a list: an amount with its currency, or several choices."""
+    is_many = isinstance(form_field, forms.MultiValueField | forms.MultipleChoiceField)
+    return is_many or bool(getattr(form_field.widget, "allow_multiple_selected", False))
+
+
+def _clean_many(field: Any, value: Any) -> Any:
+    """Return a list or an object as the value of a field that is not Django's own.
+
+    A form field of several values takes a list. Otherwise the field itself must read the value, and must send it in the
+    same form. A text column would store a list as the text that Python makes of it.
+    """
+    if is_stock(field) or field.is_relation:
+        raise _unexpected("one value", value)
+    try:
+        form_field = field.formfield()
+        if isinstance(value, list) and form_field is not None and _takes_many(form_field):
+            return form_field.clean(value)
+        cleaned = field.to_python(value)
+        if isinstance(field.get_prep_value(cleaned), dict | list):
+            raise TypeError("no column takes this")
+        sent = json.loads(encode_value(json_value(field, cleaned)))
+    except PARSE_ERRORS:
+        raise ValidationError("Enter a valid value.", code="invalid") from None
+    if sent != json.loads(encode_value(value)):
+        raise _unexpected("one value", value)
+    return cleaned
 
 
 def _clean_keys(field: Any, value: Any, using: str | None) -> Any:

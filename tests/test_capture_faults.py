@@ -36,6 +36,7 @@ from django.db.models.signals import post_init, post_save
 from django.test.utils import CaptureQueriesContext
 
 from declbind import WebsocketBinding, signals
+from declbind.core.frames import EVERY_GROUP
 from declbind.core.groups import diff
 from declbind.models import BindingRecord, Event, Traffic
 from declbind.outbound import capture, drafts, entries, log, saves
@@ -253,7 +254,11 @@ def check_that_the_write_goes_through(faulty):
             Keeper.objects.filter(name="new").delete()
     finally:
         signals.binding_failed.disconnect(note)
-    assert [event.stream for event in events] == ["good"] * 4
+    assert [event.kind for event in events if event.stream == "good"] == ["row", "row", "gone", "gone"]
+    # Each change that cannot be told is a resync of the groups that are known, or of all.
+    told = [event.changes for event in events if event.stream == "faulty"]
+    known = "faulty" if not faulty.overrides("group_names") else EVERY_GROUP
+    assert told == [[(known, "resync")]] * 4
     assert set(failures) == {"faulty"}
     assert {(row.stream, row.kind) for row in Traffic.objects.all()} == {("faulty", Traffic.ERROR)}
     assert not Food.objects.filter(name="left behind").exists()
@@ -294,6 +299,7 @@ def test_4_fault_on_the_stored_row_is_recorded_once():
     with override_bindings(faulty):
         keeper.save()
     assert Traffic.objects.filter(stream="faulty").count() == 1
+    assert [event.kind for event in Event.objects.filter(stream="faulty")] == [Event.BULK]
 
 
 def test_4_interrupt_is_not_swallowed():

@@ -427,7 +427,11 @@ def compare_request(world: World, case: Case) -> str:
 
 
 def listed(tried: trial.Trial) -> list[tuple[str, ...]]:
-    return [(frame.stream, frame.group, frame.action, frame.text, frame.plain) for frame in tried.frames]
+    # A resync has no plain form.
+    return [
+        (frame.stream, frame.group, frame.action, frame.text, *([frame.plain] if frame.plain else []))
+        for frame in tried.frames
+    ]
 
 
 def in_order(heard: list[tuple[str, ...]], case: Case) -> list[tuple[str, ...]]:

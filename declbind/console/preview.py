@@ -123,7 +123,7 @@ def _payload(bound: Binding, row: Any) -> str:
     if bound.overrides("serialize"):
         return encode_value(bound.serialize(row, "update"))
     data = encode_value(bound.serialize_data(row))
-    return frames.encode_payload("update", encode_key(row.pk), data, bound.model_label())
+    return frames.encode_payload("update", encode_key(row.pk, row._meta.pk), data, bound.model_label())
 
 
 def _verdicts(bound: Binding, row: Any, groups: tuple[str, ...]) -> list[Verdict]:
@@ -153,7 +153,7 @@ def _subscriptions(bound: Binding, row: Any, groups: tuple[str, ...]) -> list[tu
     found: list[tuple[str, dict[str, Any] | None]] = []
     for template in bound.resolved().spec.group_templates:
         params = {name: getattr(row, concrete_field(model, name).attname) for name in template.placeholders}
-        group = template.render(params)
+        group = template.render(bound.group_values(params))
         if group in groups:
             found.append((str(group), params))
     return found

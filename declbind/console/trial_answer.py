@@ -128,7 +128,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame that would go out: ``text`` to who asked for the group, ``plain`` to who was subscribed by the server.
+    """One frame that would go out: ``text`` for explicit subscriptions, ``plain`` for those that the server made.
+
+    There is no ``plain`` form of a resync.
 
     ``model`` is the lower-case label of the model whose values it carries; ``offset`` is the log's next number, which
     the event gets if no other comes before it. ``is_shape`` says that the values were taken out.
@@ -337,6 +339,8 @@ def _without_group(step: Step) -> Step:
 
 def _without_group_of(frame: Frame) -> Frame:
     def hidden(text: str) -> str:
+        if not text:
+            return text
         content = json.loads(text)
         return json.dumps(
             {**content, **({"group": HIDDEN} if "group" in content else {})}, ensure_ascii=False, separators=(",", ":")
@@ -347,9 +351,11 @@ def _without_group_of(frame: Frame) -> Frame:
 
 def _hide(frame: Frame, shape: Callable[[Any, int], Any]) -> Frame:
     def hidden(text: str) -> str:
+        if not text:
+            return text
         content = json.loads(text)
         payload = content["payload"]
-        for key in payload.keys() - {"action", "pk", "model"}:
+        for key in payload.keys() - {"action", "pk", "model", "reason"}:
             payload[key] = shape(payload[key], 1)
         return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 

@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.db import models
 
+from declbind.core.frames import RESYNC
 from declbind.core.hub import LogEvent, Variants
 from declbind.live import changes
 from declbind.models import Event
@@ -117,8 +118,8 @@ def build_frames(
         try:
             for group, action in event.changes:
                 text, plain = variants.tagged(group, action), variants.plain(action)
-                if text is not None and plain is not None:
-                    frames.append(Frame(event.stream, event.model, group, action, event.offset, text, plain))
+                if text is not None and (plain is not None or action == RESYNC):
+                    frames.append(Frame(event.stream, event.model, group, action, event.offset, text, plain or ""))
         except Exception as error:
             faults.append((event.stream, error))
     return tuple(frames)

@@ -11,6 +11,7 @@ from typing import Any
 from django.db import connections
 from django.db.models.deletion import Collector
 
+from declbind import validation
 from declbind.bindings import Binding
 from declbind.core import course
 from declbind.core.errors import ClientError
@@ -103,9 +104,9 @@ class Course(course.Follower):
             if not bound.overrides("get_queryset", "scoped", "check_inside"):
                 _check_foreseen(bound, row)
             # The key of a new row is given when it is stored.
-            self.reply = {"pk": json.loads(encode_key(row.pk))} if action == "update" else None
+            self.reply = {"pk": json.loads(encode_key(row.pk, row._meta.pk))} if action == "update" else None
         if log.is_here(bound.using):
-            written = None if action != "update" else {*self.sent, *_moving(row)}
+            written = None if action != "update" else {*self.sent, *validation.moving_columns(row)}
             self.drafts = list(foresee(self.index, row, action, str(bound.using), written))
 
     def _look(self, reply: dict[str, Any]) -> None:
@@ -158,10 +159,6 @@ def _check_foreseen(bound: Binding, row: Any) -> None:
     is_own = all(getattr(row, concrete_field(model, name).attname) == value for name, value in own)
     if not (is_own and bound.is_inside(row)):
         raise bound.outside_error()
-
-
-def _moving(row: Any) -> list[str]:
-    return [field.name for field in row._meta.concrete_fields if getattr(field, "auto_now", False)]
 
 
 def _name_callback(function: Any) -> str:

@@ -18,7 +18,7 @@ from .trial_answer import NOTE, OK, REFUSED, SKIPPED, Frame, Listening, Question
 from .trial_frames import Faults
 from .trial_inbound import Course
 from .trial_outbound import Change
-from .trial_view import Grant, find_row, judge_row, outside_where
+from .trial_view import Grant, find_row, judge_row
 
 DIRECTIONS = {"both": "both ways", "outbound": "only to clients", "inbound": "only from clients"}
 #: What each action passes by.
@@ -130,7 +130,7 @@ class Telling:
             row = find_row(self.binding, self.question.pk, bound.get_queryset().db)
             if row is None:
                 return f"There is no such row of {self.binding.model_name()}. "
-            if kept_out := outside_where(bound, row):
+            if kept_out := bound.outside_where(row):
                 return f"The row is outside of 'where' ({', '.join(kept_out)}). "
             if self._spec().scope and not bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists():
                 return f"The row belongs to somebody else (scope: {', '.join(self._spec().scope)}). "
@@ -250,7 +250,7 @@ class Telling:
 
     def _stored_row(self, change: Change) -> Step:
         assert self.binding is not None
-        kept_out = outside_where(self.binding(), change.row) if change.row is not None else []
+        kept_out = self.binding().outside_where(change.row) if change.row is not None else []
         if kept_out and self.question.action == "outbound":
             return Step(
                 "row", NOTE, f"The row is stored; after the change it is outside of 'where' ({', '.join(kept_out)})."
@@ -286,7 +286,7 @@ class Telling:
             return "The stream is only from clients: it sends nothing."
         if faults:
             return "Not known: the binding's code failed."
-        if row is not None and (kept_out := outside_where(self.binding(), row)):
+        if row is not None and (kept_out := self.binding().outside_where(row)):
             return f"None: the row is outside of 'where' ({', '.join(kept_out)}), before and after."
         return "None: no group hears of the row, for instance because a field that the group needs is null."
 
@@ -303,7 +303,7 @@ class Telling:
         evidence: dict[str, Any] = {"streams": list(dict.fromkeys(frame.stream for frame in frames))}
         if faults:
             evidence["faults"] = [f"{stream}: {name_fault(fault)}" for stream, fault in faults]
-            text = f"a binding's code failed, so its clients miss this. {tell_faults(faults)}"
+            text = f"a binding's code failed, so its subscribers are sent a resync. {tell_faults(faults)}"
             if is_whole:
                 return Step("frames", REFUSED, f"internal: {text}", evidence)
             return Step("frames", NOTE, f"{text[0].upper()}{text[1:]}", evidence)

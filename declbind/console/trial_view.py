@@ -132,18 +132,8 @@ def judge_row(grant: Grant, row: Any, pk: Any, using: str) -> Sight:
         return Sight(False, f"The binding's code failed: {type(fault).__name__}: {fault}")
 
 
-def outside_where(bound: Binding, row: Any) -> list[str]:
-    """Return the fields of ``where`` that keep the row out; not their values, which not everybody may read."""
-    resolved = bound.resolved()
-    return [
-        name
-        for name, attname in zip(resolved.where, resolved.where_values, strict=True)
-        if getattr(row, attname) not in resolved.where_values[attname]
-    ]
-
-
 def _why_unseen(bound: Binding, row: Any, group: str) -> str:
-    kept_out = outside_where(bound, row)
+    kept_out = bound.outside_where(row)
     if kept_out:
         return f"The row is outside of 'where' ({', '.join(kept_out)}): for this stream it does not exist."
     if bound.resolved().spec.scope and not bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists():

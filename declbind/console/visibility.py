@@ -108,9 +108,13 @@ def subscriptions_to(bound: Binding, row: Any, groups: Iterable[str]) -> list[tu
     found: list[tuple[str, dict[str, Any] | None]] = []
     for template in bound.resolved().spec.group_templates:
         values = {name: getattr(row, concrete_field(model, name).attname) for name in template.placeholders}
-        group = template.render(values)
+        group = template.render(bound.group_values(values))
         if group in wanted:
-            params = {name: json.loads(encode_key(value)) for name, value in values.items() if name not in scope}
+            params = {
+                name: json.loads(encode_key(value, concrete_field(model, name)))
+                for name, value in values.items()
+                if name not in scope
+            }
             found.append((str(group), params))
     return found
 
@@ -139,7 +143,9 @@ def load_rows(bound: Binding, group: str, params: Mapping[str, Any]) -> VisibleR
         selected = list(snapshots.select_rows(bound, params)[: limit + 1])
         found = [row for row in selected[:limit] if snapshots.is_in_group(bound, group, row)]
         shown = tuple(
-            VisibleRow(json.loads(encode_key(row.pk)), json.loads(encode_value(bound.serialize_data(row))))
+            VisibleRow(
+                json.loads(encode_key(row.pk, row._meta.pk)), json.loads(encode_value(bound.serialize_data(row)))
+            )
             for row in found[:SHOWN_ROWS]
         )
     except Exception as error:

@@ -150,7 +150,8 @@ def _keys(row: str, binding: type[Binding] | None) -> set[str]:
     keys = {json.dumps(row)}
     if binding is not None:
         try:
-            keys.add(encode_key(validation.coerce(binding.model_class()._meta.pk, row)))
+            key = binding.model_class()._meta.pk
+            keys.add(encode_key(validation.coerce(key, row), key))
         except ValueError:
             pass
     elif row.lstrip("-").isdigit():

@@ -26,6 +26,7 @@ import enum
 import hashlib
 import json
 import re
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -234,6 +235,29 @@ def canonical_text(value: object) -> str:
     if isinstance(value, (dict, list, tuple)):
         return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return str(value)
+
+
+def is_plain(value: object) -> bool:
+    """Return whether a value is of a type whose canonical text is exact, rather than whatever ``str()`` makes of it."""
+    return isinstance(
+        value, (str, int, float, Decimal, dt.date, dt.time, dt.timedelta, uuid.UUID, bytes, bytearray, memoryview)
+    ) or (isinstance(value, (list, tuple)) and all(map(is_plain, value)))
+
+
+def json_text(value: object) -> str:
+    """Write a JSON value as text, so that ``5``, ``"5"`` and ``true`` differ and ``1`` and ``1.0`` do not.
+
+    Object keys are sorted, because JSON objects have no order.
+    """
+    if isinstance(value, Mapping):
+        items = sorted((str(key), json_text(item)) for key, item in value.items())
+        return "{" + ",".join(f"{json.dumps(key)}:{text}" for key, text in items) + "}"
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(json_text, value))}]"
+    if value is None:
+        return "null"
+    text = canonical_text(value)
+    return text if isinstance(value, (bool, int, float)) else json.dumps(text)
 
 
 def _decimal_text(value: Decimal) -> str:

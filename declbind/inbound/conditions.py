@@ -9,8 +9,9 @@ from typing import Any
 from declbind.bindings import Binding
 from declbind.core.errors import ClientError
 from declbind.serializers import encode_value
-from declbind.serializers.default import field_value, holds_documents
+from declbind.serializers.default import field_value
 from declbind.serializers.exact import keep_exact
+from declbind.stored_values import holds_documents
 
 
 def check_condition(bound: Binding, action: str, key: Any, condition: Mapping[str, Any] | None) -> None:

@@ -262,7 +262,7 @@ def _write(bound: Binding, action: str, key: Any, data: Mapping[str, Any], pk: A
     if row is not None:
         bound.check_inside(row)
     if isinstance(stored, models.Model):
-        return json.loads(encode_key(stored.pk))
+        return json.loads(encode_key(stored.pk, stored._meta.pk))
     return None if action == "create" else pk
 
 

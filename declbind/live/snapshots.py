@@ -141,7 +141,7 @@ def read_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: 
         if len(found) > limit:
             raise ClientError("too_large", f"Expected at most {limit} rows in a snapshot, this group has more.")
         load_lists(found, (field for field in bound.bound_fields() if field.many_to_many), using)
-        objects = [(encode_key(row.pk), encode_value(bound.serialize_data(row))) for row in found]
+        objects = [(encode_key(row.pk, row._meta.pk), encode_value(bound.serialize_data(row))) for row in found]
     return Snapshot(head.offset, _in_pages(objects))
 
 

@@ -1,6 +1,7 @@
-"""Turn rows into drafts of events: who hears of a write, and what of it.
+"""Drafts of events, made from rows: the groups that an event is for, and its data.
 
-What a binding's code does wrong is recorded here and never reaches the writer, nor the bindings beside it.
+A fault of a binding is recorded and never reaches the writer, nor the bindings beside it. Instead of the event that it
+could not make, its groups are sent a resync.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from declbind.core.frames import EVERY_GROUP, RESYNC
 from declbind.core.groups import diff, is_legal_name
 from declbind.models import Event
 from declbind.serializers import encode_key, encode_value
+from declbind.serializers.exact import exact_key
 
 from .entries import Draft
 from .locks import ends_transaction
@@ -29,8 +31,11 @@ logger = logging.getLogger("declbind")
 #: Groups that one event names one by one.
 MAX_GROUPS = 1_000
 
-#: The groups of one row, by binding; a binding that failed on the row is not in it.
+#: The groups of one row, by binding; ``UNKNOWN`` for a binding that failed on the row.
 Groups = dict[Outlet, Sequence[str]]
+
+#: Stands for the groups of a row that could not be found out. As an event's groups it means all groups of the stream.
+UNKNOWN: Sequence[str] = (EVERY_GROUP,)
 
 
 def _savepoint(outlet: Outlet, using: str) -> AbstractContextManager[Any]:
@@ -67,7 +72,7 @@ def _record(outlet: Outlet, row: Any, using: str, error: Exception) -> None:
         gathered.append((outlet.stream, error))
         return
     logger.error(
-        "Binding %r failed; its clients miss a change of %s %s.",
+        "Binding %r failed on a change of %s %s; its subscribers are sent a resync.",
         outlet.stream,
         type(row)._meta.label,
         row.pk,
@@ -102,7 +107,7 @@ def _check_group_names(names: Any) -> None:
 
 
 def groups_of(plan: Plan, row: Any, using: str, hearing: Container[Outlet] | None = None) -> Groups:
-    """Return the groups of a stored row per binding; a binding that fails is recorded and left out.
+    """Return the groups of a stored row per binding; ``UNKNOWN`` for a binding that fails, which is recorded.
 
     ``hearing`` are the bindings that are asked, ``None`` stands for all.
     """
@@ -115,6 +120,7 @@ def groups_of(plan: Plan, row: Any, using: str, hearing: Container[Outlet] | Non
                 groups[outlet] = _group_names(outlet, row, using)
         except Exception as error:
             _record(outlet, row, using, error)
+            groups[outlet] = UNKNOWN
     return groups
 
 
@@ -129,17 +135,29 @@ def draft_write(
     for outlet in plan.outlets:
         if hearing is not None and outlet not in hearing:
             continue
-        if old is not None and plan.needs_old and outlet not in old:
-            continue  # it failed on the stored row, which is recorded; half a diff would tell clients wrong things
+        before = () if old is None or not plan.needs_old else old.get(outlet, UNKNOWN)
+        if before is UNKNOWN:
+            # The fault is recorded already. Half a diff would tell subscribers wrong things.
+            drafts += draft_bulk(plan, {outlet: UNKNOWN})
+            continue
+        new = UNKNOWN
         try:
             with _savepoint(outlet, using):
                 new = _group_names(outlet, row, using)
-                before = () if old is None else old[outlet] if plan.needs_old else new
+                if old is not None and not plan.needs_old:
+                    before = new
                 if before or new:
                     drafts.append(_draft(plan, outlet, row, pk, before, new, using))
         except Exception as error:
             _record(outlet, row, using, error)
+            drafts += _draft_resync(plan, outlet, before, new)
     return drafts
+
+
+def _draft_resync(plan: Plan, outlet: Outlet, *groups: Sequence[str]) -> list[Draft]:
+    """Return the event that stands for one that could not be made."""
+    names = UNKNOWN if UNKNOWN in groups else dict.fromkeys(name for some in groups for name in some)
+    return draft_bulk(plan, {outlet: names})
 
 
 def draft_hidden(plan: Plan, instance: Any, pk: Any, old: Groups | None, using: str) -> list[Draft]:
@@ -147,10 +165,13 @@ def draft_hidden(plan: Plan, instance: Any, pk: Any, old: Groups | None, using: 
     drafts = []
     for outlet, groups in (old or {}).items():
         try:
-            if groups:
+            if groups is UNKNOWN:
+                drafts += draft_bulk(plan, {outlet: UNKNOWN})
+            elif groups:
                 drafts.append(_draft(plan, outlet, instance, pk, groups, (), using))
         except Exception as error:
             _record(outlet, instance, using, error)
+            drafts += _draft_resync(plan, outlet, groups)
     return drafts
 
 
@@ -159,7 +180,7 @@ def draft_bulk(plan: Plan, touched: Mapping[Outlet, Iterable[str]]) -> list[Draf
     drafts = []
     for outlet, groups in touched.items():
         names = list(groups)
-        if len(names) > MAX_GROUPS:
+        if len(names) > MAX_GROUPS or EVERY_GROUP in names:
             names = [EVERY_GROUP]
         if names:
             changes = tuple((name, RESYNC) for name in names)
@@ -171,6 +192,7 @@ def draft_delete(plan: Plan, row: Any, using: str) -> list[Draft]:
     """Return the events of a row that is about to go, with its last stored data."""
     drafts = []
     for outlet in plan.outlets:
+        before = UNKNOWN
         try:
             with _savepoint(outlet, using):
                 before = _group_names(outlet, row, using)
@@ -178,6 +200,7 @@ def draft_delete(plan: Plan, row: Any, using: str) -> list[Draft]:
                     drafts.append(_draft(plan, outlet, row, row.pk, before, (), using, gone=True))
         except Exception as error:
             _record(outlet, row, using, error)
+            drafts += _draft_resync(plan, outlet, before)
     return drafts
 
 
@@ -203,7 +226,7 @@ def _draft(
     return Draft(
         stream=outlet.stream,
         model=outlet.label,
-        object_pk=encode_key(pk),
+        object_pk=encode_key(exact_key(pk, plan.model._meta.pk)),
         changes=changes,
         data=data,
         version=plan.version,

@@ -80,7 +80,7 @@ class Columns:
         converters = []
         for index, field in enumerate(chosen):
             expression = field.get_col(options.db_table)
-            found = (*connection.ops.get_db_converters(expression), *field.get_db_converters(connection))
+            found = (*connection.ops.get_db_converters(expression), *expression.get_db_converters(connection))
             if found:
                 converters.append((index, expression, found))
         return cls(model, chosen, tuple(converters))

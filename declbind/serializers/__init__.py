@@ -71,9 +71,12 @@ def encode_value(value: Any) -> str:
     return text
 
 
-def encode_key(pk: Any) -> str:
-    """Return the JSON text of a row's key; whole, as ``exact_key`` makes it."""
-    return encode_value(exact_key(pk))
+def encode_key(pk: Any, field: Any = None) -> str:
+    """Return the JSON text of a row's key, in the form of ``exact_key``.
+
+    ``field`` is the column that holds the key. It writes keys of a class that JSON does not know.
+    """
+    return encode_value(exact_key(pk, field))
 
 
 # Kept, because making an encoder costs as much as encoding a row. It has no state.

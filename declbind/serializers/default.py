@@ -1,54 +1,75 @@
-"""Send the bound fields of a row, each as one JSON value."""
+"""The default serializer: the bound fields of a row, each as one JSON value."""
 
 from __future__ import annotations
 
 import base64
 import datetime as dt
 import decimal
+import json
 import uuid
 from typing import Any, Final
 
 from django.db import models
 from django.utils.functional import Promise
 
-from .exact import MAX_EXACT, exact_key, in_utc, keep_exact
+from declbind.stored_values import holds_documents, write_value
+
+from .exact import MAX_EXACT, SCALARS, exact_key, in_utc, keep_exact
 from .lists import related_keys
 
 AS_THEY_ARE: Final = frozenset({type(None), str, bool, float, dt.date, uuid.UUID})
-#: What Django's JSON encoder has a form for.
-ENCODABLE: Final = (
-    str, int, float, decimal.Decimal, dt.date, dt.time, dt.timedelta, uuid.UUID, dict, list, tuple, Promise,
-)  # fmt: skip
+#: Single values that Django's JSON encoder has a form for, lazy text among them.
+ENCODABLE: Final = (*SCALARS, Promise)
 
 
 def serialize_fields(instance: Any, binding: Any) -> dict[str, Any]:
     """Return ``{field name: value}`` for the bound fields of a stored row.
 
-    A foreign key is the raw key under the field's name; a many-to-many field a list of keys in their order; a file is
-    its name; bytes are base64; a range is an object of its bounds. An integer beyond 2**53 - 1 is a string.
+    A foreign key is the raw key under the field's name. A many-to-many field is a list of keys in their order. A file
+    is its name, bytes are base64, and a range is an object of its bounds. An integer beyond ``2**53 - 1`` is a string.
     """
     return {field.name: field_value(instance, field) for field in binding.bound_fields()}
 
 
 def field_value(instance: Any, field: models.Field[Any, Any]) -> Any:
-    """Return one field's value in a form that the JSON encoder takes."""
+    """Return one field's value of a stored row in a form that the JSON encoder takes."""
     if field.many_to_many:
-        return [exact_key(key) for key in related_keys(instance, field)]
+        listed: Any = field
+        target = listed.remote_field.through._meta.get_field(listed.m2m_reverse_field_name())
+        return [exact_key(key, target) for key in related_keys(instance, field)]
     value = getattr(instance, field.attname)
-    # Most values, of whichever field, are sent as they are; a save pays for each question.
+    # Most values of most fields are sent as they are, and every save pays for each test.
     if type(value) is int and -MAX_EXACT <= value <= MAX_EXACT:
         return value
-    if type(value) in AS_THEY_ARE or holds_documents(field):
+    if type(value) in AS_THEY_ARE:
         return value
+    return json_value(field, value)
+
+
+def json_value(field: Any, value: Any) -> Any:
+    """Return a value of a field in a form that the JSON encoder takes.
+
+    Values of a class that the encoder does not know are written as Django's own serializers write them
+    (``value_to_string``).
+
+    Raises:
+        TypeError: The value has no JSON form.
+    """
+    if value is None:
+        return None
+    if holds_documents(field):
+        return _document(field, value)
     if field.is_relation:
-        return exact_key(value)
-    value = column_value(value)
-    # Values of a class that the encoder does not know: as Django's own serializers write them.
-    return value if value is None or isinstance(value, ENCODABLE) else field.value_to_string(instance)
+        return exact_key(value, field)
+    written = column_value(value, field)
+    return written if _is_encodable(written) else write_value(field, value)
 
 
-def column_value(value: Any) -> Any:
-    """Return what a column holds, an item of it or a bound, in a form that the JSON encoder takes."""
+def column_value(value: Any, field: Any = None) -> Any:
+    """Return what a column holds, an item of it or a bound, in a form that the JSON encoder takes.
+
+    ``field`` is the column's field, if known; items of its lists are written by its ``base_field``.
+    """
     if isinstance(value, int):
         return keep_exact(value)
     if isinstance(value, models.fields.files.FieldFile):
@@ -59,19 +80,44 @@ def column_value(value: Any) -> Any:
         return value if value.is_finite() else None
     if isinstance(value, dt.datetime):
         return in_utc(value)
+    if isinstance(value, dt.time) and value.tzinfo is not None:
+        return value.isoformat()
+    base = getattr(field, "base_field", None)
     if isinstance(value, list | tuple):
-        return [column_value(item) for item in value]
+        return [column_value(item) if base is None else json_value(base, item) for item in value]
     # A range of psycopg, which need not be installed.
-    return _range_value(value) if hasattr(value, "lower_inc") and hasattr(value, "isempty") else value
+    return _range_value(value, base) if hasattr(value, "lower_inc") and hasattr(value, "isempty") else value
 
 
-def holds_documents(field: Any) -> bool:
-    """Tell whether a column is a JSON document or a list of them."""
-    return isinstance(field, models.JSONField) or (hasattr(field, "base_field") and holds_documents(field.base_field))
+def _document(field: Any, value: Any) -> Any:
+    """Return a JSON document as the column stores it. Most are plain JSON already and are returned unchanged."""
+    if not isinstance(field, models.JSONField):
+        return [None if item is None else _document(field.base_field, item) for item in value]
+    if (type(field) is models.JSONField and field.decoder is None) or _is_json(value):
+        return value
+    # A model of pydantic, or whatever a decoder of the project makes: the field knows how to store it.
+    return json.loads(json.dumps(field.get_prep_value(value), cls=field.encoder))
 
 
-def _range_value(value: Any) -> dict[str, Any]:
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, str | int | float)
+
+
+def _is_encodable(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_encodable(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_encodable, value))
+    return value is None or isinstance(value, ENCODABLE)
+
+
+def _range_value(value: Any, base: Any = None) -> dict[str, Any]:
     # The shape that Django's own serializers give a range.
     if value.isempty:
         return {"empty": True}
-    return {"lower": column_value(value.lower), "upper": column_value(value.upper), "bounds": value._bounds}
+    lower, upper = (column_value(bound, base) for bound in (value.lower, value.upper))
+    return {"lower": lower, "upper": upper, "bounds": value._bounds}

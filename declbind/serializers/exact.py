@@ -1,17 +1,25 @@
-"""Write values so that the reader gets them whole.
+"""Forms of numbers, moments and keys that survive JSON unchanged.
 
-JavaScript reads each number as a float, which is exact up to 2**53 - 1 and no further, and Django's JSON encoder cuts
-moments to milliseconds. The first would spoil values and keys alike; the second does no harm but to a key.
+JavaScript reads every number as a float, which is exact only up to ``2**53 - 1``. Django's JSON encoder cuts moments to
+milliseconds, which would change a key.
 """
 
 from __future__ import annotations
 
 import base64
 import datetime as dt
+import decimal
+import math
+import uuid
 from typing import Any, Final
+
+from declbind.stored_values import write_value
 
 #: ``Number.MAX_SAFE_INTEGER`` of JavaScript.
 MAX_EXACT: Final = 2**53 - 1
+
+#: Single values that Django's JSON encoder has a form for.
+SCALARS: Final = (str, int, float, decimal.Decimal, dt.date, dt.time, dt.timedelta, uuid.UUID)
 
 
 def keep_exact(value: Any) -> Any:
@@ -26,17 +34,24 @@ def keep_exact(value: Any) -> Any:
     return value
 
 
-def exact_key(pk: Any) -> Any:
-    """Return a row's key, or a relation's, in a form that the encoder takes and that a request gives back."""
+def exact_key(pk: Any, field: Any = None) -> Any:
+    """Return a row's key, or a relation's, in a form that the encoder takes and that a request gives back.
+
+    A key of a class that JSON does not know is written by ``field``, the column that holds it.
+    """
     if isinstance(pk, int):
         return keep_exact(pk)
     if isinstance(pk, dt.datetime):
         return in_utc(pk).isoformat()
     if isinstance(pk, dt.time):
         return pk.isoformat()
-    if isinstance(pk, bytes | memoryview):
+    if isinstance(pk, float) and not math.isfinite(pk):
+        return str(float(pk))
+    if isinstance(pk, bytes | bytearray | memoryview):
         return base64.b64encode(pk).decode("ascii")
-    return pk
+    if pk is None or isinstance(pk, SCALARS) or field is None:
+        return pk
+    return write_value(field, pk)
 
 
 def in_utc(moment: dt.datetime) -> dt.datetime:

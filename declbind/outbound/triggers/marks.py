@@ -97,7 +97,7 @@ def _read_writes(heard: HeardTable, notes: list[str], using: str) -> list[_Write
 
 def _converters(field: Any, options: Any, connection: Any) -> tuple[Any, tuple[Any, ...]]:
     expression = field.get_col(options.db_table)
-    return expression, (*connection.ops.get_db_converters(expression), *field.get_db_converters(connection))
+    return expression, (*connection.ops.get_db_converters(expression), *expression.get_db_converters(connection))
 
 
 def _draft(heard: HeardTable, write: _Write, using: str) -> list[Draft]:

@@ -1,0 +1,382 @@
+"""Fields as packages and projects write them, and models that use them as columns, keys, relations and lists.
+
+Their values are of classes that JSON does not know, or compare in another way than the columns that hold them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import itertools
+import json
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db import connection, models
+from django.db.models import lookups
+
+#: A collation that ignores case, where the database has one without further ado.
+FOLDING = "NOCASE" if connection.vendor == "sqlite" else None
+
+
+class Tag:
+    """A number that people see as text, such as a hash id or a ULID."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    @classmethod
+    def parse(cls, text: str) -> Tag:
+        if not text.startswith("t-"):
+            raise ValidationError("Expected a tag.", code="invalid")
+        return cls(int(text[2:]))
+
+    def __str__(self) -> str:
+        return f"t-{self.number}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tag) and self.number == other.number
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+
+class _TagMixin:
+    def to_python(self, value: Any) -> Any:
+        if value is None or isinstance(value, Tag):
+            return value
+        return Tag(value) if isinstance(value, int) else Tag.parse(value)
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return None if value is None else Tag(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        tag = self.to_python(value)
+        return None if tag is None else tag.number
+
+    def formfield(self, **kwargs: Any) -> Any:
+        return forms.CharField()
+
+    @property
+    def validators(self) -> list[Any]:
+        return []
+
+
+class TagField(_TagMixin, models.IntegerField):
+    """A column of tags."""
+
+
+class AutoTagField(_TagMixin, models.BigAutoField):  # type: ignore[misc]
+    """A key that the database counts and people see as a tag."""
+
+
+class Colour(enum.Enum):
+    RED = "r"
+    BLUE = "b"
+
+
+class ColourField(models.CharField):
+    """A column of a plain enumeration."""
+
+    def to_python(self, value: Any) -> Any:
+        return value if value is None or isinstance(value, Colour) else Colour(value)
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return None if value is None else Colour(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return None if value is None else self.to_python(value).value
+
+    def value_to_string(self, obj: Any) -> str:
+        return str(self.get_prep_value(self.value_from_object(obj)))
+
+
+class SetField(models.CharField):
+    """A column of words between commas that is read as a set."""
+
+    def to_python(self, value: Any) -> Any:
+        return frozenset(value.split(",")) if isinstance(value, str) else value
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return self.to_python(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value if value is None or isinstance(value, str) else ",".join(sorted(value))
+
+    def value_to_string(self, obj: Any) -> str:
+        return str(self.get_prep_value(self.value_from_object(obj)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    width: int = 1
+
+
+class SizeField(models.JSONField):
+    """A document that is read as a dataclass."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        found = super().from_db_value(value, expression, connection)
+        return None if found is None else Size(**found)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return dataclasses.asdict(value) if isinstance(value, Size) else value
+
+
+class SetDecoder(json.JSONDecoder):
+    """A decoder that makes sets of lists."""
+
+    def decode(self, text: str, *args: Any) -> Any:
+        return {key: set(value) for key, value in super().decode(text, *args).items()}
+
+
+class SetEncoder(json.JSONEncoder):
+    """The way back."""
+
+    def default(self, value: Any) -> Any:
+        return sorted(value) if isinstance(value, set) else super().default(value)
+
+
+class Mute:
+    """A value that nothing can write."""
+
+
+class MuteField(models.IntegerField):
+    """A column of which large values have no text of their own."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return Mute() if value is not None and value > 10 else value
+
+
+class AlwaysMuteField(models.IntegerField):
+    """A column whose values have no text of their own."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return None if value is None else Mute()
+
+
+class BlurredField(models.CharField):
+    """A column that reads texts of which queries tell the case in one case."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return value and value.lower()
+
+
+class SealedField(models.CharField):
+    """A column that stores a text differently each time, as encryption does."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value and f"{next(COUNTER)}:{value}"
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return value and value.partition(":")[2]
+
+
+class OneWayField(models.IntegerField):
+    """A column whose values are written in a way that it does not read."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return None if value is None else Tag(value)
+
+
+COUNTER = itertools.count()
+
+
+class LowerField(models.CharField):
+    """A column that is stored in lower case, while the instance keeps what it was given."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        value = super().get_prep_value(value)
+        return value and value.lower()
+
+
+class FoldedField(models.CharField):
+    """A column that queries compare without regard to case."""
+
+
+FoldedField.register_lookup(lookups.IExact, "exact")
+
+
+class Tagged(models.Model):
+    """A key of a class of its own."""
+
+    id = AutoTagField(primary_key=True)
+    name = models.CharField(max_length=20)
+
+
+class TaggedLink(models.Model):
+    """Relations to such a key."""
+
+    tagged = models.ForeignKey(Tagged, null=True, blank=True, on_delete=models.CASCADE)
+    several = models.ManyToManyField(Tagged, related_name="links", blank=True)
+
+
+class OwnValues(models.Model):
+    """Columns of values that JSON does not know."""
+
+    tag = TagField(null=True, blank=True)
+    colour = ColourField(max_length=1, null=True, blank=True)
+    words = SetField(max_length=50, null=True, blank=True)
+    size = SizeField(null=True, blank=True)
+    sets = models.JSONField(null=True, blank=True, encoder=SetEncoder, decoder=SetDecoder)
+
+
+class MuteValues(models.Model):
+    name = models.CharField(max_length=20)
+    mute = MuteField(null=True)
+
+
+class Odd(models.Model):
+    """Columns that cannot do everything that a record may ask of a column."""
+
+    mute = AlwaysMuteField(null=True)
+    blurred = BlurredField(max_length=20, default="")
+    sealed = SealedField(max_length=50, default="")
+    one_way = OneWayField(null=True)
+    size = SizeField(null=True)
+
+
+class DocumentKey(models.Model):
+    """A key that no request can name."""
+
+    id = models.JSONField(primary_key=True)
+    name = models.CharField(max_length=20)
+
+
+class _Visible(models.Manager):
+    def get_queryset(self) -> Any:
+        return super().get_queryset().filter(removed=False)
+
+
+class Removable(models.Model):
+    """Rows that are deleted by a flag, which the default manager hides."""
+
+    name = models.CharField(max_length=20)
+    removed = models.BooleanField(default=False)
+
+    objects = _Visible()
+
+
+class OwnEquality(models.Model):
+    """Columns that queries compare in ways of their own."""
+
+    address = models.CharField(max_length=50, db_collation=FOLDING)
+    nick = LowerField(max_length=50, default="")
+    folded = FoldedField(max_length=50, default="")
+    info = models.JSONField(default=dict)
+
+
+# --- what clients write -----------------------------------------------------------------------------------------------
+
+
+class WordsField(models.CharField):
+    """Words between commas, read as a list and chosen in a form of several choices."""
+
+    def to_python(self, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return None if value is None else self.to_python(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return ",".join(value) if isinstance(value, list) else value
+
+    def validate(self, value: Any, model_instance: Any) -> None:
+        if not set(value) <= {"s", "l"}:
+            raise ValidationError("Expected sizes.", code="invalid")
+
+    def formfield(self, **kwargs: Any) -> Any:
+        return forms.MultipleChoiceField(choices=[("s", "S"), ("l", "L")], required=False)
+
+
+class PlainListField(WordsField):
+    """The same with the form field of a text."""
+
+    def formfield(self, **kwargs: Any) -> Any:
+        return forms.CharField()
+
+
+class _AmountForm(forms.MultiValueField):
+    def __init__(self) -> None:
+        super().__init__([forms.DecimalField(), forms.CharField()])
+        self.widget = forms.MultiWidget([forms.TextInput(), forms.TextInput()])
+
+    def compress(self, data_list: Any) -> Any:
+        return tuple(data_list)
+
+
+class _AmountDescriptor:
+    """Gives the amount, and sets its unit along when it is given one."""
+
+    def __init__(self, field: Any) -> None:
+        self.field = field
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else instance.__dict__[self.field.attname]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        if isinstance(value, tuple):
+            value, instance.unit = value
+        instance.__dict__[self.field.attname] = self.field.to_python(value)
+
+
+class AmountField(models.DecimalField):
+    """An amount whose unit is in a column beside it."""
+
+    def contribute_to_class(self, cls: Any, name: str, private_only: bool = False) -> None:
+        super().contribute_to_class(cls, name, private_only)
+        setattr(cls, name, _AmountDescriptor(self))
+
+    def formfield(self, **kwargs: Any) -> Any:
+        return _AmountForm()
+
+
+class _Refusing:
+    def __init__(self, field: Any) -> None:
+        self.field = field
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else instance.__dict__[self.field.attname]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        if value in REFUSED:
+            raise REFUSED[value]
+        instance.__dict__[self.field.attname] = value
+
+
+#: What the setter says to some values.
+REFUSED: dict[Any, Exception] = {
+    "value": ValueError("not this one"),
+    "type": TypeError("not this one"),
+    "invalid": ValidationError("not this one"),
+    "zero": ZeroDivisionError("not this one"),
+}
+
+
+class RefusingField(models.CharField):
+    """A column whose descriptor refuses some values."""
+
+    def contribute_to_class(self, cls: Any, name: str, private_only: bool = False) -> None:
+        super().contribute_to_class(cls, name, private_only)
+        setattr(cls, name, _Refusing(self))
+
+
+class CountedField(models.IntegerField):
+    """A column that counts the saves of its row."""
+
+    def pre_save(self, model_instance: Any, add: bool) -> Any:
+        number = (getattr(model_instance, self.attname) or 0) + 1
+        setattr(model_instance, self.attname, number)
+        return number
+
+
+class Parcelled(models.Model):
+    """Columns that forms and descriptors treat in ways of their own."""
+
+    words = WordsField(max_length=20, default="s", blank=True)
+    plain_list = PlainListField(max_length=20, default="s", blank=True)
+    unit = models.CharField(max_length=3, default="kg", editable=False)
+    amount = AmountField(max_digits=6, decimal_places=2, default=1)
+    refusing = RefusingField(max_length=20, default="", blank=True)
+    saves = CountedField(default=0, editable=False)
