@@ -62,7 +62,7 @@ def list_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         return _lift(model_admin, request)
     using = database_alias()
     wanted = _read_wanted(request)
-    found = connections.load_attendance(wanted, using, _number(request.GET.get("p")))
+    found = connections.load_connections(wanted, using, _number(request.GET.get("p")))
     filters = {name: value for name, value in vars(wanted).items() if value}
     return pages.render_page(
         model_admin,
@@ -101,7 +101,7 @@ def detail_view(model_admin: Any, request: HttpRequest, connection: str) -> Http
     )
 
 
-def _put_out(model_admin: Any, request: HttpRequest, found: connections.Attendee) -> HttpResponse:
+def _put_out(model_admin: Any, request: HttpRequest, found: connections.ListedConnection) -> HttpResponse:
     if not may_disconnect(request.user):
         raise PermissionDenied
     seconds = _number(request.POST.get("seconds"), -1)

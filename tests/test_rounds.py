@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests import rounds
+from tests.selection import MARIADB_CORE
 from tests.servers import ROOT
 
 
@@ -70,3 +71,9 @@ def test_a_python_that_nobody_has_is_not_made_up():
     assert done.returncode == 1
     assert done.stdout == ""
     assert "found no Python 3.99" in done.stderr
+
+
+def test_each_module_of_a_core_is_there():
+    """A module that was renamed would leave the round on MariaDB without a word."""
+    modules = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    assert MARIADB_CORE - modules == set()

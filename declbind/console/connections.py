@@ -36,7 +36,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Attendee:
+class ListedConnection:
     """One connection. ``behind`` is how many events its process had left undone, ``None`` of a closed one."""
 
     id: str
@@ -88,32 +88,32 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Attendance:
+class ConnectionPage:
     """One page of connections, newest first, and how many there are in all."""
 
-    rows: tuple[Attendee, ...]
+    rows: tuple[ListedConnection, ...]
     total: int
     page: int
     pages: int
 
 
-def load_attendance(wanted: Wanted, using: str, page: int = 1, size: int = PAGE_ROWS) -> Attendance:
+def load_connections(wanted: Wanted, using: str, page: int = 1, size: int = PAGE_ROWS) -> ConnectionPage:
     """Return a page of the connections asked for. Three queries, and one for each process."""
     rows = _narrow(Connection.objects.using(using), wanted, using).order_by("-opened_at", "pk")
     total = rows.count()
     pages = max(1, -(-total // size))
     page = min(max(1, page), pages)
     found = list(rows[(page - 1) * size : page * size])
-    return Attendance(tuple(describe_connections(found, using)), total, page, pages)
+    return ConnectionPage(tuple(describe_connections(found, using)), total, page, pages)
 
 
-def find_connection(id_: str, using: str) -> Attendee | None:
+def find_connection(id_: str, using: str) -> ListedConnection | None:
     """Return one connection."""
     found = list(Connection.objects.using(using).filter(pk=id_))
     return next(iter(describe_connections(found, using)), None)
 
 
-def describe_connections(rows: Sequence[Connection], using: str) -> list[Attendee]:
+def describe_connections(rows: Sequence[Connection], using: str) -> list[ListedConnection]:
     """Return rows in the form that people read. One query, and one for each of their processes."""
     nodes = {node.pk: node for node in Node.objects.using(using).filter(pk__in={row.node for row in rows})}
     behind = {pk: load_lag(node, using).events for pk, node in nodes.items()}
@@ -147,10 +147,10 @@ def _narrow(rows: QuerySet[Connection], wanted: Wanted, using: str) -> QuerySet[
     return rows
 
 
-def _describe(row: Connection, node: Node | None, behind: int | None) -> Attendee:
+def _describe(row: Connection, node: Node | None, behind: int | None) -> ListedConnection:
     is_lost = row.closed_at is None and (node is None or node.seen_at < oldest_heartbeat())
     is_open = row.closed_at is None and not is_lost
-    return Attendee(
+    return ListedConnection(
         id=row.pk,
         user_pk=row.user_pk,
         username=row.username,

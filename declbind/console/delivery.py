@@ -18,7 +18,7 @@ from declbind.outbound import history
 
 from .bulk import is_told, list_groups
 from .causes import Answer, Cause
-from .connections import Attendee, Heard, describe_connections
+from .connections import Heard, ListedConnection, describe_connections
 from .lag import MOMENT
 from .overview import describe_rules
 from .stored import read_changes
@@ -91,7 +91,7 @@ def explain_event(
     yield from sorted(answers, key=lambda answer: (answer.cause is not Cause.SENT, -order.index(answer.cause)))
 
 
-def _connections(user: str, connection: str, event: Event, using: str) -> list[Attendee]:
+def _connections(user: str, connection: str, event: Event, using: str) -> list[ListedConnection]:
     """Return the connections that count: open at that time, or come later with an offset from before it."""
     rows = Connection.objects.using(using).exclude(closed_at__lt=event.created_at).order_by("-opened_at")
     if connection:
@@ -110,13 +110,13 @@ def _connections(user: str, connection: str, event: Event, using: str) -> list[A
     ]
 
 
-def _of(connection: Attendee, event: Event) -> list[Heard]:
+def _of(connection: ListedConnection, event: Event) -> list[Heard]:
     groups = {group for group, _ in groups_of(event)}
     return [heard for heard in connection.heard if heard.stream == event.stream and is_told(heard.group, groups)]
 
 
 def _explain_connection(
-    connection: Attendee,
+    connection: ListedConnection,
     event: Event,
     offset: int,
     groups: Sequence[str],
@@ -158,11 +158,11 @@ def _explain_connection(
     )
 
 
-def _answer(connection: Attendee, cause: Cause, text: str, *evidence: tuple[str, Any]) -> Answer:
+def _answer(connection: ListedConnection, cause: Cause, text: str, *evidence: tuple[str, Any]) -> Answer:
     return Answer(cause, text, (*evidence, ("connection of", connection.who)), connection.id)
 
 
-def _explain_delivery(connection: Attendee, heard: Heard, event: Event, offset: int, using: str) -> Answer:
+def _explain_delivery(connection: ListedConnection, heard: Heard, event: Event, offset: int, using: str) -> Answer:
     answer = partial(_answer, connection)
     group = ("group", heard.group)
     what = "The word to take a snapshot" if event.kind == Event.BULK else "It"
@@ -202,7 +202,7 @@ def _explain_delivery(connection: Attendee, heard: Heard, event: Event, offset: 
     )
 
 
-def _is_behind(connection: Attendee, event: Event, using: str) -> bool:
+def _is_behind(connection: ListedConnection, event: Event, using: str) -> bool:
     """Tell whether the process had not come to the event though it was old enough at its last heartbeat."""
     node = Node.objects.using(using).filter(pk=connection.node).first()
     if node is None or not connection.behind:
@@ -240,7 +240,7 @@ def _is_user(user: str) -> Q:
     return Q(user_pk="") if user == ANONYMOUS else Q(username=user) | Q(user_pk=user)
 
 
-def _find_refusal(connection: Attendee, event: Event, using: str) -> Traffic | None:
+def _find_refusal(connection: ListedConnection, event: Event, using: str) -> Traffic | None:
     rows = Traffic.objects.using(using).filter(
         kind=Traffic.REFUSED, connection=connection.id, stream=event.stream, action__in=("subscribe", "")
     )

@@ -100,10 +100,10 @@ class Backstage:
         return int(BindingRecord.objects.count())
 
     def connections(self) -> int:
-        from declbind.console.connections import Wanted, load_attendance
+        from declbind.console.connections import Wanted, load_connections
         from declbind.registry import database_alias
 
-        return load_attendance(Wanted(), database_alias()).total
+        return load_connections(Wanted(), database_alias()).total
 
     def bindings(self, count: int, **keys: Any) -> int:
         from declbind.models import BindingRecord

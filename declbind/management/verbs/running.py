@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from declbind.conf import settings
-from declbind.console import connections as attendance
+from declbind.console import connections as connection_list
 from declbind.console import doctor, preview, processes, tail, unseen
 from declbind.console.output import format_count, format_json, format_line, format_table
 from declbind.core.errors import ConfigError
@@ -66,8 +66,8 @@ class RunningVerbs(VerbGroup):
     def run_connections(self, using: str, options: dict[str, Any]) -> bool:
         """Print one line for each connection of a page."""
         state = "" if options["state"] == "all" else options["state"]
-        wanted = attendance.Wanted(options["user"], options["stream"], options["group"], state=state)
-        found = attendance.load_attendance(wanted, using, options["page"])
+        wanted = connection_list.Wanted(options["user"], options["stream"], options["group"], state=state)
+        found = connection_list.load_connections(wanted, using, options["page"])
         if options["format"] == "json":
             content = {"total": found.total, "page": found.page, "pages": found.pages}
             self.stdout.write(format_json({**content, "connections": [row.as_json() for row in found.rows]}))
