@@ -6,7 +6,7 @@ WebSocket consumers serve. Every key of a binding record is a class attribute of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
@@ -123,7 +123,10 @@ class Binding:
             model = find_model(spec.model)
             if model is None:
                 raise LookupError(f"There is no model {spec.model!r}.")
-            where = {name: _accepted(model, name, value) for name, value in spec.where.items()}
+            where = {
+                name: validation.accepted_values(concrete_field(model, name), value)
+                for name, value in spec.where.items()
+            }
             columns = [concrete_field(model, name) for name in where]
             columns += [
                 concrete_field(model, name) for template in spec.group_templates for name in template.placeholders
@@ -448,9 +451,3 @@ def _has_codename(user: Any, codename: str, instance: Any = None) -> bool:
     # A user model without PermissionsMixin has no has_perm: nobody gave such a user any right.
     has_perm = getattr(user, "has_perm", None)
     return has_perm is not None and bool(has_perm(codename) if instance is None else has_perm(codename, instance))
-
-
-def _accepted(model: type[models.Model], name: str, value: Any) -> tuple[Any, ...]:
-    field = concrete_field(model, name)
-    values: Iterable[Any] = value if isinstance(value, list | tuple) else (value,)
-    return tuple(None if item is None else validation.coerce(field, item) for item in values)

@@ -8,6 +8,7 @@ plain comparison stays, because it can use an index.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,17 +60,40 @@ def _has_one(rows: models.QuerySet[Any], name: str, values: Sequence[Any]) -> mo
     field = concrete_field(rows.model, name)
     target = key_field(field)
     if holds_documents(target):
-        forms = [models.Q(**{name: form}) for value in values for form in _json_forms(value)]
-        return models.Q(*forms, _connector=models.Q.OR) if forms else models.Q(pk__in=[])
-    plain = models.Q(**{name: values[0]}) if len(values) == 1 else models.Q(**{f"{name}__in": values})
+        return _has_one_document(rows, name, [form for value in values for form in _json_forms(value)])
+    exactly = _exactly(rows, name, values)
+    if exactly and compares_by_itself(target):
+        return exactly
+    return exactly & (models.Q(**{name: values[0]}) if len(values) == 1 else models.Q(**{f"{name}__in": values}))
+
+
+def _exactly(rows: models.QuerySet[Any], name: str, values: Sequence[Any]) -> models.Q:
+    """Return the condition that a column stores one of the values; an empty one if Django's comparison is exact."""
+    field = concrete_field(rows.model, name)
+    target = key_field(field)
     connection = connections[rows.db]
     is_text = _is_text(target, connection)
-    if not values or (is_stock(target) and not is_text):
-        return plain
+    if not values or (is_stock(target) and not is_text and not compares_by_itself(target)):
+        return models.Q()
     wrapper: Any = ExactText if is_text else models.ExpressionWrapper
     column = wrapper(models.F(field.attname), output_field=models.Field())
     condition: Any = lookups.In(column, [target.get_db_prep_value(value, connection) for value in values])
-    return models.Q(condition) if compares_by_itself(target) else plain & models.Q(condition)
+    return models.Q(condition)
+
+
+def _has_one_document(rows: models.QuerySet[Any], name: str, forms: Sequence[Any]) -> models.Q:
+    """Return the condition that a JSON column has one of the values. `__in` would take ``1`` and ``true`` for one."""
+    if not forms:
+        return models.Q(pk__in=[])
+    condition = models.Q(*(models.Q(**{name: form}) for form in forms), _connector=models.Q.OR)
+    if connections[rows.db].vendor != "mysql":
+        return condition
+    # Django compares what JSON_EXTRACT gives, for which the number 5 equals the text "5".
+    field = concrete_field(rows.model, name)
+    column: Any = ExactText(models.F(field.attname), output_field=models.Field())
+    texts = [json.dumps(form, ensure_ascii=is_escaped) for form in forms for is_escaped in (True, False)]
+    exactly: Any = lookups.In(column, list(dict.fromkeys(texts)))
+    return models.Q(exactly)
 
 
 def _is_text(target: Any, connection: Any) -> bool:

@@ -32,7 +32,7 @@ from declbind.fields import (
 )
 from declbind.relations import find_hops
 from declbind.stored_values import comparable, is_encrypted
-from declbind.validation import coerce
+from declbind.validation import accepted_values
 
 __all__ = [
     "bound_fields",
@@ -326,7 +326,8 @@ def _comparison_problems(
 def _takes(field: Field[Any, Any], value: object) -> bool:
     try:
         # The same reading as that of the binding that is built.
-        comparable(field, coerce(field, value))
+        for item in accepted_values(field, value):
+            comparable(field, item)
     except Exception:  # a field of the project may raise what it likes; that it does is the answer
         return False
     return True

@@ -66,6 +66,26 @@ def coerce(field: Any, value: Any) -> Any:
     return result
 
 
+def accepted_values(field: Any, value: Any) -> tuple[Any, ...]:
+    """Return the values that ``where`` accepts for a column, ``None`` for null; raises ``ValueError``.
+
+    A fraction in a list for a column of whole numbers is left out, because no row has it.
+    """
+    is_whole = _is_whole(key_field(field).get_internal_type())
+    found = []
+    for item in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(item, float) and is_whole:
+            if item.is_integer():
+                found.append(coerce(field, int(item)))
+        else:
+            found.append(None if item is None else coerce(field, item))
+    return tuple(found)
+
+
+def _is_whole(internal: str) -> bool:
+    return "Integer" in internal or internal.endswith("AutoField")
+
+
 def _validate_coerced(field: Any, value: Any) -> None:
     try:
         field.run_validators(value)
@@ -340,7 +360,7 @@ def _type_fault(field: Any, value: Any) -> str:
         return "one value"
     if internal == "BooleanField":
         return "" if isinstance(value, bool) else "true or false"
-    is_whole = "Integer" in internal or internal.endswith("AutoField")
+    is_whole = _is_whole(internal)
     if isinstance(value, bool):
         if field.is_relation:
             return "a key"

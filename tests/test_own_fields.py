@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from declbind.core.errors import ClientError
 from declbind.core.spec import BindingSpec
 from declbind.fields import bound_fields
 from declbind.inbound.conditions import is_same_json
@@ -183,6 +184,20 @@ def test_plain_comparison_would_be_caught(monkeypatch, name):
         check_that_live_rows_are_those_of_a_snapshot({"groups": [f"of-{{{name}}}"]}, {name: "Ada"})
 
 
+def test_a_scope_is_compared_as_it_is_stored():
+    """The user's own value in another spelling is still the user's own, where the column makes one of both."""
+    user = UserFactory.create(username="Ada")
+    binding = {**EQUAL, "scope": {"nick": "$user.username"}, "groups": ["of-{nick}"]}
+    client = connect(binding, user)
+    created = client.send("create", None, {"address": "x", "nick": "ADA", "info": 1})
+    assert OwnEquality.objects.get(pk=created["pk"]).nick == "ada"
+    assert client.send("update", created["pk"], {"nick": "ada"}) == created
+    assert client.refused("update", created["pk"], {"nick": "bob"}).code == "invalid"
+    assert subscribed_rows(binding, {"nick": "aDa"}, user) == {created["pk"]}
+    with pytest.raises(ClientError):
+        subscribed_rows(binding, {"nick": "bob"}, user)
+
+
 def test_documents_that_differ_by_type_have_groups_of_their_own():
     """A number, its text, and `true`; while a whole number and the same float are one."""
     client = connect({**EQUAL, "groups": ["of-{info}"]})
@@ -347,3 +362,27 @@ def test_warns_of_rows_that_only_the_default_manager_hides():
     assert "hides rows by 'removed'" in text
     assert warned({**record, "where": {"removed": False}}) == []
     assert warned(EQUAL) == []
+
+
+def test_numbers_in_where_are_those_of_the_column():
+    """`2.0` is the whole number, and no row has a fraction; a record with either can be built."""
+    rows = [OwnValues.objects.create() for _ in range(3)]
+    one, two, _ = (row.pk for row in rows)
+    record = {**VALUES, "where": {"id": [one, float(two), two + 0.5]}}
+    assert judge_document(record)[1] == []
+    bound = connect(record).binding(using="default")
+    assert {row.pk for row in bound.get_queryset()} == {one, two}
+    assert [bound.is_inside(row) for row in rows] == [True, True, False]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="The type is PostgreSQL's own.")
+@pytest.mark.parametrize(
+    ("extra", "sent"), [({"groups": ["of-{address}"]}, {"address": "Ada"}), ({"where": {"address": "Ada"}}, {})]
+)
+def test_a_column_may_ignore_case_without_its_model_saying_so(extra, sent):
+    """`citext`, made by hand in the table. Its comparison ignores collations too."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE EXTENSION IF NOT EXISTS citext")
+        cursor.execute("ALTER TABLE zoo_ownequality ALTER COLUMN address TYPE citext")
+    assert OwnEquality.objects.create(address="ADA") in OwnEquality.objects.filter(address="ada")
+    check_that_live_rows_are_those_of_a_snapshot(extra, sent)

@@ -26,6 +26,7 @@ from declbind.outbound.drafts import gather_faults
 from declbind.outbound.index import Index
 from declbind.registry import database_alias
 from declbind.serializers import encode_key
+from declbind.stored_values import comparable
 
 from .trial_frames import Faults, foresee, load_drafts, number_drafts
 
@@ -156,7 +157,11 @@ def _check_foreseen(bound: Binding, row: Any) -> None:
     """Refuse, as ``check_inside`` would, a row whose checked values lie outside of ``where`` or of the user's own."""
     own = bound.scope_values().items()
     model = bound.model_class()
-    is_own = all(getattr(row, concrete_field(model, name).attname) == value for name, value in own)
+    fields = {name: concrete_field(model, name) for name, _ in own}
+    is_own = all(
+        comparable(fields[name], getattr(row, fields[name].attname)) == comparable(fields[name], value)
+        for name, value in own
+    )
     if not (is_own and bound.is_inside(row)):
         raise bound.outside_error()
 

@@ -28,6 +28,7 @@ from declbind.outbound import entries, log
 from declbind.outbound.locks import take_write_lock
 from declbind.registry import database_alias
 from declbind.serializers import encode_key
+from declbind.stored_values import comparable
 
 from . import idempotency, permissions
 from .conditions import check_condition
@@ -321,7 +322,8 @@ def _check_scope(bound: Binding, action: str, data: Mapping[str, Any]) -> None:
         if field.name not in data:
             continue
         try:
-            differs = validation.coerce(field, data[field.name]) != own
+            sent = validation.coerce(field, data[field.name])
+            differs = comparable(field, sent) != comparable(field, own)
         except ValueError:
             differs = True
         if differs:

@@ -19,9 +19,11 @@ from declbind.conf import settings
 from declbind.core import course, frames
 from declbind.core.errors import ClientError
 from declbind.core.hub import LogEvent, Subscription, frames_for
+from declbind.fields import concrete_field
 from declbind.inbound import permissions
 from declbind.models import Event
 from declbind.outbound import history, log
+from declbind.stored_values import comparable
 
 from . import changes
 from .hub import LiveHub
@@ -251,8 +253,11 @@ def _full_params(bound: Binding, params: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in bound.scope_values().items():
         if value is None:
             raise ClientError("denied", "Not allowed.")
-        if name in full and bound.param_values({name: full[name]})[name] != value:
-            raise ClientError("denied", "Not allowed.")
+        if name in full:
+            field = concrete_field(bound.model_class(), name)
+            sent = bound.param_values({name: full[name]})[name]
+            if comparable(field, sent) != comparable(field, value):
+                raise ClientError("denied", "Not allowed.")
         full[name] = value
     return full
 

@@ -238,10 +238,13 @@ class Odd(models.Model):
 
 
 class DocumentKey(models.Model):
-    """A key that no request can name."""
+    """A key that no request can name. It is only judged, because MariaDB cannot make such a table."""
 
     id = models.JSONField(primary_key=True)
     name = models.CharField(max_length=20)
+
+    class Meta:
+        managed = False
 
 
 class _Visible(models.Manager):
