@@ -73,8 +73,7 @@ class GroupTemplate:
 
     @classmethod
     def parse(cls, text: str, path: str = "$") -> GroupTemplate:
-        """Read a template; raise ConfigError with everything that is wrong with it, each problem placed at "
-        "``path``."""
+        """Read a template; raise ConfigError with all of its problems, each placed at ``path``."""
         problems, literals, placeholders = _scan(text, path)
         if problems:
             raise ConfigError(problems)
@@ -172,8 +171,7 @@ def ambiguity_problems(templates: Sequence[tuple[str, GroupTemplate]]) -> list[P
 
 
 def match_template(templates: Iterable[GroupTemplate], params: Mapping[str, object]) -> GroupTemplate:
-    """Choose the template whose placeholders are exactly the keys of ``params``, or raise ClientError "
-    "``invalid``."""
+    """Return the template whose placeholders are exactly the keys of ``params``, or raise ClientError ``invalid``."""
     choices = list(templates)
     names = set(params)
     for template in choices:
