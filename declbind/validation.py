@@ -162,7 +162,8 @@ def moving_columns(instance: Any) -> list[str]:
         field.name
         for field in instance._meta.concrete_fields
         if not (field.primary_key or field.generated)
-        if getattr(field, "auto_now", False) or not type(field).pre_save.__module__.startswith("django.")
+        if getattr(field, "auto_now", False)
+        or not str(getattr(type(field).pre_save, "__module__", "")).startswith("django.")
     ]
 
 
