@@ -362,10 +362,10 @@ def test_what_is_exported_is_there_already(documents):
 
 
 def test_true_is_not_one(admin_client):
-    """A difference that Python's == would not see is a change; one that only the spelling of a number makes is none."""
-    save({**POST, "where": {"id": 1}})
-    assert "1 to change" in review(admin_client, {**POST, "where": {"id": True}}).content.decode()
-    assert "1 unchanged" in review(admin_client, {**POST, "where": {"id": 1.0}}).content.decode()
+    """A value of another type is a change although Python calls it equal; another spelling of a number is not."""
+    save({**POST, "where": {"published": True, "id": 1}})
+    for where, verdict in (({"published": 1, "id": 1}, "1 to change"), ({"published": True, "id": 1.0}, "1 unchanged")):
+        assert verdict in review(admin_client, {**POST, "where": where}).content.decode()
 
 
 # Another site -------------------------------------------------------------------------------------------------------
