@@ -124,7 +124,9 @@ def test_rows_are_pushed_as_they_come(program, django_server):
     connection, answer = open_stream(server, {**headers, "Last-Event-ID": said["id"]}, cursor)
     with closing(connection):
         said = Reader(line.decode().rstrip("\n") for line in answer).until(tells(f"e{second.pk}"))
-        assert {row["key"] for row in said["data"]["rows"]} == {f"e{second.pk}", f"t{refused.pk}"}
+        # An event that was shown before it had its number is sent again with it.
+        keys = {row["key"] for row in said["data"]["rows"]} - {f"e{first.pk}"}
+        assert keys == {f"e{second.pk}", f"t{refused.pk}"}
 
 
 def test_a_wsgi_site_is_polled(django_server, server_env):
