@@ -587,7 +587,7 @@ async def test_a_widened_binding_is_told_once_when_no_writer_can_be_behind(setti
         await edit(**wider)
         await edit(**wider, groups=["name-{name}", "retired-{retired}"])
         await hire()
-        assert (await next_payload(client))["action"] == "create"
+        assert (first := await next_payload(client))["action"] == "create", first
         frame = await client.receive()
         assert (frame["stream"], frame["group"]) == ("keepers", "name-ann")
         assert frame["payload"] == {"action": "resync", "reason": "config"}
