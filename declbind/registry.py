@@ -110,6 +110,7 @@ def is_settled(registry: BindingRegistry) -> bool:
     """
     return (
         _holder.registry is registry
+        and _holder.static is not None
         and time.monotonic() < _holder.stale_at
         and _holder.overridden is None
         and _tried.get() is None
@@ -133,7 +134,8 @@ def current_registry() -> BindingRegistry:
 def check_version(force: bool = False) -> None:
     """Load the registry anew if the configuration's version moved; asks at most once a ``VERSION_CHECK_SECONDS``."""
     now = time.monotonic()
-    if _holder.overridden is not None or (not force and now < _holder.stale_at):
+    is_fresh = now < _holder.stale_at and _holder.static is not None
+    if _holder.overridden is not None or (is_fresh and not force):
         return
     using = database_alias()
     if _edited_here() is not None:
@@ -141,9 +143,9 @@ def check_version(force: bool = False) -> None:
     try:
         generation, version = _read_version(using)
         registry = current_registry()
-        has_new_classes = code.has_new_classes()
-        if has_new_classes or (generation, version) != (registry.generation, registry.version):
-            _replace(using, generation, version, has_new_classes)
+        has_new_sources = _holder.static is None or code.has_new_classes()
+        if has_new_sources or (generation, version) != (registry.generation, registry.version):
+            _replace(using, generation, version, has_new_sources)
         _holder.stale_at = now + settings.VERSION_CHECK_SECONDS
     except SynchronousOnlyOperation:
         return
@@ -301,10 +303,10 @@ def _read_version(using: str) -> tuple[str, int]:
     return (str(row[0]), int(row[1])) if row else ("", 0)
 
 
-def _replace(using: str, generation: str, version: int, has_new_classes: bool = False) -> None:
+def _replace(using: str, generation: str, version: int, has_new_sources: bool = False) -> None:
     with _holder.lock:
         old = current_registry()
-        if has_new_classes:
+        if has_new_sources:
             _holder.static = None
         elif (generation, version) == (old.generation, old.version):
             return
@@ -364,9 +366,8 @@ def _on_definition(sender: type[Binding], **kwargs: Any) -> None:
 def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
     if setting in ("DECLBIND", "INSTALLED_APPS", "AUTH_USER_MODEL"):
         with _holder.lock:
+            # The last registry stays until there is another one: without it, sockets would lose their subscriptions.
             _holder.static, _holder.built = None, {}
-            _holder.registry = None
-            _holder.stale_at = float("-inf")
 
 
 def install() -> None:

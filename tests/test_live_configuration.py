@@ -596,6 +596,17 @@ async def test_a_widened_binding_is_told_once_when_no_writer_can_be_behind(setti
         assert await neighbour.is_silent()
 
 
+async def test_a_setting_that_is_changed_ends_no_subscription(settings):
+    """The registry is loaded anew after that; until it is, the bindings of the database stay in force."""
+    await edit()
+    async with Client() as client:
+        await subscribe(client)
+        let_writers_be_behind(settings, 0.5)
+        await (await get_hub()).settle()
+        await hire()
+        assert (await next_payload(client))["action"] == "create"
+
+
 async def test_an_edit_of_words_tells_nobody():
     """A description, the rights to write, or fewer fields are no reason to take a snapshot again."""
     await edit()
