@@ -16,6 +16,7 @@ from declbind.live.hub import LiveHub, get_hub
 from declbind.models import BindingRecord, Configuration
 from declbind.outbound import entries, log
 from declbind.registry import database_alias, refresh
+from declbind.sources import code
 from declbind.testing import PATIENCE, Client
 from tests.factories import make_user
 from tests.live import ANYONE, code_of, fail_to_look, in_thread, next_payload, trim_all
@@ -596,12 +597,18 @@ async def test_a_widened_binding_is_told_once_when_no_writer_can_be_behind(setti
         assert await neighbour.is_silent()
 
 
-async def test_a_setting_that_is_changed_ends_no_subscription(settings):
+async def test_a_setting_that_changes_during_a_version_check_ends_no_subscription(settings, monkeypatch):
     """The registry is loaded anew after that; until it is, the bindings of the database stay in force."""
     await edit()
     async with Client() as client:
         await subscribe(client)
-        let_writers_be_behind(settings, 0.5)
+
+        def change() -> bool:
+            monkeypatch.undo()
+            let_writers_be_behind(settings, 60)
+            return False
+
+        monkeypatch.setattr(code, "has_new_classes", change)
         await (await get_hub()).settle()
         await hire()
         assert (await next_payload(client))["action"] == "create"
