@@ -167,7 +167,7 @@ class SentField(ChangeByContent, forms.Field):
             return {"exclude": names}
         if mode == "these" and names:
             return {"fields": names}
-        raise ValidationError("Name the fields that are sent, one a line, or choose another of the four.")
+        raise ValidationError("Choose which fields to send.")
 
 
 class WritableWidget(ChoiceAndNames):

@@ -80,7 +80,7 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=AdminTextInputWidget({"maxlength": 64, "spellcheck": "false", "autocapitalize": "none"}),
         help_text="The name that clients use: letters, digits, '.', '_' and '-'.",
     )
-    model = forms.CharField(widget=forms.Select, help_text="Whose rows are sent.")
+    model = forms.CharField(widget=forms.Select, help_text="The model whose rows are sent.")
     description = forms.CharField(
         required=False, strip=False, widget=AdminTextareaWidget({"rows": 2}), help_text="What it is for, for people."
     )

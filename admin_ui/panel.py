@@ -178,7 +178,7 @@ def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[
     if not request.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"):
         return Look(query, note=f"Only holders of the permission to view {model._meta.verbose_name_plural} see rows.")
     if problems:
-        return Look(query, note="Mend the problems first; then this shows what a row would send.")
+        return Look(query, note="Fix the problems above first. Then this shows what a row would send.")
     binding = build_binding(BindingSpec.from_dict(form.document))
     rows = _readable_rows(model_admin, request, model)
     found = _find_rows(model_admin, request, model, rows, query)

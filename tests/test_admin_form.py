@@ -251,7 +251,7 @@ FAULTS = [
     ("model", {"model": "blog.Pots"}, "model", "$.model: Binding 'posts': expected an installed model"),
     ("no model", {"model": ""}, "model", "This field is required."),
     ("field", {"fields_names": "titel"}, "fields", "$.fields[0]: Binding 'posts': field 'titel' does not exist"),
-    ("no field", {"fields_names": " "}, "fields", "Name the fields that are sent"),
+    ("no field", {"fields_names": " "}, "fields", "Choose which fields to send"),
     ("exclude", {"fields_mode": "but", "fields_names": "bodi"}, "fields", "$.exclude[0]: Binding 'posts': field"),
     ("group", {"groups": "a b"}, "groups", "$.groups[0]: Expected ASCII letters"),
     ("placeholder", {"groups": "x-{blok}"}, "groups", "$.groups[0]: Binding 'posts': field 'blok' does not exist"),

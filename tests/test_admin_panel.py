@@ -125,7 +125,7 @@ def test_problems_lead_to_their_fields(admin_client, post):
     html = ask(admin_client, save(POST), fields_names="titel")
     assert '<a href="#id_fields_mode_0" data-field="fields">Fields</a>: $.fields[0]' in html
     assert "Did you mean 'title'?" in html
-    assert "Mend the problems first" in html
+    assert "Fix the problems above first" in html
 
 
 def test_the_change_is_said_in_words_with_who_will_be_told(admin_client, post):

@@ -1,4 +1,4 @@
-"""Draining: before a process ends, its clients are told, and their sockets are closed one after the other.
+"""Draining: before a process ends, it tells its clients and closes their sockets one after the other.
 
 A server that ends closes all its sockets in the same moment, and then all clients come back in the same moment.
 """

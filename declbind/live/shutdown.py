@@ -34,7 +34,7 @@ _interception: Interception | None = None
 
 
 def watch(loop: asyncio.AbstractEventLoop, running_hubs: Callable[[], list[LiveHub]]) -> None:
-    """Drain the hubs of this process when it is told to end.
+    """Drain the hubs of this process when it gets SIGTERM.
 
     Does nothing if ``DRAIN_SECONDS`` is 0, or in a thread that cannot take signals, as under ``runserver``.
 

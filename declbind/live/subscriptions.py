@@ -31,7 +31,7 @@ from .snapshots import Snapshot
 from .socket import Socket
 
 READ_BATCH = 500
-#: The longest replay, in events of all streams. Beyond it a snapshot is cheaper, and the client is told to take one.
+#: The longest replay, in events of all streams. Beyond it, a snapshot is cheaper, and the client gets a `resync`.
 MAX_REPLAY_EVENTS = 20_000
 
 

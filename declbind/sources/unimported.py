@@ -45,7 +45,7 @@ def find_unimported() -> Iterator[UnimportedClass]:
             text = path.read_text(encoding="utf-8")
             if "declbind" in text:
                 yield from _classes_of(module, ast.parse(text))
-        except (OSError, SyntaxError, ValueError):  # whoever imports it gets the error
+        except (OSError, SyntaxError, ValueError):  # an import of the module reports it
             continue
 
 

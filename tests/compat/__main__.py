@@ -58,7 +58,7 @@ def run_cell(cell: Cell, backends: Backends) -> table.Row:
         with Site(cell, backends) as site:
             database, programs = site.perform_elsewhere("database_version"), site.program_versions()
             Course(site).run()
-    except Exception as error:
+    except Exception as error:  # whatever one set-up does, the others are run, and the row says that it failed
         result = table.FAILED
         say(f"{type(error).__name__}: {str(error)[:6000]}")
     say(f"{result:<10} {label(cell)} ({time.monotonic() - started:.0f} s)")
