@@ -50,6 +50,8 @@ class _Holder:
         #: When, by ``time.monotonic()``, the database is to be asked for the version again.
         self.stale_at = float("-inf")
         self.migrated: set[str] = set()
+        #: Whether a setting was changed that no load of the registry has taken up yet.
+        self.is_outdated = False
         #: Whether a transaction of this process has ever edited records: most processes never do.
         self.has_edited = False
 
@@ -110,7 +112,7 @@ def is_settled(registry: BindingRegistry) -> bool:
     """
     return (
         _holder.registry is registry
-        and _holder.static is not None
+        and not _holder.is_outdated
         and time.monotonic() < _holder.stale_at
         and _holder.overridden is None
         and _tried.get() is None
@@ -123,18 +125,22 @@ def current_registry() -> BindingRegistry:
     if _holder.overridden is not None:
         return _holder.overridden
     registry = _holder.registry
-    if registry is None:
+    if registry is None or _holder.static is None:
         with _holder.lock:
             registry = _holder.registry
-            if registry is None:
-                registry = _holder.registry = Registry(tuple(_entries(_static_items())))
+            if registry is None or _holder.static is None:
+                # The records of the last registry stay: without them, sockets would lose their subscriptions.
+                old: BindingRegistry = registry or Registry()
+                stored = [entry for entry in old.entries if entry.source == "database"]
+                entries = (*_entries(_static_items()), *stored)
+                registry = _holder.registry = Registry(entries, old.generation, old.version)
     return registry
 
 
 def check_version(force: bool = False) -> None:
     """Load the registry anew if the configuration's version moved; asks at most once a ``VERSION_CHECK_SECONDS``."""
     now = time.monotonic()
-    is_fresh = now < _holder.stale_at and _holder.static is not None
+    is_fresh = now < _holder.stale_at and not _holder.is_outdated
     if _holder.overridden is not None or (is_fresh and not force):
         return
     using = database_alias()
@@ -143,7 +149,7 @@ def check_version(force: bool = False) -> None:
     try:
         generation, version = _read_version(using)
         registry = current_registry()
-        has_new_sources = _holder.static is None or code.has_new_classes()
+        has_new_sources = _holder.is_outdated or code.has_new_classes()
         if has_new_sources or (generation, version) != (registry.generation, registry.version):
             _replace(using, generation, version, has_new_sources)
         _holder.stale_at = now + settings.VERSION_CHECK_SECONDS
@@ -162,7 +168,7 @@ def refresh(force: bool = False) -> BindingRegistry:
     using = database_alias()
     with _holder.lock:
         old = current_registry()
-        _holder.static, _holder.built = None, {}
+        _holder.static, _holder.built, _holder.is_outdated = None, {}, False
         try:
             new = _build(using, *_read_version(using))
         except Exception as error:
@@ -307,7 +313,7 @@ def _replace(using: str, generation: str, version: int, has_new_sources: bool = 
     with _holder.lock:
         old = current_registry()
         if has_new_sources:
-            _holder.static = None
+            _holder.static, _holder.is_outdated = None, False
         elif (generation, version) == (old.generation, old.version):
             return
         new = _build(using, generation, version)
@@ -366,8 +372,7 @@ def _on_definition(sender: type[Binding], **kwargs: Any) -> None:
 def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
     if setting in ("DECLBIND", "INSTALLED_APPS", "AUTH_USER_MODEL"):
         with _holder.lock:
-            # The last registry stays until there is another one: without it, sockets would lose their subscriptions.
-            _holder.static, _holder.built = None, {}
+            _holder.static, _holder.built, _holder.is_outdated = None, {}, True
 
 
 def install() -> None:

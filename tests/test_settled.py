@@ -26,7 +26,7 @@ def settled(*bindings):
     with override_bindings(*bindings) as chosen:
         pass
     holder = registry._holder
-    with patch.multiple(holder, registry=chosen, static=[], stale_at=float("inf"), has_edited=False):
+    with patch.multiple(holder, registry=chosen, is_outdated=False, stale_at=float("inf"), has_edited=False):
         yield indexes.current_index()
 
 
