@@ -7,10 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from tests.servers import Server
 
 APPLICATION = "tests.compat.site.asgi:application"
+SITE = Path(__file__).parent / "site"
 
 
 def uvicorn(port: int, *options: str) -> list[str]:
@@ -32,19 +34,24 @@ COMMANDS: Mapping[str, Callable[[int], list[str]]] = {
     "uvicorn-wsproto": lambda port: uvicorn(port, "--ws", "wsproto"),
     "uvicorn-workers": lambda port: uvicorn(port, "--workers", "2"),
     "daphne": lambda port: [
-        sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "--no-server-name", APPLICATION,
+        sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "--websocket-max-message-size", "65536",
+        "--websocket-max-frame-size", "65536", "--websocket_timeout", "-1", APPLICATION,
     ],
     "granian": lambda port: [
-        script("granian"), "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--no-access-log",
+        script("granian"), "--interface", "asginl", "--workers", "1", "--host", "127.0.0.1", "--port", str(port),
         APPLICATION,
     ],
-    "hypercorn": lambda port: [sys.executable, "-m", "hypercorn", "-b", f"127.0.0.1:{port}", APPLICATION],
-    "gunicorn": lambda port: [
-        sys.executable, "-m", "gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-w", "2", "-b", f"127.0.0.1:{port}",
+    "hypercorn": lambda port: [
+        sys.executable, "-m", "hypercorn", "-w", "1", "-c", str(SITE / "hypercorn.toml"), "-b", f"127.0.0.1:{port}",
         APPLICATION,
+    ],
+    "gunicorn": lambda port: [
+        sys.executable, "-m", "gunicorn", "-w", "2", "-k", "tests.compat.site.workers.BindingsWorker", "-b",
+        f"127.0.0.1:{port}", APPLICATION,
     ],
     "gunicorn-asgi": lambda port: [
-        sys.executable, "-m", "gunicorn", "-k", "asgi", "-w", "2", "-b", f"127.0.0.1:{port}", APPLICATION,
+        sys.executable, "-m", "gunicorn", "-w", "2", "-k", "asgi", "--websocket-max-message-size", "65536", "-b",
+        f"127.0.0.1:{port}", APPLICATION,
     ],
     "runserver": lambda port: [sys.executable, "-m", "django", "runserver", "--noreload", f"127.0.0.1:{port}"],
 }  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 
 from tests.servers import ROOT
 
-from . import table
+from . import asgi_servers, table
 from .cells import CELLS, ENDS, is_run_at
 
 #: Names that a reader takes for a promise, and the part of a set-up's name or packages that keeps it.
@@ -79,6 +79,32 @@ def test_what_a_document_names_has_been_run(document: str) -> None:
 def test_a_document_says_what_has_not_been_run(document: str) -> None:
     """MySQL and Oracle are never named as if they had been tried."""
     assert silent_about_untested((ROOT / document).read_text()) == []
+
+
+#: The servers of the documentation's table whose command is started by the course, by the words that tell them apart.
+DEPLOYED = {
+    "uvicorn": "uvicorn-workers", "gunicorn BindingsWorker": "gunicorn", "gunicorn asgi": "gunicorn-asgi",
+    "daphne": "daphne", "hypercorn": "hypercorn", "granian": "granian",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", DEPLOYED)
+def test_the_course_starts_a_server_as_the_documentation_does(words: str) -> None:
+    """Every option of a documented command is among those of the course."""
+    text = (ROOT / "docs" / "deployment.md").read_text()
+    program, _, rest = words.partition(" ")
+    [command] = [
+        line for line in re.findall(r"\| `([^`]+) mysite\.asgi:application`", text)
+        if line.split()[0] == program and rest in line
+    ]  # fmt: skip
+    started = asgi_servers.COMMANDS[DEPLOYED[words]](8000)
+    options = {option for option in command.split() if option.startswith("-") and option != "-1"}
+    assert options - set(started) == set()
+
+
+def test_the_course_configures_hypercorn_as_the_documentation_does() -> None:
+    """The file is printed whole."""
+    assert (asgi_servers.SITE / "hypercorn.toml").read_text() in (ROOT / "docs" / "deployment.md").read_text()
 
 
 def test_every_cell_is_in_the_table_and_completed() -> None:
