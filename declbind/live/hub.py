@@ -28,6 +28,7 @@ from . import changes, nodes, shutdown
 from .connection_log import ConnectionLog
 from .doorbell import listen
 from .draining import Drain
+from .edits import Edits
 from .flushing import Flusher
 from .housekeeping import run_housekeeping, watch_readers
 from .inline import InlineRunner
@@ -80,6 +81,7 @@ class LiveHub:
         self.joiner = Joiner()
         self.inline = InlineRunner()
         self.drain = Drain(self)
+        self.edits = Edits(self)
         self.recent = Recent()
         self.using = registries.database_alias()
         self.log_reader = LogReader(self.using)
@@ -89,8 +91,6 @@ class LiveHub:
         self.turns = 0
         #: Counts how often the hub has read the log to its end.
         self.looks = 0
-        #: By stream, the version of the last edit that changed its groups or data. Older events are not delivered.
-        self.floors: dict[str, int] = {}
         self.requests = RequestThreads(settings.DATABASE_THREADS)
         self.snapshots = SnapshotDesk(self.requests)
         self.thread = HubThread()
@@ -104,8 +104,6 @@ class LiveHub:
         #: Frames of the last events that were built, by offset, and the registry under which.
         self._variants: dict[int, Variants] = {}
         self._variants_of: registries.BindingRegistry | None = None
-        #: Streams that will be told to resync, with the timer.
-        self._due: dict[str, asyncio.TimerHandle] = {}
         self._started: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -131,10 +129,10 @@ class LiveHub:
         self.registry = self._announced = first.registry
         self.epoch, self.core.cursor = first.head.epoch, first.head.offset
         self.recent.start(first.head.offset)
-        for edit, version, is_recent in edits:
-            self._raise_floors(edit, version)
-            if is_recent:
-                self._schedule_resync(edit)
+        for edit, version, is_over in edits:
+            streams = self.edits.note(edit, version)
+            if not is_over:
+                self.edits.follow(streams)
         loop = self.loop
         relay.add_listener(self, loop, self._wake.set)
         self._tasks = [
@@ -152,7 +150,7 @@ class LiveHub:
 
     async def stop(self) -> None:
         """End the hub's tasks and threads; the loop may go on."""
-        tasks = [*self._tasks, *self.drain.tasks]
+        tasks = [*self._tasks, *self.drain.tasks, *self.edits.tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -234,7 +232,7 @@ class LiveHub:
         """
         await self._apply_registry(await self.thread.run(self.log_reader.newest_registry))
         # Any stream may have been edited. The versions of another history mean nothing in this one.
-        self.floors = dict.fromkeys(self.registry.by_stream, self.registry.version)
+        self.edits.distrust_all()
         await self.revalidate(self.sockets())
         reached = self.core.cursor
         self.epoch, self.core.cursor = head.epoch, head.offset
@@ -264,9 +262,9 @@ class LiveHub:
         If it was not, nobody is sent it, and every subscriber of its stream is sent a ``resync``: the groups that the
         row would be in by the present rules are not known.
         """
-        if event.version >= self.floors.get(event.stream, 0):
+        if self.edits.is_in_force(event):
             return True
-        self._resync_in(event.stream, settings.POLL_SECONDS)
+        self.edits.resync_in(event.stream, settings.POLL_SECONDS)
         return False
 
     def variants(self, event: LogEvent) -> Variants:
@@ -286,7 +284,7 @@ class LiveHub:
             return changes.payload(registries.current_registry(), event, action)
         except Exception:  # one event that cannot be sent must not hold up all that follow
             logger.exception("Event %s of stream %r cannot be sent.", event.id, event.stream)
-            self._resync_in(event.stream, settings.POLL_SECONDS)
+            self.edits.resync_in(event.stream, settings.POLL_SECONDS)
             return None
 
     # --- control -----------------------------------------------------------------------------------------------------
@@ -310,37 +308,15 @@ class LiveHub:
             case {"type": "users", "users": list(users)}:
                 await self.revalidate([socket for socket in sockets if socket.user_key in users])
             case {"type": "config"} as content:
-                self._raise_floors(content, event.version)
+                streams = self.edits.note(content, event.version)
                 await self._apply_registry(await self.thread.run(self.log_reader.newest_registry))
-                self._schedule_resync(content)
+                self.edits.follow(streams)
+            case {"type": "written", "streams": list(streams)}:
+                for stream in streams:
+                    self.edits.resync(stream)
             case _:
                 # Everybody's rights, or what a newer release of this package says and we do not understand.
                 await self.revalidate(sockets)
-
-    def _raise_floors(self, content: dict[str, Any], version: int) -> None:
-        for stream, (old, new) in content.get("changes", {}).items():
-            if changes.shows_more(old, new):
-                self.floors[stream] = max(self.floors.get(stream, 0), version)
-
-    def _schedule_resync(self, content: dict[str, Any]) -> None:
-        for stream, (old, new) in content.get("changes", {}).items():
-            if changes.shows_more(old, new):
-                self._resync_in(stream, changes.grace().total_seconds())
-
-    def _resync_in(self, stream: str, seconds: float) -> None:
-        """Schedule one ``resync`` for the subscribers of a stream, not before this time and any scheduled one."""
-        loop = asyncio.get_running_loop()
-        due = self._due.pop(stream, None)
-        at = loop.time() + seconds
-        if due is not None:
-            due.cancel()
-            at = max(at, due.when())
-        self._due[stream] = loop.call_at(at, self._resync_stream, stream, context=contextvars.Context())
-
-    def _resync_stream(self, stream: str) -> None:
-        self._due.pop(stream, None)
-        for subscription in self.core.subscriptions(stream):
-            self.resync(subscription, "config")
 
     async def _apply_registry(self, new: registries.BindingRegistry) -> None:
         """Put a registry in force: end what it no longer allows, check what it changed, and join new groups."""
@@ -350,7 +326,7 @@ class LiveHub:
         self.registry = new
         self.turns += 1
         if old.generation != new.generation:
-            self.floors.clear()
+            self.edits.forget()
         changed: set[str] = set()
         for stream in {subscription.stream for subscription in self.core.subscriptions()}:
             before, after = old.by_stream.get(stream), new.by_stream.get(stream)
