@@ -24,6 +24,7 @@ from declbind.fields import bound_fields, concrete_field, find_model, writable_f
 from declbind.relations import Hop, find_hops
 from declbind.serializers import get_serializer
 from declbind.serializers.exact import exact_key, keep_exact
+from declbind.stored_rows import AnyRow, model_of, value_of
 from declbind.stored_values import as_stored, comparable, group_text, holds_documents, is_compared_apart
 
 #: What Django calls the permission behind each action.
@@ -221,20 +222,20 @@ class Binding:
             return None
         return self.user.pk if name == "pk" else getattr(self.user, name)
 
-    def is_inside(self, instance: Any) -> bool:
+    def is_inside(self, instance: AnyRow) -> bool:
         """Return whether a stored row is inside ``where``."""
         resolved = self.resolved()
         if not resolved.compared_apart:
             wanted = resolved.where_values
-            return not wanted or all(getattr(instance, attname) in values for attname, values in wanted.items())
+            return not wanted or all(value_of(instance, attname) in values for attname, values in wanted.items())
         return not self.outside_where(instance)
 
-    def outside_where(self, instance: Any) -> list[str]:
+    def outside_where(self, instance: AnyRow) -> list[str]:
         """Return the keys of ``where`` that a stored row does not meet."""
         resolved = self.resolved()
         outside = []
         for name, (attname, values) in zip(resolved.where, resolved.where_values.items(), strict=True):
-            value = getattr(instance, attname)
+            value = value_of(instance, attname)
             if attname in resolved.compared_apart:
                 value = comparable(resolved.compared_apart[attname], value)
             if value not in values:
@@ -246,12 +247,15 @@ class Binding:
     @classmethod
     def group_names(cls, instance: Any) -> list[str]:
         """Return the groups that hear of a row: its templates rendered; a template with a null value gives none."""
-        values, names, resolved = vars(instance), [], cls.resolved()
-        if resolved.compared_apart:
-            apart = resolved.compared_apart.items()
-            values = {**values, **{name: group_text(field, getattr(instance, name)) for name, field in apart}}
+        names, resolved = [], cls.resolved()
+        apart = resolved.compared_apart
         for template, placeholders in resolved.templates:
-            group = template.render({name: values.get(attname) for name, attname in placeholders})
+            values = {name: value_of(instance, attname) for name, attname in placeholders}
+            if apart:
+                for name, attname in placeholders:
+                    if attname in apart:
+                        values[name] = group_text(apart[attname], values[name])
+            group = template.render(values)
             if group is not None:
                 names.append(group)
         return names
@@ -271,7 +275,7 @@ class Binding:
         """Return the whole payload; an empty one sends nothing."""
         return {
             "action": action,
-            "pk": exact_key(instance.pk, instance._meta.pk),
+            "pk": exact_key(instance.pk, model_of(instance)._meta.pk),
             "data": self.serialize_data(instance),
             "model": self.model_label(),
         }

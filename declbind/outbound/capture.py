@@ -22,6 +22,7 @@ from .inserts import capture_bulk_create
 from .lists import capture_list_manager, forget_list_managers
 from .locks import take_write_lock
 from .places import is_logged
+from .rows import all_rows
 from .saves import capture_save_parents, capture_save_table
 from .seams import Seam, SeamFault
 from .triggers import migrating
@@ -100,7 +101,7 @@ def touch(rows: Any) -> int:
         keys = [row.pk for row in instances]
         if queryset is not None:
             keys = list(queryset.using(using).values_list("pk", flat=True))
-        stored = plan.model._base_manager.using(using)
+        stored = all_rows(plan.model, using)
         keys = [
             key
             for some in in_batches(dict.fromkeys(keys), using)

@@ -16,7 +16,7 @@ from django.db import connections, models, transaction
 
 from declbind.batches import in_batches
 
-from .also import both_ways, keep_watching
+from .also import both_ways, keep_coming, keep_watching
 from .batch import Batch
 from .hearers import Hearers, database_of
 from .hooks import Arguments, note_unread
@@ -26,7 +26,7 @@ from .locks import take_write_lock
 from .places import is_logged
 from .plans import Plan
 from .returning import INSERT, returning
-from .rows import is_as_stored, keys_of
+from .rows import all_rows, keys_of, stored_row
 from .seams import HOOKED
 from .triggers.quiet import quiet
 
@@ -72,6 +72,9 @@ def capture_bulk_create(original: Any) -> Any:
             for stored in met or ():
                 keep_owners(batch, hearers.lists, stored)
                 keep_watching(batch, both_ways(hearers.watches), model, stored)
+            keep_coming(batch, hearers.watches, rows)
+            if any(outlet.has_group_code for plan, listed in hearers.lists for outlet in plan.outlets_of(listed)):
+                keep_owners(batch, hearers.lists, rows)
             if ignore_conflicts:
                 with returning(model, (), INSERT, using) as returned, quiet(index, using):
                     created = write(rows)
@@ -104,11 +107,13 @@ def _note_created(
         if plan is not None:
             pk, is_plain = plan.model._meta.pk, plan.is_plain and not (plan.m2m or watches)
             batch.create(plan, map(pk.to_python, keys))
-            if is_new and is_plain and all(is_as_stored(plan, row, pk) for row in rows):
-                batch.take(plan, rows)
-        keep_watching(batch, watches, model, keys)
+            if is_new and is_plain:
+                stored = [stored_row(plan, row, pk, batch.using) for row in rows]
+                if None not in stored:
+                    batch.take(plan, [row for row in stored if row is not None])
+        keep_watching(batch, watches, model, keys, is_after=True)
     if lists:
-        through = lists[0][1].remote_field.through._base_manager
+        through = all_rows(lists[0][1].remote_field.through, batch.using)
         for some in [None] if keys is None else in_batches(keys, batch.using):
             keep_owners(batch, lists, rows if some is None else through.filter(pk__in=some), came=True)
 

@@ -15,6 +15,9 @@ from django.apps import apps
 from django.db import models, router, transaction
 from django.db.models.fields import related_descriptors
 
+from declbind.serializers.lists import list_columns
+from declbind.stored_rows import value_of
+
 from .batch import Batch
 from .hooks import note_unread
 from .index import current_index, known_index
@@ -43,7 +46,7 @@ class _Change:
         batch = Batch(self.using)
         for (_, listed), (plan, gone, new) in self._pairs.items():
             owners = dict.fromkeys(owner for owner, _ in sorted(gone ^ new, key=repr))
-            batch.keep(plan, owners, plan.outlets_of(listed))
+            batch.keep_related(plan, owners, plan.outlets_of(listed), is_after=True)
         batch.append()
 
 
@@ -56,22 +59,26 @@ class _UnderWay(threading.local):
 _under_way = _UnderWay()
 
 
-def keep_owners(batch: Batch, lists: Iterable[tuple[Plan, Any]], rows: Any, came: bool = False) -> None:
+def keep_owners(
+    batch: Batch, lists: Iterable[tuple[Plan, Any]], rows: Any, came: bool = False, is_after: bool = False
+) -> None:
     """Note the rows that own what is listed by through rows, given as a query set or as instances.
 
-    To be called before through rows go or are changed, and after they were changed or ``came``.
+    To be called before through rows go or are changed, and ``is_after`` they were changed or ``came``.
     """
     change = _under_way.change
     for plan, listed in lists:
-        if change is not None and change.using == batch.using and listed.remote_field.through is change.through:
-            change.note(plan, listed, rows, came)
-            continue
-        owner, _ = _columns(listed)
-        if isinstance(rows, models.QuerySet):
-            keys = set(rows.using(batch.using).order_by().values_list(owner, flat=True))
-        else:
-            keys = {getattr(row, owner) for row in rows}
-        batch.keep(plan, keys - {None}, plan.outlets_of(listed))
+        through = listed.remote_field.through
+        with batch.guarded([plan], [through]):
+            if change is not None and change.using == batch.using and through is change.through:
+                change.note(plan, listed, rows, came)
+                continue
+            owner, _ = list_columns(listed)
+            if isinstance(rows, models.QuerySet):
+                keys = set(rows.using(batch.using).order_by().values_list(owner, flat=True))
+            else:
+                keys = {value_of(row, owner) for row in rows}
+            batch.keep_related(plan, keys - {None}, plan.outlets_of(listed), is_after or came)
 
 
 def capture_list_manager(original: Any) -> Any:
@@ -120,14 +127,7 @@ def _capture_set(original: Any) -> Any:
 
 
 def _pairs(listed: Any, rows: Any, using: str) -> Pairs:
-    owner, target = _columns(listed)
+    owner, target = list_columns(listed)
     if isinstance(rows, models.QuerySet):
         return set(rows.using(using).order_by().values_list(owner, target))
-    return {(getattr(row, owner), getattr(row, target)) for row in rows}
-
-
-def _columns(listed: Any) -> tuple[str, str]:
-    """Return the names of the columns that hold, in a list's through rows, the row that has the list and the listed."""
-    options = listed.remote_field.through._meta
-    names = listed.m2m_field_name(), listed.m2m_reverse_field_name()
-    return options.get_field(names[0]).attname, options.get_field(names[1]).attname
+    return {(value_of(row, owner), value_of(row, target)) for row in rows}

@@ -23,6 +23,10 @@ class Outlet:
     #: Whether code of the project runs in capture, which may query, fail, or return anything.
     runs_code: bool
     own_payload: bool
+    #: Whether code of the project says which groups a row is in: these may hang on other rows.
+    has_group_code: bool
+    #: The many-to-many fields that are sent.
+    lists: tuple[Any, ...]
     #: The groups, where they are the same for each row.
     constant_groups: tuple[str, ...] | None
 
@@ -117,6 +121,8 @@ def _build_outlet(binding: type[Binding]) -> Outlet:
         label=binding.model_label(),
         runs_code=resolved.runs_code,
         own_payload=resolved.own_payload,
+        has_group_code=binding.overrides("group_names"),
+        lists=tuple(field for field in resolved.bound if field.many_to_many),
         constant_groups=tuple(template.render({}) or "" for template in templates) if is_constant else None,
     )
 

@@ -1,0 +1,181 @@
+"""Catalog: what a database says of a model's tables, as far as it decides how capture may read them.
+
+In an ordinary table a statement stores what it says: it is no view, and nobody has put triggers, rules or policies on
+it. Reading its columns cannot fail. Of any other table the rows are read back after each write, inside of a savepoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from django.db import connections, models, transaction
+
+logger = logging.getLogger("declbind")
+
+#: For so long an answer of a server is believed: somebody may put a trigger on a table while the process runs. SQLite
+#: counts the changes of its schema and is asked for that number instead.
+SECONDS = 0.1
+
+_POSTGRESQL = """
+    SELECT table_.relkind IN ('r', 'p') AND has_table_privilege(table_.oid, 'UPDATE'),
+        table_.relkind = 'r' AND NOT table_.relhasrules AND NOT table_.relhassubclass AND NOT table_.relrowsecurity
+        AND has_table_privilege(table_.oid, 'SELECT') AND NOT EXISTS (
+            SELECT FROM pg_trigger
+            WHERE tgrelid = table_.oid AND NOT tgisinternal AND NOT starts_with(tgname, 'declbind_')
+        ),
+        (SELECT json_object_agg(attname, format_type(atttypid, atttypmod))::text FROM pg_attribute
+            WHERE attrelid = table_.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '')
+    FROM pg_class AS table_ WHERE table_.oid = to_regclass(%s)
+"""
+_MYSQL = """
+    SELECT table_type = 'BASE TABLE', NOT EXISTS (
+        SELECT 1 FROM information_schema.triggers
+        WHERE event_object_schema = DATABASE() AND event_object_table = table_name
+    ) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = %s
+"""
+
+
+class TableFacts(NamedTuple):
+    """What is known of the tables of a model together."""
+
+    #: A statement stores what it says, and the columns can be read.
+    is_ordinary: bool
+    #: Rows can be locked.
+    is_lockable: bool
+    #: The attributes of columns that have the type that Django gives them, so that they keep their values as they are.
+    exact: frozenset[str]
+
+
+_UNKNOWN = TableFacts(False, False, frozenset())
+#: By model, database and what else decides which table is meant: until when the answer holds, and the answer.
+_answers: dict[tuple[Any, ...], tuple[float, TableFacts]] = {}
+
+
+def facts_of(model: type[models.Model], using: str) -> TableFacts:
+    """Return what a database says of the tables that rows of a model are kept in."""
+    connection = connections[using]
+    if connection.vendor == "sqlite":
+        key = (model, using, connection.settings_dict["NAME"], _schema_version(connection))
+        now = 0.0
+    else:
+        # Packages for tenants change the schema of a connection and keep its name here.
+        key = (model, using, connection.settings_dict["NAME"], getattr(connection, "schema_name", None))
+        now = time.monotonic()
+    known = _answers.get(key)
+    if known is not None and now <= known[0]:
+        return known[1]
+    if len(_answers) > 1_000:
+        _answers.clear()
+    facts = _ask(model, connection)
+    _answers[key] = now + SECONDS, facts
+    return facts
+
+
+def savepoint_for(tables: Iterable[type[models.Model]], using: str) -> AbstractContextManager[Any]:
+    """Keep reads of the models' tables that fail from ending the transaction of the host.
+
+    This takes a savepoint, unless all the tables are ordinary.
+    """
+    if all(facts_of(model, using).is_ordinary for model in tables):
+        return _NO_SAVEPOINT
+    return transaction.atomic(using=using)
+
+
+_NO_SAVEPOINT = contextlib.nullcontext()
+
+
+def _ask(model: type[models.Model], connection: Any) -> TableFacts:
+    ask = _ASK.get(connection.vendor)
+    if ask is None:
+        return _UNKNOWN
+    options: Any = model._meta
+    try:
+        found = [ask(table._meta, connection) for table in (options.concrete_model, *options.all_parents)]
+    except Exception as error:
+        # A driver or a server that answers in another way than expected.
+        logger.warning("The database cannot be asked about the table of %s: %s", options.label, error)
+        return _UNKNOWN
+    return TableFacts(
+        all(facts.is_ordinary for facts in found),
+        all(facts.is_lockable for facts in found),
+        frozenset().union(*(facts.exact for facts in found)),
+    )
+
+
+def _ask_postgresql(options: Any, connection: Any) -> TableFacts:
+    row = _fetch(connection, _POSTGRESQL, connection.ops.quote_name(options.db_table))
+    if row is None:
+        return _UNKNOWN
+    is_lockable, is_plain, found = row
+    return _facts(options, connection, is_plain, is_lockable, json.loads(found or "{}"), _postgresql_type)
+
+
+def _ask_sqlite(options: Any, connection: Any) -> TableFacts:
+    table = options.db_table
+    with contextlib.closing(connection.connection.cursor()) as cursor:
+        kinds = cursor.execute(
+            "SELECT type, name FROM sqlite_master WHERE tbl_name = ? COLLATE NOCASE"
+            " AND (type IN ('table', 'view') OR type = 'trigger' AND substr(name, 1, 9) <> 'declbind_')",
+            [table],
+        ).fetchall()
+        described = cursor.execute("SELECT name, lower(type), hidden FROM pragma_table_xinfo(?)", [table]).fetchall()
+    columns = {name: type_ for name, type_, hidden in described if not hidden}
+    return _facts(options, connection, [kind for kind, _ in kinds] == ["table"], False, columns, str.lower)
+
+
+def _ask_mysql(options: Any, connection: Any) -> TableFacts:
+    row = _fetch(connection, _MYSQL, options.db_table)
+    if row is None:
+        return _UNKNOWN
+    exact = frozenset(field.attname for field in options.local_concrete_fields)
+    return TableFacts(bool(row[0] and row[1]), bool(row[0]), exact)
+
+
+_ASK: dict[str, Callable[[Any, Any], TableFacts]] = {
+    "postgresql": _ask_postgresql,
+    "sqlite": _ask_sqlite,
+    "mysql": _ask_mysql,
+}
+
+
+def _facts(
+    options: Any,
+    connection: Any,
+    is_plain: bool,
+    is_lockable: bool,
+    columns: dict[str, str],
+    write_type: Callable[[str], str],
+) -> TableFacts:
+    fields = options.local_concrete_fields
+    exact = frozenset(
+        field.attname
+        for field in fields
+        if field.column in columns and columns[field.column] == write_type(field.db_type(connection) or "")
+    )
+    # A column that is generated, or not there yet or any more, is none that a row can be read by.
+    is_whole = all(field.column in columns or field.generated for field in fields)
+    return TableFacts(is_plain and is_whole, is_lockable, exact)
+
+
+def _postgresql_type(text: str) -> str:
+    """Return a type as the server writes it."""
+    return text.lower().replace("varchar", "character varying").replace(", ", ",")
+
+
+def _fetch(connection: Any, sql: str, table: str) -> Any:
+    # Past Django's cursors, so that nobody who counts or changes statements sees it.
+    connection.ensure_connection()
+    with connection.wrap_database_errors, contextlib.closing(connection.connection.cursor()) as cursor:
+        cursor.execute(sql, [table])
+        return cursor.fetchone()
+
+
+def _schema_version(connection: Any) -> Any:
+    connection.ensure_connection()
+    return connection.connection.execute("PRAGMA schema_version").fetchone()[0]
