@@ -20,7 +20,7 @@ from declbind.core.frames import encode
 from declbind.core.groups import GroupTemplate, match_template
 from declbind.core.spec import DEFAULTS, KEYS, BindingSpec
 from declbind.equality import only_among, only_equal
-from declbind.fields import bound_fields, concrete_field, find_model, writable_fields
+from declbind.fields import bound_fields, concrete_field, find_model, stored_field, writable_fields
 from declbind.relations import Hop, find_hops
 from declbind.serializers import get_serializer
 from declbind.serializers.exact import exact_key, keep_exact
@@ -128,9 +128,9 @@ class Binding:
                 name: validation.accepted_values(concrete_field(model, name), value)
                 for name, value in spec.where.items()
             }
-            columns = [concrete_field(model, name) for name in where]
+            columns = [stored_field(model, name) for name in where]
             columns += [
-                concrete_field(model, name) for template in spec.group_templates for name in template.placeholders
+                stored_field(model, name) for template in spec.group_templates for name in template.placeholders
             ]
             own = Resolved(
                 spec=spec,
@@ -139,12 +139,12 @@ class Binding:
                 writable=tuple(writable_fields(model, spec)),
                 where=where,
                 where_values={
-                    (field := concrete_field(model, name)).attname: tuple(comparable(field, value) for value in values)
+                    (field := stored_field(model, name)).attname: tuple(comparable(field, value) for value in values)
                     for name, values in where.items()
                 },
                 compared_apart={field.attname: field for field in columns if is_compared_apart(field)},
                 templates=tuple(
-                    (template, tuple((name, concrete_field(model, name).attname) for name in template.placeholders))
+                    (template, tuple((name, stored_field(model, name).attname) for name in template.placeholders))
                     for template in spec.group_templates
                 ),
                 also=tuple(dict.fromkeys(hop for path in spec.also for hop in find_hops(model, path))),
@@ -331,7 +331,7 @@ class Binding:
         # Only to know how the database's values are read; no query is made.
         using = self.using or DEFAULT_DB_ALIAS
         values = {
-            name: as_stored(concrete_field(model, name), value, using)
+            name: as_stored(stored_field(model, name), value, using)
             for name, value in self.param_values(params).items()
         }
         return template.render(self.group_values(values))
@@ -342,7 +342,7 @@ class Binding:
         resolved = cls.resolved()
         if not resolved.compared_apart:
             return dict(values)
-        fields = {name: concrete_field(resolved.model, name) for name in values}
+        fields = {name: stored_field(resolved.model, name) for name in values}
         return {
             name: group_text(fields[name], value) if fields[name].attname in resolved.compared_apart else value
             for name, value in values.items()

@@ -13,7 +13,7 @@ from django.db import models
 from django.utils.functional import Promise
 
 from declbind.stored_rows import AnyRow, value_of
-from declbind.stored_values import holds_documents, write_value
+from declbind.stored_values import column_of, holds_documents, write_value
 
 from .exact import MAX_EXACT, SCALARS, exact_key, in_utc, keep_exact
 from .lists import related_keys
@@ -38,7 +38,7 @@ def field_value(row: AnyRow, field: models.Field[Any, Any]) -> Any:
         listed: Any = field
         target = listed.remote_field.through._meta.get_field(listed.m2m_reverse_field_name())
         return [exact_key(key, target) for key in related_keys(row, field)]
-    value = value_of(row, field.attname)
+    value = value_of(row, column_of(field).attname)
     # Most values of most fields are sent as they are, and every save pays for each test.
     if type(value) is int and -MAX_EXACT <= value <= MAX_EXACT:
         return value
