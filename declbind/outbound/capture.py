@@ -14,7 +14,7 @@ from django.db import models, router, transaction
 
 from declbind.batches import in_batches
 
-from . import detector, hooks, seams
+from . import catalog, detector, hooks, seams
 from .batch import Batch
 from .deletes import capture_delete, capture_raw_delete
 from .index import plan_for
@@ -67,6 +67,7 @@ def install() -> None:
     forget_list_managers()
     for fault in find_faults():
         logger.error("%s %s", fault.text, fault.action)
+    catalog.install()
     migrating.install()
     detector.install()
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from django.db import connections, models, transaction
+from django.db.backends.signals import connection_created
 
 logger = logging.getLogger("declbind")
 
-#: For so long an answer of a server is believed: somebody may put a trigger on a table while the process runs. SQLite
-#: counts the changes of its schema and is asked for that number instead.
-SECONDS = 0.1
+#: For so long an answer is believed, in seconds: somebody may put a trigger on a table while the process runs.
+#: Writes in a row share it, and it costs them nothing to speak of. What this process changes itself is noticed at once.
+SECONDS = 0.02
 
 _POSTGRESQL = """
     SELECT table_.relkind IN ('r', 'p') AND has_table_privilege(table_.oid, 'UPDATE'),
@@ -30,7 +32,7 @@ _POSTGRESQL = """
             WHERE tgrelid = table_.oid AND NOT tgisinternal AND NOT starts_with(tgname, 'declbind_')
         ),
         (SELECT json_object_agg(attname, format_type(atttypid, atttypmod))::text FROM pg_attribute
-            WHERE attrelid = table_.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '')
+            WHERE attrelid = table_.oid AND attnum > 0 AND NOT attisdropped)
     FROM pg_class AS table_ WHERE table_.oid = to_regclass(%s)
 """
 _MYSQL = """
@@ -50,31 +52,57 @@ class TableFacts(NamedTuple):
     is_lockable: bool
     #: The attributes of columns that have the type that Django gives them, so that they keep their values as they are.
     exact: frozenset[str]
+    #: The attributes of columns that there are not, in the state in which the tables are migrated.
+    missing: frozenset[str] = frozenset()
 
 
 _UNKNOWN = TableFacts(False, False, frozenset())
-#: By model, database and what else decides which table is meant: until when the answer holds, and the answer.
-_answers: dict[tuple[Any, ...], tuple[float, TableFacts]] = {}
+#: By model, database, and schema if a package for tenants changes that of a connection: until when an answer is
+#: believed, and the answer.
+_answers: dict[tuple[type[models.Model], str, str | None], tuple[float, TableFacts]] = {}
 
 
 def facts_of(model: type[models.Model], using: str) -> TableFacts:
     """Return what a database says of the tables that rows of a model are kept in."""
     connection = connections[using]
-    if connection.vendor == "sqlite":
-        key = (model, using, connection.settings_dict["NAME"], _schema_version(connection))
-        now = 0.0
-    else:
-        # Packages for tenants change the schema of a connection and keep its name here.
-        key = (model, using, connection.settings_dict["NAME"], getattr(connection, "schema_name", None))
-        now = time.monotonic()
-    known = _answers.get(key)
-    if known is not None and now <= known[0]:
+    key = (model, using, getattr(connection, "schema_name", None))
+    known, now = _answers.get(key), time.monotonic()
+    if known is not None and now < known[0]:
         return known[1]
     if len(_answers) > 1_000:
         _answers.clear()
     facts = _ask(model, connection)
     _answers[key] = now + SECONDS, facts
     return facts
+
+
+def _notice(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+    """Execute a statement, and forget all answers if it may have changed a table; one of ``execute_wrappers``.
+
+    What is changed in a way that is not recognised here is noticed when the answers are not believed any more.
+    """
+    result = execute(sql, params, many, context)
+    if isinstance(sql, str) and sql[:1] not in _HARMLESS and _DEFINITION.search(sql):
+        _answers.clear()
+    return result
+
+
+#: How nearly all statements begin, none of which defines anything.
+_HARMLESS = frozenset("SIU")
+_DEFINITION = re.compile(r"\b(CREATE|ALTER|DROP)\b", re.IGNORECASE)
+
+
+def _watch(connection: Any, **kwargs: Any) -> None:
+    if _notice not in connection.execute_wrappers:
+        # The first is the outermost.
+        connection.execute_wrappers.insert(0, _notice)
+
+
+def install() -> None:
+    """Notice what changes tables in this process."""
+    connection_created.connect(_watch, dispatch_uid="declbind.catalog")
+    for connection in connections.all(initialized_only=True):
+        _watch(connection)
 
 
 def savepoint_for(tables: Iterable[type[models.Model]], using: str) -> AbstractContextManager[Any]:
@@ -105,6 +133,7 @@ def _ask(model: type[models.Model], connection: Any) -> TableFacts:
         all(facts.is_ordinary for facts in found),
         all(facts.is_lockable for facts in found),
         frozenset().union(*(facts.exact for facts in found)),
+        frozenset().union(*(facts.missing for facts in found)),
     )
 
 
@@ -118,14 +147,15 @@ def _ask_postgresql(options: Any, connection: Any) -> TableFacts:
 
 def _ask_sqlite(options: Any, connection: Any) -> TableFacts:
     table = options.db_table
+    connection.ensure_connection()
     with contextlib.closing(connection.connection.cursor()) as cursor:
         kinds = cursor.execute(
             "SELECT type, name FROM sqlite_master WHERE tbl_name = ? COLLATE NOCASE"
             " AND (type IN ('table', 'view') OR type = 'trigger' AND substr(name, 1, 9) <> 'declbind_')",
             [table],
         ).fetchall()
-        described = cursor.execute("SELECT name, lower(type), hidden FROM pragma_table_xinfo(?)", [table]).fetchall()
-    columns = {name: type_ for name, type_, hidden in described if not hidden}
+        described = cursor.execute("SELECT name, lower(type) FROM pragma_table_xinfo(?)", [table]).fetchall()
+    columns = dict(described)
     return _facts(options, connection, [kind for kind, _ in kinds] == ["table"], False, columns, str.lower)
 
 
@@ -158,9 +188,8 @@ def _facts(
         for field in fields
         if field.column in columns and columns[field.column] == write_type(field.db_type(connection) or "")
     )
-    # A column that is generated, or not there yet or any more, is none that a row can be read by.
-    is_whole = all(field.column in columns or field.generated for field in fields)
-    return TableFacts(is_plain and is_whole, is_lockable, exact)
+    missing = frozenset(field.attname for field in fields if field.column not in columns and not field.generated)
+    return TableFacts(is_plain and not missing, is_lockable, exact, missing)
 
 
 def _postgresql_type(text: str) -> str:
@@ -174,8 +203,3 @@ def _fetch(connection: Any, sql: str, table: str) -> Any:
     with connection.wrap_database_errors, contextlib.closing(connection.connection.cursor()) as cursor:
         cursor.execute(sql, [table])
         return cursor.fetchone()
-
-
-def _schema_version(connection: Any) -> Any:
-    connection.ensure_connection()
-    return connection.connection.execute("PRAGMA schema_version").fetchone()[0]

@@ -18,6 +18,7 @@ from declbind.batches import in_batches
 
 from .also import both_ways, keep_coming, keep_watching
 from .batch import Batch
+from .catalog import facts_of
 from .hearers import Hearers, database_of
 from .hooks import Arguments, note_unread
 from .index import current_index, known_index
@@ -75,14 +76,16 @@ def capture_bulk_create(original: Any) -> Any:
             keep_coming(batch, hearers.watches, rows)
             if any(outlet.has_group_code for plan, listed in hearers.lists for outlet in plan.outlets_of(listed)):
                 keep_owners(batch, hearers.lists, rows)
-            if ignore_conflicts:
+            # A rule, or a view, may have no rows to return.
+            can_return = facts_of(model, using).is_ordinary
+            if ignore_conflicts and can_return:
                 with returning(model, (), INSERT, using) as returned, quiet(index, using):
                     created = write(rows)
                 keys = [row.pk for row in returned.rows] if returned.is_complete else None
             else:
                 with quiet(index, using):
                     created = write(rows)
-                keys = [row.pk for row in rows]
+                keys = None if ignore_conflicts else [row.pk for row in rows]
             if met and update_conflicts and hearers.plan is not None and _met_unseen(batch, hearers.plan, keys or ()):
                 for member, _ in family:
                     batch.lose_track(member)

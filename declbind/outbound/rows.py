@@ -152,9 +152,17 @@ def _columns_of(
     model: Any = rows.model._meta.concrete_model
     chosen = model._meta.concrete_fields if fields is None else dict.fromkeys((model._meta.pk, *fields))
     names = [field.attname for field in chosen]
+    _expect_columns(model, names, connections[using])
     if is_locked and _can_lock(model, connections[using]):
         rows = rows.select_for_update()
     return names, rows.order_by("pk").values_list(*names)
+
+
+def _expect_columns(model: type[models.Model], names: Iterable[str], connection: Any) -> None:
+    """Raise for columns that there are not: SQLite would read the text of a quoted name instead."""
+    missing = facts_of(model, connection.alias).missing
+    if missing and not missing.isdisjoint(names):
+        raise LookupError(f"Expected the columns of {model._meta.label} in its table, got none for {sorted(missing)}.")
 
 
 def _can_lock(model: type[models.Model], connection: Any) -> bool:
@@ -220,6 +228,7 @@ class RowStatement:
 
     def run(self, pk: Any, connection: Any) -> StoredRow | None:
         """Return the row, ``None`` where there is none."""
+        _expect_columns(self.columns.model, [field.attname for field in self.columns.fields], connection)
         sql = self.sql
         if _can_lock(self.columns.model, connection):
             sql = f"{sql} {connection.ops.for_update_sql()}"

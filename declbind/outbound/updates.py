@@ -20,6 +20,7 @@ from declbind.batches import in_batches
 
 from .also import both_ways, keep_watching
 from .batch import Batch
+from .catalog import facts_of
 from .hearers import database_of
 from .hooks import Arguments, note_unread, takes_options
 from .index import Index, current_index, known_index
@@ -200,7 +201,9 @@ class _Update:
     def watching(self) -> Iterator[None]:
         """Take the rows as the update of the block returns them, where that saves reading them again."""
         own = self._own
-        if own is None or not (self._is_alone and own.is_plain) or self._batch.is_by_group(own):
+        can_take = own is not None and self._is_alone and own.is_plain and not self._batch.is_by_group(own)
+        # A trigger may change a row after it was returned.
+        if own is None or not (can_take and facts_of(own.model, self.using).is_ordinary):
             yield
             return
         with returning(own.model, own.fields, UPDATE, self.using) as returned:

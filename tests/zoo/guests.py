@@ -63,7 +63,7 @@ class Speaking(Note):
 Speaking.text = Translated("text")  # type: ignore[assignment]
 
 
-class Stamped(models.IntegerField):  # type: ignore[type-arg]
+class Stamped(models.IntegerField):
     """Stores another value than the instance keeps."""
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
@@ -87,9 +87,7 @@ class Versioned(Note):
             (field, model, models.F("version") + 1 if field.name == "version" else value)
             for field, model, value in values
         ]
-        return super()._do_update(  # type: ignore[misc]
-            base_qs, using, pk_val, values, update_fields, forced_update, *more
-        )
+        return super()._do_update(base_qs, using, pk_val, values, update_fields, forced_update, *more)
 
 
 class Rounded(Note):
