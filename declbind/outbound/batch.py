@@ -114,24 +114,40 @@ class Batch:
     def keep_related(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet], is_after: bool) -> None:
         """Note rows like ``keep`` that are related to rows which are written.
 
-        Their groups may hang on those if code makes them, so they are read before the write. Where a row was that is
-        known only ``is_after`` the write cannot be told.
+        Their groups may hang on those if code makes them. Where a row was that is known only ``is_after`` the write
+        cannot be told.
         """
-        part, found = self._part(plan), list(keys)
-        moving = frozenset(outlet for outlet in outlets if outlet.has_group_code)
-        unknown = [key for key in found if not moving <= part.places.get(key, {}).keys()]
-        if unknown and not part.is_lost:
-            if part.touched is not None or len(unknown) + part.count > settings.BULK_LIMIT:
-                self.lose_track(plan)
-            elif is_after:
-                lost = dict.fromkeys(moving, UNKNOWN)
+        found, hearing = list(keys), list(outlets)
+        if not is_after:
+            self.remember(plan, found, hearing)
+        elif unknown := self._unknown(plan, found, hearing):
+            part, lost = self._part(plan), dict.fromkeys(_moving(hearing), UNKNOWN)
+            if part.touched is None:
                 part.places.update((key, {**lost, **part.places.get(key, {})}) for key in unknown)
             else:
-                with self.guarded([plan]):
-                    for key, row in load_rows(plan, unknown, plan.group_fields, self.using).items():
-                        groups = groups_of(plan, row, self.using, moving)
-                        part.places[key] = {**groups, **part.places.get(key, {})}
-        self.keep(plan, found, outlets)
+                self.lose_track(plan)
+        self.keep(plan, found, hearing)
+
+    def remember(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet]) -> None:
+        """Read the groups of rows before the write, if code makes them, for they may hang on what is written."""
+        part, hearing = self._part(plan), list(outlets)
+        unknown = self._unknown(plan, keys, hearing)
+        if not unknown:
+            return
+        if part.touched is not None or len(unknown) + part.count > settings.BULK_LIMIT:
+            self.lose_track(plan)
+            return
+        with self.guarded([plan]):
+            for key, row in load_rows(plan, unknown, plan.group_fields, self.using).items():
+                groups = groups_of(plan, row, self.using, _moving(hearing))
+                part.places[key] = {**groups, **part.places.get(key, {})}
+
+    def _unknown(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet]) -> list[Any]:
+        """Return the keys of rows whose groups before the write would have to be known and are not."""
+        part, moving = self._part(plan), _moving(outlets)
+        if not moving or part.is_lost:
+            return []
+        return [key for key in keys if not moving <= part.places.get(key, {}).keys()]
 
     def unseen(self, plan: Plan, keys: Iterable[Any]) -> list[Any]:
         """Return those of keys whose rows were not read before the write; none where they did not have to be."""
@@ -310,6 +326,10 @@ class Batch:
             for rows in _rows_of(part.plan, list(part.many), "pk", self.using):
                 for row in stream_rows(part.plan, rows, part.plan.group_fields):
                     self._touch(part, row, part.many[row.pk])
+
+
+def _moving(outlets: Iterable[Outlet]) -> frozenset[Outlet]:
+    return frozenset(outlet for outlet in outlets if outlet.has_group_code)
 
 
 def _rows_of(plan: Plan, chosen: Chosen, lookup: str, using: str) -> Iterator[models.QuerySet[Any]]:

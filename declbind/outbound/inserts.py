@@ -22,7 +22,7 @@ from .catalog import facts_of
 from .hearers import Hearers, database_of
 from .hooks import Arguments, note_unread
 from .index import current_index, known_index
-from .lists import keep_owners
+from .lists import keep_owners, remember_owners
 from .locks import take_write_lock
 from .places import is_logged
 from .plans import Plan
@@ -74,8 +74,7 @@ def capture_bulk_create(original: Any) -> Any:
                 keep_owners(batch, hearers.lists, stored)
                 keep_watching(batch, both_ways(hearers.watches), model, stored)
             keep_coming(batch, hearers.watches, rows)
-            if any(outlet.has_group_code for plan, listed in hearers.lists for outlet in plan.outlets_of(listed)):
-                keep_owners(batch, hearers.lists, rows)
+            remember_owners(batch, hearers.lists, rows)
             # A rule, or a view, may have no rows to return.
             can_return = facts_of(model, using).is_ordinary
             if ignore_conflicts and can_return:

@@ -25,7 +25,7 @@ from .entries import Draft
 from .hooks import Arguments, note_unread
 from .index import Index, current_index, known_index
 from .joint_update import CannotJoinError, JointUpdate, can_join
-from .lists import keep_owners
+from .lists import keep_owners, remember_owners
 from .locks import take_write_lock
 from .places import is_logged
 from .plans import Plan
@@ -157,8 +157,10 @@ def capture_save_table(original: Any) -> Any:
             else:
                 batch = None if is_new else _read_others(others, pk, using)
             beside = batch or (Batch(using) if lists or watches else None)
-            if beside is not None and lists and not is_new:
-                keep_owners(beside, lists, all_rows(cls, using).filter(pk=pk))
+            if beside is not None and lists:
+                if not is_new:
+                    keep_owners(beside, lists, all_rows(cls, using).filter(pk=pk))
+                remember_owners(beside, lists, [self])
             if beside is not None and watches:
                 if not is_new:
                     keep_watching(beside, both_ways(watches), cls, [pk])

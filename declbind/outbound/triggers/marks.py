@@ -16,7 +16,7 @@ from typing import Any
 from django.db import connections, transaction
 
 from declbind.outbound.batch import Batch
-from declbind.outbound.drafts import draft_delete, draft_write, groups_of
+from declbind.outbound.drafts import UNKNOWN, draft_delete, draft_write, groups_of
 from declbind.outbound.entries import Draft
 from declbind.outbound.index import current_index
 from declbind.outbound.plans import Outlet, Plan
@@ -138,8 +138,13 @@ def _draft_related(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
 
 
 def _draft_kept(plan: Plan, row: Any, hearing: tuple[Outlet, ...], using: str) -> list[Draft]:
-    """Return the events of a row that stays where it is, for those who are told of it."""
-    return draft_write(plan, row, row.pk, groups_of(plan, row, using, hearing), using, hearing)
+    """Return the events of a row that stays where it is, for those who are told of it.
+
+    Where it was cannot be told if code makes its groups: these may hang on the row that was written.
+    """
+    unknown = [outlet for outlet in hearing if outlet.has_group_code]
+    known = groups_of(plan, row, using, [outlet for outlet in hearing if outlet not in unknown])
+    return draft_write(plan, row, row.pk, {**known, **dict.fromkeys(unknown, UNKNOWN)}, using, hearing)
 
 
 def _draft_own(plan: Plan, write: _Write, key: str, using: str) -> list[Draft]:
