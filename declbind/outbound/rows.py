@@ -309,7 +309,9 @@ def _checks(plan: Plan, cls: type[models.Model], pk: Any) -> tuple[_Check, ...]:
 
 def _is_saved_by_django(cls: type[models.Model]) -> bool:
     """Tell whether no code of the project stands between an instance and the statement that saves it."""
-    return all(getattr(cls, name) is getattr(models.Model, name) for name in _SAVING) and (
+    # A release of Django may not have a method any more, and another one in its place.
+    methods = ((getattr(cls, name, None), getattr(models.Model, name, None)) for name in _SAVING)
+    return all(own is not None and own is djangos for own, djangos in methods) and (
         cls.__getattribute__ is object.__getattribute__
     )
 
@@ -317,7 +319,10 @@ def _is_saved_by_django(cls: type[models.Model]) -> bool:
 #: The methods of a model that decide what is stored. The others are wrapped by capture, or call these.
 _SAVING = ("_do_update", "_do_insert")
 #: What Django puts on a class for a column that keeps the value that it is given.
-_DESCRIPTORS = (query_utils.DeferredAttribute, related_descriptors.ForeignKeyDeferredAttribute)
+_DESCRIPTORS = (
+    getattr(query_utils, "DeferredAttribute", None),
+    getattr(related_descriptors, "ForeignKeyDeferredAttribute", None),
+)
 
 
 def _is_djangos_own(cls: type[models.Model], column: Any) -> bool:
