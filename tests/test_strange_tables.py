@@ -33,6 +33,13 @@ def run(*statements: str) -> None:
             cursor.execute(statement)
 
 
+@pytest.fixture(autouse=True)
+def fresh_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin without answers, and with a connection that notices what changes tables."""
+    monkeypatch.setattr(catalog, "_answers", {})
+    catalog.install()
+
+
 def put_trigger(table: str, when: str, *body: str, result: str = "NEW") -> None:
     """Put a trigger for each row on a table: before it on PostgreSQL, where SQLite can only update it after."""
     if IS_SQLITE:
@@ -86,7 +93,6 @@ def test_a_table_that_was_changed_by_somebody_else_is_noticed_in_time(monkeypatc
     """Without a statement of this process that says so."""
     monkeypatch.setattr(catalog, "_DEFINITION", re.compile("nothing is recognised"))
     monkeypatch.setattr(catalog, "SECONDS", 1_000.0)
-    catalog._answers.clear()
     catalog.facts_of(Kept, "default")
     run("DROP TABLE zoo_kept")
     assert catalog.facts_of(Kept, "default").is_ordinary
