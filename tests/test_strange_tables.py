@@ -90,13 +90,14 @@ def test_what_a_trigger_stores_is_told(write: Any, raised_text: None) -> None:
 
 
 def test_a_table_that_was_changed_by_somebody_else_is_noticed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a statement of this process that says so."""
+    """Without anything in this process that says so."""
     monkeypatch.setattr(catalog, "_DEFINITION", re.compile("nothing is recognised"))
+    monkeypatch.setattr(catalog, "_schema_version", lambda connection: 1)
     monkeypatch.setattr(catalog, "SECONDS", 1_000.0)
     catalog.facts_of(Kept, "default")
     run("DROP TABLE zoo_kept")
     assert catalog.facts_of(Kept, "default").is_ordinary
-    until, _ = catalog._answers[Kept, "default", None]
+    until = catalog._answers[Kept, "default", None][0]
     monkeypatch.setattr("declbind.outbound.catalog.time.monotonic", lambda: until)
     assert not catalog.facts_of(Kept, "default").is_ordinary
 

@@ -20,8 +20,9 @@ from django.db.backends.signals import connection_created
 
 logger = logging.getLogger("declbind")
 
-#: For so long an answer is believed, in seconds: somebody may put a trigger on a table while the process runs.
-#: Writes in a row share it, and it costs them nothing to speak of. What this process changes itself is noticed at once.
+#: For so long an answer is believed, in seconds: somebody may put a trigger on a table while the process runs. Writes
+#: in a row share it. What this process changes itself is noticed at once: SQLite counts the changes of its schema, and
+#: statements to other databases are looked at.
 SECONDS = 0.02
 
 _POSTGRESQL = """
@@ -58,22 +59,34 @@ class TableFacts(NamedTuple):
 
 _UNKNOWN = TableFacts(False, False, frozenset())
 #: By model, database, and schema if a package for tenants changes that of a connection: until when an answer is
-#: believed, and the answer.
-_answers: dict[tuple[type[models.Model], str, str | None], tuple[float, TableFacts]] = {}
+#: believed, SQLite's count at the time, and the answer.
+_answers: dict[tuple[type[models.Model], str, str | None], tuple[float, int, TableFacts]] = {}
 
 
 def facts_of(model: type[models.Model], using: str) -> TableFacts:
-    """Return what a database says of the tables that rows of a model are kept in."""
+    """Return what a database says of the tables that rows of a model are kept in. Never raises."""
     connection = connections[using]
     key = (model, using, getattr(connection, "schema_name", None))
+    try:
+        version = _schema_version(connection) if connection.vendor == "sqlite" else 0
+    except Exception:  # locked, for instance
+        return _UNKNOWN
     known, now = _answers.get(key), time.monotonic()
-    if known is not None and now < known[0]:
-        return known[1]
+    # A count may come again after a roll-back, so it is not enough.
+    if known is not None and now < known[0] and version == known[1]:
+        return known[2]
     if len(_answers) > 1_000:
         _answers.clear()
     facts = _ask(model, connection)
-    _answers[key] = now + SECONDS, facts
+    _answers[key] = now + SECONDS, version, facts
     return facts
+
+
+def _schema_version(connection: Any) -> int:
+    if connection.connection is None:
+        connection.ensure_connection()
+    version: int = connection.connection.execute("PRAGMA schema_version").fetchone()[0]
+    return version
 
 
 def _notice(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
@@ -93,7 +106,8 @@ _DEFINITION = re.compile(r"\b(CREATE|ALTER|DROP)\b", re.IGNORECASE)
 
 
 def _watch(connection: Any, **kwargs: Any) -> None:
-    if _notice not in connection.execute_wrappers:
+    # Each statement pays for it, which would be felt where there is no server.
+    if connection.vendor != "sqlite" and _notice not in connection.execute_wrappers:
         # The first is the outermost.
         connection.execute_wrappers.insert(0, _notice)
 
