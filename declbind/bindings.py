@@ -20,10 +20,11 @@ from declbind.core.frames import encode
 from declbind.core.groups import GroupTemplate, match_template
 from declbind.core.spec import DEFAULTS, KEYS, BindingSpec
 from declbind.equality import only_among, only_equal
-from declbind.fields import bound_fields, concrete_field, find_model, writable_fields
+from declbind.fields import bound_fields, concrete_field, find_model, stored_field, writable_fields
 from declbind.relations import Hop, find_hops
 from declbind.serializers import get_serializer
 from declbind.serializers.exact import exact_key, keep_exact
+from declbind.stored_rows import AnyRow, model_of, value_of
 from declbind.stored_values import as_stored, comparable, group_text, holds_documents, is_compared_apart
 
 #: What Django calls the permission behind each action.
@@ -127,9 +128,9 @@ class Binding:
                 name: validation.accepted_values(concrete_field(model, name), value)
                 for name, value in spec.where.items()
             }
-            columns = [concrete_field(model, name) for name in where]
+            columns = [stored_field(model, name) for name in where]
             columns += [
-                concrete_field(model, name) for template in spec.group_templates for name in template.placeholders
+                stored_field(model, name) for template in spec.group_templates for name in template.placeholders
             ]
             own = Resolved(
                 spec=spec,
@@ -138,12 +139,12 @@ class Binding:
                 writable=tuple(writable_fields(model, spec)),
                 where=where,
                 where_values={
-                    (field := concrete_field(model, name)).attname: tuple(comparable(field, value) for value in values)
+                    (field := stored_field(model, name)).attname: tuple(comparable(field, value) for value in values)
                     for name, values in where.items()
                 },
                 compared_apart={field.attname: field for field in columns if is_compared_apart(field)},
                 templates=tuple(
-                    (template, tuple((name, concrete_field(model, name).attname) for name in template.placeholders))
+                    (template, tuple((name, stored_field(model, name).attname) for name in template.placeholders))
                     for template in spec.group_templates
                 ),
                 also=tuple(dict.fromkeys(hop for path in spec.also for hop in find_hops(model, path))),
@@ -221,20 +222,20 @@ class Binding:
             return None
         return self.user.pk if name == "pk" else getattr(self.user, name)
 
-    def is_inside(self, instance: Any) -> bool:
+    def is_inside(self, instance: AnyRow) -> bool:
         """Return whether a stored row is inside ``where``."""
         resolved = self.resolved()
         if not resolved.compared_apart:
             wanted = resolved.where_values
-            return not wanted or all(getattr(instance, attname) in values for attname, values in wanted.items())
+            return not wanted or all(value_of(instance, attname) in values for attname, values in wanted.items())
         return not self.outside_where(instance)
 
-    def outside_where(self, instance: Any) -> list[str]:
+    def outside_where(self, instance: AnyRow) -> list[str]:
         """Return the keys of ``where`` that a stored row does not meet."""
         resolved = self.resolved()
         outside = []
         for name, (attname, values) in zip(resolved.where, resolved.where_values.items(), strict=True):
-            value = getattr(instance, attname)
+            value = value_of(instance, attname)
             if attname in resolved.compared_apart:
                 value = comparable(resolved.compared_apart[attname], value)
             if value not in values:
@@ -246,12 +247,15 @@ class Binding:
     @classmethod
     def group_names(cls, instance: Any) -> list[str]:
         """Return the groups that hear of a row: its templates rendered; a template with a null value gives none."""
-        values, names, resolved = vars(instance), [], cls.resolved()
-        if resolved.compared_apart:
-            apart = resolved.compared_apart.items()
-            values = {**values, **{name: group_text(field, getattr(instance, name)) for name, field in apart}}
+        names, resolved = [], cls.resolved()
+        apart = resolved.compared_apart
         for template, placeholders in resolved.templates:
-            group = template.render({name: values.get(attname) for name, attname in placeholders})
+            values = {name: value_of(instance, attname) for name, attname in placeholders}
+            if apart:
+                for name, attname in placeholders:
+                    if attname in apart:
+                        values[name] = group_text(apart[attname], values[name])
+            group = template.render(values)
             if group is not None:
                 names.append(group)
         return names
@@ -271,7 +275,7 @@ class Binding:
         """Return the whole payload; an empty one sends nothing."""
         return {
             "action": action,
-            "pk": exact_key(instance.pk, instance._meta.pk),
+            "pk": exact_key(instance.pk, model_of(instance)._meta.pk),
             "data": self.serialize_data(instance),
             "model": self.model_label(),
         }
@@ -327,7 +331,7 @@ class Binding:
         # Only to know how the database's values are read; no query is made.
         using = self.using or DEFAULT_DB_ALIAS
         values = {
-            name: as_stored(concrete_field(model, name), value, using)
+            name: as_stored(stored_field(model, name), value, using)
             for name, value in self.param_values(params).items()
         }
         return template.render(self.group_values(values))
@@ -338,7 +342,7 @@ class Binding:
         resolved = cls.resolved()
         if not resolved.compared_apart:
             return dict(values)
-        fields = {name: concrete_field(resolved.model, name) for name in values}
+        fields = {name: stored_field(resolved.model, name) for name in values}
         return {
             name: group_text(fields[name], value) if fields[name].attname in resolved.compared_apart else value
             for name, value in values.items()

@@ -15,7 +15,7 @@ from typing import Any
 from django.db import connections, models
 from django.db.models import lookups
 
-from declbind.fields import concrete_field
+from declbind.fields import concrete_field, stored_field
 from declbind.models.columns import exact_collation
 from declbind.stored_values import compares_by_itself, holds_documents, is_stock, key_field
 
@@ -43,13 +43,14 @@ class ExactText(models.Func):
 def only_equal(rows: models.QuerySet[Any], values: Mapping[str, Any]) -> models.QuerySet[Any]:
     """Narrow rows to those that have all of the values, by the names or attnames of columns."""
     for name, value in values.items():
-        rows = rows.filter(_has_one(rows, name, [value]))
+        rows = rows.filter(_has_one(rows, stored_field(rows.model, name).attname, [value]))
     return rows
 
 
 def only_among(rows: models.QuerySet[Any], values: Mapping[str, Sequence[Any]]) -> models.QuerySet[Any]:
     """Narrow rows to those that have, in each column, one of its values; ``None`` stands for null."""
-    for name, accepted in values.items():
+    for field, accepted in values.items():
+        name = stored_field(rows.model, field).attname
         holds = _has_one(rows, name, [value for value in accepted if value is not None])
         rows = rows.filter(holds | models.Q(**{f"{name}__isnull": True}) if None in accepted else holds)
     return rows

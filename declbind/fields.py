@@ -10,7 +10,7 @@ from django.apps import apps
 from django.db.models import Field, ManyToManyField, Model
 
 from declbind.core.spec import BindingSpec
-from declbind.stored_values import is_encrypted
+from declbind.stored_values import column_of, is_encrypted
 
 # Parts of a name that give a secret away wherever they stand; and those that must be a word of their own,
 # since "pin" is in "spinning" too.
@@ -95,6 +95,12 @@ def concrete_field(model: type[Model], name: str) -> Field[Any, Any]:
         if name in (field.name, field.attname):
             return field
     raise LookupError(f"Expected a column of {model._meta.label}, got {name!r}.")
+
+
+def stored_field(model: type[Model], name: str) -> Field[Any, Any]:
+    """Return the column that holds the values of ``concrete_field``; another one if the field is translated."""
+    column: Field[Any, Any] = column_of(concrete_field(model, name))
+    return column
 
 
 def bound_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]:

@@ -12,7 +12,8 @@ registry_changed = Signal()
 #: module of the class has it. The sender is the class.
 binding_defined = Signal()
 
-#: A binding failed while a write was captured. Arguments: ``stream``, ``error``, ``instance``.
+#: A binding failed while a write was captured. Arguments: ``stream``, ``error``, ``instance``: the row, which has a
+#: ``pk``, or ``None`` if the row could not be read.
 binding_failed = Signal()
 
 #: Binding records were edited; sent inside the transaction of the edit, with plain ``send``: a receiver that fails

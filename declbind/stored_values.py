@@ -6,11 +6,14 @@ when it is stored (`get_prep_value`) or read (`from_db_value`), and may compare 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, Final
 
+from django.apps import apps
 from django.db import connections, models
 
 from declbind.core.groups import canonical_text, is_plain, json_text
@@ -23,6 +26,29 @@ def key_field(field: Any) -> Any:
     """Return the field whose values a column holds: a foreign key's target, else the field itself."""
     while getattr(field, "remote_field", None) is not None and not field.many_to_many:
         field = field.target_field
+    return field
+
+
+def column_of(field: Any) -> Any:
+    """Return the field whose column holds a field's value, whatever the language of the thread.
+
+    A field that django-modeltranslation translates has a column for each language. Its own column holds what was last
+    written, in the writer's language; the column of the project's default language is the one that means it.
+    """
+    return _translated_column(field) if _are_translated() else field
+
+
+@functools.cache
+def _are_translated() -> bool:
+    return apps.is_installed("modeltranslation")
+
+
+def _translated_column(field: Any) -> Any:
+    language = import_module("modeltranslation.settings").DEFAULT_LANGUAGE
+    for other in field.model._meta.concrete_fields:
+        original = getattr(other, "translated_field", None)
+        if original is not None and original.name == field.name and other.language == language:
+            return other
     return field
 
 

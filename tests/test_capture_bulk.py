@@ -583,7 +583,7 @@ def test_fault_in_capture_costs_no_write(keepers, caplog):
         assert Keeper.objects.update(retired=True) == 3
     assert Keeper.objects.filter(retired=True).count() == 3
     assert [event.changes for event in events] == [[(EVERY_GROUP, "resync")]]
-    assert "zoo.Keeper cannot be told row by row" in caplog.text
+    assert "on a change of zoo.keeper that could not be read" in caplog.text
 
 
 def test_failed_update_leaves_the_next_one_captured(keepers):

@@ -30,6 +30,7 @@ LAYERS = [
         "declbind.obstacles",
         "declbind.relations",
         "declbind.serializers",
+        "declbind.stored_rows",
         "declbind.stored_values",
         "declbind.validation",
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,6 +18,8 @@ from declbind.equality import only_equal
 from declbind.outbound import sequencer
 from declbind.serializers import encode_key, encode_value
 from declbind.serializers.lists import load_lists
+from declbind.stored_rows import AnyRow, StoredRow, model_of
+from declbind.stored_values import column_of
 
 from .threads import RequestThreads
 
@@ -120,17 +122,32 @@ def is_in_group(bound: Binding, group: str, row: Any) -> bool:
     return not has_group_code(bound) or group in bound.group_names(row)
 
 
-def load_rows(bound: Binding, group: str, params: Mapping[str, Any], limit: int) -> list[Any]:
+def load_rows(bound: Binding, group: str, params: Mapping[str, Any], limit: int) -> Sequence[AnyRow]:
     """Load the rows of a group by key, at most ``limit``; blocks on the database.
+
+    They are instances only if code of the project is to see them.
 
     If groups are code, as many rows of the table are read as it takes. They are read in portions and only those of the
     group are held.
     """
     rows = select_rows(bound, params)
     if not has_group_code(bound):
-        return list(rows[:limit])
+        return list(rows[:limit]) if bound.runs_code() else _load_columns(bound, rows, limit)
     read = rows.iterator(chunk_size=READ_ROWS)
     return list(islice((row for row in read if is_in_group(bound, group, row)), limit))
+
+
+def _load_columns(bound: Binding, rows: models.QuerySet[Any], limit: int) -> list[StoredRow]:
+    """Read the columns that are sent of selected rows, without making instances of their model."""
+    model: Any = bound.model_class()
+    columns = [column_of(field) for field in bound.bound_fields() if not field.many_to_many]
+    names = list(dict.fromkeys(field.attname for field in (model._meta.pk, *columns)))
+    if type(model._base_manager) is not models.Manager or bound.overrides("get_queryset", "scoped"):
+        # A manager or code of the project may join, group or annotate. It says which rows there are, and no more.
+        rows = models.QuerySet(model, using=rows.db).filter(pk__in=rows.order_by().values("pk")).order_by("pk")
+    return [
+        StoredRow(model, dict(zip(names, values, strict=True)), rows.db) for values in rows[:limit].values_list(*names)
+    ]
 
 
 def read_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: str) -> Snapshot:
@@ -141,7 +158,9 @@ def read_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: 
         if len(found) > limit:
             raise ClientError("too_large", f"Expected at most {limit} rows in a snapshot, this group has more.")
         load_lists(found, (field for field in bound.bound_fields() if field.many_to_many), using)
-        objects = [(encode_key(row.pk, row._meta.pk), encode_value(bound.serialize_data(row))) for row in found]
+        objects = [
+            (encode_key(row.pk, model_of(row)._meta.pk), encode_value(bound.serialize_data(row))) for row in found
+        ]
     return Snapshot(head.offset, _in_pages(objects))
 
 

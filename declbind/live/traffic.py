@@ -129,7 +129,7 @@ def _note_failure(*, stream: str, error: BaseException, instance: Any, using: st
                     "at": timezone.now(),
                     "kind": Traffic.ERROR,
                     "stream": stream,
-                    "object_pk": str(instance.pk),
+                    "object_pk": "" if instance is None else str(instance.pk),
                     "outcome": type(error).__name__,
                     "message": f"{CAPTURE_FAILED}: {error}",
                 }

@@ -9,32 +9,61 @@ from django.db import models
 
 from declbind.batches import in_batches
 from declbind.relations import Hop
+from declbind.stored_rows import value_of
 
 from .batch import Batch
 from .plans import Plan
-from .rows import keys_of
+from .rows import all_rows, keys_of
 
 #: Who watches: a plan, and how its rows are found from those that were written.
 Watches = Iterable[tuple[Plan, Hop]]
 
 
-def keep_watching(batch: Batch, watches: Watches, table: type[models.Model], written: Any) -> None:
+def keep_watching(
+    batch: Batch, watches: Watches, table: type[models.Model], written: Any, is_after: bool = False
+) -> None:
     """Note the rows that are related to written ones, given as a query set of the table's model or as keys.
 
     To be called before rows go, after they came, and both before and after they were changed: a row may be related to
     others then. Two queries for each relation, whatever the number of rows.
     """
     for plan, hop in watches:
-        for rows in _rows(hop.model, table, written, batch.using):
-            bound = plan.model._base_manager.using(batch.using)
-            related = bound.filter(**{f"{hop.lookup}__in": keys_of(rows, batch.using, hop.column)})
-            keys = related.order_by("pk").values_list("pk", flat=True).distinct()
-            batch.keep(plan, keys, plan.outlets_watching(hop))
+        with batch.guarded([plan], [hop.model, table]):
+            for rows in _rows(hop.model, table, written, batch.using):
+                _keep(batch, plan, hop, keys_of(rows, batch.using, hop.column), is_after)
+
+
+def keep_coming(batch: Batch, watches: Watches, instances: Iterable[models.Model]) -> None:
+    """Note the rows that instances will be related to when they are stored; to be called before that.
+
+    Only where code makes the groups of those rows: these may hang on what is stored.
+    """
+    for plan, hop in watches:
+        if hop.column == "pk" or not _may_move(plan, hop):
+            continue
+        found = {value_of(instance, hop.column) for instance in instances if hop.column in vars(instance)}
+        values = [value for value in found if value is not None and not hasattr(value, "resolve_expression")]
+        with batch.guarded([plan], [hop.model]):
+            for some in in_batches(values, batch.using):
+                _keep(batch, plan, hop, some, is_after=False)
 
 
 def both_ways(watches: Watches) -> list[tuple[Plan, Hop]]:
-    """Return those whose relation a change of a row may have moved: it is kept in the row."""
-    return [(plan, hop) for plan, hop in watches if hop.column != "pk"]
+    """Return those that have to be noted before a row is changed too: the relation is kept in the row, and may move.
+
+    Or code of the project makes the groups of the related rows, which may hang on what is changed.
+    """
+    return [(plan, hop) for plan, hop in watches if hop.column != "pk" or _may_move(plan, hop)]
+
+
+def _may_move(plan: Plan, hop: Hop) -> bool:
+    return any(outlet.has_group_code for outlet in plan.outlets_watching(hop))
+
+
+def _keep(batch: Batch, plan: Plan, hop: Hop, values: Any, is_after: bool) -> None:
+    related = all_rows(plan.model, batch.using).filter(**{f"{hop.lookup}__in": values})
+    keys = related.order_by("pk").values_list("pk", flat=True).distinct()
+    batch.keep_related(plan, keys, plan.outlets_watching(hop), is_after)
 
 
 def _rows(
@@ -42,8 +71,7 @@ def _rows(
 ) -> Iterable[models.QuerySet[Any]]:
     """Yield query sets of ``model`` that together are the written rows of a table, its own or a parent's."""
     key: Any = table._meta.pk
-    # A manager may hide rows that are related all the same.
-    rows: models.QuerySet[Any] = models.QuerySet(model, using=using)
+    rows = all_rows(model, using)
     lookup = "pk" if model._meta.concrete_model is table._meta.concrete_model else key.name
     if isinstance(written, models.QuerySet):
         yield rows.filter(**{f"{lookup}__in": keys_of(written, using)})

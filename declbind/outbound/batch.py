@@ -8,26 +8,24 @@ well: a binding that lost track has all of its groups take one.
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from django.db import models, transaction
+from django.db import models
 
 from declbind.batches import in_batches
 from declbind.conf import settings
 from declbind.core.frames import EVERY_GROUP
 from declbind.serializers.lists import load_lists
+from declbind.stored_rows import StoredRow
 
 from . import entries, log
-from .drafts import Groups, draft_bulk, draft_delete, draft_hidden, draft_write, groups_of
-from .locks import ends_transaction
+from .catalog import facts_of, savepoint_for
+from .drafts import UNKNOWN, Groups, draft_bulk, draft_delete, draft_hidden, draft_write, groups_of, unread
 from .plans import Outlet, Plan
-from .rows import load_rows, narrow, stream_rows
-
-logger = logging.getLogger("declbind")
+from .rows import all_rows, load_rows, read_rows, reading, stream_rows
 
 #: The rows that are meant, by their keys: a query (see ``rows.keys_of``), or the keys themselves.
 Chosen = models.QuerySet[Any] | Sequence[Any]
@@ -38,10 +36,12 @@ class _Part:
     """What is known of the rows of one model."""
 
     plan: Plan
-    #: By key, the row as it was and its groups. Both are ``None`` where no such row was to be seen.
-    before: dict[Any, tuple[Any, Groups | None]] = field(default_factory=dict)
-    #: Keys of rows that stay in their groups, and who hears of them.
+    #: By key, the groups of the row as it was; ``None`` where no such row was to be seen.
+    before: dict[Any, Groups | None] = field(default_factory=dict)
+    #: Keys of rows of which something else changes than their columns, and who hears of them.
     kept: dict[Any, frozenset[Outlet]] = field(default_factory=dict)
+    #: The groups before the write of rows that were kept and that code puts into groups.
+    places: dict[Any, Groups] = field(default_factory=dict)
     #: The events of rows that go, by key.
     gone: dict[Any, list[entries.Draft]] = field(default_factory=dict)
     #: Above the limit: the groups that are told, by binding.
@@ -50,7 +50,7 @@ class _Part:
     many: dict[Any, frozenset[Outlet]] = field(default_factory=dict)
     moves: bool = False
     #: Rows as they are after the write, where they need not be read again.
-    after: dict[Any, Any] | None = None
+    after: dict[Any, StoredRow] | None = None
     #: Nothing more is to be found out.
     is_lost: bool = False
 
@@ -79,8 +79,8 @@ class Batch:
         """
         part = self._part(plan)
 
-        def keep(row: Any) -> None:
-            part.before[row.pk] = row, groups_of(plan, row, self.using) if plan.needs_old else {}
+        def keep(row: StoredRow) -> None:
+            part.before[row.pk] = groups_of(plan, row, self.using) if plan.needs_old else {}
 
         part.moves |= moves
         self._read(part, chosen, lookup, plan.group_fields if plan.needs_old else (), keep)
@@ -89,12 +89,15 @@ class Batch:
         return list(part.many) if plan.needs_old and not part.is_lost else None
 
     def will_delete(self, plan: Plan, chosen: Chosen) -> None:
-        """Read rows that are about to go."""
+        """Read rows that are about to go, or, if a trigger or a rule of the database says so, to be changed."""
         part = self._part(plan)
+        may_stay = not facts_of(plan.model, self.using).is_ordinary
 
-        def keep(row: Any) -> None:
+        def keep(row: StoredRow) -> None:
             if row.pk not in part.gone:
                 part.gone[row.pk] = draft_delete(plan, row, self.using)
+                if may_stay and row.pk not in part.before:
+                    part.before[row.pk] = groups_of(plan, row, self.using) if plan.needs_old else {}
 
         self._read(part, chosen, "pk", plan.fields, keep)
 
@@ -108,6 +111,44 @@ class Batch:
         part.kept.update((key, part.kept.get(key, hearing) | hearing) for key in keys)
         self._check_limit(part)
 
+    def keep_related(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet], is_after: bool) -> None:
+        """Note rows like ``keep`` that are related to rows which are written.
+
+        Their groups may hang on those if code makes them. Where a row was that is known only ``is_after`` the write
+        cannot be told.
+        """
+        found, hearing = list(keys), list(outlets)
+        if not is_after:
+            self.remember(plan, found, hearing)
+        elif unknown := self._unknown(plan, found, hearing):
+            part, lost = self._part(plan), dict.fromkeys(_moving(hearing), UNKNOWN)
+            if part.touched is None:
+                part.places.update((key, {**lost, **part.places.get(key, {})}) for key in unknown)
+            else:
+                self.lose_track(plan)
+        self.keep(plan, found, hearing)
+
+    def remember(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet]) -> None:
+        """Read the groups of rows before the write, if code makes them, for they may hang on what is written."""
+        part, hearing = self._part(plan), list(outlets)
+        unknown = self._unknown(plan, keys, hearing)
+        if not unknown:
+            return
+        if part.touched is not None or len(unknown) + part.count > settings.BULK_LIMIT:
+            self.lose_track(plan)
+            return
+        with self.guarded([plan]):
+            for key, row in load_rows(plan, unknown, plan.group_fields, self.using).items():
+                groups = groups_of(plan, row, self.using, _moving(hearing))
+                part.places[key] = {**groups, **part.places.get(key, {})}
+
+    def _unknown(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet]) -> list[Any]:
+        """Return the keys of rows whose groups before the write would have to be known and are not."""
+        part, moving = self._part(plan), _moving(outlets)
+        if not moving or part.is_lost:
+            return []
+        return [key for key in keys if not moving <= part.places.get(key, {}).keys()]
+
     def unseen(self, plan: Plan, keys: Iterable[Any]) -> list[Any]:
         """Return those of keys whose rows were not read before the write; none where they did not have to be."""
         part = self._part(plan)
@@ -118,7 +159,7 @@ class Batch:
     def create(self, plan: Plan, keys: Iterable[Any]) -> None:
         """Note rows that are new, unless they were read before the write; to be called after it."""
         part = self._part(plan)
-        part.before.update((key, (None, None)) for key in keys if key not in part.before)
+        part.before.update((key, None) for key in keys if key not in part.before)
         self._check_limit(part)
 
     def lose_track(self, plan: Plan) -> None:
@@ -126,7 +167,25 @@ class Batch:
         part = self._part(plan)
         part.is_lost = True
         part.touched = {outlet: {EVERY_GROUP: None} for outlet in plan.outlets}
-        part.before, part.kept, part.gone, part.many = {}, {}, {}, {}
+        part.before, part.kept, part.places, part.gone, part.many = {}, {}, {}, {}, {}
+
+    @contextlib.contextmanager
+    def guarded(self, plans: Iterable[Plan], tables: Iterable[type[models.Model]] = ()) -> Iterator[None]:
+        """Keep what goes wrong in reading from the writer; the clients are told that something is missing.
+
+        ``plans`` are those whose rows are read, or found by reading ``tables``.
+        """
+        known = list(plans)
+        try:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(savepoint_for(tables, self.using))
+                for plan in known:
+                    stack.enter_context(reading(plan, self.using))
+                yield
+        except Exception as error:
+            for plan in known:
+                unread(plan, self.using, error)
+                self.lose_track(plan)
 
     def _part(self, plan: Plan) -> _Part:
         return self._parts.setdefault(plan.model, _Part(plan))
@@ -137,19 +196,19 @@ class Batch:
         chosen: Chosen,
         lookup: str,
         fields: Sequence[Any] | None,
-        keep: Callable[[Any], None],
+        keep: Callable[[StoredRow], None],
     ) -> None:
         plan = part.plan
         if part.is_lost:
             return
-        with self._guarded(part):
+        with self.guarded([plan]):
             if part.touched is None:
                 room = settings.BULK_LIMIT - part.count
                 if isinstance(chosen, models.QuerySet) or len(chosen) <= room:
                     found = [
                         row
-                        for rows in _base_rows(plan, chosen, lookup, self.using)
-                        for row in narrow(rows, fields, self.using)[: room + 1]
+                        for rows in _rows_of(plan, chosen, lookup, self.using)
+                        for row in read_rows(plan, rows, fields, room)
                     ]
                     if len(found) <= room:
                         for row in found:
@@ -159,8 +218,8 @@ class Batch:
             if not plan.needs_old:
                 self._touch_constant(part)
                 return
-            for rows in _base_rows(plan, chosen, lookup, self.using):
-                for row in stream_rows(narrow(rows, plan.group_fields, self.using)):
+            for rows in _rows_of(plan, chosen, lookup, self.using):
+                for row in stream_rows(plan, rows, plan.group_fields):
                     self._touch(part, row, part.everybody)
                     part.many[row.pk] = part.everybody
 
@@ -175,7 +234,7 @@ class Batch:
         part.touched = {outlet: {} for outlet in part.plan.outlets}
         if part.gone and not part.plan.needs_old:
             self._touch_constant(part)
-        for _, groups in part.before.values():
+        for groups in (*part.before.values(), *part.places.values()):
             for outlet, names in (groups or {}).items():
                 part.touched[outlet].update(dict.fromkeys(names))
         for drafts in part.gone.values():
@@ -187,13 +246,13 @@ class Batch:
     def _to_groups(self, part: _Part) -> None:
         if not part.is_lost:
             # Those that were not looked at before the write are looked at after it.
-            part.moves |= bool(part.kept) or any(row is None for row, _ in part.before.values())
+            part.moves |= bool(part.kept) or any(groups is None for groups in part.before.values())
             hearing = [(key, part.everybody) for key in part.before] + list(part.kept.items())
             for key, outlets in hearing:
                 part.many[key] = part.many.get(key, outlets) | outlets
             if not part.plan.needs_old:
                 self._touch_constant(part, frozenset().union(*(outlets for _, outlets in hearing)))
-        part.before, part.kept, part.gone = {}, {}, {}
+        part.before, part.kept, part.places, part.gone = {}, {}, {}, {}
 
     def _touch_constant(self, part: _Part, outlets: frozenset[Outlet] | None = None) -> None:
         assert part.touched is not None
@@ -201,24 +260,10 @@ class Batch:
             if outlets is None or outlet in outlets:
                 part.touched[outlet].update(dict.fromkeys(outlet.constant_groups or ()))
 
-    def _touch(self, part: _Part, row: Any, outlets: frozenset[Outlet]) -> None:
+    def _touch(self, part: _Part, row: StoredRow, outlets: frozenset[Outlet]) -> None:
         assert part.touched is not None
         for outlet, names in groups_of(part.plan, row, self.using, outlets).items():
             part.touched[outlet].update(dict.fromkeys(names))
-
-    @contextlib.contextmanager
-    def _guarded(self, part: _Part) -> Iterator[None]:
-        """Keep what goes wrong in reading from the writer; the clients are told that something is missing."""
-        plan = part.plan
-        try:
-            # A base manager of the project's own may query what does not exist, which would end the transaction.
-            with contextlib.nullcontext() if plan.shows_all else transaction.atomic(using=self.using):
-                yield
-        except Exception as error:
-            if ends_transaction(error, self.using):
-                raise
-            logger.exception("What was written to %s cannot be told row by row: %s", plan.model._meta.label, error)
-            self.lose_track(plan)
 
     # --- after it ----------------------------------------------------------------------------------------------------
 
@@ -226,9 +271,10 @@ class Batch:
         """Tell whether no row of a model is told of by itself any more."""
         return self._part(plan).touched is not None
 
-    def take(self, plan: Plan, rows: Sequence[Any]) -> None:
+    def take(self, plan: Plan, rows: Sequence[StoredRow]) -> None:
         """Take all rows of a model that were written as they are now stored, so that they need not be read again."""
-        load_lists(rows, plan.m2m, self.using)
+        with self.guarded([plan], [listed.remote_field.through for listed in plan.m2m]):
+            load_lists(rows, plan.m2m, self.using)
         self._part(plan).after = {row.pk: row for row in rows}
 
     def append(self) -> None:
@@ -237,10 +283,13 @@ class Batch:
 
     def drafts(self) -> list[entries.Draft]:
         """Return the events of all that was gathered; reads the rows as they are now."""
+        for part in self._parts.values():
+            with self.guarded([part.plan]):
+                self._forget_staying(part)
         drafts = [draft for part in self._parts.values() for events in part.gone.values() for draft in events]
         for part in self._parts.values():
             written: list[entries.Draft] = []
-            with self._guarded(part):
+            with self.guarded([part.plan]):
                 if part.touched is None:
                     written = self._draft_rows(part)
                 else:
@@ -248,34 +297,44 @@ class Batch:
             drafts += written if part.touched is None else draft_bulk(part.plan, part.touched)
         return drafts
 
+    def _forget_staying(self, part: _Part) -> None:
+        """Leave the events out of rows that were to go and are still there."""
+        if part.gone and not facts_of(part.plan.model, self.using).is_ordinary:
+            for some in in_batches(part.gone, self.using):
+                stored = all_rows(part.plan.model, self.using).filter(pk__in=some)
+                for key in stored.values_list("pk", flat=True):
+                    part.gone.pop(key, None)
+
     def _draft_rows(self, part: _Part) -> list[entries.Draft]:
         plan, drafts = part.plan, []
         keys = [key for key in {**part.before, **part.kept} if key not in part.gone]
         rows = load_rows(plan, keys, plan.fields, self.using) if part.after is None else part.after
         for key in keys:
-            row = rows.get(key)
-            earlier, old = part.before.get(key, (None, None))
-            hearing = None
+            row, hearing = rows.get(key), None
+            old = part.before.get(key, part.places.get(key))
             if row is None:
-                if earlier is not None:
-                    drafts += draft_hidden(plan, earlier, key, old, self.using)
+                drafts += draft_hidden(plan, key, old, self.using)
                 continue
-            if key in part.kept and old is None:
-                hearing = part.kept[key] if key not in part.before else hearing
-                old = groups_of(plan, row, self.using, hearing)
-            drafts += draft_write(plan, row, key, old, self.using, hearing)
+            if key not in part.before or (key in part.kept and old is None):
+                hearing = part.kept[key] if key not in part.before else None
+                old = {**groups_of(plan, row, self.using, hearing), **(old or {})}
+            drafts += draft_write(plan, row, row.pk, old, self.using, hearing)
         return drafts
 
     def _touch_moved(self, part: _Part) -> None:
         if part.plan.needs_old and part.moves:
-            for rows in _base_rows(part.plan, list(part.many), "pk", self.using):
-                for row in stream_rows(narrow(rows, part.plan.group_fields, self.using)):
+            for rows in _rows_of(part.plan, list(part.many), "pk", self.using):
+                for row in stream_rows(part.plan, rows, part.plan.group_fields):
                     self._touch(part, row, part.many[row.pk])
 
 
-def _base_rows(plan: Plan, chosen: Chosen, lookup: str, using: str) -> Iterator[models.QuerySet[Any]]:
-    """Yield query sets of the base manager which together are the rows that are meant."""
-    rows = plan.model._base_manager.using(using)
+def _moving(outlets: Iterable[Outlet]) -> frozenset[Outlet]:
+    return frozenset(outlet for outlet in outlets if outlet.has_group_code)
+
+
+def _rows_of(plan: Plan, chosen: Chosen, lookup: str, using: str) -> Iterator[models.QuerySet[Any]]:
+    """Yield query sets which together are the rows that are meant."""
+    rows = all_rows(plan.model, using)
     if isinstance(chosen, models.QuerySet):
         # As a subquery: rows may be chosen by joins and aggregates, and no database locks the result of those.
         yield rows.filter(**{f"{lookup}__in": chosen.using(using)})

@@ -14,7 +14,7 @@ from django.db import models, router, transaction
 
 from declbind.batches import in_batches
 
-from . import detector, hooks, seams
+from . import catalog, detector, hooks, seams
 from .batch import Batch
 from .deletes import capture_delete, capture_raw_delete
 from .index import plan_for
@@ -22,6 +22,7 @@ from .inserts import capture_bulk_create
 from .lists import capture_list_manager, forget_list_managers
 from .locks import take_write_lock
 from .places import is_logged
+from .rows import all_rows
 from .saves import capture_save_parents, capture_save_table
 from .seams import Seam, SeamFault
 from .triggers import migrating
@@ -66,6 +67,7 @@ def install() -> None:
     forget_list_managers()
     for fault in find_faults():
         logger.error("%s %s", fault.text, fault.action)
+    catalog.install()
     migrating.install()
     detector.install()
 
@@ -100,7 +102,7 @@ def touch(rows: Any) -> int:
         keys = [row.pk for row in instances]
         if queryset is not None:
             keys = list(queryset.using(using).values_list("pk", flat=True))
-        stored = plan.model._base_manager.using(using)
+        stored = all_rows(plan.model, using)
         keys = [
             key
             for some in in_batches(dict.fromkeys(keys), using)

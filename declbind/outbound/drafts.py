@@ -21,7 +21,9 @@ from declbind.core.groups import diff, is_legal_name
 from declbind.models import Event
 from declbind.serializers import encode_key, encode_value
 from declbind.serializers.exact import exact_key
+from declbind.stored_rows import AnyRow, StoredRow
 
+from .catalog import savepoint_for
 from .entries import Draft
 from .locks import ends_transaction
 from .plans import Outlet, Plan
@@ -39,11 +41,25 @@ UNKNOWN: Sequence[str] = (EVERY_GROUP,)
 
 
 def _savepoint(outlet: Outlet, using: str) -> AbstractContextManager[Any]:
-    # Only code of the project queries. Elsewhere a savepoint would cost two statements a write.
-    return transaction.atomic(using=using) if outlet.runs_code else _NO_SAVEPOINT
+    # Only code of the project queries, and reads of lists. Elsewhere a savepoint would cost two statements a write.
+    if outlet.runs_code:
+        return transaction.atomic(using=using)
+    if not outlet.lists:
+        return _NO_SAVEPOINT
+    return savepoint_for((field.remote_field.through for field in outlet.lists), using)
 
 
 _NO_SAVEPOINT = nullcontext()
+
+
+def _subject(outlet: Outlet, row: AnyRow) -> AnyRow:
+    """Return what a binding is asked about: a whole instance for code of the project, else the columns alone.
+
+    To be called inside of the guard, because an instance is made by code of the project too.
+    """
+    if outlet.runs_code and isinstance(row, StoredRow):
+        return row.make_instance(outlet.binding.model_class())
+    return row
 
 
 _faults: ContextVar[list[tuple[str, Exception]] | None] = ContextVar("declbind_faults", default=None)
@@ -60,10 +76,10 @@ def gather_faults() -> Iterator[list[tuple[str, Exception]]]:
         _faults.reset(token)
 
 
-def _record(outlet: Outlet, row: Any, using: str, error: Exception) -> None:
+def _record(outlet: Outlet, row: AnyRow | None, using: str, error: Exception) -> None:
     """Report a binding's fault, which must not reach the writer. Called while the fault is being handled.
 
-    Raises it all the same if it has ended the writer's transaction.
+    ``row`` is ``None`` if it could not be read. Raises it all the same if it has ended the writer's transaction.
     """
     if ends_transaction(error, using):
         raise error
@@ -74,8 +90,8 @@ def _record(outlet: Outlet, row: Any, using: str, error: Exception) -> None:
     logger.error(
         "Binding %r failed on a change of %s %s; its subscribers are sent a resync.",
         outlet.stream,
-        type(row)._meta.label,
-        row.pk,
+        outlet.label,
+        "that could not be read" if row is None else row.pk,
         exc_info=error,
     )
     signals.binding_failed.send_robust(
@@ -83,7 +99,7 @@ def _record(outlet: Outlet, row: Any, using: str, error: Exception) -> None:
     )
 
 
-def _group_names(outlet: Outlet, row: Any, using: str) -> Sequence[str]:
+def _group_names(outlet: Outlet, row: AnyRow, using: str) -> Sequence[str]:
     if outlet.constant_groups is not None:
         return outlet.constant_groups
     bound = outlet.binding(using=using)
@@ -106,7 +122,7 @@ def _check_group_names(names: Any) -> None:
             )
 
 
-def groups_of(plan: Plan, row: Any, using: str, hearing: Container[Outlet] | None = None) -> Groups:
+def groups_of(plan: Plan, row: AnyRow, using: str, hearing: Container[Outlet] | None = None) -> Groups:
     """Return the groups of a stored row per binding; ``UNKNOWN`` for a binding that fails, which is recorded.
 
     ``hearing`` are the bindings that are asked, ``None`` stands for all.
@@ -117,7 +133,7 @@ def groups_of(plan: Plan, row: Any, using: str, hearing: Container[Outlet] | Non
             continue
         try:
             with _savepoint(outlet, using):
-                groups[outlet] = _group_names(outlet, row, using)
+                groups[outlet] = _group_names(outlet, _subject(outlet, row), using)
         except Exception as error:
             _record(outlet, row, using, error)
             groups[outlet] = UNKNOWN
@@ -125,7 +141,7 @@ def groups_of(plan: Plan, row: Any, using: str, hearing: Container[Outlet] | Non
 
 
 def draft_write(
-    plan: Plan, row: Any, pk: Any, old: Groups | None, using: str, hearing: Container[Outlet] | None = None
+    plan: Plan, row: AnyRow, pk: Any, old: Groups | None, using: str, hearing: Container[Outlet] | None = None
 ) -> list[Draft]:
     """Return the events of a row that was written. ``old`` are its groups before, ``None`` for a new row.
 
@@ -143,11 +159,12 @@ def draft_write(
         new = UNKNOWN
         try:
             with _savepoint(outlet, using):
-                new = _group_names(outlet, row, using)
+                subject = _subject(outlet, row)
+                new = _group_names(outlet, subject, using)
                 if old is not None and not plan.needs_old:
                     before = new
                 if before or new:
-                    drafts.append(_draft(plan, outlet, row, pk, before, new, using))
+                    drafts.append(_draft(plan, outlet, subject, pk, before, new, using))
         except Exception as error:
             _record(outlet, row, using, error)
             drafts += _draft_resync(plan, outlet, before, new)
@@ -160,7 +177,7 @@ def _draft_resync(plan: Plan, outlet: Outlet, *groups: Sequence[str]) -> list[Dr
     return draft_bulk(plan, {outlet: names})
 
 
-def draft_hidden(plan: Plan, instance: Any, pk: Any, old: Groups | None, using: str) -> list[Draft]:
+def draft_hidden(plan: Plan, pk: Any, old: Groups | None, using: str) -> list[Draft]:
     """Return the events of a row that its model's base manager does not show after the write: it is out of sight."""
     drafts = []
     for outlet, groups in (old or {}).items():
@@ -168,11 +185,21 @@ def draft_hidden(plan: Plan, instance: Any, pk: Any, old: Groups | None, using: 
             if groups is UNKNOWN:
                 drafts += draft_bulk(plan, {outlet: UNKNOWN})
             elif groups:
-                drafts.append(_draft(plan, outlet, instance, pk, groups, (), using))
+                drafts.append(_draft(plan, outlet, None, pk, groups, (), using))
         except Exception as error:
-            _record(outlet, instance, using, error)
+            _record(outlet, None, using, error)
             drafts += _draft_resync(plan, outlet, groups)
     return drafts
+
+
+def unread(plan: Plan, using: str, error: Exception) -> Groups:
+    """Return the groups of a row that could not be read, which is recorded as a fault of all bindings that hear of it.
+
+    Called while the error is being handled. Raises it all the same if it has ended the writer's transaction.
+    """
+    for outlet in plan.outlets:
+        _record(outlet, None, using, error)
+    return dict.fromkeys(plan.outlets, UNKNOWN)
 
 
 def draft_bulk(plan: Plan, touched: Mapping[Outlet, Iterable[str]]) -> list[Draft]:
@@ -188,16 +215,17 @@ def draft_bulk(plan: Plan, touched: Mapping[Outlet, Iterable[str]]) -> list[Draf
     return drafts
 
 
-def draft_delete(plan: Plan, row: Any, using: str) -> list[Draft]:
+def draft_delete(plan: Plan, row: AnyRow, using: str) -> list[Draft]:
     """Return the events of a row that is about to go, with its last stored data."""
     drafts = []
     for outlet in plan.outlets:
         before = UNKNOWN
         try:
             with _savepoint(outlet, using):
-                before = _group_names(outlet, row, using)
+                subject = _subject(outlet, row)
+                before = _group_names(outlet, subject, using)
                 if before:
-                    drafts.append(_draft(plan, outlet, row, row.pk, before, (), using, gone=True))
+                    drafts.append(_draft(plan, outlet, subject, row.pk, before, (), using, gone=True))
         except Exception as error:
             _record(outlet, row, using, error)
             drafts += _draft_resync(plan, outlet, before)
@@ -207,7 +235,7 @@ def draft_delete(plan: Plan, row: Any, using: str) -> list[Draft]:
 def _draft(
     plan: Plan,
     outlet: Outlet,
-    row: Any,
+    row: AnyRow | None,
     pk: Any,
     before: Sequence[str],
     after: Sequence[str],
@@ -221,7 +249,7 @@ def _draft(
         # A "delete" that only hides the row must not carry what it now holds: the reader of the log words that one.
         actions = sorted({action for _, action in changes if gone or action != "delete"})
         kind, data = Event.PAYLOAD, encode_value({action: bound.serialize(row, action) for action in actions})
-    elif after or gone:
+    elif row is not None and (after or gone):
         data = encode_value(bound.serialize_data(row))
     return Draft(
         stream=outlet.stream,

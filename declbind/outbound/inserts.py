@@ -16,17 +16,18 @@ from django.db import connections, models, transaction
 
 from declbind.batches import in_batches
 
-from .also import both_ways, keep_watching
+from .also import both_ways, keep_coming, keep_watching
 from .batch import Batch
+from .catalog import facts_of
 from .hearers import Hearers, database_of
 from .hooks import Arguments, note_unread
 from .index import current_index, known_index
-from .lists import keep_owners
+from .lists import keep_owners, remember_owners
 from .locks import take_write_lock
 from .places import is_logged
 from .plans import Plan
 from .returning import INSERT, returning
-from .rows import is_as_stored, keys_of
+from .rows import all_rows, keys_of, stored_row
 from .seams import HOOKED
 from .triggers.quiet import quiet
 
@@ -72,14 +73,18 @@ def capture_bulk_create(original: Any) -> Any:
             for stored in met or ():
                 keep_owners(batch, hearers.lists, stored)
                 keep_watching(batch, both_ways(hearers.watches), model, stored)
-            if ignore_conflicts:
+            keep_coming(batch, hearers.watches, rows)
+            remember_owners(batch, hearers.lists, rows)
+            # A rule, or a view, may have no rows to return.
+            can_return = facts_of(model, using).is_ordinary
+            if ignore_conflicts and can_return:
                 with returning(model, (), INSERT, using) as returned, quiet(index, using):
                     created = write(rows)
                 keys = [row.pk for row in returned.rows] if returned.is_complete else None
             else:
                 with quiet(index, using):
                     created = write(rows)
-                keys = [row.pk for row in rows]
+                keys = None if ignore_conflicts else [row.pk for row in rows]
             if met and update_conflicts and hearers.plan is not None and _met_unseen(batch, hearers.plan, keys or ()):
                 for member, _ in family:
                     batch.lose_track(member)
@@ -104,11 +109,13 @@ def _note_created(
         if plan is not None:
             pk, is_plain = plan.model._meta.pk, plan.is_plain and not (plan.m2m or watches)
             batch.create(plan, map(pk.to_python, keys))
-            if is_new and is_plain and all(is_as_stored(plan, row, pk) for row in rows):
-                batch.take(plan, rows)
-        keep_watching(batch, watches, model, keys)
+            if is_new and is_plain:
+                stored = [stored_row(plan, row, pk, batch.using) for row in rows]
+                if None not in stored:
+                    batch.take(plan, [row for row in stored if row is not None])
+        keep_watching(batch, watches, model, keys, is_after=True)
     if lists:
-        through = lists[0][1].remote_field.through._base_manager
+        through = all_rows(lists[0][1].remote_field.through, batch.using)
         for some in [None] if keys is None else in_batches(keys, batch.using):
             keep_owners(batch, lists, rows if some is None else through.filter(pk__in=some), came=True)
 

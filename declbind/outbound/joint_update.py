@@ -35,7 +35,7 @@ def can_join(plan: Plan, instance: Any, using: str) -> bool:
         and state.db == using
         and instance.pk is not None
         and _may_join(plan)
-        and is_as_stored(plan, instance, plan.model._meta.pk)
+        and is_as_stored(plan, instance, plan.model._meta.pk, using)
     )
 
 

@@ -15,6 +15,9 @@ from django.apps import apps
 from django.db import models, router, transaction
 from django.db.models.fields import related_descriptors
 
+from declbind.serializers.lists import list_columns
+from declbind.stored_rows import value_of
+
 from .batch import Batch
 from .hooks import note_unread
 from .index import current_index, known_index
@@ -31,20 +34,27 @@ class _Change:
 
     def __init__(self, through: Any, using: str) -> None:
         self.through, self.using = through, using
+        self._batch = Batch(using)
         self._pairs: dict[tuple[type[models.Model], Any], tuple[Plan, Pairs, Pairs]] = {}
+
+    def remember(self, plan: Plan, listed: Any, owners: Iterable[Any]) -> None:
+        """Read the groups of rows before their list is changed, if code makes them."""
+        self._batch.remember(plan, owners, plan.outlets_of(listed))
 
     def note(self, plan: Plan, listed: Any, rows: Any, came: bool) -> None:
         """Note through rows that are about to go, or that came."""
         _, gone, new = self._pairs.setdefault((plan.model, listed), (plan, set(), set()))
-        (new if came else gone).update(_pairs(listed, rows, self.using))
+        pairs = _pairs(listed, rows, self.using)
+        if not came:
+            self.remember(plan, listed, {owner for owner, _ in pairs})
+        (new if came else gone).update(pairs)
 
     def append(self) -> None:
         """Append the events of the lists that are others now."""
-        batch = Batch(self.using)
         for (_, listed), (plan, gone, new) in self._pairs.items():
             owners = dict.fromkeys(owner for owner, _ in sorted(gone ^ new, key=repr))
-            batch.keep(plan, owners, plan.outlets_of(listed))
-        batch.append()
+            self._batch.keep_related(plan, owners, plan.outlets_of(listed), is_after=True)
+        self._batch.append()
 
 
 class _UnderWay(threading.local):
@@ -56,22 +66,47 @@ class _UnderWay(threading.local):
 _under_way = _UnderWay()
 
 
-def keep_owners(batch: Batch, lists: Iterable[tuple[Plan, Any]], rows: Any, came: bool = False) -> None:
+def keep_owners(
+    batch: Batch, lists: Iterable[tuple[Plan, Any]], rows: Any, came: bool = False, is_after: bool = False
+) -> None:
     """Note the rows that own what is listed by through rows, given as a query set or as instances.
 
-    To be called before through rows go or are changed, and after they were changed or ``came``.
+    To be called before through rows go or are changed, and ``is_after`` they were changed or ``came``.
     """
-    change = _under_way.change
     for plan, listed in lists:
-        if change is not None and change.using == batch.using and listed.remote_field.through is change.through:
-            change.note(plan, listed, rows, came)
-            continue
-        owner, _ = _columns(listed)
-        if isinstance(rows, models.QuerySet):
-            keys = set(rows.using(batch.using).order_by().values_list(owner, flat=True))
-        else:
-            keys = {getattr(row, owner) for row in rows}
-        batch.keep(plan, keys - {None}, plan.outlets_of(listed))
+        through = listed.remote_field.through
+        with batch.guarded([plan], [through]):
+            change = _change_of(through, batch)
+            if change is not None:
+                change.note(plan, listed, rows, came)
+            else:
+                owners = _owners(listed, rows, batch.using)
+                batch.keep_related(plan, owners, plan.outlets_of(listed), is_after or came)
+
+
+def remember_owners(batch: Batch, lists: Iterable[tuple[Plan, Any]], rows: Iterable[models.Model]) -> None:
+    """Read where the rows are that will own what is listed by new through rows, if code makes their groups."""
+    for plan, listed in lists:
+        if any(outlet.has_group_code for outlet in plan.outlets_of(listed)):
+            through = listed.remote_field.through
+            with batch.guarded([plan], [through]):
+                owners, change = _owners(listed, rows, batch.using), _change_of(through, batch)
+                if change is not None:
+                    change.remember(plan, listed, owners)
+                else:
+                    batch.remember(plan, owners, plan.outlets_of(listed))
+
+
+def _change_of(through: Any, batch: Batch) -> _Change | None:
+    change = _under_way.change
+    return change if change is not None and change.using == batch.using and through is change.through else None
+
+
+def _owners(listed: Any, rows: Any, using: str) -> set[Any]:
+    owner, _ = list_columns(listed)
+    if isinstance(rows, models.QuerySet):
+        return set(rows.using(using).order_by().values_list(owner, flat=True)) - {None}
+    return {value_of(row, owner) for row in rows} - {None}
 
 
 def capture_list_manager(original: Any) -> Any:
@@ -120,14 +155,7 @@ def _capture_set(original: Any) -> Any:
 
 
 def _pairs(listed: Any, rows: Any, using: str) -> Pairs:
-    owner, target = _columns(listed)
+    owner, target = list_columns(listed)
     if isinstance(rows, models.QuerySet):
         return set(rows.using(using).order_by().values_list(owner, target))
-    return {(getattr(row, owner), getattr(row, target)) for row in rows}
-
-
-def _columns(listed: Any) -> tuple[str, str]:
-    """Return the names of the columns that hold, in a list's through rows, the row that has the list and the listed."""
-    options = listed.remote_field.through._meta
-    names = listed.m2m_field_name(), listed.m2m_reverse_field_name()
-    return options.get_field(names[0]).attname, options.get_field(names[1]).attname
+    return {(value_of(row, owner), value_of(row, target)) for row in rows}

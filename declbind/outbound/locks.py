@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import DatabaseError, connections, transaction
 
+#: The status of a transaction in which a statement has failed, as libpq and so both drivers number it.
+_IN_ERROR = 3
 #: What MySQL and MariaDB report when they have rolled the whole transaction back, or may have: deadlock, lock wait
 #: timeout (if so configured), a changed record under snapshot isolation, and a connection that was lost.
 _MYSQL_ENDS = frozenset({1213, 1205, 1020, 2006, 2013, 2055})
@@ -27,10 +31,20 @@ def ends_transaction(error: BaseException, using: str) -> bool:
     """Return whether an error has ended the transaction that is open, so that nothing may be written in it any more.
 
     Capture must not swallow such an error. MySQL and MariaDB roll the transaction back and would run the statements
-    that follow in a new one: the host's earlier writes would be lost without a word.
+    that follow in a new one: the host's earlier writes would be lost without a word. PostgreSQL refuses those that
+    follow, whose errors do not say why.
     """
-    if transaction.get_connection(using).needs_rollback:
+    connection = transaction.get_connection(using)
+    if connection.needs_rollback:
         return True
-    if not isinstance(error, DatabaseError) or connections[using].vendor != "mysql":
+    if connection.vendor == "postgresql" and connection.connection is not None:
+        return bool(_postgresql_status(connection.connection) == _IN_ERROR)
+    if not isinstance(error, DatabaseError) or connection.vendor != "mysql":
         return False
     return bool(error.args) and error.args[0] in _MYSQL_ENDS
+
+
+def _postgresql_status(connection: Any) -> int:
+    """Return the status of a psycopg 3 or psycopg2 connection's transaction."""
+    info = connection.info
+    return int(info.transaction_status)

@@ -8,9 +8,10 @@ from typing import Any
 from django.db import models
 
 from declbind.bindings import Binding
-from declbind.fields import concrete_field
+from declbind.fields import stored_field
 from declbind.registry import BindingRegistry
 from declbind.relations import Hop
+from declbind.stored_values import column_of
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Outlet:
     #: Whether code of the project runs in capture, which may query, fail, or return anything.
     runs_code: bool
     own_payload: bool
+    #: Whether code of the project says which groups a row is in: these may hang on other rows.
+    has_group_code: bool
+    #: The many-to-many fields that are sent.
+    lists: tuple[Any, ...]
     #: The groups, where they are the same for each row.
     constant_groups: tuple[str, ...] | None
 
@@ -83,7 +88,7 @@ def build_plan(registry: BindingRegistry, model: type[models.Model], is_marked: 
         resolved = binding.resolved()
         names = {name for template in resolved.spec.group_templates for name in template.placeholders}
         names |= set(resolved.where)
-        columns = [concrete_field(resolved.model, name) for name in sorted(names)]
+        columns = [stored_field(resolved.model, name) for name in sorted(names)]
         if binding.runs_code():
             group_fields = None
             columns = list(model._meta.concrete_fields)
@@ -91,7 +96,7 @@ def build_plan(registry: BindingRegistry, model: type[models.Model], is_marked: 
             group_fields.update(dict.fromkeys(columns))
         data_fields.update(dict.fromkeys(columns))
         data_fields.update(
-            dict.fromkeys(bound for bound in resolved.bound if bound.concrete and not bound.many_to_many)
+            dict.fromkeys(column_of(bound) for bound in resolved.bound if bound.concrete and not bound.many_to_many)
         )
     m2m = dict.fromkeys(bound for binding in bindings for bound in binding.bound_fields() if bound.many_to_many)
     return Plan(
@@ -117,6 +122,8 @@ def _build_outlet(binding: type[Binding]) -> Outlet:
         label=binding.model_label(),
         runs_code=resolved.runs_code,
         own_payload=resolved.own_payload,
+        has_group_code=binding.overrides("group_names"),
+        lists=tuple(field for field in resolved.bound if field.many_to_many),
         constant_groups=tuple(template.render({}) or "" for template in templates) if is_constant else None,
     )
 

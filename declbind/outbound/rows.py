@@ -1,22 +1,37 @@
-"""Read stored rows, only as much of them as a plan needs, and tell when there is no need to."""
+"""Read stored rows, only as much of them as a plan needs, and tell when there is no need to.
+
+Rows are read as the values of their columns. Neither the managers of a model nor its instances take part. A base
+manager that hides rows is asked for their keys alone.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import decimal
+import inspect
+import itertools
+import math
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from django.db import connections, models
+from django.db import connections, models, transaction
+from django.db.models import query_utils
+from django.db.models.fields import related_descriptors
 
 from declbind.batches import in_batches
 from declbind.serializers.lists import load_lists
+from declbind.stored_rows import StoredRow
+from declbind.stored_values import is_stock, key_field
 
+from .catalog import facts_of, savepoint_for
 from .plans import Plan
 
+#: Rows that are held at the same time where there may be many.
+STREAMED = 2_000
 #: Values of exactly these types are stored as they are by these fields; all else is read back after the write.
 PLAIN_TYPES: Mapping[str, type] = {
     "AutoField": int,
@@ -40,18 +55,30 @@ PLAIN_TYPES: Mapping[str, type] = {
 }
 
 
-def load_rows(plan: Plan, pks: Iterable[Any], fields: Sequence[Any] | None, using: str) -> dict[Any, Any]:
-    """Read rows by key, only the columns of ``fields`` (all for ``None``), locked where the database can."""
-    rows: dict[Any, Any] = {}
+def reading(plan: Plan, using: str) -> AbstractContextManager[Any]:
+    """Keep a read of a plan's rows that fails from ending the transaction of the host.
+
+    A base manager of the project may query anything, so it is only asked inside of a savepoint.
+    """
+    return savepoint_for((plan.model,), using) if plan.shows_all else transaction.atomic(using=using)
+
+
+def load_rows(plan: Plan, pks: Iterable[Any], fields: Sequence[Any] | None, using: str) -> dict[Any, StoredRow]:
+    """Read rows by key, only the columns of ``fields`` (all for ``None``), locked where the database can.
+
+    Rows that the base manager of their model hides are left out. Like everything here that reads, it may raise what
+    the database or a manager raises; the transaction goes on all the same.
+    """
+    rows: dict[Any, StoredRow] = {}
     for some in in_batches(pks, using):
-        chosen = plan.model._base_manager.using(using).filter(pk__in=some)
-        rows.update((row.pk, row) for row in narrow(chosen, fields, using))
-    if fields is plan.fields:
-        load_lists(list(rows.values()), plan.m2m, using)
+        rows.update((row.pk, row) for row in read_rows(plan, all_rows(plan.model, using).filter(pk__in=some), fields))
+    if fields is plan.fields and plan.m2m:
+        with savepoint_for((field.remote_field.through for field in plan.m2m), using):
+            load_lists(list(rows.values()), plan.m2m, using)
     return rows
 
 
-def load_row(plan: Plan, pk: Any, fields: Sequence[Any] | None, using: str) -> Any:
+def load_row(plan: Plan, pk: Any, fields: Sequence[Any] | None, using: str) -> StoredRow | None:
     """Read one row like ``load_rows``; ``None`` where there is none, or the model's base manager hides it."""
     if fields is None or not plan.is_plain:
         return next(iter(load_rows(plan, [pk], fields, using).values()), None)
@@ -60,7 +87,91 @@ def load_row(plan: Plan, pk: Any, fields: Sequence[Any] | None, using: str) -> A
     statement = plan.statements.get(key)
     if statement is None:
         statement = plan.statements[key] = RowStatement.build(plan.model, fields, connection)
-    return statement.run(pk, connection)
+    with reading(plan, using):
+        return statement.run(pk, connection)
+
+
+def all_rows(model: type[models.Model], using: str) -> models.QuerySet[Any]:
+    """Return the rows of a model, whatever its managers hide or add."""
+    return models.QuerySet(model, using=using)
+
+
+def read_rows(
+    plan: Plan,
+    rows: models.QuerySet[Any],
+    fields: Sequence[Any] | None,
+    limit: int | None = None,
+    is_locked: bool = True,
+) -> list[StoredRow]:
+    """Return the rows of a query set that the base manager shows.
+
+    If there are more than ``limit``, more than ``limit`` are returned, some of which may be hidden.
+    """
+    using = rows.db
+    with reading(plan, using):
+        names, values = _columns_of(rows, fields, using, is_locked)
+        found = values if limit is None else values[: limit + 1]
+        read = [StoredRow(plan.model, dict(zip(names, some, strict=True)), using) for some in found]
+        if plan.shows_all or (limit is not None and len(read) > limit):
+            return read
+        return _shown(plan, read, using)
+
+
+def stream_rows(plan: Plan, rows: models.QuerySet[Any], fields: Sequence[Any] | None) -> Iterator[StoredRow]:
+    """Read rows like ``read_rows``, without holding all of them. To be used up inside of ``reading``."""
+    using = rows.db
+    names, values = _columns_of(rows, fields, using)
+    found = values.iterator(chunk_size=STREAMED)
+    while some := list(itertools.islice(found, STREAMED)):
+        read = [StoredRow(plan.model, dict(zip(names, one, strict=True)), using) for one in some]
+        yield from read if plan.shows_all else _shown(plan, read, using)
+
+
+def load_keys(rows: models.QuerySet[Any]) -> list[Any]:
+    """Return the keys of rows in their order, locked where the database can."""
+    _, values = _columns_of(rows, (), rows.db)
+    return [pk for (pk,) in values]
+
+
+def _shown(plan: Plan, rows: list[StoredRow], using: str) -> list[StoredRow]:
+    """Return those of rows that the base manager shows. A manager may join, group or annotate: only keys are asked."""
+    shown: set[Any] = set()
+    for some in in_batches([row.pk for row in rows], using):
+        shown.update(plan.model._base_manager.using(using).filter(pk__in=some).order_by().values_list("pk", flat=True))
+    return [row for row in rows if row.pk in shown]
+
+
+def _columns_of(
+    rows: models.QuerySet[Any], fields: Sequence[Any] | None, using: str, is_locked: bool = True
+) -> tuple[list[str], models.QuerySet[Any, Any]]:
+    """Return names of columns and a query for their values, locked where the database can.
+
+    In the order of their keys, so that two who lock the same rows do not wait for each other. Under multi-table
+    inheritance the rows of the parents are read and locked along.
+    """
+    model: Any = rows.model._meta.concrete_model
+    chosen = model._meta.concrete_fields if fields is None else dict.fromkeys((model._meta.pk, *fields))
+    names = [field.attname for field in chosen]
+    _expect_columns(model, names, connections[using])
+    if is_locked and _can_lock(model, connections[using]):
+        rows = rows.select_for_update()
+    return names, rows.order_by("pk").values_list(*names)
+
+
+def _expect_columns(model: type[models.Model], names: Iterable[str], connection: Any) -> None:
+    """Raise for columns that there are not: SQLite would read the text of a quoted name instead."""
+    missing = facts_of(model, connection.alias).missing
+    if missing and not missing.isdisjoint(names):
+        raise LookupError(f"Expected the columns of {model._meta.label} in its table, got none for {sorted(missing)}.")
+
+
+def _can_lock(model: type[models.Model], connection: Any) -> bool:
+    # A view cannot be locked, if it is distinct or grouped.
+    return (
+        connection.in_atomic_block
+        and connection.features.has_select_for_update
+        and facts_of(model, connection.alias).is_lockable
+    )
 
 
 @dataclass(frozen=True)
@@ -89,13 +200,14 @@ class Columns:
         """Return the columns as SQL."""
         return ", ".join(connection.ops.quote_name(field.column) for field in self.fields)
 
-    def make_row(self, values: Sequence[Any], connection: Any) -> Any:
-        """Return what the database gave as an instance without its other fields."""
-        converted = list(values)
+    def make_row(self, values: Sequence[Any], connection: Any) -> StoredRow:
+        """Return what the database gave as a row."""
+        found = {field.attname: value for field, value in zip(self.fields, values, strict=True)}
         for index, expression, converters in self.converters:
+            attname = self.fields[index].attname
             for convert in converters:
-                converted[index] = convert(converted[index], expression, connection)
-        return self.model.from_db(connection.alias, [field.attname for field in self.fields], converted)
+                found[attname] = convert(found[attname], expression, connection)
+        return StoredRow(self.model, found, connection.alias)
 
 
 @dataclass(frozen=True)
@@ -114,36 +226,16 @@ class RowStatement:
         table, key = quote(options.db_table), quote(options.pk.column)
         return cls(f"SELECT {columns.names(connection)} FROM {table} WHERE {key} = %s", columns)
 
-    def run(self, pk: Any, connection: Any) -> Any:
+    def run(self, pk: Any, connection: Any) -> StoredRow | None:
         """Return the row, ``None`` where there is none."""
-        is_locked = connection.in_atomic_block and connection.features.has_select_for_update
-        sql = f"{self.sql} {connection.ops.for_update_sql()}" if is_locked else self.sql
+        _expect_columns(self.columns.model, [field.attname for field in self.columns.fields], connection)
+        sql = self.sql
+        if _can_lock(self.columns.model, connection):
+            sql = f"{sql} {connection.ops.for_update_sql()}"
         with connection.cursor() as cursor:
             cursor.execute(sql, [self.columns.model._meta.pk.get_db_prep_value(pk, connection)])
             found = cursor.fetchone()
         return None if found is None else self.columns.make_row(found, connection)
-
-
-def narrow(rows: models.QuerySet[Any], fields: Sequence[Any] | None, using: str) -> models.QuerySet[Any]:
-    """Return a query for only the columns of ``fields`` (all for ``None``), locked where the database can.
-
-    In the order of their keys, so that two who lock the same rows do not wait for each other.
-    """
-    options: Any = rows.model._meta
-    if fields is not None:
-        rows = rows.only(options.pk.name, *(field.name for field in fields))
-    connection = connections[using]
-    if connection.in_atomic_block and connection.features.has_select_for_update:
-        # The row itself and, under multi-table inheritance, its parents; what a manager joins is not ours to lock.
-        links = [link.name for link in options.parents.values() if link is not None]
-        of = ("self", *links) if connection.features.has_select_for_update_of else ()
-        rows = rows.select_for_update(of=of)
-    return rows.order_by("pk")
-
-
-def stream_rows(rows: models.QuerySet[Any]) -> Iterator[Any]:
-    """Read rows without holding all of them."""
-    return rows.iterator(chunk_size=2_000)
 
 
 def keys_of(rows: models.QuerySet[Any], using: str, column: str = "pk") -> models.QuerySet[Any] | list[Any]:
@@ -162,50 +254,100 @@ def keys_of(rows: models.QuerySet[Any], using: str, column: str = "pk") -> model
     return list(keys.select_for_update() if is_alone and connections[using].in_atomic_block else keys)
 
 
-def is_as_stored(plan: Plan, instance: Any, pk: Any) -> bool:
-    """Tell whether the instance's values are what the database now holds, so that they need not be read back.
+def stored_row(plan: Plan, instance: Any, pk: Any, using: str) -> StoredRow | None:
+    """Return the row as an instance has it, ``None`` unless its values are what the database now holds.
 
     ``pk`` is the field of the primary key of the table that was written.
     """
-    checks = plan.statements.get(pk)
+    return take_values(plan, instance, pk, using) if is_as_stored(plan, instance, pk, using) else None
+
+
+def take_values(plan: Plan, instance: Any, pk: Any, using: str) -> StoredRow:
+    """Return the row of an instance that ``is_as_stored``."""
+    values = instance.__dict__
+    names = [pk.attname, *(field.attname for field in plan.fields)]
+    return StoredRow(plan.model, {name: values[name] for name in names}, using)
+
+
+def is_as_stored(plan: Plan, instance: Any, pk: Any, using: str) -> bool:
+    """Tell whether the instance's values are what the database now holds, so that they need not be read back.
+
+    So it is if nobody has a say but Django: in an ordinary table, by methods, fields and descriptors of Django's own,
+    and by a value that the column stores as it is. ``pk`` is the field of the primary key of the table that was
+    written.
+    """
+    key = (type(instance), pk, using)
+    checks = plan.statements.get(key)
     if checks is None:
-        # What the database works out of other columns is, in the instance, what it was when this was read.
-        is_computed = any(column.generated for column in plan.fields)
-        columns = () if is_computed else (pk, *plan.fields)
-        checks = plan.statements[pk] = tuple(
-            (column.attname, _keeps_null(column), *_plain_type(column)) for column in columns
-        )
+        checks = plan.statements[key] = _checks(plan, type(instance), pk)
     if not checks:
         return False
-    values = instance.__dict__
-    for attname, keeps_null, expected, is_plain in checks:
-        try:
-            value = values[attname]
-        except KeyError:
+    facts = facts_of(plan.model, using)
+    if not facts.is_ordinary:
+        return False
+    values, exact = instance.__dict__, facts.exact
+    for attname, expected, is_plain in checks:
+        value = values.get(attname, _MISSING)
+        if value is not None and not (type(value) is expected and (is_plain is None or is_plain(value))):
             return False
-        if value is None:
-            if not keeps_null:
-                return False
-        elif not (type(value) is expected and (is_plain is None or is_plain(value))):
+        if attname not in exact:
             return False
     return True
 
 
-def _keeps_null(field: Any) -> bool:
-    """Tell whether a column of an instance that has no value is stored so: the database may make one, or a project."""
-    return not field.generated and type(field).__module__.startswith("django.")
+_MISSING = object()
+_Check = tuple[str, type | None, Callable[[Any], bool] | None]
+
+
+def _checks(plan: Plan, cls: type[models.Model], pk: Any) -> tuple[_Check, ...]:
+    """Return what must hold of an instance's values; nothing where they cannot be relied on."""
+    columns = (pk, *plan.fields)
+    if not _is_saved_by_django(cls) or not all(_is_djangos_own(cls, column) for column in columns):
+        return ()
+    return tuple(dict.fromkeys((column.attname, *_plain_type(column)) for column in columns))
+
+
+def _is_saved_by_django(cls: type[models.Model]) -> bool:
+    """Tell whether no code of the project stands between an instance and the statement that saves it."""
+    # A release of Django may not have a method any more, and another one in its place.
+    methods = ((getattr(cls, name, None), getattr(models.Model, name, None)) for name in _SAVING)
+    return all(own is not None and own is djangos for own, djangos in methods) and (
+        cls.__getattribute__ is object.__getattribute__
+    )
+
+
+#: The methods of a model that decide what is stored. The others are wrapped by capture, or call these.
+_SAVING = ("_do_update", "_do_insert")
+#: What Django puts on a class for a column that keeps the value that it is given.
+_DESCRIPTORS = (
+    getattr(query_utils, "DeferredAttribute", None),
+    getattr(related_descriptors, "ForeignKeyDeferredAttribute", None),
+)
+
+
+def _is_djangos_own(cls: type[models.Model], column: Any) -> bool:
+    """Tell whether a column keeps what an instance has; what the database works out itself, an instance cannot know."""
+    return (
+        not column.generated
+        and type(column).__module__.startswith("django.")
+        and is_stock(column)
+        and type(inspect.getattr_static(cls, column.attname, None)) in _DESCRIPTORS
+    )
 
 
 def _plain_type(field: Any) -> tuple[type | None, Callable[[Any], bool] | None]:
     """Return the type whose values a column stores as they are, and what else must hold of a value."""
-    target = getattr(field, "target_field", field)
+    target = key_field(field)
     internal = target.get_internal_type()
     if internal == "DecimalField":
         return decimal.Decimal, partial(_has_places, target.decimal_places)
     if internal == "DateTimeField":
         return dt.datetime, _is_utc
-    # A project's own field class may store something else than the value it is given.
-    return (PLAIN_TYPES.get(internal) if type(target).__module__.startswith("django.") else None), None
+    if internal == "FloatField":
+        return float, math.isfinite
+    if internal in ("CharField", "SlugField") and target.max_length is not None:
+        return str, partial(_fits, target.max_length)
+    return PLAIN_TYPES.get(internal), None
 
 
 def _has_places(places: int, value: decimal.Decimal) -> bool:
@@ -216,3 +358,8 @@ def _has_places(places: int, value: decimal.Decimal) -> bool:
 
 def _is_utc(value: dt.datetime) -> bool:
     return value.tzinfo is dt.UTC
+
+
+def _fits(length: int, value: str) -> bool:
+    # PostgreSQL cuts blanks off at the end of what is too long.
+    return len(value) <= length

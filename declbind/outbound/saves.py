@@ -18,18 +18,18 @@ from django.db import DatabaseError, connections, models, transaction
 from declbind.conf import settings
 
 from . import log
-from .also import both_ways, keep_watching
+from .also import both_ways, keep_coming, keep_watching
 from .batch import Batch
-from .drafts import Groups, draft_hidden, draft_write, groups_of
+from .drafts import Groups, draft_bulk, draft_hidden, draft_write, groups_of, unread
 from .entries import Draft
 from .hooks import Arguments, note_unread
 from .index import Index, current_index, known_index
 from .joint_update import CannotJoinError, JointUpdate, can_join
-from .lists import keep_owners
+from .lists import keep_owners, remember_owners
 from .locks import take_write_lock
 from .places import is_logged
 from .plans import Plan
-from .rows import is_as_stored, load_row
+from .rows import all_rows, load_row, stored_row, take_values
 from .seams import HOOKED
 from .triggers.quiet import quiet
 
@@ -157,10 +157,14 @@ def capture_save_table(original: Any) -> Any:
             else:
                 batch = None if is_new else _read_others(others, pk, using)
             beside = batch or (Batch(using) if lists or watches else None)
-            if beside is not None and lists and not is_new:
-                keep_owners(beside, lists, cls._base_manager.filter(pk=pk))
-            if beside is not None and watches and not is_new:
-                keep_watching(beside, both_ways(watches), cls, [pk])
+            if beside is not None and lists:
+                if not is_new:
+                    keep_owners(beside, lists, all_rows(cls, using).filter(pk=pk))
+                remember_owners(beside, lists, [self])
+            if beside is not None and watches:
+                if not is_new:
+                    keep_watching(beside, both_ways(watches), cls, [pk])
+                keep_coming(beside, watches, [self])
             updated = write()
             self._state.db = using
             drafts = []
@@ -169,8 +173,9 @@ def capture_save_table(original: Any) -> Any:
                 drafts = _draft_save(plan, self, cls, old if updated else None, as_given, using)
             if beside is not None:
                 if lists:
-                    keep_owners(beside, lists, cls._base_manager.filter(pk=self._get_pk_val(cls._meta)))
-                keep_watching(beside, watches, cls, [self._get_pk_val(cls._meta)])
+                    stored = all_rows(cls, using).filter(pk=self._get_pk_val(cls._meta))
+                    keep_owners(beside, lists, stored, is_after=True)
+                keep_watching(beside, watches, cls, [self._get_pk_val(cls._meta)], is_after=True)
                 drafts += beside.drafts()
             log.append(drafts, using)
         return updated
@@ -244,7 +249,8 @@ def _save_in_one(index: Index, plan: Plan, instance: Any, update: Callable[[], A
         if plan.needs_old:
             take_write_lock(using)
         old = _old_groups(plan, instance.pk, using)
-        drafts = [] if old is None else draft_write(plan, instance, instance.pk, old, using)
+        row = take_values(plan, instance, plan.model._meta.pk, using)
+        drafts = [] if old is None else draft_write(plan, row, row.pk, old, using)
         if not drafts:
             return False
         joint = JointUpdate(drafts, plan, connection)
@@ -264,23 +270,29 @@ def _save_in_one(index: Index, plan: Plan, instance: Any, update: Callable[[], A
 
 def _draft_save(plan: Plan, instance: Any, cls: Any, old: Groups | None, as_given: bool, using: str) -> list[Draft]:
     """Return the events of a saved instance; ``as_given`` says that its values need not be those of the row."""
-    pk, row = instance._get_pk_val(cls._meta), instance
+    pk = instance._get_pk_val(cls._meta)
     # A second parent has a primary key of its own, under which its lists are kept.
     is_other_row = bool(plan.m2m) and pk != instance.pk
-    # A row that its manager hides is out of sight, whatever the instance holds.
-    if as_given or is_other_row or not plan.shows_all or not is_as_stored(plan, instance, cls._meta.pk):
-        row = load_row(plan, pk, plan.fields, using)
-        if row is None:
-            return draft_hidden(plan, instance, pk, old, using)
-        pk = row.pk
-    return draft_write(plan, row, pk, old, using)
+    try:
+        row = None
+        # A row that its manager hides is out of sight, whatever the instance holds.
+        if plan.shows_all and not (as_given or is_other_row):
+            row = stored_row(plan, instance, cls._meta.pk, using)
+        if row is None and pk is not None:
+            row = load_row(plan, pk, plan.fields, using)
+    except Exception as error:
+        return draft_bulk(plan, unread(plan, using, error))
+    return draft_hidden(plan, pk, old, using) if row is None else draft_write(plan, row, row.pk, old, using)
 
 
 def _old_groups(plan: Plan, pk: Any, using: str) -> Groups | None:
     """Return the groups of the stored row, ``None`` where there is none; empty where the diff can do without them."""
     if not plan.needs_old:
         return {}
-    row = None if pk is None else load_row(plan, pk, plan.group_fields, using)
+    try:
+        row = None if pk is None else load_row(plan, pk, plan.group_fields, using)
+    except Exception as error:
+        return unread(plan, using, error)
     return None if row is None else groups_of(plan, row, using)
 
 

@@ -323,6 +323,16 @@ NEEDED = (
 
 #: Private names outside of capture. What uses them works without them, with the effect that is given.
 SHORTCUTS = (
+    *(
+        Seam("django.db.models.base", f"Model.{name}", "Each saved row is read back.")
+        for name in ("_do_update", "_do_insert")
+    ),
+    Seam("django.db.models.query_utils", "DeferredAttribute", "Each saved row is read back."),
+    Seam(
+        "django.db.models.fields.related_descriptors",
+        "ForeignKeyDeferredAttribute",
+        "Each saved row with a foreign key is read back.",
+    ),
     Seam(
         "channels.sessions",
         "InstanceSessionWrapper",

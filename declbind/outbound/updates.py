@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
-from django.db import connections, models, transaction
+from django.db import connections, transaction
 from django.db.models.expressions import RawSQL
 
 from declbind.batches import in_batches
 
 from .also import both_ways, keep_watching
 from .batch import Batch
+from .catalog import facts_of
 from .hearers import database_of
 from .hooks import Arguments, note_unread, takes_options
 from .index import Index, current_index, known_index
@@ -29,7 +31,7 @@ from .once import captured, is_open
 from .places import is_logged
 from .plans import Plan
 from .returning import UPDATE, returning
-from .rows import keys_of, narrow
+from .rows import all_rows, keys_of, load_keys
 from .seams import HOOKED
 from .triggers.quiet import quiet
 
@@ -144,19 +146,25 @@ class _Update:
                 self._batch.lose_track(plan)
         own, keys = self._own, None
         for rows in chosen:
-            if own is not None and self._is_alone:
-                keys = self._batch.will_change(own, keys_of(rows, self.using), moves=self._moves(own))
-            else:
-                keys = self._read_all(rows)
+            keys = None
+            with self._guarded():
+                if own is not None and self._is_alone:
+                    keys = self._batch.will_change(own, keys_of(rows, self.using), moves=self._moves(own))
+                else:
+                    keys = self._read_all(rows)
         return keys
+
+    def _guarded(self) -> AbstractContextManager[None]:
+        """Keep what goes wrong in reading from the writer."""
+        plans = [plan for plan, _, _ in self._heard.values()]
+        plans += [plan for plan, _ in self._lists]
+        plans += [plan for watches, _ in self._watched for plan, _ in watches]
+        return self._batch.guarded(dict.fromkeys(plans), [self._model])
 
     def _read_all(self, rows: Any) -> list[Any]:
         """Read the rows of everybody who hears of them; return the keys of the call's own."""
         # Not by a manager, which may hide some: who is hidden may be seen afterwards.
-        meant: models.QuerySet[Any] = models.QuerySet(self._model, using=self.using).filter(
-            pk__in=keys_of(rows, self.using)
-        )
-        keys = [row.pk for row in narrow(meant, (), self.using)]
+        keys = load_keys(all_rows(self._model, self.using).filter(pk__in=keys_of(rows, self.using)))
         for plan, lookup, table in self._heard.values():
             found = self._keys_in(table, keys)
             self._batch.will_change(plan, found, lookup, self._moves(plan))
@@ -172,17 +180,18 @@ class _Update:
         if table is self._model:
             return keys
         column = table._meta.pk.name
-        rows = self._model._base_manager.using(self.using)
+        rows = all_rows(self._model, self.using)
         return [
             key
             for some in in_batches(keys, self.using)
             for key in rows.filter(pk__in=some).values_list(column, flat=True)
         ]
 
-    def _keep_owners(self, keys: list[Any]) -> None:
+    def _keep_owners(self, keys: list[Any], is_after: bool = False) -> None:
         if self._lists:
             for some in in_batches(keys, self.using):
-                keep_owners(self._batch, self._lists, self._model._base_manager.filter(pk__in=some))
+                stored = all_rows(self._model, self.using).filter(pk__in=some)
+                keep_owners(self._batch, self._lists, stored, is_after=is_after)
 
     def _moves(self, plan: Plan) -> bool:
         # What a manager shows may hang on any column.
@@ -192,7 +201,9 @@ class _Update:
     def watching(self) -> Iterator[None]:
         """Take the rows as the update of the block returns them, where that saves reading them again."""
         own = self._own
-        if own is None or not (self._is_alone and own.is_plain) or self._batch.is_by_group(own):
+        can_take = own is not None and self._is_alone and own.is_plain and not self._batch.is_by_group(own)
+        # A trigger may change a row after it was returned.
+        if own is None or not (can_take and facts_of(own.model, self.using).is_ordinary):
             yield
             return
         with returning(own.model, own.fields, UPDATE, self.using) as returned:
@@ -202,9 +213,10 @@ class _Update:
 
     def append(self) -> None:
         """Append the events, after the update."""
-        self._keep_owners(self._written)
-        for watches, table in self._watched:
-            keep_watching(self._batch, watches, table, self._keys_in(table, self._written))
+        with self._guarded():
+            self._keep_owners(self._written, is_after=True)
+            for watches, table in self._watched:
+                keep_watching(self._batch, watches, table, self._keys_in(table, self._written), is_after=True)
         self._batch.append()
 
 

@@ -12,32 +12,33 @@ from typing import Any, Final
 from django.db import models
 from django.utils.functional import Promise
 
-from declbind.stored_values import holds_documents, write_value
+from declbind.stored_rows import AnyRow, value_of
+from declbind.stored_values import column_of, holds_documents, write_value
 
 from .exact import MAX_EXACT, SCALARS, exact_key, in_utc, keep_exact
 from .lists import related_keys
 
-AS_THEY_ARE: Final = frozenset({type(None), str, bool, float, dt.date, uuid.UUID})
+AS_THEY_ARE: Final = frozenset({str, bool, float, dt.date, uuid.UUID})
 #: Single values that Django's JSON encoder has a form for, lazy text among them.
 ENCODABLE: Final = (*SCALARS, Promise)
 
 
-def serialize_fields(instance: Any, binding: Any) -> dict[str, Any]:
+def serialize_fields(row: AnyRow, binding: Any) -> dict[str, Any]:
     """Return ``{field name: value}`` for the bound fields of a stored row.
 
     A foreign key is the raw key under the field's name. A many-to-many field is a list of keys in their order. A file
     is its name, bytes are base64, and a range is an object of its bounds. An integer beyond ``2**53 - 1`` is a string.
     """
-    return {field.name: field_value(instance, field) for field in binding.bound_fields()}
+    return {field.name: field_value(row, field) for field in binding.bound_fields()}
 
 
-def field_value(instance: Any, field: models.Field[Any, Any]) -> Any:
+def field_value(row: AnyRow, field: models.Field[Any, Any]) -> Any:
     """Return one field's value of a stored row in a form that the JSON encoder takes."""
     if field.many_to_many:
         listed: Any = field
         target = listed.remote_field.through._meta.get_field(listed.m2m_reverse_field_name())
-        return [exact_key(key, target) for key in related_keys(instance, field)]
-    value = getattr(instance, field.attname)
+        return [exact_key(key, target) for key in related_keys(row, field)]
+    value = value_of(row, column_of(field).attname)
     # Most values of most fields are sent as they are, and every save pays for each test.
     if type(value) is int and -MAX_EXACT <= value <= MAX_EXACT:
         return value
@@ -56,7 +57,8 @@ def json_value(field: Any, value: Any) -> Any:
         TypeError: The value has no JSON form.
     """
     if value is None:
-        return None
+        # What an instance has for a file that there is not.
+        return "" if isinstance(field, models.FileField) else None
     if holds_documents(field):
         return _document(field, value)
     if field.is_relation:

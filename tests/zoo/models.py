@@ -14,7 +14,7 @@ from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils.text import slugify
 
-from tests.zoo import columns, own_fields  # noqa: F401 - the rest of this app's models
+from tests.zoo import columns, guests, own_fields  # noqa: F401 - the rest of this app's models
 
 
 class Keeper(models.Model):

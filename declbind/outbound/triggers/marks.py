@@ -16,10 +16,12 @@ from typing import Any
 from django.db import connections, transaction
 
 from declbind.outbound.batch import Batch
-from declbind.outbound.drafts import draft_delete, draft_write, groups_of
+from declbind.outbound.drafts import UNKNOWN, draft_delete, draft_write, groups_of
 from declbind.outbound.entries import Draft
 from declbind.outbound.index import current_index
 from declbind.outbound.plans import Outlet, Plan
+from declbind.outbound.rows import all_rows, read_rows
+from declbind.stored_rows import StoredRow
 
 from . import postgresql, sqlite
 from .tables import HeardTable, heard_tables
@@ -136,8 +138,13 @@ def _draft_related(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
 
 
 def _draft_kept(plan: Plan, row: Any, hearing: tuple[Outlet, ...], using: str) -> list[Draft]:
-    """Return the events of a row that stays where it is, for those who are told of it."""
-    return draft_write(plan, row, row.pk, groups_of(plan, row, using, hearing), using, hearing)
+    """Return the events of a row that stays where it is, for those who are told of it.
+
+    Where it was cannot be told if code makes its groups: these may hang on the row that was written.
+    """
+    unknown = [outlet for outlet in hearing if outlet.has_group_code]
+    known = groups_of(plan, row, using, [outlet for outlet in hearing if outlet not in unknown])
+    return draft_write(plan, row, row.pk, {**known, **dict.fromkeys(unknown, UNKNOWN)}, using, hearing)
 
 
 def _draft_own(plan: Plan, write: _Write, key: str, using: str) -> list[Draft]:
@@ -152,7 +159,7 @@ def _draft_own(plan: Plan, write: _Write, key: str, using: str) -> list[Draft]:
     if not is_known or (old is None) != (write.old is None) or (new is None) != (write.new is None):
         return _lost_plans([plan], using)
     if new is None:
-        return draft_delete(plan, old, using)
+        return [] if old is None else draft_delete(plan, old, using)
     return draft_write(plan, new, pk, None if old is None else groups_of(plan, old, using), using)
 
 
@@ -165,7 +172,8 @@ def _draft_children(plan: Plan, lookup: str, write: _Write, key: str, using: str
     if write.old is not None and write.new is not None:
         for row in _rows_now(plan, lookup, [write.new[key]], using):
             old, new = (_overlaid(plan, row, side, using) for side in (write.old, write.new))
-            drafts += draft_write(plan, new, row.pk, groups_of(plan, old, using), using)
+            if old is not None and new is not None:
+                drafts += draft_write(plan, new, row.pk, groups_of(plan, old, using), using)
     return drafts
 
 
@@ -180,24 +188,22 @@ def _lost_plans(plans: Iterable[Plan], using: str) -> list[Draft]:
     return batch.drafts()
 
 
-def _rows_now(plan: Plan, lookup: str, keys: Iterable[Any], using: str) -> list[Any]:
+def _rows_now(plan: Plan, lookup: str, keys: Iterable[Any], using: str) -> list[StoredRow]:
     """Return rows as they are, not locked."""
-    options: Any = plan.model._meta
-    rows = plan.model._base_manager.using(using).filter(**{f"{lookup}__in": list(keys)})
-    return list(rows.only(options.pk.name, *(field.name for field in plan.fields)).distinct())
+    # A relation to many leads to a row more than once, so the keys are a query of their own.
+    found = all_rows(plan.model, using).filter(**{f"{lookup}__in": list(keys)}).values("pk")
+    return read_rows(plan, all_rows(plan.model, using).filter(pk__in=found), plan.fields, is_locked=False)
 
 
-def _overlaid(plan: Plan, now: Any, side: Mapping[str, Any] | None, using: str) -> Any:
+def _overlaid(plan: Plan, now: StoredRow | None, side: Mapping[str, Any] | None, using: str) -> StoredRow | None:
     """Return the row that a mark has, with what the mark lacks as it is now; ``None`` where that cannot be had."""
     if side is None:
         return None
     options: Any = plan.model._meta
-    values = {} if now is None else dict(vars(now))
-    values.update(side)
+    values = {**({} if now is None else now.values), **side}
     if any(field.attname not in values for field in (options.pk, *plan.fields)):
         return None
-    names = [field.attname for field in options.concrete_fields if field.attname in values]
-    return plan.model.from_db(using, names, [values[name] for name in names])
+    return StoredRow(plan.model, values, using)
 
 
 __all__ = ["Mark", "convert"]

@@ -19,16 +19,17 @@ FUNCTION = "declbind_mark"
 _FUNCTION_BODY = """
 #variable_conflict use_variable
 DECLARE
-    our_columns text[] := TG_ARGV[2:];
-    our_key text := TG_ARGV[0];
-    our_limit bigint := TG_ARGV[1]::bigint;
+    our_table text := TG_ARGV[0];
+    our_columns text[] := TG_ARGV[3:];
+    our_key text := TG_ARGV[1];
+    our_limit bigint := TG_ARGV[2]::bigint;
     our_is_many boolean := TG_OP = 'TRUNCATE';
     our_image text;
     our_found text;
 BEGIN
     -- What a captured statement sets off is not captured: other triggers are further down, and cascades of the database
     -- run on other tables, though as deep as itself.
-    IF pg_trigger_depth() = 1 AND starts_with(current_query(), '/*declbind:captured "' || TG_TABLE_NAME || '"*/') THEN
+    IF pg_trigger_depth() = 1 AND starts_with(current_query(), '/*declbind:captured "' || our_table || '"*/') THEN
         RETURN NULL;
     END IF;
     IF TG_OP = 'INSERT' OR TG_OP = 'UPDATE' THEN
@@ -65,7 +66,7 @@ BEGIN
         'INSERT INTO {events} (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)'
         ' SELECT $9, $10, $10, $10, $11, (jsonb_build_object($12, $1) || found.note)::text, 0, $13, $14,'
         ' clock_timestamp() FROM (' || our_found || ') AS found'
-        USING TG_TABLE_NAME::text, 'op'::text, 'MANY'::text, TG_OP, 'old'::text, 'new'::text, 'INSERT'::text,
+        USING our_table, 'op'::text, 'MANY'::text, TG_OP, 'old'::text, 'new'::text, 'INSERT'::text,
             'DELETE'::text, 'mark'::text, ''::text, '[]'::text, 'table'::text, left(session_user, 150),
             left('SQL ' || current_setting('application_name', true), 150);
     RETURN NULL;
@@ -124,20 +125,21 @@ def load_found(connection: Any) -> dict[tuple[str, str], str]:
     """Return what triggers of ours there are: (table, event) -> fingerprint, or "disabled"."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT class.relname, trigger.tgname, trigger.tgenabled::text, obj_description(trigger.oid, 'pg_trigger'),"
-            f" function.prosrc, ({_SCHEMA_SQL}) FROM pg_trigger AS trigger"
+            "SELECT trigger.tgargs, trigger.tgname, trigger.tgenabled::text,"
+            f" obj_description(trigger.oid, 'pg_trigger'), function.prosrc, ({_SCHEMA_SQL}) FROM pg_trigger AS trigger"
             " JOIN pg_class AS class ON class.oid = trigger.tgrelid"
             " JOIN pg_proc AS function ON function.oid = trigger.tgfoid"
             " WHERE function.proname = %s AND NOT trigger.tgisinternal"
-            " AND pg_table_is_visible(class.oid)",
+            # A table that is named with its schema need not be on the search path.
+            " AND (pg_table_is_visible(class.oid) OR position('\".\"' in encode(trigger.tgargs, 'escape')) > 0)",
             [FUNCTION],
         )
         return {
-            (table, name.removeprefix("declbind_")): "disabled"
+            (bytes(arguments).partition(b"\0")[0].decode(), name.removeprefix("declbind_")): "disabled"
             if enabled == "D"
             # Which schema the log is in is asked once, here, and not for each fingerprint.
             else f"{comment} {_digest(source.replace(f'{schema}.declbind_event', _EVENTS_PLACE))}"
-            for table, name, enabled, comment, source, schema in cursor.fetchall()
+            for arguments, name, enabled, comment, source, schema in cursor.fetchall()
         }
 
 
@@ -163,8 +165,8 @@ def _drop(table: str, event: str, connection: Any) -> str:
 
 def _arguments(table: WantedTable, event: str) -> str:
     if event == "truncate":
-        return f"{_text(table.key)}, '0'"
-    return ", ".join(map(_text, (table.key, str(table.limit), *table.columns)))
+        return f"{_text(table.name)}, {_text(table.key)}, '0'"
+    return ", ".join(map(_text, (table.name, table.key, str(table.limit), *table.columns)))
 
 
 def _text(value: str) -> str:

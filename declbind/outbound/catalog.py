@@ -1,0 +1,219 @@
+"""Catalog: what a database says of a model's tables, as far as it decides how capture may read them.
+
+In an ordinary table a statement stores what it says: it is no view, and nobody has put triggers, rules or policies on
+it. Reading its columns cannot fail. Of any other table the rows are read back after each write, inside of a savepoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from django.db import connections, models, transaction
+from django.db.backends.signals import connection_created
+
+logger = logging.getLogger("declbind")
+
+#: For so long an answer is believed, in seconds: somebody may put a trigger on a table while the process runs. Writes
+#: in a row share it. What this process changes itself is noticed at once: SQLite counts the changes of its schema, and
+#: statements to other databases are looked at.
+SECONDS = 0.02
+
+_POSTGRESQL = """
+    SELECT table_.relkind IN ('r', 'p') AND has_table_privilege(table_.oid, 'UPDATE'),
+        table_.relkind = 'r' AND NOT table_.relhasrules AND NOT table_.relhassubclass AND NOT table_.relrowsecurity
+        AND has_table_privilege(table_.oid, 'SELECT') AND NOT EXISTS (
+            SELECT FROM pg_trigger
+            WHERE tgrelid = table_.oid AND NOT tgisinternal AND NOT starts_with(tgname, 'declbind_')
+        ),
+        (SELECT json_object_agg(attname, format_type(atttypid, atttypmod))::text FROM pg_attribute
+            WHERE attrelid = table_.oid AND attnum > 0 AND NOT attisdropped)
+    FROM pg_class AS table_ WHERE table_.oid = to_regclass(%s)
+"""
+_MYSQL = """
+    SELECT table_type = 'BASE TABLE', NOT EXISTS (
+        SELECT 1 FROM information_schema.triggers
+        WHERE event_object_schema = DATABASE() AND event_object_table = table_name
+    ) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = %s
+"""
+
+
+class TableFacts(NamedTuple):
+    """What is known of the tables of a model together."""
+
+    #: A statement stores what it says, and the columns can be read.
+    is_ordinary: bool
+    #: Rows can be locked.
+    is_lockable: bool
+    #: The attributes of columns that have the type that Django gives them, so that they keep their values as they are.
+    exact: frozenset[str]
+    #: The attributes of columns that there are not, in the state in which the tables are migrated.
+    missing: frozenset[str] = frozenset()
+
+
+_UNKNOWN = TableFacts(False, False, frozenset())
+#: By model, database, and schema if a package for tenants changes that of a connection: until when an answer is
+#: believed, SQLite's count at the time, and the answer.
+_answers: dict[tuple[type[models.Model], str, str | None], tuple[float, int, TableFacts]] = {}
+
+
+def facts_of(model: type[models.Model], using: str) -> TableFacts:
+    """Return what a database says of the tables that rows of a model are kept in. Never raises."""
+    connection = connections[using]
+    key = (model, using, getattr(connection, "schema_name", None))
+    try:
+        version = _schema_version(connection) if connection.vendor == "sqlite" else 0
+    except Exception:  # locked, for instance
+        return _UNKNOWN
+    known, now = _answers.get(key), time.monotonic()
+    # A count may come again after a roll-back, so it is not enough.
+    if known is not None and now < known[0] and version == known[1]:
+        return known[2]
+    if len(_answers) > 1_000:
+        _answers.clear()
+    facts = _ask(model, connection)
+    _answers[key] = now + SECONDS, version, facts
+    return facts
+
+
+def _schema_version(connection: Any) -> int:
+    if connection.connection is None:
+        connection.ensure_connection()
+    version: int = connection.connection.execute("PRAGMA schema_version").fetchone()[0]
+    return version
+
+
+def _notice(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+    """Execute a statement, and forget all answers if it may have changed a table; one of ``execute_wrappers``.
+
+    What is changed in a way that is not recognised here is noticed when the answers are not believed any more.
+    """
+    result = execute(sql, params, many, context)
+    if isinstance(sql, str) and sql[:1] not in _HARMLESS and _DEFINITION.search(sql):
+        _answers.clear()
+    return result
+
+
+#: How nearly all statements begin, none of which defines anything.
+_HARMLESS = frozenset("SIU")
+_DEFINITION = re.compile(r"\b(CREATE|ALTER|DROP)\b", re.IGNORECASE)
+
+
+def _watch(connection: Any, **kwargs: Any) -> None:
+    # Each statement pays for it, which would be felt where there is no server.
+    if connection.vendor != "sqlite" and _notice not in connection.execute_wrappers:
+        # The first is the outermost.
+        connection.execute_wrappers.insert(0, _notice)
+
+
+def install() -> None:
+    """Notice what changes tables in this process."""
+    connection_created.connect(_watch, dispatch_uid="declbind.catalog")
+    for connection in connections.all(initialized_only=True):
+        _watch(connection)
+
+
+def savepoint_for(tables: Iterable[type[models.Model]], using: str) -> AbstractContextManager[Any]:
+    """Keep reads of the models' tables that fail from ending the transaction of the host.
+
+    This takes a savepoint, unless all the tables are ordinary.
+    """
+    if all(facts_of(model, using).is_ordinary for model in tables):
+        return _NO_SAVEPOINT
+    return transaction.atomic(using=using)
+
+
+_NO_SAVEPOINT = contextlib.nullcontext()
+
+
+def _ask(model: type[models.Model], connection: Any) -> TableFacts:
+    ask = _ASK.get(connection.vendor)
+    if ask is None:
+        return _UNKNOWN
+    options: Any = model._meta
+    try:
+        found = [ask(table._meta, connection) for table in (options.concrete_model, *options.all_parents)]
+    except Exception as error:
+        # A driver or a server that answers in another way than expected.
+        logger.warning("The database cannot be asked about the table of %s: %s", options.label, error)
+        return _UNKNOWN
+    return TableFacts(
+        all(facts.is_ordinary for facts in found),
+        all(facts.is_lockable for facts in found),
+        frozenset().union(*(facts.exact for facts in found)),
+        frozenset().union(*(facts.missing for facts in found)),
+    )
+
+
+def _ask_postgresql(options: Any, connection: Any) -> TableFacts:
+    row = _fetch(connection, _POSTGRESQL, connection.ops.quote_name(options.db_table))
+    if row is None:
+        return _UNKNOWN
+    is_lockable, is_plain, found = row
+    return _facts(options, connection, is_plain, is_lockable, json.loads(found or "{}"), _postgresql_type)
+
+
+def _ask_sqlite(options: Any, connection: Any) -> TableFacts:
+    table = options.db_table
+    connection.ensure_connection()
+    with contextlib.closing(connection.connection.cursor()) as cursor:
+        kinds = cursor.execute(
+            "SELECT type, name FROM sqlite_master WHERE tbl_name = ? COLLATE NOCASE"
+            " AND (type IN ('table', 'view') OR type = 'trigger' AND substr(name, 1, 9) <> 'declbind_')",
+            [table],
+        ).fetchall()
+        described = cursor.execute("SELECT name, lower(type) FROM pragma_table_xinfo(?)", [table]).fetchall()
+    columns = dict(described)
+    return _facts(options, connection, [kind for kind, _ in kinds] == ["table"], False, columns, str.lower)
+
+
+def _ask_mysql(options: Any, connection: Any) -> TableFacts:
+    row = _fetch(connection, _MYSQL, options.db_table)
+    if row is None:
+        return _UNKNOWN
+    exact = frozenset(field.attname for field in options.local_concrete_fields)
+    return TableFacts(bool(row[0] and row[1]), bool(row[0]), exact)
+
+
+_ASK: dict[str, Callable[[Any, Any], TableFacts]] = {
+    "postgresql": _ask_postgresql,
+    "sqlite": _ask_sqlite,
+    "mysql": _ask_mysql,
+}
+
+
+def _facts(
+    options: Any,
+    connection: Any,
+    is_plain: bool,
+    is_lockable: bool,
+    columns: dict[str, str],
+    write_type: Callable[[str], str],
+) -> TableFacts:
+    fields = options.local_concrete_fields
+    exact = frozenset(
+        field.attname
+        for field in fields
+        if field.column in columns and columns[field.column] == write_type(field.db_type(connection) or "")
+    )
+    missing = frozenset(field.attname for field in fields if field.column not in columns and not field.generated)
+    return TableFacts(is_plain and not missing, is_lockable, exact, missing)
+
+
+def _postgresql_type(text: str) -> str:
+    """Return a type as the server writes it."""
+    return text.lower().replace("varchar", "character varying").replace(", ", ",")
+
+
+def _fetch(connection: Any, sql: str, table: str) -> Any:
+    # Past Django's cursors, so that nobody who counts or changes statements sees it.
+    connection.ensure_connection()
+    with connection.wrap_database_errors, contextlib.closing(connection.connection.cursor()) as cursor:
+        cursor.execute(sql, [table])
+        return cursor.fetchone()

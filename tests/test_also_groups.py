@@ -1,0 +1,216 @@
+"""The record key `also` where code makes the groups: a row leaves a group when a row that it is related to changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from declbind import WebsocketBinding
+from declbind.core.frames import EVERY_GROUP
+from declbind.outbound.batch import Batch
+from declbind.outbound.triggers import upkeep
+from declbind.testing import capture_events, override_bindings
+from tests.zoo.models import Animal, Feather, Food, Keeper
+
+pytestmark = pytest.mark.django_db
+
+
+class ByKeeper(WebsocketBinding):
+    """Animals in the group of their keeper's name."""
+
+    model = Animal
+    stream = "animals"
+    fields = ["name"]
+    also = ["keeper"]
+
+    @classmethod
+    def group_names(cls, instance: Any) -> list[str]:
+        return [f"of-{instance.keeper.name}"] if instance.keeper_id else []
+
+
+class ByFeathers(WebsocketBinding):
+    """Animals in a group for each colour of their feathers."""
+
+    model = Animal
+    stream = "feathered"
+    fields = ["name"]
+    also = ["feather"]
+
+    @classmethod
+    def group_names(cls, instance: Any) -> list[str]:
+        return sorted(set(instance.feather_set.values_list("colour", flat=True)))
+
+
+class ByFoods(WebsocketBinding):
+    """Animals in a group for each of their foods."""
+
+    model = Animal
+    stream = "fed"
+    fields = ["name", "foods"]
+
+    @classmethod
+    def group_names(cls, instance: Any) -> list[str]:
+        return sorted(instance.foods.values_list("name", flat=True))
+
+
+class ByTemplate(WebsocketBinding):
+    """Beside it, a binding whose groups are no code."""
+
+    model = Animal
+    stream = "plain"
+    fields = ["name"]
+    groups = ["kind-{kind}"]
+    also = ["keeper"]
+
+
+@pytest.fixture
+def ann() -> Keeper:
+    return Keeper.objects.create(name="ann")
+
+
+@pytest.fixture
+def owl(ann: Keeper) -> Animal:
+    return Animal.objects.create(name="owl", keeper=ann)
+
+
+def rename(keeper: Keeper) -> None:
+    keeper.name = "bea"
+    keeper.save()
+
+
+def rename_one(keeper: Keeper) -> None:
+    keeper.name = "bea"
+    keeper.save(update_fields=["name"])
+
+
+def rename_by_update(keeper: Keeper) -> None:
+    Keeper.objects.filter(pk=keeper.pk).update(name="bea")
+
+
+def rename_in_bulk(keeper: Keeper) -> None:
+    keeper.name = "bea"
+    Keeper.objects.bulk_update([keeper], ["name"])
+
+
+RENAMES = [rename, rename_one, rename_by_update, rename_in_bulk]
+
+
+def check_that_a_row_leaves_the_group_of_the_old_name(ann: Keeper, owl: Animal, write: Any) -> None:
+    kind = owl.kind
+    with override_bindings(ByKeeper, ByTemplate), capture_events() as events:
+        write(ann)
+    assert sorted((event.stream, event.pk, event.changes) for event in events) == [
+        ("animals", owl.pk, [("of-ann", "delete"), ("of-bea", "create")]),
+        ("plain", owl.pk, [(f"kind-{kind}", "update")]),
+    ]
+
+
+@pytest.mark.parametrize("write", RENAMES)
+def test_a_row_leaves_the_group_of_the_old_name(ann: Keeper, owl: Animal, write: Any) -> None:
+    """The old groups are those of before the write, whichever way it is made."""
+    check_that_a_row_leaves_the_group_of_the_old_name(ann, owl, write)
+
+
+def test_groups_read_only_after_the_write_would_be_caught(
+    ann: Keeper, owl: Animal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Batch, "_unknown", lambda *args: [])
+    with pytest.raises(AssertionError):
+        check_that_a_row_leaves_the_group_of_the_old_name(ann, owl, rename)
+
+
+def test_a_row_that_stays_in_its_group_is_told_once(ann: Keeper, owl: Animal) -> None:
+    with override_bindings(ByKeeper), capture_events() as events:
+        ann.retired = True
+        ann.save()
+    assert [event.changes for event in events] == [[("of-ann", "update")]]
+
+
+def test_a_related_row_that_goes(ann: Keeper, owl: Animal) -> None:
+    """Its rows leave the groups that hang on it."""
+    feather = Feather.objects.create(animal=owl, colour="red")
+    Feather.objects.create(animal=owl, colour="blue")
+    with override_bindings(ByFeathers), capture_events() as events:
+        feather.delete()
+    assert [event.changes for event in events] == [[("red", "delete"), ("blue", "update")]]
+
+
+def test_a_related_row_that_comes(owl: Animal) -> None:
+    """Its rows were in their groups before; by one and by many."""
+    Feather.objects.create(animal=owl, colour="blue")
+    with override_bindings(ByFeathers), capture_events() as events:
+        Feather.objects.create(animal=owl, colour="red")
+        Feather.objects.bulk_create([Feather(animal=owl, colour="green")])
+    assert [event.changes for event in events] == [
+        [("blue", "update"), ("red", "create")],
+        [("blue", "update"), ("red", "update"), ("green", "create")],
+    ]
+
+
+def test_a_related_row_that_moves(ann: Keeper, owl: Animal) -> None:
+    """From one row to another: each of the two leaves or enters the group."""
+    crow = Animal.objects.create(name="crow", keeper=ann)
+    feather = Feather.objects.create(animal=owl, colour="red")
+    with override_bindings(ByFeathers), capture_events() as events:
+        feather.animal = crow
+        feather.save()
+    assert sorted((event.pk, event.changes) for event in events) == [
+        (owl.pk, [("red", "delete")]),
+        (crow.pk, [("red", "create")]),
+    ]
+
+
+def test_where_a_row_was_that_cannot_be_known_is_a_resync(ann: Keeper, owl: Animal) -> None:
+    """An update says only afterwards which rows its value has led to."""
+    crow = Animal.objects.create(name="crow", keeper=ann)
+    Feather.objects.create(animal=owl, colour="red")
+    with override_bindings(ByFeathers), capture_events() as events:
+        Feather.objects.update(animal=crow)
+    assert [(event.kind, event.changes) for event in events] == [
+        ("row", [("red", "delete")]),
+        ("bulk", [(EVERY_GROUP, "resync")]),
+    ]
+
+
+def test_rows_of_a_list_leave_their_groups(owl: Animal) -> None:
+    """By `add`, `remove`, `set` and `clear`."""
+    hay, mice = Food.objects.create(name="hay"), Food.objects.create(name="mice")
+    with override_bindings(ByFoods), capture_events() as events:
+        owl.foods.add(hay)
+        owl.foods.add(mice)
+        owl.foods.remove(hay)
+        owl.foods.clear()
+    assert [event.changes for event in events] == [
+        [("hay", "create")],
+        [("hay", "update"), ("mice", "create")],
+        [("hay", "delete"), ("mice", "update")],
+        [("mice", "delete")],
+    ]
+
+
+def test_set_of_a_list_moves_a_row_once(owl: Animal) -> None:
+    hay, mice = Food.objects.create(name="hay"), Food.objects.create(name="mice")
+    owl.foods.add(hay)
+    with override_bindings(ByFoods), capture_events() as events:
+        owl.foods.set([mice])
+        owl.foods.set([mice, hay])
+    assert [event.changes for event in events] == [
+        [("hay", "delete"), ("mice", "create")],
+        [("mice", "update"), ("hay", "create")],
+    ]
+
+
+@pytest.mark.needs_triggers
+def test_where_a_row_was_is_not_in_a_mark(ann: Keeper, owl: Animal) -> None:
+    """Raw SQL has renamed the keeper, and the groups of before are nowhere: a resync, and the plain binding's event."""
+    bindings = [type(f"Marked{cls.__name__}", (cls,), {"capture": "triggers"}) for cls in (ByKeeper, ByTemplate)]
+    with override_bindings(*bindings):
+        upkeep.install("default")
+        with capture_events() as events, connection.cursor() as cursor:
+            cursor.execute("UPDATE zoo_keeper SET name = 'bea'")
+    assert sorted((event.stream, event.changes) for event in events) == [
+        ("animals", [(EVERY_GROUP, "resync")]),
+        ("plain", [(f"kind-{owl.kind}", "update")]),
+    ]

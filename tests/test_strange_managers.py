@@ -1,0 +1,125 @@
+"""Base managers that do more than show rows: they neither break a write nor change what is told of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection, models, transaction
+
+from declbind.core.frames import EVERY_GROUP
+from declbind.live.snapshots import read_snapshot
+from declbind.models import Traffic
+from declbind.registry import get_registry
+from declbind.testing import capture_events, override_bindings
+from tests.test_stored_rows import bulk_update, record, save, save_one, update
+from tests.zoo.guests import MANAGERS, Managed, OddManager
+
+pytestmark = pytest.mark.django_db
+
+WRITES = [save, save_one, update, bulk_update]
+SENT: dict[str, Any] = {"fields": ["text"]}
+
+
+@pytest.fixture
+def mind(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Have the base manager do something to its rows."""
+    return lambda change: monkeypatch.setattr(OddManager, "mind", staticmethod(change))
+
+
+@pytest.fixture
+def row() -> Managed:
+    friend = Managed.objects.create(text="friend", room=9)
+    return Managed.objects.create(text="one", room=1, friend=friend)
+
+
+def remove(pk: Any) -> None:
+    """Delete a row without a collector: that goes by base managers itself."""
+    models.QuerySet(Managed).filter(pk=pk)._raw_delete("default")
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("name", MANAGERS)
+def test_a_manager_that_shows_all_rows_changes_nothing(row: Managed, mind: Any, name: str, write: Any) -> None:
+    row.text = "two"
+    with override_bindings(record(Managed, **SENT)), capture_events() as events, transaction.atomic():
+        # Django's own `save` goes by the base manager too, and refuses some.
+        if not (name == "groups" and write in (save, save_one)):
+            mind(MANAGERS[name])
+        write(row)
+        pk = row.pk
+        remove(pk)
+    assert [(event.kind, event.changes, event.data) for event in events] == [
+        ("row", [("room-1", "update")], {"text": "two"}),
+        ("gone", [("room-1", "delete")], {"text": "two"}),
+    ]
+
+
+@pytest.mark.parametrize("name", MANAGERS)
+def test_a_snapshot_by_such_a_manager(row: Managed, mind: Any, name: str) -> None:
+    with override_bindings(record(Managed, **SENT)):
+        bound = get_registry().by_stream["notes"](using="default")
+        mind(MANAGERS[name])
+        pages = read_snapshot(bound, "room-1", {"room": 1}, "default").pages
+    assert pages == [[(str(row.pk), '{"text":"one"}')]]
+
+
+def raise_anyway(found: Any) -> Any:
+    raise RuntimeError("no tenant")
+
+
+FAILING = {
+    "raises": raise_anyway,
+    "is sliced": lambda found: found[:5],
+    "queries what is not there": lambda found: found.extra(where=["nothing = nowhere"]),
+}
+
+
+def check_that_a_failing_manager_costs_a_resync(mind: Any, row: Managed, failing: Any) -> None:
+    with override_bindings(record(Managed, **SENT)), capture_events() as events, transaction.atomic():
+        mind(failing)
+        update(row)
+        bulk_update(row)
+        remove(row.pk)
+        mind(None)
+        assert not Managed.objects.filter(pk=row.pk).exists()
+    assert [(event.kind, event.changes) for event in events] == [("bulk", [(EVERY_GROUP, "resync")])] * 3
+    assert Traffic.objects.filter(stream="notes", kind=Traffic.ERROR).count() >= 3
+
+
+@pytest.mark.parametrize("failing", FAILING.values(), ids=FAILING)
+def test_a_manager_that_fails_costs_a_resync(row: Managed, mind: Any, failing: Any) -> None:
+    """The write goes through in a transaction that goes on, and the cause is recorded."""
+    check_that_a_failing_manager_costs_a_resync(mind, row, failing)
+
+
+def test_a_manager_asked_without_a_savepoint_would_be_caught(
+    row: Managed, mind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a database on which a statement that fails ends the transaction; elsewhere, one that raises is let through."""
+    if connection.vendor == "postgresql":
+        for module in ("rows", "batch"):
+            monkeypatch.setattr(f"declbind.outbound.{module}.reading", lambda plan, using: contextlib.nullcontext())
+        failing = FAILING["queries what is not there"]
+    else:
+        monkeypatch.setattr("declbind.outbound.batch.unread", lambda *args: raise_anyway(None))
+        failing = raise_anyway
+    with pytest.raises(Exception, match=r"nowhere|nothing|transaction|tenant"), transaction.atomic():
+        check_that_a_failing_manager_costs_a_resync(mind, row, failing)
+
+
+@pytest.mark.parametrize("write", [save, update, bulk_update])
+def test_a_row_that_the_manager_ceases_to_show_is_out_of_sight(row: Managed, mind: Any, write: Any) -> None:
+    """Also one that it shows again."""
+    with override_bindings(record(Managed, **SENT)), capture_events() as events:
+        mind(lambda found: found.exclude(text="hidden"))
+        row.text = "hidden"
+        write(row)
+        row.text = "shown"
+        update(row)
+    assert [(event.changes, event.data) for event in events] == [
+        ([("room-1", "delete")], {}),
+        ([("room-1", "create")], {"text": "shown"}),
+    ]
