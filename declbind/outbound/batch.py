@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -114,6 +114,10 @@ class Batch:
         if part.touched is not None and not plan.needs_old:
             return []
         return [key for key in keys if key not in part.before and key not in part.many]
+
+    def unwritten(self, plan: Plan, keys: Container[Any]) -> list[Any]:
+        """Return the keys of rows that were read before the write and are not among ``keys``."""
+        return [key for key in self._part(plan).before if key not in keys]
 
     def create(self, plan: Plan, keys: Iterable[Any]) -> None:
         """Note rows that are new, unless they were read before the write; to be called after it."""

@@ -40,11 +40,13 @@ MAX_PLACES = 500
 #: Modules whose frames say nothing about who writes.
 _OURS = ("django.", "declbind.", "contextlib", "functools", "asgiref.", "concurrent.", "threading")
 _WRITE = re.compile(
+    r"(?<!\bFOR )(?<!\bON )(?<!\bDO )"
     r"\b(INSERT|REPLACE|UPDATE|DELETE|TRUNCATE|MERGE|COPY)\b(?:\s+(?:OR|IGNORE|INTO|FROM|TABLE|ONLY|ROLLBACK|ABORT|FAIL))*"
     r"\s+(?:[\"`]?\w+[\"`]?\.)?[\"`]?(\w+)[\"`]?",
     re.IGNORECASE,
 )
-_BEGINS = ("INSERT", "UPDATE", "DELETE", "REPLAC", "TRUNCA", "MERGE ", "COPY ", "WITH ")
+#: What a statement may say without doing it.
+_SAID = re.compile(r"'(?:[^']|'')*'|/\*.*?\*/|--[^\n]*", re.DOTALL)
 
 
 class Place(NamedTuple):
@@ -83,6 +85,9 @@ class Detector:
         self._counts: dict[Place, int] = {}
         self._thread: threading.Thread | None = None
 
+    #: For ``statements.has_wrappers``: statements are executed as they are given.
+    declbind_leaves_text = True
+
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
         """Execute a statement; to be one of a connection's ``execute_wrappers``."""
         result = execute(sql, params, many, context)
@@ -95,14 +100,13 @@ class Detector:
         return result
 
     def _look(self, sql: str, context: Any) -> None:
-        begin = sql.lstrip(" \n\t(")[:6].upper()
-        if not begin.startswith(_BEGINS) and not begin.startswith("/*"):
+        if _WRITE.search(sql) is None:
             return
-        found = _WRITE.search(sql)
-        if found is None or _is_empty(sql, context):
-            return
-        if found[2] in current_index().bound_tables():
-            self.note(Place(found[2], found[1].upper(), _location(sys._getframe(2))))
+        bound = current_index().bound_tables()
+        written = {found[2]: found[1].upper() for found in _WRITE.finditer(_SAID.sub(" ", sql)) if found[2] in bound}
+        if written and not _is_empty(sql, context):
+            for table, verb in written.items():
+                self.note(Place(table, verb, _location(sys._getframe(2))))
 
     def note(self, place: Place) -> None:
         """Count a write."""

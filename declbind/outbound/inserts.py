@@ -6,6 +6,7 @@ each ``add`` a query.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from functools import reduce
@@ -25,9 +26,9 @@ from .lists import keep_owners
 from .locks import take_write_lock
 from .places import is_logged
 from .plans import Plan
-from .returning import INSERT, returning
 from .rows import is_as_stored, keys_of
 from .seams import HOOKED
+from .statements import has_wrappers, returning_insert
 from .triggers.quiet import quiet
 
 
@@ -73,9 +74,11 @@ def capture_bulk_create(original: Any) -> Any:
                 keep_owners(batch, hearers.lists, stored)
                 keep_watching(batch, both_ways(hearers.watches), model, stored)
             if ignore_conflicts:
-                with returning(model, (), INSERT, using) as returned, quiet(index, using):
+                before = _KeysBefore(model, rows, using) if _must_not_return(using) else None
+                inserting = returning_insert(model, using) if before is None else contextlib.nullcontext(before)
+                with inserting as inserted, quiet(index, using):
                     created = write(rows)
-                keys = [row.pk for row in returned.rows] if returned.is_complete else None
+                keys = inserted.find_keys()
             else:
                 with quiet(index, using):
                     created = write(rows)
@@ -111,6 +114,47 @@ def _note_created(
         through = lists[0][1].remote_field.through._base_manager
         for some in [None] if keys is None else in_batches(keys, batch.using):
             keep_owners(batch, lists, rows if some is None else through.filter(pk__in=some), came=True)
+
+
+def _must_not_return(using: str) -> bool:
+    """Return whether an insert should not return its rows.
+
+    A wrapper of another package may repeat the statement after rolling back to a savepoint. SQLite refuses to roll back
+    while a statement has rows to return.
+    """
+    connection = connections[using]
+    return connection.vendor == "sqlite" and has_wrappers(connection)
+
+
+class _KeysBefore:
+    """The stored keys before an insert on SQLite, where nobody else writes until the end of the transaction."""
+
+    def __init__(self, model: Any, rows: Sequence[Any], using: str) -> None:
+        self._stored: models.QuerySet[Any] = models.QuerySet(model, using=using)
+        self._using = using
+        self._given = [row.pk for row in rows if row.pk is not None]
+        self._met = set(self._existing())
+        # Keys that SQLite gives out are greater than all before.
+        self._counts = len(self._given) < len(rows)
+        self._is_known = not self._counts or isinstance(model._meta.pk, models.AutoField)
+        self._last = self._stored.aggregate(last=models.Max("pk"))["last"] if self._counts and self._is_known else None
+
+    def find_keys(self) -> list[Any] | None:
+        """Return the keys of the rows that were inserted since; ``None`` if they cannot be told."""
+        if not self._is_known:
+            return None
+        keys = dict.fromkeys(key for key in self._existing() if key not in self._met)
+        if self._counts:
+            newer = self._stored if self._last is None else self._stored.filter(pk__gt=self._last)
+            keys.update(dict.fromkeys(newer.values_list("pk", flat=True)))
+        return list(keys)
+
+    def _existing(self) -> list[Any]:
+        return [
+            key
+            for some in in_batches(self._given, self._using)
+            for key in self._stored.filter(pk__in=some).values_list("pk", flat=True)
+        ]
 
 
 def _met_unseen(batch: Batch, plan: Plan, keys: Sequence[Any]) -> bool:

@@ -24,7 +24,7 @@ from .drafts import Groups, draft_hidden, draft_write, groups_of
 from .entries import Draft
 from .hooks import Arguments, note_unread
 from .index import Index, current_index, known_index
-from .joint_update import CannotJoinError, JointUpdate, can_join
+from .joint_update import JointUpdate, can_join
 from .lists import keep_owners
 from .locks import take_write_lock
 from .places import is_logged
@@ -249,16 +249,17 @@ def _save_in_one(index: Index, plan: Plan, instance: Any, update: Callable[[], A
             return False
         joint = JointUpdate(drafts, plan, connection)
         try:
-            with connection.execute_wrapper(joint), quiet(index, using):
+            with joint.joined(), quiet(index, using):
                 update()
-        except CannotJoinError:
-            return False
         except DatabaseError:
             # What Django raises when the row is not there. It may be inserted then, which takes a transaction.
             if not joint.is_missing:
                 raise
             return False
-        log.ring_after_commit(connection)
+        if joint.is_done:
+            log.ring_after_commit(connection)
+        else:  # another package wrote the row by a query of its own
+            log.append(drafts, using)
     return True
 
 

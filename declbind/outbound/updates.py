@@ -28,9 +28,9 @@ from .observers import observed
 from .once import captured, is_open
 from .places import is_logged
 from .plans import Plan
-from .returning import UPDATE, returning
 from .rows import keys_of, narrow
 from .seams import HOOKED
+from .statements import returning_update
 from .triggers.quiet import quiet
 
 #: Above this number, PostgreSQL gets keys as one array instead of a parameter each.
@@ -195,9 +195,10 @@ class _Update:
         if own is None or not (self._is_alone and own.is_plain) or self._batch.is_by_group(own):
             yield
             return
-        with returning(own.model, own.fields, UPDATE, self.using) as returned:
+        with returning_update(own.model, own.fields, self.using) as returned:
             yield
-        if returned.is_complete:
+        # A row that did not come back may be there all the same: a trigger or a rule can cancel its update.
+        if returned.is_complete and not self._batch.unwritten(own, {row.pk for row in returned.rows}):
             self._batch.take(own, returned.rows)
 
     def append(self) -> None:
