@@ -68,7 +68,7 @@ class Batch:
 
     def __init__(self, using: str) -> None:
         self.using = using
-        self._parts: dict[type[models.Model], _Part] = {}
+        self._parts: dict[int, _Part] = {}
 
     # --- before the write --------------------------------------------------------------------------------------------
 
@@ -133,7 +133,8 @@ class Batch:
         part.before, part.kept, part.gone, part.many = {}, {}, {}, {}
 
     def _part(self, plan: Plan) -> _Part:
-        return self._parts.setdefault(plan.model, _Part(plan))
+        # A model has another plan for a table that its triggers report.
+        return self._parts.setdefault(id(plan), _Part(plan))
 
     def _read(
         self,

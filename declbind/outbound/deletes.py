@@ -12,22 +12,19 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from django.db import models, transaction
+from django.db import models
 
 from . import log
 from .also import keep_watching
 from .batch import Batch, Chosen
-from .hearers import Hearers
 from .hooks import note_unread
-from .index import Index, current_index, known_index
+from .index import Index, Watch, current_index, known_index
 from .lists import keep_owners
-from .locks import take_write_lock
 from .observers import delete_observers, observed
-from .once import CAPTURED, is_open
 from .places import is_logged
 from .rows import keys_of
 from .seams import HOOKED
-from .triggers.quiet import quiet
+from .writes import CapturedWrite, is_covered
 
 
 def capture_delete(original: Any) -> Any:
@@ -51,41 +48,43 @@ def capture_delete(original: Any) -> Any:
             for model in (*self.data, *(rows.model for rows in self.fast_deletes)):
                 is_logged(model, using)  # which says so
             return original(self, *args, **kwargs)
-        index = current_index()
+        write = CapturedWrite(using, current_index())
         entries = [*self.data.items(), *((rows.model, rows) for rows in self.fast_deletes)]
-        gone = [(plan, rows) for model, rows in entries if (plan := index.plan_for(model))]
-        nulled = [key for key in self.field_updates if index.family_of(key[0].model) or index.watches_of(key[0].model)]
-        unlisted = [(lists, rows) for model, rows in entries if (lists := index.lists_through(model))]
-        watched = [(watches, model, rows) for model, rows in entries if (watches := index.watches_of(model))]
-        if not (gone or nulled or unlisted or watched):
+        heard = {model: write.listeners_of(model) for model, _ in entries}
+        updated = {key: write.listeners_of(key[0].model) for key in self.field_updates}
+        nulled = {key: listeners for key, listeners in updated.items() if listeners.are_any}
+        is_listened_to = nulled or any(found.plan or found.lists or found.watches for found in heard.values())
+        if not (is_listened_to or write.is_marked):
             return original(self, *args, **kwargs)
-        with transaction.atomic(using=using, savepoint=False):
-            take_write_lock(using)
-            batch = Batch(using)
-            for plan, rows in gone:
-                batch.will_delete(plan, _chosen(rows, using))
-            for key in nulled:
+        batch = write.batch
+        with write:
+            for model, rows in entries:
+                if plan := heard[model].plan:
+                    batch.will_delete(plan, _chosen(rows, using))
+            for key, listeners in nulled.items():
+                model = key[0].model
                 self.field_updates[key] = found = _joined(self.field_updates[key])
-                for plan, lookup in index.family_of(key[0].model):
+                for plan, lookup in listeners.family:
                     for rows in found:
                         batch.will_change(plan, _chosen(rows, using), lookup)
                 for rows in found:
-                    is_query = isinstance(rows, models.QuerySet)
-                    watches = index.watches_of(key[0].model)
-                    keep_watching(batch, watches, key[0].model, rows if is_query else [row.pk for row in rows])
-            for lists, rows in unlisted:
-                keep_owners(batch, lists, rows)
-            for watches, model, rows in watched:
-                is_query = isinstance(rows, models.QuerySet)
-                keep_watching(batch, watches, model, rows if is_query else [row.pk for row in rows])
-            for rows in self.fast_deletes:
-                setattr(rows, CAPTURED, True)
-            with quiet(index, using):
-                result = original(self, *args, **kwargs)
-            batch.append()
+                    _keep_watching(batch, listeners.watches, model, rows)
+            for model, rows in entries:
+                if heard[model].lists:
+                    keep_owners(batch, heard[model].lists, rows)
+                _keep_watching(batch, heard[model].watches, model, rows)
+            covered = [*self.fast_deletes, *(rows for found in self.field_updates.values() for rows in found)]
+            result = write.run(lambda: original(self, *args, **kwargs), covered)
+            write.append()
         return result
 
     return delete
+
+
+def _keep_watching(batch: Batch, watches: Sequence[Watch], model: Any, rows: Any) -> None:
+    if watches:
+        is_query = isinstance(rows, models.QuerySet)
+        keep_watching(batch, watches, model, rows if is_query else [row.pk for row in rows])
 
 
 def _is_heard(collector: Any, index: Index) -> bool:
@@ -109,13 +108,11 @@ def _chosen(rows: Any, using: str) -> Chosen:
 
 
 def _joined(found: Sequence[Any]) -> list[Any]:
-    """Join query sets into one, as Django is about to, and mark it, so that its update is not captured once more."""
+    """Join query sets into one, as Django is about to: what is read and what is updated are the same rows."""
     queries = [rows for rows in found if isinstance(rows, models.QuerySet) and rows._result_cache is None]
     others = [rows for rows in found if not any(rows is query for query in queries)]
     if queries:
-        joined = reduce(or_, queries)
-        setattr(joined, CAPTURED, True)
-        others.append(joined)
+        others.append(reduce(or_, queries))
     return others
 
 
@@ -129,23 +126,24 @@ def capture_raw_delete(original: Any) -> Any:
             note_unread(HOOKED["_raw_delete"])
             return original(self, *args, **kwargs)
         known = known_index()
-        if (known is not None and not known.heard[self.model]) or not is_open(self):
+        if (known is not None and not known.heard[self.model]) or is_covered(self, using):
             return original(self, *args, **kwargs)
-        index = current_index()
-        hearers = Hearers.of(self.model, index)
-        if hearers is None or not is_logged(self.model, using):
+        if not is_logged(self.model, using):
             with observed(self, None, using):
                 return original(self, *args, **kwargs)
-        with transaction.atomic(using=using, savepoint=False):
-            take_write_lock(using)
-            batch = Batch(using)
-            if hearers.plan is not None:
-                batch.will_delete(hearers.plan, keys_of(self, using))
-            keep_owners(batch, hearers.lists, self)
-            keep_watching(batch, hearers.watches, self.model, self)
-            with observed(self, None, using), quiet(index, using):
-                count = original(self, *args, **kwargs)
-            batch.append()
+        write = CapturedWrite(using, current_index())
+        heard = write.listeners_of(self.model)
+        if heard.plan is None and not (heard.lists or heard.watches):
+            with observed(self, None, using):
+                return write.run(lambda: original(self, *args, **kwargs))
+        with write:
+            if heard.plan is not None:
+                write.batch.will_delete(heard.plan, keys_of(self, using))
+            keep_owners(write.batch, heard.lists, self)
+            keep_watching(write.batch, heard.watches, self.model, self)
+            with observed(self, None, using):
+                count = write.run(lambda: original(self, *args, **kwargs))
+            write.append()
         return count
 
     return _raw_delete

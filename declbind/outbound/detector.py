@@ -1,9 +1,9 @@
 """Notice writes to bound tables that leave no event, and where in the code they are made.
 
 Opted into by ``DECLBIND["DETECT_UNSEEN"]``: each statement of each connection to the log's database is looked at, which
-costs some microseconds. Writes that the hooks report are known by ``reporting``; those of tables with triggers are left
-out when counts are stored. Counts are kept in the process and stored every few seconds by a thread of its own, for what
-is counted here may be rolled back, and must not be in anybody's way.
+costs some microseconds. A connection knows the writes that the hooks capture (see ``writes``). Those of tables with
+triggers are left out when counts are stored. Counts are kept in the process and stored every few seconds by a thread of
+its own, for what is counted here may be rolled back, and must not be in anybody's way.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import re
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -31,6 +30,7 @@ from declbind.registry import database_alias
 from . import log
 from .index import current_index
 from .triggers import upkeep
+from .writes import is_captured
 
 logger = logging.getLogger("declbind")
 
@@ -57,26 +57,6 @@ class Place(NamedTuple):
     location: str
 
 
-class _Reporting(threading.local):
-    """How many captured writes this thread is inside of. No generator, for each save of a bound row is one."""
-
-    depth = 0
-
-    def __enter__(self) -> None:
-        self.depth += 1
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.depth -= 1
-
-
-_reporting = _Reporting()
-
-
-def reporting() -> AbstractContextManager[None]:
-    """Tell that what the block writes is reported by whoever opened it."""
-    return _reporting
-
-
 class Detector:
     """Count what is noticed, from any thread, and store it."""
 
@@ -93,7 +73,7 @@ class Detector:
         result = execute(sql, params, many, context)
         # Whatever goes wrong here must not be the application's problem.
         try:
-            if _reporting.depth == 0 and isinstance(sql, str):
+            if isinstance(sql, str) and not is_captured(context["connection"]):
                 self._look(sql, context)
         except Exception:
             logger.exception("A statement could not be looked at.")
@@ -102,7 +82,7 @@ class Detector:
     def _look(self, sql: str, context: Any) -> None:
         if _WRITE.search(sql) is None:
             return
-        bound = current_index().bound_tables()
+        bound = current_index().all.bound_tables
         written = {found[2]: found[1].upper() for found in _WRITE.finditer(_SAID.sub(" ", sql)) if found[2] in bound}
         if written and not _is_empty(sql, context):
             for table, verb in written.items():

@@ -83,6 +83,11 @@ def acting(actor: str) -> Iterator[None]:
         _actor.reset(token)
 
 
+def writer() -> tuple[str, str]:
+    """Return who writes, for people, and by which program."""
+    return _actor.get(), _origin()
+
+
 def insert(drafts: Sequence[Draft], connection: Any) -> None:
     """Insert events, without waking any reader."""
     # The database is asked for its bound only if there may be too many: a save has one event.

@@ -13,23 +13,21 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from django.db import connections, models, transaction
+from django.db import connections, models
 
 from declbind.batches import in_batches
 
 from .also import both_ways, keep_watching
 from .batch import Batch
-from .hearers import Hearers, database_of
 from .hooks import Arguments, note_unread
-from .index import current_index, known_index
+from .index import TableListeners, current_index, known_index
 from .lists import keep_owners
-from .locks import take_write_lock
-from .places import is_logged
+from .places import database_of, is_logged
 from .plans import Plan
 from .rows import is_as_stored, keys_of
 from .seams import HOOKED
 from .statements import has_wrappers, returning_insert
-from .triggers.quiet import quiet
+from .writes import CapturedWrite
 
 
 def capture_bulk_create(original: Any) -> Any:
@@ -47,20 +45,21 @@ def capture_bulk_create(original: Any) -> Any:
         objs, unique_fields = call.get("objs"), call.get("unique_fields")
         ignore_conflicts, update_conflicts = call.get("ignore_conflicts"), call.get("update_conflicts")
 
-        def write(rows: Any) -> Any:
+        def write_rows(rows: Any) -> Any:
             given = call.replace(objs=rows)
             return original(self, *given.args, **given.kwargs)
 
-        index = current_index()
-        hearers = Hearers.of(self.model, index) or Hearers(None, (), ())
+        using = database_of(self)
+        if not is_logged(self.model, using):
+            return write_rows(objs)
+        write = CapturedWrite(using, current_index())
+        heard = write.listeners_of(self.model)
         # A row that is there already may have a child's row, which has the same columns.
-        family = index.family_of(self.model) if update_conflicts else ()
-        if not (any(hearers) or family) or not is_logged(self.model, using := database_of(self)):
-            return write(objs)
-        rows, model = list(objs), self.model._meta.concrete_model
-        with transaction.atomic(using=using, savepoint=False):
-            take_write_lock(using)
-            batch = Batch(using)
+        family = heard.family if update_conflicts else ()
+        if heard.plan is None and not (heard.lists or heard.watches or family):
+            return write.run(lambda: write_rows(objs))
+        rows, model, batch = list(objs), self.model._meta.concrete_model, write.batch
+        with write:
             met = _met(model, rows, unique_fields, using) if update_conflicts else []
             for member, lookup in family:
                 if met is None:
@@ -71,34 +70,33 @@ def capture_bulk_create(original: Any) -> Any:
                         # Who is hidden may be seen afterwards.
                         batch.create(member, stored.values_list("pk", flat=True))
             for stored in met or ():
-                keep_owners(batch, hearers.lists, stored)
-                keep_watching(batch, both_ways(hearers.watches), model, stored)
+                keep_owners(batch, heard.lists, stored)
+                keep_watching(batch, both_ways(heard.watches), model, stored)
             if ignore_conflicts:
                 before = _KeysBefore(model, rows, using) if _must_not_return(using) else None
                 inserting = returning_insert(model, using) if before is None else contextlib.nullcontext(before)
-                with inserting as inserted, quiet(index, using):
-                    created = write(rows)
+                with inserting as inserted:
+                    created = write.run(lambda: write_rows(rows))
                 keys = inserted.find_keys()
             else:
-                with quiet(index, using):
-                    created = write(rows)
+                created = write.run(lambda: write_rows(rows))
                 keys = [row.pk for row in rows]
-            if met and update_conflicts and hearers.plan is not None and _met_unseen(batch, hearers.plan, keys or ()):
+            if met and update_conflicts and heard.plan is not None and _met_unseen(batch, heard.plan, keys or ()):
                 for member, _ in family:
                     batch.lose_track(member)
             is_new = not (ignore_conflicts or update_conflicts)
-            _note_created(batch, model, hearers, rows, None if met is None else keys, is_new)
-            batch.append()
+            _note_created(batch, model, heard, rows, None if met is None else keys, is_new)
+            write.append()
         return created
 
     return bulk_create
 
 
 def _note_created(
-    batch: Batch, model: Any, hearers: Hearers, rows: list[Any], keys: list[Any] | None, is_new: bool
+    batch: Batch, model: Any, heard: TableListeners, rows: list[Any], keys: list[Any] | None, is_new: bool
 ) -> None:
     """Note rows that were given to be created, with the keys that they have if these are known."""
-    plan, lists, watches = hearers
+    plan, lists, watches = heard.plan, heard.lists, heard.watches
     is_known = keys is not None and not any(key is None or hasattr(key, "resolve_expression") for key in keys)
     if keys is None or not is_known:
         for lost in [*([plan] if plan is not None else ()), *(watcher for watcher, _ in watches)]:

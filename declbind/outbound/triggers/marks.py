@@ -7,14 +7,17 @@ takes a lock: whoever makes events holds the one of the log's head, for which no
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import connections, transaction
 
+from declbind.core.groups import diff
+from declbind.models import Event
 from declbind.outbound.batch import Batch
 from declbind.outbound.drafts import draft_delete, draft_write, groups_of
 from declbind.outbound.entries import Draft
@@ -22,6 +25,7 @@ from declbind.outbound.index import current_index
 from declbind.outbound.plans import Outlet, Plan
 
 from . import postgresql, sqlite
+from .reporting import UNREPORTED
 from .tables import HeardTable, heard_tables
 
 logger = logging.getLogger("declbind")
@@ -46,29 +50,86 @@ class _Write:
     new: dict[str, Any] | None
 
 
+#: The last columns of rows that are gone, by the model of their table and their key.
+_Gone = dict[tuple[Any, Any], dict[str, Any]]
+
+
 def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
-    """Return the events of each mark, in order; none for a table that no binding hears of any more."""
+    """Return the events of each mark, in order; none for a table that no binding listens to any more."""
     tables = heard_tables(current_index())
     found: list[list[Draft]] = [[] for _ in marks]
+    calls = [str(json.loads(mark.data).get("call") or "") for mark in marks]
     by_table: dict[str, list[int]] = {}
     for place, mark in enumerate(marks):
-        by_table.setdefault(json.loads(mark.data)["table"], []).append(place)
+        if calls[place] != UNREPORTED:
+            by_table.setdefault(json.loads(mark.data)["table"], []).append(place)
+    read: list[tuple[HeardTable, list[int], list[_Write]]] = []
+    gone: _Gone = {}
     for name, places in by_table.items():
         heard = tables.get(name)
         if heard is None:
             continue
-        try:
-            with transaction.atomic(using=using):
-                writes = _read_writes(heard, [marks[place].data for place in places], using)
-                for place, write in zip(places, writes, strict=True):
-                    found[place] = _draft(heard, write, using)
-        except Exception as error:
-            # One mark that cannot be read must not hold up the log; which one it was does not matter to who misses it.
-            logger.exception("What triggers noted of table %r cannot be told row by row: %s", name, error)
-            found[places[0]] = _lost(heard, using)
-            for place in places[1:]:
-                found[place] = []
+        with _guarded(heard, places, found, using):
+            writes = _read_writes(heard, [marks[place].data for place in places], using)
+            options: Any = heard.model._meta
+            for write in writes:
+                if write.old is not None and write.new is None:
+                    gone[options.concrete_model, write.old[options.pk.attname]] = write.old
+            read.append((heard, places, writes))
+    for heard, places, writes in read:
+        with _guarded(heard, places, found, using):
+            for place, write in zip(places, writes, strict=True):
+                found[place] = _draft(heard, write, gone, using)
+    return _joined(found, calls)
+
+
+@contextlib.contextmanager
+def _guarded(heard: HeardTable, places: list[int], found: list[list[Draft]], using: str) -> Iterator[None]:
+    """Have marks of a table that cannot be read become a resync: one of them must not hold up the log."""
+    try:
+        with transaction.atomic(using=using):
+            yield
+    except Exception as error:
+        logger.exception("What triggers noted of table %r cannot be told: %s", heard.model._meta.db_table, error)
+        found[places[0]] = _lost(heard, using)
+        for place in places[1:]:
+            found[place] = []
+
+
+def _joined(found: list[list[Draft]], calls: list[str]) -> list[list[Draft]]:
+    """Join the events of one row that come of one call of the ORM, such as a save of a row in several tables.
+
+    The event is in the place of the last of them.
+    """
+    earlier: dict[tuple[str, str, str], tuple[int, Draft]] = {}
+    for place, call in enumerate(calls):
+        for draft in list(found[place]) if call else ():
+            key = call, draft.stream, draft.object_pk
+            if draft.kind not in (Event.ROW, Event.GONE):
+                earlier.pop(key, None)
+                continue
+            if key in earlier:
+                at, before = earlier[key]
+                found[at].remove(before)
+                joined = _join(before, draft)
+                spot = found[place].index(draft)
+                found[place][spot : spot + 1] = [joined] if joined.changes else []
+                draft = joined
+            if draft.changes:
+                earlier[key] = place, draft
+            else:
+                del earlier[key]
     return found
+
+
+def _join(before: Draft, after: Draft) -> Draft:
+    """Return what two events of one row come to."""
+    first, last = dict(before.changes), dict(after.changes)
+    was = {group for group in (*first, *last) if first.get(group, last.get(group)) != "create"}
+    is_now = {group for group in (*first, *last) if last.get(group, first.get(group)) != "delete"}
+    order = list(dict.fromkeys((*first, *last)))
+    changes = diff([group for group in order if group in was], [group for group in order if group in is_now])
+    return after._replace(changes=changes)
 
 
 def _read_writes(heard: HeardTable, notes: list[str], using: str) -> list[_Write]:
@@ -100,22 +161,22 @@ def _converters(field: Any, options: Any, connection: Any) -> tuple[Any, tuple[A
     return expression, (*connection.ops.get_db_converters(expression), *expression.get_db_converters(connection))
 
 
-def _draft(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
+def _draft(heard: HeardTable, write: _Write, gone: _Gone, using: str) -> list[Draft]:
     """Return the events of one marked write."""
     if write.op == "MANY":
         return _lost(heard, using)
     options: Any = heard.model._meta
     key = options.pk.attname
     drafts: list[Draft] = []
-    for plan, lookup in heard.family:
+    for plan, lookup in heard.listeners.family:
         if lookup != "pk":
             drafts += _draft_children(plan, lookup, write, key, using)
         elif write.old and write.new and write.old[key] != write.new[key]:
-            drafts += _draft_own(plan, _Write("DELETE", write.old, None), key, using)
-            drafts += _draft_own(plan, _Write("INSERT", None, write.new), key, using)
+            drafts += _draft_own(plan, _Write("DELETE", write.old, None), key, gone, using)
+            drafts += _draft_own(plan, _Write("INSERT", None, write.new), key, gone, using)
         else:
-            drafts += _draft_own(plan, write, key, using)
-    for plan, listed in heard.lists:
+            drafts += _draft_own(plan, write, key, gone, using)
+    for plan, listed in heard.listeners.lists:
         owner = options.get_field(listed.m2m_field_name()).attname
         owners = {side[owner] for side in (write.old, write.new) if side is not None} - {None}
         for row in _rows_now(plan, "pk", owners, using):
@@ -126,7 +187,7 @@ def _draft(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
 def _draft_related(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
     """Return the events of rows that are related to the one that was written."""
     drafts: list[Draft] = []
-    for plan, hop in heard.watches:
+    for plan, hop in heard.listeners.watches:
         # The table may be a parent's of the model that the relation leads to; they share their keys.
         column = heard.model._meta.pk.attname if hop.column == "pk" else hop.column
         values = {side[column] for side in (write.old, write.new) if side is not None and column in side} - {None}
@@ -140,7 +201,7 @@ def _draft_kept(plan: Plan, row: Any, hearing: tuple[Outlet, ...], using: str) -
     return draft_write(plan, row, row.pk, groups_of(plan, row, using, hearing), using, hearing)
 
 
-def _draft_own(plan: Plan, write: _Write, key: str, using: str) -> list[Draft]:
+def _draft_own(plan: Plan, write: _Write, key: str, gone: _Gone, using: str) -> list[Draft]:
     """Return the events of a write to the plan's own table."""
     sides = [side for side in (write.new, write.old) if side is not None]
     pk, now = sides[0][key], None
@@ -148,12 +209,23 @@ def _draft_own(plan: Plan, write: _Write, key: str, using: str) -> list[Draft]:
         now = next(iter(_rows_now(plan, "pk", [pk], using)), None)
     # Whether a base manager of the project's own showed the row before the write cannot be known.
     is_known = plan.shows_all or (write.old is None and now is not None)
+    if write.new is None and write.old is not None and now is None:
+        write = _Write(write.op, _with_parents(plan.model, write.old, gone), None)
     old, new = (_overlaid(plan, now, side, using) for side in (write.old, write.new))
     if not is_known or (old is None) != (write.old is None) or (new is None) != (write.new is None):
         return _lost_plans([plan], using)
     if new is None:
         return draft_delete(plan, old, using)
     return draft_write(plan, new, pk, None if old is None else groups_of(plan, old, using), using)
+
+
+def _with_parents(model: Any, image: dict[str, Any], gone: _Gone) -> dict[str, Any]:
+    """Return the last columns of a row with those of its parents' tables, as far as these rows are gone as well."""
+    for parent, link in model._meta.parents.items():
+        inherited = gone.get((parent._meta.concrete_model, image.get(link.attname))) if link is not None else None
+        if inherited is not None:
+            image = {**_with_parents(parent, inherited, gone), **image}
+    return image
 
 
 def _draft_children(plan: Plan, lookup: str, write: _Write, key: str, using: str) -> list[Draft]:
@@ -170,7 +242,7 @@ def _draft_children(plan: Plan, lookup: str, write: _Write, key: str, using: str
 
 
 def _lost(heard: HeardTable, using: str) -> list[Draft]:
-    return _lost_plans(heard.plans, using)
+    return _lost_plans(heard.listeners.plans, using)
 
 
 def _lost_plans(plans: Iterable[Plan], using: str) -> list[Draft]:

@@ -11,10 +11,16 @@ from typing import Any
 
 from .tables import WantedTable
 
-#: What the ORM's hooks put before a statement whose rows they report themselves.
-QUIET_PREFIX = '/*declbind:captured "{table}"*/ '
 EVENTS = ("insert", "update", "delete", "truncate")
 FUNCTION = "declbind_mark"
+#: Whether the triggers of a table are all there and run in this session. Sets who writes, and by which program.
+REPORTED_SQL = (
+    "SELECT set_config('declbind.writer', %s, %s), (SELECT COUNT(*) = 4 FROM pg_trigger WHERE tgrelid = to_regclass(%s)"
+    " AND tgname IN ('declbind_insert', 'declbind_update', 'declbind_delete', 'declbind_truncate') AND tgenabled IN"
+    " ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END))"
+)
+#: Sets the call of the ORM that marks belong to.
+CALL_SQL = "SELECT set_config('declbind.call', %s, true)"
 
 _FUNCTION_BODY = """
 #variable_conflict use_variable
@@ -25,12 +31,9 @@ DECLARE
     our_is_many boolean := TG_OP = 'TRUNCATE';
     our_image text;
     our_found text;
+    -- Who writes and by which program, as the ORM says; other writers are known by the names of their sessions.
+    our_writer text := coalesce(current_setting('declbind.writer', true), '');
 BEGIN
-    -- What a captured statement sets off is not captured: other triggers are further down, and cascades of the database
-    -- run on other tables, though as deep as itself.
-    IF pg_trigger_depth() = 1 AND starts_with(current_query(), '/*declbind:captured "' || TG_TABLE_NAME || '"*/') THEN
-        RETURN NULL;
-    END IF;
     IF TG_OP = 'INSERT' OR TG_OP = 'UPDATE' THEN
         our_is_many := (SELECT count(*) > our_limit FROM (SELECT FROM declbind_new LIMIT our_limit + 1) AS few);
     ELSIF TG_OP = 'DELETE' THEN
@@ -63,11 +66,14 @@ BEGIN
     END IF;
     EXECUTE
         'INSERT INTO {events} (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)'
-        ' SELECT $9, $10, $10, $10, $11, (jsonb_build_object($12, $1) || found.note)::text, 0, $13, $14,'
+        ' SELECT $9, $10, $10, $10, $11, (jsonb_build_object($12, $1, $15, $16) || found.note)::text, 0, $13, $14,'
         ' clock_timestamp() FROM (' || our_found || ') AS found'
         USING TG_TABLE_NAME::text, 'op'::text, 'MANY'::text, TG_OP, 'old'::text, 'new'::text, 'INSERT'::text,
-            'DELETE'::text, 'mark'::text, ''::text, '[]'::text, 'table'::text, left(session_user, 150),
-            left('SQL ' || current_setting('application_name', true), 150);
+            'DELETE'::text, 'mark'::text, ''::text, '[]'::text, 'table'::text,
+            CASE our_writer WHEN '' THEN left(session_user, 150) ELSE split_part(our_writer, E'\x1f', 1) END,
+            CASE our_writer WHEN '' THEN left('SQL ' || current_setting('application_name', true), 150)
+                ELSE split_part(our_writer, E'\x1f', 2) END,
+            'call'::text, coalesce(current_setting('declbind.call', true), '');
     RETURN NULL;
 END
 """

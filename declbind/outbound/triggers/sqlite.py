@@ -13,8 +13,17 @@ from typing import Any
 from .tables import WantedTable
 
 EVENTS = ("insert", "update", "delete")
-#: The table in which a captured write names its own while it lasts. Nobody else sees that: it is never committed.
-QUIET_TABLE = "declbind_quiettable"
+#: Whether the triggers of a table are all there.
+REPORTED_SQL = (
+    "SELECT COUNT(*) = 3 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = %s AND name IN"
+    " ('declbind_insert_' || tbl_name, 'declbind_update_' || tbl_name, 'declbind_delete_' || tbl_name)"
+)
+#: The last mark before a call of the ORM, and what the marks after it are given.
+LAST_SQL = "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'declbind_event'"
+COMPLETE_SQL = (
+    "UPDATE declbind_event SET actor = %s, origin = %s, data = json_set(data, '$.call', json(%s))"
+    " WHERE id > %s AND kind = 'mark' AND COALESCE(json_extract(data, '$.call'), '') = ''"
+)
 
 
 def install_sql(tables: list[WantedTable], connection: Any) -> list[str]:
@@ -51,7 +60,6 @@ def _create(table: WantedTable, event: str, connection: Any) -> str:
     images = "".join(f", '{side}', {_image(table, side, quote)}" for side in sides)
     return (
         f"CREATE TRIGGER {quote(_name(table.name, event))} AFTER {event.upper()} ON {quote(table.name)} FOR EACH ROW"
-        f" WHEN NOT EXISTS (SELECT 1 FROM {QUIET_TABLE} WHERE name = {_text(table.name)})"
         " BEGIN INSERT INTO declbind_event"
         " (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)"
         " VALUES ('mark', '', '', '', '[]',"

@@ -1,0 +1,140 @@
+"""A captured write: what is read before it, the write itself, and the events that are appended after it.
+
+A connection knows the captured writes that it is carrying out. So a method that Django calls as a part of one is not
+captured once more, and the detector counts none of their statements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+from django.db import connections, models, transaction
+
+from . import log
+from .batch import Batch
+from .entries import Draft
+from .index import Index, TableListeners
+from .locks import take_write_lock
+from .triggers.reporting import MarkedCall, is_reported
+
+#: What a captured write reports itself: nothing of what other methods are called for, the writes of some query sets, or
+#: all that is written until it is done.
+Covered = Sequence[models.QuerySet[Any]] | Literal["all"]
+Result = TypeVar("Result")
+
+
+class CapturedWrite:
+    """One write of the ORM. As a context manager it is the transaction of the write.
+
+    Attributes:
+        using: The database.
+        index: The configuration that the write follows.
+        batch: The rows that are read before the write, for their events.
+    """
+
+    def __init__(self, using: str, index: Index) -> None:
+        self.using, self.index = using, index
+        self.batch = Batch(using)
+        #: Whether triggers report rows of the write.
+        self.is_marked = False
+        self._covered: Covered = ()
+        self._connection: Any = connections[using]
+        self._transaction: Any = None
+        self._call: MarkedCall | None = None
+
+    def listeners_of(self, model: type[models.Model]) -> TableListeners:
+        """Return the listeners of a model's own table to which the hooks report.
+
+        If the triggers of the table are in place, they report to the bindings that asked for triggers.
+        """
+        if not self.is_table_marked(model):
+            return self.index.all.of(model)
+        self.is_marked = True
+        return self.index.unmarked.of(model)
+
+    def is_table_marked(self, model: type[models.Model]) -> bool:
+        """Return whether the triggers of a model's own table report it."""
+        table = model._meta.db_table
+        return not self.index.is_trial and table in self.index.marked.tables and is_reported(table, self.using)
+
+    def begin_call(self) -> None:
+        """Begin a write that Django carries out by several calls. What triggers mark of it is reported as one change.
+
+        The caller has a transaction open until ``end_call``.
+        """
+        if self.is_marked:
+            self._call = MarkedCall(self.using, has_many_tables=True)
+            self._call.begin()
+
+    def end_call(self, is_reported: bool = True) -> None:
+        """End what ``begin_call`` began."""
+        if self._call is not None:
+            self._call.end()
+            self._call = None
+            log.ring_after_commit(self._connection)
+
+    def __enter__(self) -> CapturedWrite:
+        self._transaction = transaction.atomic(using=self.using, savepoint=False)
+        self._transaction.__enter__()
+        try:
+            take_write_lock(self.using)
+        except BaseException as error:
+            self._transaction.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._transaction.__exit__(kind, error, traceback)
+
+    def run(self, write: Callable[[], Result], covered: Covered = (), is_reported: bool = True) -> Result:
+        """Carry out the write. ``covered`` are the writes inside of it that are a part of it."""
+        under_way = _under_way(self._connection)
+        self._covered = covered
+        under_way.append(self)
+        try:
+            if not self.is_marked:
+                return write()
+            return self._run_marked(write, is_reported)
+        finally:
+            under_way.remove(self)
+
+    def _run_marked(self, write: Callable[[], Result], is_reported: bool) -> Result:
+        if self._connection.vendor == "postgresql" and is_reported:
+            result = write()
+        else:
+            with transaction.atomic(using=self.using, savepoint=False):
+                call = MarkedCall(self.using, is_reported=is_reported)
+                call.begin()
+                result = write()
+                call.end()
+        log.ring_after_commit(self._connection)
+        return result
+
+    def append(self, drafts: Sequence[Draft] | None = None) -> None:
+        """Append events in the transaction of the write, by default those of the batch."""
+        log.append(self.batch.drafts() if drafts is None else drafts, self.using)
+
+    def covers(self, rows: models.QuerySet[Any]) -> bool:
+        """Return whether what is written to the rows of a query set is a part of this write."""
+        return self._covered == "all" or any(rows is covered for covered in self._covered)
+
+
+def is_covered(rows: models.QuerySet[Any], using: str) -> bool:
+    """Return whether a query set's write is a part of a captured write, which reports it."""
+    return any(write.covers(rows) for write in _under_way(connections[using]))
+
+
+def is_captured(connection: Any) -> bool:
+    """Return whether a statement on a connection is a part of a captured write."""
+    return bool(_under_way(connection))
+
+
+def _under_way(connection: Any) -> list[CapturedWrite]:
+    found: list[CapturedWrite] | None = getattr(connection, "declbind_writes", None)
+    if found is None:
+        found = connection.declbind_writes = []
+    return found
