@@ -180,7 +180,7 @@ def test_what_other_packages_do_to_statements_changes_no_event(way: Way, write: 
 @pytest.mark.parametrize("name", ["update", "ignored conflicts", "bulk_update"])
 def test_rows_that_are_not_returned_are_read_by_their_keys(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A statement whose result cannot be found costs a read or a resync, and no event."""
-    monkeypatch.setattr(statements, "_fetch", lambda cursor, names: None)
+    monkeypatch.setattr(statements, "fetch", lambda cursor, names: None)
     kinds = {(stream, kind) for stream, kind, *_ in reported(WRITES[name], contextlib.nullcontext)}
     kind = "bulk" if name == "ignored conflicts" else "row"
     assert kinds == {(stream, kind) for stream in ("keepers", "by-name", "working")}

@@ -31,6 +31,7 @@ from .places import is_logged
 from .plans import Plan
 from .rows import is_as_stored, load_row
 from .seams import HOOKED
+from .statements import has_wrappers
 from .writes import CapturedWrite
 
 SAVE_PARENTS, SAVE_TABLE = HOOKED["_save_parents"], HOOKED["_save_table"]
@@ -143,7 +144,10 @@ def capture_save_table(original: Any) -> Any:
         elif started is not None and cls in started.parents:
             was_read, (heard, old) = True, started.parents[cls]
         else:
-            heard = write.listeners_of(cls)
+            is_verified = is_reported and call.are_known and _is_plain_update(self, cls, call, using)
+            heard = write.listeners_of(cls, may_be_known=is_verified)
+            if is_verified and write.is_marked and not heard.are_any:
+                return write.run_verified(lambda: original(self, *call.args, **call.kwargs), cls)
         plan, lists, watches = heard.plan, heard.lists, heard.watches
         others = _others(heard.family, cls, concrete)
         if (plan is None and not (lists or others or watches)) or (is_parent and _passes_by(cls, update_fields)):
@@ -201,6 +205,19 @@ def capture_save_table(original: Any) -> Any:
         return save_heard(self, Arguments(SAVE_TABLE, args, named), index)
 
     return _save_table
+
+
+def _is_plain_update(instance: Any, cls: Any, call: Arguments, using: str) -> bool:
+    """Return whether a save is one update of one row on PostgreSQL that other packages leave as it is."""
+    connection = connections[using]
+    return (
+        connection.vendor == "postgresql"
+        and not (cls._meta.parents or call.get("raw") or call.get("force_insert"))
+        and type(instance)._meta.concrete_model is cls
+        and not instance._state.adding
+        and instance.pk is not None
+        and not has_wrappers(connection)
+    )
 
 
 def _parents_with_keys(instance: Any, cls: Any, keys: dict[str, Any]) -> Iterator[tuple[Any, Any]]:

@@ -68,7 +68,7 @@ class Returned:
 
     def finish(self, cursor: Any) -> int:
         """Take the rows that a statement returned."""
-        values = _fetch(cursor, [field.column for field in self._columns.fields])
+        values = fetch(cursor, [field.column for field in self._columns.fields])
         if values is None:
             self.is_complete = False
         else:
@@ -200,7 +200,7 @@ def _returning_insert_class(base: Any) -> Any:
     return ReturningInsert
 
 
-def _fetch(cursor: Any, names: list[str]) -> list[Any] | None:
+def fetch(cursor: Any, names: list[str]) -> list[Any] | None:
     """Return the rows of the result that has columns of these names, or ``None`` if there is none.
 
     A text that another package put around the statement may have results of its own.

@@ -17,7 +17,8 @@ from .batch import Batch
 from .entries import Draft
 from .index import Index, TableListeners
 from .locks import take_write_lock
-from .triggers.reporting import MarkedCall, is_reported
+from .statements import extended_update
+from .triggers.reporting import MarkedCall, Verification, forget_reported, is_reported
 
 #: What a captured write reports itself: nothing of what other methods are called for, the writes of some query sets, or
 #: all that is written until it is done.
@@ -44,20 +45,41 @@ class CapturedWrite:
         self._transaction: Any = None
         self._call: MarkedCall | None = None
 
-    def listeners_of(self, model: type[models.Model]) -> TableListeners:
+    def listeners_of(self, model: type[models.Model], *, may_be_known: bool = False) -> TableListeners:
         """Return the listeners of a model's own table to which the hooks report.
 
-        If the triggers of the table are in place, they report to the bindings that asked for triggers.
+        If the triggers of the table are in place, they report to the bindings that asked for triggers. With
+        ``may_be_known`` the caller verifies that they are (see ``run_verified``).
         """
-        if not self.is_table_marked(model):
+        if not self.is_table_marked(model, may_be_known=may_be_known):
             return self.index.all.of(model)
         self.is_marked = True
         return self.index.unmarked.of(model)
 
-    def is_table_marked(self, model: type[models.Model]) -> bool:
+    def is_table_marked(self, model: type[models.Model], *, may_be_known: bool = False) -> bool:
         """Return whether the triggers of a model's own table report it."""
         table = model._meta.db_table
-        return not self.index.is_trial and table in self.index.marked.tables and is_reported(table, self.using)
+        if self.index.is_trial or table not in self.index.marked.tables:
+            return False
+        return is_reported(table, self.using, may_be_known=may_be_known)
+
+    def run_verified(self, write: Callable[[], Result], model: type[models.Model]) -> Result:
+        """Carry out an update of one row, which asks in its statement whether the triggers are still in place.
+
+        If they are not any more, the bindings are sent a resync.
+        """
+        verification = Verification(model, self.using)
+        with extended_update(verification, self._connection):
+            result = self.run(write)
+        still = verification.is_reported
+        if still is None:
+            still = self.is_table_marked(model)
+        if not still:
+            forget_reported(self._connection)
+            for plan in self.index.marked.of(model).plans:
+                self.batch.lose_track(plan)
+            self.append()
+        return result
 
     def begin_call(self) -> None:
         """Begin a write that Django carries out by several calls. What triggers mark of it is reported as one change.

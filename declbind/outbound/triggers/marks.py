@@ -25,6 +25,7 @@ from declbind.outbound.index import current_index
 from declbind.outbound.plans import Outlet, Plan
 
 from . import postgresql, sqlite
+from .histories import Histories
 from .reporting import UNREPORTED
 from .tables import HeardTable, heard_tables
 
@@ -50,10 +51,6 @@ class _Write:
     new: dict[str, Any] | None
 
 
-#: The last columns of rows that are gone, by the model of their table and their key.
-_Gone = dict[tuple[Any, Any], dict[str, Any]]
-
-
 def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
     """Return the events of each mark, in order; none for a table that no binding listens to any more."""
     tables = heard_tables(current_index())
@@ -64,23 +61,38 @@ def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
         if calls[place] != UNREPORTED:
             by_table.setdefault(json.loads(mark.data)["table"], []).append(place)
     read: list[tuple[HeardTable, list[int], list[_Write]]] = []
-    gone: _Gone = {}
+    histories = Histories()
     for name, places in by_table.items():
         heard = tables.get(name)
         if heard is None:
             continue
         with _guarded(heard, places, found, using):
             writes = _read_writes(heard, [marks[place].data for place in places], using)
-            options: Any = heard.model._meta
-            for write in writes:
-                if write.old is not None and write.new is None:
-                    gone[options.concrete_model, write.old[options.pk.attname]] = write.old
+            _remember(heard, places, writes, histories)
             read.append((heard, places, writes))
     for heard, places, writes in read:
         with _guarded(heard, places, found, using):
             for place, write in zip(places, writes, strict=True):
-                found[place] = _draft(heard, write, gone, using)
+                found[place] = _draft(heard, write, _Place(place, histories, using))
     return _joined(found, calls)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The place of a mark in its batch."""
+
+    number: int
+    histories: Histories
+    using: str
+
+
+def _remember(heard: HeardTable, places: list[int], writes: list[_Write], histories: Histories) -> None:
+    options: Any = heard.model._meta
+    for place, write in zip(places, writes, strict=True):
+        sides = [(side, None if side is None else side[options.pk.attname]) for side in (write.old, write.new)]
+        for key in dict.fromkeys(key for side, key in sides if side is not None):
+            old, new = (side if found == key else None for side, found in sides)
+            histories.add(options.concrete_model, key, place, old, new)
 
 
 @contextlib.contextmanager
@@ -161,8 +173,9 @@ def _converters(field: Any, options: Any, connection: Any) -> tuple[Any, tuple[A
     return expression, (*connection.ops.get_db_converters(expression), *expression.get_db_converters(connection))
 
 
-def _draft(heard: HeardTable, write: _Write, gone: _Gone, using: str) -> list[Draft]:
+def _draft(heard: HeardTable, write: _Write, place: _Place) -> list[Draft]:
     """Return the events of one marked write."""
+    using = place.using
     if write.op == "MANY":
         return _lost(heard, using)
     options: Any = heard.model._meta
@@ -170,12 +183,12 @@ def _draft(heard: HeardTable, write: _Write, gone: _Gone, using: str) -> list[Dr
     drafts: list[Draft] = []
     for plan, lookup in heard.listeners.family:
         if lookup != "pk":
-            drafts += _draft_children(plan, lookup, write, key, using)
+            drafts += _draft_children(plan, lookup, heard.model, write, place)
         elif write.old and write.new and write.old[key] != write.new[key]:
-            drafts += _draft_own(plan, _Write("DELETE", write.old, None), key, gone, using)
-            drafts += _draft_own(plan, _Write("INSERT", None, write.new), key, gone, using)
+            drafts += _draft_own(plan, _Write("DELETE", write.old, None), key, place)
+            drafts += _draft_own(plan, _Write("INSERT", None, write.new), key, place)
         else:
-            drafts += _draft_own(plan, write, key, gone, using)
+            drafts += _draft_own(plan, write, key, place)
     for plan, listed in heard.listeners.lists:
         owner = options.get_field(listed.m2m_field_name()).attname
         owners = {side[owner] for side in (write.old, write.new) if side is not None} - {None}
@@ -201,17 +214,19 @@ def _draft_kept(plan: Plan, row: Any, hearing: tuple[Outlet, ...], using: str) -
     return draft_write(plan, row, row.pk, groups_of(plan, row, using, hearing), using, hearing)
 
 
-def _draft_own(plan: Plan, write: _Write, key: str, gone: _Gone, using: str) -> list[Draft]:
+def _draft_own(plan: Plan, write: _Write, key: str, place: _Place) -> list[Draft]:
     """Return the events of a write to the plan's own table."""
+    using = place.using
     sides = [side for side in (write.new, write.old) if side is not None]
     pk, now = sides[0][key], None
-    if not plan.shows_all or any(field.attname not in side for side in sides for field in plan.fields):
+    others = place.histories.columns_at(plan.model, pk, place.number) if plan.model._meta.parents else {}
+    if not plan.shows_all or any(
+        field.attname not in side and field.attname not in others for side in sides for field in plan.fields
+    ):
         now = next(iter(_rows_now(plan, "pk", [pk], using)), None)
     # Whether a base manager of the project's own showed the row before the write cannot be known.
     is_known = plan.shows_all or (write.old is None and now is not None)
-    if write.new is None and write.old is not None and now is None:
-        write = _Write(write.op, _with_parents(plan.model, write.old, gone), None)
-    old, new = (_overlaid(plan, now, side, using) for side in (write.old, write.new))
+    old, new = (_overlaid(plan, now, others, side, using) for side in (write.old, write.new))
     if not is_known or (old is None) != (write.old is None) or (new is None) != (write.new is None):
         return _lost_plans([plan], using)
     if new is None:
@@ -219,25 +234,25 @@ def _draft_own(plan: Plan, write: _Write, key: str, gone: _Gone, using: str) -> 
     return draft_write(plan, new, pk, None if old is None else groups_of(plan, old, using), using)
 
 
-def _with_parents(model: Any, image: dict[str, Any], gone: _Gone) -> dict[str, Any]:
-    """Return the last columns of a row with those of its parents' tables, as far as these rows are gone as well."""
-    for parent, link in model._meta.parents.items():
-        inherited = gone.get((parent._meta.concrete_model, image.get(link.attname))) if link is not None else None
-        if inherited is not None:
-            image = {**_with_parents(parent, inherited, gone), **image}
-    return image
-
-
-def _draft_children(plan: Plan, lookup: str, write: _Write, key: str, using: str) -> list[Draft]:
+def _draft_children(plan: Plan, lookup: str, parent: Any, write: _Write, place: _Place) -> list[Draft]:
     """Return the events of child rows whose parent's table was written.
 
-    Of a child's row that came or went, the mark of the child's own table tells.
+    The mark of the child's own table reports rows that came or went.
     """
+    if write.old is None or write.new is None:
+        return []
+    using, histories, pk = place.using, place.histories, write.new[parent._meta.pk.attname]
+    rows: dict[Any, Any] = {row.pk: row for row in _rows_now(plan, lookup, [pk], using)}
+    for child in histories.keys_of_children(plan.model, parent, pk, place.number):
+        rows.setdefault(child, None)
     drafts: list[Draft] = []
-    if write.old is not None and write.new is not None:
-        for row in _rows_now(plan, lookup, [write.new[key]], using):
-            old, new = (_overlaid(plan, row, side, using) for side in (write.old, write.new))
-            drafts += draft_write(plan, new, row.pk, groups_of(plan, old, using), using)
+    for child, row in rows.items():
+        others = histories.columns_at(plan.model, child, place.number)
+        old, new = (_overlaid(plan, row, others, side, using) for side in (write.old, write.new))
+        if old is None or new is None:
+            drafts += _lost_plans([plan], using)
+        else:
+            drafts += draft_write(plan, new, child, groups_of(plan, old, using), using)
     return drafts
 
 
@@ -259,12 +274,16 @@ def _rows_now(plan: Plan, lookup: str, keys: Iterable[Any], using: str) -> list[
     return list(rows.only(options.pk.name, *(field.name for field in plan.fields)).distinct())
 
 
-def _overlaid(plan: Plan, now: Any, side: Mapping[str, Any] | None, using: str) -> Any:
-    """Return the row that a mark has, with what the mark lacks as it is now; ``None`` where that cannot be had."""
+def _overlaid(plan: Plan, now: Any, others: Mapping[str, Any], side: Mapping[str, Any] | None, using: str) -> Any:
+    """Return the row that a mark has, with what the mark lacks from other marks or as it is now.
+
+    ``None`` if not all of it can be had.
+    """
     if side is None:
         return None
     options: Any = plan.model._meta
     values = {} if now is None else dict(vars(now))
+    values.update(others)
     values.update(side)
     if any(field.attname not in values for field in (options.pk, *plan.fields)):
         return None

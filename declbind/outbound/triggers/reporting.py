@@ -10,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connections
 
 from declbind.outbound import entries
+from declbind.outbound.statements import fetch
 
 from . import postgresql, sqlite
 
@@ -22,23 +25,85 @@ from . import postgresql, sqlite
 UNREPORTED = "-"
 
 
-def is_reported(table: str, using: str) -> bool:
-    """Return whether all triggers of a table are in place; on PostgreSQL the session gets its writer as well."""
+def is_reported(table: str, using: str, *, may_be_known: bool = False) -> bool:
+    """Return whether all triggers of a table are in place; on PostgreSQL the session gets its writer as well.
+
+    With ``may_be_known`` what was last asked on the connection is enough, if its triggers know the writer.
+    """
     connection: Any = connections[using]
-    if connection.vendor == "postgresql":
-        sql, params = postgresql.REPORTED_SQL, [*_writer(connection), connection.ops.quote_name(table)]
-    elif connection.vendor == "sqlite":
-        sql, params = sqlite.REPORTED_SQL, [table]
-    else:
-        return False
     if connection.needs_rollback:
         return False  # the write itself is about to be refused
-    return bool(_ask(connection, sql, params)[-1])
-
-
-def _writer(connection: Any) -> list[Any]:
+    if connection.vendor == "sqlite":
+        return bool(_ask(connection, sqlite.REPORTED_SQL, [table])[0])
+    if connection.vendor != "postgresql":
+        return False
+    actor, program = entries.writer()
+    known: _Known | None = getattr(connection, "declbind_reported", None)
+    if known is None or not known.holds(connection, actor, program):
+        known = connection.declbind_reported = _Known.of(connection, actor, program)
+    if may_be_known and table in known.tables:
+        return True
     # Outside of a transaction a local setting would end with the statement that sets it.
-    return ["\x1f".join(entries.writer()), connection.in_atomic_block]
+    params = [f"{actor}\x1f{program}", connection.in_atomic_block, connection.ops.quote_name(table)]
+    _, found = _ask(connection, postgresql.REPORTED_SQL, params)
+    (known.tables.add if found else known.tables.discard)(table)
+    return bool(found)
+
+
+def forget_reported(connection: Any) -> None:
+    """Forget what is known of triggers on a connection."""
+    connection.declbind_reported = None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The tables whose triggers were in place when this was last asked on a connection, and the writer they know."""
+
+    writer: tuple[str, str]
+    session: Any
+    #: The callbacks of the transaction that the writer was set in; Django replaces the list when it is over.
+    transaction: Any
+    tables: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, connection: Any, actor: str, program: str) -> _Known:
+        connection.ensure_connection()
+        callbacks = connection.run_on_commit if connection.in_atomic_block else None
+        return cls((actor, program), connection.connection, callbacks)
+
+    def holds(self, connection: Any, actor: str, program: str) -> bool:
+        if self.session is not connection.connection or self.writer != (actor, program):
+            return False
+        is_in_it = connection.in_atomic_block and self.transaction is connection.run_on_commit
+        return self.transaction is None or is_in_it
+
+
+class Verification:
+    """An extension of an update of one row, which returns whether the triggers of the table were in place.
+
+    ``is_reported`` is ``None`` if no row was updated.
+    """
+
+    def __init__(self, model: Any, using: str) -> None:
+        self.is_reported: bool | None = None
+        self._model, self._connection = model._meta.concrete_model, connections[using]
+
+    def takes(self, query: Any) -> bool:
+        """Return whether the statement of a query is the update."""
+        return bool(self.is_reported is None and query.get_meta().concrete_model is self._model)
+
+    def extend(self, sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+        """Return the update with the question in it."""
+        table = self._connection.ops.quote_name(self._model._meta.db_table)
+        return f"{sql} RETURNING {postgresql.IN_PLACE_SQL} AS declbind_is_reported", (*params, table)
+
+    def finish(self, cursor: Any) -> int:
+        """Read the answer; return the number of rows."""
+        rows = fetch(cursor, ["declbind_is_reported"])
+        if rows:
+            self.is_reported = all(row[0] for row in rows)
+        count: int = cursor.rowcount
+        return count
 
 
 class MarkedCall:
