@@ -88,8 +88,8 @@ class Batch:
             return list(part.before)
         return list(part.many) if plan.needs_old and not part.is_lost else None
 
-    def will_delete(self, plan: Plan, chosen: Chosen) -> None:
-        """Read rows that are about to go."""
+    def will_delete(self, plan: Plan, chosen: Chosen) -> list[Any] | None:
+        """Read rows that are about to go; return their keys, ``None`` where there are too many to tell."""
         part = self._part(plan)
 
         def keep(row: Any) -> None:
@@ -97,6 +97,9 @@ class Batch:
                 part.gone[row.pk] = draft_delete(plan, row, self.using)
 
         self._read(part, chosen, "pk", plan.fields, keep)
+        if part.touched is None:
+            return list(part.gone)
+        return list(part.many) if plan.needs_old and not part.is_lost else None
 
     def keep(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet] | None = None) -> None:
         """Note rows of which something changes that does not decide their groups, such as a list.
@@ -107,13 +110,6 @@ class Batch:
         hearing = part.everybody if outlets is None else frozenset(outlets)
         part.kept.update((key, part.kept.get(key, hearing) | hearing) for key in keys)
         self._check_limit(part)
-
-    def unseen(self, plan: Plan, keys: Iterable[Any]) -> list[Any]:
-        """Return those of keys whose rows were not read before the write; none where they did not have to be."""
-        part = self._part(plan)
-        if part.touched is not None and not plan.needs_old:
-            return []
-        return [key for key in keys if key not in part.before and key not in part.many]
 
     def unwritten(self, plan: Plan, keys: Container[Any]) -> list[Any]:
         """Return the keys of rows that were read before the write and are not among ``keys``."""

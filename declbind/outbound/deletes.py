@@ -12,19 +12,19 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from django.db import models
+from django.db import connections, models
 
 from . import log
 from .also import keep_watching
 from .batch import Batch, Chosen
 from .hooks import note_unread
-from .index import Index, Watch, current_index, known_index
+from .index import Index, TableListeners, Watch, current_index, known_index
 from .lists import keep_owners
 from .observers import delete_observers, observed
 from .places import is_logged
 from .rows import keys_of
 from .seams import HOOKED
-from .writes import CapturedWrite, is_covered
+from .writes import CapturedWrite, is_covered, only
 
 
 def capture_delete(original: Any) -> Any:
@@ -58,12 +58,14 @@ def capture_delete(original: Any) -> Any:
             return original(self, *args, **kwargs)
         batch = write.batch
         with write:
-            for model, rows in entries:
-                if plan := heard[model].plan:
-                    batch.will_delete(plan, _chosen(rows, using))
+            for model, rows in self.data.items():
+                if (plan := heard[model].plan) is not None:
+                    batch.will_delete(plan, [row.pk for row in rows])
+            self.fast_deletes = [_read_gone(rows, heard[rows.model], write) for rows in self.fast_deletes]
+            entries = [*self.data.items(), *((rows.model, rows) for rows in self.fast_deletes)]
             for key, listeners in nulled.items():
                 model = key[0].model
-                self.field_updates[key] = found = _joined(self.field_updates[key])
+                self.field_updates[key] = found = _joined(self.field_updates[key], listeners, write)
                 for plan, lookup in listeners.family:
                     for rows in found:
                         batch.will_change(plan, _chosen(rows, using), lookup)
@@ -107,12 +109,35 @@ def _chosen(rows: Any, using: str) -> Chosen:
     return keys_of(rows, using) if isinstance(rows, models.QuerySet) else [row.pk for row in rows]
 
 
-def _joined(found: Sequence[Any]) -> list[Any]:
+def _read_gone(rows: Any, listeners: TableListeners, write: CapturedWrite) -> Any:
+    """Read the rows of a query set that are about to go; return a query for those that were read."""
+    plan = listeners.plan
+    if plan is not None and plan.shows_all:
+        return only(rows, write.batch.will_delete(plan, keys_of(rows, write.using)), write.using)
+    rows = _locked(rows, listeners, write)
+    if plan is not None:
+        write.batch.will_delete(plan, keys_of(rows, write.using))
+    return rows
+
+
+def _locked(rows: Any, listeners: TableListeners, write: CapturedWrite) -> Any:
+    """Return a query for the rows that a query set finds now, locked, so that those are written which are read.
+
+    On SQLite nobody else writes meanwhile, and on MySQL and MariaDB ``keys_of`` locks them.
+    """
+    if connections[write.using].vendor != "postgresql" or not listeners.are_any or rows.query.is_sliced:
+        return rows
+    keys = rows.using(write.using).order_by().values_list("pk", flat=True)
+    is_alone = sum(1 for count in rows.query.alias_refcount.values() if count) < 2
+    return only(rows, list(keys.select_for_update() if is_alone else keys), write.using)
+
+
+def _joined(found: Sequence[Any], listeners: TableListeners, write: CapturedWrite) -> list[Any]:
     """Join query sets into one, as Django is about to: what is read and what is updated are the same rows."""
     queries = [rows for rows in found if isinstance(rows, models.QuerySet) and rows._result_cache is None]
     others = [rows for rows in found if not any(rows is query for query in queries)]
     if queries:
-        others.append(reduce(or_, queries))
+        others.append(_locked(reduce(or_, queries), listeners, write))
     return others
 
 
@@ -137,12 +162,11 @@ def capture_raw_delete(original: Any) -> Any:
             with observed(self, None, using):
                 return write.run(lambda: original(self, *args, **kwargs))
         with write:
-            if heard.plan is not None:
-                write.batch.will_delete(heard.plan, keys_of(self, using))
-            keep_owners(write.batch, heard.lists, self)
-            keep_watching(write.batch, heard.watches, self.model, self)
+            rows = _read_gone(self, heard, write)
+            keep_owners(write.batch, heard.lists, rows)
+            keep_watching(write.batch, heard.watches, self.model, rows)
             with observed(self, None, using):
-                count = write.run(lambda: original(self, *args, **kwargs))
+                count = write.run(lambda: original(rows, *args, **kwargs))
             write.append()
         return count
 

@@ -23,7 +23,6 @@ from .hooks import Arguments, note_unread
 from .index import TableListeners, current_index, known_index
 from .lists import keep_owners
 from .places import database_of, is_logged
-from .plans import Plan
 from .rows import is_as_stored, keys_of
 from .seams import HOOKED
 from .statements import has_wrappers, returning_insert
@@ -61,6 +60,7 @@ def capture_bulk_create(original: Any) -> Any:
         rows, model, batch = list(objs), self.model._meta.concrete_model, write.batch
         with write:
             met = _met(model, rows, unique_fields, using) if update_conflicts else []
+            earlier = _keys_before_upsert(met or (), using)
             for member, lookup in family:
                 if met is None:
                     batch.lose_track(member)
@@ -81,9 +81,9 @@ def capture_bulk_create(original: Any) -> Any:
             else:
                 created = write.run(lambda: write_rows(rows))
                 keys = [row.pk for row in rows]
-            if met and update_conflicts and heard.plan is not None and _met_unseen(batch, heard.plan, keys or ()):
-                for member, _ in family:
-                    batch.lose_track(member)
+            if met and _met_unseen(model, [key for key in keys or () if key not in earlier], using):
+                for listener in heard.plans:
+                    batch.lose_track(listener)
             is_new = not (ignore_conflicts or update_conflicts)
             _note_created(batch, model, heard, rows, None if met is None else keys, is_new)
             write.append()
@@ -155,17 +155,24 @@ class _KeysBefore:
         ]
 
 
-def _met_unseen(batch: Batch, plan: Plan, keys: Sequence[Any]) -> bool:
-    """Tell whether an upsert met a row that was not there when it was looked for: committed since, by somebody else.
+def _keys_before_upsert(met: Sequence[models.QuerySet[Any]], using: str) -> set[Any]:
+    """Return the keys of the stored rows that an upsert will update, where more may be committed before it runs."""
+    if connections[using].vendor != "postgresql":
+        return set()  # Nobody writes in between on SQLite; MySQL is not asked for rows that are met.
+    return {key for stored in met for key in stored.values_list("pk", flat=True)}
 
-    Where that row was is not known. PostgreSQL marks a row that was updated with the transaction that did it.
+
+def _met_unseen(model: Any, keys: Sequence[Any], using: str) -> bool:
+    """Return whether one of the rows with these keys was updated, and not inserted, by this transaction.
+
+    Another transaction has committed it since the upsert looked for it, so where it was is not known. PostgreSQL marks
+    a row that was updated with the transaction that did it.
     """
-    if connections[batch.using].vendor != "postgresql":
-        return False  # Nobody writes in between on SQLite; MySQL is not asked for rows that are met.
-    stored: models.QuerySet[Any] = models.QuerySet(plan.model, using=batch.using)
+    if connections[using].vendor != "postgresql":
+        return False
+    stored: models.QuerySet[Any] = models.QuerySet(model, using=using)
     return any(
-        stored.filter(pk__in=some).extra(where=["xmax::text <> '0'"]).exists()
-        for some in in_batches(batch.unseen(plan, keys), batch.using)
+        stored.filter(pk__in=some).extra(where=["xmax::text <> '0'"]).exists() for some in in_batches(keys, using)
     )
 
 

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
-from django.db import connections, models
-from django.db.models.expressions import RawSQL
+from django.db import models
 
 from declbind.batches import in_batches
 
@@ -27,10 +26,7 @@ from .plans import Plan
 from .rows import keys_of, narrow
 from .seams import HOOKED
 from .statements import returning_update
-from .writes import CapturedWrite, is_covered
-
-#: Above this number, PostgreSQL gets keys as one array instead of a parameter each.
-MAX_PLAIN_KEYS = 100
+from .writes import CapturedWrite, is_covered, only
 
 
 def capture_update(original: Any) -> Any:
@@ -57,7 +53,7 @@ def capture_update(original: Any) -> Any:
         with write:
             keys = change.read([self])
             with observed(self, names, using), change.watching():
-                count = write.run(lambda: original(_only(self, keys, using), *args, **kwargs))
+                count = write.run(lambda: original(only(self, keys, using), *args, **kwargs))
             self._result_cache = None
             change.append()
         return count
@@ -213,20 +209,3 @@ class _Update:
         for watches, table in self._watched:
             keep_watching(self._batch, watches, table, self._keys_in(table, self._written))
         self.write.append()
-
-
-def _only(rows: Any, keys: list[Any] | None, using: str) -> Any:
-    """Narrow an update to the rows that were read.
-
-    Between the read and the update another transaction may commit a row that the update would find too, and whose
-    change would be lost. Only SQLite lets nobody write in between.
-    """
-    connection = connections[using]
-    if keys is None or connection.vendor == "sqlite":
-        return rows
-    if len(keys) <= MAX_PLAIN_KEYS or connection.vendor != "postgresql":
-        return rows.filter(pk__in=keys)
-    field = rows.model._meta.pk
-    column = field.rel_db_type(connection)
-    values = [field.get_db_prep_value(key, connection) for key in keys]
-    return rows.filter(pk__in=RawSQL(f"SELECT unnest(%s::{column}[])", [values], output_field=field))

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from django.db import connections, models, transaction
+from django.db.models.expressions import RawSQL
 
 from . import log
 from .batch import Batch
@@ -20,6 +21,8 @@ from .locks import take_write_lock
 from .statements import extended_update
 from .triggers.reporting import MarkedCall, Verification, forget_reported, is_reported
 
+#: Above this number, PostgreSQL gets keys as one array instead of a parameter each.
+MAX_PLAIN_KEYS = 100
 #: What a captured write reports itself: nothing of what other methods are called for, the writes of some query sets, or
 #: all that is written until it is done.
 Covered = Sequence[models.QuerySet[Any]] | Literal["all"]
@@ -160,3 +163,20 @@ def _under_way(connection: Any) -> list[CapturedWrite]:
     if found is None:
         found = connection.declbind_writes = []
     return found
+
+
+def only(rows: Any, keys: list[Any] | None, using: str) -> Any:
+    """Narrow a write to the rows that were read; ``None`` stands for all.
+
+    Between the read and the write another transaction may commit a row that the write would find too, and whose
+    change would be lost. Only SQLite lets nobody write in between.
+    """
+    connection = connections[using]
+    if keys is None or connection.vendor == "sqlite":
+        return rows
+    if len(keys) <= MAX_PLAIN_KEYS or connection.vendor != "postgresql":
+        return rows.filter(pk__in=keys)
+    field = rows.model._meta.pk
+    column = field.rel_db_type(connection)
+    values = [field.get_db_prep_value(key, connection) for key in keys]
+    return rows.filter(pk__in=RawSQL(f"SELECT unnest(%s::{column}[])", [values], output_field=field))

@@ -58,8 +58,9 @@ def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
     calls = [str(json.loads(mark.data).get("call") or "") for mark in marks]
     by_table: dict[str, list[int]] = {}
     for place, mark in enumerate(marks):
-        if calls[place] != UNREPORTED:
-            by_table.setdefault(json.loads(mark.data)["table"], []).append(place)
+        note = json.loads(mark.data)
+        if calls[place] != UNREPORTED and note["op"] != sqlite.CANDIDATE:
+            by_table.setdefault(note["table"], []).append(place)
     read: list[tuple[HeardTable, list[int], list[_Write]]] = []
     histories = Histories()
     for name, places in by_table.items():
