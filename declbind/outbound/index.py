@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from django.apps import apps
 from django.db import models
 
 from declbind import registry as registries
@@ -114,7 +115,7 @@ class Listeners:
             for bound, hop in found
             if (plan := self.plan_for(bound))
         )
-        return TableListeners(
+        found = TableListeners(
             self.plan_for(concrete),
             tuple(
                 Relative(plan, "pk" if model is concrete else concrete._meta.pk.name)
@@ -128,6 +129,19 @@ class Listeners:
             ),
             tuple(dict.fromkeys(watches)),
         )
+        twin = None if found.are_any else self._find_twin(concrete)
+        return found if twin is None else self.of(twin)._replace(lists=())
+
+    def _find_twin(self, model: Any) -> type[models.Model] | None:
+        """Return a model with listeners that an unbound model shares its table and key with.
+
+        Models of migrations do not count: their table may lack columns that the present model has.
+        """
+        options: Any = model._meta
+        twin: Any = self.tables.get(options.db_table)
+        if twin is None or twin._meta.concrete_model is model or options.apps is not apps:
+            return None
+        return twin if twin._meta.pk.column == options.pk.column else None
 
     @cached_property
     def tables(self) -> dict[str, type[models.Model]]:

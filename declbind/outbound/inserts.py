@@ -105,7 +105,7 @@ def _note_created(
         if plan is not None:
             pk, is_plain = plan.model._meta.pk, plan.is_plain and not (plan.m2m or watches)
             batch.create(plan, map(pk.to_python, keys))
-            if is_new and is_plain and all(is_as_stored(plan, row, pk) for row in rows):
+            if is_new and is_plain and plan.model is model and all(is_as_stored(plan, row, pk) for row in rows):
                 batch.take(plan, rows)
         keep_watching(batch, watches, model, keys)
     if lists:

@@ -33,6 +33,7 @@ def can_join(plan: Plan, instance: Any, using: str) -> bool:
         and not state.adding
         and state.db == using
         and instance.pk is not None
+        and isinstance(instance, plan.model)
         and type(instance)._do_update is models.Model._do_update
         and not has_wrappers(connection)
         and _may_join(plan)

@@ -175,7 +175,7 @@ def capture_save_table(original: Any) -> Any:
             self._state.db = using
             drafts = []
             if plan is not None:
-                as_given = raw or update_fields is not None
+                as_given = raw or update_fields is not None or not isinstance(self, plan.model)
                 drafts = _draft_save(plan, self, cls, old if updated else None, as_given, using)
             if lists:
                 keep_owners(write.batch, lists, cls._base_manager.filter(pk=self._get_pk_val(cls._meta)))
