@@ -103,6 +103,24 @@ def test_a_trigger_that_is_gone_leaves_its_table_to_the_hooks() -> None:
     assert len(events) == 5  # one of them is the resync of the second installation
 
 
+def test_a_table_with_some_of_its_triggers_is_reported_by_the_hooks_alone() -> None:
+    """What the other triggers mark of a write that the hooks report is not reported, and what they mark of SQL is."""
+    with marking(KEEPERS, TRUCKS) as events:
+        drop("update")
+        row = Keeper.objects.create(name="a")
+        row.name = "b"
+        row.save()
+        run("INSERT INTO zoo_keeper (name, retired) VALUES ('c', %s)", False)
+        Keeper.objects.all().delete()
+        Truck.objects.create(plate="A").delete()
+    found = [(event.stream, event.changes[0][1], event.data.get("name")) for event in events]
+    assert sorted(found) == sorted([
+        ("keepers", "create", "a"), ("keepers", "update", "b"), ("keepers", "create", "c"),
+        ("keepers", "delete", "b"), ("keepers", "delete", "c"),
+        ("trucks", "create", None), ("trucks", "delete", None),
+    ])  # fmt: skip
+
+
 def test_a_gone_trigger_is_never_silence() -> None:
     """Each kind of write is reported, or its groups are sent a resync."""
     for name, write in WRITES.items():

@@ -19,7 +19,7 @@ from .entries import Draft
 from .index import Index, TableListeners
 from .locks import take_write_lock
 from .statements import extended_update
-from .triggers.reporting import MarkedCall, Verification, forget_reported, is_reported
+from .triggers.reporting import EVERY_TABLE, MarkedCall, Verification, find_triggers, forget_reported
 
 #: Above this number, PostgreSQL gets keys as one array instead of a parameter each.
 MAX_PLAIN_KEYS = 100
@@ -43,6 +43,8 @@ class CapturedWrite:
         self.batch = Batch(using)
         #: Whether triggers report rows of the write.
         self.is_marked = False
+        #: Tables that lack some of their triggers. The hooks report them, and what the others mark is not reported.
+        self._unreported: set[str] = set()
         self._covered: Covered = ()
         self._connection: Any = connections[using]
         self._transaction: Any = None
@@ -64,7 +66,10 @@ class CapturedWrite:
         table = model._meta.db_table
         if self.index.is_trial or table not in self.index.marked.tables:
             return False
-        return is_reported(table, self.using, may_be_known=may_be_known)
+        found = find_triggers(table, self.using, may_be_known=may_be_known)
+        if found == "some":
+            self._unreported.add(table)
+        return found == "all"
 
     def run_verified(self, write: Callable[[], Result], model: type[models.Model]) -> Result:
         """Carry out an update of one row, which asks in its statement whether the triggers are still in place.
@@ -121,18 +126,18 @@ class CapturedWrite:
         self._covered = covered
         under_way.append(self)
         try:
-            if not self.is_marked:
+            if not (self.is_marked or self._unreported):
                 return write()
-            return self._run_marked(write, is_reported)
+            return self._run_marked(write, self._unreported if is_reported else {EVERY_TABLE})
         finally:
             under_way.remove(self)
 
-    def _run_marked(self, write: Callable[[], Result], is_reported: bool) -> Result:
-        if self._connection.vendor == "postgresql" and is_reported:
+    def _run_marked(self, write: Callable[[], Result], unreported: set[str]) -> Result:
+        if self._connection.vendor == "postgresql" and not unreported:
             result = write()
         else:
             with transaction.atomic(using=self.using, savepoint=False):
-                call = MarkedCall(self.using, is_reported=is_reported)
+                call = MarkedCall(self.using, unreported=unreported)
                 call.begin()
                 result = write()
                 call.end()

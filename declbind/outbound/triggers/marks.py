@@ -26,7 +26,7 @@ from declbind.outbound.plans import Outlet, Plan
 
 from . import postgresql, sqlite
 from .histories import Histories
-from .reporting import UNREPORTED
+from .reporting import EVERY_TABLE, split_call
 from .tables import HeardTable, heard_tables
 
 logger = logging.getLogger("declbind")
@@ -55,11 +55,13 @@ def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
     """Return the events of each mark, in order; none for a table that no binding listens to any more."""
     tables = heard_tables(current_index())
     found: list[list[Draft]] = [[] for _ in marks]
-    calls = [str(json.loads(mark.data).get("call") or "") for mark in marks]
+    calls: list[str] = []
     by_table: dict[str, list[int]] = {}
     for place, mark in enumerate(marks):
         note = json.loads(mark.data)
-        if calls[place] != UNREPORTED and note["op"] != sqlite.CANDIDATE:
+        call, unreported = split_call(str(note.get("call") or ""))
+        calls.append(call)
+        if unreported.isdisjoint({note["table"], EVERY_TABLE}) and note["op"] != sqlite.CANDIDATE:
             by_table.setdefault(note["table"], []).append(place)
     read: list[tuple[HeardTable, list[int], list[_Write]]] = []
     histories = Histories()

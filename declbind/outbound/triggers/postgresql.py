@@ -13,14 +13,15 @@ from .tables import WantedTable
 
 EVENTS = ("insert", "update", "delete", "truncate")
 FUNCTION = "declbind_mark"
-#: Whether the triggers of a table are all there and run in this session; with the former, sets who writes, and by
+#: How many triggers of a table are there and run in this session. ``REPORTED_SQL`` sets who writes as well, and by
 #: which program.
-IN_PLACE_SQL = (
-    "(SELECT COUNT(*) = 4 FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND tgname IN"
+COUNT_SQL = (
+    "(SELECT COUNT(*) FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND tgname IN"
     " ('declbind_insert', 'declbind_update', 'declbind_delete', 'declbind_truncate') AND tgenabled IN"
     " ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END))"
 )
-REPORTED_SQL = f"SELECT set_config('declbind.writer', %s, %s), {IN_PLACE_SQL}"
+REPORTED_SQL = f"SELECT set_config('declbind.writer', %s, %s), {COUNT_SQL}"
+VERIFIED_SQL = f"{COUNT_SQL} = {len(EVENTS)}"
 #: Sets the call of the ORM that marks belong to.
 CALL_SQL = "SELECT set_config('declbind.call', %s, true)"
 

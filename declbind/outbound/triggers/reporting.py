@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from django.db import connections
 
@@ -21,33 +21,45 @@ from declbind.outbound.statements import fetch
 
 from . import postgresql, sqlite
 
-#: Stands for the call of a write that is not to be reported, such as a fixture with ``CAPTURE_RAW`` off.
-UNREPORTED = "-"
+#: What there is of a table's triggers.
+Triggers = Literal["all", "some", "none"]
+#: Stands for all tables, among those whose marks are not to be reported.
+EVERY_TABLE = "*"
 
 
-def is_reported(table: str, using: str, *, may_be_known: bool = False) -> bool:
-    """Return whether all triggers of a table are in place; on PostgreSQL the session gets its writer as well.
+def find_triggers(table: str, using: str, *, may_be_known: bool = False) -> Triggers:
+    """Return what is in place of a table's triggers; on PostgreSQL the session gets its writer as well.
 
     With ``may_be_known`` what was last asked on the connection is enough, if its triggers know the writer.
     """
     connection: Any = connections[using]
     if connection.needs_rollback:
-        return False  # the write itself is about to be refused
+        return "none"  # the write itself is about to be refused
     if connection.vendor == "sqlite":
-        return bool(_ask(connection, sqlite.REPORTED_SQL, [table])[0])
+        return _describe(_ask(connection, sqlite.REPORTED_SQL, [table])[0], sqlite.EVENTS)
     if connection.vendor != "postgresql":
-        return False
+        return "none"
     actor, program = entries.writer()
     known: _Known | None = getattr(connection, "declbind_reported", None)
     if known is None or not known.holds(connection, actor, program):
         known = connection.declbind_reported = _Known.of(connection, actor, program)
     if may_be_known and table in known.tables:
-        return True
+        return "all"
     # Outside of a transaction a local setting would end with the statement that sets it.
     params = [f"{actor}\x1f{program}", connection.in_atomic_block, connection.ops.quote_name(table)]
-    _, found = _ask(connection, postgresql.REPORTED_SQL, params)
-    (known.tables.add if found else known.tables.discard)(table)
-    return bool(found)
+    found = _describe(_ask(connection, postgresql.REPORTED_SQL, params)[-1], postgresql.EVENTS)
+    (known.tables.add if found == "all" else known.tables.discard)(table)
+    return found
+
+
+def _describe(count: int, events: Sequence[str]) -> Triggers:
+    return "all" if count == len(events) else "some" if count else "none"
+
+
+def split_call(text: str) -> tuple[str, frozenset[str]]:
+    """Return the call of a mark, and the tables whose marks of it are not to be reported."""
+    call, _, tables = text.partition("-")
+    return call, frozenset(tables.split("\x1f")) - {""}
 
 
 def forget_reported(connection: Any) -> None:
@@ -95,7 +107,7 @@ class Verification:
     def extend(self, sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any]]:
         """Return the update with the question in it."""
         table = self._connection.ops.quote_name(self._model._meta.db_table)
-        return f"{sql} RETURNING {postgresql.IN_PLACE_SQL} AS declbind_is_reported", (*params, table)
+        return f"{sql} RETURNING {postgresql.VERIFIED_SQL} AS declbind_is_reported", (*params, table)
 
     def finish(self, cursor: Any) -> int:
         """Read the answer; return the number of rows."""
@@ -107,13 +119,16 @@ class Verification:
 
 
 class MarkedCall:
-    """One call of the ORM whose rows are marked by triggers. To be entered and left in its transaction."""
+    """One call of the ORM whose rows are marked by triggers. To be begun and ended in one transaction.
 
-    def __init__(self, using: str, *, has_many_tables: bool = False, is_reported: bool = True) -> None:
+    ``unreported`` are the tables whose marks are not to be reported, because the hooks report them, or because the
+    write is not to be captured.
+    """
+
+    def __init__(self, using: str, *, has_many_tables: bool = False, unreported: Iterable[str] = ()) -> None:
         self._connection: Any = connections[using]
-        self._id = secrets.token_hex(8) if has_many_tables else ""
-        if not is_reported:
-            self._id = UNREPORTED
+        tables = "\x1f".join(sorted(unreported))
+        self._id = (secrets.token_hex(8) if has_many_tables else "") + (f"-{tables}" if tables else "")
         self._last = 0
 
     def begin(self) -> None:

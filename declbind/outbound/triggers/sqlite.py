@@ -17,9 +17,9 @@ REPLACE, CANDIDATE = "replace", "CANDIDATE"
 #: More rows are not replaced by one: there are as many as unique constraints, at most.
 MAX_REPLACED = 16
 EVENTS = ("insert", "update", "delete", REPLACE)
-#: Whether the triggers of a table are all there.
+#: How many triggers of a table there are.
 REPORTED_SQL = (
-    "SELECT COUNT(*) = 4 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = %s AND name IN"
+    "SELECT COUNT(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = %s AND name IN"
     " ('declbind_insert_' || tbl_name, 'declbind_update_' || tbl_name, 'declbind_delete_' || tbl_name,"
     " 'declbind_replace_' || tbl_name)"
 )
