@@ -2,7 +2,8 @@
 
 ``seams`` lists the private names of other packages, and ``hooks`` wraps methods and finds out whether the wrappers are
 still called. ``capture`` installs the hooks. Each kind of write has a module: ``saves``, ``deletes``, ``updates``,
-``inserts`` and ``lists``. ``plans`` and ``index`` say what these must know of a model. ``batch`` gathers what one call
+``inserts`` and ``lists``; ``writes`` has what they share, a captured write. ``plans`` says what these must know of a
+model, and ``index`` which bindings listen to a table. ``batch`` gathers what one call
 does to rows, and ``also`` finds related rows that are sent again. ``rows`` reads stored rows, ``statements``
 extends the statements that Django writes, and ``drafts`` makes events of rows. ``entries`` writes events; ``log``
 appends, reads and trims. ``sequencer`` numbers events; ``relay`` runs it and rings the doorbell. ``triggers`` reports

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from declbind.outbound import entries
+
 from .tables import WantedTable
 
 EVENTS = ("insert", "update", "delete", "truncate")
@@ -99,16 +101,11 @@ BEGIN
             ' ON was.id = is_now.id',
             {key_text}, our_image);
     END IF;
-    EXECUTE
-        'INSERT INTO {target} SELECT $9, $10, $10, $10, $11, 0, $2, $3, clock_timestamp(), ($1 || found.note)::text'
-        ' FROM (' || our_found || ') AS found'
-        USING our_note, our_actor, our_origin, 'old'::text, 'new'::text, 'op'::text, 'INSERT'::text, 'DELETE'::text,
-            'mark'::text, ''::text, '[]'::text;
+    EXECUTE 'INSERT INTO {target} SELECT {executed}, ($1 || found.note)::text FROM (' || our_found || ') AS found'
+        USING our_note, our_actor, our_origin, 'old'::text, 'new'::text, 'op'::text, 'INSERT'::text, 'DELETE'::text;
     RETURN NULL;
 END
 """
-_TARGET = "{events} (kind, stream, model, object_pk, changes, version, actor, origin, created_at, data)"
-_VALUES = "'mark', '', '', '', '[]', 0, our_actor, our_origin, clock_timestamp()"
 #: What stands for the log's table where a function is compared with what it should be.
 _EVENTS_PLACE = "the_log"
 _SCHEMA_SQL = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'declbind_event'::regclass"
@@ -168,8 +165,9 @@ def _body(table: WantedTable, events: str) -> str:
         for name in table.columns
     )
     parts = {
-        "{target}": _TARGET,
-        "{values}": _VALUES,
+        "{target}": f"{{events}} ({entries.MARK_COLUMNS})",
+        "{values}": entries.mark_values(actor="our_actor", origin="our_origin", created_at="clock_timestamp()"),
+        "{executed}": entries.mark_values(actor="$2", origin="$3", created_at="clock_timestamp()").replace("'", "''"),
         "{events}": events,
         "{limit}": str(table.limit),
         "{mark}": "chr(31)",

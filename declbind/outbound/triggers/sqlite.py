@@ -10,6 +10,8 @@ import hashlib
 import json
 from typing import Any
 
+from declbind.outbound import entries
+
 from .tables import WantedTable
 
 #: The kind of write that replaces rows, and what a mark of such a row says until it is known to be gone.
@@ -30,10 +32,9 @@ COMPLETE_SQL = (
     " WHERE id > %s AND kind = 'mark' AND COALESCE(json_extract(data, '$.call'), '') = ''"
 )
 
-_INSERT = (
-    "INSERT INTO declbind_event (kind, stream, model, object_pk, changes, version, actor, origin, created_at, data)"
-    " SELECT 'mark', '', '', '', '[]', 0, '', 'SQL', strftime('%Y-%m-%d %H:%M:%f', 'now'),"
-)
+_NOW = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+_VALUES = entries.mark_values(actor="''", origin="'SQL'", created_at=_NOW)
+_INSERT = f"INSERT INTO declbind_event ({entries.MARK_COLUMNS}) SELECT {_VALUES},"
 #: A property of the last mark, if that is of a row which was replaced.
 _LAST = (
     "(SELECT json_extract(data, '$.{name}') FROM declbind_event WHERE id = (SELECT MAX(id) FROM declbind_event)"
@@ -119,16 +120,19 @@ def _create_replace(table: WantedTable, connection: Any) -> str:
 
 def _unique_columns(table: WantedTable, connection: Any) -> list[list[str]]:
     """Return the columns of the primary key, and those of each unique index of whole columns without a condition."""
-    found = [[table.key]]
-    with connection.cursor() as cursor:
-        cursor.execute(f"PRAGMA index_list({connection.ops.quote_name(table.name)})")
-        unique = [name for _, name, is_unique, _, is_partial in cursor.fetchall() if is_unique and not is_partial]
-        for name in sorted(unique):
-            cursor.execute(f"PRAGMA index_info({connection.ops.quote_name(name)})")
-            columns = [column for _, _, column in cursor.fetchall()]
-            if None not in columns and columns != [table.key]:
-                found.append(columns)
-    return found
+    connection.ensure_connection()
+    # Past Django's cursor: a page that shows the states of many tables would make a query for each.
+    with connection.wrap_database_errors:
+        rows = connection.connection.execute(
+            "SELECT found.name, part.name FROM pragma_index_list(?) AS found, pragma_index_info(found.name) AS part"
+            ' WHERE found."unique" AND NOT found.partial ORDER BY found.name, part.seqno',
+            [table.name],
+        ).fetchall()
+    indexes: dict[str, list[str]] = {}
+    for index, column in rows:
+        indexes.setdefault(index, []).append(column)
+    others = [columns for columns in indexes.values() if None not in columns and columns != [table.key]]
+    return [[table.key], *others]
 
 
 def _image(table: WantedTable, side: str, quote: Any) -> str:
