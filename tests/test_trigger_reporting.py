@@ -261,3 +261,31 @@ def test_a_second_model_on_the_table_is_reported(second: Any) -> None:
         second.objects.filter(pk=row.pk).update(name="c")
         row.delete()
     assert [event.changes[0][1] for event in events] == ["create", "update", "update", "delete"]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL has schemas.")
+def test_a_table_in_another_schema_is_reported() -> None:
+    """Its name has the schema in it, with quotes."""
+
+    class Note(models.Model):
+        text = models.CharField(max_length=20)
+
+        class Meta:
+            app_label = "zoo"
+            db_table = '"archive"."note"'
+
+    note: Any = Note
+    notes = {"stream": "notes", "model": "zoo.Note", "fields": ["text"], "capture": "triggers"}
+    run("CREATE SCHEMA archive")
+    run("CREATE TABLE archive.note (id bigserial PRIMARY KEY, text varchar(20) NOT NULL)")
+    try:
+        with marking(notes) as events:
+            assert [state.state for state in upkeep.load_states("default")] == ["installed"]
+            row = note.objects.create(text="a")
+            row.save()
+            run("UPDATE archive.note SET text = 'b'")
+            note.objects.all().delete()
+        assert [event.changes[0][1] for event in events] == ["create", "update", "update", "delete"]
+    finally:
+        del apps.all_models["zoo"]["note"]
+        apps.clear_cache()

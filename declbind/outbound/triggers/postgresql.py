@@ -40,7 +40,7 @@ DECLARE
     our_origin text := CASE our_writer WHEN '' THEN left('SQL ' || current_setting('application_name', true), 150)
         ELSE split_part(our_writer, {mark}, 2) END;
     our_is_many boolean := TG_OP = 'TRUNCATE';
-    our_note jsonb := jsonb_build_object('table', TG_TABLE_NAME, 'op', TG_OP, 'call', our_call);
+    our_note jsonb := jsonb_build_object('table', {name}, 'op', TG_OP, 'call', our_call);
     our_image text;
     our_found text;
 BEGIN
@@ -130,7 +130,7 @@ def install_sql(tables: list[WantedTable], connection: Any) -> list[str]:
     """Return the statements that put in the functions and the triggers of tables, in place of what is there."""
     statements = []
     for table in tables:
-        statements.append(function_sql(table, connection))
+        statements += function_sql(table, connection)
         for event in EVENTS:
             statements += [_drop(table.name, event, connection), _create(table, event, connection)]
     return statements
@@ -145,15 +145,20 @@ def remove_sql(triggers: list[tuple[str, str]], connection: Any) -> list[str]:
     return [*(_drop(table, event, connection) for table, event in triggers), *functions]
 
 
-def function_sql(table: WantedTable, connection: Any) -> str:
-    """Return the statement that makes the function of a table, in the schema of the log."""
+def function_sql(table: WantedTable, connection: Any) -> list[str]:
+    """Return the statements that make the function of a table, in the schema of the log.
+
+    Its comment is the name that the model gives to the table, which may have a schema in it.
+    """
     schema = _schema(connection)
     body = _body(table, f"{schema}.declbind_event").replace("'", "''")
     settings = " ".join(f"SET {setting}" for setting in _SETTINGS)
-    return (
-        f"CREATE OR REPLACE FUNCTION {schema}.{_function(table.name)}() RETURNS trigger LANGUAGE plpgsql"
-        f" SECURITY DEFINER {settings} AS '{body}'"
-    )
+    function = f"{schema}.{_function(table.name)}()"
+    return [
+        f"CREATE OR REPLACE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER {settings}"
+        f" AS '{body}'",
+        f"COMMENT ON FUNCTION {function} IS {_text(table.name)}",
+    ]
 
 
 def _body(table: WantedTable, events: str) -> str:
@@ -169,6 +174,7 @@ def _body(table: WantedTable, events: str) -> str:
         "{values}": entries.mark_values(actor="our_actor", origin="our_origin", created_at="clock_timestamp()"),
         "{executed}": entries.mark_values(actor="$2", origin="$3", created_at="clock_timestamp()").replace("'", "''"),
         "{events}": events,
+        "{name}": f"{_text(table.name)}::text",
         "{limit}": str(table.limit),
         "{mark}": "chr(31)",
         "{key}": _quoted(table.key),
@@ -190,12 +196,13 @@ def load_found(connection: Any) -> dict[tuple[str, str], str]:
     """Return what triggers of ours there are: (table, event) -> fingerprint, or "disabled"."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT class.relname, trigger.tgname, trigger.tgenabled::text,"
+            "SELECT coalesce(obj_description(function.oid, 'pg_proc'), class.relname), trigger.tgname,"
+            " trigger.tgenabled::text,"
             f" function.prosrc, ({_SCHEMA_SQL}) FROM pg_trigger AS trigger"
             " JOIN pg_class AS class ON class.oid = trigger.tgrelid"
             " JOIN pg_proc AS function ON function.oid = trigger.tgfoid"
             " WHERE starts_with(function.proname, %s) AND NOT trigger.tgisinternal"
-            " AND pg_table_is_visible(class.oid)",
+            " AND (pg_table_is_visible(class.oid) OR obj_description(function.oid, 'pg_proc') <> class.relname)",
             [FUNCTION],
         )
         return {
@@ -219,11 +226,12 @@ def _create(table: WantedTable, event: str, connection: Any) -> str:
 
 
 def _drop(table: str, event: str, connection: Any) -> str:
-    return f"DROP TRIGGER IF EXISTS declbind_{event} ON {connection.ops.quote_name(table)}"
+    return f"DROP TRIGGER IF EXISTS declbind_{event} ON {_quoted(table)}"
 
 
 def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    """Quote a name as Django does: one in quotes stays as it is."""
+    return name if name.startswith('"') and name.endswith('"') else f'"{name}"'
 
 
 def _text(value: str) -> str:
