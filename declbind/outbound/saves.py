@@ -144,7 +144,8 @@ def capture_save_table(original: Any) -> Any:
         elif started is not None and cls in started.parents:
             was_read, (heard, old) = True, started.parents[cls]
         else:
-            is_verified = is_reported and call.are_known and _is_plain_update(self, cls, call, using)
+            may_be_marked = cls._meta.db_table in index.marked.tables
+            is_verified = may_be_marked and is_reported and call.are_known and _is_plain_update(self, cls, call, using)
             heard = write.listeners_of(cls, may_be_known=is_verified)
             if is_verified and write.is_marked and not heard.are_any:
                 return write.run_verified(lambda: original(self, *call.args, **call.kwargs), cls)
@@ -180,7 +181,9 @@ def capture_save_table(original: Any) -> Any:
             if lists:
                 keep_owners(write.batch, lists, cls._base_manager.filter(pk=self._get_pk_val(cls._meta)))
             keep_watching(write.batch, watches, cls, [self._get_pk_val(cls._meta)])
-            write.append([*drafts, *write.batch.drafts()])
+            if others or lists or watches or whole is not None:
+                drafts += write.batch.drafts()
+            write.append(drafts)
         return updated
 
     @functools.wraps(original)

@@ -7,6 +7,7 @@ captured once more, and the detector counts none of their statements.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
@@ -35,12 +36,10 @@ class CapturedWrite:
     Attributes:
         using: The database.
         index: The configuration that the write follows.
-        batch: The rows that are read before the write, for their events.
     """
 
     def __init__(self, using: str, index: Index) -> None:
         self.using, self.index = using, index
-        self.batch = Batch(using)
         #: Whether triggers report rows of the write.
         self.is_marked = False
         #: Tables that lack some of their triggers. The hooks report them, and what the others mark is not reported.
@@ -60,6 +59,11 @@ class CapturedWrite:
             return self.index.all.of(model)
         self.is_marked = True
         return self.index.unmarked.of(model)
+
+    @cached_property
+    def batch(self) -> Batch:
+        """The rows that are read before the write, for their events."""
+        return Batch(self.using)
 
     def is_table_marked(self, model: type[models.Model], *, may_be_known: bool = False) -> bool:
         """Return whether the triggers of a model's own table report it."""

@@ -154,9 +154,9 @@ def function_sql(table: WantedTable, connection: Any) -> list[str]:
     body = _body(table, f"{schema}.declbind_event").replace("'", "''")
     settings = " ".join(f"SET {setting}" for setting in _SETTINGS)
     function = f"{schema}.{_function(table.name)}()"
+    options = f"RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER {settings}"
     return [
-        f"CREATE OR REPLACE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER {settings}"
-        f" AS '{body}'",
+        f"CREATE OR REPLACE FUNCTION {function} {options} AS '{body}'",
         f"COMMENT ON FUNCTION {function} IS {_text(table.name)}",
     ]
 
