@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 import declbind
 from declbind.core.frames import EVERY_GROUP
 from declbind.models import Event
-from declbind.outbound import batch, capture, lists, updates
+from declbind.outbound import batch, capture, lists, updates, writes
 from declbind.testing import Client, override_bindings
 from tests.test_capture import (
     ANIMALS,
@@ -628,7 +628,7 @@ def test_rows_that_appear_between_reading_and_writing_are_left_alone(django_db_b
     """An update is of the rows that were read: another one would be written and not announced."""
     if connection.vendor == "sqlite":
         # Nobody writes in between there: the whole table is locked.
-        assert updates._only(Keeper.objects.all(), [1], "default").query.where.children == []
+        assert writes.only(Keeper.objects.all(), [1], "default").query.where.children == []
         return
     read = updates._Update.read
 
@@ -651,8 +651,8 @@ def test_many_keys_narrow_an_update_as_few_do(model):
     count = 99 if model is Country else 1_200
     rows = model.objects.bulk_create([made[model](number) for number in range(count)])
     keys = [row.pk for row in rows][: count - 10]
-    with patch.object(updates, "MAX_PLAIN_KEYS", 50):
-        narrowed = updates._only(model.objects.all(), keys, "default")
+    with patch.object(writes, "MAX_PLAIN_KEYS", 50):
+        narrowed = writes.only(model.objects.all(), keys, "default")
     expected = count if connection.vendor == "sqlite" else len(keys)
     assert narrowed.count() == expected
 

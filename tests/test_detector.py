@@ -61,6 +61,8 @@ STATEMENTS = [
     "DELETE FROM {quoted}",
     "  INSERT INTO zoo_keeper (name, retired) VALUES ('x', {true})",
     "/* report */ UPDATE zoo_keeper SET name = 'x'",
+    "-- a report\nUPDATE zoo_keeper SET name = 'x'",
+    "/* delete from zoo_animal */ UPDATE zoo_keeper SET name = 'delete from zoo_food' -- update zoo_truck",
     "WITH few AS (SELECT 1) UPDATE zoo_keeper SET name = 'x'",
 ]
 
@@ -75,6 +77,14 @@ def test_statements_are_read_as_people_write_them(statement):
         true = "true" if connection.vendor == "postgresql" else "1"
         cursor.execute(statement.format(true=true, quoted=connection.ops.quote_name("zoo_keeper")))
         assert [table for table, _, _ in noticed()] == ["zoo_keeper"]
+
+
+def test_words_in_comments_texts_and_locks_are_no_writes():
+    """A statement that only reads may say what it is about."""
+    locks = "FOR UPDATE" if connection.vendor != "sqlite" else ""
+    with override_bindings(KEEPERS), connection.cursor() as cursor:
+        cursor.execute(f"/* update zoo_keeper */ SELECT 'delete from zoo_keeper' FROM zoo_keeper {locks} -- zoo_keeper")
+    assert noticed() == []
 
 
 def test_what_is_captured_is_not_noticed():

@@ -129,16 +129,16 @@ def test_a_log_that_refuses_keeps_the_row_as_it_was():
 def test_two_statements_without_a_transaction_would_be_caught(monkeypatch):
     """Negative control: the update as it is, and the insert after it."""
 
-    def apart(self: JointUpdate, execute: Any, sql: Any, params: Any, many: Any, context: Any) -> Any:
-        result = execute(sql, params, many, context)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO declbind_event (stream, kind, model, object_pk, changes, data, version, actor, origin,"
-                " created_at) VALUES ('keepers', 'row', '', '1', '[]', '{}', 0, '', '', now())"
-            )
-        return result
+    def apart(self: JointUpdate, cursor: Any) -> int:
+        count: int = cursor.rowcount
+        cursor.execute(
+            "INSERT INTO declbind_event (stream, kind, model, object_pk, changes, data, version, actor, origin,"
+            " created_at) VALUES ('keepers', 'row', '', '1', '[]', '{}', 0, '', '', now())"
+        )
+        return count
 
-    monkeypatch.setattr(JointUpdate, "__call__", apart)
+    monkeypatch.setattr(JointUpdate, "extend", lambda self, sql, params: (sql, params))
+    monkeypatch.setattr(JointUpdate, "finish", apart)
     with pytest.raises(AssertionError):
         check_that_row_and_event_stand_or_fall_together(Keeper.objects.create(name="Ann"))
 

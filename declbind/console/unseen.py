@@ -159,11 +159,6 @@ def _trigger_gaps(binding: type[Binding], using: str, known: Known) -> Iterator[
                 f"Raw SQL and other programs that {what} rows of table {state.table}: its triggers are {state.state}."
             )
         yield Gap(text, INSTALL, is_fault=True)
-    if connections[using].vendor == "sqlite":
-        yield Gap(
-            "The row that INSERT OR REPLACE takes the place of: the new one is told as created.",
-            "Update rows instead, or set PRAGMA recursive_triggers in the program that does it.",
-        )
 
 
 def _cascades(binding: type[Binding], has_triggers: bool) -> Iterator[Gap]:

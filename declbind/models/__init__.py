@@ -16,7 +16,7 @@ module of its own, named after its noun, and a line in this list. Its text colum
 
 from .activity import Activity, StreamUse
 from .connection import Block, Connection
-from .log import Event, Head, QuietTable
+from .log import Event, Head
 from .node import Node
 from .record import BindingRecord
 from .revision import BindingRevision, Configuration, editing
@@ -34,7 +34,6 @@ __all__ = [
     "Head",
     "IdempotencyKey",
     "Node",
-    "QuietTable",
     "SavedView",
     "StreamUse",
     "Traffic",

@@ -78,15 +78,3 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id} {self.stream} {self.object_pk}"
-
-
-class QuietTable(models.Model):
-    """Name a table whose triggers are to be quiet, while a captured write lasts; on SQLite. Never committed."""
-
-    name = ExactCharField(max_length=200)
-
-    class Meta:
-        db_table = "declbind_quiettable"
-
-    def __str__(self) -> str:
-        return self.name

@@ -8,7 +8,7 @@ well: a binding that lost track has all of its groups take one.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -68,7 +68,7 @@ class Batch:
 
     def __init__(self, using: str) -> None:
         self.using = using
-        self._parts: dict[type[models.Model], _Part] = {}
+        self._parts: dict[int, _Part] = {}
 
     # --- before the write --------------------------------------------------------------------------------------------
 
@@ -88,8 +88,11 @@ class Batch:
             return list(part.before)
         return list(part.many) if plan.needs_old and not part.is_lost else None
 
-    def will_delete(self, plan: Plan, chosen: Chosen) -> None:
-        """Read rows that are about to go, or, if a trigger or a rule of the database says so, to be changed."""
+    def will_delete(self, plan: Plan, chosen: Chosen) -> list[Any] | None:
+        """Read rows that are about to go, or, if a trigger or a rule of the database says so, to be changed.
+
+        Returns their keys, ``None`` if there are too many to tell.
+        """
         part = self._part(plan)
         may_stay = not facts_of(plan.model, self.using).is_ordinary
 
@@ -100,6 +103,9 @@ class Batch:
                     part.before[row.pk] = groups_of(plan, row, self.using) if plan.needs_old else {}
 
         self._read(part, chosen, "pk", plan.fields, keep)
+        if part.touched is None:
+            return list(part.gone)
+        return list(part.many) if plan.needs_old and not part.is_lost else None
 
     def keep(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet] | None = None) -> None:
         """Note rows of which something changes that does not decide their groups, such as a list.
@@ -149,12 +155,9 @@ class Batch:
             return []
         return [key for key in keys if not moving <= part.places.get(key, {}).keys()]
 
-    def unseen(self, plan: Plan, keys: Iterable[Any]) -> list[Any]:
-        """Return those of keys whose rows were not read before the write; none where they did not have to be."""
-        part = self._part(plan)
-        if part.touched is not None and not plan.needs_old:
-            return []
-        return [key for key in keys if key not in part.before and key not in part.many]
+    def unwritten(self, plan: Plan, keys: Container[Any]) -> list[Any]:
+        """Return the keys of rows that were read before the write and are not among ``keys``."""
+        return [key for key in self._part(plan).before if key not in keys]
 
     def create(self, plan: Plan, keys: Iterable[Any]) -> None:
         """Note rows that are new, unless they were read before the write; to be called after it."""
@@ -188,7 +191,8 @@ class Batch:
                 self.lose_track(plan)
 
     def _part(self, plan: Plan) -> _Part:
-        return self._parts.setdefault(plan.model, _Part(plan))
+        # A model has another plan for a table that its triggers report.
+        return self._parts.setdefault(id(plan), _Part(plan))
 
     def _read(
         self,

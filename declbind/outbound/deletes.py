@@ -12,22 +12,19 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from django.db import models, transaction
+from django.db import connections, models
 
 from . import log
 from .also import keep_watching
 from .batch import Batch, Chosen
-from .hearers import Hearers
 from .hooks import note_unread
-from .index import Index, current_index, known_index
+from .index import Index, TableListeners, Watch, current_index, known_index
 from .lists import keep_owners
-from .locks import take_write_lock
 from .observers import delete_observers, observed
-from .once import CAPTURED, is_open
 from .places import is_logged
 from .rows import keys_of
 from .seams import HOOKED
-from .triggers.quiet import quiet
+from .writes import CapturedWrite, is_covered, only
 
 
 def capture_delete(original: Any) -> Any:
@@ -51,41 +48,45 @@ def capture_delete(original: Any) -> Any:
             for model in (*self.data, *(rows.model for rows in self.fast_deletes)):
                 is_logged(model, using)  # which says so
             return original(self, *args, **kwargs)
-        index = current_index()
+        write = CapturedWrite(using, current_index())
         entries = [*self.data.items(), *((rows.model, rows) for rows in self.fast_deletes)]
-        gone = [(plan, rows) for model, rows in entries if (plan := index.plan_for(model))]
-        nulled = [key for key in self.field_updates if index.family_of(key[0].model) or index.watches_of(key[0].model)]
-        unlisted = [(lists, rows) for model, rows in entries if (lists := index.lists_through(model))]
-        watched = [(watches, model, rows) for model, rows in entries if (watches := index.watches_of(model))]
-        if not (gone or nulled or unlisted or watched):
+        heard = {model: write.listeners_of(model) for model, _ in entries}
+        updated = {key: write.listeners_of(key[0].model) for key in self.field_updates}
+        nulled = {key: listeners for key, listeners in updated.items() if listeners.are_any}
+        is_listened_to = nulled or any(found.plan or found.lists or found.watches for found in heard.values())
+        if not (is_listened_to or write.is_marked):
             return original(self, *args, **kwargs)
-        with transaction.atomic(using=using, savepoint=False):
-            take_write_lock(using)
-            batch = Batch(using)
-            for plan, rows in gone:
-                batch.will_delete(plan, _chosen(rows, using))
-            for key in nulled:
-                self.field_updates[key] = found = _joined(self.field_updates[key])
-                for plan, lookup in index.family_of(key[0].model):
+        batch = write.batch
+        with write:
+            for model, rows in self.data.items():
+                if (plan := heard[model].plan) is not None:
+                    batch.will_delete(plan, [row.pk for row in rows])
+            self.fast_deletes = [_read_gone(rows, heard[rows.model], write) for rows in self.fast_deletes]
+            entries = [*self.data.items(), *((rows.model, rows) for rows in self.fast_deletes)]
+            for key, listeners in nulled.items():
+                model = key[0].model
+                self.field_updates[key] = found = _joined(self.field_updates[key], listeners, write)
+                for plan, lookup in listeners.family:
                     for rows in found:
                         batch.will_change(plan, _chosen(rows, using), lookup)
                 for rows in found:
-                    is_query = isinstance(rows, models.QuerySet)
-                    watches = index.watches_of(key[0].model)
-                    keep_watching(batch, watches, key[0].model, rows if is_query else [row.pk for row in rows])
-            for lists, rows in unlisted:
-                keep_owners(batch, lists, rows)
-            for watches, model, rows in watched:
-                is_query = isinstance(rows, models.QuerySet)
-                keep_watching(batch, watches, model, rows if is_query else [row.pk for row in rows])
-            for rows in self.fast_deletes:
-                setattr(rows, CAPTURED, True)
-            with quiet(index, using):
-                result = original(self, *args, **kwargs)
-            batch.append()
+                    _keep_watching(batch, listeners.watches, model, rows)
+            for model, rows in entries:
+                if heard[model].lists:
+                    keep_owners(batch, heard[model].lists, rows)
+                _keep_watching(batch, heard[model].watches, model, rows)
+            covered = [*self.fast_deletes, *(rows for found in self.field_updates.values() for rows in found)]
+            result = write.run(lambda: original(self, *args, **kwargs), covered)
+            write.append()
         return result
 
     return delete
+
+
+def _keep_watching(batch: Batch, watches: Sequence[Watch], model: Any, rows: Any) -> None:
+    if watches:
+        is_query = isinstance(rows, models.QuerySet)
+        keep_watching(batch, watches, model, rows if is_query else [row.pk for row in rows])
 
 
 def _is_heard(collector: Any, index: Index) -> bool:
@@ -108,14 +109,35 @@ def _chosen(rows: Any, using: str) -> Chosen:
     return keys_of(rows, using) if isinstance(rows, models.QuerySet) else [row.pk for row in rows]
 
 
-def _joined(found: Sequence[Any]) -> list[Any]:
-    """Join query sets into one, as Django is about to, and mark it, so that its update is not captured once more."""
+def _read_gone(rows: Any, listeners: TableListeners, write: CapturedWrite) -> Any:
+    """Read the rows of a query set that are about to go; return a query for those that were read."""
+    plan = listeners.plan
+    if plan is not None and plan.shows_all:
+        return only(rows, write.batch.will_delete(plan, keys_of(rows, write.using)), write.using)
+    rows = _locked(rows, listeners, write)
+    if plan is not None:
+        write.batch.will_delete(plan, keys_of(rows, write.using))
+    return rows
+
+
+def _locked(rows: Any, listeners: TableListeners, write: CapturedWrite) -> Any:
+    """Return a query for the rows that a query set finds now, locked, so that those are written which are read.
+
+    On SQLite nobody else writes meanwhile, and on MySQL and MariaDB ``keys_of`` locks them.
+    """
+    if connections[write.using].vendor != "postgresql" or not listeners.are_any or rows.query.is_sliced:
+        return rows
+    keys = rows.using(write.using).order_by().values_list("pk", flat=True)
+    is_alone = sum(1 for count in rows.query.alias_refcount.values() if count) < 2
+    return only(rows, list(keys.select_for_update() if is_alone else keys), write.using)
+
+
+def _joined(found: Sequence[Any], listeners: TableListeners, write: CapturedWrite) -> list[Any]:
+    """Join query sets into one, as Django is about to: what is read and what is updated are the same rows."""
     queries = [rows for rows in found if isinstance(rows, models.QuerySet) and rows._result_cache is None]
     others = [rows for rows in found if not any(rows is query for query in queries)]
     if queries:
-        joined = reduce(or_, queries)
-        setattr(joined, CAPTURED, True)
-        others.append(joined)
+        others.append(_locked(reduce(or_, queries), listeners, write))
     return others
 
 
@@ -129,23 +151,23 @@ def capture_raw_delete(original: Any) -> Any:
             note_unread(HOOKED["_raw_delete"])
             return original(self, *args, **kwargs)
         known = known_index()
-        if (known is not None and not known.heard[self.model]) or not is_open(self):
+        if (known is not None and not known.heard[self.model]) or is_covered(self, using):
             return original(self, *args, **kwargs)
-        index = current_index()
-        hearers = Hearers.of(self.model, index)
-        if hearers is None or not is_logged(self.model, using):
+        if not is_logged(self.model, using):
             with observed(self, None, using):
                 return original(self, *args, **kwargs)
-        with transaction.atomic(using=using, savepoint=False):
-            take_write_lock(using)
-            batch = Batch(using)
-            if hearers.plan is not None:
-                batch.will_delete(hearers.plan, keys_of(self, using))
-            keep_owners(batch, hearers.lists, self)
-            keep_watching(batch, hearers.watches, self.model, self)
-            with observed(self, None, using), quiet(index, using):
-                count = original(self, *args, **kwargs)
-            batch.append()
+        write = CapturedWrite(using, current_index())
+        heard = write.listeners_of(self.model)
+        if heard.plan is None and not (heard.lists or heard.watches):
+            with observed(self, None, using):
+                return write.run(lambda: original(self, *args, **kwargs))
+        with write:
+            rows = _read_gone(self, heard, write)
+            keep_owners(write.batch, heard.lists, rows)
+            keep_watching(write.batch, heard.watches, self.model, rows)
+            with observed(self, None, using):
+                count = write.run(lambda: original(rows, *args, **kwargs))
+            write.append()
         return count
 
     return _raw_delete

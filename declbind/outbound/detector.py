@@ -1,9 +1,9 @@
 """Notice writes to bound tables that leave no event, and where in the code they are made.
 
 Opted into by ``DECLBIND["DETECT_UNSEEN"]``: each statement of each connection to the log's database is looked at, which
-costs some microseconds. Writes that the hooks report are known by ``reporting``; those of tables with triggers are left
-out when counts are stored. Counts are kept in the process and stored every few seconds by a thread of its own, for what
-is counted here may be rolled back, and must not be in anybody's way.
+costs some microseconds. A connection knows the writes that the hooks capture (see ``writes``). Those of tables with
+triggers are left out when counts are stored. Counts are kept in the process and stored every few seconds by a thread of
+its own, for what is counted here may be rolled back, and must not be in anybody's way.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import re
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -31,6 +30,7 @@ from declbind.registry import database_alias
 from . import log
 from .index import current_index
 from .triggers import upkeep
+from .writes import is_captured
 
 logger = logging.getLogger("declbind")
 
@@ -40,11 +40,13 @@ MAX_PLACES = 500
 #: Modules whose frames say nothing about who writes.
 _OURS = ("django.", "declbind.", "contextlib", "functools", "asgiref.", "concurrent.", "threading")
 _WRITE = re.compile(
+    r"(?<!\bFOR )(?<!\bON )(?<!\bDO )"
     r"\b(INSERT|REPLACE|UPDATE|DELETE|TRUNCATE|MERGE|COPY)\b(?:\s+(?:OR|IGNORE|INTO|FROM|TABLE|ONLY|ROLLBACK|ABORT|FAIL))*"
     r"\s+(?:[\"`]?\w+[\"`]?\.)?[\"`]?(\w+)[\"`]?",
     re.IGNORECASE,
 )
-_BEGINS = ("INSERT", "UPDATE", "DELETE", "REPLAC", "TRUNCA", "MERGE ", "COPY ", "WITH ")
+#: What a statement may say without doing it.
+_SAID = re.compile(r"'(?:[^']|'')*'|/\*.*?\*/|--[^\n]*", re.DOTALL)
 
 
 class Place(NamedTuple):
@@ -55,26 +57,6 @@ class Place(NamedTuple):
     location: str
 
 
-class _Reporting(threading.local):
-    """How many captured writes this thread is inside of. No generator, for each save of a bound row is one."""
-
-    depth = 0
-
-    def __enter__(self) -> None:
-        self.depth += 1
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.depth -= 1
-
-
-_reporting = _Reporting()
-
-
-def reporting() -> AbstractContextManager[None]:
-    """Tell that what the block writes is reported by whoever opened it."""
-    return _reporting
-
-
 class Detector:
     """Count what is noticed, from any thread, and store it."""
 
@@ -83,26 +65,28 @@ class Detector:
         self._counts: dict[Place, int] = {}
         self._thread: threading.Thread | None = None
 
+    #: For ``statements.has_wrappers``: statements are executed as they are given.
+    declbind_leaves_text = True
+
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
         """Execute a statement; to be one of a connection's ``execute_wrappers``."""
         result = execute(sql, params, many, context)
         # Whatever goes wrong here must not be the application's problem.
         try:
-            if _reporting.depth == 0 and isinstance(sql, str):
+            if isinstance(sql, str) and not is_captured(context["connection"]):
                 self._look(sql, context)
         except Exception:
             logger.exception("A statement could not be looked at.")
         return result
 
     def _look(self, sql: str, context: Any) -> None:
-        begin = sql.lstrip(" \n\t(")[:6].upper()
-        if not begin.startswith(_BEGINS) and not begin.startswith("/*"):
+        if _WRITE.search(sql) is None:
             return
-        found = _WRITE.search(sql)
-        if found is None or _is_empty(sql, context):
-            return
-        if found[2] in current_index().bound_tables():
-            self.note(Place(found[2], found[1].upper(), _location(sys._getframe(2))))
+        bound = current_index().all.bound_tables
+        written = {found[2]: found[1].upper() for found in _WRITE.finditer(_SAID.sub(" ", sql)) if found[2] in bound}
+        if written and not _is_empty(sql, context):
+            for table, verb in written.items():
+                self.note(Place(table, verb, _location(sys._getframe(2))))
 
     def note(self, place: Place) -> None:
         """Count a write."""

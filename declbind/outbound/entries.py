@@ -29,6 +29,9 @@ VARYING = ("object_pk", "changes", "data", "created_at")
 CONSTANT = ("kind", "stream", "model", "version", "actor", "origin")
 COLUMNS = (*VARYING, *CONSTANT)
 INSERT = f"INSERT INTO declbind_event ({','.join(COLUMNS)}) "
+#: The columns of a trigger's mark, with the data last, and what most of them hold.
+MARK_COLUMNS = ",".join((*(column for column in COLUMNS if column != "data"), "data"))
+_MARK_VALUES = {"kind": "'mark'", "changes": "'[]'", "version": "0"}
 #: The types of columns that are not text, where PostgreSQL is to be told.
 TYPES = {"version": "bigint", "created_at": "timestamptz"}
 #: From so many events on, PostgreSQL gets them as one value: a parameter for each of theirs takes four times as long.
@@ -81,6 +84,11 @@ def acting(actor: str) -> Iterator[None]:
         yield
     finally:
         _actor.reset(token)
+
+
+def writer() -> tuple[str, str]:
+    """Return who writes, for people, and by which program."""
+    return _actor.get(), _origin()
 
 
 def insert(drafts: Sequence[Draft], connection: Any) -> None:
@@ -211,6 +219,14 @@ def _constant_part(constant: tuple[str | int, ...]) -> tuple[Sequence[str], list
     texts = [f"'{value}'" if inert else "%s" for value, inert in zip(constant, is_inert, strict=True)]
     values = [value for value, inert in zip(constant, is_inert, strict=True) if not inert]
     return (*["%s"] * len(VARYING), *texts), values
+
+
+def mark_values(*, actor: str, origin: str, created_at: str) -> str:
+    """Return the values of a mark as SQL, in the order of ``MARK_COLUMNS`` and without the data."""
+    values = {**dict.fromkeys(COLUMNS, "''"), **_MARK_VALUES, "actor": actor, "origin": origin}
+    values["created_at"] = created_at
+    del values["data"]
+    return ", ".join(values.values())
 
 
 def _adapted_now(connection: Any) -> Any:

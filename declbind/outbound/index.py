@@ -1,12 +1,14 @@
-"""Index: who hears of which table under one registry, and which registry a write follows."""
+"""Index: the bindings that listen to each table under one registry, and the registry that a write follows."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
+from django.apps import apps
 from django.db import models
 
 from declbind import registry as registries
@@ -17,8 +19,150 @@ from .observers import bulk_observers
 from .plans import Plan, build_plan
 
 
+class Relative(NamedTuple):
+    """A plan whose rows have columns in a table, and the field by which they are found from keys of the table."""
+
+    plan: Plan
+    lookup: str
+
+
+class ListOwner(NamedTuple):
+    """A plan whose rows own a many-to-many list that is stored in a table."""
+
+    plan: Plan
+    field: Any
+
+
+class Watch(NamedTuple):
+    """A plan whose rows are sent again when rows of a table change, and how they are found."""
+
+    plan: Plan
+    hop: Hop
+
+
+class TableListeners(NamedTuple):
+    """What the bindings want to know of the rows of one table."""
+
+    #: The plan of the rows themselves.
+    plan: Plan | None = None
+    #: That plan, and those of the models that inherit the table's columns.
+    family: tuple[Relative, ...] = ()
+    lists: tuple[ListOwner, ...] = ()
+    watches: tuple[Watch, ...] = ()
+
+    @property
+    def are_any(self) -> bool:
+        """Whether anything is to be reported of a write."""
+        return bool(self.family or self.lists or self.watches)
+
+    @property
+    def plans(self) -> list[Plan]:
+        """All plans that listen."""
+        owners = [listener.plan for listener in self.lists]
+        return [*(one.plan for one in self.family), *owners, *(one.plan for one in self.watches)]
+
+
+class Listeners:
+    """The listeners of each table, among all outbound bindings or those with one ``capture``."""
+
+    def __init__(self, registry: BindingRegistry, capture: str | None = None) -> None:
+        self._registry, self._capture = registry, capture
+        self._plans: dict[Any, Plan | None] = {}
+        self._tables: dict[Any, TableListeners] = {}
+        self._watches: dict[Any, dict[tuple[Any, Hop], None]] = {}
+        self._owners: dict[Any, dict[tuple[Any, Any], None]] = {}
+        bound: dict[Any, None] = {}
+        for bindings in registry.by_model.values():
+            for binding in bindings:
+                spec, concrete = binding.spec(), binding.model_class()._meta.concrete_model
+                if not spec.outbound or capture not in (None, spec.capture):
+                    continue
+                bound[concrete] = None
+                for hop in binding.resolved().also:
+                    self._watches.setdefault(hop.model._meta.concrete_model, {})[concrete, hop] = None
+                for listed in binding.bound_fields():
+                    if listed.many_to_many:
+                        self._owners.setdefault(listed.remote_field.through, {})[concrete, listed] = None
+        self._bound = tuple(bound)
+
+    def plan_for(self, model: type[models.Model]) -> Plan | None:
+        """Return the plan of a model, or ``None`` if nothing is bound to it."""
+        concrete = model._meta.concrete_model
+        if concrete is None:
+            return None
+        try:
+            return self._plans[concrete]
+        except KeyError:
+            plan = self._plans[concrete] = build_plan(self._registry, concrete, self._capture)
+            return plan
+
+    def of(self, table: type[models.Model]) -> TableListeners:
+        """Return the listeners of a model's own table."""
+        try:
+            return self._tables[table]
+        except KeyError:
+            listeners = self._tables[table] = self._find(table)
+            return listeners
+
+    def _find(self, table: type[models.Model]) -> TableListeners:
+        concrete: Any = table._meta.concrete_model
+        if concrete is None:
+            return TableListeners()
+        watches = (
+            Watch(plan, hop)
+            for model, found in self._watches.items()
+            if issubclass(model, concrete)
+            for bound, hop in found
+            if (plan := self.plan_for(bound))
+        )
+        found = TableListeners(
+            self.plan_for(concrete),
+            tuple(
+                Relative(plan, "pk" if model is concrete else concrete._meta.pk.name)
+                for model in self._bound
+                if issubclass(model, concrete) and (plan := self.plan_for(model))
+            ),
+            tuple(
+                ListOwner(plan, listed)
+                for model, listed in self._owners.get(table, ())
+                if (plan := self.plan_for(model)) and listed in plan.m2m
+            ),
+            tuple(dict.fromkeys(watches)),
+        )
+        twin = None if found.are_any else self._find_twin(concrete)
+        return found if twin is None else self.of(twin)._replace(lists=())
+
+    def _find_twin(self, model: Any) -> type[models.Model] | None:
+        """Return a model with listeners that an unbound model shares its table and key with.
+
+        Models of migrations do not count: their table may lack columns that the present model has.
+        """
+        options: Any = model._meta
+        twin: Any = self.tables.get(options.db_table)
+        if twin is None or twin._meta.concrete_model is model or options.apps is not apps:
+            return None
+        return twin if twin._meta.pk.column == options.pk.column else None
+
+    @cached_property
+    def tables(self) -> dict[str, type[models.Model]]:
+        """The tables that have listeners, by name, each with the model whose own table it is."""
+        rows = [model for bound in self._bound for model in _table_models(bound)]
+        related = [model for watched in self._watches for model in _table_models(watched)]
+        return {model._meta.db_table: model for model in reversed((*rows, *self._owners, *related))}
+
+    @cached_property
+    def bound_tables(self) -> frozenset[str]:
+        """The names of the tables that hold bound rows and their lists."""
+        rows = [model for bound in self._bound for model in _table_models(bound)]
+        return frozenset(model._meta.db_table for model in (*rows, *self._owners))
+
+
+def _table_models(model: Any) -> list[Any]:
+    return [model, *model._meta.all_parents]
+
+
 class _Heard(dict[type[models.Model], bool]):
-    """Whether anybody hears of writes to a model's tables, found out at the first look."""
+    """Whether a write to a model's tables concerns any binding, found out when it is first asked for."""
 
     def __init__(self, find_out: Callable[[type[models.Model]], bool]) -> None:
         self._find_out = find_out
@@ -29,152 +173,39 @@ class _Heard(dict[type[models.Model], bool]):
 
 
 class Index:
-    """What was worked out for one registry: plans as they are needed, and the bound lists by their through models."""
+    """What was worked out for one registry: plans and listeners, as they are needed.
 
-    def __init__(self, registry: BindingRegistry) -> None:
-        self.registry = registry
-        self._plans: dict[type[models.Model], Plan | None] = {}
-        self._marked: dict[type[models.Model], Plan] | None = None
-        self._bound_tables: frozenset[str] | None = None
-        self._tables: frozenset[str] | None = None
-        #: Of most models nobody hears, and their writes end here: at one look into a dict, without a call.
+    Attributes:
+        all: The listeners among all bindings.
+        marked: Those among the bindings with ``"capture": "triggers"``.
+        unmarked: Those among the others.
+        heard: Whether a write of a model concerns any binding. Most models are unbound, and their writes end here after
+            one look into a dict.
+        is_trial: Whether the registry is only tried out. Its writes are rolled back, and no trigger reports them.
+    """
+
+    def __init__(self, registry: BindingRegistry, is_trial: bool = False) -> None:
+        self.registry, self.is_trial = registry, is_trial
+        self.all = Listeners(registry)
+        self.marked = Listeners(registry, "triggers")
+        self.unmarked = Listeners(registry, "orm")
         self.heard = _Heard(self._hears)
-        self._families: dict[type[models.Model], tuple[tuple[Plan, str], ...]] = {}
-        self._watches: dict[Any, list[tuple[type[models.Model], Hop]]] = {}
-        owners: dict[Any, dict[Any, None]] = {}
-        bound: dict[type[models.Model], None] = {}
-        for bindings in registry.by_model.values():
-            for binding in bindings:
-                concrete: Any = binding.model_class()._meta.concrete_model
-                bound[concrete] = None
-                for hop in binding.resolved().also if binding.spec().outbound else ():
-                    self._watches.setdefault(hop.model._meta.concrete_model, []).append((concrete, hop))
-                for listed in binding.bound_fields():
-                    if listed.many_to_many:
-                        owners.setdefault(listed.remote_field.through, {})[concrete, listed] = None
-        self._bound = tuple(bound)
-        self._owners = {through: tuple(found) for through, found in owners.items()}
 
     def plan_for(self, model: type[models.Model]) -> Plan | None:
-        """Return the plan of a model, or ``None`` for one that nothing outbound is bound to."""
-        concrete = model._meta.concrete_model
-        if concrete is None:
-            return None
-        try:
-            return self._plans[concrete]
-        except KeyError:
-            plan = self._plans[concrete] = build_plan(self.registry, concrete)
-            return plan
-
-    def family_of(self, table: type[models.Model]) -> tuple[tuple[Plan, str], ...]:
-        """Return who hears of a write to a model's own table: its plan, and those of its children, which inherit.
-
-        Each is paired with the name of the field by which its rows are found from keys of the table.
-        """
-        concrete = table._meta.concrete_model
-        if concrete is None:
-            return ()
-        try:
-            return self._families[concrete]
-        except KeyError:
-            found = [
-                (plan, "pk" if plan.model is concrete else concrete._meta.pk.name)
-                for model in self._bound
-                if issubclass(model, concrete) and (plan := self.plan_for(model))
-            ]
-            family = self._families[concrete] = tuple(found)
-            return family
+        """Return the plan of a model, or ``None`` if nothing outbound is bound to it."""
+        return self.all.plan_for(model)
 
     def _hears(self, model: type[models.Model]) -> bool:
-        """Tell whether a write to the model's own table, or to one that it inherits from, is anybody's concern."""
         options: Any = model._meta
         # By its label also for ``is_logged``, which speaks of classes that only share it.
         return (
             model in bulk_observers
             or options.label_lower in self.registry.by_model
             or any(
-                self.plan_for(table)
-                or self.family_of(table)
-                or self.lists_through(table)
-                or self.watches_of(table)
-                or table._meta.db_table in self.bound_tables()
+                self.all.of(table).are_any or table._meta.db_table in self.all.bound_tables
                 for table in (model, options.concrete_model or model, *options.all_parents)
             )
         )
-
-    def watches_of(self, table: type[models.Model]) -> list[tuple[Plan, Hop]]:
-        """Return the plans whose rows are worth sending again when rows of a model's own table change, and how."""
-        if not self._watches:
-            return []
-        concrete = table._meta.concrete_model
-        return list(
-            dict.fromkeys(
-                (plan, hop)
-                for model, watches in self._watches.items()
-                if concrete is not None and issubclass(model, concrete)
-                for bound, hop in watches
-                if (plan := self.plan_for(bound))
-            )
-        )
-
-    def marked_plans(self) -> list[Plan]:
-        """Return the plans of those bindings that hear of database triggers."""
-        if self._marked is None:
-            plans = (build_plan(self.registry, model, is_marked=True) for model in self._bound)
-            self._marked = {plan.model: plan for plan in plans if plan is not None}
-        return list(self._marked.values())
-
-    def marked_family_of(self, table: type[models.Model]) -> list[tuple[Plan, str]]:
-        """Like ``family_of``, of those bindings that hear of database triggers."""
-        plans = {plan.model: plan for plan in self.marked_plans()}
-        return [(plans[plan.model], lookup) for plan, lookup in self.family_of(table) if plan.model in plans]
-
-    def marked_lists_through(self, through: type[models.Model]) -> list[tuple[Plan, Any]]:
-        """Like ``lists_through``, of those bindings that hear of database triggers."""
-        plans = {plan.model: plan for plan in self.marked_plans()}
-        lists = ((plans.get(plan.model), listed) for plan, listed in self.lists_through(through))
-        return [(plan, listed) for plan, listed in lists if plan is not None and listed in plan.m2m]
-
-    def marked_watches_of(self, table: type[models.Model]) -> list[tuple[Plan, Hop]]:
-        """Like ``watches_of``, of those bindings that hear of database triggers."""
-        plans = {plan.model: plan for plan in self.marked_plans()}
-        hops = {hop for plan in plans.values() for outlet in plan.outlets for hop in outlet.binding.resolved().also}
-        return [(plans[plan.model], hop) for plan, hop in self.watches_of(table) if plan.model in plans and hop in hops]
-
-    def marked_relations(self) -> list[type[models.Model]]:
-        """Return the models whose rows make others worth sending again, for bindings that hear of database triggers."""
-        return [model for model in self._watches if self.marked_watches_of(model)]
-
-    def bound_tables(self) -> frozenset[str]:
-        """Return the names of the tables of which some binding hears: those of its rows and of its lists."""
-        if self._bound_tables is None:
-            plans = [plan for model in self._bound if (plan := self.plan_for(model))]
-            found = {parent for plan in plans for parent in (plan.model, *plan.model._meta.all_parents)}
-            found |= {listed.remote_field.through for plan in plans for listed in plan.m2m}
-            self._bound_tables = frozenset(model._meta.db_table for model in found)
-        return self._bound_tables
-
-    def marked_tables(self) -> frozenset[str]:
-        """Return the names of the tables that database triggers may watch."""
-        if self._tables is None:
-            found = {
-                parent._meta.db_table
-                for plan in self.marked_plans()
-                for parent in (plan.model, *plan.model._meta.all_parents)
-            }
-            others = [
-                *(listed.remote_field.through for plan in self.marked_plans() for listed in plan.m2m),
-                *(parent for model in self.marked_relations() for parent in (model, *model._meta.all_parents)),
-            ]
-            self._tables = frozenset(found | {other._meta.db_table for other in others})
-        return self._tables
-
-    def lists_through(self, through: type[models.Model]) -> list[tuple[Plan, Any]]:
-        """Return the bound many-to-many fields that a through model holds, each with the plan of the rows' owners."""
-        owners = self._owners.get(through)
-        if owners is None:
-            return []
-        return [(plan, listed) for model, listed in owners if (plan := self.plan_for(model)) and listed in plan.m2m]
 
 
 _latest: Index | None = None
@@ -196,7 +227,7 @@ def current_index() -> Index:
 def known_index() -> Index | None:
     """Return the index of the registry in force, if that is known without asking the database.
 
-    For writes of unbound models, which are to cost next to nothing: they end at ``heard`` of it.
+    For writes of unbound models, which should cost next to nothing: they end at ``heard``.
     """
     index = _latest
     return index if index is not None and is_settled(index.registry) else None
@@ -205,7 +236,7 @@ def known_index() -> Index | None:
 @contextlib.contextmanager
 def trying(registry: BindingRegistry) -> Iterator[Index]:
     """Let this thread's writes follow a registry inside the block, and nobody else's (see ``registry.trying``)."""
-    index = Index(registry)
+    index = Index(registry, is_trial=True)
     token = _tried.set(index)
     try:
         with registries.trying(registry):
@@ -215,5 +246,5 @@ def trying(registry: BindingRegistry) -> Iterator[Index]:
 
 
 def plan_for(model: type[models.Model]) -> Plan | None:
-    """Return the plan of a model in force, or ``None`` for one that nothing outbound is bound to."""
+    """Return the plan of a model in force, or ``None`` if nothing outbound is bound to it."""
     return current_index().plan_for(model)

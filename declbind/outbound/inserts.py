@@ -6,30 +6,28 @@ each ``add`` a query.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
 
-from django.db import connections, models, transaction
+from django.db import connections, models
 
 from declbind.batches import in_batches
 
 from .also import both_ways, keep_coming, keep_watching
 from .batch import Batch
 from .catalog import facts_of
-from .hearers import Hearers, database_of
 from .hooks import Arguments, note_unread
-from .index import current_index, known_index
+from .index import TableListeners, current_index, known_index
 from .lists import keep_owners, remember_owners
-from .locks import take_write_lock
-from .places import is_logged
-from .plans import Plan
-from .returning import INSERT, returning
+from .places import database_of, is_logged
 from .rows import all_rows, keys_of, stored_row
 from .seams import HOOKED
-from .triggers.quiet import quiet
+from .statements import has_wrappers, returning_insert
+from .writes import CapturedWrite
 
 
 def capture_bulk_create(original: Any) -> Any:
@@ -47,21 +45,23 @@ def capture_bulk_create(original: Any) -> Any:
         objs, unique_fields = call.get("objs"), call.get("unique_fields")
         ignore_conflicts, update_conflicts = call.get("ignore_conflicts"), call.get("update_conflicts")
 
-        def write(rows: Any) -> Any:
+        def write_rows(rows: Any) -> Any:
             given = call.replace(objs=rows)
             return original(self, *given.args, **given.kwargs)
 
-        index = current_index()
-        hearers = Hearers.of(self.model, index) or Hearers(None, (), ())
+        using = database_of(self)
+        if not is_logged(self.model, using):
+            return write_rows(objs)
+        write = CapturedWrite(using, current_index())
+        heard = write.listeners_of(self.model)
         # A row that is there already may have a child's row, which has the same columns.
-        family = index.family_of(self.model) if update_conflicts else ()
-        if not (any(hearers) or family) or not is_logged(self.model, using := database_of(self)):
-            return write(objs)
-        rows, model = list(objs), self.model._meta.concrete_model
-        with transaction.atomic(using=using, savepoint=False):
-            take_write_lock(using)
-            batch = Batch(using)
+        family = heard.family if update_conflicts else ()
+        if heard.plan is None and not (heard.lists or heard.watches or family):
+            return write.run(lambda: write_rows(objs))
+        rows, model, batch = list(objs), self.model._meta.concrete_model, write.batch
+        with write:
             met = _met(model, rows, unique_fields, using) if update_conflicts else []
+            earlier = _keys_before_upsert(met or (), using)
             for member, lookup in family:
                 if met is None:
                     batch.lose_track(member)
@@ -71,36 +71,36 @@ def capture_bulk_create(original: Any) -> Any:
                         # Who is hidden may be seen afterwards.
                         batch.create(member, stored.values_list("pk", flat=True))
             for stored in met or ():
-                keep_owners(batch, hearers.lists, stored)
-                keep_watching(batch, both_ways(hearers.watches), model, stored)
-            keep_coming(batch, hearers.watches, rows)
-            remember_owners(batch, hearers.lists, rows)
+                keep_owners(batch, heard.lists, stored)
+                keep_watching(batch, both_ways(heard.watches), model, stored)
+            keep_coming(batch, heard.watches, rows)
+            remember_owners(batch, heard.lists, rows)
             # A rule, or a view, may have no rows to return.
-            can_return = facts_of(model, using).is_ordinary
-            if ignore_conflicts and can_return:
-                with returning(model, (), INSERT, using) as returned, quiet(index, using):
-                    created = write(rows)
-                keys = [row.pk for row in returned.rows] if returned.is_complete else None
+            if ignore_conflicts and facts_of(model, using).is_ordinary:
+                before = _KeysBefore(model, rows, using) if _must_not_return(using) else None
+                inserting = returning_insert(model, using) if before is None else contextlib.nullcontext(before)
+                with inserting as inserted:
+                    created = write.run(lambda: write_rows(rows))
+                keys = inserted.find_keys()
             else:
-                with quiet(index, using):
-                    created = write(rows)
+                created = write.run(lambda: write_rows(rows))
                 keys = None if ignore_conflicts else [row.pk for row in rows]
-            if met and update_conflicts and hearers.plan is not None and _met_unseen(batch, hearers.plan, keys or ()):
-                for member, _ in family:
-                    batch.lose_track(member)
+            if met and _met_unseen(model, [key for key in keys or () if key not in earlier], using):
+                for listener in heard.plans:
+                    batch.lose_track(listener)
             is_new = not (ignore_conflicts or update_conflicts)
-            _note_created(batch, model, hearers, rows, None if met is None else keys, is_new)
-            batch.append()
+            _note_created(batch, model, heard, rows, None if met is None else keys, is_new)
+            write.append()
         return created
 
     return bulk_create
 
 
 def _note_created(
-    batch: Batch, model: Any, hearers: Hearers, rows: list[Any], keys: list[Any] | None, is_new: bool
+    batch: Batch, model: Any, heard: TableListeners, rows: list[Any], keys: list[Any] | None, is_new: bool
 ) -> None:
     """Note rows that were given to be created, with the keys that they have if these are known."""
-    plan, lists, watches = hearers
+    plan, lists, watches = heard.plan, heard.lists, heard.watches
     is_known = keys is not None and not any(key is None or hasattr(key, "resolve_expression") for key in keys)
     if keys is None or not is_known:
         for lost in [*([plan] if plan is not None else ()), *(watcher for watcher, _ in watches)]:
@@ -109,7 +109,7 @@ def _note_created(
         if plan is not None:
             pk, is_plain = plan.model._meta.pk, plan.is_plain and not (plan.m2m or watches)
             batch.create(plan, map(pk.to_python, keys))
-            if is_new and is_plain:
+            if is_new and is_plain and plan.model is model:
                 stored = [stored_row(plan, row, pk, batch.using) for row in rows]
                 if None not in stored:
                     batch.take(plan, [row for row in stored if row is not None])
@@ -120,17 +120,65 @@ def _note_created(
             keep_owners(batch, lists, rows if some is None else through.filter(pk__in=some), came=True)
 
 
-def _met_unseen(batch: Batch, plan: Plan, keys: Sequence[Any]) -> bool:
-    """Tell whether an upsert met a row that was not there when it was looked for: committed since, by somebody else.
+def _must_not_return(using: str) -> bool:
+    """Return whether an insert should not return its rows.
 
-    Where that row was is not known. PostgreSQL marks a row that was updated with the transaction that did it.
+    A wrapper of another package may repeat the statement after rolling back to a savepoint. SQLite refuses to roll back
+    while a statement has rows to return.
     """
-    if connections[batch.using].vendor != "postgresql":
-        return False  # Nobody writes in between on SQLite; MySQL is not asked for rows that are met.
-    stored: models.QuerySet[Any] = models.QuerySet(plan.model, using=batch.using)
+    connection = connections[using]
+    return connection.vendor == "sqlite" and has_wrappers(connection)
+
+
+class _KeysBefore:
+    """The stored keys before an insert on SQLite, where nobody else writes until the end of the transaction."""
+
+    def __init__(self, model: Any, rows: Sequence[Any], using: str) -> None:
+        self._stored: models.QuerySet[Any] = models.QuerySet(model, using=using)
+        self._using = using
+        self._given = [row.pk for row in rows if row.pk is not None]
+        self._met = set(self._existing())
+        # Keys that SQLite gives out are greater than all before.
+        self._counts = len(self._given) < len(rows)
+        self._is_known = not self._counts or isinstance(model._meta.pk, models.AutoField)
+        self._last = self._stored.aggregate(last=models.Max("pk"))["last"] if self._counts and self._is_known else None
+
+    def find_keys(self) -> list[Any] | None:
+        """Return the keys of the rows that were inserted since; ``None`` if they cannot be told."""
+        if not self._is_known:
+            return None
+        keys = dict.fromkeys(key for key in self._existing() if key not in self._met)
+        if self._counts:
+            newer = self._stored if self._last is None else self._stored.filter(pk__gt=self._last)
+            keys.update(dict.fromkeys(newer.values_list("pk", flat=True)))
+        return list(keys)
+
+    def _existing(self) -> list[Any]:
+        return [
+            key
+            for some in in_batches(self._given, self._using)
+            for key in self._stored.filter(pk__in=some).values_list("pk", flat=True)
+        ]
+
+
+def _keys_before_upsert(met: Sequence[models.QuerySet[Any]], using: str) -> set[Any]:
+    """Return the keys of the stored rows that an upsert will update, where more may be committed before it runs."""
+    if connections[using].vendor != "postgresql":
+        return set()  # Nobody writes in between on SQLite; MySQL is not asked for rows that are met.
+    return {key for stored in met for key in stored.values_list("pk", flat=True)}
+
+
+def _met_unseen(model: Any, keys: Sequence[Any], using: str) -> bool:
+    """Return whether one of the rows with these keys was updated, and not inserted, by this transaction.
+
+    Another transaction has committed it since the upsert looked for it, so where it was is not known. PostgreSQL marks
+    a row that was updated with the transaction that did it.
+    """
+    if connections[using].vendor != "postgresql":
+        return False
+    stored: models.QuerySet[Any] = models.QuerySet(model, using=using)
     return any(
-        stored.filter(pk__in=some).extra(where=["xmax::text <> '0'"]).exists()
-        for some in in_batches(batch.unseen(plan, keys), batch.using)
+        stored.filter(pk__in=some).extra(where=["xmax::text <> '0'"]).exists() for some in in_batches(keys, using)
     )
 
 

@@ -6,7 +6,8 @@ both. PostgreSQL takes the update as a part of a larger statement, which is done
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import connections, models
@@ -14,26 +15,27 @@ from django.db import connections, models
 from . import entries
 from .plans import Plan
 from .rows import is_as_stored
-
-
-class CannotJoinError(Exception):
-    """Say that an update came in another form than expected; it has not been executed."""
+from .statements import extended_update, has_wrappers
 
 
 def can_join(plan: Plan, instance: Any, using: str) -> bool:
-    """Tell whether the events of an instance that is about to be updated are known already, and can go along.
+    """Return whether the events of an instance that is about to be updated are known already, and can go along.
 
-    So it is when each value that they are made of is that of the instance, storing changes none of them, and no code of
-    the project has a say, which may want to see what was written.
+    They are if each value that they are made of is that of the instance, storing changes none of them, and no code of
+    the project takes part that may have to see what was written. Nothing is joined under the execute wrappers of other
+    packages, which may look for an ``UPDATE`` or rewrite it.
     """
     state, connection = instance._state, connections[using]
     return (
         connection.vendor == "postgresql"
-        # Who manages transactions by hand has no place for what is to be done after the commit, but inside of atomic().
+        # With transactions managed by hand nothing can be done after the commit, except inside of atomic().
         and (connection.in_atomic_block or connection.get_autocommit())
         and not state.adding
         and state.db == using
         and instance.pk is not None
+        and isinstance(instance, plan.model)
+        and type(instance)._do_update is models.Model._do_update
+        and not has_wrappers(connection)
         and _may_join(plan)
         and is_as_stored(plan, instance, plan.model._meta.pk, using)
     )
@@ -55,45 +57,54 @@ def _may_join(plan: Plan) -> bool:
 
 
 def _is_set_by_saving(field: Any) -> bool:
-    """Tell whether ``pre_save`` may store another value than the instance had, as ``auto_now`` does."""
+    """Return whether ``pre_save`` may store another value than the instance had, as ``auto_now`` does."""
     if isinstance(field, models.DateField | models.TimeField):
         return field.auto_now or field.auto_now_add
     return type(field).pre_save is not models.Field.pre_save
 
 
 class JointUpdate:
-    """Have the next statement, an update of one row, insert events as well; for ``connection.execute_wrapper``.
+    """An extension of one update of one row, which inserts the row's events as well.
 
-    Raises ``CannotJoinError`` instead of executing anything else first. ``is_missing`` tells afterwards that there was
-    no such row, and so no events either.
+    ``is_done`` tells afterwards whether the update was extended, and ``is_missing`` that there was no such row, and so
+    no events either.
     """
 
     def __init__(self, drafts: Sequence[entries.Draft], plan: Plan, connection: Any) -> None:
-        self.is_missing = False
-        self._is_done = False
-        self._prefix = f"UPDATE {connection.ops.quote_name(plan.model._meta.db_table)} SET "
+        self.is_done = self.is_missing = False
+        self._model, self._connection = plan.model, connection
         self._inserts, self._values = [], []
         for draft in drafts:
             insert, values = _insert_of(draft, connection)
             self._inserts.append(insert)
             self._values += values
 
-    def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
-        """Execute a statement with the events in it."""
-        if self._is_done:
-            return execute(sql, params, many, context)
-        if many or not isinstance(sql, str) or not sql.startswith(self._prefix) or " RETURNING " in sql:
-            raise CannotJoinError(sql)
-        self._is_done = True
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Extend the first update of the model in the block."""
+        with extended_update(self, self._connection):
+            yield
+
+    def takes(self, query: Any) -> bool:
+        """Return whether the statement of a query is the update that is extended."""
+        is_taken = not self.is_done and query.get_meta().concrete_model is self._model
+        self.is_done |= is_taken
+        return is_taken
+
+    def extend(self, sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+        """Return the update with the events in it."""
         *others, last = self._inserts
         parts = [
             f"written AS ({sql} RETURNING 1)",
             *(f"event_{number} AS ({one})" for number, one in enumerate(others)),
         ]
-        result = execute(f"WITH {', '.join(parts)} {last}", [*params, *self._values], many, context)
-        # As many events as rows: for Django this count is that of its update.
-        self.is_missing = context["cursor"].rowcount == 0
-        return result
+        return f"WITH {', '.join(parts)} {last}", (*params, *self._values)
+
+    def finish(self, cursor: Any) -> int:
+        """Return the number of rows that were updated: as many as events were inserted."""
+        count: int = cursor.rowcount
+        self.is_missing = count == 0
+        return count
 
 
 def _insert_of(draft: entries.Draft, connection: Any) -> tuple[str, list[Any]]:

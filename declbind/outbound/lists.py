@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
-from django.db import models, router, transaction
+from django.db import models, router
 from django.db.models.fields import related_descriptors
 
 from declbind.serializers.lists import list_columns
@@ -24,6 +24,7 @@ from .index import current_index, known_index
 from .places import is_logged
 from .plans import Plan
 from .seams import HOOKED
+from .writes import CapturedWrite
 
 #: Pairs of (row that has the list, row that is listed).
 Pairs = set[tuple[Any, Any]]
@@ -140,14 +141,18 @@ def _capture_set(original: Any) -> Any:
         if (known is not None and not known.heard[self.through]) or _under_way.change is not None:
             return original(self, *args, **kwargs)
         using = router.db_for_write(self.through, instance=self.instance)
-        if not current_index().lists_through(self.through) or not is_logged(self.through, using):
+        index = current_index()
+        if not index.all.of(self.through).lists or not is_logged(self.through, using):
             return original(self, *args, **kwargs)
-        with transaction.atomic(using=using, savepoint=False):
+        with CapturedWrite(using, index) as write:
+            write.listeners_of(self.through)
+            write.begin_call()
             change = _under_way.change = _Change(self.through, using)
             try:
                 original(self, *args, **kwargs)
             finally:
                 _under_way.change = None
+            write.end_call()
             change.append()
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from django.db import models
+from django.db import models, router
 
 from declbind.registry import current_registry, database_alias
 
@@ -40,3 +40,9 @@ def is_logged(model: type[models.Model], using: str | None) -> bool:
             database_alias(),
         )
     return False
+
+
+def database_of(rows: Any) -> str:
+    """Return the database that a query set writes to."""
+    using: str = rows._db or router.db_for_write(rows.model, **rows._hints)
+    return using

@@ -45,8 +45,6 @@ class Plan:
     #: Columns of groups and data together.
     fields: tuple[Any, ...]
     m2m: tuple[Any, ...]
-    #: Whether database triggers may report its writes as well.
-    has_triggers: bool
     #: Whether the columns of a row are in one table, shown by a manager that hides and adds nothing.
     is_plain: bool
     #: Whether the base manager shows every row.
@@ -68,17 +66,17 @@ class Plan:
         return tuple(outlet for outlet in self.outlets if hop in outlet.binding.resolved().also)
 
 
-def build_plan(registry: BindingRegistry, model: type[models.Model], is_marked: bool = False) -> Plan | None:
+def build_plan(registry: BindingRegistry, model: type[models.Model], capture: str | None = None) -> Plan | None:
     """Return the plan of a concrete model, ``None`` where nothing outbound is bound to it.
 
-    With ``is_marked`` only those bindings count that hear of database triggers.
+    With ``capture`` only those bindings count that are captured in this way.
     """
     # A class that only shares the label is not the bound model: migrations make such classes.
     bindings = tuple(
         binding
         for binding in registry.by_model.get(model._meta.label_lower, ())
         if binding.spec().outbound and binding.model_class()._meta.concrete_model is model
-        if binding.spec().capture == "triggers" or not is_marked
+        if capture in (None, binding.spec().capture)
     )
     if not bindings:
         return None
@@ -106,7 +104,6 @@ def build_plan(registry: BindingRegistry, model: type[models.Model], is_marked: 
         group_fields=None if group_fields is None else tuple(group_fields),
         fields=tuple(data_fields),
         m2m=tuple(m2m),
-        has_triggers=any(binding.spec().capture == "triggers" for binding in bindings),
         is_plain=_is_plain(model),
         shows_all=_shows_all(model),
     )

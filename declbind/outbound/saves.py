@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,15 +23,16 @@ from .batch import Batch
 from .drafts import Groups, draft_bulk, draft_hidden, draft_write, groups_of, unread
 from .entries import Draft
 from .hooks import Arguments, note_unread
-from .index import Index, current_index, known_index
-from .joint_update import CannotJoinError, JointUpdate, can_join
+from .index import Index, Relative, TableListeners, current_index, known_index
+from .joint_update import JointUpdate, can_join
 from .lists import keep_owners, remember_owners
 from .locks import take_write_lock
 from .places import is_logged
 from .plans import Plan
 from .rows import all_rows, load_row, stored_row, take_values
 from .seams import HOOKED
-from .triggers.quiet import quiet
+from .statements import has_wrappers
+from .writes import CapturedWrite
 
 SAVE_PARENTS, SAVE_TABLE = HOOKED["_save_parents"], HOOKED["_save_table"]
 
@@ -40,11 +41,12 @@ SAVE_PARENTS, SAVE_TABLE = HOOKED["_save_parents"], HOOKED["_save_table"]
 class _Start:
     """What was read of a child's row before its parents were written."""
 
-    plan: Plan | None
+    #: The write of all its tables, whose batch has the rows that are related by the child's own table.
+    write: CapturedWrite
+    heard: TableListeners
     old: Groups | None
-    others: Batch | None
-    #: The plans and old groups of its parents that have parents themselves: theirs may hang on those.
-    parents: dict[type[models.Model], tuple[Plan, Groups | None]]
+    #: The listeners and old groups of its parents that have parents themselves: theirs may hang on those.
+    parents: dict[type[models.Model], tuple[TableListeners, Groups | None]]
 
 
 class _Started(threading.local):
@@ -84,20 +86,24 @@ def capture_save_parents(original: Any) -> Any:
             return original(self, *args, **kwargs)
         if type(self)._meta.concrete_model is not cls or not log.is_here(using):
             return original(self, *args, **kwargs)
-        index, pk = current_index(), self._get_pk_val(cls._meta)
-        plan, others = index.plan_for(cls), _others(index, cls, cls)
+        write, pk = CapturedWrite(using, current_index()), self._get_pk_val(cls._meta)
+        heard = write.listeners_of(cls)
+        others = _others(heard.family, cls, cls)
         between = {
-            parent: (heard, key)
+            parent: (found, key)
             for parent, key in _parents_with_keys(self, cls, {})
-            if parent._meta.parents and (heard := index.plan_for(parent))
+            if parent._meta.parents and (found := write.listeners_of(parent)).plan is not None
         }
-        if plan is None and not others and not between:
+        write.is_marked |= any(write.is_table_marked(parent) for parent in cls._meta.all_parents)
+        if heard.plan is None and not others and not between and not write.is_marked:
             return original(self, *args, **kwargs)
         take_write_lock(using)
-        old = None if plan is None else _old_groups(plan, pk, using)
-        parents = {parent: (heard, _old_groups(heard, key, using)) for parent, (heard, key) in between.items()}
-        _started.saves[id(self)] = _Start(plan, old, _read_others(others, pk, using), parents)
+        old = _old_groups(heard.plan, pk, using)
+        parents = {parent: (found, _old_groups(found.plan, key, using)) for parent, (found, key) in between.items()}
+        _read_others(write.batch, others, pk)
+        _started.saves[id(self)] = _Start(write, heard, old, parents)
         try:
+            write.begin_call()
             return original(self, *args, **kwargs)
         except BaseException:
             del _started.saves[id(self)]
@@ -118,66 +124,71 @@ def capture_save_table(original: Any) -> Any:
         if not is_logged(cls, using):
             return original(self, *call.args, **call.kwargs)
 
-        def write() -> Any:
-            with quiet(index, using):
-                return original(self, *call.args, **call.kwargs)
-
         index = current_index() if known is None else known
         concrete = type(self)._meta.concrete_model
         is_parent = concrete is not cls
         started = _started.saves.get(id(self)) if is_parent else _started.saves.pop(id(self), None)
-        was_read, plan, old = False, None, None
+        whole = started.write if started is not None and not is_parent else None
+        write = whole or CapturedWrite(using, index)
+        is_reported = not raw or settings.CAPTURE_RAW
+
+        def carry_out() -> Any:
+            updated = write.run(lambda: original(self, *call.args, **call.kwargs), is_reported=is_reported)
+            if whole is not None:
+                whole.end_call(is_reported)
+            return updated
+
+        was_read, old = False, None
         if started is not None and not is_parent:
-            was_read, plan, old = True, started.plan, started.old
+            was_read, heard, old = True, started.heard, started.old
         elif started is not None and cls in started.parents:
-            was_read, (plan, old) = True, started.parents[cls]
+            was_read, (heard, old) = True, started.parents[cls]
         else:
-            plan = index.plan_for(cls)
-        lists, others, watches = index.lists_through(cls), _others(index, cls, concrete), index.watches_of(cls)
+            may_be_marked = cls._meta.db_table in index.marked.tables
+            is_verified = may_be_marked and is_reported and call.are_known and _is_plain_update(self, cls, call, using)
+            heard = write.listeners_of(cls, may_be_known=is_verified)
+            if is_verified and write.is_marked and not heard.are_any:
+                return write.run_verified(lambda: original(self, *call.args, **call.kwargs), cls)
+        plan, lists, watches = heard.plan, heard.lists, heard.watches
+        others = _others(heard.family, cls, concrete)
         if (plan is None and not (lists or others or watches)) or (is_parent and _passes_by(cls, update_fields)):
-            # A table that is a part of bound rows is told of with the rest of them.
-            if cls._meta.db_table in index.bound_tables():
-                return write()
-            return original(self, *call.args, **call.kwargs)
-        if raw and not settings.CAPTURE_RAW:
-            return write()
+            # Rows of which this table holds a part are reported with the rest of them.
+            return carry_out()
+        if not is_reported:
+            return carry_out()
         is_plain = not (lists or others or watches or is_parent or raw or force_insert or update_fields is not None)
-        if plan is not None and is_plain and call.are_known:
+        if plan is not None and is_plain and call.are_known and not write.is_marked:
             update = functools.partial(original, self, cls=cls, force_update=True, using=using)
-            if can_join(plan, self, using) and _save_in_one(index, plan, self, update, using):
+            if can_join(plan, self, using) and _save_in_one(write, plan, self, update):
                 return True
-        with transaction.atomic(using=using, savepoint=False):
-            take_write_lock(using)
+        with write:
             pk = self._get_pk_val(cls._meta)
             is_new = pk is None or _will_insert(self, cls, raw, force_insert, force_update)
             if not (was_read or plan is None or is_new):
                 old = _old_groups(plan, pk, using)
-            if started is not None and not is_parent:
-                batch = started.others
-            else:
-                batch = None if is_new else _read_others(others, pk, using)
-            beside = batch or (Batch(using) if lists or watches else None)
-            if beside is not None and lists:
+            if whole is None and not is_new:
+                _read_others(write.batch, others, pk)
+            if lists:
                 if not is_new:
-                    keep_owners(beside, lists, all_rows(cls, using).filter(pk=pk))
-                remember_owners(beside, lists, [self])
-            if beside is not None and watches:
+                    keep_owners(write.batch, lists, all_rows(cls, using).filter(pk=pk))
+                remember_owners(write.batch, lists, [self])
+            if watches:
                 if not is_new:
-                    keep_watching(beside, both_ways(watches), cls, [pk])
-                keep_coming(beside, watches, [self])
-            updated = write()
+                    keep_watching(write.batch, both_ways(watches), cls, [pk])
+                keep_coming(write.batch, watches, [self])
+            updated = carry_out()
             self._state.db = using
             drafts = []
             if plan is not None:
-                as_given = raw or update_fields is not None
+                as_given = raw or update_fields is not None or not isinstance(self, plan.model)
                 drafts = _draft_save(plan, self, cls, old if updated else None, as_given, using)
-            if beside is not None:
-                if lists:
-                    stored = all_rows(cls, using).filter(pk=self._get_pk_val(cls._meta))
-                    keep_owners(beside, lists, stored, is_after=True)
-                keep_watching(beside, watches, cls, [self._get_pk_val(cls._meta)], is_after=True)
-                drafts += beside.drafts()
-            log.append(drafts, using)
+            pk = self._get_pk_val(cls._meta)
+            if lists:
+                keep_owners(write.batch, lists, all_rows(cls, using).filter(pk=pk), is_after=True)
+            keep_watching(write.batch, watches, cls, [pk], is_after=True)
+            if others or lists or watches or whole is not None:
+                drafts += write.batch.drafts()
+            write.append(drafts)
         return updated
 
     @functools.wraps(original)
@@ -204,6 +215,19 @@ def capture_save_table(original: Any) -> Any:
     return _save_table
 
 
+def _is_plain_update(instance: Any, cls: Any, call: Arguments, using: str) -> bool:
+    """Return whether a save is one update of one row on PostgreSQL that other packages leave as it is."""
+    connection = connections[using]
+    return (
+        connection.vendor == "postgresql"
+        and not (cls._meta.parents or call.get("raw") or call.get("force_insert"))
+        and type(instance)._meta.concrete_model is cls
+        and not instance._state.adding
+        and instance.pk is not None
+        and not has_wrappers(connection)
+    )
+
+
 def _parents_with_keys(instance: Any, cls: Any, keys: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     """Yield the parents of a model, and theirs, with the keys by which ``instance`` will be saved there.
 
@@ -218,36 +242,32 @@ def _parents_with_keys(instance: Any, cls: Any, keys: dict[str, Any]) -> Iterato
         yield from _parents_with_keys(instance, parent, keys)
 
 
-def _others(index: Index, table: Any, concrete: Any) -> list[tuple[Plan, str]]:
-    """Return who hears of a table's rows by a child row of its own, which no step of this save is about.
+def _others(family: Sequence[Relative], table: Any, concrete: Any) -> list[Relative]:
+    """Return the listeners whose rows are children of a table's rows, and which no step of this save is about.
 
-    Of the children of the model that is saved, the step of its own table tells, whatever other table has changed.
+    Children of the model that is saved are reported when their own table is saved, whatever other table has changed.
     """
-    family = index.family_of(table)
-    if not family or (len(family) == 1 and family[0][1] == "pk"):
+    if not family or (len(family) == 1 and family[0].lookup == "pk"):
         return []
     return [
-        (plan, lookup)
-        for plan, lookup in family
-        if not issubclass(concrete, plan.model) and (table is concrete or not issubclass(plan.model, concrete))
+        relative
+        for relative in family
+        if not issubclass(concrete, relative.plan.model)
+        and (table is concrete or not issubclass(relative.plan.model, concrete))
     ]
 
 
-def _read_others(others: list[tuple[Plan, str]], pk: Any, using: str) -> Batch | None:
-    if not others or pk is None:
-        return None
-    batch = Batch(using)
-    for plan, lookup in others:
-        batch.will_change(plan, [pk], lookup)
-    return batch
+def _read_others(batch: Batch, others: list[Relative], pk: Any) -> None:
+    if pk is not None:
+        for plan, lookup in others:
+            batch.will_change(plan, [pk], lookup)
 
 
-def _save_in_one(index: Index, plan: Plan, instance: Any, update: Callable[[], Any], using: str) -> bool:
+def _save_in_one(write: CapturedWrite, plan: Plan, instance: Any, update: Callable[[], Any]) -> bool:
     """Update a row and append its events by one statement; False, and nothing is written, where that cannot be."""
+    using = write.using
     connection = connections[using]
     with transaction.atomic(using=using, savepoint=False) if plan.needs_old else contextlib.nullcontext():
-        if plan.needs_old:
-            take_write_lock(using)
         old = _old_groups(plan, instance.pk, using)
         row = take_values(plan, instance, plan.model._meta.pk, using)
         drafts = [] if old is None else draft_write(plan, row, row.pk, old, using)
@@ -255,16 +275,17 @@ def _save_in_one(index: Index, plan: Plan, instance: Any, update: Callable[[], A
             return False
         joint = JointUpdate(drafts, plan, connection)
         try:
-            with connection.execute_wrapper(joint), quiet(index, using):
-                update()
-        except CannotJoinError:
-            return False
+            with joint.joined():
+                write.run(update)
         except DatabaseError:
             # What Django raises when the row is not there. It may be inserted then, which takes a transaction.
             if not joint.is_missing:
                 raise
             return False
-        log.ring_after_commit(connection)
+        if joint.is_done:
+            log.ring_after_commit(connection)
+        else:  # another package wrote the row by a query of its own
+            write.append(drafts)
     return True
 
 
@@ -285,9 +306,9 @@ def _draft_save(plan: Plan, instance: Any, cls: Any, old: Groups | None, as_give
     return draft_hidden(plan, pk, old, using) if row is None else draft_write(plan, row, row.pk, old, using)
 
 
-def _old_groups(plan: Plan, pk: Any, using: str) -> Groups | None:
-    """Return the groups of the stored row, ``None`` where there is none; empty where the diff can do without them."""
-    if not plan.needs_old:
+def _old_groups(plan: Plan | None, pk: Any, using: str) -> Groups | None:
+    """Return the groups of the stored row, ``None`` if there is none; empty if the diff can do without them."""
+    if plan is None or not plan.needs_old:
         return {}
     try:
         row = None if pk is None else load_row(plan, pk, plan.group_fields, using)

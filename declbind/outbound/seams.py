@@ -314,9 +314,22 @@ NEEDED = (
         _NO_WRITES,
         attributes=(
             "in_atomic_block", "needs_rollback", "run_on_commit", "execute_wrappers", "create_cursor",
-            "wrap_database_errors", "ops.get_db_converters", "ops.for_update_sql", "ops.adapt_datetimefield_value",
+            "wrap_database_errors", "ops.compiler", "ops.get_db_converters", "ops.for_update_sql",
+            "ops.adapt_datetimefield_value",
         ),
         make=_make_connection,
+        concerns="all",
+    ),
+    Seam("django.db.models.sql.constants", "ROW_COUNT", _NO_WRITES, concerns="all"),
+    Seam("django.db.models.sql.constants", "CURSOR", _NO_WRITES, concerns="all"),
+    Seam(
+        "django.db.models.sql.compiler", "SQLUpdateCompiler.execute_sql", _NO_WRITES, ("result_type",), concerns="all"
+    ),
+    Seam(
+        "django.db.models.sql.compiler",
+        "SQLInsertCompiler.execute_sql",
+        _NO_WRITES,
+        ("returning_fields",),
         concerns="all",
     ),
 )  # fmt: skip

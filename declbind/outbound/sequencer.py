@@ -228,7 +228,7 @@ def _join_crowds(marks: models.QuerySet[Event], using: str) -> None:
     with connections[using].cursor() as cursor:
         cursor.execute(
             "SELECT json_extract(data, '$.table'), MIN(id) FROM declbind_event WHERE kind = 'mark'"
-            " GROUP BY 1 HAVING COUNT(*) > %s",
+            " AND json_extract(data, '$.op') <> 'CANDIDATE' GROUP BY 1 HAVING COUNT(*) > %s",
             [settings.BULK_LIMIT],
         )
         for table, first in cursor.fetchall():

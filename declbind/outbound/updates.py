@@ -13,30 +13,21 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
-from django.db import connections, transaction
-from django.db.models.expressions import RawSQL
 
 from declbind.batches import in_batches
 
 from .also import both_ways, keep_watching
-from .batch import Batch
 from .catalog import facts_of
-from .hearers import database_of
 from .hooks import Arguments, note_unread, takes_options
-from .index import Index, current_index, known_index
+from .index import current_index, known_index
 from .lists import keep_owners
-from .locks import take_write_lock
 from .observers import observed
-from .once import captured, is_open
-from .places import is_logged
+from .places import database_of, is_logged
 from .plans import Plan
-from .returning import UPDATE, returning
 from .rows import all_rows, keys_of, load_keys
 from .seams import HOOKED
-from .triggers.quiet import quiet
-
-#: Above this number, PostgreSQL gets keys as one array instead of a parameter each.
-MAX_PLAIN_KEYS = 100
+from .statements import returning_update
+from .writes import CapturedWrite, is_covered, only
 
 
 def capture_update(original: Any) -> Any:
@@ -48,18 +39,24 @@ def capture_update(original: Any) -> Any:
         known = known_index()
         if known is not None and not known.heard[self.model]:
             return original(self, *args, **kwargs)
+        using = database_of(self)
+        if is_covered(self, using):
+            return original(self, *args, **kwargs)
         names = _columns_among(self.model, kwargs) if has_options else kwargs
-        write = _Update.build(self, names) if is_open(self) else None
-        if write is None:
-            with observed(self, names, database_of(self)) if is_open(self) else contextlib.nullcontext():
+        change = _Update.build(self, names)
+        if change is None:
+            with observed(self, names, using):
                 return original(self, *args, **kwargs)
-        with transaction.atomic(using=write.using, savepoint=False):
-            take_write_lock(write.using)
-            keys = write.read([self])
-            with observed(self, names, write.using), write.watching(), quiet(write.index, write.using):
-                count = original(_only(self, keys, write.using), *args, **kwargs)
+        write = change.write
+        if not change.is_listened_to:
+            with observed(self, names, using):
+                return write.run(lambda: original(self, *args, **kwargs))
+        with write:
+            keys = change.read([self])
+            with observed(self, names, using), change.watching():
+                count = write.run(lambda: original(only(self, keys, using), *args, **kwargs))
             self._result_cache = None
-            write.append()
+            change.append()
         return count
 
     return update
@@ -79,16 +76,19 @@ def capture_bulk_update(original: Any) -> Any:
             return original(self, *args, **kwargs)
         rows, names = tuple(call.get("objs")), list(call.get("fields"))
         call = call.replace(objs=rows, fields=names)
-        write = _Update.build(self, names) if is_open(self) and rows else None
-        if write is None or any(row.pk is None for row in rows):
+        using = database_of(self)
+        change = None if not rows or is_covered(self, using) else _Update.build(self, names)
+        # Without listeners, each batch is an update that passes through its own hook.
+        if change is None or not change.is_listened_to or any(row.pk is None for row in rows):
             return original(self, *call.args, **call.kwargs)
-        with transaction.atomic(using=write.using, savepoint=False):
-            take_write_lock(write.using)
-            write.read([self.filter(pk__in=some) for some in in_batches([row.pk for row in rows], write.using)])
+        write = change.write
+        with write:
+            change.read([self.filter(pk__in=some) for some in in_batches([row.pk for row in rows], using)])
             meant = self.filter(pk__in=[row.pk for row in rows])
-            with observed(meant, names, write.using), captured(), write.watching(), quiet(write.index, write.using):
-                count = original(self, *call.args, **call.kwargs)
-            write.append()
+            with observed(meant, names, using), change.watching():
+                # No code of the project runs in it.
+                count = write.run(lambda: original(self, *call.args, **call.kwargs), covered="all")
+            change.append()
         return count
 
     return bulk_update
@@ -104,26 +104,30 @@ def _columns_among(model: Any, names: Iterable[str]) -> list[str]:
 class _Update:
     """One update of the rows of a model: which tables it writes, who hears of them, and what was there."""
 
-    def __init__(self, model: Any, fields: Sequence[Any], index: Index, using: str) -> None:
-        self.using, self.index = using, index
+    def __init__(self, model: Any, fields: Sequence[Any], write: CapturedWrite) -> None:
+        self.write, self.using, self._batch = write, write.using, write.batch
         self._model = model._meta.concrete_model
         self._fields = set(fields)
-        self._lists = index.lists_through(self._model)
-        self._own = index.plan_for(self._model)
-        self._moves_key = any(field.primary_key for field in fields)
         # A column of a parent is written to the parent's table, which is shared with the parent's other children.
         tables = dict.fromkeys((self._model, *(field.model._meta.concrete_model for field in fields)))
-        self._heard = {plan.model: (plan, lookup, table) for table in tables for plan, lookup in index.family_of(table)}
+        heard = {table: write.listeners_of(table) for table in tables}
+        self._own, self._lists = heard[self._model].plan, heard[self._model].lists
+        self._moves_key = any(field.primary_key for field in fields)
+        self._heard = {plan.model: (plan, lookup, table) for table in tables for plan, lookup in heard[table].family}
         own = self._own
-        self._watched = [(watches, table) for table in tables if (watches := index.watches_of(table))]
+        self._watched = [(heard[table].watches, table) for table in tables if heard[table].watches]
         is_plain = own is not None and own.shows_all and not (self._lists or self._watched)
         self._is_alone = is_plain and len(self._heard) == 1
-        self._batch = Batch(using)
         self._written: list[Any] = []
+
+    @property
+    def is_listened_to(self) -> bool:
+        """Whether the hooks report anything of it."""
+        return bool(self._heard or self._lists or self._watched)
 
     @classmethod
     def build(cls, rows: Any, names: Iterable[str]) -> _Update | None:
-        """Return what to do about an update, ``None`` where nobody hears of it or Django will refuse it."""
+        """Return what to do about an update, ``None`` if it concerns no binding or Django will refuse it."""
         index, options = current_index(), rows.model._meta
         if not index.heard[rows.model] or rows.query.combinator or rows.query.is_sliced:
             return None
@@ -131,13 +135,10 @@ class _Update:
             fields = [options.pk if name == "pk" else options.get_field(name) for name in names]
         except FieldDoesNotExist:
             return None
-        if not all(getattr(field, "concrete", False) for field in fields):
-            return None
         using = database_of(rows)
-        update = cls(rows.model, fields, index, using)
-        if not (update._heard or update._lists or update._watched) or not is_logged(rows.model, using):
+        if not all(getattr(field, "concrete", False) for field in fields) or not is_logged(rows.model, using):
             return None
-        return update
+        return cls(rows.model, fields, CapturedWrite(using, index))
 
     def read(self, chosen: Sequence[Any]) -> list[Any] | None:
         """Read the rows of query sets; return the keys of the last, ``None`` where these do not matter."""
@@ -206,9 +207,10 @@ class _Update:
         if own is None or not (can_take and facts_of(own.model, self.using).is_ordinary):
             yield
             return
-        with returning(own.model, own.fields, UPDATE, self.using) as returned:
+        with returning_update(own.model, own.fields, self.using) as returned:
             yield
-        if returned.is_complete:
+        # A row that did not come back may be there all the same: a trigger or a rule can cancel its update.
+        if returned.is_complete and not self._batch.unwritten(own, {row.pk for row in returned.rows}):
             self._batch.take(own, returned.rows)
 
     def append(self) -> None:
@@ -217,21 +219,4 @@ class _Update:
             self._keep_owners(self._written, is_after=True)
             for watches, table in self._watched:
                 keep_watching(self._batch, watches, table, self._keys_in(table, self._written), is_after=True)
-        self._batch.append()
-
-
-def _only(rows: Any, keys: list[Any] | None, using: str) -> Any:
-    """Narrow an update to the rows that were read.
-
-    Between the read and the update another transaction may commit a row that the update would find too, and whose
-    change would be lost. Only SQLite lets nobody write in between.
-    """
-    connection = connections[using]
-    if keys is None or connection.vendor == "sqlite":
-        return rows
-    if len(keys) <= MAX_PLAIN_KEYS or connection.vendor != "postgresql":
-        return rows.filter(pk__in=keys)
-    field = rows.model._meta.pk
-    column = field.rel_db_type(connection)
-    values = [field.get_db_prep_value(key, connection) for key in keys]
-    return rows.filter(pk__in=RawSQL(f"SELECT unnest(%s::{column}[])", [values], output_field=field))
+        self.write.append()

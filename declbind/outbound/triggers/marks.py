@@ -7,14 +7,17 @@ takes a lock: whoever makes events holds the one of the log's head, for which no
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import connections, transaction
 
+from declbind.core.groups import diff
+from declbind.models import Event
 from declbind.outbound.batch import Batch
 from declbind.outbound.drafts import UNKNOWN, draft_delete, draft_write, groups_of
 from declbind.outbound.entries import Draft
@@ -24,6 +27,8 @@ from declbind.outbound.rows import all_rows, read_rows
 from declbind.stored_rows import StoredRow
 
 from . import postgresql, sqlite
+from .histories import Histories
+from .reporting import EVERY_TABLE, split_call
 from .tables import HeardTable, heard_tables
 
 logger = logging.getLogger("declbind")
@@ -49,28 +54,99 @@ class _Write:
 
 
 def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
-    """Return the events of each mark, in order; none for a table that no binding hears of any more."""
+    """Return the events of each mark, in order; none for a table that no binding listens to any more."""
     tables = heard_tables(current_index())
     found: list[list[Draft]] = [[] for _ in marks]
+    calls: list[str] = []
     by_table: dict[str, list[int]] = {}
     for place, mark in enumerate(marks):
-        by_table.setdefault(json.loads(mark.data)["table"], []).append(place)
+        note = json.loads(mark.data)
+        call, unreported = split_call(str(note.get("call") or ""))
+        calls.append(call)
+        if unreported.isdisjoint({note["table"], EVERY_TABLE}) and note["op"] != sqlite.CANDIDATE:
+            by_table.setdefault(note["table"], []).append(place)
+    read: list[tuple[HeardTable, list[int], list[_Write]]] = []
+    histories = Histories()
     for name, places in by_table.items():
         heard = tables.get(name)
         if heard is None:
             continue
-        try:
-            with transaction.atomic(using=using):
-                writes = _read_writes(heard, [marks[place].data for place in places], using)
-                for place, write in zip(places, writes, strict=True):
-                    found[place] = _draft(heard, write, using)
-        except Exception as error:
-            # One mark that cannot be read must not hold up the log; which one it was does not matter to who misses it.
-            logger.exception("What triggers noted of table %r cannot be told row by row: %s", name, error)
-            found[places[0]] = _lost(heard, using)
-            for place in places[1:]:
-                found[place] = []
+        with _guarded(heard, places, found, using):
+            writes = _read_writes(heard, [marks[place].data for place in places], using)
+            _remember(heard, places, writes, histories)
+            read.append((heard, places, writes))
+    for heard, places, writes in read:
+        with _guarded(heard, places, found, using):
+            for place, write in zip(places, writes, strict=True):
+                found[place] = _draft(heard, write, _Place(place, histories, using))
+    return _joined(found, calls)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The place of a mark in its batch."""
+
+    number: int
+    histories: Histories
+    using: str
+
+
+def _remember(heard: HeardTable, places: list[int], writes: list[_Write], histories: Histories) -> None:
+    options: Any = heard.model._meta
+    for place, write in zip(places, writes, strict=True):
+        sides = [(side, None if side is None else side[options.pk.attname]) for side in (write.old, write.new)]
+        for key in dict.fromkeys(key for side, key in sides if side is not None):
+            old, new = (side if found == key else None for side, found in sides)
+            histories.add(options.concrete_model, key, place, old, new)
+
+
+@contextlib.contextmanager
+def _guarded(heard: HeardTable, places: list[int], found: list[list[Draft]], using: str) -> Iterator[None]:
+    """Have marks of a table that cannot be read become a resync: one of them must not hold up the log."""
+    try:
+        with transaction.atomic(using=using):
+            yield
+    except Exception as error:
+        logger.exception("What triggers noted of table %r cannot be told: %s", heard.model._meta.db_table, error)
+        found[places[0]] = _lost(heard, using)
+        for place in places[1:]:
+            found[place] = []
+
+
+def _joined(found: list[list[Draft]], calls: list[str]) -> list[list[Draft]]:
+    """Join the events of one row that come of one call of the ORM, such as a save of a row in several tables.
+
+    The event is in the place of the last of them.
+    """
+    earlier: dict[tuple[str, str, str], tuple[int, Draft]] = {}
+    for place, call in enumerate(calls):
+        for draft in list(found[place]) if call else ():
+            key = call, draft.stream, draft.object_pk
+            if draft.kind not in (Event.ROW, Event.GONE):
+                earlier.pop(key, None)
+                continue
+            if key in earlier:
+                at, before = earlier[key]
+                found[at].remove(before)
+                joined = _join(before, draft)
+                spot = found[place].index(draft)
+                found[place][spot : spot + 1] = [joined] if joined.changes else []
+                draft = joined
+            if draft.changes:
+                earlier[key] = place, draft
+            else:
+                del earlier[key]
     return found
+
+
+def _join(before: Draft, after: Draft) -> Draft:
+    """Return what two events of one row come to."""
+    first, last = dict(before.changes), dict(after.changes)
+    was = {group for group in (*first, *last) if first.get(group, last.get(group)) != "create"}
+    is_now = {group for group in (*first, *last) if last.get(group, first.get(group)) != "delete"}
+    order = list(dict.fromkeys((*first, *last)))
+    changes = diff([group for group in order if group in was], [group for group in order if group in is_now])
+    return after._replace(changes=changes)
 
 
 def _read_writes(heard: HeardTable, notes: list[str], using: str) -> list[_Write]:
@@ -102,22 +178,23 @@ def _converters(field: Any, options: Any, connection: Any) -> tuple[Any, tuple[A
     return expression, (*connection.ops.get_db_converters(expression), *expression.get_db_converters(connection))
 
 
-def _draft(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
+def _draft(heard: HeardTable, write: _Write, place: _Place) -> list[Draft]:
     """Return the events of one marked write."""
+    using = place.using
     if write.op == "MANY":
         return _lost(heard, using)
     options: Any = heard.model._meta
     key = options.pk.attname
     drafts: list[Draft] = []
-    for plan, lookup in heard.family:
+    for plan, lookup in heard.listeners.family:
         if lookup != "pk":
-            drafts += _draft_children(plan, lookup, write, key, using)
+            drafts += _draft_children(plan, lookup, heard.model, write, place)
         elif write.old and write.new and write.old[key] != write.new[key]:
-            drafts += _draft_own(plan, _Write("DELETE", write.old, None), key, using)
-            drafts += _draft_own(plan, _Write("INSERT", None, write.new), key, using)
+            drafts += _draft_own(plan, _Write("DELETE", write.old, None), key, place)
+            drafts += _draft_own(plan, _Write("INSERT", None, write.new), key, place)
         else:
-            drafts += _draft_own(plan, write, key, using)
-    for plan, listed in heard.lists:
+            drafts += _draft_own(plan, write, key, place)
+    for plan, listed in heard.listeners.lists:
         owner = options.get_field(listed.m2m_field_name()).attname
         owners = {side[owner] for side in (write.old, write.new) if side is not None} - {None}
         for row in _rows_now(plan, "pk", owners, using):
@@ -128,7 +205,7 @@ def _draft(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
 def _draft_related(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
     """Return the events of rows that are related to the one that was written."""
     drafts: list[Draft] = []
-    for plan, hop in heard.watches:
+    for plan, hop in heard.listeners.watches:
         # The table may be a parent's of the model that the relation leads to; they share their keys.
         column = heard.model._meta.pk.attname if hop.column == "pk" else hop.column
         values = {side[column] for side in (write.old, write.new) if side is not None and column in side} - {None}
@@ -147,15 +224,19 @@ def _draft_kept(plan: Plan, row: Any, hearing: tuple[Outlet, ...], using: str) -
     return draft_write(plan, row, row.pk, {**known, **dict.fromkeys(unknown, UNKNOWN)}, using, hearing)
 
 
-def _draft_own(plan: Plan, write: _Write, key: str, using: str) -> list[Draft]:
+def _draft_own(plan: Plan, write: _Write, key: str, place: _Place) -> list[Draft]:
     """Return the events of a write to the plan's own table."""
+    using = place.using
     sides = [side for side in (write.new, write.old) if side is not None]
     pk, now = sides[0][key], None
-    if not plan.shows_all or any(field.attname not in side for side in sides for field in plan.fields):
+    others = place.histories.columns_at(plan.model, pk, place.number) if plan.model._meta.parents else {}
+    if not plan.shows_all or any(
+        field.attname not in side and field.attname not in others for side in sides for field in plan.fields
+    ):
         now = next(iter(_rows_now(plan, "pk", [pk], using)), None)
     # Whether a base manager of the project's own showed the row before the write cannot be known.
     is_known = plan.shows_all or (write.old is None and now is not None)
-    old, new = (_overlaid(plan, now, side, using) for side in (write.old, write.new))
+    old, new = (_overlaid(plan, now, others, side, using) for side in (write.old, write.new))
     if not is_known or (old is None) != (write.old is None) or (new is None) != (write.new is None):
         return _lost_plans([plan], using)
     if new is None:
@@ -163,22 +244,30 @@ def _draft_own(plan: Plan, write: _Write, key: str, using: str) -> list[Draft]:
     return draft_write(plan, new, pk, None if old is None else groups_of(plan, old, using), using)
 
 
-def _draft_children(plan: Plan, lookup: str, write: _Write, key: str, using: str) -> list[Draft]:
+def _draft_children(plan: Plan, lookup: str, parent: Any, write: _Write, place: _Place) -> list[Draft]:
     """Return the events of child rows whose parent's table was written.
 
-    Of a child's row that came or went, the mark of the child's own table tells.
+    The mark of the child's own table reports rows that came or went.
     """
+    if write.old is None or write.new is None:
+        return []
+    using, histories, pk = place.using, place.histories, write.new[parent._meta.pk.attname]
+    rows: dict[Any, Any] = {row.pk: row for row in _rows_now(plan, lookup, [pk], using)}
+    for child in histories.keys_of_children(plan.model, parent, pk, place.number):
+        rows.setdefault(child, None)
     drafts: list[Draft] = []
-    if write.old is not None and write.new is not None:
-        for row in _rows_now(plan, lookup, [write.new[key]], using):
-            old, new = (_overlaid(plan, row, side, using) for side in (write.old, write.new))
-            if old is not None and new is not None:
-                drafts += draft_write(plan, new, row.pk, groups_of(plan, old, using), using)
+    for child, row in rows.items():
+        others = histories.columns_at(plan.model, child, place.number)
+        old, new = (_overlaid(plan, row, others, side, using) for side in (write.old, write.new))
+        if old is None or new is None:
+            drafts += _lost_plans([plan], using)
+        else:
+            drafts += draft_write(plan, new, child, groups_of(plan, old, using), using)
     return drafts
 
 
 def _lost(heard: HeardTable, using: str) -> list[Draft]:
-    return _lost_plans(heard.plans, using)
+    return _lost_plans(heard.listeners.plans, using)
 
 
 def _lost_plans(plans: Iterable[Plan], using: str) -> list[Draft]:
@@ -195,12 +284,17 @@ def _rows_now(plan: Plan, lookup: str, keys: Iterable[Any], using: str) -> list[
     return read_rows(plan, all_rows(plan.model, using).filter(pk__in=found), plan.fields, is_locked=False)
 
 
-def _overlaid(plan: Plan, now: StoredRow | None, side: Mapping[str, Any] | None, using: str) -> StoredRow | None:
-    """Return the row that a mark has, with what the mark lacks as it is now; ``None`` where that cannot be had."""
+def _overlaid(
+    plan: Plan, now: StoredRow | None, others: Mapping[str, Any], side: Mapping[str, Any] | None, using: str
+) -> StoredRow | None:
+    """Return the row that a mark has, with what the mark lacks from other marks or as it is now.
+
+    ``None`` if not all of it can be had.
+    """
     if side is None:
         return None
     options: Any = plan.model._meta
-    values = {**({} if now is None else now.values), **side}
+    values = {**({} if now is None else now.values), **others, **side}
     if any(field.attname not in values for field in (options.pk, *plan.fields)):
         return None
     return StoredRow(plan.model, values, using)

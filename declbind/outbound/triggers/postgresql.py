@@ -1,7 +1,7 @@
 """Triggers on PostgreSQL: one for each kind of statement, with all rows that it wrote.
 
 A statement's rows come as transition tables, so that a large statement is one mark, and costs one call of a function.
-The function belongs to who installs it, so that other programs need no right to write to the log.
+Each table has a function, which runs with the rights of its owner: other programs need no right to write to the log.
 """
 
 from __future__ import annotations
@@ -9,71 +9,105 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from declbind.outbound import entries
+
 from .tables import WantedTable
 
-#: What the ORM's hooks put before a statement whose rows they report themselves.
-QUIET_PREFIX = '/*declbind:captured "{table}"*/ '
 EVENTS = ("insert", "update", "delete", "truncate")
 FUNCTION = "declbind_mark"
+#: How many triggers of a table are there and run in this session. ``REPORTED_SQL`` sets who writes as well, and by
+#: which program.
+COUNT_SQL = (
+    "(SELECT COUNT(*) FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND tgname IN"
+    " ('declbind_insert', 'declbind_update', 'declbind_delete', 'declbind_truncate') AND tgenabled IN"
+    " ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END))"
+)
+REPORTED_SQL = f"SELECT set_config('declbind.writer', %s, %s), {COUNT_SQL}"
+VERIFIED_SQL = f"{COUNT_SQL} = {len(EVENTS)}"
+#: Sets the call of the ORM that marks belong to.
+CALL_SQL = "SELECT set_config('declbind.call', %s, true)"
 
+#: The function of a table. Its statements name the columns, which makes them four times as fast as those that are made
+#: when they run. These are left for a table that has lost a column since: a write must not fail for it.
 _FUNCTION_BODY = """
 #variable_conflict use_variable
 DECLARE
-    our_table text := TG_ARGV[0];
-    our_columns text[] := TG_ARGV[3:];
-    our_key text := TG_ARGV[1];
-    our_limit bigint := TG_ARGV[2]::bigint;
+    our_columns text[] := ARRAY[{columns}];
+    our_call text := coalesce(current_setting('declbind.call', true), '');
+    -- Who writes and by which program, as the ORM says; other writers are known by the names of their sessions.
+    our_writer text := coalesce(current_setting('declbind.writer', true), '');
+    our_actor text := CASE our_writer WHEN '' THEN left(session_user, 150) ELSE split_part(our_writer, {mark}, 1) END;
+    our_origin text := CASE our_writer WHEN '' THEN left('SQL ' || current_setting('application_name', true), 150)
+        ELSE split_part(our_writer, {mark}, 2) END;
     our_is_many boolean := TG_OP = 'TRUNCATE';
+    our_note jsonb := jsonb_build_object('table', {name}, 'op', TG_OP, 'call', our_call);
     our_image text;
     our_found text;
 BEGIN
-    -- What a captured statement sets off is not captured: other triggers are further down, and cascades of the database
-    -- run on other tables, though as deep as itself.
-    IF pg_trigger_depth() = 1 AND starts_with(current_query(), '/*declbind:captured "' || our_table || '"*/') THEN
+    IF TG_OP = 'INSERT' OR TG_OP = 'UPDATE' THEN
+        our_is_many := (SELECT count(*) > {limit} FROM (SELECT FROM declbind_new LIMIT {limit} + 1) AS few);
+    ELSIF TG_OP = 'DELETE' THEN
+        our_is_many := (SELECT count(*) > {limit} FROM (SELECT FROM declbind_old LIMIT {limit} + 1) AS few);
+    END IF;
+    IF our_is_many THEN
+        INSERT INTO {target} VALUES ({values}, (our_note || '{"op": "MANY"}')::text);
         RETURN NULL;
     END IF;
-    IF TG_OP = 'INSERT' OR TG_OP = 'UPDATE' THEN
-        our_is_many := (SELECT count(*) > our_limit FROM (SELECT FROM declbind_new LIMIT our_limit + 1) AS few);
-    ELSIF TG_OP = 'DELETE' THEN
-        our_is_many := (SELECT count(*) > our_limit FROM (SELECT FROM declbind_old LIMIT our_limit + 1) AS few);
+    IF cardinality(our_columns) = (
+        SELECT count(*) FROM pg_attribute WHERE attrelid = TG_RELID AND attname = ANY (our_columns) AND attnum > 0
+        AND NOT attisdropped
+    ) THEN
+        IF TG_OP = 'INSERT' THEN
+            INSERT INTO {target} SELECT {values}, (our_note || jsonb_build_object('new', {image}))::text
+                FROM declbind_new AS one;
+        ELSIF TG_OP = 'DELETE' THEN
+            INSERT INTO {target} SELECT {values}, (our_note || jsonb_build_object('old', {image}))::text
+                FROM declbind_old AS one;
+        ELSE
+            -- A row whose key was changed is one that went and one that came.
+            INSERT INTO {target} SELECT {values}, (our_note || CASE
+                WHEN was.image IS NULL THEN jsonb_build_object('op', 'INSERT', 'new', is_now.image)
+                WHEN is_now.image IS NULL THEN jsonb_build_object('op', 'DELETE', 'old', was.image)
+                ELSE jsonb_build_object('old', was.image, 'new', is_now.image) END)::text
+                FROM (SELECT one.{key} AS id, {image} AS image FROM declbind_old AS one) AS was
+                FULL JOIN (SELECT one.{key} AS id, {image} AS image FROM declbind_new AS one) AS is_now
+                ON was.id = is_now.id;
+        END IF;
+        RETURN NULL;
     END IF;
-    -- Each column as its type writes it, which its type reads again without a loss; but for JSON, which is a part of
-    -- the note. Only columns that are there: a migration may have taken one away since this trigger was made.
     our_image := (
         SELECT 'jsonb_build_object(' || string_agg(
             format(CASE WHEN atttypid IN ('json'::regtype, 'jsonb'::regtype) THEN '%1$L, to_jsonb(one.%1$I)'
                 ELSE '%1$L, one.%1$I::text' END, attname), ', ') || ')'
         FROM pg_attribute WHERE attrelid = TG_RELID AND attname = ANY (our_columns) AND attnum > 0 AND NOT attisdropped
     );
-    IF our_is_many OR our_image IS NULL THEN
-        our_found := 'SELECT jsonb_build_object($2, $3) AS note';
-    ELSIF TG_OP = 'INSERT' THEN
-        our_found := format('SELECT jsonb_build_object($2, $4, $6, %s) AS note FROM declbind_new AS one', our_image);
+    IF our_image IS NULL OR NOT EXISTS (
+        SELECT FROM pg_attribute WHERE attrelid = TG_RELID AND attname = {key_text} AND NOT attisdropped
+    ) THEN
+        INSERT INTO {target} VALUES ({values}, (our_note || '{"op": "MANY"}')::text);
+        RETURN NULL;
+    END IF;
+    IF TG_OP = 'INSERT' THEN
+        our_found := format('SELECT jsonb_build_object($5, %s) AS note FROM declbind_new AS one', our_image);
     ELSIF TG_OP = 'DELETE' THEN
-        our_found := format('SELECT jsonb_build_object($2, $4, $5, %s) AS note FROM declbind_old AS one', our_image);
+        our_found := format('SELECT jsonb_build_object($4, %s) AS note FROM declbind_old AS one', our_image);
     ELSE
-        -- A row whose key was changed is one that went and one that came.
         our_found := format(
-            'SELECT CASE WHEN was.image IS NULL THEN jsonb_build_object($2, $7, $6, is_now.image)'
-            ' WHEN is_now.image IS NULL THEN jsonb_build_object($2, $8, $5, was.image)'
-            ' ELSE jsonb_build_object($2, $4, $5, was.image, $6, is_now.image) END AS note'
+            'SELECT CASE WHEN was.image IS NULL THEN jsonb_build_object($6, $7, $5, is_now.image)'
+            ' WHEN is_now.image IS NULL THEN jsonb_build_object($6, $8, $4, was.image)'
+            ' ELSE jsonb_build_object($4, was.image, $5, is_now.image) END AS note'
             ' FROM (SELECT one.%1$I AS id, %2$s AS image FROM declbind_old AS one) AS was'
             ' FULL JOIN (SELECT one.%1$I AS id, %2$s AS image FROM declbind_new AS one) AS is_now'
             ' ON was.id = is_now.id',
-            our_key, our_image);
+            {key_text}, our_image);
     END IF;
-    EXECUTE
-        'INSERT INTO {events} (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)'
-        ' SELECT $9, $10, $10, $10, $11, (jsonb_build_object($12, $1) || found.note)::text, 0, $13, $14,'
-        ' clock_timestamp() FROM (' || our_found || ') AS found'
-        USING our_table, 'op'::text, 'MANY'::text, TG_OP, 'old'::text, 'new'::text, 'INSERT'::text,
-            'DELETE'::text, 'mark'::text, ''::text, '[]'::text, 'table'::text, left(session_user, 150),
-            left('SQL ' || current_setting('application_name', true), 150);
+    EXECUTE 'INSERT INTO {target} SELECT {executed}, ($1 || found.note)::text FROM (' || our_found || ') AS found'
+        USING our_note, our_actor, our_origin, 'old'::text, 'new'::text, 'op'::text, 'INSERT'::text, 'DELETE'::text;
     RETURN NULL;
 END
 """
 #: What stands for the log's table where a function is compared with what it should be.
-_EVENTS_PLACE = "{events}"
+_EVENTS_PLACE = "the_log"
 _SCHEMA_SQL = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'declbind_event'::regclass"
 #: What the text of a value depends on, and where the log is found; whatever the writer's session says.
 _SETTINGS = (
@@ -93,80 +127,111 @@ _TRANSITIONS = {
 
 
 def install_sql(tables: list[WantedTable], connection: Any) -> list[str]:
-    """Return the statements that put in the function and the triggers of tables, in place of what is there."""
-    statements = [function_sql(connection)] if tables else []
+    """Return the statements that put in the functions and the triggers of tables, in place of what is there."""
+    statements = []
     for table in tables:
+        statements += function_sql(table, connection)
         for event in EVENTS:
-            statements += [_drop(table.name, event, connection), *_create(table, event, connection)]
+            statements += [_drop(table.name, event, connection), _create(table, event, connection)]
     return statements
 
 
 def remove_sql(triggers: list[tuple[str, str]], connection: Any) -> list[str]:
-    """Return the statements that take out triggers, given as (table, event)."""
-    return [_drop(table, event, connection) for table, event in triggers]
-
-
-def function_sql(connection: Any) -> str:
-    """Return the statement that makes the function, in the schema of the log."""
+    """Return the statements that take out triggers, given as (table, event), and the functions of their tables."""
+    if not triggers:
+        return []
     schema = _schema(connection)
-    body = _body(f"{schema}.declbind_event").replace("'", "''")
+    functions = [f"DROP FUNCTION IF EXISTS {schema}.{_function(table)}()" for table in dict(triggers)]
+    return [*(_drop(table, event, connection) for table, event in triggers), *functions]
+
+
+def function_sql(table: WantedTable, connection: Any) -> list[str]:
+    """Return the statements that make the function of a table, in the schema of the log.
+
+    Its comment is the name that the model gives to the table, which may have a schema in it.
+    """
+    schema = _schema(connection)
+    body = _body(table, f"{schema}.declbind_event").replace("'", "''")
     settings = " ".join(f"SET {setting}" for setting in _SETTINGS)
-    return (
-        f"CREATE OR REPLACE FUNCTION {schema}.{FUNCTION}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-        f" {settings} AS '{body}'"
+    function = f"{schema}.{_function(table.name)}()"
+    options = f"RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER {settings}"
+    return [
+        f"CREATE OR REPLACE FUNCTION {function} {options} AS '{body}'",
+        f"COMMENT ON FUNCTION {function} IS {_text(table.name)}",
+    ]
+
+
+def _body(table: WantedTable, events: str) -> str:
+    # Each column as its type writes it, which its type reads again without a loss; except for JSON, which is a part of
+    # the note.
+    image = ", ".join(
+        f"{_text(name)}, CASE WHEN pg_typeof(one.{_quoted(name)}) IN ('json'::regtype, 'jsonb'::regtype)"
+        f" THEN to_jsonb(one.{_quoted(name)}) ELSE to_jsonb(one.{_quoted(name)}::text) END"
+        for name in table.columns
     )
+    parts = {
+        "{target}": f"{{events}} ({entries.MARK_COLUMNS})",
+        "{values}": entries.mark_values(actor="our_actor", origin="our_origin", created_at="clock_timestamp()"),
+        "{executed}": entries.mark_values(actor="$2", origin="$3", created_at="clock_timestamp()").replace("'", "''"),
+        "{events}": events,
+        "{name}": f"{_text(table.name)}::text",
+        "{limit}": str(table.limit),
+        "{mark}": "chr(31)",
+        "{key}": _quoted(table.key),
+        "{key_text}": _text(table.key),
+        "{columns}": ", ".join(map(_text, table.columns)),
+        "{image}": f"jsonb_build_object({image})",
+    }
+    body = _FUNCTION_BODY
+    for place, text in parts.items():
+        body = body.replace(place, text)
+    return body
 
 
-def _body(events: str) -> str:
-    return _FUNCTION_BODY.format(events=events)
+def _function(table: str) -> str:
+    return f"{FUNCTION}_{_digest(table)}"
 
 
 def load_found(connection: Any) -> dict[tuple[str, str], str]:
     """Return what triggers of ours there are: (table, event) -> fingerprint, or "disabled"."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT trigger.tgargs, trigger.tgname, trigger.tgenabled::text,"
-            f" obj_description(trigger.oid, 'pg_trigger'), function.prosrc, ({_SCHEMA_SQL}) FROM pg_trigger AS trigger"
+            "SELECT coalesce(obj_description(function.oid, 'pg_proc'), class.relname), trigger.tgname,"
+            " trigger.tgenabled::text,"
+            f" function.prosrc, ({_SCHEMA_SQL}) FROM pg_trigger AS trigger"
             " JOIN pg_class AS class ON class.oid = trigger.tgrelid"
             " JOIN pg_proc AS function ON function.oid = trigger.tgfoid"
-            " WHERE function.proname = %s AND NOT trigger.tgisinternal"
-            # A table that is named with its schema need not be on the search path.
-            " AND (pg_table_is_visible(class.oid) OR position('\".\"' in encode(trigger.tgargs, 'escape')) > 0)",
+            " WHERE starts_with(function.proname, %s) AND NOT trigger.tgisinternal"
+            " AND (pg_table_is_visible(class.oid) OR obj_description(function.oid, 'pg_proc') <> class.relname)",
             [FUNCTION],
         )
         return {
-            (bytes(arguments).partition(b"\0")[0].decode(), name.removeprefix("declbind_")): "disabled"
+            (table, name.removeprefix("declbind_")): "disabled"
             if enabled == "D"
             # Which schema the log is in is asked once, here, and not for each fingerprint.
-            else f"{comment} {_digest(source.replace(f'{schema}.declbind_event', _EVENTS_PLACE))}"
-            for arguments, name, enabled, comment, source, schema in cursor.fetchall()
+            else _digest(source.replace(f"{schema}.declbind_event", _EVENTS_PLACE))
+            for table, name, enabled, source, schema in cursor.fetchall()
         }
 
 
 def fingerprint(table: WantedTable, event: str, connection: Any) -> str:
     """Return what ``load_found`` says of a trigger that is as it should be."""
-    return f"{_digest(_arguments(table, event))} {_digest(_body(_EVENTS_PLACE))}"
+    return _digest(_body(table, _EVENTS_PLACE))
 
 
-def _create(table: WantedTable, event: str, connection: Any) -> list[str]:
-    name, quote = f"declbind_{event}", connection.ops.quote_name
-    arguments = _arguments(table, event)
-    call = f"{_schema(connection)}.{FUNCTION}({arguments})"
-    on = f"AFTER {event.upper()} ON {quote(table.name)}{_TRANSITIONS[event]}"
-    return [
-        f"CREATE TRIGGER {name} {on} FOR EACH STATEMENT EXECUTE FUNCTION {call}",
-        f"COMMENT ON TRIGGER {name} ON {quote(table.name)} IS '{_digest(arguments)}'",
-    ]
+def _create(table: WantedTable, event: str, connection: Any) -> str:
+    on = f"AFTER {event.upper()} ON {_quoted(table.name)}{_TRANSITIONS[event]}"
+    call = f"{_schema(connection)}.{_function(table.name)}()"
+    return f"CREATE TRIGGER declbind_{event} {on} FOR EACH STATEMENT EXECUTE FUNCTION {call}"
 
 
 def _drop(table: str, event: str, connection: Any) -> str:
-    return f"DROP TRIGGER IF EXISTS declbind_{event} ON {connection.ops.quote_name(table)}"
+    return f"DROP TRIGGER IF EXISTS declbind_{event} ON {_quoted(table)}"
 
 
-def _arguments(table: WantedTable, event: str) -> str:
-    if event == "truncate":
-        return f"{_text(table.name)}, {_text(table.key)}, '0'"
-    return ", ".join(map(_text, (table.name, table.key, str(table.limit), *table.columns)))
+def _quoted(name: str) -> str:
+    """Quote a name as Django does: one in quotes stays as it is."""
+    return name if name.startswith('"') and name.endswith('"') else f'"{name}"'
 
 
 def _text(value: str) -> str:

@@ -1,7 +1,7 @@
 """Triggers on SQLite: one for each kind of write of a row. Values are marked as SQL writes them, which loses nothing.
 
-``INSERT OR REPLACE`` tells its triggers nothing of the row that it replaces (unless ``recursive_triggers`` is on): that
-is marked as a new row.
+``INSERT OR REPLACE`` fires no trigger for a row that it replaces, unless ``recursive_triggers`` is on. A trigger before
+each insert notes the rows that are in its way, and the one after it finds out whether they are gone.
 """
 
 from __future__ import annotations
@@ -10,11 +10,45 @@ import hashlib
 import json
 from typing import Any
 
+from declbind.outbound import entries
+
 from .tables import WantedTable
 
-EVENTS = ("insert", "update", "delete")
-#: The table in which a captured write names its own while it lasts. Nobody else sees that: it is never committed.
-QUIET_TABLE = "declbind_quiettable"
+#: The kind of write that replaces rows, and what a mark of such a row says until it is known to be gone.
+REPLACE, CANDIDATE = "replace", "CANDIDATE"
+#: More rows are not replaced by one: there are as many as unique constraints, at most.
+MAX_REPLACED = 16
+EVENTS = ("insert", "update", "delete", REPLACE)
+#: How many triggers of a table there are.
+REPORTED_SQL = (
+    "SELECT COUNT(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = %s AND name IN"
+    " ('declbind_insert_' || tbl_name, 'declbind_update_' || tbl_name, 'declbind_delete_' || tbl_name,"
+    " 'declbind_replace_' || tbl_name)"
+)
+#: The last mark before a call of the ORM, and what the marks after it are given.
+LAST_SQL = "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'declbind_event'"
+COMPLETE_SQL = (
+    "UPDATE declbind_event SET actor = %s, origin = %s, data = json_set(data, '$.call', json(%s))"
+    " WHERE id > %s AND kind = 'mark' AND COALESCE(json_extract(data, '$.call'), '') = ''"
+)
+
+_NOW = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+_VALUES = entries.mark_values(actor="''", origin="'SQL'", created_at=_NOW)
+_INSERT = f"INSERT INTO declbind_event ({entries.MARK_COLUMNS}) SELECT {_VALUES},"
+#: A property of the last mark, if that is of a row which was replaced.
+_LAST = (
+    "(SELECT json_extract(data, '$.{name}') FROM declbind_event WHERE id = (SELECT MAX(id) FROM declbind_event)"
+    " AND kind = 'mark' AND json_extract(data, '$.is_replaced'))"
+)
+#: Have the candidates of the row that was inserted, which are the last marks, be rows that went. The row itself and
+#: what it replaced are marked as one call, for with the same key they are one change.
+_CONFIRM = (
+    "UPDATE declbind_event SET data = json_set(data, '$.op', 'DELETE', '$.is_replaced', 1, '$.call', 'replace' || id)"
+    f" WHERE kind = 'mark' AND id > (SELECT MAX(id) FROM declbind_event) - {MAX_REPLACED} AND (SELECT"
+    f" json_extract(data, '$.op') = '{CANDIDATE}' FROM declbind_event WHERE id = (SELECT MAX(id) FROM declbind_event)"
+    f" AND kind = 'mark') AND json_extract(data, '$.op') = '{CANDIDATE}' AND (json_extract(data, '$.key') ="
+    " NEW.{key} OR NOT EXISTS (SELECT 1 FROM {table} AS row WHERE row.{key} = json_extract(data, '$.key'))); "
+)
 
 
 def install_sql(tables: list[WantedTable], connection: Any) -> list[str]:
@@ -47,17 +81,58 @@ def fingerprint(table: WantedTable, event: str, connection: Any) -> str:
 
 def _create(table: WantedTable, event: str, connection: Any) -> str:
     quote = connection.ops.quote_name
+    if event == REPLACE:
+        return _create_replace(table, connection)
     sides = [side for side in ("old", "new") if (side, event) not in (("old", "insert"), ("new", "delete"))]
     images = "".join(f", '{side}', {_image(table, side, quote)}" for side in sides)
+    call = "''"
+    body = ""
+    if event == "insert":
+        body = _CONFIRM.format(table=quote(table.name), key=quote(table.key))
+        call = f"COALESCE({_LAST.format(name='call')}, '')"
+    note = f"json_object('table', {_text(table.name)}, 'op', '{event.upper()}', 'call', {call}{images})"
     return (
         f"CREATE TRIGGER {quote(_name(table.name, event))} AFTER {event.upper()} ON {quote(table.name)} FOR EACH ROW"
-        f" WHEN NOT EXISTS (SELECT 1 FROM {QUIET_TABLE} WHERE name = {_text(table.name)})"
-        " BEGIN INSERT INTO declbind_event"
-        " (kind, stream, model, object_pk, changes, data, version, actor, origin, created_at)"
-        " VALUES ('mark', '', '', '', '[]',"
-        f" json_object('table', {_text(table.name)}, 'op', '{event.upper()}'{images}),"
-        " 0, '', 'SQL', strftime('%Y-%m-%d %H:%M:%f', 'now')); END"
+        f" BEGIN {body}{_INSERT} {note}; END"
     )
+
+
+def _create_replace(table: WantedTable, connection: Any) -> str:
+    """Return the statement of the trigger that notes the rows which a new row may replace.
+
+    ``INSERT OR REPLACE`` deletes them without firing their triggers, and whether an insert is one is not known before
+    it. So the rows are candidates, until the trigger after the insert finds that they are gone.
+    """
+    quote = connection.ops.quote_name
+    found = " OR ".join(
+        "(" + " AND ".join(f"old.{quote(name)} = NEW.{quote(name)}" for name in names) + ")"
+        for names in _unique_columns(table, connection)
+    )
+    note = (
+        f"json_object('table', {_text(table.name)}, 'op', '{CANDIDATE}', 'call', '',"
+        f" 'key', old.{quote(table.key)}, 'old', {_image(table, 'old', quote)})"
+    )
+    return (
+        f"CREATE TRIGGER {quote(_name(table.name, REPLACE))} BEFORE INSERT ON {quote(table.name)} FOR EACH ROW"
+        f" BEGIN {_INSERT} {note} FROM {quote(table.name)} AS old WHERE {found}; END"
+    )
+
+
+def _unique_columns(table: WantedTable, connection: Any) -> list[list[str]]:
+    """Return the columns of the primary key, and those of each unique index of whole columns without a condition."""
+    connection.ensure_connection()
+    # Past Django's cursor: a page that shows the states of many tables would make a query for each.
+    with connection.wrap_database_errors:
+        rows = connection.connection.execute(
+            "SELECT found.name, part.name FROM pragma_index_list(?) AS found, pragma_index_info(found.name) AS part"
+            ' WHERE found."unique" AND NOT found.partial ORDER BY found.name, part.seqno',
+            [table.name],
+        ).fetchall()
+    indexes: dict[str, list[str]] = {}
+    for index, column in rows:
+        indexes.setdefault(index, []).append(column)
+    others = [columns for columns in indexes.values() if None not in columns and columns != [table.key]]
+    return [[table.key], *others]
 
 
 def _image(table: WantedTable, side: str, quote: Any) -> str:

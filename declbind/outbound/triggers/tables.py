@@ -9,9 +9,8 @@ from typing import Any
 from django.db import models
 
 from declbind.conf import settings
-from declbind.outbound.index import Index
+from declbind.outbound.index import Index, TableListeners
 from declbind.outbound.plans import Plan
-from declbind.relations import Hop
 
 
 @dataclass(frozen=True)
@@ -33,33 +32,12 @@ class HeardTable:
     """What a mark of a table means: which model's it is, and who hears of it."""
 
     model: type[models.Model]
-    family: tuple[tuple[Plan, str], ...]
-    lists: tuple[tuple[Plan, Any], ...]
-    watches: tuple[tuple[Plan, Hop], ...]
-
-    @property
-    def plans(self) -> list[Plan]:
-        """Return the plans of all who hear of the table."""
-        return [plan for plan, _ in (*self.family, *self.lists, *self.watches)]
+    listeners: TableListeners
 
 
 def heard_tables(index: Index) -> dict[str, HeardTable]:
     """Return the tables that bindings with triggers hear of, by their names."""
-    found: dict[type[models.Model], None] = {}
-    for plan in index.marked_plans():
-        found.update(dict.fromkeys(table_models(plan.model)))
-        found.update((listed.remote_field.through, None) for listed in plan.m2m)
-    for model in index.marked_relations():
-        found.update(dict.fromkeys(table_models(model)))
-    return {
-        model._meta.db_table: HeardTable(
-            model,
-            tuple(index.marked_family_of(model)),
-            tuple(index.marked_lists_through(model)),
-            tuple(index.marked_watches_of(model)),
-        )
-        for model in found
-    }
+    return {name: HeardTable(model, index.marked.of(model)) for name, model in index.marked.tables.items()}
 
 
 def table_models(model: type[models.Model]) -> list[type[models.Model]]:
@@ -74,18 +52,18 @@ def wanted_tables(index: Index) -> list[WantedTable]:
     for name, heard in heard_tables(index).items():
         options: Any = heard.model._meta
         fields = {options.pk}
-        for plan, _ in heard.family:
+        for plan, _ in heard.listeners.family:
             fields.update(plan.fields)
-        for _, listed in heard.lists:
+        for _, listed in heard.listeners.lists:
             fields.add(options.get_field(listed.m2m_field_name()))
-        for _, hop in heard.watches:
+        for _, hop in heard.listeners.watches:
             fields.add(options.pk if hop.column == "pk" else hop.model._meta.get_field(hop.column))
         wanted.append(
             WantedTable(
                 name=name,
                 key=options.pk.column,
                 columns=_columns(options.local_concrete_fields, fields),
-                streams=_streams(heard.plans),
+                streams=_streams(heard.listeners.plans),
                 limit=settings.BULK_LIMIT,
             )
         )

@@ -106,7 +106,7 @@ def announce_gap(tables: Iterable[str], using: str) -> None:
         batch = Batch(using)
         for name in tables:
             if name in heard:
-                for plan in heard[name].plans:
+                for plan in heard[name].listeners.plans:
                     batch.lose_track(plan)
         batch.append()
 

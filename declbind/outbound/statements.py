@@ -1,0 +1,217 @@
+"""Extensions of the statements that Django's compilers write: rows that are returned, events that are inserted.
+
+A statement is recognised by its query and extended while its compiler writes it. Nothing here looks at its text:
+execute wrappers and cursors of other packages may put text in front of it or behind it, rewrite it or repeat it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from django.db import NotSupportedError, connections, models
+from django.db.models.sql import constants
+
+from .rows import Columns
+
+#: The names by which a connection finds its compilers.
+INSERT, UPDATE = "SQLInsertCompiler", "SQLUpdateCompiler"
+
+
+class Extension(Protocol):
+    """What an update is extended by."""
+
+    def takes(self, query: Any) -> bool:
+        """Return whether the statement of a query is to be extended."""
+
+    def extend(self, sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+        """Return the extended statement and its parameters."""
+
+    def finish(self, cursor: Any) -> int:
+        """Read what an executed statement returned; return the number of rows that it updated."""
+
+
+class Returned:
+    """The rows that the statements of a block wrote. ``is_complete`` tells whether each of them returned its rows."""
+
+    def __init__(self, model: type[models.Model], fields: Iterable[Any], connection: Any) -> None:
+        self.rows: list[Any] = []
+        self.is_complete = True
+        self._connection = connection
+        self._columns = Columns.build(model, fields, connection)
+        self._model = model._meta.concrete_model
+
+    @property
+    def fields(self) -> Sequence[Any]:
+        """The fields whose columns are returned."""
+        return self._columns.fields
+
+    def find_keys(self) -> list[Any] | None:
+        """Return the keys of the rows; ``None`` if not all are known."""
+        return [row.pk for row in self.rows] if self.is_complete else None
+
+    def takes(self, query: Any) -> bool:
+        """Return whether a query writes to the model's own table, and its statement can return rows."""
+        if query.get_meta().concrete_model is not self._model:
+            return False
+        # A wrapper may rewrite an update in a way that leaves no room for more. The rows are read by their keys then.
+        if getattr(query, "related_updates", None) or has_wrappers(self._connection):
+            self.is_complete = False
+            return False
+        return True
+
+    def extend(self, sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+        """Return the statement with the columns that it returns."""
+        return f"{sql} RETURNING {self._columns.names(self._connection)}", params
+
+    def finish(self, cursor: Any) -> int:
+        """Take the rows that a statement returned."""
+        values = fetch(cursor, [field.column for field in self._columns.fields])
+        if values is None:
+            self.is_complete = False
+        else:
+            self.rows += [self._columns.make_row(row, self._connection) for row in values]
+        count: int = cursor.rowcount
+        return count
+
+
+@contextlib.contextmanager
+def extended_update(extension: Extension, connection: Any) -> Iterator[None]:
+    """Extend the updates of the block that ``extension`` takes."""
+    with _compilers(connection, UPDATE, functools.partial(_update_compiler, extension)):
+        yield
+
+
+@contextlib.contextmanager
+def returning_update(model: type[models.Model], fields: Iterable[Any], using: str) -> Iterator[Returned]:
+    """Collect the rows that updates of the block write to a model's own table, with only their keys and ``fields``."""
+    connection = connections[using]
+    returned = Returned(model, fields, connection)
+    if connection.vendor not in ("postgresql", "sqlite") or not _returns_rows(connection):
+        # MariaDB returns only what it inserted or deleted.
+        returned.is_complete = False
+        yield returned
+        return
+    with extended_update(returned, connection):
+        yield returned
+
+
+@contextlib.contextmanager
+def returning_insert(model: type[models.Model], using: str) -> Iterator[Returned]:
+    """Collect the keys of the rows that inserts of the block, which ignore conflicts, really insert."""
+    connection = connections[using]
+    returned = Returned(model, (), connection)
+    if not _returns_rows(connection):
+        returned.is_complete = False
+        yield returned
+        return
+    with _compilers(connection, INSERT, functools.partial(_insert_compiler, returned)):
+        yield returned
+
+
+def has_wrappers(connection: Any) -> bool:
+    """Return whether an execute wrapper of another package may change the statements of a connection."""
+    return any(not getattr(wrapper, "declbind_leaves_text", False) for wrapper in connection.execute_wrappers)
+
+
+def _returns_rows(connection: Any) -> bool:
+    return bool(connection.features.can_return_rows_from_bulk_insert)
+
+
+@contextlib.contextmanager
+def _compilers(connection: Any, name: str, extend: Callable[[Any], Callable[..., Any]]) -> Iterator[None]:
+    """Have this connection, and so this thread, use other compilers of one name inside the block."""
+    ops = connection.ops
+    shadowed, original = vars(ops).get("compiler"), ops.compiler
+
+    def compiler(compiler_name: str) -> Callable[..., Any]:
+        found = original(compiler_name)
+        return extend(found) if compiler_name == name else found
+
+    ops.compiler = compiler
+    try:
+        yield
+    finally:
+        if shadowed is None:
+            del ops.compiler
+        else:
+            ops.compiler = shadowed
+
+
+def _update_compiler(extension: Extension, base: Any) -> Callable[..., Any]:
+    return functools.partial(_extended_update_class(base), extension)
+
+
+@functools.cache
+def _extended_update_class(base: Any) -> Any:
+    class ExtendedUpdate(base):  # type: ignore[misc]
+        """The compiler of an update that is extended while it is executed."""
+
+        def __init__(self, extension: Extension, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._extension, self._is_executed = extension, False
+
+        def as_sql(self, *args: Any, **kwargs: Any) -> Any:
+            sql, params = super().as_sql(*args, **kwargs)
+            return self._extension.extend(sql, params) if sql and self._is_executed else (sql, params)
+
+        def execute_sql(self, result_type: Any, *args: Any, **kwargs: Any) -> Any:
+            if result_type != constants.ROW_COUNT or not self._extension.takes(self.query):
+                return super().execute_sql(result_type, *args, **kwargs)
+            self._is_executed = True
+            cursor = super().execute_sql(constants.CURSOR, *args, **kwargs)
+            if not cursor:  # the query matches nothing, and no statement was executed
+                return 0
+            with contextlib.closing(cursor):
+                return self._extension.finish(cursor)
+
+    return ExtendedUpdate
+
+
+def _insert_compiler(returned: Returned, base: Any) -> Callable[..., Any]:
+    return functools.partial(_returning_insert_class(base), returned)
+
+
+@functools.cache
+def _returning_insert_class(base: Any) -> Any:
+    class ReturningInsert(base):  # type: ignore[misc]
+        """The compiler of an insert that returns its rows where Django asks for none."""
+
+        def __init__(self, returned: Returned, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._returned = returned
+
+        def execute_sql(self, returning_fields: Any = None, *args: Any, **kwargs: Any) -> Any:
+            if self.query.get_meta().concrete_model is not self._returned._model or args or kwargs:
+                return super().execute_sql(returning_fields, *args, **kwargs)
+            if returning_fields:
+                self._returned.is_complete = False
+                return super().execute_sql(returning_fields)
+            # Django's own way to return rows expects one for each that was given.
+            self.returning_fields = list(self._returned.fields)
+            with self.connection.cursor() as cursor:
+                for sql, params in self.as_sql():
+                    cursor.execute(sql, params)
+                    self._returned.finish(cursor)
+            return []
+
+    return ReturningInsert
+
+
+def fetch(cursor: Any, names: list[str]) -> list[Any] | None:
+    """Return the rows of the result that has columns of these names, or ``None`` if there is none.
+
+    A text that another package put around the statement may have results of its own.
+    """
+    while True:
+        description = cursor.description
+        if description is not None and [column[0] for column in description] == names:
+            found: list[Any] = cursor.fetchall()
+            return found
+        try:
+            if not cursor.nextset():
+                return None
+        except (AttributeError, NotSupportedError):  # SQLite and psycopg 2 keep one result
+            return None

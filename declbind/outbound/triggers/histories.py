@@ -1,0 +1,51 @@
+"""What marks say of the rows of a table over time: the state of a row at the place of a mark.
+
+A mark carries the columns of one table. The other columns of the row are those that marks before it or after it carry,
+so that a row is reported as it was then, even if it has changed since or is gone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Columns = dict[str, Any]
+
+
+class Histories:
+    """The marked writes of one batch, by row. Models stand for their own tables."""
+
+    def __init__(self) -> None:
+        self._writes: dict[Any, dict[Any, list[tuple[int, Columns | None, Columns | None]]]] = {}
+
+    def add(self, model: Any, key: Any, place: int, old: Columns | None, new: Columns | None) -> None:
+        """Add a write of a row; to be called for each row in the order of places."""
+        self._writes.setdefault(model, {}).setdefault(key, []).append((place, old, new))
+
+    def columns_at(self, model: Any, key: Any, place: int) -> Columns:
+        """Return the columns of a row after the write at a place, those of its parents among them, as far as known."""
+        own: Columns = {}
+        for at, old, new in self._writes.get(model, {}).get(key, ()):
+            if at > place:
+                own = own or old or {}
+                break
+            own = new or old or {}
+        found: Columns = {}
+        for parent, link in model._meta.parents.items():
+            parent_key = key if link is None or link.primary_key else own.get(link.attname)
+            if parent_key is not None:
+                found.update(self.columns_at(parent._meta.concrete_model, parent_key, place))
+        return {**found, **own}
+
+    def keys_of_children(self, model: Any, parent: Any, key: Any, place: int) -> list[Any]:
+        """Return the keys of rows of a model that went after a place, and belonged to a row of its parent's table."""
+        link = model._meta.parents.get(parent)
+        if link is None:
+            return []
+        return [
+            child
+            for child, writes in self._writes.get(model, {}).items()
+            if any(
+                at > place and old is not None and new is None and old.get(link.attname) == key
+                for at, old, new in writes
+            )
+        ]

@@ -1,0 +1,166 @@
+"""Which tables their triggers report, and what a write of the ORM adds to the marks of its rows.
+
+The hooks stand down for a table whose triggers are all in place. Whether they are is asked at each write, in its
+transaction. A mark carries who wrote, the program, and the call of the ORM that it belongs to. PostgreSQL's triggers
+read these from a setting of the session. On SQLite they are stored after the call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from django.db import connections
+
+from declbind.outbound import entries
+from declbind.outbound.statements import fetch
+
+from . import postgresql, sqlite
+
+#: What there is of a table's triggers.
+Triggers = Literal["all", "some", "none"]
+#: Stands for all tables, among those whose marks are not to be reported.
+EVERY_TABLE = "*"
+
+
+def find_triggers(table: str, using: str, *, may_be_known: bool = False) -> Triggers:
+    """Return what is in place of a table's triggers; on PostgreSQL the session gets its writer as well.
+
+    With ``may_be_known`` what was last asked on the connection is enough, if its triggers know the writer.
+    """
+    connection: Any = connections[using]
+    if connection.needs_rollback:
+        return "none"  # the write itself is about to be refused
+    if connection.vendor == "sqlite":
+        return _describe(_ask(connection, sqlite.REPORTED_SQL, [table])[0], sqlite.EVENTS)
+    if connection.vendor != "postgresql":
+        return "none"
+    actor, program = entries.writer()
+    known: _Known | None = getattr(connection, "declbind_reported", None)
+    if known is None or not known.holds(connection, actor, program):
+        known = connection.declbind_reported = _Known.of(connection, actor, program)
+    if may_be_known and table in known.tables:
+        return "all"
+    # Outside of a transaction a local setting would end with the statement that sets it.
+    params = [f"{actor}\x1f{program}", connection.in_atomic_block, connection.ops.quote_name(table)]
+    found = _describe(_ask(connection, postgresql.REPORTED_SQL, params)[-1], postgresql.EVENTS)
+    (known.tables.add if found == "all" else known.tables.discard)(table)
+    return found
+
+
+def _describe(count: int, events: Sequence[str]) -> Triggers:
+    return "all" if count == len(events) else "some" if count else "none"
+
+
+def split_call(text: str) -> tuple[str, frozenset[str]]:
+    """Return the call of a mark, and the tables whose marks of it are not to be reported."""
+    call, _, tables = text.partition("-")
+    return call, frozenset(tables.split("\x1f")) - {""}
+
+
+def forget_reported(connection: Any) -> None:
+    """Forget what is known of triggers on a connection."""
+    connection.declbind_reported = None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The tables whose triggers were in place when this was last asked on a connection, and the writer they know."""
+
+    writer: tuple[str, str]
+    session: Any
+    #: The callbacks of the transaction that the writer was set in; Django replaces the list when it is over.
+    transaction: Any
+    tables: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, connection: Any, actor: str, program: str) -> _Known:
+        connection.ensure_connection()
+        callbacks = connection.run_on_commit if connection.in_atomic_block else None
+        return cls((actor, program), connection.connection, callbacks)
+
+    def holds(self, connection: Any, actor: str, program: str) -> bool:
+        if self.session is not connection.connection or self.writer != (actor, program):
+            return False
+        is_in_it = connection.in_atomic_block and self.transaction is connection.run_on_commit
+        return self.transaction is None or is_in_it
+
+
+class Verification:
+    """An extension of an update of one row, which returns whether the triggers of the table were in place.
+
+    ``is_reported`` is ``None`` if no row was updated.
+    """
+
+    def __init__(self, model: Any, using: str) -> None:
+        self.is_reported: bool | None = None
+        self._model, self._connection = model._meta.concrete_model, connections[using]
+
+    def takes(self, query: Any) -> bool:
+        """Return whether the statement of a query is the update."""
+        return bool(self.is_reported is None and query.get_meta().concrete_model is self._model)
+
+    def extend(self, sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+        """Return the update with the question in it."""
+        table = self._connection.ops.quote_name(self._model._meta.db_table)
+        return f"{sql} RETURNING {postgresql.VERIFIED_SQL} AS declbind_is_reported", (*params, table)
+
+    def finish(self, cursor: Any) -> int:
+        """Read the answer; return the number of rows."""
+        rows = fetch(cursor, ["declbind_is_reported"])
+        if rows:
+            self.is_reported = all(row[0] for row in rows)
+        count: int = cursor.rowcount
+        return count
+
+
+class MarkedCall:
+    """One call of the ORM whose rows are marked by triggers. To be begun and ended in one transaction.
+
+    ``unreported`` are the tables whose marks are not to be reported, because the hooks report them, or because the
+    write is not to be captured.
+    """
+
+    def __init__(self, using: str, *, has_many_tables: bool = False, unreported: Iterable[str] = ()) -> None:
+        self._connection: Any = connections[using]
+        tables = "\x1f".join(sorted(unreported))
+        self._id = (secrets.token_hex(8) if has_many_tables else "") + (f"-{tables}" if tables else "")
+        self._last = 0
+
+    def begin(self) -> None:
+        """Note what is marked already, or tell the triggers of the call."""
+        if self._connection.vendor == "sqlite":
+            self._last = _ask(self._connection, sqlite.LAST_SQL, [])[0]
+        elif self._id:
+            _ask(self._connection, postgresql.CALL_SQL, [self._id])
+
+    def end(self) -> None:
+        """Complete the marks of the call."""
+        if self._connection.vendor == "sqlite":
+            actor, program = entries.writer()
+            _run(self._connection, sqlite.COMPLETE_SQL, [actor, program, json.dumps(self._id), self._last])
+        elif self._id and not self._connection.needs_rollback:
+            _ask(self._connection, postgresql.CALL_SQL, [""])
+
+
+def _ask(connection: Any, sql: str, params: list[Any]) -> Any:
+    with _cursor(connection) as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchone()
+
+
+def _run(connection: Any, sql: str, params: list[Any]) -> None:
+    with _cursor(connection) as cursor:
+        cursor.execute(sql, params)
+
+
+@contextlib.contextmanager
+def _cursor(connection: Any) -> Any:
+    """Open a cursor past Django's, so that the application does not count these queries among its own."""
+    connection.ensure_connection()
+    with connection.wrap_database_errors, contextlib.closing(connection.create_cursor()) as cursor:
+        yield cursor

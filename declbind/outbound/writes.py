@@ -1,0 +1,191 @@
+"""A captured write: what is read before it, the write itself, and the events that are appended after it.
+
+A connection knows the captured writes that it is carrying out. So a method that Django calls as a part of one is not
+captured once more, and the detector counts none of their statements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+from django.db import connections, models, transaction
+from django.db.models.expressions import RawSQL
+
+from . import log
+from .batch import Batch
+from .entries import Draft
+from .index import Index, TableListeners
+from .locks import take_write_lock
+from .statements import extended_update
+from .triggers.reporting import EVERY_TABLE, MarkedCall, Verification, find_triggers, forget_reported
+
+#: Above this number, PostgreSQL gets keys as one array instead of a parameter each.
+MAX_PLAIN_KEYS = 100
+#: What a captured write reports itself: nothing of what other methods are called for, the writes of some query sets, or
+#: all that is written until it is done.
+Covered = Sequence[models.QuerySet[Any]] | Literal["all"]
+Result = TypeVar("Result")
+
+
+class CapturedWrite:
+    """One write of the ORM. As a context manager it is the transaction of the write.
+
+    Attributes:
+        using: The database.
+        index: The configuration that the write follows.
+    """
+
+    def __init__(self, using: str, index: Index) -> None:
+        self.using, self.index = using, index
+        #: Whether triggers report rows of the write.
+        self.is_marked = False
+        #: Tables that lack some of their triggers. The hooks report them, and what the others mark is not reported.
+        self._unreported: set[str] = set()
+        self._covered: Covered = ()
+        self._connection: Any = connections[using]
+        self._transaction: Any = None
+        self._call: MarkedCall | None = None
+
+    def listeners_of(self, model: type[models.Model], *, may_be_known: bool = False) -> TableListeners:
+        """Return the listeners of a model's own table to which the hooks report.
+
+        If the triggers of the table are in place, they report to the bindings that asked for triggers. With
+        ``may_be_known`` the caller verifies that they are (see ``run_verified``).
+        """
+        if not self.is_table_marked(model, may_be_known=may_be_known):
+            return self.index.all.of(model)
+        self.is_marked = True
+        return self.index.unmarked.of(model)
+
+    @cached_property
+    def batch(self) -> Batch:
+        """The rows that are read before the write, for their events."""
+        return Batch(self.using)
+
+    def is_table_marked(self, model: type[models.Model], *, may_be_known: bool = False) -> bool:
+        """Return whether the triggers of a model's own table report it."""
+        table = model._meta.db_table
+        if self.index.is_trial or table not in self.index.marked.tables:
+            return False
+        found = find_triggers(table, self.using, may_be_known=may_be_known)
+        if found == "some":
+            self._unreported.add(table)
+        return found == "all"
+
+    def run_verified(self, write: Callable[[], Result], model: type[models.Model]) -> Result:
+        """Carry out an update of one row, which asks in its statement whether the triggers are still in place.
+
+        If they are not any more, the bindings are sent a resync.
+        """
+        verification = Verification(model, self.using)
+        with extended_update(verification, self._connection):
+            result = self.run(write)
+        still = verification.is_reported
+        if still is None:
+            still = self.is_table_marked(model)
+        if not still:
+            forget_reported(self._connection)
+            for plan in self.index.marked.of(model).plans:
+                self.batch.lose_track(plan)
+            self.append()
+        return result
+
+    def begin_call(self) -> None:
+        """Begin a write that Django carries out by several calls. What triggers mark of it is reported as one change.
+
+        The caller has a transaction open until ``end_call``.
+        """
+        if self.is_marked:
+            self._call = MarkedCall(self.using, has_many_tables=True)
+            self._call.begin()
+
+    def end_call(self, is_reported: bool = True) -> None:
+        """End what ``begin_call`` began."""
+        if self._call is not None:
+            self._call.end()
+            self._call = None
+            log.ring_after_commit(self._connection)
+
+    def __enter__(self) -> CapturedWrite:
+        self._transaction = transaction.atomic(using=self.using, savepoint=False)
+        self._transaction.__enter__()
+        try:
+            take_write_lock(self.using)
+        except BaseException as error:
+            self._transaction.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._transaction.__exit__(kind, error, traceback)
+
+    def run(self, write: Callable[[], Result], covered: Covered = (), is_reported: bool = True) -> Result:
+        """Carry out the write. ``covered`` are the writes inside of it that are a part of it."""
+        under_way = _under_way(self._connection)
+        self._covered = covered
+        under_way.append(self)
+        try:
+            if not (self.is_marked or self._unreported):
+                return write()
+            return self._run_marked(write, self._unreported if is_reported else {EVERY_TABLE})
+        finally:
+            under_way.remove(self)
+
+    def _run_marked(self, write: Callable[[], Result], unreported: set[str]) -> Result:
+        if self._connection.vendor == "postgresql" and not unreported:
+            result = write()
+        else:
+            with transaction.atomic(using=self.using, savepoint=False):
+                call = MarkedCall(self.using, unreported=unreported)
+                call.begin()
+                result = write()
+                call.end()
+        log.ring_after_commit(self._connection)
+        return result
+
+    def append(self, drafts: Sequence[Draft] | None = None) -> None:
+        """Append events in the transaction of the write, by default those of the batch."""
+        log.append(self.batch.drafts() if drafts is None else drafts, self.using)
+
+    def covers(self, rows: models.QuerySet[Any]) -> bool:
+        """Return whether what is written to the rows of a query set is a part of this write."""
+        return self._covered == "all" or any(rows is covered for covered in self._covered)
+
+
+def is_covered(rows: models.QuerySet[Any], using: str) -> bool:
+    """Return whether a query set's write is a part of a captured write, which reports it."""
+    return any(write.covers(rows) for write in _under_way(connections[using]))
+
+
+def is_captured(connection: Any) -> bool:
+    """Return whether a statement on a connection is a part of a captured write."""
+    return bool(_under_way(connection))
+
+
+def _under_way(connection: Any) -> list[CapturedWrite]:
+    found: list[CapturedWrite] | None = getattr(connection, "declbind_writes", None)
+    if found is None:
+        found = connection.declbind_writes = []
+    return found
+
+
+def only(rows: Any, keys: list[Any] | None, using: str) -> Any:
+    """Narrow a write to the rows that were read; ``None`` stands for all.
+
+    Between the read and the write another transaction may commit a row that the write would find too, and whose
+    change would be lost. Only SQLite lets nobody write in between.
+    """
+    connection = connections[using]
+    if keys is None or connection.vendor == "sqlite":
+        return rows
+    if len(keys) <= MAX_PLAIN_KEYS or connection.vendor != "postgresql":
+        return rows.filter(pk__in=keys)
+    field = rows.model._meta.pk
+    column = field.rel_db_type(connection)
+    values = [field.get_db_prep_value(key, connection) for key in keys]
+    return rows.filter(pk__in=RawSQL(f"SELECT unnest(%s::{column}[])", [values], output_field=field))

@@ -1,0 +1,128 @@
+"""Rows that go without a statement of their own: replaced by new ones, or deleted by a key of their own table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.db import connection, models
+from django.db.utils import IntegrityError
+
+from tests.test_trigger_reporting import marking, run
+from tests.zoo.models import Food
+
+pytestmark = [pytest.mark.django_db, pytest.mark.needs_triggers]
+
+FOODS = {"stream": "foods", "model": "zoo.Food", "fields": ["name", "poisonous"], "capture": "triggers"}
+NODES = {"stream": "nodes", "model": "zoo.Node", "fields": ["name"], "capture": "triggers"}
+
+sqlite_only = pytest.mark.skipif(connection.vendor != "sqlite", reason="Only SQLite replaces rows by an insert.")
+
+
+def told(events: list[Any]) -> list[Any]:
+    return [(int(event.pk), event.changes[0][1], event.data.get("name")) for event in events]
+
+
+@sqlite_only
+@pytest.mark.parametrize("is_recursive", [False, True])
+def test_replaced_rows_go_and_the_new_one_comes(is_recursive: bool) -> None:
+    """By another key, by the same, and two at once; a row that meets none only comes."""
+    hay, nuts, figs = (Food.objects.create(name=name) for name in ("hay", "nuts", "figs"))
+    run(f"PRAGMA recursive_triggers = {int(is_recursive)}")
+    try:
+        with marking(FOODS) as events:
+            run("INSERT OR REPLACE INTO zoo_food (id, name, poisonous) VALUES (900, 'hay', 1)")
+            run("REPLACE INTO zoo_food (id, name, poisonous) VALUES (%s, 'oats', 0)", nuts.pk)
+            run("REPLACE INTO zoo_food (id, name, poisonous) VALUES (%s, 'hay', 0)", figs.pk)
+            run("REPLACE INTO zoo_food (id, name, poisonous) VALUES (901, 'new', 0)")
+    finally:
+        run("PRAGMA recursive_triggers = 0")
+    found = told(events)
+    assert found[:2] == [(hay.pk, "delete", "hay"), (900, "create", "hay")]
+    assert found[-1] == (901, "create", "new")
+    state: dict[int, str] = {hay.pk: "hay", nuts.pk: "nuts", figs.pk: "figs"}
+    for key, action, name in found:
+        if action == "delete":
+            del state[key]
+        else:
+            assert (key in state) == (action == "update")
+            state[key] = name
+    assert state == dict(Food.objects.values_list("pk", "name"))
+    if not is_recursive:
+        assert found[2] == (nuts.pk, "update", "oats")
+
+
+@sqlite_only
+def test_rows_that_an_insert_only_meets_stay() -> None:
+    """Ignored, refused and updated rows are replaced by nobody."""
+    hay = Food.objects.create(name="hay")
+    with marking(FOODS) as events:
+        run("INSERT OR IGNORE INTO zoo_food (name, poisonous) VALUES ('hay', 1)")
+        run(
+            "INSERT INTO zoo_food (name, poisonous) VALUES ('hay', 1)"
+            " ON CONFLICT (name) DO UPDATE SET poisonous = excluded.poisonous"
+        )
+        with pytest.raises(IntegrityError):
+            run("INSERT INTO zoo_food (name, poisonous) VALUES ('hay', 0)")
+        run("INSERT OR IGNORE INTO zoo_food (name, poisonous) VALUES ('hay', 1), ('new', 1)")
+        Food.objects.bulk_create([Food(name="hay"), Food(name="newer")], ignore_conflicts=True)
+    assert [(action, name) for _, action, name in told(events)] == [
+        ("update", "hay"), ("create", "new"), ("create", "newer"),
+    ]  # fmt: skip
+    assert told(events)[0][0] == hay.pk
+
+
+@sqlite_only
+def test_candidates_count_nothing_towards_the_limit(settings: Any) -> None:
+    """An upsert of as many rows as are told one by one is told so."""
+    settings.DECLBIND = {"BULK_LIMIT": 3}
+    for name in "abc":
+        Food.objects.create(name=name)
+    with marking(FOODS) as events:
+        run(
+            "INSERT INTO zoo_food (name, poisonous) SELECT name, 1 FROM zoo_food WHERE true"
+            " ON CONFLICT (name) DO UPDATE SET poisonous = 1"
+        )
+    assert [event.kind for event in events] == ["row"] * 3
+
+
+@pytest.fixture
+def nodes() -> Iterator[Any]:
+    """A table with a key to itself, whose rows go with those that they point to."""
+
+    class Node(models.Model):
+        name = models.CharField(max_length=20)
+        parent = models.ForeignKey("self", null=True, on_delete=models.DO_NOTHING, db_constraint=False)
+
+        class Meta:
+            app_label = "zoo"
+
+    number = "integer PRIMARY KEY AUTOINCREMENT" if connection.vendor == "sqlite" else "bigserial PRIMARY KEY"
+    run(
+        f"CREATE TABLE zoo_node (id {number}, name varchar(20) NOT NULL,"
+        " parent_id bigint NULL REFERENCES zoo_node (id) ON DELETE CASCADE)"
+    )
+    yield Node
+    connection.check_constraints()
+    run("DROP TABLE zoo_node")
+    del apps.all_models["zoo"]["node"]
+    apps.clear_cache()
+
+
+@pytest.mark.parametrize("by", ["orm", "sql"])
+def test_rows_that_the_tables_own_key_deletes_are_reported(nodes: Any, by: str) -> None:
+    """A chain of them, of which the statement names the first."""
+    above = None
+    for name in ("a", "b", "c"):
+        above = nodes.objects.create(name=name, parent=above)
+    with marking(NODES) as events:
+        first = nodes.objects.get(name="a")
+        if by == "orm":
+            nodes.objects.filter(pk=first.pk).delete()
+        else:
+            run("DELETE FROM zoo_node WHERE id = %s", first.pk)
+    assert sorted(name for _, _, name in told(events)) == ["a", "b", "c"]
+    assert {action for _, action, _ in told(events)} == {"delete"}
+    assert not nodes.objects.exists()
