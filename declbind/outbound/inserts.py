@@ -22,12 +22,13 @@ from .catalog import facts_of
 from .hearers import Hearers, database_of
 from .hooks import Arguments, note_unread
 from .index import current_index, known_index
+from .known_values import stored_row
 from .lists import keep_owners, remember_owners
 from .locks import take_write_lock
 from .places import is_logged
 from .plans import Plan
 from .returning import INSERT, returning
-from .rows import all_rows, keys_of, stored_row
+from .rows import all_rows, keys_of
 from .seams import HOOKED
 from .triggers.quiet import quiet
 

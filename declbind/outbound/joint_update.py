@@ -12,8 +12,8 @@ from typing import Any
 from django.db import connections, models
 
 from . import entries
+from .known_values import is_as_stored
 from .plans import Plan
-from .rows import is_as_stored
 
 
 class CannotJoinError(Exception):
