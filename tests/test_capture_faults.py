@@ -39,7 +39,7 @@ from declbind import WebsocketBinding, signals
 from declbind.core.frames import EVERY_GROUP
 from declbind.core.groups import diff
 from declbind.models import BindingRecord, Event, Traffic
-from declbind.outbound import capture, drafts, entries, log, rows, saves
+from declbind.outbound import capture, drafts, entries, known_values, log, saves
 from declbind.registry import get_registry, refresh
 from declbind.testing import capture_events, override_bindings
 from tests.servers import ROOT
@@ -455,7 +455,7 @@ def test_9_expressions_texts_and_infinity():
 
 def test_9_sending_what_the_instance_holds_would_be_caught():
     """The original's way."""
-    with patch.object(rows, "is_as_stored", lambda *args: True), pytest.raises(AssertionError):
+    with patch.object(known_values, "is_as_stored", lambda *args: True), pytest.raises(AssertionError):
         check_that_stored_values_are_sent()
 
 

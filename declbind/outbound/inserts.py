@@ -22,9 +22,10 @@ from .batch import Batch
 from .catalog import facts_of
 from .hooks import Arguments, note_unread
 from .index import TableListeners, current_index, known_index
+from .known_values import stored_row
 from .lists import keep_owners, remember_owners
 from .places import database_of, is_logged
-from .rows import all_rows, keys_of, stored_row
+from .rows import all_rows, keys_of
 from .seams import HOOKED
 from .statements import has_wrappers, returning_insert
 from .writes import CapturedWrite

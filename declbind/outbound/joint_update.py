@@ -13,8 +13,8 @@ from typing import Any
 from django.db import connections, models
 
 from . import entries
+from .known_values import is_as_stored
 from .plans import Plan
-from .rows import is_as_stored
 from .statements import extended_update, has_wrappers
 
 

@@ -1,4 +1,4 @@
-"""Read stored rows, only as much of them as a plan needs, and tell when there is no need to.
+"""Read stored rows, only as much of them as a plan needs.
 
 Rows are read as the values of their columns. Neither the managers of a model nor its instances take part. A base
 manager that hides rows is asked for their keys alone.
@@ -6,53 +6,23 @@ manager that hides rows is asked for their keys alone.
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
-import inspect
 import itertools
-import math
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from django.db import connections, models, transaction
-from django.db.models import query_utils
-from django.db.models.fields import related_descriptors
 
 from declbind.batches import in_batches
 from declbind.serializers.lists import load_lists
 from declbind.stored_rows import StoredRow
-from declbind.stored_values import is_stock, key_field
 
 from .catalog import facts_of, savepoint_for
 from .plans import Plan
 
 #: Rows that are held at the same time where there may be many.
 STREAMED = 2_000
-#: Values of exactly these types are stored as they are by these fields; all else is read back after the write.
-PLAIN_TYPES: Mapping[str, type] = {
-    "AutoField": int,
-    "BigAutoField": int,
-    "SmallAutoField": int,
-    "IntegerField": int,
-    "BigIntegerField": int,
-    "SmallIntegerField": int,
-    "PositiveIntegerField": int,
-    "PositiveBigIntegerField": int,
-    "PositiveSmallIntegerField": int,
-    "FloatField": float,
-    "BooleanField": bool,
-    "CharField": str,
-    "TextField": str,
-    "SlugField": str,
-    "URLField": str,
-    "EmailField": str,
-    "DateField": dt.date,
-    "UUIDField": uuid.UUID,
-}
 
 
 def reading(plan: Plan, using: str) -> AbstractContextManager[Any]:
@@ -252,114 +222,3 @@ def keys_of(rows: models.QuerySet[Any], using: str, column: str = "pk") -> model
     keys = keys.using(using).values_list(column, flat=True)
     # Joined rows are not ours to lock.
     return list(keys.select_for_update() if is_alone and connections[using].in_atomic_block else keys)
-
-
-def stored_row(plan: Plan, instance: Any, pk: Any, using: str) -> StoredRow | None:
-    """Return the row as an instance has it, ``None`` unless its values are what the database now holds.
-
-    ``pk`` is the field of the primary key of the table that was written.
-    """
-    return take_values(plan, instance, pk, using) if is_as_stored(plan, instance, pk, using) else None
-
-
-def take_values(plan: Plan, instance: Any, pk: Any, using: str) -> StoredRow:
-    """Return the row of an instance that ``is_as_stored``."""
-    values = instance.__dict__
-    names = [pk.attname, *(field.attname for field in plan.fields)]
-    return StoredRow(plan.model, {name: values[name] for name in names}, using)
-
-
-def is_as_stored(plan: Plan, instance: Any, pk: Any, using: str) -> bool:
-    """Tell whether the instance's values are what the database now holds, so that they need not be read back.
-
-    So it is if nobody has a say but Django: in an ordinary table, by methods, fields and descriptors of Django's own,
-    and by a value that the column stores as it is. ``pk`` is the field of the primary key of the table that was
-    written.
-    """
-    key = (type(instance), pk, using)
-    checks = plan.statements.get(key)
-    if checks is None:
-        checks = plan.statements[key] = _checks(plan, type(instance), pk)
-    if not checks:
-        return False
-    facts = facts_of(plan.model, using)
-    if not facts.is_ordinary:
-        return False
-    values, exact = instance.__dict__, facts.exact
-    for attname, expected, is_plain in checks:
-        value = values.get(attname, _MISSING)
-        if value is not None and not (type(value) is expected and (is_plain is None or is_plain(value))):
-            return False
-        if attname not in exact:
-            return False
-    return True
-
-
-_MISSING = object()
-_Check = tuple[str, type | None, Callable[[Any], bool] | None]
-
-
-def _checks(plan: Plan, cls: type[models.Model], pk: Any) -> tuple[_Check, ...]:
-    """Return what must hold of an instance's values; nothing where they cannot be relied on."""
-    columns = (pk, *plan.fields)
-    if not _is_saved_by_django(cls) or not all(_is_djangos_own(cls, column) for column in columns):
-        return ()
-    return tuple(dict.fromkeys((column.attname, *_plain_type(column)) for column in columns))
-
-
-def _is_saved_by_django(cls: type[models.Model]) -> bool:
-    """Tell whether no code of the project stands between an instance and the statement that saves it."""
-    # A release of Django may not have a method any more, and another one in its place.
-    methods = ((getattr(cls, name, None), getattr(models.Model, name, None)) for name in _SAVING)
-    return all(own is not None and own is djangos for own, djangos in methods) and (
-        cls.__getattribute__ is object.__getattribute__
-    )
-
-
-#: The methods of a model that decide what is stored. The others are wrapped by capture, or call these.
-_SAVING = ("_do_update", "_do_insert")
-#: What Django puts on a class for a column that keeps the value that it is given.
-_DESCRIPTORS = (
-    getattr(query_utils, "DeferredAttribute", None),
-    getattr(related_descriptors, "ForeignKeyDeferredAttribute", None),
-)
-
-
-def _is_djangos_own(cls: type[models.Model], column: Any) -> bool:
-    """Tell whether a column keeps what an instance has; what the database works out itself, an instance cannot know."""
-    return (
-        not column.generated
-        and type(column).__module__.startswith("django.")
-        and is_stock(column)
-        and type(inspect.getattr_static(cls, column.attname, None)) in _DESCRIPTORS
-    )
-
-
-def _plain_type(field: Any) -> tuple[type | None, Callable[[Any], bool] | None]:
-    """Return the type whose values a column stores as they are, and what else must hold of a value."""
-    target = key_field(field)
-    internal = target.get_internal_type()
-    if internal == "DecimalField":
-        return decimal.Decimal, partial(_has_places, target.decimal_places)
-    if internal == "DateTimeField":
-        return dt.datetime, _is_utc
-    if internal == "FloatField":
-        return float, math.isfinite
-    if internal in ("CharField", "SlugField") and target.max_length is not None:
-        return str, partial(_fits, target.max_length)
-    return PLAIN_TYPES.get(internal), None
-
-
-def _has_places(places: int, value: decimal.Decimal) -> bool:
-    # The database gives each its own number of places, and SQLite keeps fifteen digits.
-    digits = value.as_tuple()
-    return digits.exponent == -places and len(digits.digits) <= 15
-
-
-def _is_utc(value: dt.datetime) -> bool:
-    return value.tzinfo is dt.UTC
-
-
-def _fits(length: int, value: str) -> bool:
-    # PostgreSQL cuts blanks off at the end of what is too long.
-    return len(value) <= length

@@ -25,11 +25,12 @@ from .entries import Draft
 from .hooks import Arguments, note_unread
 from .index import Index, Relative, TableListeners, current_index, known_index
 from .joint_update import JointUpdate, can_join
+from .known_values import stored_row, take_values
 from .lists import keep_owners, remember_owners
 from .locks import take_write_lock
 from .places import is_logged
 from .plans import Plan
-from .rows import all_rows, load_row, stored_row, take_values
+from .rows import all_rows, load_row
 from .seams import HOOKED
 from .statements import has_wrappers
 from .writes import CapturedWrite
