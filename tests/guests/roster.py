@@ -7,8 +7,8 @@ in ``shops``, which becomes the models of a fresh project.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
 from tests.servers import ROOT
@@ -30,6 +30,7 @@ class Guest:
         packages: The packages as the constraints name them.
         settings: Lines for the end of the settings.
         urls: Lines for the end of the URL configuration.
+        files: More files of the project's own app.
         startup: Lines for the beginning of ``manage.py``, before Django is set up.
         databases: The databases that the packages support.
         captures: The ways of noticing writes that can see what the packages write.
@@ -41,6 +42,7 @@ class Guest:
     packages: Sequence[str]
     settings: str = ""
     urls: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
     startup: str = ""
     databases: Sequence[str] = (SQLITE, POSTGRES)
     captures: Sequence[str] = (HOOKS, TRIGGERS)
@@ -57,6 +59,16 @@ def _apps(*names: str) -> str:
 
 
 _MIDDLEWARE = "MIDDLEWARE = [*MIDDLEWARE, {0!r}]\n"
+_TRANSLATION = """\
+from modeltranslation.translator import TranslationOptions, register
+
+from .models import Item
+
+
+@register(Item)
+class ItemOptions(TranslationOptions):
+    fields = ("title",)
+"""
 
 GUESTS = (
     Guest(
@@ -77,6 +89,7 @@ GUESTS = (
         _apps("modeltranslation")
         + "LANGUAGE_CODE = 'en'\nLANGUAGES = [('en', 'English'), ('de', 'German')]\n"
         + "MODELTRANSLATION_DEFAULT_LANGUAGE = 'en'\n",
+        files={"translation.py": _TRANSLATION},
     ),
     Guest(
         "parler",
@@ -116,7 +129,8 @@ GUESTS = (
         ["django-debug-toolbar"],
         _apps("debug_toolbar")
         + "MIDDLEWARE = ['debug_toolbar.middleware.DebugToolbarMiddleware', *MIDDLEWARE]\n"
-        + "INTERNAL_IPS = ['127.0.0.1']\n",
+        + "INTERNAL_IPS = ['127.0.0.1']\nDEBUG = True\n"
+        + "DEBUG_TOOLBAR_CONFIG = {'IS_RUNNING_TESTS': False}\n",
         "from debug_toolbar.toolbar import debug_toolbar_urls\nurlpatterns += debug_toolbar_urls()\n",
     ),
     Guest(

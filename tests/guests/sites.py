@@ -70,6 +70,8 @@ class Sites:
         for path, text in {"settings": guest.settings, "urls": guest.urls}.items():
             with (project / "mysite" / f"{path}.py").open("a") as file:
                 file.write(text)
+        for path, text in guest.files.items():
+            (project / "mysite" / path).write_text(text)
         (project / "startup.py").write_text(guest.startup)
         shutil.copy(SHOPS / f"{guest.name}.py", project / "mysite" / "models.py")
         (project / "mysite" / "migrations").mkdir()

@@ -32,7 +32,9 @@ class Usual:
         return f"t{self.made}"
 
     def row(self, room: int = 1) -> Any:
-        """Return the last row of a room, freshly read."""
+        """Return the last row of a room, freshly read; one is made where there is none."""
+        if not self.model.objects.filter(room=room).exists():
+            self.make(self.title(), room)
         return self.model.objects.filter(room=room).order_by("-pk").first()
 
     def steps(self) -> Steps:

@@ -76,6 +76,9 @@ class Stream:
         for field in self.lists:
             through = field.remote_field.through._meta
             yield Table(through.db_table, through.get_field(field.m2m_field_name()).column)
+        for name in self.record.get("also", []):
+            relation = self.model._meta.get_field(name)
+            yield Table(relation.related_model._meta.db_table, relation.field.column)
 
     def _tables(self) -> dict[str, list[str]]:
         """Return the columns of the model's own table and of its parents', the key first."""
@@ -185,7 +188,7 @@ class Notes:
         self._triggers.append((name, table.name))
         note = (
             f"INSERT INTO {self.table} (tab, key) "
-            f"VALUES ('{table.name}', CAST({row}.{quote(table.key)} AS text));"
+            f"VALUES ('{table.name}.{table.key}', CAST({row}.{quote(table.key)} AS text));"
         )
         trigger = f"CREATE TRIGGER {name} AFTER {event} ON {quote(table.name)} FOR EACH ROW{when}"
         if connection.vendor == "postgresql":
@@ -201,6 +204,6 @@ class Notes:
 
     def since(self, last: int, stream: Stream) -> Counter[Any]:
         """Count the writes of a stream's rows after a note, by key."""
-        tables = ", ".join(f"'{table.name}'" for table in stream.tables())
+        tables = ", ".join(f"'{table.name}.{table.key}'" for table in stream.tables())
         found = _plain(f"SELECT key FROM {self.table} WHERE id > {last} AND tab IN ({tables})")
         return Counter(stream.key_of(key) for (key,) in found)
