@@ -10,15 +10,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 from tests.servers import ROOT
 
 SQLITE, POSTGRES = "SQLite", "PostgreSQL"
-#: The ways in which a binding notices writes.
+#: The ways in which a binding notices writes; a guest is run with each.
 HOOKS, TRIGGERS = "orm", "triggers"
+CAPTURES = (HOOKS, TRIGGERS)
 #: The Python and Django that a guest is run with: the newest that declbind supports, or the oldest.
 NEWEST, OLDEST = "3.13/6.1", "3.11/5.2"
 ENDS = (OLDEST, NEWEST)
+#: The folder of the modules that become the models of a guest's project.
+SHOPS = Path(__file__).parent / "shops"
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,9 @@ class Guest:
         files: More files of the project's own app.
         startup: Lines for the beginning of ``manage.py``, before Django is set up.
         databases: The databases that the packages support.
-        captures: The ways of noticing writes that can see what the packages write.
+        seen_by_triggers: What the packages write by SQL or in the database, which hooks do not see; a noun.
         end: The Python and Django that it is run with: the newest that the packages support.
-        why: The reason for an end or captures that are not the usual ones.
+        why: The reason for an end that is not the newest.
     """
 
     name: str
@@ -45,7 +49,7 @@ class Guest:
     files: Mapping[str, str] = field(default_factory=dict)
     startup: str = ""
     databases: Sequence[str] = (SQLITE, POSTGRES)
-    captures: Sequence[str] = (HOOKS, TRIGGERS)
+    seen_by_triggers: str = ""
     end: str = NEWEST
     why: str = ""
 
@@ -76,12 +80,12 @@ GUESTS = (
         ["django-pghistory", "django-pgtrigger"],
         _apps("pgtrigger", "pghistory"),
         databases=(POSTGRES,),
-        captures=(HOOKS, TRIGGERS),
+        seen_by_triggers="its rows of history",
     ),
     Guest("pgtrigger", ["django-pgtrigger"], _apps("pgtrigger"), databases=(POSTGRES,)),
     Guest("polymorphic", ["django-polymorphic"], _apps("polymorphic")),
-    Guest("mptt", ["django-mptt"], _apps("mptt")),
-    Guest("treebeard", ["django-treebeard"], _apps("treebeard")),
+    Guest("mptt", ["django-mptt"], _apps("mptt"), seen_by_triggers="moves in the tree"),
+    Guest("treebeard", ["django-treebeard"], _apps("treebeard"), seen_by_triggers="moves in the tree"),
     Guest("safedelete", ["django-safedelete"], _apps("safedelete")),
     Guest(
         "modeltranslation",
@@ -121,7 +125,13 @@ GUESTS = (
     Guest("fsm", ["django-fsm-2"], _apps("django_fsm")),
     Guest("import_export", ["django-import-export"], _apps("import_export")),
     Guest("ordered_model", ["django-ordered-model"], _apps("ordered_model")),
-    Guest("hashid_field", ["django-hashid-field"], "HASHID_FIELD_SALT = 'only for tests'\n"),
+    Guest(
+        "hashid_field",
+        ["django-hashid-field"],
+        "HASHID_FIELD_SALT = 'only for tests'\n",
+        end=OLDEST,
+        why="its lookups extend the parameters of Django, which are a tuple since Django 6.0",
+    ),
     Guest("lifecycle", ["django-lifecycle"], _apps("django_lifecycle_checks")),
     Guest("dirtyfields", ["django-dirtyfields"]),
     Guest(

@@ -1,4 +1,4 @@
-"""Run one guest inside of its project: `python -m tests.guests.run NAME [SABOTAGE]`, in the project's folder.
+"""Run a guest inside of its project: `python -m tests.guests.run [SABOTAGE]`, in the project's folder.
 
 The last line of the output is JSON: by way of noticing writes, a list of what was wrong.
 """
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 
-def main(name: str, sabotage: str = "") -> None:
+def main(sabotage: str = "") -> None:
     """Set the project up as its manage.py does, migrate it, and run its course."""
     startup = Path("startup.py")
     exec(compile(startup.read_text(), startup, "exec"), {"__name__": "startup"})
@@ -23,7 +23,7 @@ def main(name: str, sabotage: str = "") -> None:
     from django.db import connection
 
     from .course import Course, unharmed
-    from .roster import BY_NAME
+    from .roster import CAPTURES
     from .sabotage import SABOTAGES
 
     started = time.monotonic()
@@ -32,7 +32,7 @@ def main(name: str, sabotage: str = "") -> None:
     shop = importlib.import_module("mysite.models")
     set_up = time.monotonic() - started
     found, seconds = {}, {"set-up": set_up}
-    for capture in BY_NAME[name].captures:
+    for capture in CAPTURES:
         started = time.monotonic()
         course = Course(shop, capture, SABOTAGES.get(sabotage, unharmed))
         found[capture] = course.run()

@@ -9,7 +9,6 @@ from dataclasses import replace
 from unittest.mock import patch
 
 from declbind import testing
-from declbind.models import Event
 from declbind.outbound import capture
 from declbind.testing import CapturedEvent
 

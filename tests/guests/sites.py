@@ -16,11 +16,10 @@ from typing import Any, Self
 from tests.servers import ROOT, PostgresServer
 from tests.test_readme import write_files
 
-from .roster import POSTGRES, Guest
+from .roster import POSTGRES, SHOPS, Guest
 
 #: The README's files that a guest's project needs.
-PLACES = {name: name for name in ("mysite/settings.py", "mysite/asgi.py", "mysite/urls.py", "mysite/templates/people.html")}
-SHOPS = Path(__file__).parent / "shops"
+FILES = ("mysite/settings.py", "mysite/asgi.py", "mysite/urls.py", "mysite/templates/people.html")
 #: How long one course may take, in seconds.
 PATIENCE = 200
 
@@ -47,7 +46,7 @@ class Sites:
         plain = self.root / "plain"
         plain.mkdir()
         _run([sys.executable, "-m", "django", "startproject", "mysite", "."], plain)
-        write_files(plain, PLACES)
+        write_files(plain, {name: name for name in FILES})
         (plain / "startup.py").write_text("")
         url = self.postgres.create_database("guests_plain")
         for database in ("", url):
@@ -76,7 +75,7 @@ class Sites:
         shutil.copy(SHOPS / f"{guest.name}.py", project / "mysite" / "models.py")
         (project / "mysite" / "migrations").mkdir()
         (project / "mysite" / "migrations" / "__init__.py").touch()
-        printed = _run([sys.executable, "-m", "tests.guests.run", guest.name, *([sabotage] if sabotage else [])], project)
+        printed = _run([sys.executable, "-m", "tests.guests.run", *([sabotage] if sabotage else [])], project)
         outcome: dict[str, Any] = json.loads(printed.splitlines()[-1])
         return Outcome(**outcome)
 

@@ -23,15 +23,17 @@ def visit_admin(step: Steps, model: str) -> None:
         answer = browser().post(f"/admin/mysite/{model}/{path}", values)
         assert answer.status_code == 302, answer.content.decode()[:2000]
 
-    def row(title: str) -> Any:
+    def rows(name: str) -> Any:
         from django.apps import apps
 
-        return apps.get_model("mysite", model).objects.get(title=title)
+        found: Any = apps.get_model("mysite", name)
+        return found.objects
+
+    def row(title: str) -> Any:
+        return rows(model).get(title=title)
 
     def labels(*names: str) -> list[Any]:
-        from django.apps import apps
-
-        return [apps.get_model("mysite", "Label").objects.create(name=name).pk for name in names]
+        return [rows("label").create(name=name).pk for name in names]
 
     @step
     def add_in_the_admin() -> None:

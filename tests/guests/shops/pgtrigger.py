@@ -13,7 +13,9 @@ class Item(models.Model):
     room = models.IntegerField(default=1)
 
     class Meta:
-        triggers = [pgtrigger.Protect(name="keep_titled", operation=pgtrigger.Delete, condition=pgtrigger.Q(old__title="kept"))]
+        triggers = [
+            pgtrigger.Protect(name="keep_titled", operation=pgtrigger.Delete, condition=pgtrigger.Q(old__title="kept"))
+        ]
 
 
 class Soft(models.Model):
