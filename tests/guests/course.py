@@ -50,8 +50,10 @@ class Course:
         self.shop, self.capture, self.sabotage = shop, capture, sabotage
         self.item: Any = shop.Item
         self.records = self._records()
-        readers = getattr(shop, "READERS", {})
-        self.streams = [Stream(record, readers.get(record["model"], {})) for record in self.records]
+        readers, other = getattr(shop, "READERS", {}), getattr(shop, "OTHER_COLUMNS", {})
+        self.streams = [
+            Stream(record, readers.get(record["model"], {}), other.get(record["model"], {})) for record in self.records
+        ]
         self.problems: list[str] = []
         self.notes = Notes()
 

@@ -61,11 +61,13 @@ class Table:
 class Stream:
     """A binding record, and what its subscribers should hold."""
 
-    def __init__(self, record: Mapping[str, Any], readers: Mapping[str, Reader]) -> None:
+    def __init__(
+        self, record: Mapping[str, Any], readers: Mapping[str, Reader], other_columns: Mapping[str, str]
+    ) -> None:
         self.record = record
         self.name: str = record["stream"]
         self.model: Any = apps.get_model(record["model"])
-        self.readers = readers
+        self.readers, self.other_columns = readers, other_columns
         fields = [self.model._meta.get_field(name) for name in record["fields"]]
         self.columns = [field for field in fields if not field.many_to_many]
         self.lists = [field for field in fields if field.many_to_many]
@@ -99,6 +101,7 @@ class Stream:
         lists = {field.name: self._list(field) for field in self.lists}
         view = {}
         for pk, row in rows.items():
+            row |= {name: row[other] for name, other in self.other_columns.items()}
             data = {field.name: self._read(field, row[field.column]) for field in self.columns}
             data |= {name: sorted(listed.get(pk, [])) for name, listed in lists.items()}
             view[as_json(self._read(self.model._meta.pk, pk))] = self._groups(row), as_json(data)
