@@ -27,9 +27,18 @@ WRITE = re.compile(r"(INSERT|UPDATE|DELETE)\b")
 WORDS = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM|SET|WHERE|VALUES|RETURNING|SELECT|FROM)\b")
 
 
-def _rewritten(rewrite: Callable[[str], str]) -> AbstractContextManager[None]:
+@contextlib.contextmanager
+def _rewritten(rewrite: Callable[[str], str]) -> Iterator[None]:
     """Give each statement to a function before it is run, as an execute wrapper does."""
-    return connection.execute_wrapper(lambda execute, sql, *rest: execute(rewrite(sql), *rest))
+    ran: list[str] = []
+
+    def wrapper(execute: Any, sql: str, *rest: Any) -> Any:
+        ran.append(sql)
+        return execute(rewrite(sql), *rest)
+
+    with connection.execute_wrapper(wrapper):
+        yield
+    assert ran, "no statement went by the alien"
 
 
 def prefixing_wrapper() -> AbstractContextManager[None]:
