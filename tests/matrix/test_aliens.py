@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from declbind.testing import override_bindings
 
@@ -15,7 +16,7 @@ from .aliens import ALIENS
 from .bindings import SETS, ears_of
 from .kinds import KINDS
 from .scenarios import LIMITS, Scenario, deal, run
-from .stage import empty
+from .stage import Stage, empty, uncaptured
 from .test_controls import unhooked
 from .ways import WAYS
 
@@ -44,8 +45,26 @@ def run_all(scenarios: Sequence[Scenario], name: str, settings: Any) -> list[Any
         settings.DECLBIND = {"BULK_LIMIT": limit}
         ears = ears_of(kind, SETS[names])
         with override_bindings(*(ear.build() for ear in ears)), ALIENS[name]():
-            wrong += [(scenario.coordinates, found) for scenario in chosen if (found := run(scenario, ears))]
+            possible = [at for at in chosen if name != "tracing model" or is_possible(at)]
+            wrong += [(scenario.coordinates, found) for scenario in possible if (found := run(scenario, ears))]
     return wrong
+
+
+def is_possible(scenario: Scenario) -> bool:
+    """Return whether a write succeeds without declbind.
+
+    Django loads some of the rows that it deletes without most of their fields. A model that remembers fields then loads
+    them, by an instance that remembers fields, without an end.
+    """
+    stage = Stage(scenario.kind, scenario.kind.all_moves[scenario.move])
+    stage.fill(scenario.way.prepare)
+    try:
+        with uncaptured(), transaction.atomic():
+            scenario.way.run(stage)
+            transaction.set_rollback(True)
+    except RecursionError:
+        return False
+    return True
 
 
 @pytest.mark.usefixtures("arena")
@@ -62,6 +81,16 @@ def test_broken_capture_is_caught_under_an_alien(name, settings):
     scenario = Scenario(WAYS["update many"], KINDS[0], "move", "autocommit", "templated", 1_000)
     with unhooked("update"):
         assert run_all([scenario], name, settings) != []
+
+
+@pytest.mark.usefixtures("arena")
+def test_most_writes_are_possible_with_a_tracing_model():
+    """What Django itself cannot do is not judged, and must not be much."""
+    empty(KINDS)
+    share = [at for at in share_of("tracing model") if at.kind.name == "plain"]
+    with ALIENS["tracing model"]():
+        impossible = [at.way.name for at in share if not is_possible(at)]
+    assert len(impossible) <= len(share) // 4, impossible
 
 
 def test_the_aliens_share_the_matrix():
