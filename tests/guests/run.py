@@ -1,6 +1,7 @@
 """Run a guest inside of its project: `python -m tests.guests.run [SABOTAGE]`, in the project's folder.
 
-The last line of the output is JSON: by way of noticing writes, a list of what was wrong.
+The last line of the output is JSON: by way of noticing writes, a list of what was wrong. A sabotage is tried with the
+hooks alone.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main(sabotage: str = "") -> None:
     shop = importlib.import_module("mysite.models")
     set_up = time.monotonic() - started
     found, seconds = {}, {"set-up": set_up}
-    for capture in CAPTURES:
+    for capture in CAPTURES[:1] if sabotage else CAPTURES:
         started = time.monotonic()
         course = Course(shop, capture, SABOTAGES.get(sabotage, unharmed))
         found[capture] = course.run()
