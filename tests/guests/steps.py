@@ -14,7 +14,7 @@ class Step:
     Attributes:
         run: Makes it.
         is_raw: Whether the package writes by SQL of its own or in the database, which only triggers notice.
-        may_resync: Whether the change may be reported as a ``resync``, because it cannot be known exactly.
+        may_resync: Whether the change may be reported as a ``resync`` if the table has triggers.
         raises: The exception that the package raises by design.
     """
 

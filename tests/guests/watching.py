@@ -1,4 +1,4 @@
-"""What subscribers of a stream should hold, by plain SQL, and the writes that the database itself has noted.
+"""What subscribers of a stream should hold, by plain SQL.
 
 Nothing here asks declbind about rows, groups or data, nor the managers and fields' own conversions of the guest.
 """
@@ -9,7 +9,6 @@ import datetime as dt
 import decimal
 import json
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -146,10 +145,10 @@ def quote(name: str) -> str:
 def select(table: str, columns: Iterable[str]) -> list[tuple[Any, ...]]:
     """Return rows without a manager, a field's converter or a wrapper of Django's."""
     names = ", ".join(quote(name) for name in columns)
-    return _plain(f"SELECT {names} FROM {quote(table)}")
+    return run_plain(f"SELECT {names} FROM {quote(table)}")
 
 
-def _plain(sql: str) -> list[tuple[Any, ...]]:
+def run_plain(sql: str) -> list[tuple[Any, ...]]:
     """Run a statement on the driver's own connection, past the cursors that guests wrap."""
     connection.ensure_connection()
     raw: Any = connection.connection
@@ -157,56 +156,3 @@ def _plain(sql: str) -> list[tuple[Any, ...]]:
     cursor.execute(sql)
     rows: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
     return rows
-
-
-class Notes:
-    """The writes that the database has seen, noted by triggers of the test."""
-
-    table = "noted_by_test"
-
-    def __init__(self) -> None:
-        self._triggers: list[tuple[str, str]] = []
-
-    def install(self, streams: Iterable[Stream]) -> None:
-        """Note each row that is written from now on."""
-        key = "bigserial" if connection.vendor == "postgresql" else "integer"
-        _plain(f"CREATE TABLE {self.table} (id {key} PRIMARY KEY, tab text, key text)")
-        for number, table in enumerate(sorted({table for stream in streams for table in stream.tables()}, key=str)):
-            for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("UPDATE", "OLD"), ("DELETE", "OLD")):
-                # An update that changes the key is a write of both rows.
-                moved = f" WHEN (NEW.{quote(table.key)} IS DISTINCT FROM OLD.{quote(table.key)})"
-                when = moved if (event, row) == ("UPDATE", "OLD") else ""
-                self._install_one(f"noted_{number}_{event}_{row}".lower(), table, event, row, when)
-
-    def remove(self) -> None:
-        """Note nothing any more."""
-        for name, table in self._triggers:
-            _plain(f"DROP TRIGGER {name}" + (f" ON {quote(table)}" if connection.vendor == "postgresql" else ""))
-        _plain(f"DROP TABLE {self.table}")
-        if connection.vendor == "postgresql":
-            for name, _ in self._triggers:
-                _plain(f"DROP FUNCTION {name}()")
-
-    def _install_one(self, name: str, table: Table, event: str, row: str, when: str) -> None:
-        self._triggers.append((name, table.name))
-        note = (
-            f"INSERT INTO {self.table} (tab, key) "
-            f"VALUES ('{table.name}.{table.key}', CAST({row}.{quote(table.key)} AS text));"
-        )
-        trigger = f"CREATE TRIGGER {name} AFTER {event} ON {quote(table.name)} FOR EACH ROW{when}"
-        if connection.vendor == "postgresql":
-            body = f"BEGIN {note} RETURN NULL; END"
-            _plain(f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $${body}$$")
-            _plain(f"{trigger} EXECUTE FUNCTION {name}()")
-        else:
-            _plain(f"{trigger.replace('IS DISTINCT FROM', 'IS NOT')} BEGIN {note} END")
-
-    def last(self) -> int:
-        [(last,)] = _plain(f"SELECT coalesce(max(id), 0) FROM {self.table}")
-        return int(last)
-
-    def since(self, last: int, stream: Stream) -> Counter[Any]:
-        """Count the writes of a stream's rows after a note, by key."""
-        tables = ", ".join(f"'{table.name}.{table.key}'" for table in stream.tables())
-        found = _plain(f"SELECT key FROM {self.table} WHERE id > {last} AND tab IN ({tables})")
-        return Counter(stream.key_of(key) for (key,) in found)
