@@ -170,7 +170,7 @@ def untold(
     if resyncs(events):
         return
     told = {event.pk for event in events}
-    for pk in writes.keys:
+    for pk in writes.certain:
         if pk not in told and any(view.get(pk, ((), {}))[0] for view in (before, after)):
             yield f"{stream.name}: row {pk} was written, and has no event"
 

@@ -71,6 +71,11 @@ class Stream:
         self.columns = [field for field in fields if not field.many_to_many]
         self.lists = [field for field in fields if field.many_to_many]
 
+    @property
+    def has_more_tables(self) -> bool:
+        """Whether rows of other tables than the model's own are a part of its rows, or send them again."""
+        return bool(self.lists or self.record.get("also"))
+
     def tables(self) -> Iterator[Table]:
         """Yield the tables whose rows the data of a row come from."""
         yield from (Table(name, keys[0]) for name, keys in self._tables().items())

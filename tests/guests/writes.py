@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +15,17 @@ from .watching import Stream, Table, quote, run_plain
 
 @dataclass(frozen=True)
 class Writes:
-    """How often each row of a stream was written, at most; ``others`` is that for the rows that are not named."""
+    """How often each row of a stream was written, at most; ``others`` is that for the rows that are not named.
+
+    ``certain`` are the rows that were written in any case.
+    """
 
     counts: Mapping[Any, float]
     others: float
+    certain: Collection[Any]
 
     def most(self, key: Any) -> float:
         return self.counts.get(key, self.others)
-
-    @property
-    def keys(self) -> list[Any]:
-        """The rows that were certainly written."""
-        return [key for key, count in self.counts.items() if count]
 
 
 class Notes:
@@ -79,7 +78,8 @@ class Notes:
         """Return the writes of a stream's rows after a note."""
         tables = ", ".join(f"'{table.name}.{table.key}'" for table in stream.tables())
         found = run_plain(f"SELECT key FROM {self.table} WHERE id > {last} AND tab IN ({tables})")
-        return Writes(Counter(stream.key_of(key) for (key,) in found), others=0)
+        counts = Counter(stream.key_of(key) for (key,) in found)
+        return Writes(counts, others=0, certain=counts)
 
 
 class RowVersions:
@@ -102,13 +102,17 @@ class RowVersions:
     def since(self, last: dict[Table, dict[str, list[str]]], stream: Stream) -> Writes:
         """Return the rows of a stream that have another version now."""
         counts: dict[Any, float] = {}
+        certain: set[Any] = set()
+        # A row of a list may have come and gone, too.
+        least = math.inf if stream.has_more_tables else 0
         for table in stream.tables():
             before, after = last[table], self._versions(table)
             for key in {**before, **after}:
                 is_written = before.get(key) != after.get(key)
                 found = stream.key_of(key)
-                counts[found] = max(counts.get(found, 0), math.inf if is_written else 0)
-        return Writes(counts, others=math.inf)
+                certain |= {found} if is_written else set()
+                counts[found] = max(counts.get(found, least), math.inf if is_written else least)
+        return Writes(counts, others=math.inf, certain=certain)
 
     def _versions(self, table: Table) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
