@@ -37,7 +37,7 @@ class Guest:
         files: More files of the project's own app.
         startup: Lines for the beginning of ``manage.py``, before Django is set up.
         databases: The databases that the packages support.
-        seen_by_triggers: What the packages write by SQL or in the database, which hooks do not see; a noun.
+        remark: What users of the packages should know, as a sentence.
         end: The Python and Django that it is run with: the newest that the packages support.
         why: The reason for an end that is not the newest.
     """
@@ -49,7 +49,7 @@ class Guest:
     files: Mapping[str, str] = field(default_factory=dict)
     startup: str = ""
     databases: Sequence[str] = (SQLITE, POSTGRES)
-    seen_by_triggers: str = ""
+    remark: str = ""
     end: str = NEWEST
     why: str = ""
 
@@ -80,12 +80,22 @@ GUESTS = (
         ["django-pghistory", "django-pgtrigger"],
         _apps("pgtrigger", "pghistory"),
         databases=(POSTGRES,),
-        seen_by_triggers="its rows of history",
+        remark="Only triggers see the rows of history.",
     ),
     Guest("pgtrigger", ["django-pgtrigger"], _apps("pgtrigger"), databases=(POSTGRES,)),
-    Guest("polymorphic", ["django-polymorphic"], _apps("polymorphic")),
-    Guest("mptt", ["django-mptt"], _apps("mptt"), seen_by_triggers="moves in the tree"),
-    Guest("treebeard", ["django-treebeard"], _apps("treebeard"), seen_by_triggers="moves in the tree"),
+    Guest(
+        "polymorphic",
+        ["django-polymorphic"],
+        _apps("polymorphic"),
+        remark="With triggers, most changes are a `resync`, because a base manager of its own could hide rows.",
+    ),
+    Guest("mptt", ["django-mptt"], _apps("mptt"), remark="Only triggers see what moves in the tree do to other rows."),
+    Guest(
+        "treebeard",
+        ["django-treebeard"],
+        _apps("treebeard"),
+        remark="Only triggers see what moves in the tree do to other rows.",
+    ),
     Guest("safedelete", ["django-safedelete"], _apps("safedelete")),
     Guest(
         "modeltranslation",

@@ -15,12 +15,14 @@ class Step:
         run: Makes it.
         is_raw: Whether the package writes by SQL of its own or in the database, which only triggers notice.
         may_resync: Whether the change may be reported as a ``resync`` if the table has triggers.
+        may_repeat: Whether rows that a trigger has kept from being written may be reported as they are.
         raises: The exception that the package raises by design.
     """
 
     run: Callable[[], Any]
     is_raw: bool = False
     may_resync: bool = False
+    may_repeat: bool = False
     raises: type[Exception] | None = None
 
     @property

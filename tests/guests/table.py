@@ -13,7 +13,7 @@ from .roster import GUESTS, Guest, pinned_versions
 
 PATH = ROOT / "docs" / "capture.md"
 BEGIN, END = "<!-- guests: written by make guests -->", "<!-- guests end -->"
-COLUMNS = ("Package", "Python and Django", "SQLite", "PostgreSQL", "Seen by triggers only")
+COLUMNS = ("Package", "Python and Django", "SQLite", "PostgreSQL", "Remark")
 COMPLETED, FAILED, NOT_RUN = "completed", "failed", "not supported"
 
 
@@ -25,7 +25,7 @@ class Row:
     end: str
     sqlite: str
     postgres: str
-    seen_by_triggers: str
+    remark: str
 
 
 def row_of(guest: Guest, outcomes: dict[str, str]) -> Row:
@@ -36,7 +36,7 @@ def row_of(guest: Guest, outcomes: dict[str, str]) -> Row:
         guest.end.replace("/", ", "),
         outcomes.get("SQLite", NOT_RUN),
         outcomes.get("PostgreSQL", NOT_RUN),
-        guest.seen_by_triggers,
+        guest.remark,
     )
 
 

@@ -137,7 +137,7 @@ def stored_otherwise_by_bulk_calls():
     Loud.objects.update(name="same")
 
 
-@step
+@step(may_repeat=True)
 def cancelled_writes():
     row = Loud.objects.create(name="silent")
     Loud.objects.filter(pk=row.pk).update(name="spoke")
