@@ -22,6 +22,7 @@ def make(title, room):
 RECORDS = [{"stream": "history", "model": "mysite.ItemEvent", "fields": ["title", "room", "pgh_label", "pgh_obj"]}]
 #: The package's triggers write the history in the database, out of the sight of hooks.
 IN_DATABASE = {"history"}
+HAS_TRIGGERS = True
 step = Steps()
 
 

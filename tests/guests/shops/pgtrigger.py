@@ -73,6 +73,7 @@ RECORDS = [
     {"stream": "loud", "model": "mysite.Loud", "fields": ["name", "stored"], "groups": ["loud", "n-{name}"]},
     {"stream": "states", "model": "mysite.State", "fields": ["status", "locked"]},
 ]
+HAS_TRIGGERS = True
 step = Steps()
 
 
