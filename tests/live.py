@@ -87,7 +87,7 @@ async def fail_to_look(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], 
         patch.setattr(LogReader, "look", look)
         # A read that has begun ends first.
         hub = await get_hub()
-        hub._wake.set()
+        hub.pump.wake()
         assert await in_thread(failed.wait, 20)
         await in_thread(meanwhile)
 

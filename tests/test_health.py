@@ -55,7 +55,7 @@ async def test_a_hub_that_lags_is_unwell(monkeypatch):
     async with Client():
         hub = await get_hub()
         await hub.settle()
-        monkeypatch.setattr(hub, "_advance", sync_to_async(lambda: False))
+        monkeypatch.setattr(hub.pump, "_advance", sync_to_async(lambda: False))
         await store("a", 1)
         await sync_to_async(Event.objects.update)(created_at=timezone.now() - timedelta(seconds=20))
         await sync_to_async(number_all)()

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from django.db import connection, connections, transaction
 
-from declbind.live import changes, hub, snapshots
+from declbind.live import changes, edits, hub, snapshots
 from declbind.live.consumers import BindingConsumer
+from declbind.live.edits import Edits
 from declbind.live.hub import LiveHub, get_hub
 from declbind.models import BindingRecord, Configuration
 from declbind.outbound import entries, log
@@ -38,9 +39,10 @@ KEEPERS = {
 
 
 @pytest.fixture(autouse=True)
-def no_grace(settings: Any, transactional_db: None) -> Iterator[None]:
-    """Let no writer be behind, and start from what the database holds."""
+def no_grace(settings: Any, transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no writer be behind, await no open transaction, and start from what the database holds."""
     settings.DECLBIND = {"VERSION_CHECK_SECONDS": 0}
+    monkeypatch.setattr(edits, "LOOK_SECONDS", 600)
     refresh(force=True)
     yield
     refresh(force=True)
@@ -431,7 +433,7 @@ async def test_a_hub_that_trusts_the_versions_of_before_a_gap_is_noticed(monkeyp
 
 async def test_a_hub_without_a_memory_of_edits_is_noticed(monkeypatch):
     """Negative control of the two tests before."""
-    monkeypatch.setattr(LiveHub, "_raise_floors", lambda self, content, version: None)
+    monkeypatch.setattr(Edits, "is_in_force", lambda self, event: True)
     await edit()
     await edit(where={"retired": False})
     async with Client() as client:

@@ -397,7 +397,7 @@ async def test_a_hub_that_is_stopped_while_the_bell_rings_ends():
     hub = await get_hub()
     for _ in range(3):
         await hub.settle()
-    hub._wake.set()
+    hub.pump.wake()
     await asyncio.wait_for(hub.stop(), PATIENCE)
     assert await get_hub() is not hub
 

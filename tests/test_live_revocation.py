@@ -19,6 +19,7 @@ from declbind.inbound import permissions
 from declbind.inbound.revocation import kick
 from declbind.live import subscriptions
 from declbind.live.hub import LiveHub, get_hub
+from declbind.live.pump import Pump
 from declbind.models import Event
 from declbind.outbound import entries, log
 from declbind.registry import database_alias
@@ -277,10 +278,10 @@ async def test_nothing_written_after_the_loss_is_delivered(lose, expected, atomi
 async def test_a_hub_that_ignores_control_events_is_noticed(monkeypatch):
     """Negative control of the test before."""
 
-    async def ignore(self: LiveHub, event: Any) -> None:
+    async def ignore(self: Pump, event: Any) -> None:
         return None
 
-    monkeypatch.setattr(LiveHub, "_obey", ignore)
+    monkeypatch.setattr(Pump, "_obey", ignore)
     assert await lose_then_write(take_permission) == ["create"]
 
 

@@ -446,6 +446,29 @@ def test_numbered_read_numbers_in_the_order_of_the_log():
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("count", [1, sequencer.READ_ATTEMPTS])
+def test_numbered_read_names_the_marks_that_it_sees(monkeypatch, count):
+    """A mark that is committed just before the read gets its number, however often that happens."""
+    append("a")
+    settle, waiting = sequencer.settle, [json.dumps({"table": "t", "op": "UPDATE"})] * count
+
+    def settle_too_early(using):
+        settle(using)
+        if waiting:
+            in_thread(lambda: append("b", kind=Event.MARK, data=waiting.pop()))
+
+    monkeypatch.setattr(sequencer, "settle", settle_too_early)
+    if not IS_SQLITE:
+        settle_too_early(USING)
+    monkeypatch.setattr(sequencer, "convert", lambda marks, using: [[Draft(stream="mark")] for _ in marks])
+    with sequencer.numbered_read(USING) as head:
+        seen = Event.objects.filter(stream__in=["b", "mark"]).count()
+    sequencer.sequence(USING)
+    told = [event for event in log.read(0, 10, USING) if event.stream == "mark" and event.offset <= head.offset]
+    assert len(told) == seen > 0
+
+
+@pytest.mark.django_db(transaction=True)
 def test_plain_reads_would_be_caught():
     """The check above is not vacuous: without the block the second look sees what came in between."""
     append("a")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 
 from declbind.outbound import relay
 
@@ -14,8 +15,8 @@ logger = logging.getLogger("declbind")
 REJOIN_SECONDS = 30.0
 
 
-async def listen(wake: asyncio.Event) -> None:
-    """Set ``wake`` at each ring, for ever; whatever happens to the layer costs latency only."""
+async def listen(wake: Callable[[], None]) -> None:
+    """Call ``wake`` at each ring, for ever; whatever happens to the layer costs latency only."""
     if not relay.carries_doorbell():
         return
     while True:
@@ -29,7 +30,7 @@ async def listen(wake: asyncio.Event) -> None:
                     async with asyncio.timeout(REJOIN_SECONDS):
                         while True:
                             await layer.receive(channel)
-                            wake.set()
+                            wake()
         except Exception as error:
             # An idle consumer is cut after 5 s by redis-py 8's default time-out: no fault, a bell to connect anew.
             logger.info("The doorbell is silent, polling goes on: %s", error)

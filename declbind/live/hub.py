@@ -1,15 +1,12 @@
-"""The hub of one event loop, which reads the log, dispatches events in order, and applies control events.
+"""The hub of one event loop: its subscriptions, the frames of events, and the effect of edits and lost permissions.
 
-One task does all of it, so no event is delivered before the control events with lower offsets have been applied. The
-log is read when the doorbell rings and every ``POLL_SECONDS``. A hub belongs to its loop and ends with it.
+A hub belongs to its loop and ends with it. What it applies, and in which order, is in ``pump``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
-import json
 import logging
 import time
 from collections.abc import Collection
@@ -21,22 +18,23 @@ from declbind.conf import settings
 from declbind.core import frames
 from declbind.core.hub import Hub, Joiner, LogEvent, Subscription, Variants
 from declbind.core.recent import Recent
-from declbind.models import Event
 from declbind.outbound import log, relay
 
 from . import changes, nodes, shutdown
 from .connection_log import ConnectionLog
 from .doorbell import listen
 from .draining import Drain
+from .edits import Edits
 from .flushing import Flusher
 from .housekeeping import run_housekeeping, watch_readers
 from .inline import InlineRunner
 from .joining import rejoin
-from .log_reader import READ_BATCH, LogReader
+from .log_reader import LogReader
 from .metrics import Metrics
-from .rights import find_logged_out, judge_sockets
+from .pump import Pump
+from .rights import judge_sockets
 from .snapshots import SnapshotDesk
-from .socket import FORBIDDEN, SESSION_OVER
+from .socket import SESSION_OVER
 from .starting import look_first
 from .threads import HubThread, RequestThreads
 from .traffic import TrafficLog
@@ -46,8 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("declbind")
 
-#: After so many events, or so many frames for all connections together, what was queued is sent.
-SLICE_EVENTS, SLICE_FRAMES = 50, 20_000
 #: So many events' frames are kept: a crowd that comes back asks for the same ones.
 VARIANTS_KEPT = 1_000
 
@@ -80,6 +76,8 @@ class LiveHub:
         self.joiner = Joiner()
         self.inline = InlineRunner()
         self.drain = Drain(self)
+        self.edits = Edits(self)
+        self.pump = Pump(self)
         self.recent = Recent()
         self.using = registries.database_alias()
         self.log_reader = LogReader(self.using)
@@ -87,10 +85,6 @@ class LiveHub:
         self.epoch = ""
         #: Counts new registries and new beginnings of the log: whoever works for long compares it before and after.
         self.turns = 0
-        #: Counts how often the hub has read the log to its end.
-        self.looks = 0
-        #: By stream, the version of the last edit that changed its groups or data. Older events are not delivered.
-        self.floors: dict[str, int] = {}
         self.requests = RequestThreads(settings.DATABASE_THREADS)
         self.snapshots = SnapshotDesk(self.requests)
         self.thread = HubThread()
@@ -98,14 +92,11 @@ class LiveHub:
         self.traffic = TrafficLog(self.heartbeat.id)
         self.connection_log = ConnectionLog(self.heartbeat.id)
         self.metrics = Metrics(self.heartbeat.id)
-        self._wake = asyncio.Event()
         #: The registry whose changes all subscriptions have been told.
         self._announced = self.registry
         #: Frames of the last events that were built, by offset, and the registry under which.
         self._variants: dict[int, Variants] = {}
         self._variants_of: registries.BindingRegistry | None = None
-        #: Streams that will be told to resync, with the timer.
-        self._due: dict[str, asyncio.TimerHandle] = {}
         self._started: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -131,31 +122,34 @@ class LiveHub:
         self.registry = self._announced = first.registry
         self.epoch, self.core.cursor = first.head.epoch, first.head.offset
         self.recent.start(first.head.offset)
-        for edit, version, is_recent in edits:
-            self._raise_floors(edit, version)
-            if is_recent:
-                self._schedule_resync(edit)
+        for edit, version, is_over in edits:
+            streams = self.edits.note(edit, version)
+            if not is_over:
+                self.edits.follow(streams)
         loop = self.loop
-        relay.add_listener(self, loop, self._wake.set)
+        relay.add_listener(self, loop, self.pump.wake)
         self._tasks = [
             loop.create_task(work)
-            for work in (self._pump(), run_housekeeping(self), watch_readers(self), listen(self._wake))
+            for work in (self._run(), run_housekeeping(self), watch_readers(self), listen(self.pump.wake))
         ]
         shutdown.watch(self.loop, running_hubs)
 
     async def settle(self) -> None:
         """Wait until the hub has looked at the log once more than it had; for tests and for shutting down."""
-        looks = self.looks
-        while self.looks < looks + 2:
-            self._wake.set()
-            await asyncio.sleep(0.005)
+        await self.pump.settle()
 
     async def stop(self) -> None:
         """End the hub's tasks and threads; the loop may go on."""
-        tasks = [*self._tasks, *self.drain.tasks]
+        tasks = [*self._tasks, *self.drain.tasks, *self.edits.tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            await self.pump.run()
+        finally:
+            self._close()
 
     def _close(self) -> None:
         relay.remove_listener(self)
@@ -166,84 +160,6 @@ class LiveHub:
         self.requests.close()
         last_counts = partial(self.metrics.write_minute, self.metrics.take_fresh(), self.using)
         self.thread.close(last_counts, lambda: self.heartbeat.end(self.using))
-
-    # --- the pump: the one place where events and control events are put into effect ---------------------------------
-
-    async def _pump(self) -> None:
-        try:
-            while True:
-                # Not wait_for(): before Python 3.12 it swallows a cancellation that meets the bell, and never ends.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(settings.POLL_SECONDS):
-                        await self._wake.wait()
-                self._wake.clear()
-                try:
-                    while await self._advance():
-                        pass
-                    self.looks += 1
-                except Exception as error:
-                    self.heartbeat.last_error = f"{type(error).__name__}: {error}"
-                    logger.warning("The hub could not read the log, it tries again: %s", error)
-        finally:
-            self._close()
-
-    async def _advance(self) -> bool:
-        """Look once; return whether there is more to read at once."""
-        tick = await self.thread.run(self.log_reader.look, self.core.cursor)
-        if tick.registry is not self._announced:
-            await self._apply_registry(tick.registry)
-        if tick.head.epoch == self.epoch and (
-            tick.head.offset < self.core.cursor or not tick.is_whole(self.core.cursor)
-        ):
-            # A backup was restored, or the log was emptied. Its numbers will be given again, to other events, or what
-            # they stood for is gone: whoever comes later with an offset of the lost history must not take what he finds
-            # for all that followed.
-            head = await self.thread.run(self.log_reader.renew_epoch, self.epoch)
-            await self._start_over(head, "epoch")
-            return False
-        if tick.head.epoch != self.epoch:
-            await self._start_over(tick.head, "epoch")
-            return False
-        if tick.head.min_offset - 1 > self.core.cursor:
-            await self._start_over(tick.head, "expired")
-            return False
-        try:
-            await self._hand_out(tick.events)
-        finally:
-            await self.flusher.flush()
-        return len(tick.events) == READ_BATCH
-
-    async def _hand_out(self, events: list[LogEvent]) -> None:
-        queued = 0
-        for position, event in enumerate(events, 1):
-            if event.kind == Event.CONTROL:
-                await self.flusher.flush()
-                await self._obey(event)
-                self.core.cursor = event.offset
-            else:
-                queued += self.dispatch(event)
-            if queued >= SLICE_FRAMES or position % SLICE_EVENTS == 0:
-                queued = 0
-                await self.flusher.flush()
-
-    async def _start_over(self, head: log.HeadState, reason: str) -> None:
-        """Continue at the end of a log that has another history, or that was trimmed before it was read to its end.
-
-        Control events may be among the lost ones, so everything is checked. Each explicit subscription is sent a
-        ``resync``.
-        """
-        await self._apply_registry(await self.thread.run(self.log_reader.newest_registry))
-        # Any stream may have been edited. The versions of another history mean nothing in this one.
-        self.floors = dict.fromkeys(self.registry.by_stream, self.registry.version)
-        await self.revalidate(self.sockets())
-        reached = self.core.cursor
-        self.epoch, self.core.cursor = head.epoch, head.offset
-        self.recent.start(head.offset)
-        self._variants = {}
-        self.turns += 1
-        for subscription in self.core.subscriptions():
-            self.start_anew(subscription, reached)
-            self.resync(subscription, reason)
 
     def dispatch(self, event: LogEvent) -> int:
         """Queue the frames of one event for its subscribers, and return the number of frames."""
@@ -264,9 +180,9 @@ class LiveHub:
         If it was not, nobody is sent it, and every subscriber of its stream is sent a ``resync``: the groups that the
         row would be in by the present rules are not known.
         """
-        if event.version >= self.floors.get(event.stream, 0):
+        if self.edits.is_in_force(event):
             return True
-        self._resync_in(event.stream, settings.POLL_SECONDS)
+        self.edits.resync_in(event.stream, settings.POLL_SECONDS)
         return False
 
     def variants(self, event: LogEvent) -> Variants:
@@ -286,63 +202,21 @@ class LiveHub:
             return changes.payload(registries.current_registry(), event, action)
         except Exception:  # one event that cannot be sent must not hold up all that follow
             logger.exception("Event %s of stream %r cannot be sent.", event.id, event.stream)
-            self._resync_in(event.stream, settings.POLL_SECONDS)
+            self.edits.resync_in(event.stream, settings.POLL_SECONDS)
             return None
 
-    # --- control -----------------------------------------------------------------------------------------------------
+    def continue_at(self, head: log.HeadState, reason: str) -> None:
+        """Continue at the end of the log, past what cannot be read. Each explicit subscription is sent a ``resync``."""
+        reached = self.core.cursor
+        self.epoch, self.core.cursor = head.epoch, head.offset
+        self.recent.start(head.offset)
+        self._variants = {}
+        self.turns += 1
+        for subscription in self.core.subscriptions():
+            self.start_anew(subscription, reached)
+            self.resync(subscription, reason)
 
-    async def _obey(self, event: LogEvent) -> None:
-        sockets = self.sockets()
-        match json.loads(event.data):
-            case {"type": "session", "session": digest, **rest}:
-                for socket in sockets:
-                    # A log-out may name no session, and a socket may have none: these two are not equal.
-                    if digest and socket.session == digest:
-                        socket.close(SESSION_OVER, "The session is over.")
-                user = rest.get("user")
-                others = [s for s in sockets if s.session not in ("", digest) and s.user_key == user is not None]
-                for socket in await self.thread.run(find_logged_out, others) if others else ():
-                    socket.close(SESSION_OVER, "The session is over.")
-            case {"type": "kick", "connection": connection, "user": user, **rest}:
-                for socket in sockets:
-                    if socket.id == connection or (user is not None and socket.user_key == user):
-                        socket.close(FORBIDDEN, str(rest.get("reason") or "Disconnected by an operator."))
-            case {"type": "users", "users": list(users)}:
-                await self.revalidate([socket for socket in sockets if socket.user_key in users])
-            case {"type": "config"} as content:
-                self._raise_floors(content, event.version)
-                await self._apply_registry(await self.thread.run(self.log_reader.newest_registry))
-                self._schedule_resync(content)
-            case _:
-                # Everybody's rights, or what a newer release of this package says and we do not understand.
-                await self.revalidate(sockets)
-
-    def _raise_floors(self, content: dict[str, Any], version: int) -> None:
-        for stream, (old, new) in content.get("changes", {}).items():
-            if changes.shows_more(old, new):
-                self.floors[stream] = max(self.floors.get(stream, 0), version)
-
-    def _schedule_resync(self, content: dict[str, Any]) -> None:
-        for stream, (old, new) in content.get("changes", {}).items():
-            if changes.shows_more(old, new):
-                self._resync_in(stream, changes.grace().total_seconds())
-
-    def _resync_in(self, stream: str, seconds: float) -> None:
-        """Schedule one ``resync`` for the subscribers of a stream, not before this time and any scheduled one."""
-        loop = asyncio.get_running_loop()
-        due = self._due.pop(stream, None)
-        at = loop.time() + seconds
-        if due is not None:
-            due.cancel()
-            at = max(at, due.when())
-        self._due[stream] = loop.call_at(at, self._resync_stream, stream, context=contextvars.Context())
-
-    def _resync_stream(self, stream: str) -> None:
-        self._due.pop(stream, None)
-        for subscription in self.core.subscriptions(stream):
-            self.resync(subscription, "config")
-
-    async def _apply_registry(self, new: registries.BindingRegistry) -> None:
+    async def apply_registry(self, new: registries.BindingRegistry) -> None:
         """Put a registry in force: end what it no longer allows, check what it changed, and join new groups."""
         old = self._announced
         if old is new:
@@ -350,7 +224,7 @@ class LiveHub:
         self.registry = new
         self.turns += 1
         if old.generation != new.generation:
-            self.floors.clear()
+            self.edits.forget()
         changed: set[str] = set()
         for stream in {subscription.stream for subscription in self.core.subscriptions()}:
             before, after = old.by_stream.get(stream), new.by_stream.get(stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from django.utils import timezone
 from declbind import registry as registries
 from declbind.core.hub import LogEvent
 from declbind.models import Event
-from declbind.outbound import history, log, relay
+from declbind.outbound import history, log, open_writes, relay
 
 from . import changes
 
@@ -45,18 +46,18 @@ class LogReader:
         self._connection: Any = None
 
     def first_look(self) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
-        """Return where the log ends, and the edits that it holds: what changed, the version, and whether just now."""
+        """Return where the log ends, and the edits that it holds: what changed, the version, whether all follow it."""
         registries.check_version(force=True)
         self._check_connection()
         relay.run_once(self.using)
         head = log.load_head(self.using)
         if not head.is_whole:
             head = self.renew_epoch(head.epoch)
-        recent = timezone.now() - changes.grace()
+        oldest = timezone.now() - changes.grace() - dt.timedelta(seconds=open_writes.oldest_seconds(self.using))
         controls = Event.objects.using(self.using).filter(kind=Event.CONTROL).order_by("id")
         # All that the log still holds: a transaction open for longer than the grace ends with events of old rules.
         edits = [
-            (content, version, at >= recent)
+            (content, version, at < oldest)
             for data, version, at in controls.values_list("data", "version", "created_at")
             if (content := json.loads(data)).get("type") == "config"
         ]

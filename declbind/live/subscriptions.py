@@ -292,16 +292,16 @@ def _was_reconfigured(stream: str, offset: int, using: str) -> bool:
     recent = controls.filter(**{f"{column}__gt": offset})
     if seen is not None:
         recent = recent | controls.filter(created_at__gt=seen["created_at"] - changes.grace())
-    return any(
-        changes.breaks_replay(*event["changes"][stream])
-        for event in map(_config, recent.values_list("data", flat=True))
-        if stream in event["changes"]
-    )
+    return any(_breaks_replay(json.loads(text), stream) for text in recent.values_list("data", flat=True))
 
 
-def _config(text: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(text)
-    return content if content.get("type") == "config" else {"changes": {}}
+def _breaks_replay(content: dict[str, Any], stream: str) -> bool:
+    match content:
+        case {"type": "config", "changes": edits} if stream in edits:
+            return changes.breaks_replay(*edits[stream])
+        case {"type": "written", "streams": streams}:
+            return stream in streams
+    return False
 
 
 def _read(position: int, stream: str, using: str) -> tuple[int, list[LogEvent]]:

@@ -23,10 +23,12 @@ from declbind.models import Event, Head
 
 from . import entries
 from .history import FIRST_MARK, ensure_head, needs_sequencer
-from .log import HeadState, load_head
+from .log import HeadState, load_head, look
 from .triggers.marks import Mark, convert
 
 SEQUENCE_BATCH = 5_000
+#: Where ids are numbers: how often a read begins anew because marks were committed, before it keeps writers out.
+READ_ATTEMPTS = 3
 
 
 class StaleViewError(Exception):
@@ -194,8 +196,7 @@ def settle_marks(using: str) -> int:
     if not marks.exists():
         return 0
     with transaction.atomic(using=using):
-        # Writing takes the lock, whatever a transaction begins with here; reading first could lose it to a writer.
-        Head.objects.using(using).filter(pk=1).update(seq=models.F("seq"))
+        _take_lock(using)
         first = marks.order_by("id").values_list("id", flat=True).first()
         if first is None:
             return 0
@@ -215,6 +216,11 @@ def settle_marks(using: str) -> int:
         with connections[using].cursor() as cursor:
             cursor.execute("UPDATE sqlite_sequence SET seq = %s WHERE name = 'declbind_event'", [number - 1])
     return count
+
+
+def _take_lock(using: str) -> None:
+    """Take SQLite's lock for writers, in whatever mode transactions begin; a read before it could lose it to one."""
+    Head.objects.using(using).filter(pk=1).update(seq=models.F("seq"))
 
 
 def _join_crowds(marks: models.QuerySet[Event], using: str) -> None:
@@ -269,12 +275,14 @@ def numbered_read(using: str) -> Iterator[HeadState]:
     that offset would hear them once more. They get their numbers here.
     """
     ensure_head(using)
-    if not needs_sequencer(using):
-        settle(using)
     if connections[using].in_atomic_block:
         while sequence(using):
             pass
         yield load_head(using)
+        return
+    if not needs_sequencer(using):
+        with _settled_read(using) as head:
+            yield head
         return
     with consistent_read(using):
         head = load_head(using)
@@ -284,6 +292,26 @@ def numbered_read(using: str) -> Iterator[HeadState]:
     made = _convert(Event.objects.using(using).filter(seq__isnull=True, kind=Event.MARK).order_by("id"))
     with consistent_read(using):
         yield _number_what_is_seen(using, made)
+
+
+@contextlib.contextmanager
+def _settled_read(using: str) -> Iterator[HeadState]:
+    """Do the work of ``numbered_read`` where ids are numbers.
+
+    A mark that is committed before the read begins hides its own event and all that follow, while the read sees their
+    rows. So a state with a mark in it has no name, and another one is read.
+    """
+    for _ in range(READ_ATTEMPTS):
+        settle(using)
+        with consistent_read(using):
+            seen = look(0, 0, using)
+            if not seen.has_waiting:
+                yield seen.head
+                return
+    with transaction.atomic(using=using):
+        _take_lock(using)
+        settle(using)
+        yield load_head(using)
 
 
 def _number_what_is_seen(using: str, made: Mapping[int, list[entries.Draft]]) -> HeadState:

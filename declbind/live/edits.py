@@ -1,0 +1,155 @@
+"""Edits of bindings under open sockets: which events are outdated, and when clients are told to take a snapshot.
+
+Writers follow an edit within ``changes.grace()``. Then the subscribers of a stream that shows more than before are sent
+a ``resync``, for rows may have been written without an event. A transaction that wrote before the grace was over may
+be open for longer. Its rows cannot be in any snapshot yet, so its end is awaited and written to the log, and all hubs
+send a ``resync`` once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import logging
+import random
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from django.db import DatabaseError, transaction
+
+from declbind.core.hub import LogEvent
+from declbind.models import Configuration, Event
+from declbind.outbound import log, open_writes
+
+from . import changes
+
+if TYPE_CHECKING:
+    from .hub import LiveHub
+
+logger = logging.getLogger("declbind")
+
+#: The shortest time between two looks whether a transaction that was open across an edit has ended. The longest is four
+#: times as long, at random: InnoDB lists its transactions anew only if nobody has asked for 0.1 s.
+LOOK_SECONDS = 1.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Edits:
+    """The edits of one hub. Belongs to its event loop."""
+
+    def __init__(self, hub: LiveHub) -> None:
+        self._hub = hub
+        #: By stream, the version of the last edit that changed its groups or data. Older events are not delivered.
+        self._floors: dict[str, int] = {}
+        #: Streams that will be told to resync, with the timer.
+        self._due: dict[str, asyncio.TimerHandle] = {}
+        #: Streams of edits that may still have open transactions, and the task that awaits the end of these.
+        self._followed: set[str] = set()
+        self._follower: asyncio.Task[None] | None = None
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What the hub has to cancel when it stops."""
+        return [self._follower] if self._follower is not None else []
+
+    def note(self, content: dict[str, Any], version: int) -> list[str]:
+        """Note an edit, and return the streams that show more than before."""
+        streams = [stream for stream, (old, new) in content.get("changes", {}).items() if changes.shows_more(old, new)]
+        for stream in streams:
+            self._floors[stream] = max(self._floors.get(stream, 0), version)
+        return streams
+
+    def follow(self, streams: Collection[str]) -> None:
+        """Send ``resync`` to the subscribers of streams when all writers follow an edit."""
+        if not streams:
+            return
+        grace = changes.grace().total_seconds()
+        for stream in streams:
+            self.resync_in(stream, grace)
+        self._followed.update(streams)
+        if self._follower is not None:
+            # What is open across the earlier edit is open across this one, too.
+            self._follower.cancel()
+        # Without the context of whoever came first: it may be a request's, which this outlives.
+        self._follower = self._hub.loop.create_task(self._await_writers(grace), context=contextvars.Context())
+
+    def is_in_force(self, event: LogEvent) -> bool:
+        """Return whether an event was made under rules that still hold."""
+        return event.version >= self._floors.get(event.stream, 0)
+
+    def forget(self) -> None:
+        """Forget which events are outdated: the configuration has another history."""
+        self._floors.clear()
+
+    def distrust_all(self) -> None:
+        """Take all events from before the present configuration for outdated: edits may have been missed."""
+        self._floors = dict.fromkeys(self._hub.registry.by_stream, self._hub.registry.version)
+
+    def resync_in(self, stream: str, seconds: float) -> None:
+        """Schedule one ``resync`` for the subscribers of a stream, not before this time and any scheduled one."""
+        due = self._due.pop(stream, None)
+        at = self._hub.loop.time() + seconds
+        if due is not None:
+            due.cancel()
+            at = max(at, due.when())
+        self._due[stream] = self._hub.loop.call_at(at, self._resync_due, stream, context=contextvars.Context())
+
+    def _resync_due(self, stream: str) -> None:
+        self._due.pop(stream, None)
+        self.resync(stream)
+
+    def resync(self, stream: str) -> None:
+        """Send ``resync`` to the subscribers of a stream now; what is scheduled stays so."""
+        for subscription in self._hub.core.subscriptions(stream):
+            self._hub.resync(subscription, "config")
+
+    async def _await_writers(self, grace: float) -> None:
+        # Half of the grace is the time between two version checks: who writes later writes by the new rules.
+        await asyncio.sleep(grace / 2)
+        moment = await self._ask(open_writes.present_moment, self._hub.using)
+        if moment is None:
+            return
+        await asyncio.sleep(grace / 2)
+        was_open = False
+        while await self._are_open(moment):
+            was_open = True
+            await asyncio.sleep(random.uniform(LOOK_SECONDS, 4 * LOOK_SECONDS))
+        if was_open:
+            await self._ask(note_end, sorted(self._followed), self._hub.registry.version, self._hub.using)
+        self._followed.clear()
+
+    async def _are_open(self, moment: str) -> bool:
+        try:
+            return await self._hub.thread.run(open_writes.are_open, moment, self._hub.using)
+        except DatabaseError as error:
+            _warn(error)
+            # One that ends while nobody can look was open.
+            return True
+
+    async def _ask(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function in the hub's thread, again and again while the database fails."""
+        while True:
+            try:
+                return await self._hub.thread.run(function, *args, **kwargs)
+            except DatabaseError as error:
+                _warn(error)
+                await asyncio.sleep(LOOK_SECONDS)
+
+
+def _warn(error: Exception) -> None:
+    logger.warning("Transactions that may be open across an edit are not known: %s", error)
+
+
+def note_end(streams: list[str], version: int, using: str) -> None:
+    """Write to the log that the transactions open across an edit have ended, unless another process has done so."""
+    content = {"type": "written", "version": version, "streams": streams}
+    with transaction.atomic(using=using):
+        # Processes come here one after the other.
+        Configuration.objects.using(using).select_for_update().filter(pk=1).first()
+        edit = Event.objects.using(using).filter(kind=Event.CONTROL, version=version).order_by("id").first()
+        since = edit.pk if edit is not None else 0
+        if not Event.objects.using(using).filter(pk__gt=since, kind=Event.CONTROL, data=json.dumps(content)).exists():
+            log.append_control(content, using, version=version)

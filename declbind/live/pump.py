@@ -1,0 +1,147 @@
+"""The pump of a hub: it reads the log and applies events and control events in their order.
+
+One task does all of it, so no event is delivered before the control events with lower offsets have been applied. The
+log is read when the doorbell rings and every ``POLL_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from declbind.conf import settings
+from declbind.core.hub import LogEvent
+from declbind.models import Event
+from declbind.outbound import log
+
+from .log_reader import READ_BATCH
+from .rights import find_logged_out
+from .socket import FORBIDDEN, SESSION_OVER
+
+if TYPE_CHECKING:
+    from .hub import LiveHub
+
+logger = logging.getLogger("declbind")
+
+#: After so many events, or so many frames for all connections together, what was queued is sent.
+SLICE_EVENTS, SLICE_FRAMES = 50, 20_000
+
+
+class Pump:
+    """The pump of one hub. Belongs to its event loop."""
+
+    def __init__(self, hub: LiveHub) -> None:
+        self._hub = hub
+        self._bell = asyncio.Event()
+        #: Counts how often the log was read to its end.
+        self.looks = 0
+
+    def wake(self) -> None:
+        """Have the log read now; to be called in the hub's event loop."""
+        self._bell.set()
+
+    async def settle(self) -> None:
+        """Wait until the log was read to its end once more, from now on."""
+        looks = self.looks
+        while self.looks < looks + 2:
+            self.wake()
+            await asyncio.sleep(0.005)
+
+    async def run(self) -> None:
+        """Read the log until cancelled. A failure is logged, and the next look tries again."""
+        while True:
+            # Not wait_for(): before Python 3.12 it swallows a cancellation that meets the bell, and never ends.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(settings.POLL_SECONDS):
+                    await self._bell.wait()
+            self._bell.clear()
+            try:
+                while await self._advance():
+                    pass
+                self.looks += 1
+            except Exception as error:
+                self._hub.heartbeat.last_error = f"{type(error).__name__}: {error}"
+                logger.warning("The hub could not read the log, it tries again: %s", error)
+
+    async def _advance(self) -> bool:
+        """Look once; return whether there is more to read at once."""
+        hub = self._hub
+        cursor = hub.core.cursor
+        tick = await hub.thread.run(hub.log_reader.look, cursor)
+        await hub.apply_registry(tick.registry)
+        if tick.head.epoch == hub.epoch and (tick.head.offset < cursor or not tick.is_whole(cursor)):
+            # A backup was restored, or the log was emptied. Its numbers will be given again, to other events, or what
+            # they stood for is gone. A client that comes back with an offset of the lost history must not be told that
+            # what is found now is all that followed.
+            head = await hub.thread.run(hub.log_reader.renew_epoch, hub.epoch)
+            await self._start_over(head, "epoch")
+            return False
+        if tick.head.epoch != hub.epoch:
+            await self._start_over(tick.head, "epoch")
+            return False
+        if tick.head.min_offset - 1 > cursor:
+            await self._start_over(tick.head, "expired")
+            return False
+        try:
+            await self._hand_out(tick.events)
+        finally:
+            await hub.flusher.flush()
+        return len(tick.events) == READ_BATCH
+
+    async def _hand_out(self, events: list[LogEvent]) -> None:
+        hub, queued = self._hub, 0
+        for position, event in enumerate(events, 1):
+            if event.kind == Event.CONTROL:
+                await hub.flusher.flush()
+                await self._obey(event)
+                hub.core.cursor = event.offset
+            else:
+                queued += hub.dispatch(event)
+            if queued >= SLICE_FRAMES or position % SLICE_EVENTS == 0:
+                queued = 0
+                await hub.flusher.flush()
+
+    async def _start_over(self, head: log.HeadState, reason: str) -> None:
+        """Continue at the end of a log that has another history, or that was trimmed before it was read to its end.
+
+        Control events may be among the lost ones, so everything is checked.
+        """
+        hub = self._hub
+        await hub.apply_registry(await hub.thread.run(hub.log_reader.newest_registry))
+        # Any stream may have been edited. The versions of another history mean nothing in this one.
+        hub.edits.distrust_all()
+        await hub.revalidate(hub.sockets())
+        hub.continue_at(head, reason)
+
+    async def _obey(self, event: LogEvent) -> None:
+        hub = self._hub
+        sockets = hub.sockets()
+        match json.loads(event.data):
+            case {"type": "session", "session": digest, **rest}:
+                for socket in sockets:
+                    # A log-out may name no session, and a socket may have none: these two are not equal.
+                    if digest and socket.session == digest:
+                        socket.close(SESSION_OVER, "The session is over.")
+                user = rest.get("user")
+                others = [s for s in sockets if s.session not in ("", digest) and s.user_key == user is not None]
+                for socket in await hub.thread.run(find_logged_out, others) if others else ():
+                    socket.close(SESSION_OVER, "The session is over.")
+            case {"type": "kick", "connection": connection, "user": user, **rest}:
+                for socket in sockets:
+                    if socket.id == connection or (user is not None and socket.user_key == user):
+                        socket.close(FORBIDDEN, str(rest.get("reason") or "Disconnected by an operator."))
+            case {"type": "users", "users": list(users)}:
+                await hub.revalidate([socket for socket in sockets if socket.user_key in users])
+            case {"type": "config"} as content:
+                streams = hub.edits.note(content, event.version)
+                await hub.apply_registry(await hub.thread.run(hub.log_reader.newest_registry))
+                hub.edits.follow(streams)
+            case {"type": "written", "streams": list(streams)}:
+                for stream in streams:
+                    hub.edits.resync(stream)
+            case _:
+                # Everybody's rights, or what a newer release of this package says and we do not understand.
+                await hub.revalidate(sockets)

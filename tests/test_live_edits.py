@@ -1,0 +1,149 @@
+"""Transactions that are open across an edit: what they wrote before anything was bound is heard of after their end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from declbind.live import edits
+from declbind.live.hub import get_hub
+from declbind.models import Event
+from declbind.outbound import open_writes
+from declbind.testing import Client
+from tests.live import in_thread, next_payload
+from tests.test_live_configuration import (
+    edit,
+    hold_a_write_open,
+    let_writers_be_behind,
+    no_grace,
+    only_concurrent,
+    subscribe,
+)
+
+__all__ = ["no_grace"]
+
+pytestmark = [pytest.mark.django_db(transaction=True), only_concurrent]
+
+RESYNC = {"action": "resync", "reason": "config"}
+
+
+@pytest.fixture(autouse=True)
+def look_often(no_grace: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edits, "LOOK_SECONDS", 0.15)
+
+
+async def subscribe_to_nothing(client: Client) -> dict[str, Any]:
+    """Take a snapshot in which the row of the open transaction is not."""
+    reply = await subscribe(client, params={"name": "bob"}, snapshot=True)
+    assert (await next_payload(client))["objects"] == []
+    return reply
+
+
+async def write_before_the_edit() -> Callable[[], Awaitable[None]]:
+    """Write a row of a model that nothing is bound to, bind it, and return what commits the row."""
+    begin, commit = hold_a_write_open("bob")
+    await begin()
+    await edit()
+    return commit
+
+
+async def count_ends() -> int:
+    return await Event.objects.filter(kind=Event.CONTROL, data__contains='"written"').acount()
+
+
+async def test_a_row_from_before_the_edit_is_heard_of_after_its_commit():
+    """No event tells of it, and it is in no snapshot that is taken before."""
+    await get_hub()
+    commit = await write_before_the_edit()
+    async with Client() as client:
+        await (await get_hub()).settle()
+        await subscribe_to_nothing(client)
+        assert await client.is_silent()
+        await commit()
+        assert await next_payload(client) == RESYNC
+        await subscribe(client, params={"name": "bob"}, snapshot=True)
+        [row] = (await next_payload(client))["objects"]
+        assert row["data"]["name"] == "bob"
+        assert await client.is_silent()
+    assert await count_ends() == 1
+
+
+async def test_a_process_that_starts_after_the_edit_awaits_the_transaction_too():
+    """However long ago the edit was, and however many processes there are."""
+    commit = await write_before_the_edit()
+    async with Client() as client:
+        await subscribe_to_nothing(client)
+        await commit()
+        assert await next_payload(client) == RESYNC
+
+
+async def test_a_position_from_before_the_commit_is_a_resync():
+    """Who was away at the end of the transaction is told when he comes back."""
+    commit = await write_before_the_edit()
+    async with Client() as client:
+        reply = await subscribe_to_nothing(client)
+        await commit()
+        assert await next_payload(client) == RESYNC
+    async with Client() as client:
+        since = {"epoch": reply["epoch"], "offset": reply["offset"]}
+        await subscribe(client, params={"name": "bob"}, since=since)
+        assert await next_payload(client) == RESYNC
+
+
+async def test_the_end_is_written_once_by_all_processes():
+    """Each process awaits it, and each would write it."""
+    commit = await write_before_the_edit()
+    await commit()
+    version = await Event.objects.filter(kind=Event.CONTROL).values_list("version", flat=True).aget()
+    for _ in range(3):
+        await in_thread(edits.note_end, ["keepers"], version, "default")
+    assert await count_ends() == 1
+    await edit(fields=["name"])
+    await in_thread(edits.note_end, ["keepers"], version + 1, "default")
+    assert await count_ends() == 2
+
+
+async def test_nothing_is_written_if_no_transaction_is_open(settings):
+    """An edit is followed by one resync, when the grace is over."""
+    await get_hub()
+    let_writers_be_behind(settings, 0.2)
+    await edit()
+    async with Client() as client:
+        await (await get_hub()).settle()
+        await subscribe(client)
+        assert await next_payload(client) == RESYNC
+        assert await client.is_silent()
+    assert await count_ends() == 0
+
+
+async def test_a_database_that_fails_meanwhile_is_asked_again(monkeypatch):
+    """The subscribers are told once it answers."""
+    are_open, failures = open_writes.are_open, [OperationalError("gone")] * 3
+
+    def fail_at_first(moment: str, using: str) -> bool:
+        if failures:
+            raise failures.pop()
+        return are_open(moment, using)
+
+    monkeypatch.setattr(open_writes, "are_open", fail_at_first)
+    commit = await write_before_the_edit()
+    async with Client() as client:
+        await subscribe_to_nothing(client)
+        await commit()
+        assert await next_payload(client) == RESYNC
+
+
+@pytest.mark.parametrize("blind", ["are_open", "oldest_seconds"])
+async def test_a_hub_that_awaits_no_transaction_is_noticed(monkeypatch, blind):
+    """Negative control: the client never learns of the row."""
+    monkeypatch.setattr(open_writes, blind, lambda *args: 0)
+    commit = await write_before_the_edit()
+    async with Client() as client:
+        await subscribe_to_nothing(client)
+        await commit()
+        await asyncio.sleep(8 * edits.LOOK_SECONDS)
+        assert await client.is_silent()
