@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 from declbind import testing
@@ -47,6 +48,19 @@ def event_invented() -> AbstractContextManager[None]:
     return _altered(lambda events: [*events, *(updated(event) for event in events[-1:])])
 
 
+def event_of_a_bystander() -> AbstractContextManager[None]:
+    """Report with each step a row, as it is, that was written before and not by this step."""
+    last: dict[Any, CapturedEvent] = {}
+
+    def alter(events: list[CapturedEvent]) -> list[CapturedEvent]:
+        own = {event.pk: event for event in events if event.stream == "items"}
+        bystanders = [updated(event) for pk, event in last.items() if pk not in own and event.kind == "row"]
+        last.update(own)
+        return [*events, *bystanders[:1]]
+
+    return _altered(alter)
+
+
 def event_of_nobody() -> AbstractContextManager[None]:
     """Report a deletion that never was."""
     return _altered(lambda events: [*events, *(replace(event, pk=987_654, kind="gone") for event in events[-1:])])
@@ -73,5 +87,13 @@ def stale_data() -> AbstractContextManager[None]:
 
 SABOTAGES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     sabotage.__name__: sabotage
-    for sabotage in (no_hook_of_update, event_dropped, event_invented, event_of_nobody, resync_instead, stale_data)
+    for sabotage in (
+        no_hook_of_update,
+        event_dropped,
+        event_invented,
+        event_of_a_bystander,
+        event_of_nobody,
+        resync_instead,
+        stale_data,
+    )
 }
