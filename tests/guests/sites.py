@@ -63,7 +63,7 @@ class Sites:
         self._count += 1
         name = f"guests_{self._count}_{guest.name}"
         project = self.root / name
-        shutil.copytree(self.root / "plain", project)
+        shutil.copytree(self.root / "plain", project, ignore=shutil.ignore_patterns("__pycache__"))
         url = self.postgres.create_database(name, template="guests_plain") if database == POSTGRES else ""
         _write_database(project, url)
         for path, text in {"settings": guest.settings, "urls": guest.urls}.items():
@@ -99,8 +99,11 @@ def _write_database(project: Path, url: str) -> None:
 
 
 def _run(command: list[str], folder: Path) -> str:
-    """Run a command in a project with nothing of the suite's own settings; raises ``AssertionError`` if it fails."""
-    dropped = ("DJANGO", "DATABASE", "TEST", "PYTHONPATH")
+    """Run a command in a project with nothing of the suite's own settings; raises ``AssertionError`` if it fails.
+
+    Python may keep what it compiles, which takes longer than all else that a run does.
+    """
+    dropped = ("DJANGO", "DATABASE", "TEST", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
     done = subprocess.run(
         command,
