@@ -13,12 +13,13 @@ unexport DATABASE_URL CHANNEL_LAYER_URL DJANGO_SETTINGS_MODULE TEST_DATABASE TES
 BIN := .venv/bin
 SET_UP := .venv/.installed-
 
-.PHONY: help demo test compat bench soak lint types mariadb programs clean
+.PHONY: help demo test compat guests bench soak lint types mariadb programs clean
 
 help:
 	@echo "make demo    run the example site and print where it is"
 	@echo "make test    lint, types and all tests, on the oldest and newest Python and Django, on each database, with a browser"
 	@echo "make compat  run one course over every supported server, database and store, and write docs/compatibility.md"
+	@echo "make guests  put packages of others beside declbind, write in their ways, and write the table of docs/capture.md"
 	@echo "make bench   measure beside peers and the floors of server and machine"
 	@echo "make soak    break running processes under load, at length, and check a ledger"
 	@echo "make lint    only ruff;  make types  only mypy;  make clean  remove what these targets made"
@@ -39,6 +40,9 @@ test: lint types programs
 compat: programs
 	@.ci/programs compat
 	@$(BIN)/python -m tests.compat $(ARGS)
+
+guests: $(SET_UP)test
+	@$(BIN)/python -m tests.guests $(ARGS)
 
 bench: programs
 	@$(BIN)/python -m tests.benchmarks $(ARGS)

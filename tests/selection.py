@@ -13,6 +13,8 @@ BROWSER_ON_EACH_DATABASE = {"test_main_job", "test_live", "test_capture", "test_
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "django_db_serialized_rollback"}
 #: Beginnings of modules about pages and commands: what they ask the database is the same for every Python.
 PAGES = ("test_admin_", "test_command", "test_consequences", "test_drift")
+#: Modules that take long, and that another round runs on PostgreSQL.
+ONCE_ON_POSTGRES = {"test_aliens"}
 #: On MariaDB: the log, the sequencer, each kind of write, keys and values, sockets, and what operators are told.
 MARIADB_CORE = {
     "test_also", "test_capture", "test_capture_bulk", "test_connection_log", "test_database_faults", "test_equality",
@@ -33,7 +35,7 @@ def select(item: pytest.Item, database: str, choice: str) -> bool:
         return True
     if database == "mariadb":
         return item.path.stem in MARIADB_CORE
-    return not item.path.stem.startswith(PAGES)
+    return not item.path.stem.startswith(PAGES) and item.path.stem not in ONCE_ON_POSTGRES
 
 
 def touches_database(item: pytest.Item) -> bool:

@@ -256,13 +256,14 @@ class PostgresServer(Server):
     def database_url(self, name: str) -> str:
         return f"postgres://postgres@127.0.0.1:{self.port}/{name}"
 
-    def create_database(self, name: str) -> str:
-        """Create an empty database and return its URL."""
+    def create_database(self, name: str, *, template: str = "template1") -> str:
+        """Create a database, empty or as a copy of another one, and return its URL."""
         import psycopg
         from psycopg import sql
 
+        words = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            connection.execute(words.format(sql.Identifier(name), sql.Identifier(template)))
         return self.database_url(name)
 
     def command(self) -> Sequence[str]:

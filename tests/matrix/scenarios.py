@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from django.db import connection
@@ -63,6 +64,7 @@ def product(way: Way, kind: Kind) -> Iterator[Scenario]:
         yield Scenario(way, kind, *rest)
 
 
+@cache
 def deal(depth: int = DEPTH) -> list[Scenario]:
     """Return ``depth`` combinations of each pair that makes sense, the same at each run.
 

@@ -1,0 +1,99 @@
+"""Broken variants of capture, which the comparison must notice."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from declbind import testing
+from declbind.outbound import capture
+from declbind.testing import CapturedEvent
+
+from . import course
+
+
+@contextlib.contextmanager
+def no_hook_of_update() -> Iterator[None]:
+    """Take the hook of ``QuerySet.update`` away."""
+    [owner] = [hook.owner for hook in capture.HOOKS if hook.name == "update"]
+    with patch.object(owner, "update", owner.update.__wrapped__):
+        yield
+
+
+@contextlib.contextmanager
+def _altered(alter: Callable[[list[CapturedEvent]], list[CapturedEvent]]) -> Iterator[None]:
+    """Change what the log has of each step before it is looked at."""
+
+    @contextlib.contextmanager
+    def capture_events() -> Iterator[list[CapturedEvent]]:
+        with testing.capture_events() as events:
+            yield events
+        events[:] = alter(events)
+
+    with patch.object(course, "capture_events", capture_events):
+        yield
+
+
+def event_dropped() -> AbstractContextManager[None]:
+    """Lose the last event of each step."""
+    return _altered(lambda events: events[:-1])
+
+
+def event_invented() -> AbstractContextManager[None]:
+    """Report the last row of each step once more, as an update."""
+    return _altered(lambda events: [*events, *(updated(event) for event in events[-1:])])
+
+
+def event_of_a_bystander() -> AbstractContextManager[None]:
+    """Report with each step a row, as it is, that was written before and not by this step."""
+    last: dict[Any, CapturedEvent] = {}
+
+    def alter(events: list[CapturedEvent]) -> list[CapturedEvent]:
+        own = {event.pk: event for event in events if event.stream == "items"}
+        bystanders = [updated(event) for pk, event in last.items() if pk not in own and event.kind == "row"]
+        last.update(own)
+        return [*events, *bystanders[:1]]
+
+    return _altered(alter)
+
+
+def event_of_nobody() -> AbstractContextManager[None]:
+    """Report a deletion that never was."""
+    return _altered(lambda events: [*events, *(replace(event, pk=987_654, kind="gone") for event in events[-1:])])
+
+
+def updated(event: CapturedEvent) -> CapturedEvent:
+    """Return an event of the same row that every group takes for an update."""
+    return replace(event, changes=[(group, "update") for group, _ in event.changes])
+
+
+def resync_instead() -> AbstractContextManager[None]:
+    """Say of every row that everybody should take a snapshot."""
+    return _altered(lambda events: [replace(event, changes=[("*", "resync")]) for event in events])
+
+
+def stale_data() -> AbstractContextManager[None]:
+    """Send the title that a row had before."""
+
+    def alter(events: list[CapturedEvent]) -> list[CapturedEvent]:
+        return [replace(event, data={**event.data, "title": "stale"} if event.data else {}) for event in events]
+
+    return _altered(alter)
+
+
+SABOTAGES: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    sabotage.__name__: sabotage
+    for sabotage in (
+        no_hook_of_update,
+        event_dropped,
+        event_invented,
+        event_of_a_bystander,
+        event_of_nobody,
+        resync_instead,
+        stale_data,
+    )
+}

@@ -1,0 +1,119 @@
+"""Projects for guests: what ``startproject`` and declbind's README give, and a guest's own instructions."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tests.servers import ROOT, PostgresServer
+from tests.test_readme import write_files
+
+from .roster import POSTGRES, SHOPS, Guest
+
+#: The README's files that a guest's project needs.
+FILES = ("mysite/settings.py", "mysite/asgi.py", "mysite/urls.py", "mysite/templates/people.html")
+#: How long one course may take, in seconds.
+PATIENCE = 200
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one guest on one database: what was wrong, by way of noticing writes, and how long it took."""
+
+    problems: Mapping[str, list[str]]
+    seconds: Mapping[str, float]
+
+
+class Sites:
+    """A folder with the project of the README, migrated once for each database; a guest's project is a copy."""
+
+    def __init__(self, postgres: PostgresServer) -> None:
+        self.postgres = postgres
+        self._directory = tempfile.TemporaryDirectory(prefix="declbind-guests-")
+        self.root = Path(self._directory.name)
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        """Make the project and its tables on both databases."""
+        plain = self.root / "plain"
+        plain.mkdir()
+        _run([sys.executable, "-m", "django", "startproject", "mysite", "."], plain)
+        write_files(plain, {name: name for name in FILES})
+        (plain / "startup.py").write_text("")
+        url = self.postgres.create_database("guests_plain")
+        for database in ("", url):
+            _write_database(plain, database)
+            _run([sys.executable, "manage.py", "migrate", "-v0"], plain)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Remove the folder; the databases go with their server."""
+        self._directory.cleanup()
+
+    def run(self, guest: Guest, database: str, sabotage: str = "") -> Outcome:
+        """Run the course of a guest in a project and a process of its own."""
+        self._count += 1
+        name = f"guests_{self._count}_{guest.name}"
+        project = self.root / name
+        shutil.copytree(self.root / "plain", project, ignore=shutil.ignore_patterns("__pycache__"))
+        url = self.postgres.create_database(name, template="guests_plain") if database == POSTGRES else ""
+        _write_database(project, url)
+        for path, text in {"settings": guest.settings, "urls": guest.urls}.items():
+            with (project / "mysite" / f"{path}.py").open("a") as file:
+                file.write(text)
+        for path, text in guest.files.items():
+            (project / "mysite" / path).write_text(text)
+        (project / "startup.py").write_text(guest.startup)
+        shutil.copy(SHOPS / f"{guest.name}.py", project / "mysite" / "models.py")
+        (project / "mysite" / "migrations").mkdir()
+        (project / "mysite" / "migrations" / "__init__.py").touch()
+        printed = _run([sys.executable, "-m", "tests.guests.run", *([sabotage] if sabotage else [])], project)
+        outcome: dict[str, Any] = json.loads(printed.splitlines()[-1])
+        return Outcome(**outcome)
+
+
+def _write_database(project: Path, url: str) -> None:
+    """Write the database of a project into the file that its settings end with."""
+    settings = project / "mysite" / "settings.py"
+    head = settings.read_text().partition("# The database of the test.\n")[0]
+    lines = ["# The database of the test.", "DEBUG = False", "ALLOWED_HOSTS = ['testserver']"]
+    if url:
+        host, _, name = url.rpartition("/")
+        values = {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": name,
+            "USER": "postgres",
+            "HOST": "127.0.0.1",
+            "PORT": host.rpartition(":")[2],
+        }
+        lines.append(f"DATABASES['default'] = {values!r}")
+    settings.write_text(head + "\n".join(lines) + "\n")
+
+
+def _run(command: list[str], folder: Path) -> str:
+    """Run a command in a project with nothing of the suite's own settings; raises ``AssertionError`` if it fails.
+
+    Python may keep what it compiles, which takes longer than all else that a run does.
+    """
+    dropped = ("DJANGO", "DATABASE", "TEST", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**kept, "PYTHONPATH": f"{folder}:{ROOT}", "DJANGO_SETTINGS_MODULE": "mysite.settings"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    return done.stdout
