@@ -263,6 +263,19 @@ def test_a_second_model_on_the_table_is_reported(second: Any) -> None:
     assert [event.changes[0][1] for event in events] == ["create", "update", "update", "delete"]
 
 
+def test_two_bound_models_on_one_table_each_hear_of_their_own_writes(second: Any) -> None:
+    """Marks are read as rows of one of them, and the hooks report to the other."""
+    others = {**KEEPERS, "stream": "second", "model": "zoo.Second"}
+    with marking(KEEPERS, others) as events:
+        row = second.objects.create(name="a")
+        row.save()
+        second.objects.filter(pk=row.pk).update(name="b")
+        row.delete()
+    for stream in ("keepers", "second"):
+        actions = [event.changes[0][1] for event in events if event.stream == stream]
+        assert actions == ["create", "update", "update", "delete"]
+
+
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL has schemas.")
 def test_a_table_in_another_schema_is_reported() -> None:
     """Its name has the schema in it, with quotes."""
