@@ -199,6 +199,7 @@ def test_an_update_that_another_query_made_is_reported_after_it(monkeypatch: pyt
 def test_a_failed_write_leaves_the_connection_as_it_was() -> None:
     """The compilers of the block end with it, whatever became of the statement."""
     row = Keeper.objects.create(name="Ann")
+    wrappers = list(connection.execute_wrappers)
 
     def refuse(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         raise ZeroDivisionError
@@ -209,4 +210,4 @@ def test_a_failed_write_leaves_the_connection_as_it_was() -> None:
                 WRITES[write](row)
             transaction.set_rollback(False)
         assert "compiler" not in vars(connection.ops)
-        assert connection.execute_wrappers == []
+        assert connection.execute_wrappers == wrappers

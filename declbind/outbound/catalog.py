@@ -89,17 +89,23 @@ def _schema_version(connection: Any) -> int:
     return version
 
 
-def _notice(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
-    """Execute a statement, and forget all answers if it may have changed a table; one of ``execute_wrappers``.
+class _Notice:
+    """An execute wrapper that forgets all answers when a statement may have changed a table.
 
     What is changed in a way that is not recognised here is noticed when the answers are not believed any more.
     """
-    result = execute(sql, params, many, context)
-    if isinstance(sql, str) and sql[:1] not in _HARMLESS and _DEFINITION.search(sql):
-        _answers.clear()
-    return result
+
+    declbind_leaves_text = True
+
+    def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+        """Execute a statement."""
+        result = execute(sql, params, many, context)
+        if isinstance(sql, str) and sql[:1] not in _HARMLESS and _DEFINITION.search(sql):
+            _answers.clear()
+        return result
 
 
+_notice = _Notice()
 #: How nearly all statements begin, none of which defines anything.
 _HARMLESS = frozenset("SIU")
 _DEFINITION = re.compile(r"\b(CREATE|ALTER|DROP)\b", re.IGNORECASE)

@@ -104,6 +104,7 @@ GUESTS = (
         + "LANGUAGE_CODE = 'en'\nLANGUAGES = [('en', 'English'), ('de', 'German')]\n"
         + "MODELTRANSLATION_DEFAULT_LANGUAGE = 'en'\n",
         files={"translation.py": _TRANSLATION},
+        remark="With triggers, most changes are a `resync`, because a base manager of its own could hide rows.",
     ),
     Guest(
         "parler",

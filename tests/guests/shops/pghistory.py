@@ -47,13 +47,18 @@ def context_around_bulk_calls():
         for row in rows:
             row.room = 3
         Item.objects.bulk_update(rows, ["room"])
-        Item.objects.bulk_create([Item(title="ignored")], ignore_conflicts=True)
         Item.objects.bulk_create(
             [Item(pk=rows[0].pk, title="upserted", room=1)],
             update_conflicts=True,
             unique_fields=["id"],
             update_fields=["title", "room"],
         )
+
+
+@step(may_resync=True)
+def context_around_an_insert_that_ignores_conflicts():
+    with pghistory.context(user=7):
+        Item.objects.bulk_create([Item(title="ignored")], ignore_conflicts=True)
 
 
 @step
