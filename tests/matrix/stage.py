@@ -12,6 +12,7 @@ from django.apps import apps
 from django.db import connection, models, transaction
 
 from declbind.outbound import capture
+from declbind.outbound.lists import forget_list_managers
 
 from .kinds import ROWS, Kind
 from .models import Base, Box, Holder, Host, Label, Shelf
@@ -19,11 +20,13 @@ from .models import Base, Box, Holder, Host, Label, Shelf
 
 @contextlib.contextmanager
 def uncaptured() -> Iterator[None]:
-    """Take the hooks out, as if declbind were not installed."""
+    """Take the hooks out, as if declbind were not installed. Django keeps the managers of lists that it has made."""
     with contextlib.ExitStack() as stack:
+        stack.callback(forget_list_managers)
         for owner, name, _ in capture.HOOKS:
             method = getattr(owner, name)
             stack.enter_context(patch.object(owner, name, getattr(method, "__wrapped__", method)))
+        forget_list_managers()
         yield
 
 
