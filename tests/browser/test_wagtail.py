@@ -366,9 +366,10 @@ def test_what_is_edited_in_wagtail_arrives(project: WagtailProject, editor: Edit
 
     listener.catch_up(listen(editor))
     heard = listener.writes_of_pages()
-    # Before a page goes Django sets its latest revision null, in the same call: that is told by the delete alone.
-    nulled = Counter({("update", *row): count for (action, *row), count in heard.items() if action == "delete"})
-    assert project.noted_since(last) == heard + nulled
+    if project.capture == "orm":
+        # Before a page goes Django sets its latest revision null, in the same call. The hooks report the delete alone.
+        heard += Counter({("update", *row): count for (action, *row), count in heard.items() if action == "delete"})
+    assert project.noted_since(last) == heard
     assert "Traceback" not in project.log_text()
 
 
