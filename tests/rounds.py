@@ -57,7 +57,7 @@ class Round:
 
 
 #: The oldest and the newest that the metadata names. On the newest, pages are not looked at once more on PostgreSQL.
-ENDS = (End("3.11", ("sqlite", "postgres")), End("3.13", ("sqlite", "postgres:core", "mariadb:core")))
+ENDS = (End("3.11", ("sqlite:core", "postgres")), End("3.13", ("sqlite", "postgres:core", "mariadb:core")))
 
 
 def say(text: str) -> None:
@@ -82,7 +82,7 @@ class Suite:
         # The whole suites, which take longest, come first.
         work = sorted(
             ((python, database) for end, python in found for database in end.databases),
-            key=lambda item: item[1] != "sqlite",
+            key=lambda item: not item[1].startswith("sqlite"),
         )
         with ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 1) as pool:
             for done in [pool.submit(self._run_round, python, database) for python, database in work]:

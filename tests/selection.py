@@ -15,6 +15,8 @@ DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "dja
 PAGES = ("test_admin_", "test_command", "test_consequences", "test_drift")
 #: Modules that take long, and that another round runs on PostgreSQL.
 ONCE_ON_POSTGRES = {"test_aliens"}
+#: Modules that take long, by folder, and that another round runs beside SQLite: they hardly depend on the Python.
+ONCE_ON_SQLITE = {("matrix", "test_aliens"), ("guests", "test_controls")}
 #: On MariaDB: the log, the sequencer, each kind of write, keys and values, sockets, and what operators are told.
 MARIADB_CORE = {
     "test_also", "test_capture", "test_capture_bulk", "test_connection_log", "test_database_faults", "test_equality",
@@ -28,7 +30,7 @@ MARIADB_CORE = {
 def select(item: pytest.Item, database: str, choice: str) -> bool:
     """Return whether a round runs a test."""
     if database == "sqlite":
-        return True
+        return choice != "core" or (item.path.parent.name, item.path.stem) not in ONCE_ON_SQLITE
     if not touches_database(item) or is_about_pages(item):
         return False
     if choice != "core":

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests import rounds
-from tests.selection import MARIADB_CORE, ONCE_ON_POSTGRES
+from tests.selection import MARIADB_CORE, ONCE_ON_POSTGRES, ONCE_ON_SQLITE
 from tests.servers import ROOT
 
 
@@ -77,3 +77,4 @@ def test_each_module_of_a_core_is_there():
     """A module that was renamed would leave the round on MariaDB without a word."""
     modules = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
     assert (MARIADB_CORE | ONCE_ON_POSTGRES) - modules == set()
+    assert all((ROOT / "tests" / folder / f"{module}.py").exists() for folder, module in ONCE_ON_SQLITE)
