@@ -21,7 +21,7 @@ from tests.servers import DjangoServer, RedisServer, Server
 from . import crashes, sabotage
 from .checker import History, LedgerError, Record, Rows, Verdict, check
 from .client import REPLY_SECONDS, Client, Crowd, Feed
-from .databases import Databases, environment
+from .databases import Databases, environment, run_module
 from .editor import Editor
 from .ledger import Ledger, LedgerReader
 from .mutations import Count, check_mutations
@@ -67,7 +67,8 @@ class Arena:
     ``events`` is how many committed writes a run should have at the least, ``rate`` how many each writer does a second.
     Of the web processes ``daphnes`` run under daphne; of the clients every third takes several frames in one, and
     ``editors`` more write through their sockets, and ask somebody else after ``patience`` seconds. ``kinds`` are the
-    modules of the writers, in turn. ``settings`` is the setting ``DECLBIND``. ``plain`` writers use ``save`` alone.
+    modules of the writers, in turn. ``settings`` is the setting ``DECLBIND``. In a ``plain`` arena there are
+    no triggers, and writers use ``save`` alone.
     """
 
     def __init__(
@@ -110,6 +111,9 @@ class Arena:
         with self._stack as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="declbind-ledgers-")))
             self.url = self.databases.make()
+            if self.plain:
+                # Triggers report what the hooks would report. What breaks these would not be noticed.
+                run_module("django", self.url, "declbind", "triggers", "--remove")
             self.initial = self.databases.rows(self.url)
             self._counted_from = self.databases.counter(self.url)
             self.ledger = LedgerReader(folder)
