@@ -224,15 +224,19 @@ def _take_lock(using: str) -> None:
 
 
 def _join_crowds(marks: models.QuerySet[Event], using: str) -> None:
-    """Have one mark stand for those of a table that are more than are told of one by one."""
+    """Have one mark stand for those of a table that are more than are told of one by one.
+
+    Calls of the ORM that wrote few rows are told of one by one, however many of them a transaction makes.
+    """
+    many = "kind = 'mark' AND COALESCE(json_extract(data, '$.is_few'), 0) = 0"
     with connections[using].cursor() as cursor:
         cursor.execute(
-            "SELECT json_extract(data, '$.table'), MIN(id) FROM declbind_event WHERE kind = 'mark'"
+            f"SELECT json_extract(data, '$.table'), MIN(id) FROM declbind_event WHERE {many}"
             " AND json_extract(data, '$.op') <> 'CANDIDATE' GROUP BY 1 HAVING COUNT(*) > %s",
             [settings.BULK_LIMIT],
         )
         for table, first in cursor.fetchall():
-            of_table = "kind = 'mark' AND json_extract(data, '$.table') = %s"
+            of_table = f"{many} AND json_extract(data, '$.table') = %s"
             cursor.execute(f"DELETE FROM declbind_event WHERE {of_table} AND id <> %s", [table, first])
             data = json.dumps({"table": table, "op": "MANY"})
             cursor.execute("UPDATE declbind_event SET data = %s WHERE id = %s", [data, first])

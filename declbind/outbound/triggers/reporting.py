@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from django.db import connections
 
+from declbind.conf import settings
 from declbind.outbound import entries
 from declbind.outbound.statements import fetch
 
@@ -142,7 +143,8 @@ class MarkedCall:
         """Complete the marks of the call."""
         if self._connection.vendor == "sqlite":
             actor, program = entries.writer()
-            _run(self._connection, sqlite.COMPLETE_SQL, [actor, program, json.dumps(self._id), self._last])
+            limit, last = settings.BULK_LIMIT, self._last
+            _run(self._connection, sqlite.COMPLETE_SQL, [actor, program, json.dumps(self._id), limit, last, last])
         elif self._id and not self._connection.needs_rollback:
             _ask(self._connection, postgresql.CALL_SQL, [""])
 

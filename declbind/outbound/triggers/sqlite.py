@@ -28,7 +28,8 @@ REPORTED_SQL = (
 #: The last mark before a call of the ORM, and what the marks after it are given.
 LAST_SQL = "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'declbind_event'"
 COMPLETE_SQL = (
-    "UPDATE declbind_event SET actor = %s, origin = %s, data = json_set(data, '$.call', json(%s))"
+    "UPDATE declbind_event SET actor = %s, origin = %s, data = json_set(data, '$.call', json(%s), '$.is_few',"
+    " (SELECT COUNT(*) <= %s FROM declbind_event WHERE id > %s AND kind = 'mark'))"
     " WHERE id > %s AND kind = 'mark' AND COALESCE(json_extract(data, '$.call'), '') = ''"
 )
 
