@@ -73,7 +73,7 @@ class Edits:
         if self._follower is not None:
             # What is open across the earlier edit is open across this one, too.
             self._follower.cancel()
-        # Without the context of whoever came first: it may be a request's, which this outlives.
+        # An empty context: the task outlives the request that may have started the hub.
         self._follower = self._hub.loop.create_task(self._await_writers(grace), context=contextvars.Context())
 
     def is_in_force(self, event: LogEvent) -> bool:

@@ -38,7 +38,7 @@ class _Part:
     plan: Plan
     #: By key, the groups of the row as it was; ``None`` where no such row was to be seen.
     before: dict[Any, Groups | None] = field(default_factory=dict)
-    #: Keys of rows of which something else changes than their columns, and who hears of them.
+    #: Keys of rows that are changed by something else than their columns, and the bindings that are told.
     kept: dict[Any, frozenset[Outlet]] = field(default_factory=dict)
     #: The groups before the write of rows that were kept and that code puts into groups.
     places: dict[Any, Groups] = field(default_factory=dict)
@@ -174,7 +174,7 @@ class Batch:
 
     @contextlib.contextmanager
     def guarded(self, plans: Iterable[Plan], tables: Iterable[type[models.Model]] = ()) -> Iterator[None]:
-        """Keep what goes wrong in reading from the writer; the clients are told that something is missing.
+        """Keep a read that fails from the writer; the bindings that it concerns are sent a ``resync``.
 
         ``plans`` are those whose rows are read, or found by reading ``tables``.
         """

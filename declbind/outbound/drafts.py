@@ -193,7 +193,7 @@ def draft_hidden(plan: Plan, pk: Any, old: Groups | None, using: str) -> list[Dr
 
 
 def unread(plan: Plan, using: str, error: Exception) -> Groups:
-    """Return the groups of a row that could not be read, which is recorded as a fault of all bindings that hear of it.
+    """Record a row that could not be read as a fault of all its bindings; return its groups, which are not known.
 
     Called while the error is being handled. Raises it all the same if it has ended the writer's transaction.
     """

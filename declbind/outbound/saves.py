@@ -302,7 +302,7 @@ def _draft_save(plan: Plan, instance: Any, cls: Any, old: Groups | None, as_give
             row = stored_row(plan, instance, cls._meta.pk, using)
         if row is None and pk is not None:
             row = load_row(plan, pk, plan.fields, using)
-    except Exception as error:
+    except Exception as error:  # a read of capture must not break the write
         return draft_bulk(plan, unread(plan, using, error))
     return draft_hidden(plan, pk, old, using) if row is None else draft_write(plan, row, row.pk, old, using)
 
@@ -313,7 +313,7 @@ def _old_groups(plan: Plan | None, pk: Any, using: str) -> Groups | None:
         return {}
     try:
         row = None if pk is None else load_row(plan, pk, plan.group_fields, using)
-    except Exception as error:
+    except Exception as error:  # a read of capture must not break the write
         return unread(plan, using, error)
     return None if row is None else groups_of(plan, row, using)
 

@@ -156,7 +156,7 @@ class _Update:
         return keys
 
     def _guarded(self) -> AbstractContextManager[None]:
-        """Keep what goes wrong in reading from the writer."""
+        """Keep a read that fails from the writer."""
         plans = [plan for plan, _, _ in self._heard.values()]
         plans += [plan for plan, _ in self._lists]
         plans += [plan for watches, _ in self._watched for plan, _ in watches]

@@ -23,6 +23,8 @@ NEWEST, OLDEST = "3.13/6.1", "3.11/5.2"
 ENDS = (OLDEST, NEWEST)
 #: The folder of the modules that become the models of a guest's project.
 SHOPS = Path(__file__).parent / "shops"
+#: The shop of packages that stand around requests and cursors: its pages are visited.
+VISITED = "visited"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Guest:
     """One or more packages, and what their instructions say to add to a project.
 
     Attributes:
-        name: The module in ``shops``.
+        name: The module in ``shops``, unless ``shop`` names one that guests share.
         packages: The packages as the constraints name them.
         settings: Lines for the end of the settings.
         urls: Lines for the end of the URL configuration.
@@ -40,6 +42,7 @@ class Guest:
         remark: What users of the packages should know, as a sentence.
         end: The Python and Django that it is run with: the newest that the packages support.
         why: The reason for an end that is not the newest.
+        shop: The module in ``shops``, if it is not named like the guest.
     """
 
     name: str
@@ -52,6 +55,12 @@ class Guest:
     remark: str = ""
     end: str = NEWEST
     why: str = ""
+    shop: str = ""
+
+    @property
+    def models(self) -> Path:
+        """The file that becomes the models of the guest's project."""
+        return SHOPS / f"{self.shop or self.name}.py"
 
     def __str__(self) -> str:
         return self.name
@@ -153,12 +162,14 @@ GUESTS = (
         + "INTERNAL_IPS = ['127.0.0.1']\nDEBUG = True\n"
         + "DEBUG_TOOLBAR_CONFIG = {'IS_RUNNING_TESTS': False}\n",
         "from debug_toolbar.toolbar import debug_toolbar_urls\nurlpatterns += debug_toolbar_urls()\n",
+        shop=VISITED,
     ),
     Guest(
         "silk",
         ["django-silk"],
         _apps("silk") + "MIDDLEWARE = ['silk.middleware.SilkyMiddleware', *MIDDLEWARE]\n",
         "from django.urls import include\nurlpatterns += [path('silk/', include('silk.urls', namespace='silk'))]\n",
+        shop=VISITED,
     ),
     Guest(
         "opentelemetry",
@@ -179,12 +190,14 @@ DjangoInstrumentor().instrument(is_sql_commentor_enabled=True)
 PsycopgInstrumentor().instrument(enable_commenter=True)
 SQLite3Instrumentor().instrument(enable_commenter=True)
 """,
+        shop=VISITED,
     ),
     Guest(
         "sentry",
         ["sentry-sdk"],
         # Without a DSN nothing is sent; the spans of queries are made all the same.
         "import sentry_sdk\nsentry_sdk.init(traces_sample_rate=1.0, send_default_pii=True)\n",
+        shop=VISITED,
     ),
 )
 BY_NAME = {guest.name: guest for guest in GUESTS}

@@ -16,7 +16,7 @@ from typing import Any, Self
 from tests.servers import ROOT, PostgresServer
 from tests.test_readme import write_files
 
-from .roster import POSTGRES, SHOPS, Guest
+from .roster import POSTGRES, Guest
 
 #: The README's files that a guest's project needs.
 FILES = ("mysite/settings.py", "mysite/asgi.py", "mysite/urls.py", "mysite/templates/people.html")
@@ -72,7 +72,7 @@ class Sites:
         for path, text in guest.files.items():
             (project / "mysite" / path).write_text(text)
         (project / "startup.py").write_text(guest.startup)
-        shutil.copy(SHOPS / f"{guest.name}.py", project / "mysite" / "models.py")
+        shutil.copy(guest.models, project / "mysite" / "models.py")
         (project / "mysite" / "migrations").mkdir()
         (project / "mysite" / "migrations" / "__init__.py").touch()
         printed = _run([sys.executable, "-m", "tests.guests.run", *([sabotage] if sabotage else [])], project)

@@ -1,4 +1,4 @@
-"""opentelemetry: spans around requests and statements, and comments in the statements themselves."""
+"""Packages that wrap cursors, compilers and requests: pages of the admin are visited beside the usual writes."""
 
 from __future__ import annotations
 
