@@ -12,6 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from django.db import close_old_connections, connections
 
+from declbind.outbound.memory_databases import take_turn
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -64,7 +66,8 @@ class RequestThreads:
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                result = function()
+                with take_turn():
+                    result = function()
             except BaseException as error:
                 close_old_connections()
                 future.set_exception(error)
@@ -106,7 +109,8 @@ class HubThread:
 
 def _afresh_after_fault(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     try:
-        return function(*args, **kwargs)
+        with take_turn():
+            return function(*args, **kwargs)
     except Exception:
         connections.close_all()
         raise

@@ -14,7 +14,7 @@ from django.db import models, router, transaction
 
 from declbind.batches import in_batches
 
-from . import catalog, detector, hooks, seams
+from . import catalog, detector, hooks, memory_databases, seams
 from .batch import Batch
 from .deletes import capture_delete, capture_raw_delete
 from .index import plan_for
@@ -68,6 +68,7 @@ def install() -> None:
     for fault in find_faults():
         logger.error("%s %s", fault.text, fault.action)
     catalog.install()
+    memory_databases.install()
     migrating.install()
     detector.install()
 

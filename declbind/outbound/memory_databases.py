@@ -1,15 +1,33 @@
-"""SQLite databases in memory: which of them other threads or other processes can see."""
+"""SQLite databases in memory: which threads and processes can see them, and how threads take turns in one.
+
+Threads that share a database in memory share its cache, and SQLite then refuses at once what would have to wait:
+``database table is locked``, whatever the timeout. The threads of declbind therefore use such a database while no
+other thread executes a statement in it, and other threads wait for them.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 #: How Django's test runner names the database in memory that it makes. It stands for as long as the tests run.
 _TEST_DATABASE = "file:memorydb_"
 
 Reach = Literal["everybody", "process", "thread"]
+
+#: The longest that a statement waits for a thread of declbind, in seconds: a lock must never become a deadlock.
+_PATIENCE = 10.0
+
+#: Held by a thread of declbind for a piece of work, and by any other thread for a statement.
+_turn = threading.RLock()
+#: The aliases of databases that the threads of this process share.
+_shared: set[str] = set()
 
 
 def reach_of(using: str) -> Reach:
@@ -38,3 +56,38 @@ def describe_memory(using: str) -> str:
         f"Database {using!r} is in memory (NAME is {str(name)!r}): each thread that connects to it gets an empty "
         "database of its own, without declbind's tables. Sockets are served by several threads, so name a file."
     )
+
+
+@contextlib.contextmanager
+def take_turn() -> Iterator[None]:
+    """Keep other threads from executing statements in a shared database in memory while the block uses it."""
+    if not _shared:
+        yield
+        return
+    is_held = _turn.acquire(timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        if is_held:
+            _turn.release()
+
+
+def _execute_in_turn(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    with take_turn():
+        return execute(sql, params, many, context)
+
+
+_execute_in_turn.declbind_leaves_text = True  # type: ignore[attr-defined]
+
+
+def _watch(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    if reach_of(connection.alias) == "process":
+        _shared.add(connection.alias)
+        if _execute_in_turn not in connection.execute_wrappers:
+            # First, because ``execute_wrapper()`` takes the last one out again.
+            connection.execute_wrappers.insert(0, _execute_in_turn)
+
+
+def install() -> None:
+    """Have the threads of a process take turns in each database in memory that it connects to."""
+    connection_created.connect(_watch, dispatch_uid="declbind.memory_databases")

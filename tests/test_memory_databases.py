@@ -1,0 +1,97 @@
+"""Threads that share an SQLite database in memory, as Django's test runner makes them, take turns in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import pytest
+from django.db import OperationalError, connections, transaction
+
+from declbind.live import threads
+from declbind.outbound import memory_databases
+from declbind.outbound.statements import has_wrappers
+
+#: How long a transaction stays open for a statement that must wait for its end, in seconds.
+OPEN_SECONDS = 0.5
+
+
+@pytest.fixture
+def shared(django_db_blocker) -> Iterator[str]:
+    """Return the alias of a database in memory that has one table, ``note``."""
+    alias = "shared"
+    connections.settings[alias] = {
+        **connections.settings["default"],
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": "file:memorydb_shared?mode=memory&cache=shared",
+        "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+    }
+    with django_db_blocker.unblock(), connections[alias].cursor() as cursor:
+        cursor.execute("CREATE TABLE note (text text)")
+        yield alias
+        cursor.execute("DROP TABLE note")
+        connections[alias].close()
+    del connections[alias], connections.settings[alias]
+    memory_databases._shared.discard(alias)
+
+
+def write(alias: str, text: str) -> None:
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        cursor.execute("INSERT INTO note VALUES (%s)", [text])
+
+
+async def write_beside_the_hub(alias: str) -> list[str]:
+    """Write while a transaction of the hub's thread is open, and return what is stored."""
+    began, is_over = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+            cursor.execute("INSERT INTO note VALUES ('hub')")
+            began.set()
+            is_over.wait(OPEN_SECONDS)
+
+    def write_meanwhile() -> None:
+        began.wait()
+        try:
+            write(alias, "host")
+        finally:
+            is_over.set()
+            connections[alias].close()
+
+    thread = threads.HubThread()
+    try:
+        await asyncio.gather(thread.run(work), asyncio.to_thread(write_meanwhile))
+    finally:
+        thread.close()
+    return await asyncio.to_thread(read, alias)
+
+
+def read(alias: str) -> list[str]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT text FROM note ORDER BY text")
+        found = [text for (text,) in cursor.fetchall()]
+    connections[alias].close()
+    return found
+
+
+def test_a_write_waits_for_the_hub(shared):
+    """SQLite itself would refuse it."""
+    assert asyncio.run(write_beside_the_hub(shared)) == ["host", "hub"]
+
+
+def test_a_hub_that_takes_no_turn_is_noticed(shared, monkeypatch):
+    """The control."""
+    monkeypatch.setattr(threads, "take_turn", contextlib.nullcontext)
+    with pytest.raises(OperationalError, match="locked"):
+        asyncio.run(write_beside_the_hub(shared))
+
+
+def test_a_turn_counts_as_no_wrapper_of_others(shared):
+    """Statements are extended as on any other database, and ``execute_wrapper`` takes out its own."""
+    assert not has_wrappers(connections[shared])
+    with connections[shared].execute_wrapper(lambda execute, *args: execute(*args)):
+        assert has_wrappers(connections[shared])
+    assert not has_wrappers(connections[shared])
+    assert connections[shared].execute_wrappers
