@@ -20,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 import declbind
 from declbind import WebsocketBinding
 from declbind.models import Event
-from declbind.outbound import capture, deletes, places, saves
+from declbind.outbound import capture, deletes, parents, places, saves
 from declbind.registry import get_registry
 from declbind.testing import capture_events, override_bindings
 from tests.zoo.models import (
@@ -808,7 +808,7 @@ def test_failed_save_of_a_child_leaves_nothing_behind_for_the_next():
         other.plate = "A"
         with pytest.raises(IntegrityError), transaction.atomic():
             other.save()
-        assert saves._started.saves == {}
+        assert parents.started.saves == {}
 
 
 def test_child_made_of_an_existing_parent_is_created():

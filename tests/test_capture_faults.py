@@ -39,7 +39,7 @@ from declbind import WebsocketBinding, signals
 from declbind.core.frames import EVERY_GROUP
 from declbind.core.groups import diff
 from declbind.models import BindingRecord, Event, Traffic
-from declbind.outbound import capture, drafts, entries, known_values, log, saves
+from declbind.outbound import capture, drafts, entries, joint_update, known_values, log, saved_rows, saves
 from declbind.registry import get_registry, refresh
 from declbind.testing import capture_events, override_bindings
 from tests.servers import ROOT
@@ -80,7 +80,11 @@ def test_1_groups_of_the_changed_instance_would_be_caught():
 
     models.signals.pre_save.connect(remember, sender=Animal)
     try:
-        with patch.object(saves, "_old_groups", old_groups), pytest.raises(AssertionError):
+        with (
+            patch.object(saves, "old_groups", old_groups),
+            patch.object(joint_update, "old_groups", old_groups),
+            pytest.raises(AssertionError),
+        ):
             check_that_a_row_moves()
     finally:
         models.signals.pre_save.disconnect(remember, sender=Animal)
@@ -335,12 +339,12 @@ def test_5_instance_made_by_key_updates_and_copy_creates():
 @pytest.mark.parametrize("guess", [lambda instance: instance._state.adding, lambda instance: instance.pk is None])
 def test_5_guessing_by_the_instance_would_be_caught(guess):
     """The usual guesses: a new instance creates; one without a key creates."""
-    original = saves._draft_save
+    original = saved_rows.draft_saved
 
     def guessing(plan, instance, cls, old, as_given, using):
         return original(plan, instance, cls, None if guess(instance) else {}, as_given, using)
 
-    with patch.object(saves, "_draft_save", guessing), pytest.raises(AssertionError):
+    with patch.object(saves, "draft_saved", guessing), pytest.raises(AssertionError):
         check_that_the_row_decides()
 
 
@@ -373,13 +377,13 @@ def test_7_saved_instance_can_be_pickled():
 
 def test_7_class_on_the_instance_would_be_caught():
     """The original's way: old groups kept on the instance, by binding class."""
-    original = saves._draft_save
+    original = saved_rows.draft_saved
 
     def leaving(plan, instance, *args):
         instance._groups = {outlet.binding: [] for outlet in plan.outlets}
         return original(plan, instance, *args)
 
-    with patch.object(saves, "_draft_save", leaving), pytest.raises(AssertionError):
+    with patch.object(saves, "draft_saved", leaving), pytest.raises(AssertionError):
         check_that_saved_rows_can_be_cached()
 
 
@@ -478,7 +482,7 @@ def test_9_query_per_deferred_field_would_be_caught():
     def load_deferred(plan, pk, fields, using):
         return plan.model._base_manager.only("pk").get(pk=pk)
 
-    with patch.object(saves, "load_row", load_deferred), pytest.raises(AssertionError):
+    with patch.object(saved_rows, "load_row", load_deferred), pytest.raises(AssertionError):
         check_that_deferred_fields_cost_one_query()
 
 

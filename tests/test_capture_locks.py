@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection, connections
 
-from declbind.outbound import saves, writes
+from declbind.outbound import parents, writes
 from declbind.testing import override_bindings
 from tests.factories import AnimalFactory
 from tests.test_inbound_idempotency import run_together
@@ -68,6 +68,6 @@ def test_writers_queue(monkeypatch: Any, write: str) -> None:
 @pytest.mark.parametrize("write", WRITES)
 def test_writers_that_do_not_queue_would_be_caught(monkeypatch: Any, write: str) -> None:
     """Negative control: without the lock taken first, the writers above get in each other's way."""
-    for module in (saves, writes):
+    for module in (parents, writes):
         monkeypatch.setattr(module, "take_write_lock", lambda using: None)
     assert any(isinstance(result, OperationalError) for result in write_at_once(monkeypatch, write))

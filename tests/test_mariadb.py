@@ -215,7 +215,7 @@ def write_in_a_transaction_that_is_lost() -> None:
     assert not Keeper.objects.filter(retired=True).exists()
 
 
-@pytest.mark.parametrize("place", ["declbind.outbound.batch.read_rows", "declbind.outbound.drafts._group_names"])
+@pytest.mark.parametrize("place", ["declbind.outbound.written_rows.read_rows", "declbind.outbound.drafts._group_names"])
 def test_a_deadlock_of_capture_is_the_writers(place):
     """Neither the first write nor the second is stored, and the writer gets the error that he may try again after."""
     Keeper.objects.create(name="Ann")
@@ -229,7 +229,7 @@ def test_swallowing_a_deadlock_would_be_caught(monkeypatch):
     monkeypatch.setattr("declbind.outbound.drafts.ends_transaction", lambda error, using: False)
     with (
         override_bindings(BY_RETIREMENT),
-        patch("declbind.outbound.batch.read_rows", lose_the_transaction),
+        patch("declbind.outbound.written_rows.read_rows", lose_the_transaction),
         pytest.raises(BaseException, match=r"DID NOT RAISE"),
     ):
         write_in_a_transaction_that_is_lost()

@@ -14,8 +14,9 @@ from django.db.models import QuerySet
 from declbind import checks
 from declbind.console import doctor, unseen
 from declbind.live import sending
-from declbind.outbound import capture, hooks, seams
+from declbind.outbound import capture, hooks, seam_checks, seams
 from declbind.outbound.lists import forget_list_managers
+from declbind.outbound.seam_checks import Seam
 from declbind.outbound.triggers import upkeep
 from declbind.registry import get_registry
 from declbind.testing import override_bindings
@@ -321,8 +322,10 @@ REFUSED = [
 
 def test_the_parameters_that_are_accepted():
     """Those that are needed come first, in their order, or can be given by name."""
-    assert [seams.describe_other_parameters(function, ("one", "two")) for function in ACCEPTED] == [""] * len(ACCEPTED)
-    assert all(seams.describe_other_parameters(function, ("one", "two")) for function in REFUSED)
+    assert [seam_checks.describe_other_parameters(function, ("one", "two")) for function in ACCEPTED] == [""] * len(
+        ACCEPTED
+    )
+    assert all(seam_checks.describe_other_parameters(function, ("one", "two")) for function in REFUSED)
 
 
 @pytest.mark.parametrize("name", HOOKS)
@@ -354,7 +357,7 @@ def test_each_name_that_capture_uses_is_looked_for(seam, monkeypatch):
     """An object without one of the attributes is noticed, for each of them."""
     assert seam.find_problem() == ""
     for name in seam.attributes:
-        monkeypatch.setattr(seams, "_has", lambda made, path, name=name: path != name)
+        monkeypatch.setattr(seam_checks, "_has", lambda made, path, name=name: path != name)
         assert seam.find_problem().startswith(f"{seam} has no {name} in ")
 
 
@@ -392,7 +395,7 @@ def test_a_list_manager_without_set_is_reported(monkeypatch):
 
 def test_a_package_that_is_not_in_use_is_not_checked(monkeypatch):
     """Looking for its names would import it."""
-    gone = seams.Seam("declbind_no_such_package.deep", "Thing", "Nothing works.")
+    gone = Seam("declbind_no_such_package.deep", "Thing", "Nothing works.")
     assert gone.find_problem() == ""
     monkeypatch.setitem(sys.modules, "declbind_no_such_package.deep", SimpleNamespace())
     assert "does not exist" in gone.find_problem()

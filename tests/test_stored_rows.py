@@ -168,8 +168,8 @@ def test_an_instance_made_outside_of_the_guard_would_be_caught(monkeypatch: pyte
     def eager(plan: Any, row: Any, *args: Any) -> Any:
         return original(plan, row.make_instance(plan.model), *args)
 
-    monkeypatch.setattr("declbind.outbound.batch.groups_of", eager)
-    monkeypatch.setattr("declbind.outbound.saves.groups_of", eager)
+    for module in ("batch", "saved_rows", "written_rows"):
+        monkeypatch.setattr(f"declbind.outbound.{module}.groups_of", eager)
     with pytest.raises((AssertionError, PermissionError)):
         check_that_an_instance_that_cannot_be_made_costs_one_binding()
 

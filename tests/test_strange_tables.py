@@ -159,7 +159,7 @@ def test_a_row_that_a_soft_delete_takes_out_of_where_is_out_of_sight() -> None:
 
 
 def test_an_invented_delete_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("declbind.outbound.batch.Batch._forget_staying", lambda self, part: None)
+    monkeypatch.setattr("declbind.outbound.written_rows.WrittenRows.forget_staying", lambda self: None)
     with pytest.raises(AssertionError):
         check_that_a_row_that_stays_is_not_deleted(DELETES["delete"])
 

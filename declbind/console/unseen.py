@@ -15,7 +15,7 @@ from declbind.core.errors import Problem
 from declbind.models import UnseenWrite
 from declbind.outbound.capture import find_faults
 from declbind.outbound.index import current_index
-from declbind.outbound.seams import SeamFault
+from declbind.outbound.seam_checks import SeamFault
 from declbind.outbound.triggers import tables, upkeep
 
 #: What Django 6.1 calls an ``on_delete`` that the database carries out.

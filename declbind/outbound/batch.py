@@ -1,66 +1,29 @@
 """Batch: the rows that one call writes, read before and after it, and the events that tell of them.
 
 Up to ``BULK_LIMIT`` rows of a model are told of one by one. Above that there is one event of kind "bulk" for each
-binding: it has the groups that held such a row, or hold it now, take a snapshot. What cannot be found out is said as
-well: a binding that lost track has all of its groups take one.
+binding: it has the groups that held such a row, or hold it now, take a snapshot (see ``written_rows``). What cannot be
+found out is said as well: a binding that lost track has all of its groups take one.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
 from django.db import models
 
-from declbind.batches import in_batches
 from declbind.conf import settings
-from declbind.core.frames import EVERY_GROUP
 from declbind.serializers.lists import load_lists
 from declbind.stored_rows import StoredRow
 
-from . import entries, log
+from . import log
 from .catalog import facts_of, savepoint_for
-from .drafts import UNKNOWN, Groups, draft_bulk, draft_delete, draft_hidden, draft_write, groups_of, unread
+from .drafts import UNKNOWN, draft_delete, groups_of, unread
+from .entries import Draft
 from .plans import Outlet, Plan
-from .rows import all_rows, load_rows, read_rows, reading, stream_rows
-
-#: The rows that are meant, by their keys: a query (see ``rows.keys_of``), or the keys themselves.
-Chosen = models.QuerySet[Any] | Sequence[Any]
-
-
-@dataclass
-class _Part:
-    """What is known of the rows of one model."""
-
-    plan: Plan
-    #: By key, the groups of the row as it was; ``None`` where no such row was to be seen.
-    before: dict[Any, Groups | None] = field(default_factory=dict)
-    #: Keys of rows that are changed by something else than their columns, and the bindings that are told.
-    kept: dict[Any, frozenset[Outlet]] = field(default_factory=dict)
-    #: The groups before the write of rows that were kept and that code puts into groups.
-    places: dict[Any, Groups] = field(default_factory=dict)
-    #: The events of rows that go, by key.
-    gone: dict[Any, list[entries.Draft]] = field(default_factory=dict)
-    #: Above the limit: the groups that are told, by binding.
-    touched: dict[Outlet, dict[str, None]] | None = None
-    #: Above the limit: keys of rows with who hears of them, and whether their groups are to be read after the write.
-    many: dict[Any, frozenset[Outlet]] = field(default_factory=dict)
-    moves: bool = False
-    #: Rows as they are after the write, where they need not be read again.
-    after: dict[Any, StoredRow] | None = None
-    #: Nothing more is to be found out.
-    is_lost: bool = False
-
-    @property
-    def count(self) -> int:
-        return len(self.before) + len(self.kept) + len(self.gone)
-
-    @cached_property
-    def everybody(self) -> frozenset[Outlet]:
-        return frozenset(self.plan.outlets)
+from .rows import load_rows, reading
+from .written_rows import Chosen, WrittenRows, outlets_with_code
 
 
 class Batch:
@@ -68,7 +31,11 @@ class Batch:
 
     def __init__(self, using: str) -> None:
         self.using = using
-        self._parts: dict[int, _Part] = {}
+        self._parts: dict[int, WrittenRows] = {}
+
+    def _part(self, plan: Plan) -> WrittenRows:
+        # A model has another plan for a table that its triggers report.
+        return self._parts.setdefault(id(plan), WrittenRows(plan, self.using))
 
     # --- before the write --------------------------------------------------------------------------------------------
 
@@ -83,7 +50,9 @@ class Batch:
             part.before[row.pk] = groups_of(plan, row, self.using) if plan.needs_old else {}
 
         part.moves |= moves
-        self._read(part, chosen, lookup, plan.group_fields if plan.needs_old else (), keep)
+        if not part.is_lost:
+            with self.guarded([plan]):
+                part.read(chosen, lookup, plan.group_fields if plan.needs_old else (), keep)
         if part.touched is None:
             return list(part.before)
         return list(part.many) if plan.needs_old and not part.is_lost else None
@@ -102,7 +71,9 @@ class Batch:
                 if may_stay and row.pk not in part.before:
                     part.before[row.pk] = groups_of(plan, row, self.using) if plan.needs_old else {}
 
-        self._read(part, chosen, "pk", plan.fields, keep)
+        if not part.is_lost:
+            with self.guarded([plan]):
+                part.read(chosen, "pk", plan.fields, keep)
         if part.touched is None:
             return list(part.gone)
         return list(part.many) if plan.needs_old and not part.is_lost else None
@@ -115,7 +86,7 @@ class Batch:
         part = self._part(plan)
         hearing = part.everybody if outlets is None else frozenset(outlets)
         part.kept.update((key, part.kept.get(key, hearing) | hearing) for key in keys)
-        self._check_limit(part)
+        part.check_limit()
 
     def keep_related(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet], is_after: bool) -> None:
         """Note rows like ``keep`` that are related to rows which are written.
@@ -126,8 +97,8 @@ class Batch:
         found, hearing = list(keys), list(outlets)
         if not is_after:
             self.remember(plan, found, hearing)
-        elif unknown := self._unknown(plan, found, hearing):
-            part, lost = self._part(plan), dict.fromkeys(_moving(hearing), UNKNOWN)
+        elif unknown := self._part(plan).unknown(found, hearing):
+            part, lost = self._part(plan), dict.fromkeys(outlets_with_code(hearing), UNKNOWN)
             if part.touched is None:
                 part.places.update((key, {**lost, **part.places.get(key, {})}) for key in unknown)
             else:
@@ -137,7 +108,7 @@ class Batch:
     def remember(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet]) -> None:
         """Read the groups of rows before the write, if code makes them, for they may hang on what is written."""
         part, hearing = self._part(plan), list(outlets)
-        unknown = self._unknown(plan, keys, hearing)
+        unknown = part.unknown(keys, hearing)
         if not unknown:
             return
         if part.touched is not None or len(unknown) + part.count > settings.BULK_LIMIT:
@@ -145,15 +116,8 @@ class Batch:
             return
         with self.guarded([plan]):
             for key, row in load_rows(plan, unknown, plan.group_fields, self.using).items():
-                groups = groups_of(plan, row, self.using, _moving(hearing))
+                groups = groups_of(plan, row, self.using, outlets_with_code(hearing))
                 part.places[key] = {**groups, **part.places.get(key, {})}
-
-    def _unknown(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet]) -> list[Any]:
-        """Return the keys of rows whose groups before the write would have to be known and are not."""
-        part, moving = self._part(plan), _moving(outlets)
-        if not moving or part.is_lost:
-            return []
-        return [key for key in keys if not moving <= part.places.get(key, {}).keys()]
 
     def unwritten(self, plan: Plan, keys: Container[Any]) -> list[Any]:
         """Return the keys of rows that were read before the write and are not among ``keys``."""
@@ -163,14 +127,11 @@ class Batch:
         """Note rows that are new, unless they were read before the write; to be called after it."""
         part = self._part(plan)
         part.before.update((key, None) for key in keys if key not in part.before)
-        self._check_limit(part)
+        part.check_limit()
 
     def lose_track(self, plan: Plan) -> None:
         """Note that it cannot be told which rows of a model were written, or where they were."""
-        part = self._part(plan)
-        part.is_lost = True
-        part.touched = {outlet: {EVERY_GROUP: None} for outlet in plan.outlets}
-        part.before, part.kept, part.places, part.gone, part.many = {}, {}, {}, {}, {}
+        self._part(plan).lose_track()
 
     @contextlib.contextmanager
     def guarded(self, plans: Iterable[Plan], tables: Iterable[type[models.Model]] = ()) -> Iterator[None]:
@@ -190,85 +151,6 @@ class Batch:
                 unread(plan, self.using, error)
                 self.lose_track(plan)
 
-    def _part(self, plan: Plan) -> _Part:
-        # A model has another plan for a table that its triggers report.
-        return self._parts.setdefault(id(plan), _Part(plan))
-
-    def _read(
-        self,
-        part: _Part,
-        chosen: Chosen,
-        lookup: str,
-        fields: Sequence[Any] | None,
-        keep: Callable[[StoredRow], None],
-    ) -> None:
-        plan = part.plan
-        if part.is_lost:
-            return
-        with self.guarded([plan]):
-            if part.touched is None:
-                room = settings.BULK_LIMIT - part.count
-                if isinstance(chosen, models.QuerySet) or len(chosen) <= room:
-                    found = [
-                        row
-                        for rows in _rows_of(plan, chosen, lookup, self.using)
-                        for row in read_rows(plan, rows, fields, room)
-                    ]
-                    if len(found) <= room:
-                        for row in found:
-                            keep(row)
-                        return
-                self._overflow(part)
-            if not plan.needs_old:
-                self._touch_constant(part)
-                return
-            for rows in _rows_of(plan, chosen, lookup, self.using):
-                for row in stream_rows(plan, rows, plan.group_fields):
-                    self._touch(part, row, part.everybody)
-                    part.many[row.pk] = part.everybody
-
-    def _check_limit(self, part: _Part) -> None:
-        if part.touched is not None:
-            self._to_groups(part)
-        elif part.count > settings.BULK_LIMIT:
-            self._overflow(part)
-
-    def _overflow(self, part: _Part) -> None:
-        """Go over from rows to groups."""
-        part.touched = {outlet: {} for outlet in part.plan.outlets}
-        if part.gone and not part.plan.needs_old:
-            self._touch_constant(part)
-        for groups in (*part.before.values(), *part.places.values()):
-            for outlet, names in (groups or {}).items():
-                part.touched[outlet].update(dict.fromkeys(names))
-        for drafts in part.gone.values():
-            for draft in drafts:
-                outlet = next(outlet for outlet in part.plan.outlets if outlet.stream == draft.stream)
-                part.touched[outlet].update((group, None) for group, _ in draft.changes)
-        self._to_groups(part)
-
-    def _to_groups(self, part: _Part) -> None:
-        if not part.is_lost:
-            # Those that were not looked at before the write are looked at after it.
-            part.moves |= bool(part.kept) or any(groups is None for groups in part.before.values())
-            hearing = [(key, part.everybody) for key in part.before] + list(part.kept.items())
-            for key, outlets in hearing:
-                part.many[key] = part.many.get(key, outlets) | outlets
-            if not part.plan.needs_old:
-                self._touch_constant(part, frozenset().union(*(outlets for _, outlets in hearing)))
-        part.before, part.kept, part.places, part.gone = {}, {}, {}, {}
-
-    def _touch_constant(self, part: _Part, outlets: frozenset[Outlet] | None = None) -> None:
-        assert part.touched is not None
-        for outlet in part.plan.outlets:
-            if outlets is None or outlet in outlets:
-                part.touched[outlet].update(dict.fromkeys(outlet.constant_groups or ()))
-
-    def _touch(self, part: _Part, row: StoredRow, outlets: frozenset[Outlet]) -> None:
-        assert part.touched is not None
-        for outlet, names in groups_of(part.plan, row, self.using, outlets).items():
-            part.touched[outlet].update(dict.fromkeys(names))
-
     # --- after it ----------------------------------------------------------------------------------------------------
 
     def is_by_group(self, plan: Plan) -> bool:
@@ -285,66 +167,19 @@ class Batch:
         """Append the events of all that was gathered, rows that went first."""
         log.append(self.drafts(), self.using)
 
-    def drafts(self) -> list[entries.Draft]:
+    def drafts(self) -> list[Draft]:
         """Return the events of all that was gathered; reads the rows as they are now."""
         for part in self._parts.values():
             with self.guarded([part.plan]):
-                self._forget_staying(part)
+                part.forget_staying()
         drafts = [draft for part in self._parts.values() for events in part.gone.values() for draft in events]
         for part in self._parts.values():
-            written: list[entries.Draft] = []
+            written: list[Draft] = []
             with self.guarded([part.plan]):
-                if part.touched is None:
-                    written = self._draft_rows(part)
-                else:
-                    self._touch_moved(part)
-            drafts += written if part.touched is None else draft_bulk(part.plan, part.touched)
+                written = part.draft_written()
+            # What cannot be read has become an event for all groups.
+            drafts += written if part.touched is None else part.draft_groups()
         return drafts
-
-    def _forget_staying(self, part: _Part) -> None:
-        """Leave the events out of rows that were to go and are still there."""
-        if part.gone and not facts_of(part.plan.model, self.using).is_ordinary:
-            for some in in_batches(part.gone, self.using):
-                stored = all_rows(part.plan.model, self.using).filter(pk__in=some)
-                for key in stored.values_list("pk", flat=True):
-                    part.gone.pop(key, None)
-
-    def _draft_rows(self, part: _Part) -> list[entries.Draft]:
-        plan, drafts = part.plan, []
-        keys = [key for key in {**part.before, **part.kept} if key not in part.gone]
-        rows = load_rows(plan, keys, plan.fields, self.using) if part.after is None else part.after
-        for key in keys:
-            row, hearing = rows.get(key), None
-            old = part.before.get(key, part.places.get(key))
-            if row is None:
-                drafts += draft_hidden(plan, key, old, self.using)
-                continue
-            if key not in part.before or (key in part.kept and old is None):
-                hearing = part.kept[key] if key not in part.before else None
-                old = {**groups_of(plan, row, self.using, hearing), **(old or {})}
-            drafts += draft_write(plan, row, row.pk, old, self.using, hearing)
-        return drafts
-
-    def _touch_moved(self, part: _Part) -> None:
-        if part.plan.needs_old and part.moves:
-            for rows in _rows_of(part.plan, list(part.many), "pk", self.using):
-                for row in stream_rows(part.plan, rows, part.plan.group_fields):
-                    self._touch(part, row, part.many[row.pk])
-
-
-def _moving(outlets: Iterable[Outlet]) -> frozenset[Outlet]:
-    return frozenset(outlet for outlet in outlets if outlet.has_group_code)
-
-
-def _rows_of(plan: Plan, chosen: Chosen, lookup: str, using: str) -> Iterator[models.QuerySet[Any]]:
-    """Yield query sets which together are the rows that are meant."""
-    rows = all_rows(plan.model, using)
-    if isinstance(chosen, models.QuerySet):
-        # As a subquery: rows may be chosen by joins and aggregates, and no database locks the result of those.
-        yield rows.filter(**{f"{lookup}__in": chosen.using(using)})
-        return
-    for some in in_batches(chosen, using):
-        yield rows.filter(**{f"{lookup}__in": some})
 
 
 __all__ = ["Batch"]

@@ -21,10 +21,11 @@ from .index import plan_for
 from .inserts import capture_bulk_create
 from .lists import capture_list_manager, forget_list_managers
 from .locks import take_write_lock
+from .parents import capture_save_parents
 from .places import is_logged
 from .rows import all_rows
-from .saves import capture_save_parents, capture_save_table
-from .seams import Seam, SeamFault
+from .saves import capture_save_table
+from .seam_checks import Seam, SeamFault
 from .triggers import migrating
 from .updates import capture_bulk_update, capture_update
 

@@ -16,7 +16,7 @@ from django.db import connections, models
 
 from . import log
 from .also import keep_watching
-from .batch import Batch, Chosen
+from .batch import Batch
 from .hooks import note_unread
 from .index import Index, TableListeners, Watch, current_index, known_index
 from .lists import keep_owners
@@ -25,6 +25,7 @@ from .places import is_logged
 from .rows import keys_of
 from .seams import HOOKED
 from .writes import CapturedWrite, is_covered, only
+from .written_rows import Chosen
 
 
 def capture_delete(original: Any) -> Any:

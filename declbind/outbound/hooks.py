@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from .seams import NEEDED, Seam, SeamFault, find_name_faults
+from .seam_checks import Seam, SeamFault
+from .seams import NEEDED, find_name_faults
 
 logger = logging.getLogger("declbind")
 

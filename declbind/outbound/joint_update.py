@@ -6,16 +6,19 @@ both. PostgreSQL takes the update as a part of a larger statement, which is done
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from django.db import connections, models
+from django.db import DatabaseError, connections, models, transaction
 
-from . import entries
-from .known_values import is_as_stored
+from . import entries, log
+from .drafts import draft_write
+from .known_values import is_as_stored, take_values
 from .plans import Plan
+from .saved_rows import old_groups
 from .statements import extended_update, has_wrappers
+from .writes import CapturedWrite
 
 
 def can_join(plan: Plan, instance: Any, using: str) -> bool:
@@ -61,6 +64,32 @@ def _is_set_by_saving(field: Any) -> bool:
     if isinstance(field, models.DateField | models.TimeField):
         return field.auto_now or field.auto_now_add
     return type(field).pre_save is not models.Field.pre_save
+
+
+def save_in_one(write: CapturedWrite, plan: Plan, instance: Any, update: Callable[[], Any]) -> bool:
+    """Update a row and append its events by one statement; False, and nothing is written, where that cannot be."""
+    using = write.using
+    connection = connections[using]
+    with transaction.atomic(using=using, savepoint=False) if plan.needs_old else nullcontext():
+        old = old_groups(plan, instance.pk, using)
+        row = take_values(plan, instance, plan.model._meta.pk, using)
+        drafts = [] if old is None else draft_write(plan, row, row.pk, old, using)
+        if not drafts:
+            return False
+        joint = JointUpdate(drafts, plan, connection)
+        try:
+            with joint.joined():
+                write.run(update)
+        except DatabaseError:
+            # What Django raises when the row is not there. It may be inserted then, which takes a transaction.
+            if not joint.is_missing:
+                raise
+            return False
+        if joint.is_done:
+            log.ring_after_commit(connection)
+        else:  # another package wrote the row by a query of its own
+            write.append(drafts)
+    return True
 
 
 class JointUpdate:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from declbind.outbound import batch, capture, drafts, entries, log, plans, saves
+from declbind.outbound import capture, drafts, entries, joint_update, log, plans, saved_rows, written_rows
 from declbind.outbound import index as indexes
 from declbind.outbound.lists import forget_list_managers
 from declbind.serializers import encode_value
@@ -53,7 +53,9 @@ def old_groups_after_the_write() -> Iterator[None]:
     def draft_write(plan: Any, row: Any, pk: Any, old: Any, using: str, *args: Any) -> Any:
         return original(plan, row, pk, None if old is None else drafts.groups_of(plan, row, using), using, *args)
 
-    with patch.object(saves, "draft_write", draft_write), patch.object(batch, "draft_write", draft_write):
+    with contextlib.ExitStack() as stack:
+        for module in (saved_rows, joint_update, written_rows):
+            stack.enter_context(patch.object(module, "draft_write", draft_write))
         yield
 
 
@@ -90,33 +92,33 @@ def events_that_outlive_a_rollback() -> Iterator[None]:
 @contextlib.contextmanager
 def last_row_forgotten() -> Iterator[None]:
     """Leave the last row of many out."""
-    original = batch.Batch._draft_rows
+    original = written_rows.WrittenRows._draft_rows
 
-    def draft_rows(self: Any, part: Any) -> Any:
-        found = original(self, part)
+    def draft_rows(self: Any) -> Any:
+        found = original(self)
         return found[:-1] if len(found) > 1 else found
 
-    with patch.object(batch.Batch, "_draft_rows", draft_rows):
+    with patch.object(written_rows.WrittenRows, "_draft_rows", draft_rows):
         yield
 
 
 @contextlib.contextmanager
 def resync_of_new_groups_only() -> Iterator[None]:
     """Forget the groups that many rows have left."""
-    original = batch.Batch._touch_moved
+    original = written_rows.WrittenRows._touch_moved
 
-    def touch_moved(self: Any, part: Any) -> None:
-        part.touched = {outlet: {} for outlet in part.plan.outlets}
-        original(self, part)
+    def touch_moved(self: Any) -> None:
+        self.touched = {outlet: {} for outlet in self.plan.outlets}
+        original(self)
 
-    with patch.object(batch.Batch, "_touch_moved", touch_moved):
+    with patch.object(written_rows.WrittenRows, "_touch_moved", touch_moved):
         yield
 
 
 @contextlib.contextmanager
 def resync_of_old_groups_only() -> Iterator[None]:
     """Forget the groups that many rows have come to."""
-    with patch.object(batch.Batch, "_touch_moved", lambda self, part: None):
+    with patch.object(written_rows.WrittenRows, "_touch_moved", lambda self: None):
         yield
 
 

@@ -1,0 +1,144 @@
+"""Capture what a save does to the tables of a child's parents, which Django writes before the child's own table.
+
+The child's groups may hang on a parent's columns, so they are read before the first table is written. The events of
+the row are appended when its own table is written (see ``saves``).
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import models
+
+from . import log
+from .batch import Batch
+from .drafts import Groups
+from .hooks import note_unread
+from .index import Relative, TableListeners, current_index
+from .locks import take_write_lock
+from .saved_rows import old_groups
+from .seams import HOOKED
+from .writes import CapturedWrite
+
+SAVE_PARENTS = HOOKED["_save_parents"]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What was read of a child's row before its parents were written."""
+
+    #: The write of all its tables, whose batch has the rows that are related by the child's own table.
+    write: CapturedWrite
+    heard: TableListeners
+    old: Groups | None
+    #: The listeners and old groups of its parents that have parents themselves: theirs may hang on those.
+    parents: dict[type[models.Model], tuple[TableListeners, Groups | None]]
+
+
+class _Started(threading.local):
+    """What was read before a child's parents were written, by the instance's id; one per thread.
+
+    An entry lives from the start of ``Model._save_parents`` to the ``_save_table`` of the child's own table, so that it
+    never meets another object with this id.
+    """
+
+    def __init__(self) -> None:
+        self.saves: dict[int, _Start] = {}
+
+
+started = _Started()
+
+
+def capture_save_parents(original: Any) -> Any:
+    """Wrap ``Model._save_parents``: read a child row's old groups first, for they may hang on a parent's columns."""
+
+    @functools.wraps(original)
+    def _save_parents(
+        self: Any,
+        cls: Any = None,
+        using: Any = None,
+        update_fields: Any = None,
+        force_insert: Any = False,
+        *more: Any,
+        **named: Any,
+    ) -> Any:
+        if cls is not None and not (cls._meta.parents or more or named):
+            return original(self, cls, using, update_fields, force_insert)
+        args, kwargs = (cls, using, update_fields, force_insert, *more), named
+        if cls is None or using is None:
+            note_unread(SAVE_PARENTS)
+            return original(self, *args, **kwargs)
+        if not cls._meta.parents:
+            return original(self, *args, **kwargs)
+        if type(self)._meta.concrete_model is not cls or not log.is_here(using):
+            return original(self, *args, **kwargs)
+        write, pk = CapturedWrite(using, current_index()), self._get_pk_val(cls._meta)
+        heard = write.listeners_of(cls)
+        others = others_of(heard.family, cls, cls)
+        between = {
+            parent: (found, key)
+            for parent, key in _parents_with_keys(self, cls, {})
+            if parent._meta.parents and (found := write.listeners_of(parent)).plan is not None
+        }
+        write.is_marked |= any(write.is_table_marked(parent) for parent in cls._meta.all_parents)
+        if heard.plan is None and not others and not between and not write.is_marked:
+            return original(self, *args, **kwargs)
+        take_write_lock(using)
+        old = old_groups(heard.plan, pk, using)
+        parents = {parent: (found, old_groups(found.plan, key, using)) for parent, (found, key) in between.items()}
+        read_others(write.batch, others, pk)
+        started.saves[id(self)] = _Start(write, heard, old, parents)
+        try:
+            write.begin_call()
+            return original(self, *args, **kwargs)
+        except BaseException:
+            del started.saves[id(self)]
+            raise
+
+    return _save_parents
+
+
+def _parents_with_keys(instance: Any, cls: Any, keys: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the parents of a model, and theirs, with the keys by which ``instance`` will be saved there.
+
+    ``keys`` are those that Django has yet to copy from a child's link, by attribute (as ``Model._save_parents`` does).
+    """
+    for parent, link in cls._meta.parents.items():
+        attname = parent._meta.pk.attname
+        key = getattr(instance, attname)
+        if key is None and link is not None:
+            key = keys[attname] = getattr(instance, link.attname) or keys.get(link.attname)
+        yield parent, key
+        yield from _parents_with_keys(instance, parent, keys)
+
+
+def others_of(family: Sequence[Relative], table: Any, concrete: Any) -> list[Relative]:
+    """Return the listeners whose rows are children of a table's rows, and which no step of this save is about.
+
+    Children of the model that is saved are reported when their own table is saved, whatever other table has changed.
+    """
+    if not family or (len(family) == 1 and family[0].lookup == "pk"):
+        return []
+    return [
+        relative
+        for relative in family
+        if not issubclass(concrete, relative.plan.model)
+        and (table is concrete or not issubclass(relative.plan.model, concrete))
+    ]
+
+
+def read_others(batch: Batch, others: list[Relative], pk: Any) -> None:
+    if pk is not None:
+        for plan, lookup in others:
+            batch.will_change(plan, [pk], lookup)
+
+
+def passes_by(parent: Any, update_fields: Any) -> bool:
+    """Tell whether a child's ``save(update_fields=...)`` writes no column of this parent, inherited ones included."""
+    return update_fields is not None and not any(
+        field.name in update_fields or field.attname in update_fields for field in parent._meta.concrete_fields
+    )

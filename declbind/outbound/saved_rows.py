@@ -1,0 +1,39 @@
+"""The row that a save writes: its groups before the write, and its events after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .drafts import Groups, draft_bulk, draft_hidden, draft_write, groups_of, unread
+from .entries import Draft
+from .known_values import stored_row
+from .plans import Plan
+from .rows import load_row
+
+
+def old_groups(plan: Plan | None, pk: Any, using: str) -> Groups | None:
+    """Return the groups of the stored row, ``None`` if there is none; empty if the diff can do without them."""
+    if plan is None or not plan.needs_old:
+        return {}
+    try:
+        row = None if pk is None else load_row(plan, pk, plan.group_fields, using)
+    except Exception as error:  # a read of capture must not break the write
+        return unread(plan, using, error)
+    return None if row is None else groups_of(plan, row, using)
+
+
+def draft_saved(plan: Plan, instance: Any, cls: Any, old: Groups | None, as_given: bool, using: str) -> list[Draft]:
+    """Return the events of a saved instance; ``as_given`` says that its values need not be those of the row."""
+    pk = instance._get_pk_val(cls._meta)
+    # A second parent has a primary key of its own, under which its lists are kept.
+    is_other_row = bool(plan.m2m) and pk != instance.pk
+    try:
+        row = None
+        # A row that its manager hides is out of sight, whatever the instance holds.
+        if plan.shows_all and not (as_given or is_other_row):
+            row = stored_row(plan, instance, cls._meta.pk, using)
+        if row is None and pk is not None:
+            row = load_row(plan, pk, plan.fields, using)
+    except Exception as error:  # a read of capture must not break the write
+        return draft_bulk(plan, unread(plan, using, error))
+    return draft_hidden(plan, pk, old, using) if row is None else draft_write(plan, row, row.pk, old, using)

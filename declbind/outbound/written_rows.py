@@ -1,0 +1,201 @@
+"""The rows of one model that one call writes: one event for each of them, or above a limit one for their groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from django.db import models
+
+from declbind.batches import in_batches
+from declbind.conf import settings
+from declbind.core.frames import EVERY_GROUP
+from declbind.stored_rows import StoredRow
+
+from .catalog import facts_of
+from .drafts import Groups, draft_bulk, draft_hidden, draft_write, groups_of
+from .entries import Draft
+from .plans import Outlet, Plan
+from .rows import all_rows, load_rows, read_rows, stream_rows
+
+#: The rows that are meant, by their keys: a query (see ``rows.keys_of``), or the keys themselves.
+Chosen = models.QuerySet[Any] | Sequence[Any]
+
+
+@dataclass
+class WrittenRows:
+    """What is known of the rows of one model that one call writes.
+
+    Up to ``BULK_LIMIT`` rows have an event each. Above the limit the rows are forgotten, and only their groups are
+    gathered (``touched``). Methods that read may raise what the database or a manager raises; ``Batch`` guards them.
+    """
+
+    plan: Plan
+    using: str
+    #: By key, the groups of the row as it was; ``None`` where no such row was to be seen.
+    before: dict[Any, Groups | None] = field(default_factory=dict)
+    #: Keys of rows that are changed by something else than their columns, and the bindings that are told.
+    kept: dict[Any, frozenset[Outlet]] = field(default_factory=dict)
+    #: The groups before the write of rows that were kept and that code puts into groups.
+    places: dict[Any, Groups] = field(default_factory=dict)
+    #: The events of rows that go, by key.
+    gone: dict[Any, list[Draft]] = field(default_factory=dict)
+    #: Above the limit: the groups that are told, by binding.
+    touched: dict[Outlet, dict[str, None]] | None = None
+    #: Above the limit: keys of rows with who hears of them, and whether their groups are to be read after the write.
+    many: dict[Any, frozenset[Outlet]] = field(default_factory=dict)
+    moves: bool = False
+    #: Rows as they are after the write, where they need not be read again.
+    after: dict[Any, StoredRow] | None = None
+    #: Nothing more is to be found out.
+    is_lost: bool = False
+
+    @property
+    def count(self) -> int:
+        """The number of rows that will have events of their own."""
+        return len(self.before) + len(self.kept) + len(self.gone)
+
+    @cached_property
+    def everybody(self) -> frozenset[Outlet]:
+        """All bindings of the model."""
+        return frozenset(self.plan.outlets)
+
+    # --- before the write --------------------------------------------------------------------------------------------
+
+    def read(
+        self, chosen: Chosen, lookup: str, fields: Sequence[Any] | None, keep: Callable[[StoredRow], None]
+    ) -> None:
+        """Read rows and pass each to ``keep``; above the limit only their groups are kept."""
+        plan = self.plan
+        if self.touched is None:
+            room = settings.BULK_LIMIT - self.count
+            if isinstance(chosen, models.QuerySet) or len(chosen) <= room:
+                found = [row for rows in self._find(chosen, lookup) for row in read_rows(plan, rows, fields, room)]
+                if len(found) <= room:
+                    for row in found:
+                        keep(row)
+                    return
+            self._overflow()
+        if not plan.needs_old:
+            self._touch_constant()
+            return
+        for rows in self._find(chosen, lookup):
+            for row in stream_rows(plan, rows, plan.group_fields):
+                self._touch(row, self.everybody)
+                self.many[row.pk] = self.everybody
+
+    def unknown(self, keys: Iterable[Any], outlets: Iterable[Outlet]) -> list[Any]:
+        """Return the keys of rows whose groups before the write would have to be known and are not."""
+        moving = outlets_with_code(outlets)
+        if not moving or self.is_lost:
+            return []
+        return [key for key in keys if not moving <= self.places.get(key, {}).keys()]
+
+    def lose_track(self) -> None:
+        """Note that it cannot be told which rows were written, or where they were."""
+        self.is_lost = True
+        self.touched = {outlet: {EVERY_GROUP: None} for outlet in self.plan.outlets}
+        self.before, self.kept, self.places, self.gone, self.many = {}, {}, {}, {}, {}
+
+    def check_limit(self) -> None:
+        """Go over from rows to groups if there are too many rows."""
+        if self.touched is not None:
+            self._to_groups()
+        elif self.count > settings.BULK_LIMIT:
+            self._overflow()
+
+    def _find(self, chosen: Chosen, lookup: str) -> Iterator[models.QuerySet[Any]]:
+        """Yield query sets which together are the rows that are meant."""
+        rows = all_rows(self.plan.model, self.using)
+        if isinstance(chosen, models.QuerySet):
+            # As a subquery: rows may be chosen by joins and aggregates, and no database locks the result of those.
+            yield rows.filter(**{f"{lookup}__in": chosen.using(self.using)})
+            return
+        for some in in_batches(chosen, self.using):
+            yield rows.filter(**{f"{lookup}__in": some})
+
+    def _overflow(self) -> None:
+        """Go over from rows to groups."""
+        self.touched = {outlet: {} for outlet in self.plan.outlets}
+        if self.gone and not self.plan.needs_old:
+            self._touch_constant()
+        for groups in (*self.before.values(), *self.places.values()):
+            for outlet, names in (groups or {}).items():
+                self.touched[outlet].update(dict.fromkeys(names))
+        for drafts in self.gone.values():
+            for draft in drafts:
+                outlet = next(outlet for outlet in self.plan.outlets if outlet.stream == draft.stream)
+                self.touched[outlet].update((group, None) for group, _ in draft.changes)
+        self._to_groups()
+
+    def _to_groups(self) -> None:
+        if not self.is_lost:
+            # Those that were not looked at before the write are looked at after it.
+            self.moves |= bool(self.kept) or any(groups is None for groups in self.before.values())
+            hearing = [(key, self.everybody) for key in self.before] + list(self.kept.items())
+            for key, outlets in hearing:
+                self.many[key] = self.many.get(key, outlets) | outlets
+            if not self.plan.needs_old:
+                self._touch_constant(frozenset().union(*(outlets for _, outlets in hearing)))
+        self.before, self.kept, self.places, self.gone = {}, {}, {}, {}
+
+    def _touch_constant(self, outlets: frozenset[Outlet] | None = None) -> None:
+        assert self.touched is not None
+        for outlet in self.plan.outlets:
+            if outlets is None or outlet in outlets:
+                self.touched[outlet].update(dict.fromkeys(outlet.constant_groups or ()))
+
+    def _touch(self, row: StoredRow, outlets: frozenset[Outlet]) -> None:
+        assert self.touched is not None
+        for outlet, names in groups_of(self.plan, row, self.using, outlets).items():
+            self.touched[outlet].update(dict.fromkeys(names))
+
+    # --- after it ----------------------------------------------------------------------------------------------------
+
+    def forget_staying(self) -> None:
+        """Leave the events out of rows that were to go and are still there."""
+        if self.gone and not facts_of(self.plan.model, self.using).is_ordinary:
+            for some in in_batches(self.gone, self.using):
+                stored = all_rows(self.plan.model, self.using).filter(pk__in=some)
+                for key in stored.values_list("pk", flat=True):
+                    self.gone.pop(key, None)
+
+    def draft_written(self) -> list[Draft]:
+        """Return the events of rows that are there after the write; above the limit none, the groups are completed."""
+        if self.touched is None:
+            return self._draft_rows()
+        self._touch_moved()
+        return []
+
+    def draft_groups(self) -> list[Draft]:
+        """Return the events of groups; none up to the limit."""
+        return [] if self.touched is None else draft_bulk(self.plan, self.touched)
+
+    def _draft_rows(self) -> list[Draft]:
+        plan, drafts = self.plan, []
+        keys = [key for key in {**self.before, **self.kept} if key not in self.gone]
+        rows = load_rows(plan, keys, plan.fields, self.using) if self.after is None else self.after
+        for key in keys:
+            row, hearing = rows.get(key), None
+            old = self.before.get(key, self.places.get(key))
+            if row is None:
+                drafts += draft_hidden(plan, key, old, self.using)
+                continue
+            if key not in self.before or (key in self.kept and old is None):
+                hearing = self.kept[key] if key not in self.before else None
+                old = {**groups_of(plan, row, self.using, hearing), **(old or {})}
+            drafts += draft_write(plan, row, row.pk, old, self.using, hearing)
+        return drafts
+
+    def _touch_moved(self) -> None:
+        if self.plan.needs_old and self.moves:
+            for rows in self._find(list(self.many), "pk"):
+                for row in stream_rows(self.plan, rows, self.plan.group_fields):
+                    self._touch(row, self.many[row.pk])
+
+
+def outlets_with_code(outlets: Iterable[Outlet]) -> frozenset[Outlet]:
+    """Return the bindings whose groups are made by code, so that they may hang on other rows."""
+    return frozenset(outlet for outlet in outlets if outlet.has_group_code)
