@@ -9,8 +9,8 @@ from django.db import connection
 
 from declbind import WebsocketBinding
 from declbind.core.frames import EVERY_GROUP
-from declbind.outbound.batch import Batch
 from declbind.outbound.triggers import upkeep
+from declbind.outbound.written_rows import WrittenRows
 from declbind.testing import capture_events, override_bindings
 from tests.zoo.models import Animal, Feather, Food, Keeper
 
@@ -116,7 +116,7 @@ def test_a_row_leaves_the_group_of_the_old_name(ann: Keeper, owl: Animal, write:
 def test_groups_read_only_after_the_write_would_be_caught(
     ann: Keeper, owl: Animal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Batch, "_unknown", lambda *args: [])
+    monkeypatch.setattr(WrittenRows, "unknown", lambda *args: [])
     with pytest.raises(AssertionError):
         check_that_a_row_leaves_the_group_of_the_old_name(ann, owl, rename)
 

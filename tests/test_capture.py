@@ -20,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 import declbind
 from declbind import WebsocketBinding
 from declbind.models import Event
-from declbind.outbound import capture, deletes, parents, places, saves
+from declbind.outbound import capture, deletes, places, saves, writes
 from declbind.registry import get_registry
 from declbind.testing import capture_events, override_bindings
 from tests.zoo.models import (
@@ -808,7 +808,43 @@ def test_failed_save_of_a_child_leaves_nothing_behind_for_the_next():
         other.plate = "A"
         with pytest.raises(IntegrityError), transaction.atomic():
             other.save()
-        assert parents.started.saves == {}
+        assert writes._under_way(connection) == []
+
+
+def check_that_a_save_that_was_left_half_done_is_forgotten():
+    truck = Truck.objects.create(plate="A")
+
+    def fail_at_the_childs_table(self, *args, cls=None, **kwargs):
+        if cls is not Vehicle:
+            raise LookupError("The child's table is not written.")
+        return super(Truck, self)._save_table(*args, cls=cls, **kwargs)
+
+    with watching({**TRUCKS, "groups": ["p-{plate}"]}) as events:
+        with (
+            patch.object(Truck, "_save_table", fail_at_the_childs_table, create=True),
+            pytest.raises(LookupError),
+            transaction.atomic(),
+        ):
+            truck.save()
+        Truck.objects.filter(pk=truck.pk).update(plate="B")
+        truck.save_base(raw=True)
+    assert changes(events)[1:] == [("trucks", truck.pk, [("p-B", "update")])]
+
+
+def test_save_that_was_left_half_done_is_forgotten():
+    """What was read before the parents' tables were written ends with the transaction block of the save.
+
+    No call of capture comes after the error, and a raw save writes the child's table alone.
+    """
+    check_that_a_save_that_was_left_half_done_is_forgotten()
+
+
+def test_save_that_is_remembered_after_its_block_would_be_caught(monkeypatch):
+    """The control: what is known of a write does not end with the block in which it began."""
+    monkeypatch.setattr(writes.CapturedWrite, "_is_begun", True)
+    with pytest.raises(AssertionError):
+        check_that_a_save_that_was_left_half_done_is_forgotten()
+    vars(connection)["declbind_writes"].clear()
 
 
 def test_child_made_of_an_existing_parent_is_created():

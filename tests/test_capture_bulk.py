@@ -9,6 +9,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection, transaction
 from django.db.models import F, QuerySet, Value
 from django.db.models.functions import Concat, Upper
+from django.db.models.signals import m2m_changed
 from django.test.utils import CaptureQueriesContext
 
 import declbind
@@ -40,6 +41,7 @@ from tests.zoo.models import (
     Keeper,
     Lorry,
     Membership,
+    Strict,
     Truck,
     Vehicle,
 )
@@ -699,16 +701,30 @@ def test_set_of_a_list_is_one_change_of_each_row(keepers):
 
 def test_set_of_a_list_that_is_told_in_its_parts_would_be_caught(keepers, monkeypatch):
     """The control: what Django's `set` consists of, each told by itself."""
-
-    class Parts:
-        through = using = None
-
-        def append(self):
-            """Add nothing to what the parts told."""
-
-    monkeypatch.setattr(lists, "_Change", lambda *args: Parts())
+    monkeypatch.setattr(lists, "find_begun", lambda *args: None)
     with pytest.raises(AssertionError):
         test_set_of_a_list_is_one_change_of_each_row(keepers)
+
+
+def test_set_inside_of_the_set_of_another_list_is_one_change_as_well(keepers):
+    """A receiver may set a list of another model while the first is being set."""
+    owl, strict = Animal.objects.create(name="Owl"), Strict.objects.create(title="a", number=1, flag=True)
+    hay, nuts = (Food.objects.create(name=name) for name in ("hay", "nuts"))
+    owl.foods.set([hay])
+    strict.foods.set([hay])
+
+    def follow(action, **kwargs):
+        if action == "post_add":
+            strict.foods.set([nuts])
+
+    m2m_changed.connect(follow, sender=Animal.foods.through)
+    others = {"stream": "strict", "model": "zoo.Strict", "fields": ["foods"]}
+    try:
+        with watching(FED, others) as events:
+            owl.foods.set([nuts])
+    finally:
+        m2m_changed.disconnect(follow, sender=Animal.foods.through)
+    assert [(event.stream, event.data["foods"]) for event in events] == [("strict", [nuts.pk]), ("fed", [nuts.pk])]
 
 
 def test_failed_set_leaves_the_next_write_captured(keepers):

@@ -7,7 +7,6 @@ row that owns a list, and not at all of a list that is what it was.
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,27 +19,26 @@ from declbind.stored_rows import value_of
 
 from .batch import Batch
 from .hooks import note_unread
-from .index import current_index, known_index
+from .index import Index, current_index, known_index
 from .places import is_logged
 from .plans import Plan
 from .seams import HOOKED
-from .writes import CapturedWrite
+from .writes import CapturedWrite, find_begun
 
 #: Pairs of (row that has the list, row that is listed).
 Pairs = set[tuple[Any, Any]]
 
 
-class _Change:
-    """What the ``set()`` of a list has taken out and put in so far."""
+class ListChange(CapturedWrite):
+    """The ``set()`` of a list: what it has taken out and put in so far. The subject is the through model."""
 
-    def __init__(self, through: Any, using: str) -> None:
-        self.through, self.using = through, using
-        self._batch = Batch(using)
+    def __init__(self, using: str, index: Index) -> None:
+        super().__init__(using, index)
         self._pairs: dict[tuple[type[models.Model], Any], tuple[Plan, Pairs, Pairs]] = {}
 
     def remember(self, plan: Plan, listed: Any, owners: Iterable[Any]) -> None:
         """Read the groups of rows before their list is changed, if code makes them."""
-        self._batch.remember(plan, owners, plan.outlets_of(listed))
+        self.batch.remember(plan, owners, plan.outlets_of(listed))
 
     def note(self, plan: Plan, listed: Any, rows: Any, came: bool) -> None:
         """Note through rows that are about to go, or that came."""
@@ -50,21 +48,12 @@ class _Change:
             self.remember(plan, listed, {owner for owner, _ in pairs})
         (new if came else gone).update(pairs)
 
-    def append(self) -> None:
+    def append_changes(self) -> None:
         """Append the events of the lists that are others now."""
         for (_, listed), (plan, gone, new) in self._pairs.items():
             owners = dict.fromkeys(owner for owner, _ in sorted(gone ^ new, key=repr))
-            self._batch.keep_related(plan, owners, plan.outlets_of(listed), is_after=True)
-        self._batch.append()
-
-
-class _UnderWay(threading.local):
-    """The ``set()`` that this thread is inside of."""
-
-    change: _Change | None = None
-
-
-_under_way = _UnderWay()
+            self.batch.keep_related(plan, owners, plan.outlets_of(listed), is_after=True)
+        self.append()
 
 
 def keep_owners(
@@ -77,7 +66,7 @@ def keep_owners(
     for plan, listed in lists:
         through = listed.remote_field.through
         with batch.guarded([plan], [through]):
-            change = _change_of(through, batch)
+            change = find_begun(ListChange, through, batch.using)
             if change is not None:
                 change.note(plan, listed, rows, came)
             else:
@@ -91,16 +80,11 @@ def remember_owners(batch: Batch, lists: Iterable[tuple[Plan, Any]], rows: Itera
         if any(outlet.has_group_code for outlet in plan.outlets_of(listed)):
             through = listed.remote_field.through
             with batch.guarded([plan], [through]):
-                owners, change = _owners(listed, rows, batch.using), _change_of(through, batch)
+                owners, change = _owners(listed, rows, batch.using), find_begun(ListChange, through, batch.using)
                 if change is not None:
                     change.remember(plan, listed, owners)
                 else:
                     batch.remember(plan, owners, plan.outlets_of(listed))
-
-
-def _change_of(through: Any, batch: Batch) -> _Change | None:
-    change = _under_way.change
-    return change if change is not None and change.using == batch.using and through is change.through else None
 
 
 def _owners(listed: Any, rows: Any, using: str) -> set[Any]:
@@ -138,22 +122,23 @@ def _capture_set(original: Any) -> Any:
     @functools.wraps(original)
     def set_list(self: Any, *args: Any, **kwargs: Any) -> Any:
         known = known_index()
-        if (known is not None and not known.heard[self.through]) or _under_way.change is not None:
+        if known is not None and not known.heard[self.through]:
             return original(self, *args, **kwargs)
         using = router.db_for_write(self.through, instance=self.instance)
         index = current_index()
         if not index.all.of(self.through).lists or not is_logged(self.through, using):
             return original(self, *args, **kwargs)
-        with CapturedWrite(using, index) as write:
-            write.listeners_of(self.through)
-            write.begin_call()
-            change = _under_way.change = _Change(self.through, using)
+        if find_begun(ListChange, self.through, using) is not None:
+            return original(self, *args, **kwargs)
+        with ListChange(using, index) as change:
+            change.listeners_of(self.through)
             try:
+                change.begin_call(self.through)
                 original(self, *args, **kwargs)
             finally:
-                _under_way.change = None
-            write.end_call()
-            change.append()
+                change.leave_call()
+            change.end_call()
+            change.append_changes()
         return None
 
     return set_list

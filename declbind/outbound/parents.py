@@ -7,9 +7,7 @@ the row are appended when its own table is written (see ``saves``).
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from django.db import models
@@ -27,30 +25,20 @@ from .writes import CapturedWrite
 SAVE_PARENTS = HOOKED["_save_parents"]
 
 
-@dataclass(frozen=True)
-class _Start:
-    """What was read of a child's row before its parents were written."""
+class ChildSave(CapturedWrite):
+    """The save of a child's row, from its parents' tables to its own. The subject is the instance.
 
-    #: The write of all its tables, whose batch has the rows that are related by the child's own table.
-    write: CapturedWrite
-    heard: TableListeners
-    old: Groups | None
-    #: The listeners and old groups of its parents that have parents themselves: theirs may hang on those.
-    parents: dict[type[models.Model], tuple[TableListeners, Groups | None]]
+    Its batch has the rows that are related by the child's own table.
 
-
-class _Started(threading.local):
-    """What was read before a child's parents were written, by the instance's id; one per thread.
-
-    An entry lives from the start of ``Model._save_parents`` to the ``_save_table`` of the child's own table, so that it
-    never meets another object with this id.
+    Attributes:
+        heard: The listeners of the child's own table.
+        old: The row's groups before the save.
+        parents: The listeners and old groups of its parents that have parents themselves: theirs may hang on those.
     """
 
-    def __init__(self) -> None:
-        self.saves: dict[int, _Start] = {}
-
-
-started = _Started()
+    heard: TableListeners
+    old: Groups | None
+    parents: dict[type[models.Model], tuple[TableListeners, Groups | None]]
 
 
 def capture_save_parents(original: Any) -> Any:
@@ -76,8 +64,8 @@ def capture_save_parents(original: Any) -> Any:
             return original(self, *args, **kwargs)
         if type(self)._meta.concrete_model is not cls or not log.is_here(using):
             return original(self, *args, **kwargs)
-        write, pk = CapturedWrite(using, current_index()), self._get_pk_val(cls._meta)
-        heard = write.listeners_of(cls)
+        write, pk = ChildSave(using, current_index()), self._get_pk_val(cls._meta)
+        heard = write.heard = write.listeners_of(cls)
         others = others_of(heard.family, cls, cls)
         between = {
             parent: (found, key)
@@ -88,15 +76,16 @@ def capture_save_parents(original: Any) -> Any:
         if heard.plan is None and not others and not between and not write.is_marked:
             return original(self, *args, **kwargs)
         take_write_lock(using)
-        old = old_groups(heard.plan, pk, using)
-        parents = {parent: (found, old_groups(found.plan, key, using)) for parent, (found, key) in between.items()}
+        write.old = old_groups(heard.plan, pk, using)
+        write.parents = {
+            parent: (found, old_groups(found.plan, key, using)) for parent, (found, key) in between.items()
+        }
         read_others(write.batch, others, pk)
-        started.saves[id(self)] = _Start(write, heard, old, parents)
         try:
-            write.begin_call()
+            write.begin_call(self)
             return original(self, *args, **kwargs)
         except BaseException:
-            del started.saves[id(self)]
+            write.leave_call()
             raise
 
     return _save_parents

@@ -18,13 +18,13 @@ from .hooks import Arguments, note_unread
 from .index import Index, current_index, known_index
 from .joint_update import can_join, save_in_one
 from .lists import keep_owners, remember_owners
-from .parents import others_of, passes_by, read_others, started
+from .parents import ChildSave, others_of, passes_by, read_others
 from .places import is_logged
 from .rows import all_rows
 from .saved_rows import draft_saved, old_groups
 from .seams import HOOKED
 from .statements import has_wrappers
-from .writes import CapturedWrite
+from .writes import CapturedWrite, find_begun
 
 SAVE_TABLE = HOOKED["_save_table"]
 
@@ -44,22 +44,24 @@ def capture_save_table(original: Any) -> Any:
         index = current_index() if known is None else known
         concrete = type(self)._meta.concrete_model
         is_parent = concrete is not cls
-        start = started.saves.get(id(self)) if is_parent else started.saves.pop(id(self), None)
-        whole = start.write if start is not None and not is_parent else None
+        child = find_begun(ChildSave, self, using)
+        whole = None if is_parent else child
+        if whole is not None:
+            whole.leave_call()
         write = whole or CapturedWrite(using, index)
         is_reported = not raw or settings.CAPTURE_RAW
 
         def carry_out() -> Any:
             updated = write.run(lambda: original(self, *call.args, **call.kwargs), is_reported=is_reported)
             if whole is not None:
-                whole.end_call(is_reported)
+                whole.end_call()
             return updated
 
         was_read, old = False, None
-        if start is not None and not is_parent:
-            was_read, heard, old = True, start.heard, start.old
-        elif start is not None and cls in start.parents:
-            was_read, (heard, old) = True, start.parents[cls]
+        if whole is not None:
+            was_read, heard, old = True, whole.heard, whole.old
+        elif child is not None and cls in child.parents:
+            was_read, (heard, old) = True, child.parents[cls]
         else:
             may_be_marked = cls._meta.db_table in index.marked.tables
             is_verified = may_be_marked and is_reported and call.are_known and _is_plain_update(self, cls, call, using)

@@ -168,7 +168,7 @@ NEEDED = (
         "BaseDatabaseWrapper",
         _NO_WRITES,
         attributes=(
-            "in_atomic_block", "needs_rollback", "run_on_commit", "execute_wrappers", "create_cursor",
+            "in_atomic_block", "atomic_blocks", "needs_rollback", "run_on_commit", "execute_wrappers", "create_cursor",
             "wrap_database_errors", "ops.compiler", "ops.get_db_converters", "ops.for_update_sql",
             "ops.adapt_datetimefield_value",
         ),

@@ -1,7 +1,7 @@
 """A captured write: what is read before it, the write itself, and the events that are appended after it.
 
-A connection knows the captured writes that it is carrying out. So a method that Django calls as a part of one is not
-captured once more, and the detector counts none of their statements.
+A connection knows the captured writes that are under way. So a method that Django calls as a part of one is not
+captured once more, the calls of which a write consists find it, and the detector counts none of their statements.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from django.db import connections, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import RawSQL
 
 from . import log
@@ -45,8 +46,12 @@ class CapturedWrite:
         #: Tables that lack some of their triggers. The hooks report them, and what the others mark is not reported.
         self._unreported: set[str] = set()
         self._covered: Covered = ()
-        self._connection: Any = connections[using]
-        self._transaction: Any = None
+        self._is_running = False
+        self._connection: BaseDatabaseWrapper = connections[using]
+        self._transaction: transaction.Atomic | None = None
+        #: What the calls of the write have in common, and the block of the transaction in which the first was made.
+        self._subject: object = None
+        self._block: transaction.Atomic | None = None
         self._call: MarkedCall | None = None
 
     def listeners_of(self, model: type[models.Model], *, may_be_known: bool = False) -> TableListeners:
@@ -95,23 +100,42 @@ class CapturedWrite:
             self.append()
         return result
 
-    def begin_call(self) -> None:
+    def begin_call(self, subject: object) -> None:
         """Begin a write that Django carries out by several calls. What triggers mark of it is reported as one change.
 
-        The caller has a transaction open until ``end_call``.
+        The other calls find it by its subject (see ``find_begun``), until ``end_call``, ``leave_call``, or the end of
+        the transaction's block in which it began.
         """
+        under_way, blocks = _under_way(self._connection), self._connection.atomic_blocks
+        # An error between two calls of a write leaves it without an end.
+        under_way[:] = [write for write in under_way if write._is_running or write._is_begun]
+        self._subject, self._block = subject, blocks[-1] if blocks else None
+        under_way.append(self)
         if self.is_marked:
             self._call = MarkedCall(self.using, has_many_tables=True)
             self._call.begin()
 
-    def end_call(self, is_reported: bool = True) -> None:
+    def end_call(self) -> None:
         """End what ``begin_call`` began."""
+        self.leave_call()
         if self._call is not None:
             self._call.end()
             self._call = None
             log.ring_after_commit(self._connection)
 
-    def __enter__(self) -> CapturedWrite:
+    def leave_call(self) -> None:
+        """Have no further call find the write: this is the last, or an error has ended it."""
+        self._block = None
+        under_way = _under_way(self._connection)
+        if self in under_way:
+            under_way.remove(self)
+
+    @property
+    def _is_begun(self) -> bool:
+        """Whether calls may find the write: the block of the transaction in which it began is still open."""
+        return self._block is not None and self._block in self._connection.atomic_blocks
+
+    def __enter__(self) -> Self:
         self._transaction = transaction.atomic(using=self.using, savepoint=False)
         self._transaction.__enter__()
         try:
@@ -124,18 +148,20 @@ class CapturedWrite:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        assert self._transaction is not None
         self._transaction.__exit__(kind, error, traceback)
 
     def run(self, write: Callable[[], Result], covered: Covered = (), is_reported: bool = True) -> Result:
         """Carry out the write. ``covered`` are the writes inside of it that are a part of it."""
         under_way = _under_way(self._connection)
-        self._covered = covered
+        self._covered, self._is_running = covered, True
         under_way.append(self)
         try:
             if not (self.is_marked or self._unreported):
                 return write()
             return self._run_marked(write, self._unreported if is_reported else {EVERY_TABLE})
         finally:
+            self._is_running = False
             under_way.remove(self)
 
     def _run_marked(self, write: Callable[[], Result], unreported: set[str]) -> Result:
@@ -159,20 +185,29 @@ class CapturedWrite:
         return self._covered == "all" or any(rows is covered for covered in self._covered)
 
 
-def is_covered(rows: models.QuerySet[Any], using: str) -> bool:
+Begun = TypeVar("Begun", bound=CapturedWrite)
+
+
+def find_begun(kind: type[Begun], subject: object, using: str) -> Begun | None:
+    """Return the write of a kind that was begun for a subject and is not over, the innermost if there are several."""
+    for write in reversed(_under_way(connections[using])):
+        if write._subject is subject and isinstance(write, kind) and write._is_begun:
+            return write
+    return None
+
+
+def is_covered(rows: models.QuerySet[models.Model], using: str) -> bool:
     """Return whether a query set's write is a part of a captured write, which reports it."""
     return any(write.covers(rows) for write in _under_way(connections[using]))
 
 
-def is_captured(connection: Any) -> bool:
+def is_captured(connection: BaseDatabaseWrapper) -> bool:
     """Return whether a statement on a connection is a part of a captured write."""
-    return bool(_under_way(connection))
+    return any(write._is_running for write in _under_way(connection))
 
 
-def _under_way(connection: Any) -> list[CapturedWrite]:
-    found: list[CapturedWrite] | None = getattr(connection, "declbind_writes", None)
-    if found is None:
-        found = connection.declbind_writes = []
+def _under_way(connection: BaseDatabaseWrapper) -> list[CapturedWrite]:
+    found: list[CapturedWrite] = vars(connection).setdefault("declbind_writes", [])
     return found
 
 
