@@ -6,12 +6,13 @@ import decimal
 import json
 import re
 import uuid
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 from django.contrib.auth.models import User
 from django.core import serializers
-from django.db import IntegrityError, connection, models, transaction
+from django.db import IntegrityError, connection, connections, models, transaction
 from django.db.models import Count, F
 from django.db.models.deletion import Collector
 from django.db.models.signals import post_save, pre_delete
@@ -808,7 +809,7 @@ def test_failed_save_of_a_child_leaves_nothing_behind_for_the_next():
         other.plate = "A"
         with pytest.raises(IntegrityError), transaction.atomic():
             other.save()
-        assert writes._under_way(connection) == []
+        assert writes._under_way(connections["default"]) == []
 
 
 def check_that_a_save_that_was_left_half_done_is_forgotten():
@@ -844,7 +845,7 @@ def test_save_that_is_remembered_after_its_block_would_be_caught(monkeypatch):
     monkeypatch.setattr(writes.CapturedWrite, "_is_begun", True)
     with pytest.raises(AssertionError):
         check_that_a_save_that_was_left_half_done_is_forgotten()
-    vars(connection)["declbind_writes"].clear()
+    writes._under_way(connections["default"]).clear()
 
 
 def test_child_made_of_an_existing_parent_is_created():
@@ -1092,7 +1093,7 @@ def test_writes_elsewhere_are_said_to_be_unheard_once(keeper, caplog, monkeypatc
 def test_deletes_elsewhere_are_said_to_be_unheard(keeper, caplog, monkeypatch):
     """Deleting is writing."""
     monkeypatch.setattr(places, "_told", set())
-    collector = Collector(using="elsewhere")
+    collector: Any = Collector(using="elsewhere")
     collector.add([keeper])
     with override_bindings(KEEPERS):
         deletes.capture_delete(lambda collector: None)(collector)

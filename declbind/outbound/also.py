@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from django.db import models
 
@@ -12,15 +11,17 @@ from declbind.relations import Hop
 from declbind.stored_rows import value_of
 
 from .batch import Batch
+from .django_types import Key, Rows
 from .plans import Plan
 from .rows import all_rows, keys_of
+from .written_rows import Chosen
 
 #: Who watches: a plan, and how its rows are found from those that were written.
 Watches = Iterable[tuple[Plan, Hop]]
 
 
 def keep_watching(
-    batch: Batch, watches: Watches, table: type[models.Model], written: Any, is_after: bool = False
+    batch: Batch, watches: Watches, table: type[models.Model], written: Rows | Sequence[Key], is_after: bool = False
 ) -> None:
     """Note the rows that are related to written ones, given as a query set of the table's model or as keys.
 
@@ -60,17 +61,17 @@ def _may_move(plan: Plan, hop: Hop) -> bool:
     return any(outlet.has_group_code for outlet in plan.outlets_watching(hop))
 
 
-def _keep(batch: Batch, plan: Plan, hop: Hop, values: Any, is_after: bool) -> None:
+def _keep(batch: Batch, plan: Plan, hop: Hop, values: Chosen, is_after: bool) -> None:
     related = all_rows(plan.model, batch.using).filter(**{f"{hop.lookup}__in": values})
     keys = related.order_by("pk").values_list("pk", flat=True).distinct()
     batch.keep_related(plan, keys, plan.outlets_watching(hop), is_after)
 
 
 def _rows(
-    model: type[models.Model], table: type[models.Model], written: Any, using: str
-) -> Iterable[models.QuerySet[Any]]:
+    model: type[models.Model], table: type[models.Model], written: Rows | Sequence[Key], using: str
+) -> Iterable[Rows]:
     """Yield query sets of ``model`` that together are the written rows of a table, its own or a parent's."""
-    key: Any = table._meta.pk
+    key = table._meta.pk
     rows = all_rows(model, using)
     lookup = "pk" if model._meta.concrete_model is table._meta.concrete_model else key.name
     if isinstance(written, models.QuerySet):

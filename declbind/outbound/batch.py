@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import Any
 
 from django.db import models
 
@@ -19,6 +18,7 @@ from declbind.stored_rows import StoredRow
 
 from . import log
 from .catalog import facts_of, savepoint_for
+from .django_types import Key, through_of
 from .drafts import UNKNOWN, draft_delete, groups_of, unread
 from .entries import Draft
 from .plans import Outlet, Plan
@@ -39,7 +39,7 @@ class Batch:
 
     # --- before the write --------------------------------------------------------------------------------------------
 
-    def will_change(self, plan: Plan, chosen: Chosen, lookup: str = "pk", moves: bool = True) -> list[Any] | None:
+    def will_change(self, plan: Plan, chosen: Chosen, lookup: str = "pk", moves: bool = True) -> list[Key] | None:
         """Read rows that are about to be written; return their keys, ``None`` where there are too many to tell.
 
         ``lookup`` is the field that keys are of. ``moves`` tells whether the write may change the rows' groups.
@@ -57,7 +57,7 @@ class Batch:
             return list(part.before)
         return list(part.many) if plan.needs_old and not part.is_lost else None
 
-    def will_delete(self, plan: Plan, chosen: Chosen) -> list[Any] | None:
+    def will_delete(self, plan: Plan, chosen: Chosen) -> list[Key] | None:
         """Read rows that are about to go, or, if a trigger or a rule of the database says so, to be changed.
 
         Returns their keys, ``None`` if there are too many to tell.
@@ -78,7 +78,7 @@ class Batch:
             return list(part.gone)
         return list(part.many) if plan.needs_old and not part.is_lost else None
 
-    def keep(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet] | None = None) -> None:
+    def keep(self, plan: Plan, keys: Iterable[Key], outlets: Iterable[Outlet] | None = None) -> None:
         """Note rows of which something changes that does not decide their groups, such as a list.
 
         ``outlets`` are those who send it, for nobody else hears of it; ``None`` stands for all.
@@ -88,7 +88,7 @@ class Batch:
         part.kept.update((key, part.kept.get(key, hearing) | hearing) for key in keys)
         part.check_limit()
 
-    def keep_related(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet], is_after: bool) -> None:
+    def keep_related(self, plan: Plan, keys: Iterable[Key], outlets: Iterable[Outlet], is_after: bool) -> None:
         """Note rows like ``keep`` that are related to rows which are written.
 
         Their groups may hang on those if code makes them. Where a row was that is known only ``is_after`` the write
@@ -105,7 +105,7 @@ class Batch:
                 self.lose_track(plan)
         self.keep(plan, found, hearing)
 
-    def remember(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet]) -> None:
+    def remember(self, plan: Plan, keys: Iterable[Key], outlets: Iterable[Outlet]) -> None:
         """Read the groups of rows before the write, if code makes them, for they may hang on what is written."""
         part, hearing = self._part(plan), list(outlets)
         unknown = part.unknown(keys, hearing)
@@ -119,11 +119,11 @@ class Batch:
                 groups = groups_of(plan, row, self.using, outlets_with_code(hearing))
                 part.places[key] = {**groups, **part.places.get(key, {})}
 
-    def unwritten(self, plan: Plan, keys: Container[Any]) -> list[Any]:
+    def unwritten(self, plan: Plan, keys: Container[Key]) -> list[Key]:
         """Return the keys of rows that were read before the write and are not among ``keys``."""
         return [key for key in self._part(plan).before if key not in keys]
 
-    def create(self, plan: Plan, keys: Iterable[Any]) -> None:
+    def create(self, plan: Plan, keys: Iterable[Key]) -> None:
         """Note rows that are new, unless they were read before the write; to be called after it."""
         part = self._part(plan)
         part.before.update((key, None) for key in keys if key not in part.before)
@@ -159,7 +159,7 @@ class Batch:
 
     def take(self, plan: Plan, rows: Sequence[StoredRow]) -> None:
         """Take all rows of a model that were written as they are now stored, so that they need not be read again."""
-        with self.guarded([plan], [listed.remote_field.through for listed in plan.m2m]):
+        with self.guarded([plan], map(through_of, plan.m2m)):
             load_lists(rows, plan.m2m, self.using)
         self._part(plan).after = {row.pk: row for row in rows}
 

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from django.db import models, router, transaction
 
@@ -17,12 +17,13 @@ from declbind.batches import in_batches
 from . import catalog, detector, hooks, memory_databases, seams
 from .batch import Batch
 from .deletes import capture_delete, capture_raw_delete
+from .django_types import Key, Method, Rows
 from .index import plan_for
 from .inserts import capture_bulk_create
 from .lists import capture_list_manager, forget_list_managers
 from .locks import take_write_lock
 from .parents import capture_save_parents
-from .places import is_logged
+from .places import database_of, is_logged
 from .rows import all_rows
 from .saves import capture_save_table
 from .seam_checks import Seam, SeamFault
@@ -35,9 +36,9 @@ logger = logging.getLogger("declbind")
 class Hook(NamedTuple):
     """A method that is wrapped: the class or module that has it, its name, and what makes the wrapper."""
 
-    owner: Any
+    owner: object
     name: str
-    wrap: Callable[[Any], Any]
+    wrap: Callable[[Method], Method]
 
     @property
     def seam(self) -> Seam:
@@ -80,28 +81,25 @@ def find_faults() -> Iterator[SeamFault]:
     yield from hooks.find_hook_faults(hook.seam for hook in HOOKS)
 
 
-def touch(rows: Any) -> int:
+def touch(rows: Rows | Iterable[models.Model]) -> int:
     """Announce rows by hand, as if each had been saved unchanged; return how many.
 
     For writes that no hook sees. Takes a query set or instances of one model; the events are in the transaction that is
     open on the rows' database, or in one of their own. More than ``BULK_LIMIT`` rows are announced by group.
     """
-    queryset: Any = rows if isinstance(rows, models.QuerySet) else None
+    queryset = rows if isinstance(rows, models.QuerySet) else None
     instances = [] if queryset is not None else list(rows)
     if queryset is None and not instances:
         return 0
     model = queryset.model if queryset is not None else type(instances[0])
     plan = plan_for(model)
     # Where the rows are written: reading, and whoever read the instances, may have been sent to a replica.
-    if queryset is not None:
-        using = queryset._db or router.db_for_write(model, **queryset._hints)
-    else:
-        using = router.db_for_write(model, instance=instances[0])
+    using = database_of(queryset) if queryset is not None else router.db_for_write(model, instance=instances[0])
     if plan is None or not is_logged(model, using):
         return 0
     with transaction.atomic(using=using):
         take_write_lock(using)
-        keys = [row.pk for row in instances]
+        keys: list[Key] = [row.pk for row in instances]
         if queryset is not None:
             keys = list(queryset.using(using).values_list("pk", flat=True))
         stored = all_rows(plan.model, using)

@@ -13,10 +13,17 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from django.db import connections, models, transaction
 from django.db.backends.signals import connection_created
+
+from .django_types import Connection, ExecuteContext, Method, concrete_model
+
+if TYPE_CHECKING:
+    from django.db.models.options import Options as ModelOptions
+
+Options: TypeAlias = "ModelOptions[models.Model]"
 
 logger = logging.getLogger("declbind")
 
@@ -82,7 +89,7 @@ def facts_of(model: type[models.Model], using: str) -> TableFacts:
     return facts
 
 
-def _schema_version(connection: Any) -> int:
+def _schema_version(connection: Connection) -> int:
     if connection.connection is None:
         connection.ensure_connection()
     version: int = connection.connection.execute("PRAGMA schema_version").fetchone()[0]
@@ -97,7 +104,7 @@ class _Notice:
 
     declbind_leaves_text = True
 
-    def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+    def __call__(self, execute: Method, sql: object, params: object, many: bool, context: ExecuteContext) -> object:
         """Execute a statement."""
         result = execute(sql, params, many, context)
         if isinstance(sql, str) and sql[:1] not in _HARMLESS and _DEFINITION.search(sql):
@@ -111,7 +118,7 @@ _HARMLESS = frozenset("SIU")
 _DEFINITION = re.compile(r"\b(CREATE|ALTER|DROP)\b", re.IGNORECASE)
 
 
-def _watch(connection: Any, **kwargs: Any) -> None:
+def _watch(connection: Connection, **kwargs: object) -> None:
     # Each statement pays for it, which would be felt where there is no server.
     if connection.vendor != "sqlite" and _notice not in connection.execute_wrappers:
         # The first is the outermost.
@@ -125,7 +132,7 @@ def install() -> None:
         _watch(connection)
 
 
-def savepoint_for(tables: Iterable[type[models.Model]], using: str) -> AbstractContextManager[Any]:
+def savepoint_for(tables: Iterable[type[models.Model]], using: str) -> AbstractContextManager[object]:
     """Keep reads of the models' tables that fail from ending the transaction of the host.
 
     This takes a savepoint, unless all the tables are ordinary.
@@ -138,13 +145,13 @@ def savepoint_for(tables: Iterable[type[models.Model]], using: str) -> AbstractC
 _NO_SAVEPOINT = contextlib.nullcontext()
 
 
-def _ask(model: type[models.Model], connection: Any) -> TableFacts:
+def _ask(model: type[models.Model], connection: Connection) -> TableFacts:
     ask = _ASK.get(connection.vendor)
     if ask is None:
         return _UNKNOWN
-    options: Any = model._meta
+    options = model._meta
     try:
-        found = [ask(table._meta, connection) for table in (options.concrete_model, *options.all_parents)]
+        found = [ask(table._meta, connection) for table in (concrete_model(model), *options.all_parents)]
     except Exception as error:
         # A driver or a server that answers in another way than expected.
         logger.warning("The database cannot be asked about the table of %s: %s", options.label, error)
@@ -157,7 +164,7 @@ def _ask(model: type[models.Model], connection: Any) -> TableFacts:
     )
 
 
-def _ask_postgresql(options: Any, connection: Any) -> TableFacts:
+def _ask_postgresql(options: Options, connection: Connection) -> TableFacts:
     row = _fetch(connection, _POSTGRESQL, connection.ops.quote_name(options.db_table))
     if row is None:
         return _UNKNOWN
@@ -165,7 +172,7 @@ def _ask_postgresql(options: Any, connection: Any) -> TableFacts:
     return _facts(options, connection, is_plain, is_lockable, json.loads(found or "{}"), _postgresql_type)
 
 
-def _ask_sqlite(options: Any, connection: Any) -> TableFacts:
+def _ask_sqlite(options: Options, connection: Connection) -> TableFacts:
     table = options.db_table
     connection.ensure_connection()
     with contextlib.closing(connection.connection.cursor()) as cursor:
@@ -179,7 +186,7 @@ def _ask_sqlite(options: Any, connection: Any) -> TableFacts:
     return _facts(options, connection, [kind for kind, _ in kinds] == ["table"], False, columns, str.lower)
 
 
-def _ask_mysql(options: Any, connection: Any) -> TableFacts:
+def _ask_mysql(options: Options, connection: Connection) -> TableFacts:
     row = _fetch(connection, _MYSQL, options.db_table)
     if row is None:
         return _UNKNOWN
@@ -187,7 +194,7 @@ def _ask_mysql(options: Any, connection: Any) -> TableFacts:
     return TableFacts(bool(row[0] and row[1]), bool(row[0]), exact)
 
 
-_ASK: dict[str, Callable[[Any, Any], TableFacts]] = {
+_ASK: dict[str, Callable[[Options, Connection], TableFacts]] = {
     "postgresql": _ask_postgresql,
     "sqlite": _ask_sqlite,
     "mysql": _ask_mysql,
@@ -195,8 +202,8 @@ _ASK: dict[str, Callable[[Any, Any], TableFacts]] = {
 
 
 def _facts(
-    options: Any,
-    connection: Any,
+    options: Options,
+    connection: Connection,
     is_plain: bool,
     is_lockable: bool,
     columns: dict[str, str],
@@ -217,9 +224,10 @@ def _postgresql_type(text: str) -> str:
     return text.lower().replace("varchar", "character varying").replace(", ", ",")
 
 
-def _fetch(connection: Any, sql: str, table: str) -> Any:
+def _fetch(connection: Connection, sql: str, table: str) -> tuple[Any, ...] | None:
     # Past Django's cursors, so that nobody who counts or changes statements sees it.
     connection.ensure_connection()
     with connection.wrap_database_errors, contextlib.closing(connection.connection.cursor()) as cursor:
         cursor.execute(sql, [table])
-        return cursor.fetchone()
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        return row

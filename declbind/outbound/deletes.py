@@ -7,16 +7,17 @@ would cost unbound models their fast deletes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import reduce
 from operator import or_
-from typing import Any
+from typing import Concatenate, ParamSpec, Protocol, TypeAlias
 
 from django.db import connections, models
 
 from . import log
 from .also import keep_watching
 from .batch import Batch
+from .django_types import Column, Rows
 from .hooks import note_unread
 from .index import Index, TableListeners, Watch, current_index, known_index
 from .lists import keep_owners
@@ -27,20 +28,35 @@ from .seams import HOOKED
 from .writes import CapturedWrite, is_covered, only
 from .written_rows import Chosen
 
+#: Rows that a collector has gathered: a query that it runs by itself, or instances.
+Gathered: TypeAlias = "Rows | Collection[models.Model]"
+P = ParamSpec("P")
 
-def capture_delete(original: Any) -> Any:
+
+class Collector(Protocol):
+    """What Django's collector has gathered for one delete."""
+
+    using: str
+    data: dict[type[models.Model], Collection[models.Model]]
+    fast_deletes: list[Rows]
+    field_updates: dict[tuple[Column, object], list[Gathered]]
+
+
+def capture_delete(
+    original: Callable[Concatenate[Collector, P], object],
+) -> Callable[Concatenate[Collector, P], object]:
     """Wrap ``Collector.delete``: read what is about to go or to be set null, let Django delete, append the events."""
 
     @functools.wraps(original)
-    def delete(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def delete(self: Collector, /, *args: P.args, **kwargs: P.kwargs) -> object:
         using = self.using
         if not self.data and len(self.fast_deletes) == 1 and not self.field_updates:
             # All that Django does is one ``_raw_delete``, which captures itself: most deletes are of unbound rows, and
             # are to ask once whether somebody hears of them.
             return original(self, *args, **kwargs)
-        for model, rows in self.data.items():
+        for model, instances in self.data.items():
             if model in delete_observers:
-                for row in rows:
+                for row in instances:
                     delete_observers[model](row, using)
         known = known_index()
         if known is not None and not _is_heard(self, known):
@@ -50,8 +66,7 @@ def capture_delete(original: Any) -> Any:
                 is_logged(model, using)  # which says so
             return original(self, *args, **kwargs)
         write = CapturedWrite(using, current_index())
-        entries = [*self.data.items(), *((rows.model, rows) for rows in self.fast_deletes)]
-        heard = {model: write.listeners_of(model) for model, _ in entries}
+        heard = {model: write.listeners_of(model) for model, _ in _entries(self)}
         updated = {key: write.listeners_of(key[0].model) for key in self.field_updates}
         nulled = {key: listeners for key, listeners in updated.items() if listeners.are_any}
         is_listened_to = nulled or any(found.plan or found.lists or found.watches for found in heard.values())
@@ -59,11 +74,10 @@ def capture_delete(original: Any) -> Any:
             return original(self, *args, **kwargs)
         batch = write.batch
         with write:
-            for model, rows in self.data.items():
+            for model, instances in self.data.items():
                 if (plan := heard[model].plan) is not None:
-                    batch.will_delete(plan, [row.pk for row in rows])
-            self.fast_deletes = [_read_gone(rows, heard[rows.model], write) for rows in self.fast_deletes]
-            entries = [*self.data.items(), *((rows.model, rows) for rows in self.fast_deletes)]
+                    batch.will_delete(plan, [row.pk for row in instances])
+            self.fast_deletes = [_read_gone(query, heard[query.model], write) for query in self.fast_deletes]
             for key, listeners in nulled.items():
                 model = key[0].model
                 self.field_updates[key] = found = _joined(self.field_updates[key], listeners, write)
@@ -72,7 +86,7 @@ def capture_delete(original: Any) -> Any:
                         batch.will_change(plan, _chosen(rows, using), lookup)
                 for rows in found:
                     _keep_watching(batch, listeners.watches, model, rows)
-            for model, rows in entries:
+            for model, rows in _entries(self):
                 if heard[model].lists:
                     keep_owners(batch, heard[model].lists, rows)
                 _keep_watching(batch, heard[model].watches, model, rows)
@@ -84,13 +98,17 @@ def capture_delete(original: Any) -> Any:
     return delete
 
 
-def _keep_watching(batch: Batch, watches: Sequence[Watch], model: Any, rows: Any) -> None:
+def _entries(collector: Collector) -> list[tuple[type[models.Model], Gathered]]:
+    """Return the rows that go, each time with their model."""
+    return [*collector.data.items(), *((rows.model, rows) for rows in collector.fast_deletes)]
+
+
+def _keep_watching(batch: Batch, watches: Sequence[Watch], model: type[models.Model], rows: Gathered) -> None:
     if watches:
-        is_query = isinstance(rows, models.QuerySet)
-        keep_watching(batch, watches, model, rows if is_query else [row.pk for row in rows])
+        keep_watching(batch, watches, model, rows if isinstance(rows, models.QuerySet) else [row.pk for row in rows])
 
 
-def _is_heard(collector: Any, index: Index) -> bool:
+def _is_heard(collector: Collector, index: Index) -> bool:
     """Tell whether anybody may hear of what a collector has gathered."""
     # Loops, and no generators: of most deletes nobody hears, and these are to cost next to nothing.
     heard = index.heard
@@ -106,11 +124,11 @@ def _is_heard(collector: Any, index: Index) -> bool:
     return False
 
 
-def _chosen(rows: Any, using: str) -> Chosen:
+def _chosen(rows: Gathered, using: str) -> Chosen:
     return keys_of(rows, using) if isinstance(rows, models.QuerySet) else [row.pk for row in rows]
 
 
-def _read_gone(rows: Any, listeners: TableListeners, write: CapturedWrite) -> Any:
+def _read_gone(rows: Rows, listeners: TableListeners, write: CapturedWrite) -> Rows:
     """Read the rows of a query set that are about to go; return a query for those that were read."""
     plan = listeners.plan
     if plan is not None and plan.shows_all:
@@ -121,7 +139,7 @@ def _read_gone(rows: Any, listeners: TableListeners, write: CapturedWrite) -> An
     return rows
 
 
-def _locked(rows: Any, listeners: TableListeners, write: CapturedWrite) -> Any:
+def _locked(rows: Rows, listeners: TableListeners, write: CapturedWrite) -> Rows:
     """Return a query for the rows that a query set finds now, locked, so that those are written which are read.
 
     On SQLite nobody else writes meanwhile, and on MySQL and MariaDB ``keys_of`` locks them.
@@ -133,7 +151,7 @@ def _locked(rows: Any, listeners: TableListeners, write: CapturedWrite) -> Any:
     return only(rows, list(keys.select_for_update() if is_alone else keys), write.using)
 
 
-def _joined(found: Sequence[Any], listeners: TableListeners, write: CapturedWrite) -> list[Any]:
+def _joined(found: Sequence[Gathered], listeners: TableListeners, write: CapturedWrite) -> list[Gathered]:
     """Join query sets into one, as Django is about to: what is read and what is updated are the same rows."""
     queries = [rows for rows in found if isinstance(rows, models.QuerySet) and rows._result_cache is None]
     others = [rows for rows in found if not any(rows is query for query in queries)]
@@ -142,13 +160,13 @@ def _joined(found: Sequence[Any], listeners: TableListeners, write: CapturedWrit
     return others
 
 
-def capture_raw_delete(original: Any) -> Any:
+def capture_raw_delete(original: Callable[Concatenate[Rows, P], object]) -> Callable[Concatenate[Rows, P], object]:
     """Wrap ``QuerySet._raw_delete``, for who calls it himself: a collector's calls are captured with the collector."""
 
     @functools.wraps(original)
-    def _raw_delete(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def _raw_delete(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> object:
         using = args[0] if args else kwargs.get("using")
-        if using is None:
+        if not isinstance(using, str):
             note_unread(HOOKED["_raw_delete"])
             return original(self, *args, **kwargs)
         known = known_index()

@@ -14,9 +14,8 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.core.signals import setting_changed
 from django.db import connections, models
@@ -28,6 +27,7 @@ from declbind.models import UnseenWrite
 from declbind.registry import database_alias
 
 from . import log
+from .django_types import Connection, ExecuteContext, Method
 from .index import current_index
 from .triggers import upkeep
 from .writes import is_captured
@@ -68,7 +68,7 @@ class Detector:
     #: For ``statements.has_wrappers``: statements are executed as they are given.
     declbind_leaves_text = True
 
-    def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+    def __call__(self, execute: Method, sql: object, params: object, many: bool, context: ExecuteContext) -> object:
         """Execute a statement; to be one of a connection's ``execute_wrappers``."""
         result = execute(sql, params, many, context)
         # Whatever goes wrong here must not be the application's problem.
@@ -79,7 +79,7 @@ class Detector:
             logger.exception("A statement could not be looked at.")
         return result
 
-    def _look(self, sql: str, context: Any) -> None:
+    def _look(self, sql: str, context: ExecuteContext) -> None:
         if _WRITE.search(sql) is None:
             return
         bound = current_index().all.bound_tables
@@ -142,7 +142,7 @@ def _store(counts: dict[Place, int], using: str) -> None:
             rows.filter(pk=row.pk).update(count=models.F("count") + count, last_at=now)
 
 
-def _is_empty(sql: str, context: Any) -> bool:
+def _is_empty(sql: str, context: ExecuteContext) -> bool:
     """Tell whether a statement changed nothing; where the number of rows is not known it may have."""
     # SQLite counts the rows of a statement that returns them when these have been fetched.
     is_counted = context["connection"].vendor != "sqlite" or "RETURNING" not in sql.upper()
@@ -165,8 +165,8 @@ def _location(frame: FrameType | None) -> str:
 detector = Detector()
 
 
-def _watch(connection: Any, **kwargs: Any) -> None:
-    wrappers: list[Any] = connection.execute_wrappers
+def _watch(connection: Connection, **kwargs: object) -> None:
+    wrappers = connection.execute_wrappers
     is_wanted = settings.DETECT_UNSEEN and connection.alias == database_alias()
     if is_wanted and detector not in wrappers:
         # The first is the outermost: it sees what the application wrote.
@@ -175,7 +175,7 @@ def _watch(connection: Any, **kwargs: Any) -> None:
         wrappers.remove(detector)
 
 
-def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
+def _on_setting_changed(*, setting: str, **kwargs: object) -> None:
     if setting == "DECLBIND":
         for connection in connections.all(initialized_only=True):
             _watch(connection)

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from typing import Any
 
 from django.db import transaction
 
@@ -24,6 +23,7 @@ from declbind.serializers.exact import exact_key
 from declbind.stored_rows import AnyRow, StoredRow
 
 from .catalog import savepoint_for
+from .django_types import Key, through_of
 from .entries import Draft
 from .locks import ends_transaction
 from .plans import Outlet, Plan
@@ -40,13 +40,13 @@ Groups = dict[Outlet, Sequence[str]]
 UNKNOWN: Sequence[str] = (EVERY_GROUP,)
 
 
-def _savepoint(outlet: Outlet, using: str) -> AbstractContextManager[Any]:
+def _savepoint(outlet: Outlet, using: str) -> AbstractContextManager[object]:
     # Only code of the project queries, and reads of lists. Elsewhere a savepoint would cost two statements a write.
     if outlet.runs_code:
         return transaction.atomic(using=using)
     if not outlet.lists:
         return _NO_SAVEPOINT
-    return savepoint_for((field.remote_field.through for field in outlet.lists), using)
+    return savepoint_for(map(through_of, outlet.lists), using)
 
 
 _NO_SAVEPOINT = nullcontext()
@@ -111,7 +111,7 @@ def _group_names(outlet: Outlet, row: AnyRow, using: str) -> Sequence[str]:
     return list(dict.fromkeys(names))
 
 
-def _check_group_names(names: Any) -> None:
+def _check_group_names(names: object) -> None:
     """Raise for what code must not return: such a name would break every frame that carries it."""
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise TypeError(f"group_names: expected a list of names, got {names!r:.100}.")
@@ -141,7 +141,7 @@ def groups_of(plan: Plan, row: AnyRow, using: str, hearing: Container[Outlet] | 
 
 
 def draft_write(
-    plan: Plan, row: AnyRow, pk: Any, old: Groups | None, using: str, hearing: Container[Outlet] | None = None
+    plan: Plan, row: AnyRow, pk: Key, old: Groups | None, using: str, hearing: Container[Outlet] | None = None
 ) -> list[Draft]:
     """Return the events of a row that was written. ``old`` are its groups before, ``None`` for a new row.
 
@@ -177,7 +177,7 @@ def _draft_resync(plan: Plan, outlet: Outlet, *groups: Sequence[str]) -> list[Dr
     return draft_bulk(plan, {outlet: names})
 
 
-def draft_hidden(plan: Plan, pk: Any, old: Groups | None, using: str) -> list[Draft]:
+def draft_hidden(plan: Plan, pk: Key, old: Groups | None, using: str) -> list[Draft]:
     """Return the events of a row that its model's base manager does not show after the write: it is out of sight."""
     drafts = []
     for outlet, groups in (old or {}).items():
@@ -236,7 +236,7 @@ def _draft(
     plan: Plan,
     outlet: Outlet,
     row: AnyRow | None,
-    pk: Any,
+    pk: Key,
     before: Sequence[str],
     after: Sequence[str],
     using: str,

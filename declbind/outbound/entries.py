@@ -15,13 +15,15 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.utils import timezone
 
 from declbind.batches import batch_size
 from declbind.core.frames import RESYNC
 from declbind.models import Event
+
+from .django_types import Connection, SqlValue
 
 #: Columns of an event that differ from one to the next, and those that are mostly the same for all events of a binding
 #: and a process.
@@ -91,7 +93,7 @@ def writer() -> tuple[str, str]:
     return _actor.get(), _origin()
 
 
-def insert(drafts: Sequence[Draft], connection: Any) -> None:
+def insert(drafts: Sequence[Draft], connection: Connection) -> None:
     """Insert events, without waking any reader."""
     # The database is asked for its bound only if there may be too many: a save has one event.
     batch = batch_size(connection.alias) // len(COLUMNS) if len(drafts) > 1 else 1
@@ -104,7 +106,7 @@ def insert(drafts: Sequence[Draft], connection: Any) -> None:
             cursor.execute(*(_insert_as_one if is_one else _insert_values)(some, connection))
 
 
-def _in_packets(drafts: Sequence[Draft], batch: int, connection: Any) -> Iterator[list[Draft]]:
+def _in_packets(drafts: Sequence[Draft], batch: int, connection: Connection) -> Iterator[list[Draft]]:
     """Yield events in lists of at most ``batch`` that make statements which MySQL and MariaDB accept.
 
     A statement longer than ``max_allowed_packet`` costs the host its connection. An event that is too long by itself
@@ -124,7 +126,7 @@ def _in_packets(drafts: Sequence[Draft], batch: int, connection: Any) -> Iterato
         yield some
 
 
-def _fitting(draft: Draft, connection: Any) -> Draft:
+def _fitting(draft: Draft, connection: Connection) -> Draft:
     """Return a long event as it is, or, if the server would not take it, as a resync of its groups."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@max_allowed_packet")
@@ -142,9 +144,10 @@ def _fitting(draft: Draft, connection: Any) -> Draft:
     return draft._replace(kind=Event.BULK, object_pk="null", changes=changes, data="{}")
 
 
-def _insert_values(drafts: Sequence[Draft], connection: Any) -> tuple[str, list[Any]]:
+def _insert_values(drafts: Sequence[Draft], connection: Connection) -> tuple[str, list[SqlValue]]:
     """Return the statement that inserts events, with parameters for what differs."""
-    now, rows, values = _adapted_now(connection), [], []
+    now, rows = _adapted_now(connection), []
+    values: list[SqlValue] = []
     for draft in drafts:
         row, some = row_of(draft, connection, now)
         rows.append(f"({','.join(row)})")
@@ -152,9 +155,9 @@ def _insert_values(drafts: Sequence[Draft], connection: Any) -> tuple[str, list[
     return f"{INSERT}VALUES {','.join(rows)}", values
 
 
-def _insert_as_one(drafts: Sequence[Draft], connection: Any) -> tuple[str, list[Any]]:
+def _insert_as_one(drafts: Sequence[Draft], connection: Connection) -> tuple[str, list[SqlValue]]:
     """Return the statement that inserts events, in their order: of each column one value, or all as JSON text."""
-    columns: dict[str, list[Any]] = {
+    columns: dict[str, list[SqlValue]] = {
         "object_pk": [draft.object_pk for draft in drafts],
         "changes": [_encode_changes(draft.changes) for draft in drafts],
         "data": [draft.data for draft in drafts],
@@ -175,7 +178,7 @@ def _insert_as_one(drafts: Sequence[Draft], connection: Any) -> tuple[str, list[
     return sql, [*same, *(json.dumps(columns[name], ensure_ascii=False) for name in varying)]
 
 
-def insert_placed(events: Sequence[Placed], column: str, connection: Any) -> None:
+def insert_placed(events: Sequence[Placed], column: str, connection: Connection) -> None:
     """Insert events with their numbers in ``column``, with actor, origin and time of the rows that they stand for."""
     columns = (column, *COLUMNS)
     rows = [
@@ -200,24 +203,24 @@ def insert_placed(events: Sequence[Placed], column: str, connection: Any) -> Non
         )
 
 
-def row_of(draft: Draft, connection: Any, now: Any = None) -> tuple[Sequence[str], list[Any]]:
+def row_of(draft: Draft, connection: Connection, now: SqlValue = None) -> tuple[Sequence[str], list[SqlValue]]:
     """Return an event's row as SQL, an expression for each of ``COLUMNS``, and the parameters in it.
 
     ``now`` is the time as the database takes it, for who makes many rows.
     """
     constant = (draft.kind, draft.stream, draft.model, draft.version, _actor.get(), _origin())
     row, values = _constant_part(constant)
-    varying = [draft.object_pk, _encode_changes(draft.changes), draft.data, now or _adapted_now(connection)]
-    return row, varying + values
+    at = now or _adapted_now(connection)
+    return row, [draft.object_pk, _encode_changes(draft.changes), draft.data, at, *values]
 
 
 @functools.lru_cache(maxsize=1024)
-def _constant_part(constant: tuple[str | int, ...]) -> tuple[Sequence[str], list[Any]]:
+def _constant_part(constant: tuple[str | int, ...]) -> tuple[Sequence[str], list[SqlValue]]:
     # Values that mean nothing to SQL nor to its driver stand in the statement: a parameter costs as much as a field of
     # the row that is saved.
     is_inert = [_INERT.fullmatch(str(value)) is not None for value in constant]
     texts = [f"'{value}'" if inert else "%s" for value, inert in zip(constant, is_inert, strict=True)]
-    values = [value for value, inert in zip(constant, is_inert, strict=True) if not inert]
+    values: list[SqlValue] = [value for value, inert in zip(constant, is_inert, strict=True) if not inert]
     return (*["%s"] * len(VARYING), *texts), values
 
 
@@ -229,7 +232,7 @@ def mark_values(*, actor: str, origin: str, created_at: str) -> str:
     return ", ".join(values.values())
 
 
-def _adapted_now(connection: Any) -> Any:
+def _adapted_now(connection: Connection) -> SqlValue:
     if connection.vendor == "sqlite" and connection.timezone is dt.UTC:
         # What Django's adapter comes to, in a fifth of its time.
         return str(dt.datetime.now(dt.UTC).replace(tzinfo=None))

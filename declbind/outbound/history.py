@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import TypedDict
 
 from django.db import DatabaseError, ProgrammingError, connections, models, transaction
 
 from declbind.models import Event, Head
+
+
+class NewHead(TypedDict):
+    """The columns of a head row that is made anew."""
+
+    epoch: str
+    seq: int
+    min_seq: int
+
 
 #: The first id that holds a trigger's mark instead of an event; above all ids if there is no mark.
 FIRST_MARK = "COALESCE((SELECT MIN(id) FROM declbind_event WHERE kind = 'mark'), 9223372036854775807)"
@@ -48,7 +57,7 @@ def ensure_head(using: str) -> Head:
         return heads.select_for_update().get(pk=1)
 
 
-def _new_head(using: str, last_given: int = 0) -> dict[str, Any]:
+def _new_head(using: str, last_given: int = 0) -> NewHead:
     """Return the columns of the head row for the log in its present state: no number is given out twice."""
     column = offset_column(using)
     ends = Event.objects.using(using).aggregate(first=models.Min(column), last=models.Max(column))

@@ -8,16 +8,15 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from .django_types import Method
 from .seam_checks import Seam, SeamFault
 from .seams import NEEDED, find_name_faults
 
 logger = logging.getLogger("declbind")
-
-Method = Callable[..., Any]
 
 #: The attribute of a hook that holds its own code. ``functools.wraps`` copies the attribute to functions of other code.
 MARK = "_declbind_hook"
@@ -35,7 +34,7 @@ class Arguments:
 
     __slots__ = ("_parameters", "args", "kwargs", "named")
 
-    def __init__(self, seam: Seam, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, seam: Seam, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
         self._parameters = seam.parameters or ()
         self.args, self.kwargs = args, kwargs
         self.named: Mapping[str, Any] = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
@@ -45,11 +44,11 @@ class Arguments:
         """Whether the call has no other arguments than those that the seam knows."""
         return len(self.args) <= len(self._parameters) and self.kwargs.keys() <= set(self._parameters)
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str) -> Any:
         """Return an argument by the name of its parameter."""
-        return self.named.get(name, default)
+        return self.named.get(name)
 
-    def replace(self, **values: Any) -> Arguments:
+    def replace(self, **values: object) -> Arguments:
         """Return the same arguments with other values for some of them."""
         args, kwargs = list(self.args), dict(self.kwargs)
         for name, value in values.items():

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.apps import apps
 from django.db import models
@@ -15,6 +15,7 @@ from declbind import registry as registries
 from declbind.registry import BindingRegistry, get_registry, is_settled
 from declbind.relations import Hop
 
+from .django_types import ListField, concrete_model, through_of
 from .observers import bulk_observers
 from .plans import Plan, build_plan
 
@@ -30,7 +31,7 @@ class ListOwner(NamedTuple):
     """A plan whose rows own a many-to-many list that is stored in a table."""
 
     plan: Plan
-    field: Any
+    field: ListField
 
 
 class Watch(NamedTuple):
@@ -67,22 +68,22 @@ class Listeners:
 
     def __init__(self, registry: BindingRegistry, capture: str | None = None) -> None:
         self._registry, self._capture = registry, capture
-        self._plans: dict[Any, Plan | None] = {}
-        self._tables: dict[Any, TableListeners] = {}
-        self._watches: dict[Any, dict[tuple[Any, Hop], None]] = {}
-        self._owners: dict[Any, dict[tuple[Any, Any], None]] = {}
-        bound: dict[Any, None] = {}
+        self._plans: dict[type[models.Model], Plan | None] = {}
+        self._tables: dict[type[models.Model], TableListeners] = {}
+        self._watches: dict[type[models.Model], dict[tuple[type[models.Model], Hop], None]] = {}
+        self._owners: dict[type[models.Model], dict[tuple[type[models.Model], ListField], None]] = {}
+        bound: dict[type[models.Model], None] = {}
         for bindings in registry.by_model.values():
             for binding in bindings:
-                spec, concrete = binding.spec(), binding.model_class()._meta.concrete_model
+                spec, concrete = binding.spec(), concrete_model(binding.model_class())
                 if not spec.outbound or capture not in (None, spec.capture):
                     continue
                 bound[concrete] = None
                 for hop in binding.resolved().also:
-                    self._watches.setdefault(hop.model._meta.concrete_model, {})[concrete, hop] = None
+                    self._watches.setdefault(concrete_model(hop.model), {})[concrete, hop] = None
                 for listed in binding.bound_fields():
                     if listed.many_to_many:
-                        self._owners.setdefault(listed.remote_field.through, {})[concrete, listed] = None
+                        self._owners.setdefault(through_of(listed), {})[concrete, listed] = None
         self._bound = tuple(bound)
 
     def plan_for(self, model: type[models.Model]) -> Plan | None:
@@ -105,7 +106,7 @@ class Listeners:
             return listeners
 
     def _find(self, table: type[models.Model]) -> TableListeners:
-        concrete: Any = table._meta.concrete_model
+        concrete = table._meta.concrete_model
         if concrete is None:
             return TableListeners()
         watches = (
@@ -132,13 +133,13 @@ class Listeners:
         twin = None if found.are_any else self._find_twin(concrete)
         return found if twin is None else self.of(twin)._replace(lists=())
 
-    def _find_twin(self, model: Any) -> type[models.Model] | None:
+    def _find_twin(self, model: type[models.Model]) -> type[models.Model] | None:
         """Return a model with listeners that an unbound model shares its table and key with.
 
         Models of migrations do not count: their table may lack columns that the present model has.
         """
-        options: Any = model._meta
-        twin: Any = self.tables.get(options.db_table)
+        options = model._meta
+        twin = self.tables.get(options.db_table)
         if twin is None or twin._meta.concrete_model is model or options.apps is not apps:
             return None
         return twin if twin._meta.pk.column == options.pk.column else None
@@ -157,7 +158,7 @@ class Listeners:
         return frozenset(model._meta.db_table for model in (*rows, *self._owners))
 
 
-def _table_models(model: Any) -> list[Any]:
+def _table_models(model: type[models.Model]) -> list[type[models.Model]]:
     return [model, *model._meta.all_parents]
 
 
@@ -196,7 +197,7 @@ class Index:
         return self.all.plan_for(model)
 
     def _hears(self, model: type[models.Model]) -> bool:
-        options: Any = model._meta
+        options = model._meta
         # By its label also for ``is_logged``, which speaks of classes that only share it.
         return (
             model in bulk_observers

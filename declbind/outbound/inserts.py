@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import or_
-from typing import Any
 
 from django.db import connections, models
 
@@ -20,6 +19,7 @@ from declbind.batches import in_batches
 from .also import both_ways, keep_coming, keep_watching
 from .batch import Batch
 from .catalog import facts_of
+from .django_types import Key, Method, Rows, concrete_model, through_of
 from .hooks import Arguments, note_unread
 from .index import TableListeners, current_index, known_index
 from .known_values import stored_row
@@ -31,11 +31,11 @@ from .statements import has_wrappers, returning_insert
 from .writes import CapturedWrite
 
 
-def capture_bulk_create(original: Any) -> Any:
+def capture_bulk_create(original: Method) -> Method:
     """Wrap ``QuerySet.bulk_create``."""
 
     @functools.wraps(original)
-    def bulk_create(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def bulk_create(self: Rows, *args: object, **kwargs: object) -> object:
         known = known_index()
         if known is not None and not known.heard[self.model]:
             return original(self, *args, **kwargs)
@@ -43,10 +43,11 @@ def capture_bulk_create(original: Any) -> Any:
         if "objs" not in call.named:
             note_unread(HOOKED["bulk_create"])
             return original(self, *args, **kwargs)
-        objs, unique_fields = call.get("objs"), call.get("unique_fields")
+        objs: Iterable[models.Model] = call.get("objs")
+        unique_fields: Sequence[str] | None = call.get("unique_fields")
         ignore_conflicts, update_conflicts = call.get("ignore_conflicts"), call.get("update_conflicts")
 
-        def write_rows(rows: Any) -> Any:
+        def write_rows(rows: Iterable[models.Model]) -> object:
             given = call.replace(objs=rows)
             return original(self, *given.args, **given.kwargs)
 
@@ -59,7 +60,7 @@ def capture_bulk_create(original: Any) -> Any:
         family = heard.family if update_conflicts else ()
         if heard.plan is None and not (heard.lists or heard.watches or family):
             return write.run(lambda: write_rows(objs))
-        rows, model, batch = list(objs), self.model._meta.concrete_model, write.batch
+        rows, model, batch = list(objs), concrete_model(self.model), write.batch
         with write:
             met = _met(model, rows, unique_fields, using) if update_conflicts else []
             earlier = _keys_before_upsert(met or (), using)
@@ -98,7 +99,12 @@ def capture_bulk_create(original: Any) -> Any:
 
 
 def _note_created(
-    batch: Batch, model: Any, heard: TableListeners, rows: list[Any], keys: list[Any] | None, is_new: bool
+    batch: Batch,
+    model: type[models.Model],
+    heard: TableListeners,
+    rows: list[models.Model],
+    keys: list[Key] | None,
+    is_new: bool,
 ) -> None:
     """Note rows that were given to be created, with the keys that they have if these are known."""
     plan, lists, watches = heard.plan, heard.lists, heard.watches
@@ -116,7 +122,7 @@ def _note_created(
                     batch.take(plan, [row for row in stored if row is not None])
         keep_watching(batch, watches, model, keys, is_after=True)
     if lists:
-        through = all_rows(lists[0][1].remote_field.through, batch.using)
+        through = all_rows(through_of(lists[0].field), batch.using)
         for some in [None] if keys is None else in_batches(keys, batch.using):
             keep_owners(batch, lists, rows if some is None else through.filter(pk__in=some), came=True)
 
@@ -134,8 +140,8 @@ def _must_not_return(using: str) -> bool:
 class _KeysBefore:
     """The stored keys before an insert on SQLite, where nobody else writes until the end of the transaction."""
 
-    def __init__(self, model: Any, rows: Sequence[Any], using: str) -> None:
-        self._stored: models.QuerySet[Any] = models.QuerySet(model, using=using)
+    def __init__(self, model: type[models.Model], rows: Sequence[models.Model], using: str) -> None:
+        self._stored = all_rows(model, using)
         self._using = using
         self._given = [row.pk for row in rows if row.pk is not None]
         self._met = set(self._existing())
@@ -144,7 +150,7 @@ class _KeysBefore:
         self._is_known = not self._counts or isinstance(model._meta.pk, models.AutoField)
         self._last = self._stored.aggregate(last=models.Max("pk"))["last"] if self._counts and self._is_known else None
 
-    def find_keys(self) -> list[Any] | None:
+    def find_keys(self) -> list[Key] | None:
         """Return the keys of the rows that were inserted since; ``None`` if they cannot be told."""
         if not self._is_known:
             return None
@@ -154,7 +160,7 @@ class _KeysBefore:
             keys.update(dict.fromkeys(newer.values_list("pk", flat=True)))
         return list(keys)
 
-    def _existing(self) -> list[Any]:
+    def _existing(self) -> list[Key]:
         return [
             key
             for some in in_batches(self._given, self._using)
@@ -162,14 +168,14 @@ class _KeysBefore:
         ]
 
 
-def _keys_before_upsert(met: Sequence[models.QuerySet[Any]], using: str) -> set[Any]:
+def _keys_before_upsert(met: Sequence[Rows], using: str) -> set[Key]:
     """Return the keys of the stored rows that an upsert will update, where more may be committed before it runs."""
     if connections[using].vendor != "postgresql":
         return set()  # Nobody writes in between on SQLite; MySQL is not asked for rows that are met.
     return {key for stored in met for key in stored.values_list("pk", flat=True)}
 
 
-def _met_unseen(model: Any, keys: Sequence[Any], using: str) -> bool:
+def _met_unseen(model: type[models.Model], keys: Sequence[Key], using: str) -> bool:
     """Return whether one of the rows with these keys was updated, and not inserted, by this transaction.
 
     Another transaction has committed it since the upsert looked for it, so where it was is not known. PostgreSQL marks
@@ -177,24 +183,29 @@ def _met_unseen(model: Any, keys: Sequence[Any], using: str) -> bool:
     """
     if connections[using].vendor != "postgresql":
         return False
-    stored: models.QuerySet[Any] = models.QuerySet(model, using=using)
+    stored = all_rows(model, using)
     return any(
         stored.filter(pk__in=some).extra(where=["xmax::text <> '0'"]).exists() for some in in_batches(keys, using)
     )
 
 
-def _met(model: Any, rows: Sequence[Any], unique_fields: Any, using: str) -> list[models.QuerySet[Any]] | None:
+def _met(
+    model: type[models.Model], rows: Sequence[models.Model], unique_fields: Sequence[str] | None, using: str
+) -> list[Rows] | None:
     """Return queries for the stored rows that an upsert will update; ``None`` where it cannot be told."""
     options = model._meta
     if not unique_fields or not connections[using].features.can_return_rows_from_bulk_insert:
         return None
-    names = [options.pk.attname if name == "pk" else options.get_field(name).attname for name in unique_fields]
+    fields = [options.pk if name == "pk" else options.get_field(name) for name in unique_fields]
+    names = [field.attname for field in fields if isinstance(field, models.Field)]
+    if len(names) < len(fields):
+        return None  # Django is about to refuse it.
     values = [tuple(getattr(row, name) for name in names) for row in rows]
     if any(hasattr(value, "resolve_expression") for some in values for value in some):
         return None
     # A row with a null meets no other.
     whole = [some for some in values if None not in some]
-    stored: models.QuerySet[Any] = models.QuerySet(model, using=using)
+    stored = all_rows(model, using)
     if len(names) == 1:
         single = (some for (some,) in whole)
         return [stored.filter(**{f"{names[0]}__in": some}) for some in in_batches(single, using)]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 from django.db import DatabaseError, connections, models, transaction
 
 from . import entries, log
+from .django_types import Column, Connection, Cursor, Query, SqlValue
 from .drafts import draft_write
 from .known_values import is_as_stored, take_values
 from .plans import Plan
@@ -21,7 +21,7 @@ from .statements import extended_update, has_wrappers
 from .writes import CapturedWrite
 
 
-def can_join(plan: Plan, instance: Any, using: str) -> bool:
+def can_join(plan: Plan, instance: models.Model, using: str) -> bool:
     """Return whether the events of an instance that is about to be updated are known already, and can go along.
 
     They are if each value that they are made of is that of the instance, storing changes none of them, and no code of
@@ -47,7 +47,7 @@ def can_join(plan: Plan, instance: Any, using: str) -> bool:
 def _may_join(plan: Plan) -> bool:
     key = "may join"
     if key not in plan.statements:
-        options: Any = plan.model._meta
+        options = plan.model._meta
         has_update = any(not (column.primary_key or column.generated) for column in options.concrete_fields)
         plan.statements[key] = (
             plan.is_plain
@@ -59,14 +59,14 @@ def _may_join(plan: Plan) -> bool:
     return bool(plan.statements[key])
 
 
-def _is_set_by_saving(field: Any) -> bool:
+def _is_set_by_saving(field: Column) -> bool:
     """Return whether ``pre_save`` may store another value than the instance had, as ``auto_now`` does."""
     if isinstance(field, models.DateField | models.TimeField):
         return field.auto_now or field.auto_now_add
     return type(field).pre_save is not models.Field.pre_save
 
 
-def save_in_one(write: CapturedWrite, plan: Plan, instance: Any, update: Callable[[], Any]) -> bool:
+def save_in_one(write: CapturedWrite, plan: Plan, instance: models.Model, update: Callable[[], object]) -> bool:
     """Update a row and append its events by one statement; False, and nothing is written, where that cannot be."""
     using = write.using
     connection = connections[using]
@@ -99,10 +99,11 @@ class JointUpdate:
     no events either.
     """
 
-    def __init__(self, drafts: Sequence[entries.Draft], plan: Plan, connection: Any) -> None:
+    def __init__(self, drafts: Sequence[entries.Draft], plan: Plan, connection: Connection) -> None:
         self.is_done = self.is_missing = False
         self._model, self._connection = plan.model, connection
-        self._inserts, self._values = [], []
+        self._inserts: list[str] = []
+        self._values: list[SqlValue] = []
         for draft in drafts:
             insert, values = _insert_of(draft, connection)
             self._inserts.append(insert)
@@ -114,13 +115,13 @@ class JointUpdate:
         with extended_update(self, self._connection):
             yield
 
-    def takes(self, query: Any) -> bool:
+    def takes(self, query: Query) -> bool:
         """Return whether the statement of a query is the update that is extended."""
         is_taken = not self.is_done and query.get_meta().concrete_model is self._model
         self.is_done |= is_taken
         return is_taken
 
-    def extend(self, sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    def extend(self, sql: str, params: Sequence[SqlValue]) -> tuple[str, Sequence[SqlValue]]:
         """Return the update with the events in it."""
         *others, last = self._inserts
         parts = [
@@ -129,14 +130,14 @@ class JointUpdate:
         ]
         return f"WITH {', '.join(parts)} {last}", (*params, *self._values)
 
-    def finish(self, cursor: Any) -> int:
+    def finish(self, cursor: Cursor) -> int:
         """Return the number of rows that were updated: as many as events were inserted."""
         count: int = cursor.rowcount
         self.is_missing = count == 0
         return count
 
 
-def _insert_of(draft: entries.Draft, connection: Any) -> tuple[str, list[Any]]:
+def _insert_of(draft: entries.Draft, connection: Connection) -> tuple[str, list[SqlValue]]:
     """Return the statement that inserts an event if there is a row in ``written``, and its parameters."""
     row, values = entries.row_of(draft, connection)
     # With types: a SELECT takes for text what has none.

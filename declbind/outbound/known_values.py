@@ -19,6 +19,7 @@ from declbind.stored_rows import StoredRow
 from declbind.stored_values import is_stock, key_field
 
 from .catalog import facts_of
+from .django_types import Column
 from .plans import Plan
 
 #: Values of exactly these types are stored as they are by these fields; all else is read back after the write.
@@ -44,7 +45,7 @@ PLAIN_TYPES: Mapping[str, type] = {
 }
 
 
-def stored_row(plan: Plan, instance: Any, pk: Any, using: str) -> StoredRow | None:
+def stored_row(plan: Plan, instance: models.Model, pk: Column, using: str) -> StoredRow | None:
     """Return the row as an instance has it, ``None`` unless its values are what the database now holds.
 
     ``pk`` is the field of the primary key of the table that was written.
@@ -52,14 +53,14 @@ def stored_row(plan: Plan, instance: Any, pk: Any, using: str) -> StoredRow | No
     return take_values(plan, instance, pk, using) if is_as_stored(plan, instance, pk, using) else None
 
 
-def take_values(plan: Plan, instance: Any, pk: Any, using: str) -> StoredRow:
+def take_values(plan: Plan, instance: models.Model, pk: Column, using: str) -> StoredRow:
     """Return the row of an instance that ``is_as_stored``."""
     values = instance.__dict__
     names = [pk.attname, *(field.attname for field in plan.fields)]
     return StoredRow(plan.model, {name: values[name] for name in names}, using)
 
 
-def is_as_stored(plan: Plan, instance: Any, pk: Any, using: str) -> bool:
+def is_as_stored(plan: Plan, instance: models.Model, pk: Column, using: str) -> bool:
     """Tell whether the instance's values are what the database now holds, so that they need not be read back.
 
     So it is if nobody has a say but Django: in an ordinary table, by methods, fields and descriptors of Django's own,
@@ -67,7 +68,7 @@ def is_as_stored(plan: Plan, instance: Any, pk: Any, using: str) -> bool:
     written.
     """
     key = (type(instance), pk, using)
-    checks = plan.statements.get(key)
+    checks: tuple[_Check, ...] | None = plan.statements.get(key)
     if checks is None:
         checks = plan.statements[key] = _checks(plan, type(instance), pk)
     if not checks:
@@ -86,10 +87,12 @@ def is_as_stored(plan: Plan, instance: Any, pk: Any, using: str) -> bool:
 
 
 _MISSING = object()
-_Check = tuple[str, type | None, Callable[[Any], bool] | None]
+#: Is only called with a value of the type that is expected.
+_IsPlain = Callable[[Any], bool]
+_Check = tuple[str, type | None, _IsPlain | None]
 
 
-def _checks(plan: Plan, cls: type[models.Model], pk: Any) -> tuple[_Check, ...]:
+def _checks(plan: Plan, cls: type[models.Model], pk: Column) -> tuple[_Check, ...]:
     """Return what must hold of an instance's values; nothing where they cannot be relied on."""
     columns = (pk, *plan.fields)
     if not _is_saved_by_django(cls) or not all(_is_djangos_own(cls, column) for column in columns):
@@ -115,7 +118,7 @@ _DESCRIPTORS = (
 )
 
 
-def _is_djangos_own(cls: type[models.Model], column: Any) -> bool:
+def _is_djangos_own(cls: type[models.Model], column: Column) -> bool:
     """Tell whether a column keeps what an instance has; what the database works out itself, an instance cannot know."""
     return (
         not column.generated
@@ -125,7 +128,7 @@ def _is_djangos_own(cls: type[models.Model], column: Any) -> bool:
     )
 
 
-def _plain_type(field: Any) -> tuple[type | None, Callable[[Any], bool] | None]:
+def _plain_type(field: Column) -> tuple[type | None, _IsPlain | None]:
     """Return the type whose values a column stores as they are, and what else must hold of a value."""
     target = key_field(field)
     internal = target.get_internal_type()

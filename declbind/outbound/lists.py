@@ -7,8 +7,8 @@ row that owns a list, and not at all of a list that is what it was.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Concatenate, ParamSpec, Protocol, TypeAlias
 
 from django.apps import apps
 from django.db import models, router
@@ -18,6 +18,7 @@ from declbind.serializers.lists import list_columns
 from declbind.stored_rows import value_of
 
 from .batch import Batch
+from .django_types import Key, ListField, Rows, through_of
 from .hooks import note_unread
 from .index import Index, current_index, known_index
 from .places import is_logged
@@ -26,7 +27,20 @@ from .seams import HOOKED
 from .writes import CapturedWrite, find_begun
 
 #: Pairs of (row that has the list, row that is listed).
-Pairs = set[tuple[Any, Any]]
+Pairs = set[tuple[Key, Key]]
+
+
+#: Rows of a through model, as a query or as instances.
+ThroughRows: TypeAlias = "Rows | Iterable[models.Model]"
+P = ParamSpec("P")
+
+
+class ListManager(Protocol):
+    """The manager of one row's list, of a class that Django makes for each list."""
+
+    through: type[models.Model]
+    instance: models.Model
+    set: Callable[..., object]
 
 
 class ListChange(CapturedWrite):
@@ -34,13 +48,13 @@ class ListChange(CapturedWrite):
 
     def __init__(self, using: str, index: Index) -> None:
         super().__init__(using, index)
-        self._pairs: dict[tuple[type[models.Model], Any], tuple[Plan, Pairs, Pairs]] = {}
+        self._pairs: dict[tuple[type[models.Model], ListField], tuple[Plan, Pairs, Pairs]] = {}
 
-    def remember(self, plan: Plan, listed: Any, owners: Iterable[Any]) -> None:
+    def remember(self, plan: Plan, listed: ListField, owners: Iterable[Key]) -> None:
         """Read the groups of rows before their list is changed, if code makes them."""
         self.batch.remember(plan, owners, plan.outlets_of(listed))
 
-    def note(self, plan: Plan, listed: Any, rows: Any, came: bool) -> None:
+    def note(self, plan: Plan, listed: ListField, rows: ThroughRows, came: bool) -> None:
         """Note through rows that are about to go, or that came."""
         _, gone, new = self._pairs.setdefault((plan.model, listed), (plan, set(), set()))
         pairs = _pairs(listed, rows, self.using)
@@ -57,14 +71,14 @@ class ListChange(CapturedWrite):
 
 
 def keep_owners(
-    batch: Batch, lists: Iterable[tuple[Plan, Any]], rows: Any, came: bool = False, is_after: bool = False
+    batch: Batch, lists: Iterable[tuple[Plan, ListField]], rows: ThroughRows, came: bool = False, is_after: bool = False
 ) -> None:
     """Note the rows that own what is listed by through rows, given as a query set or as instances.
 
     To be called before through rows go or are changed, and ``is_after`` they were changed or ``came``.
     """
     for plan, listed in lists:
-        through = listed.remote_field.through
+        through = through_of(listed)
         with batch.guarded([plan], [through]):
             change = find_begun(ListChange, through, batch.using)
             if change is not None:
@@ -74,11 +88,11 @@ def keep_owners(
                 batch.keep_related(plan, owners, plan.outlets_of(listed), is_after or came)
 
 
-def remember_owners(batch: Batch, lists: Iterable[tuple[Plan, Any]], rows: Iterable[models.Model]) -> None:
+def remember_owners(batch: Batch, lists: Iterable[tuple[Plan, ListField]], rows: Iterable[models.Model]) -> None:
     """Read where the rows are that will own what is listed by new through rows, if code makes their groups."""
     for plan, listed in lists:
         if any(outlet.has_group_code for outlet in plan.outlets_of(listed)):
-            through = listed.remote_field.through
+            through = through_of(listed)
             with batch.guarded([plan], [through]):
                 owners, change = _owners(listed, rows, batch.using), find_begun(ListChange, through, batch.using)
                 if change is not None:
@@ -87,18 +101,18 @@ def remember_owners(batch: Batch, lists: Iterable[tuple[Plan, Any]], rows: Itera
                     batch.remember(plan, owners, plan.outlets_of(listed))
 
 
-def _owners(listed: Any, rows: Any, using: str) -> set[Any]:
+def _owners(listed: ListField, rows: ThroughRows, using: str) -> set[Key]:
     owner, _ = list_columns(listed)
     if isinstance(rows, models.QuerySet):
         return set(rows.using(using).order_by().values_list(owner, flat=True)) - {None}
     return {value_of(row, owner) for row in rows} - {None}
 
 
-def capture_list_manager(original: Any) -> Any:
+def capture_list_manager(original: Callable[P, type[ListManager]]) -> Callable[P, type[ListManager]]:
     """Wrap what makes the manager class of a list, whose ``set`` is made anew for each."""
 
     @functools.wraps(original)
-    def create_forward_many_to_many_manager(*args: Any, **kwargs: Any) -> Any:
+    def create_forward_many_to_many_manager(*args: P.args, **kwargs: P.kwargs) -> type[ListManager]:
         manager = original(*args, **kwargs)
         if hasattr(manager, "set"):
             manager.set = _capture_set(manager.set)
@@ -111,16 +125,18 @@ def capture_list_manager(original: Any) -> Any:
 
 def forget_list_managers() -> None:
     """Have Django make the manager classes of all lists anew, in case the code of an app has used them already."""
-    kind: Any = getattr(related_descriptors, "ManyToManyDescriptor", ())
+    kind = getattr(related_descriptors, "ManyToManyDescriptor", ())
     for model in apps.get_models(include_auto_created=True):
         for descriptor in vars(model).values():
             if isinstance(descriptor, kind):
                 vars(descriptor).pop("related_manager_cls", None)
 
 
-def _capture_set(original: Any) -> Any:
+def _capture_set(
+    original: Callable[Concatenate[ListManager, P], object],
+) -> Callable[Concatenate[ListManager, P], object]:
     @functools.wraps(original)
-    def set_list(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def set_list(self: ListManager, /, *args: P.args, **kwargs: P.kwargs) -> object:
         known = known_index()
         if known is not None and not known.heard[self.through]:
             return original(self, *args, **kwargs)
@@ -144,7 +160,7 @@ def _capture_set(original: Any) -> Any:
     return set_list
 
 
-def _pairs(listed: Any, rows: Any, using: str) -> Pairs:
+def _pairs(listed: ListField, rows: ThroughRows, using: str) -> Pairs:
     owner, target = list_columns(listed)
     if isinstance(rows, models.QuerySet):
         return set(rows.using(using).order_by().values_list(owner, target))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol, SupportsInt
 
 from django.db import DatabaseError, connections, transaction
 
@@ -11,6 +11,22 @@ _IN_ERROR = 3
 #: What MySQL and MariaDB report when they have rolled the whole transaction back, or may have: deadlock, lock wait
 #: timeout (if so configured), a changed record under snapshot isolation, and a connection that was lost.
 _MYSQL_ENDS = frozenset({1213, 1205, 1020, 2006, 2013, 2055})
+
+
+class _PsycopgInfo(Protocol):
+    """What a psycopg connection says of itself."""
+
+    @property
+    def transaction_status(self) -> SupportsInt:
+        """The status of the transaction, by libpq's numbers."""
+
+
+class _PsycopgConnection(Protocol):
+    """A connection of psycopg 3 or psycopg2."""
+
+    @property
+    def info(self) -> _PsycopgInfo:
+        """What is known of the connection."""
 
 
 def take_write_lock(using: str) -> None:
@@ -44,7 +60,6 @@ def ends_transaction(error: BaseException, using: str) -> bool:
     return bool(error.args) and error.args[0] in _MYSQL_ENDS
 
 
-def _postgresql_status(connection: Any) -> int:
+def _postgresql_status(connection: _PsycopgConnection) -> int:
     """Return the status of a psycopg 3 or psycopg2 connection's transaction."""
-    info = connection.info
-    return int(info.transaction_status)
+    return int(connection.info.transaction_status)

@@ -25,6 +25,7 @@ from declbind.core.hub import LogEvent
 from declbind.models import Event, Head
 from declbind.registry import database_alias
 
+from .django_types import Connection
 from .entries import Draft, insert
 from .history import FIRST_MARK, LAST_ID, ensure_head, needs_sequencer, offset_column
 
@@ -70,7 +71,7 @@ def append(drafts: Sequence[Draft], using: str) -> None:
     ring_after_commit(connection)
 
 
-def ring_after_commit(connection: Any) -> None:
+def ring_after_commit(connection: Connection) -> None:
     """Ring when what was appended is committed; at once, in autocommit."""
     # One bell is enough for all events of a transaction. If the last callback is a bell already, whatever rolls it back
     # rolls this event back as well: its savepoints are still open around us, or they are over.
@@ -91,7 +92,7 @@ class _Bell:
         ring(self.using)
 
 
-def append_control(content: dict[str, Any], using: str, *, stream: str = "", version: int = 0) -> None:
+def append_control(content: dict[str, object], using: str, *, stream: str = "", version: int = 0) -> None:
     """Append a change of rights or configuration; ``content`` is JSON and has a ``type``."""
     draft = Draft(stream=stream, kind=Event.CONTROL, data=json.dumps(content), version=version)
     append([draft], using)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+
+from .django_types import Connection, ExecuteContext, Method
 
 #: How Django's test runner names the database in memory that it makes. It stands for as long as the tests run.
 _TEST_DATABASE = "file:memorydb_"
@@ -72,7 +73,7 @@ def take_turn() -> Iterator[None]:
             _turn.release()
 
 
-def _execute_in_turn(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+def _execute_in_turn(execute: Method, sql: object, params: object, many: bool, context: ExecuteContext) -> object:
     with take_turn():
         return execute(sql, params, many, context)
 
@@ -80,7 +81,7 @@ def _execute_in_turn(execute: Callable[..., Any], sql: Any, params: Any, many: b
 _execute_in_turn.declbind_leaves_text = True  # type: ignore[attr-defined]
 
 
-def _watch(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+def _watch(connection: Connection, **kwargs: object) -> None:
     if reach_of(connection.alias) == "process":
         _shared.add(connection.alias)
         if _execute_in_turn not in connection.execute_wrappers:

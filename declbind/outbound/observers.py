@@ -6,20 +6,25 @@ Signals would do for most of it, and a listener would make each ``QuerySet.delet
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TypeAlias
 
 from django.db import models, transaction
 
+from .django_types import Rows
+
+DeleteObserver: TypeAlias = Callable[[models.Model, str], None]
+BulkObserver: TypeAlias = "Callable[[Rows, frozenset[str] | None, str], None]"
+
 #: By model: called with a row that is deleted by itself and the database, before it goes.
-delete_observers: dict[type[models.Model], Callable[[Any, str], None]] = {}
+delete_observers: dict[type[models.Model], DeleteObserver] = {}
 #: By model: called with a query set whose rows are about to be written at once, the names of the columns (``None``:
 #: they go) and the database, in the transaction of the write.
-bulk_observers: dict[type[models.Model], Callable[[models.QuerySet[Any], frozenset[str] | None, str], None]] = {}
+bulk_observers: dict[type[models.Model], BulkObserver] = {}
 
 
-def observed(rows: models.QuerySet[Any], names: Iterable[str] | None, using: str) -> AbstractContextManager[Any]:
+def observed(rows: Rows, names: Iterable[str] | None, using: str) -> AbstractContextManager[None]:
     """Tell of a write of many rows; to be entered around it."""
     observe = bulk_observers.get(rows.model)
     # What Django is about to refuse is not looked at.
@@ -29,7 +34,7 @@ def observed(rows: models.QuerySet[Any], names: Iterable[str] | None, using: str
 
 
 @contextlib.contextmanager
-def _observed(observe: Any, rows: Any, names: frozenset[str] | None, using: str) -> Any:
+def _observed(observe: BulkObserver, rows: Rows, names: frozenset[str] | None, using: str) -> Iterator[None]:
     with transaction.atomic(using=using, savepoint=False):
         observe(rows, names, using)
         yield

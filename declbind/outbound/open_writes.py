@@ -7,13 +7,16 @@ that are open across it. On SQLite there are none: an edit waits until everybody
 
 from __future__ import annotations
 
+import decimal
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 from django.db import DatabaseError, connections
 
 logger = logging.getLogger("declbind")
+
+#: The one value that a statement asks for.
+Answer = str | int | float | decimal.Decimal | None
 
 _PRESENT = {
     "postgresql": "SELECT pg_snapshot_xmax(pg_current_snapshot())::text",
@@ -56,7 +59,7 @@ def oldest_seconds(using: str) -> float:
     return float(_ask(_OLDEST, (), using) or 0)
 
 
-def _ask(statements: Mapping[str, str], values: tuple[str, ...], using: str) -> Any:
+def _ask(statements: Mapping[str, str], values: tuple[str, ...], using: str) -> Answer:
     connection = connections[using]
     statement = statements.get(connection.vendor)
     if statement is None:
@@ -64,7 +67,8 @@ def _ask(statements: Mapping[str, str], values: tuple[str, ...], using: str) -> 
     try:
         with connection.cursor() as cursor:
             cursor.execute(statement, values)
-            return cursor.fetchone()[0]
+            answer: Answer = cursor.fetchone()[0]
+            return answer
     except DatabaseError as error:
         if connection.vendor != "mysql":
             raise

@@ -7,18 +7,18 @@ the row are appended when its own table is written (see ``saves``).
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from django.db import models
 
 from . import log
 from .batch import Batch
+from .django_types import Key, Method
 from .drafts import Groups
 from .hooks import note_unread
 from .index import Relative, TableListeners, current_index
 from .locks import take_write_lock
-from .saved_rows import old_groups
+from .saved_rows import key_in, old_groups
 from .seams import HOOKED
 from .writes import CapturedWrite
 
@@ -41,19 +41,19 @@ class ChildSave(CapturedWrite):
     parents: dict[type[models.Model], tuple[TableListeners, Groups | None]]
 
 
-def capture_save_parents(original: Any) -> Any:
+def capture_save_parents(original: Method) -> Method:
     """Wrap ``Model._save_parents``: read a child row's old groups first, for they may hang on a parent's columns."""
 
     @functools.wraps(original)
     def _save_parents(
-        self: Any,
-        cls: Any = None,
-        using: Any = None,
-        update_fields: Any = None,
-        force_insert: Any = False,
-        *more: Any,
-        **named: Any,
-    ) -> Any:
+        self: models.Model,
+        cls: type[models.Model] | None = None,
+        using: str | None = None,
+        update_fields: Iterable[str] | None = None,
+        force_insert: object = False,
+        *more: object,
+        **named: object,
+    ) -> object:
         if cls is not None and not (cls._meta.parents or more or named):
             return original(self, cls, using, update_fields, force_insert)
         args, kwargs = (cls, using, update_fields, force_insert, *more), named
@@ -64,7 +64,7 @@ def capture_save_parents(original: Any) -> Any:
             return original(self, *args, **kwargs)
         if type(self)._meta.concrete_model is not cls or not log.is_here(using):
             return original(self, *args, **kwargs)
-        write, pk = ChildSave(using, current_index()), self._get_pk_val(cls._meta)
+        write, pk = ChildSave(using, current_index()), key_in(cls, self)
         heard = write.heard = write.listeners_of(cls)
         others = others_of(heard.family, cls, cls)
         between = {
@@ -91,7 +91,9 @@ def capture_save_parents(original: Any) -> Any:
     return _save_parents
 
 
-def _parents_with_keys(instance: Any, cls: Any, keys: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+def _parents_with_keys(
+    instance: models.Model, cls: type[models.Model], keys: dict[str, Key]
+) -> Iterator[tuple[type[models.Model], Key]]:
     """Yield the parents of a model, and theirs, with the keys by which ``instance`` will be saved there.
 
     ``keys`` are those that Django has yet to copy from a child's link, by attribute (as ``Model._save_parents`` does).
@@ -105,7 +107,7 @@ def _parents_with_keys(instance: Any, cls: Any, keys: dict[str, Any]) -> Iterato
         yield from _parents_with_keys(instance, parent, keys)
 
 
-def others_of(family: Sequence[Relative], table: Any, concrete: Any) -> list[Relative]:
+def others_of(family: Sequence[Relative], table: type[models.Model], concrete: type[models.Model]) -> list[Relative]:
     """Return the listeners whose rows are children of a table's rows, and which no step of this save is about.
 
     Children of the model that is saved are reported when their own table is saved, whatever other table has changed.
@@ -120,13 +122,13 @@ def others_of(family: Sequence[Relative], table: Any, concrete: Any) -> list[Rel
     ]
 
 
-def read_others(batch: Batch, others: list[Relative], pk: Any) -> None:
+def read_others(batch: Batch, others: list[Relative], pk: Key) -> None:
     if pk is not None:
         for plan, lookup in others:
             batch.will_change(plan, [pk], lookup)
 
 
-def passes_by(parent: Any, update_fields: Any) -> bool:
+def passes_by(parent: type[models.Model], update_fields: Container[str] | None) -> bool:
     """Tell whether a child's ``save(update_fields=...)`` writes no column of this parent, inherited ones included."""
     return update_fields is not None and not any(
         field.name in update_fields or field.attname in update_fields for field in parent._meta.concrete_fields

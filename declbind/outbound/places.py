@@ -10,6 +10,7 @@ from django.db import models, router
 from declbind.registry import current_registry, database_alias
 
 from . import log
+from .django_types import Rows
 
 logger = logging.getLogger("declbind")
 
@@ -24,7 +25,7 @@ def is_logged(model: type[models.Model], using: str | None) -> bool:
     """
     if log.is_here(using):
         return True
-    concrete: Any = model._meta.concrete_model
+    concrete = model._meta.concrete_model
     if using is None or concrete is None or using == database_alias() or (concrete._meta.label, using) in _told:
         return False
     bindings = current_registry().by_model.get(concrete._meta.label_lower, ())
@@ -42,7 +43,8 @@ def is_logged(model: type[models.Model], using: str | None) -> bool:
     return False
 
 
-def database_of(rows: Any) -> str:
+def database_of(rows: Rows) -> str:
     """Return the database that a query set writes to."""
-    using: str = rows._db or router.db_for_write(rows.model, **rows._hints)
+    query_set: Any = rows  # its stubs lack the private attributes
+    using: str = query_set._db or router.db_for_write(rows.model, **query_set._hints)
     return using

@@ -13,6 +13,8 @@ from declbind.registry import BindingRegistry
 from declbind.relations import Hop
 from declbind.stored_values import column_of
 
+from .django_types import Column, ListField
+
 
 @dataclass(frozen=True)
 class Outlet:
@@ -27,7 +29,7 @@ class Outlet:
     #: Whether code of the project says which groups a row is in: these may hang on other rows.
     has_group_code: bool
     #: The many-to-many fields that are sent.
-    lists: tuple[Any, ...]
+    lists: tuple[ListField, ...]
     #: The groups, where they are the same for each row.
     constant_groups: tuple[str, ...] | None
 
@@ -41,23 +43,23 @@ class Plan:
     version: int
     outlets: tuple[Outlet, ...]
     #: Columns that decide the groups; ``None`` when a binding's code does, which may read any.
-    group_fields: tuple[Any, ...] | None
+    group_fields: tuple[Column, ...] | None
     #: Columns of groups and data together.
-    fields: tuple[Any, ...]
-    m2m: tuple[Any, ...]
+    fields: tuple[Column, ...]
+    m2m: tuple[ListField, ...]
     #: Whether the columns of a row are in one table, shown by a manager that hides and adds nothing.
     is_plain: bool
     #: Whether the base manager shows every row.
     shows_all: bool
     #: Statements and checks worked out for this plan, by columns and database.
-    statements: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    statements: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def needs_old(self) -> bool:
         """Tell whether the stored row must be read before the write: it may leave a group, or go out of sight."""
         return self.group_fields is None or bool(self.group_fields) or not self.shows_all
 
-    def outlets_of(self, field: Any) -> tuple[Outlet, ...]:
+    def outlets_of(self, field: Column) -> tuple[Outlet, ...]:
         """Return those who send a field."""
         return tuple(outlet for outlet in self.outlets if field in outlet.binding.bound_fields())
 
@@ -80,8 +82,8 @@ def build_plan(registry: BindingRegistry, model: type[models.Model], capture: st
     )
     if not bindings:
         return None
-    group_fields: dict[Any, None] | None = {}
-    data_fields: dict[Any, None] = {}
+    group_fields: dict[Column, None] | None = {}
+    data_fields: dict[Column, None] = {}
     for binding in bindings:
         resolved = binding.resolved()
         names = {name for template in resolved.spec.group_templates for name in template.placeholders}

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from django.db import connections, models, transaction
 
@@ -19,13 +19,17 @@ from declbind.serializers.lists import load_lists
 from declbind.stored_rows import StoredRow
 
 from .catalog import facts_of, savepoint_for
+from .django_types import Column, Connection, Converter, Key, Rows, Selection, column_name, through_of
 from .plans import Plan
+
+if TYPE_CHECKING:
+    from django.db.models.expressions import Expression
 
 #: Rows that are held at the same time where there may be many.
 STREAMED = 2_000
 
 
-def reading(plan: Plan, using: str) -> AbstractContextManager[Any]:
+def reading(plan: Plan, using: str) -> AbstractContextManager[object]:
     """Keep a read of a plan's rows that fails from ending the transaction of the host.
 
     A base manager of the project may query anything, so it is only asked inside of a savepoint.
@@ -33,43 +37,43 @@ def reading(plan: Plan, using: str) -> AbstractContextManager[Any]:
     return savepoint_for((plan.model,), using) if plan.shows_all else transaction.atomic(using=using)
 
 
-def load_rows(plan: Plan, pks: Iterable[Any], fields: Sequence[Any] | None, using: str) -> dict[Any, StoredRow]:
+def load_rows(plan: Plan, pks: Iterable[Key], fields: Sequence[Column] | None, using: str) -> dict[Key, StoredRow]:
     """Read rows by key, only the columns of ``fields`` (all for ``None``), locked where the database can.
 
     Rows that the base manager of their model hides are left out. Like everything here that reads, it may raise what
     the database or a manager raises; the transaction goes on all the same.
     """
-    rows: dict[Any, StoredRow] = {}
+    rows: dict[Key, StoredRow] = {}
     for some in in_batches(pks, using):
         rows.update((row.pk, row) for row in read_rows(plan, all_rows(plan.model, using).filter(pk__in=some), fields))
     if fields is plan.fields and plan.m2m:
-        with savepoint_for((field.remote_field.through for field in plan.m2m), using):
+        with savepoint_for(map(through_of, plan.m2m), using):
             load_lists(list(rows.values()), plan.m2m, using)
     return rows
 
 
-def load_row(plan: Plan, pk: Any, fields: Sequence[Any] | None, using: str) -> StoredRow | None:
+def load_row(plan: Plan, pk: Key, fields: Sequence[Column] | None, using: str) -> StoredRow | None:
     """Read one row like ``load_rows``; ``None`` where there is none, or the model's base manager hides it."""
     if fields is None or not plan.is_plain:
         return next(iter(load_rows(plan, [pk], fields, using).values()), None)
     connection = connections[using]
     key = (tuple(fields), using)
-    statement = plan.statements.get(key)
+    statement: RowStatement | None = plan.statements.get(key)
     if statement is None:
         statement = plan.statements[key] = RowStatement.build(plan.model, fields, connection)
     with reading(plan, using):
         return statement.run(pk, connection)
 
 
-def all_rows(model: type[models.Model], using: str) -> models.QuerySet[Any]:
+def all_rows(model: type[models.Model], using: str) -> Rows:
     """Return the rows of a model, whatever its managers hide or add."""
     return models.QuerySet(model, using=using)
 
 
 def read_rows(
     plan: Plan,
-    rows: models.QuerySet[Any],
-    fields: Sequence[Any] | None,
+    rows: Rows,
+    fields: Sequence[Column] | None,
     limit: int | None = None,
     is_locked: bool = True,
 ) -> list[StoredRow]:
@@ -87,7 +91,7 @@ def read_rows(
         return _shown(plan, read, using)
 
 
-def stream_rows(plan: Plan, rows: models.QuerySet[Any], fields: Sequence[Any] | None) -> Iterator[StoredRow]:
+def stream_rows(plan: Plan, rows: Rows, fields: Sequence[Column] | None) -> Iterator[StoredRow]:
     """Read rows like ``read_rows``, without holding all of them. To be used up inside of ``reading``."""
     using = rows.db
     names, values = _columns_of(rows, fields, using)
@@ -97,7 +101,7 @@ def stream_rows(plan: Plan, rows: models.QuerySet[Any], fields: Sequence[Any] | 
         yield from read if plan.shows_all else _shown(plan, read, using)
 
 
-def load_keys(rows: models.QuerySet[Any]) -> list[Any]:
+def load_keys(rows: Rows) -> list[Key]:
     """Return the keys of rows in their order, locked where the database can."""
     _, values = _columns_of(rows, (), rows.db)
     return [pk for (pk,) in values]
@@ -105,21 +109,21 @@ def load_keys(rows: models.QuerySet[Any]) -> list[Any]:
 
 def _shown(plan: Plan, rows: list[StoredRow], using: str) -> list[StoredRow]:
     """Return those of rows that the base manager shows. A manager may join, group or annotate: only keys are asked."""
-    shown: set[Any] = set()
+    shown: set[Key] = set()
     for some in in_batches([row.pk for row in rows], using):
         shown.update(plan.model._base_manager.using(using).filter(pk__in=some).order_by().values_list("pk", flat=True))
     return [row for row in rows if row.pk in shown]
 
 
 def _columns_of(
-    rows: models.QuerySet[Any], fields: Sequence[Any] | None, using: str, is_locked: bool = True
-) -> tuple[list[str], models.QuerySet[Any, Any]]:
+    rows: Rows, fields: Sequence[Column] | None, using: str, is_locked: bool = True
+) -> tuple[list[str], models.QuerySet[models.Model, tuple[object, ...]]]:
     """Return names of columns and a query for their values, locked where the database can.
 
     In the order of their keys, so that two who lock the same rows do not wait for each other. Under multi-table
     inheritance the rows of the parents are read and locked along.
     """
-    model: Any = rows.model._meta.concrete_model
+    model = rows.model._meta.concrete_model or rows.model
     chosen = model._meta.concrete_fields if fields is None else dict.fromkeys((model._meta.pk, *fields))
     names = [field.attname for field in chosen]
     _expect_columns(model, names, connections[using])
@@ -128,14 +132,14 @@ def _columns_of(
     return names, rows.order_by("pk").values_list(*names)
 
 
-def _expect_columns(model: type[models.Model], names: Iterable[str], connection: Any) -> None:
+def _expect_columns(model: type[models.Model], names: Iterable[str], connection: Connection) -> None:
     """Raise for columns that there are not: SQLite would read the text of a quoted name instead."""
     missing = facts_of(model, connection.alias).missing
     if missing and not missing.isdisjoint(names):
         raise LookupError(f"Expected the columns of {model._meta.label} in its table, got none for {sorted(missing)}.")
 
 
-def _can_lock(model: type[models.Model], connection: Any) -> bool:
+def _can_lock(model: type[models.Model], connection: Connection) -> bool:
     # A view cannot be locked, if it is distinct or grouped.
     return (
         connection.in_atomic_block
@@ -148,14 +152,14 @@ def _can_lock(model: type[models.Model], connection: Any) -> bool:
 class Columns:
     """Columns of a model's own table, in the order of the model, and how to make a row of their values."""
 
-    model: Any
-    fields: tuple[Any, ...]
-    converters: tuple[tuple[int, Any, tuple[Any, ...]], ...]
+    model: type[models.Model]
+    fields: tuple[Column, ...]
+    converters: tuple[tuple[int, Expression, tuple[Converter, ...]], ...]
 
     @classmethod
-    def build(cls, model: type[models.Model], fields: Iterable[Any], connection: Any) -> Columns:
+    def build(cls, model: type[models.Model], fields: Iterable[Column], connection: Connection) -> Columns:
         """Take the key and ``fields``."""
-        options: Any = model._meta
+        options = model._meta
         wanted = {options.pk, *fields}
         chosen = tuple(field for field in options.concrete_fields if field in wanted)
         converters = []
@@ -166,11 +170,11 @@ class Columns:
                 converters.append((index, expression, found))
         return cls(model, chosen, tuple(converters))
 
-    def names(self, connection: Any) -> str:
+    def names(self, connection: Connection) -> str:
         """Return the columns as SQL."""
-        return ", ".join(connection.ops.quote_name(field.column) for field in self.fields)
+        return ", ".join(connection.ops.quote_name(column_name(field)) for field in self.fields)
 
-    def make_row(self, values: Sequence[Any], connection: Any) -> StoredRow:
+    def make_row(self, values: Sequence[object], connection: Connection) -> StoredRow:
         """Return what the database gave as a row."""
         found = {field.attname: value for field, value in zip(self.fields, values, strict=True)}
         for index, expression, converters in self.converters:
@@ -188,15 +192,15 @@ class RowStatement:
     columns: Columns
 
     @classmethod
-    def build(cls, model: type[models.Model], fields: Sequence[Any], connection: Any) -> RowStatement:
+    def build(cls, model: type[models.Model], fields: Sequence[Column], connection: Connection) -> RowStatement:
         """Work out the statement for columns of the model's own table."""
-        options: Any = model._meta
+        options = model._meta
         columns = Columns.build(model, fields, connection)
         quote = connection.ops.quote_name
-        table, key = quote(options.db_table), quote(options.pk.column)
+        table, key = quote(options.db_table), quote(column_name(options.pk))
         return cls(f"SELECT {columns.names(connection)} FROM {table} WHERE {key} = %s", columns)
 
-    def run(self, pk: Any, connection: Any) -> StoredRow | None:
+    def run(self, pk: Key, connection: Connection) -> StoredRow | None:
         """Return the row, ``None`` where there is none."""
         _expect_columns(self.columns.model, [field.attname for field in self.columns.fields], connection)
         sql = self.sql
@@ -208,7 +212,7 @@ class RowStatement:
         return None if found is None else self.columns.make_row(found, connection)
 
 
-def keys_of(rows: models.QuerySet[Any], using: str, column: str = "pk") -> models.QuerySet[Any] | list[Any]:
+def keys_of(rows: Rows, using: str, column: str = "pk") -> Selection | list[Key]:
     """Return the keys of rows that are about to be written: a query that may be a subquery, or the keys themselves.
 
     Call it in the transaction of the write. MySQL and MariaDB read a subquery from the snapshot of the transaction, but

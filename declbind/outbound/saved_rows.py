@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from django.db import models
 
+from .django_types import Key
 from .drafts import Groups, draft_bulk, draft_hidden, draft_write, groups_of, unread
 from .entries import Draft
 from .known_values import stored_row
@@ -11,7 +12,7 @@ from .plans import Plan
 from .rows import load_row
 
 
-def old_groups(plan: Plan | None, pk: Any, using: str) -> Groups | None:
+def old_groups(plan: Plan | None, pk: Key, using: str) -> Groups | None:
     """Return the groups of the stored row, ``None`` if there is none; empty if the diff can do without them."""
     if plan is None or not plan.needs_old:
         return {}
@@ -22,9 +23,16 @@ def old_groups(plan: Plan | None, pk: Any, using: str) -> Groups | None:
     return None if row is None else groups_of(plan, row, using)
 
 
-def draft_saved(plan: Plan, instance: Any, cls: Any, old: Groups | None, as_given: bool, using: str) -> list[Draft]:
+def key_in(table: type[models.Model], instance: models.Model) -> Key | None:
+    """Return the key that an instance has in a table, its own or a parent's; ``None`` if it has none yet."""
+    return instance._get_pk_val(table._meta)
+
+
+def draft_saved(
+    plan: Plan, instance: models.Model, cls: type[models.Model], old: Groups | None, as_given: bool, using: str
+) -> list[Draft]:
     """Return the events of a saved instance; ``as_given`` says that its values need not be those of the row."""
-    pk = instance._get_pk_val(cls._meta)
+    pk = key_in(cls, instance)
     # A second parent has a primary key of its own, under which its lists are kept.
     is_other_row = bool(plan.m2m) and pk != instance.pk
     try:

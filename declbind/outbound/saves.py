@@ -7,13 +7,14 @@ would be heard before the write that caused it.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Container, Iterable
 
-from django.db import connections
+from django.db import connections, models
 
 from declbind.conf import settings
 
 from .also import both_ways, keep_coming, keep_watching
+from .django_types import Method, concrete_model
 from .hooks import Arguments, note_unread
 from .index import Index, current_index, known_index
 from .joint_update import can_join, save_in_one
@@ -21,7 +22,7 @@ from .lists import keep_owners, remember_owners
 from .parents import ChildSave, others_of, passes_by, read_others
 from .places import is_logged
 from .rows import all_rows
-from .saved_rows import draft_saved, old_groups
+from .saved_rows import draft_saved, key_in, old_groups
 from .seams import HOOKED
 from .statements import has_wrappers
 from .writes import CapturedWrite, find_begun
@@ -29,11 +30,13 @@ from .writes import CapturedWrite, find_begun
 SAVE_TABLE = HOOKED["_save_table"]
 
 
-def capture_save_table(original: Any) -> Any:
+def capture_save_table(original: Method) -> Method:
     """Wrap ``Model._save_table``: read the old groups, write, append the events, as one transaction."""
 
-    def save_heard(self: Any, call: Arguments, known: Index | None) -> Any:
-        cls, using, update_fields = call.get("cls"), call.get("using"), call.get("update_fields")
+    def save_heard(self: models.Model, call: Arguments, known: Index | None) -> object:
+        cls: type[models.Model] | None = call.get("cls")
+        using: str | None = call.get("using")
+        update_fields: Container[str] | None = call.get("update_fields")
         raw, force_insert, force_update = call.get("raw"), call.get("force_insert"), call.get("force_update")
         if cls is None or using is None:
             note_unread(SAVE_TABLE)
@@ -42,7 +45,7 @@ def capture_save_table(original: Any) -> Any:
             return original(self, *call.args, **call.kwargs)
 
         index = current_index() if known is None else known
-        concrete = type(self)._meta.concrete_model
+        concrete = concrete_model(type(self))
         is_parent = concrete is not cls
         child = find_begun(ChildSave, self, using)
         whole = None if is_parent else child
@@ -51,7 +54,7 @@ def capture_save_table(original: Any) -> Any:
         write = whole or CapturedWrite(using, index)
         is_reported = not raw or settings.CAPTURE_RAW
 
-        def carry_out() -> Any:
+        def carry_out() -> object:
             updated = write.run(lambda: original(self, *call.args, **call.kwargs), is_reported=is_reported)
             if whole is not None:
                 whole.end_call()
@@ -81,7 +84,7 @@ def capture_save_table(original: Any) -> Any:
             if can_join(plan, self, using) and save_in_one(write, plan, self, update):
                 return True
         with write:
-            pk = self._get_pk_val(cls._meta)
+            pk = key_in(cls, self)
             is_new = pk is None or _will_insert(self, cls, raw, force_insert, force_update)
             if not (was_read or plan is None or is_new):
                 old = old_groups(plan, pk, using)
@@ -101,7 +104,7 @@ def capture_save_table(original: Any) -> Any:
             if plan is not None:
                 as_given = raw or update_fields is not None or not isinstance(self, plan.model)
                 drafts = draft_saved(plan, self, cls, old if updated else None, as_given, using)
-            pk = self._get_pk_val(cls._meta)
+            pk = key_in(cls, self)
             if lists:
                 keep_owners(write.batch, lists, all_rows(cls, using).filter(pk=pk), is_after=True)
             keep_watching(write.batch, watches, cls, [pk], is_after=True)
@@ -112,16 +115,16 @@ def capture_save_table(original: Any) -> Any:
 
     @functools.wraps(original)
     def _save_table(
-        self: Any,
+        self: models.Model,
         raw: bool = False,
-        cls: Any = None,
-        force_insert: bool = False,
+        cls: type[models.Model] | None = None,
+        force_insert: object = False,
         force_update: bool = False,
-        using: Any = None,
-        update_fields: Any = None,
-        *more: Any,
-        **named: Any,
-    ) -> Any:
+        using: str | None = None,
+        update_fields: Iterable[str] | None = None,
+        *more: object,
+        **named: object,
+    ) -> object:
         # Most models are unbound, and their saves end here: nothing is made for ``save_heard``. A model with parents
         # goes on, because something may have been read by a configuration that is not in force any more.
         # The arguments are spelled out because packing them takes twice as long.
@@ -134,7 +137,7 @@ def capture_save_table(original: Any) -> Any:
     return _save_table
 
 
-def _is_plain_update(instance: Any, cls: Any, call: Arguments, using: str) -> bool:
+def _is_plain_update(instance: models.Model, cls: type[models.Model], call: Arguments, using: str) -> bool:
     """Return whether a save is one update of one row on PostgreSQL that other packages leave as it is."""
     connection = connections[using]
     return (
@@ -147,7 +150,9 @@ def _is_plain_update(instance: Any, cls: Any, call: Arguments, using: str) -> bo
     )
 
 
-def _will_insert(instance: Any, cls: Any, raw: bool, force_insert: Any, force_update: bool) -> bool:
+def _will_insert(
+    instance: models.Model, cls: type[models.Model], raw: bool, force_insert: object, force_update: bool
+) -> bool:
     """Tell whether Django inserts without looking for a row first (the rule of ``Model._save_table``)."""
     if force_insert:
         return True

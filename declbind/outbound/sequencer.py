@@ -12,7 +12,6 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from django.db import connections, models, transaction
 from django.db.models.expressions import RawSQL
@@ -22,6 +21,7 @@ from declbind.conf import settings
 from declbind.models import Event, Head
 
 from . import entries
+from .django_types import Connection
 from .history import FIRST_MARK, ensure_head, needs_sequencer
 from .log import HeadState, load_head, look
 from .triggers.marks import Mark, convert
@@ -70,7 +70,7 @@ def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
     return count
 
 
-def _read_committed(connection: Any) -> None:
+def _read_committed(connection: Connection) -> None:
     """Have the transaction that begins here see what is committed until it holds the head's lock.
 
     In a stricter isolation level, which the project may have set for its own transactions, two processes that meet at
@@ -116,7 +116,7 @@ def number_events(waiting: models.QuerySet[Event], last: int, limit: int, using:
     return len(ids)
 
 
-def _store_numbers(numbers: Sequence[tuple[int, int]], connection: Any) -> None:
+def _store_numbers(numbers: Sequence[tuple[int, int]], connection: Connection) -> None:
     """Give events their numbers, as pairs of number and id.
 
     The rows are found by their keys. By any other index, MySQL and MariaDB would wait for the rows of writers that have
@@ -146,7 +146,7 @@ def number_with_marks(
     waiting: models.QuerySet[Event],
     last: int,
     limit: int,
-    connection: Any,
+    connection: Connection,
     made: Mapping[int, list[entries.Draft]],
 ) -> tuple[int, int]:
     """Like ``number_events``, with events in the places of marks; return how many rows waited and the last number.

@@ -9,50 +9,58 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from django.db import NotSupportedError, connections, models
 from django.db.models.sql import constants
 
+from declbind.stored_rows import StoredRow
+
+from .django_types import Column, Connection, Cursor, Key, Query, SqlValue, column_name
 from .rows import Columns
+
+if TYPE_CHECKING:
+    from django.db.models.sql.compiler import SQLCompiler
 
 #: The names by which a connection finds its compilers.
 INSERT, UPDATE = "SQLInsertCompiler", "SQLUpdateCompiler"
+#: What makes the compiler of a statement: its class, or a function in the place of that.
+MakeCompiler = Callable[..., "SQLCompiler"]
 
 
 class Extension(Protocol):
     """What an update is extended by."""
 
-    def takes(self, query: Any) -> bool:
+    def takes(self, query: Query) -> bool:
         """Return whether the statement of a query is to be extended."""
 
-    def extend(self, sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    def extend(self, sql: str, params: Sequence[SqlValue]) -> tuple[str, Sequence[SqlValue]]:
         """Return the extended statement and its parameters."""
 
-    def finish(self, cursor: Any) -> int:
+    def finish(self, cursor: Cursor) -> int:
         """Read what an executed statement returned; return the number of rows that it updated."""
 
 
 class Returned:
     """The rows that the statements of a block wrote. ``is_complete`` tells whether each of them returned its rows."""
 
-    def __init__(self, model: type[models.Model], fields: Iterable[Any], connection: Any) -> None:
-        self.rows: list[Any] = []
+    def __init__(self, model: type[models.Model], fields: Iterable[Column], connection: Connection) -> None:
+        self.rows: list[StoredRow] = []
         self.is_complete = True
         self._connection = connection
         self._columns = Columns.build(model, fields, connection)
         self._model = model._meta.concrete_model
 
     @property
-    def fields(self) -> Sequence[Any]:
+    def fields(self) -> Sequence[Column]:
         """The fields whose columns are returned."""
         return self._columns.fields
 
-    def find_keys(self) -> list[Any] | None:
+    def find_keys(self) -> list[Key] | None:
         """Return the keys of the rows; ``None`` if not all are known."""
         return [row.pk for row in self.rows] if self.is_complete else None
 
-    def takes(self, query: Any) -> bool:
+    def takes(self, query: Query) -> bool:
         """Return whether a query writes to the model's own table, and its statement can return rows."""
         if query.get_meta().concrete_model is not self._model:
             return False
@@ -62,13 +70,13 @@ class Returned:
             return False
         return True
 
-    def extend(self, sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    def extend(self, sql: str, params: Sequence[SqlValue]) -> tuple[str, Sequence[SqlValue]]:
         """Return the statement with the columns that it returns."""
         return f"{sql} RETURNING {self._columns.names(self._connection)}", params
 
-    def finish(self, cursor: Any) -> int:
+    def finish(self, cursor: Cursor) -> int:
         """Take the rows that a statement returned."""
-        values = fetch(cursor, [field.column for field in self._columns.fields])
+        values = fetch(cursor, [column_name(field) for field in self._columns.fields])
         if values is None:
             self.is_complete = False
         else:
@@ -78,14 +86,14 @@ class Returned:
 
 
 @contextlib.contextmanager
-def extended_update(extension: Extension, connection: Any) -> Iterator[None]:
+def extended_update(extension: Extension, connection: Connection) -> Iterator[None]:
     """Extend the updates of the block that ``extension`` takes."""
     with _compilers(connection, UPDATE, functools.partial(_update_compiler, extension)):
         yield
 
 
 @contextlib.contextmanager
-def returning_update(model: type[models.Model], fields: Iterable[Any], using: str) -> Iterator[Returned]:
+def returning_update(model: type[models.Model], fields: Iterable[Column], using: str) -> Iterator[Returned]:
     """Collect the rows that updates of the block write to a model's own table, with only their keys and ``fields``."""
     connection = connections[using]
     returned = Returned(model, fields, connection)
@@ -111,53 +119,54 @@ def returning_insert(model: type[models.Model], using: str) -> Iterator[Returned
         yield returned
 
 
-def has_wrappers(connection: Any) -> bool:
+def has_wrappers(connection: Connection) -> bool:
     """Return whether an execute wrapper of another package may change the statements of a connection."""
     return any(not getattr(wrapper, "declbind_leaves_text", False) for wrapper in connection.execute_wrappers)
 
 
-def _returns_rows(connection: Any) -> bool:
-    return bool(connection.features.can_return_rows_from_bulk_insert)
+def _returns_rows(connection: Connection) -> bool:
+    return connection.features.can_return_rows_from_bulk_insert
 
 
 @contextlib.contextmanager
-def _compilers(connection: Any, name: str, extend: Callable[[Any], Callable[..., Any]]) -> Iterator[None]:
+def _compilers(connection: Connection, name: str, extend: Callable[[MakeCompiler], MakeCompiler]) -> Iterator[None]:
     """Have this connection, and so this thread, use other compilers of one name inside the block."""
-    ops = connection.ops
-    shadowed, original = vars(ops).get("compiler"), ops.compiler
+    original, own = connection.ops.compiler, vars(connection.ops)
+    shadowed = own.get("compiler")
 
-    def compiler(compiler_name: str) -> Callable[..., Any]:
+    def compiler(compiler_name: str) -> MakeCompiler:
         found = original(compiler_name)
         return extend(found) if compiler_name == name else found
 
-    ops.compiler = compiler
+    own["compiler"] = compiler
     try:
         yield
     finally:
         if shadowed is None:
-            del ops.compiler
+            del own["compiler"]
         else:
-            ops.compiler = shadowed
+            own["compiler"] = shadowed
 
 
-def _update_compiler(extension: Extension, base: Any) -> Callable[..., Any]:
+def _update_compiler(extension: Extension, base: MakeCompiler) -> MakeCompiler:
     return functools.partial(_extended_update_class(base), extension)
 
 
 @functools.cache
-def _extended_update_class(base: Any) -> Any:
-    class ExtendedUpdate(base):  # type: ignore[misc]
+def _extended_update_class(base: MakeCompiler) -> MakeCompiler:
+    # Each backend has a class of its own, which is only known when it is asked for.
+    class ExtendedUpdate(base):  # type: ignore[misc, valid-type]
         """The compiler of an update that is extended while it is executed."""
 
-        def __init__(self, extension: Extension, *args: Any, **kwargs: Any) -> None:
+        def __init__(self, extension: Extension, *args: object, **kwargs: object) -> None:
             super().__init__(*args, **kwargs)
             self._extension, self._is_executed = extension, False
 
-        def as_sql(self, *args: Any, **kwargs: Any) -> Any:
+        def as_sql(self, *args: object, **kwargs: object) -> tuple[str, Sequence[SqlValue]]:
             sql, params = super().as_sql(*args, **kwargs)
             return self._extension.extend(sql, params) if sql and self._is_executed else (sql, params)
 
-        def execute_sql(self, result_type: Any, *args: Any, **kwargs: Any) -> Any:
+        def execute_sql(self, result_type: object, *args: object, **kwargs: object) -> object:
             if result_type != constants.ROW_COUNT or not self._extension.takes(self.query):
                 return super().execute_sql(result_type, *args, **kwargs)
             self._is_executed = True
@@ -170,20 +179,20 @@ def _extended_update_class(base: Any) -> Any:
     return ExtendedUpdate
 
 
-def _insert_compiler(returned: Returned, base: Any) -> Callable[..., Any]:
+def _insert_compiler(returned: Returned, base: MakeCompiler) -> MakeCompiler:
     return functools.partial(_returning_insert_class(base), returned)
 
 
 @functools.cache
-def _returning_insert_class(base: Any) -> Any:
-    class ReturningInsert(base):  # type: ignore[misc]
+def _returning_insert_class(base: MakeCompiler) -> MakeCompiler:
+    class ReturningInsert(base):  # type: ignore[misc, valid-type] # like ``ExtendedUpdate``
         """The compiler of an insert that returns its rows where Django asks for none."""
 
-        def __init__(self, returned: Returned, *args: Any, **kwargs: Any) -> None:
+        def __init__(self, returned: Returned, *args: object, **kwargs: object) -> None:
             super().__init__(*args, **kwargs)
             self._returned = returned
 
-        def execute_sql(self, returning_fields: Any = None, *args: Any, **kwargs: Any) -> Any:
+        def execute_sql(self, returning_fields: object = None, *args: object, **kwargs: object) -> object:
             if self.query.get_meta().concrete_model is not self._returned._model or args or kwargs:
                 return super().execute_sql(returning_fields, *args, **kwargs)
             if returning_fields:
@@ -200,7 +209,7 @@ def _returning_insert_class(base: Any) -> Any:
     return ReturningInsert
 
 
-def fetch(cursor: Any, names: list[str]) -> list[Any] | None:
+def fetch(cursor: Cursor, names: list[str]) -> list[tuple[object, ...]] | None:
     """Return the rows of the result that has columns of these names, or ``None`` if there is none.
 
     A text that another package put around the statement may have results of its own.
@@ -208,7 +217,7 @@ def fetch(cursor: Any, names: list[str]) -> list[Any] | None:
     while True:
         description = cursor.description
         if description is not None and [column[0] for column in description] == names:
-            found: list[Any] = cursor.fetchall()
+            found: list[tuple[object, ...]] = cursor.fetchall()
             return found
         try:
             if not cursor.nextset():

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Concatenate, ParamSpec
 
 from django.core.exceptions import FieldDoesNotExist
+from django.db import models
 
 from declbind.batches import in_batches
 
 from .also import both_ways, keep_watching
 from .catalog import facts_of
+from .django_types import Column, Key, Method, Rows, concrete_model
 from .hooks import Arguments, note_unread, takes_options
 from .index import current_index, known_index
 from .lists import keep_owners
@@ -29,13 +31,15 @@ from .seams import HOOKED
 from .statements import returning_update
 from .writes import CapturedWrite, is_covered, only
 
+P = ParamSpec("P")
 
-def capture_update(original: Any) -> Any:
+
+def capture_update(original: Callable[Concatenate[Rows, P], object]) -> Callable[Concatenate[Rows, P], object]:
     """Wrap ``QuerySet.update``."""
     has_options = takes_options(original)
 
     @functools.wraps(original)
-    def update(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def update(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> object:
         known = known_index()
         if known is not None and not known.heard[self.model]:
             return original(self, *args, **kwargs)
@@ -62,11 +66,11 @@ def capture_update(original: Any) -> Any:
     return update
 
 
-def capture_bulk_update(original: Any) -> Any:
+def capture_bulk_update(original: Method) -> Method:
     """Wrap ``QuerySet.bulk_update``, which updates in batches: they are read as one."""
 
     @functools.wraps(original)
-    def bulk_update(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def bulk_update(self: Rows, *args: object, **kwargs: object) -> object:
         known = known_index()
         if known is not None and not known.heard[self.model]:
             return original(self, *args, **kwargs)
@@ -74,7 +78,8 @@ def capture_bulk_update(original: Any) -> Any:
         if not {"objs", "fields"} <= call.named.keys():
             note_unread(HOOKED["bulk_update"])
             return original(self, *args, **kwargs)
-        rows, names = tuple(call.get("objs")), list(call.get("fields"))
+        rows: tuple[models.Model, ...] = tuple(call.get("objs"))
+        names: list[str] = list(call.get("fields"))
         call = call.replace(objs=rows, fields=names)
         using = database_of(self)
         change = None if not rows or is_covered(self, using) else _Update.build(self, names)
@@ -94,7 +99,7 @@ def capture_bulk_update(original: Any) -> Any:
     return bulk_update
 
 
-def _columns_among(model: Any, names: Iterable[str]) -> list[str]:
+def _columns_among(model: type[models.Model], names: Iterable[str]) -> list[str]:
     """Return the names that are fields, for a method of another package that takes more than fields."""
     fields = model._meta.get_fields()
     known = {"pk", *(field.name for field in fields), *(getattr(field, "attname", "") for field in fields)}
@@ -104,12 +109,12 @@ def _columns_among(model: Any, names: Iterable[str]) -> list[str]:
 class _Update:
     """One update of the rows of a model: which tables it writes, who hears of them, and what was there."""
 
-    def __init__(self, model: Any, fields: Sequence[Any], write: CapturedWrite) -> None:
+    def __init__(self, model: type[models.Model], fields: Sequence[Column], write: CapturedWrite) -> None:
         self.write, self.using, self._batch = write, write.using, write.batch
-        self._model = model._meta.concrete_model
+        self._model = concrete_model(model)
         self._fields = set(fields)
         # A column of a parent is written to the parent's table, which is shared with the parent's other children.
-        tables = dict.fromkeys((self._model, *(field.model._meta.concrete_model for field in fields)))
+        tables = dict.fromkeys((self._model, *(concrete_model(field.model) for field in fields)))
         heard = {table: write.listeners_of(table) for table in tables}
         self._own, self._lists = heard[self._model].plan, heard[self._model].lists
         self._moves_key = any(field.primary_key for field in fields)
@@ -118,7 +123,7 @@ class _Update:
         self._watched = [(heard[table].watches, table) for table in tables if heard[table].watches]
         is_plain = own is not None and own.shows_all and not (self._lists or self._watched)
         self._is_alone = is_plain and len(self._heard) == 1
-        self._written: list[Any] = []
+        self._written: list[Key] = []
 
     @property
     def is_listened_to(self) -> bool:
@@ -126,7 +131,7 @@ class _Update:
         return bool(self._heard or self._lists or self._watched)
 
     @classmethod
-    def build(cls, rows: Any, names: Iterable[str]) -> _Update | None:
+    def build(cls, rows: Rows, names: Iterable[str]) -> _Update | None:
         """Return what to do about an update, ``None`` if it concerns no binding or Django will refuse it."""
         index, options = current_index(), rows.model._meta
         if not index.heard[rows.model] or rows.query.combinator or rows.query.is_sliced:
@@ -136,11 +141,12 @@ class _Update:
         except FieldDoesNotExist:
             return None
         using = database_of(rows)
-        if not all(getattr(field, "concrete", False) for field in fields) or not is_logged(rows.model, using):
+        columns = [field for field in fields if isinstance(field, models.Field) and field.concrete]
+        if len(columns) < len(fields) or not is_logged(rows.model, using):
             return None
-        return cls(rows.model, fields, CapturedWrite(using, index))
+        return cls(rows.model, columns, CapturedWrite(using, index))
 
-    def read(self, chosen: Sequence[Any]) -> list[Any] | None:
+    def read(self, chosen: Sequence[Rows]) -> list[Key] | None:
         """Read the rows of query sets; return the keys of the last, ``None`` where these do not matter."""
         if self._moves_key:
             for plan, _, _ in self._heard.values():
@@ -162,7 +168,7 @@ class _Update:
         plans += [plan for watches, _ in self._watched for plan, _ in watches]
         return self._batch.guarded(dict.fromkeys(plans), [self._model])
 
-    def _read_all(self, rows: Any) -> list[Any]:
+    def _read_all(self, rows: Rows) -> list[Key]:
         """Read the rows of everybody who hears of them; return the keys of the call's own."""
         # Not by a manager, which may hide some: who is hidden may be seen afterwards.
         keys = load_keys(all_rows(self._model, self.using).filter(pk__in=keys_of(rows, self.using)))
@@ -177,7 +183,7 @@ class _Update:
             keep_watching(self._batch, both_ways(watches), table, self._keys_in(table, keys))
         return keys
 
-    def _keys_in(self, table: Any, keys: list[Any]) -> list[Any]:
+    def _keys_in(self, table: type[models.Model], keys: list[Key]) -> list[Key]:
         if table is self._model:
             return keys
         column = table._meta.pk.name
@@ -188,7 +194,7 @@ class _Update:
             for key in rows.filter(pk__in=some).values_list(column, flat=True)
         ]
 
-    def _keep_owners(self, keys: list[Any], is_after: bool = False) -> None:
+    def _keep_owners(self, keys: list[Key], is_after: bool = False) -> None:
         if self._lists:
             for some in in_batches(keys, self.using):
                 stored = all_rows(self._model, self.using).filter(pk__in=some)

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self, TypeAlias, TypeVar
 
 from django.db import connections, models, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import RawSQL
 
 from . import log
 from .batch import Batch
+from .django_types import Connection, Key, Rows
 from .entries import Draft
 from .index import Index, TableListeners
 from .locks import take_write_lock
@@ -27,8 +27,9 @@ from .triggers.reporting import EVERY_TABLE, MarkedCall, Verification, find_trig
 MAX_PLAIN_KEYS = 100
 #: What a captured write reports itself: nothing of what other methods are called for, the writes of some query sets, or
 #: all that is written until it is done.
-Covered = Sequence[models.QuerySet[Any]] | Literal["all"]
+Covered: TypeAlias = 'Sequence[object] | Literal["all"]'
 Result = TypeVar("Result")
+Row = TypeVar("Row", bound=models.Model)
 
 
 class CapturedWrite:
@@ -47,7 +48,7 @@ class CapturedWrite:
         self._unreported: set[str] = set()
         self._covered: Covered = ()
         self._is_running = False
-        self._connection: BaseDatabaseWrapper = connections[using]
+        self._connection: Connection = connections[using]
         self._transaction: transaction.Atomic | None = None
         #: What the calls of the write have in common, and the block of the transaction in which the first was made.
         self._subject: object = None
@@ -180,7 +181,7 @@ class CapturedWrite:
         """Append events in the transaction of the write, by default those of the batch."""
         log.append(self.batch.drafts() if drafts is None else drafts, self.using)
 
-    def covers(self, rows: models.QuerySet[Any]) -> bool:
+    def covers(self, rows: Rows) -> bool:
         """Return whether what is written to the rows of a query set is a part of this write."""
         return self._covered == "all" or any(rows is covered for covered in self._covered)
 
@@ -196,22 +197,22 @@ def find_begun(kind: type[Begun], subject: object, using: str) -> Begun | None:
     return None
 
 
-def is_covered(rows: models.QuerySet[models.Model], using: str) -> bool:
+def is_covered(rows: Rows, using: str) -> bool:
     """Return whether a query set's write is a part of a captured write, which reports it."""
     return any(write.covers(rows) for write in _under_way(connections[using]))
 
 
-def is_captured(connection: BaseDatabaseWrapper) -> bool:
+def is_captured(connection: Connection) -> bool:
     """Return whether a statement on a connection is a part of a captured write."""
     return any(write._is_running for write in _under_way(connection))
 
 
-def _under_way(connection: BaseDatabaseWrapper) -> list[CapturedWrite]:
+def _under_way(connection: Connection) -> list[CapturedWrite]:
     found: list[CapturedWrite] = vars(connection).setdefault("declbind_writes", [])
     return found
 
 
-def only(rows: Any, keys: list[Any] | None, using: str) -> Any:
+def only(rows: models.QuerySet[Row], keys: list[Key] | None, using: str) -> models.QuerySet[Row]:
     """Narrow a write to the rows that were read; ``None`` stands for all.
 
     Between the read and the write another transaction may commit a row that the write would find too, and whose

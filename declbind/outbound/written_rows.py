@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TypeAlias
 
 from django.db import models
 
@@ -15,13 +15,14 @@ from declbind.core.frames import EVERY_GROUP
 from declbind.stored_rows import StoredRow
 
 from .catalog import facts_of
+from .django_types import Column, Key, Rows, Selection
 from .drafts import Groups, draft_bulk, draft_hidden, draft_write, groups_of
 from .entries import Draft
 from .plans import Outlet, Plan
 from .rows import all_rows, load_rows, read_rows, stream_rows
 
 #: The rows that are meant, by their keys: a query (see ``rows.keys_of``), or the keys themselves.
-Chosen = models.QuerySet[Any] | Sequence[Any]
+Chosen: TypeAlias = "Selection | Sequence[Key]"
 
 
 @dataclass
@@ -35,20 +36,20 @@ class WrittenRows:
     plan: Plan
     using: str
     #: By key, the groups of the row as it was; ``None`` where no such row was to be seen.
-    before: dict[Any, Groups | None] = field(default_factory=dict)
+    before: dict[Key, Groups | None] = field(default_factory=dict)
     #: Keys of rows that are changed by something else than their columns, and the bindings that are told.
-    kept: dict[Any, frozenset[Outlet]] = field(default_factory=dict)
+    kept: dict[Key, frozenset[Outlet]] = field(default_factory=dict)
     #: The groups before the write of rows that were kept and that code puts into groups.
-    places: dict[Any, Groups] = field(default_factory=dict)
+    places: dict[Key, Groups] = field(default_factory=dict)
     #: The events of rows that go, by key.
-    gone: dict[Any, list[Draft]] = field(default_factory=dict)
+    gone: dict[Key, list[Draft]] = field(default_factory=dict)
     #: Above the limit: the groups that are told, by binding.
     touched: dict[Outlet, dict[str, None]] | None = None
     #: Above the limit: keys of rows with who hears of them, and whether their groups are to be read after the write.
-    many: dict[Any, frozenset[Outlet]] = field(default_factory=dict)
+    many: dict[Key, frozenset[Outlet]] = field(default_factory=dict)
     moves: bool = False
     #: Rows as they are after the write, where they need not be read again.
-    after: dict[Any, StoredRow] | None = None
+    after: dict[Key, StoredRow] | None = None
     #: Nothing more is to be found out.
     is_lost: bool = False
 
@@ -65,7 +66,7 @@ class WrittenRows:
     # --- before the write --------------------------------------------------------------------------------------------
 
     def read(
-        self, chosen: Chosen, lookup: str, fields: Sequence[Any] | None, keep: Callable[[StoredRow], None]
+        self, chosen: Chosen, lookup: str, fields: Sequence[Column] | None, keep: Callable[[StoredRow], None]
     ) -> None:
         """Read rows and pass each to ``keep``; above the limit only their groups are kept."""
         plan = self.plan
@@ -86,7 +87,7 @@ class WrittenRows:
                 self._touch(row, self.everybody)
                 self.many[row.pk] = self.everybody
 
-    def unknown(self, keys: Iterable[Any], outlets: Iterable[Outlet]) -> list[Any]:
+    def unknown(self, keys: Iterable[Key], outlets: Iterable[Outlet]) -> list[Key]:
         """Return the keys of rows whose groups before the write would have to be known and are not."""
         moving = outlets_with_code(outlets)
         if not moving or self.is_lost:
@@ -106,7 +107,7 @@ class WrittenRows:
         elif self.count > settings.BULK_LIMIT:
             self._overflow()
 
-    def _find(self, chosen: Chosen, lookup: str) -> Iterator[models.QuerySet[Any]]:
+    def _find(self, chosen: Chosen, lookup: str) -> Iterator[Rows]:
         """Yield query sets which together are the rows that are meant."""
         rows = all_rows(self.plan.model, self.using)
         if isinstance(chosen, models.QuerySet):

@@ -6,37 +6,40 @@ so that a row is reported as it was then, even if it has changed since or is gon
 
 from __future__ import annotations
 
-from typing import Any
+from django.db import models
 
-Columns = dict[str, Any]
+from declbind.outbound.django_types import Key, RowValues, concrete_model
+
+#: A model, for its own table.
+Table = type[models.Model]
 
 
 class Histories:
-    """The marked writes of one batch, by row. Models stand for their own tables."""
+    """The marked writes of one batch, by row."""
 
     def __init__(self) -> None:
-        self._writes: dict[Any, dict[Any, list[tuple[int, Columns | None, Columns | None]]]] = {}
+        self._writes: dict[Table, dict[Key, list[tuple[int, RowValues | None, RowValues | None]]]] = {}
 
-    def add(self, model: Any, key: Any, place: int, old: Columns | None, new: Columns | None) -> None:
+    def add(self, model: Table, key: Key, place: int, old: RowValues | None, new: RowValues | None) -> None:
         """Add a write of a row; to be called for each row in the order of places."""
         self._writes.setdefault(model, {}).setdefault(key, []).append((place, old, new))
 
-    def columns_at(self, model: Any, key: Any, place: int) -> Columns:
+    def columns_at(self, model: Table, key: Key, place: int) -> RowValues:
         """Return the columns of a row after the write at a place, those of its parents among them, as far as known."""
-        own: Columns = {}
+        own: RowValues = {}
         for at, old, new in self._writes.get(model, {}).get(key, ()):
             if at > place:
                 own = own or old or {}
                 break
             own = new or old or {}
-        found: Columns = {}
+        found: RowValues = {}
         for parent, link in model._meta.parents.items():
             parent_key = key if link is None or link.primary_key else own.get(link.attname)
             if parent_key is not None:
-                found.update(self.columns_at(parent._meta.concrete_model, parent_key, place))
+                found.update(self.columns_at(concrete_model(parent), parent_key, place))
         return {**found, **own}
 
-    def keys_of_children(self, model: Any, parent: Any, key: Any, place: int) -> list[Any]:
+    def keys_of_children(self, model: Table, parent: Table, key: Key, place: int) -> list[Key]:
         """Return the keys of rows of a model that went after a place, and belonged to a row of its parent's table."""
         link = model._meta.parents.get(parent)
         if link is None:

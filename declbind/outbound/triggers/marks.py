@@ -10,30 +10,39 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from django.db import connections, transaction
+from django.db import connections, models, transaction
 
 from declbind.core.groups import diff
 from declbind.models import Event
 from declbind.outbound.batch import Batch
+from declbind.outbound.django_types import Column, Connection, Converter, Key, RowValues, column_name, concrete_model
 from declbind.outbound.drafts import UNKNOWN, draft_delete, draft_write, groups_of
 from declbind.outbound.entries import Draft
 from declbind.outbound.index import current_index
 from declbind.outbound.plans import Outlet, Plan
 from declbind.outbound.rows import all_rows, read_rows
+from declbind.serializers.lists import list_columns
 from declbind.stored_rows import StoredRow
 
 from . import postgresql, sqlite
 from .histories import Histories
 from .reporting import EVERY_TABLE, split_call
-from .tables import HeardTable, heard_tables
+from .tables import SIDES, HeardTable, Image, heard_tables
+
+if TYPE_CHECKING:
+    from django.db.models.expressions import Expression
 
 logger = logging.getLogger("declbind")
 
-_READERS: dict[str, Any] = {"postgresql": postgresql.read_images, "sqlite": sqlite.read_images}
+Reader = Callable[[type[models.Model], list[str], list[str], Connection], list[Image]]
+_READERS: dict[str, Reader] = {
+    "postgresql": postgresql.read_images,
+    "sqlite": sqlite.read_images,
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,8 @@ class _Write:
     """One marked write of one row, its columns by attribute name; ``None`` for the side that there is not."""
 
     op: str
-    old: dict[str, Any] | None
-    new: dict[str, Any] | None
+    old: RowValues | None
+    new: RowValues | None
 
 
 def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
@@ -92,12 +101,12 @@ class _Place:
 
 
 def _remember(heard: HeardTable, places: list[int], writes: list[_Write], histories: Histories) -> None:
-    options: Any = heard.model._meta
+    options = heard.model._meta
     for place, write in zip(places, writes, strict=True):
         sides = [(side, None if side is None else side[options.pk.attname]) for side in (write.old, write.new)]
         for key in dict.fromkeys(key for side, key in sides if side is not None):
             old, new = (side if found == key else None for side, found in sides)
-            histories.add(options.concrete_model, key, place, old, new)
+            histories.add(concrete_model(heard.model), key, place, old, new)
 
 
 @contextlib.contextmanager
@@ -152,17 +161,17 @@ def _join(before: Draft, after: Draft) -> Draft:
 def _read_writes(heard: HeardTable, notes: list[str], using: str) -> list[_Write]:
     """Make values of what marks of one table carry."""
     connection = connections[using]
-    options: Any = heard.model._meta
-    fields = {field.column: field for field in options.local_concrete_fields}
+    options = heard.model._meta
+    fields = {column_name(field): field for field in options.local_concrete_fields}
     contents = [json.loads(note) for note in notes]
     writes = [_Write(content["op"], None, None) for content in contents]
-    carried = {name for content in contents for side in ("old", "new") for name in content.get(side) or ()}
+    carried = {name for content in contents for side in SIDES for name in content.get(side) or ()}
     names = [name for name in fields if name in carried]
     if not names:
         return writes
-    converters = {name: _converters(fields[name], options, connection) for name in names}
+    converters = {name: _converters(fields[name], options.db_table, connection) for name in names}
     for place, side, values in _READERS[connection.vendor](heard.model, names, notes, connection):
-        row: dict[str, Any] = {}
+        row: RowValues = {}
         for name, value in zip(names, values, strict=True):
             if name in contents[place][side]:
                 expression, functions = converters[name]
@@ -173,8 +182,8 @@ def _read_writes(heard: HeardTable, notes: list[str], using: str) -> list[_Write
     return writes
 
 
-def _converters(field: Any, options: Any, connection: Any) -> tuple[Any, tuple[Any, ...]]:
-    expression = field.get_col(options.db_table)
+def _converters(field: Column, table: str, connection: Connection) -> tuple[Expression, tuple[Converter, ...]]:
+    expression = field.get_col(table)
     return expression, (*connection.ops.get_db_converters(expression), *expression.get_db_converters(connection))
 
 
@@ -183,7 +192,7 @@ def _draft(heard: HeardTable, write: _Write, place: _Place) -> list[Draft]:
     using = place.using
     if write.op == "MANY":
         return _lost(heard, using)
-    options: Any = heard.model._meta
+    options = heard.model._meta
     key = options.pk.attname
     drafts: list[Draft] = []
     for plan, lookup in heard.listeners.family:
@@ -195,7 +204,7 @@ def _draft(heard: HeardTable, write: _Write, place: _Place) -> list[Draft]:
         else:
             drafts += _draft_own(plan, write, key, place)
     for plan, listed in heard.listeners.lists:
-        owner = options.get_field(listed.m2m_field_name()).attname
+        owner, _ = list_columns(listed)
         owners = {side[owner] for side in (write.old, write.new) if side is not None} - {None}
         for row in _rows_now(plan, "pk", owners, using):
             drafts += _draft_kept(plan, row, plan.outlets_of(listed), using)
@@ -214,7 +223,7 @@ def _draft_related(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
     return drafts
 
 
-def _draft_kept(plan: Plan, row: Any, hearing: tuple[Outlet, ...], using: str) -> list[Draft]:
+def _draft_kept(plan: Plan, row: StoredRow, hearing: tuple[Outlet, ...], using: str) -> list[Draft]:
     """Return the events of a row that stays where it is, for those who are told of it.
 
     Where it was cannot be told if code makes its groups: these may hang on the row that was written.
@@ -244,7 +253,7 @@ def _draft_own(plan: Plan, write: _Write, key: str, place: _Place) -> list[Draft
     return draft_write(plan, new, pk, None if old is None else groups_of(plan, old, using), using)
 
 
-def _draft_children(plan: Plan, lookup: str, parent: Any, write: _Write, place: _Place) -> list[Draft]:
+def _draft_children(plan: Plan, lookup: str, parent: type[models.Model], write: _Write, place: _Place) -> list[Draft]:
     """Return the events of child rows whose parent's table was written.
 
     The mark of the child's own table reports rows that came or went.
@@ -252,7 +261,7 @@ def _draft_children(plan: Plan, lookup: str, parent: Any, write: _Write, place: 
     if write.old is None or write.new is None:
         return []
     using, histories, pk = place.using, place.histories, write.new[parent._meta.pk.attname]
-    rows: dict[Any, Any] = {row.pk: row for row in _rows_now(plan, lookup, [pk], using)}
+    rows: dict[Key, StoredRow | None] = {row.pk: row for row in _rows_now(plan, lookup, [pk], using)}
     for child in histories.keys_of_children(plan.model, parent, pk, place.number):
         rows.setdefault(child, None)
     drafts: list[Draft] = []
@@ -277,7 +286,7 @@ def _lost_plans(plans: Iterable[Plan], using: str) -> list[Draft]:
     return batch.drafts()
 
 
-def _rows_now(plan: Plan, lookup: str, keys: Iterable[Any], using: str) -> list[StoredRow]:
+def _rows_now(plan: Plan, lookup: str, keys: Iterable[Key], using: str) -> list[StoredRow]:
     """Return rows as they are, not locked."""
     # A relation to many leads to a row more than once, so the keys are a query of their own.
     found = all_rows(plan.model, using).filter(**{f"{lookup}__in": list(keys)}).values("pk")
@@ -285,7 +294,7 @@ def _rows_now(plan: Plan, lookup: str, keys: Iterable[Any], using: str) -> list[
 
 
 def _overlaid(
-    plan: Plan, now: StoredRow | None, others: Mapping[str, Any], side: Mapping[str, Any] | None, using: str
+    plan: Plan, now: StoredRow | None, others: Mapping[str, object], side: Mapping[str, object] | None, using: str
 ) -> StoredRow | None:
     """Return the row that a mark has, with what the mark lacks from other marks or as it is now.
 
@@ -293,7 +302,7 @@ def _overlaid(
     """
     if side is None:
         return None
-    options: Any = plan.model._meta
+    options = plan.model._meta
     values = {**({} if now is None else now.values), **others, **side}
     if any(field.attname not in values for field in (options.pk, *plan.fields)):
         return None

@@ -7,7 +7,7 @@ table anew would lose the trigger without a word. PostgreSQL's triggers ask a ro
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Sized
 
 from django.db import connections
 from django.db.models.signals import post_migrate, pre_migrate
@@ -22,7 +22,7 @@ logger = logging.getLogger("declbind")
 _taken_out: set[str] = set()
 
 
-def take_out(using: str, plan: Any = (), **kwargs: Any) -> None:
+def take_out(using: str, plan: Sized = (), **kwargs: object) -> None:
     """Take the triggers out where something is to be migrated."""
     if not plan or using != database_alias() or connections[using].vendor != "sqlite" or using in _taken_out:
         return
@@ -30,7 +30,7 @@ def take_out(using: str, plan: Any = (), **kwargs: Any) -> None:
         _taken_out.add(using)
 
 
-def put_back(using: str, **kwargs: Any) -> None:
+def put_back(using: str, **kwargs: object) -> None:
     """Put them back as the bindings want them now; what was written meanwhile went unheard, which is said."""
     if using not in _taken_out:
         return

@@ -7,11 +7,13 @@ Each table has a function, which runs with the rights of its owner: other progra
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+
+from django.db import models
 
 from declbind.outbound import entries
+from declbind.outbound.django_types import Connection
 
-from .tables import WantedTable
+from .tables import Image, WantedTable
 
 EVENTS = ("insert", "update", "delete", "truncate")
 FUNCTION = "declbind_mark"
@@ -126,7 +128,7 @@ _TRANSITIONS = {
 }
 
 
-def install_sql(tables: list[WantedTable], connection: Any) -> list[str]:
+def install_sql(tables: list[WantedTable], connection: Connection) -> list[str]:
     """Return the statements that put in the functions and the triggers of tables, in place of what is there."""
     statements = []
     for table in tables:
@@ -136,7 +138,7 @@ def install_sql(tables: list[WantedTable], connection: Any) -> list[str]:
     return statements
 
 
-def remove_sql(triggers: list[tuple[str, str]], connection: Any) -> list[str]:
+def remove_sql(triggers: list[tuple[str, str]], connection: Connection) -> list[str]:
     """Return the statements that take out triggers, given as (table, event), and the functions of their tables."""
     if not triggers:
         return []
@@ -145,7 +147,7 @@ def remove_sql(triggers: list[tuple[str, str]], connection: Any) -> list[str]:
     return [*(_drop(table, event, connection) for table, event in triggers), *functions]
 
 
-def function_sql(table: WantedTable, connection: Any) -> list[str]:
+def function_sql(table: WantedTable, connection: Connection) -> list[str]:
     """Return the statements that make the function of a table, in the schema of the log.
 
     Its comment is the name that the model gives to the table, which may have a schema in it.
@@ -192,7 +194,7 @@ def _function(table: str) -> str:
     return f"{FUNCTION}_{_digest(table)}"
 
 
-def load_found(connection: Any) -> dict[tuple[str, str], str]:
+def load_found(connection: Connection) -> dict[tuple[str, str], str]:
     """Return what triggers of ours there are: (table, event) -> fingerprint, or "disabled"."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -214,18 +216,18 @@ def load_found(connection: Any) -> dict[tuple[str, str], str]:
         }
 
 
-def fingerprint(table: WantedTable, event: str, connection: Any) -> str:
+def fingerprint(table: WantedTable, event: str, connection: Connection) -> str:
     """Return what ``load_found`` says of a trigger that is as it should be."""
     return _digest(_body(table, _EVENTS_PLACE))
 
 
-def _create(table: WantedTable, event: str, connection: Any) -> str:
+def _create(table: WantedTable, event: str, connection: Connection) -> str:
     on = f"AFTER {event.upper()} ON {_quoted(table.name)}{_TRANSITIONS[event]}"
     call = f"{_schema(connection)}.{_function(table.name)}()"
     return f"CREATE TRIGGER declbind_{event} {on} FOR EACH STATEMENT EXECUTE FUNCTION {call}"
 
 
-def _drop(table: str, event: str, connection: Any) -> str:
+def _drop(table: str, event: str, connection: Connection) -> str:
     return f"DROP TRIGGER IF EXISTS declbind_{event} ON {_quoted(table)}"
 
 
@@ -242,15 +244,15 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _schema(connection: Any) -> str:
+def _schema(connection: Connection) -> str:
     with connection.cursor() as cursor:
         cursor.execute(_SCHEMA_SQL)
         found: str = cursor.fetchone()[0]
     return found
 
 
-def read_images(model: Any, names: list[str], notes: list[str], connection: Any) -> list[tuple[int, str, list[Any]]]:
-    """Return the rows that notes carry, as (place of the note, "old" or "new", values of ``names``)."""
+def read_images(model: type[models.Model], names: list[str], notes: list[str], connection: Connection) -> list[Image]:
+    """Return the rows that notes carry, with the values of the columns ``names``."""
     quote = connection.ops.quote_name
     chosen = ", ".join(f"image.{quote(name)}" for name in names)
     with connection.cursor() as cursor:
@@ -262,4 +264,4 @@ def read_images(model: Any, names: list[str], notes: list[str], connection: Any)
             " WHERE one.value ? side.name",
             [f"[{','.join(notes)}]"],
         )
-        return [(place - 1, side, list(values)) for place, side, *values in cursor.fetchall()]
+        return [Image(place - 1, side, list(values)) for place, side, *values in cursor.fetchall()]

@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from django.db import connections
+from django.db import connections, models
 
 from declbind.conf import settings
 from declbind.outbound import entries
+from declbind.outbound.django_types import Connection, Cursor, Query, SqlValue, concrete_model
 from declbind.outbound.statements import fetch
 
 from . import postgresql, sqlite
@@ -33,7 +34,7 @@ def find_triggers(table: str, using: str, *, may_be_known: bool = False) -> Trig
 
     With ``may_be_known`` what was last asked on the connection is enough, if its triggers know the writer.
     """
-    connection: Any = connections[using]
+    connection = connections[using]
     if connection.needs_rollback:
         return "none"  # the write itself is about to be refused
     if connection.vendor == "sqlite":
@@ -41,13 +42,13 @@ def find_triggers(table: str, using: str, *, may_be_known: bool = False) -> Trig
     if connection.vendor != "postgresql":
         return "none"
     actor, program = entries.writer()
-    known: _Known | None = getattr(connection, "declbind_reported", None)
+    known: _Known | None = vars(connection).get("declbind_reported")
     if known is None or not known.holds(connection, actor, program):
-        known = connection.declbind_reported = _Known.of(connection, actor, program)
+        known = vars(connection)["declbind_reported"] = _Known.of(connection, actor, program)
     if may_be_known and table in known.tables:
         return "all"
     # Outside of a transaction a local setting would end with the statement that sets it.
-    params = [f"{actor}\x1f{program}", connection.in_atomic_block, connection.ops.quote_name(table)]
+    params: list[SqlValue] = [f"{actor}\x1f{program}", connection.in_atomic_block, connection.ops.quote_name(table)]
     found = _describe(_ask(connection, postgresql.REPORTED_SQL, params)[-1], postgresql.EVENTS)
     (known.tables.add if found == "all" else known.tables.discard)(table)
     return found
@@ -63,9 +64,9 @@ def split_call(text: str) -> tuple[str, frozenset[str]]:
     return call, frozenset(tables.split("\x1f")) - {""}
 
 
-def forget_reported(connection: Any) -> None:
+def forget_reported(connection: Connection) -> None:
     """Forget what is known of triggers on a connection."""
-    connection.declbind_reported = None
+    vars(connection).pop("declbind_reported", None)
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,18 @@ class _Known:
     """The tables whose triggers were in place when this was last asked on a connection, and the writer they know."""
 
     writer: tuple[str, str]
-    session: Any
+    session: object
     #: The callbacks of the transaction that the writer was set in; Django replaces the list when it is over.
-    transaction: Any
+    transaction: object
     tables: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, connection: Any, actor: str, program: str) -> _Known:
+    def of(cls, connection: Connection, actor: str, program: str) -> _Known:
         connection.ensure_connection()
         callbacks = connection.run_on_commit if connection.in_atomic_block else None
         return cls((actor, program), connection.connection, callbacks)
 
-    def holds(self, connection: Any, actor: str, program: str) -> bool:
+    def holds(self, connection: Connection, actor: str, program: str) -> bool:
         if self.session is not connection.connection or self.writer != (actor, program):
             return False
         is_in_it = connection.in_atomic_block and self.transaction is connection.run_on_commit
@@ -97,20 +98,20 @@ class Verification:
     ``is_reported`` is ``None`` if no row was updated.
     """
 
-    def __init__(self, model: Any, using: str) -> None:
+    def __init__(self, model: type[models.Model], using: str) -> None:
         self.is_reported: bool | None = None
-        self._model, self._connection = model._meta.concrete_model, connections[using]
+        self._model, self._connection = concrete_model(model), connections[using]
 
-    def takes(self, query: Any) -> bool:
+    def takes(self, query: Query) -> bool:
         """Return whether the statement of a query is the update."""
         return bool(self.is_reported is None and query.get_meta().concrete_model is self._model)
 
-    def extend(self, sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    def extend(self, sql: str, params: Sequence[SqlValue]) -> tuple[str, Sequence[SqlValue]]:
         """Return the update with the question in it."""
         table = self._connection.ops.quote_name(self._model._meta.db_table)
         return f"{sql} RETURNING {postgresql.VERIFIED_SQL} AS declbind_is_reported", (*params, table)
 
-    def finish(self, cursor: Any) -> int:
+    def finish(self, cursor: Cursor) -> int:
         """Read the answer; return the number of rows."""
         rows = fetch(cursor, ["declbind_is_reported"])
         if rows:
@@ -127,7 +128,7 @@ class MarkedCall:
     """
 
     def __init__(self, using: str, *, has_many_tables: bool = False, unreported: Iterable[str] = ()) -> None:
-        self._connection: Any = connections[using]
+        self._connection = connections[using]
         tables = "\x1f".join(sorted(unreported))
         self._id = (secrets.token_hex(8) if has_many_tables else "") + (f"-{tables}" if tables else "")
         self._last = 0
@@ -149,19 +150,20 @@ class MarkedCall:
             _ask(self._connection, postgresql.CALL_SQL, [""])
 
 
-def _ask(connection: Any, sql: str, params: list[Any]) -> Any:
+def _ask(connection: Connection, sql: str, params: Sequence[SqlValue]) -> tuple[Any, ...]:
     with _cursor(connection) as cursor:
         cursor.execute(sql, params)
-        return cursor.fetchone()
+        row: tuple[Any, ...] = cursor.fetchone()
+        return row
 
 
-def _run(connection: Any, sql: str, params: list[Any]) -> None:
+def _run(connection: Connection, sql: str, params: Sequence[SqlValue]) -> None:
     with _cursor(connection) as cursor:
         cursor.execute(sql, params)
 
 
 @contextlib.contextmanager
-def _cursor(connection: Any) -> Any:
+def _cursor(connection: Connection) -> Iterator[Cursor]:
     """Open a cursor past Django's, so that the application does not count these queries among its own."""
     connection.ensure_connection()
     with connection.wrap_database_errors, contextlib.closing(connection.create_cursor()) as cursor:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Callable
+
+from django.db import models
 
 from declbind.outbound import entries
+from declbind.outbound.django_types import Connection
 
-from .tables import WantedTable
+from .tables import SIDES, Image, WantedTable
 
 #: The kind of write that replaces rows, and what a mark of such a row says until it is known to be gone.
 REPLACE, CANDIDATE = "replace", "CANDIDATE"
@@ -52,7 +55,7 @@ _CONFIRM = (
 )
 
 
-def install_sql(tables: list[WantedTable], connection: Any) -> list[str]:
+def install_sql(tables: list[WantedTable], connection: Connection) -> list[str]:
     """Return the statements that put in the triggers of tables, in place of what is there."""
     statements = []
     for table in tables:
@@ -61,12 +64,12 @@ def install_sql(tables: list[WantedTable], connection: Any) -> list[str]:
     return statements
 
 
-def remove_sql(triggers: list[tuple[str, str]], connection: Any) -> list[str]:
+def remove_sql(triggers: list[tuple[str, str]], connection: Connection) -> list[str]:
     """Return the statements that take out triggers, given as (table, event)."""
     return [_drop(table, event, connection) for table, event in triggers]
 
 
-def load_found(connection: Any) -> dict[tuple[str, str], str]:
+def load_found(connection: Connection) -> dict[tuple[str, str], str]:
     """Return what triggers of ours there are: (table, event) -> fingerprint."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -75,12 +78,12 @@ def load_found(connection: Any) -> dict[tuple[str, str], str]:
         return {(table, name.split("_")[1]): _digest(sql) for table, name, sql in cursor.fetchall()}
 
 
-def fingerprint(table: WantedTable, event: str, connection: Any) -> str:
+def fingerprint(table: WantedTable, event: str, connection: Connection) -> str:
     """Return what ``load_found`` says of a trigger that is as it should be."""
     return _digest(_create(table, event, connection))
 
 
-def _create(table: WantedTable, event: str, connection: Any) -> str:
+def _create(table: WantedTable, event: str, connection: Connection) -> str:
     quote = connection.ops.quote_name
     if event == REPLACE:
         return _create_replace(table, connection)
@@ -98,7 +101,7 @@ def _create(table: WantedTable, event: str, connection: Any) -> str:
     )
 
 
-def _create_replace(table: WantedTable, connection: Any) -> str:
+def _create_replace(table: WantedTable, connection: Connection) -> str:
     """Return the statement of the trigger that notes the rows which a new row may replace.
 
     ``INSERT OR REPLACE`` deletes them without firing their triggers, and whether an insert is one is not known before
@@ -119,7 +122,7 @@ def _create_replace(table: WantedTable, connection: Any) -> str:
     )
 
 
-def _unique_columns(table: WantedTable, connection: Any) -> list[list[str]]:
+def _unique_columns(table: WantedTable, connection: Connection) -> list[list[str]]:
     """Return the columns of the primary key, and those of each unique index of whole columns without a condition."""
     connection.ensure_connection()
     # Past Django's cursor: a page that shows the states of many tables would make a query for each.
@@ -136,12 +139,12 @@ def _unique_columns(table: WantedTable, connection: Any) -> list[list[str]]:
     return [[table.key], *others]
 
 
-def _image(table: WantedTable, side: str, quote: Any) -> str:
+def _image(table: WantedTable, side: str, quote: Callable[[str], str]) -> str:
     # quote() writes a float with all its digits, a blob and NULL, none of which JSON would keep.
     return "json_object(" + ", ".join(f"{_text(name)}, quote({side}.{quote(name)})" for name in table.columns) + ")"
 
 
-def _drop(table: str, event: str, connection: Any) -> str:
+def _drop(table: str, event: str, connection: Connection) -> str:
     return f"DROP TRIGGER IF EXISTS {connection.ops.quote_name(_name(table, event))}"
 
 
@@ -157,17 +160,17 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read_images(model: Any, names: list[str], notes: list[str], connection: Any) -> list[tuple[int, str, list[Any]]]:
-    """Return the rows that notes carry, as (place of the note, "old" or "new", values of ``names``)."""
+def read_images(model: type[models.Model], names: list[str], notes: list[str], connection: Connection) -> list[Image]:
+    """Return the rows that notes carry, with the values of the columns ``names``."""
     return [
-        (place, side, [_value(note[side].get(name)) for name in names])
+        Image(place, side, [_value(note[side].get(name)) for name in names])
         for place, note in enumerate(map(json.loads, notes))
-        for side in ("old", "new")
+        for side in SIDES
         if side in note
     ]
 
 
-def _value(literal: str | None) -> Any:
+def _value(literal: str | None) -> object:
     """Read a value as ``quote()`` writes it."""
     if literal is None or literal == "NULL":
         return None

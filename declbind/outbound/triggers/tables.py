@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, NamedTuple
 
 from django.db import models
 
 from declbind.conf import settings
+from declbind.outbound.django_types import Column, column_name, concrete_model
 from declbind.outbound.index import Index, TableListeners
 from declbind.outbound.plans import Plan
 
@@ -27,6 +28,21 @@ class WantedTable:
     limit: int
 
 
+#: What a row was before a write, and what it is after it.
+Side = Literal["old", "new"]
+SIDES: tuple[Side, ...] = ("old", "new")
+
+
+class Image(NamedTuple):
+    """A row as a mark carries it: before the write or after it."""
+
+    #: The place of the mark among those that were read.
+    place: int
+    side: Side
+    #: The values of the columns that were asked for.
+    values: list[object]
+
+
 @dataclass(frozen=True)
 class HeardTable:
     """What a mark of a table means: which model's it is, and who hears of it."""
@@ -42,16 +58,15 @@ def heard_tables(index: Index) -> dict[str, HeardTable]:
 
 def table_models(model: type[models.Model]) -> list[type[models.Model]]:
     """Return the models in whose tables a model's rows lie: its own, and the parents' that it inherits from."""
-    options: Any = model._meta
-    return [options.concrete_model, *(parent._meta.concrete_model for parent in options.all_parents)]
+    return [concrete_model(table) for table in (model, *model._meta.all_parents)]
 
 
 def wanted_tables(index: Index) -> list[WantedTable]:
     """Return the tables that want triggers, by name."""
     wanted = []
     for name, heard in heard_tables(index).items():
-        options: Any = heard.model._meta
-        fields = {options.pk}
+        options = heard.model._meta
+        fields: set[object] = {options.pk}
         for plan, _ in heard.listeners.family:
             fields.update(plan.fields)
         for _, listed in heard.listeners.lists:
@@ -61,7 +76,7 @@ def wanted_tables(index: Index) -> list[WantedTable]:
         wanted.append(
             WantedTable(
                 name=name,
-                key=options.pk.column,
+                key=column_name(options.pk),
                 columns=_columns(options.local_concrete_fields, fields),
                 streams=_streams(heard.listeners.plans),
                 limit=settings.BULK_LIMIT,
@@ -70,8 +85,8 @@ def wanted_tables(index: Index) -> list[WantedTable]:
     return sorted(wanted, key=lambda table: table.name)
 
 
-def _columns(local: Iterable[Any], fields: set[Any]) -> tuple[str, ...]:
-    return tuple(field.column for field in local if field in fields or field.primary_key)
+def _columns(local: Iterable[Column], fields: set[object]) -> tuple[str, ...]:
+    return tuple(column_name(field) for field in local if field in fields or field.primary_key)
 
 
 def _streams(plans: Iterable[Plan]) -> tuple[str, ...]:

@@ -4,18 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
+from typing import Protocol
 
 from django.db import connections, transaction
 
 from declbind.outbound.batch import Batch
+from declbind.outbound.django_types import Connection
 from declbind.outbound.index import Index, current_index
 
 from . import postgresql, sqlite
 from .tables import WantedTable, heard_tables, wanted_tables
 
-_DIALECTS: dict[str, ModuleType] = {"postgresql": postgresql, "sqlite": sqlite}
+#: The triggers that there are: (table, event) -> fingerprint, or "disabled".
+Found = dict[tuple[str, str], str]
+
+
+class Dialect(Protocol):
+    """A module that says in a database's SQL what triggers are wanted."""
+
+    @property
+    def EVENTS(self) -> tuple[str, ...]:
+        """The kinds of write that have a trigger each."""
+
+    def install_sql(self, tables: list[WantedTable], connection: Connection) -> list[str]:
+        """Return the statements that put in the triggers of tables."""
+
+    def remove_sql(self, triggers: list[tuple[str, str]], connection: Connection) -> list[str]:
+        """Return the statements that take out triggers, given as (table, event)."""
+
+    def load_found(self, connection: Connection) -> Found:
+        """Return what triggers of ours there are."""
+
+    def fingerprint(self, table: WantedTable, event: str, connection: Connection) -> str:
+        """Return what ``load_found`` says of a trigger that is as it should be."""
+
+
+_DIALECTS: dict[str, Dialect] = {"postgresql": postgresql, "sqlite": sqlite}
 
 
 class UnsupportedError(Exception):
@@ -60,7 +84,7 @@ def load_states(using: str, index: Index | None = None) -> list[TableState]:
     return sorted(states, key=lambda state: state.table)
 
 
-def _state_of(table: WantedTable, found: dict[tuple[str, str], str], connection: Any, dialect: Any) -> TableState:
+def _state_of(table: WantedTable, found: Found, connection: Connection, dialect: Dialect) -> TableState:
     missing = [event for event in dialect.EVENTS if (table.name, event) not in found]
     disabled = [event for event in dialect.EVENTS if found.get((table.name, event)) == "disabled"]
     if missing or disabled:
@@ -75,7 +99,7 @@ def install_sql(using: str) -> list[str]:
     """Return the statements of ``install``."""
     connection, dialect = connections[using], _dialect(using)
     tables = wanted_tables(current_index())
-    statements: list[str] = dialect.install_sql(tables, connection)
+    statements = dialect.install_sql(tables, connection)
     wanted = {(table.name, event) for table in tables for event in dialect.EVENTS}
     left_over = sorted(set(dialect.load_found(connection)) - wanted)
     return [*statements, *dialect.remove_sql(left_over, connection)]
@@ -117,7 +141,7 @@ def _run(statements: Iterable[str], using: str) -> None:
             cursor.execute(statement)
 
 
-def _dialect(using: str) -> Any:
+def _dialect(using: str) -> Dialect:
     vendor = connections[using].vendor
     if vendor not in _DIALECTS:
         raise UnsupportedError(f"Expected a database of {' or '.join(sorted(_DIALECTS))}, got {vendor!r}.")

@@ -1,0 +1,58 @@
+"""The types that capture passes around, by short names: Django's objects, and the values of rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import uuid
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from django.db import models
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.backends.utils import CursorWrapper
+    from django.db.models.expressions import Expression
+    from django.db.models.sql.query import Query as DjangoQuery
+
+#: A method of Django or of another package. What it takes and returns is passed on as it is.
+Method: TypeAlias = Callable[..., Any]
+
+Connection: TypeAlias = "BaseDatabaseWrapper"
+Cursor: TypeAlias = "CursorWrapper"
+Query: TypeAlias = "DjangoQuery"
+Rows: TypeAlias = "models.QuerySet[models.Model]"
+#: A query for rows, or for some values of them.
+Selection: TypeAlias = "models.QuerySet[models.Model, object]"
+#: A field that has a column, of whatever values.
+Column: TypeAlias = "models.Field[Any, Any]"
+ListField: TypeAlias = "models.ManyToManyField[models.Model, models.Model]"
+
+#: The value of a primary key, or of a column by which rows are found. Only passed on and compared.
+Key: TypeAlias = object
+#: The values of a row's columns, by the attributes of their fields or by the columns' names.
+RowValues: TypeAlias = dict[str, object]
+#: What a statement takes as a parameter.
+SqlValue: TypeAlias = "bool | int | float | decimal.Decimal | str | bytes | dt.date | dt.datetime | uuid.UUID | None"
+SqlValues: TypeAlias = Sequence[SqlValue]
+#: Makes a Python value of what the driver returned.
+Converter: TypeAlias = "Callable[[object, Expression, Connection], object]"
+#: What an execute wrapper is told of a statement (see Django's ``execute_wrapper()``): its connection and its cursor.
+ExecuteContext: TypeAlias = dict[str, Any]
+
+
+def column_name(field: Column) -> str:
+    """Return the name of a field's column. Only lists have none."""
+    assert field.column is not None
+    return field.column
+
+
+def concrete_model(model: type[models.Model]) -> type[models.Model]:
+    """Return the model that a model's rows are of: itself, unless it is a proxy."""
+    return model._meta.concrete_model or model
+
+
+def through_of(field: ListField) -> type[models.Model]:
+    """Return the model whose rows hold a list."""
+    assert field.remote_field.through is not None
+    return field.remote_field.through
