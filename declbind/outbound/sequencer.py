@@ -230,7 +230,7 @@ def _join_crowds(marks: models.QuerySet[Event], using: str) -> None:
     such calls a transaction makes. All other writes of the table are counted together.
     """
     many = "kind = 'mark' AND COALESCE(json_extract(data, '$.is_few'), 0) = 0"
-    call = "CASE WHEN json_extract(data, '$.is_few') IS NULL THEN '' ELSE json_extract(data, '$.call') END"
+    call = "COALESCE(json_extract(data, '$.after'), '')"
     with connections[using].cursor() as cursor:
         cursor.execute(
             f"SELECT json_extract(data, '$.table'), {call}, MIN(id) FROM declbind_event WHERE {many}"
