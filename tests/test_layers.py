@@ -7,6 +7,7 @@ is no smaller a dependency for the reader.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ CORE_STDLIB_BANS = {"asyncio", "selectors", "signal", "socket", "ssl", "subproce
 CORE_PACKAGES = {"jsonschema", "referencing"}
 CLOCK_READINGS = {"now", "today", "utcnow"}
 OUTSIDERS = {"example_site", "tests"}
+#: How often `Any` may stand in a thousand lines of capture.
+MAX_ANY = 25
 TOP_LEVEL = {
     ".ci", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "admin_ui",
     "declbind", "docs", "example_site", "pyproject.toml", "schemas", "tests",
@@ -206,6 +209,12 @@ def find_cycles(tree: Tree) -> list[str]:
     return sorted(cycles)
 
 
+def count_of_any(package: Path) -> float:
+    """Return how often the files of a package say `Any`, imports included, for each thousand of their lines."""
+    texts = [path.read_text() for path in sorted(package.rglob("*.py"))]
+    return 1_000 * sum(len(re.findall(r"\bAny\b", text)) for text in texts) / sum(map(len, map(str.splitlines, texts)))
+
+
 def test_imports_go_up_the_layers_only() -> None:
     """No file imports from a layer below its own, and the program knows neither its tests nor its example."""
     assert find_direction_faults(Tree(ROOT)) == []
@@ -233,6 +242,11 @@ def test_the_tests_of_the_core_need_no_django() -> None:
 def test_no_module_imports_itself_in_a_circle() -> None:
     """Files of one layer may use each other, but each can be imported first."""
     assert find_cycles(Tree(ROOT)) == []
+
+
+def test_capture_says_what_its_values_are() -> None:
+    """The files of capture name real types, so that a reader and mypy know what is passed on."""
+    assert count_of_any(ROOT / "declbind" / "outbound") <= MAX_ANY
 
 
 def test_nothing_else_lies_at_the_top() -> None:
@@ -325,3 +339,11 @@ def test_a_circle_is_found(tmp_path: Path) -> None:
     assert find_cycles(plant(tmp_path, eager)) == [circle]
     late = {"declbind/live/nodes.py": "def f():\n    from .consumers import X"}
     assert find_cycles(plant(tmp_path, late)) == []
+
+
+def test_code_without_types_is_found(tmp_path: Path) -> None:
+    """One signature in twenty lines that says nothing is more than is allowed; words that contain the name are not."""
+    lines = ["import typing", "def read(row: typing.Any) -> None: ...", *["ANY = anyone = Anybody = 1"] * 18]
+    (tmp_path / "rows.py").write_text("\n".join(lines))
+    assert count_of_any(tmp_path) == 50
+    assert count_of_any(tmp_path) > MAX_ANY
