@@ -15,12 +15,14 @@ from declbind.conf import settings
 
 from .also import both_ways, keep_coming, keep_watching
 from .django_types import Method, concrete_model
+from .drafts import Groups
 from .hooks import Arguments, note_unread
 from .index import Index, current_index, known_index
 from .joint_update import can_join, save_in_one
 from .lists import keep_owners, remember_owners
 from .parents import ChildSave, others_of, passes_by, read_others
 from .places import is_logged
+from .plans import Plan
 from .rows import all_rows
 from .saved_rows import draft_saved, key_in, old_groups
 from .seams import HOOKED
@@ -34,83 +36,26 @@ def capture_save_table(original: Method) -> Method:
     """Wrap ``Model._save_table``: read the old groups, write, append the events, as one transaction."""
 
     def save_heard(self: models.Model, call: Arguments, known: Index | None) -> object:
-        cls: type[models.Model] | None = call.get("cls")
+        table: type[models.Model] | None = call.get("cls")
         using: str | None = call.get("using")
-        update_fields: Container[str] | None = call.get("update_fields")
-        raw, force_insert, force_update = call.get("raw"), call.get("force_insert"), call.get("force_update")
-        if cls is None or using is None:
+        if table is None or using is None:
             note_unread(SAVE_TABLE)
             return original(self, *call.args, **call.kwargs)
-        if not is_logged(cls, using):
+        if not is_logged(table, using):
             return original(self, *call.args, **call.kwargs)
-
-        index = current_index() if known is None else known
-        concrete = concrete_model(type(self))
-        is_parent = concrete is not cls
-        child = find_begun(ChildSave, self, using)
-        whole = None if is_parent else child
-        if whole is not None:
-            whole.leave_call()
-        write = whole or CapturedWrite(using, index)
-        is_reported = not raw or settings.CAPTURE_RAW
-
-        def carry_out() -> object:
-            updated = write.run(lambda: original(self, *call.args, **call.kwargs), is_reported=is_reported)
-            if whole is not None:
-                whole.end_call()
-            return updated
-
-        was_read, old = False, None
-        if whole is not None:
-            was_read, heard, old = True, whole.heard, whole.old
-        elif child is not None and cls in child.parents:
-            was_read, (heard, old) = True, child.parents[cls]
-        else:
-            may_be_marked = cls._meta.db_table in index.marked.tables
-            is_verified = may_be_marked and is_reported and call.are_known and _is_plain_update(self, cls, call, using)
-            heard = write.listeners_of(cls, may_be_known=is_verified)
-            if is_verified and write.is_marked and not heard.are_any:
-                return write.run_verified(lambda: original(self, *call.args, **call.kwargs), cls)
-        plan, lists, watches = heard.plan, heard.lists, heard.watches
-        others = others_of(heard.family, cls, concrete)
-        if (plan is None and not (lists or others or watches)) or (is_parent and passes_by(cls, update_fields)):
-            # Rows of which this table holds a part are reported with the rest of them.
-            return carry_out()
-        if not is_reported:
-            return carry_out()
-        is_plain = not (lists or others or watches or is_parent or raw or force_insert or update_fields is not None)
-        if plan is not None and is_plain and call.are_known and not write.is_marked:
-            update = functools.partial(original, self, cls=cls, force_update=True, using=using)
-            if can_join(plan, self, using) and save_in_one(write, plan, self, update):
+        save = _TableSave(self, table, using, call, current_index() if known is None else known)
+        if save.is_left_to_triggers:
+            return save.write.run_verified(lambda: original(self, *call.args, **call.kwargs), table)
+        if not save.is_heard:
+            return save.carry_out(original)
+        if (plan := save.plan_to_join) is not None:
+            update = functools.partial(original, self, cls=table, force_update=True, using=using)
+            if save_in_one(save.write, plan, self, update):
                 return True
-        with write:
-            pk = key_in(cls, self)
-            is_new = pk is None or _will_insert(self, cls, raw, force_insert, force_update)
-            if not (was_read or plan is None or is_new):
-                old = old_groups(plan, pk, using)
-            if whole is None and not is_new:
-                read_others(write.batch, others, pk)
-            if lists:
-                if not is_new:
-                    keep_owners(write.batch, lists, all_rows(cls, using).filter(pk=pk))
-                remember_owners(write.batch, lists, [self])
-            if watches:
-                if not is_new:
-                    keep_watching(write.batch, both_ways(watches), cls, [pk])
-                keep_coming(write.batch, watches, [self])
-            updated = carry_out()
-            self._state.db = using
-            drafts = []
-            if plan is not None:
-                as_given = raw or update_fields is not None or not isinstance(self, plan.model)
-                drafts = draft_saved(plan, self, cls, old if updated else None, as_given, using)
-            pk = key_in(cls, self)
-            if lists:
-                keep_owners(write.batch, lists, all_rows(cls, using).filter(pk=pk), is_after=True)
-            keep_watching(write.batch, watches, cls, [pk], is_after=True)
-            if others or lists or watches or whole is not None:
-                drafts += write.batch.drafts()
-            write.append(drafts)
+        with save.write:
+            save.read()
+            updated = save.carry_out(original)
+            save.append(bool(updated))
         return updated
 
     @functools.wraps(original)
@@ -137,25 +82,121 @@ def capture_save_table(original: Method) -> Method:
     return _save_table
 
 
-def _is_plain_update(instance: models.Model, cls: type[models.Model], call: Arguments, using: str) -> bool:
-    """Return whether a save is one update of one row on PostgreSQL that other packages leave as it is."""
-    connection = connections[using]
-    return (
-        connection.vendor == "postgresql"
-        and not (cls._meta.parents or call.get("raw") or call.get("force_insert"))
-        and type(instance)._meta.concrete_model is cls
-        and not instance._state.adding
-        and instance.pk is not None
-        and not has_wrappers(connection)
-    )
+class _TableSave:
+    """The save of one table of an instance, its own model's or a parent's, and what is reported of it.
 
+    Attributes:
+        write: The write that it is, or ends: for the own table of a child, that of all its tables.
+        is_left_to_triggers: Whether nobody but the triggers reports it, if the update finds them in place.
+    """
 
-def _will_insert(
-    instance: models.Model, cls: type[models.Model], raw: bool, force_insert: object, force_update: bool
-) -> bool:
-    """Tell whether Django inserts without looking for a row first (the rule of ``Model._save_table``)."""
-    if force_insert:
-        return True
-    if raw or force_update or not instance._state.adding:
-        return False
-    return all(field.has_default() or field.has_db_default() for field in cls._meta.pk_fields)
+    def __init__(
+        self, instance: models.Model, table: type[models.Model], using: str, call: Arguments, index: Index
+    ) -> None:
+        self._instance, self._table, self._using, self._call = instance, table, using, call
+        self._raw: bool = call.get("raw")
+        self._update_fields: Container[str] | None = call.get("update_fields")
+        self._is_captured: bool = not self._raw or settings.CAPTURE_RAW
+        concrete = concrete_model(type(instance))
+        self._is_parent = concrete is not table
+        begun = find_begun(ChildSave, instance, using)
+        self._child = None if self._is_parent else begun
+        if self._child is not None:
+            self._child.leave_call()
+        self.write = self._child or CapturedWrite(using, index)
+        self.is_left_to_triggers = self._was_read = False
+        self._old: Groups | None = None
+        if self._child is not None:
+            self._was_read, self._heard, self._old = True, self._child.heard, self._child.old
+        elif begun is not None and table in begun.parents:
+            self._was_read, (self._heard, self._old) = True, begun.parents[table]
+        else:
+            may_be_known = table._meta.db_table in index.marked.tables and self._is_plain_update()
+            self._heard = self.write.listeners_of(table, may_be_known=may_be_known)
+            self.is_left_to_triggers = may_be_known and self.write.is_marked and not self._heard.are_any
+        self._others = others_of(self._heard.family, table, concrete)
+
+    def _is_plain_update(self) -> bool:
+        """Return whether the save is one update of one row on PostgreSQL that other packages leave as it is."""
+        connection = connections[self._using]
+        return (
+            connection.vendor == "postgresql"
+            and self._is_captured
+            and self._call.are_known
+            and not (self._table._meta.parents or self._is_parent or self._raw or self._call.get("force_insert"))
+            and not self._instance._state.adding
+            and self._instance.pk is not None
+            and not has_wrappers(connection)
+        )
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the hooks report it now. Rows of which the table holds a part are reported with the rest of them."""
+        heard = self._heard
+        if not self._is_captured or (heard.plan is None and not (heard.lists or self._others or heard.watches)):
+            return False
+        return not (self._is_parent and passes_by(self._table, self._update_fields))
+
+    @property
+    def plan_to_join(self) -> Plan | None:
+        """The plan of the row, if one statement can update it and insert its events."""
+        heard, call = self._heard, self._call
+        if heard.plan is None or heard.lists or heard.watches or self._others or self._is_parent:
+            return None
+        if self._raw or self._update_fields is not None or self.write.is_marked or not call.are_known:
+            return None
+        if call.get("force_insert") or not can_join(heard.plan, self._instance, self._using):
+            return None
+        return heard.plan
+
+    def read(self) -> None:
+        """Read what the events need of the rows as they are before the write."""
+        heard, table, batch = self._heard, self._table, self.write.batch
+        pk = key_in(table, self._instance)
+        is_new = pk is None or self._will_insert()
+        if not (self._was_read or heard.plan is None or is_new):
+            self._old = old_groups(heard.plan, pk, self._using)
+        if self._child is None and not is_new:
+            read_others(batch, self._others, pk)
+        if heard.lists:
+            if not is_new:
+                keep_owners(batch, heard.lists, all_rows(table, self._using).filter(pk=pk))
+            remember_owners(batch, heard.lists, [self._instance])
+        if heard.watches:
+            if not is_new:
+                keep_watching(batch, both_ways(heard.watches), table, [pk])
+            keep_coming(batch, heard.watches, [self._instance])
+
+    def _will_insert(self) -> bool:
+        """Tell whether Django inserts without looking for a row first (the rule of ``Model._save_table``)."""
+        if self._call.get("force_insert"):
+            return True
+        if self._raw or self._call.get("force_update") or not self._instance._state.adding:
+            return False
+        return all(field.has_default() or field.has_db_default() for field in self._table._meta.pk_fields)
+
+    def carry_out(self, original: Method) -> object:
+        """Let Django write the table; return what it returns, which tells whether there was a row already."""
+        call = self._call
+        updated: object = self.write.run(
+            lambda: original(self._instance, *call.args, **call.kwargs), is_reported=self._is_captured
+        )
+        if self._child is not None:
+            self._child.end_call()
+        return updated
+
+    def append(self, is_update: bool) -> None:
+        """Append the events of the row, and of those that are related to it."""
+        heard, table, batch, drafts = self._heard, self._table, self.write.batch, []
+        self._instance._state.db = self._using
+        if heard.plan is not None:
+            as_given = self._raw or self._update_fields is not None or not isinstance(self._instance, heard.plan.model)
+            old = self._old if is_update else None
+            drafts = draft_saved(heard.plan, self._instance, table, old, as_given, self._using)
+        pk = key_in(table, self._instance)
+        if heard.lists:
+            keep_owners(batch, heard.lists, all_rows(table, self._using).filter(pk=pk), is_after=True)
+        keep_watching(batch, heard.watches, table, [pk], is_after=True)
+        if self._others or heard.lists or heard.watches or self._child is not None:
+            drafts += batch.drafts()
+        self.write.append(drafts)
