@@ -30,7 +30,8 @@ from declbind.registry import database_alias
 
 from . import subscriptions
 from .hub import LiveHub, get_hub
-from .joining import Join, JoinRules, find_joins, join
+from .join_rules import JoinRules, RegistryHolder
+from .joining import Join, find_joins, join
 from .origin import is_origin_allowed
 from .sending import pace, send_close, without_session
 from .socket import FLOODING, FORBIDDEN, INTERNAL_ERROR, RESTART, SESSION_OVER, TRY_AGAIN_LATER, Socket
@@ -133,7 +134,7 @@ class BindingConsumer(AsyncConsumer):
             hub.drain.socket_ended()
             hub.note(socket, Traffic.CONNECTION, **describe_end(*socket.closed.result()))
 
-    def bindings(self, hub: LiveHub) -> Mapping[str, type[Binding]]:
+    def bindings(self, hub: RegistryHolder) -> Mapping[str, type[Binding]]:
         """Return the bindings that this socket may speak of, by stream."""
         return hub.registry.by_stream
 
@@ -208,7 +209,7 @@ class WebsocketDemultiplexer(BindingConsumer):
                     f"{binding.stream!r}. The key must equal it: rename one of them."
                 )
 
-    def bindings(self, hub: LiveHub) -> Mapping[str, type[Binding]]:
+    def bindings(self, hub: RegistryHolder) -> Mapping[str, type[Binding]]:
         """Return those of the named bindings that are in force."""
         by_stream = hub.registry.by_stream
         found = {stream: by_stream[stream] for stream in self.consumers if stream in by_stream}
@@ -216,7 +217,7 @@ class WebsocketDemultiplexer(BindingConsumer):
             self._report_missing(hub)
         return found
 
-    def _report_missing(self, hub: LiveHub) -> None:
+    def _report_missing(self, hub: RegistryHolder) -> None:
         """Log each named class that no source of bindings has, once per process."""
         for stream, binding in self.consumers.items():
             if binding not in _reported and hub.registry.entry(stream) is None:

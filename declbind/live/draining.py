@@ -8,17 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from declbind.conf import settings
 from declbind.core import frames
+from declbind.core.hub import Hub
 
 from .sending import Send
 from .shutdown import ServerEnd, find_server_end
-from .socket import RESTART
-
-if TYPE_CHECKING:
-    from .hub import LiveHub
+from .socket import RESTART, Socket
 
 logger = logging.getLogger("declbind")
 
@@ -28,10 +26,20 @@ LAST_SECONDS = 3.0
 REASON = "The server is restarting."
 
 
+class DrainableHub(Protocol):
+    """The parts of a hub that draining uses."""
+
+    loop: asyncio.AbstractEventLoop
+    core: Hub
+
+    def sockets(self) -> list[Socket]:
+        """Return the open sockets."""
+
+
 class Drain:
     """The end of one hub's sockets. Belongs to the event loop of the hub."""
 
-    def __init__(self, hub: LiveHub) -> None:
+    def __init__(self, hub: DrainableHub) -> None:
         self._hub = hub
         self._hurry = asyncio.Event()
         self._is_empty = asyncio.Event()

@@ -14,18 +14,17 @@ import json
 import logging
 import random
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from django.db import DatabaseError, transaction
 
-from declbind.core.hub import LogEvent
+from declbind.core.hub import Hub, LogEvent, Subscription
 from declbind.models import Configuration, Event
 from declbind.outbound import log, open_writes
+from declbind.registry import BindingRegistry
 
 from . import changes
-
-if TYPE_CHECKING:
-    from .hub import LiveHub
+from .threads import HubThread
 
 logger = logging.getLogger("declbind")
 
@@ -37,10 +36,23 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class EditedHub(Protocol):
+    """The parts of a hub that its edits use."""
+
+    loop: asyncio.AbstractEventLoop
+    core: Hub
+    registry: BindingRegistry
+    using: str
+    thread: HubThread
+
+    def resync(self, subscription: Subscription, reason: str) -> None:
+        """Tell a subscriber to take a snapshot."""
+
+
 class Edits:
     """The edits of one hub. Belongs to its event loop."""
 
-    def __init__(self, hub: LiveHub) -> None:
+    def __init__(self, hub: EditedHub) -> None:
         self._hub = hub
         #: By stream, the version of the last edit that changed its groups or data. Older events are not delivered.
         self._floors: dict[str, int] = {}

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from declbind.bindings import Binding
-from declbind.core.hub import Subscription
+from declbind.core.hub import Hub, Subscription
 from declbind.inbound import permissions
+from declbind.registry import BindingRegistry
 
-if TYPE_CHECKING:
-    from .hub import LiveHub
-    from .socket import Socket
+from .socket import Socket
+from .threads import HubThread
 
 logger = logging.getLogger("declbind")
 
@@ -26,17 +26,18 @@ logger = logging.getLogger("declbind")
 _BY_THE_CLIENT = ("client", "again")
 
 
-@dataclass(frozen=True, slots=True)
-class JoinRules:
-    """What decides which groups a socket joins.
+class JoinableHub(Protocol):
+    """The parts of a hub that joining uses."""
 
-    Attributes:
-        bindings: Returns the bindings that the socket's consumer serves, by stream.
-        connection_groups: The groups that code of the project named when the socket was opened.
-    """
+    core: Hub
+    registry: BindingRegistry
+    thread: HubThread
 
-    bindings: Callable[[LiveHub], Mapping[str, type[Binding]]]
-    connection_groups: tuple[str, ...]
+    def sockets(self) -> list[Socket]:
+        """Return the open sockets."""
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Let a subscription receive events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def auto_groups(binding: type[Binding], user: Any) -> list[str]:
     return [template.render({}) or "" for template in spec.group_templates if template.is_constant]
 
 
-def join(hub: LiveHub, socket: Socket, joins: Iterable[Join]) -> None:
+def join(hub: JoinableHub, socket: Socket, joins: Iterable[Join]) -> None:
     """Subscribe a socket to groups, from the hub's cursor on."""
     for each in joins:
         hub.subscribe(
@@ -88,7 +89,7 @@ def join(hub: LiveHub, socket: Socket, joins: Iterable[Join]) -> None:
         )
 
 
-async def rejoin(hub: LiveHub, streams: Collection[str]) -> None:
+async def rejoin(hub: JoinableHub, streams: Collection[str]) -> None:
     """Let the open sockets join the groups of bindings that have come into force or were changed.
 
     A group that the client has left, or has asked for explicitly, is its own affair from then on.

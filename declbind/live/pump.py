@@ -10,19 +10,22 @@ import asyncio
 import contextlib
 import json
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import Protocol
 
 from declbind.conf import settings
-from declbind.core.hub import LogEvent
+from declbind.core.hub import Hub, LogEvent
 from declbind.models import Event
 from declbind.outbound import log
+from declbind.registry import BindingRegistry
 
-from .log_reader import READ_BATCH
+from .edits import Edits
+from .flushing import Flusher
+from .log_reader import READ_BATCH, LogReader
+from .nodes import Heartbeat
 from .rights import find_logged_out
-from .socket import FORBIDDEN, SESSION_OVER
-
-if TYPE_CHECKING:
-    from .hub import LiveHub
+from .socket import FORBIDDEN, SESSION_OVER, Socket
+from .threads import HubThread
 
 logger = logging.getLogger("declbind")
 
@@ -30,10 +33,37 @@ logger = logging.getLogger("declbind")
 SLICE_EVENTS, SLICE_FRAMES = 50, 20_000
 
 
+class PumpedHub(Protocol):
+    """The parts of a hub that its pump uses."""
+
+    core: Hub
+    epoch: str
+    edits: Edits
+    flusher: Flusher
+    heartbeat: Heartbeat
+    log_reader: LogReader
+    thread: HubThread
+
+    def dispatch(self, event: LogEvent) -> int:
+        """Queue the frames of an event, and return how many."""
+
+    async def apply_registry(self, new: BindingRegistry) -> None:
+        """Bring a registry into force for the open subscriptions."""
+
+    async def revalidate(self, sockets: Collection[Socket]) -> None:
+        """Check the permissions of sockets, and end what is no longer allowed."""
+
+    def sockets(self) -> list[Socket]:
+        """Return the open sockets."""
+
+    def continue_at(self, head: log.HeadState, reason: str) -> None:
+        """Have all subscribers take a snapshot, and go on at the end of the log."""
+
+
 class Pump:
     """The pump of one hub. Belongs to its event loop."""
 
-    def __init__(self, hub: LiveHub) -> None:
+    def __init__(self, hub: PumpedHub) -> None:
         self._hub = hub
         self._bell = asyncio.Event()
         #: Counts how often the log was read to its end.

@@ -14,17 +14,14 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from declbind.conf import settings
 
 from .sending import Send
-
-if TYPE_CHECKING:
-    from .hub import LiveHub
 
 SIGNAL = signal.SIGTERM
 #: Event loops whose own handler of a signal does nothing: what was set by ``add_signal_handler`` is woken otherwise.
@@ -33,7 +30,27 @@ LOOPS = frozenset({"asyncio", "uvloop", "rloop", "winloop"})
 _interception: Interception | None = None
 
 
-def watch(loop: asyncio.AbstractEventLoop, running_hubs: Callable[[], list[LiveHub]]) -> None:
+class SocketDrain(Protocol):
+    """What closes the sockets of a hub."""
+
+    def start(self, seconds: float) -> asyncio.Task[None]:
+        """Begin to close all sockets, evenly spread over so many seconds."""
+
+    def hurry(self) -> None:
+        """Close all sockets that are left at once."""
+
+
+class EndingHub(Protocol):
+    """A hub that is drained before the process ends."""
+
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def drain(self) -> SocketDrain:
+        """What closes its sockets."""
+
+
+def watch(loop: asyncio.AbstractEventLoop, running_hubs: Callable[[], Sequence[EndingHub]]) -> None:
     """Drain the hubs of this process when it gets SIGTERM.
 
     Does nothing if ``DRAIN_SECONDS`` is 0, or in a thread that cannot take signals, as under ``runserver``.
@@ -91,12 +108,12 @@ def find_server_end(send: Send) -> ServerEnd | None:
 class Interception:
     """A handler of SIGTERM in front of the one that was there before. Belongs to the main thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, running_hubs: Callable[[], list[LiveHub]]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, running_hubs: Callable[[], Sequence[EndingHub]]) -> None:
         self.loop = loop
         self._running_hubs = running_hubs
         self._pid = os.getpid()
         #: The hubs that are being drained; ``None`` before the signal comes.
-        self._draining: list[LiveHub] | None = None
+        self._draining: Sequence[EndingHub] | None = None
         self._is_over = False
         self._previous = signal.getsignal(SIGNAL)
         module = getattr(self._previous, "__module__", None) or ""
@@ -134,7 +151,7 @@ class Interception:
         hubs = self._draining or []
         left = set(hubs)
 
-        def drained(hub: LiveHub) -> None:
+        def drained(hub: EndingHub) -> None:
             left.discard(hub)
             if not left:
                 self._hand_on()
@@ -220,6 +237,6 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: 
     return True
 
 
-def _drain(hub: LiveHub, done: Callable[[], object]) -> None:
+def _drain(hub: EndingHub, done: Callable[[], object]) -> None:
     """Start to drain a hub, in its loop, and call ``done`` when that has come to an end, whatever end it was."""
     hub.drain.start(settings.DRAIN_SECONDS).add_done_callback(lambda task: done())

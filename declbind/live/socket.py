@@ -16,7 +16,7 @@ from declbind.core.hub import Connection, Joiner, Limits, Outbox, Subscription
 from declbind.inbound.permissions import Identity, session_digest
 
 from .inline import InlineRunner
-from .joining import JoinRules
+from .join_rules import JoinRules
 from .sending import send_close
 
 logger = logging.getLogger("declbind")
