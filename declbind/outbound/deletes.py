@@ -65,7 +65,7 @@ def capture_delete(
             for model in (*self.data, *(rows.model for rows in self.fast_deletes)):
                 is_logged(model, using)  # which says so
             return original(self, *args, **kwargs)
-        write = CapturedWrite(using, current_index())
+        write = CapturedWrite(connections[using], current_index())
         heard = {model: write.listeners_of(model) for model, _ in _entries(self)}
         updated = {key: write.listeners_of(key[0].model) for key in self.field_updates}
         nulled = {key: listeners for key, listeners in updated.items() if listeners.are_any}
@@ -175,7 +175,7 @@ def capture_raw_delete(original: Callable[Concatenate[Rows, P], object]) -> Call
         if not is_logged(self.model, using):
             with observed(self, None, using):
                 return original(self, *args, **kwargs)
-        write = CapturedWrite(using, current_index())
+        write = CapturedWrite(connections[using], current_index())
         heard = write.listeners_of(self.model)
         if heard.plan is None and not (heard.lists or heard.watches):
             with observed(self, None, using):

@@ -54,7 +54,7 @@ def capture_bulk_create(original: Method) -> Method:
         using = database_of(self)
         if not is_logged(self.model, using):
             return write_rows(objs)
-        write = CapturedWrite(using, current_index())
+        write = CapturedWrite(connections[using], current_index())
         heard = write.listeners_of(self.model)
         # A row that is there already may have a child's row, which has the same columns.
         family = heard.family if update_conflicts else ()

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable
 from typing import Concatenate, ParamSpec, Protocol, TypeAlias
 
 from django.apps import apps
-from django.db import models, router
+from django.db import connections, models, router
 from django.db.models.fields import related_descriptors
 
 from declbind.serializers.lists import list_columns
 from declbind.stored_rows import value_of
 
 from .batch import Batch
-from .django_types import Key, ListField, Rows, through_of
+from .django_types import Connection, Key, ListField, Rows, through_of
 from .hooks import note_unread
 from .index import Index, current_index, known_index
 from .places import is_logged
@@ -46,8 +46,8 @@ class ListManager(Protocol):
 class ListChange(CapturedWrite):
     """The ``set()`` of a list: what it has taken out and put in so far. The subject is the through model."""
 
-    def __init__(self, using: str, index: Index) -> None:
-        super().__init__(using, index)
+    def __init__(self, connection: Connection, index: Index) -> None:
+        super().__init__(connection, index)
         self._pairs: dict[tuple[type[models.Model], ListField], tuple[Plan, Pairs, Pairs]] = {}
 
     def remember(self, plan: Plan, listed: ListField, owners: Iterable[Key]) -> None:
@@ -80,7 +80,7 @@ def keep_owners(
     for plan, listed in lists:
         through = through_of(listed)
         with batch.guarded([plan], [through]):
-            change = find_begun(ListChange, through, batch.using)
+            change = find_begun(ListChange, through, connections[batch.using])
             if change is not None:
                 change.note(plan, listed, rows, came)
             else:
@@ -94,7 +94,10 @@ def remember_owners(batch: Batch, lists: Iterable[tuple[Plan, ListField]], rows:
         if any(outlet.has_group_code for outlet in plan.outlets_of(listed)):
             through = through_of(listed)
             with batch.guarded([plan], [through]):
-                owners, change = _owners(listed, rows, batch.using), find_begun(ListChange, through, batch.using)
+                owners, change = (
+                    _owners(listed, rows, batch.using),
+                    find_begun(ListChange, through, connections[batch.using]),
+                )
                 if change is not None:
                     change.remember(plan, listed, owners)
                 else:
@@ -144,9 +147,10 @@ def _capture_set(
         index = current_index()
         if not index.all.of(self.through).lists or not is_logged(self.through, using):
             return original(self, *args, **kwargs)
-        if find_begun(ListChange, self.through, using) is not None:
+        connection = connections[using]
+        if find_begun(ListChange, self.through, connection) is not None:
             return original(self, *args, **kwargs)
-        with ListChange(using, index) as change:
+        with ListChange(connection, index) as change:
             change.listeners_of(self.through)
             try:
                 change.begin_call(self.through)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Container, Iterable, Iterator, Sequence
 
-from django.db import models
+from django.db import connections, models
 
 from . import log
 from .batch import Batch
@@ -64,7 +64,7 @@ def capture_save_parents(original: Method) -> Method:
             return original(self, *args, **kwargs)
         if type(self)._meta.concrete_model is not cls or not log.is_here(using):
             return original(self, *args, **kwargs)
-        write, pk = ChildSave(using, current_index()), key_in(cls, self)
+        write, pk = ChildSave(connections[using], current_index()), key_in(cls, self)
         heard = write.heard = write.listeners_of(cls)
         others = others_of(heard.family, cls, cls)
         between = {

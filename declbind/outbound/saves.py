@@ -94,16 +94,18 @@ class _TableSave:
         self, instance: models.Model, table: type[models.Model], using: str, call: Arguments, index: Index
     ) -> None:
         self._instance, self._table, self._using, self._call = instance, table, using, call
+        self._connection = connections[using]
         self._raw: bool = call.get("raw")
         self._update_fields: Container[str] | None = call.get("update_fields")
         self._is_captured: bool = not self._raw or settings.CAPTURE_RAW
         concrete = concrete_model(type(instance))
         self._is_parent = concrete is not table
-        begun = find_begun(ChildSave, instance, using)
+        has_parts = self._is_parent or bool(table._meta.parents)
+        begun = find_begun(ChildSave, instance, self._connection) if has_parts else None
         self._child = None if self._is_parent else begun
         if self._child is not None:
             self._child.leave_call()
-        self.write = self._child or CapturedWrite(using, index)
+        self.write = self._child or CapturedWrite(self._connection, index)
         self.is_left_to_triggers = self._was_read = False
         self._old: Groups | None = None
         if self._child is not None:
@@ -118,15 +120,14 @@ class _TableSave:
 
     def _is_plain_update(self) -> bool:
         """Return whether the save is one update of one row on PostgreSQL that other packages leave as it is."""
-        connection = connections[self._using]
         return (
-            connection.vendor == "postgresql"
+            self._connection.vendor == "postgresql"
             and self._is_captured
             and self._call.are_known
             and not (self._table._meta.parents or self._is_parent or self._raw or self._call.get("force_insert"))
             and not self._instance._state.adding
             and self._instance.pk is not None
-            and not has_wrappers(connection)
+            and not has_wrappers(self._connection)
         )
 
     @property

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Concatenate, ParamSpec
 
 from django.core.exceptions import FieldDoesNotExist
-from django.db import models
+from django.db import connections, models
 
 from declbind.batches import in_batches
 
@@ -144,7 +144,7 @@ class _Update:
         columns = [field for field in fields if isinstance(field, models.Field) and field.concrete]
         if len(columns) < len(fields) or not is_logged(rows.model, using):
             return None
-        return cls(rows.model, columns, CapturedWrite(using, index))
+        return cls(rows.model, columns, CapturedWrite(connections[using], index))
 
     def read(self, chosen: Sequence[Rows]) -> list[Key] | None:
         """Read the rows of query sets; return the keys of the last, ``None`` where these do not matter."""

@@ -40,15 +40,15 @@ class CapturedWrite:
         index: The configuration that the write follows.
     """
 
-    def __init__(self, using: str, index: Index) -> None:
-        self.using, self.index = using, index
+    def __init__(self, connection: Connection, index: Index) -> None:
+        self.using, self.index = connection.alias, index
         #: Whether triggers report rows of the write.
         self.is_marked = False
         #: Tables that lack some of their triggers. The hooks report them, and what the others mark is not reported.
         self._unreported: set[str] = set()
         self._covered: Covered = ()
         self._is_running = False
-        self._connection: Connection = connections[using]
+        self._connection = connection
         self._transaction: transaction.Atomic | None = None
         #: What the calls of the write have in common, and the block of the transaction in which the first was made.
         self._subject: object = None
@@ -189,9 +189,9 @@ class CapturedWrite:
 Begun = TypeVar("Begun", bound=CapturedWrite)
 
 
-def find_begun(kind: type[Begun], subject: object, using: str) -> Begun | None:
+def find_begun(kind: type[Begun], subject: object, connection: Connection) -> Begun | None:
     """Return the write of a kind that was begun for a subject and is not over, the innermost if there are several."""
-    for write in reversed(_under_way(connections[using])):
+    for write in reversed(_under_way(connection)):
         if write._subject is subject and isinstance(write, kind) and write._is_begun:
             return write
     return None
