@@ -248,7 +248,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
 
 def test_a_picture_of_the_modules_has_no_circle() -> None:
-    """What a file needs of one that uses it, it says by a protocol of its own."""
+    """A file says by a protocol what it needs of the files that use it."""
     assert find_cycles(Tree(ROOT), is_drawn=True) == []
 
 
@@ -354,7 +354,7 @@ def test_a_circle_is_found(tmp_path: Path) -> None:
 
 
 def test_code_without_types_is_found(tmp_path: Path) -> None:
-    """One signature in twenty lines that says nothing is more than is allowed; words that contain the name are not."""
+    """One use in twenty lines is more than is allowed. Words that only contain the name do not count."""
     lines = ["import typing", "def read(row: typing.Any) -> None: ...", *["ANY = anyone = Anybody = 1"] * 18]
     (tmp_path / "rows.py").write_text("\n".join(lines))
     assert count_of_any(tmp_path) == 50

@@ -1,4 +1,4 @@
-"""The types that capture passes around, by short names: Django's objects, and the values of rows."""
+"""The types that capture passes around, by short names, and accessors where Django's stubs allow for ``None``."""
 
 from __future__ import annotations
 
