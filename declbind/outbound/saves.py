@@ -152,11 +152,14 @@ class _TableSave:
 
     def read(self) -> None:
         """Read what the events need of the rows as they are before the write."""
-        heard, table, batch = self._heard, self._table, self.write.batch
+        heard, table = self._heard, self._table
         pk = key_in(table, self._instance)
         is_new = pk is None or self._will_insert()
         if not (self._was_read or heard.plan is None or is_new):
             self._old = old_groups(heard.plan, pk, self._using)
+        if not (self._others or heard.lists or heard.watches):
+            return
+        batch = self.write.batch
         if self._child is None and not is_new:
             read_others(batch, self._others, pk)
         if heard.lists:
@@ -188,16 +191,16 @@ class _TableSave:
 
     def append(self, is_update: bool) -> None:
         """Append the events of the row, and of those that are related to it."""
-        heard, table, batch, drafts = self._heard, self._table, self.write.batch, []
+        heard, table, drafts = self._heard, self._table, []
         self._instance._state.db = self._using
         if heard.plan is not None:
             as_given = self._raw or self._update_fields is not None or not isinstance(self._instance, heard.plan.model)
             old = self._old if is_update else None
             drafts = draft_saved(heard.plan, self._instance, table, old, as_given, self._using)
-        pk = key_in(table, self._instance)
-        if heard.lists:
-            keep_owners(batch, heard.lists, all_rows(table, self._using).filter(pk=pk), is_after=True)
-        keep_watching(batch, heard.watches, table, [pk], is_after=True)
         if self._others or heard.lists or heard.watches or self._child is not None:
+            batch, pk = self.write.batch, key_in(table, self._instance)
+            if heard.lists:
+                keep_owners(batch, heard.lists, all_rows(table, self._using).filter(pk=pk), is_after=True)
+            keep_watching(batch, heard.watches, table, [pk], is_after=True)
             drafts += batch.drafts()
         self.write.append(drafts)
