@@ -33,6 +33,7 @@ from .log_reader import LogReader
 from .metrics import Metrics
 from .pump import Pump
 from .rights import judge_sockets
+from .session_ends import SessionEnds
 from .snapshots import SnapshotDesk
 from .socket import SESSION_OVER
 from .starting import look_first
@@ -92,6 +93,7 @@ class LiveHub:
         self.traffic = TrafficLog(self.heartbeat.id)
         self.connection_log = ConnectionLog(self.heartbeat.id)
         self.metrics = Metrics(self.heartbeat.id)
+        self.session_ends = SessionEnds()
         #: The registry whose changes all subscriptions have been told.
         self._announced = self.registry
         #: Frames of the last events that were built, by offset, and the registry under which.
