@@ -207,6 +207,11 @@ class LiveHub:
             self.edits.resync_in(event.stream, settings.POLL_SECONDS)
             return None
 
+    def forget_recent(self) -> None:
+        """Drop the events that are held in memory. Replays read the log, from which values may have been erased."""
+        self.recent.start(self.core.cursor)
+        self._variants = {}
+
     def continue_at(self, head: log.HeadState, reason: str) -> None:
         """Continue at the end of the log, past what cannot be read. Each explicit subscription is sent a ``resync``."""
         reached = self.core.cursor

@@ -143,6 +143,8 @@ class Pump:
             case {"type": "written", "streams": list(streams)}:
                 for stream in streams:
                     hub.edits.resync(stream)
+            case {"type": "forgotten"}:
+                hub.forget_recent()
             case _:
                 # Everybody's rights, or what a newer release of this package says and we do not understand.
                 await hub.revalidate(sockets)
