@@ -56,6 +56,9 @@ class PumpedHub(Protocol):
     def sockets(self) -> list[Socket]:
         """Return the open sockets."""
 
+    def forget_recent(self) -> None:
+        """Forget the events that are kept in memory: something in them was erased."""
+
     def continue_at(self, head: log.HeadState, reason: str) -> None:
         """Have all subscribers take a snapshot, and go on at the end of the log."""
 
