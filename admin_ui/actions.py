@@ -14,6 +14,7 @@ from admin_ui.confirm import Proposal, confirm_page, digest_of
 from admin_ui.export_page import download
 from admin_ui.summary import summarise_record
 from declbind import judgement
+from declbind.console import openings
 from declbind.models import BindingRecord, editing
 
 
@@ -29,11 +30,12 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
         for record in queryset.exclude(enabled=True):
             before = record.definition()
             record.enabled = True
-            problems = record.problems()
+            after = record.definition()
+            problems = record.problems() or openings.missing_rights(request.user, before, after)
             if problems:
                 self.message_user(request, " ".join(map(str, problems)), messages.ERROR)
             else:
-                proposals.append(Proposal(record.stream, build_change(before, record.definition())))
+                proposals.append(Proposal(record.stream, build_change(before, after)))
         if proposals and not is_ticked(request.POST.dict(), digest_of(proposals)):
             return confirm_page(
                 self,

@@ -15,6 +15,7 @@ from admin_ui.changes import ASKING, CONFIRM, Change, build_change, is_ticked
 from admin_ui.fields import ListField, ObjectField, PermissionsField, PermissionsWidget, SentField, WritableField
 from declbind.codenames import declared_codenames, stored_codenames
 from declbind.conf import serializer_names
+from declbind.console import openings
 from declbind.core.spec import DEFAULTS, KEYS
 from declbind.fields import find_model
 from declbind.models import BindingRecord
@@ -193,11 +194,11 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         widget = values["permissions"].widget
         if isinstance(widget, PermissionsWidget):
             widget.codenames = sorted(declared_codenames() | stored_codenames())
-        if self.user is not None and not self.user.has_perm("declbind.expose_sensitive"):
+        if self.user is not None and not self.user.has_perm(openings.EXPOSE_SENSITIVE):
             values["sensitive"].disabled = True
             values["sensitive"].help_text = (
-                "Password-like fields that are exposed knowingly. Only holders of declbind.expose_sensitive may "
-                "change this."
+                "Password-like fields that are exposed knowingly. Only users with the permission "
+                f"{openings.describe_right(openings.EXPOSE_SENSITIVE)} may change this."
             )
 
     # --- what it says ------------------------------------------------------------------------------------------------
@@ -252,14 +253,14 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
             self.instance.enabled = False
             return
         self.instance.assign(self.document)
-        problem = documents.sensitive_problem(self.user, self.before, self.document) if self.user else None
-        if problem:
-            self.add_error("sensitive", ValidationError(str(problem)))
         try:
             self.instance.full_clean()
         except ValidationError as error:
             for name, errors in self._place(error):
                 self.add_error(name, errors)
+        for problem in openings.missing_rights(self.user, self.before, self.document) if self.user else ():
+            key = "fields" if problem.key == "exclude" else problem.key
+            self.add_error(key if key in self.inputs else None, ValidationError(problem.message))
         change = self.change
         if not self.errors and not self.only_look and not is_ticked(self.cleaned_data, change.digest):
             self.add_error(None, ValidationError(ASKING, code=CONFIRM))

@@ -18,8 +18,9 @@ from declbind.codenames import declared_codenames, stored_codenames
 from declbind.conf import serializer_names
 from declbind.core import schema
 from declbind.core.errors import Problem
-from declbind.core.spec import BindingSpec
+from declbind.core.spec import AUDIENCES, BindingSpec
 from declbind.core.wording import suggest
+from declbind.exposure import exposed_fields
 from declbind.fields import (
     bound_fields,
     concrete_field,
@@ -242,17 +243,16 @@ def _sensitive_problems(spec: BindingSpec, model: type[Model], python: bool) -> 
             f'sent with every frame. Bind another model, or add "sensitive": ["{key.name}"] if it is to be '
             f"sent.",
         )
-    if spec.fields is None or spec.all_fields:
-        return
-    known = {field.name: field for field in model_fields(model)}
-    for index, name in enumerate(spec.fields):
-        if name in known and name not in spec.sensitive and is_sensitive_field(known[name]):
-            yield Problem(
-                f"$.fields[{index}]",
-                f"Binding {spec.stream!r}: field {name!r} of {model._meta.label} looks sensitive. Remove it "
-                f"from "
-                f"'fields', or name it in 'sensitive' as well if it is to be sent.",
-            )
+    for exposed in exposed_fields(model, spec):
+        if exposed.key == "model" or exposed.name in spec.sensitive or not exposed.is_sensitive:
+            continue
+        is_sent = exposed.key == "fields"
+        reached = "is to be sent" if is_sent else "may become known to clients"
+        yield Problem(
+            exposed.path,
+            f"Binding {spec.stream!r}: field {exposed.name!r} of {model._meta.label} looks sensitive. Remove it from "
+            f"'{exposed.key}', or name it in 'sensitive' as well if it {reached}.",
+        )
 
 
 def _writable_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
@@ -401,7 +401,9 @@ def _unknown_field(spec: BindingSpec, model: type[Model], path: str, name: str, 
 
 
 def _codename_problems(spec: BindingSpec, database: bool) -> Iterator[Problem]:
-    asked = {action: rule for action, rule in spec.permissions.items() if isinstance(rule, str)}
+    asked = {
+        action: rule for action, rule in spec.permissions.items() if isinstance(rule, str) and rule not in AUDIENCES
+    }
     if not asked:
         return
     known = declared_codenames()
@@ -417,7 +419,7 @@ def _codename_problems(spec: BindingSpec, database: bool) -> Iterator[Problem]:
         near = suggest(rule, sorted(name for name in known if name.startswith(f"{app_label}."))) or suggest(
             rule, sorted(known)
         )
-        fix = near or " Declare it in the Meta.permissions of a model, or use true or false."
+        fix = near or " Declare it in the Meta.permissions of a model, or use true, false, 'authenticated' or 'staff'."
         yield Problem(
             f"$.permissions.{action}" if action else "$.permissions",
             f"Binding {spec.stream!r}: permission {rule!r} does not exist.{fix}",

@@ -119,7 +119,8 @@ class BindingRecord(models.Model):
     permissions = models.JSONField(
         blank=True,
         default=dict,
-        help_text="view, create, update, delete: a permission codename, true (anyone) or false (nobody).",
+        help_text='view, create, update, delete: a codename, "authenticated", "staff", true (anyone) or '
+        "false (nobody).",
     )
     direction = ExactCharField(
         max_length=8,
@@ -153,7 +154,10 @@ class BindingRecord(models.Model):
     class Meta:
         db_table = "declbind_bindingrecord"
         ordering = ("stream",)
-        permissions = (("expose_sensitive", "Can expose password-like fields in a binding"),)
+        permissions = (
+            ("expose_sensitive", "Can expose password-like fields in a binding"),
+            ("bind_rights_models", "Can bind users, groups, tokens and other models that give rights"),
+        )
 
     def __str__(self) -> str:
         return self.stream
