@@ -195,7 +195,7 @@ def test_an_old_revision_and_an_edited_record_can_be_chosen():
     record.save()
     first, last = BindingRevision.objects.order_by("pk")
     row = AnimalFactory.create()
-    client = staff(VIEW, CHANGE, READ)
+    client = staff(VIEW, CHANGE, READ, "zoo.add_animal", "zoo.change_animal", "zoo.delete_animal")
     ask = {"stream": "animals", "action": "view", "pk": row.pk}
     old = client.get(TRY, {**ask, "revision": first.pk})
     assert old.context["trial"].verdict == "ok"

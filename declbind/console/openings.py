@@ -21,7 +21,8 @@ from declbind.models import BindingRecord
 from declbind.relations import find_hops
 from declbind.rights_models import is_rights_column, is_rights_model
 
-from .consequences import consequences
+from .consequences import Consequence, consequences
+from .plan import Change
 
 EXPOSE_SENSITIVE = "declbind.expose_sensitive"
 BIND_RIGHTS_MODELS = "declbind.bind_rights_models"
@@ -54,8 +55,8 @@ class Opening:
         wanted = " or ".join(map(describe_right, self.rights))
         return Problem(
             self.path,
-            f"Only users with the permission {wanted} may {self.deed.rstrip(',')}, and you do not have it. Ask a superuser or "
-            "another user who has it to make this change, or leave this as it was.",
+            f"Only users with the permission {wanted} may {self.deed.rstrip(',')}, and you do not have it. Ask a "
+            "superuser or another user who has it to make this change, or leave this as it was.",
         )
 
 
@@ -79,10 +80,22 @@ def find_openings(
     after = _read(new)
     if after is None:
         return []
-    in_force = not old or old.get("stream") not in judgement.reserved_streams()
-    found = consequences(old or None, new, in_force=in_force)
+    found = _consequences(old, new or {})
     opened = frozenset[str]().union(*(item.opens for item in found)) & after.open_actions
     return list(dict.fromkeys(_openings(_read(old), after, opened)))
+
+
+def describe_openings(change: Change) -> list[str]:
+    """Return what a change of a plan opens, and to whom, in words. No right is asked for."""
+    if change.after is None:
+        return []
+    found = _consequences(change.before, change.after)
+    return [item.text for item in found if item.opens]
+
+
+def _consequences(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Sequence[Consequence]:
+    in_force = not old or old.get("stream") not in judgement.reserved_streams()
+    return consequences(old or None, new, in_force=in_force)
 
 
 def describe_right(codename: str) -> str:
@@ -123,7 +136,7 @@ def _openings(before: _Definition | None, after: _Definition, opened: frozenset[
     judged = after.exposed if opened else [item for item in after.exposed if (item.key, item.field) not in known]
     yield from _withheld(after, judged)
     for item in judged:
-        if item.is_sensitive:
+        if item.is_sensitive and not item.withheld:
             yield Opening(item.path, f"{_exposing(after, item)}, which looks like a secret,", (EXPOSE_SENSITIVE,))
     if not opened:
         return
@@ -153,6 +166,7 @@ def _rights(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
     if is_rights_model(after.model):
         deed = f"bind {after.label}, whose rows give or record rights,"
         yield Opening("$.model", deed, (BIND_RIGHTS_MODELS,))
+        return
     for item in after.exposed:
         if item.gives_rights:
             yield Opening(item.path, f"{_exposing(after, item)}, which gives rights,", (BIND_RIGHTS_MODELS,))
