@@ -192,7 +192,7 @@ def _holds_secrets(model: Any) -> bool:
 
 def _relatives(model: Any) -> Sequence[Any]:
     """Return the model, those that share its table or a parent's, and those whose rows are partly in its table."""
-    return _find_relatives(tuple(apps.get_models(include_auto_created=True)), model)
+    return _find_relatives(tuple(model._meta.apps.get_models(include_auto_created=True)), model)
 
 
 @lru_cache(maxsize=1024)
