@@ -163,7 +163,11 @@ scalars = st.one_of(
     st.none(), st.booleans(), st.integers(-(10**12), 10**12), st.floats(allow_nan=False, allow_infinity=False),
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12),
 )  # fmt: skip
-rules = st.one_of(st.booleans(), st.from_regex(r"[a-z]{1,5}\.[a-z_-]{1,8}", fullmatch=True))
+rules = st.one_of(
+    st.booleans(),
+    st.sampled_from(["authenticated", "staff"]),
+    st.from_regex(r"[a-z]{1,5}\.[a-z_-]{1,8}", fullmatch=True),
+)
 
 
 @st.composite
@@ -177,7 +181,8 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
     optional: dict[str, st.SearchStrategy[Any]] = {
         "groups": st.lists(st.from_regex(r"[a-z.-]{1,4}\{[a-z]{1,4}\}", fullmatch=True), unique=True, max_size=3),
         "permissions": st.one_of(
-            st.dictionaries(st.sampled_from(["view", "create", "update", "delete"]), rules), st.just("blog.moderate")
+            st.dictionaries(st.sampled_from(["view", "create", "update", "delete"]), rules),
+            st.sampled_from(["blog.moderate", "staff"]),
         ),
         "direction": st.sampled_from(["both", "outbound", "inbound"]),
         "writable": names,

@@ -351,7 +351,7 @@ def test_apply_says_what_it_opens_and_asks(path: Path, monkeypatch: pytest.Monke
             Ran("apply", str(path))
     assert state() == ({}, 0)
     ran = Ran("apply", str(path))
-    assert ran.lines[:3] == ["groups opens:", "    + sends name", "    + any user who is logged in may subscribe"]
+    assert ran.lines[:3] == ["groups opens:", "    + sends name", "    + users who are logged in may subscribe"]
     assert len(asked) == 3
     assert set(state()[0]) == {"groups"}
 

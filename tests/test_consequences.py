@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from declbind.bindings import build_binding
 from declbind.console import consequences as module
 from declbind.console.consequences import Consequence, consequences, in_words
-from declbind.core.spec import ACTIONS, KEYS, BindingSpec
+from declbind.core.spec import ACTIONS, AUDIENCES, KEYS, BindingSpec
 from declbind.fields import concrete_field
 from declbind.judgement import judge_document
 from example_site.blog.models import Post
@@ -57,6 +57,17 @@ EDITS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
         {"permissions": {"view": True}},
         {},
         ["- only holders of blog.view_post may subscribe (was: anyone)"],
+    ),
+    ({}, {"permissions": {"view": "staff"}}, ["+! staff users may subscribe (was: holders of blog.view_post)"]),
+    (
+        {"permissions": {"view": "authenticated"}},
+        {"permissions": {"view": "staff"}},
+        ["- only staff users may subscribe (was: users who are logged in)"],
+    ),
+    (
+        {"permissions": {"view": "staff"}},
+        {"permissions": {"view": "authenticated"}},
+        ["+! users who are logged in may subscribe (was: staff users)"],
     ),
     ({}, {"permissions": {"delete": False}}, ["- no longer accepts delete (was: holders of blog.delete_post)"]),
     (
@@ -183,6 +194,8 @@ class Visitor:
 
     pk: int | None
     codenames: frozenset[str]
+    is_staff: bool = False
+    is_active: bool = True
 
     @property
     def is_authenticated(self) -> bool:
@@ -198,6 +211,8 @@ VISITORS = [
     Visitor(1, frozenset()),
     *(Visitor(1, frozenset({codename})) for codename in CODENAMES),
     Visitor(2, frozenset(CODENAMES)),
+    Visitor(1, frozenset(), is_staff=True),
+    Visitor(1, frozenset(), is_staff=True, is_active=False),
 ]
 ROWS = [
     Post(pk=number, title=title, body="x", blog_id=blog, author_id=author, published=published)
@@ -234,7 +249,7 @@ def possible(document: dict[str, Any]) -> set[tuple[Any, ...]]:
     return found
 
 
-rules = st.one_of(st.booleans(), st.sampled_from(CODENAMES))
+rules = st.one_of(st.booleans(), st.sampled_from(CODENAMES), st.sampled_from(AUDIENCES))
 some = st.lists(st.sampled_from(NAMES), unique=True, max_size=4)
 
 

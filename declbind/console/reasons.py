@@ -44,8 +44,8 @@ def explain_permission(bound: Binding, action: str, pk: Any, is_granted: bool) -
         words = "Anyone may." if rule else "Nobody may: the rule is false."
         return Reason("anyone" if rule else "nobody", (), words)
     if rule in AUDIENCES:
-        verb = "is one" if is_granted else "is not"
-        return Reason(rule, (), f"It takes {AUDIENCE_WORDS[rule]}; {who} {verb}.")
+        verb = "is one" if is_granted else "is not one"
+        return Reason(rule, (), f"Open to {AUDIENCE_WORDS[rule]}; {who} {verb} of them.")
     if not is_granted:
         return Reason(rule, (), f"It takes {rule}, which {who} does not have.{_holders(rule)}")
     granted = tuple(_sources(bound.user, rule, _find_row(bound, pk)))

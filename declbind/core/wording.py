@@ -21,8 +21,8 @@ _RULE = 'a codename like "blog.change_post", "authenticated", "staff", true (any
 AUDIENCE_WORDS: Final[Mapping[str | bool, str]] = {
     True: "anyone",
     False: "nobody",
-    "authenticated": "any user who is logged in",
-    "staff": "any staff user",
+    "authenticated": "users who are logged in",
+    "staff": "staff users",
 }
 #: What belongs at a place of the record, for "Expected ..., got ...". Indexes are left out of the place.
 EXPECTED: Final[Mapping[str, str]] = {

@@ -135,8 +135,9 @@ class Walk:
                 page = self.post(address, data)
                 # A page that asks whether it is meant: it is.
                 for asked in Forms(page).found:
-                    if "confirm_widening" in asked.data or "_apply" in dict(asked.buttons):
-                        self.post(address, {**data, **asked.data, **dict(asked.buttons[:1]), "_apply": "1"})
+                    meant = {name: value for name, value in asked.buttons if name in ("confirm_widening", "_apply")}
+                    if meant or "confirm_widening" in asked.data:
+                        self.post(address, {**data, **asked.data, **meant})
 
 
 def variants(form: Form, who: str) -> Iterator[dict[str, Any]]:
