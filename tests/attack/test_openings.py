@@ -100,7 +100,7 @@ def test_passwords_and_session_keys_are_for_nobody(monkeypatch, label, fields, s
     assert is_in_force(document)
 
 
-SECRET_PLACES = {
+SECRET_PLACES: dict[str, dict[str, Any]] = {
     "fields": {"fields": ["secret_token"]},
     "groups": {"groups": ["of-{secret_token}"]},
     "where": {"where": {"secret_token": "hidden"}},

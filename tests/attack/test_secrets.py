@@ -47,8 +47,7 @@ def test_a_model_that_inherits_from_a_package_of_secrets_is_one(module, name):
     """Without importing the package; the same class from a module of the project is the control."""
     with isolate_apps("tests.zoo"):
         for source, is_secret in ((module, True), ("shop.models", False)):
-            abstract = {"meta": {"abstract": True}, "code": models.CharField(max_length=40)}
-            base = make(name, module=source, **abstract)
+            base = make(name, module=source, meta={"abstract": True}, code=models.CharField(max_length=40))
             own = make(f"Own{is_secret}", base, module="shop.models", made=models.DateTimeField(null=True))
             fields = {field.name: is_sensitive_field(field) for field in own._meta.fields}
             assert fields == {"id": False, "code": is_secret, "made": False}, source
