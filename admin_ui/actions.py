@@ -60,12 +60,19 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
         self._switch(request, queryset, False)
 
     def _switch(self, request: HttpRequest, queryset: QuerySet[BindingRecord], enabled: bool) -> None:
-        done = 0
-        for record in queryset.exclude(enabled=enabled):
-            before = record.definition()
-            record.enabled = enabled
+        done, using = 0, router.db_for_write(BindingRecord)
+        for chosen in queryset.exclude(enabled=enabled):
             try:
-                with editing(author=request.user), transaction.atomic(using=router.db_for_write(BindingRecord)):
+                with editing(author=request.user), transaction.atomic(using=using):
+                    record = BindingRecord.objects.using(using).select_for_update().filter(pk=chosen.pk).first()
+                    if record is None:
+                        continue
+                    before = record.definition()
+                    record.enabled = enabled
+                    # Somebody may have edited it since it was looked at.
+                    missing = openings.missing_rights(request.user, before, record.definition())
+                    if missing:
+                        raise ValidationError([problem.message for problem in missing])
                     record.save(update_fields=["enabled"])
                     self.log_change(request, record, build_change(before, record.definition()).text)
             except ValidationError as error:

@@ -123,10 +123,10 @@ class Walk:
         self.texts.append(text)
         return text if response.status_code == 200 else ""
 
-    def take(self, url: str, who: str) -> None:
+    def take(self, url: str, who: str, forms: bool) -> None:
         """Read a page and send each of its forms, as it stands and with everything that would give more."""
         html = self.get(url)
-        for form in Forms(html).found:
+        for form in Forms(html).found if forms else ():
             target = urlsplit(urljoin(url, form.action or url))
             if not target.path.startswith("/admin/declbind/"):
                 continue
@@ -203,7 +203,7 @@ def addresses() -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def walk(client: Client, who: str) -> Walk:
+def walk(client: Client, who: str, forms: bool = True) -> Walk:
     """Read every address and send every form; ``who`` is somebody in whose name something is tried."""
     made = Walk(client)
     closed: set[str] = set()
@@ -211,9 +211,11 @@ def walk(client: Client, who: str) -> Walk:
         path, _, query = url.partition("?")
         if query and path in closed:
             continue
-        made.take(url, who)
+        made.take(url, who, forms)
         if made.answered[url] in (302, 403):
             closed.add(path)
+    if not forms:
+        return made
     # The greedy definition again where no form is offered: a client needs no page to send one.
     base = "/admin/declbind/bindingrecord/"
     made.post(f"{base}panel/", {**GREEDY_INPUTS, "look_q": ""})

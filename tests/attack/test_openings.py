@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from admin_ui import documents as texts
 from declbind.bindings import DJANGO_ACTIONS
+from declbind.codenames import declared_codenames
 from declbind.console import openings
 from declbind.console.openings import BIND_RIGHTS_MODELS, EXPOSE_SENSITIVE
 from declbind.core.spec import ACTIONS, BindingSpec
 from declbind.fields import find_model
 from declbind.judgement import judge_document
 from declbind.models import BindingRecord
-from tests.attack.ways import CLOSED, EDIT, STREAM, WAYS, is_in_force, operator, send_json
+from tests.attack.ways import CLOSED, EDIT, LIST, STREAM, WAYS, is_in_force, operator, send_json
+from tests.test_admin_form import post_confirmed, read_form
 from tests.test_consequences import documents, possible
 
 pytestmark = pytest.mark.django_db
@@ -261,3 +263,43 @@ def test_every_model_of_the_list_is_installed():
     for label in (*ORDINARY, *RIGHTS, *TRIED):
         assert find_model(label) is not None
     assert BindingSpec.from_dict(WIDE).stream == STREAM
+
+
+def test_a_copy_of_a_file_takes_the_rights_of_what_it_opens():
+    """The copy begins switched off. To switch it on takes what the file, which nobody asked, did not."""
+    where = "blog/bindings/posts.json[0]"
+    rights = ["blog.view_post", "blog.add_post", "blog.change_post", "blog.delete_post"]
+    also = ["auth.view_user", BIND_RIGHTS_MODELS, "blog.view_blog", "blog.view_comment"]
+    assert copy_and_enable(where, *rights[1:]) == 0
+    assert copy_and_enable(where, *rights, *also) == 1
+
+
+def copy_and_enable(where: str, *rights: str) -> int:
+    """Take a binding of a file over, switched on; return how many are stored."""
+    known = [right for right in rights if right.startswith("declbind.") or right in declared_codenames()]
+    client, _ = operator(*EDIT, *known)
+    page = client.get(f"{LIST}add/", {"copy": where})
+    data = read_form(page.content.decode()) | {"enabled": "on"}
+    assert data["model"] == "blog.Post"
+    post_confirmed(client, f"{LIST}add/", data)
+    return int(BindingRecord.objects.filter(enabled=True).count())
+
+
+def test_what_is_enabled_is_what_was_judged(monkeypatch):
+    """A definition that is edited between the check and the switch is judged again."""
+    closed, wide = {**CLOSED, "enabled": False}, {**opening("auth.User", "view"), "enabled": False}
+    record = BindingRecord().assign(closed)
+    record.save()
+    judged = openings.missing_rights
+
+    def edit_after(user: Any, old: Any, new: Any, **options: Any) -> Any:
+        found = judged(user, old, new, **options)
+        if old["model"] == "blog.Post":
+            record.assign(wide).save()
+        return found
+
+    monkeypatch.setattr(openings, "missing_rights", edit_after)
+    client, _ = operator(*EDIT)
+    client.post(LIST, {"action": "enable", "_selected_action": [str(record.pk)], "asked": "yes"})
+    record.refresh_from_db()
+    assert (record.model, record.enabled) == ("auth.User", False)
