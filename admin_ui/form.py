@@ -27,7 +27,7 @@ FIELDSETS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("Sent", {"fields": ("fields", "groups", "where", "auto_subscribe", "serializer", "sensitive")}),
     ("When", {"fields": ("capture", "also")}),
     ("Who", {"fields": ("permissions", "scope", "direction")}),
-    ("Accepted", {"fields": ("writable",)}),
+    ("Accepted", {"fields": ("writable", "relate")}),
     ("This change", {"fields": EXTRA}),
 )
 
@@ -145,6 +145,11 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
     )
     writable = WritableField(
         label="Clients may write", help_text="On create and update alike; never the primary key. One name a line."
+    )
+    relate = ObjectField(
+        label="Related rows",
+        help_text='JSON, such as {"project": {"owner_id": "$user.pk"}, "tags": "any"}: which rows clients may choose '
+        "for a relation. Needed for each relation that clients may write if each user deals with own rows.",
     )
     note = forms.CharField(
         required=False,

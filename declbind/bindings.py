@@ -71,6 +71,7 @@ class Binding:
     writable: ClassVar[Sequence[str] | None] = None
     where: ClassVar[Mapping[str, Any]] = {}
     scope: ClassVar[Mapping[str, str]] = {}
+    relate: ClassVar[Mapping[str, Any]] = {}
     auto_subscribe: ClassVar[bool] = False
     sensitive: ClassVar[Sequence[str]] = ()
     serializer: ClassVar[str] = "default"
@@ -208,6 +209,16 @@ class Binding:
     def scoped(self, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
         """Narrow rows to those the user owns by ``scope``; none for a user without the value."""
         values = self.scope_values()
+        if any(value is None for value in values.values()):
+            return rows.none()
+        return only_equal(rows, values)
+
+    def relatable(self, field: Any, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        """Narrow the rows of a related model to those that the user may write into a relation, by ``relate``."""
+        rule = self.resolved().spec.relate.get(field.name, "any")
+        if isinstance(rule, str):
+            return rows
+        values = {name: self._user_value(source) for name, source in rule.items()}
         if any(value is None for value in values.values()):
             return rows.none()
         return only_equal(rows, values)

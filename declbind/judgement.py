@@ -95,6 +95,7 @@ def judge(spec: BindingSpec, *, python: bool = False, database: bool = False) ->
         *_template_problems(spec, model),
         *_where_problems(spec, model),
         *_scope_problems(spec, model),
+        *_relate_problems(spec, model),
         *_also_problems(spec, model),
         *found,
     ]
@@ -334,9 +335,38 @@ def _takes(field: Field[Any, Any], value: object) -> bool:
 
 
 def _scope_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
+    yield from _owner_problems(spec, model, "$.scope", spec.scope)
+
+
+def _relate_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
+    relations = {field.name: field for field in writable_fields(model, spec) if field.is_relation}
+    for name, rule in spec.relate.items():
+        path = f"$.relate.{name}"
+        if name not in relations:
+            yield Problem(
+                path,
+                f"Binding {spec.stream!r}: expected a relation that clients may write, got {name!r}."
+                f"{suggest(name, relations)}",
+            )
+        elif not isinstance(rule, str):
+            yield from _owner_problems(spec, relations[name].remote_field.model, path, rule)
+    if not spec.scope or not spec.inbound:
+        return
+    owned = {field.name for name in spec.scope if (field := _find_concrete(model, name))}
+    for name in sorted(relations.keys() - owned - spec.relate.keys()):
+        yield Problem(
+            "$.relate",
+            f"Binding {spec.stream!r}: each user deals with own rows, and clients may write the relation {name!r}. Say "
+            f'which rows they may choose, such as {{"{name}": {{"owner_id": "$user.pk"}}}} or {{"{name}": "any"}}, or '
+            "leave it out of 'writable'.",
+        )
+
+
+def _owner_problems(spec: BindingSpec, model: type[Model], place: str, owners: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield what is wrong with conditions that compare fields of a model with fields of the user."""
     user = get_user_model()
-    for name, source in spec.scope.items():
-        path = f"$.scope.{name}"
+    for name, source in owners.items():
+        path = f"{place}.{name}"
         yield from _concrete_problems(spec, model, path, name)
         yield from _comparison_problems(spec, model, path, name, in_params=False)
         wanted = source.removeprefix("$user.")

@@ -192,6 +192,11 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
             max_size=3,
         ),
         "scope": st.dictionaries(st.from_regex(r"[a-z]{1,5}", fullmatch=True), st.just("$user.pk"), max_size=2),
+        "relate": st.dictionaries(
+            st.from_regex(r"[a-z]{1,5}", fullmatch=True),
+            st.just("any") | st.dictionaries(st.just("owner"), st.just("$user.pk"), min_size=1),
+            max_size=2,
+        ),
         "auto_subscribe": st.booleans(),
         "sensitive": names,
         "serializer": st.sampled_from(["default", "elsewhere"]),

@@ -194,6 +194,8 @@ def _describe(after: _Meaning) -> Iterator[Consequence]:
         yield Consequence("-", f"only rows where {_condition(name, _values(value))}", key="where")
     for name, source in spec.scope.items():
         yield Consequence("-", f"each user deals with own rows only: {name} is {source}", key="scope")
+    for name, rule in spec.relate.items():
+        yield Consequence("-", f"clients choose for {name} {_related(rule)}", key="relate")
     if spec.auto_subscribe:
         text = "subscribes connections by itself when they open"
         yield Consequence("+", text, key="auto_subscribe", opens=after.reading)
@@ -227,6 +229,7 @@ def _compare(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
     yield from _compare_groups(before, after)
     yield from _compare_where(before, after)
     yield from _compare_scope(old, new, after.open_actions)
+    yield from _compare_relate(old, new, after.writing)
     if old.auto_subscribe != new.auto_subscribe:
         yield (
             Consequence("+", "subscribes connections by itself when they open", True, "auto_subscribe", after.reading)
@@ -347,6 +350,24 @@ def _compare_scope(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) ->
         else:
             text = f"own rows are those whose {name} is {now} (was: {was})"
             yield Consequence("~", text, True, "scope", opens)
+
+
+def _related(rule: str | Mapping[str, str]) -> str:
+    """Return which related rows a rule of ``relate`` lets clients choose, in words."""
+    if isinstance(rule, str):
+        return "any row"
+    return "rows whose " + " and ".join(f"{name} is {source}" for name, source in rule.items())
+
+
+def _compare_relate(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) -> Iterator[Consequence]:
+    for name in dict.fromkeys((*old.relate, *new.relate)):
+        was, now = old.relate.get(name, "any"), new.relate.get(name, "any")
+        if was == now:
+            continue
+        text = f"clients choose for {name} {_related(now)} (was: {_related(was)})"
+        # More conditions choose among fewer rows; of two others it cannot be told which one opens more.
+        is_narrower = isinstance(was, str) or (not isinstance(now, str) and was.items() <= now.items())
+        yield Consequence("-" if is_narrower else "+", text, not is_narrower, "relate", opens)
 
 
 def _compare_hearing(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) -> Iterator[Consequence]:

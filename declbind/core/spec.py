@@ -76,6 +76,8 @@ class BindingSpec:
     writable: tuple[str, ...] | None = None
     where: Mapping[str, Scalar | tuple[Scalar, ...]] = field(default_factory=FrozenMapping)
     scope: Mapping[str, str] = field(default_factory=FrozenMapping)
+    #: From a writable relation to ``"any"``, or to conditions like those of ``scope`` on the related model.
+    relate: Mapping[str, str | Mapping[str, str]] = field(default_factory=FrozenMapping)
     auto_subscribe: bool = False
     sensitive: tuple[str, ...] = ()
     serializer: str = "default"
@@ -96,6 +98,8 @@ class BindingSpec:
             set_value(self, name, tuple(getattr(self, name)))
         for name in ("where", "scope"):
             set_value(self, name, FrozenMapping(getattr(self, name)))
+        related = {name: rule if isinstance(rule, str) else FrozenMapping(rule) for name, rule in self.relate.items()}
+        set_value(self, "relate", FrozenMapping(related))
         asked: Any = self.permissions
         if isinstance(asked, str):
             asked = dict.fromkeys(ACTIONS, asked)

@@ -92,6 +92,14 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "relate",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text='Which related rows clients may write: {"project": {"owner_id": "$user.pk"}}.',
+                    ),
+                ),
+                (
                     "auto_subscribe",
                     models.BooleanField(default=False, help_text="Join the groups without placeholders at connect."),
                 ),

@@ -134,6 +134,11 @@ class BindingRecord(models.Model):
     scope = models.JSONField(
         blank=True, default=dict, help_text='Each user deals with own rows: {"owner_id": "$user.pk"}.'
     )
+    relate = models.JSONField(
+        blank=True,
+        default=dict,
+        help_text='Which related rows clients may write: {"project": {"owner_id": "$user.pk"}}.',
+    )
     auto_subscribe = models.BooleanField(default=False, help_text="Join the groups without placeholders at connect.")
     sensitive = models.JSONField(blank=True, default=list, help_text="Password-like fields that are exposed knowingly.")
     serializer = ExactCharField(max_length=100, default="default")

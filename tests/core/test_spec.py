@@ -45,6 +45,9 @@ def records(draw):
         "direction": st.sampled_from(["both", "outbound", "inbound"]),
         "writable": name_lists,
         "where": st.dictionaries(names, scalars | st.lists(st.integers(), min_size=1, unique=True), max_size=3),
+        "relate": st.dictionaries(
+            names, st.just("any") | st.dictionaries(names, st.just("$user.pk"), min_size=1, max_size=2), max_size=2
+        ),
         "auto_subscribe": st.booleans(),
         "sensitive": name_lists,
         "serializer": st.sampled_from(["default", "drf"]),
