@@ -346,10 +346,11 @@ def _relate_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]
             yield Problem(
                 path,
                 f"Binding {spec.stream!r}: expected a relation that clients may write, got {name!r}."
-                f"{suggest(name, relations)}",
+                f"{suggest(name, list(relations))}",
             )
         elif not isinstance(rule, str):
-            yield from _owner_problems(spec, relations[name].remote_field.model, path, rule)
+            related: Any = relations[name].remote_field
+            yield from _owner_problems(spec, related.model, path, rule)
     if not spec.scope or not spec.inbound:
         return
     owned = {field.name for name in spec.scope if (field := _find_concrete(model, name))}

@@ -323,7 +323,7 @@ def _narrow(binding: Any, field: Any, instance: Any) -> Narrow | None:
         return None
 
     def narrow(rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
-        chosen = binding.relatable(field, rows)
+        chosen: models.QuerySet[Any] = binding.relatable(field, rows)
         if instance._state.adding:
             return chosen
         # What the row has already may be sent back: that ties it to nothing new.

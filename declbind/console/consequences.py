@@ -194,8 +194,8 @@ def _describe(after: _Meaning) -> Iterator[Consequence]:
         yield Consequence("-", f"only rows where {_condition(name, _values(value))}", key="where")
     for name, source in spec.scope.items():
         yield Consequence("-", f"each user deals with own rows only: {name} is {source}", key="scope")
-    for name, rule in spec.relate.items():
-        yield Consequence("-", f"clients choose for {name} {_related(rule)}", key="relate")
+    for name, related in spec.relate.items():
+        yield Consequence("-", f"clients choose for {name} {_related(related)}", key="relate")
     if spec.auto_subscribe:
         text = "subscribes connections by itself when they open"
         yield Consequence("+", text, key="auto_subscribe", opens=after.reading)
