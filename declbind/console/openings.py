@@ -13,7 +13,7 @@ from typing import Any
 
 from declbind import judgement
 from declbind.bindings import DJANGO_ACTIONS
-from declbind.core.errors import Problem
+from declbind.core.errors import ConfigError, Problem
 from declbind.core.spec import ACTIONS, BindingSpec
 from declbind.exposure import Exposed, exposed_fields
 from declbind.fields import find_model, writable_fields
@@ -121,9 +121,14 @@ class _Definition:
 
 def _read(document: Mapping[str, Any] | None) -> _Definition | None:
     # Problems that are no obstacle to reading it are left to the judgement, which every way in asks too.
-    spec, _ = judgement.judge_document(document) if document else (None, [])
-    model = find_model(spec.model) if spec is not None else None
-    if spec is None or model is None:
+    if not document:
+        return None
+    try:
+        spec = BindingSpec.from_dict(document)
+    except ConfigError:
+        return None
+    model = find_model(spec.model)
+    if model is None:
         return None
     closed = {"view"} if not spec.outbound else set() if spec.inbound else set(ACTIONS[1:])
     actions = {action for action in ACTIONS if spec.permissions.get(action) is not False} - closed
