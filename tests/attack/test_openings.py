@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db
 ORDINARY = ("blog.Post", "zoo.Animal")
 RIGHTS = ("auth.User", "auth.Group", "auth.Permission", "admin.LogEntry", "contenttypes.ContentType")
 #: The models whose every action is tried in every way; the decision about the others is asked without the admin.
-TRIED = ("zoo.Animal", "auth.User", "auth.Group")
+TRIED = ("zoo.Animal", "auth.User")
 
 
 def opening(label: str, action: str, **more: Any) -> dict[str, Any]:
