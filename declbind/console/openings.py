@@ -148,12 +148,23 @@ def _openings(before: _Definition | None, after: _Definition, opened: frozenset[
     for action in ACTIONS:
         if action in opened:
             yield Opening(_path(after.spec, action), _deed(after, action), (after.codename(action),))
-    if "view" not in after.open_actions and "delete" in opened and len(after.exposed) > 1:
-        # By a condition ("if") those who may delete a row can ask for its values.
-        rights = (after.codename("view"), after.codename("update"))
-        yield Opening("$.fields", f"let clients who delete rows of {after.label} ask for their values", rights)
+    yield from _asking(after, opened)
     yield from _rights(after, opened)
     yield from _relations(after, opened)
+
+
+def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
+    """Yield what is learned by writing where nothing is sent: by ``if``, and by which rows there are to be written."""
+    if after.spec.outbound or not opened & {"update", "delete"}:
+        return
+    rule = after.spec.permissions.get("view")
+    if rule not in (None, False, after.codename("view")) and any(item.key == "fields" for item in after.exposed):
+        deed = f"let clients who write rows of {after.label} ask for their values"
+        yield Opening("$.permissions.view", deed, (after.codename("view"),))
+    if "delete" in opened and after.spec.where:
+        # Whoever may change rows may see them, in Django's admin too.
+        deed = f"let clients who delete rows of {after.label} find out which ones meet its conditions"
+        yield Opening("$.where", deed, (after.codename("view"), after.codename("update")))
 
 
 def _withheld(after: _Definition, judged: Sequence[Exposed]) -> Iterator[Opening]:
