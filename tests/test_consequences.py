@@ -76,6 +76,11 @@ EDITS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
         ["+! also accepts title", "+! holders of blog.delete_post may delete rows (was: nobody)",
          "+! takes changes from clients"],
     ),
+    (
+        {"direction": "inbound"},
+        {"direction": "inbound", "permissions": {"view": True}},
+        ["+! anyone may ask for values when they write (was: holders of blog.view_post)"],
+    ),
     ({}, {"direction": "outbound"}, ["- no longer takes changes from clients"]),
     ({}, {"writable": []}, ["- no longer accepts title"]),
     ({"writable": []}, {}, ["+! also accepts title"]),
@@ -245,6 +250,9 @@ def possible(document: dict[str, Any]) -> set[tuple[Any, ...]]:
                 # None as the row: object permissions would need a database, and these visitors have none.
                 if bound.has_permission(visitor, action, None):
                     names = [field.name for field in binding.writable_fields()] if action != "delete" else []
+                    if action != "create" and bound.has_view_permission(visitor, {}):
+                        # By a condition on the write.
+                        found |= {("get", visitor, row.pk, field.name) for field in binding.bound_fields()}
                     found |= {(action, visitor, row.pk, name) for name in ("", *names)}
     return found
 

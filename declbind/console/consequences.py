@@ -117,8 +117,11 @@ class _Meaning:
 
     def rule(self, action: str) -> str | bool:
         """Return who may: False where the direction is closed, Django's own codename where the record is silent."""
-        if not (self.spec.outbound if action == "view" else self.spec.inbound):
-            return False
+        is_closed = not (self.spec.outbound if action == "view" else self.spec.inbound)
+        return False if is_closed else self.written_rule(action)
+
+    def written_rule(self, action: str) -> str | bool:
+        """Return the rule of the record, whatever its direction: that to view counts for conditions of writes too."""
         rule: str | bool | None = self.spec.permissions.get(action)
         options = self.model._meta
         return f"{options.app_label}.{DJANGO_ACTIONS[action]}_{options.model_name}" if rule is None else rule
@@ -221,6 +224,7 @@ def _compare(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
     yield from _compare_names("exposes the sensitive", old.sensitive, new.sensitive, "sensitive", after.reading)
     for action in ACTIONS:
         yield from _compare_rules(before, after, action)
+    yield from _compare_asking(before, after)
     if new.inbound:
         yield from _compare_names("accepts", before.accepts, after.accepts, "writable", after.writing)
         if after.accepts_later and not before.accepts_later:
@@ -287,11 +291,28 @@ def _compare_rules(before: _Meaning, after: _Meaning, action: str) -> Iterator[C
     if new is False:
         text = "nobody may subscribe any more" if action == "view" else f"no longer accepts {action}"
         yield Consequence("-", f"{text} {was}", key="permissions")
-    elif old is True or (old, new) == (AUTHENTICATED, STAFF):
+    elif _is_narrower(old, new):
         yield Consequence("-", f"only {_who(new)} may {DEEDS[action]} {was}", key="permissions")
     else:
         # Who holds one codename and not the other cannot be told, so another one is a wider one.
         yield Consequence("+", f"{_who(new)} may {DEEDS[action]} {was}", True, "permissions", frozenset({action}))
+
+
+def _compare_asking(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
+    """Where nothing is sent, the rule to view still says who may put conditions on writes, which tells values."""
+    old, new = before.written_rule("view"), after.written_rule("view")
+    if after.spec.outbound or old == new or not after.reading:
+        return
+    was = f"(was: {_who(old)})"
+    if _is_narrower(old, new):
+        yield Consequence("-", f"only {_who(new)} may ask for values when they write {was}", key="permissions")
+    else:
+        text = f"{_who(new)} may ask for values when they write {was}"
+        yield Consequence("+", text, True, "permissions", after.reading)
+
+
+def _is_narrower(old: str | bool, new: str | bool) -> bool:
+    return new is False or old is True or (old, new) == (AUTHENTICATED, STAFF)
 
 
 def _compare_groups(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from declbind import judgement
 from declbind.bindings import DJANGO_ACTIONS
-from declbind.core.errors import Problem
+from declbind.core.errors import ConfigError, Problem
 from declbind.core.spec import ACTIONS, BindingSpec
 from declbind.exposure import Exposed, exposed_fields
 from declbind.fields import find_model, writable_fields
@@ -121,9 +121,14 @@ class _Definition:
 
 def _read(document: Mapping[str, Any] | None) -> _Definition | None:
     # Problems that are no obstacle to reading it are left to the judgement, which every way in asks too.
-    spec, _ = judgement.judge_document(document) if document else (None, [])
-    model = find_model(spec.model) if spec is not None else None
-    if spec is None or model is None:
+    if not document:
+        return None
+    try:
+        spec = BindingSpec.from_dict(document)
+    except ConfigError:
+        return None
+    model = find_model(spec.model)
+    if model is None:
         return None
     closed = {"view"} if not spec.outbound else set() if spec.inbound else set(ACTIONS[1:])
     actions = {action for action in ACTIONS if spec.permissions.get(action) is not False} - closed
@@ -143,12 +148,23 @@ def _openings(before: _Definition | None, after: _Definition, opened: frozenset[
     for action in ACTIONS:
         if action in opened:
             yield Opening(_path(after.spec, action), _deed(after, action), (after.codename(action),))
-    if "view" not in after.open_actions and "delete" in opened and len(after.exposed) > 1:
-        # By a condition ("if") those who may delete a row can ask for its values.
-        rights = (after.codename("view"), after.codename("update"))
-        yield Opening("$.fields", f"let clients who delete rows of {after.label} ask for their values", rights)
+    yield from _asking(after, opened)
     yield from _rights(after, opened)
     yield from _relations(after, opened)
+
+
+def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
+    """Yield what is learned by writing where nothing is sent: by ``if``, and by which rows there are to be written."""
+    if after.spec.outbound or not opened & {"update", "delete"}:
+        return
+    rule = after.spec.permissions.get("view")
+    if rule not in (None, False, after.codename("view")) and any(item.key == "fields" for item in after.exposed):
+        deed = f"let clients who write rows of {after.label} ask for their values"
+        yield Opening("$.permissions.view", deed, (after.codename("view"),))
+    if "delete" in opened and after.spec.where:
+        # Whoever may change rows may see them, in Django's admin too.
+        deed = f"let clients who delete rows of {after.label} find out which ones meet its conditions"
+        yield Opening("$.where", deed, (after.codename("view"), after.codename("update")))
 
 
 def _withheld(after: _Definition, judged: Sequence[Exposed]) -> Iterator[Opening]:
