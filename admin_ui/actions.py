@@ -14,6 +14,7 @@ from admin_ui.confirm import Proposal, confirm_page, digest_of
 from admin_ui.export_page import download
 from admin_ui.summary import summarise_record
 from declbind import judgement
+from declbind.console import openings
 from declbind.models import BindingRecord, editing
 
 
@@ -29,11 +30,12 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
         for record in queryset.exclude(enabled=True):
             before = record.definition()
             record.enabled = True
-            problems = record.problems()
+            after = record.definition()
+            problems = record.problems() or openings.missing_rights(request.user, before, after)
             if problems:
                 self.message_user(request, " ".join(map(str, problems)), messages.ERROR)
             else:
-                proposals.append(Proposal(record.stream, build_change(before, record.definition())))
+                proposals.append(Proposal(record.stream, build_change(before, after)))
         if proposals and not is_ticked(request.POST.dict(), digest_of(proposals)):
             return confirm_page(
                 self,
@@ -58,12 +60,19 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
         self._switch(request, queryset, False)
 
     def _switch(self, request: HttpRequest, queryset: QuerySet[BindingRecord], enabled: bool) -> None:
-        done = 0
-        for record in queryset.exclude(enabled=enabled):
-            before = record.definition()
-            record.enabled = enabled
+        done, using = 0, router.db_for_write(BindingRecord)
+        for chosen in queryset.exclude(enabled=enabled):
             try:
-                with editing(author=request.user), transaction.atomic(using=router.db_for_write(BindingRecord)):
+                with editing(author=request.user), transaction.atomic(using=using):
+                    record = BindingRecord.objects.using(using).select_for_update().filter(pk=chosen.pk).first()
+                    if record is None:
+                        continue
+                    before = record.definition()
+                    record.enabled = enabled
+                    # Somebody may have edited it since it was looked at.
+                    missing = openings.missing_rights(request.user, before, record.definition())
+                    if missing:
+                        raise ValidationError([problem.message for problem in missing])
                     record.save(update_fields=["enabled"])
                     self.log_change(request, record, build_change(before, record.definition()).text)
             except ValidationError as error:

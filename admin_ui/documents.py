@@ -26,7 +26,6 @@ __all__ = [
     "normalise",
     "parse_object",
     "parse_record",
-    "sensitive_problem",
 ]
 
 Document = dict[str, Any]
@@ -110,19 +109,3 @@ def diff(old: Document | None, new: Document | None) -> list[DiffLine]:
     after = dump(new).splitlines() if new is not None else []
     kinds = {"-": "gone", "+": "new", " ": "same"}
     return [DiffLine(kinds[line[0]], line[2:]) for line in difflib.Differ().compare(before, after) if line[0] in kinds]
-
-
-def sensitive_problem(user: Any, old: Mapping[str, Any], new: Mapping[str, Any]) -> Problem | None:
-    """Return what keeps this user from storing ``new`` over ``old``: exposing secrets is a right of its own.
-
-    The model counts too, because the same names on another model are other secrets.
-    """
-    moved = str(old.get("model", "")).lower() != str(new.get("model", "")).lower()
-    same = canonical(old.get("sensitive", [])) == canonical(new.get("sensitive", []))
-    if (same and not (moved and new.get("sensitive"))) or user.has_perm("declbind.expose_sensitive"):
-        return None
-    return Problem(
-        "$.sensitive",
-        "Only holders of declbind.expose_sensitive may change which password-like fields a binding exposes. "
-        "Ask one of them, or leave this as it was.",
-    )

@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 
 from admin_ui import documents
 from declbind.core.errors import ConfigError
-from declbind.core.spec import ACTIONS, ALL_FIELDS
+from declbind.core.spec import ACTIONS, ALL_FIELDS, AUDIENCES, AUTHENTICATED, STAFF
 from declbind.fields import find_model
 
 #: What the select of an action's permission says.
@@ -218,6 +218,8 @@ class PermissionsWidget(CompoundWidget):
         choices = [
             (DEFAULT, "holders of Django's own permission"),
             (EVERYONE, "everyone, anonymous visitors too"),
+            (AUTHENTICATED, "every user who is logged in"),
+            (STAFF, "every staff user"),
             (NOBODY, "nobody"),
             (HOLDERS, "holders of this permission:"),
         ]
@@ -237,6 +239,8 @@ class PermissionsWidget(CompoundWidget):
             rule = given.get(action) if isinstance(given, Mapping) else None
             if isinstance(rule, bool):
                 found += [EVERYONE if rule else NOBODY, ""]
+            elif rule in AUDIENCES:
+                found += [rule, ""]
             else:
                 found += [DEFAULT, ""] if rule is None else [HOLDERS, rule]
         return found
@@ -271,12 +275,14 @@ class PermissionsField(ChangeByContent, forms.Field):
             path = f"$.permissions.{action}"
             if choice in (EVERYONE, NOBODY):
                 rules[action] = choice == EVERYONE
+            elif choice in AUDIENCES:
+                rules[action] = choice
             elif choice == HOLDERS and codename:
                 rules[action] = codename
             elif choice == HOLDERS:
                 errors.append(ValidationError(f"{path}: Expected a permission such as blog.change_post, got nothing."))
             elif choice != DEFAULT:
-                errors.append(ValidationError(f"{path}: Expected one of the four choices, got {choice!r}."))
+                errors.append(ValidationError(f"{path}: Expected one of the choices, got {choice!r}."))
             elif codename:
                 errors.append(
                     ValidationError(

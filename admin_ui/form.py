@@ -15,6 +15,7 @@ from admin_ui.changes import ASKING, CONFIRM, Change, build_change, is_ticked
 from admin_ui.fields import ListField, ObjectField, PermissionsField, PermissionsWidget, SentField, WritableField
 from declbind.codenames import declared_codenames, stored_codenames
 from declbind.conf import serializer_names
+from declbind.console import openings
 from declbind.core.spec import DEFAULTS, KEYS
 from declbind.fields import find_model
 from declbind.models import BindingRecord
@@ -26,7 +27,7 @@ FIELDSETS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("Sent", {"fields": ("fields", "groups", "where", "auto_subscribe", "serializer", "sensitive")}),
     ("When", {"fields": ("capture", "also")}),
     ("Who", {"fields": ("permissions", "scope", "direction")}),
-    ("Accepted", {"fields": ("writable",)}),
+    ("Accepted", {"fields": ("writable", "relate")}),
     ("This change", {"fields": EXTRA}),
 )
 
@@ -145,6 +146,11 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
     writable = WritableField(
         label="Clients may write", help_text="On create and update alike; never the primary key. One name a line."
     )
+    relate = ObjectField(
+        label="Related rows",
+        help_text='JSON, such as {"project": {"owner_id": "$user.pk"}, "tags": "any"}: which rows clients may choose '
+        "for a relation. Needed for each relation that clients may write if each user deals with own rows.",
+    )
     note = forms.CharField(
         required=False,
         max_length=500,
@@ -193,11 +199,11 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         widget = values["permissions"].widget
         if isinstance(widget, PermissionsWidget):
             widget.codenames = sorted(declared_codenames() | stored_codenames())
-        if self.user is not None and not self.user.has_perm("declbind.expose_sensitive"):
+        if self.user is not None and not self.user.has_perm(openings.EXPOSE_SENSITIVE):
             values["sensitive"].disabled = True
             values["sensitive"].help_text = (
-                "Password-like fields that are exposed knowingly. Only holders of declbind.expose_sensitive may "
-                "change this."
+                "Password-like fields that are exposed knowingly. Only users with the permission "
+                f"{openings.describe_right(openings.EXPOSE_SENSITIVE)} may change this."
             )
 
     # --- what it says ------------------------------------------------------------------------------------------------
@@ -252,14 +258,14 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
             self.instance.enabled = False
             return
         self.instance.assign(self.document)
-        problem = documents.sensitive_problem(self.user, self.before, self.document) if self.user else None
-        if problem:
-            self.add_error("sensitive", ValidationError(str(problem)))
         try:
             self.instance.full_clean()
         except ValidationError as error:
             for name, errors in self._place(error):
                 self.add_error(name, errors)
+        for problem in openings.missing_rights(self.user, self.before, self.document) if self.user else ():
+            key = "fields" if problem.key == "exclude" else problem.key
+            self.add_error(key if key in self.inputs else None, ValidationError(problem.message))
         change = self.change
         if not self.errors and not self.only_look and not is_ticked(self.cleaned_data, change.digest):
             self.add_error(None, ValidationError(ASKING, code=CONFIRM))

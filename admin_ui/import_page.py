@@ -13,9 +13,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.functional import cached_property
 
-from admin_ui import documents, pages
+from admin_ui import pages
 from admin_ui.review import Review, Row
 from declbind import judgement
+from declbind.console import openings
 from declbind.console.consequences import consequences
 from declbind.console.history import Step, load_edits_since
 from declbind.console.plan import Change, Plan, carry_out, plan_items
@@ -131,8 +132,8 @@ class ImportPage:
             return "You may not add bindings."
         if change.action == "change" and not self.admin.has_change_permission(self.request, record):
             return "You may not change this binding."
-        problem = documents.sensitive_problem(self.request.user, change.before or {}, change.after or {})
-        return problem.message if problem else ""
+        problems = openings.missing_rights(self.request.user, change.before, change.after)
+        return " ".join(problem.message for problem in problems)
 
     def _apply(self, text: str, source: str, items: Sequence[SourceItem]) -> HttpResponse:
         """Do what was reviewed, in one transaction, or show why not and what it would be now."""

@@ -16,6 +16,7 @@ from admin_ui.changes import Change, build_change, is_ticked
 from admin_ui.form import is_only_disabled
 from admin_ui.places import place_problems
 from declbind import judgement
+from declbind.console import openings
 from declbind.core import schema
 from declbind.core.errors import ConfigError, Problem
 from declbind.models import BindingRecord, editing
@@ -143,8 +144,7 @@ class JsonPage:
                 record.full_clean()
             except ValidationError as error:
                 problems = list(as_problems(error))
-        forbidden = documents.sensitive_problem(self.request.user, before, plain)
-        return [*problems, *([forbidden] if forbidden else [])], False
+        return [*problems, *openings.missing_rights(self.request.user, before, plain)], False
 
     def _leave(self, record: BindingRecord) -> HttpResponse:
         if "_continue" in self.request.POST:

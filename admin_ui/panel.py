@@ -23,6 +23,7 @@ from declbind.console import audience
 from declbind.console.preview import Preview, make_preview
 from declbind.core.errors import ConfigError
 from declbind.core.spec import BindingSpec
+from declbind.core.wording import AUDIENCE_WORDS
 from declbind.fields import find_model, is_sensitive_field
 from declbind.models import BindingRecord
 from declbind.registry import database_alias
@@ -196,7 +197,7 @@ def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[
         return Look(query, choices, note=str(error).removeprefix("$: "))
     bound = binding()
     rule = bound.rule("view")
-    who = "everyone" if rule is True else "nobody" if rule is False else f"holders of {rule}"
+    who = "everyone" if rule is True else AUDIENCE_WORDS.get(rule) or f"holders of {rule}"
     own = ", each only own rows" if bound.resolved().spec.scope else ""
     return Look(
         query,

@@ -11,7 +11,8 @@ from declbind import judgement
 from declbind.bindings import DJANGO_ACTIONS, Binding
 from declbind.core.errors import Problem
 from declbind.core.registry import Entry
-from declbind.core.spec import ACTIONS, BindingSpec
+from declbind.core.spec import ACTIONS, AUDIENCES, BindingSpec
+from declbind.core.wording import AUDIENCE_WORDS
 from declbind.fields import bound_fields, find_model, is_editable, is_sensitive_field, model_fields
 from declbind.models import BindingRecord
 from declbind.relations import find_relations
@@ -112,6 +113,8 @@ class Summary:
         rule: Any = spec.permissions.get(action)
         if isinstance(rule, bool):
             words = EVERYONE if rule else NOBODY
+        elif rule in AUDIENCES:
+            words = AUDIENCE_WORDS[rule]
         else:
             words = f"holders of {rule or self._own_codename(spec, action)}"
         return f"{words}, own rows only" if spec.scope and rule is not False else words

@@ -15,6 +15,7 @@ from django.utils.http import urlencode
 
 from admin_ui import documents, pages
 from admin_ui.wanted import readable_models
+from declbind.console import openings
 from declbind.console.assignments import parse_key, parse_object, parse_values
 from declbind.console.trial import ACTIONS, INBOUND, Question, Trial, make_trial
 from declbind.core.errors import ConfigError, Problem
@@ -141,6 +142,8 @@ def _try(model_admin: Any, request: HttpRequest, entered: Entered) -> Trial:
     question = entered.question()
     if question.document is not None:
         _check_document(model_admin, request, entered.stream, question.document)
+    elif question.revision is not None or question.as_if_enabled:
+        _check_stored(request, question)
     if entered.who and not is_other:
         # By name: the own key might be another user's name.
         question = replace(question, who=str(user.get_username()))
@@ -165,9 +168,30 @@ def _check_document(model_admin: Any, request: HttpRequest, stream: str, documen
     if not (model_admin.has_change_permission(request, stored) if stored else model_admin.has_add_permission(request)):
         word = "change this binding" if stored else "add bindings"
         raise _refusal(f"Trying an edited record takes the permission to {word}. Try what is stored.")
-    problem = documents.sensitive_problem(request.user, stored.definition() if stored else {}, document)
-    if problem is not None:
-        raise ConfigError([problem])
+    before = stored.definition() if stored else {}
+    problems = openings.missing_rights(request.user, before, document, as_if_enabled=True)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _check_stored(request: HttpRequest, question: Question) -> None:
+    """Refuse a revision or a disabled definition that the viewer could not put in force.
+
+    Whoever stored it may have been allowed to because it is not in force: nobody was asked what it opens.
+    """
+    stream, registry = question.stream, get_registry()
+    entry = registry.entry(stream) if stream else None
+    document = entry.binding.spec().to_dict() if entry is not None and entry.binding is not None else None
+    if question.revision is not None:
+        revision = BindingRevision.objects.using(database_alias()).filter(pk=question.revision).first()
+        stream, document = (revision.stream, revision.definition) if revision is not None else (stream, None)
+    if document is None:
+        return
+    current = registry.by_stream.get(stream)
+    before = current.spec().to_dict() if current is not None else {}
+    problems = openings.missing_rights(request.user, before, document, as_if_enabled=True)
+    if problems:
+        raise ConfigError(problems)
 
 
 def _rows(made: Trial) -> list[tuple[Any, list[tuple[str, str]]]]:

@@ -16,6 +16,7 @@ from admin_ui.changes import Change, build_change, is_ticked
 from admin_ui.confirm import Proposal, confirm_page, digest_of
 from admin_ui.form import is_only_disabled
 from admin_ui.json_page import as_problems
+from declbind.console import openings
 from declbind.console.history import roll_back
 from declbind.core.errors import Problem
 from declbind.core.spec import KEYS
@@ -100,8 +101,7 @@ class RollbackPage:
             candidate.full_clean()
         except ValidationError as error:
             problems = list(as_problems(error))
-        forbidden = documents.sensitive_problem(self.request.user, before, target)
-        return [*problems, *([forbidden] if forbidden else [])]
+        return [*problems, *openings.missing_rights(self.request.user, before, target)]
 
     def _show(
         self,

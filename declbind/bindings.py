@@ -18,7 +18,7 @@ from declbind.core import course
 from declbind.core.errors import ClientError, ConfigError
 from declbind.core.frames import encode
 from declbind.core.groups import GroupTemplate, match_template
-from declbind.core.spec import DEFAULTS, KEYS, BindingSpec
+from declbind.core.spec import AUDIENCES, DEFAULTS, KEYS, STAFF, BindingSpec
 from declbind.equality import only_among, only_equal
 from declbind.fields import bound_fields, concrete_field, find_model, stored_field, writable_fields
 from declbind.relations import Hop, find_hops
@@ -71,6 +71,7 @@ class Binding:
     writable: ClassVar[Sequence[str] | None] = None
     where: ClassVar[Mapping[str, Any]] = {}
     scope: ClassVar[Mapping[str, str]] = {}
+    relate: ClassVar[Mapping[str, Any]] = {}
     auto_subscribe: ClassVar[bool] = False
     sensitive: ClassVar[Sequence[str]] = ()
     serializer: ClassVar[str] = "default"
@@ -212,6 +213,16 @@ class Binding:
             return rows.none()
         return only_equal(rows, values)
 
+    def relatable(self, field: Any, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        """Narrow the rows of a related model to those that the user may write into a relation, by ``relate``."""
+        rule = self.resolved().spec.relate.get(field.name, "any")
+        if isinstance(rule, str):
+            return rows
+        values = {name: self._user_value(source) for name, source in rule.items()}
+        if any(value is None for value in values.values()):
+            return rows.none()
+        return only_equal(rows, values)
+
     def scope_values(self) -> dict[str, Any]:
         """Return ``{field: the user's value}``; the value is ``None`` for an anonymous user."""
         return {name: self._user_value(source) for name, source in self.resolved().spec.scope.items()}
@@ -283,7 +294,7 @@ class Binding:
     # --- rights ------------------------------------------------------------------------------------------------------
 
     def rule(self, action: str) -> str | bool:
-        """Return who may: a codename, True (anyone) or False (nobody). Without a rule it is Django's own codename."""
+        """Return who may: a codename, "authenticated", "staff", True or False; without a rule Django's own codename."""
         spec = self.resolved().spec
         rule: str | bool | None = spec.permissions.get(action)
         if rule is None:
@@ -298,8 +309,8 @@ class Binding:
         second, Django's own only the first.
         """
         rule = self.rule(action)
-        if isinstance(rule, bool):
-            return rule
+        if isinstance(rule, bool) or rule in AUDIENCES:
+            return is_in_audience(user, rule)
         if _has_codename(user, rule):
             return True
         if pk is None or not user.is_authenticated:
@@ -317,7 +328,9 @@ class Binding:
     def has_view_permission(self, user: Any, params: Mapping[str, Any]) -> bool:
         """Tell whether a user may subscribe with these params. Asked at subscribe, snapshot and resume."""
         rule = self.rule("view")
-        return rule if isinstance(rule, bool) else _has_codename(user, rule)
+        if isinstance(rule, bool) or rule in AUDIENCES:
+            return is_in_audience(user, rule)
+        return _has_codename(user, rule)
 
     def subscription_group(self, user: Any, params: Mapping[str, Any]) -> str | None:
         """Return the group that params stand for; ``None`` where groups are code of their own.
@@ -449,6 +462,19 @@ def build_binding(spec: BindingSpec) -> type[WebsocketBinding]:
 def _original(name: str) -> Any:
     method = Binding.__dict__[name]
     return getattr(method, "__func__", method)
+
+
+def is_in_audience(user: Any, rule: str | bool) -> bool:
+    """Return whether a rule that is no codename lets a user: True, False, "authenticated" or "staff".
+
+    The two words ask for an active user, as ``has_perm()`` does. A user model without ``is_active`` or ``is_staff`` has
+    active users and no staff.
+    """
+    if isinstance(rule, bool):
+        return rule
+    if user is None or not user.is_authenticated or not getattr(user, "is_active", True):
+        return False
+    return rule != STAFF or bool(getattr(user, "is_staff", False))
 
 
 def _has_codename(user: Any, codename: str, instance: Any = None) -> bool:

@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "VERSION_CHECK_SECONDS": 1.0,  # how often a writer compares the configuration version
     "REVALIDATE_SECONDS": 60.0,  # how often all rights of open sockets are checked again
     "HEARTBEAT_SECONDS": 5.0,  # how often an ASGI process renews its row
+    "RIGHTS_MODELS": [],  # labels of further models that give rights; see declbind.rights_models
     "RETENTION_SECONDS": 3600,
     "RETENTION_EVENTS": 100_000,
     "MAX_FRAME_BYTES": 65_536,

@@ -10,6 +10,7 @@ from django.apps import apps
 from django.db.models import Field, ManyToManyField, Model
 
 from declbind.core.spec import BindingSpec
+from declbind.rights_models import is_secret_column, value_field
 from declbind.stored_values import column_of, is_encrypted
 
 # Parts of a name that give a secret away wherever they stand; and those that must be a word of their own,
@@ -48,13 +49,12 @@ def is_sensitive(name: str) -> bool:
 
 
 def is_sensitive_field(field: Field[Any, Any]) -> bool:
-    """Say whether what would be sent for this field looks sensitive.
+    """Say whether what would be sent for this field looks sensitive, by its name or by its model.
 
-    A relation sends the other row's primary key, which for a session is the very key that opens it.
+    In a model of tokens, one-time-password devices or sessions, whatever may hold the secret is sensitive.
+    A relation sends the key of the other row, which for a session is the very key that opens it.
     """
-    remote = getattr(field.remote_field, "model", None)
-    key = remote._meta.pk if isinstance(remote, type) and issubclass(remote, Model) else None
-    return is_sensitive(field.name) or (key is not None and is_sensitive(key.name))
+    return is_sensitive(field.name) or is_sensitive(value_field(field).name) or is_secret_column(field)
 
 
 def find_model(label: str) -> type[Model] | None:

@@ -18,8 +18,9 @@ from declbind.codenames import declared_codenames, stored_codenames
 from declbind.conf import serializer_names
 from declbind.core import schema
 from declbind.core.errors import Problem
-from declbind.core.spec import BindingSpec
+from declbind.core.spec import AUDIENCES, BindingSpec
 from declbind.core.wording import suggest
+from declbind.exposure import exposed_fields
 from declbind.fields import (
     bound_fields,
     concrete_field,
@@ -94,6 +95,7 @@ def judge(spec: BindingSpec, *, python: bool = False, database: bool = False) ->
         *_template_problems(spec, model),
         *_where_problems(spec, model),
         *_scope_problems(spec, model),
+        *_relate_problems(spec, model),
         *_also_problems(spec, model),
         *found,
     ]
@@ -242,17 +244,16 @@ def _sensitive_problems(spec: BindingSpec, model: type[Model], python: bool) -> 
             f'sent with every frame. Bind another model, or add "sensitive": ["{key.name}"] if it is to be '
             f"sent.",
         )
-    if spec.fields is None or spec.all_fields:
-        return
-    known = {field.name: field for field in model_fields(model)}
-    for index, name in enumerate(spec.fields):
-        if name in known and name not in spec.sensitive and is_sensitive_field(known[name]):
-            yield Problem(
-                f"$.fields[{index}]",
-                f"Binding {spec.stream!r}: field {name!r} of {model._meta.label} looks sensitive. Remove it "
-                f"from "
-                f"'fields', or name it in 'sensitive' as well if it is to be sent.",
-            )
+    for exposed in exposed_fields(model, spec):
+        if exposed.key == "model" or exposed.name in spec.sensitive or not exposed.is_sensitive:
+            continue
+        is_sent = exposed.key == "fields"
+        reached = "is to be sent" if is_sent else "may become known to clients"
+        yield Problem(
+            exposed.path,
+            f"Binding {spec.stream!r}: field {exposed.name!r} of {model._meta.label} looks sensitive. Remove it from "
+            f"'{exposed.key}', or name it in 'sensitive' as well if it {reached}.",
+        )
 
 
 def _writable_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
@@ -334,9 +335,39 @@ def _takes(field: Field[Any, Any], value: object) -> bool:
 
 
 def _scope_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
+    yield from _owner_problems(spec, model, "$.scope", spec.scope)
+
+
+def _relate_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
+    relations = {field.name: field for field in writable_fields(model, spec) if field.is_relation}
+    for name, rule in spec.relate.items():
+        path = f"$.relate.{name}"
+        if name not in relations:
+            yield Problem(
+                path,
+                f"Binding {spec.stream!r}: expected a relation that clients may write, got {name!r}."
+                f"{suggest(name, list(relations))}",
+            )
+        elif not isinstance(rule, str):
+            related: Any = relations[name].remote_field
+            yield from _owner_problems(spec, related.model, path, rule)
+    if not spec.scope or not spec.inbound:
+        return
+    owned = {field.name for name in spec.scope if (field := _find_concrete(model, name))}
+    for name in sorted(relations.keys() - owned - spec.relate.keys()):
+        yield Problem(
+            "$.relate",
+            f"Binding {spec.stream!r}: each user deals with own rows, and clients may write the relation {name!r}. Say "
+            f'which rows they may choose, such as {{"{name}": {{"owner_id": "$user.pk"}}}} or {{"{name}": "any"}}, or '
+            "leave it out of 'writable'.",
+        )
+
+
+def _owner_problems(spec: BindingSpec, model: type[Model], place: str, owners: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield what is wrong with conditions that compare fields of a model with fields of the user."""
     user = get_user_model()
-    for name, source in spec.scope.items():
-        path = f"$.scope.{name}"
+    for name, source in owners.items():
+        path = f"{place}.{name}"
         yield from _concrete_problems(spec, model, path, name)
         yield from _comparison_problems(spec, model, path, name, in_params=False)
         wanted = source.removeprefix("$user.")
@@ -401,7 +432,9 @@ def _unknown_field(spec: BindingSpec, model: type[Model], path: str, name: str, 
 
 
 def _codename_problems(spec: BindingSpec, database: bool) -> Iterator[Problem]:
-    asked = {action: rule for action, rule in spec.permissions.items() if isinstance(rule, str)}
+    asked = {
+        action: rule for action, rule in spec.permissions.items() if isinstance(rule, str) and rule not in AUDIENCES
+    }
     if not asked:
         return
     known = declared_codenames()
@@ -417,7 +450,7 @@ def _codename_problems(spec: BindingSpec, database: bool) -> Iterator[Problem]:
         near = suggest(rule, sorted(name for name in known if name.startswith(f"{app_label}."))) or suggest(
             rule, sorted(known)
         )
-        fix = near or " Declare it in the Meta.permissions of a model, or use true or false."
+        fix = near or " Declare it in the Meta.permissions of a model, or use true, false, 'authenticated' or 'staff'."
         yield Problem(
             f"$.permissions.{action}" if action else "$.permissions",
             f"Binding {spec.stream!r}: permission {rule!r} does not exist.{fix}",

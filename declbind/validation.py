@@ -169,10 +169,15 @@ def moving_columns(instance: Any) -> list[str]:
     ]
 
 
-def clean_value(field: Any, value: Any, using: str | None = None) -> Any:
+#: Narrows the rows of a related model to those that may be chosen.
+Narrow = Callable[[models.QuerySet[Any]], models.QuerySet[Any]]
+
+
+def clean_value(field: Any, value: Any, using: str | None = None, narrow: Narrow | None = None) -> Any:
     """Return a JSON value as what the row's attribute takes; raises ``ValidationError``.
 
-    A foreign key gives its row, a many-to-many field its rows.
+    A foreign key gives its row, a many-to-many field its rows. A row that ``narrow`` leaves out is answered like one
+    that does not exist.
     """
     internal = field.get_internal_type()
     if isinstance(field, models.FileField):
@@ -180,7 +185,7 @@ def clean_value(field: Any, value: Any, using: str | None = None) -> Any:
     if internal in _SERVERS_OWN:
         raise ValidationError("This field cannot be written here.", code="invalid")
     if field.many_to_many:
-        return _clean_keys(field, value, using)
+        return _clean_keys(field, value, using, narrow)
     # An empty text is a value of these, and no value of the others.
     is_text = isinstance(field, models.CharField | models.TextField | models.BinaryField) or internal == "JSONField"
     if value is None or (value == "" and not is_text):
@@ -202,7 +207,7 @@ def clean_value(field: Any, value: Any, using: str | None = None) -> Any:
     if fault := _type_fault(field, value):
         raise _unexpected(fault, value)
     try:
-        cleaned = _parse(field, internal, value, using)
+        cleaned = _parse(field, internal, value, using, narrow)
     except PARSE_ERRORS:
         raise ValidationError("Enter a valid value.", code="invalid") from None
     if cleaned is None and not field.null:
@@ -280,7 +285,7 @@ def _assign(
         if field.name not in data:
             continue
         try:
-            value = clean_value(field, data[field.name], binding.using)
+            value = clean_value(field, data[field.name], binding.using, _narrow(binding, field, instance))
         except ValidationError as error:
             errors[field.name] = error.error_list
             continue
@@ -310,6 +315,25 @@ def _assign(
     if errors:
         raise as_client_error(ValidationError(errors), binding, data)
     return lists, moved
+
+
+def _narrow(binding: Any, field: Any, instance: Any) -> Narrow | None:
+    """Return what narrows the rows that a client may choose for a relation; ``None`` if it may choose any."""
+    if not field.is_relation or isinstance(binding.resolved().spec.relate.get(field.name, "any"), str):
+        return None
+
+    def narrow(rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        chosen: models.QuerySet[Any] = binding.relatable(field, rows)
+        if instance._state.adding:
+            return chosen
+        # What the row has already may be sent back: that ties it to nothing new.
+        if field.many_to_many:
+            held = models.Q(pk__in=list(getattr(instance, field.name).values_list("pk", flat=True)))
+        else:
+            held = models.Q(**{field.target_field.attname: getattr(instance, field.attname)})
+        return rows.filter(models.Q(pk__in=chosen.values("pk")) | held)
+
+    return narrow
 
 
 def _set_value(instance: Any, field: Any, value: Any) -> set[str]:
@@ -413,7 +437,7 @@ def _unexpected(expected: str, value: Any) -> ValidationError:
     return ValidationError(f"Expected {expected}, got {describe(value)}.", code="invalid")
 
 
-def _parse(field: Any, internal: str, value: Any, using: str | None) -> Any:
+def _parse(field: Any, internal: str, value: Any, using: str | None, narrow: Narrow | None) -> Any:
     if internal == "BooleanField":
         return value
     if internal == "BinaryField":
@@ -439,6 +463,8 @@ def _parse(field: Any, internal: str, value: Any, using: str | None) -> Any:
         return field.to_python(value)
     if field.is_relation:
         apply_limit_choices_to_to_formfield(form_field)
+        if narrow is not None:
+            form_field.queryset = narrow(form_field.queryset)
         if value is None:
             raise ValidationError(str(form_field.error_messages["invalid_choice"]), code="invalid_choice")
     elif isinstance(form_field, forms.CharField) and isinstance(field, models.CharField | models.TextField):
@@ -476,7 +502,7 @@ def _clean_many(field: Any, value: Any) -> Any:
     return cleaned
 
 
-def _clean_keys(field: Any, value: Any, using: str | None) -> Any:
+def _clean_keys(field: Any, value: Any, using: str | None, narrow: Narrow | None) -> Any:
     if not isinstance(value, list):
         raise _unexpected("a list of keys", value)
     target = field.remote_field.model._meta.pk
@@ -495,7 +521,8 @@ def _clean_keys(field: Any, value: Any, using: str | None) -> Any:
     if not keys and not field.blank:
         raise ValidationError(form_field.error_messages["required"], code="required")
     # The form field's own check makes a query set for each key, and a client may send thousands.
-    rows = list(form_field.queryset.filter(pk__in=set(keys)))
+    choices = form_field.queryset if narrow is None else narrow(form_field.queryset)
+    rows = list(choices.filter(pk__in=set(keys)))
     missing = sorted(map(str, set(keys) - {row.pk for row in rows}))
     if missing:
         text = form_field.error_messages["invalid_choice"]

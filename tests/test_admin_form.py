@@ -25,6 +25,7 @@ from declbind.models import BindingRecord, BindingRevision
 
 VALID = json.loads((Path(__file__).parent / "data" / "records" / "valid.json").read_text(encoding="utf-8"))
 LIST = "/admin/declbind/bindingrecord/"
+ANIMALS = tuple(f"zoo.{action}_animal" for action in ("view", "add", "change", "delete"))
 POST = {
     "stream": "posts",
     "model": "blog.Post",
@@ -162,7 +163,11 @@ scalars = st.one_of(
     st.none(), st.booleans(), st.integers(-(10**12), 10**12), st.floats(allow_nan=False, allow_infinity=False),
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12),
 )  # fmt: skip
-rules = st.one_of(st.booleans(), st.from_regex(r"[a-z]{1,5}\.[a-z_-]{1,8}", fullmatch=True))
+rules = st.one_of(
+    st.booleans(),
+    st.sampled_from(["authenticated", "staff"]),
+    st.from_regex(r"[a-z]{1,5}\.[a-z_-]{1,8}", fullmatch=True),
+)
 
 
 @st.composite
@@ -176,7 +181,8 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
     optional: dict[str, st.SearchStrategy[Any]] = {
         "groups": st.lists(st.from_regex(r"[a-z.-]{1,4}\{[a-z]{1,4}\}", fullmatch=True), unique=True, max_size=3),
         "permissions": st.one_of(
-            st.dictionaries(st.sampled_from(["view", "create", "update", "delete"]), rules), st.just("blog.moderate")
+            st.dictionaries(st.sampled_from(["view", "create", "update", "delete"]), rules),
+            st.sampled_from(["blog.moderate", "staff"]),
         ),
         "direction": st.sampled_from(["both", "outbound", "inbound"]),
         "writable": names,
@@ -186,6 +192,11 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
             max_size=3,
         ),
         "scope": st.dictionaries(st.from_regex(r"[a-z]{1,5}", fullmatch=True), st.just("$user.pk"), max_size=2),
+        "relate": st.dictionaries(
+            st.from_regex(r"[a-z]{1,5}", fullmatch=True),
+            st.just("any") | st.dictionaries(st.just("owner"), st.just("$user.pk"), min_size=1),
+            max_size=2,
+        ),
         "auto_subscribe": st.booleans(),
         "sensitive": names,
         "serializer": st.sampled_from(["default", "elsewhere"]),
@@ -396,25 +407,28 @@ def test_a_record_that_went_bad_cannot_be_saved_otherwise(admin_client):
 @pytest.mark.django_db
 def test_sensitive_fields_need_a_right_of_their_own():
     """Who may change bindings may not thereby expose passwords, whatever is sent."""
-    codes = ["declbind.add_bindingrecord", "declbind.change_bindingrecord", "declbind.view_bindingrecord"]
+    codes = ["declbind.add_bindingrecord", "declbind.change_bindingrecord", "declbind.view_bindingrecord", *ANIMALS]
     client = staff(*codes)
     data = read_form(client.get(f"{LIST}add/").content.decode())
     assert "sensitive" not in data
-    data |= {"stream": "users", "model": "auth.User", "fields_mode": "these", "fields_names": "username\npassword"}
-    data |= {"sensitive": "password"}
+    data |= {"stream": "pets", "model": "zoo.Animal", "fields_mode": "these", "fields_names": "name\nsecret_token"}
+    data |= {"sensitive": "secret_token"}
     assert "looks sensitive" in errors(client.post(f"{LIST}add/", data))["fields"][0]
     # The control: with the right the same is stored.
     holder = staff(*codes, "declbind.expose_sensitive", name="holder")
     assert post_confirmed(holder, f"{LIST}add/", data).status_code == 302
-    # The same names on another model would be other secrets.
+    # Nor may others widen it.
     record = BindingRecord.objects.get()
-    data = read_form(client.get(change_url(record)).content.decode()) | {"model": "sessions.Session"}
-    assert "Only holders of declbind.expose_sensitive" in errors(client.post(change_url(record), data))["sensitive"][0]
+    data = read_form(client.get(change_url(record)).content.decode()) | {"permissions_view": "everyone"}
+    assert (
+        "(declbind.expose_sensitive) may expose 'secret_token'"
+        in errors(client.post(change_url(record), data))["fields"][0]
+    )
     # And what has nothing to do with them may be changed.
     data = read_form(client.get(change_url(record)).content.decode()) | {"description": "names"}
     assert client.post(change_url(record), data).status_code == 302
     record.refresh_from_db()
-    assert (record.description, record.sensitive) == ("names", ["password"])
+    assert (record.description, record.sensitive) == ("names", ["secret_token"])
 
 
 @pytest.mark.django_db

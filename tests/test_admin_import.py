@@ -23,7 +23,7 @@ from declbind.console import plan
 from declbind.console.export import format_export
 from declbind.models import BindingRecord, BindingRevision
 from declbind.sources.files import load_text
-from tests.test_admin_form import LIST, POST, FormReader, save, staff
+from tests.test_admin_form import ANIMALS, LIST, POST, FormReader, save, staff
 from tests.test_command import Ran
 
 pytestmark = pytest.mark.django_db
@@ -213,8 +213,9 @@ def test_widening_wants_a_tick(admin_client):
         assert confirm(admin_client, response, "confirm_widening").status_code == 302
 
 
+PETS = {"stream": "pets", "model": "zoo.Animal", "fields": ["name"]}
 PLANS = [
-    ("add", [POST, USERS], {}, "You may not add bindings."),
+    ("add", [POST, PETS], {}, "You may not add bindings."),
     ("change", [{**POST, "description": "new"}], {}, "You may not change this binding."),
     ("delete", [], {"prune": "1"}, "You may not remove this binding."),
 ]
@@ -226,28 +227,28 @@ def test_a_plan_needs_the_rights_of_its_changes_and_no_others(right, documents, 
     save(POST)
     needed = f"declbind.{right}_bindingrecord"
     before = stored()
-    without = staff(*(name for name in ALL if name != needed))
+    without = staff(*(name for name in ALL if name != needed), *ANIMALS)
     response = review(without, *documents, **more)
     assert text in response.content.decode()
     assert 'name="_apply"' not in response.content.decode()
     assert confirm(without, response).status_code == 200
     assert stored() == before
-    holder = staff(needed, "declbind.view_bindingrecord", name="holder")
+    holder = staff(needed, "declbind.view_bindingrecord", *ANIMALS, name="holder")
     assert confirm(holder, review(holder, *documents, **more)).status_code == 302
     assert stored() != before
 
 
 def test_secrets_are_a_right_of_their_own():
     """A record that exposes a password-like field is imported by holders of that right only."""
-    document = {**USERS, "fields": ["username", "password"], "sensitive": ["password"]}
-    without = staff(*ALL)
+    document = {**PETS, "fields": ["name", "secret_token"], "sensitive": ["secret_token"]}
+    without = staff(*ALL, *ANIMALS)
     response = review(without, document)
-    assert "Only holders of declbind.expose_sensitive" in response.content.decode()
+    assert "(declbind.expose_sensitive) may expose" in response.content.decode()
     confirm(without, response)
     assert stored() == {}
-    holder = staff(*ALL, "declbind.expose_sensitive", name="holder")
+    holder = staff(*ALL, *ANIMALS, "declbind.expose_sensitive", name="holder")
     assert confirm(holder, review(holder, document)).status_code == 302
-    assert stored() == {"users": document}
+    assert stored() == {"pets": document}
 
 
 def test_only_those_who_may_edit_reach_the_page(client):

@@ -195,7 +195,7 @@ def test_an_old_revision_and_an_edited_record_can_be_chosen():
     record.save()
     first, last = BindingRevision.objects.order_by("pk")
     row = AnimalFactory.create()
-    client = staff(VIEW, CHANGE)
+    client = staff(VIEW, CHANGE, READ, "zoo.add_animal", "zoo.change_animal", "zoo.delete_animal")
     ask = {"stream": "animals", "action": "view", "pk": row.pk}
     old = client.get(TRY, {**ask, "revision": first.pk})
     assert old.context["trial"].verdict == "ok"
@@ -347,7 +347,7 @@ def test_an_edited_record_exposes_no_secret_that_its_author_may_not_expose():
     row = AnimalFactory.create(secret_token="sesame")
     record = {**ANIMALS, "fields": ["secret_token"], "sensitive": ["secret_token"]}
     ask = {"action": "outbound", "pk": row.pk, "document": json.dumps(record)}
-    rights = ("declbind.add_bindingrecord", CHANGE, READ)
+    rights = ("declbind.add_bindingrecord", CHANGE, READ, "zoo.add_animal", "zoo.change_animal", "zoo.delete_animal")
     assert "sesame" not in text_of(post(staff(*rights), **ask))
     assert "sesame" in text_of(post(staff(*rights, "declbind.expose_sensitive", name="trusted"), **ask))
 

@@ -178,6 +178,19 @@ def test_e006_channel_layer(settings: Any) -> None:
     assert checks.check_settings() == []
 
 
+def test_e009_rights_models(settings: Any) -> None:
+    settings.DECLBIND = {"RIGHTS_MODELS": ["zoo.keeper", "zoo.Keper"]}
+    assert checks.check_settings() == [
+        Error(
+            "settings.DECLBIND['RIGHTS_MODELS']: expected an installed model, got 'zoo.Keper'.",
+            hint="Write it as app_label.ModelName. As it is, the model that is meant may be bound like any other.",
+            id="declbind.E009",
+        )
+    ]
+    settings.DECLBIND = {"RIGHTS_MODELS": [3]}
+    assert [message.id for message in checks.check_settings()] == ["declbind.E003"]
+
+
 # Bindings ---------------------------------------------------------------------------------------------------
 
 

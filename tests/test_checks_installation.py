@@ -260,7 +260,7 @@ def test_a_file_passes(tmp_path: Path) -> None:
     assert check_memory_database() == []
 
 
-@pytest.mark.parametrize("verb", [["tail", "--once"], ["doctor"], ["apply", "records.json"]])
+@pytest.mark.parametrize("verb", [["tail", "--once"], ["doctor"], ["apply", "--yes", "records.json"]])
 def test_commands_say_that_the_database_is_in_memory(tmp_path: Path, verb: list[str]) -> None:
     """And not only that a table is missing, which ``migrate`` in another process does not change."""
     project = Project(tmp_path, name=":memory:")

@@ -597,10 +597,10 @@ def command_process(server_env: dict[str, str | None], settings: Any) -> Iterato
     env = {key: value for key, value in {**os.environ, **server_env}.items() if value is not None}
     env["DJANGO_SETTINGS_MODULE"] = settings.SETTINGS_MODULE
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(*arguments: str, stdin: int | None = None) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "django", "declbind", *arguments],
-            cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=ROOT, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         processes.append(process)
         return process

@@ -137,9 +137,9 @@ def test_edits_of_all_streams_since_a_version(record: BindingRecord) -> None:
 FAILURES: list[list[str]] = [
     ["show", "nobody"],
     ["plan", "/nowhere.json"],
-    ["apply", "/nowhere.json"],
-    ["apply", "{path}", "--plan", "000000000000"],
-    ["apply", "{path}", "--user", "nobody"],
+    ["apply", "--yes", "/nowhere.json"],
+    ["apply", "--yes", "{path}", "--plan", "000000000000"],
+    ["apply", "--yes", "{path}", "--user", "nobody"],
     ["export", "nobody"],
     ["preview", "groups", "0"],
     ["preview", "nobody", "1"],
@@ -182,7 +182,7 @@ def test_a_database_that_cannot_be_used_is_json_too(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["list"], ["show", "groups"], ["show", "intval"], ["check"], ["plan", "{path}"], ["apply", "{path}"],
+        ["list"], ["show", "groups"], ["show", "intval"], ["check"], ["plan", "{path}"], ["apply", "--yes", "{path}"],
         ["export"], ["export", "groups", "intval"], ["preview", "groups", "{pk}"], ["doctor"],
         ["tail", "--once", "--since", "0"], ["history", "groups"], ["rollback", "groups", "1"], ["processes"],
     ],

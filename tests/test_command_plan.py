@@ -100,13 +100,13 @@ def test_apply_makes_it_so(path: Path) -> None:
     store(description="old")
     store(stream="spare")
     write(path, GROUPS, USERS)
-    ran = Ran("apply", str(path))
+    ran = Ran("apply", "--yes", str(path))
     assert (ran.status, ran.lines[-1]) == (0, "The configuration is at version 4.")
     assert state() == ({"groups": GROUPS, "users": USERS, "spare": {**GROUPS, "stream": "spare"}}, 4)
     assert Ran("plan", str(path)).lines[-2] == "0 to add, 0 to change, 0 to remove, 2 unchanged."
-    Ran("apply", str(path), "--prune")
+    Ran("apply", "--yes", str(path), "--prune")
     assert state() == ({"groups": GROUPS, "users": USERS}, 5)
-    Ran("apply", str(path), "--prune")
+    Ran("apply", "--yes", str(path), "--prune")
     assert state()[1] == 5, "nothing to do is no edit"
 
 
@@ -127,7 +127,7 @@ def test_export_and_apply_are_inverse(path: Path) -> None:
     path.write_text(text)
     assert Ran("plan", str(path), "--prune").lines[-2] == "0 to add, 0 to change, 0 to remove, 3 unchanged."
     BindingRecord.objects.all().delete()
-    Ran("apply", str(path))
+    Ran("apply", "--yes", str(path))
     assert state()[0] == records
     assert Ran("export").out == text
 
@@ -136,7 +136,7 @@ def test_one_bad_record_stops_the_whole_apply(path: Path) -> None:
     """Nothing is stored; every bad record is named with file, index and JSON path."""
     write(path, USERS, {**GROUPS, "fields": ["naem"]}, {"stream": "third"}, 4, {**GROUPS, "stream": "intval"})
     with pytest.raises(CommandError) as caught:
-        Ran("apply", str(path))
+        Ran("apply", "--yes", str(path))
     lines = str(caught.value).split("\n")
     assert lines[0] == "Nothing was stored."
     assert lines[1] == f"{path}[1]: {NAME_TEXT}"
@@ -173,7 +173,7 @@ def test_a_folder_is_taken_as_a_whole(tmp_path: Path) -> None:
     write(tmp_path / "b.json", USERS)
     write(tmp_path / "a.json", GROUPS)
     (tmp_path / "notes.txt").write_text("no JSON")
-    Ran("apply", str(tmp_path))
+    Ran("apply", "--yes", str(tmp_path))
     assert set(state()[0]) == {"groups", "users"}
 
 
@@ -191,7 +191,7 @@ def test_a_path_without_records_is_an_error(tmp_path: Path, name: str, content: 
     if content is not None:
         given.mkdir()
     with pytest.raises(CommandError) as caught:
-        Ran("apply", str(given), "--prune")
+        Ran("apply", "--yes", str(given), "--prune")
     assert str(caught.value) == text.format(path=given)
     assert set(state()[0]) == {"groups"}
 
@@ -200,14 +200,14 @@ def test_a_file_that_is_no_json_is_named_with_line_and_column(path: Path) -> Non
     store()
     path.write_text('[\n  {"stream": "x",}\n]')
     with pytest.raises(CommandError, match=r"line 2, column \d+"):
-        Ran("apply", str(path), "--prune")
+        Ran("apply", "--yes", str(path), "--prune")
     assert set(state()[0]) == {"groups"}
 
 
 def test_a_plan_is_carried_out_as_it_was_shown(path: Path) -> None:
     """apply --plan with the hash that plan gave."""
     write(path, GROUPS, USERS)
-    Ran("apply", str(path), "--plan", digest(str(path)))
+    Ran("apply", "--yes", str(path), "--plan", digest(str(path)))
     assert set(state()[0]) == {"groups", "users"}
 
 
@@ -222,7 +222,7 @@ def test_an_old_plan_is_refused(path: Path, moved: str) -> None:
         write(path, GROUPS, USERS)
     before = state()
     with pytest.raises(CommandError, match=f"Expected to carry out plan {shown}, but it would now be"):
-        Ran("apply", str(path), "--plan", shown, *(["--prune"] if moved == "prune" else []))
+        Ran("apply", "--yes", str(path), "--plan", shown, *(["--prune"] if moved == "prune" else []))
     assert state() == before
 
 
@@ -237,7 +237,7 @@ def test_an_edit_at_the_same_time_undoes_the_apply(path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(plan, "_store", meddle)
     with pytest.raises(CommandError, match="Somebody else edited the configuration at the same time"):
-        Ran("apply", str(path))
+        Ran("apply", "--yes", str(path))
     assert state() == ({}, 0)
 
 
@@ -246,7 +246,7 @@ def test_revisions_have_author_and_note(path: Path) -> None:
     author = User.objects.create(username="operator")
     store(stream="same")
     write(path, GROUPS, {**GROUPS, "stream": "same"})
-    Ran("apply", str(path), "--user", "operator", "--note", "release 3")
+    Ran("apply", "--yes", str(path), "--user", "operator", "--note", "release 3")
     [revision] = BindingRevision.objects.exclude(note="")
     assert (revision.stream, revision.author, revision.note) == ("groups", author, "release 3")
 
@@ -255,7 +255,7 @@ def test_a_record_gone_bad_can_be_mended_by_apply(path: Path) -> None:
     """The file's good record takes the place of the stored one that no longer stands."""
     store()
     BindingRecord._base_manager.update(fields=["naem"])
-    Ran("apply", write(path, GROUPS))
+    Ran("apply", "--yes", write(path, GROUPS))
     assert state()[0] == {"groups": GROUPS}
 
 
@@ -269,7 +269,7 @@ def test_many_records_do_not_build_the_registry_for_each(path: Path, monkeypatch
         return build(*args)
 
     monkeypatch.setattr(registry, "_build", count)
-    Ran("apply", write(path, *({**USERS, "stream": f"users-{number}"} for number in range(20))))
+    Ran("apply", "--yes", write(path, *({**USERS, "stream": f"users-{number}"} for number in range(20))))
     assert len(built) <= 2
     assert {f"users-{number}" for number in range(20)} <= set(registry.get_registry().by_stream)
 
@@ -307,7 +307,7 @@ def test_of_two_that_apply_at_once_none_undoes_the_other_halfway(
     plans = [["--plan", digest(path)] if planned else [] for path in paths]
     with transaction.atomic():
         list(BindingRecord.objects.select_for_update())
-        processes = [command_process("apply", path, *more) for path, more in zip(paths, plans, strict=True)]
+        processes = [command_process("apply", "--yes", path, *more) for path, more in zip(paths, plans, strict=True)]
         deadline = time.monotonic() + 30
         while not all(map(waits_for_the_lock, processes)):
             assert time.monotonic() < deadline, "the processes did not come to the lock"
@@ -322,3 +322,81 @@ def test_of_two_that_apply_at_once_none_undoes_the_other_halfway(
     assert len(descriptions) == 1
     if planned:
         assert descriptions == {("left", "right")[statuses.index(0)]}
+
+
+# What apply opens -----------------------------------------------------------------------------------------------------
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
+    """Answer the command's questions; return the list that they are added to. Without an answer the input is empty."""
+    asked: list[str] = []
+    given = iter(answers)
+
+    def answer(prompt: str = "") -> str:
+        asked.append(prompt)
+        for text in given:
+            return text
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", answer)
+    return asked
+
+
+def test_apply_says_what_it_opens_and_asks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is stored unless the answer is yes."""
+    write(path, {**GROUPS, "direction": "outbound", "permissions": {"view": "authenticated"}})
+    asked = answering(monkeypatch, "n", "", "yes")
+    for _ in range(2):
+        with pytest.raises(CommandError, match="Nothing was stored"):
+            Ran("apply", str(path))
+    assert state() == ({}, 0)
+    ran = Ran("apply", str(path))
+    assert ran.lines[:3] == ["groups opens:", "    + sends name", "    + users who are logged in may subscribe"]
+    assert len(asked) == 3
+    assert set(state()[0]) == {"groups"}
+
+
+def test_apply_without_an_input_names_the_option_that_answers(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script must say that it means it; so must one that reads JSON."""
+    write(path, GROUPS)
+    asked = answering(monkeypatch)
+    with pytest.raises(CommandError, match="Repeat it with --yes"):
+        Ran("apply", str(path))
+    assert "--yes" in Ran("apply", str(path), "--format", "json").json["error"]
+    assert state() == ({}, 0)
+    assert len(asked) == 1
+    assert Ran("apply", "--yes", str(path)).status == 0
+    assert set(state()[0]) == {"groups"}
+
+
+def test_apply_with_a_closed_input_fails(path: Path, command_process: Callable[..., subprocess.Popen[str]]) -> None:
+    """A process that has no standard input at all is told the same."""
+    write(path, GROUPS)
+    process = command_process("apply", str(path), stdin=subprocess.DEVNULL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "--yes" in err
+
+
+def test_apply_asks_nothing_if_it_only_narrows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing something must not wait for an answer."""
+    store(permissions={"view": True})
+    asked = answering(monkeypatch)
+    Ran("apply", write(path, {**GROUPS, "permissions": {"view": False}}))
+    Ran("apply", write(path, {**GROUPS, "permissions": {"view": False}, "enabled": False}))
+    Ran("apply", write(path, {**GROUPS, "stream": "spare", "enabled": False}), "--prune")
+    assert asked == []
+
+
+def test_what_was_agreed_to_is_what_is_stored(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that changes while the question is open is not stored in place of what was shown."""
+    write(path, GROUPS)
+
+    def answer(prompt: str = "") -> str:
+        write(path, {**GROUPS, "permissions": {"view": True}})
+        return "y"
+
+    monkeypatch.setattr("builtins.input", answer)
+    with pytest.raises(CommandError, match="Look at a new plan"):
+        Ran("apply", str(path))
+    assert state() == ({}, 0)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from declbind.bindings import build_binding
 from declbind.console import consequences as module
 from declbind.console.consequences import Consequence, consequences, in_words
-from declbind.core.spec import ACTIONS, KEYS, BindingSpec
+from declbind.core.spec import ACTIONS, AUDIENCES, KEYS, BindingSpec
 from declbind.fields import concrete_field
 from declbind.judgement import judge_document
 from example_site.blog.models import Post
@@ -58,12 +58,28 @@ EDITS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
         {},
         ["- only holders of blog.view_post may subscribe (was: anyone)"],
     ),
+    ({}, {"permissions": {"view": "staff"}}, ["+! staff users may subscribe (was: holders of blog.view_post)"]),
+    (
+        {"permissions": {"view": "authenticated"}},
+        {"permissions": {"view": "staff"}},
+        ["- only staff users may subscribe (was: users who are logged in)"],
+    ),
+    (
+        {"permissions": {"view": "staff"}},
+        {"permissions": {"view": "authenticated"}},
+        ["+! users who are logged in may subscribe (was: staff users)"],
+    ),
     ({}, {"permissions": {"delete": False}}, ["- no longer accepts delete (was: holders of blog.delete_post)"]),
     (
         {"direction": "outbound"},
         {"permissions": {"create": False, "update": False}},
         ["+! also accepts title", "+! holders of blog.delete_post may delete rows (was: nobody)",
          "+! takes changes from clients"],
+    ),
+    (
+        {"direction": "inbound"},
+        {"direction": "inbound", "permissions": {"view": True}},
+        ["+! anyone may ask for values when they write (was: holders of blog.view_post)"],
     ),
     ({}, {"direction": "outbound"}, ["- no longer takes changes from clients"]),
     ({}, {"writable": []}, ["- no longer accepts title"]),
@@ -183,6 +199,8 @@ class Visitor:
 
     pk: int | None
     codenames: frozenset[str]
+    is_staff: bool = False
+    is_active: bool = True
 
     @property
     def is_authenticated(self) -> bool:
@@ -198,6 +216,8 @@ VISITORS = [
     Visitor(1, frozenset()),
     *(Visitor(1, frozenset({codename})) for codename in CODENAMES),
     Visitor(2, frozenset(CODENAMES)),
+    Visitor(1, frozenset(), is_staff=True),
+    Visitor(1, frozenset(), is_staff=True, is_active=False),
 ]
 ROWS = [
     Post(pk=number, title=title, body="x", blog_id=blog, author_id=author, published=published)
@@ -230,11 +250,14 @@ def possible(document: dict[str, Any]) -> set[tuple[Any, ...]]:
                 # None as the row: object permissions would need a database, and these visitors have none.
                 if bound.has_permission(visitor, action, None):
                     names = [field.name for field in binding.writable_fields()] if action != "delete" else []
+                    if action != "create" and bound.has_view_permission(visitor, {}):
+                        # By a condition on the write.
+                        found |= {("get", visitor, row.pk, field.name) for field in binding.bound_fields()}
                     found |= {(action, visitor, row.pk, name) for name in ("", *names)}
     return found
 
 
-rules = st.one_of(st.booleans(), st.sampled_from(CODENAMES))
+rules = st.one_of(st.booleans(), st.sampled_from(CODENAMES), st.sampled_from(AUDIENCES))
 some = st.lists(st.sampled_from(NAMES), unique=True, max_size=4)
 
 

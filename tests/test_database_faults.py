@@ -128,7 +128,7 @@ def test_a_locked_file_is_no_edit_by_somebody_else(path: Path, verb: str) -> Non
     version = BindingRevision.objects.get().version
     record.delete()
     with elsewhere("UPDATE auth_group SET name = name"), impatient():
-        text = answer_of(*(["apply", str(path)] if verb == "apply" else ["rollback", "old", str(version)]))
+        text = answer_of(*(["apply", "--yes", str(path)] if verb == "apply" else ["rollback", "old", str(version)]))
     assert MEANWHILE not in text
     assert text == (
         f"Another connection holds a lock in database 'default' (SQLite, {connection.settings_dict['NAME']}) and did "
@@ -136,7 +136,7 @@ def test_a_locked_file_is_no_edit_by_somebody_else(path: Path, verb: str) -> Non
         "a transaction that was left open. Nothing was stored."
     )
     assert not BindingRecord.objects.exists()
-    Ran("apply", str(path))
+    Ran("apply", "--yes", str(path))
     assert BindingRecord.objects.get().stream == GROUPS["stream"]
 
 
@@ -178,7 +178,7 @@ def test_a_row_that_stays_locked_is_no_edit_by_somebody_else(path: Path) -> None
     """Another transaction holds the row of the record and did not change it."""
     BindingRecord.objects.create(**{**GROUPS, "description": "old"})
     with elsewhere(f"SELECT * FROM {TABLE} FOR UPDATE"), impatient():
-        text = answer_of("apply", str(path))
+        text = answer_of("apply", "--yes", str(path))
     assert text.startswith("Another connection holds a lock in database 'default' (PostgreSQL, ")
     assert "canceling statement due to lock timeout" in text
     assert text.endswith("Try again. If it lasts, look for a transaction that was left open. Nothing was stored.")
@@ -199,7 +199,7 @@ def test_a_row_that_stays_locked_is_no_edit_by_somebody_else(path: Path) -> None
 )
 def test_a_missing_table_or_column_asks_for_migrate(path: Path, verb: str, change: str, undo: str) -> None:
     """The tables are those of another release, or of none."""
-    arguments = {"apply": [str(path)], "plan": [str(path)], "history": ["groups"]}
+    arguments = {"apply": ["--yes", str(path)], "plan": [str(path)], "history": ["groups"]}
     revisions = "ALTER TABLE declbind_bindingrevision RENAME COLUMN"
     with contextlib.ExitStack() as stack:
         stack.enter_context(altered(change, undo))
@@ -232,7 +232,7 @@ def test_a_read_only_connection_is_named(path: Path) -> None:
         }[connection.vendor]
     )
     try:
-        text = answer_of("apply", str(path))
+        text = answer_of("apply", "--yes", str(path))
     finally:
         connection.close()
     assert text.startswith("The connection to database 'default' (")
@@ -248,7 +248,7 @@ def test_a_file_that_cannot_be_opened_is_named(path: Path) -> None:
     connection.close()
     connection.settings_dict["NAME"] = str(path.parent / "nowhere" / "db.sqlite3")
     try:
-        text = answer_of("apply", str(path))
+        text = answer_of("apply", "--yes", str(path))
     finally:
         connection.close()
         connection.settings_dict["NAME"] = name
@@ -268,7 +268,7 @@ def test_a_file_that_is_no_database_is_named(path: Path) -> None:
     broken.write_text("This is a text. " * 200)
     connection.settings_dict["NAME"] = str(broken)
     try:
-        text = answer_of("apply", str(path))
+        text = answer_of("apply", "--yes", str(path))
     finally:
         connection.close()
         connection.settings_dict["NAME"] = name
@@ -292,7 +292,7 @@ def test_a_lost_connection_is_named(path: Path, monkeypatch: pytest.MonkeyPatch)
             return load(*args)
 
     monkeypatch.setattr(plan, "find_faults", lose)
-    text = answer_of_once("apply", str(path))
+    text = answer_of_once("apply", "--yes", str(path))
     connection.close()
     assert "could not be made, or was lost: " in text
     assert "Check that the server is running and that DATABASES['default'] is correct, then try again." in text
@@ -307,7 +307,7 @@ def test_a_missing_privilege_is_named(path: Path) -> None:
     execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO declbind_reader")
     execute("SET ROLE declbind_reader")
     try:
-        text = answer_of("apply", str(path))
+        text = answer_of("apply", "--yes", str(path))
     finally:
         execute("RESET ROLE")
         execute("DROP OWNED BY declbind_reader")
@@ -321,7 +321,7 @@ def test_a_constraint_of_the_project_is_no_edit_by_somebody_else(path: Path) -> 
     """The unique index is on the table of records, and on a column that declbind does not look at before."""
     BindingRecord.objects.create(stream="first", model="auth.Group", fields=["name"])
     with altered(f"CREATE UNIQUE INDEX only_one ON {TABLE} (model)", f"DROP INDEX only_one ON {TABLE}"):
-        text = answer_of("apply", str(path))
+        text = answer_of("apply", "--yes", str(path))
     assert MEANWHILE not in text
     assert text.startswith("A row with the same key exists already in database 'default' (")
     assert text.endswith("Nothing was stored.")

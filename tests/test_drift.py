@@ -22,7 +22,7 @@ __all__ = ["fresh_registry"]
 def record(tmp_path: Path) -> BindingRecord:
     """Return a record that came from posts.json."""
     (tmp_path / "posts.json").write_text(json.dumps([GROUPS]))
-    Ran("apply", str(tmp_path / "posts.json"))
+    Ran("apply", "--yes", str(tmp_path / "posts.json"))
     record: BindingRecord = BindingRecord.objects.get()
     return record
 
@@ -49,14 +49,14 @@ def test_an_edit_is_drift_until_the_file_is_applied_again(record: BindingRecord,
     assert overview.load_drift("default") == {
         "groups": overview.Drift(source, 1, (("groups", ["name-{name}"], None), ("description", None, "x")))
     }
-    Ran("apply", str(tmp_path / "posts.json"))
+    Ran("apply", "--yes", str(tmp_path / "posts.json"))
     assert overview.load_drift("default") == {}
 
 
 def test_the_last_file_counts(record: BindingRecord, tmp_path: Path) -> None:
     """A file that took over owns the record from then on."""
     (tmp_path / "later.json").write_text(json.dumps({**GROUPS, "description": "later"}))
-    Ran("apply", str(tmp_path / "later.json"))
+    Ran("apply", "--yes", str(tmp_path / "later.json"))
     record.refresh_from_db()
     edit(record, description="x")
     [drift] = overview.load_drift("default").values()

@@ -228,6 +228,30 @@ def test_a_sensitive_field_is_not_named_by_accident():
     assert texts(record, python=True) == []
 
 
+PLACES = [
+    (["$.groups[0]"], {"groups": ["of-{secret_token}"]}),
+    (["$.where.secret_token"], {"where": {"secret_token": "x"}}),
+    (
+        ["$.groups[0]", "$.scope.secret_token"],
+        {"scope": {"secret_token": "$user.username"}, "groups": ["of-{secret_token}"]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("paths", "part"), PLACES)
+def test_a_sensitive_field_counts_wherever_clients_learn_of_it(paths, part):
+    """Names of groups hold values, and so do the conditions that rows meet; a class may name it, as in ``fields``."""
+    record = {"stream": "pets", "model": "zoo.Animal", "fields": ["name"], **part}
+    found = [problem for problem in judge_document(record)[1] if "looks sensitive" in problem.message]
+    assert [problem.path for problem in found] == paths
+    assert all(
+        f"Remove it from '{problem.key}', or name it in 'sensitive' as well" in problem.message for problem in found
+    )
+    confirmed = judge_document({**record, "sensitive": ["secret_token"]})[1]
+    assert [problem for problem in confirmed if "sensitive" in problem.message] == []
+    assert not any("sensitive" in problem.message for problem in judge_document(record, python=True)[1])
+
+
 def test_all_fields_leave_out_the_sensitive_ones():
     """Neither the word nor an exclusion sends a password, unless it is asked for."""
     for record in ({**USER, "fields": "__all__"}, {"stream": "users", "model": "auth.User", "exclude": ["email"]}):

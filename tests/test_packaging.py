@@ -139,7 +139,7 @@ def test_a_project_runs_on_the_wheel(wheel: Path, tmp_path: Path) -> None:
     assert "no issues" in run([python, "manage.py", "check", "--fail-level", "WARNING"], project)
     run([python, "manage.py", "migrate", "--verbosity", "0"], project)
     assert "no changes" in run([python, "manage.py", "makemigrations", "--check", "--dry-run"], project).lower()
-    run([python, "manage.py", "declbind", "apply", "people.json"], project)
+    run([python, "manage.py", "declbind", "apply", "--yes", "people.json"], project)
     assert "people" in run([python, "manage.py", "declbind", "list"], project)
     for name in ("declbind/declbind.js", "declbind_admin/admin.css"):
         assert str(environment.site_packages) in run([python, "manage.py", "findstatic", name], project)

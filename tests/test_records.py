@@ -115,7 +115,7 @@ def enter_by_fixture(document: dict[str, Any], folder: Path) -> None:
 def enter_by_apply(document: dict[str, Any], folder: Path) -> None:
     path = folder / "records.json"
     path.write_text(json.dumps(document))
-    call_command("declbind", "apply", str(path))
+    call_command("declbind", "apply", "--yes", str(path))
 
 
 WAYS = [

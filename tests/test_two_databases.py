@@ -81,7 +81,7 @@ def test_a_new_site_is_set_up_by_migrate(tmp_path: Path) -> None:
     site = Site(tmp_path)
     file = tmp_path / "records.json"
     file.write_text('{"stream": "notes", "model": "shop.Note", "fields": ["text"]}')
-    early = site.run("-m", "django", "declbind", "apply", str(file))
+    early = site.run("-m", "django", "declbind", "apply", "--yes", str(file))
     assert early.returncode == 1
     assert "in database 'other' (SQLite, " in early.stderr
     assert "Run `manage.py migrate --database other`." in early.stderr
@@ -90,8 +90,8 @@ def test_a_new_site_is_set_up_by_migrate(tmp_path: Path) -> None:
     site.manage("migrate", "--check", "--database", "other")
     for alias in ("default", "other"):
         assert "System check identified no issues" in site.manage("check", "--database", alias)
-    assert "The configuration is at version" in site.manage("declbind", "apply", str(file))
+    assert "The configuration is at version" in site.manage("declbind", "apply", "--yes", str(file))
     assert "notes" in site.manage("declbind", "list")
-    wrong = site.run("-m", "django", "declbind", "apply", str(file), "--database", "default")
+    wrong = site.run("-m", "django", "declbind", "apply", "--yes", str(file), "--database", "default")
     assert wrong.returncode == 1
     assert "declbind's tables are in database 'other': name that one with --database." in wrong.stderr

@@ -29,6 +29,7 @@ CHECKS = {
     "declbind.E004": "a serializer cannot be imported",
     "declbind.E005": "a folder of RECORD_DIRS does not exist",
     "declbind.E006": "CHANNEL_LAYER names no channel layer",
+    "declbind.E009": "RIGHTS_MODELS names a model that is not installed",
     "declbind.W001": "a binding of a file or class is invalid",
     "declbind.W002": "a binding record of the database is invalid",
     "declbind.W003": "a binding does what is probably not meant",

@@ -1,4 +1,4 @@
-"""Checks of the ``DECLBIND`` setting (E001 to E006)."""
+"""Checks of the ``DECLBIND`` setting (E001 to E006, E009)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from django.core.checks import Warning as CheckWarning
 from django.utils.module_loading import import_string
 
 from declbind.conf import DEFAULTS, settings
+from declbind.rights_models import unknown_labels
 
 Expectation = tuple[Callable[[Any], bool], str]
 
@@ -41,6 +42,7 @@ EXPECTATIONS: dict[str, Expectation] = {
         "a dict from names to dotted paths",
     ),
     "CHANNEL_LAYER": (lambda value: value is None or isinstance(value, str), "an alias of CHANNEL_LAYERS or None"),
+    "RIGHTS_MODELS": (_is_list_of(lambda item: isinstance(item, str)), 'a list of models like ["app_label.ModelName"]'),
     "ALLOWED_ORIGINS": (
         lambda value: value is None or _is_list_of(_is_origin)(value),
         'None or a list like ["https://example.com"]',
@@ -52,7 +54,7 @@ EXPECTATIONS: dict[str, Expectation] = {
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """Check the dict ``DECLBIND`` (E001 to E006). Makes no query."""
+    """Check the dict ``DECLBIND`` (E001 to E006, E009). Makes no query."""
     given = getattr(django_settings, "DECLBIND", {})
     if not isinstance(given, dict):
         return [
@@ -79,7 +81,12 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         )
         for key in sorted(wrong)
     ]
-    for key, check in (("SERIALIZERS", _serializers), ("RECORD_DIRS", _record_dirs), ("CHANNEL_LAYER", _layer_alias)):
+    for key, check in (
+        ("SERIALIZERS", _serializers),
+        ("RECORD_DIRS", _record_dirs),
+        ("CHANNEL_LAYER", _layer_alias),
+        ("RIGHTS_MODELS", _rights_models),
+    ):
         if key in given and key not in wrong:
             found += check(given[key])
     return found
@@ -155,4 +162,13 @@ def _layer_alias(alias: str | None) -> Iterator[CheckMessage]:
             f"settings.DECLBIND['CHANNEL_LAYER']: expected an alias of CHANNEL_LAYERS, got {alias!r}.",
             hint=f"CHANNEL_LAYERS has {known}. None means no doorbell: processes look at the log every POLL_SECONDS.",
             id="declbind.E006",
+        )
+
+
+def _rights_models(labels: Sequence[str]) -> Iterator[CheckMessage]:
+    for label in unknown_labels(labels):
+        yield Error(
+            f"settings.DECLBIND['RIGHTS_MODELS']: expected an installed model, got {label!r}.",
+            hint="Write it as app_label.ModelName. As it is, the model that is meant may be bound like any other.",
+            id="declbind.E009",
         )

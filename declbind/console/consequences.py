@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from declbind import judgement
 from declbind.bindings import DJANGO_ACTIONS
-from declbind.core.spec import ACTIONS, BindingSpec
+from declbind.core.spec import ACTIONS, AUTHENTICATED, STAFF, BindingSpec
+from declbind.core.wording import AUDIENCE_WORDS
 from declbind.fields import bound_fields, concrete_field, find_model, writable_fields
 
 #: What a user does by each action, as it stands behind "may".
@@ -24,12 +25,17 @@ HEARS_ALL = "also hears raw SQL and other programs, once its triggers are instal
 
 @dataclass(frozen=True)
 class Consequence:
-    """One thing that an edit changes: "+" comes, "-" goes, "~" is another; ``key`` is the record's key behind it."""
+    """One thing that an edit changes: "+" comes, "-" goes, "~" is another; ``key`` is the record's key behind it.
+
+    ``opens`` are the actions that it lets somebody do who could not, or could do less. What ``widens`` wants a second
+    look. A first record that lets holders of a permission in opens without widening.
+    """
 
     sign: Literal["+", "-", "~"]
     text: str
     widens: bool = False
     key: str = ""
+    opens: frozenset[str] = frozenset()
 
 
 def consequences(
@@ -45,7 +51,7 @@ def consequences(
         return (Consequence("-", "is removed; to clients the stream no longer exists"),)
     before, after = _read(old), _read(new)
     if after is None:
-        return (Consequence("~", "cannot be read as it is", widens=True),)
+        return (Consequence("~", "cannot be read as it is", widens=True, opens=frozenset(ACTIONS)),)
     if old is None:
         off = "" if after.spec.enabled else ", switched off"
         first = Consequence("+", f"is a new binding of {after.label}{off}", key="model")
@@ -57,7 +63,10 @@ def consequences(
         return _close_unless(False, found) or _say_the_same(old, new)
     if before is None or before.problems or not before.spec.enabled or not in_force:
         why = "disabled" if before is not None and not before.spec.enabled else "not valid"
-        return (Consequence("+", f"comes into force (it was {why})", True, "enabled"), *_describe(after))
+        return (
+            Consequence("+", f"comes into force (it was {why})", True, "enabled", after.open_actions),
+            *_describe(after),
+        )
     return tuple(_compare(before, after)) or _say_the_same(old, new)
 
 
@@ -108,11 +117,29 @@ class _Meaning:
 
     def rule(self, action: str) -> str | bool:
         """Return who may: False where the direction is closed, Django's own codename where the record is silent."""
-        if not (self.spec.outbound if action == "view" else self.spec.inbound):
-            return False
+        is_closed = not (self.spec.outbound if action == "view" else self.spec.inbound)
+        return False if is_closed else self.written_rule(action)
+
+    def written_rule(self, action: str) -> str | bool:
+        """Return the rule of the record, whatever its direction: that to view counts for conditions of writes too."""
         rule: str | bool | None = self.spec.permissions.get(action)
         options = self.model._meta
         return f"{options.app_label}.{DJANGO_ACTIONS[action]}_{options.model_name}" if rule is None else rule
+
+    @property
+    def open_actions(self) -> frozenset[str]:
+        """The actions that the record lets somebody do."""
+        return frozenset(action for action in ACTIONS if self.rule(action) is not False)
+
+    @property
+    def reading(self) -> frozenset[str]:
+        """The actions by which clients learn of values: those who may write can ask for them with ``if``."""
+        return self.open_actions & ({"view"} if self.spec.outbound else {"update", "delete"})
+
+    @property
+    def writing(self) -> frozenset[str]:
+        """The actions by which clients set values."""
+        return self.open_actions & {"create", "update"}
 
     def columns(self, names: Iterable[str]) -> frozenset[str]:
         """Return the columns behind a template's placeholders, which may be called in two ways."""
@@ -132,7 +159,7 @@ def _read(document: Mapping[str, Any] | None) -> _Meaning | None:
 
 
 def _close_unless(is_open: bool, found: Iterable[Consequence]) -> tuple[Consequence, ...]:
-    return tuple(item if is_open else replace(item, widens=False) for item in found)
+    return tuple(item if is_open else replace(item, widens=False, opens=frozenset()) for item in found)
 
 
 def _say_the_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Consequence, ...]:
@@ -150,32 +177,37 @@ def _describe(after: _Meaning) -> Iterator[Consequence]:
     if spec.outbound:
         text = ", ".join(after.sends) or "no field, only that a row changed and its key"
         later = ", and the fields that the model gets later" if after.is_open else ""
-        yield Consequence("+", f"sends {text}{later}", after.is_open, "fields")
+        yield Consequence("+", f"sends {text}{later}", after.is_open, "fields", after.reading)
     elif after.is_open:
-        yield Consequence("+", "binds all fields, also those that the model gets later", True, "fields")
+        yield Consequence("+", "binds all fields, also those that the model gets later", True, "fields", after.reading)
     if spec.sensitive:
-        yield Consequence("+", f"exposes sensitive fields: {', '.join(spec.sensitive)}", True, "sensitive")
+        text = f"exposes sensitive fields: {', '.join(spec.sensitive)}"
+        yield Consequence("+", text, True, "sensitive", after.reading)
     for action in ACTIONS:
         rule = after.rule(action)
         if rule is not False:
             own = ", own rows only" if spec.scope else ""
-            yield Consequence("+", f"{_who(rule)} may {DEEDS[action]}{own}", rule is True, "permissions")
+            text = f"{_who(rule)} may {DEEDS[action]}{own}"
+            yield Consequence("+", text, rule is True, "permissions", frozenset({action}))
     if after.accepts and not (after.rule("create") is False and after.rule("update") is False):
-        yield Consequence("+", f"accepts {', '.join(after.accepts)} from clients", key="writable")
+        yield Consequence("+", f"accepts {', '.join(after.accepts)} from clients", key="writable", opens=after.writing)
     if spec.groups:
         yield Consequence("~", f"groups rows by {', '.join(spec.groups)}", key="groups")
     for name, value in spec.where.items():
         yield Consequence("-", f"only rows where {_condition(name, _values(value))}", key="where")
     for name, source in spec.scope.items():
         yield Consequence("-", f"each user deals with own rows only: {name} is {source}", key="scope")
+    for name, related in spec.relate.items():
+        yield Consequence("-", f"clients choose for {name} {_related(related)}", key="relate")
     if spec.auto_subscribe:
-        yield Consequence("+", "subscribes connections by itself when they open", key="auto_subscribe")
+        text = "subscribes connections by itself when they open"
+        yield Consequence("+", text, key="auto_subscribe", opens=after.reading)
     if spec.serializer != "default":
         yield Consequence("~", f"data is made by {spec.serializer}", key="serializer")
     if spec.outbound and spec.capture == "triggers":
         yield Consequence("+", HEARS_ALL, key="capture")
     if spec.outbound and spec.also:
-        yield Consequence("+", f"is sent again when {_any_of(spec.also)} changes", key="also")
+        yield Consequence("+", f"is sent again when {_any_of(spec.also)} changes", key="also", opens=after.reading)
 
 
 # Two records ----------------------------------------------------------------------------------------------------------
@@ -186,59 +218,66 @@ def _compare(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
     if old.stream != new.stream:
         yield Consequence("~", f"is called {new.stream} now; clients of {old.stream} are cut off", key="stream")
     if before.model is not after.model:
-        yield Consequence("~", f"is bound to {after.label} (was: {before.label})", True, "model")
-    yield from _compare_directions(old, new)
+        yield Consequence("~", f"is bound to {after.label} (was: {before.label})", True, "model", after.open_actions)
+    yield from _compare_directions(before, after)
     yield from _compare_sent(before, after)
-    yield from _compare_names("exposes the sensitive", old.sensitive, new.sensitive, "sensitive")
+    yield from _compare_names("exposes the sensitive", old.sensitive, new.sensitive, "sensitive", after.reading)
     for action in ACTIONS:
         yield from _compare_rules(before, after, action)
+    yield from _compare_asking(before, after)
     if new.inbound:
-        yield from _compare_names("accepts", before.accepts, after.accepts, "writable")
+        yield from _compare_names("accepts", before.accepts, after.accepts, "writable", after.writing)
         if after.accepts_later and not before.accepts_later:
-            yield Consequence("+", "also accepts editable fields that the model gets later", True, "writable")
+            text = "also accepts editable fields that the model gets later"
+            yield Consequence("+", text, True, "writable", after.writing)
     yield from _compare_groups(before, after)
-    yield from _compare_where(old, new)
-    yield from _compare_scope(old, new)
+    yield from _compare_where(before, after)
+    yield from _compare_scope(old, new, after.open_actions)
+    yield from _compare_relate(old, new, after.writing)
     if old.auto_subscribe != new.auto_subscribe:
         yield (
-            Consequence("+", "subscribes connections by itself when they open", True, "auto_subscribe")
+            Consequence("+", "subscribes connections by itself when they open", True, "auto_subscribe", after.reading)
             if new.auto_subscribe
             else Consequence("-", "no longer subscribes connections by itself", key="auto_subscribe")
         )
     if old.serializer != new.serializer:
         # What either of them puts into the data is their code's business.
         text = f"data is made by {new.serializer} (was: {old.serializer})"
-        yield Consequence("~", text, True, "serializer")
-    yield from _compare_hearing(old, new)
+        yield Consequence("~", text, True, "serializer", after.reading)
+    yield from _compare_hearing(old, new, after.reading)
     if old.description != new.description:
         yield Consequence("~", "has another description", key="description")
 
 
-def _compare_directions(old: BindingSpec, new: BindingSpec) -> Iterator[Consequence]:
-    for was, now, opened, closed in (
-        (old.outbound, new.outbound, "sends changes to clients", "no longer sends changes to clients"),
-        (old.inbound, new.inbound, "takes changes from clients", "no longer takes changes from clients"),
+def _compare_directions(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
+    old, new = before.spec, after.spec
+    for was, now, opened, closed, actions in (
+        (old.outbound, new.outbound, "sends changes to clients", "no longer sends changes to clients", {"view"}),
+        (old.inbound, new.inbound, "takes changes from clients", "no longer takes changes from clients", ACTIONS[1:]),
     ):
         if was != now:
-            yield Consequence("+" if now else "-", opened if now else closed, now, "direction")
+            opens = after.open_actions.intersection(actions) if now else frozenset[str]()
+            yield Consequence("+" if now else "-", opened if now else closed, now, "direction", opens)
 
 
 def _compare_sent(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
     # Where nothing is sent a bound field still answers the conditions that clients put on their writes.
     verb = "sends" if after.spec.outbound else "binds"
-    yield from _compare_names(verb, before.sends, after.sends, "fields")
+    yield from _compare_names(verb, before.sends, after.sends, "fields", after.reading)
     if after.is_open and not before.is_open:
-        yield Consequence("+", f"also {verb} fields that the model gets later", True, "fields")
+        yield Consequence("+", f"also {verb} fields that the model gets later", True, "fields", after.reading)
     elif before.is_open and not after.is_open:
         yield Consequence("-", f"no longer {verb} fields that the model gets later", key="fields")
     if before.sends != after.sends and set(before.sends) == set(after.sends):
         yield Consequence("~", f"{verb} the fields in another order", key="fields")
 
 
-def _compare_names(verb: str, old: Sequence[str], new: Sequence[str], key: str) -> Iterator[Consequence]:
+def _compare_names(
+    verb: str, old: Sequence[str], new: Sequence[str], key: str, opens: frozenset[str]
+) -> Iterator[Consequence]:
     added, gone = [name for name in new if name not in old], [name for name in old if name not in new]
     if added:
-        yield Consequence("+", f"also {verb} {', '.join(added)}", True, key)
+        yield Consequence("+", f"also {verb} {', '.join(added)}", True, key, opens)
     if gone:
         yield Consequence("-", f"no longer {verb} {', '.join(gone)}", key=key)
 
@@ -252,11 +291,28 @@ def _compare_rules(before: _Meaning, after: _Meaning, action: str) -> Iterator[C
     if new is False:
         text = "nobody may subscribe any more" if action == "view" else f"no longer accepts {action}"
         yield Consequence("-", f"{text} {was}", key="permissions")
-    elif old is True:
+    elif _is_narrower(old, new):
         yield Consequence("-", f"only {_who(new)} may {DEEDS[action]} {was}", key="permissions")
     else:
         # Who holds one codename and not the other cannot be told, so another one is a wider one.
-        yield Consequence("+", f"{_who(new)} may {DEEDS[action]} {was}", True, "permissions")
+        yield Consequence("+", f"{_who(new)} may {DEEDS[action]} {was}", True, "permissions", frozenset({action}))
+
+
+def _compare_asking(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
+    """Where nothing is sent, the rule to view still says who may put conditions on writes, which tells values."""
+    old, new = before.written_rule("view"), after.written_rule("view")
+    if after.spec.outbound or old == new or not after.reading:
+        return
+    was = f"(was: {_who(old)})"
+    if _is_narrower(old, new):
+        yield Consequence("-", f"only {_who(new)} may ask for values when they write {was}", key="permissions")
+    else:
+        text = f"{_who(new)} may ask for values when they write {was}"
+        yield Consequence("+", text, True, "permissions", after.reading)
+
+
+def _is_narrower(old: str | bool, new: str | bool) -> bool:
+    return new is False or old is True or (old, new) == (AUTHENTICATED, STAFF)
 
 
 def _compare_groups(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
@@ -274,43 +330,68 @@ def _compare_groups(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
         # Nothing new where some old template showed the same rows to who knew less: what is to be known beyond that
         # was in the rows themselves. A row of which a placeholder is null is in no group.
         reached = any(other <= columns and columns - other <= before.known for other in old.values())
-        yield Consequence("+", f"also groups rows by {text}", not reached, "groups")
+        opens = frozenset() if reached else after.reading
+        yield Consequence("+", f"also groups rows by {text}", not reached, "groups", opens)
     for text, columns in old.items():
         if text not in new and columns not in new.values():
             yield Consequence("-", f"no longer groups rows by {text}", key="groups")
 
 
-def _compare_where(old: BindingSpec, new: BindingSpec) -> Iterator[Consequence]:
+def _compare_where(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
+    old, new, opens = before.spec, after.spec, after.open_actions
     for name in dict.fromkeys((*old.where, *new.where)):
         if name not in new.where:
-            yield Consequence("+", f"also rows without {_condition(name, _values(old.where[name]))}", True, "where")
+            text = f"also rows without {_condition(name, _values(old.where[name]))}"
+            yield Consequence("+", text, True, "where", opens)
             continue
-        after = _values(new.where[name])
+        # Fewer rows, and yet a condition over a column that is not sent tells what the column holds.
+        told = frozenset() if after.columns([name]) <= after.known else after.reading
+        now = _values(new.where[name])
         if name not in old.where:
-            yield Consequence("-", f"only rows where {_condition(name, after)}", key="where")
+            yield Consequence("-", f"only rows where {_condition(name, now)}", key="where", opens=told)
             continue
-        before = _values(old.where[name])
-        added, gone = [item for item in after if item not in before], [item for item in before if item not in after]
+        was = _values(old.where[name])
+        added, gone = [item for item in now if item not in was], [item for item in was if item not in now]
         if added:
-            yield Consequence("+", f"also rows where {_condition(name, added)}", True, "where")
+            yield Consequence("+", f"also rows where {_condition(name, added)}", True, "where", opens)
         if gone:
-            yield Consequence("-", f"no longer rows where {_condition(name, gone)}", key="where")
+            yield Consequence("-", f"no longer rows where {_condition(name, gone)}", key="where", opens=told)
 
 
-def _compare_scope(old: BindingSpec, new: BindingSpec) -> Iterator[Consequence]:
+def _compare_scope(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) -> Iterator[Consequence]:
     for name in dict.fromkeys((*old.scope, *new.scope)):
         was, now = old.scope.get(name), new.scope.get(name)
         if was == now:
             continue
         if now is None:
-            yield Consequence("+", f"users are no longer kept to own rows by {name} (was: {was})", True, "scope")
+            text = f"users are no longer kept to own rows by {name} (was: {was})"
+            yield Consequence("+", text, True, "scope", opens)
         elif was is None:
             yield Consequence("-", f"each user deals with own rows only: {name} is {now}", key="scope")
         else:
-            yield Consequence("~", f"own rows are those whose {name} is {now} (was: {was})", True, "scope")
+            text = f"own rows are those whose {name} is {now} (was: {was})"
+            yield Consequence("~", text, True, "scope", opens)
 
 
-def _compare_hearing(old: BindingSpec, new: BindingSpec) -> Iterator[Consequence]:
+def _related(rule: str | Mapping[str, str]) -> str:
+    """Return which related rows a rule of ``relate`` lets clients choose, in words."""
+    if isinstance(rule, str):
+        return "any row"
+    return "rows whose " + " and ".join(f"{name} is {source}" for name, source in rule.items())
+
+
+def _compare_relate(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) -> Iterator[Consequence]:
+    for name in dict.fromkeys((*old.relate, *new.relate)):
+        was, now = old.relate.get(name, "any"), new.relate.get(name, "any")
+        if was == now:
+            continue
+        text = f"clients choose for {name} {_related(now)} (was: {_related(was)})"
+        # More conditions choose among fewer rows; of two others it cannot be told which one opens more.
+        is_narrower = isinstance(was, str) or (not isinstance(now, str) and was.items() <= now.items())
+        yield Consequence("-" if is_narrower else "+", text, not is_narrower, "relate", opens)
+
+
+def _compare_hearing(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) -> Iterator[Consequence]:
     if not new.outbound:
         return
     was, now = old.capture == "triggers", new.capture == "triggers"
@@ -325,7 +406,7 @@ def _compare_hearing(old: BindingSpec, new: BindingSpec) -> Iterator[Consequence
     if added:
         # Wider, though no column more is sent: that a row comes again tells when one of another model was written,
         # which its readers need not be allowed to view. With a relation to users: each time that one of them logs in.
-        yield Consequence("+", f"is sent again when {_any_of(added)} changes", True, "also")
+        yield Consequence("+", f"is sent again when {_any_of(added)} changes", True, "also", opens)
     if gone:
         yield Consequence("-", f"is no longer sent again when {_any_of(gone)} changes", key="also")
 
@@ -335,9 +416,7 @@ def _any_of(names: Sequence[str]) -> str:
 
 
 def _who(rule: str | bool) -> str:
-    if isinstance(rule, bool):
-        return "anyone" if rule else "nobody"
-    return f"holders of {rule}"
+    return AUDIENCE_WORDS.get(rule) or f"holders of {rule}"
 
 
 def _values(value: Any) -> list[str]:

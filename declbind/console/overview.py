@@ -13,7 +13,7 @@ from declbind.bindings import DJANGO_ACTIONS, Binding
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.registry import Entry
 from declbind.core.spec import ACTIONS, KEYS
-from declbind.core.wording import suggest
+from declbind.core.wording import AUDIENCE_WORDS, suggest
 from declbind.models import BindingRecord, BindingRevision
 from declbind.registry import load_configuration
 from declbind.sources import SourceItem
@@ -202,9 +202,7 @@ def describe_rules(binding: type[Binding]) -> dict[str, str]:
 
 def describe_rule(rule: str | bool) -> str:
     """Say who a rule lets."""
-    if isinstance(rule, bool):
-        return "anyone" if rule else "nobody"
-    return f"who has {rule}"
+    return AUDIENCE_WORDS.get(rule) or f"who has {rule}"
 
 
 def order_record(record: Mapping[str, Any]) -> dict[str, Any]:

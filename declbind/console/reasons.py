@@ -9,13 +9,18 @@ from django.contrib import auth
 from django.contrib.auth.models import Group
 
 from declbind.bindings import Binding
+from declbind.core.spec import AUDIENCES
+from declbind.core.wording import AUDIENCE_WORDS
 
 SHOWN_GROUPS = 5
 
 
 @dataclass(frozen=True)
 class Reason:
-    """A rule ("by code", a codename, "anyone", "nobody"), what grants it to the user, and both in words."""
+    """What grants a right to a user, by which rule, and both in words.
+
+    ``rule`` is a codename, "authenticated", "staff", "anyone", "nobody" or "by code".
+    """
 
     rule: str
     granted_by: tuple[str, ...]
@@ -38,6 +43,9 @@ def explain_permission(bound: Binding, action: str, pk: Any, is_granted: bool) -
     if isinstance(rule, bool):
         words = "Anyone may." if rule else "Nobody may: the rule is false."
         return Reason("anyone" if rule else "nobody", (), words)
+    if rule in AUDIENCES:
+        verb = "is one" if is_granted else "is not one"
+        return Reason(rule, (), f"Open to {AUDIENCE_WORDS[rule]}; {who} {verb} of them.")
     if not is_granted:
         return Reason(rule, (), f"It takes {rule}, which {who} does not have.{_holders(rule)}")
     granted = tuple(_sources(bound.user, rule, _find_row(bound, pk)))

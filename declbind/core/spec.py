@@ -18,6 +18,10 @@ Scalar = str | int | float | bool | None
 
 #: Stands in ``fields`` for every field of the model that does not look sensitive.
 ALL_FIELDS: Final = "__all__"
+#: What a rule may say in place of a codename: any active user who is logged in, or any active user with staff status.
+AUTHENTICATED: Final = "authenticated"
+STAFF: Final = "staff"
+AUDIENCES: Final = (AUTHENTICATED, STAFF)
 #: What may be asked of a row, in the order in which a record names it.
 ACTIONS: Final = ("view", "create", "update", "delete")
 
@@ -64,14 +68,16 @@ class BindingSpec:
     exclude: tuple[str, ...] | None = None
     #: Empty means one constant group named like the stream: see :attr:`group_templates`.
     groups: tuple[str, ...] = ()
-    #: From an action of :data:`ACTIONS` to a codename, True (anyone) or False (nobody). An action that is
-    #: missing asks for Django's own codename of the model.
+    #: From an action of :data:`ACTIONS` to a codename, a word of :data:`AUDIENCES`, True (anyone) or False (nobody).
+    #: An action that is missing asks for Django's own codename of the model.
     permissions: Mapping[str, str | bool] = field(default_factory=FrozenMapping)
     direction: Direction = "both"
     #: None means the editable ones of the bound fields.
     writable: tuple[str, ...] | None = None
     where: Mapping[str, Scalar | tuple[Scalar, ...]] = field(default_factory=FrozenMapping)
     scope: Mapping[str, str] = field(default_factory=FrozenMapping)
+    #: From a writable relation to ``"any"``, or to conditions like those of ``scope`` on the related model.
+    relate: Mapping[str, str | Mapping[str, str]] = field(default_factory=FrozenMapping)
     auto_subscribe: bool = False
     sensitive: tuple[str, ...] = ()
     serializer: str = "default"
@@ -92,6 +98,8 @@ class BindingSpec:
             set_value(self, name, tuple(getattr(self, name)))
         for name in ("where", "scope"):
             set_value(self, name, FrozenMapping(getattr(self, name)))
+        related = {name: rule if isinstance(rule, str) else FrozenMapping(rule) for name, rule in self.relate.items()}
+        set_value(self, "relate", FrozenMapping(related))
         asked: Any = self.permissions
         if isinstance(asked, str):
             asked = dict.fromkeys(ACTIONS, asked)

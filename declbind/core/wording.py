@@ -16,7 +16,14 @@ from jsonschema.exceptions import ValidationError
 from .errors import Problem
 
 _NAMES = "a list of field names"
-_RULE = 'a codename like "blog.change_post", true (anyone) or false (nobody)'
+_RULE = 'a codename like "blog.change_post", "authenticated", "staff", true (anyone) or false (nobody)'
+#: The users whom a rule that is no codename lets, in words.
+AUDIENCE_WORDS: Final[Mapping[str | bool, str]] = {
+    True: "anyone",
+    False: "nobody",
+    "authenticated": "users who are logged in",
+    "staff": "staff users",
+}
 #: What belongs at a place of the record, for "Expected ..., got ...". Indexes are left out of the place.
 EXPECTED: Final[Mapping[str, str]] = {
     "$": "a binding record, which is a JSON object",
@@ -27,7 +34,9 @@ EXPECTED: Final[Mapping[str, str]] = {
     "$.exclude": _NAMES,
     "$.groups": 'a list of group templates like "room-{room_id}"',
     "$.groups[]": 'a group template like "room-{room_id}"',
-    "$.permissions": 'an object like {"view": true, "update": "blog.change_post"}, or one codename',
+    "$.permissions": (
+        'an object like {"view": true, "update": "blog.change_post"}, or one codename, "authenticated" or "staff"'
+    ),
     "$.permissions.*": _RULE,
     "$.direction": '"both", "outbound" or "inbound"',
     "$.writable": _NAMES,
@@ -36,6 +45,9 @@ EXPECTED: Final[Mapping[str, str]] = {
     "$.where.*[]": "a string, a number, true, false or null",
     "$.scope": 'an object like {"owner_id": "$user.pk"}',
     "$.scope.*": '"$user.pk" or "$user.<field>"',
+    "$.relate": 'an object like {"project": {"owner_id": "$user.pk"}}',
+    "$.relate.*": '"any", or an object like {"owner_id": "$user.pk"}',
+    "$.relate.*.*": '"$user.pk" or "$user.<field>"',
     "$.auto_subscribe": "true or false",
     "$.sensitive": _NAMES,
     "$.serializer": 'the name of a serializer, such as "default"',
@@ -98,7 +110,7 @@ def _fitting_errors(error: ValidationError) -> list[ValidationError]:
     for inner in error.context or ():
         branches.setdefault(inner.relative_schema_path[0], []).append(inner)
     for errors in branches.values():
-        if not any(inner.validator in ("type", "const") and not inner.relative_path for inner in errors):
+        if not any(inner.validator in ("type", "const", "enum") and not inner.relative_path for inner in errors):
             return errors
     return []
 
@@ -125,6 +137,8 @@ def _fix(place: str, value: object) -> str:
         if key == "model":
             return ' Put the app\'s label before the model, as in "example.IntegerValue".'
         if key in ("permissions", "permissions.*"):
+            if value and "." not in value and (near := suggest(value, ["authenticated", "staff"])):
+                return near
             return ' Put the app\'s label before the codename, as in "blog.change_post".'
         if key == "scope.*" and re.fullmatch(r"\$?(user\.)?[A-Za-z_]\w*", value):
             return f' Write "$user.{value.removeprefix("$").removeprefix("user.")}".'

@@ -54,7 +54,8 @@ class Migration(migrations.Migration):
                     models.JSONField(
                         blank=True,
                         default=dict,
-                        help_text="view, create, update, delete: a permission codename, true (anyone) or false (nobody).",
+                        help_text='view, create, update, delete: a codename, "authenticated", "staff", true (anyone) or '
+                        "false (nobody).",
                     ),
                 ),
                 (
@@ -91,6 +92,14 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "relate",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text='Which related rows clients may write: {"project": {"owner_id": "$user.pk"}}.',
+                    ),
+                ),
+                (
                     "auto_subscribe",
                     models.BooleanField(default=False, help_text="Join the groups without placeholders at connect."),
                 ),
@@ -107,7 +116,10 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "declbind_bindingrecord",
                 "ordering": ("stream",),
-                "permissions": (("expose_sensitive", "Can expose password-like fields in a binding"),),
+                "permissions": (
+                    ("expose_sensitive", "Can expose password-like fields in a binding"),
+                    ("bind_rights_models", "Can bind users, groups, tokens and other models that give rights"),
+                ),
             },
         ),
         migrations.CreateModel(

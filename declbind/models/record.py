@@ -119,7 +119,8 @@ class BindingRecord(models.Model):
     permissions = models.JSONField(
         blank=True,
         default=dict,
-        help_text="view, create, update, delete: a permission codename, true (anyone) or false (nobody).",
+        help_text='view, create, update, delete: a codename, "authenticated", "staff", true (anyone) or '
+        "false (nobody).",
     )
     direction = ExactCharField(
         max_length=8,
@@ -132,6 +133,11 @@ class BindingRecord(models.Model):
     where = models.JSONField(blank=True, default=dict, help_text="Only rows with these values exist for the binding.")
     scope = models.JSONField(
         blank=True, default=dict, help_text='Each user deals with own rows: {"owner_id": "$user.pk"}.'
+    )
+    relate = models.JSONField(
+        blank=True,
+        default=dict,
+        help_text='Which related rows clients may write: {"project": {"owner_id": "$user.pk"}}.',
     )
     auto_subscribe = models.BooleanField(default=False, help_text="Join the groups without placeholders at connect.")
     sensitive = models.JSONField(blank=True, default=list, help_text="Password-like fields that are exposed knowingly.")
@@ -153,7 +159,10 @@ class BindingRecord(models.Model):
     class Meta:
         db_table = "declbind_bindingrecord"
         ordering = ("stream",)
-        permissions = (("expose_sensitive", "Can expose password-like fields in a binding"),)
+        permissions = (
+            ("expose_sensitive", "Can expose password-like fields in a binding"),
+            ("bind_rights_models", "Can bind users, groups, tokens and other models that give rights"),
+        )
 
     def __str__(self) -> str:
         return self.stream

@@ -29,8 +29,9 @@ def group_permissions(group: str) -> Q:
     """Return which permissions a group holds."""
     post = Q(content_type__app_label="blog", content_type__model="post")
     if group == "operators":
-        # All of the bindings but one right: to expose password-like fields takes a superuser here.
-        bindings = Q(content_type__app_label__in=("declbind", "declbind_admin")) & ~Q(codename="expose_sensitive")
+        # All of the bindings but two rights: to expose secrets or bind users and the like takes a superuser here.
+        apart = ("expose_sensitive", "bind_rights_models")
+        bindings = Q(content_type__app_label__in=("declbind", "declbind_admin")) & ~Q(codename__in=apart)
         data = Q(content_type__app_label__in=("example", "blog", "ticker"))
         return bindings | data | Q(content_type__app_label__in=("auth", "admin"), codename__startswith="view_")
     if group == "editors":

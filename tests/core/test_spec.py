@@ -22,7 +22,7 @@ name_lists = st.lists(names, unique=True, max_size=4)
 # NUL is refused everywhere in a record: PostgreSQL cannot store it.
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
-rules = st.booleans() | st.sampled_from(["app.view_thing", "app.moderate"])
+rules = st.booleans() | st.sampled_from(["app.view_thing", "app.moderate", "authenticated", "staff"])
 
 
 @st.composite
@@ -40,11 +40,14 @@ def records(draw):
     scope = draw(st.lists(names, unique=True, max_size=2))
     optional = {
         "groups": st.just(["".join(f"own-{{{name}}}-" for name in scope) or "everyone"]),
-        "permissions": st.sampled_from(["app.moderate"])
+        "permissions": st.sampled_from(["app.moderate", "staff"])
         | st.dictionaries(st.sampled_from(["view", "create", "update", "delete"]), rules),
         "direction": st.sampled_from(["both", "outbound", "inbound"]),
         "writable": name_lists,
         "where": st.dictionaries(names, scalars | st.lists(st.integers(), min_size=1, unique=True), max_size=3),
+        "relate": st.dictionaries(
+            names, st.just("any") | st.dictionaries(names, st.just("$user.pk"), min_size=1, max_size=2), max_size=2
+        ),
         "auto_subscribe": st.booleans(),
         "sensitive": name_lists,
         "serializer": st.sampled_from(["default", "drf"]),

@@ -164,7 +164,7 @@ def edit_record(arena: Arena) -> None:
     for edit in edits:
         path = arena.ledger.folder / "record.json"
         path.write_text(json.dumps({**RECORD, **edit}))
-        run_module("django", arena.url, "declbind", "apply", str(path))
+        run_module("django", arena.url, "declbind", "apply", "--yes", str(path))
         arena.wait_for_writes(150)
 
 

@@ -87,7 +87,7 @@ class Course:
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             file.write(json.dumps(self.records))
             file.flush()
-            call_command("declbind", "apply", file.name, verbosity=0, stdout=_silence())
+            call_command("declbind", "apply", "--yes", file.name, verbosity=0, stdout=_silence())
         if self.capture == TRIGGERS:
             call_command("declbind", "triggers", "--install", stdout=_silence())
         check_version(force=True)

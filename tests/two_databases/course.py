@@ -58,7 +58,7 @@ def run(*arguments: str) -> str:
 def apply(folder: Path, *records: dict[str, Any], user: str = "") -> str:
     file = folder / "records.json"
     file.write_text(json.dumps(records))
-    return run("apply", str(file), *(["--user", user, "--note", "first"] if user else []))
+    return run("apply", "--yes", str(file), *(["--user", user, "--note", "first"] if user else []))
 
 
 def make_user(name: str, *codenames: str, **values: Any) -> User:

@@ -8,10 +8,11 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from declbind.console import export, overview, plan, preview
+from declbind.console import export, openings, overview, plan, preview
 from declbind.console import history as edits
 from declbind.console.documents import Difference
 from declbind.console.output import format_count, format_json, format_line, format_pairs, format_table
+from declbind.core.errors import ConfigError
 
 from . import Add, VerbGroup
 
@@ -41,6 +42,7 @@ class RecordVerbs(VerbGroup):
             added.add_argument("--prune", action="store_true", help="remove the database's records that are not there")
             if verb == "apply":
                 added.add_argument("--plan", default="", help="refuse unless the plan is still this one (its hash)")
+                added.add_argument("--yes", action="store_true", help="do not ask before something is opened")
                 by_whom(added)
         exported = add("export", "Write records as JSON that apply takes back: all of the database.")
         exported.add_argument("streams", nargs="*", metavar="stream", help="only these, of any source")
@@ -118,12 +120,12 @@ class RecordVerbs(VerbGroup):
         return not made.faults
 
     def run_apply(self, using: str, options: dict[str, Any]) -> bool:
-        """Store the records, and print what changed."""
+        """Store the records, and print what changed. Ask first if that opens something, unless told not to."""
         done = plan.apply_path(
             options["path"],
             using,
             prune=options["prune"],
-            expected=options["plan"],
+            expected=options["plan"] if options["yes"] else self.confirm_plan(using, options),
             author=preview.load_user(options["user"]) if options["user"] else None,
             note=options["note"],
         )
@@ -133,6 +135,30 @@ class RecordVerbs(VerbGroup):
         if options["format"] == "text":
             self.stdout.write(f"The configuration is at version {done.version}.")
         return not done.faults
+
+    def confirm_plan(self, using: str, options: dict[str, Any]) -> str:
+        """Print what a plan opens, and ask. Return the hash of the plan that was agreed to; raise if it was not."""
+        made = plan.make_plan(options["path"], using, options["prune"])
+        opened = {change.stream: found for change in made.edits if (found := openings.describe_openings(change))}
+        if made.faults or not opened:
+            # Without a question nothing needs to stay as it was shown.
+            return str(options["plan"])
+        if options["format"] == "json":
+            raise ConfigError("This opens something, which `--format json` cannot ask about. Repeat it with --yes.")
+        for stream, found in opened.items():
+            self.stdout.write(f"{stream} opens:")
+            for text in found:
+                self.stdout.write(f"    + {text}")
+        try:
+            answer = input("Store this? [y/N] ")
+        except (EOFError, OSError, RuntimeError) as error:  # the last if a program has no stdin at all
+            raise ConfigError(
+                "Expected an answer to whether to store what this opens, and there is nobody to ask: the standard "
+                "input is closed or empty. Nothing was stored. Repeat it with --yes."
+            ) from error
+        if answer.strip().lower() not in ("y", "yes"):
+            raise ConfigError("Nothing was stored.")
+        return str(options["plan"] or made.digest)
 
     def print_plan(self, made: plan.Plan, options: dict[str, Any]) -> None:
         """Print the changes key by key and how many of each kind, or what is wrong."""

@@ -25,7 +25,7 @@ def main() -> None:
     from .operations import perform
 
     call_command("migrate", run_syncdb=True, verbosity=0)
-    call_command("declbind", "apply", str(RECORDS), stdout=sys.stderr)
+    call_command("declbind", "apply", "--yes", str(RECORDS), stdout=sys.stderr)
     if options.triggers:
         perform("edit_record", {"stream": "readings", "capture": "triggers"})
         call_command("declbind", "triggers", "--install", stdout=sys.stderr)

@@ -1,0 +1,244 @@
+"""Decide whether somebody may open what an edit of a binding opens: nobody gains by an edit what they do not hold.
+
+What an edit opens is what :mod:`declbind.console.consequences` says of it. This module adds the right that each opening
+takes, and is asked by every way in which the console puts a definition in force. An edit that opens nothing takes no
+right but that to edit bindings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from declbind import judgement
+from declbind.bindings import DJANGO_ACTIONS
+from declbind.core.errors import ConfigError, Problem
+from declbind.core.spec import ACTIONS, BindingSpec
+from declbind.exposure import Exposed, exposed_fields
+from declbind.fields import find_model, writable_fields
+from declbind.models import BindingRecord
+from declbind.relations import find_hops
+from declbind.rights_models import is_rights_column, is_rights_model
+
+from .consequences import Consequence, consequences
+from .plan import Change
+
+EXPOSE_SENSITIVE = "declbind.expose_sensitive"
+BIND_RIGHTS_MODELS = "declbind.bind_rights_models"
+#: What is opened by each action, as it stands behind "may".
+DEEDS = {
+    "view": "send rows of {model}",
+    "create": "let clients create rows of {model}",
+    "update": "let clients change rows of {model}",
+    "delete": "let clients delete rows of {model}",
+}
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One thing that an edit opens, and what it takes to open it.
+
+    ``rights`` are codenames, any of which is enough; none of them is enough if there are none. ``deed`` says what is
+    opened, as it stands behind "may"; ``path`` is the place in the record.
+    """
+
+    path: str
+    deed: str
+    rights: tuple[str, ...]
+    reason: str = ""
+
+    def problem(self) -> Problem:
+        """Return what to tell somebody who has none of the rights."""
+        if not self.rights:
+            return Problem(self.path, f"Nobody may {self.deed} by a binding that is stored in the admin. {self.reason}")
+        wanted = " or ".join(map(describe_right, self.rights))
+        return Problem(
+            self.path,
+            f"Only users with the permission {wanted} may {self.deed.rstrip(',')}, and you do not have it. Ask a "
+            "superuser or another user who has it to make this change, or leave this as it was.",
+        )
+
+
+def missing_rights(
+    user: Any, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, *, as_if_enabled: bool = False
+) -> list[Problem]:
+    """Return what keeps a user from putting ``new`` in the place of ``old``; an empty document is no record.
+
+    With ``as_if_enabled`` a definition that is switched off is judged as if it were not: for pages that answer
+    questions about it. Reads the user's permissions.
+    """
+    return [opening.problem() for opening in find_openings(old, new, as_if_enabled) if not _holds(user, opening)]
+
+
+def find_openings(
+    old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, as_if_enabled: bool = False
+) -> list[Opening]:
+    """Return everything that an edit opens. Makes no query; an edit that cannot be read is the judgement's."""
+    if new and as_if_enabled:
+        new = {**new, "enabled": True}
+    after = _read(new)
+    if after is None:
+        return []
+    found = _consequences(old, new or {})
+    opened = frozenset[str]().union(*(item.opens for item in found)) & after.open_actions
+    return list(dict.fromkeys(_openings(_read(old), after, opened)))
+
+
+def describe_openings(change: Change) -> list[str]:
+    """Return what a change of a plan opens, and to whom, in words. No right is asked for."""
+    if change.after is None:
+        return []
+    found = _consequences(change.before, change.after)
+    return [item.text for item in found if item.opens]
+
+
+def _consequences(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Sequence[Consequence]:
+    in_force = not old or old.get("stream") not in judgement.reserved_streams()
+    return consequences(old or None, new, in_force=in_force)
+
+
+def describe_right(codename: str) -> str:
+    """Return a permission as the admin calls it, with its codename."""
+    return f'"{_name_of(codename)}" ({codename})'
+
+
+@dataclass(frozen=True)
+class _Definition:
+    spec: BindingSpec
+    model: Any
+    exposed: Sequence[Exposed]
+    open_actions: frozenset[str]
+
+    @property
+    def label(self) -> str:
+        return str(self.model._meta.label)
+
+    def codename(self, action: str, model: Any = None) -> str:
+        options = (model or self.model)._meta
+        return f"{options.app_label}.{DJANGO_ACTIONS[action]}_{options.model_name}"
+
+
+def _read(document: Mapping[str, Any] | None) -> _Definition | None:
+    # Problems that are no obstacle to reading it are left to the judgement, which every way in asks too.
+    if not document:
+        return None
+    try:
+        spec = BindingSpec.from_dict(document)
+    except ConfigError:
+        return None
+    model = find_model(spec.model)
+    if model is None:
+        return None
+    closed = {"view"} if not spec.outbound else set() if spec.inbound else set(ACTIONS[1:])
+    actions = {action for action in ACTIONS if spec.permissions.get(action) is not False} - closed
+    return _Definition(spec, model, exposed_fields(model, spec), frozenset(actions))
+
+
+def _openings(before: _Definition | None, after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
+    known = set() if before is None or before.model is not after.model else _places(before)
+    # What a definition exposes newly counts even if it is switched off, or if it narrows the rows.
+    judged = after.exposed if opened else [item for item in after.exposed if (item.key, item.field) not in known]
+    yield from _withheld(after, judged)
+    for item in judged:
+        if item.is_sensitive and not item.withheld:
+            yield Opening(item.path, f"{_exposing(after, item)}, which looks like a secret,", (EXPOSE_SENSITIVE,))
+    if not opened:
+        return
+    for action in ACTIONS:
+        if action in opened:
+            yield Opening(_path(after.spec, action), _deed(after, action), (after.codename(action),))
+    yield from _asking(after, opened)
+    yield from _rights(after, opened)
+    yield from _relations(after, opened)
+
+
+def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
+    """Yield what is learned by writing where nothing is sent: by ``if``, and by which rows there are to be written."""
+    if after.spec.outbound or not opened & {"update", "delete"}:
+        return
+    rule = after.spec.permissions.get("view")
+    if rule not in (None, False, after.codename("view")) and any(item.key == "fields" for item in after.exposed):
+        deed = f"let clients who write rows of {after.label} ask for their values"
+        yield Opening("$.permissions.view", deed, (after.codename("view"),))
+    if "delete" in opened and after.spec.where:
+        # Whoever may change rows may see them, in Django's admin too.
+        deed = f"let clients who delete rows of {after.label} find out which ones meet its conditions"
+        yield Opening("$.where", deed, (after.codename("view"), after.codename("update")))
+
+
+def _withheld(after: _Definition, judged: Sequence[Exposed]) -> Iterator[Opening]:
+    if after.model._meta.app_label == "declbind":
+        yield Opening("$.model", f"bind {after.label}", (), "It is one of declbind's own models.")
+        return
+    for item in judged:
+        if item.withheld:
+            fix = "Bind another model." if item.key == "model" else f"Remove {item.name!r} from '{item.key}'."
+            reason = f"It holds {item.withheld}. {fix}"
+            yield Opening(item.path, _exposing(after, item), (), reason)
+
+
+def _rights(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
+    if is_rights_model(after.model):
+        deed = f"bind {after.label}, whose rows give or record rights,"
+        yield Opening("$.model", deed, (BIND_RIGHTS_MODELS,))
+        return
+    for item in after.exposed:
+        if item.gives_rights:
+            yield Opening(item.path, f"{_exposing(after, item)}, which gives rights,", (BIND_RIGHTS_MODELS,))
+    if opened & {"create", "update"}:
+        for field in writable_fields(after.model, after.spec):
+            if is_rights_column(field):
+                deed = f"let clients write {field.name!r} of {after.label}, which gives rights,"
+                yield Opening("$.writable", deed, (BIND_RIGHTS_MODELS,))
+
+
+def _relations(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
+    if "view" not in opened:
+        return
+    for index, name in enumerate(after.spec.also):
+        path = f"$.also[{index}]"
+        try:
+            hops = find_hops(after.model, name)
+        except LookupError:
+            continue  # the judgement reports it
+        for model in dict.fromkeys(hop.model for hop in hops if not hop.model._meta.auto_created):
+            label = model._meta.label
+            if model._meta.app_label == "declbind":
+                yield Opening(path, f"tell when rows of {label} change", (), "It is one of declbind's own models.")
+                continue
+            deed = f"tell by {name!r} when rows of {label} change"
+            yield Opening(path, deed, (after.codename("view", model),))
+            if is_rights_model(model):
+                yield Opening(path, f"{deed}, which give or record rights,", (BIND_RIGHTS_MODELS,))
+
+
+def _places(definition: _Definition) -> set[tuple[str, Any]]:
+    return {(item.key, item.field) for item in definition.exposed}
+
+
+def _exposing(after: _Definition, item: Exposed) -> str:
+    place = {"fields": "", "model": " as the key of rows"}.get(item.key, f" by {item.key!r}")
+    return f"expose {item.name!r} of {after.label}{place}"
+
+
+def _path(spec: BindingSpec, action: str) -> str:
+    return f"$.permissions.{action}" if action in spec.permissions else "$.permissions"
+
+
+def _deed(after: _Definition, action: str) -> str:
+    return DEEDS[action].format(model=after.label)
+
+
+def _holds(user: Any, opening: Opening) -> bool:
+    return any(user.has_perm(codename) for codename in opening.rights)
+
+
+def _name_of(codename: str) -> str:
+    own = {f"declbind.{name}": text for name, text in BindingRecord._meta.permissions}
+    if codename in own:
+        return str(own[codename])
+    app_label, _, name = codename.partition(".")
+    action, _, model_name = name.partition("_")
+    model = find_model(f"{app_label}.{model_name}")
+    return f"Can {action} {model._meta.verbose_name_raw}" if model is not None else name

@@ -1,0 +1,231 @@
+"""Models and columns that give rights, hold secrets, or are never sent by what is stored in the admin.
+
+Three questions, each about a model or a column:
+
+- a *rights model* decides who may do what (users, groups, permissions, tokens), or records it (the admin's log);
+- a *secret model* holds what logs somebody in (tokens, one-time-password devices, sessions);
+- a *withheld* column is one that no operator may expose: passwords, session keys, and declbind's own tables.
+
+Models are recognised by what they inherit from, by the table that they share, and by their label. No package is
+imported for it: the classes are already there if the package is installed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.db import models
+from django.db.models import Field, Model
+
+from declbind.conf import settings
+
+#: Classes whose subclasses decide, or record, what users may do.
+RIGHTS_BASES = frozenset(
+    {
+        "django.contrib.admin.models.LogEntry",
+        "django.contrib.auth.base_user.AbstractBaseUser",
+        "django.contrib.auth.models.Group",
+        "django.contrib.auth.models.Permission",
+        "django.contrib.auth.models.PermissionsMixin",
+        "django.contrib.contenttypes.models.ContentType",
+        "django.contrib.sessions.base_session.AbstractBaseSession",
+    }
+)
+#: Classes whose relations give rights to the row that has them.
+GRANTING_BASES = frozenset({"django.contrib.auth.models.Group", "django.contrib.auth.models.Permission"})
+PERMISSION_BASE = "django.contrib.auth.models.Permission"
+SESSION_BASE = "django.contrib.sessions.base_session.AbstractBaseSession"
+#: Packages all of whose models decide what users may do.
+RIGHTS_PACKAGES = ("django.contrib.auth", "guardian")
+#: Packages all of whose models hold what logs somebody in.
+SECRET_PACKAGES = (
+    "allauth",
+    "django_otp",
+    "drfpasswordless",
+    "knox",
+    "mfa",
+    "oauth2_provider",
+    "oidc_provider",
+    "otp_yubikey",
+    "rest_framework.authtoken",
+    "rest_framework_api_key",
+    "rest_framework_simplejwt",
+    "social_django",
+    "tastypie",
+    "two_factor",
+)
+#: The same models by their labels, for a project that has them in a package of its own.
+SECRET_LABELS = frozenset(
+    {
+        "account.emailaddress",
+        "account.emailconfirmation",
+        "authtoken.token",
+        "authtoken.tokenproxy",
+        "knox.authtoken",
+        "mfa.authenticator",
+        "oauth2_provider.accesstoken",
+        "oauth2_provider.application",
+        "oauth2_provider.grant",
+        "oauth2_provider.idtoken",
+        "oauth2_provider.refreshtoken",
+        "otp_email.emaildevice",
+        "otp_hotp.hotpdevice",
+        "otp_static.staticdevice",
+        "otp_static.statictoken",
+        "otp_totp.totpdevice",
+        "otp_yubikey.remoteyubikeydevice",
+        "otp_yubikey.yubikeydevice",
+        "rest_framework_api_key.apikey",
+        "sessions.session",
+        "socialaccount.socialaccount",
+        "socialaccount.socialapp",
+        "socialaccount.socialtoken",
+        "token_blacklist.blacklistedtoken",
+        "token_blacklist.outstandingtoken",
+        "two_factor.phonedevice",
+        "user_sessions.session",
+        "usersessions.usersession",
+    }
+)
+RIGHTS_LABELS = frozenset({"guardian.groupobjectpermission", "guardian.userobjectpermission"})
+#: Columns that give rights, in whatever model they are.
+RIGHTS_COLUMNS = frozenset({"is_superuser", "is_staff", "is_admin", "user_permissions"})
+#: Kinds of column that hold no secret even in a secret model. The key of a relation is judged by the other model.
+_HARMLESS = (models.DateField, models.TimeField, models.DurationField, models.BooleanField)
+_NUMBERS = (models.IntegerField, models.FloatField, models.DecimalField)
+_PASSWORD = re.compile(r"passw(or)?d|passphrase|passcode|(^|_)pwd(_|$)", re.IGNORECASE)
+_SESSION_KEY = re.compile(r"session_?(key|data)", re.IGNORECASE)
+
+
+def is_rights_model(model: Any) -> bool:
+    """Return whether rows of a model decide or record what users may do; secret models are among them."""
+    return any(_gives_rights(relative) for relative in _relatives(model))
+
+
+def is_secret_model(model: Any) -> bool:
+    """Return whether rows of a model hold what logs somebody in: tokens, devices, sessions."""
+    return any(_holds_secrets(relative) for relative in _relatives(model))
+
+
+def is_rights_column(field: Any) -> bool:
+    """Return whether a column, or a list of related rows, gives rights to the row that has it."""
+    if field.name in RIGHTS_COLUMNS:
+        return True
+    target = _related_model(field)
+    return target is not None and any(not GRANTING_BASES.isdisjoint(_names(cls)) for cls in _relatives(target))
+
+
+def is_secret_column(field: Any) -> bool:
+    """Return whether a column is of a secret model and of a kind that may hold the secret."""
+    value = value_field(field)
+    if isinstance(value, (*_HARMLESS, models.AutoField, models.BigAutoField)):
+        return False
+    return is_secret_model(value.model)
+
+
+def value_field(field: Any) -> Any:
+    """Return the column whose values stand for a field: of a relation that of the rows it leads to."""
+    for _ in range(10):  # a key may be a relation itself, as a child's is
+        target = _related_model(field)
+        if target is None:
+            break
+        field = target._meta.pk if field.many_to_many else field.target_field
+    return field
+
+
+def withheld_reason(field: Any) -> str:
+    """Return what a column holds that no binding stored in the admin may expose, such as ``"passwords"``, or ``""``.
+
+    A relation is judged by the column that it refers to.
+    """
+    field = value_field(field)
+    if field.model._meta.app_label == "declbind":
+        return "declbind's own data"
+    if isinstance(field, (*_HARMLESS, *_NUMBERS)):
+        return ""
+    if _PASSWORD.search(field.name):
+        return "passwords"
+    if _SESSION_KEY.search(field.name) or any(SESSION_BASE in _names(cls) for cls in _relatives(field.model)):
+        return "session keys"
+    # The same column under another name, in a model that shares the table.
+    namesakes = (twin for cls in _relatives(field.model) for twin in cls._meta.local_concrete_fields)
+    if any(twin.column == field.column and _PASSWORD.search(twin.name) for twin in namesakes):
+        return "passwords"
+    return ""
+
+
+def unknown_labels(labels: Sequence[str]) -> list[str]:
+    """Return those labels that no installed model has."""
+    known = {model._meta.label_lower for model in apps.get_models(include_auto_created=True)}
+    return [label for label in labels if str(label).lower() not in known]
+
+
+def _gives_rights(model: Any) -> bool:
+    if _holds_secrets(model) or model._meta.app_label == "declbind" or not RIGHTS_BASES.isdisjoint(_names(model)):
+        return True
+    # The setting is re-read here, so that a change of it counts at once.
+    wanted = {str(label).lower() for label in settings.RIGHTS_MODELS} | RIGHTS_LABELS
+    wanted.add(django_settings.AUTH_USER_MODEL.lower())
+    if not wanted.isdisjoint(_labels(model)) or _comes_from(model, RIGHTS_PACKAGES):
+        return True
+    # The table of a list: rows of it are what the list holds.
+    owner = model._meta.auto_created
+    if owner and is_rights_model(owner):
+        return True
+    # A row that names a permission grants it to somebody.
+    targets = (_related_model(field) for field in model._meta.local_concrete_fields)
+    return any(target is not None and PERMISSION_BASE in _names(target) for target in targets)
+
+
+def _holds_secrets(model: Any) -> bool:
+    return (
+        SESSION_BASE in _names(model)
+        or not SECRET_LABELS.isdisjoint(_labels(model))
+        or _comes_from(model, SECRET_PACKAGES)
+    )
+
+
+def _relatives(model: Any) -> Sequence[Any]:
+    """Return the model, those that share its table or a parent's, and those whose rows are partly in its table."""
+    return _find_relatives(tuple(model._meta.apps.get_models(include_auto_created=True)), model)
+
+
+@lru_cache(maxsize=1024)
+def _find_relatives(installed: tuple[Any, ...], model: Any) -> tuple[Any, ...]:
+    own = (model, *model._meta.get_parent_list())
+    tables = {_table_of(base) for base in own}
+    sharing = (other for other in installed if _table_of(other) in tables)
+    children = (other for other in installed if model in other._meta.get_parent_list())
+    return tuple(dict.fromkeys((*own, *sharing, *children)))
+
+
+def _table_of(model: Any) -> str:
+    # Whatever the case and the quotes: a model without migrations may name a table of a schema.
+    return str(re.split(r"[.\"`]+", model._meta.db_table.strip('"`'))[-1].lower())
+
+
+def _names(model: Any) -> set[str]:
+    return {f"{cls.__module__}.{cls.__qualname__}" for cls in model.__mro__}
+
+
+def _labels(model: Any) -> set[str]:
+    return {
+        cls._meta.label_lower
+        for cls in model.__mro__
+        if isinstance(getattr(cls, "_meta", None), models.options.Options)
+    }
+
+
+def _comes_from(model: Any, packages: tuple[str, ...]) -> bool:
+    modules = {cls.__module__ for cls in model.__mro__ if issubclass(cls, Model) and cls is not Model}
+    return any(module == package or module.startswith(f"{package}.") for module in modules for package in packages)
+
+
+def _related_model(field: Field[Any, Any] | Any) -> Any:
+    remote = getattr(field.remote_field, "model", None)
+    return remote if isinstance(remote, type) and issubclass(remote, Model) else None

@@ -1,0 +1,327 @@
+"""Nobody opens more than they hold: models times actions times ways in, and the decision taken out as a control."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from admin_ui import documents as texts
+from declbind.bindings import DJANGO_ACTIONS
+from declbind.codenames import declared_codenames
+from declbind.console import openings
+from declbind.console.openings import BIND_RIGHTS_MODELS, EXPOSE_SENSITIVE
+from declbind.core.spec import ACTIONS, BindingSpec
+from declbind.fields import find_model
+from declbind.judgement import judge_document
+from declbind.models import BindingRecord
+from tests.attack.ways import CLOSED, EDIT, LIST, STREAM, WAYS, is_in_force, operator, send_json
+from tests.test_admin_form import post_confirmed, read_form
+from tests.test_consequences import documents, possible
+
+pytestmark = pytest.mark.django_db
+
+ORDINARY = ("blog.Post", "zoo.Animal")
+RIGHTS = ("auth.User", "auth.Group", "auth.Permission", "admin.LogEntry", "contenttypes.ContentType")
+#: The models whose every action is tried in every way; the decision about the others is asked without the admin.
+TRIED = ("zoo.Animal", "auth.User")
+
+
+def opening(label: str, action: str, **more: Any) -> dict[str, Any]:
+    """Return a definition that opens one action of a model to everyone, and nothing else."""
+    permissions = {**dict.fromkeys(ACTIONS, False), action: True}
+    return {"stream": STREAM, "model": label, "fields": [], "permissions": permissions, **more}
+
+
+def codename(label: str, action: str) -> str:
+    return f"{label.partition('.')[0]}.{DJANGO_ACTIONS[action]}_{label.partition('.')[2].lower()}"
+
+
+def allow_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the broken variant in the place of the decision."""
+    monkeypatch.setattr(openings, "missing_rights", lambda *args, **kwargs: [])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("label", TRIED)
+def test_an_action_takes_its_permission_in_every_way_in(label, action, way):
+    """Any one of the rights that it takes is missed; with all of them the same is stored."""
+    document = opening(label, action)
+    needed = [codename(label, action), *([BIND_RIGHTS_MODELS] if label in RIGHTS else [])]
+    for missing in needed:
+        client, _ = operator(*EDIT, *(right for right in needed if right != missing), EXPOSE_SENSITIVE)
+        WAYS[way](client, document)
+        assert not is_in_force(document), missing
+        BindingRecord.objects.all().delete()
+    client, _ = operator(*EDIT, *needed)
+    WAYS[way](client, document)
+    assert is_in_force(document)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("label", [*ORDINARY, *RIGHTS])
+def test_an_action_takes_its_permission_for_every_model(label, action):
+    """The decision itself, for more models: each right is asked for, and no other."""
+    needed = [codename(label, action), *([BIND_RIGHTS_MODELS] if label in RIGHTS else [])]
+    document = opening(label, action)
+    assert openings.missing_rights(Holder(*needed), None, document) == []
+    for missing in needed:
+        [problem] = openings.missing_rights(Holder(*(right for right in needed if right != missing)), None, document)
+        assert f"({missing})" in problem.message
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_attack_succeeds_without_the_decision(monkeypatch, way):
+    """The control: what the other tests refuse is refused by nothing else."""
+    allow_everything(monkeypatch)
+    client, _ = operator(*EDIT)
+    document = opening("auth.User", "update", fields=["is_superuser"], writable=["is_superuser"])
+    WAYS[way](client, document)
+    assert is_in_force(document)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("label", "fields", "sensitive"),
+    [("sessions.Session", [], ["session_key"]), ("auth.User", ["password"], ["password"])],
+)
+def test_passwords_and_session_keys_are_for_nobody(monkeypatch, label, fields, sensitive, way):
+    """Not even for a superuser; without the decision they would be stored."""
+    document = opening(label, "view", fields=fields, sensitive=sensitive)
+    client, user = operator()
+    type(user).objects.filter(pk=user.pk).update(is_superuser=True)
+    WAYS[way](client, document)
+    assert not is_in_force(document)
+    BindingRecord.objects.all().delete()
+    allow_everything(monkeypatch)
+    WAYS[way](client, document)
+    assert is_in_force(document)
+
+
+SECRET_PLACES: dict[str, dict[str, Any]] = {
+    "fields": {"fields": ["secret_token"]},
+    "groups": {"groups": ["of-{secret_token}"]},
+    "where": {"where": {"secret_token": "hidden"}},
+    "scope": {"scope": {"secret_token": "$user.username"}, "groups": ["of-{secret_token}"]},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("place", SECRET_PLACES)
+def test_a_secret_takes_its_right_wherever_it_is_exposed(place, way):
+    """Sent, in a group's name, in a condition or in a scope."""
+    document = opening("zoo.Animal", "view", sensitive=["secret_token"], **SECRET_PLACES[place])
+    client, _ = operator(*EDIT, "zoo.view_animal")
+    WAYS[way](client, document)
+    assert not is_in_force(document)
+    BindingRecord.objects.all().delete()
+    client, _ = operator(*EDIT, "zoo.view_animal", EXPOSE_SENSITIVE)
+    WAYS[way](client, document)
+    assert is_in_force(document)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_relation_takes_the_right_to_view_where_it_leads(way):
+    """That a user logs in is told by sending their posts again."""
+    document = {**opening("blog.Post", "view"), "also": ["author"]}
+    for rights in ([], ["auth.view_user"], [BIND_RIGHTS_MODELS]):
+        client, _ = operator(*EDIT, "blog.view_post", *rights)
+        WAYS[way](client, document)
+        assert not is_in_force(document)
+        BindingRecord.objects.all().delete()
+    client, _ = operator(*EDIT, "blog.view_post", "auth.view_user", BIND_RIGHTS_MODELS)
+    WAYS[way](client, document)
+    assert is_in_force(document)
+
+
+# Narrowing and widening -----------------------------------------------------------------------------------------------
+
+WIDE: dict[str, Any] = {
+    "stream": STREAM,
+    "model": "zoo.Animal",
+    "fields": ["name", "legs", "secret_token"],
+    "groups": ["all", "kind-{legs}"],
+    "sensitive": ["secret_token"],
+    "permissions": {"view": True, "create": "staff", "update": "authenticated", "delete": "zoo.delete_animal"},
+    "writable": ["name", "legs"],
+    "auto_subscribe": True,
+    "also": ["keeper"],
+}
+NARROWER: dict[str, dict[str, Any]] = {
+    "a field less": {"fields": ["name", "legs"], "sensitive": []},
+    "a group less": {"groups": ["kind-{legs}"], "auto_subscribe": False},
+    "view for one permission": {"permissions": {**WIDE["permissions"], "view": "zoo.view_animal"}},
+    "view for users": {"permissions": {**WIDE["permissions"], "view": "authenticated"}},
+    "update for staff": {"permissions": {**WIDE["permissions"], "update": "staff"}},
+    "create for nobody": {"permissions": {**WIDE["permissions"], "create": False}},
+    "one direction": {"direction": "outbound"},
+    "fewer rows": {"where": {"legs": [2, 4]}},
+    "less to write": {"writable": ["name"]},
+    "no relation": {"also": []},
+    "words": {"description": "narrower"},
+    "switched off": {"enabled": False},
+}
+WIDER: dict[str, dict[str, Any]] = {
+    "another field": {"fields": ["name", "legs", "secret_token", "status"]},
+    "another group": {"groups": ["all", "kind-{legs}", "s-{status}"]},
+    "create for users": {"permissions": {**WIDE["permissions"], "create": "authenticated"}},
+    "delete for everyone": {"permissions": {**WIDE["permissions"], "delete": True}},
+    "more to write": {"fields": ["name", "legs", "secret_token", "kind"], "writable": ["name", "legs", "kind"]},
+    "a condition over what is not sent": {"where": {"status": "open"}},
+}
+
+
+def change(client: Any, document: dict[str, Any]) -> bool:
+    """Change the wide record as JSON; tell whether that was stored."""
+    record = BindingRecord().assign(WIDE)
+    record.save()
+    send_json(client, record, document)
+    record.refresh_from_db()
+    stored = texts.canonical(record.definition()) == texts.canonical(texts.normalise(document))
+    record.delete()
+    return stored
+
+
+@pytest.mark.parametrize("edit", NARROWER)
+def test_what_only_narrows_takes_no_right_to_the_model(edit):
+    """Whoever may change bindings may close one, whatever it exposes."""
+    client, _ = operator(*EDIT)
+    assert change(client, {**WIDE, **NARROWER[edit]})
+
+
+@pytest.mark.parametrize("edit", WIDER)
+def test_what_widens_an_exposing_binding_takes_the_right_to_expose(edit):
+    """Also where it is not the secret itself that is opened further."""
+    rights = [*EDIT, *(codename("zoo.Animal", action) for action in ACTIONS), "zoo.view_keeper"]
+    client, _ = operator(*rights)
+    assert not change(client, {**WIDE, **WIDER[edit]})
+    client, _ = operator(*rights, EXPOSE_SENSITIVE)
+    assert change(client, {**WIDE, **WIDER[edit]})
+
+
+class Holder:
+    """A user who holds some codenames."""
+
+    def __init__(self, *codenames: str) -> None:
+        self.codenames = codenames
+
+    def has_perm(self, codename: str, obj: object = None) -> bool:
+        return codename in self.codenames
+
+
+edits = st.tuples(documents(), documents()).filter(lambda pair: not any(judge_document(item)[1] for item in pair))
+
+
+def opened_without_right(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
+    """Return the actions by which clients get or write more, and which nobody was asked for the right to."""
+    gained = possible(new) - possible(old)
+    if new["direction"] == "inbound":
+        # Who may view the model learns by a condition what they may see anyway.
+        gained = {item for item in gained if not (item[0] == "get" and item[1].has_perm("blog.view_post"))}
+    done = {"view" if kind == "get" else kind for kind, *_ in gained}
+    asked = {right for item in openings.find_openings(old, new) for right in item.rights}
+    return {action for action in done if codename("blog.Post", action) not in asked}
+
+
+@hypothesis_settings(max_examples=200, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(edits)
+def test_whatever_clients_gain_somebody_was_asked_for_the_right(edit):
+    """For any two definitions: what the new one lets a visitor do and the old one did not."""
+    assert opened_without_right(*edit) == set()
+
+
+def test_a_decision_that_forgets_an_action_is_seen(monkeypatch):
+    """The control of the test before."""
+    new = {**CLOSED, "direction": "both", "fields": ["title"], "permissions": {**CLOSED["permissions"], "view": True}}
+    assert opened_without_right(CLOSED, new) == set()
+    monkeypatch.setattr(openings, "find_openings", lambda *args: [])
+    assert opened_without_right(CLOSED, new) == {"view"}
+
+
+def test_the_message_names_the_right_what_for_and_who_can_do_it():
+    """By the permission's name in the admin, and by its codename."""
+    [problem] = openings.missing_rights(Holder(), None, opening("zoo.Animal", "delete"))
+    assert problem.path == "$.permissions.delete"
+    assert problem.message == (
+        'Only users with the permission "Can delete animal" (zoo.delete_animal) may let clients delete rows of '
+        "zoo.Animal, and you do not have it. Ask a superuser or another user who has it to make this change, or leave "
+        "this as it was."
+    )
+
+
+@pytest.mark.parametrize("action", ["update", "delete"])
+@pytest.mark.parametrize("rule", [None, False, "zoo.view_animal", True, "staff", "zoo.feed_animal"])
+def test_asking_for_values_takes_the_right_to_view(action, rule):
+    """Where nothing is sent, the rule to view says who may put conditions on writes: holders see the values anyway."""
+    document = opening("zoo.Animal", action, fields=["status"], writable=[], direction="inbound")
+    document["permissions"] = {**document["permissions"], "view": rule}
+    if rule is None:
+        del document["permissions"]["view"]
+    needed = codename("zoo.Animal", action)
+    paths = [problem.path for problem in openings.missing_rights(Holder(needed), None, document)]
+    assert paths == ([] if rule in (None, False, "zoo.view_animal") else ["$.permissions.view"])
+    assert openings.missing_rights(Holder(needed, "zoo.view_animal"), None, document) == []
+    closed = {**document, "permissions": {**document["permissions"], "view": False}}
+    found = openings.missing_rights(Holder(needed), closed, document)
+    assert [problem.path for problem in found] == paths
+    assert openings.missing_rights(Holder(), document, closed) == []
+
+
+def test_which_rows_can_be_deleted_takes_a_right_to_the_values():
+    """A condition over a column is answered by whether a row is there."""
+    document = opening("zoo.Animal", "delete", where={"status": "open"}, direction="inbound")
+    paths = [problem.path for problem in openings.missing_rights(Holder("zoo.delete_animal"), None, document)]
+    assert paths == ["$.where"]
+    for right in ("view", "change"):
+        assert openings.missing_rights(Holder("zoo.delete_animal", f"zoo.{right}_animal"), None, document) == []
+
+
+def test_every_model_of_the_list_is_installed():
+    """So that none of the tests above passes for want of a model."""
+    for label in (*ORDINARY, *RIGHTS, *TRIED):
+        assert find_model(label) is not None
+    assert BindingSpec.from_dict(WIDE).stream == STREAM
+
+
+def test_a_copy_of_a_file_takes_the_rights_of_what_it_opens():
+    """The copy begins switched off. To switch it on takes what the file, which nobody asked, did not."""
+    where = "blog/bindings/posts.json[0]"
+    rights = ["blog.view_post", "blog.add_post", "blog.change_post", "blog.delete_post"]
+    also = ["auth.view_user", BIND_RIGHTS_MODELS, "blog.view_blog", "blog.view_comment"]
+    assert copy_and_enable(where, *rights[1:]) == 0
+    assert copy_and_enable(where, *rights, *also) == 1
+
+
+def copy_and_enable(where: str, *rights: str) -> int:
+    """Take a binding of a file over, switched on; return how many are stored."""
+    known = [right for right in rights if right.startswith("declbind.") or right in declared_codenames()]
+    client, _ = operator(*EDIT, *known)
+    page = client.get(f"{LIST}add/", {"copy": where})
+    data = read_form(page.content.decode()) | {"enabled": "on"}
+    assert data["model"] == "blog.Post"
+    post_confirmed(client, f"{LIST}add/", data)
+    return int(BindingRecord.objects.filter(enabled=True).count())
+
+
+def test_what_is_enabled_is_what_was_judged(monkeypatch):
+    """A definition that is edited between the check and the switch is judged again."""
+    closed, wide = {**CLOSED, "enabled": False}, {**opening("auth.User", "view"), "enabled": False}
+    record = BindingRecord().assign(closed)
+    record.save()
+    judged = openings.missing_rights
+
+    def edit_after(user: Any, old: Any, new: Any, **options: Any) -> Any:
+        found = judged(user, old, new, **options)
+        if old["model"] == "blog.Post":
+            record.assign(wide).save()
+        return found
+
+    monkeypatch.setattr(openings, "missing_rights", edit_after)
+    client, _ = operator(*EDIT)
+    client.post(LIST, {"action": "enable", "_selected_action": [str(record.pk)], "asked": "yes"})
+    record.refresh_from_db()
+    assert (record.model, record.enabled) == ("auth.User", False)

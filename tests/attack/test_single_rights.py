@@ -1,0 +1,162 @@
+"""An operator with one right of declbind, driven through every page: no right and no value that they had not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.utils import timezone
+
+from declbind.console import openings
+from declbind.console.visibility import load_rows
+from declbind.core.errors import ClientError
+from declbind.live.subscriptions import judge_user
+from declbind.models import BindingRecord, Event
+from declbind.registry import get_registry
+from tests.attack.pages import GREEDY, Walk, walk
+from tests.attack.ways import CLOSED, EDIT, operator
+from tests.factories import AnimalFactory
+from tests.test_admin_connections import open_connection
+from tests.test_admin_live import add_event, add_traffic
+from tests.zoo.clients import Client as SocketClient
+from tests.zoo.clients import be
+
+pytestmark = pytest.mark.django_db
+
+EMAIL, NAME, TOKEN = "victim@hidden.example", "hidden-beast", "sesame-of-the-beast"
+
+
+def own_rights() -> list[str]:
+    """Return the codenames of all permissions of declbind: Django's four for each table, and those of its own."""
+    from django.apps import apps
+
+    found = []
+    for model in apps.get_app_config("declbind").get_models():
+        options = model._meta
+        found += [f"declbind.{action}_{options.model_name}" for action in options.default_permissions]
+        found += [f"declbind.{codename}" for codename, _ in options.permissions]
+    return found
+
+
+@pytest.fixture
+def world() -> User:
+    """Store bindings that wait to be opened, rows with values, and traffic about them; return whom they are about."""
+    victim = User.objects.create_superuser("victim", EMAIL, "pw")
+    AnimalFactory.create(pk=1, name=NAME, secret_token=TOKEN)
+    animals = {"stream": "animals", "model": "zoo.Animal", "fields": ["name", "legs"], "groups": ["all"]}
+    hidden = {"fields": ["name", "secret_token"], "sensitive": ["secret_token"], "enabled": False}
+    for document in (
+        animals,
+        {**animals, "stream": "secret", **hidden, "permissions": {"view": True}},
+        {**GREEDY, "stream": "wide", "enabled": False},
+        {**GREEDY, "stream": "asking", "writable": [], "where": {"email": "nobody@hidden.example"}, "enabled": False},
+    ):
+        BindingRecord().assign(document).save()
+    for stream in ("once", "gone"):
+        record = BindingRecord().assign({**GREEDY, "stream": stream})
+        record.save()
+        record.assign({**CLOSED, "stream": stream}).save()
+        if stream == "gone":
+            record.delete()
+    add_event(stream="animals", model="zoo.animal", object_pk="1", changes='[["all","update"]]',
+              data=json.dumps({"name": NAME, "legs": 2}), actor="victim")  # fmt: skip
+    add_traffic(stream="animals", object_pk="1", groups=["all"], username="victim")
+    open_connection("c1", victim, [["animals", "all", None, 0, ""]])
+    return victim
+
+
+def gained_by_socket(user: User) -> list[str]:
+    """Try, as a client, to read every stream in force and to make oneself a superuser by it."""
+    found = []
+    user = User.objects.get(pk=user.pk)
+    for stream, binding in get_registry().by_stream.items():
+        bound = binding(user=user, using="default")
+        try:
+            group, params = judge_user(bound, {})
+            rows = load_rows(bound, str(group), params)
+            text = json.dumps([dict(row.data) for row in rows.shown])
+            found += [f"{stream}: {value}" for value in (EMAIL, NAME, TOKEN) if value in text]
+        except ClientError:
+            pass
+        try:
+            SocketClient(binding, be(user)).send("update", user.pk, {"is_superuser": True})
+        except ClientError:
+            pass
+    return found
+
+
+def harm(made: Walk, user: User, before: set[str], victim: User) -> list[str]:
+    """Return what the operator has now and had not before."""
+    found = gained_by_socket(user)
+    user = User.objects.get(pk=user.pk)
+    found += [f"right: {name}" for name in sorted(user.get_all_permissions() - before)[:3]]
+    found += ["is a superuser"] if user.is_superuser else []
+    found += ["the victim was changed"] if User.objects.filter(pk=victim.pk, is_superuser=True).count() != 1 else []
+    text = made.everything()
+    stored = User.objects.get(pk=victim.pk).password
+    return found + [f"shown: {value}" for value in (EMAIL, NAME, TOKEN, stored) if value in text]
+
+
+@pytest.mark.parametrize("right", own_rights())
+def test_one_right_of_ours_gives_no_other_and_no_value(world, right):
+    """Every address is read, every form is sent, and whatever is in force then is tried as a client."""
+    client, user = operator(right)
+    before = user.get_all_permissions()
+    made = walk(client, "victim")
+    assert harm(made, User.objects.get(pk=user.pk), before, world) == []
+    assert set(made.answered.values()) <= {200, 302, 400, 403, 404, 405, 406, 409}
+
+
+def test_all_rights_to_edit_bindings_give_no_other_and_no_value(world):
+    """Together, with those to expose and to bind rights models: none of them is a right to a model."""
+    client, user = operator(*EDIT, openings.EXPOSE_SENSITIVE, openings.BIND_RIGHTS_MODELS)
+    before = user.get_all_permissions()
+    made = walk(client, "victim")
+    assert made.sent > 50
+    assert harm(made, user, before, world) == []
+
+
+@pytest.mark.parametrize("right", ["add", "change"])
+def test_the_walk_finds_the_hole_where_the_decision_is_missing(world, monkeypatch, right):
+    """The control: the same walk ends with a superuser if every edit is allowed."""
+    monkeypatch.setattr(openings, "missing_rights", lambda *args, **kwargs: [])
+    client, user = operator(f"declbind.{right}_bindingrecord")
+    made = walk(client, "victim")
+    found = harm(made, user, user.get_all_permissions(), world)
+    assert "is a superuser" in found
+    assert any(EMAIL in item for item in found)
+
+
+def test_the_walk_sees_the_values_that_its_operator_may_see(world):
+    """The control: with the right to view the models, and every right of ours, the pages show the values."""
+    rights = [right for right in own_rights() if "delete" not in right]
+    client, _ = operator(*rights, "zoo.view_animal", "auth.view_user")
+    made = walk(client, "victim", forms=False)
+    assert NAME in made.everything()
+    pages = [url for url, status in made.answered.items() if status == 200]
+    for page in ("live/", "why/", "try/", "connections/", "processes/", "doctor/", "import/", "export/", "add/json/"):
+        assert any(url.startswith(f"/admin/declbind/bindingrecord/{page}") for url in pages), page
+    assert Permission.objects.count() > 0
+    assert Event.objects.filter(created_at__lte=timezone.now()).exists()
+
+
+def test_a_condition_over_a_column_is_no_way_to_ask_for_it(world):
+    """Somebody who watches tries a definition that is not in force: the answer depends on the condition otherwise."""
+    client, _ = operator(*EDIT, "declbind.view_traffic")
+
+    def answers(monkeypatch: Any = None) -> set[str]:
+        found = set()
+        for email in (EMAIL, "nobody@hidden.example"):
+            document = {**GREEDY, "fields": ["username"], "where": {"email": email}, "writable": []}
+            asked = {"stream": "greedy", "action": "view", "pk": str(world.pk), "who": ""}
+            page = client.post("/admin/declbind/bindingrecord/try/", {**asked, "document": json.dumps(document)})
+            made = page.context["trial"]
+            found.add("refused" if made is None else str([(step.name, step.verdict) for step in made.steps]))
+        return found
+
+    assert answers() == {"refused"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openings, "missing_rights", lambda *args, **kwargs: [])
+        assert len(answers()) == 2

@@ -1,0 +1,113 @@
+"""Permissions for all users who are logged in, and for staff users: without a codename."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+
+from admin_ui.summary import summarise_record
+from declbind.bindings import build_binding, is_in_audience
+from declbind.console.overview import describe_rules
+from declbind.console.reasons import explain_permission
+from declbind.core.spec import ACTIONS, BindingSpec
+from declbind.judgement import judge_document
+from declbind.models import BindingRecord
+from declbind.testing import override_bindings
+from tests.factories import make_user
+from tests.live import NUMBERS, code_of, in_thread, next_payload, store, subscribe
+from tests.test_live_revocation import log_in
+from tests.zoo.clients import ANIMALS
+
+USERS: dict[str, Any] = {
+    "nobody": None,
+    "anonymous": AnonymousUser(),
+    "user": User(username="user"),
+    "staff": User(username="staff", is_staff=True),
+    "inactive": User(username="inactive", is_staff=True, is_active=False),
+    "superuser": User(username="superuser", is_superuser=True),
+    "bare": SimpleNamespace(is_authenticated=True),
+}
+#: Who is let in. A superuser is no staff user by that alone.
+LET_IN = {
+    "authenticated": {"user", "staff", "superuser", "bare"},
+    "staff": {"staff"},
+    True: set(USERS),
+    False: set(),
+}
+
+
+@pytest.mark.parametrize("rule", LET_IN)
+def test_whom_a_rule_without_a_codename_lets_in(rule):
+    """Active users who are logged in; of these, staff; everybody; nobody."""
+    assert {name for name, user in USERS.items() if is_in_audience(user, rule)} == LET_IN[rule]
+    binding = build_binding(BindingSpec.from_dict({**ANIMALS, "permissions": dict.fromkeys(ACTIONS, rule)}))
+    for name, user in USERS.items():
+        bound = binding(user)
+        asked = [bound.has_view_permission(user, {}), *(bound.has_permission(user, action, None) for action in ACTIONS)]
+        assert set(asked) == {name in LET_IN[rule]}, name
+
+
+@pytest.mark.parametrize("word", ["authenticated", "staff"])
+def test_a_word_stands_for_one_action_or_for_all_four(word):
+    """It is no codename that must exist."""
+    for permissions in (word, {"view": word}, dict.fromkeys(ACTIONS, word)):
+        spec, problems = judge_document({**ANIMALS, "permissions": permissions})
+        assert problems == []
+        assert spec is not None
+        assert spec.permissions["view"] == word
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("authentcated", "authenticated"), ("Staff", "staff")])
+def test_a_mistyped_word_is_told_apart_from_a_codename(typed, meant):
+    """The message names the word that was probably meant."""
+    _, [problem] = judge_document({**ANIMALS, "permissions": {"view": typed}})
+    assert problem.message.endswith(f"Did you mean {meant!r}?")
+
+
+def test_the_console_has_words_for_them():
+    """In the list, in the command and in the reasons of a try."""
+    rules = {"view": "authenticated", "create": "staff", "update": False, "delete": True}
+    record = BindingRecord().assign({**ANIMALS, "permissions": rules})
+    assert dict(summarise_record(record, {}).who) == {
+        "view": "users who are logged in",
+        "create": "staff users",
+        "update": "nobody",
+        "delete": "everyone",
+    }
+    binding = build_binding(BindingSpec.from_dict(record.definition()))
+    assert describe_rules(binding) == {
+        "view": "users who are logged in",
+        "create": "staff users",
+        "update": "nobody",
+        "delete": "anyone",
+    }
+    reason = explain_permission(binding(USERS["user"]), "create", None, False)
+    assert (reason.rule, reason.text) == ("staff", "Open to staff users; user is not one of them.")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("word", "lost"), [("staff", "is_staff"), ("authenticated", "is_active")])
+async def test_a_socket_loses_what_its_user_no_more_is(word, lost):
+    """With the staff status the subscription goes, with the account the socket; others are let in no further."""
+    user = await in_thread(lambda: make_user(is_staff=True))
+    plain = await in_thread(make_user)
+    with override_bindings({**NUMBERS, "permissions": {"view": word}}):
+        async with (await log_in(user=plain)).client() as other:
+            if word == "staff":
+                assert code_of(await other.request("numbers", "subscribe", params={"name": "a"})) == "denied"
+            else:
+                await subscribe(other)
+        async with (await log_in(user=user)).client() as client:
+            await subscribe(client)
+            await store("a", 1)
+            assert (await next_payload(client))["data"]["value"] == 1
+            setattr(user, lost, False)
+            await in_thread(user.save)
+            await store("b", 2)
+            if word == "staff":
+                assert await next_payload(client) == {"action": "closed", "reason": "permission"}
+            else:
+                assert await client.wait_closed() == 4401
