@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
+import environ
 import pytest
 from django.db import OperationalError, connections, transaction
 
@@ -95,3 +96,16 @@ def test_a_turn_counts_as_no_wrapper_of_others(shared):
         assert has_wrappers(connections[shared])
     assert not has_wrappers(connections[shared])
     assert connections[shared].execute_wrappers
+
+
+def test_a_connection_to_no_database_is_left_alone(postgres_database, django_db_blocker):
+    """Its alias is in no setting: Django makes and drops the databases of tests by such a connection."""
+    alias = "served"
+    connections.settings[alias] = {**connections.settings["default"], **environ.Env.db_url_config(postgres_database)}
+    connections.settings[alias] |= {"OPTIONS": {}, "TEST": {}}
+    try:
+        with django_db_blocker.unblock(), connections[alias]._nodb_cursor() as cursor:
+            cursor.execute("SELECT 1")
+            assert cursor.fetchone() == (1,)
+    finally:
+        del connections[alias], connections.settings[alias]

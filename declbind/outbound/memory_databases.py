@@ -81,7 +81,8 @@ _execute_in_turn.declbind_leaves_text = True  # type: ignore[attr-defined]
 
 
 def _watch(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
-    if reach_of(connection.alias) == "process":
+    # Servers have connections to no database, whose alias is in no setting.
+    if connection.vendor == "sqlite" and reach_of(connection.alias) == "process":
         _shared.add(connection.alias)
         if _execute_in_turn not in connection.execute_wrappers:
             # First, because ``execute_wrapper()`` takes the last one out again.
