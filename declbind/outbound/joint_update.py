@@ -12,8 +12,8 @@ from typing import Any
 
 from django.db import connections, models
 
-from . import entries
-from .known_values import is_as_stored
+from . import entries, tenants
+from .known_values import is_as_stored, is_saved_by_django
 from .plans import Plan
 from .statements import extended_update, has_wrappers
 
@@ -34,7 +34,8 @@ def can_join(plan: Plan, instance: Any, using: str) -> bool:
         and state.db == using
         and instance.pk is not None
         and isinstance(instance, plan.model)
-        and type(instance)._do_update is models.Model._do_update
+        and is_saved_by_django(type(instance))
+        and not tenants.are_mixed(using)
         and not has_wrappers(connection)
         and _may_join(plan)
         and is_as_stored(plan, instance, plan.model._meta.pk, using)

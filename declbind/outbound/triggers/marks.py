@@ -18,6 +18,7 @@ from django.db import connections, transaction
 
 from declbind.core.groups import diff
 from declbind.models import Event
+from declbind.outbound import tenants
 from declbind.outbound.batch import Batch
 from declbind.outbound.drafts import UNKNOWN, draft_delete, draft_write, groups_of
 from declbind.outbound.entries import Draft
@@ -79,7 +80,8 @@ def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
         with _guarded(heard, places, found, using):
             for place, write in zip(places, writes, strict=True):
                 found[place] = _draft(heard, write, _Place(place, histories, using))
-    return _joined(found, calls)
+    joined = _joined(found, calls)
+    return [list(tenants.without_rows(drafts, using)) for drafts in joined] if tenants.are_mixed(using) else joined
 
 
 @dataclass(frozen=True)
