@@ -67,6 +67,8 @@ def install() -> None:
     forget_list_managers()
     for fault in find_faults():
         logger.error("%s %s", fault.text, fault.action)
+    if any(seams.find_name_faults(seams.NEEDED)):
+        return  # what follows serves the hooks, none of which is installed
     catalog.install()
     memory_databases.install()
     migrating.install()

@@ -24,7 +24,7 @@ from django.utils import timezone
 from declbind.conf import settings
 from declbind.core.hub import LogEvent
 from declbind.models import Event, Head
-from declbind.registry import database_alias
+from declbind.registry import database_alias, has_table
 
 from . import tenants
 from .entries import Draft, insert
@@ -124,20 +124,10 @@ def is_here(using: str | None) -> bool:
     # Tables of a tenant's schema are not those of another.
     schema = getattr(connections[using], "schema_name", None) or ""
     if (using, schema) not in _migrated:
-        if not _is_migrated(connections[using]):
+        if not has_table(connections[using], Event._meta.db_table):
             return False
         _migrated.add((using, schema))
     return True
-
-
-def _is_migrated(connection: Any) -> bool:
-    """Return whether the log's table is within reach, in whichever schema that is searched."""
-    table = Event._meta.db_table
-    if connection.vendor != "postgresql":
-        return table in connection.introspection.table_names()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [connection.ops.quote_name(table)])
-        return bool(cursor.fetchone()[0])
 
 
 def load_head(using: str) -> HeadState:

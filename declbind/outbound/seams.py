@@ -16,7 +16,9 @@ from functools import reduce
 from importlib import metadata
 from typing import Literal
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.utils.connection import ConnectionDoesNotExist
 
 #: The bindings that a fault concerns: all, those whose model has parents, those that send many-to-many fields, or none.
 Concern = Literal["all", "children", "lists", "none"]
@@ -81,8 +83,10 @@ class Seam:
     def _missing_attributes(self, found: object) -> list[str]:
         try:
             made = self.make(found) if self.make is not None else found
-        except Exception:  # a database that cannot be used is reported elsewhere
-            return []
+        except (ImproperlyConfigured, ConnectionDoesNotExist, ImportError):
+            return []  # a database that cannot be used is reported elsewhere
+        except Exception:  # it takes other arguments, or its module lacks what it uses
+            return list(self.attributes)
         return [name for name in self.attributes if not _has(made, name)]
 
 
@@ -354,14 +358,14 @@ SHORTCUTS = (
     Seam(
         "django.forms.models",
         "apply_limit_choices_to_to_formfield",
-        "Writes of clients to relations with limit_choices_to fail.",
+        "Writes of clients to relations fail.",
         ("formfield",),
     ),
     Seam("django.forms.utils", "from_current_timezone", "Writes of clients to date and time fields fail.", ("value",)),
     Seam(
         "django.contrib.sessions.backends.base",
         "SessionBase._get_session_key",
-        "A log-out may not close the sockets of sessions whose key has changed.",
+        "A log-out closes the sockets of all sessions of its user.",
         (),
     ),
     Seam(
@@ -373,10 +377,10 @@ SHORTCUTS = (
     Seam(
         "django.db.migrations.recorder",
         "MigrationRecorder.Migration",
-        "The check of declbind's tables (W013) fails.",
+        "The check of declbind's tables (W013) finds nothing.",
     ),
-    Seam("channels.layers", "channel_layers", "declbind does not start."),
-    Seam("channels.layers", "InMemoryChannelLayer", "declbind does not start."),
+    Seam("channels.layers", "channel_layers", "The doorbell shares the channel layer of the application."),
+    Seam("channels.layers", "InMemoryChannelLayer", "The doorbell may use a layer that is in memory."),
     Seam(
         "daphne.server",
         "Server.handle_reply",
