@@ -239,6 +239,17 @@ def test_many_rows_are_told_by_group(settings):
     assert events[0].changes == [("*", "resync")]
 
 
+def test_a_write_beside_a_large_call_is_reported_by_itself(settings):
+    """Marks that wait together are counted by call, so a large one does not take a small one with it."""
+    settings.DECLBIND = {"BULK_LIMIT": 2}
+    ann = Keeper.objects.create(name="Ann")
+    with marking(KEEPERS) as events:
+        run("UPDATE zoo_keeper SET name = 'x' WHERE id = %s", ann.pk)
+        Keeper.objects.bulk_create(Keeper(name=name) for name in "abc")
+    assert [event.kind for event in events] == ["row", "bulk"]
+    assert events[0].data == {"name": "x", "retired": False}
+
+
 def test_marks_that_cannot_be_told_hold_up_nothing(caplog, monkeypatch):
     """The clients are told that something is missing, and the log goes on."""
     from declbind.outbound.triggers import marks

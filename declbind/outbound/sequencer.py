@@ -224,20 +224,22 @@ def _take_lock(using: str) -> None:
 
 
 def _join_crowds(marks: models.QuerySet[Event], using: str) -> None:
-    """Have one mark stand for those of a table that are more than are told of one by one.
+    """Have one mark stand for those of a table that are more than are reported one by one.
 
-    Calls of the ORM that wrote few rows are told of one by one, however many of them a transaction makes.
+    What a call of the ORM wrote is counted by itself, and reported row by row if the call wrote few rows, however many
+    such calls a transaction makes. All other writes of the table are counted together.
     """
     many = "kind = 'mark' AND COALESCE(json_extract(data, '$.is_few'), 0) = 0"
+    call = "COALESCE(json_extract(data, '$.after'), '')"
     with connections[using].cursor() as cursor:
         cursor.execute(
-            f"SELECT json_extract(data, '$.table'), MIN(id) FROM declbind_event WHERE {many}"
-            " AND json_extract(data, '$.op') <> 'CANDIDATE' GROUP BY 1 HAVING COUNT(*) > %s",
+            f"SELECT json_extract(data, '$.table'), {call}, MIN(id) FROM declbind_event WHERE {many}"
+            " AND json_extract(data, '$.op') <> 'CANDIDATE' GROUP BY 1, 2 HAVING COUNT(*) > %s",
             [settings.BULK_LIMIT],
         )
-        for table, first in cursor.fetchall():
-            of_table = f"{many} AND json_extract(data, '$.table') = %s"
-            cursor.execute(f"DELETE FROM declbind_event WHERE {of_table} AND id <> %s", [table, first])
+        for table, of_call, first in cursor.fetchall():
+            crowd = f"{many} AND json_extract(data, '$.table') = %s AND {call} = %s"
+            cursor.execute(f"DELETE FROM declbind_event WHERE {crowd} AND id <> %s", [table, of_call, first])
             data = json.dumps({"table": table, "op": "MANY"})
             cursor.execute("UPDATE declbind_event SET data = %s WHERE id = %s", [data, first])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +24,8 @@ FILES = ("mysite/settings.py", "mysite/asgi.py", "mysite/urls.py", "mysite/templ
 #: How long one course may take, in seconds.
 PATIENCE = 200
 
+_numbers = itertools.count(1)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -40,19 +43,28 @@ class Sites:
         self._directory = tempfile.TemporaryDirectory(prefix="declbind-guests-")
         self.root = Path(self._directory.name)
         self._count = 0
+        #: The names of databases begin with it: several sites may share a server.
+        self._prefix = f"guests_{next(_numbers)}"
 
     def __enter__(self) -> Self:
         """Make the project and its tables on both databases."""
+        try:
+            self._build()
+        except BaseException:
+            self._directory.cleanup()
+            raise
+        return self
+
+    def _build(self) -> None:
         plain = self.root / "plain"
         plain.mkdir()
         _run([sys.executable, "-m", "django", "startproject", "mysite", "."], plain)
         write_files(plain, {name: name for name in FILES})
         (plain / "startup.py").write_text("")
-        url = self.postgres.create_database("guests_plain")
+        url = self.postgres.create_database(f"{self._prefix}_plain")
         for database in ("", url):
             _write_database(plain, database)
             _run([sys.executable, "manage.py", "migrate", "-v0"], plain)
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
         """Remove the folder; the databases go with their server."""
@@ -61,10 +73,10 @@ class Sites:
     def run(self, guest: Guest, database: str, sabotage: str = "") -> Outcome:
         """Run the course of a guest in a project and a process of its own."""
         self._count += 1
-        name = f"guests_{self._count}_{guest.name}"
+        name = f"{self._prefix}_{self._count}_{guest.name}"
         project = self.root / name
         shutil.copytree(self.root / "plain", project, ignore=shutil.ignore_patterns("__pycache__"))
-        url = self.postgres.create_database(name, template="guests_plain") if database == POSTGRES else ""
+        url = self.postgres.create_database(name, template=f"{self._prefix}_plain") if database == POSTGRES else ""
         _write_database(project, url)
         for path, text in {"settings": guest.settings, "urls": guest.urls}.items():
             with (project / "mysite" / f"{path}.py").open("a") as file:

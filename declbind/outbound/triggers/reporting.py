@@ -144,7 +144,8 @@ class MarkedCall:
         if self._connection.vendor == "sqlite":
             actor, program = entries.writer()
             limit, last = settings.BULK_LIMIT, self._last
-            _run(self._connection, sqlite.COMPLETE_SQL, [actor, program, json.dumps(self._id), limit, last, last])
+            values = [actor, program, json.dumps(self._id), last, limit, last, last]
+            _run(self._connection, sqlite.COMPLETE_SQL, values)
         elif self._id and not self._connection.needs_rollback:
             _ask(self._connection, postgresql.CALL_SQL, [""])
 

@@ -25,11 +25,11 @@ REPORTED_SQL = (
     " ('declbind_insert_' || tbl_name, 'declbind_update_' || tbl_name, 'declbind_delete_' || tbl_name,"
     " 'declbind_replace_' || tbl_name)"
 )
-#: The last mark before a call of the ORM, and what the marks after it are given.
+#: The last mark before a call of the ORM, and what the marks after it are given. ``after`` tells calls apart.
 LAST_SQL = "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'declbind_event'"
 COMPLETE_SQL = (
-    "UPDATE declbind_event SET actor = %s, origin = %s, data = json_set(data, '$.call', json(%s), '$.is_few',"
-    " (SELECT COUNT(*) <= %s FROM declbind_event WHERE id > %s AND kind = 'mark'))"
+    "UPDATE declbind_event SET actor = %s, origin = %s, data = json_set(data, '$.call', json(%s), '$.after', %s,"
+    " '$.is_few', (SELECT COUNT(*) <= %s FROM declbind_event WHERE id > %s AND kind = 'mark'))"
     " WHERE id > %s AND kind = 'mark' AND COALESCE(json_extract(data, '$.call'), '') = ''"
 )
 
