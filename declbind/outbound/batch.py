@@ -20,6 +20,7 @@ from declbind.conf import settings
 from declbind.core.frames import EVERY_GROUP
 from declbind.serializers.lists import load_lists
 from declbind.stored_rows import StoredRow
+from declbind.stored_values import is_stock
 
 from . import entries, log
 from .catalog import facts_of, savepoint_for
@@ -51,6 +52,12 @@ class _Part:
     moves: bool = False
     #: Rows as they are after the write, where they need not be read again.
     after: dict[Any, StoredRow] | None = None
+    #: Where a trigger or a rule may cancel a write: rows as they were, by key, with the columns that can be compared.
+    images: dict[Any, StoredRow] = field(default_factory=dict)
+    #: The keys of the rows that statements wrote, if these are known.
+    written: frozenset[Any] | None = None
+    #: The keys of rows that were to go and are still there.
+    staying: set[Any] = field(default_factory=set)
     #: Nothing more is to be found out.
     is_lost: bool = False
 
@@ -61,6 +68,12 @@ class _Part:
     @cached_property
     def everybody(self) -> frozenset[Outlet]:
         return frozenset(self.plan.outlets)
+
+    @cached_property
+    def image_fields(self) -> tuple[Any, ...]:
+        """The columns that are compared: those that are sent, and all others that no code of a field reads."""
+        others = (column for column in self.plan.model._meta.concrete_fields if is_stock(column))
+        return tuple(dict.fromkeys((*self.plan.fields, *others)))
 
 
 class Batch:
@@ -78,12 +91,15 @@ class Batch:
         ``lookup`` is the field that keys are of. ``moves`` tells whether the write may change the rows' groups.
         """
         part = self._part(plan)
+        fields = self._fields_before(part, plan.group_fields if plan.needs_old else ())
 
         def keep(row: StoredRow) -> None:
+            if fields is part.image_fields:
+                part.images.setdefault(row.pk, row)
             part.before[row.pk] = groups_of(plan, row, self.using) if plan.needs_old else {}
 
         part.moves |= moves
-        self._read(part, chosen, lookup, plan.group_fields if plan.needs_old else (), keep)
+        self._read(part, chosen, lookup, fields, keep)
         if part.touched is None:
             return list(part.before)
         return list(part.many) if plan.needs_old and not part.is_lost else None
@@ -101,11 +117,20 @@ class Batch:
                 part.gone[row.pk] = draft_delete(plan, row, self.using)
                 if may_stay and row.pk not in part.before:
                     part.before[row.pk] = groups_of(plan, row, self.using) if plan.needs_old else {}
+                    if fields is part.image_fields:
+                        part.images[row.pk] = row
 
-        self._read(part, chosen, "pk", plan.fields, keep)
+        fields = self._fields_before(part, plan.fields)
+        self._read(part, chosen, "pk", fields, keep)
         if part.touched is None:
             return list(part.gone)
         return list(part.many) if plan.needs_old and not part.is_lost else None
+
+    def _fields_before(self, part: _Part, fields: Sequence[Any] | None) -> Sequence[Any] | None:
+        """Return the columns that are read before a write: ``fields``, or more if the write may be cancelled."""
+        facts = facts_of(part.plan.model, self.using)
+        is_enough = facts.is_ordinary or facts.missing or not part.plan.shows_all
+        return fields if is_enough else part.image_fields
 
     def keep(self, plan: Plan, keys: Iterable[Any], outlets: Iterable[Outlet] | None = None) -> None:
         """Note rows of which something changes that does not decide their groups, such as a list.
@@ -158,6 +183,10 @@ class Batch:
     def unwritten(self, plan: Plan, keys: Container[Any]) -> list[Any]:
         """Return the keys of rows that were read before the write and are not among ``keys``."""
         return [key for key in self._part(plan).before if key not in keys]
+
+    def note_written(self, plan: Plan, keys: Iterable[Any]) -> None:
+        """Note which of the rows that were read before the write its statements have written: these and no others."""
+        self._part(plan).written = frozenset(keys)
 
     def create(self, plan: Plan, keys: Iterable[Any]) -> None:
         """Note rows that are new, unless they were read before the write; to be called after it."""
@@ -308,10 +337,12 @@ class Batch:
                 stored = all_rows(part.plan.model, self.using).filter(pk__in=some)
                 for key in stored.values_list("pk", flat=True):
                     part.gone.pop(key, None)
+                    part.staying.add(key)
 
     def _draft_rows(self, part: _Part) -> list[entries.Draft]:
         plan, drafts = part.plan, []
-        keys = [key for key in {**part.before, **part.kept} if key not in part.gone]
+        cancelled = self._cancelled(part)
+        keys = [key for key in {**part.before, **part.kept} if key not in part.gone and key not in cancelled]
         rows = load_rows(plan, keys, plan.fields, self.using) if part.after is None else part.after
         for key in keys:
             row, hearing = rows.get(key), None
@@ -324,6 +355,19 @@ class Batch:
                 old = {**groups_of(plan, row, self.using, hearing), **(old or {})}
             drafts += draft_write(plan, row, row.pk, old, self.using, hearing)
         return drafts
+
+    def _cancelled(self, part: _Part) -> set[Any]:
+        """Return the keys of rows whose write a trigger or a rule has cancelled, and which are what they were."""
+        written = part.images.keys() if part.written is None else part.written
+        kept_back = [
+            key
+            for key in part.images
+            if key not in part.kept and key not in part.gone and (key in part.staying or key not in written)
+        ]
+        if not kept_back:
+            return set()
+        now = load_rows(part.plan, kept_back, part.image_fields, self.using)
+        return {key for key, row in now.items() if row.values == part.images[key].values}
 
     def _touch_moved(self, part: _Part) -> None:
         if part.plan.needs_old and part.moves:

@@ -6,9 +6,8 @@ each ``add`` a query.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -76,16 +75,11 @@ def capture_bulk_create(original: Any) -> Any:
                 keep_watching(batch, both_ways(heard.watches), model, stored)
             keep_coming(batch, heard.watches, rows)
             remember_owners(batch, heard.lists, rows)
-            # A rule, or a view, may have no rows to return.
-            if ignore_conflicts and facts_of(model, using).is_ordinary:
-                before = _KeysBefore(model, rows, using) if _must_not_return(using) else None
-                inserting = returning_insert(model, using) if before is None else contextlib.nullcontext(before)
-                with inserting as inserted:
-                    created = write.run(lambda: write_rows(rows))
-                keys = inserted.find_keys()
+            if ignore_conflicts:
+                created, keys = _insert_ignoring(write, model, rows, lambda: write_rows(rows))
             else:
                 created = write.run(lambda: write_rows(rows))
-                keys = None if ignore_conflicts else [row.pk for row in rows]
+                keys = [row.pk for row in rows]
             if met and _met_unseen(model, [key for key in keys or () if key not in earlier], using):
                 for listener in heard.plans:
                     batch.lose_track(listener)
@@ -95,6 +89,28 @@ def capture_bulk_create(original: Any) -> Any:
         return created
 
     return bulk_create
+
+
+def _insert_ignoring(
+    write: CapturedWrite, model: Any, rows: list[Any], insert: Callable[[], Any]
+) -> tuple[Any, list[Any] | None]:
+    """Insert rows that may meet others; return what Django returns, and the keys of new rows if these are known.
+
+    A trigger may cancel an insert, or carry it out by a statement of its own, which returns nothing.
+    """
+    using, facts = write.using, facts_of(model, write.using)
+    is_sqlite = connections[using].vendor == "sqlite"
+    if not (facts.is_ordinary or facts.is_table):
+        return write.run(insert), None  # a rule, or a view, may have no rows to return
+    if is_sqlite and (not facts.is_ordinary or has_wrappers(connections[using])):
+        stored = _KeysBefore(model, rows, using)
+        return write.run(insert), stored.find_keys()
+    before = _KeysBefore(model, rows, using) if facts.may_divert and not facts.is_ordinary else None
+    with returning_insert(model, using) as inserted:
+        created = write.run(insert)
+    keys = inserted.find_keys()
+    is_known = keys is not None and not (before is not None and before.has_others(keys))
+    return created, keys if is_known else None
 
 
 def _note_created(
@@ -121,18 +137,13 @@ def _note_created(
             keep_owners(batch, lists, rows if some is None else through.filter(pk__in=some), came=True)
 
 
-def _must_not_return(using: str) -> bool:
-    """Return whether an insert should not return its rows.
-
-    A wrapper of another package may repeat the statement after rolling back to a savepoint. SQLite refuses to roll back
-    while a statement has rows to return.
-    """
-    connection = connections[using]
-    return connection.vendor == "sqlite" and has_wrappers(connection)
-
-
 class _KeysBefore:
-    """The stored keys before an insert on SQLite, where nobody else writes until the end of the transaction."""
+    """The stored keys before an insert.
+
+    On SQLite nobody else writes until the end of the transaction, so that these keys tell which are new. An insert that
+    returns its rows would not do: a wrapper of another package may repeat it after rolling back to a savepoint, and
+    SQLite refuses to roll back while a statement has rows to return.
+    """
 
     def __init__(self, model: Any, rows: Sequence[Any], using: str) -> None:
         self._stored: models.QuerySet[Any] = models.QuerySet(model, using=using)
@@ -142,7 +153,9 @@ class _KeysBefore:
         # Keys that SQLite gives out are greater than all before.
         self._counts = len(self._given) < len(rows)
         self._is_known = not self._counts or isinstance(model._meta.pk, models.AutoField)
-        self._last = self._stored.aggregate(last=models.Max("pk"))["last"] if self._counts and self._is_known else None
+        is_counted = self._counts and self._is_known and connections[using].vendor == "sqlite"
+        self._number = len(rows)
+        self._last = self._stored.aggregate(last=models.Max("pk"))["last"] if is_counted else None
 
     def find_keys(self) -> list[Any] | None:
         """Return the keys of the rows that were inserted since; ``None`` if they cannot be told."""
@@ -153,6 +166,15 @@ class _KeysBefore:
             newer = self._stored if self._last is None else self._stored.filter(pk__gt=self._last)
             keys.update(dict.fromkeys(newer.values_list("pk", flat=True)))
         return list(keys)
+
+    def has_others(self, keys: Sequence[Any]) -> bool:
+        """Return whether more rows may be new than those with ``keys``, which the insert has returned.
+
+        Rows whose keys the database gives out cannot be looked for.
+        """
+        if self._counts and len(keys) < self._number:
+            return True
+        return not self._met.union(keys).issuperset(self._existing())
 
     def _existing(self) -> list[Any]:
         return [

@@ -56,6 +56,8 @@ def capture_update(original: Any) -> Any:
             with observed(self, names, using), change.watching():
                 count = write.run(lambda: original(only(self, keys, using), *args, **kwargs))
             self._result_cache = None
+            if count == 0:
+                change.note_nothing_written()
             change.append()
         return count
 
@@ -88,6 +90,8 @@ def capture_bulk_update(original: Any) -> Any:
             with observed(meant, names, using), change.watching():
                 # No code of the project runs in it.
                 count = write.run(lambda: original(self, *call.args, **call.kwargs), covered="all")
+            if count == 0:
+                change.note_nothing_written()
             change.append()
         return count
 
@@ -203,8 +207,16 @@ class _Update:
         """Take the rows as the update of the block returns them, where that saves reading them again."""
         own = self._own
         can_take = own is not None and self._is_alone and own.is_plain and not self._batch.is_by_group(own)
-        # A trigger may change a row after it was returned.
-        if own is None or not (can_take and facts_of(own.model, self.using).is_ordinary):
+        facts = None if own is None else facts_of(own.model, self.using)
+        if own is not None and facts is not None and facts.is_table and not facts.is_ordinary:
+            # A trigger may change a row after it was returned, and cancel its update.
+            with returning_update(own.model, (), self.using) as returned:
+                yield
+            keys = returned.find_keys()
+            if keys is not None:
+                self._batch.note_written(own, keys)
+            return
+        if own is None or facts is None or not (can_take and facts.is_ordinary):
             yield
             return
         with returning_update(own.model, own.fields, self.using) as returned:
@@ -212,6 +224,11 @@ class _Update:
         # A row that did not come back may be there all the same: a trigger or a rule can cancel its update.
         if returned.is_complete and not self._batch.unwritten(own, {row.pk for row in returned.rows}):
             self._batch.take(own, returned.rows)
+
+    def note_nothing_written(self) -> None:
+        """Note that the database has updated no row of the model, though some were read that the update meant."""
+        if self._own is not None:
+            self._batch.note_written(self._own, ())
 
     def append(self) -> None:
         """Append the events, after the update."""
