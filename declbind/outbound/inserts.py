@@ -20,7 +20,7 @@ from .also import both_ways, keep_coming, keep_watching
 from .batch import Batch
 from .catalog import facts_of
 from .hooks import Arguments, note_unread
-from .index import TableListeners, current_index, known_index
+from .index import Relative, TableListeners, current_index, known_index
 from .known_values import stored_row
 from .lists import keep_owners, remember_owners
 from .places import database_of, is_logged
@@ -55,8 +55,8 @@ def capture_bulk_create(original: Any) -> Any:
         write = CapturedWrite(using, current_index())
         heard = write.listeners_of(self.model)
         # A row that is there already may have a child's row, which has the same columns.
-        family = heard.family if update_conflicts else ()
-        if heard.plan is None and not (heard.lists or heard.watches or family):
+        family = (*heard.family, *(Relative(twin, "pk") for twin in heard.twins)) if update_conflicts else ()
+        if heard.plan is None and not (heard.lists or heard.watches or heard.twins or family):
             return write.run(lambda: write_rows(objs))
         rows, model, batch = list(objs), self.model._meta.concrete_model, write.batch
         with write:
@@ -120,7 +120,7 @@ def _note_created(
     plan, lists, watches = heard.plan, heard.lists, heard.watches
     is_known = keys is not None and not any(key is None or hasattr(key, "resolve_expression") for key in keys)
     if keys is None or not is_known:
-        for lost in [*([plan] if plan is not None else ()), *(watcher for watcher, _ in watches)]:
+        for lost in [*([plan] if plan is not None else ()), *(watcher for watcher, _ in watches), *heard.twins]:
             batch.lose_track(lost)
     else:
         if plan is not None:
@@ -130,6 +130,8 @@ def _note_created(
                 stored = [stored_row(plan, row, pk, batch.using) for row in rows]
                 if None not in stored:
                     batch.take(plan, [row for row in stored if row is not None])
+        for twin in heard.twins:
+            batch.create(twin, map(twin.model._meta.pk.to_python, keys))
         keep_watching(batch, watches, model, keys, is_after=True)
     if lists:
         through = all_rows(lists[0][1].remote_field.through, batch.using)

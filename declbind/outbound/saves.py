@@ -150,14 +150,16 @@ def capture_save_table(original: Any) -> Any:
             heard = write.listeners_of(cls, may_be_known=is_verified)
             if is_verified and write.is_marked and not heard.are_any:
                 return write.run_verified(lambda: original(self, *call.args, **call.kwargs), cls)
-        plan, lists, watches = heard.plan, heard.lists, heard.watches
+        plan, lists, watches, twins = heard.plan, heard.lists, heard.watches, heard.twins
         others = _others(heard.family, cls, concrete)
-        if (plan is None and not (lists or others or watches)) or (is_parent and _passes_by(cls, update_fields)):
+        is_heard = plan is not None or lists or others or watches or twins
+        if not is_heard or (is_parent and _passes_by(cls, update_fields)):
             # Rows of which this table holds a part are reported with the rest of them.
             return carry_out()
         if not is_reported:
             return carry_out()
-        is_plain = not (lists or others or watches or is_parent or raw or force_insert or update_fields is not None)
+        is_plain = not (lists or others or watches or twins)
+        is_plain = is_plain and not (is_parent or raw or force_insert or update_fields is not None)
         if plan is not None and is_plain and call.are_known and not write.is_marked:
             update = functools.partial(original, self, cls=cls, force_update=True, using=using)
             if can_join(plan, self, using) and _save_in_one(write, plan, self, update):
@@ -169,6 +171,8 @@ def capture_save_table(original: Any) -> Any:
                 old = _old_groups(plan, pk, using)
             if whole is None and not is_new:
                 _read_others(write.batch, others, pk)
+            if twins and not is_new:
+                _read_others(write.batch, [Relative(twin, "pk") for twin in twins], pk)
             if lists:
                 if not is_new:
                     keep_owners(write.batch, lists, all_rows(cls, using).filter(pk=pk))
@@ -187,7 +191,9 @@ def capture_save_table(original: Any) -> Any:
             if lists:
                 keep_owners(write.batch, lists, all_rows(cls, using).filter(pk=pk), is_after=True)
             keep_watching(write.batch, watches, cls, [pk], is_after=True)
-            if others or lists or watches or whole is not None:
+            for twin in twins:
+                write.batch.create(twin, [twin.model._meta.pk.to_python(pk)])
+            if others or lists or watches or twins or whole is not None:
                 drafts += write.batch.drafts()
             write.append(drafts)
         return updated

@@ -118,6 +118,8 @@ class _Update:
         self._own, self._lists = heard[self._model].plan, heard[self._model].lists
         self._moves_key = any(field.primary_key for field in fields)
         self._heard = {plan.model: (plan, lookup, table) for table in tables for plan, lookup in heard[table].family}
+        self._twins = {twin for table in tables for twin in heard[table].twins}
+        self._heard |= {twin.model: (twin, "pk", table) for table in tables for twin in heard[table].twins}
         own = self._own
         self._watched = [(heard[table].watches, table) for table in tables if heard[table].watches]
         is_plain = own is not None and own.shows_all and not (self._lists or self._watched)
@@ -200,7 +202,9 @@ class _Update:
 
     def _moves(self, plan: Plan) -> bool:
         # What a manager shows may hang on any column.
-        return plan.group_fields is None or not plan.shows_all or not self._fields.isdisjoint(plan.group_fields)
+        # A twin has fields of its own for the columns.
+        is_known = plan.group_fields is not None and plan.shows_all and plan not in self._twins
+        return not is_known or not self._fields.isdisjoint(plan.group_fields or ())
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -208,13 +212,12 @@ class _Update:
         own = self._own
         can_take = own is not None and self._is_alone and own.is_plain and not self._batch.is_by_group(own)
         facts = None if own is None else facts_of(own.model, self.using)
-        if own is not None and facts is not None and facts.is_table and not facts.is_ordinary:
+        is_own = own is not None and own.model is self._model
+        if is_own and facts is not None and facts.is_table and not facts.is_ordinary:
             # A trigger may change a row after it was returned, and cancel its update.
-            with returning_update(own.model, (), self.using) as returned:
+            with returning_update(self._model, (), self.using) as returned:
                 yield
-            keys = returned.find_keys()
-            if keys is not None:
-                self._batch.note_written(own, keys)
+            self._note_written(returned.find_keys())
             return
         if own is None or facts is None or not (can_take and facts.is_ordinary):
             yield
@@ -227,8 +230,11 @@ class _Update:
 
     def note_nothing_written(self) -> None:
         """Note that the database has updated no row of the model, though some were read that the update meant."""
-        if self._own is not None:
-            self._batch.note_written(self._own, ())
+        self._note_written(())
+
+    def _note_written(self, keys: Iterable[Any] | None) -> None:
+        if self._own is not None and keys is not None:
+            self._batch.note_written(self._own, keys)
 
     def append(self) -> None:
         """Append the events, after the update."""

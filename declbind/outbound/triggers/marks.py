@@ -69,17 +69,19 @@ def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
     read: list[tuple[HeardTable, list[int], list[_Write]]] = []
     histories = Histories()
     for name, places in by_table.items():
-        heard = tables.get(name)
-        if heard is None:
-            continue
-        with _guarded(heard, places, found, using):
-            writes = _read_writes(heard, [marks[place].data for place in places], using)
-            _remember(heard, places, writes, histories)
-            read.append((heard, places, writes))
+        for heard in tables.get(name, ()):
+            with _guarded(heard, places, found, using):
+                writes = _read_writes(heard, [marks[place].data for place in places], using)
+                _remember(heard, places, writes, histories)
+                read.append((heard, places, writes))
     for heard, places, writes in read:
         with _guarded(heard, places, found, using):
-            for place, write in zip(places, writes, strict=True):
-                found[place] = _draft(heard, write, _Place(place, histories, using))
+            told = [
+                _draft(heard, write, _Place(place, histories, using))
+                for place, write in zip(places, writes, strict=True)
+            ]
+            for place, drafts in zip(places, told, strict=True):
+                found[place] += drafts
     joined = _joined(found, calls)
     return [list(tenants.without_rows(drafts, using)) for drafts in joined] if tenants.are_mixed(using) else joined
 
@@ -110,9 +112,7 @@ def _guarded(heard: HeardTable, places: list[int], found: list[list[Draft]], usi
             yield
     except Exception as error:
         logger.exception("What triggers noted of table %r cannot be told: %s", heard.model._meta.db_table, error)
-        found[places[0]] = _lost(heard, using)
-        for place in places[1:]:
-            found[place] = []
+        found[places[0]] += _lost(heard, using)
 
 
 def _joined(found: list[list[Draft]], calls: list[str]) -> list[list[Draft]]:
