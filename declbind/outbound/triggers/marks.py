@@ -24,7 +24,7 @@ from declbind.outbound.drafts import UNKNOWN, draft_delete, draft_write, groups_
 from declbind.outbound.entries import Draft
 from declbind.outbound.index import current_index
 from declbind.outbound.plans import Outlet, Plan
-from declbind.outbound.rows import all_rows, read_rows
+from declbind.outbound.rows import all_rows, read_rows, shows_every_row
 from declbind.stored_rows import StoredRow
 
 from . import postgresql, sqlite
@@ -67,6 +67,7 @@ def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
         if unreported.isdisjoint({note["table"], EVERY_TABLE}) and note["op"] != sqlite.CANDIDATE:
             by_table.setdefault(note["table"], []).append(place)
     read: list[tuple[HeardTable, list[int], list[_Write]]] = []
+    shown: dict[int, bool] = {}
     histories = Histories()
     for name, places in by_table.items():
         for heard in tables.get(name, ()):
@@ -77,7 +78,7 @@ def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
     for heard, places, writes in read:
         with _guarded(heard, places, found, using):
             told = [
-                _draft(heard, write, _Place(place, histories, using))
+                _draft(heard, write, _Place(place, histories, using, shown))
                 for place, write in zip(places, writes, strict=True)
             ]
             for place, drafts in zip(places, told, strict=True):
@@ -93,6 +94,15 @@ class _Place:
     number: int
     histories: Histories
     using: str
+    #: Whether base managers show every row, by plan, as far as it was found out for the batch.
+    shown: dict[int, bool]
+
+    def shows_every_row(self, plan: Plan) -> bool:
+        """Return whether the base manager of a plan's model hides no row."""
+        found = self.shown.get(id(plan))
+        if found is None:
+            found = self.shown[id(plan)] = shows_every_row(plan, self.using)
+        return found
 
 
 def _remember(heard: HeardTable, places: list[int], writes: list[_Write], histories: Histories) -> None:
@@ -232,12 +242,13 @@ def _draft_own(plan: Plan, write: _Write, key: str, place: _Place) -> list[Draft
     sides = [side for side in (write.new, write.old) if side is not None]
     pk, now = sides[0][key], None
     others = place.histories.columns_at(plan.model, pk, place.number) if plan.model._meta.parents else {}
-    if not plan.shows_all or any(
+    shows_all = place.shows_every_row(plan)
+    if not shows_all or any(
         field.attname not in side and field.attname not in others for side in sides for field in plan.fields
     ):
         now = next(iter(_rows_now(plan, "pk", [pk], using)), None)
     # Whether a base manager of the project's own showed the row before the write cannot be known.
-    is_known = plan.shows_all or (write.old is None and now is not None)
+    is_known = shows_all or (write.old is None and now is not None)
     old, new = (_overlaid(plan, now, others, side, using) for side in (write.old, write.new))
     if not is_known or (old is None) != (write.old is None) or (new is None) != (write.new is None):
         return _lost_plans([plan], using)
