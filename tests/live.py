@@ -55,6 +55,11 @@ async def subscribe(client: Client, name: str = "a", stream: str = "numbers", **
     return reply
 
 
+def since_of(reply: dict[str, Any]) -> dict[str, Any]:
+    """Return the ``since`` of a client that has seen what was sent up to a reply."""
+    return {key: reply[key] for key in ("epoch", "offset", "resume")}
+
+
 async def next_payload(client: Client) -> dict[str, Any]:
     payload: dict[str, Any] = (await client.receive())["payload"]
     return payload

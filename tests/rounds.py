@@ -56,8 +56,11 @@ class Round:
         return self.status not in (0, NO_TESTS)
 
 
-#: The oldest and the newest that the metadata names. On the newest, pages are not looked at once more on PostgreSQL.
-ENDS = (End("3.11", ("sqlite:core", "postgres")), End("3.13", ("sqlite", "postgres:core", "mariadb:core")))
+#: The oldest and the newest that the metadata names. Rounds that take longest come first.
+ENDS = (
+    End("3.13", ("sqlite:servers", "sqlite:others", "postgres:core", "mariadb:core")),
+    End("3.11", ("postgres", "sqlite:core")),
+)
 
 
 def say(text: str) -> None:
@@ -79,11 +82,12 @@ class Suite:
         ends = [(end, self._environment(end)) for end in ENDS]
         self.missing = [end.python for end, python in ends if python is None]
         found = [(end, python) for end, python in ends if python is not None]
-        # The whole suites, which take longest, come first.
-        work = sorted(
-            ((python, database) for end, python in found for database in end.databases),
-            key=lambda item: not item[1].startswith("sqlite"),
-        )
+        work = [
+            (python, end.databases[place])
+            for place in range(max(len(end.databases) for end in ENDS))
+            for end, python in found
+            if place < len(end.databases)
+        ]
         with ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 1) as pool:
             for done in [pool.submit(self._run_round, python, database) for python, database in work]:
                 done.result()
@@ -102,7 +106,7 @@ class Suite:
             [python, "-c", "import django, platform; print(platform.python_version(), django.__version__)"],
             capture_output=True, text=True, check=True,
         ).stdout.split()  # fmt: skip
-        return f"Python {versions[0]}, Django {versions[1]}, {database.partition(':')[0]}"
+        return f"Python {versions[0]}, Django {versions[1]}, {database.replace(':', ' ')}"
 
     def _run_round(self, python: str, database: str) -> None:
         name, _, choice = database.partition(":")

@@ -1,43 +1,65 @@
 """Which tests a round runs: what has passed beside SQLite and cannot differ on another database is not repeated.
 
-Environment: `TEST_DATABASE` is the database of the round. `TEST_CHOICE=core` chooses fewer still, for a database whose
-other tests have passed in another round.
+Environment: `TEST_DATABASE` is the database of the round. `TEST_CHOICE` is empty for all tests that the database may
+make a difference to, or one of:
+
+- `core`: fewer still, for an end or a database whose other tests have passed in another round.
+- `servers` and `others`: the two halves of all tests. Those of `servers` start many processes and mostly wait for them,
+  so they run well beside a round that computes.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from django.test import TransactionTestCase
 
-BROWSER_ON_EACH_DATABASE = {"test_main_job", "test_live", "test_capture", "test_channels_1x"}
+ROOT = Path(__file__).resolve().parent
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "django_db_serialized_rollback"}
-#: Beginnings of modules about pages and commands: what they ask the database is the same for every Python.
-PAGES = ("test_admin_", "test_command", "test_consequences", "test_drift")
-#: Modules that take long, and that another round runs on PostgreSQL.
-ONCE_ON_POSTGRES = {"test_aliens"}
-#: Modules that take long, by folder, and that another round runs beside SQLite: they hardly depend on the Python.
-ONCE_ON_SQLITE = {("matrix", "test_aliens"), ("guests", "test_controls")}
-#: On MariaDB: the log, the sequencer, each kind of write, keys and values, sockets, and what operators are told.
-MARIADB_CORE = {
+
+# Names of modules and folders of tests, as paths without a suffix.
+SERVERS = {
+    "browser/test_example_site", "browser/test_other_admins", "browser/test_wagtail", "compat", "faults", "guests",
+    "test_checks_installation", "test_first_rows", "test_live_servers", "test_live_shutdown", "test_packaging",
+    "test_readme", "test_two_databases",
+}  # fmt: skip
+#: The log, the sequencer, each kind of write, keys and values, sockets, and what operators are told.
+CORE = {
     "test_also", "test_capture", "test_capture_bulk", "test_connection_log", "test_database_faults", "test_equality",
     "test_field_types", "test_first_rows", "test_inbound_conditions", "test_inbound_idempotency",
     "test_inbound_rows", "test_keys", "test_live_resume", "test_live_revocation", "test_live_subscriptions",
     "test_log", "test_mariadb", "test_permissions", "test_processes", "test_records", "test_revocation",
     "test_sequencer", "test_settled", "test_why",
 }  # fmt: skip
+#: What other versions of Django or of a database's driver may do differently, beyond the core.
+VERSIONS = {
+    "matrix/test_controls", "matrix/test_machine", "matrix/test_matrix", "test_capture_faults", "test_capture_locks",
+    "test_capture_races", "test_foreign_lists", "test_joint_update", "test_live_edits", "test_relations", "test_seams",
+    "test_statements", "test_stored_rows", "test_strange_managers", "test_strange_tables",
+    "test_trigger_replacements", "test_trigger_reporting", "test_triggers", "test_triggers_together",
+}  # fmt: skip
+#: What an older Python or Django may do differently that is looked at beside SQLite only: pages, packages, the README.
+PAGES_AND_PACKAGES = {"browser", "guests/test_guests", "test_readme"}
+#: Pages that are also looked at on each database: the paths from a write to a browser.
+BROWSER_ON_EACH_DATABASE = {
+    "browser/test_main_job", "browser/test_live", "browser/test_capture", "browser/test_channels_1x",
+}  # fmt: skip
 
 
 def select(item: pytest.Item, database: str, choice: str) -> bool:
     """Return whether a round runs a test."""
+    if choice == "servers":
+        return _is_in(item, SERVERS)
+    if choice == "others":
+        return not _is_in(item, SERVERS)
     if database == "sqlite":
-        return choice != "core" or (item.path.parent.name, item.path.stem) not in ONCE_ON_SQLITE
+        return choice != "core" or _is_in_core_of_sqlite(item)
     if not touches_database(item) or is_about_pages(item):
         return False
-    if choice != "core":
-        return True
-    if database == "mariadb":
-        return item.path.stem in MARIADB_CORE
-    return not item.path.stem.startswith(PAGES) and item.path.stem not in ONCE_ON_POSTGRES
+    if choice == "core":
+        return _is_in(item, CORE if database == "mariadb" else CORE | VERSIONS)
+    return True
 
 
 def touches_database(item: pytest.Item) -> bool:
@@ -56,4 +78,15 @@ def is_about_pages(item: pytest.Item) -> bool:
 
     The queries of the pages have tests without a browser. The paths from a write to a browser are tested again.
     """
-    return item.path.parent.name == "browser" and item.path.stem not in BROWSER_ON_EACH_DATABASE
+    return _is_in(item, {"browser"}) and not _is_in(item, BROWSER_ON_EACH_DATABASE)
+
+
+def _is_in_core_of_sqlite(item: pytest.Item) -> bool:
+    if _is_in(item, PAGES_AND_PACKAGES):
+        return not _is_in(item, SERVERS) or _is_in(item, {"guests/test_guests", "test_readme"})
+    return _is_in(item, CORE | VERSIONS) or not (touches_database(item) or _is_in(item, SERVERS))
+
+
+def _is_in(item: pytest.Item, names: set[str]) -> bool:
+    name = item.path.relative_to(ROOT).with_suffix("").as_posix()
+    return name in names or name.partition("/")[0] in names

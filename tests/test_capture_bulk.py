@@ -16,6 +16,7 @@ from declbind.core.frames import EVERY_GROUP
 from declbind.models import Event
 from declbind.outbound import batch, capture, lists, updates, writes
 from declbind.testing import Client, override_bindings
+from tests.live import since_of
 from tests.test_capture import (
     ANIMALS,
     BY_KEEPER,
@@ -569,7 +570,7 @@ async def test_a_client_is_told_to_take_a_snapshot(settings, groups, admin_user)
             assert frame["offset"] > reply["offset"]
             await Keeper.objects.filter(name="x").aupdate(name="y")
             assert (await client.receive())["offset"] > frame["offset"]
-            since = {"epoch": reply["epoch"], "offset": reply["offset"]}
+            since = since_of(reply)
             await late.request("keepers", "subscribe", params=params, since=since)
             assert (await late.receive())["payload"]["reason"] == "bulk"
 

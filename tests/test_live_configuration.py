@@ -20,7 +20,7 @@ from declbind.registry import database_alias, refresh
 from declbind.sources import code
 from declbind.testing import PATIENCE, Client
 from tests.factories import make_user
-from tests.live import ANYONE, code_of, fail_to_look, in_thread, next_payload, trim_all
+from tests.live import ANYONE, code_of, fail_to_look, in_thread, next_payload, since_of, trim_all
 from tests.zoo.models import Keeper
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -345,7 +345,7 @@ async def test_a_field_that_was_taken_out_is_not_in_a_replay():
     await hire()
     await edit(fields=["name"])
     async with Client() as client:
-        await subscribe(client, since={"epoch": reply["epoch"], "offset": reply["offset"]})
+        await subscribe(client, since=since_of(reply))
         assert (await next_payload(client))["data"] == {"name": "ann"}
 
 
@@ -682,7 +682,7 @@ async def test_a_position_from_before_an_edit_that_shows_more_is_a_resync(edits)
     await hire()
     await (await get_hub()).settle()
     async with Client() as client:
-        await subscribe(client, since={"epoch": reply["epoch"], "offset": reply["offset"]})
+        await subscribe(client, since=since_of(reply))
         assert await next_payload(client) == {"action": "resync", "reason": "config"}
 
 
@@ -696,5 +696,5 @@ async def test_a_position_from_before_other_edits_is_replayed():
     await in_thread(save_record, {**KEEPERS, "stream": "others"})
     await hire()
     async with Client() as client:
-        await subscribe(client, since={"epoch": reply["epoch"], "offset": reply["offset"]})
+        await subscribe(client, since=since_of(reply))
         assert (await next_payload(client))["action"] == "create"

@@ -14,7 +14,7 @@ from declbind.live.hub import get_hub
 from declbind.models import Event
 from declbind.outbound import open_writes
 from declbind.testing import Client
-from tests.live import in_thread, next_payload
+from tests.live import in_thread, next_payload, since_of
 from tests.test_live_configuration import (
     edit,
     hold_a_write_open,
@@ -89,7 +89,7 @@ async def test_a_position_from_before_the_commit_is_a_resync():
         await commit()
         assert await next_payload(client) == RESYNC
     async with Client() as client:
-        since = {"epoch": reply["epoch"], "offset": reply["offset"]}
+        since = since_of(reply)
         await subscribe(client, params={"name": "bob"}, since=since)
         assert await next_payload(client) == RESYNC
 

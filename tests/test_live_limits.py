@@ -18,7 +18,7 @@ from declbind.live.consumers import BindingConsumer
 from declbind.live.flushing import Flusher
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
-from tests.live import NUMBERS, Tap, code_of, in_thread, next_payload, store, subscribe
+from tests.live import NUMBERS, Tap, code_of, in_thread, next_payload, since_of, store, subscribe
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -288,7 +288,7 @@ async def test_a_replay_does_not_overflow_a_slow_but_steady_reader(monkeypatch, 
         await write_many(40)
         await settle()
         clock, tap = Clock(monkeypatch), Tap()
-        slow = await prepare_slow_reader(tap, since={"epoch": reply["epoch"], "offset": reply["offset"]})
+        slow = await prepare_slow_reader(tap, since=since_of(reply))
         frames = await read_steadily(tap, clock, slow, 41)
         assert [frame["payload"]["data"]["value"] for frame in frames[1:]] == list(range(40))
         await store("a", 40)
@@ -326,7 +326,7 @@ async def test_a_replay_that_is_queued_at_once_is_noticed(monkeypatch, settings)
         await write_many(40)
         await settle()
         clock, tap = Clock(monkeypatch), Tap()
-        slow = await prepare_slow_reader(tap, since={"epoch": reply["epoch"], "offset": reply["offset"]})
+        slow = await prepare_slow_reader(tap, since=since_of(reply))
         with pytest.raises(ConnectionError):
             await read_steadily(tap, clock, slow, 41)
         assert slow.close_code == 4408

@@ -12,13 +12,25 @@ from django.db import connections, transaction
 from declbind.live import subscriptions
 from declbind.live.hub import get_hub
 from declbind.live.log_reader import Tick
+from declbind.live.proofs import Holder
 from declbind.models import Event, Head
 from declbind.outbound import entries, history, log, relay, sequencer
 from declbind.registry import database_alias
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
 from tests.factories import make_user
-from tests.live import BOARD, NUMBERS, code_of, fail_to_look, in_thread, next_payload, store, subscribe, trim_all
+from tests.live import (
+    BOARD,
+    NUMBERS,
+    code_of,
+    fail_to_look,
+    in_thread,
+    next_payload,
+    since_of,
+    store,
+    subscribe,
+    trim_all,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,7 +43,8 @@ async def offset_now() -> tuple[str, int]:
 
 
 async def resume(client: Client, epoch: str, offset: int, name: str = "a") -> dict[str, Any]:
-    return await subscribe(client, name, since={"epoch": epoch, "offset": offset})
+    proof = Holder(epoch, None, "numbers", f"name-{name}").issue(0)
+    return await subscribe(client, name, since={"epoch": epoch, "offset": offset, "resume": proof})
 
 
 async def next_value(client: Client) -> Any:
@@ -171,7 +184,7 @@ async def test_coming_back_needs_the_right_to_view():
         await store("a", 1)
         await in_thread(user.user_permissions.clear)
         async with Client(user=user) as client:
-            since = {"epoch": reply["epoch"], "offset": reply["offset"]}
+            since = since_of(reply)
             refused = await client.request("numbers", "subscribe", params={"name": "a"}, since=since)
             assert code_of(refused) == "denied"
             assert await client.is_silent()

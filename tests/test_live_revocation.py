@@ -26,7 +26,7 @@ from declbind.registry import database_alias
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
 from tests.factories import find_permission, make_user
-from tests.live import BOARD, NUMBERS, Tap, code_of, in_thread, next_payload, store, subscribe
+from tests.live import BOARD, NUMBERS, Tap, code_of, in_thread, next_payload, since_of, store, subscribe
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -298,7 +298,7 @@ async def test_a_replay_under_way_stops_at_the_loss():
         client = login.client(tap)
         await client.connect()
         tap.shut()
-        since = {"epoch": reply["epoch"], "offset": reply["offset"]}
+        since = since_of(reply)
         request = {"action": "subscribe", "params": {"name": "a"}, "since": since, "ref": 1}
         await client.send({"stream": "numbers", "payload": request})
         tap.let(3)

@@ -22,7 +22,7 @@ from websockets.sync.client import ClientConnection
 
 from declbind.live.hub import get_hub
 from declbind.testing import Client, override_bindings
-from tests.live import BOARD, NUMBERS, in_thread, subscribe
+from tests.live import BOARD, NUMBERS, in_thread, since_of, subscribe
 from tests.servers import DjangoServer
 from tests.test_live_servers import PATIENCE, connected, receive, request, write
 
@@ -64,17 +64,17 @@ class Leaver(threading.Thread):
             self.values.append(frame["payload"]["data"]["value"])
 
 
-def start_leavers(server: DjangoServer, stack: ExitStack) -> tuple[list[Leaver], str]:
-    """Subscribe clients to a server; return them, and the epoch of its log."""
-    leavers, epoch = [], ""
+def start_leavers(server: DjangoServer, stack: ExitStack) -> tuple[list[Leaver], dict[str, Any]]:
+    """Subscribe clients to a server; return them, and the ``since`` with which they may resume."""
+    leavers, since = [], {}
     for _ in range(CLIENTS):
         connection = stack.enter_context(connected(server))
         reply = request(connection, "subscribe")
-        epoch = reply["epoch"]
+        since = since_of(reply)
         leavers.append(Leaver(connection, reply["offset"]))
     for leaver in leavers:
         leaver.start()
-    return leavers, epoch
+    return leavers, since
 
 
 def stop(server: DjangoServer, leavers: list[Leaver]) -> int:
@@ -94,7 +94,7 @@ def test_clients_are_told_and_closed_one_after_the_other(django_server, name):
     server = django_server(env={"DECLBIND_DRAIN_SECONDS": str(SECONDS)}, **SERVERS[name])
     other = django_server()
     with ExitStack() as stack:
-        leavers, epoch = start_leavers(server, stack)
+        leavers, since = start_leavers(server, stack)
         written: list[int] = []
         # The test's own thread has the database connection; the stop is what waits.
         statuses: list[int] = []
@@ -118,7 +118,7 @@ def test_clients_are_told_and_closed_one_after_the_other(django_server, name):
         assert len({leaver.offset for leaver in leavers}) > 1
         for leaver in leavers:
             with connected(other) as connection:
-                assert request(connection, "subscribe", since={"epoch": epoch, "offset": leaver.offset})["ok"]
+                assert request(connection, "subscribe", since={**since, "offset": leaver.offset})["ok"]
                 while len(leaver.values) < len(written):
                     leaver.take(receive(connection))
             assert leaver.values == written

@@ -15,7 +15,7 @@ from declbind.live.hub import get_hub
 from declbind.live.threads import RequestThreads
 from declbind.models import Event
 from declbind.testing import Client, override_bindings
-from tests.live import NUMBERS, store, subscribe
+from tests.live import NUMBERS, since_of, store, subscribe
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -131,7 +131,7 @@ async def test_a_short_absence_is_made_up_for_from_memory(monkeypatch):
         await store("a", 1)
         await store("a", 2)
         await (await get_hub()).settle()
-        since = {"epoch": reply["epoch"], "offset": reply["offset"]}
+        since = since_of(reply)
         await asyncio.gather(*(subscribe(client, "a", since=since) for client in clients[1:]))
         for client in clients[1:]:
             assert [(await client.receive())["payload"]["data"]["value"] for _ in range(2)] == [1, 2]

@@ -19,7 +19,7 @@ from declbind.outbound import sequencer
 from declbind.testing import Client, override_bindings
 from example_site.example.models import IntegerValue
 from tests.factories import make_user
-from tests.live import ANYONE, BOARD, NUMBERS, code_of, in_thread, next_payload, store, subscribe
+from tests.live import ANYONE, BOARD, NUMBERS, code_of, in_thread, next_payload, since_of, store, subscribe
 from tests.zoo.models import Animal
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -685,7 +685,7 @@ async def known_after_coming_back(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
                 reply = await subscribe(client, snapshot=True)
                 known = values_of(await read_snapshot(client))
         async with Client() as client:
-            await subscribe(client, since={"epoch": reply["epoch"], "offset": reply["offset"]})
+            await subscribe(client, since=since_of(reply))
             await store("a", 2)
             while 2 not in known:
                 known.append((await next_payload(client))["data"]["value"])

@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from tests import rounds
-from tests.selection import MARIADB_CORE, ONCE_ON_POSTGRES, ONCE_ON_SQLITE
+from tests import rounds, selection
 from tests.servers import ROOT
 
 
@@ -41,7 +40,7 @@ def test_the_last_line_is_pytests_own(capsys):
 def test_a_round_that_fails_is_the_last_word(capsys):
     """The closing line is that of a round that failed, although others passed after it."""
     suite = Suite([])
-    suite.statuses = {"sqlite": 1}
+    suite.statuses = {"sqlite:servers": 1}
     assert suite.run() == 1
     out = capsys.readouterr().out
     assert out.splitlines()[-1].startswith("=== 1 failed in ")
@@ -73,8 +72,11 @@ def test_a_python_that_nobody_has_is_not_made_up():
     assert "found no Python 3.99" in done.stderr
 
 
-def test_each_module_of_a_core_is_there():
-    """A module that was renamed would leave the round on MariaDB without a word."""
-    modules = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
-    assert (MARIADB_CORE | ONCE_ON_POSTGRES) - modules == set()
-    assert all((ROOT / "tests" / folder / f"{module}.py").exists() for folder, module in ONCE_ON_SQLITE)
+def test_each_module_of_a_choice_is_there():
+    """A module that was renamed would leave a round without a word."""
+    names = (
+        selection.SERVERS | selection.CORE | selection.VERSIONS | selection.PAGES_AND_PACKAGES
+        | selection.BROWSER_ON_EACH_DATABASE
+    )  # fmt: skip
+    tests = ROOT / "tests"
+    assert [name for name in names if not ((tests / name).is_dir() or (tests / f"{name}.py").exists())] == []

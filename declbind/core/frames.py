@@ -56,6 +56,15 @@ class Envelope:
 
 
 @dataclass(frozen=True, slots=True)
+class Since:
+    """The place from which a client resumes: an epoch, the last offset seen, and the proof of an earlier reply."""
+
+    epoch: str
+    offset: int
+    resume: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One request, its keys checked for type; what they mean for a model is judged later."""
 
@@ -67,7 +76,7 @@ class Request:
     data: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     snapshot: bool = False
-    since: tuple[str, int] | None = None
+    since: Since | None = None
     key: str | None = None
     condition: Mapping[str, Any] | None = None
 
@@ -158,14 +167,22 @@ def _subscription_keys(payload: Mapping[str, Any], error: Callable[[str], Reques
     return {"params": params, "snapshot": snapshot, "since": _since(payload.get("since"), error)}
 
 
-def _since(value: Any, error: Callable[[str], RequestError]) -> tuple[str, int] | None:
+def _since(value: Any, error: Callable[[str], RequestError]) -> Since | None:
     if value is None:
         return None
     if isinstance(value, dict):
-        epoch, offset = value.get("epoch"), value.get("offset")
-        if isinstance(epoch, str) and isinstance(offset, int) and not isinstance(offset, bool) and offset >= 0:
-            return epoch, offset
-    raise error(f'Expected {{"epoch": string, "offset": number}} under \'since\', got {value!r:.100}.')
+        epoch, offset, resume = value.get("epoch"), value.get("offset"), value.get("resume")
+        if (
+            isinstance(epoch, str)
+            and isinstance(offset, int)
+            and not isinstance(offset, bool)
+            and offset >= 0
+            and isinstance(resume, str | None)
+        ):
+            return Since(epoch, offset, resume)
+    raise error(
+        f'Expected {{"epoch": string, "offset": number, "resume": string}} under \'since\', got {value!r:.100}.'
+    )
 
 
 def encode(value: Any) -> str:

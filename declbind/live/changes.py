@@ -105,6 +105,12 @@ def breaks_replay(old: Definition, new: Definition) -> bool:
     return shows_more(old, new) or (_in_force(old) is not None and _in_force(new) is None)
 
 
+def moves_view(old: Definition, new: Definition) -> bool:
+    """Return whether other users may view the stream after the edit than before it, while it stayed in force."""
+    before, after = _in_force(old), _in_force(new)
+    return before is not None and after is not None and before.permissions.get("view") != after.permissions.get("view")
+
+
 def _in_force(definition: Definition) -> BindingSpec | None:
     if definition is None:
         return None

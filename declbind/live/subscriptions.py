@@ -27,6 +27,7 @@ from declbind.stored_values import comparable
 
 from . import changes
 from .hub import LiveHub
+from .proofs import Holder
 from .snapshots import Snapshot
 from .socket import Socket
 
@@ -37,13 +38,21 @@ MAX_REPLAY_EVENTS = 20_000
 
 @dataclass(frozen=True)
 class Granted:
-    """A subscription that is allowed: its group, and the params with what the scope filled in."""
+    """A subscription that is allowed.
+
+    Attributes:
+        params: The params, with what the scope filled in.
+        resync: Why what was missed cannot be replayed, or ``None``.
+        head: The last offset of the log when the right was checked; 0 if nothing is to be replayed.
+        held_from: The offset from which the right has been held, as a proof of the client says.
+    """
 
     bound: Binding
     group: str
     params: Mapping[str, Any]
     resync: str | None = None
     head: int = 0
+    held_from: int | None = None
 
 
 async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], request: frames.Request) -> str:
@@ -66,6 +75,9 @@ async def _subscribe(
         snapshot = None
         if request.snapshot and not socket.closed.done():
             snapshot = await _take_snapshot(hub, socket, granted, held)
+        elif granted.resync == "unproven":
+            # The hub may not have come to the end of the log, and the client must not be sent what is there already.
+            await hub.settle()
         if socket.closed.done():
             return granted.group
         if turn == (hub.turns, socket.checks):
@@ -93,11 +105,13 @@ async def _subscribe(
     if snapshot is not None:
         subscription.live, subscription.offset = False, snapshot.offset
     elif request.since is not None and granted.resync is None:
-        subscription.live, subscription.offset = False, request.since[1]
+        subscription.live, subscription.offset = False, request.since.offset
     hub.subscribe(subscription)
     offset = snapshot.offset if snapshot else max(granted.head, hub.core.cursor)
     if request.ref is not frames.MISSING:
-        result = {"group": granted.group, "epoch": hub.epoch, "offset": offset}
+        held_from = subscription.offset if granted.held_from is None else granted.held_from
+        resume = _holder(hub.epoch, request, granted.group, socket.identity).issue(held_from)
+        result = {"group": granted.group, "epoch": hub.epoch, "offset": offset, "resume": resume}
         socket.push(frames.encode_reply(request.stream, request.ref, result))
     if granted.resync is not None:
         hub.resync(subscription, granted.resync)
@@ -204,10 +218,18 @@ def _grant(
 ) -> Granted:
     registries.check_version()
     bound, group, params = judge(using, binding, request, identity)
-    if request.since is not None and not request.snapshot:
-        head = log.load_head(using)
-        return Granted(bound, group, params, resync=_obstacle(head, epoch, request, using), head=head.offset)
-    return Granted(bound, group, params)
+    if request.since is None or request.snapshot:
+        return Granted(bound, group, params)
+    since, head = request.since, log.load_head(using)
+    held_from = _holder(since.epoch, request, group, identity).read(since.resume)
+    if held_from is None or since.offset < held_from:
+        return Granted(bound, group, params, resync="unproven", head=head.offset)
+    obstacle = _obstacle(head, epoch, since) or _find_break(request.stream, since.offset, identity.user_pk, using)
+    return Granted(bound, group, params, obstacle, head.offset, held_from if obstacle is None else None)
+
+
+def _holder(epoch: str, request: frames.Request, group: str, identity: permissions.Identity) -> Holder:
+    return Holder(epoch, identity.user_pk, request.stream, group)
 
 
 def judge(
@@ -268,31 +290,44 @@ def _group_of(binding: type[Binding], params: Mapping[str, Any], identity: permi
     return group
 
 
-def _obstacle(head: log.HeadState, epoch: str, request: frames.Request, using: str) -> str | None:
-    """Return why what was missed cannot be replayed, ``None`` if it can."""
-    assert request.since is not None
-    their_epoch, offset = request.since
-    if their_epoch != epoch or head.epoch != epoch or offset > head.offset or not head.is_whole:
+def _obstacle(head: log.HeadState, epoch: str, since: frames.Since) -> str | None:
+    """Return why the log cannot replay what was missed, ``None`` if it can."""
+    if since.epoch != epoch or head.epoch != epoch or since.offset > head.offset or not head.is_whole:
         return "epoch"
-    if offset < head.min_offset - 1:
+    if since.offset < head.min_offset - 1:
         return "expired"
-    if head.offset - offset > MAX_REPLAY_EVENTS:
-        return "overflow"
-    return "config" if _was_reconfigured(request.stream, offset, using) else None
+    return "overflow" if head.offset - since.offset > MAX_REPLAY_EVENTS else None
 
 
-def _was_reconfigured(stream: str, offset: int, using: str) -> bool:
-    """Tell whether the binding changed after the client left, or so shortly before that writers may not have known."""
+def _find_break(stream: str, offset: int, user_pk: str | None, using: str) -> str | None:
+    """Return why a replay from an offset would not be right, ``None`` if it would be.
+
+    It is not if the binding changed after the client left, or so shortly before that some writers may not have known of
+    it. Nor is it if the rights of the user changed after that: they may have been lost and given back.
+    """
     column = history.offset_column(using)
     controls = Event.objects.using(using).filter(kind=Event.CONTROL)
     last_known = (
         Event.objects.using(using).filter(**{f"{column}__lte": offset}).order_by(f"-{column}").values("created_at")[:1]
     )
+    later = [json.loads(text) for text in controls.filter(**{f"{column}__gt": offset}).values_list("data", flat=True)]
+    if any(_may_break_right(content, stream, user_pk) for content in later):
+        return "unproven"
     seen = last_known.first()
-    recent = controls.filter(**{f"{column}__gt": offset})
     if seen is not None:
-        recent = recent | controls.filter(created_at__gt=seen["created_at"] - changes.grace())
-    return any(_breaks_replay(json.loads(text), stream) for text in recent.values_list("data", flat=True))
+        just_before = controls.filter(**{f"{column}__lte": offset}, created_at__gt=seen["created_at"] - changes.grace())
+        later += [json.loads(text) for text in just_before.values_list("data", flat=True)]
+    return "config" if any(_breaks_replay(content, stream) for content in later) else None
+
+
+def _may_break_right(content: dict[str, Any], stream: str, user_pk: str | None) -> bool:
+    """Return whether a control event may have interrupted a user's right to view a stream."""
+    match content:
+        case {"type": "users", "users": users}:
+            return user_pk is not None and (users is None or user_pk in users)
+        case {"type": "config", "changes": edits} if stream in edits:
+            return changes.moves_view(*edits[stream])
+    return False
 
 
 def _breaks_replay(content: dict[str, Any], stream: str) -> bool:

@@ -32,7 +32,10 @@ _shared: set[str] = set()
 
 def reach_of(using: str) -> Reach:
     """Return who can see the database: everybody who may connect, the threads of this process, or one thread only."""
-    connection = connections[using]
+    return _reach_of(connections[using])
+
+
+def _reach_of(connection: BaseDatabaseWrapper) -> Reach:
     if connection.vendor != "sqlite":
         return "everybody"
     name = str(connection.settings_dict["NAME"] or "")
@@ -81,8 +84,8 @@ _execute_in_turn.declbind_leaves_text = True  # type: ignore[attr-defined]
 
 
 def _watch(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
-    # Servers have connections to no database, whose alias is in no setting.
-    if connection.vendor == "sqlite" and reach_of(connection.alias) == "process":
+    # Not by its alias, which may be in no setting: servers have connections to no database, and tests make their own.
+    if _reach_of(connection) == "process":
         _shared.add(connection.alias)
         if _execute_in_turn not in connection.execute_wrappers:
             # First, because ``execute_wrapper()`` takes the last one out again.

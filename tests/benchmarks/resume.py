@@ -18,7 +18,7 @@ def measure(arena: Arena, times: int) -> Section:
         reply = site.connect(1)["reply"]
         site.writer.ask(do="burst", saves=MISSED)
         request = json.loads(SUBSCRIBE)
-        request["payload"]["since"] = {"epoch": reply["epoch"], "offset": reply["offset"]}
+        request["payload"]["since"] = {key: reply[key] for key in ("epoch", "offset", "resume")}
         answers = [
             site.clients.ask(do="resume", subscribe=json.dumps(request), frames=MISSED) for _ in range(times + 1)
         ][1:]

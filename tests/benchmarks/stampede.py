@@ -51,7 +51,7 @@ def measure(arena: Arena, clients: int) -> Section:
         reply = site.connect(1)["reply"]
         site.writer.ask(do="burst", saves=MISSED)
         request = json.loads(SUBSCRIBE)
-        request["payload"]["since"] = {"epoch": reply["epoch"], "offset": reply["offset"]}
+        request["payload"]["since"] = {key: reply[key] for key in ("epoch", "offset", "resume")}
         url = arena.environment(contenders.DECLBIND, "postgres")["BENCHMARK_DATABASE"]
         with Watch(url) as watch:
             answer = site.clients.ask(do="come_back", subscribe=json.dumps(request), clients=clients, frames=MISSED)

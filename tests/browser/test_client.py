@@ -68,9 +68,12 @@ class Line:
         self.send({"action": "reply", "ref": request["payload"]["ref"], "ok": False, "error": error})
 
     def accept(self, offset: int, epoch: str = "e1", group: str = "blog-3") -> dict[str, Any]:
-        """Answer the subscribe request that comes next; return its payload."""
+        """Answer the subscribe request that comes next; return its payload.
+
+        The proof for a later ``since`` names the offset of the reply.
+        """
         request = self.read()
-        self.reply(request, group=group, epoch=epoch, offset=offset)
+        self.reply(request, group=group, epoch=epoch, offset=offset, resume=f"proof-{offset}")
         payload: dict[str, Any] = request["payload"]
         return payload
 
@@ -247,7 +250,7 @@ def test_frames_of_other_groups_and_streams_are_not_mixed_in(page: Any, server: 
 
 
 def test_comes_back_with_the_place_it_had_reached(page: Any, server: ScriptedServer) -> None:
-    """After a lost connection the client asks since its last offset, not since the head of the reply."""
+    """After a lost connection the client asks since its last offset, not since the head, with the latest proof."""
     line = connected(page, server)
     page.evaluate("watch()")
     line.accept(7)
@@ -257,13 +260,13 @@ def test_comes_back_with_the_place_it_had_reached(page: Any, server: ScriptedSer
     line.cut()
     line = server.next_line()
     payload = line.accept(12)
-    assert payload["since"] == {"epoch": "e1", "offset": 8}
+    assert payload["since"] == {"epoch": "e1", "offset": 8, "resume": "proof-7"}
     assert "snapshot" not in payload
     line.change(10, "update", 1, {"t": "c"})
     until(page, "rows()[0]?.[1] === 'c'")
     line.cut()
     # Offsets 11 and 12 were promised by the reply and never came.
-    assert server.next_line().accept(12)["since"] == {"epoch": "e1", "offset": 10}
+    assert server.next_line().accept(12)["since"] == {"epoch": "e1", "offset": 10, "resume": "proof-12"}
 
 
 def test_a_snapshot_cut_in_two_is_asked_for_again(page: Any, server: ScriptedServer) -> None:
@@ -503,7 +506,7 @@ def test_a_client_stays_until_a_server_that_is_ending_closes_it(page: Any, serve
     assert line.silent()
     assert page.evaluate("client.state") == "live"
     line.cut(1012)
-    assert server.next_line().accept(9)["since"] == {"epoch": "e1", "offset": 8}
+    assert server.next_line().accept(9)["since"] == {"epoch": "e1", "offset": 8, "resume": "proof-7"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from declbind.core import frames
 from declbind.core.errors import CODES, ClientError
-from declbind.core.frames import MISSING, Envelope, RequestError, parse_envelope, parse_request
+from declbind.core.frames import MISSING, Envelope, RequestError, Since, parse_envelope, parse_request
 from declbind.core.schema import load_schema
 
 MAX_BYTES = 65_536
@@ -286,7 +286,7 @@ def test_subscription_carries_its_keys():
         Envelope("s", {"action": "subscribe", "params": {"a": 1}, "snapshot": True, "since": SINCE})
     )
     assert not request.is_mutation
-    assert (request.params, request.snapshot, request.since) == ({"a": 1}, True, ("5f2c9a", 0))
+    assert (request.params, request.snapshot, request.since) == ({"a": 1}, True, Since("5f2c9a", 0))
 
 
 # Frames to clients --------------------------------------------------------------------------------------------------

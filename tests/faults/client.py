@@ -66,7 +66,7 @@ class Feed:
         self.is_asking = False
         self._needs_snapshot = True
         self._ask_again = False
-        self._epoch = ""
+        self._epoch, self._proof = "", ""
         self._offset = 0
         #: Pages of a snapshot that is not complete, and the changes that came since it was asked for.
         self._pages: list[dict[str, Any]] | None = None
@@ -87,7 +87,8 @@ class Feed:
             payload["snapshot"], self._pages = True, []
             self.log.append(Asked())
         else:
-            payload["since"], self._pages = {"epoch": self._epoch, "offset": self._offset}, None
+            payload["since"] = {"epoch": self._epoch, "offset": self._offset, "resume": self._proof}
+            self._pages = None
             self.log.append(Back(self._offset))
         self._between = []
         self.is_asking = True
@@ -101,7 +102,7 @@ class Feed:
             self.client.later(RETRY_SECONDS, self.ask)
             return
         resumed = self._pages is None
-        self.group = reply["group"]
+        self.group, self._proof = reply["group"], reply["resume"]
         if reply["epoch"] != self._epoch:
             self._needs_snapshot = True
             self._epoch, self._offset, self._between = reply["epoch"], reply["offset"], []

@@ -202,7 +202,7 @@ class Follower:
     async def _take_snapshot(self, client: Client, stream: str, group: str) -> None:
         reply = await client.request(stream, "subscribe", params=params_of(group), snapshot=True)
         assert reply["ok"], reply
-        self.since[stream, group] = {"epoch": reply["epoch"], "offset": reply["offset"]}
+        self.since[stream, group] = {key: reply[key] for key in ("epoch", "offset", "resume")}
         rows = self.held[stream, group] = {}
         while True:
             payload = (await client.receive())["payload"]

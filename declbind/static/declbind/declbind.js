@@ -584,6 +584,8 @@ class Feed {
   #failures = 0;
   #epoch = null;
   #offset = 0;
+  /** The server's proof of the offset from which this user was allowed to see the group. */
+  #resume = null;
   /** @type {{pk: PrimaryKey, data: Data}[] | null}  Pages of a snapshot that is not complete. */
   #pages = null;
   /** Changes that came since the snapshot was asked for: some of them are newer than it. */
@@ -642,7 +644,7 @@ class Feed {
     clearTimeout(this.#timer);
     const resume = this.#epoch !== null && !this.#needsSnapshot;
     const payload = { action: 'subscribe', params: this.params };
-    if (resume) payload.since = { epoch: this.#epoch, offset: this.#offset };
+    if (resume) payload.since = { epoch: this.#epoch, offset: this.#offset, resume: this.#resume };
     else payload.snapshot = this.#needsSnapshot;
     this.#pages = payload.snapshot ? [] : null;
     this.#between = [];
@@ -656,6 +658,7 @@ class Feed {
   #accepted(resume, reply) {
     this.#failures = 0;
     this.group = reply.group;
+    this.#resume = reply.resume;
     if (reply.epoch !== this.#epoch) {
       // After another epoch a resync follows; should the connection end before it comes, the flag remembers.
       if (resume) this.#needsSnapshot = this.#wantsRows;
