@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from declbind.outbound import batch, catalog, inserts
+from declbind.outbound import batch, catalog, inserts, saves
 from declbind.outbound.lists import forget_list_managers
 from declbind.testing import capture_events, override_bindings
 from tests.test_capture import uncaptured
@@ -312,6 +312,44 @@ def test_a_save_whose_update_is_cancelled_does_as_without_declbind() -> None:
     Country.objects.bulk_create(two_countries())
     cancel("zoo_country", "UPDATE")
     assert write_beside_plain(save_again, COUNTRIES) == []
+
+
+def check_that_selected_saves_are_told(condition: str, expected: list[Any]) -> None:
+    Country.objects.bulk_create(two_countries())
+    cancel("zoo_country", "UPDATE", condition)
+    told = write_beside_plain(save_again, COUNTRIES)
+    assert told == expected
+    assert write_beside_plain(lambda: Country(code="cc", name="C").save(), COUNTRIES) == [
+        ("row", "cc", ["create"], {"name": "C"})
+    ]
+
+
+@pytest.fixture
+def selects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Django look for the row before it saves one, and be content with a row that is there."""
+    monkeypatch.setattr(Country._meta, "select_on_save", True)
+
+
+def test_a_save_that_selects_first_tells_nothing_if_it_is_cancelled(selects: None) -> None:
+    """Django takes it for done."""
+    check_that_selected_saves_are_told("", [])
+
+
+def test_a_save_that_selects_first_is_told_if_it_is_carried_out(selects: None) -> None:
+    check_that_selected_saves_are_told("OLD.code = 'bb'", [("row", "aa", ["update"], {"name": "Z"})])
+
+
+def test_a_save_that_selects_first_and_changes_nothing_is_told(selects: None) -> None:
+    Country.objects.create(code="aa", name="Z")
+    cancel("zoo_country", "UPDATE", "OLD.code = 'bb'")
+    assert write_beside_plain(save_again, COUNTRIES) == [("row", "aa", ["update"], {"name": "Z"})]
+
+
+def test_believing_a_save_that_selects_first_would_be_caught(selects: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variant that does not count the rows that are updated."""
+    monkeypatch.setattr(saves, "_watch_for_cancelling", lambda *args: None)
+    with pytest.raises(AssertionError):
+        check_that_selected_saves_are_told("", [])
 
 
 @pytest.mark.parametrize("write", [UPDATES["update"], DELETES["delete_rows"]], ids=["update", "delete"])

@@ -20,6 +20,7 @@ from declbind.conf import settings
 from . import log
 from .also import both_ways, keep_coming, keep_watching
 from .batch import Batch
+from .catalog import facts_of
 from .drafts import Groups, draft_bulk, draft_hidden, draft_write, groups_of, unread
 from .entries import Draft
 from .hooks import Arguments, note_unread
@@ -32,7 +33,7 @@ from .places import is_logged
 from .plans import Plan
 from .rows import all_rows, load_row
 from .seams import HOOKED
-from .statements import has_wrappers
+from .statements import Counted, extended_update, has_wrappers
 from .writes import CapturedWrite
 
 SAVE_PARENTS, SAVE_TABLE = HOOKED["_save_parents"], HOOKED["_save_table"]
@@ -167,7 +168,8 @@ def capture_save_table(original: Any) -> Any:
         with write:
             pk = self._get_pk_val(cls._meta)
             is_new = pk is None or _will_insert(self, cls, raw, force_insert, force_update)
-            if not (was_read or plan is None or is_new):
+            held = None if was_read or is_new else _watch_for_cancelling(plan, cls, pk, write)
+            if not (was_read or plan is None or is_new or held):
                 old = _old_groups(plan, pk, using)
             if whole is None and not is_new:
                 _read_others(write.batch, others, pk)
@@ -181,10 +183,15 @@ def capture_save_table(original: Any) -> Any:
                 if not is_new:
                     keep_watching(write.batch, both_ways(watches), cls, [pk])
                 keep_coming(write.batch, watches, [self])
-            updated = carry_out()
+            with contextlib.nullcontext() if held is None else extended_update(held, connections[using]):
+                updated = carry_out()
             self._state.db = using
             drafts = []
-            if plan is not None:
+            if plan is not None and held is not None:
+                if not held.count:
+                    write.batch.note_written(plan, ())
+                write.batch.create(plan, [plan.model._meta.pk.to_python(self._get_pk_val(cls._meta))])
+            elif plan is not None:
                 as_given = raw or update_fields is not None or not isinstance(self, plan.model)
                 drafts = _draft_save(plan, self, cls, old if updated else None, as_given, using)
             pk = self._get_pk_val(cls._meta)
@@ -193,7 +200,7 @@ def capture_save_table(original: Any) -> Any:
             keep_watching(write.batch, watches, cls, [pk], is_after=True)
             for twin in twins:
                 write.batch.create(twin, [twin.model._meta.pk.to_python(pk)])
-            if others or lists or watches or twins or whole is not None:
+            if others or lists or watches or twins or held is not None or whole is not None:
                 drafts += write.batch.drafts()
             write.append(drafts)
         return updated
@@ -262,6 +269,17 @@ def _others(family: Sequence[Relative], table: Any, concrete: Any) -> list[Relat
         if not issubclass(concrete, relative.plan.model)
         and (table is concrete or not issubclass(relative.plan.model, concrete))
     ]
+
+
+def _watch_for_cancelling(plan: Plan | None, cls: Any, pk: Any, write: CapturedWrite) -> Counted | None:
+    """Read the row before a save that Django takes for done if the row is there, though nothing may have updated it.
+
+    So it does for models with ``select_on_save``. Return what counts the rows that are updated, or ``None``.
+    """
+    if plan is None or plan.model is not cls or not cls._meta.select_on_save or facts_of(cls, write.using).is_ordinary:
+        return None
+    write.batch.will_change(plan, [pk])
+    return Counted(cls)
 
 
 def _read_others(batch: Batch, others: list[Relative], pk: Any) -> None:
