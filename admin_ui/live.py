@@ -19,7 +19,7 @@ from admin_ui.rates import load_rates
 from admin_ui.row_page import REVEALED, row_view
 from admin_ui.stream import can_push, stream_view
 from admin_ui.wanted import Wanted, readable_models, stream_models
-from admin_ui.watching import end_watch, renew_watch
+from admin_ui.watching import end_watch, watch_page
 from declbind.core.errors import CODES
 from declbind.models import Node, SavedView
 from declbind.models.author import key_of
@@ -86,7 +86,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     """Show the newest rows, or those after ``cursor``; works without JavaScript, which only keeps the page going."""
-    renew_watch(request.user)
+    watch_page(request)
     wanted = read_wanted(request)
     after = traffic.Cursor.parse(request.GET.get("cursor", ""))
     look = traffic.Look(wanted)
@@ -146,7 +146,7 @@ def rows_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     cursor = traffic.Cursor.parse(request.GET.get("cursor", ""))
     if cursor is None:
         return JsonResponse({"error": "expected cursor=epoch:offset:number"}, status=400)
-    renew_watch(request.user)
+    watch_page(request)
     answers = Answers(model_admin, read_wanted(request))
     answer = answers.rows(cursor, whole=request.GET.get("whole") == "1", bare=request.GET.get("bare") == "1")
     if request.GET.get("extras") == "1":

@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from admin_ui import pages, traffic
 from admin_ui.answers import Answers
 from admin_ui.wanted import Wanted, readable_models
-from admin_ui.watching import renew_watch
+from admin_ui.watching import renew_watch, watch_page
 from declbind.conf import settings
 from declbind.inbound import permissions
 from declbind.live.hub import get_hub
@@ -45,7 +45,7 @@ def stream_view(model_admin: Any, request: HttpRequest) -> HttpResponse | Stream
         return JsonResponse({"error": "expected cursor=epoch:offset:number"}, status=400)
     if not can_push(request):
         return JsonResponse({"error": "push needs ASGI; ask live/rows/ instead"}, status=406)
-    renew_watch(request.user)
+    watch_page(request)
     viewer = Viewer(model_admin, request)
     return StreamingHttpResponse(
         push(viewer, cursor),

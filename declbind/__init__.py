@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bindings import Binding, WebsocketBinding
+    from .inbound.revocation import recheck
     from .live.consumers import BindingConsumer, WebsocketDemultiplexer
     from .outbound.capture import touch
     from .registry import get_registry
@@ -23,6 +24,7 @@ __all__ = [
     "WebsocketBinding",
     "WebsocketDemultiplexer",
     "get_registry",
+    "recheck",
     "touch",
 ]
 
@@ -32,6 +34,7 @@ _HOMES = {
     "WebsocketBinding": "bindings",
     "WebsocketDemultiplexer": "live.consumers",
     "get_registry": "registry",
+    "recheck": "inbound.revocation",
     "touch": "outbound.capture",
 }
 

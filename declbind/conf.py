@@ -41,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "QUEUE_FRAMES": 1_000,
     "QUEUE_SECONDS": 10.0,
     "DRAIN_SECONDS": 5.0,  # over how long a process that ends closes its sockets; 0 = as the server does it
+    "HEALTH_TOKEN": "",  # bearer token with which declbind/health/ shows numbers; "" = to users with the right only
     "DATABASE_THREADS": 8,  # threads of an ASGI process that serve requests
     "IDEMPOTENCY_SECONDS": 600,
     "TRAFFIC_PER_SECOND": 50,  # refusals and errors recorded per process and second

@@ -2,18 +2,37 @@
 
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
+from django.utils.crypto import constant_time_compare
 
+from declbind.conf import settings
 from declbind.live.health import measure
 
 app_name = "declbind"
 
 
 def health(request: HttpRequest) -> JsonResponse:
-    """Answer 200 with the state as JSON, or 503 where this process should get no traffic. Names nobody and no rows."""
+    """Answer 200, or 503 where this process should get no traffic.
+
+    The answer to strangers is ``{"ok": true}`` or ``{"ok": false}``. Users with the permission ``declbind.view_node``,
+    and requests with the header ``Authorization: Bearer HEALTH_TOKEN``, get the state in numbers. It names nobody and
+    no rows.
+    """
     state = measure()
-    response = JsonResponse(state, status=200 if state["ok"] else 503)
+    shown = state if _may_see_numbers(request) else {"ok": state["ok"]}
+    response = JsonResponse(shown, status=200 if state["ok"] else 503)
     response["Cache-Control"] = "no-store"
     return response
+
+
+def _may_see_numbers(request: HttpRequest) -> bool:
+    token = settings.HEALTH_TOKEN
+    if token and constant_time_compare(request.headers.get("Authorization", ""), f"Bearer {token}"):
+        return True
+    try:
+        user = getattr(request, "user", None)
+        return user is not None and bool(user.has_perm("declbind.view_node"))
+    except Exception:  # the database of the users does not answer, which is what the page is asked about
+        return False
 
 
 urlpatterns = [path("health/", health, name="health")]

@@ -42,6 +42,7 @@ _BOUNDS: Final = ("[)", "[]", "(]", "()")
 #: Undocumented functions of Django; ``None`` in a release without them (see ``outbound.seams``).
 _limit_choices: Any = getattr(form_models, "apply_limit_choices_to_to_formfield", None)
 _from_current_timezone: Any = getattr(form_utils, "from_current_timezone", None)
+_UNFIT: Final = "These values do not go together."
 
 Errors = dict[str, list[ValidationError]]
 
@@ -212,22 +213,54 @@ def clean_value(field: Any, value: Any, using: str | None = None) -> Any:
     return cleaned
 
 
-def as_client_error(error: ValidationError, names: Iterable[str] | None = None) -> ClientError:
+def as_client_error(error: ValidationError, binding: Any, data: Mapping[str, Any]) -> ClientError:
     """Return Django's errors as a ``ClientError`` ``invalid``.
 
-    What concerns a field outside of ``names`` (all, for None) is said without the field: clients do not know of it.
+    An error of a field that the binding does not send is reported without the field, which clients do not know.
+    Django's texts about uniqueness and constraints may name fields that were not sent. Such a text is replaced by one
+    about the fields that were.
+
+    Args:
+        data: The values that the client sent, by field.
     """
-    known = None if names is None else set(names)
+    known = {field.name for field in binding.bound_fields()}
+    unfit = _default_texts(binding.model_class())
     fields: dict[str, list[str]] = {}
     general: list[str] = []
     for name, found in error.update_error_dict({}).items():
-        texts = [str(text) for item in found for text in item.messages]
-        if name == NON_FIELD_ERRORS or (known is not None and name not in known):
-            general += texts
-        else:
-            fields[name] = texts
+        for item in found:
+            together = _unique_fields(item)
+            sent = [each for each in together if each in data and each in known]
+            if len(sent) < len(together):
+                general.append(f"Another row has the same values{': ' if sent else ''}{', '.join(sent)}.")
+            elif item.message in unfit:
+                general.append(_UNFIT)
+            elif name == NON_FIELD_ERRORS or name not in known:
+                general += map(str, item.messages)
+            else:
+                fields.setdefault(name, []).extend(map(str, item.messages))
     message = " ".join(general) or f"Not valid: {', '.join(sorted(fields))}."
     return ClientError("invalid", message, fields)
+
+
+def _unique_fields(error: ValidationError) -> tuple[str, ...]:
+    """Return the fields of a check for uniqueness that failed; none for any other error."""
+    params = error.params or {}
+    if error.code == "unique_for_date":
+        return str(params.get("field", "")), str(params.get("date_field", ""))
+    if error.code in ("unique", "unique_together"):
+        return tuple(params.get("unique_check", ()))
+    return ()
+
+
+def _default_texts(model: type[models.Model]) -> set[str]:
+    """Return the texts of a model's constraints to which the project gave none. They name the constraint."""
+    return {
+        str(constraint.get_violation_error_message())
+        for owner in (model, *model._meta.all_parents)
+        for constraint in owner._meta.constraints
+        if constraint.violation_error_message == constraint.default_violation_error_message
+    }
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -278,7 +311,7 @@ def _assign(
     _collect(errors, partial(instance.validate_unique, exclude=unjudged | set(errors)))
     _collect(errors, partial(instance.validate_constraints, exclude=unjudged | set(errors)))
     if errors:
-        raise as_client_error(ValidationError(errors), [field.name for field in binding.bound_fields()])
+        raise as_client_error(ValidationError(errors), binding, data)
     return lists, moved
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -15,14 +17,24 @@ from declbind.live.hub import get_hub
 from declbind.models import Event
 from declbind.outbound import history, log, sequencer
 from declbind.registry import database_alias
-from declbind.testing import Client, override_bindings
+from declbind.testing import PATIENCE, Client, override_bindings
+from tests.factories import make_user
 from tests.live import NUMBERS, store, subscribe
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def ask() -> tuple[int, dict[str, Any]]:
-    response = HttpClient().get("/declbind/health/")
+TOKEN = "a secret of the monitoring"
+
+
+@pytest.fixture(autouse=True)
+def token(settings: Any) -> None:
+    settings.DECLBIND = {"HEALTH_TOKEN": TOKEN}
+
+
+def ask(client: HttpClient | None = None, token: str = TOKEN) -> tuple[int, dict[str, Any]]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    response = (client or HttpClient()).get("/declbind/health/", headers=headers)
     return response.status_code, response.json()
 
 
@@ -82,13 +94,56 @@ def test_events_without_a_number_are_unwell():
         assert (status, state["log"]["unsequenced"]) == (200, 0)
 
 
+def fail(*args: Any) -> None:
+    raise OperationalError("password authentication failed for user postgres")
+
+
 def test_a_database_that_does_not_answer_is_unwell(monkeypatch):
     """The page says so instead of failing itself, and names no secret."""
-
-    def fail(*args: Any) -> None:
-        raise OperationalError("password authentication failed for user postgres")
-
     monkeypatch.setattr(log, "load_head", fail)
     status, state = ask()
     assert status == 503
     assert state == {"ok": False, "error": "OperationalError", "log": None, "process": None}
+
+
+@pytest.mark.parametrize("token", ["", "another secret", TOKEN[:-1]])
+def test_strangers_learn_whether_it_is_well_and_nothing_else(token, monkeypatch):
+    """Neither numbers nor the kind of a fault."""
+    assert ask(token=token) == (200, {"ok": True})
+    monkeypatch.setattr(log, "load_head", fail)
+    assert ask(token=token) == (503, {"ok": False})
+
+
+def test_an_empty_token_opens_nothing(settings):
+    """It means that there is none."""
+    settings.DECLBIND = {"HEALTH_TOKEN": ""}
+    response = HttpClient().get("/declbind/health/", headers={"Authorization": "Bearer "})
+    assert response.json() == {"ok": True}
+
+
+@pytest.mark.parametrize(("codenames", "sees"), [((), False), (("declbind.view_node",), True)])
+def test_users_see_numbers_by_permission(codenames, sees):
+    """The one of the page about processes."""
+    client = HttpClient()
+    client.force_login(make_user(*codenames))
+    assert ("log" in ask(client, token="")[1]) is sees
+
+
+async def test_a_fault_that_is_over_is_forgotten(monkeypatch):
+    """The class of the error is shown as long as it lasts; its text is for operators."""
+    async with Client():
+        hub = await get_hub()
+        with monkeypatch.context() as patch:
+            failed = threading.Event()
+
+            def fail_once_more() -> None:
+                failed.set() if hub.heartbeat.last_error else hub.pump.wake()
+                fail()
+
+            patch.setattr(hub.pump, "_advance", sync_to_async(fail_once_more))
+            hub.pump.wake()
+            assert await asyncio.to_thread(failed.wait, PATIENCE)
+            assert (await sync_to_async(ask)())[1]["process"]["last_error"] == "OperationalError"
+            assert "password" in hub.heartbeat.last_error
+        await hub.settle()
+        assert (await sync_to_async(ask)())[1]["process"]["last_error"] == ""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from declbind import validation
 from declbind.core.errors import ClientError
 from tests.factories import FoodFactory, KeeperFactory
+from tests.zoo.clients import connect
 from tests.zoo.models import Animal, Food, Profile, Sample, Truck
 
 REFUSED = object()
@@ -244,5 +245,6 @@ def test_a_leaking_whitelist_would_be_caught(broken):
 
 def test_errors_of_fields_that_are_not_sent_lose_their_name():
     """A rule may speak of a field that clients do not know; they hear the words, under no name."""
-    error = validation.as_client_error(ValidationError({"name": "Too short.", "secret_token": "Bad."}), ["name"])
+    binding = connect(fields=["name"]).binding
+    error = validation.as_client_error(ValidationError({"name": "Too short.", "secret_token": "Bad."}), binding, {})
     assert (error.fields, error.message) == ({"name": ["Too short."]}, "Bad.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
@@ -19,12 +20,14 @@ from django.core import signing
 from django.core.cache import cache
 from django.core.checks import Warning as CheckWarning
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.crypto import get_random_string
 
 from declbind.checks import check_sessions
 from declbind.inbound import permissions
 from declbind.inbound.permissions import keeps_sessions
 from declbind.live.hub import get_hub
+from declbind.live.session_ends import SessionEnds
 from declbind.testing import Client, override_bindings
 from tests.factories import make_user
 from tests.live import NUMBERS, in_thread, next_payload, store, subscribe
@@ -362,3 +365,66 @@ def test_stores_that_all_processes_share_pass(engine, settings, name, backend):
     engine(name)
     settings.CACHES = {"default": {"BACKEND": f"django.core.cache.backends.{backend}", "LOCATION": "redis://x"}}
     assert check_sessions() == []
+
+
+# The end of a session ------------------------------------------------------------------------------------------------
+
+
+async def session_for(seconds: float, user: User) -> Browser:
+    """Return a browser whose session ends after so many seconds."""
+    browser = await browser_of(user)
+    end = timezone.now() + timedelta(seconds=seconds)
+    await in_thread(lambda: browser.visit(lambda request: request.session.set_expiry(end)))
+    return browser
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", ["db", "cached_db", "cache", "file"])
+async def test_a_socket_ends_with_its_session(engine, name):
+    """Long before the regular check; a session that lasts longer keeps its socket."""
+    engine(name)
+    user = await in_thread(lambda: make_user(VIEW))
+    short, long = await session_for(2, user), await session_for(100, user)
+    with override_bindings(PRIVATE):
+        async with short.socket() as ends, long.socket() as stays:
+            await subscribe(ends)
+            await subscribe(stays)
+            assert await ends.wait_closed() == 4401
+            assert await stays.is_silent()
+            assert stays.close_code is None
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_socket_that_outlives_its_session_is_noticed(engine, monkeypatch):
+    """The control: without the look at the ends of sessions, only the regular check would find it."""
+
+    async def find_nothing(*args: Any) -> list[Any]:
+        return []
+
+    monkeypatch.setattr(SessionEnds, "find_over", find_nothing)
+    engine("db")
+    browser = await session_for(1, await in_thread(lambda: make_user(VIEW)))
+    with override_bindings(PRIVATE):
+        async with browser.socket() as client:
+            await subscribe(client)
+            assert await client._communicator.receive_nothing(3, 0.05)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_session_that_was_extended_keeps_its_socket(engine, monkeypatch):
+    """The end that was read is over, and the session is not."""
+    engine("db")
+    browser = await session_for(60, await in_thread(lambda: make_user(VIEW)))
+    with override_bindings(PRIVATE):
+        async with browser.socket() as client:
+            await subscribe(client)
+            hub = await get_hub()
+            assert await hub.session_ends.find_over(hub.sockets(), hub.thread, 0.0) == []
+            await in_thread(lambda: browser.visit(lambda request: request.session.set_expiry(3600)))
+            later = timezone.now() + timedelta(seconds=61)
+            monkeypatch.setattr("declbind.live.session_ends.timezone.now", lambda: later)
+            over = await hub.session_ends.find_over(hub.sockets(), hub.thread, 1.0)
+            monkeypatch.undo()
+            assert over == hub.sockets()
+            await hub.revalidate(over)
+            assert await client.is_silent()

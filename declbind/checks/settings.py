@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as CheckWarning
 from django.utils.module_loading import import_string
 
 from declbind.conf import DEFAULTS, settings
@@ -45,6 +46,7 @@ EXPECTATIONS: dict[str, Expectation] = {
         'None or a list like ["https://example.com"]',
     ),
     "TENANT": (lambda value: value is None or isinstance(value, str), "the dotted path of a callable or None"),
+    "HEALTH_TOKEN": (lambda value: isinstance(value, str), "a text"),
     "VERSION_CHECK_SECONDS": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
     "DRAIN_SECONDS": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
 }
@@ -82,6 +84,22 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         if key in given and key not in wrong:
             found += check(given[key])
     return found
+
+
+def check_origins(**kwargs: Any) -> list[CheckMessage]:
+    """Check that the site's own origin cannot be chosen by anybody (W020). Makes no query."""
+    if settings.ALLOWED_ORIGINS is not None or "*" not in django_settings.ALLOWED_HOSTS:
+        return []
+    return [
+        CheckWarning(
+            'settings.ALLOWED_HOSTS: "*" accepts any host name, and without DECLBIND["ALLOWED_ORIGINS"] a page may '
+            "open a socket if it comes from the host that the request names. A page of a foreign domain that resolves "
+            "to this server could connect with the cookies of that domain.",
+            hint='List the names of the site in ALLOWED_HOSTS, or its origins in DECLBIND["ALLOWED_ORIGINS"], such as '
+            '["https://example.com"].',
+            id="declbind.W020",
+        )
+    ]
 
 
 def is_readable() -> bool:

@@ -11,14 +11,17 @@ from declbind.core.errors import ClientError
 from declbind.serializers import encode_value
 from declbind.serializers.default import field_value
 from declbind.serializers.exact import keep_exact
+from declbind.stored_rows import value_of
 from declbind.stored_values import holds_documents
 
 
 def check_condition(bound: Binding, action: str, key: Any, condition: Mapping[str, Any] | None) -> None:
     """Compare ``{field: expected}`` with the row as a frame would show it, and lock the row until the transaction ends.
 
+    The answer tells whether a field has a value, so the user needs the right to view the row.
+
     Raises ``ClientError``: ``conflict`` with the fields that differ, ``invalid`` for fields that are not bound,
-    ``not_found``.
+    ``denied``, ``not_found``.
     """
     if not condition:
         return
@@ -29,6 +32,8 @@ def check_condition(bound: Binding, action: str, key: Any, condition: Mapping[st
     if unknown:
         raise ClientError("invalid", "'if' takes fields that this stream sends.", unknown)
     row = bound.get_object(key)
+    if not _may_view(bound, key, row):
+        raise ClientError("denied", "'if' takes the right to view the row.")
     differing = {
         name: ["The row has another value."]
         for name, expected in condition.items()
@@ -36,6 +41,25 @@ def check_condition(bound: Binding, action: str, key: Any, condition: Mapping[st
     }
     if differing:
         raise ClientError("conflict", f"Changed in the meantime: {', '.join(sorted(differing))}.", differing)
+
+
+def _may_view(bound: Binding, key: Any, row: Any) -> bool:
+    """Return whether the user may view a row: have it sent in one of its groups, or view this very row."""
+    if bound.overrides("has_view_permission"):
+        return any(bound.has_view_permission(bound.user, params) for params in _params_of(bound, row))
+    if bound.has_view_permission(bound.user, {}):
+        return True
+    return not bound.overrides("has_permission") and bound.has_permission(bound.user, "view", key)
+
+
+def _params_of(bound: Binding, row: Any) -> list[dict[str, Any]]:
+    """Return the params of the subscriptions that a row is sent to."""
+    if bound.overrides("group_names", "subscription_group"):
+        return [{}]
+    return [
+        {name: value_of(row, attname) for name, attname in placeholders}
+        for _, placeholders in bound.resolved().templates
+    ]
 
 
 def _as_sent(field: Any, expected: Any) -> Any:

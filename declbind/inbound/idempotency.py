@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.db import IntegrityError, OperationalError, transaction
 from django.utils import timezone
 
 from declbind.conf import settings
+from declbind.core.errors import ClientError
 from declbind.models import IdempotencyKey
 
 #: The row may be rolled back or trimmed between our insert and our look; more than a few times is no accident.
@@ -27,10 +29,18 @@ def name_actor(user: Any, connection_id: str) -> str:
     return actor if len(actor) <= 100 else hashlib.sha256(actor.encode()).hexdigest()
 
 
-def claim(actor: str, stream: str, key: str, using: str) -> tuple[IdempotencyKey, dict[str, Any] | None]:
-    """Take a key and return its row with the first answer, or with ``None`` when the work is ours to do.
+def claim(
+    actor: str, stream: str, key: str, using: str, request: Sequence[Any] = ()
+) -> tuple[IdempotencyKey, dict[str, Any] | None]:
+    """Take a key, and return its row with the first reply, or with ``None`` if the request has to be carried out.
 
     Waits for a request that is under way with the same key. Call it inside a transaction on ``using``.
+
+    Args:
+        request: The action and the key of the row, as JSON values: what a retry has in common with the first request.
+
+    Raises:
+        ClientError: ``invalid`` if the key was used for another request.
     """
     rows = IdempotencyKey.objects.using(using)
     for _ in range(_TRIES):
@@ -42,13 +52,20 @@ def claim(actor: str, stream: str, key: str, using: str) -> tuple[IdempotencyKey
         if row is None:
             continue
         if row.created_at > timezone.now() - timedelta(seconds=settings.IDEMPOTENCY_SECONDS):
-            return row, json.loads(row.reply)
+            first = json.loads(row.reply)
+            if not _is_same_request(first, request):
+                raise ClientError("invalid", "Expected a new key: this one was used for another request.")
+            return row, first["reply"]
         row.created_at = timezone.now()
         return row, None
     raise OperationalError(f"The idempotency key {key!r} was taken and given back {_TRIES} times.")
 
 
-def keep(row: IdempotencyKey, reply: dict[str, Any]) -> None:
-    """Store the answer to the work that a claim gave to us."""
-    row.reply = json.dumps(reply)
+def _is_same_request(first: Mapping[str, Any], request: Sequence[Any]) -> bool:
+    return bool(first["request"] == [*request])
+
+
+def keep(row: IdempotencyKey, reply: dict[str, Any], request: Sequence[Any] = ()) -> None:
+    """Store the reply to a request that was carried out."""
+    row.reply = json.dumps({"request": [*request], "reply": reply})
     row.save(update_fields=["reply", "created_at"])

@@ -7,9 +7,11 @@ socket keeps an :class:`Identity` instead, with which the user and the session c
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import import_module
 from typing import Any
 
@@ -19,7 +21,10 @@ from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ValidationError
 from django.db import router
+from django.utils import timezone
 from django.utils.crypto import constant_time_compare
+
+logger = logging.getLogger("declbind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,39 @@ def keeps_sessions(store_class: Any) -> bool:
     return not issubclass(store_class, SessionBase) or (
         own is not None and own is djangos and store_class.session_key is SessionBase.session_key
     )
+
+
+def reads_session_ends_together() -> bool:
+    """Return whether one query tells when many sessions end, because the store keeps them in the database."""
+    return hasattr(session_store(), "get_model_class")
+
+
+def load_session_ends(keys: Collection[str]) -> dict[str, datetime | None]:
+    """Return when sessions end; ``None`` if the store does not tell. A session that is not stored ends now.
+
+    An end of an age, as opposed to one of a date, may come earlier than told: stores in a cache count it from the last
+    write, and this function from now.
+    """
+    store_class = session_store()
+    if hasattr(store_class, "get_model_class"):
+        model = store_class.get_model_class()
+        rows = model._default_manager.using(router.db_for_write(model)).filter(session_key__in=keys)
+        found: dict[str, datetime] = dict(rows.values_list("session_key", "expire_date"))
+        return {key: _aware(found.get(key, timezone.now())) for key in keys}
+    return {key: _told_end(store_class, key) for key in keys}
+
+
+def _told_end(store_class: Any, key: str) -> datetime | None:
+    try:
+        store = store_class(key)
+        return _aware(store.get_expiry_date()) if store.load() else timezone.now()
+    except Exception:  # a store of the project may not tell, and the regular check finds its end
+        logger.debug("The session store %r does not tell when a session ends.", store_class, exc_info=True)
+        return None
+
+
+def _aware(moment: datetime) -> datetime:
+    return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
 
 
 def session_digest(session_key: str | None) -> str:

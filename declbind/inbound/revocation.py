@@ -52,6 +52,20 @@ def kick(connection: str | None = None, user: Any = None, reason: str = "") -> N
         _append({"type": "kick", "connection": connection, "user": key, "reason": reason}, database_alias())
 
 
+def recheck(users: Iterable[Any] | None = None) -> None:
+    """Have the rights of users checked on their open sockets, before anything later is delivered to them.
+
+    For rights that declbind cannot see change: those of a permission backend, or of a project's own tables. Call it in
+    the transaction of the change, so that a process which reads the one reads the other.
+
+    Args:
+        users: Instances of the user model, or primary keys. ``None`` stands for everybody.
+    """
+    keys = None if users is None else [user.pk if isinstance(user, models.Model) else user for user in users]
+    with transaction.atomic(using=database_alias()):
+        _append_users(keys, database_alias())
+
+
 def install() -> None:
     """Connect to the signals; called once, when the app is ready. Makes no query."""
     signals.configuration_edited.connect(_on_configuration_edited, dispatch_uid="declbind.revocation")

@@ -181,7 +181,7 @@ def _carry_out(request: Request, binding: type[Binding], identity: permissions.I
             course.enter("done", write.reply)
     except Exception as error:
         if not write.committed:
-            answer = _as_client_error(error, request.action, bound)
+            answer = _as_client_error(error, request, bound)
             if answer is None:
                 raise
             raise answer from error
@@ -203,12 +203,13 @@ def _answer_once(request: Request, bound: Binding, identity: permissions.Identit
         raise ClientError("invalid", "Expected a key without NUL and surrogates.")
     using = database_alias()
     actor = idempotency.name_actor(bound.user, identity.connection_id)
+    asked = (request.action, request.pk)
     # A model in another database has a transaction of its own, inside that of the key.
     with nullcontext() if using == bound.using else transaction.atomic(using=using):
-        row, reply = idempotency.claim(actor, str(bound.stream), request.key, using)
+        row, reply = idempotency.claim(actor, str(bound.stream), request.key, using, asked)
         if reply is None:
             reply = _answer(request, bound)
-            idempotency.keep(row, reply)
+            idempotency.keep(row, reply, asked)
     return reply
 
 
@@ -332,16 +333,16 @@ def _check_scope(bound: Binding, action: str, data: Mapping[str, Any]) -> None:
         raise ClientError("invalid", f"Not accepted: {', '.join(sorted(errors))}.", errors)
 
 
-def _as_client_error(error: Exception, action: str, bound: Binding) -> ClientError | None:
+def _as_client_error(error: Exception, request: Request, bound: Binding) -> ClientError | None:
     """Return what a client may know of an error of Django or the database; ``None`` if it is not the client's fault."""
     match error:
         case ValidationError():
-            return validation.as_client_error(error, [field.name for field in bound.bound_fields()])
+            return validation.as_client_error(error, bound, request.data)
         case PermissionDenied():
             return ClientError("denied", "Not allowed.")
         case ObjectDoesNotExist() | Http404():
             return ClientError("not_found", f"There is no such {bound.model_class()._meta.verbose_name}.")
-        case IntegrityError() if action == "delete":
+        case IntegrityError() if request.action == "delete":
             return ClientError("conflict", "Other rows need this one; delete those first.")
         case IntegrityError():
             return ClientError("invalid", "The database refuses this row: a value is missing or meets another row's.")

@@ -20,6 +20,7 @@ from declbind.registry import BindingRegistry
 from . import nodes
 from .connection_log import ConnectionLog
 from .metrics import Metrics
+from .session_ends import SessionEnds
 from .threads import HubThread
 from .traffic import TrafficLog
 
@@ -43,6 +44,7 @@ class Household(Protocol):
     traffic: TrafficLog
     connection_log: ConnectionLog
     metrics: Metrics
+    session_ends: SessionEnds
 
     def sockets(self) -> list[Socket]:
         """Return the open sockets."""
@@ -61,6 +63,7 @@ async def run_housekeeping(hub: Household) -> None:
         tasks: tuple[tuple[Task, float], ...] = (
             # First: rows of a process without a heartbeat are taken for those of a dead process.
             (beat, settings.HEARTBEAT_SECONDS),
+            (end_sessions, 0.0),
             (write_traffic, 0.0),
             (write_connections, 0.0),
             (write_counts, settings.HEARTBEAT_SECONDS),
@@ -73,8 +76,9 @@ async def run_housekeeping(hub: Household) -> None:
             try:
                 await task(hub)
                 done[task] = time.monotonic()
+                hub.heartbeat.forget_fault(task.__name__)
             except Exception as error:
-                hub.heartbeat.last_error = f"{type(error).__name__}: {error}"
+                hub.heartbeat.note_fault(task.__name__, error)
                 logger.warning("Housekeeping failed, it tries again: %s", error)
         await asyncio.sleep(1.0)
 
@@ -113,6 +117,13 @@ async def beat(hub: Household) -> None:
 async def sweep(hub: Household) -> None:
     """Delete rows that are older than the retention."""
     await hub.thread.run(retention.sweep, hub.using)
+
+
+async def end_sessions(hub: Household) -> None:
+    """Check the permissions of sockets whose session has run out."""
+    over = await hub.session_ends.find_over(hub.sockets(), hub.thread, time.monotonic())
+    for start in range(0, len(over), REVALIDATE_SLICE):
+        await hub.revalidate(over[start : start + REVALIDATE_SLICE])
 
 
 async def revalidate_all(hub: Household) -> None:

@@ -33,6 +33,7 @@ from .log_reader import LogReader
 from .metrics import Metrics
 from .pump import Pump
 from .rights import judge_sockets
+from .session_ends import SessionEnds
 from .snapshots import SnapshotDesk
 from .socket import SESSION_OVER
 from .starting import look_first
@@ -92,6 +93,7 @@ class LiveHub:
         self.traffic = TrafficLog(self.heartbeat.id)
         self.connection_log = ConnectionLog(self.heartbeat.id)
         self.metrics = Metrics(self.heartbeat.id)
+        self.session_ends = SessionEnds()
         #: The registry whose changes all subscriptions have been told.
         self._announced = self.registry
         #: Frames of the last events that were built, by offset, and the registry under which.
@@ -204,6 +206,11 @@ class LiveHub:
             logger.exception("Event %s of stream %r cannot be sent.", event.id, event.stream)
             self.edits.resync_in(event.stream, settings.POLL_SECONDS)
             return None
+
+    def forget_recent(self) -> None:
+        """Drop the events that are held in memory. Replays read the log, from which values may have been erased."""
+        self.recent.start(self.core.cursor)
+        self._variants = {}
 
     def continue_at(self, head: log.HeadState, reason: str) -> None:
         """Continue at the end of the log, past what cannot be read. Each explicit subscription is sent a ``resync``."""

@@ -24,7 +24,22 @@ class Heartbeat:
     def __init__(self) -> None:
         self.id = secrets.token_hex(8)
         self.started_at: datetime = timezone.now()
-        self.last_error = ""
+        #: The faults that last, by what failed.
+        self.faults: dict[str, str] = {}
+
+    @property
+    def last_error(self) -> str:
+        """The fault that was noted last and is not over; empty if there is none."""
+        return next(reversed(self.faults.values()), "")
+
+    def note_fault(self, what: str, error: Exception) -> None:
+        """Note that something failed."""
+        self.faults.pop(what, None)
+        self.faults[what] = f"{type(error).__name__}: {error}"
+
+    def forget_fault(self, what: str) -> None:
+        """Note that something worked again."""
+        self.faults.pop(what, None)
 
     def beat(self, state: dict[str, Any], using: str) -> None:
         """Store the state of now."""

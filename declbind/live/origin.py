@@ -54,6 +54,10 @@ def _parse_origin(text: str) -> Origin | None:
         port = parts.port
     except ValueError:
         return None
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.path not in ("", "/"):
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+        return None
+    # RFC 6454, section 6.2: an origin is a scheme, a host and a port. Browsers send nothing else.
+    rest = text.partition("://")[2]
+    if any(character in rest.removesuffix("/") for character in "/?#@\\") or any(map(str.isspace, text)):
         return None
     return parts.scheme, parts.hostname.lower(), port or DEFAULT_PORTS[parts.scheme]

@@ -62,8 +62,9 @@ class Pump:
                 while await self._advance():
                     pass
                 self.looks += 1
+                self._hub.heartbeat.forget_fault("log")
             except Exception as error:
-                self._hub.heartbeat.last_error = f"{type(error).__name__}: {error}"
+                self._hub.heartbeat.note_fault("log", error)
                 logger.warning("The hub could not read the log, it tries again: %s", error)
 
     async def _advance(self) -> bool:
@@ -142,6 +143,8 @@ class Pump:
             case {"type": "written", "streams": list(streams)}:
                 for stream in streams:
                     hub.edits.resync(stream)
+            case {"type": "forgotten"}:
+                hub.forget_recent()
             case _:
                 # Everybody's rights, or what a newer release of this package says and we do not understand.
                 await hub.revalidate(sockets)

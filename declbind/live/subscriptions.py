@@ -124,7 +124,9 @@ async def _subscribe(
 
 async def unsubscribe(hub: LiveHub, socket: Socket, binding: type[Binding], request: frames.Request) -> str:
     """End a subscription; ending one that does not exist is no error. Return the group."""
-    group = await hub.requests.run(_group_of, binding, request.params, socket.identity)
+    # Who has a subscription has had the right; to others, the answers about params would tell of fields.
+    is_known = any(stream == request.stream for stream, _ in socket.subscriptions)
+    group = await hub.requests.run(_group_of, binding, request.params, socket.identity, is_known)
     subscription = socket.subscriptions.get((request.stream, group))
     if subscription is not None:
         hub.unsubscribe(subscription, "client")
@@ -251,6 +253,13 @@ def judge(
 
 def judge_user(bound: Binding, sent: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the group and the params of a subscription that the binding's user may have; raises ``ClientError``."""
+    if (
+        course.current() is None  # a trial names the step that refuses, in their order
+        and not bound.overrides("has_view_permission")
+        and not bound.has_view_permission(bound.user, {})
+    ):
+        # The rule needs no params, and answers about params would tell of fields.
+        raise ClientError("denied", "Not allowed.")
     group, params = _locate(bound, bound.user, sent)
     course.enter("permission", params)
     if not bound.has_view_permission(bound.user, params):
@@ -284,9 +293,10 @@ def _full_params(bound: Binding, params: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
-def _group_of(binding: type[Binding], params: Mapping[str, Any], identity: permissions.Identity) -> str:
+def _group_of(binding: type[Binding], params: Mapping[str, Any], identity: permissions.Identity, is_known: bool) -> str:
     user = permissions.load_user(identity)
-    group, _ = _locate(binding(user=user), user, params)
+    bound = binding(user=user)
+    group, _ = _locate(bound, user, params) if is_known else judge_user(bound, params)
     return group
 
 

@@ -127,7 +127,7 @@ def keep_the_key_apart(writes: Any) -> None:
         stream = str(bound.stream)
         kept = IdempotencyKey.objects.filter(actor=actor, stream=stream, key=request.key).first()
         if kept is not None:
-            answer: dict[str, Any] = json.loads(kept.reply)
+            answer: dict[str, Any] = json.loads(kept.reply)["reply"]
             return answer
         reply: dict[str, Any] = writes._answer(request, bound)
 

@@ -1,4 +1,4 @@
-"""Ask about one row: preview, try, why."""
+"""Ask about one row, and forget it: preview, try, why, forget."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from declbind.console import assignments, overview, preview, trial, why
+from declbind.console import assignments, erasure, overview, preview, trial, why
 from declbind.console.output import format_json, format_line, format_pairs
 from declbind.core.errors import ConfigError
 
@@ -15,7 +15,7 @@ from . import Add, VerbGroup
 
 
 class RowVerbs(VerbGroup):
-    """Ask about one row: preview, try, why."""
+    """Ask about one row, and forget it: preview, try, why, forget."""
 
     def add_rows(self, add: Add) -> None:
         """Add the verbs and their arguments."""
@@ -30,6 +30,12 @@ class RowVerbs(VerbGroup):
         asked.add_argument("--at", default="", help="about when, as 2026-05-17T14:01+00:00 or in the site's time zone")
         asked.add_argument("--offset", type=int, help="the change at this offset")
         asked.add_argument("--connection", default="", help="one connection")
+        forgotten = add(
+            "forget", "Erase what declbind has stored about a row or a user, and tell subscribers to resync."
+        )
+        forgotten.add_argument("model", nargs="?", default="", help="the model, as app_label.ModelName")
+        forgotten.add_argument("pk", nargs="?", default="", help="the key of the row, which need not exist any more")
+        forgotten.add_argument("--user", default="", help="a user's name or primary key: also what this user did")
         tried = add("try", "Try what a user may do or what a change sends, without doing it; status 1 when refused.")
         tried.add_argument("stream", help='the stream to try; "" for every one in force')
         tried.add_argument("--action", choices=[*trial.ACTIONS, *trial.ALIASES], default="view")
@@ -77,6 +83,25 @@ class RowVerbs(VerbGroup):
             may = "may see it" if verdict.allowed else "may not see it"
             asked = f" with params {format_line(verdict.params)}" if verdict.params is not None else ""
             self.stdout.write(f"{made.user} {may} in group {verdict.group}{asked}: {verdict.reason}.")
+        return True
+
+    def run_forget(self, using: str, options: dict[str, Any]) -> bool:
+        """Print what was erased."""
+        model, pk, user = options["model"], options["pk"], options["user"]
+        if bool(user) is bool(model) or bool(model) is not bool(pk):
+            raise ConfigError("Expected a model and the key of a row, or --user.")
+        erased = erasure.forget_user(preview.load_user(user), using) if user else erasure.forget_row(model, pk, using)
+        if options["format"] == "json":
+            self.stdout.write(format_json(erased.as_json()))
+            return True
+        self.stdout.write(
+            format_pairs(
+                {
+                    "erased": ", ".join(f"{count} in {table}" for table, count in erased.counts.items()) or "nothing",
+                    "told to resync": ", ".join(erased.streams) or "nobody",
+                }
+            )
+        )
         return True
 
     def run_why(self, using: str, options: dict[str, Any]) -> bool:

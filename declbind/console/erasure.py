@@ -1,0 +1,154 @@
+"""Erase what declbind has stored about a row or a user, as a person may demand.
+
+The log keeps the values of written rows for as long as clients may resume. An erased event becomes one that has its
+subscribers take a snapshot, so offsets go on without a gap, and nobody misses anything. Rows of the project itself are
+not touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from django.apps import apps
+from django.db import models, transaction
+
+from declbind.core.errors import ConfigError
+from declbind.core.frames import EVERY_GROUP, RESYNC
+from declbind.models import (
+    BindingRevision,
+    Block,
+    Connection,
+    Event,
+    IdempotencyKey,
+    SavedView,
+    Traffic,
+    Watch,
+)
+from declbind.outbound import entries, log, sequencer
+from declbind.registry import current_registry
+from declbind.serializers import encode_key
+
+_EVERYBODY = json.dumps([[EVERY_GROUP, RESYNC]])
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """What was erased.
+
+    Attributes:
+        counts: The number of rows by the table that they were in; tables without any are left out.
+        streams: The streams whose subscribers are told to take a snapshot.
+    """
+
+    counts: dict[str, int]
+    streams: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a machine reads."""
+        return {"erased": self.counts, "streams": list(self.streams)}
+
+
+def forget_row(label: str, pk: str, using: str) -> Erasure:
+    """Erase the values of a row from the log and the traffic. The row need not exist any more.
+
+    Args:
+        label: The model, as ``app_label.ModelName``. Its parents and children are the same row.
+        pk: The primary key as text.
+
+    Raises:
+        ConfigError: There is no such model, or no row can have this key.
+    """
+    model = _find_model(label)
+    try:
+        key = model._meta.pk.to_python(pk)
+    except Exception:  # what a field of the project raises for a text that is not its own
+        raise ConfigError(f"Expected the primary key of a {label}, got {pk!r}.") from None
+    sequencer.settle(using)
+    with transaction.atomic(using=using):
+        return _forget_rows(_family(model), encode_key(key, model._meta.pk), using)
+
+
+def forget_user(user: Any, using: str) -> Erasure:
+    """Erase who a user was and what he did: his name in the log, traffic, connections and revisions, and his row.
+
+    The connections that are open stay; their rows are erased when they are closed and this is called again.
+    """
+    key, name = str(user.pk), str(user.get_username())
+    model = type(user)._meta.concrete_model
+    sequencer.settle(using)
+    with transaction.atomic(using=using):
+        erased = _forget_rows(_family(model), encode_key(user.pk, model._meta.pk), using)
+        counts = dict(erased.counts)
+
+        def count(what: type[models.Model], number: int) -> None:
+            if number:
+                label = what._meta.db_table
+                counts[label] = counts.get(label, 0) + number
+
+        events = Event.objects.using(using).exclude(kind=Event.CONTROL)
+        count(Event, events.filter(actor=name).update(actor=""))
+        traffic = Traffic.objects.using(using)
+        count(
+            Traffic,
+            traffic.filter(models.Q(user_pk=key) | models.Q(username=name)).update(
+                user_pk="", username="", connection="", message="", detail="", object_pk="", groups=[]
+            ),
+        )
+        closed = Connection.objects.using(using).filter(user_pk=key, closed_at__isnull=False)
+        count(Connection, closed.delete()[0])
+        for written in (BindingRevision, Block):
+            count(written, written.objects.using(using).filter(author_pk=key).update(author_pk="", author_name=""))
+        count(Block, Block.objects.using(using).filter(user_pk=key).delete()[0])
+        count(SavedView, SavedView.objects.using(using).filter(owner_pk=key).delete()[0])
+        count(Watch, Watch.objects.using(using).filter(viewer=f"admin:{key}").delete()[0])
+        count(IdempotencyKey, IdempotencyKey.objects.using(using).filter(actor=f"user:{key}").delete()[0])
+    return Erasure(counts, erased.streams)
+
+
+def _forget_rows(family: Collection[type[models.Model]], key: str, using: str) -> Erasure:
+    labels = {model._meta.label_lower for model in family}
+    events = Event.objects.using(using).filter(model__in=labels, object_pk=key).exclude(kind__in=_WITHOUT_ROW)
+    streams = set(events.values_list("stream", flat=True))
+    counts = {}
+    # Its groups are replaced as well: a template may have put a value of the row into a name.
+    if erased := events.update(kind=Event.BULK, changes=_EVERYBODY, data="{}", object_pk="null"):
+        counts[Event._meta.db_table] = erased
+    bound = {
+        stream
+        for stream, binding in current_registry().by_stream.items()
+        if binding.model_class()._meta.label_lower in labels
+    }
+    plain = json.loads(key)
+    shown = Traffic.objects.using(using).filter(stream__in=streams | bound, object_pk__in=(key, str(plain)))
+    if erased := shown.update(object_pk="", groups=[], message="", detail=""):
+        counts[Traffic._meta.db_table] = erased
+    if streams:
+        # Processes hold the last events in memory, and clients hold rows that they were sent.
+        log.append_control({"type": "forgotten", "streams": sorted(streams)}, using)
+        log.append([_resync_of(stream) for stream in sorted(streams)], using)
+    return Erasure(counts, tuple(sorted(streams)))
+
+
+_WITHOUT_ROW = (Event.CONTROL, Event.BULK, Event.MARK)
+
+
+def _resync_of(stream: str) -> entries.Draft:
+    return entries.Draft(
+        stream, "", "null", ((EVERY_GROUP, RESYNC),), version=current_registry().version, kind=Event.BULK
+    )
+
+
+def _find_model(label: str) -> type[models.Model]:
+    try:
+        return apps.get_model(label)
+    except (LookupError, ValueError):
+        raise ConfigError(f"Expected a model as app_label.ModelName, got {label!r}: there is no such model.") from None
+
+
+def _family(model: type[models.Model]) -> list[type[models.Model]]:
+    """Return the models whose rows have the same key: the model, its parents, its children and their proxies."""
+    roots = {*model._meta.all_parents, model}
+    return [member for member in apps.get_models() if any(issubclass(member, root) for root in roots)]

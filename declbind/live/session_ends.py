@@ -1,0 +1,58 @@
+"""The moments at which the sessions of open sockets end, so that a socket does not outlive its session.
+
+A session that runs out leaves no event, but its end is known before: a store in the database has it in a column, and
+other stores tell it when the session is loaded. The application may move the end (``set_expiry``), so the column is
+read again every ``REFRESH_SECONDS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.utils import timezone
+
+from declbind.inbound import permissions
+
+if TYPE_CHECKING:
+    from .socket import Socket
+    from .threads import HubThread
+
+#: How often the ends of known sessions are read again, where one query reads many.
+REFRESH_SECONDS = 10.0
+#: Sessions that are loaded one by one in one call. The pump uses the same thread and must not wait long.
+SLICE = 100
+
+
+class SessionEnds:
+    """The ends of the sessions of a hub's sockets. Belongs to the event loop."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, datetime | None] = {}
+        self._read_at = float("-inf")
+
+    async def find_over(self, sockets: Iterable[Socket], thread: HubThread, now: float) -> list[Socket]:
+        """Return the sockets whose session should be over by now, and read the ends that are not known.
+
+        Args:
+            now: The time of a monotonic clock, in seconds.
+        """
+        by_key: dict[str, list[Socket]] = {}
+        for socket in sockets:
+            if socket.identity.session_key is not None:
+                by_key.setdefault(socket.identity.session_key, []).append(socket)
+        self._ends = {key: end for key, end in self._ends.items() if key in by_key}
+        is_cheap = permissions.reads_session_ends_together()
+        if is_cheap and now - self._read_at >= REFRESH_SECONDS:
+            wanted, self._read_at = list(by_key), now
+        else:
+            wanted = [key for key in by_key if key not in self._ends]
+        for start in range(0, len(wanted), SLICE):
+            self._ends |= await thread.run(permissions.load_session_ends, wanted[start : start + SLICE])
+        moment = timezone.now()
+        over = [key for key, end in self._ends.items() if end is not None and end <= moment]
+        for key in over:
+            # It may have been extended, which is seen when it is checked; then its end is read again.
+            del self._ends[key]
+        return [socket for key in over for socket in by_key[key]]

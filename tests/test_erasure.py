@@ -1,0 +1,141 @@
+"""``declbind forget``: what is stored about a row or a user is erased, and subscribers look again."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from declbind.console import erasure
+from declbind.live.hub import get_hub
+from declbind.models import BindingRecord, Connection, Event, IdempotencyKey, SavedView, Traffic, editing
+from declbind.outbound import entries
+from declbind.testing import Client, override_bindings
+from tests.factories import make_user
+from tests.live import NUMBERS, in_thread, next_payload, since_of, store, subscribe
+from tests.test_capture import KEEPERS
+from tests.zoo.models import Keeper
+
+SECRET = "a-name-to-forget"
+
+
+def forget(*arguments: str) -> Any:
+    out = io.StringIO()
+    call_command("declbind", "forget", *arguments, "--format", "json", stdout=out)
+    return json.loads(out.getvalue())
+
+
+def is_stored(text: str) -> list[str]:
+    """Return the tables of declbind in which a text stands, in any column."""
+    models = apps.get_app_config("declbind").get_models()
+    return sorted(
+        model._meta.db_table
+        for model in models
+        if any(text in str(value) for values in model._base_manager.values_list() for value in values)
+    )
+
+
+@pytest.mark.django_db
+def test_the_values_of_a_row_are_erased():
+    """Also those in the names of groups; other rows keep theirs, and offsets go on without a gap."""
+    with override_bindings({**KEEPERS, "groups": ["n-{name}"]}):
+        keeper, other = Keeper.objects.create(name=SECRET), Keeper.objects.create(name="other")
+        keeper.save()
+        keeper_pk = keeper.pk
+        keeper.delete()
+        ids = list(Event.objects.values_list("id", flat=True))
+        assert is_stored(SECRET) == ["declbind_event"]
+        answer = forget("zoo.keeper", str(keeper_pk))
+    assert answer == {"erased": {"declbind_event": 3}, "streams": ["keepers"]}
+    assert is_stored(SECRET) == []
+    assert list(Event.objects.filter(id__in=ids).values_list("id", flat=True)) == ids
+    assert Event.objects.filter(object_pk=str(other.pk), kind=Event.ROW).exists()
+
+
+@pytest.mark.django_db
+def test_what_is_not_erased_is_found():
+    """The control: the search for a text sees each table."""
+    with override_bindings(KEEPERS):
+        Keeper.objects.create(name=SECRET)
+    Traffic.objects.create(at=timezone.now(), kind=Traffic.REQUEST, username=SECRET)
+    assert is_stored(SECRET) == ["declbind_event", "declbind_traffic"]
+
+
+@pytest.mark.django_db
+def test_a_user_is_erased():
+    """Name and key go, whatever they stand in; the revisions themselves stay."""
+    user = make_user(username=SECRET)
+    with override_bindings(KEEPERS, {"stream": "people", "model": "auth.User", "fields": ["username"]}):
+        with entries.acting(SECRET):
+            Keeper.objects.create(name="x")
+        user.save()
+        with editing(author=user):
+            BindingRecord.objects.create(**{**NUMBERS, "stream": "others"})
+        Traffic.objects.create(at=timezone.now(), kind=Traffic.REQUEST, username=SECRET, user_pk=str(user.pk))
+        Connection.objects.create(
+            id="c", node="n", user_pk=str(user.pk), username=SECRET, opened_at=timezone.now(), closed_at=timezone.now()
+        )
+        SavedView.objects.create(owner_pk=str(user.pk), name=SECRET)
+        IdempotencyKey.objects.create(actor=f"user:{user.pk}", stream="s", key=SECRET, created_at=timezone.now())
+        assert len(is_stored(SECRET)) == 6
+        forget("--user", SECRET)
+    assert is_stored(SECRET) == []
+    assert apps.get_model("declbind.BindingRevision").objects.filter(stream="others", author_pk="").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_subscribers_and_those_who_come_back_take_a_snapshot():
+    """Nothing of the row is replayed, from the log or from the memory of the process."""
+    with override_bindings(NUMBERS):
+        async with Client() as client:
+            since = since_of(await subscribe(client))
+            row = await store("a", 42)
+            assert (await next_payload(client))["data"]["value"] == 42
+            await in_thread(erasure.forget_row, "example.integervalue", str(row.pk), "default")
+            assert await next_payload(client) == {"action": "resync", "reason": "bulk"}
+            async with Client() as late:
+                await subscribe(late, since=since)
+                found = []
+                while not await late.is_silent():
+                    found.append(await next_payload(late))
+            assert found == [{"action": "resync", "reason": "bulk"}] * 2
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_process_that_keeps_its_memory_is_noticed(monkeypatch):
+    """The control."""
+    with override_bindings(NUMBERS):
+        async with Client() as client:
+            since = since_of(await subscribe(client))
+            monkeypatch.setattr(await get_hub(), "forget_recent", lambda: None)
+            row = await store("a", 42)
+            await next_payload(client)
+            await in_thread(erasure.forget_row, "example.integervalue", str(row.pk), "default")
+            await next_payload(client)
+            async with Client() as late:
+                await subscribe(late, since=since)
+                assert (await next_payload(late))["data"]["value"] == 42
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "Expected a model and the key of a row, or --user."),
+        (["zoo.keeper"], "Expected a model and the key of a row, or --user."),
+        (["zoo.keeper", "1", "--user", "x"], "Expected a model and the key of a row, or --user."),
+        (["zoo.nothing", "1"], "there is no such model"),
+        (["zoo", "1"], "there is no such model"),
+        (["zoo.keeper", "x"], "Expected the primary key of a zoo.keeper, got 'x'."),
+        (["--user", "nobody"], "nobody"),
+    ],
+)
+def test_what_cannot_be_found_is_said(arguments, text):
+    """With what was expected."""
+    with pytest.raises(CommandError, match=text.replace(".", r"\.")):
+        call_command("declbind", "forget", *arguments)
