@@ -299,14 +299,35 @@ def _read_version(using: str) -> tuple[str, int]:
     connection = connections[using]
     if using not in _holder.migrated:
         # Asking for a table that is not there would break the caller's transaction on PostgreSQL.
-        if Configuration._meta.db_table not in connection.introspection.table_names():
+        if not has_table(connection, Configuration._meta.db_table):
             return "", 0
         _holder.migrated.add(using)
-    connection.ensure_connection()
-    with connection.wrap_database_errors, contextlib.closing(connection.create_cursor()) as cursor:
+    with _uncounted_cursor(connection) as cursor:
         cursor.execute("SELECT generation, version FROM declbind_configuration WHERE id = 1")
         row = cursor.fetchone()
     return (str(row[0]), int(row[1])) if row else ("", 0)
+
+
+def has_table(connection: Any, name: str) -> bool:
+    """Return whether a table is within reach, in whichever schema is searched."""
+    if connection.vendor != "postgresql":
+        return name in connection.introspection.table_names()
+    # Where tenants have schemas, a package may list the tables of one schema only.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [connection.ops.quote_name(name)])
+        return bool(cursor.fetchone()[0])
+
+
+@contextlib.contextmanager
+def _uncounted_cursor(connection: Any) -> Iterator[Any]:
+    """Open a cursor past Django's, or Django's own in a release that makes none in the known way."""
+    if not (hasattr(connection, "create_cursor") and hasattr(connection, "wrap_database_errors")):
+        with connection.cursor() as cursor:
+            yield cursor
+        return
+    connection.ensure_connection()
+    with connection.wrap_database_errors, contextlib.closing(connection.create_cursor()) as cursor:
+        yield cursor
 
 
 def _replace(using: str, generation: str, version: int, has_new_sources: bool = False) -> None:

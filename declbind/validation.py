@@ -19,8 +19,8 @@ from django import forms
 from django.conf import settings
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import models
-from django.forms.models import apply_limit_choices_to_to_formfield
-from django.forms.utils import from_current_timezone
+from django.forms import models as form_models
+from django.forms import utils as form_utils
 from django.utils import timezone
 
 from declbind.core import course
@@ -39,6 +39,9 @@ _NUMBERS: Final = ("FloatField", "DecimalField")
 _SERVERS_OWN: Final = ("SearchVectorField", "SearchQueryField")
 _BOUNDS: Final = ("[)", "[]", "(]", "()")
 
+#: Undocumented functions of Django; ``None`` in a release without them (see ``outbound.seams``).
+_limit_choices: Any = getattr(form_models, "apply_limit_choices_to_to_formfield", None)
+_from_current_timezone: Any = getattr(form_utils, "from_current_timezone", None)
 _UNFIT: Final = "These values do not go together."
 
 Errors = dict[str, list[ValidationError]]
@@ -462,7 +465,7 @@ def _parse(field: Any, internal: str, value: Any, using: str | None, narrow: Nar
         # The form field expects the values of several widgets. One value is what the field itself reads.
         return field.to_python(value)
     if field.is_relation:
-        apply_limit_choices_to_to_formfield(form_field)
+        _limit_choices(form_field)
         if narrow is not None:
             form_field.queryset = narrow(form_field.queryset)
         if value is None:
@@ -507,7 +510,7 @@ def _clean_keys(field: Any, value: Any, using: str | None, narrow: Narrow | None
         raise _unexpected("a list of keys", value)
     target = field.remote_field.model._meta.pk
     form_field = field.formfield(using=using)
-    apply_limit_choices_to_to_formfield(form_field)
+    _limit_choices(form_field)
     keys = []
     for item in value:
         try:
@@ -558,7 +561,7 @@ def _settle(value: Any) -> Any:
         return value
     if not settings.USE_TZ:
         return timezone.make_naive(value) if timezone.is_aware(value) else value
-    aware = from_current_timezone(value)
+    aware = _from_current_timezone(value)
     try:
         aware.astimezone(dt.UTC)
     except OverflowError:

@@ -34,10 +34,11 @@ CORE = {
 }  # fmt: skip
 #: What other versions of Django or of a database's driver may do differently, beyond the core.
 VERSIONS = {
-    "matrix/test_controls", "matrix/test_machine", "matrix/test_matrix", "test_capture_faults", "test_capture_locks",
-    "test_capture_races", "test_foreign_lists", "test_joint_update", "test_live_edits", "test_relations", "test_seams",
-    "test_statements", "test_stored_rows", "test_strange_managers", "test_strange_tables",
-    "test_trigger_replacements", "test_trigger_reporting", "test_triggers", "test_triggers_together",
+    "matrix/test_controls", "matrix/test_machine", "matrix/test_matrix", "test_cancelled_writes",
+    "test_capture_faults", "test_capture_locks", "test_capture_races", "test_foreign_lists", "test_joint_update",
+    "test_live_edits", "test_relations", "test_seams", "test_shared_tables", "test_statements", "test_stored_rows",
+    "test_strange_managers", "test_strange_tables", "test_trigger_replacements", "test_trigger_reporting",
+    "test_triggers", "test_triggers_together",
 }  # fmt: skip
 #: What an older Python or Django may do differently that is looked at beside SQLite only: pages, packages, the README.
 PAGES_AND_PACKAGES = {"browser", "guests/test_guests", "test_readme"}

@@ -361,6 +361,13 @@ def test_each_name_that_capture_uses_is_looked_for(seam, monkeypatch):
         assert seam.find_problem().startswith(f"{seam} has no {name} in ")
 
 
+def test_a_class_that_is_made_in_another_way_is_reported(monkeypatch):
+    """What its instances have cannot be told then."""
+    collector = next(seam for seam in seams.NEEDED if seam.name == "Collector")
+    monkeypatch.setattr(collector.find_owner(), "Collector", type("Collector", (), {}))
+    assert collector.find_problem().startswith(f"{collector} has no using, data, fast_deletes, field_updates in ")
+
+
 CALLS = {
     "_save_table": lambda self: self._save_table(writer=1),
     "_save_parents": lambda self: self._save_parents(writer=1),

@@ -1,4 +1,4 @@
-"""Two models on one table: what is written by the one that is not bound is reported to the bindings of the other."""
+"""Two models on one table: what is written by the one is reported to the bindings of the other too."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 from django.apps import apps
-from django.db import models
+from django.db import connection, models
 from django.db.migrations.state import ProjectState
 
+import declbind
+from declbind.outbound import index, sequencer
+from declbind.outbound.triggers import marks, upkeep
+from declbind.outbound.triggers.tables import heard_tables
 from declbind.testing import capture_events, override_bindings
 from tests.zoo.models import Keeper
 
@@ -102,3 +106,156 @@ def test_a_model_with_another_key_is_left_alone() -> None:
     finally:
         del apps.all_models["zoo"]["third"]
         apps.clear_cache()
+
+
+# Two bound models ----------------------------------------------------------------------------------------------------
+
+BY_TITLE = {"stream": "seconds", "model": "zoo.Second", "fields": ["title"], "groups": ["t-{title}"]}
+
+
+def told(events: Any) -> list[Any]:
+    """Return what is told of each model: the stream, the changes without the prefix of a group, and the title."""
+    return sorted(
+        (event.stream, [(group[2:], action) for group, action in event.changes], event.data.get("title", "-"))
+        for event in events
+    )
+
+
+def of_both(changes: Any) -> list[Any]:
+    """Return what is told of both models, given the changes of one."""
+    last = changes[-1][0][2:]
+    bare = [(group[2:], action) for group, action in changes]
+    return [("keepers", bare, "-"), ("seconds", bare, last)]
+
+
+def save_name(row: Any) -> None:
+    row.name = "b"
+    row.save()
+
+
+def bulk_update_names(row: Any) -> None:
+    row.name = "b"
+    Keeper.objects.bulk_update([row], ["name"])
+
+
+def upsert_names(row: Any) -> None:
+    new = Keeper(pk=row.pk, name="b")
+    Keeper.objects.bulk_create([new], update_conflicts=True, unique_fields=["pk"], update_fields=["name"])
+
+
+MOVED: list[Any] = [[("n-a", "delete"), ("n-b", "create")]]
+BY_THE_FIRST: dict[str, tuple[Callable[[Any], Any], list[Any]]] = {
+    "create": (lambda row: Keeper.objects.create(name="n"), [[("n-n", "create")]]),
+    "save": (save_name, MOVED),
+    "update": (lambda row: Keeper.objects.update(name="b"), MOVED),
+    "bulk_update": (bulk_update_names, MOVED),
+    "bulk_create": (lambda row: Keeper.objects.bulk_create([Keeper(name="n")]), [[("n-n", "create")]]),
+    "ignored": (lambda row: Keeper.objects.bulk_create([Keeper(pk=row.pk, name="x")], ignore_conflicts=True), []),
+    "delete": (lambda row: row.delete(), [[("n-a", "delete")]]),
+    "delete of all": (lambda row: Keeper.objects.all().delete(), [[("n-a", "delete")]]),
+    "raw delete": (lambda row: Keeper.objects.all()._raw_delete("default"), [[("n-a", "delete")]]),
+    "touch": (lambda row: declbind.touch([row]), [[("n-a", "update")]]),
+}
+if connection.vendor != "mysql":  # where an upsert takes no target
+    BY_THE_FIRST["upsert"] = (upsert_names, MOVED)
+EACH_WAY = [*((name, "second") for name in WRITES), *((name, "first") for name in BY_THE_FIRST)]
+
+
+def check_that_both_are_told(second: Any, name: str, writer: str, **keys: Any) -> None:
+    write, expected = (WRITES if writer == "second" else BY_THE_FIRST)[name]
+    with override_bindings():
+        row = second.objects.create(title="a")
+        sequencer.settle("default")
+    with override_bindings({**BY_NAME, **keys}, {**BY_TITLE, **keys}), capture_events() as events:
+        write(row if writer == "second" else Keeper(pk=row.pk, name=row.title, retired=row.retired))
+    assert told(events) == (of_both(expected[0]) if expected else [])
+
+
+@pytest.mark.parametrize(("name", "writer"), EACH_WAY)
+def test_what_one_of_two_bound_models_writes_is_told_of_both(second: Any, name: str, writer: str) -> None:
+    """Each by its own names, whichever of the two was written."""
+    check_that_both_are_told(second, name, writer)
+
+
+@pytest.mark.parametrize(("name", "writer"), [("save", "first"), ("delete", "second"), ("create", "first")])
+def test_telling_one_of_them_would_be_caught(second: Any, name: str, writer: str, monkeypatch: Any) -> None:
+    """A variant without the other model."""
+    monkeypatch.setattr(index, "_are_twins", lambda one, other: False)
+    with pytest.raises(AssertionError):
+        check_that_both_are_told(second, name, writer)
+
+
+@pytest.fixture
+def marked(second: Any) -> Iterator[Any]:
+    """The second model, with triggers for bindings of both."""
+    with override_bindings({**BY_NAME, "capture": "triggers"}, {**BY_TITLE, "capture": "triggers"}):
+        upkeep.install("default")
+        try:
+            yield second
+        finally:
+            upkeep.remove("default")
+
+
+RAW: dict[str, tuple[str, Any]] = {
+    "insert": ("INSERT INTO zoo_keeper (name, retired) VALUES ('n', '0')", [("n-n", "create")]),
+    "update": ("UPDATE zoo_keeper SET name = 'b'", MOVED[0]),
+    "delete": ("DELETE FROM zoo_keeper", [("n-a", "delete")]),
+}
+
+
+def check_that_raw_sql_is_told_of_both(name: str) -> None:
+    statement, expected = RAW[name]
+    with override_bindings():
+        if name != "insert":
+            Keeper.objects.create(name="a")
+        sequencer.settle("default")
+    keys = {"capture": "triggers"}
+    with override_bindings({**BY_NAME, **keys}, {**BY_TITLE, **keys}), capture_events() as events:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+        sequencer.settle("default")
+    assert told(events) == of_both(expected)
+
+
+@pytest.mark.needs_triggers
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", RAW)
+def test_raw_sql_is_told_of_both_bound_models(marked: Any, name: str) -> None:
+    check_that_raw_sql_is_told_of_both(name)
+
+
+@pytest.mark.needs_triggers
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", RAW)
+def test_marks_of_one_model_would_be_caught(marked: Any, name: str, monkeypatch: Any) -> None:
+    """A variant that reads a mark as a row of the first model only."""
+    monkeypatch.setattr(marks, "heard_tables", lambda now: {name: one[:1] for name, one in heard_tables(now).items()})
+    with pytest.raises(AssertionError):
+        check_that_raw_sql_is_told_of_both(name)
+
+
+@pytest.mark.needs_triggers
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("name", "writer"), [(name, writer) for name, writer in EACH_WAY if name != "touch"])
+def test_triggers_tell_of_both_bound_models(marked: Any, name: str, writer: str) -> None:
+    """Once of each: the hooks stand down for both."""
+    check_that_both_are_told(marked, name, writer, capture="triggers")
+
+
+@pytest.mark.needs_triggers
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("writer", ["first", "second"])
+def test_each_binding_has_its_own_way_of_capture(second: Any, writer: str) -> None:
+    """One is told by the triggers, and the other by the hooks."""
+    bindings = {**BY_NAME, "capture": "triggers"}, BY_TITLE
+    with override_bindings(*bindings):
+        upkeep.install("default")
+        try:
+            with override_bindings(*bindings), capture_events() as events:
+                if writer == "first":
+                    Keeper.objects.create(name="n")
+                else:
+                    second.objects.create(title="n")
+        finally:
+            upkeep.remove("default")
+    assert told(events) == of_both([("n-n", "create")])

@@ -12,6 +12,8 @@ from django.db import connection, models, transaction
 from declbind.core.frames import EVERY_GROUP
 from declbind.live.snapshots import read_snapshot
 from declbind.models import Traffic
+from declbind.outbound import sequencer
+from declbind.outbound.triggers import marks, upkeep
 from declbind.registry import get_registry
 from declbind.testing import capture_events, override_bindings
 from tests.test_stored_rows import bulk_update, record, save, save_one, update
@@ -123,3 +125,81 @@ def test_a_row_that_the_manager_ceases_to_show_is_out_of_sight(row: Managed, min
         ([("room-1", "delete")], {}),
         ([("room-1", "create")], {"text": "shown"}),
     ]
+
+
+# With triggers -------------------------------------------------------------------------------------------------------
+
+
+def write_raw(mind: Any, change: Any) -> list[Any]:
+    """Write by SQL alone, with triggers, while the base manager does something; return what is told."""
+    binding = record(Managed, capture="triggers", **SENT)
+    with override_bindings(binding):
+        upkeep.install("default")
+        try:
+            sequencer.settle("default")
+            mind(change)
+            with override_bindings(binding), capture_events() as events, connection.cursor() as cursor:
+                cursor.execute("INSERT INTO zoo_managed (text, room) VALUES ('new', 1)")
+                cursor.execute("UPDATE zoo_managed SET text = 'other', room = 2")
+                cursor.execute("DELETE FROM zoo_managed")
+                sequencer.settle("default")
+        finally:
+            mind(None)
+            upkeep.remove("default")
+    return [(event.kind, event.changes, event.data) for event in events]
+
+
+ROW_BY_ROW: list[Any] = [
+    ("row", [("room-1", "create")], {"text": "new"}),
+    ("row", [("room-1", "delete"), ("room-2", "create")], {"text": "other"}),
+    ("gone", [("room-2", "delete")], {"text": "other"}),
+]
+RESYNC: Any = ("bulk", [(EVERY_GROUP, "resync")], {})
+#: What such a manager does without asking for fewer rows.
+UNRESTRICTED = ["joins", "ranks", "defers", "orders", "extra"]
+
+
+@pytest.mark.needs_triggers
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", ["nothing", *UNRESTRICTED])
+def test_a_manager_that_restricts_nothing_has_marks_told_row_by_row(mind: Any, name: str) -> None:
+    """Though it is one of the project's own."""
+    assert write_raw(mind, MANAGERS.get(name)) == ROW_BY_ROW
+
+
+RESTRICTED = {
+    "excludes": lambda found: found.exclude(text="nothing like it"),
+    "is distinct": lambda found: found.distinct(),
+    "joins": lambda found: found.filter(friend__text="friend"),
+    "shows none": lambda found: found.none(),
+    **FAILING,
+}
+
+
+@pytest.mark.needs_triggers
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("restricted", RESTRICTED.values(), ids=RESTRICTED)
+def test_a_manager_that_may_hide_rows_costs_a_resync(mind: Any, restricted: Any) -> None:
+    """Whether it showed a row before the write cannot be known."""
+    told = write_raw(mind, restricted)
+    assert told[1:] == [RESYNC] * 2
+    assert told[0] in (ROW_BY_ROW[0], RESYNC)
+
+
+@pytest.mark.needs_triggers
+@pytest.mark.django_db(transaction=True)
+def test_judging_a_manager_by_its_class_would_be_caught(mind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marks, "shows_every_row", lambda plan, using: plan.shows_all)
+    with pytest.raises(AssertionError):
+        test_a_manager_that_restricts_nothing_has_marks_told_row_by_row(mind, "nothing")
+
+
+@pytest.mark.needs_triggers
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("restricted", RESTRICTED.values(), ids=RESTRICTED)
+def test_taking_each_manager_for_a_plain_one_would_be_caught(
+    mind: Any, restricted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marks, "shows_every_row", lambda plan, using: True)
+    with pytest.raises(Exception, match=r"assert|nowhere|no tenant"):
+        test_a_manager_that_may_hide_rows_costs_a_resync(mind, restricted)

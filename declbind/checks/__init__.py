@@ -1,7 +1,7 @@
 """System checks: what is wrong with the configuration, and how to correct it.
 
-Each module checks one noun: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions``, ``installation`` and
-``seams``.
+Each module checks one noun: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions``, ``installation``,
+``tenants`` and ``seams``.
 To add a check, write a function ``check_<noun>`` that returns messages, each with a hint, register it in ``install()``,
 and give its id a line in ``CHECKS`` and one in ``docs/checks.md``.
 
@@ -20,6 +20,7 @@ from .layers import CORE_LAYER, WORKING_HOST, check_channel_layer
 from .seams import check_seams
 from .sessions import check_sessions
 from .settings import check_origins, check_settings
+from .tenants import check_tenants
 
 #: The meaning of each id. The documentation lists the same ids.
 CHECKS = {
@@ -29,6 +30,7 @@ CHECKS = {
     "declbind.E004": "a serializer cannot be imported",
     "declbind.E005": "a folder of RECORD_DIRS does not exist",
     "declbind.E006": "CHANNEL_LAYER names no channel layer",
+    "declbind.E008": "a database switches schemas for tenants",
     "declbind.E009": "RIGHTS_MODELS names a model that is not installed",
     "declbind.W001": "a binding of a file or class is invalid",
     "declbind.W002": "a binding record of the database is invalid",
@@ -61,6 +63,7 @@ def install() -> None:
     register(check_sessions, "declbind")
     register(check_installation, "declbind")
     register(check_seams, "declbind")
+    register(check_tenants, "declbind")
     register(check_memory_database, "declbind")
     register(check_pool, "declbind")
     register(check_tables, "declbind", Tags.database)
@@ -83,6 +86,7 @@ __all__ = [
     "check_sessions",
     "check_settings",
     "check_tables",
+    "check_tenants",
     "check_triggers",
     "foreign_database",
     "install",

@@ -57,7 +57,8 @@ def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[
         return []
     missing = sorted(model._meta.db_table for model in apps.get_app_config("declbind").get_models())
     missing = [table for table in missing if table not in tables]
-    if not missing or MigrationRecorder.Migration._meta.db_table not in tables:
+    migrations: Any = getattr(MigrationRecorder, "Migration", None)
+    if not missing or migrations is None or migrations._meta.db_table not in tables:
         return []
     found = ", ".join(map(repr, missing[:3])) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
     allowed = router.allow_migrate_model(using, BindingRecord)

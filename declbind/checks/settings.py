@@ -47,6 +47,7 @@ EXPECTATIONS: dict[str, Expectation] = {
         lambda value: value is None or _is_list_of(_is_origin)(value),
         'None or a list like ["https://example.com"]',
     ),
+    "TENANT": (lambda value: value is None or isinstance(value, str), "the dotted path of a callable or None"),
     "HEALTH_TOKEN": (lambda value: isinstance(value, str), "a text"),
     "VERSION_CHECK_SECONDS": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
     "DRAIN_SECONDS": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),

@@ -13,6 +13,7 @@ from declbind.bindings import Binding
 from declbind.checks import foreign_database
 from declbind.core.errors import Problem
 from declbind.models import UnseenWrite
+from declbind.outbound import tenants
 from declbind.outbound.capture import find_faults
 from declbind.outbound.index import current_index
 from declbind.outbound.seam_checks import SeamFault
@@ -73,8 +74,24 @@ def find_gaps(binding: type[Binding], using: str, known: Known | None = None) ->
     if not binding.spec().outbound:
         return []
     known = known or Known.load(using, [binding])
-    found = [*_gaps(binding, using, known), *_hook_gaps(binding, known), *_noticed_gaps(binding, known)]
+    found = [
+        *_tenant_gaps(using),
+        *_gaps(binding, using, known),
+        *_hook_gaps(binding, known),
+        *_noticed_gaps(binding, known),
+    ]
     return sorted(found, key=lambda gap: not gap.is_fault)
+
+
+def _tenant_gaps(using: str) -> Iterator[Gap]:
+    """Yield what is not sent because rows of several tenants cannot be told apart."""
+    if tenants.are_mixed(using):
+        yield Gap(
+            "The rows of each write: the database switches schemas, and the tenant of a row is not known. Subscribers "
+            "are sent a `resync` in their place.",
+            'See the system check declbind.E008 and DECLBIND["TENANT"].',
+            is_fault=True,
+        )
 
 
 def _hook_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:

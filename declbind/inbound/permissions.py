@@ -122,11 +122,12 @@ def keeps_sessions(store_class: Any) -> bool:
     """Return whether a session store keeps its sessions on the server, so that it can end one of them.
 
     The other kind, such as ``signed_cookies``, computes the key from the data. It does so by overriding
-    ``_get_session_key()``, which otherwise only returns the key that the store was given.
+    ``_get_session_key()``, which otherwise only returns the key that the store was given. A release of Django without
+    this method does not tell, and a store counts as one of the other kind.
     """
+    own, djangos = (getattr(found, "_get_session_key", None) for found in (store_class, SessionBase))
     return not issubclass(store_class, SessionBase) or (
-        store_class._get_session_key is SessionBase._get_session_key
-        and store_class.session_key is SessionBase.session_key
+        own is not None and own is djangos and store_class.session_key is SessionBase.session_key
     )
 
 

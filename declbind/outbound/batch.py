@@ -45,14 +45,17 @@ class Batch:
         ``lookup`` is the field that keys are of. ``moves`` tells whether the write may change the rows' groups.
         """
         part = self._part(plan)
+        fields = part.fields_before(plan.group_fields if plan.needs_old else ())
 
         def keep(row: StoredRow) -> None:
+            if fields is part.image_fields:
+                part.images.setdefault(row.pk, row)
             part.before[row.pk] = groups_of(plan, row, self.using) if plan.needs_old else {}
 
         part.moves |= moves
         if not part.is_lost:
             with self.guarded([plan]):
-                part.read(chosen, lookup, plan.group_fields if plan.needs_old else (), keep)
+                part.read(chosen, lookup, fields, keep)
         if part.touched is None:
             return list(part.before)
         return list(part.many) if plan.needs_old and not part.is_lost else None
@@ -64,16 +67,19 @@ class Batch:
         """
         part = self._part(plan)
         may_stay = not facts_of(plan.model, self.using).is_ordinary
+        fields = part.fields_before(plan.fields)
 
         def keep(row: StoredRow) -> None:
             if row.pk not in part.gone:
                 part.gone[row.pk] = draft_delete(plan, row, self.using)
                 if may_stay and row.pk not in part.before:
                     part.before[row.pk] = groups_of(plan, row, self.using) if plan.needs_old else {}
+                    if fields is part.image_fields:
+                        part.images[row.pk] = row
 
         if not part.is_lost:
             with self.guarded([plan]):
-                part.read(chosen, "pk", plan.fields, keep)
+                part.read(chosen, "pk", fields, keep)
         if part.touched is None:
             return list(part.gone)
         return list(part.many) if plan.needs_old and not part.is_lost else None
@@ -122,6 +128,10 @@ class Batch:
     def unwritten(self, plan: Plan, keys: Container[Key]) -> list[Key]:
         """Return the keys of rows that were read before the write and are not among ``keys``."""
         return [key for key in self._part(plan).before if key not in keys]
+
+    def note_written(self, plan: Plan, keys: Iterable[Key]) -> None:
+        """Note which of the rows that were read before the write its statements have written: these and no others."""
+        self._part(plan).written = frozenset(keys)
 
     def create(self, plan: Plan, keys: Iterable[Key]) -> None:
         """Note rows that are new, unless they were read before the write; to be called after it."""

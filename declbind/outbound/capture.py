@@ -18,7 +18,7 @@ from . import catalog, detector, hooks, memory_databases, seams
 from .batch import Batch
 from .deletes import capture_delete, capture_raw_delete
 from .django_types import Key, Method, Rows
-from .index import plan_for
+from .index import current_index
 from .inserts import capture_bulk_create
 from .lists import capture_list_manager, forget_list_managers
 from .locks import take_write_lock
@@ -69,6 +69,8 @@ def install() -> None:
     forget_list_managers()
     for fault in find_faults():
         logger.error("%s %s", fault.text, fault.action)
+    if any(seams.find_name_faults(seams.NEEDED)):
+        return  # what follows serves the hooks, none of which is installed
     catalog.install()
     memory_databases.install()
     migrating.install()
@@ -92,24 +94,26 @@ def touch(rows: Rows | Iterable[models.Model]) -> int:
     if queryset is None and not instances:
         return 0
     model = queryset.model if queryset is not None else type(instances[0])
-    plan = plan_for(model)
+    listeners = current_index().all.of(model._meta.concrete_model or model)
+    plans = [plan for plan in (listeners.plan, *listeners.twins) if plan is not None]
     # Where the rows are written: reading, and whoever read the instances, may have been sent to a replica.
     using = database_of(queryset) if queryset is not None else router.db_for_write(model, instance=instances[0])
-    if plan is None or not is_logged(model, using):
+    if not plans or not is_logged(model, using):
         return 0
     with transaction.atomic(using=using):
         take_write_lock(using)
         keys: list[Key] = [row.pk for row in instances]
         if queryset is not None:
             keys = list(queryset.using(using).values_list("pk", flat=True))
-        stored = all_rows(plan.model, using)
+        stored = all_rows(plans[0].model, using)
         keys = [
             key
             for some in in_batches(dict.fromkeys(keys), using)
             for key in stored.filter(pk__in=some).values_list("pk", flat=True)
         ]
         batch = Batch(using)
-        batch.keep(plan, keys)
+        for plan in plans:
+            batch.keep(plan, keys)
         batch.append()
     return len(keys)
 

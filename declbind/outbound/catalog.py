@@ -40,7 +40,11 @@ _POSTGRESQL = """
             WHERE tgrelid = table_.oid AND NOT tgisinternal AND NOT starts_with(tgname, 'declbind_')
         ),
         (SELECT json_object_agg(attname, format_type(atttypid, atttypmod))::text FROM pg_attribute
-            WHERE attrelid = table_.oid AND attnum > 0 AND NOT attisdropped)
+            WHERE attrelid = table_.oid AND attnum > 0 AND NOT attisdropped),
+        table_.relkind IN ('r', 'p') AND NOT table_.relhasrules AND NOT table_.relrowsecurity
+        AND has_table_privilege(table_.oid, 'SELECT'),
+        -- The bits of a trigger that is fired for each row, before it, by an INSERT.
+        EXISTS (SELECT FROM pg_trigger WHERE tgrelid = table_.oid AND NOT tgisinternal AND tgtype & 7 = 7)
     FROM pg_class AS table_ WHERE table_.oid = to_regclass(%s)
 """
 _MYSQL = """
@@ -62,6 +66,10 @@ class TableFacts(NamedTuple):
     exact: frozenset[str]
     #: The attributes of columns that there are not, in the state in which the tables are migrated.
     missing: frozenset[str] = frozenset()
+    #: A statement returns the rows that it wrote, all of them and no others, and nothing stands in its place.
+    is_table: bool = False
+    #: A trigger may keep a row from being inserted, or insert it by a statement of its own.
+    may_divert: bool = True
 
 
 _UNKNOWN = TableFacts(False, False, frozenset())
@@ -161,6 +169,8 @@ def _ask(model: type[models.Model], connection: Connection) -> TableFacts:
         all(facts.is_lockable for facts in found),
         frozenset().union(*(facts.exact for facts in found)),
         frozenset().union(*(facts.missing for facts in found)),
+        all(facts.is_table for facts in found),
+        any(facts.may_divert for facts in found),
     )
 
 
@@ -168,8 +178,9 @@ def _ask_postgresql(options: Options, connection: Connection) -> TableFacts:
     row = _fetch(connection, _POSTGRESQL, connection.ops.quote_name(options.db_table))
     if row is None:
         return _UNKNOWN
-    is_lockable, is_plain, found = row
-    return _facts(options, connection, is_plain, is_lockable, json.loads(found or "{}"), _postgresql_type)
+    is_lockable, is_plain, found, is_table, may_divert = row
+    facts = _facts(options, connection, is_plain, is_lockable, json.loads(found or "{}"), _postgresql_type)
+    return facts._replace(is_table=is_table, may_divert=may_divert)
 
 
 def _ask_sqlite(options: Options, connection: Connection) -> TableFacts:
@@ -183,7 +194,9 @@ def _ask_sqlite(options: Options, connection: Connection) -> TableFacts:
         ).fetchall()
         described = cursor.execute("SELECT name, lower(type) FROM pragma_table_xinfo(?)", [table]).fetchall()
     columns = dict(described)
-    return _facts(options, connection, [kind for kind, _ in kinds] == ["table"], False, columns, str.lower)
+    found = [kind for kind, _ in kinds]
+    facts = _facts(options, connection, found == ["table"], False, columns, str.lower)
+    return facts._replace(is_table="table" in found, may_divert="trigger" in found)
 
 
 def _ask_mysql(options: Options, connection: Connection) -> TableFacts:

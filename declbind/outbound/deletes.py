@@ -23,6 +23,7 @@ from .index import Index, TableListeners, Watch, current_index, known_index
 from .lists import keep_owners
 from .observers import delete_observers, observed
 from .places import is_logged
+from .plans import Plan
 from .rows import keys_of
 from .seams import HOOKED
 from .writes import CapturedWrite, is_covered, only
@@ -69,19 +70,19 @@ def capture_delete(
         heard = {model: write.listeners_of(model) for model, _ in _entries(self)}
         updated = {key: write.listeners_of(key[0].model) for key in self.field_updates}
         nulled = {key: listeners for key, listeners in updated.items() if listeners.are_any}
-        is_listened_to = nulled or any(found.plan or found.lists or found.watches for found in heard.values())
-        if not (is_listened_to or write.is_marked):
+        is_listened_to = any(_plans_of(found) or found.lists or found.watches for found in heard.values())
+        if not (nulled or is_listened_to or write.is_marked):
             return original(self, *args, **kwargs)
         batch = write.batch
         with write:
             for model, instances in self.data.items():
-                if (plan := heard[model].plan) is not None:
+                for plan in _plans_of(heard[model]):
                     batch.will_delete(plan, [row.pk for row in instances])
             self.fast_deletes = [_read_gone(query, heard[query.model], write) for query in self.fast_deletes]
             for key, listeners in nulled.items():
                 model = key[0].model
                 self.field_updates[key] = found = _joined(self.field_updates[key], listeners, write)
-                for plan, lookup in listeners.family:
+                for plan, lookup in (*listeners.family, *((twin, "pk") for twin in listeners.twins)):
                     for rows in found:
                         batch.will_change(plan, _chosen(rows, using), lookup)
                 for rows in found:
@@ -128,8 +129,20 @@ def _chosen(rows: Gathered, using: str) -> Chosen:
     return keys_of(rows, using) if isinstance(rows, models.QuerySet) else [row.pk for row in rows]
 
 
+def _plans_of(listeners: TableListeners) -> list[Plan]:
+    """Return the plans of a table's own rows."""
+    return [*([] if listeners.plan is None else [listeners.plan]), *listeners.twins]
+
+
 def _read_gone(rows: Rows, listeners: TableListeners, write: CapturedWrite) -> Rows:
     """Read the rows of a query set that are about to go; return a query for those that were read."""
+    found = _read_own(rows, listeners, write)
+    for twin in listeners.twins:
+        write.batch.will_delete(twin, keys_of(found, write.using))
+    return found
+
+
+def _read_own(rows: Rows, listeners: TableListeners, write: CapturedWrite) -> Rows:
     plan = listeners.plan
     if plan is not None and plan.shows_all:
         return only(rows, write.batch.will_delete(plan, keys_of(rows, write.using)), write.using)
@@ -177,7 +190,7 @@ def capture_raw_delete(original: Callable[Concatenate[Rows, P], object]) -> Call
                 return original(self, *args, **kwargs)
         write = CapturedWrite(connections[using], current_index())
         heard = write.listeners_of(self.model)
-        if heard.plan is None and not (heard.lists or heard.watches):
+        if heard.plan is None and not (heard.lists or heard.watches or heard.twins):
             with observed(self, None, using):
                 return write.run(lambda: original(self, *args, **kwargs))
         with write:

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from django.db import transaction
 
 from declbind import signals
+from declbind.bindings import Binding
 from declbind.core.frames import EVERY_GROUP, RESYNC
 from declbind.core.groups import diff, is_legal_name
 from declbind.models import Event
@@ -83,20 +84,28 @@ def _record(outlet: Outlet, row: AnyRow | None, using: str, error: Exception) ->
     """
     if ends_transaction(error, using):
         raise error
+    subject = f"{outlet.label} {'that could not be read' if row is None else row.pk}"
+    report_failure(outlet.binding, outlet.stream, subject, row, using, error)
+
+
+def report_failure(
+    binding: type[Binding], stream: str, subject: str, row: AnyRow | None, using: str, error: Exception
+) -> None:
+    """Report a binding's fault to the log of the process and to ``binding_failed``, or to ``gather_faults``.
+
+    ``subject`` says what was changed.
+    """
     gathered = _faults.get()
     if gathered is not None:
-        gathered.append((outlet.stream, error))
+        gathered.append((stream, error))
         return
     logger.error(
-        "Binding %r failed on a change of %s %s; its subscribers are sent a resync.",
-        outlet.stream,
-        outlet.label,
-        "that could not be read" if row is None else row.pk,
+        "Binding %r failed on a change of %s; its subscribers are sent a resync.",
+        stream,
+        subject,
         exc_info=error,
     )
-    signals.binding_failed.send_robust(
-        sender=outlet.binding, stream=outlet.stream, error=error, instance=row, using=using
-    )
+    signals.binding_failed.send_robust(sender=binding, stream=stream, error=error, instance=row, using=using)
 
 
 def _group_names(outlet: Outlet, row: AnyRow, using: str) -> Sequence[str]:

@@ -50,17 +50,19 @@ class TableListeners(NamedTuple):
     family: tuple[Relative, ...] = ()
     lists: tuple[ListOwner, ...] = ()
     watches: tuple[Watch, ...] = ()
+    #: The plans of other bound models that have the table and its key as their own.
+    twins: tuple[Plan, ...] = ()
 
     @property
     def are_any(self) -> bool:
         """Whether anything is to be reported of a write."""
-        return bool(self.family or self.lists or self.watches)
+        return bool(self.family or self.lists or self.watches or self.twins)
 
     @property
     def plans(self) -> list[Plan]:
         """All plans that listen."""
         owners = [listener.plan for listener in self.lists]
-        return [*(one.plan for one in self.family), *owners, *(one.plan for one in self.watches)]
+        return [*(one.plan for one in self.family), *owners, *(one.plan for one in self.watches), *self.twins]
 
 
 class Listeners:
@@ -129,6 +131,7 @@ class Listeners:
                 if (plan := self.plan_for(model)) and listed in plan.m2m
             ),
             tuple(dict.fromkeys(watches)),
+            tuple(plan for model in self._bound if _are_twins(model, concrete) and (plan := self.plan_for(model))),
         )
         twin = None if found.are_any else self._find_twin(concrete)
         return found if twin is None else self.of(twin)._replace(lists=())
@@ -138,11 +141,8 @@ class Listeners:
 
         Models of migrations do not count: their table may lack columns that the present model has.
         """
-        options = model._meta
-        twin = self.tables.get(options.db_table)
-        if twin is None or twin._meta.concrete_model is model or options.apps is not apps:
-            return None
-        return twin if twin._meta.pk.column == options.pk.column else None
+        twin = self.tables.get(model._meta.db_table)
+        return twin if twin is not None and _are_twins(twin._meta.concrete_model, model) else None
 
     @cached_property
     def tables(self) -> dict[str, type[models.Model]]:
@@ -151,11 +151,25 @@ class Listeners:
         related = [model for watched in self._watches for model in _table_models(watched)]
         return {model._meta.db_table: model for model in reversed((*rows, *self._owners, *related))}
 
+    def models_of(self, table: str) -> tuple[type[models.Model], ...]:
+        """Return the models that have a table as their own and hear of it: one, and bound models that are its twins."""
+        first = self.tables.get(table)
+        if first is None:
+            return ()
+        return (first, *(model for model in self._bound if _are_twins(model, first._meta.concrete_model)))
+
     @cached_property
     def bound_tables(self) -> frozenset[str]:
         """The names of the tables that hold bound rows and their lists."""
         rows = [model for bound in self._bound for model in _table_models(bound)]
         return frozenset(model._meta.db_table for model in (*rows, *self._owners))
+
+
+def _are_twins(one: type[models.Model] | None, other: type[models.Model] | None) -> bool:
+    """Return whether two models of the project share a table and its key, so that a key means the same row of both."""
+    if one is other or one is None or other is None or one._meta.db_table != other._meta.db_table:
+        return False
+    return bool(one._meta.apps is other._meta.apps is apps and one._meta.pk.column == other._meta.pk.column)
 
 
 def _table_models(model: type[models.Model]) -> list[type[models.Model]]:

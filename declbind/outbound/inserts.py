@@ -6,9 +6,8 @@ each ``add`` a query.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from operator import or_
 
@@ -21,14 +20,14 @@ from .batch import Batch
 from .catalog import facts_of
 from .django_types import Key, Method, Rows, concrete_model, through_of
 from .hooks import Arguments, note_unread
-from .index import TableListeners, current_index, known_index
+from .index import Relative, TableListeners, current_index, known_index
 from .known_values import stored_row
 from .lists import keep_owners, remember_owners
 from .places import database_of, is_logged
 from .rows import all_rows, keys_of
 from .seams import HOOKED
 from .statements import has_wrappers, returning_insert
-from .writes import CapturedWrite
+from .writes import CapturedWrite, Result
 
 
 def capture_bulk_create(original: Method) -> Method:
@@ -57,8 +56,8 @@ def capture_bulk_create(original: Method) -> Method:
         write = CapturedWrite(connections[using], current_index())
         heard = write.listeners_of(self.model)
         # A row that is there already may have a child's row, which has the same columns.
-        family = heard.family if update_conflicts else ()
-        if heard.plan is None and not (heard.lists or heard.watches or family):
+        family = (*heard.family, *(Relative(twin, "pk") for twin in heard.twins)) if update_conflicts else ()
+        if heard.plan is None and not (heard.lists or heard.watches or heard.twins or family):
             return write.run(lambda: write_rows(objs))
         rows, model, batch = list(objs), concrete_model(self.model), write.batch
         with write:
@@ -77,16 +76,11 @@ def capture_bulk_create(original: Method) -> Method:
                 keep_watching(batch, both_ways(heard.watches), model, stored)
             keep_coming(batch, heard.watches, rows)
             remember_owners(batch, heard.lists, rows)
-            # A rule, or a view, may have no rows to return.
-            if ignore_conflicts and facts_of(model, using).is_ordinary:
-                before = _KeysBefore(model, rows, using) if _must_not_return(using) else None
-                inserting = returning_insert(model, using) if before is None else contextlib.nullcontext(before)
-                with inserting as inserted:
-                    created = write.run(lambda: write_rows(rows))
-                keys = inserted.find_keys()
+            if ignore_conflicts:
+                created, keys = _insert_ignoring(write, model, rows, lambda: write_rows(rows))
             else:
                 created = write.run(lambda: write_rows(rows))
-                keys = None if ignore_conflicts else [row.pk for row in rows]
+                keys = [row.pk for row in rows]
             if met and _met_unseen(model, [key for key in keys or () if key not in earlier], using):
                 for listener in heard.plans:
                     batch.lose_track(listener)
@@ -96,6 +90,28 @@ def capture_bulk_create(original: Method) -> Method:
         return created
 
     return bulk_create
+
+
+def _insert_ignoring(
+    write: CapturedWrite, model: type[models.Model], rows: list[models.Model], insert: Callable[[], Result]
+) -> tuple[Result, list[Key] | None]:
+    """Insert rows that may meet others; return what Django returns, and the keys of new rows if these are known.
+
+    A trigger may cancel an insert, or carry it out by a statement of its own, which returns nothing.
+    """
+    using, facts = write.using, facts_of(model, write.using)
+    is_sqlite = connections[using].vendor == "sqlite"
+    if not (facts.is_ordinary or facts.is_table):
+        return write.run(insert), None  # a rule, or a view, may have no rows to return
+    if is_sqlite and (not facts.is_ordinary or has_wrappers(connections[using])):
+        stored = _KeysBefore(model, rows, using)
+        return write.run(insert), stored.find_keys()
+    before = _KeysBefore(model, rows, using) if facts.may_divert and not facts.is_ordinary else None
+    with returning_insert(model, using) as inserted:
+        created = write.run(insert)
+    keys = inserted.find_keys()
+    is_known = keys is not None and not (before is not None and before.has_others(keys))
+    return created, keys if is_known else None
 
 
 def _note_created(
@@ -110,7 +126,7 @@ def _note_created(
     plan, lists, watches = heard.plan, heard.lists, heard.watches
     is_known = keys is not None and not any(key is None or hasattr(key, "resolve_expression") for key in keys)
     if keys is None or not is_known:
-        for lost in [*([plan] if plan is not None else ()), *(watcher for watcher, _ in watches)]:
+        for lost in [*([plan] if plan is not None else ()), *(watcher for watcher, _ in watches), *heard.twins]:
             batch.lose_track(lost)
     else:
         if plan is not None:
@@ -120,6 +136,8 @@ def _note_created(
                 stored = [stored_row(plan, row, pk, batch.using) for row in rows]
                 if None not in stored:
                     batch.take(plan, [row for row in stored if row is not None])
+        for twin in heard.twins:
+            batch.create(twin, map(twin.model._meta.pk.to_python, keys))
         keep_watching(batch, watches, model, keys, is_after=True)
     if lists:
         through = all_rows(through_of(lists[0].field), batch.using)
@@ -127,18 +145,13 @@ def _note_created(
             keep_owners(batch, lists, rows if some is None else through.filter(pk__in=some), came=True)
 
 
-def _must_not_return(using: str) -> bool:
-    """Return whether an insert should not return its rows.
-
-    A wrapper of another package may repeat the statement after rolling back to a savepoint. SQLite refuses to roll back
-    while a statement has rows to return.
-    """
-    connection = connections[using]
-    return connection.vendor == "sqlite" and has_wrappers(connection)
-
-
 class _KeysBefore:
-    """The stored keys before an insert on SQLite, where nobody else writes until the end of the transaction."""
+    """The stored keys before an insert.
+
+    On SQLite nobody else writes until the end of the transaction, so that these keys tell which are new. An insert that
+    returns its rows would not do: a wrapper of another package may repeat it after rolling back to a savepoint, and
+    SQLite refuses to roll back while a statement has rows to return.
+    """
 
     def __init__(self, model: type[models.Model], rows: Sequence[models.Model], using: str) -> None:
         self._stored = all_rows(model, using)
@@ -148,7 +161,9 @@ class _KeysBefore:
         # Keys that SQLite gives out are greater than all before.
         self._counts = len(self._given) < len(rows)
         self._is_known = not self._counts or isinstance(model._meta.pk, models.AutoField)
-        self._last = self._stored.aggregate(last=models.Max("pk"))["last"] if self._counts and self._is_known else None
+        is_counted = self._counts and self._is_known and connections[using].vendor == "sqlite"
+        self._number = len(rows)
+        self._last = self._stored.aggregate(last=models.Max("pk"))["last"] if is_counted else None
 
     def find_keys(self) -> list[Key] | None:
         """Return the keys of the rows that were inserted since; ``None`` if they cannot be told."""
@@ -159,6 +174,15 @@ class _KeysBefore:
             newer = self._stored if self._last is None else self._stored.filter(pk__gt=self._last)
             keys.update(dict.fromkeys(newer.values_list("pk", flat=True)))
         return list(keys)
+
+    def has_others(self, keys: Sequence[Key]) -> bool:
+        """Return whether more rows may be new than those with ``keys``, which the insert has returned.
+
+        Rows whose keys the database gives out cannot be looked for.
+        """
+        if self._counts and len(keys) < self._number:
+            return True
+        return not self._met.union(keys).issuperset(self._existing())
 
     def _existing(self) -> list[Key]:
         return [

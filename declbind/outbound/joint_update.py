@@ -11,10 +11,10 @@ from contextlib import contextmanager, nullcontext
 
 from django.db import DatabaseError, connections, models, transaction
 
-from . import entries, log
+from . import entries, log, tenants
 from .django_types import Column, Connection, Cursor, Query, SqlValue
 from .drafts import draft_write
-from .known_values import is_as_stored, take_values
+from .known_values import is_as_stored, is_saved_by_django, take_values
 from .plans import Plan
 from .saved_rows import old_groups
 from .statements import extended_update, has_wrappers
@@ -37,7 +37,8 @@ def can_join(plan: Plan, instance: models.Model, using: str) -> bool:
         and state.db == using
         and instance.pk is not None
         and isinstance(instance, plan.model)
-        and type(instance)._do_update is models.Model._do_update
+        and is_saved_by_django(type(instance))
+        and not tenants.are_mixed(using)
         and not has_wrappers(connection)
         and _may_join(plan)
         and is_as_stored(plan, instance, plan.model._meta.pk, using)

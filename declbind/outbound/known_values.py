@@ -95,12 +95,12 @@ _Check = tuple[str, type | None, _IsPlain | None]
 def _checks(plan: Plan, cls: type[models.Model], pk: Column) -> tuple[_Check, ...]:
     """Return what must hold of an instance's values; nothing where they cannot be relied on."""
     columns = (pk, *plan.fields)
-    if not _is_saved_by_django(cls) or not all(_is_djangos_own(cls, column) for column in columns):
+    if not is_saved_by_django(cls) or not all(_is_djangos_own(cls, column) for column in columns):
         return ()
     return tuple(dict.fromkeys((column.attname, *_plain_type(column)) for column in columns))
 
 
-def _is_saved_by_django(cls: type[models.Model]) -> bool:
+def is_saved_by_django(cls: type[models.Model]) -> bool:
     """Tell whether no code of the project stands between an instance and the statement that saves it."""
     # A release of Django may not have a method any more, and another one in its place.
     methods = ((getattr(cls, name, None), getattr(models.Model, name, None)) for name in _SAVING)

@@ -12,22 +12,26 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connections, models, transaction
+from django.db import DatabaseError, connections, models, transaction
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from declbind.conf import settings
 from declbind.core.hub import LogEvent
 from declbind.models import Event, Head
-from declbind.registry import database_alias
+from declbind.registry import database_alias, has_table
 
+from . import tenants
 from .django_types import Connection
 from .entries import Draft, insert
 from .history import FIRST_MARK, LAST_ID, ensure_head, needs_sequencer, offset_column
+
+logger = logging.getLogger("declbind")
 
 READ_COLUMNS = (
     "id", "kind", "stream", "model", "object_pk", "changes", "data", "version", "created_at",
@@ -37,7 +41,8 @@ TRIM_BATCH = 1_000
 #: Called after the commit of a transaction that appended; set by ``relay``. Must not block and must not fail.
 ring: Callable[[str], None] = lambda using: None  # noqa: E731 - a hook with a default, not a function definition
 
-_migrated: set[str] = set()
+#: The databases that have the log, each with the schema that a tenant has on it.
+_migrated: set[tuple[str, str]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,23 @@ def append(drafts: Sequence[Draft], using: str) -> None:
     if not drafts:
         return
     connection = connections[using]
+    if drafts[0].kind != Event.CONTROL and tenants.are_mixed(using):
+        _append_without_rows(drafts, connection)
+        return
     insert(drafts, connection)
     ring_after_commit(connection)
+
+
+def _append_without_rows(drafts: Sequence[Draft], connection: Connection) -> None:
+    """Append what may be sent where tenants have schemas of their own, from which the log may be out of reach."""
+    found = tenants.without_rows(drafts, connection.alias)
+    try:
+        with transaction.atomic(using=connection.alias):
+            insert(found, connection)
+    except DatabaseError as error:  # it must not break the write
+        logger.error("The event log is out of reach of a tenant's schema: %s", error)
+    else:
+        ring_after_commit(connection)
 
 
 def ring_after_commit(connection: Connection) -> None:
@@ -102,10 +122,12 @@ def is_here(using: str | None) -> bool:
     """Tell whether writes on a database can be logged in their own transaction: the log is there and migrated."""
     if using is None or using != database_alias():
         return False
-    if using not in _migrated:
-        if Event._meta.db_table not in connections[using].introspection.table_names():
+    # Tables of a tenant's schema are not those of another.
+    schema = getattr(connections[using], "schema_name", None) or ""
+    if (using, schema) not in _migrated:
+        if not has_table(connections[using], Event._meta.db_table):
             return False
-        _migrated.add(using)
+        _migrated.add((using, schema))
     return True
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from channels.layers import InMemoryChannelLayer, channel_layers
+from channels import layers as channels_layers
 from django.conf import settings as django_settings
 from django.db import connections
 
@@ -97,8 +97,11 @@ def make_layer() -> Any:
     config = layer_config()
     if config is None:
         return None
-    layer = channel_layers.make_backend(settings.CHANNEL_LAYER)
-    return None if isinstance(layer, InMemoryChannelLayer) else layer
+    # A release of Channels may lack both names (see ``seams``).
+    own: Any = getattr(channels_layers, "channel_layers", None)
+    alias: str = settings.CHANNEL_LAYER
+    layer = channels_layers.get_channel_layer(alias) if own is None else own.make_backend(alias)
+    return None if isinstance(layer, getattr(channels_layers, "InMemoryChannelLayer", ())) else layer
 
 
 class _Ringer:

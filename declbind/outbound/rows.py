@@ -101,6 +101,24 @@ def stream_rows(plan: Plan, rows: Rows, fields: Sequence[Column] | None) -> Iter
         yield from read if plan.shows_all else _shown(plan, read, using)
 
 
+def shows_every_row(plan: Plan, using: str) -> bool:
+    """Return whether the base manager of a plan's model hides no row, as far as its query tells at this moment.
+
+    A manager of the project's own may be there to make other instances, or to rename columns, and restrict nothing.
+    """
+    if plan.shows_all:
+        return True
+    try:
+        with reading(plan, using):
+            shown, stored = (
+                str(rows.order_by().values("pk").query)
+                for rows in (plan.model._base_manager.using(using).all(), all_rows(plan.model, using))
+            )
+    except Exception:  # whatever code of the project raises, or a query that finds nothing
+        return False
+    return shown == stored
+
+
 def load_keys(rows: Rows) -> list[Key]:
     """Return the keys of rows in their order, locked where the database can."""
     _, values = _columns_of(rows, (), rows.db)

@@ -6,6 +6,7 @@ would be heard before the write that caused it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Container, Iterable
 
@@ -14,10 +15,11 @@ from django.db import connections, models
 from declbind.conf import settings
 
 from .also import both_ways, keep_coming, keep_watching
-from .django_types import Method, concrete_model
+from .catalog import facts_of
+from .django_types import Key, Method, concrete_model
 from .drafts import Groups
 from .hooks import Arguments, note_unread
-from .index import Index, current_index, known_index
+from .index import Index, Relative, current_index, known_index
 from .joint_update import can_join, save_in_one
 from .lists import keep_owners, remember_owners
 from .parents import ChildSave, others_of, passes_by, read_others
@@ -26,7 +28,7 @@ from .plans import Plan
 from .rows import all_rows
 from .saved_rows import draft_saved, key_in, old_groups
 from .seams import HOOKED
-from .statements import has_wrappers
+from .statements import Counted, extended_update, has_wrappers
 from .writes import CapturedWrite, find_begun
 
 SAVE_TABLE = HOOKED["_save_table"]
@@ -117,6 +119,8 @@ class _TableSave:
             self._heard = self.write.listeners_of(table, may_be_known=may_be_known)
             self.is_left_to_triggers = may_be_known and self.write.is_marked and not self._heard.are_any
         self._others = others_of(self._heard.family, table, concrete)
+        #: Counts the updated rows, if Django may take the row for saved although nothing has updated it.
+        self._counted: Counted | None = None
 
     def _is_plain_update(self) -> bool:
         """Return whether the save is one update of one row on PostgreSQL that other packages leave as it is."""
@@ -134,7 +138,8 @@ class _TableSave:
     def is_heard(self) -> bool:
         """Whether the hooks report it now. Rows of which the table holds a part are reported with the rest of them."""
         heard = self._heard
-        if not self._is_captured or (heard.plan is None and not (heard.lists or self._others or heard.watches)):
+        has_listeners = heard.lists or self._others or heard.watches or heard.twins
+        if not self._is_captured or (heard.plan is None and not has_listeners):
             return False
         return not (self._is_parent and passes_by(self._table, self._update_fields))
 
@@ -142,7 +147,7 @@ class _TableSave:
     def plan_to_join(self) -> Plan | None:
         """The plan of the row, if one statement can update it and insert its events."""
         heard, call = self._heard, self._call
-        if heard.plan is None or heard.lists or heard.watches or self._others or self._is_parent:
+        if heard.plan is None or heard.lists or heard.watches or heard.twins or self._others or self._is_parent:
             return None
         if self._raw or self._update_fields is not None or self.write.is_marked or not call.are_known:
             return None
@@ -156,12 +161,16 @@ class _TableSave:
         pk = key_in(table, self._instance)
         is_new = pk is None or self._will_insert()
         if not (self._was_read or heard.plan is None or is_new):
-            self._old = old_groups(heard.plan, pk, self._using)
-        if not (self._others or heard.lists or heard.watches):
+            self._counted = self._count_updates(heard.plan, pk)
+            if self._counted is None:
+                self._old = old_groups(heard.plan, pk, self._using)
+        if not (self._others or heard.lists or heard.watches or heard.twins):
             return
         batch = self.write.batch
         if self._child is None and not is_new:
             read_others(batch, self._others, pk)
+        if not is_new:
+            read_others(batch, [Relative(twin, "pk") for twin in heard.twins], pk)
         if heard.lists:
             if not is_new:
                 keep_owners(batch, heard.lists, all_rows(table, self._using).filter(pk=pk))
@@ -170,6 +179,18 @@ class _TableSave:
             if not is_new:
                 keep_watching(batch, both_ways(heard.watches), table, [pk])
             keep_coming(batch, heard.watches, [self._instance])
+
+    def _count_updates(self, plan: Plan, pk: Key | None) -> Counted | None:
+        """Read the row before a save that Django takes for done although nothing may have updated it.
+
+        It does so for models with ``select_on_save``, if the row is there. Return what counts the rows that are
+        updated, or ``None``.
+        """
+        table = self._table
+        if plan.model is not table or not table._meta.select_on_save or facts_of(table, self._using).is_ordinary:
+            return None
+        self.write.batch.will_change(plan, [pk])
+        return Counted(table)
 
     def _will_insert(self) -> bool:
         """Tell whether Django inserts without looking for a row first (the rule of ``Model._save_table``)."""
@@ -182,9 +203,11 @@ class _TableSave:
     def carry_out(self, original: Method) -> object:
         """Let Django write the table; return what it returns, which tells whether there was a row already."""
         call = self._call
-        updated: object = self.write.run(
-            lambda: original(self._instance, *call.args, **call.kwargs), is_reported=self._is_captured
-        )
+        counted = self._counted
+        with contextlib.nullcontext() if counted is None else extended_update(counted, self._connection):
+            updated: object = self.write.run(
+                lambda: original(self._instance, *call.args, **call.kwargs), is_reported=self._is_captured
+            )
         if self._child is not None:
             self._child.end_call()
         return updated
@@ -193,14 +216,21 @@ class _TableSave:
         """Append the events of the row, and of those that are related to it."""
         heard, table, drafts = self._heard, self._table, []
         self._instance._state.db = self._using
-        if heard.plan is not None:
+        batch, pk = self.write.batch, key_in(table, self._instance)
+        if heard.plan is not None and self._counted is not None:
+            if not self._counted.count:
+                batch.note_written(heard.plan, ())
+            batch.create(heard.plan, [heard.plan.model._meta.pk.to_python(pk)])
+        elif heard.plan is not None:
             as_given = self._raw or self._update_fields is not None or not isinstance(self._instance, heard.plan.model)
             old = self._old if is_update else None
             drafts = draft_saved(heard.plan, self._instance, table, old, as_given, self._using)
-        if self._others or heard.lists or heard.watches or self._child is not None:
-            batch, pk = self.write.batch, key_in(table, self._instance)
+        is_gathered = self._others or heard.lists or heard.watches or heard.twins or self._counted is not None
+        if is_gathered or self._child is not None:
             if heard.lists:
                 keep_owners(batch, heard.lists, all_rows(table, self._using).filter(pk=pk), is_after=True)
             keep_watching(batch, heard.watches, table, [pk], is_after=True)
+            for twin in heard.twins:
+                batch.create(twin, [twin.model._meta.pk.to_python(pk)])
             drafts += batch.drafts()
         self.write.append(drafts)

@@ -11,6 +11,9 @@ from functools import reduce
 from importlib import metadata
 from typing import Literal
 
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.connection import ConnectionDoesNotExist
+
 #: The bindings that a fault concerns: all, those whose model has parents, those that send many-to-many fields, or none.
 Concern = Literal["all", "children", "lists", "none"]
 
@@ -74,8 +77,10 @@ class Seam:
     def _missing_attributes(self, found: object) -> list[str]:
         try:
             made = self.make(found) if self.make is not None else found
-        except Exception:  # a database that cannot be used is reported elsewhere
-            return []
+        except (ImproperlyConfigured, ConnectionDoesNotExist, ImportError):
+            return []  # a database that cannot be used is reported elsewhere
+        except Exception:  # it takes other arguments, or its module lacks what it uses
+            return list(self.attributes)
         return [name for name in self.attributes if not _has(made, name)]
 
 

@@ -209,14 +209,14 @@ SHORTCUTS = (
     Seam(
         "django.forms.models",
         "apply_limit_choices_to_to_formfield",
-        "Writes of clients to relations with limit_choices_to fail.",
+        "Writes of clients to relations fail.",
         ("formfield",),
     ),
     Seam("django.forms.utils", "from_current_timezone", "Writes of clients to date and time fields fail.", ("value",)),
     Seam(
         "django.contrib.sessions.backends.base",
         "SessionBase._get_session_key",
-        "A log-out may not close the sockets of sessions whose key has changed.",
+        "A log-out closes the sockets of all sessions of its user.",
         (),
     ),
     Seam(
@@ -228,10 +228,10 @@ SHORTCUTS = (
     Seam(
         "django.db.migrations.recorder",
         "MigrationRecorder.Migration",
-        "The check of declbind's tables (W013) fails.",
+        "The check of declbind's tables (W013) finds nothing.",
     ),
-    Seam("channels.layers", "channel_layers", "declbind does not start."),
-    Seam("channels.layers", "InMemoryChannelLayer", "declbind does not start."),
+    Seam("channels.layers", "channel_layers", "The doorbell shares the channel layer of the application."),
+    Seam("channels.layers", "InMemoryChannelLayer", "The doorbell may use a layer that is in memory."),
     Seam(
         "daphne.server",
         "Server.handle_reply",

@@ -85,6 +85,28 @@ class Returned:
         return count
 
 
+class Counted:
+    """An extension that leaves updates of a model's own table as they are, and counts the rows that they write."""
+
+    def __init__(self, model: type[models.Model]) -> None:
+        self._model = model._meta.concrete_model
+        self.count = 0
+
+    def takes(self, query: Query) -> bool:
+        """Return whether a query writes to the table."""
+        return query.get_meta().concrete_model is self._model
+
+    def extend(self, sql: str, params: Sequence[SqlValue]) -> tuple[str, Sequence[SqlValue]]:
+        """Return the statement."""
+        return sql, params
+
+    def finish(self, cursor: Cursor) -> int:
+        """Return the number of rows."""
+        count: int = cursor.rowcount
+        self.count += max(count, 0)
+        return count
+
+
 @contextlib.contextmanager
 def extended_update(extension: Extension, connection: Connection) -> Iterator[None]:
     """Extend the updates of the block that ``extension`` takes."""

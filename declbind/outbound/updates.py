@@ -60,6 +60,8 @@ def capture_update(original: Callable[Concatenate[Rows, P], object]) -> Callable
             with observed(self, names, using), change.watching():
                 count = write.run(lambda: original(only(self, keys, using), *args, **kwargs))
             self._result_cache = None
+            if count == 0:
+                change.note_nothing_written()
             change.append()
         return count
 
@@ -93,6 +95,8 @@ def capture_bulk_update(original: Method) -> Method:
             with observed(meant, names, using), change.watching():
                 # No code of the project runs in it.
                 count = write.run(lambda: original(self, *call.args, **call.kwargs), covered="all")
+            if count == 0:
+                change.note_nothing_written()
             change.append()
         return count
 
@@ -119,6 +123,8 @@ class _Update:
         self._own, self._lists = heard[self._model].plan, heard[self._model].lists
         self._moves_key = any(field.primary_key for field in fields)
         self._heard = {plan.model: (plan, lookup, table) for table in tables for plan, lookup in heard[table].family}
+        self._twins = {twin for table in tables for twin in heard[table].twins}
+        self._heard |= {twin.model: (twin, "pk", table) for table in tables for twin in heard[table].twins}
         own = self._own
         self._watched = [(heard[table].watches, table) for table in tables if heard[table].watches]
         is_plain = own is not None and own.shows_all and not (self._lists or self._watched)
@@ -202,15 +208,24 @@ class _Update:
 
     def _moves(self, plan: Plan) -> bool:
         # What a manager shows may hang on any column.
-        return plan.group_fields is None or not plan.shows_all or not self._fields.isdisjoint(plan.group_fields)
+        # A twin has fields of its own for the columns.
+        is_known = plan.group_fields is not None and plan.shows_all and plan not in self._twins
+        return not is_known or not self._fields.isdisjoint(plan.group_fields or ())
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Take the rows as the update of the block returns them, where that saves reading them again."""
         own = self._own
         can_take = own is not None and self._is_alone and own.is_plain and not self._batch.is_by_group(own)
-        # A trigger may change a row after it was returned.
-        if own is None or not (can_take and facts_of(own.model, self.using).is_ordinary):
+        facts = None if own is None else facts_of(own.model, self.using)
+        is_own = own is not None and own.model is self._model
+        if is_own and facts is not None and facts.is_table and not facts.is_ordinary:
+            # A trigger may change a row after it was returned, and cancel its update.
+            with returning_update(self._model, (), self.using) as returned:
+                yield
+            self._note_written(returned.find_keys())
+            return
+        if own is None or facts is None or not (can_take and facts.is_ordinary):
             yield
             return
         with returning_update(own.model, own.fields, self.using) as returned:
@@ -218,6 +233,14 @@ class _Update:
         # A row that did not come back may be there all the same: a trigger or a rule can cancel its update.
         if returned.is_complete and not self._batch.unwritten(own, {row.pk for row in returned.rows}):
             self._batch.take(own, returned.rows)
+
+    def note_nothing_written(self) -> None:
+        """Note that the database has updated no row of the model, though some were read that the update meant."""
+        self._note_written(())
+
+    def _note_written(self, keys: Iterable[Key] | None) -> None:
+        if self._own is not None and keys is not None:
+            self._batch.note_written(self._own, keys)
 
     def append(self) -> None:
         """Append the events, after the update."""

@@ -74,9 +74,9 @@ class CapturedWrite:
     def is_table_marked(self, model: type[models.Model], *, may_be_known: bool = False) -> bool:
         """Return whether the triggers of a model's own table report it."""
         table = model._meta.db_table
-        marked, plan = self.index.marked.tables.get(table), self.index.marked.plan_for(model)
-        # Marks are read as rows of one model of the table. The hooks report to bindings of another.
-        if self.index.is_trial or marked is None or (plan is not None and plan.model is not marked):
+        marked, plan = self.index.marked.models_of(table), self.index.marked.plan_for(model)
+        # Marks have the key of one model of the table. The hooks report to bindings of a model with another key.
+        if self.index.is_trial or not marked or (plan is not None and plan.model not in marked):
             return False
         found = find_triggers(table, self.using, may_be_known=may_be_known)
         if found == "some":

@@ -13,6 +13,7 @@ from declbind.batches import in_batches
 from declbind.conf import settings
 from declbind.core.frames import EVERY_GROUP
 from declbind.stored_rows import StoredRow
+from declbind.stored_values import is_stock
 
 from .catalog import facts_of
 from .django_types import Column, Key, Rows, Selection
@@ -50,6 +51,12 @@ class WrittenRows:
     moves: bool = False
     #: Rows as they are after the write, where they need not be read again.
     after: dict[Key, StoredRow] | None = None
+    #: Where a trigger or a rule may cancel a write: rows as they were, by key, with the columns that can be compared.
+    images: dict[Key, StoredRow] = field(default_factory=dict)
+    #: The keys of the rows that statements wrote, if these are known.
+    written: frozenset[Key] | None = None
+    #: The keys of rows that were to go and are still there.
+    staying: set[Key] = field(default_factory=set)
     #: Nothing more is to be found out.
     is_lost: bool = False
 
@@ -63,7 +70,19 @@ class WrittenRows:
         """All bindings of the model."""
         return frozenset(self.plan.outlets)
 
+    @cached_property
+    def image_fields(self) -> tuple[Column, ...]:
+        """The columns that are compared: those that are sent, and all others that no code of a field reads."""
+        others = (column for column in self.plan.model._meta.concrete_fields if is_stock(column))
+        return tuple(dict.fromkeys((*self.plan.fields, *others)))
+
     # --- before the write --------------------------------------------------------------------------------------------
+
+    def fields_before(self, fields: Sequence[Column] | None) -> Sequence[Column] | None:
+        """Return the columns that are read before a write: ``fields``, or more if the write may be cancelled."""
+        facts = facts_of(self.plan.model, self.using)
+        is_enough = facts.is_ordinary or facts.missing or not self.plan.shows_all
+        return fields if is_enough else self.image_fields
 
     def read(
         self, chosen: Chosen, lookup: str, fields: Sequence[Column] | None, keep: Callable[[StoredRow], None]
@@ -162,6 +181,7 @@ class WrittenRows:
                 stored = all_rows(self.plan.model, self.using).filter(pk__in=some)
                 for key in stored.values_list("pk", flat=True):
                     self.gone.pop(key, None)
+                    self.staying.add(key)
 
     def draft_written(self) -> list[Draft]:
         """Return the events of rows that are there after the write; above the limit none, the groups are completed."""
@@ -176,7 +196,8 @@ class WrittenRows:
 
     def _draft_rows(self) -> list[Draft]:
         plan, drafts = self.plan, []
-        keys = [key for key in {**self.before, **self.kept} if key not in self.gone]
+        cancelled = self._cancelled()
+        keys = [key for key in {**self.before, **self.kept} if key not in self.gone and key not in cancelled]
         rows = load_rows(plan, keys, plan.fields, self.using) if self.after is None else self.after
         for key in keys:
             row, hearing = rows.get(key), None
@@ -189,6 +210,19 @@ class WrittenRows:
                 old = {**groups_of(plan, row, self.using, hearing), **(old or {})}
             drafts += draft_write(plan, row, row.pk, old, self.using, hearing)
         return drafts
+
+    def _cancelled(self) -> set[Key]:
+        """Return the keys of rows whose write a trigger or a rule has cancelled, and which are what they were."""
+        written = self.images.keys() if self.written is None else self.written
+        kept_back = [
+            key
+            for key in self.images
+            if key not in self.kept and key not in self.gone and (key in self.staying or key not in written)
+        ]
+        if not kept_back:
+            return set()
+        now = load_rows(self.plan, kept_back, self.image_fields, self.using)
+        return {key for key, row in now.items() if row.values == self.images[key].values}
 
     def _touch_moved(self) -> None:
         if self.plan.needs_old and self.moves:

@@ -122,4 +122,5 @@ def _range_value(value: Any, base: Any = None) -> dict[str, Any]:
     if value.isempty:
         return {"empty": True}
     lower, upper = (column_value(bound, base) for bound in (value.lower, value.upper))
-    return {"lower": lower, "upper": upper, "bounds": value._bounds}
+    bounds = ("[" if value.lower_inc else "(") + ("]" if value.upper_inc else ")")
+    return {"lower": lower, "upper": upper, "bounds": bounds}

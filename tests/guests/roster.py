@@ -92,12 +92,7 @@ GUESTS = (
         remark="Only triggers see the rows of history.",
     ),
     Guest("pgtrigger", ["django-pgtrigger"], _apps("pgtrigger"), databases=(POSTGRES,)),
-    Guest(
-        "polymorphic",
-        ["django-polymorphic"],
-        _apps("polymorphic"),
-        remark="With triggers, most changes are a `resync`, because a base manager of its own could hide rows.",
-    ),
+    Guest("polymorphic", ["django-polymorphic"], _apps("polymorphic")),
     Guest("mptt", ["django-mptt"], _apps("mptt"), remark="Only triggers see what moves in the tree do to other rows."),
     Guest(
         "treebeard",
@@ -113,7 +108,6 @@ GUESTS = (
         + "LANGUAGE_CODE = 'en'\nLANGUAGES = [('en', 'English'), ('de', 'German')]\n"
         + "MODELTRANSLATION_DEFAULT_LANGUAGE = 'en'\n",
         files={"translation.py": _TRANSLATION},
-        remark="With triggers, most changes are a `resync`, because a base manager of its own could hide rows.",
     ),
     Guest(
         "parler",

@@ -18,13 +18,14 @@ from django.db import connections, models, transaction
 
 from declbind.core.groups import diff
 from declbind.models import Event
+from declbind.outbound import tenants
 from declbind.outbound.batch import Batch
 from declbind.outbound.django_types import Column, Connection, Converter, Key, RowValues, column_name, concrete_model
 from declbind.outbound.drafts import UNKNOWN, draft_delete, draft_write, groups_of
 from declbind.outbound.entries import Draft
 from declbind.outbound.index import current_index
 from declbind.outbound.plans import Outlet, Plan
-from declbind.outbound.rows import all_rows, read_rows
+from declbind.outbound.rows import all_rows, read_rows, shows_every_row
 from declbind.serializers.lists import list_columns
 from declbind.stored_rows import StoredRow
 
@@ -75,20 +76,24 @@ def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
         if unreported.isdisjoint({note["table"], EVERY_TABLE}) and note["op"] != sqlite.CANDIDATE:
             by_table.setdefault(note["table"], []).append(place)
     read: list[tuple[HeardTable, list[int], list[_Write]]] = []
+    shown: dict[int, bool] = {}
     histories = Histories()
     for name, places in by_table.items():
-        heard = tables.get(name)
-        if heard is None:
-            continue
-        with _guarded(heard, places, found, using):
-            writes = _read_writes(heard, [marks[place].data for place in places], using)
-            _remember(heard, places, writes, histories)
-            read.append((heard, places, writes))
+        for heard in tables.get(name, ()):
+            with _guarded(heard, places, found, using):
+                writes = _read_writes(heard, [marks[place].data for place in places], using)
+                _remember(heard, places, writes, histories)
+                read.append((heard, places, writes))
     for heard, places, writes in read:
         with _guarded(heard, places, found, using):
-            for place, write in zip(places, writes, strict=True):
-                found[place] = _draft(heard, write, _Place(place, histories, using))
-    return _joined(found, calls)
+            told = [
+                _draft(heard, write, _Place(place, histories, using, shown))
+                for place, write in zip(places, writes, strict=True)
+            ]
+            for place, drafts in zip(places, told, strict=True):
+                found[place] += drafts
+    joined = _joined(found, calls)
+    return [list(tenants.without_rows(drafts, using)) for drafts in joined] if tenants.are_mixed(using) else joined
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,15 @@ class _Place:
     number: int
     histories: Histories
     using: str
+    #: Whether base managers show every row, by plan, as far as it was found out for the batch.
+    shown: dict[int, bool]
+
+    def shows_every_row(self, plan: Plan) -> bool:
+        """Return whether the base manager of a plan's model hides no row."""
+        found = self.shown.get(id(plan))
+        if found is None:
+            found = self.shown[id(plan)] = shows_every_row(plan, self.using)
+        return found
 
 
 def _remember(heard: HeardTable, places: list[int], writes: list[_Write], histories: Histories) -> None:
@@ -117,9 +131,7 @@ def _guarded(heard: HeardTable, places: list[int], found: list[list[Draft]], usi
             yield
     except Exception as error:
         logger.exception("What triggers noted of table %r cannot be told: %s", heard.model._meta.db_table, error)
-        found[places[0]] = _lost(heard, using)
-        for place in places[1:]:
-            found[place] = []
+        found[places[0]] += _lost(heard, using)
 
 
 def _joined(found: list[list[Draft]], calls: list[str]) -> list[list[Draft]]:
@@ -239,12 +251,13 @@ def _draft_own(plan: Plan, write: _Write, key: str, place: _Place) -> list[Draft
     sides = [side for side in (write.new, write.old) if side is not None]
     pk, now = sides[0][key], None
     others = place.histories.columns_at(plan.model, pk, place.number) if plan.model._meta.parents else {}
-    if not plan.shows_all or any(
+    shows_all = place.shows_every_row(plan)
+    if not shows_all or any(
         field.attname not in side and field.attname not in others for side in sides for field in plan.fields
     ):
         now = next(iter(_rows_now(plan, "pk", [pk], using)), None)
     # Whether a base manager of the project's own showed the row before the write cannot be known.
-    is_known = plan.shows_all or (write.old is None and now is not None)
+    is_known = shows_all or (write.old is None and now is not None)
     old, new = (_overlaid(plan, now, others, side, using) for side in (write.old, write.new))
     if not is_known or (old is None) != (write.old is None) or (new is None) != (write.new is None):
         return _lost_plans([plan], using)

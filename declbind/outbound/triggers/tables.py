@@ -45,15 +45,21 @@ class Image(NamedTuple):
 
 @dataclass(frozen=True)
 class HeardTable:
-    """What a mark of a table means: which model's it is, and who hears of it."""
+    """What a mark of a table means: a model that has the table as its own, and who hears of it."""
 
     model: type[models.Model]
     listeners: TableListeners
 
 
-def heard_tables(index: Index) -> dict[str, HeardTable]:
-    """Return the tables that bindings with triggers hear of, by their names."""
-    return {name: HeardTable(model, index.marked.of(model)) for name, model in index.marked.tables.items()}
+def heard_tables(index: Index) -> dict[str, list[HeardTable]]:
+    """Return the tables that bindings with triggers hear of, by their names, for each model that has them.
+
+    Each model reads the columns by fields of its own, so that none stands for its twins.
+    """
+    return {
+        name: [HeardTable(model, index.marked.of(model)._replace(twins=())) for model in index.marked.models_of(name)]
+        for name in index.marked.tables
+    }
 
 
 def table_models(model: type[models.Model]) -> list[type[models.Model]]:
@@ -65,28 +71,31 @@ def wanted_tables(index: Index) -> list[WantedTable]:
     """Return the tables that want triggers, by name."""
     wanted = []
     for name, heard in heard_tables(index).items():
-        options = heard.model._meta
-        fields: set[object] = {options.pk}
-        for plan, _ in heard.listeners.family:
-            fields.update(plan.fields)
-        for _, listed in heard.listeners.lists:
-            fields.add(options.get_field(listed.m2m_field_name()))
-        for _, hop in heard.listeners.watches:
-            fields.add(options.pk if hop.column == "pk" else hop.model._meta.get_field(hop.column))
+        key = heard[0].model._meta.pk
         wanted.append(
             WantedTable(
                 name=name,
-                key=column_name(options.pk),
-                columns=_columns(options.local_concrete_fields, fields),
-                streams=_streams(heard.listeners.plans),
+                key=column_name(key),
+                columns=tuple(dict.fromkeys(column for one in heard for column in _columns_of(one))),
+                streams=_streams(plan for one in heard for plan in one.listeners.plans),
                 limit=settings.BULK_LIMIT,
             )
         )
     return sorted(wanted, key=lambda table: table.name)
 
 
-def _columns(local: Iterable[Column], fields: set[object]) -> tuple[str, ...]:
-    return tuple(column_name(field) for field in local if field in fields or field.primary_key)
+def _columns_of(heard: HeardTable) -> list[str]:
+    """Return the columns that a model's listeners need, in the order of the model."""
+    options = heard.model._meta
+    fields: set[object] = {options.pk}
+    for plan, _ in heard.listeners.family:
+        fields.update(plan.fields)
+    for _, listed in heard.listeners.lists:
+        fields.add(options.get_field(listed.m2m_field_name()))
+    for _, hop in heard.listeners.watches:
+        fields.add(options.pk if hop.column == "pk" else hop.model._meta.get_field(hop.column))
+    local: Iterable[Column] = options.local_concrete_fields
+    return [column_name(field) for field in local if field in fields or field.primary_key]
 
 
 def _streams(plans: Iterable[Plan]) -> tuple[str, ...]:

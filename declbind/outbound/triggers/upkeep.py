@@ -129,8 +129,8 @@ def announce_gap(tables: Iterable[str], using: str) -> None:
     with transaction.atomic(using=using):
         batch = Batch(using)
         for name in tables:
-            if name in heard:
-                for plan in heard[name].listeners.plans:
+            for one in heard.get(name, ()):
+                for plan in one.listeners.plans:
                     batch.lose_track(plan)
         batch.append()
 

@@ -20,8 +20,6 @@ def make(title, room):
 
 #: The package writes and asks the column of a language; the original one is the default language's, and may be stale.
 OTHER_COLUMNS = {"mysite.Item": {"title": "title_en"}}
-#: The base manager of the package filters nothing, but could.
-HAS_MANAGERS_OF_ITS_OWN = True
 FIELDS = ["title", "title_en", "title_de", "room"]
 RECORDS = [
     {"stream": "titles", "model": "mysite.Item", "fields": ["title", "room"], "groups": ["titles", "t-{title}"]},

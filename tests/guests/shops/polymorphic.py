@@ -26,8 +26,6 @@ def make(title, room):
     return kinds[Item.objects.count() % 3].objects.create(title=title, room=room)
 
 
-#: A polymorphic base manager filters nothing, but could.
-HAS_MANAGERS_OF_ITS_OWN = True
 FIELDS = ["title", "room"]
 RECORDS = [
     {"stream": "books", "model": "mysite.Book", "fields": ["title", "room", "pages"]},

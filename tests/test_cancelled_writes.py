@@ -1,0 +1,370 @@
+"""Writes that a trigger or a rule of the project cancels: no event of what was not written, and nothing is raised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from declbind.outbound import written_rows, catalog, inserts, saves
+from declbind.outbound.lists import forget_list_managers
+from declbind.testing import capture_events, override_bindings
+from tests.test_capture import uncaptured
+from tests.test_strange_tables import IS_SQLITE, run
+from tests.zoo.models import Animal, Country, Food, Keeper
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.skipif(connection.vendor == "mysql", reason="The statements are those of the other two databases."),
+]
+
+COUNTRIES = {"stream": "countries", "model": "zoo.Country", "fields": ["name"]}
+KEEPERS = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name"]}
+#: With and without groups that hang on the row, which must be read before the write then.
+GROUPED = [{}, {"groups": ["named-{name}"]}]
+
+
+@pytest.fixture(autouse=True)
+def fresh_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "_answers", {})
+    catalog.install()
+
+
+def cancel(table: str, event: str, condition: str = "") -> None:
+    """Put a trigger on a table that cancels a kind of write, of all rows or of some."""
+    name = f"cancel_{event}_{table}"
+    if IS_SQLITE:
+        when = f" WHEN {condition}" if condition else ""
+        run(f"CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW{when} BEGIN SELECT RAISE(IGNORE); END")
+        return
+    row = "OLD" if event == "DELETE" else "NEW"
+    run(
+        f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN IF {condition or 'true'} THEN RETURN NULL; END IF; RETURN {row}; END $$",
+        f"CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()",
+    )
+
+
+def attempt(write: Callable[[], Any]) -> str:
+    """Return what a write returns or raises, as a text."""
+    try:
+        with transaction.atomic():
+            return repr(write())
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def write_beside_plain(write: Callable[[], Any], *bindings: Any) -> Any:
+    """Write, and check that the same comes of it as without declbind; return the events."""
+    with uncaptured(), transaction.atomic():
+        plain = attempt(write)
+        transaction.set_rollback(True)
+    forget_list_managers()  # those that were made meanwhile have no hook
+    with override_bindings(*bindings), capture_events() as events:
+        ours = attempt(write)
+    assert ours == plain
+    return [(event.kind, event.pk, [action for _, action in event.changes], event.data) for event in events]
+
+
+def two_countries() -> list[Any]:
+    return [Country(code="aa", name="A"), Country(code="bb", name="B")]
+
+
+def two_keepers(*keys: int) -> list[Any]:
+    return [Keeper(pk=key, name=name) for key, name in zip(keys or (None, None), "AB", strict=True)]
+
+
+def upsert(rows: list[Any]) -> Any:
+    fields = {"unique_fields": ["pk"], "update_fields": ["name"]}
+    return type(rows[0]).objects.bulk_create(rows, update_conflicts=True, **fields)
+
+
+INSERTS: dict[str, Callable[[], Any]] = {
+    "save": lambda: Country(code="aa", name="A").save(),
+    "force_insert": lambda: Country(code="aa", name="A").save(force_insert=True),
+    "create": lambda: Country.objects.create(code="aa", name="A"),
+    "bulk_create": lambda: Country.objects.bulk_create(two_countries()),
+    "upsert": lambda: upsert(two_countries()),
+    "ignore_conflicts": lambda: Country.objects.bulk_create(two_countries(), ignore_conflicts=True),
+    "save_automatic": lambda: Keeper(name="A").save(),
+    "save_automatic_key": lambda: Keeper(pk=77, name="A").save(),
+    "create_automatic": lambda: Keeper.objects.create(name="A"),
+    "bulk_create_automatic": lambda: Keeper.objects.bulk_create(two_keepers()),
+    "bulk_create_automatic_keys": lambda: Keeper.objects.bulk_create(two_keepers(77, 78)),
+    "upsert_automatic_keys": lambda: upsert(two_keepers(77, 78)),
+    "ignore_conflicts_automatic_keys": lambda: Keeper.objects.bulk_create(two_keepers(77, 78), ignore_conflicts=True),
+}
+
+
+def created() -> list[Any]:
+    """Return the events that tell of the rows that there are."""
+    rows: list[Any] = [*Country.objects.order_by("pk"), *Keeper.objects.order_by("pk")]
+    return [("row", row.pk, ["create"], {"name": row.name}) for row in rows]
+
+
+@pytest.mark.parametrize("keys", GROUPED, ids=["constant", "grouped"])
+@pytest.mark.parametrize("condition", ["", "NEW.name = 'A'"], ids=["all", "some"])
+@pytest.mark.parametrize("insert", INSERTS.values(), ids=INSERTS)
+def test_a_cancelled_insert_tells_nothing(insert: Any, condition: str, keys: Any) -> None:
+    """And the rows beside it are told."""
+    for table in ("zoo_country", "zoo_keeper"):
+        cancel(table, "INSERT", condition)
+    assert write_beside_plain(insert, {**COUNTRIES, **keys}, {**KEEPERS, **keys}) == created()
+
+
+def test_an_invented_row_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variant that takes every table for an ordinary one."""
+    names = frozenset(field.attname for field in Country._meta.concrete_fields)
+    monkeypatch.setattr(catalog, "_ask", lambda model, connection: catalog.TableFacts(True, True, names))
+    with pytest.raises(AssertionError):
+        test_a_cancelled_insert_tells_nothing(INSERTS["create"], "", {})
+
+
+# Inserts that may meet rows ------------------------------------------------------------------------------------------
+
+
+def ignore(*rows: Any) -> Callable[[], Any]:
+    return lambda: type(rows[0]).objects.bulk_create([copy(row) for row in rows], ignore_conflicts=True)
+
+
+def put_harmless_trigger(table: str) -> None:
+    """Put a trigger on a table that runs after an insert, such as one that keeps a record."""
+    if IS_SQLITE:
+        run(f"CREATE TRIGGER harmless AFTER INSERT ON {table} BEGIN SELECT 1; END")
+    else:
+        run(
+            "CREATE FUNCTION harmless() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$",
+            f"CREATE TRIGGER harmless AFTER INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION harmless()",
+        )
+
+
+def test_new_rows_are_told_apart_from_those_that_were_met() -> None:
+    """In a table with a trigger that runs afterwards, for keys of both kinds."""
+    for table in ("zoo_country",):
+        put_harmless_trigger(table)
+    Country.objects.create(code="aa", name="old")
+    told = write_beside_plain(ignore(*two_countries()), COUNTRIES)
+    assert told == [("row", "bb", ["create"], {"name": "B"})]
+
+
+def test_keys_that_the_database_gives_out_are_known() -> None:
+    put_harmless_trigger("zoo_food")
+    Food.objects.create(name="A")
+    binding = {"stream": "foods", "model": "zoo.Food", "fields": ["name"]}
+    told = write_beside_plain(ignore(Food(name="A"), Food(name="B")), binding)
+    assert told == [("row", Food.objects.get(name="B").pk, ["create"], {"name": "B"})]
+
+
+def test_lists_tell_of_the_rows_that_were_added() -> None:
+    """``add`` of a list is such an insert. PostgreSQL does not say which through rows a trigger has inserted itself."""
+    owls: list[Any] = [Animal.objects.create(name=name) for name in ("Owl", "Elk")]
+    food = Food.objects.create(name="mice")
+    cancel("zoo_animal_foods", "INSERT", f"NEW.animal_id = {owls[0].pk}")
+    binding = {"stream": "fed", "model": "zoo.Animal", "fields": ["name", "foods"]}
+
+    def add() -> None:
+        for owl in owls:
+            owl.foods.add(food)
+
+    told = write_beside_plain(add, binding)
+    expected = [(owls[0].pk, []), (owls[1].pk, [food.pk])]
+    assert [(pk, data["foods"]) for _, pk, _, data in told] == expected[1 if IS_SQLITE else 0 :]
+
+
+def divert() -> None:
+    """Put a trigger on a table that inserts each row by a statement of its own, with another name."""
+    if IS_SQLITE:
+        run(
+            "CREATE TRIGGER divert BEFORE INSERT ON zoo_country FOR EACH ROW WHEN NEW.name NOT LIKE 'own %'"
+            " BEGIN INSERT INTO zoo_country VALUES (NEW.code, 'own ' || NEW.name); SELECT RAISE(IGNORE); END"
+        )
+    else:
+        run(
+            "CREATE FUNCTION divert() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN IF NEW.name LIKE 'own %' THEN RETURN NEW; END IF;"
+            " INSERT INTO zoo_country VALUES (NEW.code, 'own ' || NEW.name); RETURN NULL; END $$",
+            "CREATE TRIGGER divert BEFORE INSERT ON zoo_country FOR EACH ROW EXECUTE FUNCTION divert()",
+        )
+
+
+def test_rows_that_a_trigger_inserts_by_itself_are_not_lost() -> None:
+    """Row by row, or as a resync where the statement does not return them."""
+    divert()
+    told = write_beside_plain(ignore(*two_countries()), COUNTRIES)
+    assert [row.name for row in Country.objects.order_by("pk")] == ["own A", "own B"]
+    assert told == (created() if IS_SQLITE else [("bulk", None, ["resync"], {})])
+
+
+def test_losing_them_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variant that believes what the statement returns."""
+    monkeypatch.setattr(inserts._KeysBefore, "has_others", lambda self, keys: False)
+    monkeypatch.setattr(inserts._KeysBefore, "find_keys", lambda self: [])
+    with pytest.raises(AssertionError):
+        test_rows_that_a_trigger_inserts_by_itself_are_not_lost()
+
+
+@pytest.mark.skipif(IS_SQLITE, reason="SQLite has no rules.")
+def test_a_table_with_a_rule_costs_a_resync() -> None:
+    """It may have nothing to return, and an insert that is to return its rows would fail."""
+    run("CREATE RULE strange AS ON INSERT TO zoo_country DO INSTEAD NOTHING")
+    assert write_beside_plain(ignore(*two_countries()), COUNTRIES) == [("bulk", None, ["resync"], {})]
+
+
+def test_keys_that_cannot_be_looked_for_cost_a_resync() -> None:
+    """On PostgreSQL, if fewer rows are returned than were given and a trigger may have inserted the others."""
+    cancel("zoo_keeper", "INSERT", "NEW.name = 'A'")
+    told = write_beside_plain(ignore(*two_keepers()), KEEPERS)
+    assert told == (created() if IS_SQLITE else [("bulk", None, ["resync"], {})])
+
+
+# Updates and deletes -------------------------------------------------------------------------------------------------
+
+
+def bulk_update(rows: list[Any]) -> Any:
+    for row in rows:
+        row.name = "Z"
+    return Country.objects.bulk_update(rows, ["name"])
+
+
+UPDATES: dict[str, Callable[[], Any]] = {
+    "update": lambda: Country.objects.update(name="Z"),
+    "update_of_one": lambda: [Country.objects.filter(pk=key).update(name="Z") for key in ("aa", "bb")],
+    "bulk_update": lambda: bulk_update(two_countries()),
+}
+DELETES: dict[str, Callable[[], Any]] = {
+    "delete": lambda: [row.delete() for row in two_countries()],
+    "delete_rows": lambda: Country.objects.all().delete(),
+    "raw_delete": lambda: Country.objects.all()._raw_delete("default"),
+}
+GROUPS_OF_UPDATES = {"": ["update"], "groups": ["delete", "create"]}
+
+
+@pytest.mark.parametrize("keys", GROUPED, ids=["constant", "grouped"])
+@pytest.mark.parametrize("condition", ["", "OLD.code = 'aa'"], ids=["all", "some"])
+@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def test_a_cancelled_update_tells_nothing(update: Any, condition: str, keys: Any) -> None:
+    """And the rows beside it are told."""
+    Country.objects.bulk_create(two_countries())
+    cancel("zoo_country", "UPDATE", condition)
+    told = write_beside_plain(update, {**COUNTRIES, **keys})
+    moved = ["delete", "create"] if keys else ["update"]
+    assert told == ([("row", "bb", moved, {"name": "Z"})] if condition else [])
+
+
+@pytest.mark.parametrize("keys", GROUPED, ids=["constant", "grouped"])
+@pytest.mark.parametrize("condition", ["", "OLD.code = 'aa'"], ids=["all", "some"])
+@pytest.mark.parametrize("delete", DELETES.values(), ids=DELETES)
+def test_a_cancelled_delete_tells_nothing(delete: Any, condition: str, keys: Any) -> None:
+    """And the rows beside it are told."""
+    Country.objects.bulk_create(two_countries())
+    cancel("zoo_country", "DELETE", condition)
+    told = write_beside_plain(delete, {**COUNTRIES, **keys})
+    assert told == ([("gone", "bb", ["delete"], {"name": "B"})] if condition else [])
+
+
+@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def test_an_update_that_changes_nothing_is_told(update: Any) -> None:
+    """It was carried out, like each save that stores what is stored already."""
+    Country.objects.bulk_create([Country(code="aa", name="Z"), Country(code="bb", name="Z")])
+    cancel("zoo_country", "UPDATE", "OLD.code = 'aa'")
+    assert write_beside_plain(update, COUNTRIES) == [("row", "bb", ["update"], {"name": "Z"})]
+
+
+def test_a_row_that_is_changed_in_the_place_of_an_update_is_told() -> None:
+    """The statement returns nothing, and the row is another one."""
+    Country.objects.bulk_create(two_countries())
+    if IS_SQLITE:
+        run(
+            "CREATE TRIGGER instead BEFORE UPDATE ON zoo_country FOR EACH ROW WHEN NEW.name NOT LIKE 'own %'"
+            " BEGIN UPDATE zoo_country SET name = 'own ' || NEW.name WHERE code = OLD.code; SELECT RAISE(IGNORE); END"
+        )
+    else:
+        run(
+            "CREATE FUNCTION instead() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN IF NEW.name LIKE 'own %' THEN RETURN NEW; END IF;"
+            " UPDATE zoo_country SET name = 'own ' || NEW.name WHERE code = OLD.code; RETURN NULL; END $$",
+            "CREATE TRIGGER instead BEFORE UPDATE ON zoo_country FOR EACH ROW EXECUTE FUNCTION instead()",
+        )
+    told = write_beside_plain(lambda: Country.objects.filter(pk="aa").update(name="Z"), COUNTRIES)
+    assert told == [("row", "aa", ["update"], {"name": "own Z"})]
+
+
+@pytest.mark.skipif(IS_SQLITE, reason="SQLite has no rules.")
+@pytest.mark.parametrize("write", [*UPDATES.values(), *DELETES.values()], ids=[*UPDATES, *DELETES])
+def test_a_rule_that_does_nothing_instead_tells_nothing(write: Any) -> None:
+    Country.objects.bulk_create(two_countries())
+    for event in ("UPDATE", "DELETE"):
+        run(f"CREATE RULE no_{event} AS ON {event} TO zoo_country DO INSTEAD NOTHING")
+    assert write_beside_plain(write, COUNTRIES) == []
+
+
+def save_again() -> None:
+    row = Country.objects.get(pk="aa")
+    row.name = "Z"
+    row.save()
+
+
+def test_a_save_whose_update_is_cancelled_does_as_without_declbind() -> None:
+    """Django inserts the row then, which is there."""
+    Country.objects.bulk_create(two_countries())
+    cancel("zoo_country", "UPDATE")
+    assert write_beside_plain(save_again, COUNTRIES) == []
+
+
+def check_that_selected_saves_are_told(condition: str, expected: list[Any]) -> None:
+    Country.objects.bulk_create(two_countries())
+    cancel("zoo_country", "UPDATE", condition)
+    told = write_beside_plain(save_again, COUNTRIES)
+    assert told == expected
+    assert write_beside_plain(lambda: Country(code="cc", name="C").save(), COUNTRIES) == [
+        ("row", "cc", ["create"], {"name": "C"})
+    ]
+
+
+@pytest.fixture
+def selects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Django look for the row before it saves one, and be content with a row that is there."""
+    monkeypatch.setattr(Country._meta, "select_on_save", True)
+
+
+def test_a_save_that_selects_first_tells_nothing_if_it_is_cancelled(selects: None) -> None:
+    """Django takes it for done."""
+    check_that_selected_saves_are_told("", [])
+
+
+def test_a_save_that_selects_first_is_told_if_it_is_carried_out(selects: None) -> None:
+    check_that_selected_saves_are_told("OLD.code = 'bb'", [("row", "aa", ["update"], {"name": "Z"})])
+
+
+def test_a_save_that_selects_first_and_changes_nothing_is_told(selects: None) -> None:
+    Country.objects.create(code="aa", name="Z")
+    cancel("zoo_country", "UPDATE", "OLD.code = 'bb'")
+    assert write_beside_plain(save_again, COUNTRIES) == [("row", "aa", ["update"], {"name": "Z"})]
+
+
+def test_believing_a_save_that_selects_first_would_be_caught(selects: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variant that does not count the rows that are updated."""
+    monkeypatch.setattr(saves, "_watch_for_cancelling", lambda *args: None)
+    with pytest.raises(AssertionError):
+        check_that_selected_saves_are_told("", [])
+
+
+@pytest.mark.parametrize("write", [UPDATES["update"], DELETES["delete_rows"]], ids=["update", "delete"])
+def test_telling_of_rows_that_were_kept_back_would_be_caught(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variant that tells each row that was read before the write."""
+    monkeypatch.setattr(written_rows.WrittenRows, "_cancelled", lambda self: set())
+    check = (
+        test_a_cancelled_update_tells_nothing if write is UPDATES["update"] else test_a_cancelled_delete_tells_nothing
+    )
+    with pytest.raises(AssertionError):
+        check(write, "OLD.code = 'aa'", {})
+
+
+def test_taking_each_unchanged_row_for_a_cancelled_one_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variant that does not ask which rows the statement wrote."""
+    monkeypatch.setattr(batch.Batch, "note_written", lambda self, plan, keys: setattr(self._part(plan), "written", ()))
+    with pytest.raises(AssertionError):
+        test_an_update_that_changes_nothing_is_told(UPDATES["update"])
