@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from declbind.outbound import written_rows, catalog, inserts, saves
+from declbind.outbound import batch, catalog, inserts, saves, written_rows
 from declbind.outbound.lists import forget_list_managers
 from declbind.testing import capture_events, override_bindings
 from tests.test_capture import uncaptured
@@ -347,7 +347,7 @@ def test_a_save_that_selects_first_and_changes_nothing_is_told(selects: None) ->
 
 def test_believing_a_save_that_selects_first_would_be_caught(selects: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variant that does not count the rows that are updated."""
-    monkeypatch.setattr(saves, "_watch_for_cancelling", lambda *args: None)
+    monkeypatch.setattr(saves._TableSave, "_count_updates", lambda *args: None)
     with pytest.raises(AssertionError):
         check_that_selected_saves_are_told("", [])
 
