@@ -19,7 +19,7 @@ from .installation import check_installation
 from .layers import CORE_LAYER, WORKING_HOST, check_channel_layer
 from .seams import check_seams
 from .sessions import check_sessions
-from .settings import check_origins, check_settings
+from .settings import check_message_size, check_origins, check_settings
 from .tenants import check_tenants
 
 #: The meaning of each id. The documentation lists the same ids.
@@ -50,6 +50,7 @@ CHECKS = {
     "declbind.W016": "a binding class is outside of the bindings modules",
     "declbind.W017": "a binding class is not in force",
     "declbind.W020": "any host name counts as the site's own",
+    "declbind.W021": "uvicorn may read large messages into memory",
 }
 
 
@@ -57,6 +58,7 @@ def install() -> None:
     """Register the checks under the tag ``declbind``, and those that make queries under ``database`` too."""
     register(check_settings, "declbind")
     register(check_origins, "declbind", Tags.security, deploy=True)
+    register(check_message_size, "declbind", Tags.security, deploy=True)
     register(check_bindings, "declbind")
     register(check_classes, "declbind")
     register(check_channel_layer, "declbind")
@@ -80,6 +82,7 @@ __all__ = [
     "check_classes",
     "check_installation",
     "check_memory_database",
+    "check_message_size",
     "check_origins",
     "check_records",
     "check_seams",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from django.core.checks import Warning as CheckWarning
 from django.utils.module_loading import import_string
 
 from declbind.conf import DEFAULTS, settings
+from declbind.live.server_limits import OPTION, VARIABLE
 from declbind.rights_models import unknown_labels
 
 Expectation = tuple[Callable[[Any], bool], str]
@@ -105,6 +108,24 @@ def check_origins(**kwargs: Any) -> list[CheckMessage]:
             hint='List the names of the site in ALLOWED_HOSTS, or its origins in DECLBIND["ALLOWED_ORIGINS"], such as '
             '["https://example.com"].',
             id="declbind.W020",
+        )
+    ]
+
+
+def check_message_size(**kwargs: Any) -> list[CheckMessage]:
+    """Check that uvicorn, if it is installed, is told to refuse large messages (W021). Starts nothing."""
+    limit = os.environ.get(VARIABLE, "")
+    is_set = limit.isdigit() and int(limit) <= settings.MAX_FRAME_BYTES
+    if is_set or importlib.util.find_spec("uvicorn") is None:
+        return []
+    return [
+        CheckWarning(
+            "uvicorn is installed. By default it reads messages of 16 MiB into memory before declbind can refuse them, "
+            f"and declbind takes messages of up to {settings.MAX_FRAME_BYTES} bytes.",
+            hint=f"Set {VARIABLE}={settings.MAX_FRAME_BYTES} where uvicorn runs and where this check does, or start "
+            f"uvicorn with {OPTION} {settings.MAX_FRAME_BYTES} and silence the check: SILENCED_SYSTEM_CHECKS = "
+            '["declbind.W021"].',
+            id="declbind.W021",
         )
     ]
 

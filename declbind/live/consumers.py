@@ -28,7 +28,7 @@ from declbind.models import Traffic
 from declbind.outbound.memory_databases import describe_memory
 from declbind.registry import database_alias
 
-from . import subscriptions
+from . import server_limits, subscriptions
 from .hub import LiveHub, get_hub
 from .join_rules import JoinRules, RegistryHolder
 from .joining import Join, find_joins, join
@@ -80,6 +80,7 @@ class BindingConsumer(AsyncConsumer):
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one connection until either side ends it."""
         self.scope = scope
+        server_limits.warn_once(receive)
         if (await receive())["type"] != "websocket.connect":
             return
         if not is_origin_allowed(scope):
