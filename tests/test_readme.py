@@ -94,6 +94,7 @@ class Project(Server):
             ["bash", "-euc", commands],
             cwd=folder,
             env=self.environment(),
+            input="y\n",  # `apply` asks
             capture_output=True,
             text=True,
             timeout=120,
