@@ -40,7 +40,7 @@ ACTIONS = (
     "users",
     "session",
 )
-OUTCOMES = ("ok", *CODES, "origin", "connected", "disconnected")
+OUTCOMES = ("ok", *CODES, "origin", "connections", "connected", "disconnected")
 #: Tabs and presets: what ``only`` says, and what people call it.
 TABS = (("", "All"), ("refused", "Refused"), ("errors", "Errors"))
 

@@ -30,6 +30,9 @@ DEFAULTS: dict[str, Any] = {
     "RIGHTS_MODELS": [],  # labels of further models that give rights; see declbind.rights_models
     "RETENTION_SECONDS": 3600,
     "RETENTION_EVENTS": 100_000,
+    "MAX_CONNECTIONS_PER_USER": 200,  # open sockets of one user in one process; None = any number
+    "MAX_CONNECTIONS_PER_ADDRESS": None,  # open sockets of one address in one process; None = any number
+    "TRUSTED_PROXIES": 0,  # proxies in front of the server that add to X-Forwarded-For; 0 = none
     "MAX_FRAME_BYTES": 65_536,
     "MAX_JSON_DEPTH": 16,
     "MAX_SUBSCRIPTIONS": 100,  # per connection

@@ -36,6 +36,15 @@ def _is_list_of(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list | tuple) and all(map(accepts, value))
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_LIMIT: Expectation = (
+    lambda value: value is None or (_is_whole(value) and value > 0),
+    "a whole number above 0 or None",
+)
+
 #: What the value of a key must be, if the type of its default is not enough to tell. Every other key takes a bool, a
 #: whole number above 0 or a number above 0, whichever its default is.
 EXPECTATIONS: dict[str, Expectation] = {
@@ -51,6 +60,9 @@ EXPECTATIONS: dict[str, Expectation] = {
         'None or a list like ["https://example.com"]',
     ),
     "TENANT": (lambda value: value is None or isinstance(value, str), "the dotted path of a callable or None"),
+    "MAX_CONNECTIONS_PER_USER": _LIMIT,
+    "MAX_CONNECTIONS_PER_ADDRESS": _LIMIT,
+    "TRUSTED_PROXIES": (lambda value: _is_whole(value) and value >= 0, "a whole number of at least 0"),
     "HEALTH_TOKEN": (lambda value: isinstance(value, str), "a text"),
     "VERSION_CHECK_SECONDS": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
     "DRAIN_SECONDS": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
@@ -142,9 +154,7 @@ def _expectation(key: str) -> Expectation:
     if isinstance(default, bool):
         return (lambda value: isinstance(value, bool)), "True or False"
     if isinstance(default, int):
-        return (
-            lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0
-        ), "a whole number above 0"
+        return (lambda value: _is_whole(value) and value > 0), "a whole number above 0"
     if isinstance(default, float):
         return (lambda value: _is_number(value) and value > 0), "a number above 0"
     return (lambda value: True), "anything"

@@ -29,13 +29,14 @@ from declbind.outbound.memory_databases import describe_memory
 from declbind.registry import database_alias
 
 from . import server_limits, subscriptions
+from .admission import client_address
 from .hub import LiveHub, get_hub
 from .join_rules import JoinRules, RegistryHolder
 from .joining import Join, find_joins, join
 from .origin import is_origin_allowed
 from .sending import pace, send_close, without_session
 from .socket import FLOODING, FORBIDDEN, INTERNAL_ERROR, RESTART, SESSION_OVER, TRY_AGAIN_LATER, Socket
-from .traffic import describe_end, describe_origin, describe_refusal
+from .traffic import describe_crowd, describe_end, describe_origin, describe_refusal
 
 logger = logging.getLogger("declbind")
 
@@ -106,6 +107,13 @@ class BindingConsumer(AsyncConsumer):
             logger.warning("A client was told to try again later, because the database failed: %s", error)
             await turn_away(send)
             return
+        address = client_address(scope)
+        if not hub.admission.enter(identity.user_pk, address):
+            hub.note(None, Traffic.REFUSED, **describe_crowd(identity))
+            # Accepted first, because a browser does not tell a page why a handshake was refused.
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close", "code": FLOODING, "reason": "Too many connections."})
+            return
         subprotocol = frames.BATCH_PROTOCOL if frames.BATCH_PROTOCOL in scope.get("subprotocols", ()) else None
         socket = Socket(identity, send, hub.joiner if subprotocol else None)
         paced = None
@@ -132,6 +140,7 @@ class BindingConsumer(AsyncConsumer):
                 paced.release()
             hub.connection_log.closed(socket, hub.core.cursor)
             hub.core.detach(socket.connection)
+            hub.admission.leave(identity.user_pk, address)
             hub.drain.socket_ended()
             hub.note(socket, Traffic.CONNECTION, **describe_end(*socket.closed.result()))
 

@@ -21,6 +21,7 @@ from declbind.core.recent import Recent
 from declbind.outbound import log, relay
 
 from . import changes, nodes, shutdown
+from .admission import Admission
 from .connection_log import ConnectionLog
 from .doorbell import listen
 from .draining import Drain
@@ -94,6 +95,7 @@ class LiveHub:
         self.connection_log = ConnectionLog(self.heartbeat.id)
         self.metrics = Metrics(self.heartbeat.id)
         self.session_ends = SessionEnds()
+        self.admission = Admission()
         #: The registry whose changes all subscriptions have been told.
         self._announced = self.registry
         #: Frames of the last events that were built, by offset, and the registry under which.

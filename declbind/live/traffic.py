@@ -18,6 +18,7 @@ from declbind import signals
 from declbind.conf import settings
 from declbind.core.errors import ClientError
 from declbind.core.shape import shape, without_values
+from declbind.inbound import permissions
 from declbind.models import Traffic, Watch
 
 logger = logging.getLogger("declbind")
@@ -105,6 +106,18 @@ def describe_origin(scope: Mapping[str, Any]) -> dict[str, Any]:
         "action": "connect",
         "outcome": "origin",
         "message": f"Expected a page of this site or one that ALLOWED_ORIGINS lists, got Origin {origins[:200]!r}.",
+    }
+
+
+def describe_crowd(identity: permissions.Identity) -> dict[str, Any]:
+    """Return the row of a connection that was refused because its user or its address has too many."""
+    return {
+        "action": "connect",
+        "outcome": "connections",
+        "user_pk": identity.user_pk or "",
+        "username": identity.username,
+        "message": "Expected fewer open sockets: the user or the address has as many as MAX_CONNECTIONS_PER_USER or "
+        "MAX_CONNECTIONS_PER_ADDRESS allows in one process.",
     }
 
 

@@ -1,0 +1,68 @@
+"""How many sockets one user, and one address, may have open in a process at the same time."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from declbind.conf import settings
+
+#: A network of IPv6 of this size belongs to one customer of a provider, who may use any address of it.
+IPV6_PREFIX = 64
+
+
+class Admission:
+    """Counts the open sockets of users and of addresses. Belongs to an event loop."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def enter(self, user_pk: str | None, address: str) -> bool:
+        """Count a socket, or return ``False`` if its user or its address has as many as the settings allow."""
+        keys = _keys(user_pk, address)
+        limits = {"user": settings.MAX_CONNECTIONS_PER_USER, "address": settings.MAX_CONNECTIONS_PER_ADDRESS}
+        if any(limits[kind] is not None and self._counts[kind, key] >= limits[kind] for kind, key in keys):
+            return False
+        self._counts.update(keys)
+        return True
+
+    def leave(self, user_pk: str | None, address: str) -> None:
+        """Stop counting a socket that has entered."""
+        for key in _keys(user_pk, address):
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key]
+
+
+def _keys(user_pk: str | None, address: str) -> list[tuple[str, str]]:
+    # Anonymous clients have nothing in common but their address.
+    return [(kind, key) for kind, key in (("user", user_pk or ""), ("address", address)) if key]
+
+
+def client_address(scope: Mapping[str, Any]) -> str:
+    """Return the address of a connection's client; empty if it is not known.
+
+    With ``TRUSTED_PROXIES`` it is the one that the outermost of these proxies has seen, from ``X-Forwarded-For``. What
+    stands before that in the header was written by the client. Addresses of IPv6 are cut to their network.
+    """
+    proxies = settings.TRUSTED_PROXIES
+    seen = str((scope.get("client") or ("",))[0] or "")
+    if proxies:
+        values = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"x-forwarded-for"]
+        passed = [part.strip() for value in values for part in value.split(",")]
+        if len(passed) < proxies:
+            return _network(seen)
+        seen = passed[-proxies]
+    return _network(seen)
+
+
+def _network(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return ""
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
