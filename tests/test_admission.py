@@ -20,7 +20,7 @@ HOST = (b"host", b"testserver")
 
 async def open_sockets(stack: AsyncExitStack, count: int, **client: Any) -> list[int | None]:
     """Open sockets one after the other; return the close code of each, ``None`` if it stays open."""
-    codes = []
+    codes: list[int | None] = []
     for _ in range(count):
         made = Client(**client)
         await made.connect()
@@ -63,8 +63,8 @@ async def test_a_process_that_counts_nothing_is_noticed(settings, monkeypatch):
 async def test_an_address_has_so_many_sockets_and_no_more(settings):
     """Anonymous clients are told apart by it, behind a proxy by what the proxy has seen."""
     settings.DECLBIND = {"MAX_CONNECTIONS_PER_ADDRESS": 1, "TRUSTED_PROXIES": 1}
-    first = {"headers": [HOST, (b"x-forwarded-for", b"192.0.2.1")]}
-    other = {"headers": [HOST, (b"x-forwarded-for", b"192.0.2.1, 192.0.2.2")]}
+    first: dict[str, Any] = {"headers": [HOST, (b"x-forwarded-for", b"192.0.2.1")]}
+    other: dict[str, Any] = {"headers": [HOST, (b"x-forwarded-for", b"192.0.2.1, 192.0.2.2")]}
     async with AsyncExitStack() as stack:
         assert await open_sockets(stack, 2, **first) == [None, 4429]
         assert await open_sockets(stack, 2, **other) == [None, 4429]
