@@ -339,13 +339,14 @@ def _scope_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
 
 
 def _relate_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
-    relations = {field.name: field for field in writable_fields(model, spec) if field.is_relation}
+    relations = {field.name: field for field in model_fields(model) if field.is_relation}
     for name, rule in spec.relate.items():
         path = f"$.relate.{name}"
         if name not in relations:
             yield Problem(
                 path,
-                f"Binding {spec.stream!r}: expected a relation that clients may write, got {name!r}."
+                f"Binding {spec.stream!r}: expected a foreign key or a many-to-many field of {model._meta.label}, got "
+                f"{name!r}."
                 f"{suggest(name, list(relations))}",
             )
         elif not isinstance(rule, str):
@@ -354,7 +355,8 @@ def _relate_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]
     if not spec.scope or not spec.inbound:
         return
     owned = {field.name for name in spec.scope if (field := _find_concrete(model, name))}
-    for name in sorted(relations.keys() - owned - spec.relate.keys()):
+    written = {field.name for field in writable_fields(model, spec) if field.is_relation}
+    for name in sorted(written - owned - spec.relate.keys()):
         yield Problem(
             "$.relate",
             f"Binding {spec.stream!r}: each user deals with own rows, and clients may write the relation {name!r}. Say "

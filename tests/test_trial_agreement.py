@@ -128,7 +128,7 @@ def draw_record(chance: random.Random) -> dict[str, Any]:
         "direction": chance.choice(["both"] * 6 + ["inbound", "outbound"]),
     }
     if scope:
-        record["scope"] = {"owner_id": "$user.pk"}
+        record |= {"scope": {"owner_id": "$user.pk"}, "relate": {"keeper": "any", "foods": "any"}}
     if chance.random() < 0.5:
         record["where"] = {"status": chance.choice(["open", ["open", "new"]])}
     if chance.random() < 0.25:

@@ -253,12 +253,10 @@ def judge(
 
 def judge_user(bound: Binding, sent: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the group and the params of a subscription that the binding's user may have; raises ``ClientError``."""
-    if (
-        course.current() is None  # a trial names the step that refuses, in their order
-        and not bound.overrides("has_view_permission")
-        and not bound.has_view_permission(bound.user, {})
-    ):
+    if not bound.overrides("has_view_permission") and not bound.has_view_permission(bound.user, {}):
         # The rule needs no params, and answers about params would tell of fields.
+        course.enter("scope", bound)
+        course.enter("permission", {})
         raise ClientError("denied", "Not allowed.")
     group, params = _locate(bound, bound.user, sent)
     course.enter("permission", params)

@@ -110,7 +110,7 @@ def test_what_a_row_has_may_be_sent_back(relation, ann):
 
 # The record ----------------------------------------------------------------------------------------------------------
 
-OWNED = {**ANIMALS, "groups": ["z-{owner}"], "scope": {"owner": "$user.pk"}}
+OWNED = {**ANIMALS, "relate": {}, "groups": ["z-{owner}"], "scope": {"owner": "$user.pk"}}
 
 
 def places(document: dict[str, Any]) -> list[str]:

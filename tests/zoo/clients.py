@@ -20,6 +20,7 @@ ANIMALS: dict[str, Any] = {
     "model": "zoo.Animal",
     "fields": ["name", "kind", "legs", "weight", "keeper", "foods"],
     "permissions": OPEN,
+    "relate": {"keeper": "any", "foods": "any"},
 }
 
 
