@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import environ
 import pytest
 from django.db import OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from declbind.live import threads
 from declbind.outbound import memory_databases
@@ -33,9 +34,14 @@ def shared(django_db_blocker) -> Iterator[str]:
         cursor.execute("CREATE TABLE note (text text)")
         yield alias
         cursor.execute("DROP TABLE note")
-        connections[alias].close()
+        close(alias)
     del connections[alias], connections.settings[alias]
     memory_databases._shared.discard(alias)
+
+
+def close(alias: str) -> None:
+    """Close this thread's connection. Django's own method leaves a connection to a database in memory open."""
+    BaseDatabaseWrapper.close(connections[alias])
 
 
 def write(alias: str, text: str) -> None:
@@ -59,12 +65,13 @@ async def write_beside_the_hub(alias: str) -> list[str]:
             write(alias, "host")
         finally:
             is_over.set()
-            connections[alias].close()
+            close(alias)
 
     thread = threads.HubThread()
     try:
         await asyncio.gather(thread.run(work), asyncio.to_thread(write_meanwhile))
     finally:
+        await thread.run(close, alias)
         thread.close()
     return await asyncio.to_thread(read, alias)
 
@@ -73,7 +80,7 @@ def read(alias: str) -> list[str]:
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT text FROM note ORDER BY text")
         found = [text for (text,) in cursor.fetchall()]
-    connections[alias].close()
+    close(alias)
     return found
 
 
