@@ -42,6 +42,8 @@ VERSIONS = {
 }  # fmt: skip
 #: What an older Python or Django may do differently that is looked at beside SQLite only: pages, packages, the README.
 PAGES_AND_PACKAGES = {"browser", "guests/test_guests", "test_readme"}
+#: What operators may do in the console, tried in every way: it is decided without the database that is bound.
+CONSOLE = {"attack/test_openings", "attack/test_secrets", "attack/test_single_rights"}
 #: Pages that are also looked at on each database: the paths from a write to a browser.
 BROWSER_ON_EACH_DATABASE = {
     "browser/test_main_job", "browser/test_live", "browser/test_capture", "browser/test_channels_1x",
@@ -75,11 +77,11 @@ def touches_database(item: pytest.Item) -> bool:
 
 
 def is_about_pages(item: pytest.Item) -> bool:
-    """Return whether a test is about how pages look and behave in a browser.
+    """Return whether a test is about how pages look and behave in a browser, or about what they let operators do.
 
     The queries of the pages have tests without a browser. The paths from a write to a browser are tested again.
     """
-    return _is_in(item, {"browser"}) and not _is_in(item, BROWSER_ON_EACH_DATABASE)
+    return _is_in(item, {"browser"} | CONSOLE) and not _is_in(item, BROWSER_ON_EACH_DATABASE)
 
 
 def _is_in_core_of_sqlite(item: pytest.Item) -> bool:

@@ -76,7 +76,7 @@ def test_each_module_of_a_choice_is_there():
     """A module that was renamed would leave a round without a word."""
     names = (
         selection.SERVERS | selection.CORE | selection.VERSIONS | selection.PAGES_AND_PACKAGES
-        | selection.BROWSER_ON_EACH_DATABASE
+        | selection.BROWSER_ON_EACH_DATABASE | selection.CONSOLE
     )  # fmt: skip
     tests = ROOT / "tests"
     assert [name for name in names if not ((tests / name).is_dir() or (tests / f"{name}.py").exists())] == []
