@@ -177,7 +177,7 @@ def _check_document(model_admin: Any, request: HttpRequest, stream: str, documen
 def _check_stored(request: HttpRequest, question: Question) -> None:
     """Refuse a revision or a disabled definition that the viewer could not put in force.
 
-    Whoever stored it may have been allowed to because it is not in force: nobody was asked what it opens.
+    Storing a definition that is not in force takes no right to what it would open.
     """
     stream, registry = question.stream, get_registry()
     entry = registry.entry(stream) if stream else None

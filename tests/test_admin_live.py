@@ -121,6 +121,21 @@ def test_nobody_without_the_right_gets_a_watch():
     assert not Watch.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("site", "begins"), [("", True), ("none", True), ("same-origin", True), ("cross-site", False), ("same-site", False)]
+)
+def test_a_page_of_another_site_begins_no_watch(site, begins):
+    """A link or a picture there makes the browser ask for the page; its own scripts begin the watch then."""
+    client = watcher()
+    headers = {"Sec-Fetch-Site": site} if site else {}
+    assert client.get(LIVE, headers=headers).status_code == 200
+    assert Watch.objects.exists() is begins
+    cursor = cursor_of(client)
+    Watch.objects.all().delete()
+    client.get(ROWS, {"cursor": cursor}, headers=headers)
+    assert Watch.objects.exists() is begins
+
+
 def test_values_are_shown_on_a_rows_page_to_those_who_may_view_the_model():
     """After they ask, which the admin's log tells once; others see the shape, and asking changes nothing."""
     address = f"{LIVE}row/e{add_event().pk}/"

@@ -419,3 +419,29 @@ def test_a_table_without_the_triggers_that_were_asked_for_is_named() -> None:
         upkeep.install("default")
     assert checks.check_triggers(databases=["default"]) == []
     upkeep.remove("default")
+
+
+@pytest.mark.parametrize(("hosts", "origins"), [(["example.com"], None), ([], None), (["*"], ["https://example.com"])])
+def test_w020_is_silent_if_the_site_is_named(hosts, origins, settings):
+    """By its hosts, or by the origins of its pages."""
+    settings.ALLOWED_HOSTS, settings.DECLBIND = hosts, {"ALLOWED_ORIGINS": origins}
+    assert checks.check_origins() == []
+
+
+def test_w020_any_host_counts_as_the_sites_own(settings):
+    """Found by `check --deploy` only: development servers may accept any name."""
+    settings.ALLOWED_HOSTS, settings.DECLBIND = ["*"], {}
+    assert checks.check_origins() == [
+        CheckWarning(
+            'settings.ALLOWED_HOSTS: "*" accepts any host name, and without DECLBIND["ALLOWED_ORIGINS"] a page may '
+            "open a socket if it comes from the host that the request names. A page of a foreign domain that resolves "
+            "to this server could connect with the cookies of that domain.",
+            hint='List the names of the site in ALLOWED_HOSTS, or its origins in DECLBIND["ALLOWED_ORIGINS"], such as '
+            '["https://example.com"].',
+            id="declbind.W020",
+        )
+    ]
+    found = {message.id for message in django_checks.run_checks()}
+    deployed = {message.id for message in django_checks.run_checks(include_deployment_checks=True)}
+    assert "declbind.W020" not in found
+    assert "declbind.W020" in deployed

@@ -15,6 +15,7 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.test import Client as Browser
 
+from declbind import WebsocketBinding, recheck
 from declbind.inbound import permissions
 from declbind.inbound.revocation import kick
 from declbind.live import subscriptions
@@ -142,6 +143,48 @@ async def test_other_changes_of_a_user_end_nothing():
 
 
 # Permissions ---------------------------------------------------------------------------------------------------------
+
+
+def bind_own_rights(allowed: set[str]) -> type[WebsocketBinding]:
+    """Return a binding whose rights are in a table of the project, here a set of users' keys."""
+
+    class OwnRights(WebsocketBinding):
+        model, stream, fields, groups = IntegerValue, "own", ["value"], ["own-{name}"]
+
+        def has_view_permission(self, user, params):
+            return str(user.pk) in allowed
+
+    return OwnRights
+
+
+@pytest.mark.parametrize("name", ["instances", "keys", "everybody"])
+async def test_rights_of_the_project_are_checked_when_it_says_so(name):
+    """The subscription ends before anything later is delivered, and those of other users go on."""
+    ann, bob = await log_in(), await log_in()
+    users = {"instances": [ann.user], "keys": [ann.user.pk], "everybody": None}[name]
+    allowed = {str(ann.user.pk), str(bob.user.pk)}
+    with override_bindings(bind_own_rights(allowed)):
+        async with ann.client() as client, bob.client() as other:
+            await subscribe(client, stream="own")
+            await subscribe(other, stream="own")
+            allowed.remove(str(ann.user.pk))
+            await in_thread(recheck, users)
+            await store("a", 1)
+            assert await next_payload(client) == {"action": "closed", "reason": "permission"}
+            assert await client.is_silent()
+            assert (await next_payload(other))["data"] == {"value": 1}
+
+
+async def test_rights_of_the_project_that_nobody_checks_are_noticed():
+    """The control: without the call, the change is delivered."""
+    ann = await log_in()
+    allowed = {str(ann.user.pk)}
+    with override_bindings(bind_own_rights(allowed)):
+        async with ann.client() as client:
+            await subscribe(client, stream="own")
+            allowed.clear()
+            await store("a", 1)
+            assert (await next_payload(client))["data"] == {"value": 1}
 
 
 async def test_a_lost_permission_ends_the_subscription_and_not_the_socket():

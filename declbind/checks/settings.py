@@ -125,7 +125,7 @@ def check_origins(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_message_size(**kwargs: Any) -> list[CheckMessage]:
-    """Check that uvicorn, if it is installed, is told to refuse large messages (W021). Starts nothing."""
+    """Check that the environment limits the messages of uvicorn, if uvicorn is installed (W021). Starts nothing."""
     limit = os.environ.get(VARIABLE, "")
     is_set = limit.isdigit() and int(limit) <= settings.MAX_FRAME_BYTES
     if is_set or importlib.util.find_spec("uvicorn") is None:

@@ -40,7 +40,7 @@ class Erasure:
 
     Attributes:
         counts: The number of rows by the table that they were in; tables without any are left out.
-        streams: The streams whose subscribers are told to take a snapshot.
+        streams: The streams whose subscribers are sent a ``resync``.
     """
 
     counts: dict[str, int]
@@ -72,9 +72,9 @@ def forget_row(label: str, pk: str, using: str) -> Erasure:
 
 
 def forget_user(user: Any, using: str) -> Erasure:
-    """Erase who a user was and what he did: his name in the log, traffic, connections and revisions, and his row.
+    """Erase a user's name from the log, traffic, connections and revisions, and the values of the user's row.
 
-    The connections that are open stay; their rows are erased when they are closed and this is called again.
+    The rows of open connections stay. Call this again after the connections are closed.
     """
     key, name = str(user.pk), str(user.get_username())
     model = type(user)._meta.concrete_model

@@ -162,7 +162,7 @@ def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
         deed = f"let clients who write rows of {after.label} ask for their values"
         yield Opening("$.permissions.view", deed, (after.codename("view"),))
     if "delete" in opened and after.spec.where:
-        # Whoever may change rows may see them, in Django's admin too.
+        # In Django's admin too, users who may change rows may see them.
         deed = f"let clients who delete rows of {after.label} find out which ones meet its conditions"
         yield Opening("$.where", deed, (after.codename("view"), after.codename("update")))
 

@@ -43,6 +43,9 @@ class SessionEnds:
             if socket.identity.session_key is not None:
                 by_key.setdefault(socket.identity.session_key, []).append(socket)
         self._ends = {key: end for key, end in self._ends.items() if key in by_key}
+        if not by_key:
+            # The project may have no sessions, and an engine that cannot be imported.
+            return []
         is_cheap = permissions.reads_session_ends_together()
         if is_cheap and now - self._read_at >= REFRESH_SECONDS:
             wanted, self._read_at = list(by_key), now

@@ -333,6 +333,9 @@ def _may_break_right(content: dict[str, Any], stream: str, user_pk: str | None) 
     match content:
         case {"type": "users", "users": users}:
             return user_pk is not None and (users is None or user_pk in users)
+        case {"type": "kick", "user": user}:
+            # Operators may keep a user out for a time, and what happens then is not for this user.
+            return user_pk is not None and user == user_pk
         case {"type": "config", "changes": edits} if stream in edits:
             return changes.moves_view(*edits[stream])
     return False

@@ -37,7 +37,7 @@ SqlValue: TypeAlias = "bool | int | float | decimal.Decimal | str | bytes | dt.d
 SqlValues: TypeAlias = Sequence[SqlValue]
 #: Makes a Python value of what the driver returned.
 Converter: TypeAlias = "Callable[[object, Expression, Connection], object]"
-#: What an execute wrapper is told of a statement (see Django's ``execute_wrapper()``): its connection and its cursor.
+#: The context that Django passes to an execute wrapper: the connection and the cursor of a statement.
 ExecuteContext: TypeAlias = dict[str, Any]
 
 

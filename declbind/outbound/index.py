@@ -152,7 +152,7 @@ class Listeners:
         return {model._meta.db_table: model for model in reversed((*rows, *self._owners, *related))}
 
     def models_of(self, table: str) -> tuple[type[models.Model], ...]:
-        """Return the models that have a table as their own and hear of it: one, and bound models that are its twins."""
+        """Return the models that have listeners and whose own table this is: one, and bound models that share it."""
         first = self.tables.get(table)
         if first is None:
             return ()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
+from declbind.inbound.revocation import kick
 from declbind.live.hub import get_hub
 from declbind.live.proofs import Holder
 from declbind.models import BindingRecord
@@ -148,6 +149,18 @@ async def test_a_replay_across_a_loss_is_noticed(monkeypatch):
     ann = await in_thread(make_user, VIEW)
     with override_bindings(RESTRICTED):
         assert await values_of_replay(await lose_and_regain(ann), ann) == [SECRET, SECRET]
+
+
+async def test_what_happened_while_a_user_was_kept_out_is_not_replayed():
+    """Operators had disconnected the user meanwhile; that of another user is no interruption."""
+    ann, bob = await in_thread(make_user), await in_thread(make_user)
+    with override_bindings(NUMBERS):
+        since = await leave_secret(ann)
+        await in_thread(kick, user=bob)
+        assert await values_of_replay(since, ann) == [SECRET, SECRET]
+        await in_thread(kick, user=ann)
+        await (await get_hub()).settle()
+        assert await values_of_replay(since, ann) == ["unproven"]
 
 
 async def test_changed_rights_of_others_do_not_interrupt_a_replay():
