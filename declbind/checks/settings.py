@@ -60,6 +60,8 @@ EXPECTATIONS: dict[str, Expectation] = {
         'None or a list like ["https://example.com"]',
     ),
     "TENANT": (lambda value: value is None or isinstance(value, str), "the dotted path of a callable or None"),
+    "JWT": (lambda value: value is None or isinstance(value, dict), "a dict or None"),
+    "AUTHENTICATE": (lambda value: value is None or isinstance(value, str), "the dotted path of a callable or None"),
     "MAX_CONNECTIONS_PER_USER": _LIMIT,
     "MAX_CONNECTIONS_PER_ADDRESS": _LIMIT,
     "TRUSTED_PROXIES": (lambda value: _is_whole(value) and value >= 0, "a whole number of at least 0"),

@@ -44,6 +44,8 @@ class ListedConnection:
     username: str
     address: str
     client: str
+    credential: str
+    credential_ends_at: datetime | None
     opened_at: datetime
     closed_at: datetime | None
     close_code: int | None
@@ -156,6 +158,8 @@ def _describe(row: Connection, node: Node | None, behind: int | None) -> ListedC
         username=row.username,
         address=row.address,
         client=row.client,
+        credential=row.credential,
+        credential_ends_at=row.credential_ends_at,
         opened_at=row.opened_at,
         closed_at=row.closed_at,
         close_code=row.close_code,

@@ -26,6 +26,7 @@ from .connection_log import ConnectionLog
 from .doorbell import listen
 from .draining import Drain
 from .edits import Edits
+from .expiry import Expiry
 from .flushing import Flusher
 from .housekeeping import run_housekeeping, watch_readers
 from .inline import InlineRunner
@@ -79,6 +80,7 @@ class LiveHub:
         self.inline = InlineRunner()
         self.drain = Drain(self)
         self.edits = Edits(self)
+        self.expiry = Expiry()
         self.pump = Pump(self)
         self.recent = Recent()
         self.using = registries.database_alias()
@@ -157,6 +159,7 @@ class LiveHub:
 
     def _close(self) -> None:
         relay.remove_listener(self)
+        self.expiry.stop()
         shutdown.unwatch(self.loop)
         self.inline.close()
         for loop in [loop for loop, hub in _hubs.items() if hub is self]:
