@@ -293,7 +293,7 @@ async def test_a_session_gives_way_to_a_token_of_its_user():
 
 async def test_a_token_for_fewer_streams_ends_the_others():
     """Those that were asked for are told, and those that were joined at connect fall silent."""
-    streams = [{**PRIVATE, "stream": "other"}, {**PRIVATE_BOARD, "stream": "joined"}]
+    streams: list[Any] = [{**PRIVATE, "stream": "other"}, {**PRIVATE_BOARD, "stream": "joined"}]
     user = await viewer()
     with override_bindings(PRIVATE, *streams):
         async with Client(token=await issue(user)) as client:
@@ -353,6 +353,11 @@ async def test_a_renewal_that_comes_after_the_end_does_not_count(clock, monkeypa
             assert await client.wait_closed() == 4401
 
 
+def save_all(rows: list[IntegerValue]) -> None:
+    for row in rows:
+        row.save()
+
+
 async def test_a_renewal_loses_and_doubles_no_frame():
     """Twenty renewals while two hundred rows are written: each frame comes once, in order."""
     user = await viewer()
@@ -360,7 +365,7 @@ async def test_a_renewal_loses_and_doubles_no_frame():
         async with Client(token=await issue(user)) as client:
             await subscribe(client)
             rows = [IntegerValue(name="a", value=value) for value in range(200)]
-            writer = threading.Thread(target=lambda: [row.save() for row in rows])
+            writer = threading.Thread(target=save_all, args=(rows,))
             writer.start()
             for _ in range(20):
                 assert (await client.authenticate(await issue(user)))["ok"]

@@ -131,15 +131,24 @@ def load_callable() -> Callable[..., Any] | None:
     path = settings.AUTHENTICATE
     if path is None:
         return None
+    fault = find_fault(path)
+    if fault is None:
+        function: Callable[..., Any] = import_string(path)
+        return function
+    logger.error("%s is %r, %s. No token is accepted.", _CALLABLE, path, fault)
+    raise InvalidTokenError(f"{_CALLABLE} is not usable; manage.py check says why.")
+
+
+def find_fault(path: Any) -> str | None:
+    """Return why a value of ``DECLBIND["AUTHENTICATE"]`` cannot be used, or ``None`` if it can."""
+    if path is None:
+        return None
+    if not isinstance(path, str):
+        return "which is not a text"
     try:
-        function = import_string(path)
-        if callable(function):
-            return function  # type: ignore[no-any-return]
-        fault = f"{function!r} is not callable"
+        return None if callable(import_string(path)) else "which is not callable"
     except Exception as error:  # whatever the module does when it is imported
-        fault = str(error)
-    logger.error("%s: %r cannot be used, so that no token is accepted: %s.", _CALLABLE, path, fault)
-    raise InvalidTokenError(f"Expected {_CALLABLE} to be the dotted path of a callable, got {path!r}.")
+        return f"which cannot be imported: {error}"
 
 
 def is_async(function: Callable[..., Any]) -> bool:

@@ -49,11 +49,7 @@ def read(token: str) -> tuple[Any | None, float]:
     Raises:
         InvalidTokenError: The token is not valid, or the setting cannot be used.
     """
-    config = {**KEYS, **settings.JWT}
-    faults = list(find_faults(settings.JWT))
-    if faults:
-        logger.error('DECLBIND["JWT"] cannot be used, so that no JSON Web Token is accepted: %s', faults[0][0])
-        raise InvalidTokenError('DECLBIND["JWT"] is not usable; manage.py check says why.')
+    config = _usable(settings.JWT)
     claim = config["user_claim"]
     try:
         claims = pyjwt.decode(
@@ -72,6 +68,21 @@ def read(token: str) -> tuple[Any | None, float]:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InvalidTokenError(f"Expected a text or a whole number as the claim {claim!r}.")
     return find_active_user(config["user_field"], value), expires_at
+
+
+#: The last setting that was looked at, and what is wrong with it. A public key takes long to read.
+_seen: tuple[Any, list[Fault]] = (None, [])
+
+
+def _usable(given: Any) -> dict[str, Any]:
+    global _seen
+    if _seen[0] is not given:
+        _seen = given, list(find_faults(given))
+    faults = _seen[1]
+    if faults:
+        logger.error('DECLBIND["JWT"] cannot be used, so that no JSON Web Token is accepted: %s', faults[0][0])
+        raise InvalidTokenError('DECLBIND["JWT"] is not usable; manage.py check says why.')
+    return {**KEYS, **given}
 
 
 def find_faults(config: Any) -> Iterator[Fault]:
