@@ -27,7 +27,7 @@ from tests.test_tokens import PRIVATE, issue, viewer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SECRET = "a-secret-of-at-least-thirty-two-bytes!"
+SECRET = "a-secret-that-is-long-enough-for-each-algorithm-" * 2
 HMAC = {"key": SECRET, "algorithms": ["HS256"]}
 PRIVATE_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PUBLIC_PEM = PRIVATE_KEY.public_key().public_bytes(

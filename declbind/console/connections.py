@@ -18,6 +18,7 @@ from .lag import load_lag
 from .stored import read_subscriptions
 
 PAGE_ROWS = 100
+_LOGINS = {"": "nothing", "session": "a session", "token": "a token", "scope": "middleware of the project"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class ListedConnection:
     def who(self) -> str:
         """The user's name, or "anonymous"."""
         return self.username or (f"user {self.user_pk}" if self.user_pk else "anonymous")
+
+    @property
+    def login(self) -> str:
+        """What says who the user is, in words."""
+        return _LOGINS.get(self.credential, self.credential)
 
     @property
     def hears(self) -> tuple[Heard, ...]:
