@@ -134,9 +134,11 @@ async def revalidate_all(hub: Household) -> None:
 
 
 async def watch_readers(hub: Household) -> None:
-    """Close sockets whose readers are stuck; needs no database."""
+    """Close sockets whose readers are stuck, and those that nobody uses; needs no database."""
     while True:
         for socket in hub.sockets():
             if socket.is_stuck(time.monotonic()):
                 socket.overflow()
+            elif socket.is_idle(time.monotonic()):
+                socket.time_out()
         await asyncio.sleep(1.0)
