@@ -34,6 +34,7 @@ class DeclbindConfig(AppConfig):
 
 def _insert_first_rows(using: str, plan: Any = (), **kwargs: Any) -> None:
     """Insert the rows that a flush has deleted; the migration inserts them first (``0006_first_rows``)."""
+    from . import growth
     from .models import Configuration, Head
     from .outbound import history, log
 
@@ -41,3 +42,4 @@ def _insert_first_rows(using: str, plan: Any = (), **kwargs: Any) -> None:
     if is_ours and log.is_here(using):
         Configuration.ensure(using)
         history.ensure_head(using)
+        growth.follow_migration(using)

@@ -91,13 +91,17 @@ def shows_more(old: Definition, new: Definition) -> bool:
         return True
     if not set(after.also) <= set(before.also):
         return True
-    return (before.fields, before.exclude, before.sensitive) != (after.fields, after.exclude, after.sensitive) and not (
+    return _chosen(before) != _chosen(after) and not (
         before.fields is not None
         and after.fields is not None
         and not after.all_fields
         and not before.all_fields
         and set(after.fields) <= set(before.fields)
     )
+
+
+def _chosen(spec: BindingSpec) -> tuple[Any, ...]:
+    return spec.fields, spec.exclude, spec.sensitive, spec.grow, spec.known
 
 
 def breaks_replay(old: Definition, new: Definition) -> bool:
