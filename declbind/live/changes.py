@@ -38,6 +38,8 @@ def payload(registry: BindingRegistry, event: LogEvent, action: str) -> str | No
         return None
     if event.kind == Event.BULK:
         return frames.encode_resync_payload("bulk")
+    if event.kind == Event.EXPIRED:
+        return frames.encode_resync_payload("expired")
     data = event.data
     if event.kind == Event.PAYLOAD:
         made = json.loads(data)

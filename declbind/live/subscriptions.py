@@ -153,6 +153,10 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
                 hub.start_anew(subscription, position)
                 hub.resync(subscription, "expired")
                 return
+        if any(event.kind == Event.EXPIRED and event.offset <= cursor for event in events):
+            hub.start_anew(subscription, position)
+            hub.resync(subscription, "expired")
+            return
         texts: list[str] = []
         for event in events:
             if event.offset > cursor:

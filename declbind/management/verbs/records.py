@@ -127,7 +127,6 @@ class RecordVerbs(VerbGroup):
 
     def run_apply(self, using: str, options: dict[str, Any]) -> bool:
         """Store the records, and print what changed. Ask first if that opens something, unless told not to."""
-        growth.store_missing(using)
         done = plan.apply_path(
             options["path"],
             using,
@@ -138,6 +137,7 @@ class RecordVerbs(VerbGroup):
         )
         if done.faults and options["format"] == "text":
             raise CommandError("\n".join(["Nothing was stored.", *map(str, done.faults)]))
+        growth.store_missing(using)
         self.print_plan(done, options)
         if options["format"] == "text":
             self.stdout.write(f"The configuration is at version {done.version}.")
