@@ -13,7 +13,7 @@ unexport DATABASE_URL CHANNEL_LAYER_URL DJANGO_SETTINGS_MODULE TEST_DATABASE TES
 BIN := .venv/bin
 SET_UP := .venv/.installed-
 
-.PHONY: help demo test quick coverage compat guests bench soak lint types mariadb programs clean
+.PHONY: help demo test quick coverage compat guests bench soak fuzz lint types mariadb programs clean
 
 help:
 	@echo "make demo    run the example site and print where it is"
@@ -23,7 +23,8 @@ help:
 	@echo "make compat  run one course over every supported server, database and store, and write docs/compatibility.md"
 	@echo "make guests  put packages of others beside declbind, write in their ways, and write the table of docs/capture.md"
 	@echo "make bench   measure beside peers and the floors of server and machine"
-	@echo "make soak    break running processes under load, at length, and check a ledger"
+	@echo "make soak    break running processes under load, at length, and check a ledger; then make fuzz"
+	@echo "make fuzz    send a million frames of every kind to real servers, and check what comes of them"
 	@echo "make lint    only ruff;  make types  only mypy;  make clean  remove what these targets made"
 
 # Newer project files than the stamp mean that the installed packages are out of date.
@@ -60,6 +61,10 @@ bench: programs
 
 soak: programs
 	@$(BIN)/python -m tests.faults $(ARGS)
+	@$(BIN)/python -m tests.attack.fuzzing
+
+fuzz: programs
+	@$(BIN)/python -m tests.attack.fuzzing $(ARGS)
 
 lint: $(SET_UP)test
 	@echo "==> Lint"

@@ -55,6 +55,7 @@ CHECKS = {
     "declbind.W020": "any host name counts as the site's own",
     "declbind.W021": "uvicorn may read large messages into memory",
     "declbind.W022": "JWT has a weak key or no effect",
+    "declbind.W024": "a model has got fields that a binding does not send yet",
 }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from declbind.conf import settings
 from declbind.core import frames
 from declbind.core.errors import ClientError
 from declbind.inbound.authentication import REFUSAL, authenticate
@@ -29,10 +31,13 @@ async def renew(hub: LiveHub, socket: Socket, envelope: frames.Envelope, scope: 
 
     Raises:
         ClientError: The token is not valid, or it is one of another user.
+        TimeoutError: Nobody said in time who it is.
     """
     token = frames.parse_token(envelope)
     try:
-        identity = await authenticate(hub.requests.run, token, scope, socket.id)
+        # Nothing is read meanwhile, and code of the project may wait for another server.
+        async with asyncio.timeout(settings.HANDSHAKE_SECONDS):
+            identity = await authenticate(hub.requests.run, token, scope, socket.id)
     except InvalidTokenError as error:
         raise ClientError("denied", REFUSAL) from error
     if await hub.requests.run(find_block, identity.user_pk):
@@ -44,7 +49,7 @@ async def renew(hub: LiveHub, socket: Socket, envelope: frames.Envelope, scope: 
         if await hub.requests.run(find_block, identity.user_pk):
             socket.close(FORBIDDEN, "Blocked by an operator.")
         await join_again(hub, socket)
-    except Exception:
+    except BaseException:
         # What the socket is subscribed to has not been judged.
         socket.close(TRY_AGAIN_LATER, "The database failed.")
         raise

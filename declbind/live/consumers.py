@@ -33,6 +33,7 @@ from declbind.tokens import InvalidTokenError
 from . import server_limits, subscriptions
 from .admission import client_address
 from .authenticating import renew
+from .fair_queue import Client, client_of, working_for
 from .handshake import choose_subprotocol, has_token, identify, without_cookies
 from .hub import LiveHub, get_hub
 from .join_rules import JoinRules, RegistryHolder
@@ -46,8 +47,11 @@ logger = logging.getLogger("declbind")
 
 #: A client that stays over its rate for so many seconds is closed.
 FLOOD_SECONDS = 10.0
+#: So is one that has sent so many messages over its rate: to read them costs the others more than to end it.
+FLOOD_MESSAGES = 1_000
 #: What a client learns of a fault outside of its request's transaction.
 FAULT = "The server failed; the request may or may not have been carried out."
+TURNED_AWAY = "A client was told to try again later, because the database failed: %s"
 #: The scope of a socket that has been accepted.
 NO_SCOPE: Mapping[str, Any] = MappingProxyType({})
 
@@ -99,29 +103,36 @@ class BindingConsumer(AsyncConsumer):
             logger.error("%s", text)
             await turn_away(scope, send, INTERNAL_ERROR, "The server has no database.")
             return
+        address = client_address(scope)
+        deadline = asyncio.get_running_loop().time() + settings.HANDSHAKE_SECONDS
         try:
-            hub = await get_hub()
-        except Exception:
-            # The hub has logged why it could not start.
+            async with asyncio.timeout_at(deadline):
+                hub = await get_hub()
+        except Exception as error:
+            # The hub has logged why it could not start, but not that it is still trying.
+            if isinstance(error, TimeoutError):
+                logger.warning(TURNED_AWAY, describe_failure(error))
             await turn_away(scope, send)
             return
         try:
-            identity, self.scope = await identify(hub.requests.run, scope)
+            async with asyncio.timeout_at(deadline):
+                with working_for(client_of(None, address, hex(id(self)))):
+                    identity, self.scope = await identify(hub.requests.run, scope)
         except InvalidTokenError as error:
             hub.note(None, Traffic.REFUSED, **describe_token(error))
             await turn_away(scope, send, SESSION_OVER, REFUSAL)
             return
-        except DatabaseError as error:
-            logger.warning("A client was told to try again later, because the database failed: %s", error)
+        except (DatabaseError, TimeoutError) as error:
+            logger.warning(TURNED_AWAY, describe_failure(error))
             await turn_away(scope, send)
             return
-        address = client_address(scope)
         if not hub.admission.enter(identity.user_pk, address):
             hub.note(None, Traffic.REFUSED, **describe_crowd(identity))
             await turn_away(scope, send, FLOODING, "Too many connections.")
             return
         subprotocol = choose_subprotocol(scope)
         socket = Socket(identity, send, hub.joiner if subprotocol == frames.BATCH_PROTOCOL else None)
+        client = client_of(identity.user_pk, address, identity.connection_id)
         paced = None
         hub.core.attach(socket.connection)
         hub.expiry.watch(socket)
@@ -129,7 +140,13 @@ class BindingConsumer(AsyncConsumer):
         if hub.drain.is_moving:
             socket.close(RESTART, "The server is restarting.")
         try:
-            await self._join(hub, socket)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    with working_for(client):
+                        await self._join(hub, socket)
+            except (DatabaseError, TimeoutError) as error:
+                logger.warning(TURNED_AWAY, describe_failure(error))
+                socket.close(TRY_AGAIN_LATER, "The database failed.")
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
             hub.connection_log.opened(socket, scope)
             # It would take a thousand bytes for as long as the socket is open. Only code of the project that reads
@@ -141,7 +158,7 @@ class BindingConsumer(AsyncConsumer):
             paced = pace(short)
             socket.open(paced or short, hub.inline)
             hub.note(socket, Traffic.CONNECTION, outcome="connected")
-            await _Conversation(self, hub, socket, receive, kept).run()
+            await _Conversation(self, hub, socket, client, receive, kept).run()
         finally:
             # Requests may still be under way when the server gave us up: what they find out must go nowhere.
             socket.close(1000)
@@ -176,10 +193,6 @@ class BindingConsumer(AsyncConsumer):
                 found = await hub.requests.run(self._find_joins, dict(self.bindings(hub)), socket.identity)
             except ClientError as error:
                 socket.close(FORBIDDEN, error.message)
-                return
-            except DatabaseError as error:
-                logger.warning("A client was told to try again later, because the database failed: %s", error)
-                socket.close(TRY_AGAIN_LATER, "The database failed.")
                 return
             if turn == (hub.turns, socket.checks):
                 break
@@ -277,12 +290,18 @@ class _UnderWay:
 class _Conversation:
     """Read one socket's frames and answer them: in order within a stream, side by side between streams."""
 
-    __slots__ = ("_rate", "_reading", "_receive", "_scope", "_under_way", "consumer", "hub", "socket")
+    __slots__ = ("_rate", "_reading", "_receive", "_scope", "_under_way", "client", "consumer", "hub", "socket")
 
     def __init__(
-        self, consumer: BindingConsumer, hub: LiveHub, socket: Socket, receive: Receive, scope: Mapping[str, Any]
+        self,
+        consumer: BindingConsumer,
+        hub: LiveHub,
+        socket: Socket,
+        client: Client,
+        receive: Receive,
+        scope: Mapping[str, Any],
     ) -> None:
-        self.consumer, self.hub, self.socket = consumer, hub, socket
+        self.consumer, self.hub, self.socket, self.client = consumer, hub, socket, client
         self._receive, self._scope = receive, scope
         self._rate = RateLimit(settings.MESSAGES_PER_SECOND, settings.MESSAGE_BURST, time.monotonic())
         self._under_way: _UnderWay | None = None
@@ -321,6 +340,7 @@ class _Conversation:
 
     async def _take(self, text: str | None) -> None:
         now = time.monotonic()
+        self.socket.idle_since = None
         allowed = self._rate.allows(now)
         try:
             envelope = read_envelope(text)
@@ -333,7 +353,9 @@ class _Conversation:
                 )
         except frames.RequestError as error:
             self._refuse(error.stream, error.ref, "", error)
-            if not allowed and self._rate.seconds_over(now) > FLOOD_SECONDS:
+            if not allowed and (
+                self._rate.seconds_over(now) > FLOOD_SECONDS or self._rate.refused_in_a_row > FLOOD_MESSAGES
+            ):
                 self.socket.close(FLOODING, "Too many messages.")
             return
         if envelope.payload.get("action") == frames.AUTHENTICATE:
@@ -363,7 +385,8 @@ class _Conversation:
 
     async def _authenticate(self, envelope: frames.Envelope) -> None:
         try:
-            seconds = await renew(self.hub, self.socket, envelope, self._scope)
+            with working_for(self.client):
+                seconds = await renew(self.hub, self.socket, envelope, self._scope)
         except ClientError as error:
             self._refuse(envelope.stream, envelope.ref, frames.AUTHENTICATE, error)
         except Exception:
@@ -371,6 +394,7 @@ class _Conversation:
             fault = ClientError("internal", FAULT)
             self._refuse(envelope.stream, envelope.ref, frames.AUTHENTICATE, fault, Traffic.ERROR)
         else:
+            self.client = client_of(self.socket.user_key, "", self.socket.id)
             self.hub.note(
                 self.socket, Traffic.REQUEST, stream=envelope.stream, action=frames.AUTHENTICATE, outcome="ok"
             )
@@ -386,7 +410,8 @@ class _Conversation:
         action = envelope.payload.get("action")
         label = action if isinstance(action, str) else ""
         try:
-            request, groups, pk = await self._carry_out(envelope, identity)
+            with working_for(self.client):
+                request, groups, pk = await self._carry_out(envelope, identity)
         except ClientError as error:
             self._refuse(envelope.stream, envelope.ref, label, error, payload=envelope.payload)
         except Exception:
@@ -449,6 +474,11 @@ class _Conversation:
             self.socket.push(frames.encode_refusal(stream, ref, error))
 
 
+def describe_failure(error: Exception) -> str:
+    """Say why a handshake failed; a time-out has no words of its own."""
+    return str(error) or f"no answer within HANDSHAKE_SECONDS ({settings.HANDSHAKE_SECONDS:g})"
+
+
 async def turn_away(
     scope: Mapping[str, Any], send: Send, code: int = TRY_AGAIN_LATER, reason: str = "The server is not ready."
 ) -> None:
@@ -464,7 +494,12 @@ def read_envelope(text: str | None) -> frames.Envelope:
     """Take a message apart within the limits of the settings; raises ``RequestError``."""
     if text is None:
         raise frames.RequestError("malformed", "Expected a text frame, got a binary one.")
-    return frames.parse_envelope(text, max_bytes=settings.MAX_FRAME_BYTES, max_depth=settings.MAX_JSON_DEPTH)
+    return frames.parse_envelope(
+        text,
+        max_bytes=settings.MAX_FRAME_BYTES,
+        max_depth=settings.MAX_JSON_DEPTH,
+        max_digits=settings.MAX_NUMBER_DIGITS,
+    )
 
 
 def read_request(
