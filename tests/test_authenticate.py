@@ -13,9 +13,11 @@ from django.utils import timezone
 
 from declbind import WebsocketBinding
 from declbind.inbound import authentication, blocks, writes
-from declbind.live import authenticating
+from declbind.live import authenticating, rights
+from declbind.live import hub as hub_module
 from declbind.live.expiry import Expiry
 from declbind.live.hub import LiveHub, get_hub
+from declbind.live.socket import SESSION_OVER
 from declbind.models import Connection, Traffic
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
@@ -333,6 +335,46 @@ async def test_a_renewal_in_the_last_moment_counts(clock):
             while (payload := await next_payload(client))["action"] == "expiring":
                 pass
             assert payload["data"]["value"] == 1
+
+
+async def check_across_a_renewal(monkeypatch: pytest.MonkeyPatch, clock: clocks.Clocks) -> int | None:
+    """Let a check of all sockets begin before a renewal and end after it; return the close code."""
+    user = await viewer()
+    loop = asyncio.get_running_loop()
+    with override_bindings(PRIVATE):
+        async with Client(token=await issue(user, lifetime=40)):
+            socket = await only_socket()
+            newer = await in_thread(authentication.authenticate_now, await issue(user, lifetime=900), {}, socket.id)
+
+            def judge_slowly(asked: Any, registry: Any) -> Any:
+                """Judge by the earlier token, which has just ended, while a newer one takes its place."""
+                clock.pass_by(41)
+                verdicts = rights.judge_sockets(asked, registry)
+                monkeypatch.setattr(hub_module, "judge_sockets", rights.judge_sockets)
+                loop.call_soon_threadsafe(socket.become, newer)
+                return verdicts
+
+            monkeypatch.setattr(Expiry, "enforce", lambda self: None)
+            monkeypatch.setattr(hub_module, "judge_sockets", judge_slowly)
+            await (await get_hub()).revalidate([socket])
+            return socket.closed.result()[0] if socket.closed.done() else None
+
+
+async def test_a_check_that_began_before_a_renewal_does_not_close_the_socket(clock, monkeypatch):
+    """Its verdict is about the earlier token, so the newer one is judged before anything goes on."""
+    assert await check_across_a_renewal(monkeypatch, clock) is None
+
+
+async def test_a_check_that_believes_a_verdict_about_another_token_is_noticed(clock, monkeypatch):
+    """Negative control of the test before: the socket would be closed although its token is good."""
+
+    async def revalidate(self: LiveHub, sockets: Any) -> None:
+        for socket, current, _ in await self.thread.run(hub_module.judge_sockets, [(s, []) for s in sockets], None):
+            if not current:
+                socket.close(SESSION_OVER)
+
+    monkeypatch.setattr(LiveHub, "revalidate", revalidate)
+    assert await check_across_a_renewal(monkeypatch, clock) == SESSION_OVER
 
 
 async def test_a_renewal_that_comes_after_the_end_does_not_count(clock, monkeypatch):

@@ -36,6 +36,8 @@ logger = logging.getLogger("declbind")
 TOKEN_PROTOCOL: Final = "declbind.token."
 #: What a client is told. Why its token was refused is in the traffic.
 REFUSAL: Final = "The token is not valid."
+#: An end after the year 9999 is none: no database and no calendar holds it.
+NEVER: Final = 253_402_300_800.0
 _CALLABLE: Final = 'DECLBIND["AUTHENTICATE"]'
 
 Run = Callable[..., Awaitable[Any]]
@@ -207,6 +209,8 @@ def _identity(
 ) -> Identity:
     if user is None:
         raise InvalidTokenError("Expected a token of a user who exists and is active.")
+    if expires_at is not None and expires_at >= NEVER:
+        expires_at = None
     identity = Identity(
         user_pk=str(user.pk),
         # Two connections must never share it.

@@ -20,7 +20,7 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ValidationError
-from django.db import router
+from django.db import DataError, router
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
@@ -218,9 +218,14 @@ def find_active_user(name: str, value: Any) -> Any | None:
     try:
         wanted = field.to_python(value)
         user = users.get(**{name: wanted})
-    except (model.DoesNotExist, model.MultipleObjectsReturned, ValidationError, ValueError, TypeError, OverflowError):
+    except (model.DoesNotExist, model.MultipleObjectsReturned):
         return None
-    return user if getattr(user, "is_active", True) else None
+    except (ValidationError, ValueError, TypeError, OverflowError, DataError):
+        # No row of this column can have the value.
+        return None
+    # Some collations find "Ann" for "ANN", and the two may be different users where the value comes from.
+    is_equal = field.to_python(getattr(user, field.attname)) == wanted
+    return user if is_equal and getattr(user, "is_active", True) else None
 
 
 def _stored_user(identity: Identity) -> Any | None:

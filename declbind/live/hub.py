@@ -275,11 +275,16 @@ class LiveHub:
         if not sockets:
             return
         asked = []
+        identities = {socket: socket.identity for socket in sockets}
         for socket in sockets:
             socket.checks += 1
             asked.append((socket, [s for s in socket.subscriptions.values() if s.params is not None]))
         verdicts = await self.thread.run(judge_sockets, asked, self.registry)
+        # The verdict may be about a token that a newer one has replaced meanwhile.
+        await self.revalidate([socket for socket in sockets if socket.identity is not identities[socket]])
         for socket, current, denied in verdicts:
+            if socket.identity is not identities[socket]:
+                continue
             if not current:
                 socket.close(SESSION_OVER, "The session is over.")
                 continue
