@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -14,7 +15,6 @@ from django.utils import timezone
 from declbind import WebsocketBinding
 from declbind.inbound import authentication, blocks, writes
 from declbind.live import authenticating, rights
-from declbind.live import hub as hub_module
 from declbind.live.expiry import Expiry
 from declbind.live.hub import LiveHub, get_hub
 from declbind.live.socket import SESSION_OVER
@@ -25,6 +25,8 @@ from tests import clocks
 from tests.live import NUMBERS, code_of, in_thread, next_payload, store, subscribe
 from tests.test_live_revocation import log_in
 from tests.test_tokens import HOST, PRIVATE, PRIVATE_BOARD, VIEW, actions_to_the_close, issue, load_rows, viewer
+
+hub_module: Any = import_module("declbind.live.hub")
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
