@@ -32,21 +32,21 @@ RIGHTS = ("declbind.view_bindingrecord", "declbind.change_bindingrecord", "declb
 TRY, LIVE, WHY = f"{LIST}try/", f"{LIST}live/", f"{LIST}why/"
 
 
-class HidingQueries(admin.ModelAdmin[Post]):
+class HidingQueries(admin.ModelAdmin):
     """Hide rows by ``get_queryset``."""
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).exclude(title=HIDDEN)
 
 
-class HidingObjects(admin.ModelAdmin[Post]):
+class HidingObjects(admin.ModelAdmin):
     """Hide rows by ``has_view_permission``."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_view_permission(request, obj) and (obj is None or obj.title != HIDDEN)
 
 
-class Failing(admin.ModelAdmin[Post]):
+class Failing(admin.ModelAdmin):
     """Fail for every row."""
 
     def get_queryset(self, request: HttpRequest) -> Any:

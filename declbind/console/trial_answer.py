@@ -52,6 +52,7 @@ TITLES: Final = {
     "inside": "Stays in reach",
     "groups": "Groups before and after",
     "frames": "Frames",
+    "secrets": "Secrets held back",
     "connections": "Connections that get them",
 }
 
