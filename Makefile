@@ -13,10 +13,11 @@ unexport DATABASE_URL CHANNEL_LAYER_URL DJANGO_SETTINGS_MODULE TEST_DATABASE TES
 BIN := .venv/bin
 SET_UP := .venv/.installed-
 
-.PHONY: help demo test compat guests bench soak lint types mariadb programs clean
+.PHONY: help demo docs test compat guests bench soak lint types mariadb programs clean
 
 help:
 	@echo "make demo    run the example site and print where it is"
+	@echo "make docs    build the documentation into build/docs; warnings are errors"
 	@echo "make test    lint, types and all tests, on the oldest and newest Python and Django, on each database, with a browser"
 	@echo "make compat  run one course over every supported server, database and store, and write docs/compatibility.md"
 	@echo "make guests  put packages of others beside declbind, write in their ways, and write the table of docs/capture.md"
@@ -33,6 +34,10 @@ $(SET_UP)test: | mariadb
 
 demo: $(SET_UP)demo
 	@$(BIN)/python example_site/manage.py demo
+
+docs: $(SET_UP)docs
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "==> build/docs/index.html"
 
 test: lint types programs
 	@$(BIN)/python -m tests.rounds $(ARGS)
