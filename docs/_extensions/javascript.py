@@ -94,7 +94,9 @@ def parse_comment(text: str) -> Comment:
     body = "\n".join(lines).strip()
     # One-line comments have no star in front.
     first = re.search(r"^@", body, re.MULTILINE)
-    return Comment(body[: first.start()].strip() if first else body, TAG.findall(body[first.start() :]) if first else [])
+    return Comment(
+        body[: first.start()].strip() if first else body, TAG.findall(body[first.start() :]) if first else []
+    )
 
 
 def _describe_member(member: Member, level: int) -> Iterator[str]:

@@ -111,8 +111,9 @@ def describe_causes() -> str:
 
 def describe_models() -> str:
     """Return a section for each public model, with its fields."""
-    import declbind.models
     from django.db import models
+
+    import declbind.models
 
     parts = []
     for name in declbind.models.__all__:
@@ -178,7 +179,9 @@ def _fold(usage: str) -> str:
 def format_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """Return a Markdown table."""
     lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines
+    )
 
 
 #: The parts by name: what makes one, and the file or folder that it is made from.
@@ -210,7 +213,9 @@ def _compare(page: str, documented: Any, defined: Any) -> None:
         missing = sorted(set(defined) - set(documented))
         unknown = sorted(set(documented) - set(defined))
         wrong = [] if isinstance(defined, set) else [key for key in documented if documented[key] != defined.get(key)]
-        raise ExtensionError(f"docs/{page}: missing {missing}, not in the code {unknown}, with another default {wrong}.")
+        raise ExtensionError(
+            f"docs/{page}: missing {missing}, not in the code {unknown}, with another default {wrong}."
+        )
 
 
 def documented_settings(page: str) -> dict[str, Any]:
