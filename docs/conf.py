@@ -30,7 +30,7 @@ django.setup()
 from declbind import __version__  # noqa: E402 (needs the path above)
 
 project = "declbind"
-copyright = "declbind contributors"
+copyright = "declbind contributors"  # noqa: A001 (the name that Sphinx reads)
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference"]

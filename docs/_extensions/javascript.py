@@ -92,7 +92,6 @@ def parse_comment(text: str) -> Comment:
     """Split a JSDoc comment into its text and its tags."""
     lines = [re.sub(r"^\s*\* ?", "", line) for line in text.splitlines()]
     body = "\n".join(lines).strip()
-    # One-line comments have no star in front.
     first = re.search(r"^@", body, re.MULTILINE)
     return Comment(
         body[: first.start()].strip() if first else body, TAG.findall(body[first.start() :]) if first else []

@@ -1,7 +1,8 @@
 """Runs Python blocks and judges records, for `test_blocks`: `python -m tests.docs.runner`, blocks as JSON on stdin.
 
 Each block runs in a child process, with a copy of one migrated database. So nothing that a block does (classes, signal
-receivers, rows) is left for the next one. The answer is a JSON object on stdout: what went wrong, by the block's number.
+receivers, rows) is left for the next one. The answer is a JSON object on stdout: what went wrong, by the number of the
+block.
 """
 
 from __future__ import annotations
@@ -112,12 +113,12 @@ def check_results(values: dict[str, Any]) -> None:
     from declbind import Binding
     from declbind.testing import override_bindings
 
-    for value in list(values.values()):
-        if isinstance(value, type) and issubclass(value, Binding) and value.__module__ == "documented":
-            if value.is_concrete():
-                with override_bindings(value):
-                    pass
-        if isinstance(value, type) and issubclass(value, unittest.TestCase) and value.__module__ == "documented":
+    defined = [value for value in values.values() if isinstance(value, type) and value.__module__ == "documented"]
+    for value in defined:
+        if issubclass(value, Binding) and value.is_concrete():
+            with override_bindings(value):
+                pass
+        if issubclass(value, unittest.TestCase):
             run_tests(value)
 
 
