@@ -19,7 +19,8 @@ from tests.docs.blocks import Block, find_blocks, read_blocks
 from tests.docs.commands import problem_of, split_lines
 from tests.servers import ROOT
 
-BLOCKS = [block for block in find_blocks() if not block.reason_not_to_run]
+#: `tests/test_readme.py` runs the blocks of the tutorial that need the tutorial's project.
+BLOCKS = [block for block in find_blocks() if not block.reason_not_to_run and block.comment != "project"]
 #: How many blocks may be illustrations that nothing runs.
 MOST_NOT_RUN = 12
 LANGUAGES = {"json", "python", "sh", "html", "js", "text"}
@@ -175,6 +176,7 @@ def test_few_blocks_are_not_run() -> None:
     left_out = [block for block in find_blocks() if block.comment.startswith("not run")]
     assert [block.place for block in left_out if len(block.reason_not_to_run) < 10] == []
     assert len(left_out) <= MOST_NOT_RUN
+    assert {block.page for block in find_blocks() if block.comment == "project"} <= {"docs/tutorials/developer.md"}
 
 
 # Controls: a broken block of each language is caught --------------------------------------------------------
@@ -205,8 +207,8 @@ def test_broken_json_is_caught(code: str) -> None:
         ("import declbind\ndeclbind.touch(1, 2, 3)", "TypeError"),
         ("def broken(:\n    pass", "SyntaxError"),
         (
-            "from declbind import WebsocketBinding as B\nclass A(B):\n    model, stream, fields = 'notes.Note', 'a', ['txt']",
-            "txt",
+            "from declbind import WebsocketBinding as B\nclass A(B):\n  model, stream, fields = 'notes.Note', 'a', ['x']",
+            "'x'",
         ),
         ("# mysite/settings.py\nDECLBIND = {'POLL_SECOND': 1}", "POLL_SECOND"),
         (
