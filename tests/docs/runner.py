@@ -109,7 +109,9 @@ def check_results(values: dict[str, Any]) -> None:
         from declbind.checks.settings import check_settings
 
         with override_settings(DECLBIND=values["DECLBIND"]):
-            assert check_settings() == [], check_settings()
+            # Paths into the reader's own project lead nowhere here.
+            problems = [message for message in check_settings() if message.id not in ("declbind.E004", "declbind.E005")]
+        assert problems == [], problems
     from declbind import Binding
     from declbind.testing import override_bindings
 

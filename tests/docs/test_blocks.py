@@ -207,7 +207,7 @@ def test_broken_json_is_caught(code: str) -> None:
         ("import declbind\ndeclbind.touch(1, 2, 3)", "TypeError"),
         ("def broken(:\n    pass", "SyntaxError"),
         (
-            "from declbind import WebsocketBinding as B\nclass A(B):\n  model, stream, fields = 'notes.Note', 'a', ['x']",
+            "from declbind import Binding as B\nclass A(B):\n  model, stream, fields = 'notes.Note', 'a', ['x']",
             "'x'",
         ),
         ("# mysite/settings.py\nDECLBIND = {'POLL_SECOND': 1}", "POLL_SECOND"),
