@@ -21,7 +21,8 @@ DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "dja
 
 # Names of modules and folders of tests, as paths without a suffix.
 SERVERS = {
-    "attack/test_fuzz", "browser/test_example_site", "browser/test_other_admins", "browser/test_wagtail", "compat", "faults", "guests",
+    "attack/test_fuzz", "browser/test_example_site", "browser/test_other_admins", "browser/test_wagtail", "compat", "docs",
+    "faults", "guests",
     "test_checks_installation", "test_first_rows", "test_live_servers", "test_live_shutdown", "test_packaging",
     "test_readme", "test_renamed_names", "test_two_databases",
 }  # fmt: skip
@@ -92,7 +93,7 @@ def is_about_pages(item: pytest.Item) -> bool:
 
     The queries of the pages have tests without a browser. The paths from a write to a browser are tested again.
     """
-    return _is_in(item, {"browser"} | CONSOLE) and not _is_in(item, BROWSER_ON_EACH_DATABASE)
+    return _is_in(item, {"browser", "docs"} | CONSOLE) and not _is_in(item, BROWSER_ON_EACH_DATABASE)
 
 
 def _is_in_core_of_sqlite(item: pytest.Item) -> bool:
