@@ -37,6 +37,7 @@ SERVERS = {
     "test_packaging",
     "test_readme",
     "test_renamed_names",
+    "test_tokens_servers",
     "test_two_databases",
 }
 #: Modules beside those of `SERVERS` whose tests start processes by themselves.
