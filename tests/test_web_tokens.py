@@ -23,7 +23,7 @@ from declbind.inbound import authentication, web_tokens
 from declbind.live.hub import get_hub
 from declbind.testing import Client, override_bindings
 from tests.live import code_of, in_thread, next_payload, subscribe
-from tests.test_tokens import PRIVATE, issue, viewer
+from tests.test_tokens import PRIVATE, close_code, issue, viewer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
