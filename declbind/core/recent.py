@@ -8,6 +8,9 @@ from operator import attrgetter
 
 from .hub import LogEvent
 
+#: Events are held by stream and tenant.
+_Key = tuple[str, str]
+
 
 class Recent:
     """Hold the newest events by stream, bounded in number and in characters; the oldest go first.
@@ -19,7 +22,7 @@ class Recent:
     def __init__(self, events: int = 5_000, characters: int = 8_000_000) -> None:
         self._max_events, self._max_characters = events, characters
         self._order: deque[LogEvent] = deque()
-        self._by_stream: dict[str, deque[LogEvent]] = {}
+        self._by_stream: dict[_Key, deque[LogEvent]] = {}
         self._characters = 0
         self.floor = 0
 
@@ -36,23 +39,30 @@ class Recent:
     def add(self, event: LogEvent) -> None:
         """Hold the next event."""
         self._order.append(event)
-        self._by_stream.setdefault(event.stream, deque()).append(event)
+        self._by_stream.setdefault((event.stream, event.tenant), deque()).append(event)
         self._characters += len(event.data)
         while len(self._order) > self._max_events or self._characters > self._max_characters:
             self._drop_oldest()
 
-    def since(self, stream: str, offset: int) -> list[LogEvent] | None:
-        """Return a stream's events after an offset; ``None`` where not all of them are held."""
+    def since(self, stream: str, offset: int, tenant: str = "") -> list[LogEvent] | None:
+        """Return a stream's events for a tenant after an offset; ``None`` where not all of them are held."""
         if offset < self.floor:
             return None
-        held = self._by_stream.get(stream, ())
+        found = self._after((stream, ""), offset)
+        if tenant:
+            found = sorted([*found, *self._after((stream, tenant), offset)], key=attrgetter("offset"))
+        return found
+
+    def _after(self, key: _Key, offset: int) -> list[LogEvent]:
+        held = self._by_stream.get(key, ())
         return list(held)[bisect_right(held, offset, key=attrgetter("offset")) :]
 
     def _drop_oldest(self) -> None:
         oldest = self._order.popleft()
         self.floor = oldest.offset
         self._characters -= len(oldest.data)
-        stream = self._by_stream[oldest.stream]
+        key = oldest.stream, oldest.tenant
+        stream = self._by_stream[key]
         stream.popleft()
         if not stream:
-            del self._by_stream[oldest.stream]
+            del self._by_stream[key]

@@ -6,6 +6,7 @@ socket keeps an :class:`Identity` instead, with which the user and the session c
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import secrets
@@ -24,6 +25,8 @@ from django.db import router
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
+from declbind import tenancy
+
 logger = logging.getLogger("declbind")
 
 
@@ -33,7 +36,7 @@ class Identity:
 
     ``user_pk`` is the user's primary key as text, or ``None`` for an anonymous user. The three session values are set
     only if this session logged the user in; a user who was authenticated by a token has none. ``username`` is for
-    display only.
+    display only. ``tenant`` is the one whose rows the connection deals with; "" on a site without tenants.
     """
 
     user_pk: str | None = None
@@ -42,6 +45,12 @@ class Identity:
     backend: str | None = None
     connection_id: str = ""
     username: str = ""
+    tenant: str = ""
+
+    @property
+    def account(self) -> str | None:
+        """The user's key, with the tenant in front if there are tenants; ``None`` for an anonymous user."""
+        return f"{self.tenant}\0{self.user_pk}" if self.tenant and self.user_pk is not None else self.user_pk
 
 
 def identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
@@ -49,7 +58,33 @@ def identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
 
     The user and the session are lazy and are loaded here, so call this in a worker thread. An empty ``connection_id``
     is replaced by a random one, because two anonymous connections must never share it.
+
+    Raises:
+        TenantError: The scope is no tenant's, or its user was loaded where the same key may be another tenant's user.
     """
+    tenant = tenancy.of_scope(scope)
+    with tenancy.activate(tenant):
+        identity = dataclasses.replace(_identify(scope, connection_id), tenant=tenant)
+        if tenancy.is_on() and not _is_of_tenant(identity, scope):
+            raise tenancy.TenantError(
+                f"The user of a connection of tenant {tenant!r} was loaded by a middleware that does not know the "
+                "tenant. Use declbind.contrib.tenants.TenantAuthMiddlewareStack, or have your middleware load the user "
+                f"inside activate() and set scope[{tenancy.SCOPE_KEY!r}] to the name of the tenant."
+            )
+        return identity
+
+
+def _is_of_tenant(identity: Identity, scope: Mapping[str, Any]) -> bool:
+    """Return whether the user of a scope is one of its tenant.
+
+    A session says so as well: it is loaded again, in the tenant, before the connection is accepted.
+    """
+    if identity.user_pk is None or scope.get(tenancy.SCOPE_KEY) == identity.tenant:
+        return True
+    return tenancy.is_shared(get_user_model()) or bool(identity.session_key and identity.session_hash)
+
+
+def _identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
     connection_id = connection_id or secrets.token_hex(8)
     user = scope.get("user")
     if user is None or not getattr(user, "is_authenticated", False) or getattr(user, "pk", None) is None:

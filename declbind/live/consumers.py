@@ -27,6 +27,7 @@ from declbind.inbound.blocks import find_block
 from declbind.models import Traffic
 from declbind.outbound.memory_databases import describe_memory
 from declbind.registry import database_alias
+from declbind.tenancy import TenantError, run_in
 
 from . import server_limits, subscriptions
 from .admission import client_address
@@ -36,7 +37,7 @@ from .joining import Join, find_joins, join
 from .origin import is_origin_allowed
 from .sending import pace, send_close, without_session
 from .socket import FLOODING, FORBIDDEN, INTERNAL_ERROR, RESTART, SESSION_OVER, TRY_AGAIN_LATER, Socket
-from .traffic import describe_crowd, describe_end, describe_origin, describe_refusal
+from .traffic import describe_crowd, describe_end, describe_origin, describe_refusal, describe_stranger
 
 logger = logging.getLogger("declbind")
 
@@ -107,8 +108,13 @@ class BindingConsumer(AsyncConsumer):
             logger.warning("A client was told to try again later, because the database failed: %s", error)
             await turn_away(send)
             return
+        except TenantError as error:
+            logger.warning("A connection was refused: %s", error)
+            await send({"type": "websocket.close", "code": FORBIDDEN})
+            hub.note(None, Traffic.REFUSED, **describe_stranger(error))
+            return
         address = client_address(scope)
-        if not hub.admission.enter(identity.user_pk, address):
+        if not hub.admission.enter(identity.account, address):
             hub.note(None, Traffic.REFUSED, **describe_crowd(identity))
             # Accepted first, because a browser does not tell a page why a handshake was refused.
             await send({"type": "websocket.accept"})
@@ -140,7 +146,7 @@ class BindingConsumer(AsyncConsumer):
                 paced.release()
             hub.connection_log.closed(socket, hub.core.cursor)
             hub.core.detach(socket.connection)
-            hub.admission.leave(identity.user_pk, address)
+            hub.admission.leave(identity.account, address)
             hub.drain.socket_ended()
             hub.note(socket, Traffic.CONNECTION, **describe_end(*socket.closed.result()))
 
@@ -163,7 +169,9 @@ class BindingConsumer(AsyncConsumer):
         while True:
             turn = hub.turns, socket.checks
             try:
-                found = await hub.requests.run(self._find_joins, dict(self.bindings(hub)), socket.identity)
+                found = await hub.requests.run(
+                    run_in, socket.identity.tenant, self._find_joins, dict(self.bindings(hub)), socket.identity
+                )
             except ClientError as error:
                 socket.close(FORBIDDEN, error.message)
                 return
@@ -188,7 +196,7 @@ class BindingConsumer(AsyncConsumer):
         if user is None:
             return None
         # The socket is attached already. If the user is blocked after this query, the kick finds the socket there.
-        block = find_block(identity.user_pk)
+        block = find_block(identity.user_pk, identity.tenant)
         if block is not None:
             raise ClientError("denied", f"Blocked until {block.until:%Y-%m-%d %H:%M} UTC. {block.reason}".strip())
         kwargs = self.scope.get("url_route", {}).get("kwargs", {})
