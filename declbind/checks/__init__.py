@@ -32,6 +32,8 @@ CHECKS = {
     "declbind.E006": "CHANNEL_LAYER names no channel layer",
     "declbind.E008": "a database switches schemas for tenants",
     "declbind.E009": "RIGHTS_MODELS names a model that is not installed",
+    "declbind.E012": "TENANT names no class that tells tenants apart",
+    "declbind.E013": "declbind's tables are not shared by all tenants",
     "declbind.W001": "a binding of a file or class is invalid",
     "declbind.W002": "a binding record of the database is invalid",
     "declbind.W003": "a binding does what is probably not meant",
@@ -51,6 +53,7 @@ CHECKS = {
     "declbind.W017": "a binding class is not in force",
     "declbind.W020": "any host name counts as the site's own",
     "declbind.W021": "uvicorn may read large messages into memory",
+    "declbind.W023": "tenants with users of their own share the sessions",
 }
 
 

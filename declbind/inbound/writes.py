@@ -63,6 +63,9 @@ def handle(request: Request, binding: type[Binding], identity: permissions.Ident
             return _carry_out_patiently(request, binding, identity)
     except ClientError:
         raise
+    except tenancy.TenantError as error:
+        logger.warning("Stream %r: a client's %s was refused: %s", binding.stream, request.action, error)
+        raise ClientError("denied", "Not allowed.") from None
     except Exception:
         logger.exception("Stream %r: a client's %s failed.", binding.stream, request.action)
         raise ClientError("internal", INTERNAL) from None

@@ -175,6 +175,10 @@ class BindingConsumer(AsyncConsumer):
             except ClientError as error:
                 socket.close(FORBIDDEN, error.message)
                 return
+            except TenantError as error:
+                logger.warning("A connection was refused: %s", error)
+                socket.close(FORBIDDEN, "Not allowed.")
+                return
             except DatabaseError as error:
                 logger.warning("A client was told to try again later, because the database failed: %s", error)
                 socket.close(TRY_AGAIN_LATER, "The database failed.")
@@ -362,6 +366,10 @@ class _Conversation:
             request, groups, pk = await self._carry_out(envelope)
         except ClientError as error:
             self._refuse(envelope.stream, envelope.ref, label, error, payload=envelope.payload)
+        except TenantError as error:
+            logger.warning("A request on stream %r was refused: %s", envelope.stream, error)
+            denied = ClientError("denied", "Not allowed.")
+            self._refuse(envelope.stream, envelope.ref, label, denied, payload=envelope.payload)
         except Exception:
             logger.exception("A request on stream %r failed.", envelope.stream)
             fault = ClientError("internal", FAULT)

@@ -45,6 +45,8 @@ ring: Callable[[str], None] = lambda using: None  # noqa: E731 - a hook with a d
 #: The databases that have the log, each with the schema that a tenant has on it, and whether that includes the common
 #: one.
 _migrated: set[tuple[str, str, bool]] = set()
+#: Those from which it is out of reach, and of which that was said.
+_out_of_reach: set[tuple[str, str, bool]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,8 @@ def is_here(using: str | None) -> bool:
     place = using, schema, bool(getattr(connection, "include_public_schema", True))
     if place not in _migrated:
         if not has_table(connection, Event._meta.db_table):
-            if schema and settings.TENANT is not None:
+            if settings.TENANT is not None and _migrated and place not in _out_of_reach:
+                _out_of_reach.add(place)
                 logger.error("Nobody hears of writes in schema %r, from which the event log is out of reach.", schema)
             return False
         _migrated.add(place)
