@@ -27,6 +27,9 @@ CONTROLS = [
     ("actors", "a_retry_of_one_tenant_is_no_retry_of_another"),
     ("controls", "rights_of_another_tenant_do_not_end_a_replay"),
     ("sessions", "a_session_that_runs_out_is_one_of_its_tenant"),
+    ("console", "operators_see_what_is_of_their_tenant"),
+    ("console", "only_operators_who_see_all_edit_bindings"),
+    ("push", "the_pushed_page_is_of_its_tenant"),
     ("sharing", "a_snapshot_has_the_rows_of_its_tenant"),
 ]
 

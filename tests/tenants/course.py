@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import django
@@ -22,24 +24,32 @@ django.setup()
 from asgiref.sync import async_to_sync, sync_to_async  # noqa: E402 - the models need the apps
 from django.apps import apps  # noqa: E402
 from django.conf import settings  # noqa: E402
+from django.contrib import admin  # noqa: E402
 from django.contrib.auth.models import Group, Permission, User  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.contrib.sessions.models import Session  # noqa: E402
+from django.core.management import CommandError  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
+from django.test import Client as Browser  # noqa: E402
+from django.test import RequestFactory  # noqa: E402
 from django_tenants.utils import schema_context  # noqa: E402
 
+from admin_ui.stream import Viewer  # noqa: E402
+from admin_ui.traffic import Cursor  # noqa: E402
 from declbind import touch  # noqa: E402
+from declbind.console import shown  # noqa: E402
 from declbind.contrib.tenants import DjangoTenants, TenantAuthMiddlewareStack  # noqa: E402
 from declbind.core import hub as core  # noqa: E402
 from declbind.core.recent import Recent  # noqa: E402
 from declbind.inbound import idempotency, permissions  # noqa: E402
-from declbind.inbound.blocks import block  # noqa: E402
+from declbind.inbound.blocks import block, unblock  # noqa: E402
 from declbind.inbound.revocation import kick  # noqa: E402
 from declbind.live import session_ends, snapshots  # noqa: E402
 from declbind.live.consumers import BindingConsumer  # noqa: E402
+from declbind.live.housekeeping import write_connections, write_traffic  # noqa: E402
 from declbind.live.hub import get_hub  # noqa: E402
 from declbind.live.proofs import Holder  # noqa: E402
-from declbind.models import Connection, Traffic  # noqa: E402
+from declbind.models import BindingRecord, Connection, Event, Traffic  # noqa: E402
 from declbind.outbound import log  # noqa: E402
 from declbind.testing import Client, capture_events, override_bindings  # noqa: E402
 
@@ -609,10 +619,6 @@ def a_kick_ends_the_sockets_of_its_tenant() -> Any:
 
 @step
 def a_block_keeps_out_the_user_of_its_tenant() -> Any:
-    from datetime import timedelta
-
-    from declbind.inbound.blocks import unblock
-
     for name in TENANTS:
         _allow(name)
     with within("acme"):
@@ -697,8 +703,6 @@ def what_is_noted_has_its_tenant() -> Any:
             for one in (acme, beta):
                 await one.request("nothing", "subscribe", params={})
             hub = await get_hub()
-            from declbind.live.housekeeping import write_connections, write_traffic
-
             await write_connections(hub)
             await write_traffic(hub)
 
@@ -706,6 +710,108 @@ def what_is_noted_has_its_tenant() -> Any:
         async_to_sync(go)()
     seen = [sorted(set(model.objects.values_list("tenant", flat=True)) - {""}) for model in (Connection, Traffic)]
     return seen, [["acme", "beta"]] * 2
+
+
+def _note_everything() -> None:
+    """Leave events, traffic, connections and blocks of both tenants."""
+    for name in TENANTS:
+        with within(name):
+            block("1", timedelta(hours=1), username=f"user of {name}", reason=f"reason of {name}")
+        write(name, f"secret of {name}")
+    with override_bindings(INVOICES):
+        async_to_sync(_leave_traces)()
+
+
+async def _leave_traces() -> None:
+    async with client("acme") as acme, client("beta") as beta:
+        for name, one in (("acme", acme), ("beta", beta)):
+            await one.request("invoices", "subscribe", params={"room": f"room-of-{name}"})
+            await one.request(f"nothing-of-{name}", "subscribe", params={})
+            await ask(write, name, f"secret of {name}", room=f"room-of-{name}")
+        hub = await get_hub()
+        await hub.settle()
+        await write_connections(hub)
+        await write_traffic(hub)
+
+
+@step
+def operators_see_what_is_of_their_tenant() -> Any:
+    """In each page of the admin that shows events, traffic, connections or rows; those of the public schema see all."""
+    _note_everything()
+    pages = ("live/", "live/rows/?cursor=x:0:0", "connections/", "why/", "why/?stream=invoices&row=1", "")
+    seen: dict[str, set[str]] = {}
+    BindingRecord.objects.get_or_create(
+        stream="invoices", defaults={k: v for k, v in INVOICES.items() if k != "stream"}
+    )
+    for host in ("public", *TENANTS):
+        with within(host):
+            User.objects.filter(pk=1).update(is_superuser=True, is_staff=True, is_active=True)
+        browser = Browser(HTTP_HOST=f"{host}.example.org")
+        browser.cookies[settings.SESSION_COOKIE_NAME] = log_in(host)
+        found = ""
+        for page in pages:
+            answer = browser.get(f"/admin/declbind/bindingrecord/{page}")
+            found += answer.content.decode()
+        seen[host] = {name for name in TENANTS for word in (f"of {name}", f"of-{name}") if word in found}
+    BindingRecord.objects.all().delete()
+    sorted_seen = {host: sorted(names) for host, names in seen.items()}
+    return sorted_seen, {"public": ["acme", "beta"], "acme": ["acme"], "beta": ["beta"]}
+
+
+@step
+def only_operators_who_see_all_edit_bindings() -> Any:
+    seen = {}
+    for host in ("public", *TENANTS):
+        with within(host):
+            User.objects.filter(pk=1).update(is_superuser=True, is_staff=True, is_active=True)
+        browser = Browser(HTTP_HOST=f"{host}.example.org")
+        browser.cookies[settings.SESSION_COOKIE_NAME] = log_in(host)
+        seen[host] = [
+            browser.get(f"/admin/declbind/{page}").status_code
+            for page in ("bindingrecord/add/", "bindingrecord/processes/", "bindingrecord/doctor/", "bindingrecord/")
+        ]
+    return seen, {"public": [200] * 4, "acme": [403] * 3 + [200], "beta": [403] * 3 + [200]}
+
+
+@step
+def the_pushed_page_is_of_its_tenant() -> Any:
+    """It is read in threads of the hub, which are in no tenant by themselves."""
+    _note_everything()
+
+    def view(host: str) -> Any:
+        with within(host):
+            user = User.objects.get(pk=1)
+            request = RequestFactory().get("/", {})
+            request.user = user
+            return Viewer(admin.site._registry[BindingRecord], request)
+
+    async def go() -> Any:
+        hub = await get_hub()
+        found = {}
+        for host in TENANTS:
+            viewer = await ask(view, host)
+            answer = await viewer.ask(hub, viewer.answers.rows, Cursor(hub.epoch, 0, 0))
+            found[host] = sorted(name for name in TENANTS if f"of-{name}" in json.dumps(answer))
+        return found
+
+    return async_to_sync(go)(), {"acme": ["acme"], "beta": ["beta"]}
+
+
+@step
+def a_row_is_forgotten_in_its_tenant() -> Any:
+    """Of both tenants row 1 is stored in the log."""
+    with override_bindings(INVOICES):
+        for name in TENANTS:
+            write(name)
+        try:
+            call_command("declbind", "forget", "shop.Invoice", "1", verbosity=0)
+            refused = ""
+        except CommandError as error:
+            refused = str(error)[:40]
+        call_command("declbind", "forget", "shop.Invoice", "1", tenant="acme", stdout=io.StringIO())
+    events = Event.objects.filter(stream="invoices", kind=Event.ROW, object_pk="1")
+    kept = {name: any(f"of {name}" in data for data in events.values_list("data", flat=True)) for name in TENANTS}
+    return (refused, kept), ("Expected the name of a tenant with --ten", {"acme": False, "beta": True})
 
 
 # --- negative controls -----------------------------------------------------------------------------------------------
@@ -740,6 +846,10 @@ def sabotage(what: str) -> None:
         session_ends._load_ends = lambda sessions: {
             (tenant, key): end for tenant, key in sessions for end in permissions.load_session_ends([key]).values()
         }
+    elif what == "console":
+        shown.viewed_tenant = lambda: None
+    elif what == "push":
+        Viewer.ask = lambda self, hub, function, *args: hub.requests.run(function, *args)  # type: ignore[method-assign]
     elif what == "sharing":
         take = snapshots.SnapshotDesk.take
 
