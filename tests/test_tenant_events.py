@@ -106,7 +106,7 @@ def test_a_call_of_many_rows_is_one_resync_of_the_tenant() -> None:
 
 
 def test_lists_children_and_related_rows_have_the_tenant() -> None:
-    with inside("beta"), override_bindings(FED, TRUCKS, BY_KEEPER):
+    with inside("beta"), override_bindings({**FED, "relate": {"foods": "any"}}, TRUCKS, BY_KEEPER):
         keeper, food = Keeper.objects.create(name="Ann"), Food.objects.create(name="mice")
         animal = Animal.objects.create(name="Owl", keeper=keeper)
         with capture_events() as events:
