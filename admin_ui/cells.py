@@ -32,10 +32,16 @@ def state_cell(summary: Summary, drift: Drift | None = None, faults: Sequence[Ga
         if faults and summary.state == "active"
         else ""
     )
+    waits = (
+        format_html(' <span class="declbind-chip" title="not sent before it is accepted">new: {}</span>', names)
+        if (names := ", ".join(summary.held))
+        else ""
+    )
     return format_html(
-        '<span class="declbind-chip declbind-{0}">{0}</span>{1}<span class="declbind-quiet">{2}</span>{3}',
+        '<span class="declbind-chip declbind-{0}">{0}</span>{1}{2}<span class="declbind-quiet">{3}</span>{4}',
         summary.state,
         misses,
+        waits,
         summary.source,
         differs,
     )

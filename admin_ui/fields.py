@@ -150,7 +150,7 @@ class SentField(ChangeByContent, forms.Field):
         choices = [
             ("these", "These fields:"),
             ("but", "All fields but these:"),
-            ("all", "All fields, also those that the model gets later"),
+            ("all", "All fields"),
             ("none", "No field: only that a row changed, and its key"),
         ]
         super().__init__(widget=SentWidget(choices, "sent"), required=False, **kwargs)

@@ -118,8 +118,10 @@ class Reader:
             word="out",
             model=event.model,
             # A bulk write is of no row.
-            pk=str(_read(event.object_pk)) if event.kind != Event.BULK else "",
-            told=describe_bulk([group for group, _ in changes]) if event.kind == Event.BULK else "",
+            pk=str(_read(event.object_pk)) if event.kind not in Event.WORDLESS else "",
+            told=describe_bulk([group for group, _ in changes], event.kind == Event.EXPIRED)
+            if event.kind in Event.WORDLESS
+            else "",
             changes=changes[:shown],
             more_groups=max(0, len(changes) - shown),
             payload=documents.dump(content) if content else "",

@@ -169,7 +169,8 @@ def _check_document(model_admin: Any, request: HttpRequest, stream: str, documen
         word = "change this binding" if stored else "add bindings"
         raise _refusal(f"Trying an edited record takes the permission to {word}. Try what is stored.")
     before = stored.definition() if stored else {}
-    problems = openings.missing_rights(request.user, before, document, as_if_enabled=True)
+    held = stored.held() if stored else ()
+    problems = openings.missing_rights(request.user, before, document, as_if_enabled=True, held=held)
     if problems:
         raise ConfigError(problems)
 
@@ -189,7 +190,8 @@ def _check_stored(request: HttpRequest, question: Question) -> None:
         return
     current = registry.by_stream.get(stream)
     before = current.spec().to_dict() if current is not None else {}
-    problems = openings.missing_rights(request.user, before, document, as_if_enabled=True)
+    held = entry.binding.held_names() if entry is not None and entry.binding is not None else ()
+    problems = openings.missing_rights(request.user, before, document, as_if_enabled=True, held=held)
     if problems:
         raise ConfigError(problems)
 

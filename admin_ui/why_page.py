@@ -107,7 +107,9 @@ def _parse_time(text: str) -> datetime | None:
 
 
 def _bulk_words(event: Event) -> str:
-    return describe_bulk([group for group, _ in groups_of(event)]) if event.kind == Event.BULK else ""
+    if event.kind not in Event.WORDLESS:
+        return ""
+    return describe_bulk([group for group, _ in groups_of(event)], event.kind == Event.EXPIRED)
 
 
 def _writer(event: Event) -> str:

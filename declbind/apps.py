@@ -29,15 +29,16 @@ class DeclbindConfig(AppConfig):
         capture.install()
         # A fault in a module of bindings shows at the start, not at the first write.
         registry.current_registry()
-        post_migrate.connect(_insert_first_rows, sender=self, dispatch_uid="declbind.first_rows")
+        post_migrate.connect(self.insert_first_rows, sender=self, dispatch_uid="declbind.first_rows")
 
+    def insert_first_rows(self, using: str, **kwargs: Any) -> None:
+        """Insert the rows that a flush has deleted; the migration inserts them first (``0006_first_rows``)."""
+        from . import growth
+        from .models import Configuration, Head
+        from .outbound import history, log
 
-def _insert_first_rows(using: str, plan: Any = (), **kwargs: Any) -> None:
-    """Insert the rows that a flush has deleted; the migration inserts them first (``0006_first_rows``)."""
-    from .models import Configuration, Head
-    from .outbound import history, log
-
-    is_ours = all(router.allow_migrate_model(using, model) for model in (Configuration, Head))
-    if is_ours and log.is_here(using):
-        Configuration.ensure(using)
-        history.ensure_head(using)
+        is_ours = all(router.allow_migrate_model(using, model) for model in (Configuration, Head))
+        if is_ours and log.is_here(using):
+            Configuration.ensure(using)
+            history.ensure_head(using)
+            growth.follow_migration(using)

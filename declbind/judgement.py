@@ -25,6 +25,7 @@ from declbind.fields import (
     bound_fields,
     concrete_field,
     find_model,
+    held_fields,
     is_editable,
     is_sensitive,
     is_sensitive_field,
@@ -44,6 +45,7 @@ __all__ = [
     "judge",
     "judge_document",
     "reserved_streams",
+    "waiting",
     "warnings",
     "writable_fields",
 ]
@@ -153,6 +155,24 @@ def warnings(spec: BindingSpec) -> list[Problem]:
             "every group template has placeholders, so nobody is subscribed at connect. Add a template without any.",
         )
     return found
+
+
+def waiting(spec: BindingSpec) -> list[Problem]:
+    """Return which fields wait to be accepted, as one problem or none, for a spec without problems."""
+    model = find_model(spec.model)
+    held = held_fields(model, spec) if model is not None and spec.known is not None else []
+    if model is None or not held:
+        return []
+    names = ", ".join(repr(field.name) for field in held)
+    are, them = ("it is", "it") if len(held) == 1 else ("they are", "them")
+    return [
+        Problem(
+            "$.exclude" if spec.fields is None else "$.fields",
+            f"Binding {spec.stream!r}: {model._meta.label} got {names} later, and {are} not sent. To send {them}, "
+            f"accept {them} on the binding's page in the admin or with `manage.py declbind accept {spec.stream}`. To "
+            f"leave {them} out for good, name the fields to send, or add to 'exclude'.",
+        )
+    ]
 
 
 def _encrypted_warnings(spec: BindingSpec, model: type[Model], sent: Collection[str]) -> Iterator[tuple[str, str]]:

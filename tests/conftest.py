@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+import pytest_django
 from django.db import connections
 
+from tests import clean_database
 from tests.selection import select
 from tests.servers import DjangoServer, MariaDBServer, PostgresServer, RedisServer
 
@@ -72,6 +74,13 @@ def django_db_keepdb() -> bool:
     worker thread is still open.
     """
     return True
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> None:
+    """Make the test database, and have it cleaned without a flush after each test that commits."""
+    with django_db_blocker.unblock():
+        clean_database.install()
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,7 @@ CHECKS = {
     "declbind.W020": "any host name counts as the site's own",
     "declbind.W021": "uvicorn may read large messages into memory",
     "declbind.W023": "tenants with users of their own share the sessions",
+    "declbind.W024": "a model has got fields that a binding does not send yet",
 }
 
 

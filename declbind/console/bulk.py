@@ -10,8 +10,10 @@ from declbind.core.frames import EVERY_GROUP
 from .output import format_count
 
 
-def describe_bulk(groups: Collection[str]) -> str:
-    """Return what was told to the groups that a bulk event names."""
+def describe_bulk(groups: Collection[str], is_expired: bool = False) -> str:
+    """Return what was told to the groups that a bulk event names, or one whose values are taken out."""
+    if is_expired:
+        return "its values were taken out of the log, because they were older than the retention of its binding"
     if EVERY_GROUP in groups:
         return (
             "every group told to take a snapshot: more rows were written at once than are told one by one, or it is "

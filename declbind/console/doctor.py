@@ -213,6 +213,16 @@ def _bindings(using: str) -> Iterator[Finding]:
                 f"{entry.where} is left out: {problem}",
                 "Correct or disable it; `manage.py declbind check` lists all problems.",
             )
+    for stream, binding in registry.by_stream.items():
+        held = binding.held_names()
+        if held:
+            yield Finding(
+                "binding",
+                "note",
+                f"{stream}: {binding.model_class()._meta.label} got {', '.join(held)} later, not sent before it is "
+                "accepted.",
+                f"Accept this on the binding's page, or run `manage.py declbind accept {stream}`.",
+            )
     yield Finding("bindings", "ok", f"{format_count(len(registry.by_stream), 'binding')} in force.")
 
 

@@ -30,13 +30,11 @@ from declbind.models import (
     Watch,
 )
 from declbind.models.author import MAX_NAME
-from declbind.outbound import entries, log, sequencer
+from declbind.outbound import entries, expiry, log, sequencer
 from declbind.registry import current_registry
 from declbind.serializers import encode_key
 
 from .shown import viewed_tenant
-
-_EVERYBODY = json.dumps([[EVERY_GROUP, RESYNC]])
 
 
 @dataclass(frozen=True)
@@ -123,9 +121,9 @@ def forget_user(user: Any, using: str) -> Erasure:
 def _tenant_of(model: Any) -> str | None:
     """Return the tenant whose row or user is meant; ``None`` for all. Raises ``ConfigError`` if that must be said."""
     tenant = viewed_tenant()
-    if tenancy.is_on() and tenancy.may_be_shared(model) and tenant is None:
+    if not tenancy.is_on() or tenancy.is_shared(model) or (tenant is None and tenancy.may_be_shared(model)):
         return None
-    if tenancy.is_on() and not tenant:
+    if not tenant:
         raise ConfigError(
             f"Expected the name of a tenant with --tenant: each has a {model._meta.label} of its own with this key."
         )
@@ -151,7 +149,7 @@ def _forget_rows(family: Collection[type[models.Model]], key: str, using: str, t
     streams = set(events.values_list("stream", flat=True))
     counts = {}
     # Its groups are replaced as well: a template may have put a value of the row into a name.
-    if erased := events.update(kind=Event.BULK, changes=_EVERYBODY, data="{}", object_pk="null"):
+    if erased := expiry.empty(events, Event.BULK):
         counts[Event._meta.db_table] = erased
     bound = {
         stream
@@ -170,7 +168,7 @@ def _forget_rows(family: Collection[type[models.Model]], key: str, using: str, t
     return Erasure(counts, tuple(sorted(streams)))
 
 
-_WITHOUT_ROW = (Event.CONTROL, Event.BULK, Event.MARK)
+_WITHOUT_ROW = (Event.CONTROL, Event.BULK, Event.EXPIRED, Event.MARK)
 
 
 def _resync_of(stream: str) -> entries.Draft:

@@ -179,6 +179,7 @@ def describe(state: BindingState, using: str) -> dict[str, Any]:
         return about
     spec = state.binding.spec()
     about["sends"] = [bound.name for bound in state.binding.bound_fields()] if spec.outbound else []
+    about["waiting"] = state.binding.held_names()
     about["takes"] = [bound.name for bound in state.binding.writable_fields()] if spec.inbound else []
     own_groups = state.binding.overrides("group_names")
     about["groups"] = "by code" if own_groups else [template.text for template in spec.group_templates]
@@ -233,6 +234,8 @@ def _state(
         record = spec.to_dict()
     drift = drifts.get(entry.stream) if entry.source == "database" else None
     warnings = judgement.warnings(spec) if spec is not None and not item.problems else []
+    if entry.binding is not None and not entry.problems:
+        warnings += judgement.waiting(entry.binding.spec())
     if drift is not None:
         warnings.append(drift.as_problem(entry.stream))
     missed = tuple(faults.get(entry.stream, ())) if not entry.problems else ()

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.utils import timezone
+
 from declbind import validation
 from declbind.bindings import Binding
 from declbind.checks import foreign_database
@@ -174,6 +176,10 @@ def _explain_silence(question: Question, binding: type[Binding] | None, using: s
         return
     if at is not None and oldest is not None and at < oldest:
         yield Answer(Cause.EXPIRED, "The log no longer reaches back so far.", (("the oldest change kept", oldest),))
+        return
+    kept = binding.spec().retention
+    if at is not None and kept is not None and at < timezone.now() - timedelta(seconds=kept):
+        yield Answer(Cause.EXPIRED, f"The log keeps values of this binding for {kept} s.", (("retention", kept),))
         return
     failed = _find_failure(question, using)
     if failed is not None:

@@ -23,6 +23,8 @@ class Recent:
         self._max_events, self._max_characters = events, characters
         self._order: deque[LogEvent] = deque()
         self._by_stream: dict[_Key, deque[LogEvent]] = {}
+        #: By stream, the offset up to which its events were forgotten, where that is above ``floor``.
+        self._floors: dict[str, int] = {}
         self._characters = 0
         self.floor = 0
 
@@ -33,6 +35,7 @@ class Recent:
         """Forget everything; what follows ``offset`` will be held."""
         self._order.clear()
         self._by_stream.clear()
+        self._floors.clear()
         self._characters = 0
         self.floor = offset
 
@@ -46,7 +49,7 @@ class Recent:
 
     def since(self, stream: str, offset: int, tenant: str = "") -> list[LogEvent] | None:
         """Return a stream's events for a tenant after an offset; ``None`` where not all of them are held."""
-        if offset < self.floor:
+        if offset < self.floor or offset < self._floors.get(stream, 0):
             return None
         found = self._after((stream, ""), offset)
         if tenant:
@@ -57,9 +60,27 @@ class Recent:
         held = self._by_stream.get(key, ())
         return list(held)[bisect_right(held, offset, key=attrgetter("offset")) :]
 
+    def forget(self, stream: str, offset: int) -> None:
+        """Drop a stream's events up to an offset, which may not be kept any longer. Takes time for all that is held."""
+        if offset > self.floor:
+            self._floors[stream] = max(offset, self._floors.get(stream, 0))
+        keys = [key for key in self._by_stream if key[0] == stream]
+        if offset <= self.floor or not any(self._by_stream[key][0].offset <= offset for key in keys):
+            # Nothing of it is held, and what is asked from before the floor is refused anyway.
+            return
+        self._order = deque(event for event in self._order if event.stream != stream or event.offset > offset)
+        for key in keys:
+            held = self._by_stream[key]
+            while held and held[0].offset <= offset:
+                self._characters -= len(held.popleft().data)
+            if not held:
+                del self._by_stream[key]
+
     def _drop_oldest(self) -> None:
         oldest = self._order.popleft()
         self.floor = oldest.offset
+        if self._floors:
+            self._floors = {stream: floor for stream, floor in self._floors.items() if floor > self.floor}
         self._characters -= len(oldest.data)
         key = oldest.stream, oldest.tenant
         stream = self._by_stream[key]

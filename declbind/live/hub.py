@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from .connection_log import ConnectionLog
 from .doorbell import listen
 from .draining import Drain
 from .edits import Edits
+from .fair_queue import FairGate
 from .flushing import Flusher
 from .housekeeping import run_housekeeping, watch_readers
 from .inline import InlineRunner
@@ -87,8 +88,9 @@ class LiveHub:
         self.epoch = ""
         #: Counts new registries and new beginnings of the log: whoever works for long compares it before and after.
         self.turns = 0
-        self.requests = RequestThreads(settings.DATABASE_THREADS)
-        self.snapshots = SnapshotDesk(self.requests)
+        self.requests = RequestThreads(settings.DATABASE_THREADS, settings.THREADS_PER_CLIENT)
+        self.snapshots = SnapshotDesk(self.requests, settings.SNAPSHOTS_AT_ONCE)
+        self.replays = FairGate(settings.REPLAYS_AT_ONCE)
         self.thread = HubThread()
         self.heartbeat = nodes.Heartbeat()
         self.traffic = TrafficLog(self.heartbeat.id)
@@ -212,6 +214,12 @@ class LiveHub:
     def forget_recent(self) -> None:
         """Drop the events that are held in memory. Replays read the log, from which values may have been erased."""
         self.recent.start(self.core.cursor)
+        self._variants = {}
+
+    def forget_values(self, reached: Mapping[str, int]) -> None:
+        """Drop the events of streams up to offsets from memory: their values were taken out of the log."""
+        for stream, offset in reached.items():
+            self.recent.forget(stream, offset)
         self._variants = {}
 
     def continue_at(self, head: log.HeadState, reason: str) -> None:

@@ -27,7 +27,7 @@ from declbind.registry import database_alias
 from declbind.tenancy import TenantError
 
 #: The verbs that store something: a failure must say what became of it.
-EDITING_VERBS = frozenset({"apply", "rollback", "kick", "forget"})
+EDITING_VERBS = frozenset({"accept", "apply", "rollback", "kick", "forget"})
 
 
 class Command(RecordVerbs, RowVerbs, RunningVerbs, TriggerVerbs):

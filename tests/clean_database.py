@@ -1,0 +1,104 @@
+"""The cleaning of the test database after each test that commits.
+
+Django flushes the database then: it truncates every table and sends `post_migrate`, which makes all content types and
+permissions again. That takes longer than most tests. `CleanDatabase` empties the tables that have rows, leaves content
+types and permissions as they were, and inserts the first rows of declbind as a flush does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.apps import apps
+from django.contrib.auth.models import Permission
+from django.contrib.contenttypes.models import ContentType
+from django.db import DatabaseError, connection, transaction
+from django.test import TransactionTestCase
+
+from declbind.apps import DeclbindConfig
+
+Rows = list[tuple[Any, ...]]
+
+#: Tables with rows that `post_migrate` makes and that no test has a reason to change, referenced ones first.
+KEPT = (ContentType._meta.db_table, Permission._meta.db_table)
+
+
+class CleanDatabase:
+    """The state of the database between tests, as it is when this is made."""
+
+    def __init__(self) -> None:
+        self._kept = {table: _read(table) for table in KEPT}
+
+    def clean(self) -> None:
+        """Bring the database back to this state."""
+        with transaction.atomic(), connection.cursor() as cursor:
+            _suspend_checks(cursor)
+            for table in _find_filled():
+                cursor.execute(f"DELETE FROM {_quoted(table)}")
+            changed = [table for table in KEPT if _read(table) != self._kept[table]]
+            if changed:
+                self._restore(cursor)
+            _resume_checks(cursor)
+        ContentType.objects.clear_cache()
+        config = apps.get_app_config("declbind")
+        assert isinstance(config, DeclbindConfig)
+        config.insert_first_rows(using=connection.alias)
+
+    def _restore(self, cursor: Any) -> None:
+        for table in reversed(KEPT):
+            cursor.execute(f"DELETE FROM {_quoted(table)}")
+        for table in KEPT:
+            places = ", ".join(["%s"] * len(self._kept[table][0]))
+            cursor.executemany(f"INSERT INTO {_quoted(table)} VALUES ({places})", self._kept[table])
+
+
+def install() -> None:
+    """Let Django's test cases clean the database in this way, from now on; falls back on its own."""
+    state = CleanDatabase()
+    # The stubs do not know this method.
+    cases: Any = TransactionTestCase
+    flush: Callable[[TransactionTestCase], None] = cases._fixture_teardown
+
+    def clean(case: TransactionTestCase) -> None:
+        try:
+            state.clean()
+        except DatabaseError:
+            # The test has dropped a table, or taken a lock and left it.
+            flush(case)
+
+    cases._fixture_teardown = clean
+
+
+def _find_filled() -> list[str]:
+    """Return the tables that have rows, but for those that are kept."""
+    tables = connection.introspection.django_table_names(only_existing=True, include_views=False)
+    wanted = [table for table in tables if table not in KEPT]
+    queries = [f"SELECT {number} WHERE EXISTS (SELECT 1 FROM {_quoted(table)})" for number, table in enumerate(wanted)]
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(queries))
+        return [wanted[number] for (number,) in cursor.fetchall()]
+
+
+def _read(table: str) -> Rows:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {_quoted(table)} ORDER BY id")
+        return list(cursor.fetchall())
+
+
+def _quoted(table: str) -> str:
+    return connection.ops.quote_name(table)
+
+
+def _suspend_checks(cursor: Any) -> None:
+    """Let rows be deleted in any order; elsewhere foreign keys are checked at the commit, when all are gone."""
+    if connection.vendor == "postgresql":
+        # Neither foreign keys nor triggers that a test has left.
+        cursor.execute("SET LOCAL session_replication_role = replica")
+    elif connection.vendor == "mysql":
+        cursor.execute("SET FOREIGN_KEY_CHECKS = 0")
+
+
+def _resume_checks(cursor: Any) -> None:
+    if connection.vendor == "mysql":
+        cursor.execute("SET FOREIGN_KEY_CHECKS = 1")
