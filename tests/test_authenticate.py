@@ -386,16 +386,16 @@ async def test_a_check_that_believes_a_verdict_about_another_token_is_noticed(cl
 async def test_a_renewal_that_comes_after_the_end_does_not_count(clock, monkeypatch):
     """The earlier token ended while the newer one was looked at, and nobody had noticed yet."""
     user = await viewer()
-    authenticate_now = authentication.authenticate_now
+    authenticate = authentication._authenticate
 
     def authenticate_slowly(*args: Any) -> Any:
         clock.pass_by(20)
-        return authenticate_now(*args)
+        return authenticate(*args)
 
     with override_bindings(PRIVATE):
         async with Client(token=await issue(user, lifetime=10)) as client:
             token = await issue(user)
-            monkeypatch.setattr(authentication, "authenticate_now", authenticate_slowly)
+            monkeypatch.setattr(authentication, "_authenticate", authenticate_slowly)
             monkeypatch.setattr(Expiry, "enforce", lambda self: None)
             await client.send({"payload": {"action": "authenticate", "token": token}})
             assert await client.wait_closed() == 4401
