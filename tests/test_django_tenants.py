@@ -22,6 +22,7 @@ CONTROLS = [
     ("dispatch", "each_hears_its_own"),
     ("dispatch", "a_kick_ends_the_sockets_of_its_tenant"),
     ("dispatch", "a_log_out_ends_the_sockets_of_its_tenant"),
+    ("barrier", "under_load_a_loss_is_exact_and_of_its_tenant"),
     ("replay", "a_replay_has_the_events_of_its_tenant"),
     ("proofs", "a_proof_of_another_tenant_is_none"),
     ("actors", "a_retry_of_one_tenant_is_no_retry_of_another"),
