@@ -35,6 +35,7 @@ from .hub import LiveHub, get_hub
 from .join_rules import JoinRules, RegistryHolder
 from .joining import Join, find_joins, join
 from .origin import is_origin_allowed
+from .reading import read_in_portions
 from .sending import pace, send_close, without_session
 from .socket import FLOODING, FORBIDDEN, INTERNAL_ERROR, RESTART, SESSION_OVER, TRY_AGAIN_LATER, Socket
 from .traffic import describe_crowd, describe_end, describe_origin, describe_refusal
@@ -86,6 +87,7 @@ class BindingConsumer(AsyncConsumer):
         """Serve one connection until either side ends it."""
         self.scope = scope
         server_limits.warn_once(receive)
+        read_in_portions(receive, send)
         if (await receive())["type"] != "websocket.connect":
             return
         if not is_origin_allowed(scope):
