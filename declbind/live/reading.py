@@ -21,8 +21,8 @@ def read_in_portions(receive: Any, send: Any) -> bool:
     """Let the server read less of a connection at once, and return whether it can be told to.
 
     uvicorn on asyncio's own loop can, and daphne. uvloop reads as it likes. granian reads in threads of its own, so a
-    flood takes nothing of the event loop. hypercorn does not show its transport, and middleware that replaces ``receive``
-    and ``send`` hides it.
+    flood takes nothing of the event loop. hypercorn does not show its transport, and middleware that replaces
+    ``receive`` and ``send`` hides it.
 
     Args:
         receive: The ``receive`` of an ASGI connection.
