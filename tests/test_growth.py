@@ -19,7 +19,8 @@ import pytest
 from django.core.management import call_command
 from django.db import DatabaseError
 
-from declbind import growth, registry
+from declbind import WebsocketBinding, growth, registry
+from declbind.bindings import limit_binding
 from declbind.console.consequences import consequences
 from declbind.console.openings import find_openings
 from declbind.core.spec import BindingSpec
@@ -169,6 +170,7 @@ def test_a_field_that_a_migration_adds_waits_until_it_is_accepted(site: Site) ->
     checked = site.manage("declbind", "check")
     assert [f"declbind accept {stream}`" in checked for stream in STREAMS] == [True] * 3
     assert "declbind accept growing" not in checked
+    assert site.manage("declbind", "list").count("on, new: note") == 3
     assert site.manage("check", "--database", "default").count("declbind.W024") == 3
     assert "by-file: shop.Item got note later" in site.manage("declbind", "doctor")
 
@@ -399,6 +401,28 @@ def test_a_database_that_cannot_be_read_stops_no_migrate(
     monkeypatch.setattr(growth, "load_baselines", fail)
     growth.follow_migration("default")
     assert "no such column" in caplog.text
+
+
+def test_a_class_from_which_nothing_is_held_back_stays_itself() -> None:
+    """Only one that sends less becomes a subclass, the same one at each load, and its methods go on working."""
+
+    class Posts(WebsocketBinding):
+        model = "blog.Post"
+        stream = "class-posts"
+        exclude = ("body",)
+
+        def serialize_data(self, instance: Any) -> dict[str, Any]:
+            return {**super().serialize_data(instance), "more": 1}
+
+    sent = {field.name for field in Posts.bound_fields()}
+    assert limit_binding(Posts, None) is Posts
+    assert limit_binding(Posts, frozenset(sent)) is Posts
+    limited = limit_binding(Posts, frozenset(sent - {"author"}))
+    assert limited is limit_binding(Posts, frozenset(sent - {"author"}))
+    assert issubclass(limited, Posts)
+    assert (limited.held_names(), Posts.held_names()) == (["author"], [])
+    assert limited.overrides("serialize_data")
+    assert limited.fingerprint() != Posts.fingerprint()
 
 
 @pytest.mark.django_db
