@@ -100,6 +100,7 @@ class Client:
         application: An ASGI application; by default the consumer of all bindings.
         user: The user who is logged in; by default an anonymous one.
         session: The session by which the user logged in, if any.
+        token: A token by which the client says who it is, sent in the header ``Authorization``.
     """
 
     def __init__(
@@ -108,16 +109,18 @@ class Client:
         *,
         user: Any = None,
         session: Any = None,
+        token: str | None = None,
         path: str = "/ws/bindings/",
         headers: list[tuple[bytes, bytes]] | None = None,
         url_kwargs: dict[str, Any] | None = None,
         subprotocols: Sequence[str] = (),
     ) -> None:
+        sent = headers if headers is not None else [(b"host", b"testserver")]
         scope = {
             "type": "websocket",
             "path": path,
             "scheme": "ws",
-            "headers": headers if headers is not None else [(b"host", b"testserver")],
+            "headers": sent if token is None else [*sent, (b"authorization", f"Bearer {token}".encode())],
             "query_string": b"",
             "subprotocols": list(subprotocols),
             "user": user if user is not None else AnonymousUser(),
@@ -218,6 +221,10 @@ class Client:
             if reply.get("action") == "reply" and reply.get("ref") == ref:
                 return reply
             self._kept.append(frame)
+
+    async def authenticate(self, token: str) -> dict[str, Any]:
+        """Send a token on the open socket and return the reply's payload."""
+        return await self.request("", "authenticate", token=token)
 
     async def is_silent(self) -> bool:
         """Return whether no more frames follow from what has been committed. Makes the hub read the log now."""

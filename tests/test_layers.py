@@ -42,6 +42,7 @@ LAYERS = [
     ["declbind.bindings"],
     ["declbind.sources"],
     ["declbind.registry", "declbind.growth"],
+    ["declbind.tokens"],
     ["declbind.outbound"],
     ["declbind.inbound"],
     ["declbind.live"],

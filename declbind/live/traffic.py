@@ -21,6 +21,7 @@ from declbind.core.shape import shape, without_values
 from declbind.inbound import permissions
 from declbind.models import Traffic, Watch
 from declbind.serializers.guard import describe_withheld
+from declbind.tokens import InvalidTokenError
 
 logger = logging.getLogger("declbind")
 
@@ -110,6 +111,11 @@ def describe_origin(scope: Mapping[str, Any]) -> dict[str, Any]:
         "outcome": "origin",
         "message": f"Expected a page of this site or one that ALLOWED_ORIGINS lists, got Origin {origins[:200]!r}.",
     }
+
+
+def describe_token(error: InvalidTokenError) -> dict[str, Any]:
+    """Return the row of a handshake whose token authenticates nobody. It does not hold the token."""
+    return {"action": "connect", "outcome": "token", "message": str(error)}
 
 
 def describe_crowd(identity: permissions.Identity) -> dict[str, Any]:
