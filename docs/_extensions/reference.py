@@ -249,8 +249,10 @@ def codes_and_reasons() -> dict[str, set[str]]:
     frames = json.loads((ROOT / "schemas/event.schema.json").read_text())["$defs"]
     closing = (socket.SESSION_OVER, socket.FORBIDDEN, socket.TOO_SLOW, socket.FLOODING)
     ending = (socket.INTERNAL_ERROR, socket.RESTART, socket.TRY_AGAIN_LATER)
+    thrown = set(re.findall(r"DeclbindError\(\s*'(\w+)'", CLIENT.read_text()))
     return {
         "Error codes": set(CODES),
+        "Codes of the JavaScript client": thrown - set(CODES),
         "Reasons of `resync`": set(find_enum(frames["resync"], "reason")),
         "Reasons of `closed`": set(find_enum(frames["closed"], "reason")),
         "Close codes": {str(code) for code in closing + ending},
