@@ -66,8 +66,5 @@ def test_the_labels_of_the_tutorial_are_on_the_pages(console_text: str) -> None:
 
 def test_another_label_would_be_missed(console_text: str) -> None:
     """The control: a label that no page has is found."""
-    assert [label for label in named_labels("Click **Save** and then **Publish everywhere**.")] == [
-        "Save",
-        "Publish everywhere",
-    ]
-    assert "Publish everywhere" not in console_text
+    labels = named_labels("Click **Save** and then **Publish everywhere**.")
+    assert [label for label in labels if label not in console_text] == ["Publish everywhere"]
