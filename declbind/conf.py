@@ -22,7 +22,7 @@ DEFAULTS: dict[str, Any] = {
     "CAPTURE_RAW": True,  # capture what loaddata writes
     "BULK_LIMIT": 1000,  # rows of one call that are sent one by one
     "DETECT_UNSEEN": False,  # look at every statement for writes to bound tables that leave no event
-    "TENANT": None,  # dotted path of a callable that names the tenant whose schema a connection is in
+    "TENANT": None,  # dotted path of a class that tells tenants apart; see declbind.tenancy
     "POLL_SECONDS": 0.25,  # how often a process reads the log without a doorbell
     "VERSION_CHECK_SECONDS": 1.0,  # how often a writer compares the configuration version
     "REVALIDATE_SECONDS": 60.0,  # how often all rights of open sockets are checked again

@@ -30,6 +30,7 @@ SERVERS = {
     "faults",
     "guests",
     "test_checks_installation",
+    "test_django_tenants",
     "test_first_rows",
     "test_growth",
     "test_live_servers",

@@ -35,6 +35,8 @@ CHECKS = {
     "declbind.E009": "RIGHTS_MODELS names a model that is not installed",
     "declbind.E010": "AUTHENTICATE cannot be used",
     "declbind.E011": "JWT cannot be used",
+    "declbind.E012": "TENANT names no class that tells tenants apart",
+    "declbind.E013": "declbind's tables are not shared by all tenants",
     "declbind.W001": "a binding of a file or class is invalid",
     "declbind.W002": "a binding record of the database is invalid",
     "declbind.W003": "a binding does what is probably not meant",
@@ -55,6 +57,7 @@ CHECKS = {
     "declbind.W020": "any host name counts as the site's own",
     "declbind.W021": "uvicorn may read large messages into memory",
     "declbind.W022": "JWT has a weak key or no effect",
+    "declbind.W023": "tenants with users of their own share the sessions",
     "declbind.W024": "a model has got fields that a binding does not send yet",
 }
 

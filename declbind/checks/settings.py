@@ -59,7 +59,7 @@ EXPECTATIONS: dict[str, Expectation] = {
         lambda value: value is None or _is_list_of(_is_origin)(value),
         'None or a list like ["https://example.com"]',
     ),
-    "TENANT": (lambda value: value is None or isinstance(value, str), "the dotted path of a callable or None"),
+    "TENANT": (lambda value: value is None or isinstance(value, str), "the dotted path of a class or None"),
     "JWT": (lambda value: value is None or isinstance(value, dict), "a dict or None"),
     "AUTHENTICATE": (lambda value: value is None or isinstance(value, str), "the dotted path of a callable or None"),
     "MAX_CONNECTIONS_PER_USER": _LIMIT,

@@ -6,6 +6,7 @@ socket keeps an :class:`Identity` instead, with which the user and the session c
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import secrets
@@ -24,6 +25,7 @@ from django.db import DataError, router
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
+from declbind import tenancy
 from declbind.tokens import digest_holds
 
 from .terms import Term
@@ -39,7 +41,7 @@ class Identity:
 
     ``user_pk`` is the user's primary key as text, or ``None`` for an anonymous user. The three session values are set
     only if this session logged the user in; a user who was authenticated by a token has none. ``username`` is for
-    display only.
+    display only. ``tenant`` is the one whose rows the connection deals with; "" on a site without tenants.
 
     The last three are set only if a token authenticated the user: the digest of the session auth hash, the term of the
     token (``None`` if it never ends), and the only streams that it is for (``None`` for all).
@@ -51,6 +53,7 @@ class Identity:
     backend: str | None = None
     connection_id: str = ""
     username: str = ""
+    tenant: str = ""
     auth_digest: str | None = None
     term: Term | None = None
     streams: frozenset[str] | None = None
@@ -81,13 +84,44 @@ class Identity:
         """Return those bindings, by stream, that the token of this identity is for."""
         return bindings if self.streams is None else {s: each for s, each in bindings.items() if s in self.streams}
 
+    @property
+    def account(self) -> str | None:
+        """The user's key, with the tenant in front if there are tenants; ``None`` for an anonymous user."""
+        return f"{self.tenant}\0{self.user_pk}" if self.tenant and self.user_pk is not None else self.user_pk
+
 
 def identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
     """Return the identity in a connection's scope, in which ``user`` and ``session`` may be missing.
 
     The user and the session are lazy and are loaded here, so call this in a worker thread. An empty ``connection_id``
     is replaced by a random one, because two anonymous connections must never share it.
+
+    Raises:
+        TenantError: The scope is no tenant's, or its user was loaded where the same key may be another tenant's user.
     """
+    tenant = tenancy.of_scope(scope)
+    with tenancy.activate(tenant):
+        identity = dataclasses.replace(_identify(scope, connection_id), tenant=tenant)
+        if tenancy.is_on() and not _is_of_tenant(identity, scope):
+            raise tenancy.TenantError(
+                f"The user of a connection of tenant {tenant!r} was loaded by a middleware that does not know the "
+                "tenant. Use declbind.contrib.tenants.TenantAuthMiddlewareStack, or have your middleware load the user "
+                f"inside activate() and set scope[{tenancy.SCOPE_KEY!r}] to the name of the tenant."
+            )
+        return identity
+
+
+def _is_of_tenant(identity: Identity, scope: Mapping[str, Any]) -> bool:
+    """Return whether the user of a scope is one of its tenant.
+
+    A session says so as well: it is loaded again, in the tenant, before the connection is accepted.
+    """
+    if identity.user_pk is None or scope.get(tenancy.SCOPE_KEY) == identity.tenant:
+        return True
+    return tenancy.is_shared(get_user_model()) or bool(identity.session_key and identity.session_hash)
+
+
+def _identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
     connection_id = connection_id or secrets.token_hex(8)
     user = scope.get("user")
     if user is None or not getattr(user, "is_authenticated", False) or getattr(user, "pk", None) is None:

@@ -12,6 +12,7 @@ from declbind.core.errors import ClientError
 from declbind.inbound.authentication import REFUSAL, authenticate
 from declbind.inbound.blocks import find_block
 from declbind.inbound.permissions import Identity
+from declbind.tenancy import TenantError
 from declbind.tokens import InvalidTokenError
 
 from .joining import join_again
@@ -33,20 +34,20 @@ async def renew(hub: LiveHub, socket: Socket, envelope: frames.Envelope, scope: 
         ClientError: The token is not valid, or it is one of another user.
         TimeoutError: Nobody said in time who it is.
     """
-    token = frames.parse_token(envelope)
+    token, tenant = frames.parse_token(envelope), socket.identity.tenant
     try:
         # Nothing is read meanwhile, and code of the project may wait for another server.
         async with asyncio.timeout(settings.HANDSHAKE_SECONDS):
-            identity = await authenticate(hub.requests.run, token, scope, socket.id)
-    except InvalidTokenError as error:
+            identity = await authenticate(hub.requests.run, token, scope, socket.id, tenant)
+    except (InvalidTokenError, TenantError) as error:
         raise ClientError("denied", REFUSAL) from error
-    if await hub.requests.run(find_block, identity.user_pk):
+    if await hub.requests.run(find_block, identity.user_pk, tenant):
         raise ClientError("denied", "The user is blocked.")
     _become(hub, socket, identity)
     try:
         await hub.revalidate([socket])
         # A block that was made after the first look may have found the socket before it was the user's.
-        if await hub.requests.run(find_block, identity.user_pk):
+        if await hub.requests.run(find_block, identity.user_pk, tenant):
             socket.close(FORBIDDEN, "Blocked by an operator.")
         await join_again(hub, socket)
     except BaseException:
@@ -64,7 +65,7 @@ def _become(hub: LiveHub, socket: Socket, identity: Identity) -> None:
     if before not in (None, identity.user_pk):
         raise ClientError("denied", "Expected a token of the same user. Open another connection for another user.")
     # The address has been counted already.
-    if before is None and not hub.admission.enter(identity.user_pk, ""):
+    if before is None and not hub.admission.enter(identity.account, ""):
         raise ClientError("denied", "The user has too many connections.")
     socket.become(identity)
     hub.expiry.watch(socket)

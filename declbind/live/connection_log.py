@@ -153,6 +153,7 @@ def _row(socket: Socket, node: str, offset: int, known: Mapping[str, Any]) -> Co
     return Connection(
         id=socket.id,
         node=node,
+        tenant=socket.identity.tenant,
         user_pk=(socket.user_key or "")[:64],
         username=socket.identity.username[:150],
         credential=socket.identity.credential,

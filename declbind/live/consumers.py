@@ -28,6 +28,7 @@ from declbind.inbound.blocks import find_block
 from declbind.models import Traffic
 from declbind.outbound.memory_databases import describe_memory
 from declbind.registry import database_alias
+from declbind.tenancy import TenantError, run_in
 from declbind.tokens import InvalidTokenError
 
 from . import server_limits, subscriptions
@@ -41,7 +42,14 @@ from .joining import Join, find_joins, join
 from .origin import is_origin_allowed
 from .sending import pace, send_close, without_session
 from .socket import FLOODING, FORBIDDEN, INTERNAL_ERROR, RESTART, SESSION_OVER, TRY_AGAIN_LATER, Socket
-from .traffic import describe_crowd, describe_end, describe_origin, describe_refusal, describe_token
+from .traffic import (
+    describe_crowd,
+    describe_end,
+    describe_origin,
+    describe_refusal,
+    describe_stranger,
+    describe_token,
+)
 
 logger = logging.getLogger("declbind")
 
@@ -126,13 +134,18 @@ class BindingConsumer(AsyncConsumer):
             logger.warning(TURNED_AWAY, describe_failure(error))
             await turn_away(scope, send)
             return
-        if not hub.admission.enter(identity.user_pk, address):
+        except TenantError as error:
+            logger.warning("A connection was refused: %s", error)
+            await send({"type": "websocket.close", "code": FORBIDDEN})
+            hub.note(None, Traffic.REFUSED, **describe_stranger(error))
+            return
+        if not hub.admission.enter(identity.account, address):
             hub.note(None, Traffic.REFUSED, **describe_crowd(identity))
             await turn_away(scope, send, FLOODING, "Too many connections.")
             return
         subprotocol = choose_subprotocol(scope)
         socket = Socket(identity, send, hub.joiner if subprotocol == frames.BATCH_PROTOCOL else None)
-        client = client_of(identity.user_pk, address, identity.connection_id)
+        client = client_of(identity.account, address, identity.connection_id)
         paced = None
         hub.core.attach(socket.connection)
         hub.expiry.watch(socket)
@@ -167,7 +180,7 @@ class BindingConsumer(AsyncConsumer):
             hub.connection_log.closed(socket, hub.core.cursor)
             hub.core.detach(socket.connection)
             hub.expiry.forget(socket)
-            hub.admission.leave(socket.user_key, address)
+            hub.admission.leave(socket.identity.account, address)
             hub.drain.socket_ended()
             hub.note(socket, Traffic.CONNECTION, **describe_end(*socket.closed.result()))
 
@@ -190,9 +203,15 @@ class BindingConsumer(AsyncConsumer):
         while True:
             turn = hub.turns, socket.checks
             try:
-                found = await hub.requests.run(self._find_joins, dict(self.bindings(hub)), socket.identity)
+                found = await hub.requests.run(
+                    run_in, socket.identity.tenant, self._find_joins, dict(self.bindings(hub)), socket.identity
+                )
             except ClientError as error:
                 socket.close(FORBIDDEN, error.message)
+                return
+            except TenantError as error:
+                logger.warning("A connection was refused: %s", error)
+                socket.close(FORBIDDEN, "Not allowed.")
                 return
             if turn == (hub.turns, socket.checks):
                 break
@@ -211,7 +230,7 @@ class BindingConsumer(AsyncConsumer):
         if user is None:
             return None
         # The socket is attached already. If the user is blocked after this query, the kick finds the socket there.
-        block = find_block(identity.user_pk)
+        block = find_block(identity.user_pk, identity.tenant)
         if block is not None:
             raise ClientError("denied", f"Blocked until {block.until:%Y-%m-%d %H:%M} UTC. {block.reason}".strip())
         kwargs = self.scope.get("url_route", {}).get("kwargs", {})
@@ -394,7 +413,7 @@ class _Conversation:
             fault = ClientError("internal", FAULT)
             self._refuse(envelope.stream, envelope.ref, frames.AUTHENTICATE, fault, Traffic.ERROR)
         else:
-            self.client = client_of(self.socket.user_key, "", self.socket.id)
+            self.client = client_of(self.socket.identity.account, "", self.socket.id)
             self.hub.note(
                 self.socket, Traffic.REQUEST, stream=envelope.stream, action=frames.AUTHENTICATE, outcome="ok"
             )
@@ -414,6 +433,10 @@ class _Conversation:
                 request, groups, pk = await self._carry_out(envelope, identity)
         except ClientError as error:
             self._refuse(envelope.stream, envelope.ref, label, error, payload=envelope.payload)
+        except TenantError as error:
+            logger.warning("A request on stream %r was refused: %s", envelope.stream, error)
+            denied = ClientError("denied", "Not allowed.")
+            self._refuse(envelope.stream, envelope.ref, label, denied, payload=envelope.payload)
         except Exception:
             logger.exception("A request on stream %r failed.", envelope.stream)
             fault = ClientError("internal", FAULT)

@@ -8,6 +8,7 @@ from typing import Any
 from declbind.core.frames import BATCH_PROTOCOL, PLAIN_PROTOCOL
 from declbind.inbound import permissions
 from declbind.inbound.authentication import TOKEN_PROTOCOL, Run, authenticate, find_token
+from declbind.tenancy import run_in
 from declbind.tokens import InvalidTokenError
 
 #: The parts of a scope that come from cookies. A connection with a token uses none of them.
@@ -43,6 +44,7 @@ async def identify(run: Run, scope: Mapping[str, Any]) -> tuple[permissions.Iden
 
     Raises:
         InvalidTokenError: The token does not authenticate anybody.
+        TenantError: The connection is no tenant's.
         DatabaseError: The user could not be loaded.
     """
     token = find_token(scope)
@@ -51,7 +53,7 @@ async def identify(run: Run, scope: Mapping[str, Any]) -> tuple[permissions.Iden
     scope = without_cookies(scope)
     identity = await authenticate(run, token, scope)
     # Code of the project may look at the user, as it does in connections with a session.
-    return identity, {**scope, "user": await run(permissions.load_user, identity)}
+    return identity, {**scope, "user": await run(run_in, identity.tenant, permissions.load_user, identity)}
 
 
 def without_cookies(scope: Mapping[str, Any]) -> dict[str, Any]:

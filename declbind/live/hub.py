@@ -342,7 +342,12 @@ class LiveHub:
         # A client chooses the name that it asks for; counts are kept of streams that there are.
         self.metrics.count(kind, stream if stream in self.registry.by_stream else "")
         if socket is not None:
-            values.update(connection=socket.id, user_pk=socket.user_key or "", username=socket.identity.username)
+            values.update(
+                connection=socket.id,
+                tenant=socket.identity.tenant,
+                user_pk=socket.user_key or "",
+                username=socket.identity.username,
+            )
         self.traffic.note(kind, **values)
 
 

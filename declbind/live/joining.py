@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from declbind import tenancy
 from declbind.bindings import Binding
 from declbind.core.hub import Hub, Subscription
 from declbind.inbound import permissions
@@ -138,8 +139,12 @@ def _find_joins_of_sockets(
     found = []
     for socket, bindings, connection_groups in asked:
         identity = dataclasses.replace(socket.identity, connection_id="")
-        if identity not in users:
-            users[identity] = permissions.load_current_user(identity)
-        if (user := users[identity]) is not None:
-            found.append((socket, find_joins(identity.narrow(bindings), user, connection_groups)))
+        try:
+            with tenancy.activate(identity.tenant):
+                if identity not in users:
+                    users[identity] = permissions.load_current_user(identity)
+                if (user := users[identity]) is not None:
+                    found.append((socket, find_joins(identity.narrow(bindings), user, connection_groups)))
+        except tenancy.TenantError as error:  # the tenant is gone; the next check of its sockets closes them
+            logger.warning("A socket of tenant %r joins nothing: %s", identity.tenant, error)
     return found

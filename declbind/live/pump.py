@@ -159,7 +159,7 @@ class Pump:
 
     async def _obey(self, event: LogEvent) -> None:
         hub = self._hub
-        sockets = hub.sockets()
+        sockets = [socket for socket in hub.sockets() if event.is_for(socket.identity.tenant)]
         match json.loads(event.data):
             case {"type": "session", "session": digest, **rest}:
                 for socket in sockets:

@@ -81,7 +81,9 @@ class Socket:
         #: Counts the checks of its permissions. What was granted during a check may no longer be allowed.
         self.checks = 0
         self._limits = _limits(settings.QUEUE_BYTES, settings.QUEUE_FRAMES, settings.QUEUE_SECONDS)
-        self.connection = Connection(Outbox(self._limits), flush=self.flush, overflow=self.overflow, info=self)
+        self.connection = Connection(
+            Outbox(self._limits), flush=self.flush, overflow=self.overflow, info=self, tenant=identity.tenant
+        )
         self.closed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._send = send
         #: What runs the sending of frames, and in which context. ``None`` before the handshake is over.

@@ -23,6 +23,7 @@ import django
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
+from django.utils.module_loading import import_string
 
 
 def main() -> None:
@@ -88,7 +89,7 @@ def run_python(task: dict[str, Any]) -> None:
     values: dict[str, Any] = {"__name__": "documented"}
     if Path(name).name == "settings.py":
         values |= settings_names()
-    values |= {each: NAMES[each]() for each in task["names"]}
+    values |= {each.rpartition(".")[2]: find_name(each) for each in task["names"]}
     module = type(sys)("documented")
     module.__dict__.update(values)
     sys.modules["documented"] = module
@@ -138,6 +139,11 @@ def run_tests(case: type[unittest.TestCase]) -> None:
 
 
 # Names that blocks may ask for ------------------------------------------------------------------------------
+
+
+def find_name(name: str) -> Any:
+    """Return what a block means by a name: an object that can be imported, or something that `NAMES` makes."""
+    return import_string(name) if "." in name else NAMES[name]()
 
 
 def settings_names() -> dict[str, Any]:
