@@ -28,6 +28,7 @@ from django.contrib import admin  # noqa: E402
 from django.contrib.auth.models import Group, Permission, User  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.contrib.sessions.models import Session  # noqa: E402
+from django.core.checks import ERROR, run_checks  # noqa: E402
 from django.core.management import CommandError  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
 from django.test import Client as Browser  # noqa: E402
@@ -50,7 +51,7 @@ from declbind.live.housekeeping import write_connections, write_traffic  # noqa:
 from declbind.live.hub import get_hub  # noqa: E402
 from declbind.live.proofs import Holder  # noqa: E402
 from declbind.models import BindingRecord, Connection, Event, Traffic  # noqa: E402
-from declbind.outbound import log  # noqa: E402
+from declbind.outbound import catalog, log  # noqa: E402
 from declbind.testing import Client, capture_events, override_bindings  # noqa: E402
 
 MODELS: dict[str, Any] = {model.__name__: model for model in apps.get_models()}
@@ -347,6 +348,43 @@ def what_is_rolled_back_leaves_nothing() -> Any:
     with override_bindings(INVOICES), capture_events() as events, contextlib.suppress(ZeroDivisionError):
         write_and_fail()
     return [(event.tenant, event.data) for event in events], []
+
+
+@step
+def a_write_goes_on_where_the_log_is_out_of_reach() -> Any:
+    """The schema is searched alone, so nobody can be told; the process says so once."""
+    with override_bindings(INVOICES), capture_events() as events:
+        connection.set_schema("acme", include_public=False)  # type: ignore[attr-defined]
+        with transaction.atomic():
+            Invoice.objects.create(text="alone")
+            Invoice.objects.create(text="alone too")
+        connection.set_schema_to_public()  # type: ignore[attr-defined]
+        write("acme", "told")
+    return ([event.data["text"] for event in events], _texts("acme")), (["told"], ["alone", "alone too", "told"])
+
+
+@step
+def facts_of_a_table_are_those_of_its_schema() -> Any:
+    """A trigger in one of them changes what is stored, and the value that is sent is the stored one."""
+    rows = {name: write(name, "x") for name in TENANTS}
+    with within("beta"), connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION beta.shout() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN NEW.text := upper(NEW.text); RETURN NEW; END'"
+        )
+        cursor.execute(
+            "CREATE TRIGGER shout BEFORE INSERT OR UPDATE ON beta.shop_invoice"
+            " FOR EACH ROW EXECUTE FUNCTION beta.shout()"
+        )
+    with override_bindings(INVOICES), capture_events() as events:
+        for name, row in [*rows.items()] * 3:
+            catalog._answers.clear()
+            with within(name):
+                # The first statement in this schema is the one that saves.
+                row.save()
+    with within("beta"), connection.cursor() as cursor:
+        cursor.execute("DROP FUNCTION beta.shout() CASCADE")
+    return [event.data["text"] for event in events], ["x", "X"] * 3
 
 
 # --- what clients write ----------------------------------------------------------------------------------------------
@@ -693,6 +731,25 @@ def a_tenant_that_is_dropped_stops_nobody_else() -> Any:
         return async_to_sync(go)(), ("denied", ["closed 4401"], ["of acme"])
 
 
+@step
+def users_that_all_tenants_share_are_one() -> Any:
+    """Their sessions are good for all tenants, and what ends them ends them in all."""
+    if settings.VARIANT != "shared_users":
+        return "", ""
+    key = "s" * 32
+    for name in TENANTS:
+        _allow(name)
+    log_in("public", key)
+
+    def act() -> None:
+        with within("acme"):
+            User.objects.filter(pk=1).update(is_active=False)
+
+    with override_bindings(PRIVATE):
+        seen = async_to_sync(_after)(act, **dict.fromkeys(TENANTS, key))
+    return seen, {name: ["closed 4401"] for name in TENANTS}
+
+
 # --- what operators see ----------------------------------------------------------------------------------------------
 
 
@@ -846,6 +903,17 @@ def sabotage(what: str) -> None:
         session_ends._load_ends = lambda sessions: {
             (tenant, key): end for tenant, key in sessions for end in permissions.load_session_ends([key]).values()
         }
+    elif what == "facts":
+        fetch = catalog._fetch
+
+        def fetch_as_it_is(found: Any, sql: str, table: str) -> Any:
+            cursor, found.cursor = found.cursor, io.StringIO
+            try:
+                return fetch(found, sql, table)
+            finally:
+                found.cursor = cursor
+
+        catalog._fetch = fetch_as_it_is
     elif what == "console":
         shown.viewed_tenant = lambda: None
     elif what == "push":
@@ -893,6 +961,9 @@ def main(arguments: list[str]) -> dict[str, Any]:
 if __name__ == "__main__":
     if sys.argv[1:] == ["build"]:
         build()
+    elif sys.argv[1:] == ["check"]:
+        ids = [str(message.id) for message in run_checks() if message.is_serious(ERROR)]
+        sys.stdout.write(f"{json.dumps([id_ for id_ in ids if id_.startswith('declbind')])}\n")
     else:
         sys.stdout.write(f"{json.dumps(main(sys.argv[1:]))}\n")
         sys.stdout.flush()
