@@ -734,7 +734,7 @@ def a_tenant_that_is_dropped_stops_nobody_else() -> Any:
 @step
 def users_that_all_tenants_share_are_one() -> Any:
     """Their sessions are good for all tenants, and what ends them ends them in all."""
-    if settings.VARIANT != "shared_users":
+    if getattr(settings, "VARIANT", "") != "shared_users":
         return "", ""
     key = "s" * 32
     for name in TENANTS:
@@ -906,12 +906,12 @@ def sabotage(what: str) -> None:
     elif what == "facts":
         fetch = catalog._fetch
 
-        def fetch_as_it_is(found: Any, sql: str, table: str) -> Any:
-            cursor, found.cursor = found.cursor, io.StringIO
+        def fetch_as_it_is(connection: Any, sql: str, table: str) -> Any:
+            cursor, connection.cursor = connection.cursor, io.StringIO
             try:
-                return fetch(found, sql, table)
+                return fetch(connection, sql, table)
             finally:
-                found.cursor = cursor
+                connection.cursor = cursor
 
         catalog._fetch = fetch_as_it_is
     elif what == "console":
