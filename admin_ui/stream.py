@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 
 from admin_ui import pages, traffic
 from admin_ui.answers import Answers
+from admin_ui.visible import VisibleRows
 from admin_ui.wanted import Wanted, readable_models
 from admin_ui.watching import renew_watch, watch_page
 from declbind import tenancy
@@ -74,7 +75,8 @@ class Viewer:
         return await hub.requests.run(tenancy.run_in, self._identity.tenant, function, *args)
 
     def _wanted(self, user: Any) -> Wanted:
-        return Wanted.read(self._request.GET, readable_models(user))
+        visible = VisibleRows(self._admin.admin_site, self._request)
+        return Wanted.read(self._request.GET, visible.unlimited(readable_models(user)))
 
     def check(self) -> bool:
         """Tell whether the session and the right still hold; renews the watch, and what may be searched."""

@@ -30,6 +30,8 @@ DEFAULTS: dict[str, Any] = {
     "RIGHTS_MODELS": [],  # labels of further models that give rights; see declbind.rights_models
     "RETENTION_SECONDS": 3600,
     "RETENTION_EVENTS": 100_000,
+    "JWT": None,  # dict that describes the JSON Web Tokens of another issuer; None = accept none
+    "AUTHENTICATE": None,  # dotted path of a callable (token, scope) -> (user, expires_at) or None, for all tokens
     "MAX_CONNECTIONS_PER_USER": 200,  # open sockets of one user in one process; None = any number
     "MAX_CONNECTIONS_PER_ADDRESS": None,  # open sockets of one address in one process; None = any number
     "TRUSTED_PROXIES": 0,  # proxies in front of the server that add to X-Forwarded-For; 0 = none

@@ -91,7 +91,7 @@ def judge(spec: BindingSpec, *, python: bool = False, database: bool = False) ->
     if obstacle:
         return [Problem("$.model", f"Binding {spec.stream!r}: {obstacle}"), *found]
     return [
-        *_bound_problems(spec, model),
+        *_bound_problems(spec, model, python),
         *_sensitive_problems(spec, model, python),
         *_writable_problems(spec, model),
         *_template_problems(spec, model),
@@ -236,10 +236,13 @@ def _model_obstacle(model: type[Model]) -> str:
     return ""
 
 
-def _bound_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
+def _bound_problems(spec: BindingSpec, model: type[Model], python: bool) -> Iterator[Problem]:
     known = {field.name for field in model_fields(model)} | _pk_names(model)
     for key in ("fields", "exclude", "sensitive"):
         for index, name in enumerate(getattr(spec, key) or ()):
+            if key == "sensitive" and (python or spec.serializer != "default") and is_sensitive(name):
+                # A key of a serializer's own, or of code of the class.
+                continue
             if name not in known and not (key == "fields" and spec.all_fields):
                 yield _unknown_field(spec, model, f"$.{key}[{index}]", name, known - _pk_names(model))
     if spec.serializer != "default":

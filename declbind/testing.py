@@ -108,6 +108,7 @@ class Client:
         session: The session by which the user logged in, if any.
         tenant: The tenant that the client belongs to, on a site with ``DECLBIND["TENANT"]``; by default the one that
             ``of_scope`` finds. ``user`` must be loaded inside of it.
+        token: A token by which the client says who it is, sent in the header ``Authorization``.
     """
 
     def __init__(
@@ -116,17 +117,19 @@ class Client:
         *,
         user: Any = None,
         session: Any = None,
+        token: str | None = None,
         path: str = "/ws/bindings/",
         headers: list[tuple[bytes, bytes]] | None = None,
         url_kwargs: dict[str, Any] | None = None,
         subprotocols: Sequence[str] = (),
         tenant: str | None = None,
     ) -> None:
+        sent = headers if headers is not None else [(b"host", b"testserver")]
         scope = {
             "type": "websocket",
             "path": path,
             "scheme": "ws",
-            "headers": headers if headers is not None else [(b"host", b"testserver")],
+            "headers": sent if token is None else [*sent, (b"authorization", f"Bearer {token}".encode())],
             "query_string": b"",
             "subprotocols": list(subprotocols),
             "user": user if user is not None else AnonymousUser(),
@@ -229,6 +232,10 @@ class Client:
             if reply.get("action") == "reply" and reply.get("ref") == ref:
                 return reply
             self._kept.append(frame)
+
+    async def authenticate(self, token: str) -> dict[str, Any]:
+        """Send a token on the open socket and return the reply's payload."""
+        return await self.request("", "authenticate", token=token)
 
     async def is_silent(self) -> bool:
         """Return whether no more frames follow from what has been committed. Makes the hub read the log now."""

@@ -27,6 +27,7 @@ CONTROLS = [
     ("actors", "a_retry_of_one_tenant_is_no_retry_of_another"),
     ("controls", "rights_of_another_tenant_do_not_end_a_replay"),
     ("sessions", "a_session_that_runs_out_is_one_of_its_tenant"),
+    ("tokens", "a_token_is_one_of_its_tenant"),
     ("facts", "facts_of_a_table_are_those_of_its_schema"),
     ("console", "operators_see_what_is_of_their_tenant"),
     ("console", "only_operators_who_see_all_edit_bindings"),

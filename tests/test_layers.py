@@ -43,6 +43,7 @@ LAYERS = [
     ["declbind.sources"],
     ["declbind.registry", "declbind.growth"],
     ["declbind.tenancy"],
+    ["declbind.tokens"],
     ["declbind.outbound"],
     ["declbind.inbound"],
     ["declbind.live"],

@@ -19,6 +19,7 @@ from .shown import shown
 from .stored import read_subscriptions
 
 PAGE_ROWS = 100
+_LOGINS = {"": "nothing", "session": "a session", "token": "a token", "scope": "middleware of the project"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class ListedConnection:
     tenant: str
     address: str
     client: str
+    credential: str
+    credential_ends_at: datetime | None
     opened_at: datetime
     closed_at: datetime | None
     close_code: int | None
@@ -62,6 +65,11 @@ class ListedConnection:
     def who(self) -> str:
         """The user's name, or "anonymous"."""
         return self.username or (f"user {self.user_pk}" if self.user_pk else "anonymous")
+
+    @property
+    def login(self) -> str:
+        """What says who the user is, in words."""
+        return _LOGINS.get(self.credential, self.credential)
 
     @property
     def hears(self) -> tuple[Heard, ...]:
@@ -159,6 +167,8 @@ def _describe(row: Connection, node: Node | None, behind: int | None) -> ListedC
         tenant=row.tenant,
         address=row.address,
         client=row.client,
+        credential=row.credential,
+        credential_ends_at=row.credential_ends_at,
         opened_at=row.opened_at,
         closed_at=row.closed_at,
         close_code=row.close_code,

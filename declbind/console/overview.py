@@ -20,6 +20,7 @@ from declbind.sources import SourceItem
 
 from . import unseen
 from .documents import Difference, differences
+from .withheld import load_withheld
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def load_states(using: str) -> list[BindingState]:
         if item.source == "database" and item.stream is not None and item.document is not None
     }
     drifts = load_drift(using, stored) if stored else {}
-    faults = unseen.load_faults(using)
-    return [_state(item, entry, drifts, faults) for item, entry in zip(items, registry.entries, strict=True)]
+    faults, held_back = unseen.load_faults(using), load_withheld(using)
+    return [_state(item, entry, drifts, faults, held_back) for item, entry in zip(items, registry.entries, strict=True)]
 
 
 def load_drift(using: str, stored: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Drift]:
@@ -226,6 +227,7 @@ def _state(
     entry: Entry[type[Binding]],
     drifts: Mapping[str, Drift],
     faults: Mapping[str, Sequence[unseen.Gap]],
+    held_back: Mapping[str, str],
 ) -> BindingState:
     spec = item.spec
     state = "on" if spec is not None and spec.enabled else "off"
@@ -238,6 +240,8 @@ def _state(
         warnings += judgement.waiting(entry.binding.spec())
     if drift is not None:
         warnings.append(drift.as_problem(entry.stream))
+    if entry.stream in held_back and not entry.problems:
+        warnings.append(Problem("$", f"Binding {entry.stream!r}: {held_back[entry.stream]}"))
     missed = tuple(faults.get(entry.stream, ())) if not entry.problems else ()
     warnings += [gap.as_problem(entry.stream) for gap in missed]
     return BindingState(

@@ -29,6 +29,7 @@ from .delivery import explain_event, groups_of, offset_of
 from .missed import explain_bulk, explain_unheard, find_bulk
 from .shown import shown
 from .stored_row import compare, find_latest, load_row, row_groups, says_it_is_there
+from .withheld import load_withheld
 from .writers import describe_writer
 
 #: Causes that come from looking at the row, or from an exception that may quote it.
@@ -106,6 +107,8 @@ def explain(question: Question, using: str) -> Explanation:
         if told is not None:
             return _explain_bulk(question, told, binding, using)
         answers = [*missed, *answers]
+    if held_back := load_withheld(using, question.stream).get(question.stream):
+        answers.append(Answer(Cause.HELD_BACK, held_back))
     return Explanation(question, tuple(answers), event)
 
 

@@ -38,6 +38,8 @@ READ_BATCH = 500
 PORTION = 50
 #: The longest replay, in events of all streams. Beyond it, a snapshot is cheaper, and the client gets a `resync`.
 MAX_REPLAY_EVENTS = 20_000
+#: What a client is told whose token is for other streams, whether the stream exists or not.
+NOT_COVERED = "The token is not for this stream."
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ async def _subscribe(
         elif granted.resync == "unproven":
             # The hub may not have come to the end of the log, and the client must not be sent what is there already.
             await hub.settle()
-        if socket.closed.done():
+        if socket.is_over():
             return granted.group
         if turn == (hub.turns, socket.checks):
             break
@@ -236,7 +238,7 @@ async def _send_snapshot(
 
 def _is_wanted(socket: Socket, subscription: Subscription) -> bool:
     key = (subscription.stream, subscription.group)
-    return socket.subscriptions.get(key) is subscription and not socket.closed.done()
+    return socket.subscriptions.get(key) is subscription and not socket.is_over()
 
 
 # --- in a worker thread ----------------------------------------------------------------------------------------------
@@ -272,6 +274,9 @@ def judge(
     user = permissions.load_current_user(identity)
     if user is None:
         raise ClientError("denied", "The session is over.")
+    if not identity.covers(request.stream):
+        # It was replaced, after the request was taken, by one with other streams.
+        raise ClientError("denied", NOT_COVERED)
     # Rows are read where the log is, in one transaction with it; never from a replica.
     bound = binding(user=user, using=using)
     group, params = judge_user(bound, request.params)

@@ -110,6 +110,19 @@ class Migration(migrations.Migration):
                         blank=True, default="", help_text="What the client calls itself.", max_length=150
                     ),
                 ),
+                (
+                    "credential",
+                    declbind.models.columns.ExactCharField(
+                        blank=True,
+                        default="",
+                        help_text='"session", "token", "scope" (set by middleware) or "".',
+                        max_length=16,
+                    ),
+                ),
+                (
+                    "credential_ends_at",
+                    models.DateTimeField(help_text="When the token ends, if it does.", null=True),
+                ),
                 ("opened_at", models.DateTimeField()),
                 ("closed_at", models.DateTimeField(null=True)),
                 ("close_code", models.PositiveIntegerField(null=True)),

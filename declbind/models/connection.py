@@ -26,6 +26,10 @@ class Connection(models.Model):
     username = ExactCharField(max_length=150, blank=True, default="")
     address = ExactCharField(max_length=64, blank=True, default="", help_text="Masked: the network, not the host.")
     client = ExactCharField(max_length=150, blank=True, default="", help_text="What the client calls itself.")
+    credential = ExactCharField(
+        max_length=16, blank=True, default="", help_text='"session", "token", "scope" (set by middleware) or "".'
+    )
+    credential_ends_at = models.DateTimeField(null=True, help_text="When the token ends, if it does.")
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
     close_code = models.PositiveIntegerField(null=True)

@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -32,12 +33,12 @@ from django.core.checks import ERROR, run_checks  # noqa: E402
 from django.core.management import CommandError  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
 from django.test import Client as Browser  # noqa: E402
-from django.test import RequestFactory  # noqa: E402
+from django.test import RequestFactory, override_settings  # noqa: E402
 from django_tenants.utils import schema_context  # noqa: E402
 
 from admin_ui.stream import Viewer  # noqa: E402
 from admin_ui.traffic import Cursor  # noqa: E402
-from declbind import touch  # noqa: E402
+from declbind import tokens, touch  # noqa: E402
 from declbind.console import shown  # noqa: E402
 from declbind.contrib.tenants import DjangoTenants, TenantAuthMiddlewareStack  # noqa: E402
 from declbind.core import hub as core  # noqa: E402
@@ -731,6 +732,89 @@ def a_tenant_that_is_dropped_stops_nobody_else() -> Any:
         return async_to_sync(go)(), ("denied", ["closed 4401"], ["of acme"])
 
 
+async def _by_token(token: str) -> dict[str, Any]:
+    """Return what becomes of a token in both tenants: at the handshake, and in a request on an open socket."""
+    found = {}
+    for name in TENANTS:
+        one = client(name, token=token)
+        try:
+            at_once = "ok" if await one.connect() and (await _ask_private(one)) else "denied"
+        except ConnectionError:
+            at_once = f"closed {one.close_code}"
+        await one.disconnect()
+        async with client(name) as one:
+            await one.send({"stream": "private", "payload": {"action": "authenticate", "token": token, "ref": "t"}})
+            reply = (await one.receive())["payload"]
+        found[name] = at_once, reply["ok"] or reply["error"]["code"]
+    return found
+
+
+async def _ask_private(one: Client) -> bool:
+    return bool((await one.request("private", "subscribe", params={"room": "main"}))["ok"])
+
+
+ONE_TENANT = {"acme": ("ok", True), "beta": ("closed 4401", "denied")}
+
+
+@step
+def a_token_is_one_of_its_tenant() -> Any:
+    """User 1 has the same password hash in both, and the right in both."""
+    for name in TENANTS:
+        _allow(name)
+        with within(name):
+            User.objects.filter(pk=1).update(password="!same", is_active=True)
+    with within("acme"):
+        token = tokens.issue(User.objects.get(pk=1))
+    with override_bindings(PRIVATE):
+        seen = async_to_sync(_by_token)(token)
+    for name in TENANTS:
+        _allow(name, allowed=False)
+        with within(name):
+            User.objects.filter(pk=1).update(password=f"!{name}")
+    return seen, ONE_TENANT
+
+
+def _web_token(**claims: Any) -> str:
+    import jwt
+
+    return jwt.encode({"sub": "1", "exp": int(time.time()) + 60, **claims}, "k" * 32, algorithm="HS256")
+
+
+@step
+def a_web_token_names_its_tenant() -> Any:
+    """One that names none is refused, and so is each if no claim is configured."""
+    for name in TENANTS:
+        _allow(name)
+    config = {"key": "k" * 32, "algorithms": ["HS256"]}
+    seen = []
+    for more, claims in (({"tenant_claim": "t"}, {"t": "acme"}), ({"tenant_claim": "t"}, {}), ({}, {"t": "acme"})):
+        with override_settings(DECLBIND={**settings.DECLBIND, "JWT": {**config, **more}}), override_bindings(PRIVATE):
+            seen.append(async_to_sync(_by_token)(_web_token(**claims)))
+    for name in TENANTS:
+        _allow(name, allowed=False)
+    refused = dict.fromkeys(TENANTS, ("closed 4401", "denied"))
+    return seen, [ONE_TENANT, refused, refused]
+
+
+async def find_user(token: str, scope: Any) -> Any:
+    """Return the user of this name in the tenant of the scope; a callable of a project."""
+    user = await User.objects.filter(username=token).afirst()
+    return None if user is None else (user, None)
+
+
+@step
+def a_callable_finds_users_of_the_tenant() -> Any:
+    """Though it is a coroutine: its queries are made in the tenant."""
+    for name in TENANTS:
+        _allow(name)
+    options = {**settings.DECLBIND, "AUTHENTICATE": f"{__spec__.name}.find_user"}
+    with override_settings(DECLBIND=options), override_bindings(PRIVATE):
+        seen = async_to_sync(_by_token)("of acme")
+    for name in TENANTS:
+        _allow(name, allowed=False)
+    return seen, ONE_TENANT
+
+
 @step
 def users_that_all_tenants_share_are_one() -> Any:
     """Their sessions are good for all tenants, and what ends them ends them in all."""
@@ -903,6 +987,8 @@ def sabotage(what: str) -> None:
         session_ends._load_ends = lambda sessions: {
             (tenant, key): end for tenant, key in sessions for end in permissions.load_session_ends([key]).values()
         }
+    elif what == "tokens":
+        tokens.tenant_of_users = lambda: ""
     elif what == "facts":
         fetch = catalog._fetch
 
