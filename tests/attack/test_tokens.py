@@ -303,7 +303,7 @@ class Writer:
         return [value for value in values if self.begun[value] > end]
 
 
-async def receive_across_the_end(lifetime: float = 1.0) -> tuple[list[int], list[int]]:
+async def receive_across_the_end(lifetime: float = 3.0) -> tuple[list[int], list[int]]:
     """Return what a client is sent until it is closed or a row comes that is late, and the late ones of it."""
     with override_bindings(PRIVATE):
         token = await issue(await viewer(), lifetime=lifetime)
