@@ -22,6 +22,7 @@ from declbind import checks, tokens
 from declbind.inbound import authentication, web_tokens
 from declbind.live.hub import get_hub
 from declbind.testing import Client, override_bindings
+from example_site.example.models import IntegerValue
 from tests.live import code_of, in_thread, next_payload, subscribe
 from tests.test_tokens import PRIVATE, close_code, issue, viewer
 
@@ -193,6 +194,23 @@ async def answer_never(token: str, scope: Any) -> Any:
     await asyncio.Event().wait()
 
 
+class Pretender:
+    """An object of another kind, whose key is that of a user."""
+
+    is_authenticated = is_active = True
+
+    def __init__(self, pk: Any) -> None:
+        self.pk = pk
+
+
+class Trap:
+    is_authenticated = True
+
+    @property
+    def pk(self) -> Any:
+        raise ZeroDivisionError
+
+
 answerer = Answerer()
 not_callable = 5
 
@@ -224,6 +242,8 @@ async def test_a_callable_replaces_both(accept, answers, name):
         (lambda: datetime.now() + timedelta(seconds=100), 100),  # noqa: DTZ005 a callable may forget the zone
         (lambda: 1e300, None),
         (lambda: float("inf"), None),
+        (lambda: datetime.max, None),  # noqa: DTZ901 a callable may forget the zone
+        (lambda: datetime.max.replace(tzinfo=UTC), None),
         (lambda: None, None),
     ],
 )
@@ -260,6 +280,10 @@ async def test_a_callable_that_fails_lets_nobody_in(accept, answers, caplog):
         wrong=(user, "tomorrow"),
         nan=(user, float("nan")),
         truth=(user, True),
+        key=(user.pk, None),
+        other=(IntegerValue(pk=user.pk), None),
+        pretender=(Pretender(user.pk), None),
+        trap=(Trap(), None),
     )
     assert [token for token in answers if await opens(token)] == []
     assert "ValueError: cannot read [token]" in caplog.text

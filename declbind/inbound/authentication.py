@@ -16,10 +16,11 @@ import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import MAXYEAR, datetime
 from typing import Any, Final
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
+from django.contrib.auth import get_user_model
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -194,12 +195,16 @@ def _admit(answer: Any, connection_id: str) -> Identity:
     try:
         user, end = answer
         expires_at = _seconds(end)
-    except (TypeError, ValueError):
-        logger.error("%s: expected (user, expires_at) or None, got a value of another kind.", _CALLABLE)
+        # The key of an instance of another model would be that of some user.
+        key = user.pk if user is not None and user.is_authenticated else None
+        if key is not None and not isinstance(user, get_user_model()):
+            raise TypeError
+    except Exception as error:  # whatever the properties of the project's objects do
+        name = type(error).__name__
+        logger.error("%s: expected (user, expires_at) or None, got something else (%s).", _CALLABLE, name)
         raise InvalidTokenError(f"{_CALLABLE} returned neither (user, expires_at) nor None.") from None
-    key = getattr(user, "pk", None)
     # Loaded again: the callable may have kept an instance from before the user was deactivated.
-    stored = None if key is None or not getattr(user, "is_authenticated", False) else find_active_user("pk", key)
+    stored = None if key is None else find_active_user("pk", key)
     return _identity(stored, expires_at, connection_id)
 
 
@@ -208,6 +213,8 @@ def _seconds(end: Any) -> float | None:
     if end is None:
         return None
     if isinstance(end, datetime):
+        if end.year == MAXYEAR:
+            return None
         return (timezone.make_aware(end) if timezone.is_naive(end) else end).timestamp()
     if isinstance(end, bool) or not isinstance(end, int | float):
         raise TypeError

@@ -76,13 +76,14 @@ class RunningVerbs(VerbGroup):
             (
                 row.id,
                 row.who,
+                row.login,
                 row.opened_at.isoformat(timespec="seconds"),
                 row.process,
                 ", ".join(f"{item.stream}/{item.group}" for item in row.hears),
             )
             for row in found.rows
         ]
-        self.stdout.write(format_table(("connection", "who", "since", "process", "hears"), rows))
+        self.stdout.write(format_table(("connection", "who", "by", "since", "process", "hears"), rows))
         self.stdout.write(f"Page {found.page} of {found.pages}, {format_count(found.total, 'connection')} in all.")
         return True
 
