@@ -28,6 +28,7 @@ CONTROLS = [
     ("controls", "rights_of_another_tenant_do_not_end_a_replay"),
     ("sessions", "a_session_that_runs_out_is_one_of_its_tenant"),
     ("tokens", "a_token_is_one_of_its_tenant"),
+    ("tokens", "a_token_needs_more_than_the_same_password"),
     ("facts", "facts_of_a_table_are_those_of_its_schema"),
     ("console", "operators_see_what_is_of_their_tenant"),
     ("console", "only_operators_who_see_all_edit_bindings"),

@@ -44,6 +44,7 @@ async def identify(run: Run, scope: Mapping[str, Any]) -> tuple[permissions.Iden
 
     Raises:
         InvalidTokenError: The token does not authenticate anybody.
+        TenantError: The connection is no tenant's.
         DatabaseError: The user could not be loaded.
     """
     token = find_token(scope)

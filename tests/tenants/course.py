@@ -14,10 +14,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import django
+import jwt
 from django.core.management import call_command
 
 django.setup()
@@ -541,6 +543,68 @@ def a_user_who_was_loaded_elsewhere_is_refused() -> Any:
     return seen, ("refused 4403", True)
 
 
+def _issue(name: str) -> str:
+    """Return a token of user 1 of a tenant, whose password is the same in all tenants."""
+    with within(name):
+        user = User.objects.get(pk=1)
+        user.password = "!the same"
+        user.save()
+        return tokens.issue(user)
+
+
+@step
+def a_token_is_one_of_its_tenant() -> Any:
+    """In the header of a handshake, and in a request on an open socket."""
+    _allow("acme")
+    issued = {name: _issue(name) for name in TENANTS}
+
+    async def renew(host: str, of: str) -> Any:
+        async with client(host) as one:
+            await one.send({"stream": "", "payload": {"action": "authenticate", "token": issued[of], "ref": 1}})
+            reply = (await one.receive())["payload"]
+            return reply["ok"] or reply["error"]["code"]
+
+    async def go() -> Any:
+        places = [(host, of) for host in TENANTS for of in TENANTS]
+        return {f"{host} {of}": [await _join(host, token=issued[of]), await renew(host, of)] for host, of in places}
+
+    with override_bindings(PRIVATE):
+        seen = async_to_sync(go)()
+    _allow("acme", allowed=False)
+    elsewhere = ["closed 4401", "denied"]
+    return seen, {
+        "acme acme": ["ok", True],
+        "acme beta": elsewhere,
+        "beta acme": elsewhere,
+        "beta beta": ["denied", True],
+    }
+
+
+@step
+def a_web_token_names_its_tenant() -> Any:
+    """User 1 of one tenant may view; a token that names no tenant is nobody's."""
+    _allow("acme")
+    key = "k" * 32
+    config = {"key": key, "algorithms": ["HS256"], "tenant_claim": "org"}
+
+    def encode(**claims: Any) -> str:
+        return jwt.encode({"sub": "1", "exp": time.time() + 60, **claims}, key, algorithm="HS256")
+
+    async def go() -> Any:
+        sent = {"acme": encode(org="acme"), "beta": encode(org="beta"), "none": encode(), "other": encode(org=1)}
+        return {name: await _join("acme", token=token) for name, token in sent.items()}
+
+    with override_bindings(PRIVATE), override_settings(DECLBIND={**settings.DECLBIND, "JWT": config}):
+        seen = async_to_sync(go)()
+    with (
+        override_bindings(PRIVATE),
+        override_settings(DECLBIND={**settings.DECLBIND, "JWT": {**config, "tenant_claim": None}}),
+    ):
+        seen["without the setting"] = async_to_sync(_join)("acme", token=encode(org="acme"))
+    _allow("acme", allowed=False)
+    return seen, {name: "ok" if name == "acme" else "closed 4401" for name in seen}
+
+
 async def _after(act: Callable[[], Any], **cookies: str) -> dict[str, Any]:
     """Return what sockets of both tenants were sent because of something: user 1, with the same session key."""
     async with contextlib.AsyncExitStack() as stack:
@@ -757,7 +821,7 @@ ONE_TENANT = {"acme": ("ok", True), "beta": ("closed 4401", "denied")}
 
 
 @step
-def a_token_is_one_of_its_tenant() -> Any:
+def a_token_needs_more_than_the_same_password() -> Any:
     """User 1 has the same password hash in both, and the right in both."""
     for name in TENANTS:
         _allow(name)
@@ -781,7 +845,7 @@ def _web_token(**claims: Any) -> str:
 
 
 @step
-def a_web_token_names_its_tenant() -> Any:
+def a_web_token_of_no_tenant_is_nobodys() -> Any:
     """One that names none is refused, and so is each if no claim is configured."""
     for name in TENANTS:
         _allow(name)
@@ -958,6 +1022,15 @@ def a_row_is_forgotten_in_its_tenant() -> Any:
 # --- negative controls -----------------------------------------------------------------------------------------------
 
 
+class _Any:
+    """Equal to every tenant."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
 def sabotage(what: str) -> None:
     """Break one thing on purpose."""
     if what == "constant":
@@ -988,7 +1061,8 @@ def sabotage(what: str) -> None:
             (tenant, key): end for tenant, key in sessions for end in permissions.load_session_ends([key]).values()
         }
     elif what == "tokens":
-        tokens.tenant_of_users = lambda: ""
+        read_token = tokens.read
+        tokens.read = lambda token: replace(read_token(token), tenant=_Any())  # type: ignore[arg-type]
     elif what == "facts":
         fetch = catalog._fetch
 
