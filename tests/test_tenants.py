@@ -220,8 +220,13 @@ def test_tables_and_sessions_belong_where_tenants_need_them(monkeypatch: pytest.
         monkeypatch.setattr(Separate, "shared", frozenset(shared))
         assert ids() == found
     monkeypatch.setattr(Separate, "shared", frozenset(own))
-    with override_settings(SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies"):
-        assert ids() == ["declbind.W023"]
+    for engine in ("signed_cookies", "cache", "cached_db", "file"):
+        with override_settings(SESSION_ENGINE=f"django.contrib.sessions.backends.{engine}"):
+            assert ids() == ["declbind.W023"]
+    caches = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "KEY_FUNCTION": "shop.keys.make"}}
+    for engine in ("cache", "cached_db"):
+        with override_settings(SESSION_ENGINE=f"django.contrib.sessions.backends.{engine}", CACHES=caches):
+            assert ids() == []
 
 
 @pytest.mark.parametrize("path", ["writable", "relate"])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
@@ -66,8 +67,9 @@ def _check_class() -> Iterator[CheckMessage]:
         yield CheckWarning(
             "Each tenant has its own users, and all tenants share the sessions. A session of user 1 of one tenant is "
             "kept from user 1 of another only by the hash of the password, as in Django itself.",
-            hint="With django-tenants, list 'django.contrib.sessions' in TENANT_APPS, and use a SESSION_ENGINE that "
-            "keeps sessions in the database.",
+            hint="With django-tenants, list 'django.contrib.sessions' in TENANT_APPS and use the SESSION_ENGINE "
+            "'django.contrib.sessions.backends.db', or give the cache of the sessions the KEY_FUNCTION "
+            "'django_tenants.cache.make_key'.",
             id="declbind.W023",
         )
 
@@ -75,6 +77,12 @@ def _check_class() -> Iterator[CheckMessage]:
 def _are_sessions_shared() -> bool:
     try:
         store = permissions.session_store()
+        if hasattr(store, "cache_key_prefix"):
+            # A function for keys is what keeps tenants apart in a cache. What it does cannot be told.
+            cache = settings.CACHES.get(settings.SESSION_CACHE_ALIAS, {})
+            if not cache.get("KEY_FUNCTION"):
+                return True
+            return hasattr(store, "get_model_class") and tenancy.is_shared(store.get_model_class())
         return not hasattr(store, "get_model_class") or tenancy.is_shared(store.get_model_class())
     except (ImportError, AttributeError, ImproperlyConfigured, RuntimeError):
         # An engine that does not load, or whose app is not installed, is Django's to report.

@@ -298,11 +298,11 @@ class Hub:
 
     def hears(self, event: LogEvent) -> bool:
         """Tell whether anybody here is in a group of the event."""
-        return any(
-            (event.stream, group) in groups
-            for groups in self._groups_of(event)
-            for group, _ in self._changes(event, groups)
-        )
+        for groups in self._groups_of(event):
+            for group, _ in self._changes(event, groups):
+                if (event.stream, group) in groups:
+                    return True
+        return False
 
     def _groups_of(self, event: LogEvent) -> Sequence[_Groups]:
         """Return the groups of the tenant that an event is for, or those of each tenant."""
@@ -323,7 +323,9 @@ class Hub:
         Changes come in the order delete, update, create. A plain connection gets each action once, whatever the number
         of its groups; a tagged subscription gets a frame of its own. Nothing is sent: see ``waiting``.
         """
-        count = sum(self._dispatch(event, groups, variants, now) for groups in self._groups_of(event))
+        count = 0
+        for groups in self._groups_of(event):
+            count += self._dispatch(event, groups, variants, now)
         self.cursor = max(self.cursor, event.offset)
         return count
 

@@ -10,14 +10,15 @@ import dataclasses
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from declbind import tenancy
 from declbind.bindings import Binding
 from declbind.core.hub import Hub, Subscription
 from declbind.inbound import permissions
 from declbind.registry import BindingRegistry
 
+from .rights import ask_tenant, group_by_tenant
 from .socket import Socket
 from .threads import HubThread
 
@@ -131,20 +132,25 @@ def _is_open_to(socket: Socket, each: Join) -> bool:
     )
 
 
-def _find_joins_of_sockets(
-    asked: Iterable[tuple[Socket, Mapping[str, type[Binding]], Iterable[str]]],
-) -> list[tuple[Socket, list[Join]]]:
+_Asked = tuple[Socket, Mapping[str, type[Binding]], Iterable[str]]
+
+
+def _find_joins_of_sockets(asked: Iterable[_Asked]) -> list[tuple[Socket, list[Join]]]:
     """Return the groups that each socket joins; loads each user once. Blocks on the database."""
+    found: list[tuple[Socket, list[Join]]] = []
+    for tenant, some in group_by_tenant(asked, lambda each: each[0]).items():
+        # The sockets of a tenant that is gone join nothing, and the next check of rights closes them.
+        found += ask_tenant(tenant, partial(_find_joins_in_tenant, some), [])
+    return found
+
+
+def _find_joins_in_tenant(asked: Iterable[_Asked]) -> list[tuple[Socket, list[Join]]]:
     users: dict[permissions.Identity, Any] = {}
     found = []
     for socket, bindings, connection_groups in asked:
         identity = dataclasses.replace(socket.identity, connection_id="")
-        try:
-            with tenancy.activate(identity.tenant):
-                if identity not in users:
-                    users[identity] = permissions.load_current_user(identity)
-                if (user := users[identity]) is not None:
-                    found.append((socket, find_joins(identity.narrow(bindings), user, connection_groups)))
-        except tenancy.TenantError as error:  # the tenant is gone; the next check of its sockets closes them
-            logger.warning("A socket of tenant %r joins nothing: %s", identity.tenant, error)
+        if identity not in users:
+            users[identity] = permissions.load_current_user(identity)
+        if (user := users[identity]) is not None:
+            found.append((socket, find_joins(identity.narrow(bindings), user, connection_groups)))
     return found

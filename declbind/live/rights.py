@@ -21,30 +21,43 @@ if TYPE_CHECKING:
 logger = logging.getLogger("declbind")
 
 Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 
 
 def judge_sockets(
     asked: Iterable[tuple[Socket, list[Subscription]]], registry: BindingRegistry
 ) -> list[tuple[Socket, bool, list[Subscription]]]:
     """Return for each socket whether it may go on, and which of its subscriptions may not; asks once for each user."""
+    verdicts: list[tuple[Socket, bool, list[Subscription]]] = []
+    for tenant, some in group_by_tenant(asked, lambda pair: pair[0]).items():
+        over: list[tuple[Socket, bool, list[Subscription]]] = [(socket, False, []) for socket, _ in some]
+        verdicts += ask_tenant(tenant, partial(_judge, some, registry), over)
+    return verdicts
+
+
+def _judge(
+    asked: Iterable[tuple[Socket, list[Subscription]]], registry: BindingRegistry
+) -> list[tuple[Socket, bool, list[Subscription]]]:
     users: dict[permissions.Identity, Any] = {}
     verdicts: list[tuple[Socket, bool, list[Subscription]]] = []
     for socket, subscriptions in asked:
         identity = dataclasses.replace(socket.identity, connection_id="")
-
-        def judge(
-            identity: permissions.Identity = identity, subscriptions: list[Subscription] = subscriptions
-        ) -> tuple[bool, list[Subscription]]:
-            if identity not in users:
-                users[identity] = permissions.load_current_user(identity)
-            user = users[identity]
-            if user is None:
-                return False, []
-            return True, [s for s in subscriptions if not _may_go_on(s, registry, user)]
-
-        over: tuple[bool, list[Subscription]] = False, []
-        verdicts.append((socket, *ask_tenant(identity.tenant, judge, over)))
+        if identity not in users:
+            users[identity] = permissions.load_current_user(identity)
+        user = users[identity]
+        if user is None:
+            verdicts.append((socket, False, []))
+        else:
+            verdicts.append((socket, True, [s for s in subscriptions if not _may_go_on(s, registry, user)]))
     return verdicts
+
+
+def group_by_tenant(items: Iterable[Item], socket_of: Callable[[Item], Socket]) -> dict[str, list[Item]]:
+    """Return what belongs to sockets by the tenant of each, so that a tenant is activated once for all of its own."""
+    found: dict[str, list[Item]] = {}
+    for item in items:
+        found.setdefault(socket_of(item).identity.tenant, []).append(item)
+    return found
 
 
 def ask_tenant(tenant: str, question: Callable[[], Answer], otherwise: Answer) -> Answer:
@@ -67,11 +80,14 @@ def ask_tenant(tenant: str, question: Callable[[], Answer], otherwise: Answer) -
 
 def find_logged_out(sockets: Iterable[Socket]) -> list[Socket]:
     """Return those sockets of a user whose session may be the one that just ended, under an earlier key."""
-    return [
-        socket
-        for socket in sockets
-        if not ask_tenant(socket.identity.tenant, partial(permissions.survives_logout, socket.identity), False)
-    ]
+    found: list[Socket] = []
+    for tenant, some in group_by_tenant(sockets, lambda socket: socket).items():
+        found += ask_tenant(tenant, partial(_find_ended, some), some)
+    return found
+
+
+def _find_ended(sockets: Iterable[Socket]) -> list[Socket]:
+    return [socket for socket in sockets if not permissions.survives_logout(socket.identity)]
 
 
 def _may_go_on(subscription: Subscription, registry: BindingRegistry, user: Any) -> bool:
