@@ -12,9 +12,10 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
@@ -171,7 +172,14 @@ class Siege:
     """A site of its own, its server, and the attack on it."""
 
     def __init__(
-        self, program: str, seed: int, *, sabotage: str = "", limits: str = "{}", patience: float = PATIENCE
+        self,
+        program: str,
+        seed: int,
+        *,
+        sabotage: str = "",
+        limits: str = "{}",
+        patience: float = PATIENCE,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.seed, self._patience = seed, patience
         self._directory = Path(tempfile.mkdtemp(prefix="declbind-fuzzing-"))
@@ -185,6 +193,7 @@ class Siege:
             VARIABLE: sabotage,
             # Otherwise each thread has an arena of its own for memory, and each of them grows.
             "MALLOC_ARENA_MAX": "1",
+            **environment,
         }
         self.server = DjangoServer("tests.faults.asgi:application", env=env, program=program)
         self.outcome = Outcome()
@@ -289,6 +298,9 @@ class Siege:
             self.outcome.frames += 1
             try:
                 async with asyncio.timeout(self._patience):
+                    if self._chance.random() < 0.02:
+                        # One that nobody has asked for.
+                        await attackers[number].connection.pong(self._chance.randbytes(100))
                     await attackers[number].send(frame)
             except (TimeoutError, ConnectionClosed) as error:
                 raise Breach("answer", f"socket {number} takes no more frames: {error!r}") from None
