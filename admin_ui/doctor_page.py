@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from admin_ui import pages
 from declbind.console import doctor
+from declbind.console.shown import sees_all
 from declbind.registry import database_alias
 
 #: An examination ends after about this long, so that the page always comes; the command takes the time it needs.
@@ -35,7 +36,8 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 def may_examine(model_admin: pages.RecordAdmin, request: HttpRequest) -> bool:
     """Tell whether the user may: those who watch, and those who change what may be the matter."""
-    return pages.may_watch(request.user) or model_admin.has_change_permission(request)
+    may_see = pages.may_watch(request.user) or model_admin.has_change_permission(request)
+    return sees_all() and may_see
 
 
 def doctor_view(model_admin: pages.RecordAdmin, request: HttpRequest) -> HttpResponse:

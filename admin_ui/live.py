@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse, QueryDict
 from django.http.response import HttpResponseBase
@@ -18,8 +19,10 @@ from admin_ui.nodes import load_spread
 from admin_ui.rates import load_rates
 from admin_ui.row_page import REVEALED, row_view
 from admin_ui.stream import can_push, stream_view
+from admin_ui.visible import VisibleRows
 from admin_ui.wanted import Wanted, readable_models, stream_models
 from admin_ui.watching import end_watch, watch_page
+from declbind import tenancy
 from declbind.core.errors import CODES
 from declbind.models import Node, SavedView
 from declbind.models.author import key_of
@@ -87,7 +90,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     """Show the newest rows, or those after ``cursor``; works without JavaScript, which only keeps the page going."""
     watch_page(request)
-    wanted = read_wanted(request)
+    wanted = read_wanted(model_admin, request)
     after = traffic.Cursor.parse(request.GET.get("cursor", ""))
     look = traffic.Look(wanted)
     page = look.newest() if after is None else look.onward(after)
@@ -118,7 +121,7 @@ def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         charts=rates.draw(),
         tables=rates.tables(),
         spread=load_spread(),
-        saved=SavedView.objects.filter(owner_pk=key_of(request.user)),
+        saved=SavedView.objects.filter(owner_pk=_owner(request.user)),
         max_rows=traffic.MAX_ROWS,
         window=traffic.WINDOW,
         # A page of the past stands still; one that has come to the end goes on.
@@ -147,7 +150,7 @@ def rows_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     if cursor is None:
         return JsonResponse({"error": "expected cursor=epoch:offset:number"}, status=400)
     watch_page(request)
-    answers = Answers(model_admin, read_wanted(request))
+    answers = Answers(model_admin, read_wanted(model_admin, request))
     answer = answers.rows(cursor, whole=request.GET.get("whole") == "1", bare=request.GET.get("bare") == "1")
     if request.GET.get("extras") == "1":
         answer.update(answers.extras())
@@ -164,7 +167,8 @@ def stop_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
 
 def export_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     """Answer with a file of what the page shows, by the same filters; values only after they were revealed."""
-    look = traffic.Look(read_wanted(request), values=bool(request.session.get(REVEALED)))
+    visible = VisibleRows(model_admin.admin_site, request) if request.session.get(REVEALED) else None
+    look = traffic.Look(read_wanted(model_admin, request), readable=readable_models(request.user), visible=visible)
     after = traffic.Cursor.parse(request.GET.get("cursor", ""))
     page = look.newest() if after is None else look.onward(after)
     return export.download(page.rows, "csv" if request.GET.get("format") == "csv" else "jsonl")
@@ -174,7 +178,7 @@ def saved_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     """Keep the filters under a name, or forget a name; each user has names of their own."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
-    views = SavedView.objects.filter(owner_pk=key_of(request.user))
+    views = SavedView.objects.filter(owner_pk=_owner(request.user))
     query = Wanted.read(_parsed(request.POST.get("query", ""))).query
     if request.POST.get("delete"):
         views.filter(name=pages.read_text(request.POST, "delete", 60)).delete()
@@ -187,14 +191,15 @@ def saved_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         elif not views.filter(name=name).exists() and views.count() >= MAX_SAVED:
             messages.error(request, f"There are {MAX_SAVED} views already: delete one first.")
         else:
-            SavedView.objects.update_or_create(owner_pk=key_of(request.user), name=name, defaults={"query": query})
+            SavedView.objects.update_or_create(owner_pk=_owner(request.user), name=name, defaults={"query": query})
             messages.success(request, f"Kept as {name}.")
     return HttpResponseRedirect(f"{pages.page_url(model_admin, 'live')}?{query}")
 
 
-def read_wanted(request: HttpRequest) -> Wanted:
-    """Read the filters from the address."""
-    return Wanted.read(request.GET, readable_models(request.user))
+def read_wanted(model_admin: Any, request: HttpRequest) -> Wanted:
+    """Read the filters from the address. Values are searched of those models whose rows the viewer may all see."""
+    visible = VisibleRows(model_admin.admin_site, request)
+    return Wanted.read(request.GET, visible.unlimited(readable_models(request.user)))
 
 
 def _parsed(query: str) -> dict[str, str]:
@@ -208,3 +213,8 @@ def _choices(known: Any, chosen: str) -> list[str]:
 def _processes(chosen: str) -> list[tuple[str, str]]:
     nodes = [(node.pk, str(node)) for node in Node.objects.using(database_alias()).order_by("host", "pid")[:200]]
     return nodes if not chosen or chosen in dict(nodes) else [(chosen, chosen[:8]), *nodes]
+
+
+def _owner(user: Any) -> str:
+    """Return the name by which saved views name a user: of each tenant, user 1 is somebody else."""
+    return tenancy.owner_key(get_user_model(), key_of(user), database_alias())

@@ -7,7 +7,7 @@ WebSocket consumers serve. Every key of a binding record is a class attribute of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar
 
@@ -24,6 +24,7 @@ from declbind.fields import bound_fields, concrete_field, find_model, held_field
 from declbind.relations import Hop, find_hops
 from declbind.serializers import get_serializer
 from declbind.serializers.exact import exact_key, keep_exact
+from declbind.serializers.guard import Guard
 from declbind.stored_rows import AnyRow, model_of, value_of
 from declbind.stored_values import as_stored, comparable, group_text, holds_documents, is_compared_apart
 
@@ -54,6 +55,8 @@ class Resolved:
     runs_code: bool
     #: Whether the binding words its whole payload.
     own_payload: bool
+    #: What judges the payloads that code of the project makes; None where only fields are sent.
+    guard: Guard | None
 
 
 class Binding:
@@ -87,6 +90,9 @@ class Binding:
     known: ClassVar[frozenset[str] | None] = None
     #: Names of properties and methods of the row (without arguments) that are sent along with the fields.
     send_members: ClassVar[Sequence[str]] = ()
+
+    #: What the last payload of this instance lacks because it looks like a secret: the places of the keys.
+    withheld: tuple[str, ...] = ()
 
     def __init__(self, user: Any = None, using: str | None = None) -> None:
         self.user = user
@@ -160,6 +166,7 @@ class Binding:
                 or cls.serializer != "default"
                 or cls.overrides("group_names", "serialize_data", "serialize"),
                 own_payload=cls.overrides("serialize"),
+                guard=_make_guard(cls, model, spec),
             )
             cls._resolved = own  # type: ignore[attr-defined]
         return own
@@ -295,6 +302,22 @@ class Binding:
             member = getattr(instance, name)
             data[name] = keep_exact(member() if callable(member) else member)
         return data
+
+    def outgoing_data(self, instance: Any) -> Mapping[str, Any]:
+        """Return ``serialize_data`` without what looks like a secret and is not in ``sensitive``; see ``withheld``."""
+        data, guard = self.serialize_data(instance), self.resolved().guard
+        if guard is None:
+            return data
+        cleaned, self.withheld = guard.clean(data)
+        return cleaned
+
+    def outgoing_payload(self, instance: Any, action: str) -> Mapping[str, Any]:
+        """Return ``serialize`` without the same."""
+        payload, guard = self.serialize(instance, action), self.resolved().guard
+        if guard is None or not payload:
+            return payload
+        cleaned, self.withheld = guard.clean_payload(payload)
+        return cleaned
 
     def serialize(self, instance: Any, action: str) -> dict[str, Any]:
         """Return the whole payload; an empty one sends nothing."""
@@ -472,9 +495,21 @@ def build_binding(spec: BindingSpec) -> type[WebsocketBinding]:
     return type(f"{name}Binding", (WebsocketBinding,), attributes)
 
 
+def _make_guard(cls: type[Binding], model: type[models.Model], spec: BindingSpec) -> Guard | None:
+    if not (cls.send_members or cls.serializer != "default" or cls.overrides("serialize_data", "serialize")):
+        return None
+    bound = bound_fields(model, spec)
+    documents = [field.name for field in bound if holds_documents(field)]
+    return Guard(spec.sensitive, [field.name for field in bound], documents)
+
+
 def limit_binding(cls: type[Binding], known: frozenset[str] | None) -> type[Binding]:
-    """Return a subclass that sends only these fields of ``"__all__"`` or ``exclude``; the class itself if it may."""
+    """Return a subclass that sends only these fields of ``"__all__"`` or ``exclude``; the class itself if it does."""
     if known is None or known == cls.known:
+        return cls
+    spec = replace(cls.spec(), known=known)
+    model = find_model(spec.model)
+    if model is not None and not held_fields(model, spec):
         return cls
     last: type[Binding] | None = cls.__dict__.get("_limited")
     if last is None or last.known != known:

@@ -15,7 +15,7 @@ from django.db.models import Field, Model
 
 from declbind import obstacles
 from declbind.codenames import declared_codenames, stored_codenames
-from declbind.conf import serializer_names
+from declbind.conf import serializer_names, settings
 from declbind.core import schema
 from declbind.core.errors import Problem
 from declbind.core.spec import AUDIENCES, BindingSpec
@@ -91,7 +91,7 @@ def judge(spec: BindingSpec, *, python: bool = False, database: bool = False) ->
     if obstacle:
         return [Problem("$.model", f"Binding {spec.stream!r}: {obstacle}"), *found]
     return [
-        *_bound_problems(spec, model),
+        *_bound_problems(spec, model, python),
         *_sensitive_problems(spec, model, python),
         *_writable_problems(spec, model),
         *_template_problems(spec, model),
@@ -99,6 +99,7 @@ def judge(spec: BindingSpec, *, python: bool = False, database: bool = False) ->
         *_scope_problems(spec, model),
         *_relate_problems(spec, model),
         *_also_problems(spec, model),
+        *_capture_problems(spec),
         *found,
     ]
 
@@ -235,10 +236,13 @@ def _model_obstacle(model: type[Model]) -> str:
     return ""
 
 
-def _bound_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
+def _bound_problems(spec: BindingSpec, model: type[Model], python: bool) -> Iterator[Problem]:
     known = {field.name for field in model_fields(model)} | _pk_names(model)
     for key in ("fields", "exclude", "sensitive"):
         for index, name in enumerate(getattr(spec, key) or ()):
+            if key == "sensitive" and (python or spec.serializer != "default") and is_sensitive(name):
+                # A key of a serializer's own, or of code of the class.
+                continue
             if name not in known and not (key == "fields" and spec.all_fields):
                 yield _unknown_field(spec, model, f"$.{key}[{index}]", name, known - _pk_names(model))
     if spec.serializer != "default":
@@ -358,6 +362,15 @@ def _scope_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
     yield from _owner_problems(spec, model, "$.scope", spec.scope)
 
 
+def _capture_problems(spec: BindingSpec) -> Iterator[Problem]:
+    if spec.capture == "triggers" and settings.TENANT is not None:
+        yield Problem(
+            "$.capture",
+            f"Binding {spec.stream!r}: expected 'orm' on a site with tenants, got 'triggers'. What a trigger notes "
+            "does not say for which tenant. Announce what raw SQL writes with declbind.touch(queryset).",
+        )
+
+
 def _relate_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
     relations = {field.name: field for field in model_fields(model) if field.is_relation}
     for name, rule in spec.relate.items():
@@ -372,14 +385,15 @@ def _relate_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]
         elif not isinstance(rule, str):
             related: Any = relations[name].remote_field
             yield from _owner_problems(spec, related.model, path, rule)
-    if not spec.scope or not spec.inbound:
+    if not (spec.scope or settings.TENANT) or not spec.inbound:
         return
+    why = "each user deals with own rows" if spec.scope else "each tenant has rows of its own"
     owned = {field.name for name in spec.scope if (field := _find_concrete(model, name))}
     written = {field.name for field in writable_fields(model, spec) if field.is_relation}
     for name in sorted(written - owned - spec.relate.keys()):
         yield Problem(
             "$.relate",
-            f"Binding {spec.stream!r}: each user deals with own rows, and clients may write the relation {name!r}. Say "
+            f"Binding {spec.stream!r}: {why}, and clients may write the relation {name!r}. Say "
             f'which rows they may choose, such as {{"{name}": {{"owner_id": "$user.pk"}}}} or {{"{name}": "any"}}, or '
             "leave it out of 'writable'.",
         )

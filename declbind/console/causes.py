@@ -90,6 +90,10 @@ class Cause(Enum):
         "Have the client connect again; it catches up. Look at what keeps it from reading.",
     )
     SENT = Meaning("It was sent.")
+    HELD_BACK = Meaning(
+        "Values that look like secrets were sent as null.",
+        "Take them out of the code of the binding, or name them in 'sensitive' if they are to be sent.",
+    )
     EXPIRED = Meaning(
         "The change is older than what the log keeps, so nothing can be said of it any more.",
         "Raise DECLBIND['RETENTION_SECONDS'] if you have to look further back.",

@@ -27,6 +27,7 @@ from . import unseen
 from .limits import limited_queries
 from .output import format_count
 from .ping import ping
+from .withheld import load_withheld
 
 Level = Literal["ok", "note", "bad"]
 #: Later than this, an event without a number, or a process on an old version, is a fault and no mere moment.
@@ -239,6 +240,11 @@ def _capture(using: str) -> Iterator[Finding]:
             "note",
             f"Triggers that no binding wants watch {', '.join(left_over)}.",
             unseen.INSTALL,
+        )
+    held_back = load_withheld(using)
+    for stream, text in held_back.items():
+        yield Finding(
+            "secrets", "bad", f"{stream}: {text}", "Nobody is sent the values. Correct the code or the record."
         )
     broken = [fault for fault in find_faults() if fault.seam.concerns != "none"]
     for seam_fault in broken:

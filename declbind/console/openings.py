@@ -159,6 +159,7 @@ def _openings(before: _Definition | None, after: _Definition, opened: frozenset[
     for item in judged:
         if item.is_sensitive and not item.withheld:
             yield Opening(item.path, f"{_exposing(after, item)}, which looks like a secret,", (EXPOSE_SENSITIVE,))
+    yield from _own_keys(before, after)
     if not opened:
         return
     for action in ACTIONS:
@@ -167,6 +168,17 @@ def _openings(before: _Definition | None, after: _Definition, opened: frozenset[
     yield from _asking(after, opened)
     yield from _rights(after, opened)
     yield from _relations(after, opened)
+
+
+def _own_keys(before: _Definition | None, after: _Definition) -> Iterator[Opening]:
+    """Yield the keys of a serializer's own that a definition exposes newly."""
+    known = {field.name for field in after.model._meta.get_fields()}
+    same = before is not None and before.spec.serializer == after.spec.serializer
+    was = before.spec.sensitive if before is not None and same else ()
+    for index, name in enumerate(after.spec.sensitive):
+        if name not in known and name not in was:
+            deed = f"expose {name!r} of the serializer {after.spec.serializer!r}, which looks like a secret,"
+            yield Opening(f"$.sensitive[{index}]", deed, (EXPOSE_SENSITIVE,))
 
 
 def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:

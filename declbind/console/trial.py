@@ -15,6 +15,7 @@ from typing import Any
 from django.db import DatabaseError
 from django.db.models import Model
 
+from declbind import tenancy
 from declbind.bindings import Binding
 from declbind.core import frames
 from declbind.core.errors import ClientError, ConfigError, Problem
@@ -24,8 +25,10 @@ from declbind.live.consumers import read_envelope, read_request
 from declbind.models import BindingRevision
 from declbind.outbound import index as indexes
 from declbind.outbound import log
+from declbind.outbound.drafts import gather_withheld
 from declbind.outbound.index import Index
 from declbind.registry import BindingRegistry, build_alternative, database_alias, get_registry
+from declbind.serializers.guard import describe_withheld
 
 from . import preview, trial_inbound, trial_outbound, trial_view
 from .audience import load_audience
@@ -70,12 +73,13 @@ def make_trial(question: Question, using: str | None = None) -> Trial:
         raise ConfigError([Problem("$", f"Expected an action of {', '.join(ACTIONS)}; got {question.action!r}.")])
     identity, user = find_user(question.who)
     registry, question = choose_registry(question, using)
-    with indexes.trying(registry) as index:
+    with indexes.trying(registry) as index, gather_withheld() as held_back:
         if not question.stream:
-            return _try_all(question, registry, index, identity, user, using)
+            made = _try_all(question, registry, index, identity, user, using)
+            return _with_secrets(made, held_back)
         attempt = _Attempt(question, registry, index, identity, user, using)
         try:
-            return attempt.make()
+            return _with_secrets(attempt.make(), held_back)
         except (ConfigError, DatabaseError):
             raise
         except Exception as fault:
@@ -88,9 +92,10 @@ def make_trial(question: Question, using: str | None = None) -> Trial:
 def find_user(who: str) -> tuple[Identity, Any]:
     """Return the identity of a user as a connection without a session has it, and the user; no permission is cached."""
     named = preview.load_user(who)
+    tenant = tenancy.of_connection(database_alias())
     if not named.is_authenticated:
-        return Identity(connection_id="try"), named
-    identity = Identity(user_pk=str(named.pk), connection_id="try", username=str(named.get_username()))
+        return Identity(connection_id="try", tenant=tenant), named
+    identity = Identity(user_pk=str(named.pk), connection_id="try", username=str(named.get_username()), tenant=tenant)
     return identity, load_user(identity) if getattr(named, "is_active", True) else named
 
 
@@ -332,6 +337,16 @@ class _Attempt:
         user = describe_user(self.user)
         fixed = binding is not None and has_fixed_groups(binding)
         return Trial(self.question, user, tuple(steps), reply, error, answer, model, has_fixed_groups=fixed, **rest)
+
+
+def _with_secrets(made: Trial, held_back: Sequence[tuple[str, tuple[str, ...]]]) -> Trial:
+    """Add what the code of bindings would send and what is not sent, because it looks like a secret."""
+    if not held_back:
+        return made
+    texts = {stream: describe_withheld(names) for stream, names in held_back}
+    text = " ".join(f"Stream {stream!r}: {words}" for stream, words in texts.items())
+    step = Step("secrets", NOTE, text, {"streams": list(texts)})
+    return dataclasses.replace(made, steps=(*made.steps, step))
 
 
 def _by_stream(found: Sequence[Frame], first: str) -> list[tuple[str, list[str]]]:

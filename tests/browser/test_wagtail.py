@@ -1,4 +1,4 @@
-"""Bind the pages of a project made from Wagtail's own template, by the README alone, and edit them through Wagtail.
+"""Bind the pages of a project made from Wagtail's own template, by the tutorial alone, and edit them through Wagtail.
 
 Wagtail writes its pages in most of the ways there are: multi-table inheritance, ``F()`` and ``Concat`` in
 ``QuerySet.update`` (treebeard's ``path``, ``depth`` and ``numchild``), copies by a key set to None, cascades from a
@@ -30,7 +30,7 @@ from tests.test_readme import Project, write_files
 PATIENCE = 20.0
 #: The command that makes a project from the template.
 WAGTAIL = Path(sys.executable).with_name("wagtail")
-#: Where the README's files are in such a project.
+#: Where the tutorial's files are in such a project.
 PLACES = {"mysite/settings.py": "mysite/settings/base.py", "mysite/asgi.py": "mysite/asgi.py"}
 #: The parent of all pages and the template's own type of page; who may is left to Django's codenames.
 RECORDS: list[dict[str, Any]] = [
@@ -49,7 +49,7 @@ NOTED = {"create": ("INSERT", "NEW"), "update": ("UPDATE", "NEW"), "delete": ("D
 
 
 class WagtailProject(Project):
-    """A fresh project of Wagtail's template with the README's lines in it, on the template's SQLite file."""
+    """A fresh project of Wagtail's template with the tutorial's lines in it, on the template's SQLite file."""
 
     name = "wagtail"
     login, password = "editor", "a password of this test"
