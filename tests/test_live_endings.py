@@ -62,6 +62,7 @@ async def test_both_sides_may_end_a_socket_at_the_same_time(caplog):
 @pytest.mark.django_db(transaction=True)
 async def test_a_time_out_that_is_over_is_noticed(monkeypatch):
     """Control: a callback that does not ask whether the socket is still read meets a time-out that is over."""
+
     class Kept:
         """Keep the time-out, as a conversation did that never forgot it."""
 
