@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from declbind.live import hub as hub_module
 from declbind.live import snapshots
 from declbind.live.consumers import BindingConsumer
-from declbind.live.fair_queue import Client, FairGate, FairQueue, client_of, current_client, working_for
+from declbind.live.fair_queue import NOBODY, Client, FairGate, FairQueue, client_of, current_client, working_for
 from declbind.live.hub import get_hub
 from declbind.live.threads import RequestThreads
 from declbind.testing import Client as Socket
@@ -95,6 +95,15 @@ def test_nothing_is_lost_and_each_socket_keeps_its_order(puts, each):
     for place in set(puts):
         numbers = [number for number in order if puts[number] == place]
         assert numbers == sorted(numbers)
+
+
+def test_what_no_client_has_asked_for_is_not_limited():
+    """Calls of the hub itself take their turn, and no limit of a client holds them back."""
+    queue: FairQueue[int] = FairQueue(1)
+    for number in range(3):
+        queue.put(NOBODY, number)
+        queue.put(OTHER, number)
+    assert [(taken := queue.take()) and taken[0].owner for _ in range(5)] == ["", "other", "", "", None]
 
 
 def test_who_is_a_client():

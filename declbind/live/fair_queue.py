@@ -75,7 +75,7 @@ class FairQueue(Generic[T]):
         sockets = self._resting.get(client.owner) or self._turns.get(client.owner)
         if sockets is None:
             sockets = OrderedDict()
-            (self._resting if self._under_way[client.owner] >= self._each else self._turns)[client.owner] = sockets
+            (self._resting if self._is_full(client.owner) else self._turns)[client.owner] = sockets
         sockets.setdefault(client.socket, deque()).append(item)
 
     def take(self) -> tuple[Client, T] | None:
@@ -89,8 +89,12 @@ class FairQueue(Generic[T]):
             sockets[socket] = items
         self._under_way[owner] += 1
         if sockets:
-            (self._resting if self._under_way[owner] >= self._each else self._turns)[owner] = sockets
+            (self._resting if self._is_full(owner) else self._turns)[owner] = sockets
         return Client(owner, socket), item
+
+    def _is_full(self, owner: str) -> bool:
+        # What no client has asked for takes its turn, but no client's share.
+        return owner != NOBODY.owner and self._under_way[owner] >= self._each
 
     def done(self, client: Client) -> None:
         """Report that an item of a client is not under way any more."""
