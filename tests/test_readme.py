@@ -120,7 +120,7 @@ class Project(Server):
             case "runserver":
                 return [sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{self.port}"]
             case program:
-                [command] = re.findall(rf"`({program} [^`]+)`", quick_start())
+                [command] = re.findall(rf"`({program}\s[^`]+)`", quick_start())
                 return [str(PROGRAMS / program), *command.split()[1:], "--port", str(self.port)]
 
     def working_directory(self) -> Path:
