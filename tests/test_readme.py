@@ -27,6 +27,10 @@ BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 FILE_NAME = re.compile(r"(?:#|<!--) (\S+\.\w+)(?: -->)?\n")
 #: The folder of the installed programs that the commands name, such as django-admin and daphne.
 PROGRAMS = Path(sys.executable).parent
+BOSS = (
+    'python manage.py shell -c "from django.contrib.auth.models import User; '
+    "User.objects.create_superuser('boss', password='boss')\""
+)
 SAVE = "from django.contrib.auth.models import User; user = User.objects.get(); user.first_name = {!r}; user.save()"
 
 
@@ -120,7 +124,7 @@ class Project(Server):
             case "runserver":
                 return [sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{self.port}"]
             case program:
-                [command] = re.findall(rf"`({program} [^`]+)`", quick_start())
+                [command] = re.findall(rf"`({program}\s[^`]+)`", quick_start())
                 return [str(PROGRAMS / program), *command.split()[1:], "--port", str(self.port)]
 
     def working_directory(self) -> Path:
@@ -185,6 +189,47 @@ def test_the_quick_start_works(project: Project, page: Page, expect: Callable[..
     project.run("shell", "-c", SAVE.format("Augusta"))
     expect(page.locator("#people li")).to_have_text(["ada Augusta"], timeout=20_000)
     assert "Traceback" not in project.log_text()
+
+
+class ReadmeProject(Project):
+    """A project made by the five steps of the README, with the address of the page from the tutorial."""
+
+    def build(self) -> None:
+        self.shell("django-admin startproject mysite", self.directory)
+        blocks = {block.language: block for block in find_blocks() if block.page == "README.md"}
+        files = {
+            block.file_name: block.code for block in find_blocks() if block.page == "README.md" and block.file_name
+        }
+        files["people.json"] = blocks["json"].code
+        files["mysite/templates/people.html"] = blocks["html"].code
+        files["mysite/urls.py"] = printed_files()["mysite/urls.py"]
+        # The app is for the template of the page, for which each project has a place of its own.
+        files["mysite/settings.py"] += 'INSTALLED_APPS.append("mysite")\n'
+        (self.root / "mysite/templates").mkdir()
+        for name, code in files.items():
+            with (self.root / name).open("a" if name.endswith("settings.py") else "w") as file:
+                file.write(code)
+        self.run("migrate")
+        self.run("declbind", "apply", "people.json")
+
+
+def test_the_readme_works(page: Page, expect: Callable[..., Any]) -> None:
+    """The five steps of the README make a page that follows users, for staff users only."""
+    project = ReadmeProject()
+    try:
+        project.build()
+        project.shell(BOSS, project.root)
+        project.start()
+        address = f"http://127.0.0.1:{project.port}"
+        page.goto(f"{address}/admin/login/?next=/")
+        page.fill("input[name=username]", "boss")
+        page.fill("input[name=password]", "boss")
+        page.press("input[name=password]", "Enter")
+        expect(page).to_have_title("boss", timeout=20_000)
+        project.shell(printed_commands()[2], project.root)
+        expect(page).to_have_title("boss,ada", timeout=20_000)
+    finally:
+        project.close()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.servers import ROOT
 BLOCKS = [block for block in find_blocks() if not block.reason_not_to_run and block.comment != "project"]
 #: How many blocks may be illustrations that nothing runs.
 MOST_NOT_RUN = 12
-LANGUAGES = {"json", "python", "sh", "html", "js", "text"}
+LANGUAGES = {"json", "python", "sh", "html", "js"}
 
 
 def of_language(*languages: str) -> list[Any]:
