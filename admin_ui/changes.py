@@ -48,7 +48,7 @@ def combine_digests(changes: Iterable[Change]) -> str:
 
 
 def is_ticked(data: Mapping[str, str], digest: str) -> bool:
-    """Tell whether an edit may be stored: it widens nothing, or a tick says that these very words were read."""
+    """Return whether an edit may be stored: it widens nothing, or a tick says that these very words were read."""
     return not digest or data.get(CONFIRM, "") == digest
 
 

@@ -45,12 +45,12 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 
 def may_view(user: Any) -> bool:
-    """Tell whether a user may see who is connected."""
+    """Return whether a user may see who is connected."""
     return bool(user.has_perm("declbind.view_connection"))
 
 
 def may_disconnect(user: Any) -> bool:
-    """Tell whether a user may put others out."""
+    """Return whether a user may put others out."""
     return bool(user.has_perm("declbind.disconnect"))
 
 

@@ -34,7 +34,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 
 def may_examine(model_admin: pages.RecordAdmin, request: HttpRequest) -> bool:
-    """Tell whether the user may: those who watch, and those who change what may be the matter."""
+    """Return whether the user may: those who watch, and those who change what may be the matter."""
     return pages.may_watch(request.user) or model_admin.has_change_permission(request)
 
 

@@ -63,7 +63,7 @@ def _parse_object(text: str, where: str, expected: str) -> Document:
 
 
 def has_repeats(value: Any) -> bool:
-    """Tell whether some object in the value named a key twice."""
+    """Return whether some object in the value named a key twice."""
     if isinstance(value, dict):
         return (isinstance(value, RepeatedKeys) and bool(value.repeated)) or any(map(has_repeats, value.values()))
     return isinstance(value, list) and any(map(has_repeats, value))

@@ -56,7 +56,7 @@ class ChangeByContent:
     """Compare a field's submitted content with its initial one as JSON documents."""
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Tell whether the content is another; input that cannot be read is a change."""
+        """Return whether the content is another; input that cannot be read is a change."""
         if self.disabled:  # type: ignore[attr-defined]
             return False
         try:

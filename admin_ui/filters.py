@@ -40,7 +40,7 @@ class BindingFilter(admin.SimpleListFilter):
 
     @staticmethod
     def accepts(summary: Summary, value: str) -> bool:
-        """Tell whether a binding from elsewhere is what ``value`` asks for."""
+        """Return whether a binding from elsewhere is what ``value`` asks for."""
         raise NotImplementedError
 
 

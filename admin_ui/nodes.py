@@ -50,5 +50,5 @@ class NodeAdmin(ReadOnlyAdmin):
 
     @admin.display(boolean=True, description="live")
     def is_live(self, node: Node) -> bool:
-        """Tell whether it has been heard of lately."""
+        """Return whether it has been heard of lately."""
         return node.seen_at >= oldest_heartbeat()

@@ -26,15 +26,15 @@ class RecordAdmin(Protocol):
     opts: Options[BindingRecord]
 
     def has_view_permission(self, request: HttpRequest, obj: BindingRecord | None = None) -> bool:
-        """Tell whether the user may look at bindings."""
+        """Return whether the user may look at bindings."""
         ...
 
     def has_change_permission(self, request: HttpRequest, obj: BindingRecord | None = None) -> bool:
-        """Tell whether the user may change this record."""
+        """Return whether the user may change this record."""
         ...
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may add records."""
+        """Return whether the user may add records."""
         ...
 
 
@@ -108,7 +108,7 @@ def render_page(
 
 
 def may_watch(user: Any) -> bool:
-    """Tell whether the user may see live traffic."""
+    """Return whether the user may see live traffic."""
     return bool(user.has_perm("declbind.view_traffic"))
 
 

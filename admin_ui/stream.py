@@ -34,7 +34,7 @@ CHECK_SECONDS = 5.0
 
 
 def can_push(request: HttpRequest) -> bool:
-    """Tell whether the server of this request can send for as long as the page is open."""
+    """Return whether the server of this request can send for as long as the page is open."""
     return isinstance(request, ASGIRequest)
 
 
@@ -68,7 +68,7 @@ class Viewer:
         return Wanted.read(self._request.GET, readable_models(user))
 
     def check(self) -> bool:
-        """Tell whether the session and the right still hold; renews the watch, and what may be searched."""
+        """Return whether the session and the right still hold; renews the watch, and what may be searched."""
         user = permissions.load_current_user(self._identity)
         if user is None:
             return False

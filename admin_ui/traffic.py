@@ -89,7 +89,7 @@ class Look:
         self.cursor = Cursor(head.epoch, head.offset, last)
 
     def is_lost(self, after: Cursor) -> bool:
-        """Tell whether a cursor is of another history."""
+        """Return whether a cursor is of another history."""
         return after.epoch != self.cursor.epoch or after.offset > self.cursor.offset
 
     def newest(self) -> Page:

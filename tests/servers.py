@@ -79,7 +79,7 @@ def unprivileged_user() -> tuple[int, int]:
 
 
 def is_reachable_by_others(path: Path) -> bool:
-    """Tell whether a user without any rights can walk to `path`; below /root he cannot."""
+    """Return whether a user without any rights can walk to `path`; below /root he cannot."""
     return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
 
 

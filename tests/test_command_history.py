@@ -64,7 +64,7 @@ def test_rollback_makes_a_new_revision(record: BindingRecord) -> None:
     revisions = list(BindingRevision.objects.values_list("version", "note", "author_name"))
     assert revisions[0] == (4, "too open", "operator")
     assert len(revisions) == 4
-    assert Ran("rollback", "groups", "1").out == "Binding 'groups' says that already. Nothing was stored.\n"
+    assert Ran("rollback", "groups", "1").out == "Binding 'groups' already has this definition. Nothing was stored.\n"
     assert BindingRevision.objects.count() == 4
     made = Ran("rollback", "groups", "3", "--format", "json").json
     assert (made["ok"], made["changed"], made["version"], made["note"]) == (True, True, 5, "Back to version 3.")

@@ -278,7 +278,7 @@ def test_many_records_do_not_build_the_registry_for_each(path: Path, monkeypatch
 
 
 def waits_for_the_lock(process: subprocess.Popen[str], using: str = "default") -> bool:
-    """Tell whether a process has come to where it needs what this test has locked."""
+    """Return whether a process has come to where it needs what this test has locked."""
     if connections[using].vendor == "sqlite":
         # BEGIN IMMEDIATE waits at the connection's first use for records; the file is open just before.
         name = connections[using].settings_dict["NAME"]

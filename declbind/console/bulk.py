@@ -28,7 +28,7 @@ def limit() -> str:
 
 
 def is_told(group: str, groups: Collection[str]) -> bool:
-    """Tell whether a group is among those that a bulk event, or any other, is for."""
+    """Return whether a group is among those that a bulk event, or any other, is for."""
     return group in groups or EVERY_GROUP in groups
 
 

@@ -31,7 +31,7 @@ class Heard:
     reason: str
 
     def covers(self, offset: int) -> bool:
-        """Tell whether an event lies in what was heard."""
+        """Return whether an event lies in what was heard."""
         return self.after < offset and (self.until is None or offset <= self.until)
 
 

@@ -203,7 +203,7 @@ def _explain_delivery(connection: ListedConnection, heard: Heard, event: Event, 
 
 
 def _is_behind(connection: ListedConnection, event: Event, using: str) -> bool:
-    """Tell whether the process had not come to the event though it was old enough at its last heartbeat."""
+    """Return whether the process had not come to the event though it was old enough at its last heartbeat."""
     node = Node.objects.using(using).filter(pk=connection.node).first()
     if node is None or not connection.behind:
         return False

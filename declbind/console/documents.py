@@ -37,7 +37,10 @@ def differences(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) ->
 
 
 def says_same(one: Any, other: Any) -> bool:
-    """Tell whether two JSON values mean the same: ``true`` is not 1, but 1e2 is 100, as a database may give it back."""
+    """Return whether two JSON values mean the same.
+
+    ``true`` is not 1, but 1e2 is 100, because a database may return it in either form.
+    """
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):

@@ -52,7 +52,7 @@ def compare(binding: type[Binding], row: Any, latest: Event | None, using: str) 
 
 
 def says_it_is_there(latest: Event) -> bool:
-    """Tell whether those who heard an event still believe in its row, under the rules that hold now."""
+    """Return whether those who heard an event still believe in its row, under the rules that hold now."""
     if latest.kind != Event.ROW or latest.version != get_registry().version:
         return False
     return any(action != "delete" for _, action in groups_of(latest))

@@ -65,7 +65,7 @@ class Known:
 
 
 def wants_triggers(binding: type[Binding]) -> bool:
-    """Tell whether a binding is to hear of more than what the ORM writes."""
+    """Return whether a binding is to hear of more than what the ORM writes."""
     return binding.spec().outbound and binding.spec().capture == "triggers"
 
 

@@ -120,13 +120,13 @@ def subscriptions_to(bound: Binding, row: Any, groups: Iterable[str]) -> list[tu
 
 
 def has_fixed_groups(binding: type[Binding]) -> bool:
-    """Tell whether the names of a binding's groups tell nothing of its rows."""
+    """Return whether the names of a binding's groups tell nothing of its rows."""
     by_code = binding.overrides("group_names", "subscription_group")
     return not by_code and all(template.is_constant for template in binding.spec().group_templates)
 
 
 def missing_params(bound: Binding, params: Mapping[str, Any]) -> bool:
-    """Tell whether no group template takes these params and those that the scope adds."""
+    """Return whether no group template takes these params and those that the scope adds."""
     if bound.overrides("group_names", "subscription_group"):
         return False
     try:
@@ -154,7 +154,7 @@ def load_rows(bound: Binding, group: str, params: Mapping[str, Any]) -> VisibleR
 
 
 def is_visible(bound: Binding, group: str, params: Mapping[str, Any], pk: Any) -> bool:
-    """Tell whether the snapshot of a granted subscription would have the row."""
+    """Return whether the snapshot of a granted subscription would have the row."""
     row = snapshots.select_rows(bound, params).filter(pk=pk).first()
     return row is not None and snapshots.is_in_group(bound, group, row)
 

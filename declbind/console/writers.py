@@ -7,7 +7,7 @@ SQL = "SQL"
 
 
 def is_sql(origin: str) -> bool:
-    """Tell whether a trigger noted it: it was raw SQL, or another program."""
+    """Return whether a trigger noted it: it was raw SQL, or another program."""
     return origin == SQL or origin.startswith(f"{SQL} ")
 
 

@@ -1,4 +1,4 @@
-"""Remember the last events of the log, for clients that were away for a moment."""
+"""The most recent events of the log, for clients that reconnect after a short time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .hub import LogEvent
 
 
 class Recent:
-    """Hold the newest events by stream, bounded in number and in characters; the oldest go first.
+    """The newest events by stream, bounded in number and in characters. The oldest are dropped first.
 
-    Events come in the order of their offsets. Everything after ``floor`` is held. A thousand clients that come back at
-    once are served from here, not by a thousand reads of the log.
+    Events are added in the order of their offsets. Everything after ``floor`` is held. A thousand clients that
+    reconnect at once are served from here, not by a thousand reads of the log.
     """
 
     def __init__(self, events: int = 5_000, characters: int = 8_000_000) -> None:
@@ -27,14 +27,14 @@ class Recent:
         return len(self._order)
 
     def start(self, offset: int) -> None:
-        """Forget everything; what follows ``offset`` will be held."""
+        """Drop all events; those after ``offset`` will be held."""
         self._order.clear()
         self._by_stream.clear()
         self._characters = 0
         self.floor = offset
 
     def add(self, event: LogEvent) -> None:
-        """Hold the next event."""
+        """Add the next event."""
         self._order.append(event)
         self._by_stream.setdefault(event.stream, deque()).append(event)
         self._characters += len(event.data)
@@ -42,7 +42,7 @@ class Recent:
             self._drop_oldest()
 
     def since(self, stream: str, offset: int) -> list[LogEvent] | None:
-        """Return a stream's events after an offset; ``None`` where not all of them are held."""
+        """Return a stream's events after an offset, or ``None`` if not all of them are held."""
         if offset < self.floor:
             return None
         held = self._by_stream.get(stream, ())

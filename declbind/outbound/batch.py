@@ -164,7 +164,7 @@ class Batch:
     # --- after it ----------------------------------------------------------------------------------------------------
 
     def is_by_group(self, plan: Plan) -> bool:
-        """Tell whether no row of a model is told of by itself any more."""
+        """Return whether no row of a model is told of by itself any more."""
         return self._part(plan).touched is not None
 
     def take(self, plan: Plan, rows: Sequence[StoredRow]) -> None:

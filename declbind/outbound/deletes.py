@@ -110,7 +110,7 @@ def _keep_watching(batch: Batch, watches: Sequence[Watch], model: type[models.Mo
 
 
 def _is_heard(collector: Collector, index: Index) -> bool:
-    """Tell whether anybody may hear of what a collector has gathered."""
+    """Return whether anybody may hear of what a collector has gathered."""
     # Loops, and no generators: of most deletes nobody hears, and these are to cost next to nothing.
     heard = index.heard
     for model in collector.data:

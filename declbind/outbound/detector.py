@@ -143,7 +143,7 @@ def _store(counts: dict[Place, int], using: str) -> None:
 
 
 def _is_empty(sql: str, context: ExecuteContext) -> bool:
-    """Tell whether a statement changed nothing; where the number of rows is not known it may have."""
+    """Return whether a statement changed nothing; where the number of rows is not known it may have."""
     # SQLite counts the rows of a statement that returns them when these have been fetched.
     is_counted = context["connection"].vendor != "sqlite" or "RETURNING" not in sql.upper()
     return is_counted and context["cursor"].rowcount == 0

@@ -61,7 +61,7 @@ def take_values(plan: Plan, instance: models.Model, pk: Column, using: str) -> S
 
 
 def is_as_stored(plan: Plan, instance: models.Model, pk: Column, using: str) -> bool:
-    """Tell whether the instance's values are what the database now holds, so that they need not be read back.
+    """Return whether the instance's values are what the database now holds, so that they need not be read back.
 
     So it is if nobody has a say but Django: in an ordinary table, by methods, fields and descriptors of Django's own,
     and by a value that the column stores as it is. ``pk`` is the field of the primary key of the table that was
@@ -101,7 +101,7 @@ def _checks(plan: Plan, cls: type[models.Model], pk: Column) -> tuple[_Check, ..
 
 
 def is_saved_by_django(cls: type[models.Model]) -> bool:
-    """Tell whether no code of the project stands between an instance and the statement that saves it."""
+    """Return whether no code of the project stands between an instance and the statement that saves it."""
     # A release of Django may not have a method any more, and another one in its place.
     methods = ((getattr(cls, name, None), getattr(models.Model, name, None)) for name in _SAVING)
     return all(own is not None and own is djangos for own, djangos in methods) and (
@@ -119,7 +119,7 @@ _DESCRIPTORS = (
 
 
 def _is_djangos_own(cls: type[models.Model], column: Column) -> bool:
-    """Tell whether a column keeps what an instance has; what the database works out itself, an instance cannot know."""
+    """Return whether a column keeps the instance's value, so that the database does not compute it itself."""
     return (
         not column.generated
         and type(column).__module__.startswith("django.")

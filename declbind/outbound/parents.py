@@ -129,7 +129,7 @@ def read_others(batch: Batch, others: list[Relative], pk: Key) -> None:
 
 
 def passes_by(parent: type[models.Model], update_fields: Container[str] | None) -> bool:
-    """Tell whether a child's ``save(update_fields=...)`` writes no column of this parent, inherited ones included."""
+    """Return whether a child's ``save(update_fields=...)`` writes no column of this parent, inherited ones included."""
     return update_fields is not None and not any(
         field.name in update_fields or field.attname in update_fields for field in parent._meta.concrete_fields
     )

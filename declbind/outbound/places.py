@@ -1,4 +1,4 @@
-"""Tell whether a write can be logged where it happens."""
+"""Return whether a write can be logged where it happens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _told: set[tuple[str, str]] = set()
 
 
 def is_logged(model: type[models.Model], using: str | None) -> bool:
-    """Tell whether writes of a model on a database can be logged; says so, once, of bound ones that cannot.
+    """Return whether writes of a model on a database can be logged; says so, once, of bound ones that cannot.
 
     A router that sends a bound model elsewhere is found by a system check. This finds ``using=`` in the code.
     """

@@ -56,7 +56,7 @@ class Plan:
 
     @property
     def needs_old(self) -> bool:
-        """Tell whether the stored row must be read before the write: it may leave a group, or go out of sight."""
+        """Return whether the stored row must be read before the write: it may leave a group, or go out of sight."""
         return self.group_fields is None or bool(self.group_fields) or not self.shows_all
 
     def outlets_of(self, field: Column) -> tuple[Outlet, ...]:

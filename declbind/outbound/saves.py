@@ -193,7 +193,7 @@ class _TableSave:
         return Counted(table)
 
     def _will_insert(self) -> bool:
-        """Tell whether Django inserts without looking for a row first (the rule of ``Model._save_table``)."""
+        """Return whether Django inserts without looking for a row first (the rule of ``Model._save_table``)."""
         if self._call.get("force_insert"):
             return True
         if self._raw or self._call.get("force_update") or not self._instance._state.adding:

@@ -83,7 +83,7 @@ def _read_committed(connection: Connection) -> None:
 
 
 def _look_for_waiting(using: str) -> tuple[bool, bool]:
-    """Tell whether there are events without a number, and marks among them."""
+    """Return whether there are events without a number, and marks among them."""
     with connections[using].cursor() as cursor:
         cursor.execute(
             "SELECT EXISTS (SELECT 1 FROM declbind_event WHERE seq IS NULL),"

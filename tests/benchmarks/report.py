@@ -22,7 +22,7 @@ class Tally:
 
     @property
     def counts(self) -> bool:
-        """Tell whether the figures of these runs count."""
+        """Return whether the figures of these runs count."""
         return not self.lost
 
 

@@ -40,7 +40,7 @@ class Line:
         return frame
 
     def silent(self, seconds: float = 0.4) -> bool:
-        """Tell whether the client says nothing for a while."""
+        """Return whether the client says nothing for a while."""
         try:
             self.socket.recv(timeout=seconds)
         except TimeoutError:

@@ -353,7 +353,7 @@ class Arena:
 
 
 def is_frozen(server: Server) -> bool:
-    """Tell whether a server's process is stopped by a signal."""
+    """Return whether a server's process is stopped by a signal."""
     return server.is_running and psutil.Process(server.pid).status() == psutil.STATUS_STOPPED
 
 

@@ -74,7 +74,7 @@ class Feed:
 
     @property
     def is_live(self) -> bool:
-        """Tell whether the rows are those of the server, as far as anybody here knows."""
+        """Return whether the rows are those of the server, as far as anybody here knows."""
         return self.client.is_open and not self.is_asking and not self._needs_snapshot
 
     def ask(self) -> None:

@@ -132,7 +132,7 @@ def _call_problems(
 
 
 def _has_changed(old: Row | None, new: Row | None) -> bool:
-    """Tell whether anybody saw a row change: what is in no group nobody sees."""
+    """Return whether anybody saw a row change: what is in no group nobody sees."""
     return old != new and bool((old and old[0]) or (new and new[0]))
 
 

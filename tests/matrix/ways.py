@@ -57,17 +57,17 @@ def _any(kind: Kind) -> bool:
 
 
 def _one_table(kind: Kind) -> bool:
-    """Tell whether a row lies in one table, as Django's bulk inserts ask."""
+    """Return whether a row lies in one table, as Django's bulk inserts ask."""
     return not kind.has_parents
 
 
 def _alone(kind: Kind) -> bool:
-    """Tell whether a row of the written model has no child row, which would keep it from going alone."""
+    """Return whether a row of the written model has no child row, which would keep it from going alone."""
     return not kind.has_children
 
 
 def _whole(kind: Kind) -> bool:
-    """Tell whether Django deletes all of a row: of a parent's other children it knows nothing."""
+    """Return whether Django deletes all of a row: of a parent's other children it knows nothing."""
     return kind.beside is None
 
 

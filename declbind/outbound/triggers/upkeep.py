@@ -62,12 +62,12 @@ class TableState:
 
     @property
     def is_well(self) -> bool:
-        """Tell whether every write of the table is marked as bindings want it."""
+        """Return whether every write of the table is marked as bindings want it."""
         return self.state == "installed"
 
 
 def is_supported(using: str) -> bool:
-    """Tell whether there are triggers for a database."""
+    """Return whether there are triggers for a database."""
     return connections[using].vendor in _DIALECTS
 
 
