@@ -117,7 +117,7 @@ def test_a_user_is_kept_out_for_a_time_and_let_in_again():
     open_connection("c1", ann)
     client, user = log_in("declbind.disconnect")
     answer = client.post(f"{LIST}c1/", {"seconds": "3600", "reason": "Noise."}, follow=True)
-    assert "Disconnected and kept out for an hour: ann." in answer.content.decode()
+    assert "Disconnected and blocked for an hour: ann." in answer.content.decode()
     blocked = Block.objects.get()
     assert (blocked.user_pk, blocked.author, blocked.reason) == (str(ann.pk), user, "Noise.")
     assert timedelta(minutes=59) < blocked.until - timezone.now() <= timedelta(hours=1)
@@ -168,4 +168,4 @@ def test_a_connection_whose_process_died_is_no_open_one():
     client, _ = log_in()
     assert client.get(LIST).context["found"].total == 0
     text = client.get(LIST, {"state": "closed"}).content.decode()
-    assert "its process is gone" in text
+    assert "its process has ended" in text

@@ -173,7 +173,7 @@ def test_a_plan_is_refused_when_the_configuration_moved(admin_client, moved):
     stream, verb = {"edited": ("posts", "changed"), "added": ("more", "created"), "removed": ("posts", "removed")}[
         moved
     ]
-    assert f"<b>{stream}</b> was {verb} by somebody not known at version 2" in page
+    assert f"<b>{stream}</b> was {verb} by an unknown user at version 2" in page
     assert stored() == before
     assert confirm(admin_client, refused).status_code == 302
     assert stored()["posts"]["description"] == "mine"

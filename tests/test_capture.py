@@ -1084,9 +1084,9 @@ def test_writes_elsewhere_are_said_to_be_unheard_once(keeper, caplog, monkeypatc
     assert written == [Keeper, Keeper, Feather]
     [record] = caplog.records
     assert record.getMessage() == (
-        "Nobody hears of writes of zoo.Keeper to database 'elsewhere': the log is in 'default', and an event is stored "
-        "in the transaction of its write. Bound by: 'keepers'. Write to 'default', or route declbind's models to the "
-        "database of the bound ones."
+        "Writes of zoo.Keeper to database 'elsewhere' are not captured: the log is in 'default', and an event is "
+        "stored in the transaction of its write. Bound by: 'keepers'. Write to 'default', or route declbind's models "
+        "to the database of the bound ones."
     )
 
 

@@ -71,9 +71,9 @@ def test_rollback_makes_a_new_revision(record: BindingRecord) -> None:
 
 
 def test_rollback_brings_a_removed_record_back(record: BindingRecord) -> None:
-    """From the last version in which it was there; the removal itself is nothing to go back to."""
+    """From the last version in which it was there; the removal itself cannot be restored."""
     record.delete()
-    with pytest.raises(CommandError, match="Version 4 removed binding 'groups', so there is nothing to go back to"):
+    with pytest.raises(CommandError, match="Version 4 removed binding 'groups', so there is nothing to restore"):
         Ran("rollback", "groups", "4")
     Ran("rollback", "groups", "3")
     assert BindingRecord.objects.get().permissions == {"view": True}

@@ -178,7 +178,7 @@ def test_a_fault_in_looking_is_not_the_applications(monkeypatch, caplog):
     with override_bindings(KEEPERS):
         rename_by_sql("y")
     assert Keeper.objects.get().name == "y"
-    assert "could not be looked at" in caplog.text
+    assert "could not be examined" in caplog.text
 
 
 def test_places_beyond_the_bound_are_counted_under_none(monkeypatch):

@@ -147,10 +147,10 @@ def test_a_permission_by_code_says_so():
             return action == "create"
 
     made = attempt(Handwritten, action="create", values={"name": "x"})
-    assert "Code decides, and says yes" in step(made, "permission").text
+    assert "The binding's code answers yes" in step(made, "permission").text
     assert "Handwritten.has_permission" in step(made, "permission").text
     refused = attempt(Handwritten, action="delete", pk=AnimalFactory.create().pk)
-    assert "says no" in refused.refusal.text
+    assert "answers no" in refused.refusal.text
 
 
 def test_the_user_is_as_the_database_has_it():

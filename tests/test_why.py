@@ -393,7 +393,7 @@ def test_a_process_that_is_behind_or_gone() -> None:
 
 
 def test_a_change_written_under_rules_that_were_over() -> None:
-    """It was not delivered, and who was subscribed was told to look anew."""
+    """It was not delivered, and who was subscribed was told to take a snapshot."""
     user = make_user()
     record = BindingRecord.objects.create(**{**NUMBERS, "stream": "numbers"})
     refresh()

@@ -81,7 +81,7 @@ def test_an_operator_binds_a_model_by_the_form(operator, site, expect):
     page.locator("input[name=_save]").click()
     expect(page.locator(".errorlist")).to_contain_text("Nothing is saved yet")
     take_pictures(page, "add-widening")
-    page.get_by_label("It opens more than before, and I mean it").check()
+    page.get_by_label("I confirm that it opens more than before").check()
     page.locator("input[name=_save]").click()
     expect(page.locator(".success")).to_contain_text("added successfully")
     expect(page.locator("#result_list")).to_contain_text("posts")
