@@ -13,15 +13,18 @@ unexport DATABASE_URL CHANNEL_LAYER_URL DJANGO_SETTINGS_MODULE TEST_DATABASE TES
 BIN := .venv/bin
 SET_UP := .venv/.installed-
 
-.PHONY: help demo test compat guests bench soak lint types mariadb programs clean
+.PHONY: help demo test quick coverage compat guests bench soak fuzz lint types mariadb programs clean
 
 help:
 	@echo "make demo    run the example site and print where it is"
 	@echo "make test    lint, types and all tests, on the oldest and newest Python and Django, on each database, with a browser"
+	@echo "make quick   lint, types and the tests that need no server, in less than a minute once it is set up"
+	@echo "make coverage  run the tests beside SQLite and list the lines that no test reaches"
 	@echo "make compat  run one course over every supported server, database and store, and write docs/compatibility.md"
 	@echo "make guests  put packages of others beside declbind, write in their ways, and write the table of docs/capture.md"
 	@echo "make bench   measure beside peers and the floors of server and machine"
-	@echo "make soak    break running processes under load, at length, and check a ledger"
+	@echo "make soak    break running processes under load, at length, and check a ledger; then make fuzz"
+	@echo "make fuzz    send a million frames of every kind to real servers, and check what comes of them"
 	@echo "make lint    only ruff;  make types  only mypy;  make clean  remove what these targets made"
 
 # Newer project files than the stamp mean that the installed packages are out of date.
@@ -37,6 +40,15 @@ demo: $(SET_UP)demo
 test: lint types programs
 	@$(BIN)/python -m tests.rounds $(ARGS)
 
+# mypy keeps what it knows of unchanged files, so after the first time it looks at what changed.
+quick: lint types
+	@TEST_CHOICE=quick $(BIN)/python -m pytest -q $(ARGS)
+
+coverage: programs
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q $(ARGS)
+	@$(BIN)/coverage report
+
 compat: programs
 	@.ci/programs compat
 	@$(BIN)/python -m tests.compat $(ARGS)
@@ -49,6 +61,10 @@ bench: programs
 
 soak: programs
 	@$(BIN)/python -m tests.faults $(ARGS)
+	@$(BIN)/python -m tests.attack.fuzzing
+
+fuzz: programs
+	@$(BIN)/python -m tests.attack.fuzzing $(ARGS)
 
 lint: $(SET_UP)test
 	@echo "==> Lint"
@@ -66,5 +82,5 @@ programs: $(SET_UP)test
 	@.ci/programs
 
 clean:
-	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -35,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "TRUSTED_PROXIES": 0,  # proxies in front of the server that add to X-Forwarded-For; 0 = none
     "MAX_FRAME_BYTES": 65_536,
     "MAX_JSON_DEPTH": 16,
+    "MAX_NUMBER_DIGITS": 1000,  # digits of one JSON number; PostgreSQL declares no more for a numeric column
     "MAX_SUBSCRIPTIONS": 100,  # per connection
     "MAX_SNAPSHOT_ROWS": 10_000,
     "SNAPSHOT_PAGE_ROWS": 200,
@@ -44,9 +45,14 @@ DEFAULTS: dict[str, Any] = {
     "QUEUE_BYTES": 1_048_576,  # per connection, waiting to be sent
     "QUEUE_FRAMES": 1_000,
     "QUEUE_SECONDS": 10.0,
+    "HANDSHAKE_SECONDS": 10.0,  # how long a client waits for us to accept its connection
+    "IDLE_SECONDS": None,  # a socket without subscription and request for so long is closed; None = never
     "DRAIN_SECONDS": 5.0,  # over how long a process that ends closes its sockets; 0 = as the server does it
     "HEALTH_TOKEN": "",  # bearer token with which declbind/health/ shows numbers; "" = to users with the right only
     "DATABASE_THREADS": 8,  # threads of an ASGI process that serve requests
+    "THREADS_PER_CLIENT": 4,  # of these threads, how many may work for one user or address at once
+    "SNAPSHOTS_AT_ONCE": 2,  # snapshots read at once in one process, one for each user or address
+    "REPLAYS_AT_ONCE": 2,  # the same for replays (`since`): read and made into frames, a portion at a time
     "IDEMPOTENCY_SECONDS": 600,
     "TRAFFIC_PER_SECOND": 50,  # refusals and errors recorded per process and second
     "TRAFFIC_ROWS": 10_000,  # traffic rows kept

@@ -12,6 +12,7 @@ import binascii
 import datetime as dt
 import json
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
@@ -31,6 +32,8 @@ from declbind.serializers import encode_value
 from declbind.serializers.default import json_value
 from declbind.stored_values import is_stock, key_field
 
+#: The largest exponent of a decimal number. No database stores as many digits; PostgreSQL stores 131 072 of them.
+MAX_EXPONENT: Final = 150_000
 #: What the parsers of form and model fields raise for values that they were not made for.
 PARSE_ERRORS: Final = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RecursionError)
 _TEMPORAL: Final = ("DateField", "DateTimeField", "TimeField", "DurationField")
@@ -473,7 +476,8 @@ def _parse(field: Any, internal: str, value: Any, using: str | None, narrow: Nar
     elif isinstance(form_field, forms.CharField) and isinstance(field, models.CharField | models.TextField):
         # A form makes null of an empty text where the column takes null; here the client could have said null.
         form_field.empty_value = ""
-    return form_field.clean(value)
+    cleaned = form_field.clean(value)
+    return _settle(cleaned) if isinstance(cleaned, Decimal) else cleaned
 
 
 def _takes_many(form_field: Any) -> bool:
@@ -556,7 +560,14 @@ def _clean_range(field: Any, value: Any, using: str | None) -> Any:
 
 
 def _settle(value: Any) -> Any:
-    """Return a moment as the database wants it, aware or naive; one beyond the calendar in UTC is a ``ValueError``."""
+    """Return a moment as the database wants it, aware or naive, and any other value as it is.
+
+    Raises:
+        ValueError: A moment is beyond the calendar in UTC, or a decimal number would take megabytes to write out. A
+            column without ``max_digits`` takes such a number, and ``0E+999999999`` is a zero to all columns.
+    """
+    if isinstance(value, Decimal) and abs(value.adjusted()) > MAX_EXPONENT:
+        raise ValueError("the exponent is too large")
     if not isinstance(value, dt.datetime):
         return value
     if not settings.USE_TZ:

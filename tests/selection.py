@@ -6,6 +6,7 @@ make a difference to, or one of:
 - `core`: fewer still, for an end or a database whose other tests have passed in another round.
 - `servers` and `others`: the two halves of all tests. Those of `servers` start many processes and mostly wait for them,
   so they run well beside a round that computes.
+- `quick`: the tests that need neither a database nor another process, for `make quick`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "dja
 
 # Names of modules and folders of tests, as paths without a suffix.
 SERVERS = {
-    "browser/test_example_site", "browser/test_other_admins", "browser/test_wagtail", "compat", "faults", "guests",
+    "attack/test_fuzz", "browser/test_example_site", "browser/test_other_admins", "browser/test_wagtail", "compat", "faults", "guests",
     "test_checks_installation", "test_first_rows", "test_live_servers", "test_live_shutdown", "test_packaging",
     "test_readme", "test_renamed_names", "test_two_databases",
 }  # fmt: skip
+#: Modules beside those of `SERVERS` whose tests start processes by themselves.
+PROCESSES = {"test_admin_snippets", "test_live_start", "test_sequencer", "test_servers", "test_tenants"}
+SERVER_FIXTURES = {"django_server", "mariadb_process", "postgres_process", "redis_process"}
 #: The log, the sequencer, each kind of write, keys and values, sockets, and what operators are told.
 CORE = {
     "test_also", "test_capture", "test_capture_bulk", "test_connection_log", "test_database_faults", "test_equality",
@@ -52,6 +56,8 @@ BROWSER_ON_EACH_DATABASE = {
 
 def select(item: pytest.Item, database: str, choice: str) -> bool:
     """Return whether a round runs a test."""
+    if choice == "quick":
+        return not (touches_database(item) or starts_server(item) or _is_in(item, SERVERS | PROCESSES | {"browser"}))
     if choice == "servers":
         return _is_in(item, SERVERS)
     if choice == "others":
@@ -74,6 +80,11 @@ def touches_database(item: pytest.Item) -> bool:
         or bool(fixtures & DATABASE_FIXTURES)
         or (isinstance(case, type) and issubclass(case, TransactionTestCase))
     )
+
+
+def starts_server(item: pytest.Item) -> bool:
+    """Return whether a test asks for a server."""
+    return bool(SERVER_FIXTURES & set(getattr(item, "fixturenames", ())))
 
 
 def is_about_pages(item: pytest.Item) -> bool:

@@ -65,8 +65,9 @@ OUTSIDERS = {"example_site", "tests"}
 #: How often `Any` may stand in a thousand lines of capture.
 MAX_ANY = 25
 TOP_LEVEL = {
-    ".ci", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "SECURITY.md",
-    "admin_ui", "declbind", "docs", "example_site", "pyproject.toml", "schemas", "tests",
+    ".ci", ".editorconfig", ".github", ".gitignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CONTRIBUTING.md",
+    "LICENSE", "Makefile", "README.md", "SECURITY.md", "admin_ui", "declbind", "docs", "example_site", "pyproject.toml",
+    "schemas", "tests",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pytest
 from django.db import DatabaseError, connections
 from django.db.backends.signals import connection_created
 
+from declbind import conf
 from declbind.live import snapshots, subscriptions
 from declbind.live.hub import get_hub
 from declbind.live.threads import RequestThreads
@@ -94,7 +95,7 @@ async def test_different_snapshots_are_read_a_few_at_a_time(monkeypatch):
         names = [f"group{number}" for number in range(CLIENTS)]
         await ask_at_once(clients, names, gate, snapshot=True)
         assert counted.calls == CLIENTS
-        assert counted.most <= snapshots.SNAPSHOTS_AT_ONCE
+        assert counted.most <= conf.settings.SNAPSHOTS_AT_ONCE
         for client in clients:
             await client.disconnect()
 

@@ -12,7 +12,6 @@ from django.db import DatabaseError, connections, router
 from django.db.migrations.recorder import MigrationRecorder
 
 from declbind.conf import settings
-from declbind.live.snapshots import SNAPSHOTS_AT_ONCE
 from declbind.models import BindingRecord
 from declbind.outbound.index import Index
 from declbind.outbound.memory_databases import is_test_database, reach_of
@@ -85,7 +84,7 @@ def check_pool(**kwargs: Any) -> list[CheckMessage]:
     # What psycopg_pool takes for a missing size: four connections at least, and no more than at least.
     given = pool if isinstance(pool, dict) else {}
     size = given.get("max_size") or given.get("min_size", 4)
-    needed = settings.DATABASE_THREADS + SNAPSHOTS_AT_ONCE + 1
+    needed = settings.DATABASE_THREADS + settings.SNAPSHOTS_AT_ONCE + 1
     if size >= needed:
         return []
     return [

@@ -62,6 +62,10 @@ EXPECTATIONS: dict[str, Expectation] = {
     "TENANT": (lambda value: value is None or isinstance(value, str), "the dotted path of a callable or None"),
     "MAX_CONNECTIONS_PER_USER": _LIMIT,
     "MAX_CONNECTIONS_PER_ADDRESS": _LIMIT,
+    "IDLE_SECONDS": (
+        lambda value: value is None or (_is_number(value) and value > 0),
+        "a number of seconds above 0 or None",
+    ),
     "TRUSTED_PROXIES": (lambda value: _is_whole(value) and value >= 0, "a whole number of at least 0"),
     "HEALTH_TOKEN": (lambda value: isinstance(value, str), "a text"),
     "VERSION_CHECK_SECONDS": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),

@@ -6,8 +6,10 @@ takes apart a frame. Change frames are joined from JSON text that was encoded on
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,16 +88,21 @@ class Request:
         return self.action in MUTATIONS
 
 
-def parse_envelope(text: str, *, max_bytes: int, max_depth: int) -> Envelope:
+def parse_envelope(text: str, *, max_bytes: int, max_depth: int, max_digits: int = 1_000) -> Envelope:
     """Take one text frame apart; raises ``RequestError`` with code ``too_large`` or ``malformed``.
 
-    Refused beside broken JSON: NaN and infinities (also as ``1e999``), duplicate keys, nesting deeper than
-    ``max_depth``, lone surrogates (no database stores them).
+    Refused beside broken JSON: NaN and infinities (also as ``1e999``), numbers of more than ``max_digits`` characters,
+    duplicate keys, nesting deeper than ``max_depth``, lone surrogates (no database stores them).
     """
     if len(text) > max_bytes or len(text.encode("utf-8", "surrogatepass")) > max_bytes:
         raise RequestError("too_large", f"Expected a frame of at most {max_bytes} bytes.")
+    numbers = _Numbers(max_digits)
+    hooks: dict[str, Any] = {"parse_float": _finite}
+    if len(text) > max_digits and _long_run(max_digits).search(text):
+        # Only then, for a hook costs a call for each number. The run may be one inside a string.
+        hooks = {"parse_int": numbers.parse_int, "parse_float": numbers.parse_float}
     try:
-        content = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+        content = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, **hooks)
     except RecursionError:
         raise RequestError("malformed", f"Expected JSON at most {max_depth} levels deep.") from None
     except ValueError as error:
@@ -113,6 +120,8 @@ def parse_envelope(text: str, *, max_bytes: int, max_depth: int) -> Envelope:
         )
     if _deeper_than(content, max_depth):
         raise RequestError("malformed", f"Expected JSON at most {max_depth} levels deep.", stream=known_stream, ref=ref)
+    if numbers.problem:
+        raise RequestError("malformed", numbers.problem, stream=known_stream, ref=ref)
     if _has_surrogate(text) or ("\\u" in text and _has_surrogate(json.dumps(content, ensure_ascii=False))):
         raise RequestError(
             "malformed", "Expected Unicode text, got half a surrogate pair.", stream=known_stream, ref=ref
@@ -282,6 +291,36 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+class _Numbers:
+    """The number hooks of ``json.loads`` for a text that may have a number that is too long.
+
+    Python takes quadratic time for the digits of an integer and refuses more than 4300. ``MISSING`` stands for a number
+    that is too long, so what else the frame says can be read, and the answer has its ``ref``.
+    """
+
+    def __init__(self, max_digits: int) -> None:
+        self._max_digits = max_digits
+        self.problem = ""
+
+    def parse_int(self, text: str) -> Any:
+        return int(text) if self._is_short(text) else MISSING
+
+    def parse_float(self, text: str) -> Any:
+        return _finite(text) if self._is_short(text) else MISSING
+
+    def _is_short(self, text: str) -> bool:
+        length = len(text.lstrip("-"))
+        if length > self._max_digits:
+            self.problem = f"Expected numbers of at most {self._max_digits} digits, got {text[:20]}... with {length}."
+        return length <= self._max_digits
+
+
+@functools.lru_cache(maxsize=8)
+def _long_run(digits: int) -> re.Pattern[str]:
+    # Begins where no digit stands before: each place is looked at once, so the search is linear.
+    return re.compile(rf"(?<![0-9])[0-9]{{{digits}}}")
 
 
 def _finite(text: str) -> float:

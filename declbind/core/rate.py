@@ -6,7 +6,7 @@ from __future__ import annotations
 class RateLimit:
     """A limit of ``rate`` messages a second with bursts of ``burst``. It also measures continued excess."""
 
-    __slots__ = ("_allowance", "_at", "_burst", "_over_since", "_rate")
+    __slots__ = ("_allowance", "_at", "_burst", "_over_since", "_rate", "refused_in_a_row")
 
     def __init__(self, rate: float, burst: int, now: float) -> None:
         self._rate = rate
@@ -14,6 +14,8 @@ class RateLimit:
         self._allowance = float(burst)
         self._at = now
         self._over_since: float | None = None
+        #: How many messages were over the rate since the client was last within it.
+        self.refused_in_a_row = 0
 
     def allows(self, now: float) -> bool:
         """Count one message; return whether it is within the rate."""
@@ -22,11 +24,13 @@ class RateLimit:
         if self._allowance >= self._burst / 2:
             # Half a burst of silence: the client has slowed down.
             self._over_since = None
+            self.refused_in_a_row = 0
         if self._allowance >= 1.0:
             self._allowance -= 1.0
             return True
         if self._over_since is None:
             self._over_since = now
+        self.refused_in_a_row += 1
         return False
 
     def seconds_over(self, now: float) -> float:

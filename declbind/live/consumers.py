@@ -30,6 +30,7 @@ from declbind.registry import database_alias
 
 from . import server_limits, subscriptions
 from .admission import client_address
+from .fair_queue import Client, client_of, working_for
 from .hub import LiveHub, get_hub
 from .join_rules import JoinRules, RegistryHolder
 from .joining import Join, find_joins, join
@@ -42,8 +43,11 @@ logger = logging.getLogger("declbind")
 
 #: A client that stays over its rate for so many seconds is closed.
 FLOOD_SECONDS = 10.0
+#: So is one that has sent so many messages over its rate: to read them costs the others more than to end it.
+FLOOD_MESSAGES = 1_000
 #: What a client learns of a fault outside of its request's transaction.
 FAULT = "The server failed; the request may or may not have been carried out."
+TURNED_AWAY = "A client was told to try again later, because the database failed: %s"
 #: The scope of a socket that has been accepted.
 NO_SCOPE: Mapping[str, Any] = MappingProxyType({})
 
@@ -95,19 +99,25 @@ class BindingConsumer(AsyncConsumer):
             await send({"type": "websocket.accept"})
             await send({"type": "websocket.close", "code": INTERNAL_ERROR, "reason": "The server has no database."})
             return
-        try:
-            hub = await get_hub()
-        except Exception:
-            # The hub has logged why it could not start.
-            await turn_away(send)
-            return
-        try:
-            identity = await hub.requests.run(permissions.identify, scope, "")
-        except DatabaseError as error:
-            logger.warning("A client was told to try again later, because the database failed: %s", error)
-            await turn_away(send)
-            return
         address = client_address(scope)
+        deadline = asyncio.get_running_loop().time() + settings.HANDSHAKE_SECONDS
+        try:
+            async with asyncio.timeout_at(deadline):
+                hub = await get_hub()
+        except Exception as error:
+            # The hub has logged why it could not start, but not that it is still trying.
+            if isinstance(error, TimeoutError):
+                logger.warning(TURNED_AWAY, describe_failure(error))
+            await turn_away(send)
+            return
+        try:
+            async with asyncio.timeout_at(deadline):
+                with working_for(client_of(None, address, hex(id(self)))):
+                    identity = await hub.requests.run(permissions.identify, scope, "")
+        except (DatabaseError, TimeoutError) as error:
+            logger.warning(TURNED_AWAY, describe_failure(error))
+            await turn_away(send)
+            return
         if not hub.admission.enter(identity.user_pk, address):
             hub.note(None, Traffic.REFUSED, **describe_crowd(identity))
             # Accepted first, because a browser does not tell a page why a handshake was refused.
@@ -116,13 +126,20 @@ class BindingConsumer(AsyncConsumer):
             return
         subprotocol = frames.BATCH_PROTOCOL if frames.BATCH_PROTOCOL in scope.get("subprotocols", ()) else None
         socket = Socket(identity, send, hub.joiner if subprotocol else None)
+        client = client_of(identity.user_pk, address, identity.connection_id)
         paced = None
         hub.core.attach(socket.connection)
         hub.drain.watch_server(without_session(send))
         if hub.drain.is_moving:
             socket.close(RESTART, "The server is restarting.")
         try:
-            await self._join(hub, socket)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    with working_for(client):
+                        await self._join(hub, socket)
+            except (DatabaseError, TimeoutError) as error:
+                logger.warning(TURNED_AWAY, describe_failure(error))
+                socket.close(TRY_AGAIN_LATER, "The database failed.")
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
             hub.connection_log.opened(socket, scope)
             # Nobody asks for it any more, and it would take a thousand bytes for as long as the socket is open.
@@ -132,7 +149,7 @@ class BindingConsumer(AsyncConsumer):
             paced = pace(short)
             socket.open(paced or short, hub.inline)
             hub.note(socket, Traffic.CONNECTION, outcome="connected")
-            await _Conversation(self, hub, socket, receive).run()
+            await _Conversation(self, hub, socket, client, receive).run()
         finally:
             # Requests may still be under way when the server gave us up: what they find out must go nowhere.
             socket.close(1000)
@@ -166,10 +183,6 @@ class BindingConsumer(AsyncConsumer):
                 found = await hub.requests.run(self._find_joins, dict(self.bindings(hub)), socket.identity)
             except ClientError as error:
                 socket.close(FORBIDDEN, error.message)
-                return
-            except DatabaseError as error:
-                logger.warning("A client was told to try again later, because the database failed: %s", error)
-                socket.close(TRY_AGAIN_LATER, "The database failed.")
                 return
             if turn == (hub.turns, socket.checks):
                 break
@@ -267,10 +280,12 @@ class _UnderWay:
 class _Conversation:
     """Read one socket's frames and answer them: in order within a stream, side by side between streams."""
 
-    __slots__ = ("_rate", "_reading", "_receive", "_under_way", "consumer", "hub", "socket")
+    __slots__ = ("_rate", "_reading", "_receive", "_under_way", "client", "consumer", "hub", "socket")
 
-    def __init__(self, consumer: BindingConsumer, hub: LiveHub, socket: Socket, receive: Receive) -> None:
-        self.consumer, self.hub, self.socket = consumer, hub, socket
+    def __init__(
+        self, consumer: BindingConsumer, hub: LiveHub, socket: Socket, client: Client, receive: Receive
+    ) -> None:
+        self.consumer, self.hub, self.socket, self.client = consumer, hub, socket, client
         self._receive = receive
         self._rate = RateLimit(settings.MESSAGES_PER_SECOND, settings.MESSAGE_BURST, time.monotonic())
         self._under_way: _UnderWay | None = None
@@ -309,6 +324,7 @@ class _Conversation:
 
     async def _take(self, text: str | None) -> None:
         now = time.monotonic()
+        self.socket.idle_since = None
         allowed = self._rate.allows(now)
         try:
             envelope = read_envelope(text)
@@ -321,7 +337,9 @@ class _Conversation:
                 )
         except frames.RequestError as error:
             self._refuse(error.stream, error.ref, "", error)
-            if not allowed and self._rate.seconds_over(now) > FLOOD_SECONDS:
+            if not allowed and (
+                self._rate.seconds_over(now) > FLOOD_SECONDS or self._rate.refused_in_a_row > FLOOD_MESSAGES
+            ):
                 self.socket.close(FLOODING, "Too many messages.")
             return
         under_way = self._under_way
@@ -351,7 +369,8 @@ class _Conversation:
         action = envelope.payload.get("action")
         label = action if isinstance(action, str) else ""
         try:
-            request, groups, pk = await self._carry_out(envelope)
+            with working_for(self.client):
+                request, groups, pk = await self._carry_out(envelope)
         except ClientError as error:
             self._refuse(envelope.stream, envelope.ref, label, error, payload=envelope.payload)
         except Exception:
@@ -409,6 +428,11 @@ class _Conversation:
             self.socket.push(frames.encode_refusal(stream, ref, error))
 
 
+def describe_failure(error: Exception) -> str:
+    """Say why a handshake failed; a time-out has no words of its own."""
+    return str(error) or f"no answer within HANDSHAKE_SECONDS ({settings.HANDSHAKE_SECONDS:g})"
+
+
 async def turn_away(send: Send) -> None:
     """Tell a client to try again later.
 
@@ -422,7 +446,12 @@ def read_envelope(text: str | None) -> frames.Envelope:
     """Take a message apart within the limits of the settings; raises ``RequestError``."""
     if text is None:
         raise frames.RequestError("malformed", "Expected a text frame, got a binary one.")
-    return frames.parse_envelope(text, max_bytes=settings.MAX_FRAME_BYTES, max_depth=settings.MAX_JSON_DEPTH)
+    return frames.parse_envelope(
+        text,
+        max_bytes=settings.MAX_FRAME_BYTES,
+        max_depth=settings.MAX_JSON_DEPTH,
+        max_digits=settings.MAX_NUMBER_DIGITS,
+    )
 
 
 def read_request(

@@ -133,10 +133,17 @@ async def revalidate_all(hub: Household) -> None:
         await hub.revalidate(sockets[start : start + REVALIDATE_SLICE])
 
 
+def end_unused(hub: Household) -> None:
+    """Close each socket whose reader is stuck or that nobody uses."""
+    for socket in hub.sockets():
+        if socket.is_stuck(time.monotonic()):
+            socket.overflow()
+        elif socket.is_idle(time.monotonic()):
+            socket.time_out()
+
+
 async def watch_readers(hub: Household) -> None:
-    """Close sockets whose readers are stuck; needs no database."""
+    """Close sockets whose readers are stuck, and those that nobody uses; needs no database."""
     while True:
-        for socket in hub.sockets():
-            if socket.is_stuck(time.monotonic()):
-                socket.overflow()
+        end_unused(hub)
         await asyncio.sleep(1.0)

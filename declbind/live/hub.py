@@ -26,6 +26,7 @@ from .connection_log import ConnectionLog
 from .doorbell import listen
 from .draining import Drain
 from .edits import Edits
+from .fair_queue import FairGate
 from .flushing import Flusher
 from .housekeeping import run_housekeeping, watch_readers
 from .inline import InlineRunner
@@ -87,8 +88,9 @@ class LiveHub:
         self.epoch = ""
         #: Counts new registries and new beginnings of the log: whoever works for long compares it before and after.
         self.turns = 0
-        self.requests = RequestThreads(settings.DATABASE_THREADS)
-        self.snapshots = SnapshotDesk(self.requests)
+        self.requests = RequestThreads(settings.DATABASE_THREADS, settings.THREADS_PER_CLIENT)
+        self.snapshots = SnapshotDesk(self.requests, settings.SNAPSHOTS_AT_ONCE)
+        self.replays = FairGate(settings.REPLAYS_AT_ONCE)
         self.thread = HubThread()
         self.heartbeat = nodes.Heartbeat()
         self.traffic = TrafficLog(self.heartbeat.id)

@@ -21,12 +21,11 @@ from declbind.serializers.lists import load_lists
 from declbind.stored_rows import AnyRow, StoredRow, model_of
 from declbind.stored_values import column_of
 
+from .fair_queue import Client, FairGate, current_client, working_for
 from .threads import RequestThreads
 
 #: The largest page of a snapshot, in characters, however few its rows: a slow reader must receive it in time.
 PAGE_CHARACTERS = 65_536
-#: How many snapshots are read at the same time. The other threads are left to other requests.
-SNAPSHOTS_AT_ONCE = 2
 #: Rows that are read together where code selects from them.
 READ_ROWS = 1_000
 
@@ -40,22 +39,23 @@ class Snapshot:
 
 
 class SnapshotDesk:
-    """The reads of snapshots of one hub: a few at a time, shared by the requests that can use the same one.
+    """The reads of snapshots of one hub: a few at a time, one for each client, shared by all that can use the same one.
 
     A request joins a read only if that read has not begun. So a snapshot is never older than its request, nor than any
     frame that the client was sent before, on this connection or on another one. Belongs to the event loop.
     """
 
-    def __init__(self, threads: RequestThreads) -> None:
+    def __init__(self, threads: RequestThreads, at_once: int) -> None:
         self._threads = threads
-        self._free = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
+        #: The other threads are left to other requests.
+        self._gate = FairGate(at_once)
         #: The last read that was asked for, by binding class and group. An edit of a binding makes another class.
         self._last: dict[tuple[type[Binding], str], _SharedRead] = {}
 
     async def take(self, bound: Binding, group: str, params: Mapping[str, Any], using: str) -> Snapshot:
         """Return a snapshot of a group that is not older than this call; raises ``ClientError`` ``too_large``."""
         if not _is_same_for_all(type(bound)):
-            async with self._free:
+            async with self._gate.hold():
                 return await self._threads.run(read_snapshot, bound, group, params, using)
         key = (type(bound), group)
         shared = self._last.get(key)
@@ -64,6 +64,8 @@ class SnapshotDesk:
             self._last[key] = shared
             shared.task = asyncio.create_task(self._read(shared, earlier))
             shared.task.add_done_callback(partial(self._forget, key, shared))
+        else:
+            self._ask_for(shared)
         assert shared.task is not None
         # The first request may be cancelled while others still wait.
         return await asyncio.shield(shared.task)
@@ -72,8 +74,23 @@ class SnapshotDesk:
         if earlier is not None and earlier.task is not None:
             # Two reads of one group at the same time would take all places. More requests can join this one meanwhile.
             await asyncio.wait({earlier.task})
-        async with self._free:
-            return await self._threads.run(shared.read)
+        place = shared.place = asyncio.get_running_loop().create_future()
+        for client in shared.clients.values():
+            self._gate.ask(client, place)
+        client = await self._gate.wait(place)
+        try:
+            with working_for(client):
+                return await self._threads.run(shared.read)
+        finally:
+            self._gate.leave(client)
+
+    def _ask_for(self, shared: _SharedRead) -> None:
+        """Let a read that others wait for begin as soon as it is the turn of this client."""
+        client = current_client()
+        if client.owner not in shared.clients:
+            shared.clients[client.owner] = client
+            if shared.place is not None:
+                self._gate.ask(client, shared.place)
 
     def _forget(self, key: tuple[type[Binding], str], shared: _SharedRead, done: asyncio.Task[Snapshot]) -> None:
         if self._last.get(key) is shared:
@@ -85,11 +102,14 @@ class SnapshotDesk:
 class _SharedRead:
     """A read of a snapshot that several requests wait for."""
 
-    __slots__ = ("_arguments", "has_begun", "task")
+    __slots__ = ("_arguments", "clients", "has_begun", "place", "task")
 
     def __init__(self, bound: Binding, group: str, params: Mapping[str, Any], using: str) -> None:
         self._arguments = bound, group, params, using
         self.task: asyncio.Task[Snapshot] | None = None
+        #: One socket of each client that waits. The read begins when it is the turn of one of them.
+        self.clients = {client.owner: client for client in [current_client()]}
+        self.place: asyncio.Future[Client] | None = None
         #: Set by the reading thread before its first query, read by the event loop.
         self.has_begun = False
 

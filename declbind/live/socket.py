@@ -53,7 +53,8 @@ class Socket:
     __slots__ = (
         "__weakref__", "_context", "_given_up_at", "_is_sending", "_joiner", "_leaving", "_limits", "_progress",
         "_rest", "_runner", "_send", "_sending_since", "_turn", "_under_way", "_window", "checks", "closed",
-        "connection", "id", "identity", "is_listed", "join_rules", "past", "requests", "sent", "session", "user_key",
+        "connection", "id", "identity", "idle_since", "is_listed", "join_rules", "past", "requests", "sent",
+        "session", "user_key",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +95,8 @@ class Socket:
         self._window = 1
         #: How many requests are being carried out, and how the socket is closed when there are none.
         self.requests = 0
+        #: When it was first seen without subscriptions and requests, if it has had none since.
+        self.idle_since: float | None = None
         self._leaving: tuple[int, str] | None = None
         self._progress: asyncio.Future[None] | None = None
         self._turn: asyncio.Lock | None = None
@@ -170,6 +173,15 @@ class Socket:
         """Tell whether the reader has left a frame waiting, or half read, for longer than allowed."""
         since = self._sending_since
         return self.connection.outbox.is_stale(now) or (since is not None and now - since > self._limits.seconds)
+
+    def is_idle(self, now: float) -> bool:
+        """Tell whether the socket has had neither subscriptions nor requests for ``IDLE_SECONDS``; asked regularly."""
+        if self.requests or self.connection.subscriptions:
+            self.idle_since = None
+        elif self.idle_since is None:
+            self.idle_since = now
+        limit = settings.IDLE_SECONDS
+        return limit is not None and self.idle_since is not None and now - self.idle_since >= limit
 
     def give_up(self) -> None:
         """Remember that the reader takes nothing."""
@@ -283,3 +295,7 @@ class Socket:
     def overflow(self) -> None:
         """End a reader that is too slow."""
         self.close(TOO_SLOW, "Too slow: more frames waited, or longer, than allowed.")
+
+    def time_out(self) -> None:
+        """End a socket that nobody uses."""
+        self.leave(TOO_SLOW, "Idle: neither a subscription nor a request for IDLE_SECONDS.")

@@ -7,6 +7,7 @@ with no step of the event loop in between.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from .snapshots import Snapshot
 from .socket import Socket
 
 READ_BATCH = 500
+#: Events that are made into frames before others have their turn.
+PORTION = 50
 #: The longest replay, in events of all streams. Beyond it, a snapshot is cheaper, and the client gets a `resync`.
 MAX_REPLAY_EVENTS = 20_000
 
@@ -116,7 +119,7 @@ async def _subscribe(
     if granted.resync is not None:
         hub.resync(subscription, granted.resync)
     if snapshot is not None:
-        await _send_snapshot(socket, binding.model_label(), subscription, snapshot)
+        await _send_snapshot(hub, socket, binding.model_label(), subscription, snapshot)
     if not subscription.live:
         await catch_up(hub, socket, subscription)
     return granted.group
@@ -147,19 +150,25 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
         if recent is not None:
             events, is_all = recent, True
         else:
-            min_offset, events = await hub.requests.run(_read, position, subscription.stream, hub.using)
+            async with hub.replays.hold():
+                min_offset, events = await hub.requests.run(_read, position, subscription.stream, hub.using)
             is_all = len(events) < READ_BATCH
             if position < min_offset - 1:
                 hub.start_anew(subscription, position)
                 hub.resync(subscription, "expired")
                 return
-        texts: list[str] = []
-        for event in events:
-            if event.offset > cursor:
-                break
-            if event.kind != Event.CONTROL and hub.is_in_force(event):
-                texts += frames_for(subscription, event, hub.variants(event))
-        await socket.push_paced(texts, partial(_is_wanted, socket, subscription))
+        for start in range(0, len(events), PORTION):
+            portion = [event for event in events[start : start + PORTION] if event.offset <= cursor]
+            # In turn with the other clients: to make frames takes time of the event loop.
+            async with hub.replays.hold():
+                texts = [
+                    text
+                    for event in portion
+                    if event.kind != Event.CONTROL and hub.is_in_force(event)
+                    for text in frames_for(subscription, event, hub.variants(event))
+                ]
+                await asyncio.sleep(0)
+            await socket.push_paced(texts, partial(_is_wanted, socket, subscription))
         # Control events are the pump's: it has obeyed all up to the cursor.
         position = cursor if is_all else min(events[-1].offset, cursor)
         subscription.offset = position
@@ -195,15 +204,20 @@ def _is_ahead(hub: LiveHub, subscription: Subscription, offset: int) -> bool:
     return events is None or any(event.concerns(subscription.group) for event in events)
 
 
-async def _send_snapshot(socket: Socket, model: str, subscription: Subscription, snapshot: Snapshot) -> None:
+async def _send_snapshot(
+    hub: LiveHub, socket: Socket, model: str, subscription: Subscription, snapshot: Snapshot
+) -> None:
     last = len(snapshot.pages) - 1
     is_wanted = partial(_is_wanted, socket, subscription)
     for number, page in enumerate(snapshot.pages):
         if not is_wanted():
             return
-        text = frames.encode_snapshot(
-            subscription.stream, subscription.group, snapshot.offset, model, page, final=number == last
-        )
+        async with hub.replays.hold():
+            text = frames.encode_snapshot(
+                subscription.stream, subscription.group, snapshot.offset, model, page, final=number == last
+            )
+            if last:
+                await asyncio.sleep(0)
         await socket.push_paced([text], is_wanted)
 
 

@@ -7,15 +7,19 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from django.db import close_old_connections, connections
 
 from declbind.outbound.memory_databases import take_turn
 
+from .fair_queue import Client, FairQueue, current_client
+
 P = ParamSpec("P")
 T = TypeVar("T")
+
+#: What a thread has to do, and where the result goes.
+Call = tuple[Future[Any], Callable[[], Any]]
 
 
 class RequestThreads:
@@ -24,11 +28,21 @@ class RequestThreads:
     Under load the connection of one call serves the next, whatever ``CONN_MAX_AGE`` says: a thousand clients that come
     back at once must not make the database open thousands of connections. That is why the threads are our own: those of
     ``ThreadPoolExecutor`` do not tell when they are idle. asgiref's ``sync_to_async`` would put all of it into one.
+
+    Calls of different clients are served in turn, and one client has a part of the threads only: see ``fair_queue``.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, each: int | None = None) -> None:
+        """Make a pool without threads, which are started when they are needed.
+
+        Args:
+            size: How many threads there may be.
+            each: How many of them may work for one client at once; ``None`` for all.
+        """
         self._size = size
-        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._queue: FairQueue[Call] = FairQueue(each or size)
+        #: Guards the queue.
+        self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
         #: Calls that are not done; belongs to the event loop.
         self._open = 0
@@ -43,16 +57,18 @@ class RequestThreads:
             if self._open > len(self._threads) < self._size:
                 self._start_thread()
             future: Future[T] = Future()
-            self._calls.put((future, partial(function, *args, **kwargs)))
+            with self._changed:
+                self._queue.put(current_client(), (future, partial(function, *args, **kwargs)))
+                self._changed.notify()
             return await asyncio.wrap_future(future)
         finally:
             self._open -= 1
 
     def close(self) -> None:
         """Let calls end that were begun or wait, and then the threads; does not wait for them."""
-        self._is_closed = True
-        for _ in self._threads:
-            self._calls.put(None)
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
 
     def _start_thread(self) -> None:
         # A daemon: a process may end without anybody closing this, and must not wait for calls that never come.
@@ -61,30 +77,41 @@ class RequestThreads:
         thread.start()
 
     def _work(self) -> None:
-        while (call := self._next_call()) is not None:
-            future, function = call
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                with take_turn():
-                    result = function()
-            except BaseException as error:
-                close_old_connections()
-                future.set_exception(error)
-            else:
-                future.set_result(result)
+        last: Client | None = None
+        while (taken := self._next_call(last)) is not None:
+            last, (future, function) = taken
+            if future.set_running_or_notify_cancel():
+                try:
+                    with take_turn():
+                        result = function()
+                except BaseException as error:
+                    close_old_connections()
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+                    del result
             # Not while the next call is waited for: it holds what the caller may have let go.
-            del call, future, function
+            del taken, future, function
         connections.close_all()
 
-    def _next_call(self) -> tuple[Future[Any], Callable[[], Any]] | None:
-        try:
-            return self._calls.get_nowait()
-        except Empty:
-            close_old_connections()
-            call = self._calls.get()
-            close_old_connections()
-            return call
+    def _next_call(self, last: Client | None) -> tuple[Client, Call] | None:
+        """Return the next call in turn, or ``None`` if the pool is closed and empty; ``last`` is who was served."""
+        with self._changed:
+            if last is not None:
+                # If another thread waits, at most the client that was served has a call that may begin now. It is ours.
+                self._queue.done(last)
+                if self._is_closed:
+                    self._changed.notify_all()
+            if (call := self._queue.take()) is not None:
+                return call
+        close_old_connections()
+        with self._changed:
+            while (call := self._queue.take()) is None:
+                if self._is_closed and not self._queue.has_waiting:
+                    return None
+                self._changed.wait()
+        close_old_connections()
+        return call
 
 
 class HubThread:

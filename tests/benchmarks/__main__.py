@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
-from . import batch, capture, console, crowd, echo, fanout, idle, latency, resume, saves, sequencing, stampede
+from . import batch, capture, console, crowd, echo, fanout, idle, latency, resume, saves, sequencing, stampede, storm
 from .arena import Arena
 from .report import Goal, Section
 
@@ -57,6 +57,10 @@ def _stampede(arena: Arena, quick: bool) -> Iterator[Section]:
     yield stampede.measure(arena, clients=200 if quick else 1_000)
 
 
+def _storm(arena: Arena, quick: bool) -> Iterator[Section]:
+    yield storm.measure(arena, seconds=2.0 if quick else 8.0)
+
+
 def _sequencing(arena: Arena, quick: bool) -> Iterator[Section]:
     yield sequencing.measure(arena, events=20_000, times=1 if quick else 3)
 
@@ -78,6 +82,7 @@ PARTS: dict[str, Callable[[Arena, bool], Iterator[Section]]] = {
     "idle": _idle,
     "resume": _resume,
     "stampede": _stampede,
+    "storm": _storm,
     "sequencing": _sequencing,
     "console": _console,
 }

@@ -100,8 +100,10 @@ class HttpWriter:
 class Site:
     """One contender's server with its writer and clients, all running."""
 
-    def __init__(self, contender: str, pid: int, writer: Writer, clients: Program, progress: Progress) -> None:
-        self.contender = contender
+    def __init__(
+        self, contender: str, pid: int, port: int, writer: Writer, clients: Program, progress: Progress
+    ) -> None:
+        self.contender, self.port = contender, port
         self.writer, self.clients, self.progress = writer, clients, progress
         self._process = psutil.Process(pid)
 
@@ -199,7 +201,7 @@ class Arena:
                     writer = stack.enter_context(self.program("writer", contender, str(path), database=database))
                     writer.ask(do="burst", saves=0)  # its rows are made by now, or clients would hear of them
             clients = stack.enter_context(self.program("client", contender, str(port), PATH, str(path)))
-            yield Site(contender, pid, writer, clients, progress)
+            yield Site(contender, pid, port, writer, clients, progress)
 
     def program(self, module: str, contender: str, *arguments: str, database: str = "sqlite") -> Program:
         """Run a module of this package as a contender's process."""

@@ -89,7 +89,7 @@ MALFORMED = {
     '{"stream":"s","payload":{"x":-Infinity}}': "-Infinity is not JSON",
     '{"stream":"s","payload":{"x":1e999}}': "1e999 is too large a number",
     '{"stream":"s","payload":{"x":-1e999}}': "-1e999 is too large a number",
-    '{"stream":"s","payload":{"x":' + "9" * 5000 + "}}": "Expected JSON",
+    '{"stream":"s","payload":{"x":' + "9" * 5000 + "}}": "Expected numbers of at most 1000 digits",
     '{"stream":"s","payload":{"x":1,"x":2}}': "the key 'x' stands twice",
     '{"stream":"s","stream":"t","payload":{}}': "the key 'stream' stands twice",
     '{"stream":"s","payload":{"x":{"\\u0061":1,"a":1}}}': "the key 'a' stands twice",

@@ -37,7 +37,8 @@ TEMPLATES = [
 ]
 NAMES = ("a", "b", "c")
 # Few characters, and those that mean something in a name, so that values nearly meet often.
-tricky = st.text(alphabet=["-", ".", "_", "2", "d", "e", "h", "a", "x", "ü", "\ud800"], max_size=6)
+tricky_characters = st.sampled_from(["-", ".", "_", "2", "d", "e", "h", "a", "x", "ü", "\ud800"])
+tricky = st.text(alphabet=tricky_characters, max_size=6)
 values = tricky | tricky.map(lambda text: text * 20) | st.text(max_size=40) | st.integers(-10, 10).map(str)
 
 
@@ -49,8 +50,16 @@ def split_pairs(draw):
     return (first, joint.join((middle, last)), other), (joint.join((first, middle)), last, other)
 
 
+@st.composite
+def near_pairs(draw):
+    """Draw two triples that differ in one character."""
+    before, after, second, third = (draw(tricky) for _ in range(4))
+    one, other = draw(tricky_characters), draw(tricky_characters)
+    return (before + one + after, second, third), (before + other + after, second, third)
+
+
 triples = st.tuples(values, values, values)
-pairs = st.tuples(triples, triples) | split_pairs()
+pairs = st.tuples(triples, triples) | split_pairs() | near_pairs()
 
 
 def render(text, *given):

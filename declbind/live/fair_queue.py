@@ -1,0 +1,160 @@
+"""Serve the clients of a process in turn, so that one with many requests does not delay the others.
+
+A client is a user, or the address of an anonymous visitor. Clients take turns, and so do the sockets of one client:
+behind a proxy that is not in ``TRUSTED_PROXIES``, many visitors have one address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
+from typing import Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class Client(NamedTuple):
+    """Whom a call is made for: the owner of the requests, and one of the owner's sockets."""
+
+    owner: str
+    socket: str = ""
+
+
+#: Whom a call is made for that no client has asked for.
+NOBODY = Client("")
+_current: ContextVar[Client] = ContextVar("declbind_client", default=NOBODY)
+
+
+def client_of(user_pk: str | None, address: str, socket: str) -> Client:
+    """Return the client with these attributes. A socket without user and address is a client of its own."""
+    if user_pk is not None:
+        return Client(f"user {user_pk}", socket)
+    return Client(f"address {address}" if address else f"socket {socket}", socket)
+
+
+def current_client() -> Client:
+    """Return the client that the running task works for."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def working_for(client: Client) -> Iterator[None]:
+    """Let the calls of the running task, and of tasks that it starts, wait as those of a client."""
+    token = _current.set(client)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class FairQueue(Generic[T]):
+    """Items that wait, given out in turn between owners, and between the sockets of an owner.
+
+    The items of one socket stay in their order. At most ``each`` items of one owner are under way at once. No method
+    depends on how many items wait. Not safe for threads.
+    """
+
+    def __init__(self, each: int) -> None:
+        self._each = each
+        #: What waits, by owner and socket. The next in turn is the first.
+        self._turns: OrderedDict[str, OrderedDict[str, deque[T]]] = OrderedDict()
+        #: The owners that have as many items under way as one may have.
+        self._resting: dict[str, OrderedDict[str, deque[T]]] = {}
+        self._under_way: Counter[str] = Counter()
+
+    @property
+    def has_waiting(self) -> bool:
+        """Return whether items wait, also those of owners that may not have more under way just now."""
+        return bool(self._turns or self._resting)
+
+    def put(self, client: Client, item: T) -> None:
+        """Add an item behind the others of its socket. A new owner's turn comes after all present ones."""
+        sockets = self._resting.get(client.owner) or self._turns.get(client.owner)
+        if sockets is None:
+            sockets = OrderedDict()
+            (self._resting if self._under_way[client.owner] >= self._each else self._turns)[client.owner] = sockets
+        sockets.setdefault(client.socket, deque()).append(item)
+
+    def take(self) -> tuple[Client, T] | None:
+        """Take the next item in turn, or return ``None`` if there is none that may be under way."""
+        if not self._turns:
+            return None
+        owner, sockets = self._turns.popitem(last=False)
+        socket, items = sockets.popitem(last=False)
+        item = items.popleft()
+        if items:
+            sockets[socket] = items
+        self._under_way[owner] += 1
+        if sockets:
+            (self._resting if self._under_way[owner] >= self._each else self._turns)[owner] = sockets
+        return Client(owner, socket), item
+
+    def done(self, client: Client) -> None:
+        """Report that an item of a client is not under way any more."""
+        self._under_way[client.owner] -= 1
+        if not self._under_way[client.owner]:
+            del self._under_way[client.owner]
+        sockets = self._resting.pop(client.owner, None)
+        if sockets is not None:
+            self._turns[client.owner] = sockets
+
+
+class FairGate:
+    """A number of places for one kind of work, given to clients in turn. Belongs to the event loop.
+
+    Args:
+        places: How many may be taken at once.
+        each: How many of them one owner may take.
+    """
+
+    def __init__(self, places: int, each: int = 1) -> None:
+        self._free = places
+        self._queue: FairQueue[asyncio.Future[Client]] = FairQueue(each)
+
+    def ask(self, client: Client, place: asyncio.Future[Client]) -> None:
+        """Let a future get a place in the name of a client.
+
+        It may wait in the name of several clients: the first whose turn comes is its result. It has to be given to
+        ``wait``.
+        """
+        self._queue.put(client, place)
+        self._give()
+
+    async def wait(self, place: asyncio.Future[Client]) -> Client:
+        """Wait for the place that a future has asked for, and return in whose name it was given."""
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.leave(place.result())
+            raise
+
+    def leave(self, client: Client) -> None:
+        """Give a place back."""
+        self._free += 1
+        self._queue.done(client)
+        self._give()
+
+    @contextlib.asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Hold a place in the name of the client that the running task works for."""
+        place: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
+        self.ask(current_client(), place)
+        client = await self.wait(place)
+        try:
+            yield
+        finally:
+            self.leave(client)
+
+    def _give(self) -> None:
+        while self._free and (found := self._queue.take()) is not None:
+            client, place = found
+            if place.done():
+                # Its task was cancelled, or it has a place in the name of another client.
+                self._queue.done(client)
+                continue
+            self._free -= 1
+            place.set_result(client)

@@ -1,0 +1,114 @@
+"""Break the server of a siege on purpose, so that each of the checks is seen to catch what it is for.
+
+`FUZZING_SABOTAGE` names a broken variant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+VARIABLE = "FUZZING_SABOTAGE"
+
+
+def raise_an_exception() -> None:
+    """Believe that a ``pk`` can be compared with a number."""
+    from declbind.core import frames
+
+    original = frames.parse_request
+
+    def parse_request(envelope: Any) -> Any:
+        if "pk" in envelope.payload and envelope.payload["pk"] < 0:
+            return None
+        return original(envelope)
+
+    frames.parse_request = parse_request
+
+
+def let_everybody_write() -> None:
+    """Grant everything to everybody."""
+    from declbind.bindings import Binding
+
+    def has_permission(self: Any, user: Any, action: str, pk: Any) -> bool:
+        return True
+
+    Binding.has_permission = has_permission  # type: ignore[method-assign]
+
+
+def open_the_columns() -> None:
+    """Let a new row have a value in a column that no client may write."""
+    from declbind import validation
+
+    original = validation.save_new
+
+    def save_new(binding: Any, instance: Any, data: Any) -> Any:
+        if hasattr(instance, "hidden"):
+            instance.hidden = "x"
+        return original(binding, instance, data)
+
+    validation.save_new = save_new
+
+
+def answer_all() -> None:
+    """Send each refusal to all sockets."""
+    from declbind.core import frames
+    from declbind.live import consumers
+
+    original = consumers._Conversation._refuse
+
+    def _refuse(self: Any, stream: str, ref: Any, action: str, error: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, stream, ref, action, error, *args, **kwargs)
+        if ref is not frames.MISSING:
+            for socket in self.hub.sockets():
+                if socket is not self.socket:
+                    socket.push(frames.encode_refusal(stream, ref, error))
+
+    consumers._Conversation._refuse = _refuse  # type: ignore[method-assign]
+
+
+def keep_all() -> None:
+    """Keep what comes in mind for ever, fifty kilobytes of each frame."""
+    from declbind.live import consumers
+
+    kept: list[Any] = []
+    original = consumers._Conversation._take
+
+    async def _take(self: Any, text: str | None) -> None:
+        kept.append(bytearray(50_000))
+        await original(self, text)
+
+    consumers._Conversation._take = _take  # type: ignore[method-assign]
+
+
+def stop_reading() -> None:
+    """Wait for ever after a frame that is not text."""
+    from declbind.live import consumers
+
+    original = consumers._Conversation._take
+
+    async def _take(self: Any, text: str | None) -> None:
+        if text is None:
+            await asyncio.Event().wait()
+        await original(self, text)
+
+    consumers._Conversation._take = _take  # type: ignore[method-assign]
+
+
+#: The variants, and the check that has to catch each of them.
+VARIANTS: dict[str, tuple[Callable[[], None], str]] = {
+    "raise_an_exception": (raise_an_exception, "exception"),
+    "let_everybody_write": (let_everybody_write, "changed"),
+    "open_the_columns": (open_the_columns, "changed"),
+    "answer_all": (answer_all, "witness"),
+    "keep_all": (keep_all, "memory"),
+    "stop_reading": (stop_reading, "answer"),
+}
+
+
+def install() -> None:
+    """Put in the variant that the environment names."""
+    name = os.environ.get(VARIABLE)
+    if name:
+        VARIANTS[name][0]()

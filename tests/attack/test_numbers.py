@@ -1,0 +1,160 @@
+"""Values that a client may choose take neither the time nor the memory of the process, whatever field they are for."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from declbind import validation
+from declbind.core.frames import RequestError, parse_envelope
+from declbind.serializers import encode_value
+from tests.zoo.models import Sample
+
+#: More than any of these values needs; an exponent that is written out takes a hundred times as much.
+MAX_BYTES = 4_000_000
+
+DIGITS = "9" * 60_000
+HOSTILE: dict[str, Any] = {
+    "an exponent": "1E+999999999",
+    "a negative exponent": "1E-999999999",
+    "an exponent that fits into memory": "1E+20000000",
+    "the exponent of a zero": "0E+999999999",
+    "the largest exponent": "1e999999999999999999",
+    "a float's exponent": "1e400",
+    "a number": 1e308,
+    "a whole number": int("9" * 1000),
+    "digits": DIGITS,
+    "negative digits": "-" + DIGITS,
+    "a fraction": "0." + DIGITS,
+    "digits and an exponent": "1." + DIGITS + "E-999999999",
+    "underscores": "1_" * 30_000 + "1",
+    "other scripts' digits": "\u0669" * 20_000,
+    "infinity": "Infinity",
+    "a signalling NaN": "sNaN" + "1" * 5000,
+    "a year": "99999-01-01",
+    "a date of digits": DIGITS + "-01-01",
+    "a time of digits": "10:" + DIGITS,
+    "a moment with a far offset": "0001-01-01T00:00:00+23:59",
+    "a last moment": "9999-12-31T23:59:59-23:59",
+    "days": "P999999999999D",
+    "a duration of digits": "P" + DIGITS + "D",
+    "a duration with colons": "9" * 4000 + ":00:00",
+    "days in words": "9" * 5000 + " days",
+    "a UUID": "f" * 60_000,
+    "braces": "{" * 30_000,
+    "an address": "::ffff:" + "1." * 20_000,
+    "colons": ":" * 60_000,
+    "an address of digits": "1" * 60_000,
+    "a NUL": "a\0b",
+    "NULs": "\0" * 60_000,
+    "spaces": " " * 60_000 + "x",
+    "an e-mail address": "a@" + "b." * 30_000,
+    "at signs": "@" * 60_000,
+    "a URL": "http://" + "a" * 60_000,
+    "a URL of brackets": "http://[" + ":" * 60_000,
+    "dots": "http://" + "a." * 30_000 + "com",
+    "commas": "," * 60_000,
+    "a list": [[[]]],
+    "an object": {"a": {"b": {}}},
+    "true": True,
+}
+
+
+def make_fields() -> list[Any]:
+    """Return the fields of a model with each type, and a column of decimal numbers without a bound."""
+    unbounded = models.DecimalField(null=True)
+    unbounded.set_attributes_from_name("unbounded")
+    unbounded.model = Sample
+    return [field for field in Sample._meta.get_fields() if isinstance(field, models.Field)] + [unbounded]
+
+
+FIELDS = {field.name: field for field in make_fields()}
+
+
+def pass_on(field: Any, value: Any) -> None:
+    """Read a value as a write does and as params and conditions do, and write out what it has become."""
+    for read in (validation.clean_value, validation.coerce):
+        try:
+            found = read(field, value)
+        except (ValidationError, ValueError):
+            continue
+        if isinstance(found, Decimal):
+            # As drivers and templates of a project may do.
+            format(found, "f")
+        if not isinstance(field, models.BinaryField):
+            encode_value({"x": found})
+
+
+def measure(field: Any, value: Any) -> int:
+    """Return how many bytes it took to pass a value on."""
+    tracemalloc.start()
+    try:
+        pass_on(field, value)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", FIELDS)
+def test_no_value_takes_memory_or_raises(name):
+    """Each value is taken, or refused by ``ValidationError`` or ``ValueError``, within a few megabytes."""
+    taken = {kind: measure(FIELDS[name], value) for kind, value in HOSTILE.items()}
+    assert {kind: size for kind, size in taken.items() if size > MAX_BYTES} == {}
+
+
+def test_a_number_that_is_written_out_is_noticed(monkeypatch):
+    """Control: without the bound of the exponent, one value of ten characters takes twenty megabytes."""
+    monkeypatch.setattr(validation, "MAX_EXPONENT", 10**9)
+    assert measure(FIELDS["unbounded"], HOSTILE["an exponent that fits into memory"]) > MAX_BYTES
+
+
+class Counting(int):
+    """Stand for ``int`` in the parser and note how long the texts are that it converts."""
+
+    longest = 0
+
+    def __new__(cls, text: str) -> Any:
+        cls.longest = max(cls.longest, len(text))
+        return int(text)
+
+
+@pytest.mark.parametrize("number", [DIGITS, "-" + DIGITS, "1" * 4301, "0." + DIGITS, DIGITS + "e1", "1" * 1001])
+def test_a_long_number_is_refused_before_it_is_converted(number, monkeypatch):
+    """Neither its digits nor Python's own limit for them decides: the text of the number does."""
+    monkeypatch.setattr("declbind.core.frames.int", Counting, raising=False)
+    monkeypatch.setattr("declbind.core.frames._finite", Counting)
+    Counting.longest = 0
+    text = f'{{"stream": "s", "payload": {{"action": "delete", "pk": {number}, "ref": 5}}}}'
+    with pytest.raises(RequestError, match="Expected numbers of at most 1000 digits") as caught:
+        parse_envelope(text, max_bytes=200_000, max_depth=16)
+    assert (caught.value.code, caught.value.stream, caught.value.ref) == ("malformed", "s", 5)
+    # The reference was converted, and nothing longer.
+    assert Counting.longest == 1
+
+
+@pytest.mark.parametrize("number", ["1" * 1000, "-" + "1" * 1000, "0." + "1" * 990])
+def test_a_number_of_the_widest_column_is_taken(number):
+    """PostgreSQL declares up to 1000 digits."""
+    text = f'{{"stream": "s", "payload": {{"pk": {number}}}}}'
+    assert parse_envelope(text, max_bytes=200_000, max_depth=16).payload["pk"] == json.loads(number)
+
+
+def test_digits_in_a_text_are_no_number():
+    """A long run of digits may be a text."""
+    text = f'{{"stream": "s", "payload": {{"data": {{"note": "{DIGITS}"}}, "n": [1, 2.5]}}}}'
+    payload = parse_envelope(text, max_bytes=200_000, max_depth=16).payload
+    assert payload == {"data": {"note": DIGITS}, "n": [1, 2.5]}
+
+
+def test_a_long_number_is_not_converted_by_the_parser_itself():
+    """Control: Python's own parser converts what it is given, up to its limit."""
+    assert json.loads("1" * 4300) > 10**4299
+    with pytest.raises(ValueError, match="4300 digits"):
+        json.loads("1" * 4301)

@@ -1,0 +1,227 @@
+"""What a socket may wait for: the handshake for our own work, an open socket for its first request."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from declbind.inbound import permissions
+from declbind.live import consumers, housekeeping
+from declbind.live.hub import LiveHub, get_hub
+from declbind.live.log_reader import LogReader
+from declbind.testing import Client, override_bindings
+from tests.live import BOARD, NUMBERS, subscribe
+from tests.test_live_limits import Clock
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Stuck:
+    """Stand for a function that waits for a database which does not answer."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        self.answers.wait(20)
+        raise OperationalError("the connection was lost")
+
+
+@pytest.fixture
+def short(settings):
+    settings.DECLBIND = {"HANDSHAKE_SECONDS": 0.2}
+
+
+# Handshakes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["identify", "load_current_user"])
+async def test_a_handshake_that_waits_for_the_database_is_ended(where, short, monkeypatch, caplog):
+    """The client is told to come back later, whichever query does not come back; and the log says why."""
+    stuck = Stuck()
+    with override_bindings(NUMBERS):
+        async with Client() as first:
+            await subscribe(first)
+            with monkeypatch.context() as patch:
+                patch.setattr(permissions, where, stuck)
+                client = Client()
+                assert await client.connect()
+                assert await client.wait_closed() == 1013
+            stuck.answers.set()
+            assert "no answer within HANDSHAKE_SECONDS (0.2)" in caplog.text
+            # The next client is served.
+            async with Client() as second:
+                await subscribe(second)
+            assert len((await get_hub()).sockets()) == 1
+
+
+async def test_a_hub_that_cannot_find_the_end_of_the_log_keeps_nobody(short, monkeypatch, caplog):
+    """The first client does not wait for a database that takes the connection and says nothing."""
+    stuck = Stuck()
+    with override_bindings(NUMBERS), monkeypatch.context() as patch:
+        patch.setattr(LogReader, "first_look", stuck)
+        client = Client()
+        assert await client.connect()
+        assert await client.wait_closed() == 1013
+        assert "no answer within HANDSHAKE_SECONDS" in caplog.text
+        patch.undo()
+        stuck.answers.set()
+        # It was late, and the hub has started by now.
+        async with Client() as second:
+            await subscribe(second)
+
+
+async def test_a_handshake_without_a_limit_is_noticed(settings, monkeypatch):
+    """Control: with a limit that is far, the same client waits."""
+    settings.DECLBIND = {"HANDSHAKE_SECONDS": 3600}
+    stuck = Stuck()
+    with override_bindings(NUMBERS):
+        async with Client() as first:
+            await subscribe(first)
+        monkeypatch.setattr(permissions, "identify", stuck)
+        client = Client()
+        connecting = asyncio.create_task(client.connect())
+        done, _ = await asyncio.wait({connecting}, timeout=0.5)
+        assert not done
+        stuck.answers.set()
+        await asyncio.wait({connecting})
+
+
+# Open sockets --------------------------------------------------------------------------------------------------------
+
+
+async def end_idle() -> list[int]:
+    """Do what the hub does each second, and return the codes with which sockets were closed."""
+    hub = await get_hub()
+    sockets = hub.sockets()
+    housekeeping.end_unused(hub)
+    return [socket.closed.result()[0] for socket in sockets if socket.closed.done()]
+
+
+async def test_a_socket_that_nobody_uses_is_closed(settings, monkeypatch):
+    """After so many seconds without subscription and request, with 4408."""
+    settings.DECLBIND = {"IDLE_SECONDS": 60}
+    clock = Clock(monkeypatch)
+    with override_bindings(NUMBERS):
+        async with Client() as client:
+            assert await end_idle() == []
+            clock.move(59)
+            assert await end_idle() == []
+            clock.move(1)
+            assert await end_idle() == [4408]
+            assert await client.wait_closed() == 4408
+
+
+async def test_a_request_begins_the_time_anew(settings, monkeypatch):
+    """Also one that was refused: a client that does anything is in use."""
+    settings.DECLBIND = {"IDLE_SECONDS": 60}
+    clock = Clock(monkeypatch)
+    with override_bindings(NUMBERS):
+        async with Client() as client:
+            assert await end_idle() == []
+            clock.move(59)
+            assert not (await client.request("numbers", "delete", pk=1))["ok"]
+            assert await client.is_silent()
+            clock.move(2)
+            assert await end_idle() == []
+            clock.move(60)
+            assert await end_idle() == [4408]
+
+
+@pytest.mark.parametrize("record", [NUMBERS, BOARD])
+async def test_a_quiet_subscriber_is_never_closed(record, settings, monkeypatch):
+    """Nobody writes for a day: who has subscribed, or was subscribed by the server, waits in peace."""
+    settings.DECLBIND = {"IDLE_SECONDS": 60}
+    clock = Clock(monkeypatch)
+    with override_bindings(record):
+        async with Client() as client:
+            if record is NUMBERS:
+                await subscribe(client)
+            for _ in range(3):
+                clock.move(86_400)
+                assert await end_idle() == []
+
+
+async def test_the_time_begins_when_the_last_subscription_ends(settings, monkeypatch):
+    """A subscription that lasted for a day is no idle time."""
+    settings.DECLBIND = {"IDLE_SECONDS": 60}
+    clock = Clock(monkeypatch)
+    with override_bindings(NUMBERS):
+        async with Client() as client:
+            await subscribe(client)
+            assert await end_idle() == []
+            clock.move(86_400)
+            await client.request("numbers", "unsubscribe", params={"name": "a"})
+            assert await client.is_silent()
+            assert await end_idle() == []
+            clock.move(60)
+            assert await end_idle() == [4408]
+
+
+async def test_by_default_nobody_is_closed(monkeypatch):
+    """A page may open its socket long before somebody uses it."""
+    clock = Clock(monkeypatch)
+    with override_bindings(NUMBERS):
+        async with Client():
+            assert await end_idle() == []
+            clock.move(10**9)
+            assert await end_idle() == []
+
+
+# Floods --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frame", [{"text": ""}, {"bytes": b""}, {"bytes": b"x" * 1000}, {"text": "x"}])
+async def test_a_thousand_frames_over_the_rate_end_the_socket(frame, monkeypatch):
+    """Empty and binary frames count as well, and nobody waits ten seconds for somebody who is so much too fast."""
+    Clock(monkeypatch)
+    with override_bindings(NUMBERS):
+        client = Client()
+        await client.connect()
+        for _ in range(40 + consumers.FLOOD_MESSAGES):
+            await client._communicator.send_input({"type": "websocket.receive", **frame})
+        assert await client.is_silent()
+        await client._communicator.send_input({"type": "websocket.receive", **frame})
+        assert await client.wait_closed() == 4429
+
+
+async def count_flood(monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """Return how many of 100 refusals the metrics have, and how many rows are kept of them."""
+    Clock(monkeypatch)
+    with override_bindings(NUMBERS):
+        async with Client() as client:
+            hub = await get_hub()
+            hub.metrics.take_fresh()
+            hub.traffic.take()
+            for _ in range(99):
+                await client._communicator.send_input({"type": "websocket.receive", "bytes": b"x"})
+            await client.request("numbers", "delete", pk=1)
+            return hub.metrics.take_fresh().refused.total(), len(hub.traffic.take())
+
+
+async def test_refusals_are_counted_where_they_are_not_recorded(settings, monkeypatch):
+    """Of a flood a few rows are kept; the numbers of the console have all of it."""
+    settings.DECLBIND = {"TRAFFIC_PER_SECOND": 5, "HEARTBEAT_SECONDS": 3600}
+    assert await count_flood(monkeypatch) == (100, 5)
+
+
+async def test_counts_of_what_is_recorded_are_noticed(settings, monkeypatch):
+    """Control: a hub that counts what it keeps has too few."""
+    settings.DECLBIND = {"TRAFFIC_PER_SECOND": 5, "HEARTBEAT_SECONDS": 3600}
+    note = LiveHub.note
+
+    def note_kept(self: LiveHub, socket: Any, kind: str, **values: Any) -> None:
+        before = len(self.traffic._waiting)
+        count = self.metrics.count
+        self.metrics.count = lambda *args: None  # type: ignore[method-assign]
+        note(self, socket, kind, **values)
+        self.metrics.count = count  # type: ignore[method-assign]
+        if len(self.traffic._waiting) > before:
+            count(kind, "")
+
+    monkeypatch.setattr(LiveHub, "note", note_kept)
+    assert (await count_flood(monkeypatch))[0] < 100
