@@ -222,7 +222,13 @@ class Client:
         return self._arrived.pop(0)
 
     async def wait_closed(self, seconds: float = PATIENCE) -> int:
-        """Read until the server closes the socket, and return the close code.
+        """Read until the server closes the socket.
+
+        Args:
+            seconds: How long to wait for each message.
+
+        Returns:
+            The close code.
 
         Raises:
             TimeoutError: The server did not close it in time.
@@ -234,14 +240,17 @@ class Client:
         return self.close_code
 
     async def request(self, stream: str, action: str, **payload: Any) -> dict[str, Any]:
-        """Send a request and return the payload of its reply.
+        """Send a request, and wait for its reply.
 
         Other frames that arrive first are kept for ``receive``.
 
         Args:
             stream: The stream of the request.
             action: The action, such as ``"create"``.
-            **keys: Other keys of the request's payload, such as ``data``.
+            **payload: Other keys of the request's payload, such as ``data``.
+
+        Returns:
+            The payload of the reply.
 
         Raises:
             ConnectionError: The server closed the socket instead.

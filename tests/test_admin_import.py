@@ -204,7 +204,7 @@ def test_widening_wants_a_tick(admin_client):
     save(POST)
     response = review(admin_client, {**POST, "permissions": {"view": True}})
     refused = confirm(admin_client, response, "confirm_widening")
-    assert "Tick that access may widen by this" in refused.content.decode()
+    assert "Confirm that this may open access" in refused.content.decode()
     assert stored() == {"posts": POST}
     assert confirm(admin_client, refused).status_code == 302
     for change in ({"description": "x"}, {"enabled": False}):
@@ -252,8 +252,10 @@ def test_secrets_are_a_right_of_their_own():
 
 
 def test_only_those_who_may_edit_reach_the_page(client):
-    """Viewers are refused, and are offered no link; so are those who may add and not look, since a review shows what is
-    stored; strangers are asked to log in."""
+    """Viewers are refused and see no link; users who may add but not view are refused too.
+
+    A review shows what is stored. Anonymous users are asked to log in.
+    """
     viewer = staff("declbind.view_bindingrecord")
     assert viewer.get(IMPORT).status_code == 403
     assert viewer.post(IMPORT, {"text": json.dumps(POST), "_apply": "1"}).status_code == 403

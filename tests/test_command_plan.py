@@ -297,8 +297,11 @@ def waits_for_the_lock(process: subprocess.Popen[str], using: str = "default") -
 def test_of_two_that_apply_at_once_none_undoes_the_other_halfway(
     command_process: Callable[..., subprocess.Popen[str]], tmp_path: Path, planned: bool
 ) -> None:
-    """Both processes stand at the same lock. With the plan's hash one of them is refused; without it both may be done,
-    one after the other, and what is stored then is all of one file and nothing in between."""
+    """Both processes wait for the same lock, and the result never mixes the two files.
+
+    With the plan's hash one of them is refused. Without it both may be carried out, one after the other, and the
+    stored records are then all from one file.
+    """
     records = [store(stream="one"), store(stream="two")]
     paths = []
     for name in ("left", "right"):

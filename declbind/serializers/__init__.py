@@ -87,7 +87,7 @@ def encode_value(value: Any) -> str:
 
 
 def encode_key(pk: Any, field: Any = None) -> str:
-    """Return the JSON text of a row's key, in the form of ``exact_key``.
+    """Return the JSON text of a row's key ``pk``, in the form of ``exact_key``.
 
     ``field`` is the column that holds the key. It writes keys of a class that JSON has no form for.
     """

@@ -171,7 +171,7 @@ class Interactions:
         return self.page
 
     def click(self, selector: str) -> None:
-        """Click."""
+        """Click the first element that matches a selector."""
         self._one().locator(selector).first.click()
 
     def double_click(self, selector: str) -> None:
