@@ -378,7 +378,7 @@ def test_a_record_that_went_bad_is_shown_and_can_be_disabled_by_the_form(admin_c
     record = save(POST)
     spoil(record, **values)
     page = admin_client.get(change_url(record)).content.decode()
-    assert "Invalid, and so not in force" in page
+    assert "Invalid, and therefore not in force" in page
     data = read_form(page)
     if "where" not in values and "permissions" not in values and not isinstance(values.get("fields"), dict):
         del data["enabled"]

@@ -185,7 +185,7 @@ def test_a_text_that_was_not_reviewed_is_refused(admin_client):
     response = review(admin_client, POST)
     for change in ({"text": json.dumps([{**POST, "fields": "__all__"}])}, {"prune": "1"}):
         page = confirm(admin_client, response, **change).content.decode()
-        assert "is not what was reviewed. Nothing was stored." in page
+        assert "was changed after the review. Nothing was stored." in page
     assert stored() == {"users": USERS}
 
 

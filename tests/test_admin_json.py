@@ -96,7 +96,7 @@ def test_a_save_over_a_newer_version_shows_both(admin_client):
     record.save()
     url = f"{LIST}{record.pk}/json/"
     page = admin_client.post(url, data).content.decode()
-    assert "Somebody changed this binding" in page
+    assert "Another user changed this binding" in page
     assert "theirs" in page
     record.refresh_from_db()
     assert record.description == "theirs"

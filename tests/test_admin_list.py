@@ -98,7 +98,7 @@ def test_the_head_line_counts_what_is_invalid(admin_client, tmp_path):
         for name in ("bad", "worse"):
             shown = admin_client.get(f"{LIST}defined/{tmp_path}/{name}.json/")
             assert shown.status_code == 200
-            assert "Invalid, and so not in force" in shown.content.decode()
+            assert "Invalid, and therefore not in force" in shown.content.decode()
         assert "&quot;fields&quot;: [" in admin_client.get(f"{LIST}defined/{tmp_path}/bad.json/").content.decode()
 
 
@@ -229,7 +229,7 @@ def test_a_file_binding_is_shown_and_copied(admin_client):
     assert "?copy=blog%2Fbindings%2Fposts.json%5B0%5D" in page
     url = f"{LIST}add/?copy={where}"
     form = admin_client.get(url).content.decode()
-    assert "To take the binding over" in form
+    assert "To replace the original" in form
     data = read_form(form)
     assert data["stream"] == "blog-posts-copy"
     assert "enabled" not in data

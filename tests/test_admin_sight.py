@@ -136,7 +136,7 @@ def test_the_commands_tell_it_too(installed):
     save({**WATCHING, "stream": "watching"})
     refresh()
     found = run("check")
-    assert "Binding 'watching' does not see: Raw SQL and other programs that insert, update, delete" in found
+    assert "Binding 'watching' does not capture: Raw SQL and other programs that insert, update, delete" in found
     assert "on, misses writes" in run("list")
     listed = {item["stream"]: item for item in json.loads(run("list", "--format", "json"))}
     assert [gap["fault"] for gap in listed["watching"]["misses"]] == [True]

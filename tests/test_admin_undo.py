@@ -60,7 +60,7 @@ def test_a_roll_back_that_opens_something_wants_the_tick(admin_client):
     old = edit(record, fields=["title"])
     response = roll_back(admin_client, old, confirm=False)
     assert response.status_code == 200
-    assert "Nothing is stored yet" in response.content.decode()
+    assert "Nothing is saved yet" in response.content.decode()
     assert roll_back(admin_client, old, confirm=False, confirm_widening="on").status_code == 200
     record.refresh_from_db()
     assert record.fields == ["title"]
