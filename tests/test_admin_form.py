@@ -274,7 +274,7 @@ FAULTS = [
      "$.permissions.view: Binding 'posts': permission 'blog.nope' does not exist."),
     ("no codename", {"permissions_view": "holders"}, "permissions", "$.permissions.view: Expected a permission"),
     ("lost codename", {"permissions_view": "default", "permissions_view_codename": "blog.add_post"}, "permissions",
-     "'blog.add_post' is named, but Django's own permission is chosen"),
+     "'blog.add_post' is given, but Django's own permission is chosen"),
     ("writable", {"writable_mode": "these", "writable_names": "blog"}, "writable", "$.writable[0]: "),
     ("scope", {"scope": '{"author": "$user.pk"}'}, "groups", "$.groups: Expected group templates that contain"),
     ("serializer", {"serializer": "nope"}, "serializer", "$.serializer: Binding 'posts': expected a serializer"),
