@@ -13,10 +13,11 @@ unexport DATABASE_URL CHANNEL_LAYER_URL DJANGO_SETTINGS_MODULE TEST_DATABASE TES
 BIN := .venv/bin
 SET_UP := .venv/.installed-
 
-.PHONY: help demo test quick coverage compat guests bench soak fuzz lint types mariadb programs clean
+.PHONY: help demo docs test quick coverage compat guests bench soak fuzz lint types mariadb programs clean
 
 help:
 	@echo "make demo    run the example site and print where it is"
+	@echo "make docs    build the documentation into build/docs; warnings are errors"
 	@echo "make test    lint, types and all tests, on the oldest and newest Python and Django, on each database, with a browser"
 	@echo "make quick   lint, types and the tests that need no server, in less than a minute after set-up"
 	@echo "make coverage  run the tests on SQLite and list the lines that no test reaches"
@@ -36,6 +37,10 @@ $(SET_UP)test: | mariadb
 
 demo: $(SET_UP)demo
 	@$(BIN)/python example_site/manage.py demo
+
+docs: $(SET_UP)docs
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "==> build/docs/index.html"
 
 test: lint types programs
 	@$(BIN)/python -m tests.rounds $(ARGS)

@@ -28,14 +28,14 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
         """Switch on, once somebody has read what that opens; one that has problems stays off and says which."""
         proposals = []
         for record in queryset.exclude(enabled=True):
-            before = record.definition()
+            before, held = record.definition(), record.held()
             record.enabled = True
             after = record.definition()
-            problems = record.problems() or openings.missing_rights(request.user, before, after)
+            problems = record.problems() or openings.missing_rights(request.user, before, after, held=held)
             if problems:
                 self.message_user(request, " ".join(map(str, problems)), messages.ERROR)
             else:
-                proposals.append(Proposal(record.stream, build_change(before, after)))
+                proposals.append(Proposal(record.stream, build_change(before, after, held)))
         if proposals and not is_ticked(request.POST.dict(), digest_of(proposals)):
             return confirm_page(
                 self,
@@ -67,14 +67,14 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
                     record = BindingRecord.objects.using(using).select_for_update().filter(pk=chosen.pk).first()
                     if record is None:
                         continue
-                    before = record.definition()
+                    before, held = record.definition(), record.held()
                     record.enabled = enabled
                     # Somebody may have edited it since it was looked at.
-                    missing = openings.missing_rights(request.user, before, record.definition())
+                    missing = openings.missing_rights(request.user, before, record.definition(), held=held)
                     if missing:
                         raise ValidationError([problem.message for problem in missing])
                     record.save(update_fields=["enabled"])
-                    self.log_change(request, record, build_change(before, record.definition()).text)
+                    self.log_change(request, record, build_change(before, record.definition(), held).text)
             except ValidationError as error:
                 self.message_user(request, " ".join(error.messages), messages.ERROR)
             else:

@@ -21,7 +21,9 @@ from declbind.models import BindingRevision
 SHOWN_NAMES = 4
 
 
-def state_cell(summary: Summary, drift: Drift | None = None, faults: Sequence[Gap] = ()) -> SafeString:
+def state_cell(
+    summary: Summary, drift: Drift | None = None, faults: Sequence[Gap] = (), withheld: str = ""
+) -> SafeString:
     """Return the state, whether it misses writes, the source, and the file whose record it differs from."""
     differs = format_html('<span class="declbind-drift">differs from {}</span>', drift.source) if drift else ""
     misses = (
@@ -32,10 +34,22 @@ def state_cell(summary: Summary, drift: Drift | None = None, faults: Sequence[Ga
         if faults and summary.state == "active"
         else ""
     )
+    secrets = (
+        format_html(' <span class="declbind-chip declbind-invalid" title="{}">holds values back</span>', withheld)
+        if withheld
+        else ""
+    )
+    waits = (
+        format_html(' <span class="declbind-chip" title="not sent before it is accepted">new: {}</span>', names)
+        if (names := ", ".join(summary.held))
+        else ""
+    )
     return format_html(
-        '<span class="declbind-chip declbind-{0}">{0}</span>{1}<span class="declbind-quiet">{2}</span>{3}',
+        '<span class="declbind-chip declbind-{0}">{0}</span>{1}{2}{3}<span class="declbind-quiet">{4}</span>{5}',
         summary.state,
         misses,
+        waits,
+        secrets,
         summary.source,
         differs,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from admin_ui import documents
@@ -33,13 +33,20 @@ class Change:
         return in_words(self.items)
 
 
-def build_change(old: documents.Document | None, new: documents.Document | None) -> Change:
+def build_change(
+    old: documents.Document | None,
+    new: documents.Document | None,
+    held: Collection[str] = (),
+    accepted: Collection[str] = (),
+) -> Change:
     """Compare two records without a query.
 
     If the old record's stream belongs to a file or a class, it was not in force.
+
+    ``held`` and ``accepted`` are those of :func:`~declbind.console.consequences.consequences`.
     """
     in_force = old is None or old.get("stream") not in judgement.reserved_streams()
-    items = consequences(old or None, new, in_force=in_force)
+    items = consequences(old or None, new, in_force=in_force, held=held, accepted=accepted)
     widening = [f"{item.sign} {item.text}" for item in items if item.widens]
     return Change(items, _digest([documents.canonical(old or {}), *widening]) if widening else "")
 

@@ -154,7 +154,7 @@ class SentField(ChangeByContent, forms.Field):
         choices = [
             ("these", "These fields:"),
             ("but", "All fields but these:"),
-            ("all", "All fields, including those added to the model later"),
+            ("all", "All fields"),
             ("none", "No fields: only the key of each changed row"),
         ]
         super().__init__(widget=SentWidget(choices, "sent"), required=False, **kwargs)

@@ -24,8 +24,8 @@ from declbind.models import BindingRecord
 EXTRA = ("note", "opened_with")
 FIELDSETS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("What", {"fields": ("stream", "model", "description", "enabled")}),
-    ("Sent", {"fields": ("fields", "groups", "where", "auto_subscribe", "serializer", "sensitive")}),
-    ("When", {"fields": ("capture", "also")}),
+    ("Sent", {"fields": ("fields", "grow", "groups", "where", "auto_subscribe", "serializer", "sensitive")}),
+    ("When", {"fields": ("capture", "also", "retention")}),
     ("Who", {"fields": ("permissions", "scope", "direction")}),
     ("Accepted", {"fields": ("writable", "relate")}),
     ("This change", {"fields": EXTRA}),
@@ -92,6 +92,12 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         help_text="One name a line. The primary key always travels beside them. Fields that look like passwords or "
         "tokens are never sent unless named under 'Sensitive fields'.",
     )
+    grow = forms.BooleanField(
+        required=False,
+        label="Also later fields",
+        help_text="For all fields, or all but some: send fields that the model gets later without asking. Otherwise "
+        "they are sent once somebody has accepted them on this page.",
+    )
     groups = ListField(
         help_text="Who hears of a row: one template a line, such as room-{room_id}. "
         "Empty: one group for all rows, named like the stream."
@@ -128,6 +134,14 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         label="Also when these change",
         help_text="A row is sent again when a row that it is related to changes: one relation a line, such as author, "
         "or author__team for the author and the author's team.",
+    )
+    retention = forms.IntegerField(
+        required=False,
+        min_value=60,
+        max_value=2_147_483_647,
+        label="Keep values for",
+        help_text="Seconds for which the event log keeps the values of this binding, 60 or more. It can only shorten "
+        "what the setting RETENTION_SECONDS says. Empty: as the setting says.",
     )
     permissions = PermissionsField(label="Who may")
     scope = ObjectField(
@@ -169,6 +183,8 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         instance = kwargs.get("instance")
         #: The record as it is stored now; empty for a new one.
         self.before: documents.Document = instance.definition() if instance is not None and instance.pk else {}
+        #: The fields that it does not send before somebody accepts them.
+        self.held: list[str] = instance.held() if instance is not None and self.before else []
         #: What the form says: what it begins with, and once it is cleaned what was sent.
         self.document: documents.Document = self.unsaved if self.unsaved is not None else self.before
         #: What is stored meanwhile, when somebody else changed the record under the editor.
@@ -234,7 +250,7 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         """The edit in words; nothing for a new record of which nothing can be said yet."""
         if not self.document.get("model") or not self.is_changed:
             return Change()
-        return build_change(self.before or None, self.document)
+        return build_change(self.before or None, self.document, self.held)
 
     def is_valid(self) -> bool:
         """Tell whether the form may be stored."""
@@ -263,7 +279,8 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         except ValidationError as error:
             for name, errors in self._place(error):
                 self.add_error(name, errors)
-        for problem in openings.missing_rights(self.user, self.before, self.document) if self.user else ():
+        missing = openings.missing_rights(self.user, self.before, self.document, held=self.held) if self.user else ()
+        for problem in missing:
             key = "fields" if problem.key == "exclude" else problem.key
             self.add_error(key if key in self.inputs else None, ValidationError(problem.message))
         change = self.change

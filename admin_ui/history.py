@@ -45,7 +45,11 @@ def load_steps(stream: str, limit: int = SHOWN_REVISIONS) -> list[Step]:
 def _step(new: BindingRevision, old: BindingRevision | None) -> Step:
     previous = old.definition if old is not None else None
     verb = "removed" if new.definition is None else "changed" if previous is not None else "created"
-    items = consequences(previous, new.definition) if previous != new.definition else ()
+    items: tuple[Consequence, ...] = ()
+    if previous != new.definition or (old is not None and old.known != new.known):
+        held = BindingRecord(known=old.known).assign(dict(previous)).held() if old is not None and previous else []
+        accepted = [name for name in held if name in (new.known or ())]
+        items = consequences(previous, new.definition, held=held, accepted=accepted)
     return Step(new, documents.diff(previous, new.definition), verb, items)
 
 

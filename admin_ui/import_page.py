@@ -119,7 +119,7 @@ class ImportPage:
         rows = [
             Row(
                 change,
-                consequences(change.before, change.after, in_force=change.stream not in reserved),
+                consequences(change.before, change.after, in_force=change.stream not in reserved, held=change.held),
                 self._denial(change, records.get(change.stream)),
             )
             for change in shown
@@ -136,7 +136,7 @@ class ImportPage:
             return "You may not add bindings."
         if change.action == "change" and not self.admin.has_change_permission(self.request, record):
             return "You may not change this binding."
-        problems = openings.missing_rights(self.request.user, change.before, change.after)
+        problems = openings.missing_rights(self.request.user, change.before, change.after, held=change.held)
         return " ".join(problem.message for problem in problems)
 
     def _apply(self, text: str, source: str, items: Sequence[SourceItem]) -> HttpResponse:

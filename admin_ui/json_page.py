@@ -110,13 +110,14 @@ class JsonPage:
         if before and self.request.POST.get("opened_with", "") != documents.fingerprint(before):
             lines = documents.diff(before, document)
             return self._show(record, before, text, theirs=documents.dump(before), diff=lines)
+        held = record.held() if before else []
         problems, only_disabled = self._judge(record, before, document)
         if problems:
             return self._show(record, before, text, problems=problems)
         if before and documents.canonical(record.definition()) == documents.canonical(before):
             messages.info(self.request, f"The binding {record} is unchanged; nothing was stored.")
             return self._leave(record)
-        change = build_change(before or None, record.definition())
+        change = build_change(before or None, record.definition(), held)
         if not only_disabled and not is_ticked(self.request.POST.dict(), change.digest):
             return self._show(record, before, text, change=change)
         with editing(author=self.request.user, note=self.request.POST.get("note", "")[:500]):
@@ -142,13 +143,14 @@ class JsonPage:
             return [], True
         # The document itself is validated, because the record could not hold its unknown keys.
         _, problems = judgement.judge_document(document)
+        held = record.held() if before else []
         if not problems:
             record.assign(plain)
             try:
                 record.full_clean()
             except ValidationError as error:
                 problems = list(as_problems(error))
-        return [*problems, *openings.missing_rights(self.request.user, before, plain)], False
+        return [*problems, *openings.missing_rights(self.request.user, before, plain, held=held)], False
 
     def _leave(self, record: BindingRecord) -> HttpResponse:
         if "_continue" in self.request.POST:

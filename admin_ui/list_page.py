@@ -91,7 +91,11 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
     def _row(self, request: HttpRequest, summary: Summary) -> dict[str, Any]:
         return {
             "summary": summary,
-            "state": cells.state_cell(summary, faults=load_surroundings(self, request).faults.get(summary.stream, ())),
+            "state": cells.state_cell(
+                summary,
+                faults=load_surroundings(self, request).faults.get(summary.stream, ()),
+                withheld=load_surroundings(self, request).withheld.get(summary.stream, ""),
+            ),
             "name": cells.name_cell(summary, pages.page_url(self, "elsewhere", summary.where)),
             "sent": cells.sent_cell(summary),
             "who": cells.who_cell(summary),
@@ -101,7 +105,12 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="State, source")
     def state(self, record: Any) -> SafeString:
         """Return the state (active, disabled or invalid) and the source."""
-        return cells.state_cell(record.summary, record.drift, record.surroundings.faults.get(record.stream, ()))
+        return cells.state_cell(
+            record.summary,
+            record.drift,
+            record.surroundings.faults.get(record.stream, ()),
+            record.surroundings.withheld.get(record.stream, ""),
+        )
 
     @admin.display(description="Stream, model", ordering="stream")
     def name(self, record: Any) -> SafeString:

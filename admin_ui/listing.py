@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.apps import apps
@@ -14,6 +14,7 @@ from admin_ui import connections_page, pages
 from admin_ui.nodes import Spread, load_spread
 from declbind.console.unseen import Gap, load_faults
 from declbind.console.usage import Usage, load_usage
+from declbind.console.withheld import load_withheld
 from declbind.registry import database_alias, get_registry
 
 #: The number of models that an empty list suggests.
@@ -29,6 +30,8 @@ class Surroundings:
     links: Mapping[str, str]
     #: By stream, the kinds of write that a binding in force is meant to capture and does not.
     faults: Mapping[str, Sequence[Gap]]
+    #: By stream, the values of its code that are held back, in words.
+    withheld: Mapping[str, str] = field(default_factory=dict)
     #: The list's own filters, for the link back to it.
     preserved: str = ""
 
@@ -43,7 +46,7 @@ class Surroundings:
 
 
 def load_surroundings(model_admin: Any, request: HttpRequest) -> Surroundings:
-    """Return the data for this request. Takes three queries the first time; four with triggers."""
+    """Return the data for this request. Takes four queries the first time; five with triggers."""
     known: Surroundings | None = getattr(request, "_declbind_surroundings", None)
     if known is None:
         spread = load_spread()
@@ -54,7 +57,8 @@ def load_surroundings(model_admin: Any, request: HttpRequest) -> Surroundings:
             links["connections"] = pages.page_url(model_admin, "connections")
         usage = load_usage(spread.nodes, database_alias())
         faults = load_faults(database_alias())
-        known = Surroundings(spread, usage, links, faults, model_admin.get_preserved_filters(request))
+        withheld = load_withheld(database_alias())
+        known = Surroundings(spread, usage, links, faults, withheld, model_admin.get_preserved_filters(request))
         request._declbind_surroundings = known  # type: ignore[attr-defined]
     return known
 

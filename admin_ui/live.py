@@ -18,6 +18,7 @@ from admin_ui.nodes import load_spread
 from admin_ui.rates import load_rates
 from admin_ui.row_page import REVEALED, row_view
 from admin_ui.stream import can_push, stream_view
+from admin_ui.visible import VisibleRows
 from admin_ui.wanted import Wanted, readable_models, stream_models
 from admin_ui.watching import end_watch, watch_page
 from declbind.core.errors import CODES
@@ -87,7 +88,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     """Show the newest rows, or those after ``cursor``; works without JavaScript, which only keeps the page going."""
     watch_page(request)
-    wanted = read_wanted(request)
+    wanted = read_wanted(model_admin, request)
     after = traffic.Cursor.parse(request.GET.get("cursor", ""))
     look = traffic.Look(wanted)
     page = look.newest() if after is None else look.onward(after)
@@ -147,7 +148,7 @@ def rows_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     if cursor is None:
         return JsonResponse({"error": "expected cursor=epoch:offset:number"}, status=400)
     watch_page(request)
-    answers = Answers(model_admin, read_wanted(request))
+    answers = Answers(model_admin, read_wanted(model_admin, request))
     answer = answers.rows(cursor, whole=request.GET.get("whole") == "1", bare=request.GET.get("bare") == "1")
     if request.GET.get("extras") == "1":
         answer.update(answers.extras())
@@ -164,7 +165,8 @@ def stop_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
 
 def export_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     """Answer with a file of what the page shows, by the same filters; values only after they were revealed."""
-    look = traffic.Look(read_wanted(request), values=bool(request.session.get(REVEALED)))
+    visible = VisibleRows(model_admin.admin_site, request) if request.session.get(REVEALED) else None
+    look = traffic.Look(read_wanted(model_admin, request), readable=readable_models(request.user), visible=visible)
     after = traffic.Cursor.parse(request.GET.get("cursor", ""))
     page = look.newest() if after is None else look.onward(after)
     return export.download(page.rows, "csv" if request.GET.get("format") == "csv" else "jsonl")
@@ -192,9 +194,10 @@ def saved_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(f"{pages.page_url(model_admin, 'live')}?{query}")
 
 
-def read_wanted(request: HttpRequest) -> Wanted:
-    """Read the filters from the address."""
-    return Wanted.read(request.GET, readable_models(request.user))
+def read_wanted(model_admin: Any, request: HttpRequest) -> Wanted:
+    """Read the filters from the address. Values are searched of those models whose rows the viewer may all see."""
+    visible = VisibleRows(model_admin.admin_site, request)
+    return Wanted.read(request.GET, visible.unlimited(readable_models(request.user)))
 
 
 def _parsed(query: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import DatabaseError, models, transaction
+from django.db import DatabaseError, models, router, transaction
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.template.loader import render_to_string
@@ -17,6 +17,7 @@ from django.urls import URLPattern, path
 
 from admin_ui import pages
 from admin_ui.changes import CONFIRM, Change
+from admin_ui.visible import find_admin, is_limited
 from declbind import validation
 from declbind.bindings import build_binding
 from declbind.console import audience
@@ -181,9 +182,16 @@ def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[
     if problems:
         return Look(query, note="Fix the problems above first. Then this shows what a row would send.")
     binding = build_binding(BindingSpec.from_dict(form.document))
-    rows = _readable_rows(model_admin, request, model)
-    found = _find_rows(model_admin, request, model, rows, query)
-    chosen = _chosen(rows, query, wanted, found)
+    try:
+        # On PostgreSQL a query that fails would spoil the transaction of the page.
+        with transaction.atomic(using=router.db_for_read(model)):
+            rows = _readable_rows(model_admin, request, model)
+            found = _find_rows(model_admin, request, model, rows, query)
+            chosen = _chosen(rows, query, wanted, found)
+            found, chosen = _only_allowed(model_admin, request, model, found, chosen)
+    except Exception as error:  # the project's own code, which decides what is seen: without it nothing is
+        name, fault = model._meta.label, type(error).__name__
+        return Look(query, note=f"The admin page of {name} failed with {fault}, so none of its rows are shown here.")
     choices = tuple(RowChoice(str(row.pk), _label(row), row is chosen) for row in found)
     if chosen is None:
         return Look(query, choices, note="No row is like that." if query else "The model has no rows yet.")
@@ -211,12 +219,26 @@ def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[
 
 def _readable_rows(model_admin: Any, request: HttpRequest, model: Any) -> QuerySet[Any]:
     """Return the rows that the user may see: those of the model's own admin page, where it has one."""
-    registered = model_admin.admin_site._registry.get(model)
-    if registered is not None:
-        own: QuerySet[Any] = registered.get_queryset(request)
-        return own
-    rows: QuerySet[Any] = model._default_manager.all()
-    return rows
+    registered = find_admin(model_admin.admin_site, model)
+    if registered is None:
+        rows: QuerySet[Any] = model._default_manager.all()
+        return rows
+    own: QuerySet[Any] = registered.get_queryset(request)
+    # The page may be one of a model with the same rows.
+    return own if registered.model is model else model._default_manager.filter(pk__in=own.values("pk"))
+
+
+def _only_allowed(model_admin: Any, request: HttpRequest, model: Any, found: list[Any], chosen: Any) -> Any:
+    """Return the rows that the model's admin page would show one by one, and the chosen one if it is such a row."""
+    registered = find_admin(model_admin.admin_site, model)
+    if registered is None or not is_limited(registered):
+        return found, chosen
+    if not registered.has_view_permission(request):
+        return [], None
+    allowed = [row for row in found if registered.has_view_permission(request, row)]
+    if chosen is not None and not registered.has_view_permission(request, chosen):
+        chosen = next(iter(allowed), None)
+    return allowed, chosen
 
 
 def _find_rows(model_admin: Any, request: HttpRequest, model: Any, rows: QuerySet[Any], query: str) -> list[Any]:

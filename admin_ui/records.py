@@ -143,6 +143,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
             extra.update(summary=summary, document=documents.dump(stored.definition()), steps=load_steps(stored.stream))
             extra["sight"] = load_sight(stored.stream, summary.where)
             extra["json_url"] = pages.page_url(self, "json", obj.pk)
+            extra["accept_url"] = pages.page_url(self, "accept", obj.pk) if may_edit else ""
             extra["snippets"] = build_snippets(summary.spec) if summary.spec is not None else None
         if may_edit:
             extra["panel"] = build_panel(self, request, form, with_row="_look" in request.POST)

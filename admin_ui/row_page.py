@@ -12,6 +12,7 @@ from admin_ui.connections_page import may_view
 from admin_ui.deliveries import Deliveries, load_deliveries
 from admin_ui.links import Links
 from admin_ui.rows import Reader, Row, load_processes
+from admin_ui.visible import VisibleRows
 from admin_ui.wanted import readable_models, stream_models
 from declbind.models import Connection, Event, Traffic
 from declbind.registry import database_alias
@@ -34,6 +35,7 @@ def row_view(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
         whole=True,
         processes=load_processes(using),
         stream_models=stream_models(),
+        visible=VisibleRows(model_admin.admin_site, request),
     )
     found = _load(key, using)
     if isinstance(found, Event):
@@ -52,7 +54,8 @@ def row_view(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
         steps=describe_steps(row, reader),
         receipts=_receipts(row, reader),
         connection=_load_connection(request.user, row, using),
-        may_reveal=row.kind == "out" and row.model in models and not row.told,
+        may_reveal=row.kind == "out" and isinstance(found, Event) and reader.may_read(found) and not row.told,
+        hidden_notes=reader.visible.notes if reader.visible is not None else (),
         is_revealed=revealed,
         live_url=pages.page_url(model_admin, "live"),
         may_see_bindings=model_admin.has_view_permission(request),

@@ -10,6 +10,7 @@ from typing import Any
 
 from admin_ui import documents
 from admin_ui.deliveries import Deliveries, Delivery
+from admin_ui.visible import VisibleRows, parse_key
 from declbind.console.bulk import describe_bulk
 from declbind.console.writers import describe_actor, describe_origin
 from declbind.core.shape import shape
@@ -86,6 +87,14 @@ class Reader:
     processes: Mapping[str, str] = field(default_factory=dict)
     stream_models: Mapping[str, str] = field(default_factory=dict)
     deliveries: Deliveries = field(default_factory=Deliveries)
+    #: Which single rows may be read, where the admin pages of their models limit them.
+    visible: VisibleRows | None = None
+
+    def may_read(self, event: Event) -> bool:
+        """Tell whether the values of an event may be read."""
+        if event.model not in self.models:
+            return False
+        return self.visible is None or self.visible.sees(event.model, parse_key(event.object_pk))
 
     def event_row(self, event: Event) -> Row:
         """Return the row of an event."""
@@ -109,7 +118,7 @@ class Reader:
             kind = str(content.get("type", "control")) if isinstance(content, Mapping) else "control"
             return Row(kind="control", word="control", action=kind, payload=documents.dump(content), **common)
         changes = _read_changes(event.changes)
-        readable = self.values and event.model in self.models
+        readable = self.values and self.may_read(event)
         if not readable:
             content = shape(content, 2 if event.kind == Event.PAYLOAD else 1)
         shown = len(changes) if self.whole else SHOWN_GROUPS
@@ -118,8 +127,10 @@ class Reader:
             word="out",
             model=event.model,
             # A bulk write is of no row.
-            pk=str(_read(event.object_pk)) if event.kind != Event.BULK else "",
-            told=describe_bulk([group for group, _ in changes]) if event.kind == Event.BULK else "",
+            pk=str(_read(event.object_pk)) if event.kind not in Event.WORDLESS else "",
+            told=describe_bulk([group for group, _ in changes], event.kind == Event.EXPIRED)
+            if event.kind in Event.WORDLESS
+            else "",
             changes=changes[:shown],
             more_groups=max(0, len(changes) - shown),
             payload=documents.dump(content) if content else "",
@@ -136,7 +147,8 @@ class Reader:
         detail = _read(row.detail)
         model = self.stream_models.get(row.stream, "")
         message = row.message
-        if message.startswith(CAPTURE_FAILED) and model not in self.models:
+        limited = self.visible is not None and self.visible.limits(model)
+        if message.startswith(CAPTURE_FAILED) and (model not in self.models or limited):
             message = f"{CAPTURE_FAILED}. What the exception says is for those who may view the model."
         return Row(
             key=f"t{row.pk}",

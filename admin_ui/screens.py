@@ -11,6 +11,7 @@ from admin_ui import (
     doctor_page,
     elsewhere,
     export_page,
+    growth_page,
     import_page,
     json_page,
     live,
@@ -35,6 +36,7 @@ SCREENS = (
     panel,
     undo,
     json_page,
+    growth_page,
 )
 
 

@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 
 from admin_ui import pages, traffic
 from admin_ui.answers import Answers
+from admin_ui.visible import VisibleRows
 from admin_ui.wanted import Wanted, readable_models
 from admin_ui.watching import renew_watch, watch_page
 from declbind.conf import settings
@@ -65,7 +66,8 @@ class Viewer:
         self.answers = Answers(model_admin, self._wanted(request.user))
 
     def _wanted(self, user: Any) -> Wanted:
-        return Wanted.read(self._request.GET, readable_models(user))
+        visible = VisibleRows(self._admin.admin_site, self._request)
+        return Wanted.read(self._request.GET, visible.unlimited(readable_models(user)))
 
     def check(self) -> bool:
         """Return whether session and permission still hold. Renews the watch, and the models that may be searched."""

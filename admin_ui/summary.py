@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,7 @@ from declbind.core.errors import Problem
 from declbind.core.registry import Entry
 from declbind.core.spec import ACTIONS, AUDIENCES, BindingSpec
 from declbind.core.wording import AUDIENCE_WORDS
-from declbind.fields import bound_fields, find_model, is_editable, is_sensitive_field, model_fields
+from declbind.fields import bound_fields, find_model, held_fields, is_editable, is_sensitive_field, model_fields
 from declbind.models import BindingRecord
 from declbind.relations import find_relations
 
@@ -89,11 +89,21 @@ class Summary:
         names = tuple(field.name for field in bound_fields(self.model, self.spec))
         names += tuple(self.binding.send_members) if self.binding else ()
         count = f"{len(names)} field{'' if len(names) == 1 else 's'}"
+        if self.held:
+            count += f", {len(self.held)} new not sent"
+            return Sent(count, names, True)
         if self.spec.all_fields:
             return Sent(f"all fields ({len(names)})", names, True)
         if self.spec.exclude is not None:
             return Sent(f"all but {len(self.spec.exclude)} ({len(names)})", names, True)
         return Sent(count if names else "only the key", names, False)
+
+    @cached_property
+    def held(self) -> tuple[str, ...]:
+        """The fields that the model got later, and that nobody has accepted yet."""
+        if self.spec is None or self.model is None or self.problems:
+            return ()
+        return tuple(field.name for field in held_fields(self.model, self.spec))
 
     @cached_property
     def who(self) -> list[tuple[str, str]]:
@@ -141,7 +151,9 @@ class Summary:
     @property
     def warnings(self) -> list[Problem]:
         """What is allowed and yet probably not meant."""
-        return judgement.warnings(self.spec) if self.spec and not self.problems else []
+        if self.spec is None or self.problems:
+            return []
+        return [*judgement.waiting(self.spec), *judgement.warnings(self.spec)]
 
     @property
     def document(self) -> dict[str, Any]:
@@ -159,6 +171,8 @@ class Summary:
 def summarise_record(record: BindingRecord, reserved: Mapping[str, str]) -> Summary:
     """Judge a row as it is now; ``reserved`` are the streams of files and classes. No query."""
     spec, problems = judgement.judge_document(record.definition())
+    if spec is not None and isinstance(record.known, list):
+        spec = replace(spec, known=frozenset(record.known))
     if record.stream in reserved:
         problems = record.problems()
     return Summary(

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from admin_ui.deliveries import load_deliveries
 from admin_ui.rows import ALWAYS_SHOWN, Reader, Row, load_processes
+from admin_ui.visible import VisibleRows, parse_key
 from admin_ui.wanted import Wanted, narrow_events, narrow_traffic, stream_models
 from declbind.core import sampling
 from declbind.models import Event, Traffic
@@ -76,11 +77,14 @@ class Page:
 class Look:
     """One query of the log and the traffic; the ends of both are read before the rows.
 
-    Rows that appear in between are thus read twice rather than never.
+    Rows that appear in between are thus read twice rather than never. With ``visible`` the rows have values: those of
+    the ``readable`` models that the viewer may see.
     """
 
-    def __init__(self, wanted: Wanted, *, values: bool = False) -> None:
-        self.wanted, self.values = wanted, values
+    def __init__(
+        self, wanted: Wanted, *, readable: frozenset[str] = frozenset(), visible: VisibleRows | None = None
+    ) -> None:
+        self.wanted, self.readable, self.visible = wanted, readable, visible
         self.using = database_alias()
         head = log.load_head(self.using)
         last = Traffic.objects.using(self.using).aggregate(last=Max("pk"))["last"] or 0
@@ -202,10 +206,13 @@ class Look:
     def _rows(self, events: Sequence[Event], traffic: Sequence[Traffic]) -> list[Row]:
         if not events and not traffic:
             return []
+        if self.visible is not None:
+            self.visible.load((event.model, parse_key(event.object_pk)) for event in events)
         reader = Reader(
             self.using,
-            models=self.wanted.models,
-            values=self.values,
+            models=self.readable or self.wanted.models,
+            values=self.visible is not None,
+            visible=self.visible,
             processes=load_processes(self.using) if traffic else {},
             stream_models=stream_models() if traffic else {},
             deliveries=load_deliveries([event.created_at for event in events], self.using),
@@ -214,9 +221,9 @@ class Look:
         return sorted(rows, key=lambda row: (row.at, row.sort), reverse=True)
 
 
-def load_page(wanted: Wanted, after: Cursor | None = None, *, whole: bool = False, values: bool = False) -> Page:
+def load_page(wanted: Wanted, after: Cursor | None = None, *, whole: bool = False) -> Page:
     """Return the newest rows, or with ``after`` those since that cursor."""
-    look = Look(wanted, values=values)
+    look = Look(wanted)
     return look.newest() if after is None else look.since(after, whole=whole)
 
 

@@ -14,6 +14,7 @@ from django.urls import URLPattern, path
 from django.utils.http import urlencode
 
 from admin_ui import documents, pages
+from admin_ui.visible import VisibleRows
 from admin_ui.wanted import readable_models
 from declbind.console import openings
 from declbind.console.assignments import parse_key, parse_object, parse_values
@@ -102,9 +103,10 @@ def try_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(f"{request.path}?{entered.address}")
     problems: tuple[Problem, ...] = ()
     made: Trial | None = None
+    visible = VisibleRows(model_admin.admin_site, request)
     if is_asked:
         try:
-            made = _try(model_admin, request, entered)
+            made = _try(model_admin, request, entered, visible)
         except ConfigError as error:
             problems = error.problems
     return pages.render_page(
@@ -120,6 +122,7 @@ def try_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         may_name_users=pages.may_watch(request.user),
         may_carry_out=model_admin.has_change_permission(request),
         problems=problems,
+        hidden_notes=visible.notes,
         trial=made,
         parts=_parts(made, entered) if made is not None else [],
         rows=_rows(made) if made is not None else [],
@@ -128,7 +131,7 @@ def try_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     )
 
 
-def _try(model_admin: Any, request: HttpRequest, entered: Entered) -> Trial:
+def _try(model_admin: Any, request: HttpRequest, entered: Entered, visible: VisibleRows) -> Trial:
     """Make the trial as far as the viewer's rights go, and leave a note of one in another's name."""
     user: Any = request.user
     is_other = bool(entered.who) and entered.who not in (str(user.get_username()), str(user.pk))
@@ -154,9 +157,11 @@ def _try(model_admin: Any, request: HttpRequest, entered: Entered) -> Trial:
         message = f"Tried as {who}: {ACTIONS.get(entered.action, entered.action)}{row}{how}."
         pages.note_in_log(request, entered.stream or "every binding", message)
     readable = readable_models(user).__contains__
-    made = make_trial(question).without_values(readable, shape)
+    made = make_trial(question)
+    visible.load(made.shown_rows)
+    made = made.without_values(readable, shape, visible.sees)
     # Whoever may watch sees who is connected, and the groups of what goes out.
-    return made if pages.may_watch(user) else made.without_names().without_groups(readable)
+    return made if pages.may_watch(user) else made.without_names().without_groups(readable, visible.sees)
 
 
 def _check_document(model_admin: Any, request: HttpRequest, stream: str, document: Mapping[str, Any]) -> None:
@@ -169,7 +174,8 @@ def _check_document(model_admin: Any, request: HttpRequest, stream: str, documen
         word = "change this binding" if stored else "add bindings"
         raise _refusal(f"Trying an edited record takes the permission to {word}. Try what is stored.")
     before = stored.definition() if stored else {}
-    problems = openings.missing_rights(request.user, before, document, as_if_enabled=True)
+    held = stored.held() if stored else ()
+    problems = openings.missing_rights(request.user, before, document, as_if_enabled=True, held=held)
     if problems:
         raise ConfigError(problems)
 
@@ -189,7 +195,8 @@ def _check_stored(request: HttpRequest, question: Question) -> None:
         return
     current = registry.by_stream.get(stream)
     before = current.spec().to_dict() if current is not None else {}
-    problems = openings.missing_rights(request.user, before, document, as_if_enabled=True)
+    held = entry.binding.held_names() if entry is not None and entry.binding is not None else ()
+    problems = openings.missing_rights(request.user, before, document, as_if_enabled=True, held=held)
     if problems:
         raise ConfigError(problems)
 

@@ -17,7 +17,7 @@ from admin_ui.confirm import Proposal, confirm_page, digest_of
 from admin_ui.form import is_only_disabled
 from admin_ui.json_page import as_problems
 from declbind.console import openings
-from declbind.console.history import roll_back
+from declbind.console.history import find_held, roll_back
 from declbind.core.errors import Problem
 from declbind.core.spec import KEYS
 from declbind.models import BindingRecord, BindingRevision
@@ -62,10 +62,14 @@ class RollbackPage:
             target = {key: value for key, value in revision.definition.items() if key in KEYS}
             is_same = documents.canonical(before) == documents.canonical(target)
             only_disables = is_only_disabled(before, target)
+            held, accepted = find_held(revision, record)
             problems = [] if only_disables else self._judge(record, before, target)
+            if not only_disables:
+                user = self.request.user
+                problems += openings.missing_rights(user, before, target, held=held, accepted=accepted)
             proposal = Proposal(
                 revision.stream,
-                build_change(before or None, target) if not is_same else Change(),
+                build_change(before or None, target, held, accepted) if not is_same else Change(),
                 problems,
                 documents.diff(before or None, target),
             )
@@ -101,7 +105,7 @@ class RollbackPage:
             candidate.full_clean()
         except ValidationError as error:
             problems = list(as_problems(error))
-        return [*problems, *openings.missing_rights(self.request.user, before, target)]
+        return problems
 
     def _show(
         self,

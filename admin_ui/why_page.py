@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -14,6 +15,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from admin_ui import pages
+from admin_ui.visible import VisibleRows, parse_key
 from admin_ui.wanted import readable_models, stream_models
 from declbind.console import why
 from declbind.console.bulk import describe_bulk
@@ -43,7 +45,8 @@ def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     using = database_alias()
     question, fault = read_question(request)
     found = why.explain(question, using) if question is not None else None
-    if found is not None and stream_models().get(found.question.stream, "") not in readable_models(request.user):
+    visible = VisibleRows(model_admin.admin_site, request)
+    if found is not None and not _is_readable(found, visible, readable_models(request.user)):
         found = found.without_values()
     return pages.render_page(
         model_admin,
@@ -54,6 +57,7 @@ def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
             name: pages.read_text(request.GET, name) for name in ("stream", "row", "user", "at", "offset", "connection")
         },
         fault=fault,
+        hidden_notes=visible.notes,
         found=found,
         links=_links(model_admin, found) if found is not None else {},
         offset=offset_of(found.event) if found is not None and found.event is not None else None,
@@ -65,6 +69,16 @@ def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         sent=Cause.SENT,
         now=pages.local(timezone.now()),
     )
+
+
+def _is_readable(found: why.Explanation, visible: VisibleRows, models: Collection[str]) -> bool:
+    """Tell whether the viewer may read what an answer says of the row that was asked about."""
+    model = stream_models().get(found.question.stream, "")
+    if model not in models:
+        return False
+    # A text that is a number may be the key of either kind.
+    keys = [parse_key(found.event.object_pk)] if found.event is not None else [found.question.row or None]
+    return all(visible.sees(model, key) for key in keys)
 
 
 def read_question(request: HttpRequest) -> tuple[why.Question | None, str]:
@@ -106,7 +120,9 @@ def _parse_time(text: str) -> datetime | None:
 
 
 def _bulk_words(event: Event) -> str:
-    return describe_bulk([group for group, _ in groups_of(event)]) if event.kind == Event.BULK else ""
+    if event.kind not in Event.WORDLESS:
+        return ""
+    return describe_bulk([group for group, _ in groups_of(event)], event.kind == Event.EXPIRED)
 
 
 def _writer(event: Event) -> str:

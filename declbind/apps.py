@@ -33,6 +33,7 @@ class DeclbindConfig(AppConfig):
 
     def insert_first_rows(self, using: str, **kwargs: Any) -> None:
         """Insert the rows that a flush deletes; the migration inserts them first (``0006_first_rows``)."""
+        from . import growth
         from .models import Configuration, Head
         from .outbound import history, log
 
@@ -40,3 +41,4 @@ class DeclbindConfig(AppConfig):
         if is_ours and log.is_here(using):
             Configuration.ensure(using)
             history.ensure_head(using)
+            growth.follow_migration(using)

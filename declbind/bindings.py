@@ -20,10 +20,11 @@ from declbind.core.frames import encode
 from declbind.core.groups import GroupTemplate, match_template
 from declbind.core.spec import AUDIENCES, DEFAULTS, KEYS, STAFF, BindingSpec
 from declbind.equality import only_among, only_equal
-from declbind.fields import bound_fields, concrete_field, find_model, stored_field, writable_fields
+from declbind.fields import bound_fields, concrete_field, find_model, held_fields, stored_field, writable_fields
 from declbind.relations import Hop, find_hops
 from declbind.serializers import get_serializer
 from declbind.serializers.exact import exact_key, keep_exact
+from declbind.serializers.guard import Guard
 from declbind.stored_rows import AnyRow, model_of, value_of
 from declbind.stored_values import as_stored, comparable, group_text, holds_documents, is_compared_apart
 
@@ -38,6 +39,8 @@ class Resolved:
     spec: BindingSpec
     model: type[models.Model]
     bound: tuple[Any, ...]
+    #: The names of the fields that are not sent before somebody has accepted them.
+    held: tuple[str, ...]
     writable: tuple[Any, ...]
     where: Mapping[str, tuple[Any, ...]]
     #: The same by the names of the columns' attributes, in the form in which they are compared in memory.
@@ -52,6 +55,8 @@ class Resolved:
     runs_code: bool
     #: Whether the binding words its whole payload.
     own_payload: bool
+    #: What judges the payloads that code of the project makes; None where only fields are sent.
+    guard: Guard | None
 
 
 class Binding:
@@ -72,15 +77,22 @@ class Binding:
     where: ClassVar[Mapping[str, Any]] = {}
     scope: ClassVar[Mapping[str, str]] = {}
     relate: ClassVar[Mapping[str, Any]] = {}
+    grow: ClassVar[bool] = False
     auto_subscribe: ClassVar[bool] = False
     sensitive: ClassVar[Sequence[str]] = ()
     serializer: ClassVar[str] = "default"
     capture: ClassVar[str] = "orm"
     also: ClassVar[Sequence[str]] = ()
+    retention: ClassVar[int | None] = None
     enabled: ClassVar[bool] = True
     description: ClassVar[str] = ""
+    #: The fields that ``"__all__"`` and ``exclude`` may send; set by the registry (see ``BindingSpec.known``).
+    known: ClassVar[frozenset[str] | None] = None
     #: Names of properties and methods of the row (without arguments) that are sent along with the fields.
     send_members: ClassVar[Sequence[str]] = ()
+
+    #: What the last payload of this instance lacks because it looks like a secret: the places of the keys.
+    withheld: tuple[str, ...] = ()
 
     def __init__(self, user: Any = None, using: str | None = None) -> None:
         self.user = user
@@ -109,7 +121,7 @@ class Binding:
         }
         if cls.fields is None and cls.exclude is None:
             raise ConfigError(f"{cls.__module__}.{cls.__qualname__}: expected 'fields' or 'exclude', got neither.")
-        return BindingSpec(stream=cls.stream or "", model=cls.model_name(), **document)
+        return BindingSpec(stream=cls.stream or "", model=cls.model_name(), known=cls.known, **document)
 
     @classmethod
     def model_name(cls) -> str:
@@ -137,6 +149,7 @@ class Binding:
                 spec=spec,
                 model=model,
                 bound=tuple(bound_fields(model, spec)),
+                held=tuple(field.name for field in held_fields(model, spec)) if spec.known is not None else (),
                 writable=tuple(writable_fields(model, spec)),
                 where=where,
                 where_values={
@@ -153,6 +166,7 @@ class Binding:
                 or cls.serializer != "default"
                 or cls.overrides("group_names", "serialize_data", "serialize"),
                 own_payload=cls.overrides("serialize"),
+                guard=_make_guard(cls, model, spec),
             )
             cls._resolved = own  # type: ignore[attr-defined]
         return own
@@ -184,9 +198,16 @@ class Binding:
         return cls.resolved().writable
 
     @classmethod
+    def held_names(cls) -> list[str]:
+        """Return the names of the fields that the model got later and that nobody has accepted yet."""
+        return list(cls.resolved().held)
+
+    @classmethod
     def fingerprint(cls) -> str:
         """Return a text that changes when the binding means something else."""
-        return f"{cls.__module__}.{cls.__qualname__} {encode(cls.spec().to_dict())}"
+        held = cls.held_names()
+        waiting = f" without {', '.join(held)}" if held else ""
+        return f"{cls.__module__}.{cls.__qualname__} {encode(cls.spec().to_dict())}{waiting}"
 
     @classmethod
     def overrides(cls, *names: str) -> bool:
@@ -281,6 +302,22 @@ class Binding:
             member = getattr(instance, name)
             data[name] = keep_exact(member() if callable(member) else member)
         return data
+
+    def outgoing_data(self, instance: Any) -> Mapping[str, Any]:
+        """Return ``serialize_data`` without what looks like a secret and is not in ``sensitive``; see ``withheld``."""
+        data, guard = self.serialize_data(instance), self.resolved().guard
+        if guard is None:
+            return data
+        cleaned, self.withheld = guard.clean(data)
+        return cleaned
+
+    def outgoing_payload(self, instance: Any, action: str) -> Mapping[str, Any]:
+        """Return ``serialize`` without the same."""
+        payload, guard = self.serialize(instance, action), self.resolved().guard
+        if guard is None or not payload:
+            return payload
+        cleaned, self.withheld = guard.clean_payload(payload)
+        return cleaned
 
     def serialize(self, instance: Any, action: str) -> dict[str, Any]:
         """Return the whole payload; an empty one sends nothing."""
@@ -450,12 +487,33 @@ class WebsocketBinding(Binding):
 
 def build_binding(spec: BindingSpec) -> type[WebsocketBinding]:
     """Return a new subclass for a record; the class is named after the stream and registered nowhere."""
-    attributes: dict[str, Any] = {key: getattr(spec, key) for key in KEYS}
+    attributes: dict[str, Any] = {key: getattr(spec, key) for key in KEYS} | {"known": spec.known}
     attributes["__module__"] = __name__
     attributes["__doc__"] = spec.description or f"The binding of stream {spec.stream!r}."
     attributes["spec"] = classmethod(lambda cls: spec)
     name = "".join(part.capitalize() for part in spec.stream.replace(".", "-").replace("_", "-").split("-"))
     return type(f"{name}Binding", (WebsocketBinding,), attributes)
+
+
+def _make_guard(cls: type[Binding], model: type[models.Model], spec: BindingSpec) -> Guard | None:
+    if not (cls.send_members or cls.serializer != "default" or cls.overrides("serialize_data", "serialize")):
+        return None
+    bound = bound_fields(model, spec)
+    documents = [field.name for field in bound if holds_documents(field)]
+    return Guard(spec.sensitive, [field.name for field in bound], documents)
+
+
+def limit_binding(cls: type[Binding], known: frozenset[str] | None) -> type[Binding]:
+    """Return a subclass that sends only these fields of ``"__all__"`` or ``exclude``; the class itself if it may."""
+    if known is None or known == cls.known:
+        return cls
+    last: type[Binding] | None = cls.__dict__.get("_limited")
+    if last is None or last.known != known:
+        # In this module, so that nobody takes it for a class of the project.
+        attributes = {"__module__": __name__, "__doc__": cls.__doc__, "__qualname__": cls.__qualname__, "known": known}
+        last = type(cls.__name__, (cls,), attributes)
+        cls._limited = last  # type: ignore[attr-defined]
+    return last
 
 
 @cache

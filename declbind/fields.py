@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.apps import apps
@@ -108,18 +109,38 @@ def bound_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]
     """Return the fields that the binding sends: in the order of ``fields``, or in model order. Never the pk.
 
     With ``"__all__"`` or ``exclude``, a field that looks sensitive or is encrypted in its column is left out unless
-    ``sensitive`` names it. A name that does not exist is left out too; the validation of the record reports it.
+    ``sensitive`` names it. So is a field that was added to the model later, unless the record has ``grow`` (see
+    ``held_fields``). A name that does not exist is left out too; the validation of the record reports it.
     """
     if spec.fields is not None and not spec.all_fields:
         known = {field.name: field for field in model_fields(model)}
         return [known[name] for name in spec.fields if name in known]
     left_out = set(spec.exclude or ())
+    allowed = None if spec.grow else spec.known
     return [
         field
         for field in model_fields(model)
         if field.name not in left_out
+        if allowed is None or field.name in allowed
         if field.name in spec.sensitive or not (is_sensitive_field(field) or is_encrypted(field))
     ]
+
+
+def held_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]:
+    """Return the fields that ``"__all__"`` or ``exclude`` would send, and that wait for somebody to accept them.
+
+    The model got them after the record was last stored. A spec without ``known`` holds nothing back.
+    """
+    sent = {field.name for field in bound_fields(model, spec)}
+    return [field for field in bound_fields(model, replace(spec, known=None)) if field.name not in sent]
+
+
+def hold_back(model: type[Model], spec: BindingSpec, names: Collection[str]) -> BindingSpec:
+    """Return a spec that does not send the fields of these names, unless it names them itself."""
+    if not names or not spec.is_open:
+        return replace(spec, known=None) if spec.known is not None else spec
+    everything = bound_fields(model, replace(spec, known=None))
+    return replace(spec, known=frozenset(field.name for field in everything).difference(names))
 
 
 def writable_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]:

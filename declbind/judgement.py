@@ -25,6 +25,7 @@ from declbind.fields import (
     bound_fields,
     concrete_field,
     find_model,
+    held_fields,
     is_editable,
     is_sensitive,
     is_sensitive_field,
@@ -44,6 +45,7 @@ __all__ = [
     "judge",
     "judge_document",
     "reserved_streams",
+    "waiting",
     "warnings",
     "writable_fields",
 ]
@@ -89,7 +91,7 @@ def judge(spec: BindingSpec, *, python: bool = False, database: bool = False) ->
     if obstacle:
         return [Problem("$.model", f"Binding {spec.stream!r}: {obstacle}"), *found]
     return [
-        *_bound_problems(spec, model),
+        *_bound_problems(spec, model, python),
         *_sensitive_problems(spec, model, python),
         *_writable_problems(spec, model),
         *_template_problems(spec, model),
@@ -154,6 +156,24 @@ def warnings(spec: BindingSpec) -> list[Problem]:
     return found
 
 
+def waiting(spec: BindingSpec) -> list[Problem]:
+    """Return which fields wait to be accepted, as one problem or none, for a spec without problems."""
+    model = find_model(spec.model)
+    held = held_fields(model, spec) if model is not None and spec.known is not None else []
+    if model is None or not held:
+        return []
+    names = ", ".join(repr(field.name) for field in held)
+    are, them = ("it is", "it") if len(held) == 1 else ("they are", "them")
+    return [
+        Problem(
+            "$.exclude" if spec.fields is None else "$.fields",
+            f"Binding {spec.stream!r}: {model._meta.label} got {names} later, and {are} not sent. To send {them}, "
+            f"accept {them} on the binding's page in the admin or with `manage.py declbind accept {spec.stream}`. To "
+            f"leave {them} out for good, name the fields to send, or add to 'exclude'.",
+        )
+    ]
+
+
 def _encrypted_warnings(spec: BindingSpec, model: type[Model], sent: Collection[str]) -> Iterator[tuple[str, str]]:
     for field in model_fields(model):
         if not is_encrypted(field) or field.name in (spec.exclude or ()):
@@ -215,10 +235,13 @@ def _model_obstacle(model: type[Model]) -> str:
     return ""
 
 
-def _bound_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
+def _bound_problems(spec: BindingSpec, model: type[Model], python: bool) -> Iterator[Problem]:
     known = {field.name for field in model_fields(model)} | _pk_names(model)
     for key in ("fields", "exclude", "sensitive"):
         for index, name in enumerate(getattr(spec, key) or ()):
+            if key == "sensitive" and (python or spec.serializer != "default") and is_sensitive(name):
+                # A key of a serializer's own, or of code of the class.
+                continue
             if name not in known and not (key == "fields" and spec.all_fields):
                 yield _unknown_field(spec, model, f"$.{key}[{index}]", name, known - _pk_names(model))
     if spec.serializer != "default":

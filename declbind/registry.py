@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -21,13 +22,15 @@ from django.core.signals import setting_changed
 from django.db import connections, router, transaction
 
 from declbind import judgement, signals
-from declbind.bindings import Binding, build_binding
+from declbind.bindings import Binding, build_binding, limit_binding
 from declbind.conf import settings
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.registry import Entry, Registry
 from declbind.core.spec import BindingSpec
-from declbind.models import Configuration
+from declbind.fields import hold_back
+from declbind.models import Baseline, Configuration
 from declbind.sources import SourceItem, code
+from declbind.sources.baselines import Baselines, find_baseline, load_baselines
 from declbind.sources.code import judge_class, load_code
 from declbind.sources.database import load_database, text_of
 from declbind.sources.files import load_files
@@ -50,6 +53,8 @@ class _Holder:
         #: When, by ``time.monotonic()``, the database is to be asked for the version again.
         self.stale_at = float("-inf")
         self.migrated: set[str] = set()
+        #: The databases that have the table of baselines.
+        self.has_baselines: set[str] = set()
         #: Whether a setting was changed that no load of the registry has taken up yet.
         self.is_outdated = False
         #: Whether a transaction of this process has ever edited records: most processes never do.
@@ -195,7 +200,23 @@ def load_configuration(using: str | None = None) -> tuple[list[SourceItem], Bind
     items = [*load_code(), *load_files()]
     if using in _holder.migrated:
         items += load_database(using)
-    return items, Registry(tuple(_entries(items)), generation, version)
+    return items, Registry(tuple(_entries(items, stored_baselines(using))), generation, version)
+
+
+def stored_baselines(using: str) -> Baselines:
+    """Return which fields the definitions of files and classes may send; empty before ``migrate``. One query."""
+    if using not in _holder.migrated:
+        return {}
+    if using not in _holder.has_baselines:
+        if not has_table(connections[using], Baseline._meta.db_table):
+            return {}
+        _holder.has_baselines.add(using)
+    return load_baselines(using)
+
+
+def static_specs() -> list[BindingSpec]:
+    """Return what the files and classes say that are sound, without what is stored of them. Makes no query."""
+    return [item.spec for item in _static_items() if item.spec is not None and item.is_usable]
 
 
 @contextlib.contextmanager
@@ -233,7 +254,13 @@ def build_alternative(registry: BindingRegistry, stream: str, document: Mapping[
         spec, problems = judgement.judge_document(document)
         name = spec.stream if spec is not None else stream
         names.add(name)
-        item = SourceItem(name, spec, tuple(problems), "database", "the record that is tried", document=document)
+        entry = registry.entry(stream)
+        known = None
+        if spec is not None and not problems and entry is not None and entry.binding is not None:
+            # Fields that wait to be accepted are not sent by another definition of the stream either.
+            known = hold_back(entry.binding.model_class(), spec, entry.binding.held_names()).known
+        where = "the record that is tried"
+        item = SourceItem(name, spec, tuple(problems), "database", where, document=document, known=known)
         made = list(_entries([item]))
     entries: list[Entry[type[Binding]]] = []
     for entry in registry.entries:
@@ -349,7 +376,7 @@ def _build(using: str, generation: str, version: int) -> BindingRegistry:
     items = list(_static_items())
     if using in _holder.migrated:
         items += load_database(using, _holder.built)
-    entries = tuple(_entries(items))
+    entries = tuple(_entries(items, stored_baselines(using)))
     _holder.built = {
         text_of(item.document): replace(item, binding=entry.binding)
         for item, entry in zip(items, entries, strict=True)
@@ -365,12 +392,13 @@ def _static_items() -> list[SourceItem]:
         return _holder.static
 
 
-def _entries(items: list[SourceItem]) -> Iterator[Entry[type[Binding]]]:
+def _entries(items: list[SourceItem], baselines: Baselines = MappingProxyType({})) -> Iterator[Entry[type[Binding]]]:
     for item in items:
         binding, problems = item.binding, tuple(item.problems)
         if not problems and item.spec is not None:
             try:
-                binding = binding or build_binding(item.spec)
+                known = item.known if item.source == "database" else find_baseline(baselines, item.spec)
+                binding = limit_binding(binding, known) if binding else build_binding(replace(item.spec, known=known))
                 binding.resolved()
             except Exception as error:  # whatever is wrong with one binding, the others must go on working
                 binding, problems = None, (Problem("$", f"Binding {item.stream!r}: {error}"),)
@@ -418,5 +446,7 @@ __all__ = [
     "override",
     "refresh",
     "reserved_streams",
+    "static_specs",
+    "stored_baselines",
     "trying",
 ]

@@ -16,6 +16,10 @@ binding_defined = Signal()
 #: a ``pk``; it is ``None`` if it could not be read.
 binding_failed = Signal()
 
+#: Values that code of a binding returns were held back, because their names look like those of secrets. Sent once an
+#: hour for each set of names and process. Arguments: ``stream``, ``names``: the places of the keys, ``using``.
+values_withheld = Signal()
+
 #: Binding records were edited. Sent inside the transaction of the edit, with plain ``send``: a receiver that fails
 #: undoes the edit. Arguments: ``using``, ``version``, ``changes`` (stream -> (old definition, new definition)).
 configuration_edited = Signal()

@@ -34,6 +34,8 @@ from declbind.stored_values import is_stock, key_field
 
 #: The largest exponent of a decimal number. No database stores as many digits; PostgreSQL stores 131 072 of them.
 MAX_EXPONENT: Final = 150_000
+#: The longest length of time: databases without a type for it store microseconds in 64 bits.
+LONGEST: Final = dt.timedelta(microseconds=2**63 - 1)
 #: What the parsers of form and model fields raise for values that they were not made for.
 PARSE_ERRORS: Final = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RecursionError)
 _TEMPORAL: Final = ("DateField", "DateTimeField", "TimeField", "DurationField")
@@ -477,7 +479,7 @@ def _parse(field: Any, internal: str, value: Any, using: str | None, narrow: Nar
         # A form makes null of an empty text where the column takes null; here the client could have said null.
         form_field.empty_value = ""
     cleaned = form_field.clean(value)
-    return _settle(cleaned) if isinstance(cleaned, Decimal) else cleaned
+    return _settle(cleaned) if isinstance(cleaned, Decimal | dt.timedelta) else cleaned
 
 
 def _takes_many(form_field: Any) -> bool:
@@ -563,9 +565,12 @@ def _settle(value: Any) -> Any:
     """Return a moment as the database wants it, aware or naive, and any other value as it is.
 
     Raises:
-        ValueError: A moment is beyond the calendar in UTC, or a decimal number would take megabytes to write out. A
-            column without ``max_digits`` takes such a number, and ``0E+999999999`` is a zero to all columns.
+        ValueError: A moment is beyond the calendar in UTC; a length of time does not fit into the integer that
+            databases without a type for it store; or a decimal number would take megabytes to write out. A column
+            without ``max_digits`` takes such a number, and ``0E+999999999`` is a zero to all columns.
     """
+    if isinstance(value, dt.timedelta) and abs(value) > LONGEST:
+        raise ValueError("the length of time is too large")
     if isinstance(value, Decimal) and abs(value.adjusted()) > MAX_EXPONENT:
         raise ValueError("the exponent is too large")
     if not isinstance(value, dt.datetime):

@@ -21,10 +21,24 @@ DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "dja
 
 # Names of modules and folders of tests, as paths without a suffix.
 SERVERS = {
-    "attack/test_fuzz", "browser/test_example_site", "browser/test_other_admins", "browser/test_wagtail", "compat", "faults", "guests",
-    "test_checks_installation", "test_first_rows", "test_live_servers", "test_live_shutdown", "test_packaging",
-    "test_readme", "test_renamed_names", "test_two_databases",
-}  # fmt: skip
+    "attack/test_fuzz",
+    "browser/test_example_site",
+    "browser/test_other_admins",
+    "browser/test_wagtail",
+    "compat",
+    "docs",
+    "faults",
+    "guests",
+    "test_checks_installation",
+    "test_first_rows",
+    "test_growth",
+    "test_live_servers",
+    "test_live_shutdown",
+    "test_packaging",
+    "test_readme",
+    "test_renamed_names",
+    "test_two_databases",
+}
 #: Modules beside those of `SERVERS` whose tests start processes by themselves.
 PROCESSES = {"test_admin_snippets", "test_live_start", "test_sequencer", "test_servers", "test_tenants"}
 SERVER_FIXTURES = {"django_server", "mariadb_process", "postgres_process", "redis_process"}
@@ -92,7 +106,7 @@ def is_about_pages(item: pytest.Item) -> bool:
 
     The queries of the pages have tests without a browser. The paths from a write to a browser are tested again.
     """
-    return _is_in(item, {"browser"} | CONSOLE) and not _is_in(item, BROWSER_ON_EACH_DATABASE)
+    return _is_in(item, {"browser", "docs"} | CONSOLE) and not _is_in(item, BROWSER_ON_EACH_DATABASE)
 
 
 def _is_in_core_of_sqlite(item: pytest.Item) -> bool:

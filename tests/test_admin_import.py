@@ -327,6 +327,7 @@ def valid_records(draw: st.DrawFn) -> dict[str, Any]:
             },
         ),
         "auto_subscribe": st.booleans(),
+        "retention": st.none() | st.integers(60, 2**31 - 1),
         "enabled": st.booleans(),
         "description": texts,
     }

@@ -41,7 +41,7 @@ LAYERS = [
     ["declbind.equality"],
     ["declbind.bindings"],
     ["declbind.sources"],
-    ["declbind.registry"],
+    ["declbind.registry", "declbind.growth"],
     ["declbind.outbound"],
     ["declbind.inbound"],
     ["declbind.live"],

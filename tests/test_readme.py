@@ -1,4 +1,4 @@
-"""Build the README's quick start from its printed files and commands, and watch its page in a browser."""
+"""Build the project of the developer tutorial from its printed files and commands, and watch its page in a browser."""
 
 import ast
 import os
@@ -17,10 +17,12 @@ from playwright.sync_api import Page
 from declbind.conf import DEFAULTS
 from declbind.console.causes import Cause
 from declbind.core.errors import CODES
+from tests.docs.blocks import find_blocks
 from tests.servers import Server
 
 ROOT = Path(__file__).parent.parent
-SECTION = re.compile(r"## Quick start\n(.*?)\n## ", re.DOTALL)
+TUTORIAL = ROOT / "docs/tutorials/developer.md"
+SECTION = re.compile(r"## A live page\n(.*?)\n## ", re.DOTALL)
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 #: The first line of a printed file names the file in a comment.
 FILE_NAME = re.compile(r"(?:#|<!--) (\S+\.\w+)(?: -->)?\n")
@@ -33,7 +35,7 @@ SAVE = "from django.contrib.auth.models import User; user = User.objects.get(); 
 
 
 def quick_start() -> str:
-    section = SECTION.search((ROOT / "README.md").read_text())
+    section = SECTION.search(TUTORIAL.read_text())
     assert section is not None
     return section[1]
 
@@ -74,7 +76,7 @@ def write_files(root: Path, places: Mapping[str, str] | None = None) -> None:
 
 
 class Project(Server):
-    """A fresh Django project, served by one of the commands that the README names."""
+    """A fresh Django project, served by one of the commands that the tutorial names."""
 
     name = "project"
     served_by = "runserver"
@@ -245,6 +247,33 @@ def test_the_examples_of_tests_pass(project: Project) -> None:
     project.run("test", "mysite")
 
 
+def test_the_class_of_the_tutorial_passes_its_tests(project: Project) -> None:
+    """The binding class and its tests, as the tutorial prints them, work in the tutorial's project."""
+    for name, code in blocks_of_the_project().items():
+        (project.root / name).write_text(code)
+    for command in ("check", "list"):
+        printed = project.run("declbind", command)
+    assert "staff" in printed
+    project.run("test", "mysite")
+
+
+def test_a_broken_class_fails_the_tests_of_the_tutorial(project: Project) -> None:
+    """The control of the test above: a class that lets everybody in is caught by the printed tests."""
+    files = blocks_of_the_project()
+    files["mysite/bindings.py"] = files["mysite/bindings.py"].replace("return user.is_staff", "return True")
+    for name, code in files.items():
+        (project.root / name).write_text(code)
+    with pytest.raises(AssertionError, match="test_other_users_are_refused"):
+        project.run("test", "mysite")
+
+
+def blocks_of_the_project() -> dict[str, str]:
+    """Return the blocks that the tutorial marks as files of its project, by their paths."""
+    blocks = [block for block in find_blocks() if block.comment == "project"]
+    assert [block.file_name for block in blocks] == ["mysite/bindings.py", "mysite/tests.py"]
+    return {block.file_name: block.code for block in blocks}
+
+
 def anchors(page: Path) -> set[str]:
     """Return the anchors that GitHub gives to the headings of a page."""
     headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
@@ -252,7 +281,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: str(page.relative_to(ROOT))
 )
 def test_links_lead_somewhere(page: Path) -> None:
     """Each link to a file of the repository names one that exists, and a heading that it has."""

@@ -51,6 +51,7 @@ CHECKS = {
     "declbind.W017": "a binding class is not in force",
     "declbind.W020": "any host name counts as the site's own",
     "declbind.W021": "uvicorn may read large messages into memory",
+    "declbind.W024": "a model has got fields that a binding does not send yet",
 }
 
 

@@ -1,4 +1,4 @@
-"""Checks of bindings, wherever they are defined (W001, W002, W003, W004, W016, W017)."""
+"""Checks of bindings, wherever they are defined (W001, W002, W003, W004, W016, W017, W024)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def check_classes(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_records(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check the records of the database (W002, W003, W004).
+    """Check the records of the database (W002, W003, W004), and fields that wait to be accepted anywhere (W024).
 
     Nothing is checked if the database is not among ``databases`` or is not migrated yet.
     """
@@ -76,6 +76,7 @@ def check_records(databases: Sequence[str] | None = None, **kwargs: Any) -> list
         if entry.source == "database":
             found += [_invalid(entry, problem, "declbind.W002") for problem in entry.problems]
             found += _doubtful(entry)
+        found += _waiting(entry)
     return found
 
 
@@ -121,6 +122,17 @@ def _invalid(entry: Entry[Any], problem: Problem, id_: str) -> CheckMessage:
         hint="This binding is left out, the others work. `manage.py declbind check` lists all problems.",
         id=id_,
     )
+
+
+def _waiting(entry: Entry[Any]) -> Iterator[CheckMessage]:
+    if entry.binding is None or entry.problems or not entry.binding.enabled:
+        return
+    for problem in judgement.waiting(entry.binding.spec()):
+        yield CheckWarning(
+            f"{entry.where}: {problem}",
+            hint='With "grow": true a binding sends new fields without being asked.',
+            id="declbind.W024",
+        )
 
 
 def _doubtful(entry: Entry[Any]) -> Iterator[CheckMessage]:

@@ -10,8 +10,10 @@ from declbind.core.frames import EVERY_GROUP
 from .output import format_count
 
 
-def describe_bulk(groups: Collection[str]) -> str:
-    """Return a description of the groups that a bulk event concerns."""
+def describe_bulk(groups: Collection[str], is_expired: bool = False) -> str:
+    """Return a description of the groups of a bulk event, or of an event whose values were removed."""
+    if is_expired:
+        return "its values were removed from the log, because they were older than the retention of its binding"
     if EVERY_GROUP in groups:
         return (
             "every group told to take a snapshot: more rows were written at once than are told one by one, or it is "

@@ -95,6 +95,10 @@ class Cause(Enum):
         "Let the client reconnect; it resumes. Find out what keeps it from reading.",
     )
     SENT = Meaning("It was sent.")
+    HELD_BACK = Meaning(
+        "Values that look like secrets were sent as null.",
+        "Take them out of the code of the binding, or name them in 'sensitive' if they are to be sent.",
+    )
     EXPIRED = Meaning(
         "The change is older than the log, so nothing is known about it any more.",
         "Raise DECLBIND['RETENTION_SECONDS'] if you need a longer history.",

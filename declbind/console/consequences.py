@@ -7,7 +7,7 @@ more than before: rules, conditions and serializers that cannot be compared coun
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from declbind import judgement
 from declbind.bindings import DJANGO_ACTIONS
 from declbind.core.spec import ACTIONS, AUTHENTICATED, STAFF, BindingSpec
 from declbind.core.wording import AUDIENCE_WORDS
-from declbind.fields import bound_fields, concrete_field, find_model, writable_fields
+from declbind.fields import bound_fields, concrete_field, find_model, hold_back, writable_fields
 
 #: What a user does by each action, as it stands behind "may".
 DEEDS = {"view": "subscribe", "create": "create rows", "update": "change rows", "delete": "delete rows"}
@@ -39,9 +39,17 @@ class Consequence:
 
 
 def consequences(
-    old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, *, in_force: bool = True
+    old: Mapping[str, Any] | None,
+    new: Mapping[str, Any] | None,
+    *,
+    in_force: bool = True,
+    held: Collection[str] = (),
+    accepted: Collection[str] = (),
 ) -> tuple[Consequence, ...]:
     """Return what changes for clients when record ``old`` becomes ``new``; None is no record. Makes no query.
+
+    ``held`` are the fields that ``old`` does not send before somebody accepts them (``BindingRecord.held``). The edit
+    accepts those in ``accepted``; ``new`` sends others of them only if it names them.
 
     Never raises, whatever the records hold. Pass ``in_force=False`` where the old record was out of force for a reason
     that it does not tell itself, such as a stream that a file took meanwhile. A first record widens only where anyone
@@ -49,7 +57,8 @@ def consequences(
     """
     if new is None:
         return (Consequence("-", "is removed; to clients the stream no longer exists"),)
-    before, after = _read(old), _read(new)
+    before = _read(old, held)
+    after = _read(new, [name for name in held if name not in accepted])
     if after is None:
         return (Consequence("~", "cannot be read as it is", widens=True, opens=frozenset(ACTIONS)),)
     if old is None:
@@ -97,7 +106,7 @@ class _Meaning:
     @property
     def is_open(self) -> bool:
         """Whether fields that the model gets later go out too."""
-        return self.spec.all_fields or self.spec.exclude is not None
+        return self.spec.grows
 
     @property
     def accepts(self) -> tuple[str, ...]:
@@ -152,10 +161,12 @@ class _Meaning:
             return name
 
 
-def _read(document: Mapping[str, Any] | None) -> _Meaning | None:
+def _read(document: Mapping[str, Any] | None, held: Collection[str]) -> _Meaning | None:
     spec, problems = judgement.judge_document(document)
     model = find_model(spec.model) if spec is not None else None
-    return _Meaning(spec, model, bool(problems)) if spec is not None and model is not None else None
+    if spec is None or model is None:
+        return None
+    return _Meaning(hold_back(model, spec, held) if not spec.grow else spec, model, bool(problems))
 
 
 def _close_unless(is_open: bool, found: Iterable[Consequence]) -> tuple[Consequence, ...]:
@@ -177,7 +188,7 @@ def _describe(after: _Meaning) -> Iterator[Consequence]:
     if spec.outbound:
         text = ", ".join(after.sends) or "no field, only that a row changed and its key"
         later = ", and the fields that the model gets later" if after.is_open else ""
-        yield Consequence("+", f"sends {text}{later}", after.is_open, "fields", after.reading)
+        yield Consequence("+", f"sends {text}{later}", spec.is_open, "fields", after.reading)
     elif after.is_open:
         yield Consequence("+", "binds all fields, also those that the model gets later", True, "fields", after.reading)
     if spec.sensitive:
@@ -206,6 +217,8 @@ def _describe(after: _Meaning) -> Iterator[Consequence]:
         yield Consequence("~", f"data is made by {spec.serializer}", key="serializer")
     if spec.outbound and spec.capture == "triggers":
         yield Consequence("+", HEARS_ALL, key="capture")
+    if spec.outbound and spec.retention is not None:
+        yield Consequence("-", f"keeps values in the log {_kept_for(spec.retention)}", key="retention")
     if spec.outbound and spec.also:
         yield Consequence("+", f"is sent again when {_any_of(spec.also)} changes", key="also", opens=after.reading)
 
@@ -245,6 +258,7 @@ def _compare(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
         text = f"data is made by {new.serializer} (was: {old.serializer})"
         yield Consequence("~", text, True, "serializer", after.reading)
     yield from _compare_hearing(old, new, after.reading)
+    yield from _compare_retention(old, new)
     if old.description != new.description:
         yield Consequence("~", "has another description", key="description")
 
@@ -265,9 +279,9 @@ def _compare_sent(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
     verb = "sends" if after.spec.outbound else "binds"
     yield from _compare_names(verb, before.sends, after.sends, "fields", after.reading)
     if after.is_open and not before.is_open:
-        yield Consequence("+", f"also {verb} fields that the model gets later", True, "fields", after.reading)
+        yield Consequence("+", f"also {verb} fields that the model gets later", True, "grow", after.reading)
     elif before.is_open and not after.is_open:
-        yield Consequence("-", f"no longer {verb} fields that the model gets later", key="fields")
+        yield Consequence("-", f"no longer {verb} fields that the model gets later", key="grow")
     if before.sends != after.sends and set(before.sends) == set(after.sends):
         yield Consequence("~", f"{verb} the fields in another order", key="fields")
 
@@ -409,6 +423,19 @@ def _compare_hearing(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) 
         yield Consequence("+", f"is sent again when {_any_of(added)} changes", True, "also", opens)
     if gone:
         yield Consequence("-", f"is no longer sent again when {_any_of(gone)} changes", key="also")
+
+
+def _compare_retention(old: BindingSpec, new: BindingSpec) -> Iterator[Consequence]:
+    if old.retention == new.retention:
+        return
+    # No wider: whoever may resume may take a snapshot as well.
+    sign: Literal["+", "-"] = "-" if old.retention is None or (new.retention or 2**31) < old.retention else "+"
+    was, now = _kept_for(old.retention), _kept_for(new.retention)
+    yield Consequence(sign, f"keeps values in the log {now} (was: {was})", key="retention")
+
+
+def _kept_for(seconds: int | None) -> str:
+    return "as long as the settings say" if seconds is None else f"for {seconds} s"
 
 
 def _any_of(names: Sequence[str]) -> str:

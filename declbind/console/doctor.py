@@ -27,6 +27,7 @@ from . import unseen
 from .limits import limited_queries
 from .output import format_count
 from .ping import ping
+from .withheld import load_withheld
 
 Level = Literal["ok", "note", "bad"]
 #: Later than this, an event without a number, or a process on an old version, is a fault and no mere moment.
@@ -213,6 +214,16 @@ def _bindings(using: str) -> Iterator[Finding]:
                 f"{entry.where} is left out: {problem}",
                 "Correct or disable it; `manage.py declbind check` lists all problems.",
             )
+    for stream, binding in registry.by_stream.items():
+        held = binding.held_names()
+        if held:
+            yield Finding(
+                "binding",
+                "note",
+                f"{stream}: {binding.model_class()._meta.label} got {', '.join(held)} later, not sent before it is "
+                "accepted.",
+                f"Accept this on the binding's page, or run `manage.py declbind accept {stream}`.",
+            )
     yield Finding("bindings", "ok", f"{format_count(len(registry.by_stream), 'binding')} in force.")
 
 
@@ -229,6 +240,11 @@ def _capture(using: str) -> Iterator[Finding]:
             "note",
             f"Triggers that no binding wants watch {', '.join(left_over)}.",
             unseen.INSTALL,
+        )
+    held_back = load_withheld(using)
+    for stream, text in held_back.items():
+        yield Finding(
+            "secrets", "bad", f"{stream}: {text}", "Nobody is sent the values. Correct the code or the record."
         )
     broken = [fault for fault in find_faults() if fault.seam.concerns != "none"]
     for seam_fault in broken:

@@ -27,11 +27,9 @@ from declbind.models import (
     Traffic,
     Watch,
 )
-from declbind.outbound import entries, log, sequencer
+from declbind.outbound import entries, expiry, log, sequencer
 from declbind.registry import current_registry
 from declbind.serializers import encode_key
-
-_EVERYBODY = json.dumps([[EVERY_GROUP, RESYNC]])
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def _forget_rows(family: Collection[type[models.Model]], key: str, using: str) -
     streams = set(events.values_list("stream", flat=True))
     counts = {}
     # Its groups are replaced as well: a template may have put a value of the row into a name.
-    if erased := events.update(kind=Event.BULK, changes=_EVERYBODY, data="{}", object_pk="null"):
+    if erased := expiry.empty(events, Event.BULK):
         counts[Event._meta.db_table] = erased
     bound = {
         stream
@@ -132,7 +130,7 @@ def _forget_rows(family: Collection[type[models.Model]], key: str, using: str) -
     return Erasure(counts, tuple(sorted(streams)))
 
 
-_WITHOUT_ROW = (Event.CONTROL, Event.BULK, Event.MARK)
+_WITHOUT_ROW = (Event.CONTROL, Event.BULK, Event.EXPIRED, Event.MARK)
 
 
 def _resync_of(stream: str) -> entries.Draft:

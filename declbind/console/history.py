@@ -138,7 +138,10 @@ def roll_back(
             )
         if now is not None and says_same(now, document):
             return None
-        record = (record or BindingRecord()).assign(document)
+        record = record or BindingRecord()
+        if isinstance(revision.known, list):
+            record.send_only({*revision.known, *record.sent()})
+        record.assign(document)
         try:
             with editing(author, note or f"Back to version {revision.version}."):
                 record.save(using=using)
@@ -152,6 +155,19 @@ def roll_back(
                 ) from error
             raise
     return record
+
+
+def find_held(revision: BindingRevision, record: BindingRecord) -> tuple[list[str], list[str]]:
+    """Return which fields ``roll_back`` finds held back, and which of them it sends: those of the revision's time.
+
+    Fields that the record sends now stay. ``record`` is an unsaved one if it was removed.
+    """
+    if not isinstance(revision.known, list):
+        return record.held(), []
+    sent = record.sent() if record.pk else []
+    back = BindingRecord(known=[]).assign(dict(revision.definition or {}))
+    held = [name for name in dict.fromkeys((*back.held(), *record.held())) if name not in sent]
+    return held, [name for name in held if name in revision.known]
 
 
 def as_problems(error: ValidationError) -> Sequence[Problem]:

@@ -7,7 +7,7 @@ right but that to edit bindings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from declbind.bindings import DJANGO_ACTIONS
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.spec import ACTIONS, BindingSpec
 from declbind.exposure import Exposed, exposed_fields
-from declbind.fields import find_model, writable_fields
+from declbind.fields import find_model, hold_back, writable_fields
 from declbind.models import BindingRecord
 from declbind.relations import find_hops
 from declbind.rights_models import is_rights_column, is_rights_model
@@ -61,41 +61,55 @@ class Opening:
 
 
 def missing_rights(
-    user: Any, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, *, as_if_enabled: bool = False
+    user: Any,
+    old: Mapping[str, Any] | None,
+    new: Mapping[str, Any] | None,
+    *,
+    as_if_enabled: bool = False,
+    held: Collection[str] = (),
+    accepted: Collection[str] = (),
 ) -> list[Problem]:
     """Return what keeps a user from putting ``new`` in the place of ``old``; an empty document is no record.
 
-    With ``as_if_enabled`` a definition that is switched off is judged as if it were not: for pages that answer
-    questions about it. Reads the user's permissions.
+    ``held`` and ``accepted`` are those of :func:`~declbind.console.consequences.consequences`. With ``as_if_enabled`` a
+    definition that is switched off is judged as if it were not: for pages that answer questions about it. Reads the
+    user's permissions.
     """
-    return [opening.problem() for opening in find_openings(old, new, as_if_enabled) if not _holds(user, opening)]
+    found = find_openings(old, new, as_if_enabled, held, accepted)
+    return [opening.problem() for opening in found if not _holds(user, opening)]
 
 
 def find_openings(
-    old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, as_if_enabled: bool = False
+    old: Mapping[str, Any] | None,
+    new: Mapping[str, Any] | None,
+    as_if_enabled: bool = False,
+    held: Collection[str] = (),
+    accepted: Collection[str] = (),
 ) -> list[Opening]:
     """Return everything that an edit opens. Makes no query; an edit that cannot be read is the judgement's."""
     if new and as_if_enabled:
         new = {**new, "enabled": True}
-    after = _read(new)
+    after = _read(new, [name for name in held if name not in accepted])
     if after is None:
         return []
-    found = _consequences(old, new or {})
+    found = _consequences(old, new or {}, held, accepted)
     opened = frozenset[str]().union(*(item.opens for item in found)) & after.open_actions
-    return list(dict.fromkeys(_openings(_read(old), after, opened)))
+    return list(dict.fromkeys(_openings(_read(old, held), after, opened)))
 
 
 def describe_openings(change: Change) -> list[str]:
     """Return what a change of a plan opens, and to whom, in words. No right is asked for."""
     if change.after is None:
         return []
-    found = _consequences(change.before, change.after)
+    found = _consequences(change.before, change.after, change.held)
     return [item.text for item in found if item.opens]
 
 
-def _consequences(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Sequence[Consequence]:
+def _consequences(
+    old: Mapping[str, Any] | None, new: Mapping[str, Any], held: Collection[str] = (), accepted: Collection[str] = ()
+) -> Sequence[Consequence]:
     in_force = not old or old.get("stream") not in judgement.reserved_streams()
-    return consequences(old or None, new, in_force=in_force)
+    return consequences(old or None, new, in_force=in_force, held=held, accepted=accepted)
 
 
 def describe_right(codename: str) -> str:
@@ -119,7 +133,7 @@ class _Definition:
         return f"{options.app_label}.{DJANGO_ACTIONS[action]}_{options.model_name}"
 
 
-def _read(document: Mapping[str, Any] | None) -> _Definition | None:
+def _read(document: Mapping[str, Any] | None, held: Collection[str]) -> _Definition | None:
     # Problems that are no obstacle to reading it are left to the judgement, which every way in asks too.
     if not document:
         return None
@@ -130,6 +144,8 @@ def _read(document: Mapping[str, Any] | None) -> _Definition | None:
     model = find_model(spec.model)
     if model is None:
         return None
+    if not spec.grow:
+        spec = hold_back(model, spec, held)
     closed = {"view"} if not spec.outbound else set() if spec.inbound else set(ACTIONS[1:])
     actions = {action for action in ACTIONS if spec.permissions.get(action) is not False} - closed
     return _Definition(spec, model, exposed_fields(model, spec), frozenset(actions))
@@ -143,6 +159,7 @@ def _openings(before: _Definition | None, after: _Definition, opened: frozenset[
     for item in judged:
         if item.is_sensitive and not item.withheld:
             yield Opening(item.path, f"{_exposing(after, item)}, which looks like a secret,", (EXPOSE_SENSITIVE,))
+    yield from _own_keys(before, after)
     if not opened:
         return
     for action in ACTIONS:
@@ -151,6 +168,17 @@ def _openings(before: _Definition | None, after: _Definition, opened: frozenset[
     yield from _asking(after, opened)
     yield from _rights(after, opened)
     yield from _relations(after, opened)
+
+
+def _own_keys(before: _Definition | None, after: _Definition) -> Iterator[Opening]:
+    """Yield the keys of a serializer's own that a definition exposes newly."""
+    known = {field.name for field in after.model._meta.get_fields()}
+    same = before is not None and before.spec.serializer == after.spec.serializer
+    was = before.spec.sensitive if before is not None and same else ()
+    for index, name in enumerate(after.spec.sensitive):
+        if name not in known and name not in was:
+            deed = f"expose {name!r} of the serializer {after.spec.serializer!r}, which looks like a secret,"
+            yield Opening(f"$.sensitive[{index}]", deed, (EXPOSE_SENSITIVE,))
 
 
 def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:

@@ -20,6 +20,7 @@ from declbind.sources import SourceItem
 
 from . import unseen
 from .documents import Difference, differences
+from .withheld import load_withheld
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def load_states(using: str) -> list[BindingState]:
         if item.source == "database" and item.stream is not None and item.document is not None
     }
     drifts = load_drift(using, stored) if stored else {}
-    faults = unseen.load_faults(using)
-    return [_state(item, entry, drifts, faults) for item, entry in zip(items, registry.entries, strict=True)]
+    faults, held_back = unseen.load_faults(using), load_withheld(using)
+    return [_state(item, entry, drifts, faults, held_back) for item, entry in zip(items, registry.entries, strict=True)]
 
 
 def load_drift(using: str, stored: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Drift]:
@@ -184,6 +185,7 @@ def describe(state: BindingState, using: str) -> dict[str, Any]:
         return about
     spec = state.binding.spec()
     about["sends"] = [bound.name for bound in state.binding.bound_fields()] if spec.outbound else []
+    about["waiting"] = state.binding.held_names()
     about["takes"] = [bound.name for bound in state.binding.writable_fields()] if spec.inbound else []
     own_groups = state.binding.overrides("group_names")
     about["groups"] = "by code" if own_groups else [template.text for template in spec.group_templates]
@@ -230,6 +232,7 @@ def _state(
     entry: Entry[type[Binding]],
     drifts: Mapping[str, Drift],
     faults: Mapping[str, Sequence[unseen.Gap]],
+    held_back: Mapping[str, str],
 ) -> BindingState:
     spec = item.spec
     state = "on" if spec is not None and spec.enabled else "off"
@@ -238,8 +241,12 @@ def _state(
         record = spec.to_dict()
     drift = drifts.get(entry.stream) if entry.source == "database" else None
     warnings = judgement.warnings(spec) if spec is not None and not item.problems else []
+    if entry.binding is not None and not entry.problems:
+        warnings += judgement.waiting(entry.binding.spec())
     if drift is not None:
         warnings.append(drift.as_problem(entry.stream))
+    if entry.stream in held_back and not entry.problems:
+        warnings.append(Problem("$", f"Binding {entry.stream!r}: {held_back[entry.stream]}"))
     missed = tuple(faults.get(entry.stream, ())) if not entry.problems else ()
     warnings += [gap.as_problem(entry.stream) for gap in missed]
     return BindingState(

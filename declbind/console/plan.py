@@ -36,6 +36,8 @@ class Change:
     where: str
     before: Definition | None
     after: Definition | None
+    #: The fields that the stored record does not send before somebody accepts them.
+    held: Sequence[str] = ()
 
     @property
     def differences(self) -> list[Difference]:
@@ -121,9 +123,11 @@ def plan_items(items: Sequence[SourceItem], using: str, prune: bool = False) -> 
     if connections[using].in_atomic_block:
         # All of them at once and in one order, so that two plans wait for each other without a deadlock.
         records = records.select_for_update()
-    stored = {record.stream: record.definition() for record in records}
+    found = list(records)
+    stored = {record.stream: record.definition() for record in found}
+    held = {record.stream: record.held() for record in found}
     wanted = {item.stream: item for item in items if item.stream is not None and item.document is not None}
-    changes = [_compare(item, stored.get(stream)) for stream, item in wanted.items()]
+    changes = [_compare(item, stored.get(stream), held.get(stream, ())) for stream, item in wanted.items()]
     if prune:
         changes += [
             Change("remove", stream, f"database record {stream!r}", before, None)
@@ -238,10 +242,10 @@ def _definition(item: SourceItem) -> dict[str, Any]:
     return BindingRecord().assign(dict(item.document or {})).definition()
 
 
-def _compare(item: SourceItem, before: Definition | None) -> Change:
+def _compare(item: SourceItem, before: Definition | None, held: Sequence[str]) -> Change:
     after = _definition(item)
     action: Action = "add" if before is None else "change" if differences(before, after) else "keep"
-    return Change(action, str(item.stream), item.where, before, after)
+    return Change(action, str(item.stream), item.where, before, after, held)
 
 
 def _store(change: Change, using: str) -> None:

@@ -16,6 +16,7 @@ from declbind.core import frames
 from declbind.core.errors import ClientError, ConfigError, Problem
 from declbind.fields import concrete_field
 from declbind.serializers import encode_key, encode_value
+from declbind.serializers.guard import describe_withheld
 
 from .overview import describe_rules
 
@@ -42,6 +43,13 @@ class Preview:
     view: str
     user: str
     verdicts: tuple[Verdict, ...]
+    #: What is not sent because it looks like a secret: the places of the keys.
+    withheld: tuple[str, ...] = ()
+
+    @property
+    def warning(self) -> str:
+        """What is to be said of that, or ""."""
+        return describe_withheld(self.withheld) if self.withheld else ""
 
     def as_json(self) -> dict[str, Any]:
         """Return what a machine reads."""
@@ -54,6 +62,7 @@ class Preview:
             "view": self.view,
             "user": self.user,
             "verdicts": [vars(verdict) for verdict in self.verdicts],
+            "withheld": list(self.withheld),
         }
 
 
@@ -98,6 +107,7 @@ def make_preview(binding: type[Binding], pk: str, user: Any) -> Preview:
         view=describe_rules(binding)["view"],
         user=str(user) if user.is_authenticated else "an anonymous visitor",
         verdicts=verdicts,
+        withheld=bound.withheld,
     )
 
 
@@ -121,8 +131,8 @@ def _load_row(bound: Binding, pk: str) -> Any:
 
 def _payload(bound: Binding, row: Any) -> str:
     if bound.overrides("serialize"):
-        return encode_value(bound.serialize(row, "update"))
-    data = encode_value(bound.serialize_data(row))
+        return encode_value(bound.outgoing_payload(row, "update"))
+    data = encode_value(bound.outgoing_data(row))
     return frames.encode_payload("update", encode_key(row.pk, row._meta.pk), data, bound.model_label())
 
 

@@ -47,7 +47,7 @@ def compare(binding: type[Binding], row: Any, latest: Event | None, using: str) 
     told = read_json(latest.data)
     if not isinstance(told, dict):
         return None
-    stored = json.loads(encode_value(binding(using=using).serialize_data(row)))
+    stored = json.loads(encode_value(binding(using=using).outgoing_data(row)))
     return sorted(name for name in stored if latest.kind == Event.GONE or stored[name] != told.get(name))
 
 

@@ -214,6 +214,8 @@ def format_event(event: LogEvent, values: bool) -> str:
     at = event.created_at.strftime("%H:%M:%S.%f")[:-3] if event.created_at else ""
     if event.kind == Event.CONTROL:
         return "  ".join(part for part in (str(event.offset), at, event.stream or "-", "control", event.data) if part)
+    if event.kind == Event.EXPIRED:
+        return f"{event.offset}  {at}  {event.stream}  expired  {event.model}  {describe_bulk((), is_expired=True)}"
     if event.kind == Event.BULK:
         groups = [group for group, _ in event.changes]
         told = (

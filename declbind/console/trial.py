@@ -24,8 +24,10 @@ from declbind.live.consumers import read_envelope, read_request
 from declbind.models import BindingRevision
 from declbind.outbound import index as indexes
 from declbind.outbound import log
+from declbind.outbound.drafts import gather_withheld
 from declbind.outbound.index import Index
 from declbind.registry import BindingRegistry, build_alternative, database_alias, get_registry
+from declbind.serializers.guard import describe_withheld
 
 from . import preview, trial_inbound, trial_outbound, trial_view
 from .audience import load_audience
@@ -75,7 +77,9 @@ def make_trial(question: Question, using: str | None = None) -> Trial:
             return _try_all(question, registry, index, identity, user, using)
         attempt = _Attempt(question, registry, index, identity, user, using)
         try:
-            return attempt.make()
+            with gather_withheld() as held_back:
+                made = attempt.make()
+            return _with_secrets(made, held_back)
         except (ConfigError, DatabaseError):
             raise
         except Exception as fault:
@@ -332,6 +336,16 @@ class _Attempt:
         user = describe_user(self.user)
         fixed = binding is not None and has_fixed_groups(binding)
         return Trial(self.question, user, tuple(steps), reply, error, answer, model, has_fixed_groups=fixed, **rest)
+
+
+def _with_secrets(made: Trial, held_back: Sequence[tuple[str, tuple[str, ...]]]) -> Trial:
+    """Add what the code of bindings would send and what is not sent, because it looks like a secret."""
+    if not held_back:
+        return made
+    texts = {stream: describe_withheld(names) for stream, names in held_back}
+    text = " ".join(f"Stream {stream!r}: {words}" for stream, words in texts.items())
+    step = Step("secrets", NOTE, text, {"streams": list(texts)})
+    return dataclasses.replace(made, steps=(*made.steps, step))
 
 
 def _by_stream(found: Sequence[Frame], first: str) -> list[tuple[str, list[str]]]:

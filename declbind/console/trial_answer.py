@@ -52,6 +52,7 @@ TITLES: Final = {
     "inside": "Stays in reach",
     "groups": "Groups before and after",
     "frames": "Frames",
+    "secrets": "Secrets held back",
     "connections": "Connections that get them",
 }
 
@@ -198,34 +199,63 @@ class Trial:
             list(dict.fromkeys(group for group, action in changes if action != "delete")),
         )
 
-    def without_values(self, is_readable: Callable[[str], bool], shape: Callable[[Any, int], Any]) -> Trial:
-        """Return the trial with the shape of rows in place of their values, for models that are not readable."""
-        frames = tuple(frame if is_readable(frame.model) else _hide(frame, shape) for frame in self.frames)
+    @property
+    def shown_rows(self) -> list[tuple[str, Any]]:
+        """Every row of which the answer tells values, as its model and its key."""
+        found = [(frame.model, key_of(frame)) for frame in self.frames]
+        found.append((self.model, self.question.pk))
+        found += [(self.model, row.pk) for row in self.rows.shown] if self.rows is not None else []
+        return found + [row for part in self.parts for row in part.shown_rows]
+
+    def without_values(
+        self,
+        is_readable: Callable[[str], bool],
+        shape: Callable[[Any, int], Any],
+        sees: Callable[[str, Any], bool] = lambda model, pk: True,
+    ) -> Trial:
+        """Return the trial with the shape of rows in place of their values.
+
+        It is for models that are not readable, and for single rows, by model and key, that the viewer may not see.
+        """
+
+        def reads(model: str, pk: Any) -> bool:
+            return is_readable(model) and sees(model, pk)
+
+        frames = tuple(frame if reads(frame.model, key_of(frame)) else _hide(frame, shape) for frame in self.frames)
         steps, rows, viewers = self.steps, self.rows, self.viewers
-        if not is_readable(self.model):
+        if rows is not None:
+            hidden = {number for number, row in enumerate(rows.shown) if not reads(self.model, row.pk)}
+            shown = tuple(
+                replace(row, data=shape(dict(row.data), 1)) if number in hidden else row
+                for number, row in enumerate(rows.shown)
+            )
+            rows = replace(rows, shown=shown, is_shape=bool(hidden) or not is_readable(self.model))
+        if not reads(self.model, self.question.pk):
             steps = tuple(map(_without_messages, steps))
             if rows is not None:
-                shown = tuple(replace(row, data=shape(dict(row.data), 1)) for row in rows.shown)
-                rows = replace(rows, shown=shown, is_shape=True, fault=rows.fault.partition(":")[0])
+                rows = replace(rows, fault=rows.fault.partition(":")[0])
             if viewers is not None:
                 viewers = replace(viewers, fault=viewers.fault.partition(":")[0])
-        parts = tuple(part.without_values(is_readable, shape) for part in self.parts)
+        parts = tuple(part.without_values(is_readable, shape, sees) for part in self.parts)
         return replace(self, steps=steps, frames=frames, rows=rows, viewers=viewers, parts=parts)
 
-    def without_groups(self, is_readable: Callable[[str], bool]) -> Trial:
-        """Return the trial without the names of groups that values of rows are in, for models that are not readable.
+    def without_groups(
+        self, is_readable: Callable[[str], bool], sees: Callable[[str, Any], bool] = lambda model, pk: True
+    ) -> Trial:
+        """Return the trial without the names of groups that values of rows are in, for what is not readable.
 
         Nor does it tell what keeps a row from being seen, which is something about its values too.
         """
-        parts = tuple(part.without_groups(is_readable) for part in self.parts)
+        parts = tuple(part.without_groups(is_readable, sees) for part in self.parts)
         frames = tuple(
             frame
-            if is_readable(frame.model) or (self.has_fixed_groups and frame.stream == self.question.stream)
+            if (is_readable(frame.model) and sees(frame.model, key_of(frame)))
+            or (self.has_fixed_groups and frame.stream == self.question.stream)
             else _without_group_of(frame)
             for frame in self.frames
         )
         made = replace(self, frames=frames, parts=parts)
-        if is_readable(self.model):
+        if is_readable(self.model) and sees(self.model, self.question.pk):
             return made
         steps = tuple(_without_row(step) for step in self.steps)
         if self.has_fixed_groups:
@@ -347,6 +377,12 @@ def _without_group_of(frame: Frame) -> Frame:
         )
 
     return replace(frame, group=HIDDEN, text=hidden(frame.text), plain=hidden(frame.plain))
+
+
+def key_of(frame: Frame) -> Any:
+    """Return the key of the row that a frame is about, as a JSON value; None if it is about none."""
+    text = frame.text or frame.plain
+    return json.loads(text)["payload"].get("pk") if text else None
 
 
 def _hide(frame: Frame, shape: Callable[[Any, int], Any]) -> Frame:

@@ -147,9 +147,7 @@ def load_rows(bound: Binding, group: str, params: Mapping[str, Any]) -> VisibleR
         selected = list(snapshots.select_rows(bound, params)[: limit + 1])
         found = [row for row in selected[:limit] if snapshots.is_in_group(bound, group, row)]
         shown = tuple(
-            VisibleRow(
-                json.loads(encode_key(row.pk, row._meta.pk)), json.loads(encode_value(bound.serialize_data(row)))
-            )
+            VisibleRow(json.loads(encode_key(row.pk, row._meta.pk)), json.loads(encode_value(bound.outgoing_data(row))))
             for row in found[:SHOWN_ROWS]
         )
     except Exception as error:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.utils import timezone
+
 from declbind import validation
 from declbind.bindings import Binding
 from declbind.checks import foreign_database
@@ -26,6 +28,7 @@ from .causes import Answer, Cause
 from .delivery import explain_event, groups_of, offset_of
 from .missed import explain_bulk, explain_unheard, find_bulk
 from .stored_row import compare, find_latest, load_row, row_groups, says_it_is_there
+from .withheld import load_withheld
 from .writers import describe_writer
 
 #: Causes that come from reading the row, or from an exception that may quote it.
@@ -106,6 +109,8 @@ def explain(question: Question, using: str) -> Explanation:
         if told is not None:
             return _explain_bulk(question, told, binding, using)
         answers = [*missed, *answers]
+    if held_back := load_withheld(using, question.stream).get(question.stream):
+        answers.append(Answer(Cause.HELD_BACK, held_back))
     return Explanation(question, tuple(answers), event)
 
 
@@ -176,6 +181,10 @@ def _explain_silence(question: Question, binding: type[Binding] | None, using: s
         return
     if at is not None and oldest is not None and at < oldest:
         yield Answer(Cause.EXPIRED, "The log no longer reaches back so far.", (("the oldest change kept", oldest),))
+        return
+    kept = binding.spec().retention
+    if at is not None and kept is not None and at < timezone.now() - timedelta(seconds=kept):
+        yield Answer(Cause.EXPIRED, f"The log keeps values of this binding for {kept} s.", (("retention", kept),))
         return
     failed = _find_failure(question, using)
     if failed is not None:

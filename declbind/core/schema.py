@@ -87,6 +87,7 @@ def problems(document: object) -> list[Problem]:
     for error in validator("binding").iter_errors(document):
         found.extend(explain(error))
     found.extend(_all_fields_problems(document))
+    found.extend(_grow_problems(document))
     found.extend(_group_problems(document))
     order = {key: position for position, key in enumerate(load_schema("binding")["properties"])}
     unique = dict.fromkeys(found)
@@ -190,6 +191,17 @@ def _all_fields_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
                 f"$.{key}[{position}]",
                 f'Expected a field\'s name, got "{_ALL_FIELDS}", which only "fields" understands. Name the fields.',
             )
+
+
+def _grow_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
+    # Refused instead of ignored: it would read as if more were sent than is.
+    fields = document.get("fields")
+    if document.get("grow") is True and isinstance(fields, list) and _ALL_FIELDS not in fields:
+        yield Problem(
+            "$.grow",
+            f'Expected "grow" only with "fields": "{_ALL_FIELDS}" or with "exclude", got it with a list of names: a '
+            'list sends what it names and nothing else. Remove "grow".',
+        )
 
 
 def _group_problems(document: Mapping[str, Any]) -> Iterator[Problem]:

@@ -78,13 +78,20 @@ class BindingSpec:
     scope: Mapping[str, str] = field(default_factory=FrozenMapping)
     #: From a writable relation to ``"any"``, or to conditions like those of ``scope`` on the related model.
     relate: Mapping[str, str | Mapping[str, str]] = field(default_factory=FrozenMapping)
+    #: Whether ``"__all__"`` and ``exclude`` send fields that the model gets later.
+    grow: bool = False
     auto_subscribe: bool = False
     sensitive: tuple[str, ...] = ()
     serializer: str = "default"
     capture: Capture = "orm"
     also: tuple[str, ...] = ()
+    #: For how many seconds values are kept in the log; None means for as long as the setting says.
+    retention: int | None = None
     enabled: bool = True
     description: str = ""
+    #: No key of the record: the fields that ``"__all__"`` or ``exclude`` may send, as they were when somebody last said
+    #: so. None means all that there are. See ``declbind.fields.bound_fields``.
+    known: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         set_value = object.__setattr__
@@ -98,6 +105,11 @@ class BindingSpec:
             set_value(self, name, tuple(getattr(self, name)))
         for name in ("where", "scope"):
             set_value(self, name, FrozenMapping(getattr(self, name)))
+        if self.retention is not None:
+            # 60.0 is a whole number in JSON, too.
+            set_value(self, "retention", int(self.retention))
+        if self.known is not None:
+            set_value(self, "known", frozenset(self.known))
         related = {name: rule if isinstance(rule, str) else FrozenMapping(rule) for name, rule in self.relate.items()}
         set_value(self, "relate", FrozenMapping(related))
         asked: Any = self.permissions
@@ -150,9 +162,19 @@ class BindingSpec:
         """Whether ``fields`` is ``"__all__"``."""
         return self.fields == (ALL_FIELDS,)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether fields are sent that the record does not name: ``"__all__"`` or ``exclude``."""
+        return self.fields is None or self.all_fields
+
+    @property
+    def grows(self) -> bool:
+        """Whether fields that the model gets later are sent without anybody saying so."""
+        return self.grow and self.is_open
+
 
 #: The record's keys in the order of the published table (a file may carry ``$schema`` beside them).
-KEYS: Final = tuple(item.name for item in fields(BindingSpec))
+KEYS: Final = tuple(item.name for item in fields(BindingSpec) if item.name != "known")
 #: What a key that is left out stands for, in the spec's own form.
 DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
     {key: getattr(BindingSpec(stream="", model=""), key) for key in KEYS if key not in ("stream", "model")}

@@ -48,18 +48,21 @@ EXPECTED: Final[Mapping[str, str]] = {
     "$.relate": 'an object like {"project": {"owner_id": "$user.pk"}}',
     "$.relate.*": '"any", or an object like {"owner_id": "$user.pk"}',
     "$.relate.*.*": '"$user.pk" or "$user.<field>"',
+    "$.grow": "true or false",
     "$.auto_subscribe": "true or false",
     "$.sensitive": _NAMES,
     "$.serializer": 'the name of a serializer, such as "default"',
     "$.capture": '"orm" or "triggers"',
     "$.also": 'a list of relations like "author" or "author__team"',
     "$.also[]": 'a relation like "author" or "author__team"',
+    "$.retention": "a whole number of seconds, 60 or more, or null",
     "$.enabled": "true or false",
     "$.description": "text",
 }
 _EXAMPLES: Final = {"stream": '"intval"', "model": '"example.IntegerValue"', "fields": '["name", "value"]'}
 #: Django's names for keys that a record spells differently.
 _ACTION_NAMES: Final = {"add": "create", "change": "update", "read": "view", "list": "view"}
+_SWITCHES: Final = ("grow", "auto_subscribe", "enabled")
 _LISTS: Final = frozenset({"fields", "exclude", "groups", "writable", "sensitive", "also"})
 
 
@@ -121,7 +124,7 @@ def _fix(place: str, value: object) -> str:
     if isinstance(value, str):
         if key in _LISTS and value:
             return f" Write {json.dumps([value])}."
-        if key in ("auto_subscribe", "enabled", "permissions.*") and value.lower() in ("true", "false"):
+        if key in (*_SWITCHES, "permissions.*") and value.lower() in ("true", "false"):
             return f" Write {value.lower()} without quotes."
         if key == "direction":
             return suggest(value, ["both", "outbound", "inbound"])
@@ -144,7 +147,7 @@ def _fix(place: str, value: object) -> str:
             return f' Write "$user.{value.removeprefix("$").removeprefix("user.")}".'
     if key == "where.*" and isinstance(value, dict):
         return " Lookups are not supported: give the value itself, or a list of values."
-    if key in ("auto_subscribe", "enabled") and value in (0, 1):
+    if key in _SWITCHES and value in (0, 1):
         return f" Write {'true' if value else 'false'}."
     return ""
 

@@ -38,6 +38,8 @@ def payload(registry: BindingRegistry, event: LogEvent, action: str) -> str | No
         return None
     if event.kind == Event.BULK:
         return frames.encode_resync_payload("bulk")
+    if event.kind == Event.EXPIRED:
+        return frames.encode_resync_payload("expired")
     data = event.data
     if event.kind == Event.PAYLOAD:
         made = json.loads(data)
@@ -91,13 +93,17 @@ def shows_more(old: Definition, new: Definition) -> bool:
         return True
     if not set(after.also) <= set(before.also):
         return True
-    return (before.fields, before.exclude, before.sensitive) != (after.fields, after.exclude, after.sensitive) and not (
+    return _chosen(before) != _chosen(after) and not (
         before.fields is not None
         and after.fields is not None
         and not after.all_fields
         and not before.all_fields
         and set(after.fields) <= set(before.fields)
     )
+
+
+def _chosen(spec: BindingSpec) -> tuple[Any, ...]:
+    return spec.fields, spec.exclude, spec.sensitive, spec.grow, spec.known
 
 
 def breaks_replay(old: Definition, new: Definition) -> bool:

@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -214,6 +214,12 @@ class LiveHub:
     def forget_recent(self) -> None:
         """Drop the events that are held in memory. Replays read the log, from which values may have been erased."""
         self.recent.start(self.core.cursor)
+        self._variants = {}
+
+    def forget_values(self, reached: Mapping[str, int]) -> None:
+        """Drop the events of streams up to offsets from memory: their values were taken out of the log."""
+        for stream, offset in reached.items():
+            self.recent.forget(stream, offset)
         self._variants = {}
 
     def continue_at(self, head: log.HeadState, reason: str) -> None:

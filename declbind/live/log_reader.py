@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import connections
 from django.utils import timezone
 
+from declbind import growth
 from declbind import registry as registries
 from declbind.core.hub import LogEvent
 from declbind.models import Event
 from declbind.outbound import history, log, open_writes, relay
 
 from . import changes
+
+logger = logging.getLogger("declbind")
 
 READ_BATCH = 1_000
 
@@ -47,6 +51,8 @@ class LogReader:
 
     def first_look(self) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
         """Return where the log ends, and the edits that it holds: what changed, the version, whether all follow it."""
+        if growth.store_missing(self.using):
+            logger.info("What the definitions of files and classes may send was stored.")
         registries.check_version(force=True)
         self._check_connection()
         relay.run_once(self.using)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from declbind.conf import settings
@@ -58,6 +58,9 @@ class PumpedHub(Protocol):
 
     def forget_recent(self) -> None:
         """Forget the events that are kept in memory: something in them was erased."""
+
+    def forget_values(self, reached: Mapping[str, int]) -> None:
+        """Forget the events of streams up to offsets: their values were taken out of the log."""
 
     def continue_at(self, head: log.HeadState, reason: str) -> None:
         """Have all subscribers take a snapshot, and go on at the end of the log."""
@@ -176,6 +179,8 @@ class Pump:
             case {"type": "written", "streams": list(streams)}:
                 for stream in streams:
                     hub.edits.resync(stream)
+            case {"type": "expired", "streams": dict(streams)}:
+                hub.forget_values(streams)
             case {"type": "forgotten"}:
                 hub.forget_recent()
             case _:

@@ -157,6 +157,10 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
                 hub.start_anew(subscription, position)
                 hub.resync(subscription, "expired")
                 return
+        if any(event.kind == Event.EXPIRED and event.offset <= cursor for event in events):
+            hub.start_anew(subscription, position)
+            hub.resync(subscription, "expired")
+            return
         for start in range(0, len(events), PORTION):
             portion = [event for event in events[start : start + PORTION] if event.offset <= cursor]
             # In turn with the other clients: to make frames takes time of the event loop.

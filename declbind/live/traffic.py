@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -20,6 +20,7 @@ from declbind.core.errors import ClientError
 from declbind.core.shape import shape, without_values
 from declbind.inbound import permissions
 from declbind.models import Traffic, Watch
+from declbind.serializers.guard import describe_withheld
 
 logger = logging.getLogger("declbind")
 
@@ -29,6 +30,8 @@ MAX_WAITING = 2_000
 MAX_DETAIL = 8_000
 #: What stands before the words of an exception, which may quote a row.
 CAPTURE_FAILED = "The binding failed while a write was captured"
+#: The outcome of a row that says that values were held back.
+WITHHELD = "withheld"
 #: A client that closes in order, and a socket whose server took no frame: neither is our doing.
 CLOSED, LOST = 1000, 1011
 
@@ -150,6 +153,23 @@ def _note_failure(*, stream: str, error: BaseException, instance: Any, using: st
         )
 
 
+def _note_withheld(*, stream: str, names: Sequence[str], using: str, **kwargs: Any) -> None:
+    """Store that values were held back, in the transaction of a write. No value is among the words."""
+    with transaction.atomic(using=using):
+        Traffic.objects.using(using).create(
+            **_cut(
+                {
+                    "at": timezone.now(),
+                    "kind": Traffic.ERROR,
+                    "stream": stream,
+                    "outcome": WITHHELD,
+                    "message": describe_withheld(names),
+                }
+            )
+        )
+
+
 def install() -> None:
     """Store faults of bindings."""
+    signals.values_withheld.connect(_note_withheld, dispatch_uid="declbind.traffic")
     signals.binding_failed.connect(_note_failure, dispatch_uid="declbind.traffic")

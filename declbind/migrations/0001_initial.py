@@ -100,6 +100,10 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "grow",
+                    models.BooleanField(default=False, help_text="Also send fields that the model gets later."),
+                ),
+                (
                     "auto_subscribe",
                     models.BooleanField(default=False, help_text="Join the groups without placeholders at connect."),
                 ),
@@ -110,8 +114,18 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("serializer", declbind.models.columns.ExactCharField(default="default", max_length=100)),
+                (
+                    "retention",
+                    models.PositiveIntegerField(
+                        blank=True,
+                        default=None,
+                        help_text="For how many seconds the log keeps the values that are sent.",
+                        null=True,
+                    ),
+                ),
                 ("enabled", models.BooleanField(default=True)),
                 ("description", declbind.models.columns.ExactTextField(blank=True, default="")),
+                ("known", models.JSONField(blank=True, default=None, editable=False, null=True)),
             ],
             options={
                 "db_table": "declbind_bindingrecord",
@@ -219,11 +233,29 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="Baseline",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("stream", declbind.models.columns.ExactCharField(max_length=64)),
+                ("definition", declbind.models.columns.ExactCharField(max_length=64)),
+                ("names", models.JSONField(default=list)),
+                ("stored_at", models.DateTimeField(auto_now=True)),
+            ],
+            options={
+                "db_table": "declbind_baseline",
+                "ordering": ("stream", "id"),
+                "constraints": [
+                    models.UniqueConstraint(fields=("stream", "definition"), name="declbind_baseline_unique")
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="BindingRevision",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("stream", declbind.models.columns.ExactCharField(db_index=True, max_length=64)),
                 ("definition", models.JSONField(encoder=django.core.serializers.json.DjangoJSONEncoder, null=True)),
+                ("known", models.JSONField(blank=True, default=None, editable=False, null=True)),
                 ("version", models.PositiveBigIntegerField(help_text="The configuration version that the edit made.")),
                 ("note", declbind.models.columns.ExactCharField(blank=True, default="", max_length=500)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),

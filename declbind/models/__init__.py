@@ -1,6 +1,7 @@
 """The tables of declbind.
 
 ``record``  binding records
+``baseline`` the fields that the bindings of files and classes may send
 ``revision`` the traces of edits: revisions and the configuration version
 ``log``     the event log and its head
 ``node``    the processes that serve sockets
@@ -15,6 +16,7 @@ of its own, named after its noun, and a line in this list. Its text columns are 
 """
 
 from .activity import Activity, StreamUse
+from .baseline import Baseline
 from .connection import Block, Connection
 from .log import Event, Head
 from .node import Node
@@ -25,6 +27,7 @@ from .unseen import UnseenWrite
 
 __all__ = [
     "Activity",
+    "Baseline",
     "BindingRecord",
     "BindingRevision",
     "Block",

@@ -31,11 +31,12 @@ class Event(models.Model):
     """Note one write of one row for one binding, or a change of rights or configuration.
 
     ``kind`` is "row" (the row was written), "gone" (it was deleted), "payload" (the binding makes its own payloads),
-    "bulk" (more rows were written than are told of one by one), "control", or "mark" (what a database trigger noted:
-    events are made of it before anybody reads it). ``changes`` is a JSON list of ``[group,
-    action]``; with "bulk" the action is "resync", and the group "*" stands for all. ``data`` is the JSON text of the
-    sent fields, with "payload" of ``{action: payload}``, with "control" of what changed. ``object_pk`` is the primary
-    key as a JSON scalar. ``version`` is the configuration under which the writer made it.
+    "bulk" (more rows were written than are told of one by one), "control", "mark" (what a database trigger noted:
+    events are made of it before anybody reads it), or "expired" (its values were taken out, because they were older
+    than the retention of its binding). ``changes`` is a JSON list of ``[group, action]``; with "bulk" and "expired" the
+    action is "resync", and the group "*" stands for all. ``data`` is the JSON text of the sent fields, with "payload"
+    of ``{action: payload}``, with "control" of what changed. ``object_pk`` is the primary key as a JSON scalar.
+    ``version`` is the configuration under which the writer made it.
     """
 
     ROW = "row"
@@ -44,6 +45,9 @@ class Event(models.Model):
     BULK = "bulk"
     MARK = "mark"
     CONTROL = "control"
+    EXPIRED = "expired"
+    #: The kinds that tell nothing of a row, only that a snapshot has to be taken.
+    WORDLESS = (BULK, EXPIRED)
 
     id = models.BigAutoField(primary_key=True)
     seq = models.BigIntegerField(null=True)

@@ -6,14 +6,16 @@ import contextlib
 import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, Self
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import connections, models, router, transaction
 
 from declbind import judgement
-from declbind.core.errors import Problem
+from declbind.core.errors import ConfigError, Problem
 from declbind.core.spec import KEYS, BindingSpec
+from declbind.fields import bound_fields, find_model, held_fields, model_fields
 
 from .columns import ExactCharField, ExactTextField
 from .revision import Edit, announce
@@ -30,6 +32,7 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
         records = list(objs)
         for record in records:
             record.full_clean(validate_unique=False)
+            record.known = _settle_known(None, record)
         _refuse_repeats(records)
         using = self._write_alias()
         # Some of them may be there already: ignore_conflicts leaves those as they are, update_conflicts changes them.
@@ -139,6 +142,7 @@ class BindingRecord(models.Model):
         default=dict,
         help_text='Which related rows clients may write: {"project": {"owner_id": "$user.pk"}}.',
     )
+    grow = models.BooleanField(default=False, help_text="Also send fields that the model gets later.")
     auto_subscribe = models.BooleanField(default=False, help_text="Join the groups without placeholders at connect.")
     sensitive = models.JSONField(blank=True, default=list, help_text="Password-like fields that are exposed knowingly.")
     serializer = ExactCharField(max_length=100, default="default")
@@ -151,8 +155,13 @@ class BindingRecord(models.Model):
     also = models.JSONField(
         blank=True, default=list, help_text="Relations whose change makes a row worth sending again."
     )
+    retention = models.PositiveIntegerField(
+        null=True, blank=True, default=None, help_text="For how many seconds the log keeps the values that are sent."
+    )
     enabled = models.BooleanField(default=True)
     description = ExactTextField(blank=True, default="")
+    #: No key of the record: the fields that "__all__" or exclude may send; null where the record names its fields.
+    known = models.JSONField(null=True, blank=True, default=None, editable=False)
 
     objects = BindingRecordManager()
 
@@ -195,6 +204,28 @@ class BindingRecord(models.Model):
     def to_spec(self) -> BindingSpec:
         """Return the record as a ``BindingSpec``; raises ``ConfigError`` where it breaks the schema."""
         return BindingSpec.from_dict(self.definition())
+
+    def held(self) -> list[str]:
+        """Return the names of the fields that wait for somebody to accept them (see ``declbind.fields``)."""
+        found = _read(self)
+        return [] if found is None else [field.name for field in held_fields(*found)]
+
+    def sent(self) -> list[str]:
+        """Return the names of the fields that are sent; none of a record that cannot be read."""
+        found = _read(self)
+        return [] if found is None else [field.name for field in bound_fields(*found)]
+
+    def accept(self, names: Iterable[str]) -> Self:
+        """Have the next ``save()`` send held fields of these names. Does not save."""
+        return self.send_only({*self.sent(), *names})
+
+    def send_only(self, names: Iterable[str] | None) -> Self:
+        """Have the next ``save()`` hold back all other fields of ``"__all__"`` or ``exclude``; all are sent for None.
+
+        Does not save. Any other save keeps back what is held back, and nothing else.
+        """
+        self.__dict__["_chosen"] = None if names is None else set(names)
+        return self
 
     def problems(self) -> list[Problem]:
         """Return what both judgements find, plus a stream that a file or a class already has."""
@@ -239,12 +270,57 @@ def _default(key: str) -> Any:
     return field.get_default()
 
 
+def _read(record: BindingRecord) -> tuple[Any, BindingSpec] | None:
+    """Return the model and the spec of a record that can be read, with what it may send."""
+    try:
+        spec = record.to_spec()
+    except ConfigError:
+        return None
+    model = find_model(spec.model)
+    known = frozenset(record.known) if isinstance(record.known, list) else None
+    return None if model is None else (model, replace(spec, known=known))
+
+
+def _settle_known(before: BindingRecord | None, after: BindingRecord) -> list[str] | None:
+    """Return what ``known`` is to be once ``after`` is stored in the place of ``before``.
+
+    A field that is held back stays so, whatever else the edit changes. A record that is new sends what it means now.
+    """
+    chosen = after.__dict__.pop("_chosen", after)
+    found = _read(after)
+    if found is None:
+        return before.known if before is not None else after.known
+    model, spec = found
+    if not spec.is_open or spec.grow:
+        return None
+    names = {field.name for field in bound_fields(model, replace(spec, known=None))}
+    if chosen is not after:
+        names = names if chosen is None else names & chosen
+    elif before is None:
+        names = names if spec.known is None else names & spec.known
+    was = _read(before) if before is not None else None
+    if was is not None and was[0] is model and before is not None:
+        if chosen is after:
+            names -= set(before.held())
+        # A process with newer code may have accepted fields that the model here does not have yet.
+        names |= set(was[1].known or ()) - {field.name for field in model_fields(model)}
+    return sorted(names)
+
+
 def _edits(before: Mapping[Any, BindingRecord], after: Mapping[Any, BindingRecord]) -> list[Edit]:
     """Compare by primary key: a record that got another stream ends under the old one and begins under the new."""
     streams = {record.stream for record in after.values()}
-    old = {record.stream: record.definition() for record in before.values()}
-    gone: list[Edit] = [(stream, old[stream], None) for stream in sorted(old.keys() - streams)]
-    return gone + [(record.stream, old.get(record.stream), record.definition()) for record in after.values()]
+    old = {record.stream: record for record in before.values()}
+    gone = [Edit(stream, old[stream].definition(), None) for stream in sorted(old.keys() - streams)]
+    return gone + [
+        Edit(
+            record.stream,
+            was.definition() if (was := old.get(record.stream)) is not None else None,
+            record.definition(),
+            (was.known if was is not None else None, record.known),
+        )
+        for record in after.values()
+    ]
 
 
 def _judge_and_announce(
@@ -256,10 +332,18 @@ def _judge_and_announce(
     for pk, record in after.items():
         if not _is_switched_off(before.get(pk), record):
             record.full_clean(validate_unique=False)
+        _store_known(using, record, _settle_known(before.get(pk), record))
     edits = _edits(before, after)
     if skip_unchanged:
-        edits = [edit for edit in edits if edit[1] != edit[2]]
+        edits = [edit for edit in edits if not edit.is_empty]
     announce(BindingRecord, using, edits)
+
+
+def _store_known(using: str, record: BindingRecord, known: list[str] | None) -> None:
+    if known != record.known:
+        record.known = known
+        # The base manager's query set is Django's own, which judges and announces nothing.
+        BindingRecord._base_manager.using(using).filter(pk=record.pk).update(known=known)
 
 
 def _is_switched_off(before: BindingRecord | None, after: BindingRecord) -> bool:
@@ -295,14 +379,21 @@ def _judge_before_save(
         result = copy.copy(before)
         for name in update_fields:
             setattr(result, name, getattr(instance, name))
+        if "_chosen" in instance.__dict__:
+            result.__dict__["_chosen"] = instance.__dict__.pop("_chosen")
     if not _is_switched_off(before, result):
         result.full_clean(validate_unique=not raw)
-    instance.__dict__["_edit"] = before, result
+    stored = before.known if before is not None else None
+    result.known = instance.known = _settle_known(before, result)
+    is_stored = before is None or update_fields is None or "known" in update_fields
+    instance.__dict__["_edit"] = before, result, is_stored or stored == result.known
 
 
 def _announce_save(instance: BindingRecord, using: str, **kwargs: Any) -> None:
-    before, result = instance.__dict__.pop("_edit", (None, instance))
+    before, result, is_stored = instance.__dict__.pop("_edit", (None, instance, True))
     with transaction.atomic(using=using):
+        if not is_stored:
+            BindingRecord._base_manager.using(using).filter(pk=instance.pk).update(known=result.known)
         announce(BindingRecord, using, _edits({instance.pk: before} if before else {}, {instance.pk: result}))
 
 

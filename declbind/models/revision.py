@@ -6,7 +6,7 @@ import contextlib
 import secrets
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
@@ -16,8 +16,34 @@ from declbind import signals
 from .author import Authored, author_values
 from .columns import ExactCharField
 
-#: One edit: the stream, what the record said before and what it says now; ``None`` for a record that was not or is not.
-Edit = tuple[str, dict[str, Any] | None, dict[str, Any] | None]
+#: The keys of a record that choose which fields are sent.
+CHOOSING = ("model", "fields", "exclude", "sensitive", "grow")
+
+
+class Edit(NamedTuple):
+    """One edit: what a stream's record said before and what it says now; ``None`` for a record that was not or is not.
+
+    ``known`` is what ``BindingRecord.known`` was and is.
+    """
+
+    stream: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    known: tuple[list[str] | None, list[str] | None] = (None, None)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is different."""
+        return self.before == self.after and self.known[0] == self.known[1]
+
+    def definitions(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Return both definitions, with ``known`` if nothing else tells that other fields are sent."""
+        if self.before is None or self.after is None or self.known[0] == self.known[1]:
+            return self.before, self.after
+        if any(self.before.get(key) != self.after.get(key) for key in CHOOSING):
+            return self.before, self.after
+        return {**self.before, "known": self.known[0]}, {**self.after, "known": self.known[1]}
+
 
 _editor: ContextVar[tuple[Any, str, str]] = ContextVar("declbind_editor", default=(None, "", ""))
 
@@ -77,6 +103,8 @@ class BindingRevision(Authored):
 
     stream = ExactCharField(max_length=64, db_index=True)
     definition = models.JSONField(null=True, encoder=DjangoJSONEncoder)
+    #: The fields that "__all__" or exclude might send after the edit; null where the record names its fields.
+    known = models.JSONField(null=True, blank=True, default=None, editable=False)
     version = models.PositiveBigIntegerField(help_text="The configuration version that the edit made.")
     note = ExactCharField(max_length=500, blank=True, default="")
     source = ExactCharField(
@@ -101,17 +129,18 @@ def announce(sender: type[models.Model], using: str, edits: Sequence[Edit]) -> N
     if not edits:
         return
     version = Configuration.bump(using)
-    changes = {stream: (before, after) for stream, before, after in edits}
+    changes = {edit.stream: edit.definitions() for edit in edits}
     signals.configuration_edited.send(sender=sender, using=using, version=version, changes=changes)
     author, note, source = _editor.get()
     BindingRevision.objects.using(using).bulk_create(
         BindingRevision(
-            stream=stream,
-            definition=definition,
+            stream=edit.stream,
+            definition=edit.after,
+            known=edit.known[1],
             version=version,
             **author_values(author),
             note=note[:500],
             source=source[:200],
         )
-        for stream, _, definition in edits
+        for edit in edits
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
@@ -21,6 +22,7 @@ from declbind.core.groups import diff, is_legal_name
 from declbind.models import Event
 from declbind.serializers import encode_key, encode_value
 from declbind.serializers.exact import exact_key
+from declbind.serializers.guard import describe_withheld
 from declbind.stored_rows import AnyRow, StoredRow
 
 from .catalog import savepoint_for
@@ -63,6 +65,20 @@ def _subject(outlet: Outlet, row: AnyRow) -> AnyRow:
     return row
 
 
+_withheld: ContextVar[list[tuple[str, tuple[str, ...]]] | None] = ContextVar("declbind_withheld", default=None)
+
+
+@contextlib.contextmanager
+def gather_withheld() -> Iterator[list[tuple[str, tuple[str, ...]]]]:
+    """Collect what is held back inside the block, as (stream, names), instead of reporting it; for trials."""
+    found: list[tuple[str, tuple[str, ...]]] = []
+    token = _withheld.set(found)
+    try:
+        yield found
+    finally:
+        _withheld.reset(token)
+
+
 _faults: ContextVar[list[tuple[str, Exception]] | None] = ContextVar("declbind_faults", default=None)
 
 
@@ -75,6 +91,28 @@ def gather_faults() -> Iterator[list[tuple[str, Exception]]]:
         yield faults
     finally:
         _faults.reset(token)
+
+
+#: When each kind of value that was held back was last noted, by ``time.monotonic()``.
+_noted: dict[tuple[str, tuple[str, ...]], float] = {}
+#: Seconds after which it is noted again, as long as it goes on, and how many kinds are remembered.
+NOTE_SECONDS, MAX_NOTED = 3_600.0, 1_000
+
+
+def _note_withheld(outlet: Outlet, names: tuple[str, ...], using: str) -> None:
+    """Report values that were held back: to a trial, or by ``values_withheld``, once in a while for each kind."""
+    gathered = _withheld.get()
+    if gathered is not None:
+        gathered.append((outlet.stream, names))
+        return
+    now, key = time.monotonic(), (outlet.stream, names)
+    if now - _noted.get(key, float("-inf")) < NOTE_SECONDS:
+        return
+    if len(_noted) >= MAX_NOTED:
+        _noted.clear()
+    _noted[key] = now
+    logger.error("Binding %r: %s", outlet.stream, describe_withheld(names))
+    signals.values_withheld.send_robust(sender=outlet.binding, stream=outlet.stream, names=names, using=using)
 
 
 def _record(outlet: Outlet, row: AnyRow | None, using: str, error: Exception) -> None:
@@ -257,9 +295,11 @@ def _draft(
     if outlet.own_payload:
         # A "delete" that only hides the row must not carry what it now holds: the reader of the log words that one.
         actions = sorted({action for _, action in changes if gone or action != "delete"})
-        kind, data = Event.PAYLOAD, encode_value({action: bound.serialize(row, action) for action in actions})
+        kind, data = Event.PAYLOAD, encode_value({action: bound.outgoing_payload(row, action) for action in actions})
     elif row is not None and (after or gone):
-        data = encode_value(bound.serialize_data(row))
+        data = encode_value(bound.outgoing_data(row))
+    if bound.withheld:
+        _note_withheld(outlet, bound.withheld, using)
     return Draft(
         stream=outlet.stream,
         model=outlet.label,

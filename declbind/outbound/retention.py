@@ -10,6 +10,7 @@ from declbind.conf import settings
 from declbind.models import Activity, Connection, IdempotencyKey, Node, Traffic, UnseenWrite, Watch
 
 from . import log
+from .expiry import expire_values
 
 #: Closed connections that are remembered, and how many are forgotten at once.
 CLOSED_KEPT, CLOSED_BATCH, CLOSED_BATCHES = 20_000, 5_000, 20
@@ -25,9 +26,9 @@ UNSEEN_DAYS = 7
 def sweep(using: str) -> int:
     """Delete what is older than the retention: events, traffic, counts, keys, dead processes.
 
-    Return how many events went.
+    Return how many events went, and how many were looked at for values to take out.
     """
-    trimmed = log.trim(using)
+    trimmed = log.trim(using) + expire_values(using)
     now = timezone.now()
     second = timedelta(seconds=1)
     IdempotencyKey.objects.using(using).filter(created_at__lt=now - settings.IDEMPOTENCY_SECONDS * second).delete()

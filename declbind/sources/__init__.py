@@ -33,6 +33,8 @@ class SourceItem:
     where: str
     binding: type[Any] | None = None
     document: Mapping[str, Any] | None = None
+    #: Of a database record, the fields that it may send besides those that it names; ``None`` where there is no limit.
+    known: frozenset[str] | None = None
 
     @property
     def is_usable(self) -> bool:

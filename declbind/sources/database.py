@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +22,10 @@ def load_database(using: str, known: Mapping[str, SourceItem] = MappingProxyType
     items = []
     for record in BindingRecord.objects.using(using).order_by("stream"):
         document = record.definition()
-        items.append(known.get(text_of(document)) or _judge(record.stream, document))
+        item = known.get(text_of(document)) or _judge(record.stream, document)
+        names = frozenset(record.known) if isinstance(record.known, list) else None
+        # One that was built sends other fields, once somebody has accepted them.
+        items.append(item if item.known == names else replace(item, known=names, binding=None))
     return items
 
 

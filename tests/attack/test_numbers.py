@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from collections.abc import Iterable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import connection, models
 
 from declbind import validation
 from declbind.core.frames import RequestError, parse_envelope
 from declbind.serializers import encode_value
+from declbind.testing import Client, override_bindings
 from tests.zoo.models import Sample
 
 #: More than any of these values needs; an exponent that is written out takes a hundred times as much.
@@ -43,6 +46,7 @@ HOSTILE: dict[str, Any] = {
     "a moment with a far offset": "0001-01-01T00:00:00+23:59",
     "a last moment": "9999-12-31T23:59:59-23:59",
     "days": "P999999999999D",
+    "the longest time": "P999999999D",
     "a duration of digits": "P" + DIGITS + "D",
     "a duration with colons": "9" * 4000 + ":00:00",
     "days in words": "9" * 5000 + " days",
@@ -113,6 +117,53 @@ def test_a_number_that_is_written_out_is_noticed(monkeypatch):
     """Control: without the bound of the exponent, one value of ten characters takes twenty megabytes."""
     monkeypatch.setattr(validation, "MAX_EXPONENT", 10**9)
     assert measure(FIELDS["unbounded"], HOSTILE["an exponent that fits into memory"]) > MAX_BYTES
+
+
+ROWS = {
+    "stream": "samples",
+    "model": "zoo.Sample",
+    "exclude": ["upload"],
+    "permissions": {"view": True, "create": True, "update": True},
+}
+
+
+async def find_faults(names: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Write each hostile value to each field, and put it into a condition; return what was answered ``internal``."""
+    faults = []
+    with override_bindings(ROWS):
+        async with Client() as client:
+            pk = (await client.request("samples", "create", data={"required_null": 1}))["pk"]
+            for name in names:
+                for kind, value in HOSTILE.items():
+                    for action, payload in (
+                        ("create", {"data": {name: value, "required_null": 1}}),
+                        ("update", {"pk": pk, "data": {"count": 1}, "if": {name: value}}),
+                    ):
+                        if len(json.dumps(payload)) > 65_000:
+                            continue
+                        reply = await client.request("samples", action, **payload)
+                        if not reply["ok"] and reply["error"]["code"] == "internal":
+                            faults.append((name, kind, action))
+    return faults
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.django_db(transaction=True)
+async def test_no_value_is_a_fault_of_the_server(settings):
+    """What a client sends is stored or refused; the server does not fail over it, whatever the column is."""
+    settings.DECLBIND = {"MESSAGES_PER_SECOND": 1_000_000, "MESSAGE_BURST": 1_000_000}
+    one_of_each = {type(field): field.name for field in Sample._meta.fields if field.name not in ("id", "upload")}
+    assert await find_faults(one_of_each.values()) == []
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_value_that_no_column_holds_is_noticed(settings, monkeypatch):
+    """Control: without its bound, a length of time is too large for the integer that some databases store."""
+    settings.DECLBIND = {"MESSAGES_PER_SECOND": 1_000_000, "MESSAGE_BURST": 1_000_000}
+    monkeypatch.setattr(validation, "LONGEST", timedelta.max)
+    has_own_type = connection.features.has_native_duration_field
+    faults = await find_faults(["span"])
+    assert (("span", "the longest time", "create") in faults) is not has_own_type
 
 
 class Counting(int):

@@ -53,12 +53,15 @@ def records(draw):
         "serializer": st.sampled_from(["default", "drf"]),
         "capture": st.sampled_from(["orm", "triggers"]),
         "also": name_lists,
+        "retention": st.none() | st.integers(60, 2**31 - 1),
         "enabled": st.booleans(),
         "description": texts,
     }
     for key, strategy in optional.items():
         if draw(st.booleans()) or (key == "groups" and scope):
             record[key] = draw(strategy)
+    if kind != "fields" and draw(st.booleans()):
+        record["grow"] = draw(st.booleans())
     if scope:
         record["scope"] = dict.fromkeys(scope, "$user.pk")
     return record

@@ -25,7 +25,7 @@ from declbind.management.verbs.triggers import TriggerVerbs
 from declbind.registry import database_alias
 
 #: The verbs that store something: their failures must say what was stored.
-EDITING_VERBS = frozenset({"apply", "rollback", "kick", "forget"})
+EDITING_VERBS = frozenset({"accept", "apply", "rollback", "kick", "forget"})
 
 
 class Command(RecordVerbs, RowVerbs, RunningVerbs, TriggerVerbs):

@@ -1,4 +1,4 @@
-"""The verbs for binding records: list, show, check, plan, apply, export, history, rollback."""
+"""The verbs for binding records: list, show, check, plan, apply, accept, export, history, rollback."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from declbind import growth
 from declbind.console import export, openings, overview, plan, preview
 from declbind.console import history as edits
 from declbind.console.documents import Difference
 from declbind.console.output import format_count, format_json, format_line, format_pairs, format_table
 from declbind.core.errors import ConfigError
+from declbind.models import editing
 
 from . import Add, VerbGroup
 
@@ -48,6 +50,10 @@ class RecordVerbs(VerbGroup):
                     "--yes", action="store_true", help="do not ask for confirmation if the plan opens something"
                 )
                 by_whom(added)
+        accepted = add("accept", "Send the fields that were added to a model after its binding was first in force.")
+        accepted.add_argument("stream")
+        accepted.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+        by_whom(accepted)
         exported = add("export", "Write records as JSON for apply; by default all records of the database.")
         exported.add_argument("streams", nargs="*", metavar="stream", help="only these, of any source")
         history = add("history", "List the edits of a binding: author, time, reason and the change of each key.")
@@ -138,6 +144,7 @@ class RecordVerbs(VerbGroup):
         )
         if done.faults and options["format"] == "text":
             raise CommandError("\n".join(["Nothing was stored.", *map(str, done.faults)]))
+        growth.store_missing(using)
         self.print_plan(done, options)
         if options["format"] == "text":
             self.stdout.write(f"The configuration is at version {done.version}.")
@@ -162,9 +169,18 @@ class RecordVerbs(VerbGroup):
                 "This opens something, and `--format json` cannot ask for confirmation. Repeat the command with --yes."
             )
         for stream, found in opened.items():
-            self.stdout.write(f"{stream} opens:")
-            for text in found:
-                self.stdout.write(f"    + {text}")
+            self.print_opened(stream, found)
+        self.ask()
+        return str(options["plan"] or made.digest)
+
+    def print_opened(self, stream: str, texts: Iterable[str]) -> None:
+        """Print what becomes open in a stream."""
+        self.stdout.write(f"{stream} opens:")
+        for text in texts:
+            self.stdout.write(f"    + {text}")
+
+    def ask(self) -> None:
+        """Ask whether to store what was printed; raise ``ConfigError`` if not."""
         try:
             answer = input("Store this? [y/N] ")
         except (EOFError, OSError, RuntimeError) as error:  # the last line if a program has no stdin at all
@@ -174,7 +190,29 @@ class RecordVerbs(VerbGroup):
             ) from error
         if answer.strip().lower() not in ("y", "yes"):
             raise ConfigError("Nothing was stored.")
-        return str(options["plan"] or made.digest)
+
+    def run_accept(self, using: str, options: dict[str, Any]) -> bool:
+        """Accept the fields of a binding that wait. Ask first, unless told not to."""
+        state = overview.find_states(overview.load_states(using), options["stream"])[0]
+        if state.binding is None:
+            raise ConfigError(f"Binding {options['stream']!r} is not in force: see `manage.py declbind check`.")
+        names, texts = state.binding.held_names(), growth.describe_held(state.binding)
+        if names and not options["yes"]:
+            if options["format"] == "json":
+                raise ConfigError("This opens something, which `--format json` cannot ask about. Repeat it with --yes.")
+            self.print_opened(state.stream, texts)
+            self.ask()
+        if names:
+            author = preview.load_user(options["user"]) if options["user"] else None
+            with editing(author, options["note"] or f"Accepted the new fields {', '.join(names)}."):
+                growth.accept(state.binding, names, using)
+        if options["format"] == "json":
+            self.stdout.write(format_json({"ok": True, "stream": state.stream, "accepted": names}))
+        elif names:
+            self.stdout.write(f"Binding {state.stream!r} {'; '.join(texts)}.")
+        else:
+            self.stdout.write(f"Binding {state.stream!r} has no new fields. Nothing was stored.")
+        return True
 
     def print_plan(self, made: plan.Plan, options: dict[str, Any]) -> None:
         """Print the changes key by key and the number of each kind, or the problems."""

@@ -87,6 +87,8 @@ class RowVerbs(VerbGroup):
                 }
             )
         )
+        if made.warning:
+            self.stdout.write(self.style.WARNING(made.warning))
         for verdict in made.verdicts:
             may = "may see it" if verdict.allowed else "may not see it"
             asked = f" with params {format_line(verdict.params)}" if verdict.params is not None else ""

@@ -1,0 +1,176 @@
+"""Fields that a model gets later: what a definition of a file or a class may send is stored, and widened on request.
+
+``"__all__"`` and ``exclude`` mean the fields that the model had when the definition was first in force. That is stored
+after ``migrate``, when an ASGI process starts, and by ``apply`` (:func:`store_missing`). A field that the model gets
+later waits until somebody accepts it (:func:`accept`). Records of the database keep their part of it themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from django.db import connections, transaction
+
+from declbind import signals
+from declbind.bindings import Binding
+from declbind.core.spec import ALL_FIELDS, BindingSpec
+from declbind.fields import bound_fields, find_model, model_fields, writable_fields
+from declbind.models import Baseline, BindingRecord, Configuration
+from declbind.registry import database_alias, get_registry, has_table, static_specs
+from declbind.sources.baselines import definition_digest, load_baselines
+
+#: Definitions of one stream that are remembered: those of a deployment under way, and of one that is rolled back.
+KEPT_DEFINITIONS = 4
+
+
+def store_missing(using: str) -> int:
+    """Store what the definitions in force may send, where that is not stored yet; return how many were.
+
+    Makes three queries if there is nothing to store. Before ``migrate`` it does nothing.
+    """
+    if using != database_alias() or not _is_migrated(using):
+        return 0
+    wanted = dict(_meanings(static_specs()))
+    missing = wanted.keys() - load_baselines(using).keys()
+    unknown = [
+        record for record in BindingRecord.objects.using(using).filter(known__isnull=True) if _is_unknown(record)
+    ]
+    if not missing and not unknown:
+        return 0
+    with transaction.atomic(using=using):
+        # The lock of its row: two processes that start at once come here one after the other.
+        Configuration.bump(using)
+        missing -= load_baselines(using).keys()
+        Baseline.objects.using(using).bulk_create(
+            [Baseline(stream=stream, definition=digest, names=wanted[stream, digest]) for stream, digest in missing],
+            ignore_conflicts=True,
+        )
+        for stream in {stream for stream, _ in missing}:
+            _forget_old(stream, using)
+        for record in unknown:
+            _store_known(record, _known_now(record), using)
+    return len(missing) + len(unknown)
+
+
+def follow_migration(using: str) -> None:
+    """Forget the fields that are gone, so that a later one of the same name is a new one; then store what is missing.
+
+    Called after ``migrate``, with the models as they are now.
+    """
+    if using != database_alias() or not _is_migrated(using):
+        return
+    present = {spec.stream: spec for spec in static_specs()}
+    is_changed = False
+    with transaction.atomic(using=using):
+        for row in Baseline.objects.using(using).select_for_update().filter(stream__in=present):
+            spec = present[row.stream]
+            if not spec.is_open or spec.grow:
+                # Written anew, it means the fields of that time.
+                row.delete(using=using)
+                continue
+            kept = _still_there(spec.model, row.names)
+            if kept != row.names and definition_digest(spec) == row.definition:
+                row.names, is_changed = kept, True
+                row.save(using=using)
+        for record in BindingRecord.objects.using(using).filter(known__isnull=False):
+            kept = _still_there(record.model, record.known)
+            if kept != record.known:
+                is_changed = True
+                _store_known(record, kept, using)
+        if is_changed:
+            Configuration.bump(using)
+    store_missing(using)
+
+
+def describe_held(binding: type[Binding]) -> list[str]:
+    """Return what accepting the fields that wait opens, in words; nothing if none waits."""
+    spec, held = binding.spec(), binding.held_names()
+    if not held:
+        return []
+    found = [f"also {'sends' if spec.outbound else 'binds'} {', '.join(held)}"]
+    wider = replace(spec, known=None)
+    known = {field.name for field in binding.writable_fields()}
+    written = [field.name for field in writable_fields(binding.model_class(), wider) if field.name not in known]
+    return found + ([f"also accepts {', '.join(written)}"] if spec.inbound and written else [])
+
+
+def accept(binding: type[Binding], names: Collection[str], using: str) -> None:
+    """Send fields of a binding that wait to be accepted. A record of the database gets a revision.
+
+    Raises:
+        BindingRecord.DoesNotExist: The record was removed meanwhile.
+    """
+    entry = get_registry().entry(str(binding.stream))
+    with transaction.atomic(using=using):
+        if entry is not None and entry.source == "database":
+            record = BindingRecord.objects.using(using).select_for_update().get(stream=binding.stream)
+            record.accept(set(names).intersection(record.held())).save(using=using)
+            return
+        _accept_static(binding, names, using)
+
+
+def _accept_static(binding: type[Binding], names: Collection[str], using: str) -> None:
+    spec = binding.spec()
+    version = Configuration.bump(using)
+    sent = {field.name for field in binding.bound_fields()}
+    row, _ = Baseline.objects.using(using).get_or_create(
+        stream=spec.stream, definition=definition_digest(spec), defaults={"names": sorted(sent)}
+    )
+    before = list(row.names)
+    row.names = sorted({*before, *set(names).intersection(binding.held_names())})
+    row.save(using=using)
+    document = spec.to_dict()
+    changes = {spec.stream: ({**document, "known": before}, {**document, "known": row.names})}
+    signals.configuration_edited.send(sender=Baseline, using=using, version=version, changes=changes)
+
+
+def _is_migrated(using: str) -> bool:
+    return all(has_table(connections[using], model._meta.db_table) for model in (Configuration, Baseline))
+
+
+def _meanings(specs: Iterable[BindingSpec]) -> Iterator[tuple[tuple[str, str], list[str]]]:
+    """Yield what each definition sends now, if that is to be stored."""
+    for spec in specs:
+        model = find_model(spec.model)
+        if spec.is_open and not spec.grow and model is not None:
+            names = sorted(field.name for field in bound_fields(model, spec))
+            yield (spec.stream, definition_digest(spec)), names
+
+
+def _is_unknown(record: BindingRecord) -> bool:
+    """Tell whether a record lacks what it may send: it was stored past Django. Most name their fields."""
+    is_open = record.exclude is not None or record.fields in (ALL_FIELDS, [ALL_FIELDS])
+    return is_open and not record.grow and _known_now(record) is not None
+
+
+def _known_now(record: BindingRecord) -> list[str] | None:
+    """Return what a record that was stored past Django may send: what it means now."""
+    found = dict(_meanings([spec])) if (spec := _spec_of(record)) is not None else {}
+    return next(iter(found.values()), None)
+
+
+def _spec_of(record: BindingRecord) -> BindingSpec | None:
+    return None if record.problems() else record.to_spec()
+
+
+def _still_there(label: str, names: Any) -> Any:
+    """Return those names that the model has; all of them if it is not installed here."""
+    model = find_model(label)
+    if model is None or not isinstance(names, list):
+        return names
+    present = {field.name for field in model_fields(model)}
+    return [name for name in names if name in present]
+
+
+def _store_known(record: BindingRecord, names: list[str] | None, using: str) -> None:
+    # Django's own query set: this is no edit of the record.
+    BindingRecord._base_manager.using(using).filter(pk=record.pk).update(known=names)
+
+
+def _forget_old(stream: str, using: str) -> None:
+    rows = Baseline.objects.using(using).filter(stream=stream).order_by("-stored_at", "-id")
+    old = list(rows.values_list("pk", flat=True)[KEPT_DEFINITIONS:])
+    if old:
+        Baseline.objects.using(using).filter(pk__in=old).delete()

@@ -1,0 +1,1 @@
+"""The app that the examples of the documentation are about."""
