@@ -163,7 +163,7 @@ class ImportPage:
                     "The text or the choice to remove bindings was changed after the review. Nothing was stored."
                 ], []
             moves = load_edits_since(int(version), self.using)
-            return ["Somebody changed the configuration since this was reviewed. Nothing was stored."], moves
+            return ["Another user changed the configuration after the review. Nothing was stored."], moves
         if not review.may_apply:
             return ["Nothing was stored."], []
         if review.widens and "confirm_widening" not in self.request.POST:

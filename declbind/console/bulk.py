@@ -16,8 +16,8 @@ def describe_bulk(groups: Collection[str], is_expired: bool = False) -> str:
         return "its values were removed from the log, because they were older than the retention of its binding"
     if EVERY_GROUP in groups:
         return (
-            "every group told to take a snapshot: more rows were written at once than are told one by one, or it is "
-            "not known which"
+            "every group told to take a snapshot: more rows were written at once than are sent one by one, or the "
+            "written rows are not known"
         )
     return (
         f"{format_count(len(groups), 'group')} told to take a snapshot: more than {limit()} rows were written at once"

@@ -71,7 +71,7 @@ def explain_bulk(event: Event, user: str, connection: str, binding: type[Binding
     return [answer, *explain_event(event, user, connection, binding, using)]
 
 
-def explain_unheard(
+def explain_uncaptured(
     binding: type[Binding], text: str, evidence: tuple[tuple[str, Any], ...], using: str
 ) -> Iterator[Answer]:
     """Yield why a write has no event at all: its mark is waiting, or the binding does not capture such writes."""

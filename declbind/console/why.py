@@ -26,7 +26,7 @@ from declbind.serializers import encode_key
 
 from .causes import Answer, Cause
 from .delivery import explain_event, groups_of, offset_of
-from .missed import explain_bulk, explain_unheard, find_bulk
+from .missed import explain_bulk, explain_uncaptured, find_bulk
 from .stored_row import compare, find_latest, load_row, row_groups, says_it_is_there
 from .withheld import load_withheld
 from .writers import describe_writer
@@ -96,7 +96,7 @@ def explain(question: Question, using: str) -> Explanation:
     event = find_event(question, binding, using)
     if event is None:
         silence = list(_explain_silence(question, binding, using))
-        told = _find_bulk_of_row(question, binding, using) if _is_unheard(silence) else None
+        told = _find_bulk_of_row(question, binding, using) if _is_uncaptured(silence) else None
         if told is not None:
             return _explain_bulk(question, told, binding, using)
         return Explanation(question, tuple(silence))
@@ -105,7 +105,7 @@ def explain(question: Question, using: str) -> Explanation:
     answers = [*explain_event(event, question.user, question.connection, binding, using)]
     if question.offset is None and binding is not None:
         missed, latest = _find_missed_write(question, event, binding, using)
-        told = _find_bulk_of_row(question, binding, using, latest) if _is_unheard(missed) else None
+        told = _find_bulk_of_row(question, binding, using, latest) if _is_uncaptured(missed) else None
         if told is not None:
             return _explain_bulk(question, told, binding, using)
         answers = [*missed, *answers]
@@ -114,7 +114,7 @@ def explain(question: Question, using: str) -> Explanation:
     return Explanation(question, tuple(answers), event)
 
 
-def _is_unheard(answers: Collection[Answer]) -> bool:
+def _is_uncaptured(answers: Collection[Answer]) -> bool:
     causes = {answer.cause for answer in answers}
     # While marks of triggers are waiting, it is unknown whether the row belongs to a bulk event.
     return Cause.NOT_CAPTURED in causes and Cause.NOT_SEQUENCED not in causes
@@ -230,7 +230,7 @@ def _explain_row(question: Question, binding: type[Binding], using: str) -> Iter
     alias = foreign_database(binding)
     if alias:
         text = f"{label} is written to database {alias!r}, where changes are not captured."
-        yield from explain_unheard(binding, text, (), using)
+        yield from explain_uncaptured(binding, text, (), using)
         return
     row = load_row(binding, question.row, using)
     if row is None:
@@ -261,7 +261,7 @@ def _explain_row(question: Question, binding: type[Binding], using: str) -> Iter
         )
         return
     since = " near that time" if question.at is not None else ", perhaps because it was not written since it is bound"
-    yield from explain_unheard(
+    yield from explain_uncaptured(
         binding,
         f"{label} {question.row} is there, and the log has no change of it{since}.",
         (("groups it would be in", ", ".join(row_groups(bound, row))),),
@@ -290,7 +290,7 @@ def _find_missed_write(
     if newest is None or newest.pk != latest.pk:
         return [], latest
     evidence = (("the last change announced", latest.created_at), ("by", describe_writer(latest.actor, latest.origin)))
-    return list(explain_unheard(binding, text, evidence, using)), latest
+    return list(explain_uncaptured(binding, text, evidence, using)), latest
 
 
 # --- evidence ---------------------------------------------------------------------------------------------------------
