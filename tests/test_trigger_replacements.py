@@ -76,7 +76,7 @@ def test_rows_that_an_insert_only_meets_stay() -> None:
 
 @sqlite_only
 def test_candidates_count_nothing_towards_the_limit(settings: Any) -> None:
-    """An upsert of as many rows as are told one by one is told so."""
+    """An upsert at the limit is reported row by row."""
     settings.DECLBIND = {"BULK_LIMIT": 3}
     for name in "abc":
         Food.objects.create(name=name)
