@@ -82,7 +82,7 @@ def test_a_value_names_a_group_and_stands_in_where(name):
     assert list(select_rows(bound, params)) == [row]
 
 
-def test_a_key_is_sent_and_names_the_row():
+def test_a_key_is_sent_and_identifies_the_row():
     """A primary key, a foreign key and a list of keys are written by the key's field, and read back by it."""
     binding = {"stream": "tagged", "model": "zoo.Tagged", "fields": ["name"], "permissions": OPEN}
     with override_bindings(binding), capture_events() as events:
