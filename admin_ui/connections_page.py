@@ -13,9 +13,10 @@ from django.urls import URLPattern, path
 
 from admin_ui import pages
 from declbind.console import connections
+from declbind.console.shown import shown
 from declbind.inbound.blocks import block, unblock
 from declbind.inbound.revocation import kick
-from declbind.models import Node
+from declbind.models import Block, Node
 from declbind.registry import database_alias, get_registry
 
 #: The choices for a connection: for how many seconds its user is blocked; 0 only disconnects.
@@ -110,10 +111,17 @@ def _put_out(model_admin: Any, request: HttpRequest, found: connections.ListedCo
         messages.error(request, "Nothing was done: choose one of the listed durations.")
         return HttpResponseRedirect(pages.page_url(model_admin, "connection", found.id))
     if seconds:
-        block(found.user_pk, timedelta(seconds=seconds), username=found.username, reason=reason, author=request.user)
+        block(
+            found.user_pk,
+            timedelta(seconds=seconds),
+            username=found.username,
+            reason=reason,
+            author=request.user,
+            tenant=found.tenant,
+        )
         done = f"Disconnected and blocked for {_in_words(seconds)}: {found.who}."
     else:
-        kick(connection=found.id, reason=reason)
+        kick(connection=found.id, reason=reason, tenant=found.tenant)
         done = f"A connection of {found.who} is being closed."
     pages.note_in_log(request, f"Connection of {found.who}", f"{done} {reason}".strip())
     messages.success(request, done)
@@ -124,7 +132,9 @@ def _lift(model_admin: Any, request: HttpRequest) -> HttpResponse:
     if not may_disconnect(request.user):
         raise PermissionDenied
     user_pk = pages.read_text(request.POST, "unblock", 64)
-    if unblock(user_pk):
+    tenant = pages.read_text(request.POST, "tenant", 63)
+    blocks = shown(Block, database_alias()).filter(user_pk=user_pk, tenant=tenant)
+    if blocks.exists() and unblock(user_pk, tenant):
         pages.note_in_log(request, f"Block of user {user_pk}", "Lifted.")
         messages.success(request, f"User {user_pk} may connect again.")
     else:

@@ -10,8 +10,8 @@ from typing import Any
 
 from django.utils import timezone
 
+from declbind.console.shown import shown_activity
 from declbind.console.stored import read_deliveries
-from declbind.models import Activity
 
 #: The rows of one query: ten minutes of one process, one minute of ten.
 MAX_ROWS = 600
@@ -80,7 +80,7 @@ def load_recent(using: str) -> Deliveries:
 
 
 def _load(since: datetime, until: datetime, using: str) -> Deliveries:
-    rows = Activity.objects.using(using).filter(seconds=1, at__gte=since, at__lte=until).order_by("-at")
+    rows = shown_activity(using).filter(seconds=1, at__gte=since, at__lte=until).order_by("-at")
     read: list[Any] = list(rows.values_list("at", "node", "sent", "deliveries")[:MAX_ROWS])
     deliveries = Deliveries()
     for at, node, sent, noted in reversed(read):

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from admin_ui import pages
 from declbind.console import doctor
+from declbind.console.shown import sees_all
 from declbind.registry import database_alias
 
 #: The time limit of an examination, so that the page always responds; the command has no limit.
@@ -35,7 +36,8 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 def may_examine(model_admin: pages.RecordAdmin, request: HttpRequest) -> bool:
     """Return whether the user may examine: permission to watch, or to change what may be the problem."""
-    return pages.may_watch(request.user) or model_admin.has_change_permission(request)
+    may_see = pages.may_watch(request.user) or model_admin.has_change_permission(request)
+    return sees_all() and may_see
 
 
 def doctor_view(model_admin: pages.RecordAdmin, request: HttpRequest) -> HttpResponse:

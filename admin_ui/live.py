@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse, QueryDict
 from django.http.response import HttpResponseBase
@@ -21,6 +22,7 @@ from admin_ui.stream import can_push, stream_view
 from admin_ui.visible import VisibleRows
 from admin_ui.wanted import Wanted, readable_models, stream_models
 from admin_ui.watching import end_watch, watch_page
+from declbind import tenancy
 from declbind.core.errors import CODES
 from declbind.models import Node, SavedView
 from declbind.models.author import key_of
@@ -119,7 +121,7 @@ def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         charts=rates.draw(),
         tables=rates.tables(),
         spread=load_spread(),
-        saved=SavedView.objects.filter(owner_pk=key_of(request.user)),
+        saved=SavedView.objects.filter(owner_pk=_owner(request.user)),
         max_rows=traffic.MAX_ROWS,
         window=traffic.WINDOW,
         # A page of the past stands still; one that has come to the end goes on.
@@ -176,7 +178,7 @@ def saved_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     """Keep the filters under a name, or forget a name; each user has names of their own."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
-    views = SavedView.objects.filter(owner_pk=key_of(request.user))
+    views = SavedView.objects.filter(owner_pk=_owner(request.user))
     query = Wanted.read(_parsed(request.POST.get("query", ""))).query
     if request.POST.get("delete"):
         views.filter(name=pages.read_text(request.POST, "delete", 60)).delete()
@@ -189,7 +191,7 @@ def saved_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         elif not views.filter(name=name).exists() and views.count() >= MAX_SAVED:
             messages.error(request, f"There are {MAX_SAVED} views already: delete one first.")
         else:
-            SavedView.objects.update_or_create(owner_pk=key_of(request.user), name=name, defaults={"query": query})
+            SavedView.objects.update_or_create(owner_pk=_owner(request.user), name=name, defaults={"query": query})
             messages.success(request, f"Kept as {name}.")
     return HttpResponseRedirect(f"{pages.page_url(model_admin, 'live')}?{query}")
 
@@ -211,3 +213,8 @@ def _choices(known: Any, chosen: str) -> list[str]:
 def _processes(chosen: str) -> list[tuple[str, str]]:
     nodes = [(node.pk, str(node)) for node in Node.objects.using(database_alias()).order_by("host", "pid")[:200]]
     return nodes if not chosen or chosen in dict(nodes) else [(chosen, chosen[:8]), *nodes]
+
+
+def _owner(user: Any) -> str:
+    """Return the name by which saved views name a user: of each tenant, user 1 is somebody else."""
+    return tenancy.owner_key(get_user_model(), key_of(user), database_alias())

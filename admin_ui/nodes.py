@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.contrib import admin
+from django.http import HttpRequest
 
 from admin_ui.history import ReadOnlyAdmin
 from declbind.console.audience import oldest_heartbeat
+from declbind.console.shown import sees_all
 from declbind.models import Configuration, Node
 
 
@@ -47,6 +50,10 @@ class NodeAdmin(ReadOnlyAdmin):
         "last_error", "started_at", "seen_at",
     )  # fmt: skip
     readonly_fields = ("is_live",)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Processes serve all tenants, so only operators who see all are shown them."""
+        return sees_all() and super().has_view_permission(request, obj)
 
     @admin.display(boolean=True, description="live")
     def is_live(self, node: Node) -> bool:

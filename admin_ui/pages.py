@@ -16,6 +16,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 
+from declbind.console.shown import sees_all
 from declbind.models import BindingRecord
 
 
@@ -63,8 +64,8 @@ def console_pages(model_admin: RecordAdmin, request: HttpRequest) -> list[Consol
         ("Why?", "why", may_watch(user)),
         ("Try it", "try", may_see),
         ("Connections", "connections", user.has_perm("declbind.view_connection")),
-        ("Processes", "processes", user.has_perm("declbind.view_node")),
-        ("Doctor", "doctor", may_watch(user) or model_admin.has_change_permission(request)),
+        ("Processes", "processes", sees_all() and user.has_perm("declbind.view_node")),
+        ("Doctor", "doctor", sees_all() and (may_watch(user) or model_admin.has_change_permission(request))),
     )
     found = []
     for label, page, is_allowed in offered:

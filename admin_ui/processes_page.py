@@ -11,6 +11,7 @@ from django.urls import URLPattern, path
 
 from admin_ui import pages
 from declbind.console.processes import load_processes
+from declbind.console.shown import sees_all
 from declbind.registry import database_alias
 
 
@@ -25,7 +26,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 def processes_view(model_admin: pages.RecordAdmin, request: HttpRequest) -> HttpResponse:
     """Show all processes, live ones first."""
-    if not request.user.has_perm("declbind.view_node"):
+    if not (sees_all() and request.user.has_perm("declbind.view_node")):
         raise PermissionDenied
     found = load_processes(database_alias())
     return pages.render_page(

@@ -14,8 +14,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from admin_ui import charts, pages
+from declbind.console.shown import shown, shown_activity
 from declbind.live.metrics import read_clock
-from declbind.models import Activity, Event, Node
+from declbind.models import Event, Node
 from declbind.registry import database_alias
 
 #: The seconds that the charts show. Not all processes have reported the last ones yet, so they are left out.
@@ -63,7 +64,7 @@ def load_rates() -> Rates:
     using = database_alias()
     end = int(timezone.now().timestamp()) - UNTOLD
     start = end - SPAN + 1
-    rows = Activity.objects.using(using).filter(at__gte=read_clock(start - 59), seconds__in=(1, 60))
+    rows = shown_activity(using).filter(at__gte=read_clock(start - 59), seconds__in=(1, 60))
     columns = ("seconds", "at", "sent", "received", "refused", "p50", "p99")
     counts: list[list[float | None]] = [[None] * SPAN for _ in range(3)]
     means: list[list[float]] = [[0.0] * SPAN for _ in range(3)]
@@ -106,7 +107,7 @@ def _load_marks(start: int, using: str) -> Iterable[charts.Mark]:
         step = at.timestamp() - start
         marks.append(charts.Mark(step, kind, f"{_clock(int(at.timestamp()))} {text}"))
 
-    controls = Event.objects.using(using).filter(kind=Event.CONTROL).order_by("-pk").values_list("created_at", "data")
+    controls = shown(Event, using).filter(kind=Event.CONTROL).order_by("-pk").values_list("created_at", "data")
     for at, data in controls[:200]:
         if at < since:
             break

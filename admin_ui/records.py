@@ -27,6 +27,7 @@ from admin_ui.sight import load_sight
 from admin_ui.snippets import build_snippets
 from admin_ui.summary import describe_fields, describe_relations, summarise_record
 from declbind import judgement
+from declbind.console.shown import sees_all
 from declbind.models import BindingRecord, editing
 
 #: The form's scripts; each works without the others.
@@ -42,6 +43,18 @@ class BindingRecordAdmin(ListPage, RecordActions):
 
     class Media:
         css = {"all": ("declbind_admin/admin.css",)}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Bindings are the same for all tenants, so only operators who see all may add one."""
+        return sees_all() and super().has_add_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Like ``has_add_permission``."""
+        return sees_all() and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Like ``has_add_permission``."""
+        return sees_all() and super().has_delete_permission(request, obj)
 
     def get_urls(self) -> list[Any]:
         """Return the addresses of all pages. Django's own come last, because the last of them matches any address."""

@@ -14,6 +14,7 @@ from admin_ui.links import Links
 from admin_ui.rows import Reader, Row, load_processes
 from admin_ui.visible import VisibleRows
 from admin_ui.wanted import readable_models, stream_models
+from declbind.console.shown import shown
 from declbind.models import Connection, Event, Traffic
 from declbind.registry import database_alias
 
@@ -78,7 +79,7 @@ def _load_connection(user: Any, row: Row, using: str) -> Connection | None:
     """Return what is known of the connection, to those who may see who is connected, and from where."""
     if not (row.connection and may_view(user)):
         return None
-    return Connection.objects.using(using).filter(pk=row.connection).first()
+    return shown(Connection, using).filter(pk=row.connection).first()
 
 
 def _reveal(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:

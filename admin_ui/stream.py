@@ -21,10 +21,12 @@ from admin_ui.answers import Answers
 from admin_ui.visible import VisibleRows
 from admin_ui.wanted import Wanted, readable_models
 from admin_ui.watching import renew_watch, watch_page
+from declbind import tenancy
 from declbind.conf import settings
 from declbind.inbound import permissions
-from declbind.live.hub import get_hub
+from declbind.live.hub import LiveHub, get_hub
 from declbind.outbound import relay
+from declbind.registry import database_alias
 
 #: At most four answers a second; one second after an answer that had to be sampled.
 PAUSE_SECONDS, FULL_PAUSE_SECONDS = 0.25, 1.0
@@ -62,8 +64,15 @@ class Viewer:
     def __init__(self, model_admin: Any, request: HttpRequest) -> None:
         self._admin, self._request = model_admin, request
         scope = {"user": request.user, "session": getattr(request, "session", None)}
+        if tenancy.is_on():
+            # The middleware of the site has loaded the user in the tenant that the connection is in.
+            scope[tenancy.SCOPE_KEY] = tenancy.of_connection(database_alias())
         self._identity = permissions.identify(scope, "admin")
         self.answers = Answers(model_admin, self._wanted(request.user))
+
+    async def ask(self, hub: LiveHub, function: Callable[..., Any], *args: Any) -> Any:
+        """Call one of the methods in a thread of the hub, in the tenant of the viewer."""
+        return await hub.requests.run(tenancy.run_in, self._identity.tenant, function, *args)
 
     def _wanted(self, user: Any) -> Wanted:
         visible = VisibleRows(self._admin.admin_site, self._request)
@@ -95,13 +104,13 @@ async def push(
         while True:
             bell.clear()
             if now() - checked >= CHECK_SECONDS:
-                if not await hub.requests.run(viewer.check):
+                if not await viewer.ask(hub, viewer.check):
                     yield encode("over", {})
                     return
                 checked = now()
-            answer = await hub.requests.run(viewer.answers.rows, cursor)
+            answer = await viewer.ask(hub, viewer.answers.rows, cursor)
             if now() - drawn >= EXTRAS_SECONDS:
-                answer.update(await hub.requests.run(viewer.answers.extras))
+                answer.update(await viewer.ask(hub, viewer.answers.extras))
                 drawn = now()
             if answer["cursor"] != str(cursor) or answer["rows"] or "charts" in answer:
                 yield encode("rows", answer, answer["cursor"])

@@ -18,6 +18,7 @@ from admin_ui.deliveries import load_deliveries
 from admin_ui.rows import ALWAYS_SHOWN, Reader, Row, load_processes
 from admin_ui.visible import VisibleRows, parse_key
 from admin_ui.wanted import Wanted, narrow_events, narrow_traffic, stream_models
+from declbind.console.shown import shown
 from declbind.core import sampling
 from declbind.models import Event, Traffic
 from declbind.outbound import history, log
@@ -87,7 +88,7 @@ class Look:
         self.wanted, self.readable, self.visible = wanted, readable, visible
         self.using = database_alias()
         head = log.load_head(self.using)
-        last = Traffic.objects.using(self.using).aggregate(last=Max("pk"))["last"] or 0
+        last = shown(Traffic, self.using).aggregate(last=Max("pk"))["last"] or 0
         self.column = history.offset_column(self.using)
         self.min_offset = head.min_offset
         self.cursor = Cursor(head.epoch, head.offset, last)
@@ -130,7 +131,7 @@ class Look:
         wanted_offsets = sorted((*offsets, *controls), reverse=True)[:MAX_ROWS]
         wanted_pks = sorted((*always, *rest), reverse=True)[:MAX_ROWS]
         events = list(self._numbered(wanted_offsets)) + self._unsequenced()
-        traffic = list(Traffic.objects.using(self.using).filter(pk__in=wanted_pks)) if wanted_pks else []
+        traffic = list(shown(Traffic, self.using).filter(pk__in=wanted_pks)) if wanted_pks else []
         rows = self._rows(events, traffic)
         skipped += len(offsets) + len(controls) + len(always) + len(rest) - len(wanted_offsets) - len(wanted_pks)
         skipped += max(0, len(rows) - MAX_ROWS)
@@ -171,7 +172,7 @@ class Look:
 
     def _events(self, floor: int) -> QuerySet[Event]:
         stretch = {f"{self.column}__gt": floor, f"{self.column}__lte": self.cursor.offset}
-        return narrow_events(Event.objects.using(self.using).filter(**stretch), self.wanted, self.using)
+        return narrow_events(shown(Event, self.using).filter(**stretch), self.wanted, self.using)
 
     def _offsets(self, floor: int) -> tuple[list[int], list[int]]:
         """Return the offsets of the events after the floor, and those of marks, in order."""
@@ -185,17 +186,17 @@ class Look:
         return offsets, controls
 
     def _numbered(self, offsets: Sequence[int]) -> QuerySet[Event]:
-        events = Event.objects.using(self.using)
+        events = shown(Event, self.using)
         return events.filter(**{f"{self.column}__in": offsets}) if offsets else events.none()
 
     def _unsequenced(self) -> list[Event]:
         if not (history.needs_sequencer(self.using) and self.wanted.wants_events):
             return []
-        waiting = Event.objects.using(self.using).filter(seq__isnull=True)
+        waiting = shown(Event, self.using).filter(seq__isnull=True)
         return list(narrow_events(waiting, self.wanted, self.using).order_by("-pk")[:MAX_UNSEQUENCED])
 
     def _traffic(self) -> QuerySet[Traffic]:
-        return narrow_traffic(Traffic.objects.using(self.using), self.wanted)
+        return narrow_traffic(shown(Traffic, self.using), self.wanted)
 
     def _late(self, last: int) -> Q:
         fresh = Q(pk__gt=last)

@@ -12,11 +12,12 @@ from django.apps import apps
 from django.db.models import F, JSONField, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, StrIndex
 
+from declbind.console.shown import shown_activity
 from declbind.console.stored import read_deliveries
 from declbind.core.frames import EVERY_GROUP, RESYNC
 from declbind.equality import ExactText
 from declbind.live.traffic import CAPTURE_FAILED
-from declbind.models import Activity, Event, Traffic
+from declbind.models import Event, Traffic
 from declbind.outbound import history
 from declbind.registry import get_registry
 
@@ -175,7 +176,7 @@ def _containing(rows: QuerySet[Any], column: str, *texts: str) -> QuerySet[Any]:
 
 
 def _delivered_by(node: str, using: str) -> list[int]:
-    newest = Activity.objects.using(using).filter(seconds=1, node=node).order_by("-at")
+    newest = shown_activity(using).filter(seconds=1, node=node).order_by("-at")
     offsets: list[int] = []
     for deliveries in newest.values_list("deliveries", flat=True)[:600]:
         offsets += [offset for offset, _, _ in read_deliveries(deliveries)]

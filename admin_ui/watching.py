@@ -7,11 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.http import HttpRequest
 from django.utils import timezone
 
+from declbind import tenancy
 from declbind.models import BindingRecord, Watch
+from declbind.registry import database_alias
 
 #: The time after the last request of its page at which a watch ends.
 LEASE_SECONDS = 30
@@ -55,7 +58,8 @@ def end_watch(user: Any) -> None:
 
 
 def _viewer(user: Any) -> str:
-    viewer = f"admin:{user.pk}"
+    # Of each tenant, user 1 is somebody else.
+    viewer = f"admin:{tenancy.owner_key(get_user_model(), str(user.pk), database_alias())}"
     return viewer if len(viewer) <= 64 else hashlib.sha256(viewer.encode()).hexdigest()
 
 

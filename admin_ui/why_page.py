@@ -21,6 +21,7 @@ from declbind.console import why
 from declbind.console.bulk import describe_bulk
 from declbind.console.causes import Cause
 from declbind.console.delivery import ANONYMOUS, groups_of, offset_of
+from declbind.console.shown import shown
 from declbind.console.writers import describe_writer
 from declbind.models import Connection, Event
 from declbind.registry import database_alias, get_registry
@@ -143,7 +144,7 @@ def _links(model_admin: Any, found: why.Explanation) -> dict[str, str]:
 
 def _offered_users(using: str) -> list[str]:
     names = (
-        Connection.objects.using(using)
+        shown(Connection, using)
         .exclude(username="")
         .order_by("username")
         .values_list("username", flat=True)

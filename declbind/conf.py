@@ -22,7 +22,7 @@ DEFAULTS: dict[str, Any] = {
     "CAPTURE_RAW": True,  # capture what loaddata writes
     "BULK_LIMIT": 1000,  # rows of one call that are sent one by one
     "DETECT_UNSEEN": False,  # look at every statement for writes to bound tables that leave no event
-    "TENANT": None,  # dotted path of a callable that names the tenant whose schema a connection is in
+    "TENANT": None,  # dotted path of a class that tells tenants apart; see declbind.tenancy
     "POLL_SECONDS": 0.25,  # how often a process reads the log without a doorbell
     "VERSION_CHECK_SECONDS": 1.0,  # how often a writer compares the configuration version
     "REVALIDATE_SECONDS": 60.0,  # how often all rights of open sockets are checked again
@@ -30,6 +30,8 @@ DEFAULTS: dict[str, Any] = {
     "RIGHTS_MODELS": [],  # labels of further models that give rights; see declbind.rights_models
     "RETENTION_SECONDS": 3600,
     "RETENTION_EVENTS": 100_000,
+    "JWT": None,  # dict that describes the JSON Web Tokens of another issuer; None = accept none
+    "AUTHENTICATE": None,  # dotted path of a callable (token, scope) -> (user, expires_at) or None, for all tokens
     "MAX_CONNECTIONS_PER_USER": 200,  # open sockets of one user in one process; None = any number
     "MAX_CONNECTIONS_PER_ADDRESS": None,  # open sockets of one address in one process; None = any number
     "TRUSTED_PROXIES": 0,  # proxies in front of the server that add to X-Forwarded-For; 0 = none

@@ -15,7 +15,7 @@ from django.db.models import Field, Model
 
 from declbind import obstacles
 from declbind.codenames import declared_codenames, stored_codenames
-from declbind.conf import serializer_names
+from declbind.conf import serializer_names, settings
 from declbind.core import schema
 from declbind.core.errors import Problem
 from declbind.core.spec import AUDIENCES, BindingSpec
@@ -99,6 +99,7 @@ def judge(spec: BindingSpec, *, python: bool = False, database: bool = False) ->
         *_scope_problems(spec, model),
         *_relate_problems(spec, model),
         *_also_problems(spec, model),
+        *_capture_problems(spec),
         *found,
     ]
 
@@ -361,6 +362,15 @@ def _scope_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
     yield from _owner_problems(spec, model, "$.scope", spec.scope)
 
 
+def _capture_problems(spec: BindingSpec) -> Iterator[Problem]:
+    if spec.capture == "triggers" and settings.TENANT is not None:
+        yield Problem(
+            "$.capture",
+            f"Binding {spec.stream!r}: expected 'orm' on a site with tenants, got 'triggers'. What a trigger notes "
+            "does not say for which tenant. Announce what raw SQL writes with declbind.touch(queryset).",
+        )
+
+
 def _relate_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]:
     relations = {field.name: field for field in model_fields(model) if field.is_relation}
     for name, rule in spec.relate.items():
@@ -375,14 +385,15 @@ def _relate_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]
         elif not isinstance(rule, str):
             related: Any = relations[name].remote_field
             yield from _owner_problems(spec, related.model, path, rule)
-    if not spec.scope or not spec.inbound:
+    if not (spec.scope or settings.TENANT) or not spec.inbound:
         return
+    why = "each user deals with own rows" if spec.scope else "each tenant has rows of its own"
     owned = {field.name for name in spec.scope if (field := _find_concrete(model, name))}
     written = {field.name for field in writable_fields(model, spec) if field.is_relation}
     for name in sorted(written - owned - spec.relate.keys()):
         yield Problem(
             "$.relate",
-            f"Binding {spec.stream!r}: each user deals with own rows, and clients may write the relation {name!r}. Say "
+            f"Binding {spec.stream!r}: {why}, and clients may write the relation {name!r}. Say "
             f'which rows they may choose, such as {{"{name}": {{"owner_id": "$user.pk"}}}} or {{"{name}": "any"}}, or '
             "leave it out of 'writable'.",
         )

@@ -34,6 +34,7 @@ from declbind.models import Event
 from declbind.outbound import sequencer
 from declbind.registry import database_alias
 from declbind.registry import override as override_bindings
+from declbind.tenancy import SCOPE_KEY
 
 __all__ = ["CapturedEvent", "Client", "capture_events", "override_bindings"]
 
@@ -43,7 +44,10 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True)
 class CapturedEvent:
-    """One event that a write left in the log; ``pk`` and ``data`` are decoded JSON."""
+    """One event that a write left in the log; ``pk`` and ``data`` are decoded JSON.
+
+    ``tenant`` is the one that it is for, "" for all tenants or on a site without them.
+    """
 
     stream: str
     changes: list[tuple[str, str]]
@@ -51,6 +55,7 @@ class CapturedEvent:
     data: Any
     model: str
     kind: str
+    tenant: str = ""
 
 
 @contextlib.contextmanager
@@ -80,6 +85,7 @@ def capture_events(stream: str | None = None) -> Iterator[list[CapturedEvent]]:
             data=json.loads(event.data),
             model=event.model,
             kind=event.kind,
+            tenant=event.tenant,
         )
         for event in (found.filter(stream=stream) if stream else found)
     )
@@ -106,6 +112,9 @@ class Client:
         application: An ASGI application; by default the consumer of all bindings.
         user: The user who is logged in; by default an anonymous one.
         session: The session by which the user logged in, if any.
+        token: A token by which the client says who it is, sent in the header ``Authorization``.
+        tenant: The tenant that the client belongs to, on a site with ``DECLBIND["TENANT"]``; by default the one that
+            ``of_scope`` finds. ``user`` must be loaded inside of it.
     """
 
     def __init__(
@@ -114,21 +123,26 @@ class Client:
         *,
         user: Any = None,
         session: Any = None,
+        token: str | None = None,
         path: str = "/ws/bindings/",
         headers: list[tuple[bytes, bytes]] | None = None,
         url_kwargs: dict[str, Any] | None = None,
         subprotocols: Sequence[str] = (),
+        tenant: str | None = None,
     ) -> None:
+        sent = headers if headers is not None else [(b"host", b"testserver")]
         scope = {
             "type": "websocket",
             "path": path,
             "scheme": "ws",
-            "headers": headers if headers is not None else [(b"host", b"testserver")],
+            "headers": sent if token is None else [*sent, (b"authorization", f"Bearer {token}".encode())],
             "query_string": b"",
             "subprotocols": list(subprotocols),
             "user": user if user is not None else AnonymousUser(),
             "url_route": {"kwargs": url_kwargs or {}},
         }
+        if tenant is not None:
+            scope[SCOPE_KEY] = tenant
         if session is not None:
             scope["session"] = session
         communicator: Any = ApplicationCommunicator
@@ -264,6 +278,10 @@ class Client:
             if reply.get("action") == "reply" and reply.get("ref") == ref:
                 return reply
             self._kept.append(frame)
+
+    async def authenticate(self, token: str) -> dict[str, Any]:
+        """Send a token on the open socket and return the reply's payload."""
+        return await self.request("", "authenticate", token=token)
 
     async def is_silent(self) -> bool:
         """Return whether no further frames follow from committed data. Makes the hub read the log now."""

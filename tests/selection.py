@@ -30,6 +30,7 @@ SERVERS = {
     "faults",
     "guests",
     "test_checks_installation",
+    "test_django_tenants",
     "test_first_rows",
     "test_growth",
     "test_live_servers",
@@ -37,6 +38,7 @@ SERVERS = {
     "test_packaging",
     "test_readme",
     "test_renamed_names",
+    "test_tokens_servers",
     "test_two_databases",
 }
 #: Modules other than those of `SERVERS` whose tests start processes by themselves.

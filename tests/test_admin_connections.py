@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -83,6 +83,21 @@ def test_the_list_is_filtered_by_user_stream_group_and_process(query, found):
     client, _ = log_in()
     rows = client.get(LIST, query).context["found"].rows
     assert sorted(row.id for row in rows) == found
+
+
+def test_a_connection_by_a_token_says_so_and_when_it_ends():
+    """In the list and on its own page; one by a session says that."""
+    ann = User.objects.create_user("ann")
+    open_connection("c1", ann, credential="token", credential_ends_at=datetime(2030, 4, 5, 12, 30, tzinfo=UTC))
+    open_connection("c2", ann, credential="session")
+    open_connection("c3", ann, credential="token")
+    client, _ = log_in()
+    assert "by a token until April 5, 2030" in client.get(LIST).content.decode()
+    pages = [client.get(reverse("admin:declbind_bindingrecord_connection", args=[name])) for name in ("c1", "c2", "c3")]
+    first, second, third = (page.content.decode() for page in pages)
+    assert "a token, which ends April 5, 2030" in first
+    assert "<dd>a session</dd>" in second
+    assert "a token, which does not end by itself" in third
 
 
 def test_a_list_of_thousands_comes_in_pages_with_the_same_number_of_queries(django_assert_max_num_queries):

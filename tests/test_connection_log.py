@@ -182,8 +182,8 @@ async def test_a_user_who_is_blocked_during_the_handshake_does_not_slip_in(monke
     user = await in_thread(make_user)
     blocked: list[Block] = []
 
-    def find_then_block(user_pk: str | None) -> object:
-        found = find_block(user_pk)
+    def find_then_block(user_pk: str | None, tenant: str) -> object:
+        found = find_block(user_pk, tenant)
         if not blocked:
             blocked.append(block(str(user.pk), timedelta(hours=1)))
         return found

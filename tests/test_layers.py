@@ -42,6 +42,8 @@ LAYERS = [
     ["declbind.bindings"],
     ["declbind.sources"],
     ["declbind.registry", "declbind.growth"],
+    ["declbind.tenancy"],
+    ["declbind.tokens"],
     ["declbind.outbound"],
     ["declbind.inbound"],
     ["declbind.live"],
@@ -53,7 +55,7 @@ LAYERS = [
         "declbind.apps",
     ],
     ["declbind.console"],
-    ["declbind.management"],
+    ["declbind.management", "declbind.contrib"],
     # The package's public names come from every layer; code inside the package does not use them.
     ["declbind"],
     ["admin_ui"],

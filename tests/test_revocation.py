@@ -286,7 +286,7 @@ def test_users_in_another_database_are_announced_after_their_commit(monkeypatch)
     appended: list[tuple[Any, str]] = []
     monkeypatch.setattr(revocation, "database_alias", lambda: "log")
     monkeypatch.setattr(log, "is_here", lambda using: True)
-    monkeypatch.setattr(log, "append_control", lambda content, using: appended.append((content, using)))
+    monkeypatch.setattr(log, "append_control", lambda content, using, tenant: appended.append((content, using)))
     user = UserFactory.create()
     with transaction.atomic():
         user.save()

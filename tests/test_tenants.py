@@ -17,12 +17,14 @@ from django.test.utils import override_settings
 
 from declbind import checks, signals
 from declbind.console import unseen
+from declbind.judgement import judge_document
 from declbind.models import Event
 from declbind.outbound import log, sequencer, tenants
 from declbind.outbound.triggers import upkeep
 from declbind.registry import get_registry
 from declbind.testing import capture_events, override_bindings
 from tests.servers import ROOT
+from tests.tenants.classes import Separate, separate
 from tests.test_capture import FED, KEEPERS
 from tests.zoo.models import Animal, Food, Keeper, Truck
 
@@ -177,11 +179,67 @@ def test_the_check_names_the_database(switching: None) -> None:
     assert message.msg.startswith("DATABASES['default'] has the backend ")
     assert message.hint is not None
     assert 'DECLBIND["TENANT"]' in message.hint
-    with override_settings(DECLBIND={"TENANT": "shop.tenants.find"}):
+    with override_settings(DECLBIND=separate("Named")):
         assert checks.check_tenants() == []
         assert checks.check_settings() == []
     with override_settings(DECLBIND={"TENANT": 1}):
         assert [found.id for found in checks.check_settings()] == ["declbind.E003"]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("tests.no_such.Class", "expected the dotted path of a class, got 'tests.no_such.Class'"),
+        ("tests.tenants.classes.nothing", "does not define a"),
+        ("tests.tenants.classes.Lacking", "expected a class with of_connection(), activate(), got"),
+        ("tests.tenants.classes.inside", "expected a class with of_connection(), of_scope(), activate(), got"),
+    ],
+)
+def test_a_class_that_cannot_be_used_is_an_error(path: str, text: str) -> None:
+    with override_settings(DECLBIND={"TENANT": path}):
+        [message] = checks.check_tenants()
+    assert message.id == "declbind.E012"
+    assert text in message.msg
+    assert message.hint is not None
+
+
+def test_tables_and_sessions_belong_where_tenants_need_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of declbind are shared, and sessions are where users are."""
+
+    def ids() -> list[str]:
+        with override_settings(DECLBIND=separate()):
+            return [str(message.id) for message in checks.check_tenants()]
+
+    own, users = {"declbind.event"}, {"auth.user"}
+    for shared, found in (
+        (set(), ["declbind.E013"]),
+        (own, []),
+        (own | {"sessions.session"}, ["declbind.W023"]),
+        (own | users | {"sessions.session"}, []),
+    ):
+        monkeypatch.setattr(Separate, "shared", frozenset(shared))
+        assert ids() == found
+    monkeypatch.setattr(Separate, "shared", frozenset(own))
+    with override_settings(SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies"):
+        assert ids() == ["declbind.W023"]
+
+
+@pytest.mark.parametrize("path", ["writable", "relate"])
+def test_relations_that_clients_write_need_a_rule(path: str) -> None:
+    """With tenants, as with a scope."""
+    record = {"stream": "animals", "model": "zoo.Animal", "fields": ["name", "keeper"]}
+    ruled = {**record, "writable": ["name"]} if path == "writable" else {**record, "relate": {"keeper": "any"}}
+    with override_settings(DECLBIND=separate()):
+        assert [problem.path for problem in judge_document(record)[1]] == ["$.relate"]
+        assert judge_document(ruled)[1] == []
+    assert judge_document(record)[1] == []
+
+
+def test_triggers_are_refused_with_tenants() -> None:
+    record = {**KEEPERS, "capture": "triggers"}
+    with override_settings(DECLBIND=separate()):
+        assert [problem.path for problem in judge_document(record)[1]] == ["$.capture"]
+    assert judge_document(record)[1] == []
 
 
 @pytest.mark.django_db

@@ -1,7 +1,7 @@
 """System checks: what is wrong with the configuration, and how to correct it.
 
 Each module checks one noun: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions``, ``installation``,
-``tenants`` and ``seams``.
+``tenants``, ``tokens`` and ``seams``.
 To add a check, write a function ``check_<noun>`` that returns messages, each with a hint, register it in ``install()``,
 and give its id a line in ``CHECKS`` and one in ``docs/checks.md``.
 
@@ -21,6 +21,7 @@ from .seams import check_seams
 from .sessions import check_sessions
 from .settings import check_message_size, check_origins, check_settings
 from .tenants import check_tenants
+from .tokens import check_tokens
 
 #: The meaning of each id. The documentation lists the same ids.
 CHECKS = {
@@ -32,6 +33,10 @@ CHECKS = {
     "declbind.E006": "CHANNEL_LAYER names no channel layer",
     "declbind.E008": "a database switches schemas for tenants",
     "declbind.E009": "RIGHTS_MODELS names a model that is not installed",
+    "declbind.E010": "AUTHENTICATE cannot be used",
+    "declbind.E011": "JWT cannot be used",
+    "declbind.E012": "TENANT names no class that tells tenants apart",
+    "declbind.E013": "declbind's tables are not shared by all tenants",
     "declbind.W001": "a binding of a file or class is invalid",
     "declbind.W002": "a binding record of the database is invalid",
     "declbind.W003": "a binding does what is probably not meant",
@@ -51,6 +56,8 @@ CHECKS = {
     "declbind.W017": "a binding class is not in force",
     "declbind.W020": "any host name counts as the site's own",
     "declbind.W021": "uvicorn may read large messages into memory",
+    "declbind.W022": "JWT has a weak key or no effect",
+    "declbind.W023": "tenants with users of their own share the sessions",
     "declbind.W024": "a model has got fields that a binding does not send yet",
 }
 
@@ -67,6 +74,7 @@ def install() -> None:
     register(check_installation, "declbind")
     register(check_seams, "declbind")
     register(check_tenants, "declbind")
+    register(check_tokens, "declbind")
     register(check_memory_database, "declbind")
     register(check_pool, "declbind")
     register(check_tables, "declbind", Tags.database)
@@ -91,6 +99,7 @@ __all__ = [
     "check_settings",
     "check_tables",
     "check_tenants",
+    "check_tokens",
     "check_triggers",
     "foreign_database",
     "install",

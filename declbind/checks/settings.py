@@ -59,7 +59,9 @@ EXPECTATIONS: dict[str, Expectation] = {
         lambda value: value is None or _is_list_of(_is_origin)(value),
         'None or a list like ["https://example.com"]',
     ),
-    "TENANT": (lambda value: value is None or isinstance(value, str), "the dotted path of a callable or None"),
+    "TENANT": (lambda value: value is None or isinstance(value, str), "the dotted path of a class or None"),
+    "JWT": (lambda value: value is None or isinstance(value, dict), "a dict or None"),
+    "AUTHENTICATE": (lambda value: value is None or isinstance(value, str), "the dotted path of a callable or None"),
     "MAX_CONNECTIONS_PER_USER": _LIMIT,
     "MAX_CONNECTIONS_PER_ADDRESS": _LIMIT,
     "IDLE_SECONDS": (
@@ -95,7 +97,9 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     wrong = {key for key, value in given.items() if key in DEFAULTS and not _expectation(key)[0](value)}
     found += [
         Error(
-            f"settings.DECLBIND[{key!r}]: expected {_expectation(key)[1]}, got {given[key]!r}.",
+            # Somebody may have written the key of the tokens there.
+            f"settings.DECLBIND[{key!r}]: expected {_expectation(key)[1]}, got "
+            f"{type(given[key]).__name__ if key == 'JWT' else repr(given[key])}.",
             hint=f"The default is {DEFAULTS[key]!r}.",
             id="declbind.E003",
         )

@@ -1,20 +1,29 @@
-"""Checks of databases that give each tenant a schema of its own (E008)."""
+"""Checks of sites with tenants, and of databases that give each tenant a schema of its own (E008, E012, E013, W023)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as CheckWarning
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from declbind.conf import settings
+from declbind import tenancy
+from declbind.inbound import permissions
+from declbind.models import Event
 from declbind.outbound import tenants
 
 
 def check_tenants(**kwargs: Any) -> list[CheckMessage]:
-    """Check that no database switches schemas, unless the settings say by which tenant (E008). Makes no query."""
-    if settings.TENANT is not None:
-        return []
+    """Check that tenants are kept apart where there are any (E008, E012, E013, W023). Makes no query."""
+    return list(_check_class() if tenancy.is_on() else _check_backends())
+
+
+def _check_backends() -> Iterator[CheckMessage]:
     found = [
         f"DATABASES[{alias!r}] has the backend {connections.settings[alias]['ENGINE']!r}, which switches schemas."
         for alias in connections
@@ -22,13 +31,51 @@ def check_tenants(**kwargs: Any) -> list[CheckMessage]:
     ]
     if not found:
         found = [f"INSTALLED_APPS has {name!r}, which switches schemas." for name in tenants.find_apps()[:1]]
-    return [
-        Error(
+    for text in found:
+        yield Error(
             f"{text} declbind has one event log, and cannot tell the rows of one tenant from those of another. Writes "
             "are not sent row by row: subscribers are sent a `resync` for each, and each binding reports a fault.",
-            hint='Name the callable that returns the tenant in DECLBIND["TENANT"], or give declbind a database whose '
-            "backend does not switch schemas. Use a site of its own for each tenant if neither is possible.",
+            hint='Name the class that tells tenants apart in DECLBIND["TENANT"]. For django-tenants it is '
+            "'declbind.contrib.tenants.DjangoTenants'.",
             id="declbind.E008",
         )
-        for text in found
-    ]
+
+
+def _check_class() -> Iterator[CheckMessage]:
+    try:
+        found = tenancy.get_tenancy()
+    except Exception as error:  # the class is code of the project
+        yield Error(
+            f"{error} Nothing is sent to anybody but a `resync` for each write.",
+            hint="The class takes no arguments and has of_connection(alias), of_scope(scope) and activate(tenant). For "
+            "django-tenants it is 'declbind.contrib.tenants.DjangoTenants'.",
+            id="declbind.E012",
+        )
+        return
+    if not hasattr(found, "is_shared"):
+        return
+    if not tenancy.is_shared(Event):
+        yield Error(
+            "The tables of declbind are not among those that all tenants share. It has one event log and one set of "
+            "bindings for all of them.",
+            hint='With django-tenants, list "declbind" in SHARED_APPS and not in TENANT_APPS. With a class of your '
+            "own, is_shared() returns True for the models of declbind.",
+            id="declbind.E013",
+        )
+    if apps.is_installed("django.contrib.auth") and not tenancy.is_shared(get_user_model()) and _are_sessions_shared():
+        yield CheckWarning(
+            "Each tenant has its own users, and all tenants share the sessions. A session of user 1 of one tenant is "
+            "kept from user 1 of another only by the hash of the password, as in Django itself.",
+            hint="With django-tenants, list 'django.contrib.sessions' in TENANT_APPS, and use a SESSION_ENGINE that "
+            "keeps sessions in the database.",
+            id="declbind.W023",
+        )
+
+
+def _are_sessions_shared() -> bool:
+    try:
+        store = permissions.session_store()
+        return not hasattr(store, "get_model_class") or tenancy.is_shared(store.get_model_class())
+    except (ImportError, AttributeError, ImproperlyConfigured, RuntimeError):
+        # An engine that does not load, or whose app is not installed, is Django's to report.
+        return False

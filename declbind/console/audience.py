@@ -13,6 +13,7 @@ from django.utils import timezone
 from declbind.conf import settings
 from declbind.models import Connection, Node
 
+from .shown import shown
 from .stored import read_subscriptions
 
 SHOWN_LISTENERS = 50
@@ -46,7 +47,7 @@ def oldest_heartbeat() -> datetime:
 def open_connections(using: str) -> QuerySet[Connection]:
     """Return the open connections of live processes."""
     alive = Node.objects.using(using).filter(seen_at__gte=oldest_heartbeat()).values("pk")
-    return Connection.objects.using(using).filter(closed_at=None, node__in=alive)
+    return shown(Connection, using).filter(closed_at=None, node__in=alive)
 
 
 def hears(stream: str, group: str) -> str:

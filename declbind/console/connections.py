@@ -15,9 +15,11 @@ from declbind.models import Block, Connection, Node
 
 from .audience import oldest_heartbeat
 from .lag import load_lag
+from .shown import shown
 from .stored import read_subscriptions
 
 PAGE_ROWS = 100
+_LOGINS = {"": "nothing", "session": "a session", "token": "a token", "scope": "middleware of the project"}
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,11 @@ class ListedConnection:
     id: str
     user_pk: str
     username: str
+    tenant: str
     address: str
     client: str
+    credential: str
+    credential_ends_at: datetime | None
     opened_at: datetime
     closed_at: datetime | None
     close_code: int | None
@@ -60,6 +65,11 @@ class ListedConnection:
     def who(self) -> str:
         """Return the user's name, or "anonymous"."""
         return self.username or (f"user {self.user_pk}" if self.user_pk else "anonymous")
+
+    @property
+    def login(self) -> str:
+        """What says who the user is, in words."""
+        return _LOGINS.get(self.credential, self.credential)
 
     @property
     def hears(self) -> tuple[Heard, ...]:
@@ -99,7 +109,7 @@ class ConnectionPage:
 
 def load_connections(wanted: Wanted, using: str, page: int = 1, size: int = PAGE_ROWS) -> ConnectionPage:
     """Return a page of the matching connections. Takes three queries, and one for each process."""
-    rows = _narrow(Connection.objects.using(using), wanted, using).order_by("-opened_at", "pk")
+    rows = _narrow(shown(Connection, using), wanted, using).order_by("-opened_at", "pk")
     total = rows.count()
     pages = max(1, -(-total // size))
     page = min(max(1, page), pages)
@@ -109,7 +119,7 @@ def load_connections(wanted: Wanted, using: str, page: int = 1, size: int = PAGE
 
 def find_connection(id_: str, using: str) -> ListedConnection | None:
     """Return one connection."""
-    found = list(Connection.objects.using(using).filter(pk=id_))
+    found = list(shown(Connection, using).filter(pk=id_))
     return next(iter(describe_connections(found, using)), None)
 
 
@@ -122,7 +132,7 @@ def describe_connections(rows: Sequence[Connection], using: str) -> list[ListedC
 
 def load_blocks(using: str) -> list[Block]:
     """Return the blocks in force, newest first."""
-    return list(Block.objects.using(using).filter(until__gt=timezone.now()))
+    return list(shown(Block, using).filter(until__gt=timezone.now()))
 
 
 def _narrow(rows: QuerySet[Connection], wanted: Wanted, using: str) -> QuerySet[Connection]:
@@ -154,8 +164,11 @@ def _describe(row: Connection, node: Node | None, behind: int | None) -> ListedC
         id=row.pk,
         user_pk=row.user_pk,
         username=row.username,
+        tenant=row.tenant,
         address=row.address,
         client=row.client,
+        credential=row.credential,
+        credential_ends_at=row.credential_ends_at,
         opened_at=row.opened_at,
         closed_at=row.closed_at,
         close_code=row.close_code,

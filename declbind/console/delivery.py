@@ -21,6 +21,7 @@ from .causes import Answer, Cause
 from .connections import Heard, ListedConnection, describe_connections
 from .lag import MOMENT
 from .overview import describe_rules
+from .shown import shown
 from .stored import read_changes
 
 #: How far a refused handshake may lie from the time in question.
@@ -94,7 +95,7 @@ def explain_event(
 
 def _connections(user: str, connection: str, event: Event, using: str) -> list[ListedConnection]:
     """Return the relevant connections: open at that time, or opened later with an earlier offset."""
-    rows = Connection.objects.using(using).exclude(closed_at__lt=event.created_at).order_by("-opened_at")
+    rows = shown(Connection, using).exclude(closed_at__lt=event.created_at).order_by("-opened_at")
     if connection:
         rows = rows.filter(pk=connection)
     elif user:
@@ -213,7 +214,7 @@ def _is_behind(connection: ListedConnection, event: Event, using: str) -> bool:
 
 def _explain_absence(user: str, connection: str, event: Event, using: str) -> Iterator[Answer]:
     """Explain why the user was not connected."""
-    rows = Connection.objects.using(using)
+    rows = shown(Connection, using)
     rows = rows.filter(pk=connection) if connection else rows.filter(_is_user(user))
     before = rows.filter(closed_at__lt=event.created_at).order_by("-closed_at").first()
     if before is None:
@@ -230,7 +231,7 @@ def _explain_absence(user: str, connection: str, event: Event, using: str) -> It
             before.pk,
         )
     refused = (
-        Traffic.objects.using(using)
+        shown(Traffic, using)
         .filter(outcome="origin", at__range=(event.created_at - HANDSHAKES, event.created_at + HANDSHAKES))
         .order_by("-pk")
         .first()
@@ -244,7 +245,7 @@ def _is_user(user: str) -> Q:
 
 
 def _find_refusal(connection: ListedConnection, event: Event, using: str) -> Traffic | None:
-    rows = Traffic.objects.using(using).filter(
+    rows = shown(Traffic, using).filter(
         kind=Traffic.REFUSED, connection=connection.id, stream=event.stream, action__in=("subscribe", "")
     )
     return rows.order_by("-pk").first()
@@ -253,7 +254,7 @@ def _find_refusal(connection: ListedConnection, event: Event, using: str) -> Tra
 def _find_overtaking_edit(event: Event, offset: int, using: str) -> Event | None:
     """Return the edit that precedes the event in the log and is newer than the event's configuration."""
     column = history.offset_column(using)
-    edits = Event.objects.using(using).filter(
+    edits = shown(Event, using).filter(
         **{f"{column}__lt": offset},
         kind=Event.CONTROL,
         version__gt=event.version,

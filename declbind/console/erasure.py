@@ -15,8 +15,10 @@ from typing import Any
 from django.apps import apps
 from django.db import models, transaction
 
+from declbind import tenancy
 from declbind.core.errors import ConfigError
 from declbind.core.frames import EVERY_GROUP, RESYNC
+from declbind.inbound.idempotency import name_actor
 from declbind.models import (
     BindingRevision,
     Block,
@@ -27,9 +29,12 @@ from declbind.models import (
     Traffic,
     Watch,
 )
+from declbind.models.author import MAX_NAME
 from declbind.outbound import entries, expiry, log, sequencer
 from declbind.registry import current_registry
 from declbind.serializers import encode_key
+
+from .shown import viewed_tenant
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,14 @@ def forget_row(label: str, pk: str, using: str) -> Erasure:
         ConfigError: There is no such model, or no row can have this key.
     """
     model = _find_model(label)
+    tenant = _tenant_of(model)
     try:
         key = model._meta.pk.to_python(pk)
     except Exception:  # what a field of the project raises for a text that is not its own
         raise ConfigError(f"Expected the primary key of a {label}, got {pk!r}.") from None
     sequencer.settle(using)
     with transaction.atomic(using=using):
-        return _forget_rows(_family(model), encode_key(key, model._meta.pk), using)
+        return _forget_rows(_family(model), encode_key(key, model._meta.pk), using, tenant)
 
 
 def forget_user(user: Any, using: str) -> Erasure:
@@ -76,9 +82,10 @@ def forget_user(user: Any, using: str) -> Erasure:
     """
     key, name = str(user.pk), str(user.get_username())
     model = type(user)._meta.concrete_model
+    tenant = _tenant_of(model)
     sequencer.settle(using)
     with transaction.atomic(using=using):
-        erased = _forget_rows(_family(model), encode_key(user.pk, model._meta.pk), using)
+        erased = _forget_rows(_family(model), encode_key(user.pk, model._meta.pk), using, tenant)
         counts = dict(erased.counts)
 
         def count(what: type[models.Model], number: int) -> None:
@@ -86,29 +93,59 @@ def forget_user(user: Any, using: str) -> Erasure:
                 label = what._meta.db_table
                 counts[label] = counts.get(label, 0) + number
 
-        events = Event.objects.using(using).exclude(kind=Event.CONTROL)
+        events = _of(tenant, Event, using).exclude(kind=Event.CONTROL)
         count(Event, events.filter(actor=name).update(actor=""))
-        traffic = Traffic.objects.using(using)
+        traffic = _of(tenant, Traffic, using)
         count(
             Traffic,
             traffic.filter(models.Q(user_pk=key) | models.Q(username=name)).update(
                 user_pk="", username="", connection="", message="", detail="", object_pk="", groups=[]
             ),
         )
-        closed = Connection.objects.using(using).filter(user_pk=key, closed_at__isnull=False)
+        closed = _of(tenant, Connection, using).filter(user_pk=key, closed_at__isnull=False)
         count(Connection, closed.delete()[0])
         for written in (BindingRevision, Block):
-            count(written, written.objects.using(using).filter(author_pk=key).update(author_pk="", author_name=""))
-        count(Block, Block.objects.using(using).filter(user_pk=key).delete()[0])
-        count(SavedView, SavedView.objects.using(using).filter(owner_pk=key).delete()[0])
+            authored = written.objects.using(using).filter(author_pk=key)
+            if tenant is not None:
+                # These rows have no tenant: users of two tenants with the same key may have the same name.
+                authored = authored.filter(author_name=name[:MAX_NAME])
+            count(written, authored.update(author_pk="", author_name=""))
+        count(Block, _of(tenant, Block, using).filter(user_pk=key).delete()[0])
+        owner = tenancy.owner_key(model, key, using)
+        count(SavedView, SavedView.objects.using(using).filter(owner_pk=owner).delete()[0])
         count(Watch, Watch.objects.using(using).filter(viewer=f"admin:{key}").delete()[0])
-        count(IdempotencyKey, IdempotencyKey.objects.using(using).filter(actor=f"user:{key}").delete()[0])
+        count(IdempotencyKey, IdempotencyKey.objects.using(using).filter(_by(user, key, tenant)).delete()[0])
     return Erasure(counts, erased.streams)
 
 
-def _forget_rows(family: Collection[type[models.Model]], key: str, using: str) -> Erasure:
+def _tenant_of(model: Any) -> str | None:
+    """Return the tenant whose row or user is meant; ``None`` for all. Raises ``ConfigError`` if that must be said."""
+    tenant = viewed_tenant()
+    if not tenancy.is_on() or tenancy.is_shared(model) or (tenant is None and tenancy.may_be_shared(model)):
+        return None
+    if not tenant:
+        raise ConfigError(
+            f"Expected the name of a tenant with --tenant: each has a {model._meta.label} of its own with this key."
+        )
+    return tenant
+
+
+def _of(tenant: str | None, model: Any, using: str) -> models.QuerySet[Any]:
+    """Return the rows of a table of declbind that belong to a tenant, or all."""
+    rows: models.QuerySet[Any] = model._default_manager.using(using)
+    return rows if tenant is None else rows.filter(tenant=tenant)
+
+
+def _by(user: Any, key: str, tenant: str | None) -> models.Q:
+    """Return the condition for idempotency keys that a user has used."""
+    by = models.Q(actor=name_actor(user, "", tenant or ""))
+    # Of each tenant, where all tenants share their users.
+    return by | models.Q(actor__endswith=f', "user:{key}"]') if tenancy.is_on() and tenant is None else by
+
+
+def _forget_rows(family: Collection[type[models.Model]], key: str, using: str, tenant: str | None) -> Erasure:
     labels = {model._meta.label_lower for model in family}
-    events = Event.objects.using(using).filter(model__in=labels, object_pk=key).exclude(kind__in=_WITHOUT_ROW)
+    events = _of(tenant, Event, using).filter(model__in=labels, object_pk=key).exclude(kind__in=_WITHOUT_ROW)
     streams = set(events.values_list("stream", flat=True))
     counts = {}
     # Its groups are replaced as well: a template may have put a value of the row into a name.
@@ -120,13 +157,14 @@ def _forget_rows(family: Collection[type[models.Model]], key: str, using: str) -
         if binding.model_class()._meta.label_lower in labels
     }
     plain = json.loads(key)
-    shown = Traffic.objects.using(using).filter(stream__in=streams | bound, object_pk__in=(key, str(plain)))
+    shown = _of(tenant, Traffic, using).filter(stream__in=streams | bound, object_pk__in=(key, str(plain)))
     if erased := shown.update(object_pk="", groups=[], message="", detail=""):
         counts[Traffic._meta.db_table] = erased
     if streams:
         # Processes hold the last events in memory, and clients hold rows that they were sent.
-        log.append_control({"type": "forgotten", "streams": sorted(streams)}, using)
-        log.append([_resync_of(stream) for stream in sorted(streams)], using)
+        reach = tenancy.EVERYBODY if tenant is None else tenant
+        log.append_control({"type": "forgotten", "streams": sorted(streams)}, using, tenant=reach)
+        log.append_for(reach, [_resync_of(stream) for stream in sorted(streams)], using)
     return Erasure(counts, tuple(sorted(streams)))
 
 

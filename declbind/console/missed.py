@@ -16,6 +16,7 @@ from declbind.outbound.triggers.tables import table_models
 from . import bulk, unseen
 from .causes import Answer, Cause
 from .delivery import explain_event, groups_of, offset_of
+from .shown import shown
 from .stored import read_json
 from .writers import describe_writer
 
@@ -30,7 +31,7 @@ def find_bulk(
 
     The rows of a bulk event are not stored. A row that was written and is in such a group may well be one of them.
     """
-    events: QuerySet[Event] = Event.objects.using(using).filter(stream=stream, kind=Event.BULK)
+    events: QuerySet[Event] = shown(Event, using).filter(stream=stream, kind=Event.BULK)
     if at is not None:
         events = events.filter(created_at__range=(at - window, at + window))
     if after is not None:
@@ -101,6 +102,6 @@ def _count_marks(binding: type[Binding], using: str) -> int:
     if not unseen.wants_triggers(binding):
         return 0
     tables = {model._meta.db_table for model in table_models(binding.model_class())}
-    marks = Event.objects.using(using).filter(kind=Event.MARK).order_by("pk").values_list("data", flat=True)
+    marks = shown(Event, using).filter(kind=Event.MARK).order_by("pk").values_list("data", flat=True)
     noted = (read_json(data) for data in marks[:MAX_MARKS])
     return sum(isinstance(note, dict) and note.get("table") in tables for note in noted)

@@ -13,6 +13,7 @@ from declbind.registry import get_registry
 from declbind.serializers import encode_value
 
 from .delivery import groups_of
+from .shown import shown
 from .stored import read_json
 
 
@@ -35,7 +36,7 @@ def row_groups(bound: Binding, row: Any) -> list[str]:
 
 def find_latest(stream: str, keys: Collection[str], using: str) -> Event | None:
     """Return the last event of a row; ``keys`` are the forms in which the log may hold its key."""
-    return Event.objects.using(using).filter(stream=stream, object_pk__in=keys).order_by("-pk").first()
+    return shown(Event, using).filter(stream=stream, object_pk__in=keys).order_by("-pk").first()
 
 
 def compare(binding: type[Binding], row: Any, latest: Event | None, using: str) -> list[str] | None:

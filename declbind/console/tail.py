@@ -18,6 +18,7 @@ from declbind.models import Event, Traffic, Watch
 from declbind.outbound import history, log
 
 from .bulk import describe_bulk, list_groups
+from .shown import shown
 
 BATCH = 500
 #: Kinds of traffic that are always recorded, and those recorded only while someone watches.
@@ -83,7 +84,7 @@ def _load_last(
 ) -> list[LogEvent | Traffic]:
     """Return the last items up to offset ``until``, and up to where ``traffic`` continues."""
     column = history.offset_column(using)
-    rows = Event.objects.using(using).filter(**{f"{column}__lte": until})
+    rows = shown(Event, using).filter(**{f"{column}__lte": until})
     if stream is not None:
         rows = rows.filter(Q(stream=stream) | Q(kind=Event.CONTROL))
     offsets = list(rows.order_by(f"-{column}").values_list(column, flat=True)[:limit])
@@ -99,7 +100,7 @@ class _TrafficReader:
 
     def __init__(self, using: str, kinds: Sequence[str], stream: str | None, since: int | None) -> None:
         self._using, self._kinds = using, kinds
-        rows = Traffic.objects.using(using).filter(kind__in=kinds)
+        rows = shown(Traffic, using).filter(kind__in=kinds)
         self._rows = rows if stream is None else rows.filter(stream=stream)
         self._seen: dict[int, None] = {}
         self._last = 0
@@ -109,7 +110,7 @@ class _TrafficReader:
             self._seen = dict.fromkeys(late)
         elif kinds and since:
             column = history.offset_column(using)
-            at = Event.objects.using(using).filter(**{column: since}).values_list("created_at", flat=True).first()
+            at = shown(Event, using).filter(**{column: since}).values_list("created_at", flat=True).first()
             if at is not None:
                 self._rows = self._rows.filter(at__gte=at)
 

@@ -15,6 +15,7 @@ from typing import Any
 from django.db import DatabaseError
 from django.db.models import Model
 
+from declbind import tenancy
 from declbind.bindings import Binding
 from declbind.core import frames
 from declbind.core.errors import ClientError, ConfigError, Problem
@@ -92,9 +93,10 @@ def make_trial(question: Question, using: str | None = None) -> Trial:
 def find_user(who: str) -> tuple[Identity, Any]:
     """Return the identity of a user as a connection without a session has it, and the user; no permission is cached."""
     named = preview.load_user(who)
+    tenant = tenancy.of_connection(database_alias())
     if not named.is_authenticated:
-        return Identity(connection_id="try"), named
-    identity = Identity(user_pk=str(named.pk), connection_id="try", username=str(named.get_username()))
+        return Identity(connection_id="try", tenant=tenant), named
+    identity = Identity(user_pk=str(named.pk), connection_id="try", username=str(named.get_username()), tenant=tenant)
     return identity, load_user(identity) if getattr(named, "is_active", True) else named
 
 

@@ -23,6 +23,7 @@ from declbind.outbound.plans import Plan
 from declbind.outbound.rows import load_row
 from declbind.registry import BindingRegistry
 
+from .shown import shown
 from .trial_answer import Frame
 
 #: What bindings' code raised, by stream.
@@ -86,7 +87,7 @@ def number_drafts(drafts: Sequence[entries.Draft], using: str) -> list[LogEvent]
 
 def load_drafts(after: int, signature: str, using: str) -> list[entries.Draft]:
     """Return the events that this transaction appended: those with its signature, with ids above ``after``."""
-    rows = Event.objects.using(using).filter(id__gt=after, actor=signature).order_by("id")
+    rows = shown(Event, using).filter(id__gt=after, actor=signature).order_by("id")
     return [
         entries.Draft(
             stream=row.stream,

@@ -28,6 +28,7 @@ from declbind.registry import database_alias
 from declbind.serializers import encode_key
 from declbind.stored_values import comparable
 
+from .shown import shown
 from .trial_frames import Faults, foresee, load_drafts, number_drafts
 
 #: Steps of a mutation, in the order in which they are taken.
@@ -140,7 +141,7 @@ def try_write(
     followed = Course(index, request.data, stores=carry_out)
     followed.found["pk"] = request.pk
     if carry_out and log.is_here(using):
-        followed.last_event = Event.objects.using(using).order_by("-id").values_list("id", flat=True).first() or 0
+        followed.last_event = shown(Event, using).order_by("-id").values_list("id", flat=True).first() or 0
     error: ClientError | None = None
     with gather_faults() as faults, course.followed(followed):
         try:

@@ -9,8 +9,9 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from declbind.models import Activity, Node, StreamUse
+from declbind.models import Node, StreamUse
 
+from .shown import sees_all, shown_activity
 from .stored import read_counts, read_subscribers
 
 #: The number of minutes in a small chart.
@@ -40,12 +41,12 @@ def load_usage(nodes: Iterable[Node], using: str) -> Mapping[str, Usage]:
     """Return the use of every used stream in the live processes ``nodes``. Takes one query."""
     subscribers: Counter[str] = Counter()
     for node in nodes:
-        subscribers.update(read_subscribers(node.streams))
+        subscribers.update(read_subscribers(node.streams) if sees_all() else {})
     now = timezone.now().replace(second=0, microsecond=0)
     begin = now - timedelta(minutes=MINUTES - 1)
     sent: dict[str, list[int]] = {}
     refused: dict[str, list[int]] = {}
-    rows = Activity.objects.using(using).filter(seconds=60, at__gte=begin).order_by()
+    rows = shown_activity(using).filter(seconds=60, at__gte=begin).order_by()
     for at, streams in rows.values_list("at", "streams"):
         minute = int((at - begin).total_seconds() // 60)
         if not 0 <= minute < MINUTES:

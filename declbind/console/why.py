@@ -27,6 +27,7 @@ from declbind.serializers import encode_key
 from .causes import Answer, Cause
 from .delivery import explain_event, groups_of, offset_of
 from .missed import explain_bulk, explain_uncaptured, find_bulk
+from .shown import shown
 from .stored_row import compare, find_latest, load_row, row_groups, says_it_is_there
 from .withheld import load_withheld
 from .writers import describe_writer
@@ -142,7 +143,7 @@ def _find_bulk_of_row(
 
 def find_event(question: Question, binding: type[Binding] | None, using: str) -> Event | None:
     """Return the change in question: the one at the offset, the nearest to the time, or the row's last one."""
-    events = Event.objects.using(using).filter(stream=question.stream).exclude(kind__in=(Event.CONTROL, Event.MARK))
+    events = shown(Event, using).filter(stream=question.stream).exclude(kind__in=(Event.CONTROL, Event.MARK))
     if question.offset is not None:
         return events.filter(**{history.offset_column(using): question.offset}).first()
     events = events.filter(object_pk__in=_keys(question.row, binding)).order_by("-pk")
@@ -298,11 +299,11 @@ def _find_missed_write(
 
 def _oldest_kept(using: str) -> datetime | None:
     column = history.offset_column(using)
-    return Event.objects.using(using).order_by(column).values_list("created_at", flat=True).first()
+    return shown(Event, using).order_by(column).values_list("created_at", flat=True).first()
 
 
 def _find_failure(question: Question, using: str) -> Traffic | None:
-    rows = Traffic.objects.using(using).filter(kind=Traffic.ERROR, stream=question.stream, object_pk=question.row)
+    rows = shown(Traffic, using).filter(kind=Traffic.ERROR, stream=question.stream, object_pk=question.row)
     if question.at is not None:
         rows = rows.filter(at__range=(question.at - WINDOW, question.at + WINDOW))
     return rows.order_by("-pk").first()

@@ -19,6 +19,8 @@ from .errors import ClientError
 
 MUTATIONS: Final = frozenset({"create", "update", "delete"})
 ACTIONS: Final = MUTATIONS | {"subscribe", "unsubscribe"}
+#: The request that is about the connection and not about a stream.
+AUTHENTICATE: Final = "authenticate"
 #: The action of a change that the log does not tell row by row: what a subscriber holds may be stale.
 RESYNC: Final = "resync"
 #: Stands for all groups of a stream, in a change whose groups are not known. No group is named so.
@@ -26,6 +28,8 @@ EVERY_GROUP: Final = "*"
 MAX_KEY_LENGTH: Final = 200
 #: WebSocket subprotocol: one text frame may hold a JSON array of frames. Used only when more than one waits.
 BATCH_PROTOCOL: Final = "declbind.batch.v1"
+#: WebSocket subprotocol of a client that takes one frame at a time, and has to offer one beside its token.
+PLAIN_PROTOCOL: Final = "declbind.v1"
 
 
 class _Missing:
@@ -110,6 +114,8 @@ def parse_envelope(text: str, *, max_bytes: int, max_depth: int, max_digits: int
     if not isinstance(content, dict):
         raise RequestError("malformed", f"Expected an object with stream and payload, got {describe(content)}.")
     stream, payload = content.get("stream"), content.get("payload")
+    if "stream" not in content and isinstance(payload, dict) and payload.get("action") == AUTHENTICATE:
+        stream = ""
     ref = _ref(payload)
     known_stream = stream if isinstance(stream, str) else ""
     if not isinstance(stream, str):
@@ -141,9 +147,21 @@ def parse_request(envelope: Envelope) -> Request:
 
     action = payload.get("action")
     if not isinstance(action, str) or action not in ACTIONS:
-        raise error(f"Expected an action of {', '.join(sorted(ACTIONS))}; got {action!r:.60}.", "unknown_action")
+        known = ", ".join(sorted({*ACTIONS, AUTHENTICATE}))
+        raise error(f"Expected an action of {known}; got {action!r:.60}.", "unknown_action")
     keys = _mutation_keys(action, payload, error) if action in MUTATIONS else _subscription_keys(payload, error)
     return Request(stream=envelope.stream, action=action, payload=payload, ref=envelope.ref, **keys)
+
+
+def parse_token(envelope: Envelope) -> str:
+    """Return the token of an ``authenticate`` request; raises ``RequestError`` ``malformed`` if it holds none."""
+    token = envelope.payload.get("token")
+    if not isinstance(token, str):
+        came = type_name.get(type(token), "a number") if "token" in envelope.payload else "none"
+        raise RequestError(
+            "malformed", f"Expected a string under 'token', got {came}.", stream=envelope.stream, ref=envelope.ref
+        )
+    return token
 
 
 def _mutation_keys(action: str, payload: Mapping[str, Any], error: Callable[[str], RequestError]) -> dict[str, Any]:
@@ -268,6 +286,11 @@ def encode_moving() -> str:
     these and does not know the notice ignores it.
     """
     return encode_tagged("", "", 0, encode({"action": "moving"}))
+
+
+def encode_expiring(seconds: int) -> str:
+    """Return the notice that the token of the connection ends in so many seconds. It has the form of ``moving``."""
+    return encode_tagged("", "", 0, encode({"action": "expiring", "seconds": seconds}))
 
 
 def describe(value: Any) -> str:

@@ -29,11 +29,17 @@ class LogEvent:
     data: str
     version: int
     created_at: Any = None
+    #: The tenant whose subscribers it is for, "" for all.
+    tenant: str = ""
 
     @property
     def tells_every_group(self) -> bool:
         """Tell whether the event is for all groups of its stream, as nobody knows for which."""
         return bool(self.changes) and self.changes[0][0] == frames.EVERY_GROUP
+
+    def is_for(self, tenant: str) -> bool:
+        """Return whether the event is for the subscribers of a tenant."""
+        return self.tenant == "" or self.tenant == tenant
 
     def concerns(self, group: str) -> bool:
         """Return whether subscribers of a group of the event's stream are sent the event."""
@@ -147,6 +153,8 @@ class Connection:
     overflow: Callable[[], None]
     subscriptions: dict[tuple[str, str], Subscription] = field(default_factory=dict)
     info: Any = None
+    #: The tenant whose events it is sent; "" on a site without tenants.
+    tenant: str = ""
 
     def queue(self, text: str, now: float) -> bool:
         """Queue a frame that somebody will flush; False when the queue is full.
@@ -193,7 +201,7 @@ class Subscription:
 
     def wants(self, event: LogEvent) -> bool:
         """Tell whether the event is news for this subscription."""
-        return event.offset > self.offset
+        return event.offset > self.offset and event.is_for(self.connection.tenant)
 
 
 class Variants:
@@ -232,6 +240,10 @@ class Variants:
         return frames.encode_tagged(self._event.stream, group, self._event.offset, payload)
 
 
+#: The subscriptions to each stream and group.
+_Groups = dict[tuple[str, str], dict[Subscription, None]]
+
+
 class Hub:
     """Fan events out to the connections of this process, in the order of the log."""
 
@@ -240,7 +252,8 @@ class Hub:
         self.connections: dict[Connection, None] = {}
         #: Connections for which frames were queued since this was last taken; each has to be flushed.
         self.waiting: list[Connection] = []
-        self._by_group: dict[tuple[str, str], dict[Subscription, None]] = {}
+        #: The subscriptions to each stream and group, by tenant. Without tenants there is one, whose name is empty.
+        self._by_tenant: dict[str, _Groups] = {}
 
     def attach(self, connection: Connection) -> None:
         """Take a connection in."""
@@ -259,33 +272,50 @@ class Hub:
         if earlier is not None:
             self.unsubscribe(earlier)
         subscription.connection.subscriptions[key] = subscription
-        self._by_group.setdefault(key, {})[subscription] = None
+        groups = self._by_tenant.setdefault(subscription.connection.tenant, {})
+        groups.setdefault(key, {})[subscription] = None
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription; ending it twice is harmless."""
         key = (subscription.stream, subscription.group)
         if subscription.connection.subscriptions.get(key) is subscription:
             del subscription.connection.subscriptions[key]
-        members = self._by_group.get(key)
+        groups = self._by_tenant.get(subscription.connection.tenant, {})
+        members = groups.get(key)
         if members is not None:
             members.pop(subscription, None)
             if not members:
-                del self._by_group[key]
+                del groups[key]
+                if not groups:
+                    del self._by_tenant[subscription.connection.tenant]
 
     def subscriptions(self, stream: str | None = None) -> Iterator[Subscription]:
         """Return the subscriptions of a stream, or all; safe against changes while iterating."""
-        for (name, _), members in list(self._by_group.items()):
-            if stream is None or name == stream:
-                yield from list(members)
+        for groups in list(self._by_tenant.values()):
+            for (name, _), members in list(groups.items()):
+                if stream is None or name == stream:
+                    yield from list(members)
 
     def hears(self, event: LogEvent) -> bool:
         """Tell whether anybody here is in a group of the event."""
-        return any((event.stream, group) in self._by_group for group, _ in self._changes(event))
+        return any(
+            (event.stream, group) in groups
+            for groups in self._groups_of(event)
+            for group, _ in self._changes(event, groups)
+        )
 
-    def _changes(self, event: LogEvent) -> Sequence[tuple[str, str]]:
+    def _groups_of(self, event: LogEvent) -> Sequence[_Groups]:
+        """Return the groups of the tenant that an event is for, or those of each tenant."""
+        if event.tenant:
+            groups = self._by_tenant.get(event.tenant)
+            return () if groups is None else (groups,)
+        return tuple(self._by_tenant.values())
+
+    @staticmethod
+    def _changes(event: LogEvent, groups: _Groups) -> Sequence[tuple[str, str]]:
         if not event.tells_every_group:
             return event.changes
-        return [(group, frames.RESYNC) for stream, group in list(self._by_group) if stream == event.stream]
+        return [(group, frames.RESYNC) for stream, group in list(groups) if stream == event.stream]
 
     def dispatch(self, event: LogEvent, variants: Variants, now: float) -> int:
         """Queue the event's frames for all who hear it and move the cursor; return how many frames were queued.
@@ -293,12 +323,17 @@ class Hub:
         Changes come in the order delete, update, create. A plain connection gets each action once, whatever the number
         of its groups; a tagged subscription gets a frame of its own. Nothing is sent: see ``waiting``.
         """
+        count = sum(self._dispatch(event, groups, variants, now) for groups in self._groups_of(event))
+        self.cursor = max(self.cursor, event.offset)
+        return count
+
+    def _dispatch(self, event: LogEvent, groups: _Groups, variants: Variants, now: float) -> int:
         count = 0
         offset = event.offset
         to_flush = self.waiting
         plain_sent: set[tuple[Connection, str]] = set()
-        for group, action in self._changes(event):
-            members = self._by_group.get((event.stream, group))
+        for group, action in self._changes(event, groups):
+            members = groups.get((event.stream, group))
             if not members:
                 continue
             tagged: tuple[str, float] | None = None
@@ -336,7 +371,6 @@ class Hub:
                 count += 1
                 if len(waiting) == 1:
                     to_flush.append(connection)
-        self.cursor = max(self.cursor, event.offset)
         return count
 
     def take_waiting(self) -> list[Connection]:

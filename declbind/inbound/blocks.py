@@ -11,14 +11,25 @@ from django.utils import timezone
 from declbind.models import Block
 from declbind.models.author import author_values
 from declbind.registry import database_alias
+from declbind.tenancy import EVERYBODY
 
-from .revocation import kick
+from .revocation import kick, reach_of_kick
 
 LONGEST = timedelta(days=365)
 
 
-def block(user_pk: str, length: timedelta, *, username: str = "", reason: str = "", author: Any = None) -> Block:
+def block(
+    user_pk: str,
+    length: timedelta,
+    *,
+    username: str = "",
+    reason: str = "",
+    author: Any = None,
+    tenant: str | None = None,
+) -> Block:
     """Block a user, given by key, from now on for ``length``, and close all connections of that user.
+
+    ``tenant`` is the one whose user it is, by default as in :func:`declbind.inbound.revocation.kick`.
 
     A block that is there already is replaced. Raises ``ValueError`` for a length of nothing or of more than a year. An
     anonymous client cannot be blocked: nothing tells it from the next one.
@@ -28,9 +39,11 @@ def block(user_pk: str, length: timedelta, *, username: str = "", reason: str = 
     if not timedelta(0) < length <= LONGEST:
         raise ValueError(f"block() expected a length of up to {LONGEST.days} days, got {length}.")
     using = database_alias()
+    tenant = reach_of_kick(user_pk, tenant)
     with transaction.atomic(using=using):
         # The order counts: a connection that does not see the block yet is open, or opening, when the kick is read.
         row, _ = Block.objects.using(using).update_or_create(
+            tenant=tenant,
             user_pk=user_pk,
             defaults={
                 "username": username[:150],
@@ -39,18 +52,20 @@ def block(user_pk: str, length: timedelta, *, username: str = "", reason: str = 
                 **author_values(author),
             },
         )
-        kick(user=user_pk, reason=reason or "Blocked by an operator.")
+        kick(user=user_pk, reason=reason or "Blocked by an operator.", tenant=tenant)
     return row
 
 
-def unblock(user_pk: str) -> bool:
+def unblock(user_pk: str, tenant: str | None = None) -> bool:
     """End the block of a user; tell whether there was one."""
-    count, _ = Block.objects.using(database_alias()).filter(user_pk=user_pk).delete()
+    blocks = Block.objects.using(database_alias())
+    count, _ = blocks.filter(user_pk=user_pk, tenant=reach_of_kick(user_pk, tenant)).delete()
     return bool(count)
 
 
-def find_block(user_pk: str | None) -> Block | None:
-    """Return the block that is in force for a user."""
+def find_block(user_pk: str | None, tenant: str = "") -> Block | None:
+    """Return the block that is in force for a user of a tenant."""
     if user_pk is None:
         return None
-    return Block.objects.using(database_alias()).filter(user_pk=user_pk, until__gt=timezone.now()).first()
+    blocks = Block.objects.using(database_alias()).filter(user_pk=user_pk, until__gt=timezone.now())
+    return blocks.filter(tenant__in=(EVERYBODY, tenant)).first()

@@ -23,9 +23,11 @@ from declbind.models import IdempotencyKey
 _TRIES = 5
 
 
-def name_actor(user: Any, connection_id: str) -> str:
-    """Return who a key belongs to: the user on every connection, or one anonymous connection."""
+def name_actor(user: Any, connection_id: str, tenant: str = "") -> str:
+    """Return who a key belongs to: the user on every connection of a tenant, or one anonymous connection."""
     actor = f"user:{user.pk}" if user.is_authenticated else f"connection:{connection_id}"
+    if tenant:
+        actor = json.dumps([tenant, actor])
     return actor if len(actor) <= 100 else hashlib.sha256(actor.encode()).hexdigest()
 
 

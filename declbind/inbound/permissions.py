@@ -6,6 +6,7 @@ socket keeps an :class:`Identity` instead, with which the user and the session c
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import secrets
@@ -13,18 +14,25 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ValidationError
-from django.db import router
+from django.db import DataError, router
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
+from declbind import tenancy
+from declbind.tokens import digest_holds
+
+from .terms import Term
+
 logger = logging.getLogger("declbind")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,10 @@ class Identity:
 
     ``user_pk`` is the user's primary key as text, or ``None`` for an anonymous user. The three session values are set
     only if this session logged the user in; a user who was authenticated by a token has none. ``username`` is for
-    display only.
+    display only. ``tenant`` is the one whose rows the connection deals with; "" on a site without tenants.
+
+    The last three are set only if a token authenticated the user: the digest of the session auth hash, the term of the
+    token (``None`` if it never ends), and the only streams that it is for (``None`` for all).
     """
 
     user_pk: str | None = None
@@ -42,6 +53,41 @@ class Identity:
     backend: str | None = None
     connection_id: str = ""
     username: str = ""
+    tenant: str = ""
+    auth_digest: str | None = None
+    term: Term | None = None
+    streams: frozenset[str] | None = None
+
+    @property
+    def has_token(self) -> bool:
+        """Tell whether a token, and no session, authenticated the user."""
+        return self.auth_digest is not None
+
+    @property
+    def credential(self) -> str:
+        """Say what authenticated the user: "token", "session", "scope" (middleware of the project) or ""."""
+        if self.user_pk is None:
+            return ""
+        if self.has_token:
+            return "token"
+        return "scope" if self.session_key is None else "session"
+
+    def is_over(self) -> bool:
+        """Return whether the token of this identity has ended."""
+        return self.term is not None and self.term.is_over()
+
+    def covers(self, stream: str) -> bool:
+        """Return whether the token of this identity is for a stream."""
+        return self.streams is None or stream in self.streams
+
+    def narrow(self, bindings: Mapping[str, T]) -> Mapping[str, T]:
+        """Return those bindings, by stream, that the token of this identity is for."""
+        return bindings if self.streams is None else {s: each for s, each in bindings.items() if s in self.streams}
+
+    @property
+    def account(self) -> str | None:
+        """The user's key, with the tenant in front if there are tenants; ``None`` for an anonymous user."""
+        return f"{self.tenant}\0{self.user_pk}" if self.tenant and self.user_pk is not None else self.user_pk
 
 
 def identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
@@ -49,7 +95,33 @@ def identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
 
     The user and the session are lazy and are loaded here, so call this in a worker thread. An empty ``connection_id``
     is replaced by a random one, because two anonymous connections must never share it.
+
+    Raises:
+        TenantError: The scope is no tenant's, or its user was loaded where the same key may be another tenant's user.
     """
+    tenant = tenancy.of_scope(scope)
+    with tenancy.activate(tenant):
+        identity = dataclasses.replace(_identify(scope, connection_id), tenant=tenant)
+        if tenancy.is_on() and not _is_of_tenant(identity, scope):
+            raise tenancy.TenantError(
+                f"The user of a connection of tenant {tenant!r} was loaded by a middleware that does not know the "
+                "tenant. Use declbind.contrib.tenants.TenantAuthMiddlewareStack, or have your middleware load the user "
+                f"inside activate() and set scope[{tenancy.SCOPE_KEY!r}] to the name of the tenant."
+            )
+        return identity
+
+
+def _is_of_tenant(identity: Identity, scope: Mapping[str, Any]) -> bool:
+    """Return whether the user of a scope is one of its tenant.
+
+    A session says so as well: it is loaded again, in the tenant, before the connection is accepted.
+    """
+    if identity.user_pk is None or scope.get(tenancy.SCOPE_KEY) == identity.tenant:
+        return True
+    return tenancy.is_shared(get_user_model()) or bool(identity.session_key and identity.session_hash)
+
+
+def _identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
     connection_id = connection_id or secrets.token_hex(8)
     user = scope.get("user")
     if user is None or not getattr(user, "is_authenticated", False) or getattr(user, "pk", None) is None:
@@ -79,15 +151,17 @@ def load_current_user(identity: Identity) -> Any | None:
     if identity.user_pk is None:
         return AnonymousUser()
     user = _stored_user(identity)
-    return user if user is not None and _session_holds(identity, user) else None
+    if user is None or not _session_holds(identity, user) or not _token_holds(identity, user):
+        return None
+    return user
 
 
 def is_current(identity: Identity) -> bool:
     """Return whether the identity of a connection is still valid.
 
-    It is not if the user was deleted or deactivated, the session has ended, the password has changed, or the
-    authentication backend is no longer in use. An anonymous identity is always valid. For a user without a session,
-    only the user is checked.
+    It is not if the user was deleted or deactivated, the session or the token has ended, the password has changed, or
+    the authentication backend is no longer in use. An anonymous identity is always valid. For a user without a session
+    and without a token, only the user is checked.
     """
     return load_current_user(identity) is not None
 
@@ -169,17 +243,27 @@ def session_digest(session_key: str | None) -> str:
     return hashlib.sha256(f"declbind.session:{session_key}".encode()).hexdigest() if session_key else ""
 
 
-def _stored_user(identity: Identity) -> Any | None:
-    if identity.user_pk is None:
-        return None
+def find_active_user(name: str, value: Any) -> Any | None:
+    """Return the stored, active user whose field has a value, or ``None``. The value may be of any type."""
     model = get_user_model()
     # Not from a replica, which may lag behind the control event that asks for this check.
     users = model._default_manager.using(router.db_for_write(model))
+    field: Any = model._meta.pk if name == "pk" else model._meta.get_field(name)
     try:
-        user = users.get(pk=model._meta.pk.to_python(identity.user_pk))
-    except (model.DoesNotExist, ValidationError, ValueError):
+        wanted = field.to_python(value)
+        user = users.get(**{name: wanted})
+    except (model.DoesNotExist, model.MultipleObjectsReturned):
         return None
-    return user if getattr(user, "is_active", True) else None
+    except (ValidationError, ValueError, TypeError, OverflowError, DataError):
+        # No row of this column can have the value.
+        return None
+    # Some collations find "Ann" for "ANN", and the two may be different users where the value comes from.
+    is_equal = field.to_python(getattr(user, field.attname)) == wanted
+    return user if is_equal and getattr(user, "is_active", True) else None
+
+
+def _stored_user(identity: Identity) -> Any | None:
+    return None if identity.user_pk is None else find_active_user("pk", identity.user_pk)
 
 
 def _session_holds(identity: Identity, user: Any) -> bool:
@@ -192,6 +276,11 @@ def _session_holds(identity: Identity, user: Any) -> bool:
     if store.load().get(SESSION_KEY) != identity.user_pk:
         return False
     return not hasattr(user, "get_session_auth_hash") or _hash_holds(identity.session_hash or "", user)
+
+
+def _token_holds(identity: Identity, user: Any) -> bool:
+    # The time is asked for last, after the queries.
+    return identity.auth_digest is None or (digest_holds(identity.auth_digest, user) and not identity.is_over())
 
 
 def _hash_holds(session_hash: str, user: Any) -> bool:

@@ -25,7 +25,7 @@ from django.db import models, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.utils import timezone
 
-from declbind import signals
+from declbind import signals, tenancy
 from declbind.models import SavedView
 from declbind.models.author import key_of
 from declbind.outbound import log, observers
@@ -40,16 +40,30 @@ MAX_NAMED = 1_000
 _LIST_CHANGES = ("post_add", "post_remove", "post_clear")
 
 
-def kick(connection: str | None = None, user: Any = None, reason: str = "") -> None:
+def kick(connection: str | None = None, user: Any = None, reason: str = "", tenant: str | None = None) -> None:
     """Close one connection, or all of a user (an instance or a key), in whichever process they are.
 
     Not a ban: the client may connect again if its rights allow.
+
+    Args:
+        tenant: The one whose connections are closed, "" for all. By default it is the one that the database connection
+            is in; if its operators see all tenants, one connection is found in any, and a user in any that share users.
     """
     if connection is None and user is None:
         raise ValueError("kick() expected a connection or a user, got neither.")
     key = None if user is None else str(user.pk if isinstance(user, models.Model) else user)
+    content = {"type": "kick", "connection": connection, "user": key, "reason": reason}
     with transaction.atomic(using=database_alias()):
-        _append({"type": "kick", "connection": connection, "user": key, "reason": reason}, database_alias())
+        _append(content, database_alias(), reach_of_kick(key, tenant))
+
+
+def reach_of_kick(user: str | None, tenant: str | None) -> str:
+    """Return the tenant in which connections are closed, "" for all; raises ``TenantError`` if it is not known."""
+    if tenant is not None or not tenancy.is_on():
+        return tenant or tenancy.EVERYBODY
+    current = tenancy.of_connection(database_alias())
+    is_everywhere = user is None or tenancy.may_be_shared(get_user_model())
+    return tenancy.EVERYBODY if is_everywhere and tenancy.sees_all(current) else current
 
 
 def recheck(users: Iterable[Any] | None = None) -> None:
@@ -78,11 +92,11 @@ def install() -> None:
         observers.bulk_observers[session_model] = _on_sessions_written
 
 
-def _append(content: dict[str, Any], using: str | None) -> None:
+def _append(content: dict[str, Any], using: str | None, tenant: str) -> None:
     """Append in the transaction of a change on ``using``. For a change in another database, append after its commit."""
     alias = database_alias()
     if log.is_here(alias):
-        _after_change(lambda: log.append_control(content, alias), using, alias)
+        _after_change(lambda: log.append_control(content, alias, tenant=tenant), using, alias)
 
 
 def _after_change(act: Callable[[], object], using: str | None, alias: str) -> None:
@@ -92,10 +106,12 @@ def _after_change(act: Callable[[], object], using: str | None, alias: str) -> N
         transaction.on_commit(act, using=using, robust=True)
 
 
-def _append_users(pks: Iterable[Any] | None, using: str) -> None:
+def _append_users(pks: Iterable[Any] | None, using: str, model: Any = None) -> None:
+    """Append a change of rights that rows of a model give, by default of users."""
     users = None if pks is None else [str(pk) for pk in pks]
     if users != []:
-        _append({"type": "users", "users": users}, using)
+        # For the sockets of the tenants that have these rows, and of them only: user 1 of another is somebody else.
+        _append({"type": "users", "users": users}, using, tenancy.concerned(model or get_user_model(), using))
 
 
 # --- users -----------------------------------------------------------------------------------------------------------
@@ -124,7 +140,8 @@ def _on_user_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:
     _append_users([key], using)
     if log.is_here(alias):
         # No foreign key cascades to them, because users may be in another database.
-        _after_change(SavedView.objects.using(alias).filter(owner_pk=key).delete, using, alias)
+        views = SavedView.objects.using(alias).filter(owner_pk=tenancy.owner_key(get_user_model(), key, using))
+        _after_change(views.delete, using, alias)
 
 
 def _on_users_written(rows: models.QuerySet[Any], names: frozenset[str] | None, using: str) -> None:
@@ -157,23 +174,23 @@ def _watch_groups() -> None:
     m2m_changed.connect(_on_group_permissions_changed, sender=through, dispatch_uid="declbind.revocation")
 
 
-def _on_rights_deleted(*, using: str, **kwargs: Any) -> None:
-    _append_users(None, using)
+def _on_rights_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:
+    _append_users(None, using, type(instance))
 
 
-def _on_permission_saved(*, created: bool, using: str, **kwargs: Any) -> None:
+def _on_permission_saved(*, instance: Any, created: bool, using: str, **kwargs: Any) -> None:
     # A new permission is nobody's yet; an old one may have got another codename.
     if not created:
-        _append_users(None, using)
+        _append_users(None, using, type(instance))
 
 
 def _on_permissions_written(rows: models.QuerySet[Any], names: frozenset[str] | None, using: str) -> None:
-    _append_users(None, using)
+    _append_users(None, using, rows.model)
 
 
-def _on_group_permissions_changed(*, action: str, using: str, **kwargs: Any) -> None:
+def _on_group_permissions_changed(*, sender: Any, action: str, using: str, **kwargs: Any) -> None:
     if action in _LIST_CHANGES:
-        _append_users(None, using)
+        _append_users(None, using, sender)
 
 
 # --- sessions --------------------------------------------------------------------------------------------------------
@@ -186,20 +203,22 @@ def _on_logged_out(*, request: Any, user: Any, **kwargs: Any) -> None:
     # Channels' own logout() has no request, and some sessions no key: then nothing names the session. The user is named
     # in any case, because sockets that this session opened under an earlier key do not have this digest.
     key = getattr(getattr(request, "session", None), "session_key", None)
-    _append({"type": "session", "session": session_digest(key), "user": str(user.pk)}, None)
+    content = {"type": "session", "session": session_digest(key), "user": str(user.pk)}
+    _append(content, None, tenancy.concerned(get_user_model(), database_alias()))
 
 
 def _on_session_deleted(session: Any, using: str) -> None:
     # A session that ran out lets nobody in; nor does one without a login.
     if session.expire_date > timezone.now() and SESSION_KEY in session.get_decoded():
-        _append({"type": "session", "session": session_digest(session.session_key)}, using)
+        content = {"type": "session", "session": session_digest(session.session_key)}
+        _append(content, using, tenancy.concerned(type(session), using))
 
 
 def _on_sessions_written(rows: models.QuerySet[Any], names: frozenset[str] | None, using: str) -> None:
     valid = rows.using(using).order_by("pk").filter(expire_date__gt=timezone.now())
     sessions = list(valid[: MAX_NAMED + 1])
     if len(sessions) > MAX_NAMED:
-        _append_users(None, using)
+        _append_users(None, using, rows.model)
         return
     for session in sessions:
         _on_session_deleted(session, using)

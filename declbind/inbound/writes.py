@@ -18,7 +18,7 @@ from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, Validat
 from django.db import DataError, IntegrityError, OperationalError, connections, models, router, transaction
 from django.http import Http404
 
-from declbind import validation
+from declbind import tenancy, validation
 from declbind.bindings import Binding
 from declbind.core import course
 from declbind.core.errors import ClientError
@@ -59,9 +59,13 @@ def handle(request: Request, binding: type[Binding], identity: permissions.Ident
     Blocks on the database, so call it in a worker thread.
     """
     try:
-        return _carry_out_patiently(request, binding, identity)
+        with tenancy.activate(identity.tenant):
+            return _carry_out_patiently(request, binding, identity)
     except ClientError:
         raise
+    except tenancy.TenantError as error:
+        logger.warning("Stream %r: a client's %s was refused: %s", binding.stream, request.action, error)
+        raise ClientError("denied", "Not allowed.") from None
     except Exception:
         logger.exception("Stream %r: a client's %s failed.", binding.stream, request.action)
         raise ClientError("internal", INTERNAL) from None
@@ -77,7 +81,7 @@ def rehearse(request: Request, binding: type[Binding], identity: permissions.Ide
     using = router.db_for_write(binding.model_class())
     follower = course.current()
     # A transaction around the request's own: were that to commit by mistake, this one would not.
-    with transaction.atomic(using=using):
+    with tenancy.activate(identity.tenant), transaction.atomic(using=using):
         try:
             with _limited_waiting(using):
                 if follower is not None and follower.stores:
@@ -202,7 +206,7 @@ def _answer_once(request: Request, bound: Binding, identity: permissions.Identit
     if not validation.is_storable_text(request.key):
         raise ClientError("invalid", "Expected a key without NUL and surrogates.")
     using = database_alias()
-    actor = idempotency.name_actor(bound.user, identity.connection_id)
+    actor = idempotency.name_actor(bound.user, identity.connection_id, identity.tenant)
     asked = (request.action, request.pk)
     # A model in another database has a transaction of its own, inside that of the key.
     with nullcontext() if using == bound.using else transaction.atomic(using=using):

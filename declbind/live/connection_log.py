@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,10 @@ RESTART = 1012
 
 Change = tuple["Socket", dict[str, Any]]
 
-CHANGING = ("closed_at", "close_code", "close_reason", "offset", "queued", "subscriptions")
+CHANGING = (
+    "user_pk", "username", "credential", "credential_ends_at", "closed_at", "close_code", "close_reason", "offset",
+    "queued", "subscriptions",
+)  # fmt: skip
 
 
 class ConnectionLog:
@@ -133,6 +137,15 @@ def _client(scope: Mapping[str, Any]) -> str:
     return str(found.decode("latin-1"))[:150].replace("\0", "")
 
 
+def _end_of_token(socket: Socket) -> datetime | None:
+    term = socket.identity.term
+    try:
+        return None if term is None else datetime.fromtimestamp(term.ends_at, UTC)
+    except (OverflowError, ValueError, OSError):
+        # An issuer may write any number; this one is beyond the calendar.
+        return None
+
+
 def _row(socket: Socket, node: str, offset: int, known: Mapping[str, Any]) -> Connection:
     # The subscriptions of a closed connection are among its past ones.
     heard = () if "closed_at" in known else socket.subscriptions.values()
@@ -140,8 +153,11 @@ def _row(socket: Socket, node: str, offset: int, known: Mapping[str, Any]) -> Co
     return Connection(
         id=socket.id,
         node=node,
+        tenant=socket.identity.tenant,
         user_pk=(socket.user_key or "")[:64],
         username=socket.identity.username[:150],
+        credential=socket.identity.credential,
+        credential_ends_at=_end_of_token(socket),
         # Only a new row gets these: an update leaves them alone.
         **{"opened_at": timezone.now(), **known},
         offset=offset,

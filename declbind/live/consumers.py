@@ -23,21 +23,33 @@ from declbind.core import course, frames
 from declbind.core.errors import ClientError
 from declbind.core.rate import RateLimit
 from declbind.inbound import permissions, writes
+from declbind.inbound.authentication import REFUSAL
 from declbind.inbound.blocks import find_block
 from declbind.models import Traffic
 from declbind.outbound.memory_databases import describe_memory
 from declbind.registry import database_alias
+from declbind.tenancy import TenantError, run_in
+from declbind.tokens import InvalidTokenError
 
 from . import server_limits, subscriptions
 from .admission import client_address
+from .authenticating import renew
 from .fair_queue import Client, client_of, working_for
+from .handshake import choose_subprotocol, has_token, identify, without_cookies
 from .hub import LiveHub, get_hub
 from .join_rules import JoinRules, RegistryHolder
 from .joining import Join, find_joins, join
 from .origin import is_origin_allowed
 from .sending import pace, send_close, without_session
 from .socket import FLOODING, FORBIDDEN, INTERNAL_ERROR, RESTART, SESSION_OVER, TRY_AGAIN_LATER, Socket
-from .traffic import describe_crowd, describe_end, describe_origin, describe_refusal
+from .traffic import (
+    describe_crowd,
+    describe_end,
+    describe_origin,
+    describe_refusal,
+    describe_stranger,
+    describe_token,
+)
 
 logger = logging.getLogger("declbind")
 
@@ -88,7 +100,8 @@ class BindingConsumer(AsyncConsumer):
         server_limits.warn_once(receive)
         if (await receive())["type"] != "websocket.connect":
             return
-        if not is_origin_allowed(scope):
+        # Another site's page can make a browser send its cookies, but no token.
+        if not has_token(scope) and not is_origin_allowed(scope):
             await send({"type": "websocket.close", "code": FORBIDDEN})
             # A hub that cannot start has said so; the refusal does not need it.
             with contextlib.suppress(Exception):
@@ -96,8 +109,7 @@ class BindingConsumer(AsyncConsumer):
             return
         if text := describe_memory(database_alias()):
             logger.error("%s", text)
-            await send({"type": "websocket.accept"})
-            await send({"type": "websocket.close", "code": INTERNAL_ERROR, "reason": "The server has no database."})
+            await turn_away(scope, send, INTERNAL_ERROR, "The server has no database.")
             return
         address = client_address(scope)
         deadline = asyncio.get_running_loop().time() + settings.HANDSHAKE_SECONDS
@@ -108,27 +120,35 @@ class BindingConsumer(AsyncConsumer):
             # The hub has logged why it could not start, but not that it is still trying.
             if isinstance(error, TimeoutError):
                 logger.warning(TURNED_AWAY, describe_failure(error))
-            await turn_away(send)
+            await turn_away(scope, send)
             return
         try:
             async with asyncio.timeout_at(deadline):
                 with working_for(client_of(None, address, hex(id(self)))):
-                    identity = await hub.requests.run(permissions.identify, scope, "")
+                    identity, self.scope = await identify(hub.requests.run, scope)
+        except InvalidTokenError as error:
+            hub.note(None, Traffic.REFUSED, **describe_token(error))
+            await turn_away(scope, send, SESSION_OVER, REFUSAL)
+            return
         except (DatabaseError, TimeoutError) as error:
             logger.warning(TURNED_AWAY, describe_failure(error))
-            await turn_away(send)
+            await turn_away(scope, send)
             return
-        if not hub.admission.enter(identity.user_pk, address):
+        except TenantError as error:
+            logger.warning("A connection was refused: %s", error)
+            await send({"type": "websocket.close", "code": FORBIDDEN})
+            hub.note(None, Traffic.REFUSED, **describe_stranger(error))
+            return
+        if not hub.admission.enter(identity.account, address):
             hub.note(None, Traffic.REFUSED, **describe_crowd(identity))
-            # Accepted first, because a browser does not tell a page why a handshake was refused.
-            await send({"type": "websocket.accept"})
-            await send({"type": "websocket.close", "code": FLOODING, "reason": "Too many connections."})
+            await turn_away(scope, send, FLOODING, "Too many connections.")
             return
-        subprotocol = frames.BATCH_PROTOCOL if frames.BATCH_PROTOCOL in scope.get("subprotocols", ()) else None
-        socket = Socket(identity, send, hub.joiner if subprotocol else None)
-        client = client_of(identity.user_pk, address, identity.connection_id)
+        subprotocol = choose_subprotocol(scope)
+        socket = Socket(identity, send, hub.joiner if subprotocol == frames.BATCH_PROTOCOL else None)
+        client = client_of(identity.account, address, identity.connection_id)
         paced = None
         hub.core.attach(socket.connection)
+        hub.expiry.watch(socket)
         hub.drain.watch_server(without_session(send))
         if hub.drain.is_moving:
             socket.close(RESTART, "The server is restarting.")
@@ -142,14 +162,16 @@ class BindingConsumer(AsyncConsumer):
                 socket.close(TRY_AGAIN_LATER, "The database failed.")
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
             hub.connection_log.opened(socket, scope)
-            # Nobody asks for it any more, and it would take a thousand bytes for as long as the socket is open.
+            # It would take a thousand bytes for as long as the socket is open. Only code of the project that reads
+            # tokens asks for it later.
+            kept = NO_SCOPE if settings.AUTHENTICATE is None else without_cookies(scope)
             self.scope = scope = NO_SCOPE
             # Only now: the handshake was the session's and the HTTP channel's to write.
             short = without_session(send)
             paced = pace(short)
             socket.open(paced or short, hub.inline)
             hub.note(socket, Traffic.CONNECTION, outcome="connected")
-            await _Conversation(self, hub, socket, client, receive).run()
+            await _Conversation(self, hub, socket, client, receive, kept).run()
         finally:
             # Requests may still be under way when the server gave us up: what they find out must go nowhere.
             socket.close(1000)
@@ -157,7 +179,8 @@ class BindingConsumer(AsyncConsumer):
                 paced.release()
             hub.connection_log.closed(socket, hub.core.cursor)
             hub.core.detach(socket.connection)
-            hub.admission.leave(identity.user_pk, address)
+            hub.expiry.forget(socket)
+            hub.admission.leave(socket.identity.account, address)
             hub.drain.socket_ended()
             hub.note(socket, Traffic.CONNECTION, **describe_end(*socket.closed.result()))
 
@@ -180,9 +203,15 @@ class BindingConsumer(AsyncConsumer):
         while True:
             turn = hub.turns, socket.checks
             try:
-                found = await hub.requests.run(self._find_joins, dict(self.bindings(hub)), socket.identity)
+                found = await hub.requests.run(
+                    run_in, socket.identity.tenant, self._find_joins, dict(self.bindings(hub)), socket.identity
+                )
             except ClientError as error:
                 socket.close(FORBIDDEN, error.message)
+                return
+            except TenantError as error:
+                logger.warning("A connection was refused: %s", error)
+                socket.close(FORBIDDEN, "Not allowed.")
                 return
             if turn == (hub.turns, socket.checks):
                 break
@@ -201,12 +230,12 @@ class BindingConsumer(AsyncConsumer):
         if user is None:
             return None
         # The socket is attached already. If the user is blocked after this query, the kick finds the socket there.
-        block = find_block(identity.user_pk)
+        block = find_block(identity.user_pk, identity.tenant)
         if block is not None:
             raise ClientError("denied", f"Blocked until {block.until:%Y-%m-%d %H:%M} UTC. {block.reason}".strip())
         kwargs = self.scope.get("url_route", {}).get("kwargs", {})
         connection_groups = tuple(self.connection_groups(**kwargs))
-        return find_joins(bindings, user, connection_groups), connection_groups
+        return find_joins(identity.narrow(bindings), user, connection_groups), connection_groups
 
 
 #: The classes that demultiplexers name without effect, and that have been reported.
@@ -280,13 +309,19 @@ class _UnderWay:
 class _Conversation:
     """Read one socket's frames and answer them: in order within a stream, side by side between streams."""
 
-    __slots__ = ("_rate", "_reading", "_receive", "_under_way", "client", "consumer", "hub", "socket")
+    __slots__ = ("_rate", "_reading", "_receive", "_scope", "_under_way", "client", "consumer", "hub", "socket")
 
     def __init__(
-        self, consumer: BindingConsumer, hub: LiveHub, socket: Socket, client: Client, receive: Receive
+        self,
+        consumer: BindingConsumer,
+        hub: LiveHub,
+        socket: Socket,
+        client: Client,
+        receive: Receive,
+        scope: Mapping[str, Any],
     ) -> None:
         self.consumer, self.hub, self.socket, self.client = consumer, hub, socket, client
-        self._receive = receive
+        self._receive, self._scope = receive, scope
         self._rate = RateLimit(settings.MESSAGES_PER_SECOND, settings.MESSAGE_BURST, time.monotonic())
         self._under_way: _UnderWay | None = None
         #: Ends the reading; ``None`` while the socket is not read.
@@ -342,13 +377,18 @@ class _Conversation:
             ):
                 self.socket.close(FLOODING, "Too many messages.")
             return
+        if envelope.payload.get("action") == frames.AUTHENTICATE:
+            # Nothing more is read meanwhile: what the client sends after it is for its new identity.
+            await self._authenticate(envelope)
+            return
+        identity = self.socket.identity
         under_way = self._under_way
         if under_way is None:
             under_way = self._under_way = _UnderWay()
         await under_way.free.acquire()
         # It may have ended with its last request while this one waited.
         self._under_way = under_way
-        task = asyncio.create_task(self._serve(envelope, under_way.last.get(envelope.stream)))
+        task = asyncio.create_task(self._serve(envelope, identity, under_way.last.get(envelope.stream)))
         under_way.add(envelope.stream, task)
         self.socket.requests = len(under_way.tasks)
         task.add_done_callback(self._done)
@@ -362,7 +402,27 @@ class _Conversation:
         if not under_way.tasks:
             self._under_way = None
 
-    async def _serve(self, envelope: frames.Envelope, previous: asyncio.Task[None] | None) -> None:
+    async def _authenticate(self, envelope: frames.Envelope) -> None:
+        try:
+            with working_for(self.client):
+                seconds = await renew(self.hub, self.socket, envelope, self._scope)
+        except ClientError as error:
+            self._refuse(envelope.stream, envelope.ref, frames.AUTHENTICATE, error)
+        except Exception:
+            logger.exception("A client's token could not be looked at.")
+            fault = ClientError("internal", FAULT)
+            self._refuse(envelope.stream, envelope.ref, frames.AUTHENTICATE, fault, Traffic.ERROR)
+        else:
+            self.client = client_of(self.socket.identity.account, "", self.socket.id)
+            self.hub.note(
+                self.socket, Traffic.REQUEST, stream=envelope.stream, action=frames.AUTHENTICATE, outcome="ok"
+            )
+            if envelope.ref is not frames.MISSING:
+                self.socket.push(frames.encode_reply(envelope.stream, envelope.ref, {"seconds": seconds}))
+
+    async def _serve(
+        self, envelope: frames.Envelope, identity: permissions.Identity, previous: asyncio.Task[None] | None
+    ) -> None:
         if previous is not None:
             await asyncio.wait({previous})
         started = time.monotonic()
@@ -370,9 +430,13 @@ class _Conversation:
         label = action if isinstance(action, str) else ""
         try:
             with working_for(self.client):
-                request, groups, pk = await self._carry_out(envelope)
+                request, groups, pk = await self._carry_out(envelope, identity)
         except ClientError as error:
             self._refuse(envelope.stream, envelope.ref, label, error, payload=envelope.payload)
+        except TenantError as error:
+            logger.warning("A request on stream %r was refused: %s", envelope.stream, error)
+            denied = ClientError("denied", "Not allowed.")
+            self._refuse(envelope.stream, envelope.ref, label, denied, payload=envelope.payload)
         except Exception:
             logger.exception("A request on stream %r failed.", envelope.stream)
             fault = ClientError("internal", FAULT)
@@ -389,7 +453,11 @@ class _Conversation:
                 milliseconds=round(1000 * (time.monotonic() - started), 2),
             )
 
-    async def _carry_out(self, envelope: frames.Envelope) -> tuple[frames.Request, list[str], Any]:
+    async def _carry_out(
+        self, envelope: frames.Envelope, identity: permissions.Identity
+    ) -> tuple[frames.Request, list[str], Any]:
+        if not identity.covers(envelope.stream):
+            raise ClientError("denied", subscriptions.NOT_COVERED)
         binding, request = read_request(envelope, self.consumer.bindings(self.hub))
         if request.action == "subscribe":
             group = await subscriptions.subscribe(self.hub, self.socket, binding, request)
@@ -397,7 +465,7 @@ class _Conversation:
         if request.action == "unsubscribe":
             group = await subscriptions.unsubscribe(self.hub, self.socket, binding, request)
             return request, [group], None
-        result = await self.hub.requests.run(writes.handle, request, binding, self.socket.identity)
+        result = await self.hub.requests.run(writes.handle, request, binding, identity)
         if request.ref is not frames.MISSING:
             self.socket.push(frames.encode_reply(request.stream, request.ref, result))
         return request, [], result.get("pk")
@@ -421,7 +489,8 @@ class _Conversation:
             action=action,
             object_pk=str(pk) if isinstance(pk, str | int) else "",
             outcome=error.code,
-            message=error.message,
+            # Why a token was refused is for operators.
+            message=str(error.__cause__) if isinstance(error.__cause__, InvalidTokenError) else error.message,
             detail=about,
         )
         if ref is not frames.MISSING:
@@ -433,13 +502,15 @@ def describe_failure(error: Exception) -> str:
     return str(error) or f"no answer within HANDSHAKE_SECONDS ({settings.HANDSHAKE_SECONDS:g})"
 
 
-async def turn_away(send: Send) -> None:
-    """Tell a client to try again later.
+async def turn_away(
+    scope: Mapping[str, Any], send: Send, code: int = TRY_AGAIN_LATER, reason: str = "The server is not ready."
+) -> None:
+    """Close a connection in its handshake; by default the client is told to try again later.
 
     The socket is accepted for that: a browser does not show its page what the status of a refused handshake is.
     """
-    await send({"type": "websocket.accept"})
-    await send_close(send, TRY_AGAIN_LATER, "The server is not ready.")
+    await send({"type": "websocket.accept", "subprotocol": choose_subprotocol(scope)})
+    await send_close(send, code, reason)
 
 
 def read_envelope(text: str | None) -> frames.Envelope:

@@ -26,6 +26,7 @@ from .connection_log import ConnectionLog
 from .doorbell import listen
 from .draining import Drain
 from .edits import Edits
+from .expiry import Expiry
 from .fair_queue import FairGate
 from .flushing import Flusher
 from .housekeeping import run_housekeeping, watch_readers
@@ -80,6 +81,7 @@ class LiveHub:
         self.inline = InlineRunner()
         self.drain = Drain(self)
         self.edits = Edits(self)
+        self.expiry = Expiry()
         self.pump = Pump(self)
         self.recent = Recent()
         self.using = registries.database_alias()
@@ -159,6 +161,7 @@ class LiveHub:
 
     def _close(self) -> None:
         relay.remove_listener(self)
+        self.expiry.stop()
         shutdown.unwatch(self.loop)
         self.inline.close()
         for loop in [loop for loop, hub in _hubs.items() if hub is self]:
@@ -272,11 +275,16 @@ class LiveHub:
         if not sockets:
             return
         asked = []
+        identities = {socket: socket.identity for socket in sockets}
         for socket in sockets:
             socket.checks += 1
             asked.append((socket, [s for s in socket.subscriptions.values() if s.params is not None]))
         verdicts = await self.thread.run(judge_sockets, asked, self.registry)
+        # The verdict may be about a token that a newer one has replaced meanwhile.
+        await self.revalidate([socket for socket in sockets if socket.identity is not identities[socket]])
         for socket, current, denied in verdicts:
+            if socket.identity is not identities[socket]:
+                continue
             if not current:
                 socket.close(SESSION_OVER, "The session is over.")
                 continue
@@ -334,7 +342,12 @@ class LiveHub:
         # A client chooses the name that it asks for; counts are kept of streams that there are.
         self.metrics.count(kind, stream if stream in self.registry.by_stream else "")
         if socket is not None:
-            values.update(connection=socket.id, user_pk=socket.user_key or "", username=socket.identity.username)
+            values.update(
+                connection=socket.id,
+                tenant=socket.identity.tenant,
+                user_pk=socket.user_key or "",
+                username=socket.identity.username,
+            )
         self.traffic.note(kind, **values)
 
 

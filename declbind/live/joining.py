@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from declbind import tenancy
 from declbind.bindings import Binding
 from declbind.core.hub import Hub, Subscription
 from declbind.inbound import permissions
@@ -110,6 +111,17 @@ async def rejoin(hub: JoinableHub, streams: Collection[str]) -> None:
             join(hub, socket, [each for each in joins if _is_open_to(socket, each)])
 
 
+async def join_again(hub: JoinableHub, socket: Socket) -> None:
+    """Let a socket whose identity has changed join the groups that it would join if it connected now."""
+    rules = socket.join_rules
+    if rules is None:
+        return
+    asked = [(socket, rules.bindings(hub), rules.connection_groups)]
+    for _, joins in await hub.thread.run(_find_joins_of_sockets, asked):
+        if socket.connection in hub.core.connections:
+            join(hub, socket, [each for each in joins if _is_open_to(socket, each)])
+
+
 def _is_open_to(socket: Socket, each: Join) -> bool:
     if (each.stream, each.group) in socket.subscriptions:
         return False
@@ -127,8 +139,12 @@ def _find_joins_of_sockets(
     found = []
     for socket, bindings, connection_groups in asked:
         identity = dataclasses.replace(socket.identity, connection_id="")
-        if identity not in users:
-            users[identity] = permissions.load_current_user(identity)
-        if (user := users[identity]) is not None:
-            found.append((socket, find_joins(bindings, user, connection_groups)))
+        try:
+            with tenancy.activate(identity.tenant):
+                if identity not in users:
+                    users[identity] = permissions.load_current_user(identity)
+                if (user := users[identity]) is not None:
+                    found.append((socket, find_joins(identity.narrow(bindings), user, connection_groups)))
+        except tenancy.TenantError as error:  # the tenant is gone; the next check of its sockets closes them
+            logger.warning("A socket of tenant %r joins nothing: %s", identity.tenant, error)
     return found

@@ -22,12 +22,14 @@ class Holder:
 
     Attributes:
         user_pk: The user's primary key as text, or ``None`` for anonymous users, who all hold the same rights.
+        tenant: The tenant of the user; "" on a site without tenants.
     """
 
     epoch: str
     user_pk: str | None
     stream: str
     group: str
+    tenant: str = ""
 
     def issue(self, offset: int) -> str:
         """Return a proof that the right has been held from an offset on."""
@@ -48,4 +50,5 @@ class Holder:
         return Signer(salt=_SALT).sign(self._statement(offset))
 
     def _statement(self, offset: int) -> str:
-        return frames.encode([self.epoch, self.user_pk, self.stream, self.group, offset])
+        # A site without tenants has the statements that it had before; no two lists of different lengths are the same.
+        return frames.encode([self.epoch, self.user_pk, self.stream, self.group, offset, *filter(None, [self.tenant])])

@@ -20,6 +20,7 @@ from declbind.outbound import log
 from declbind.registry import BindingRegistry
 
 from .edits import Edits
+from .expiry import Expiry
 from .flushing import Flusher
 from .log_reader import READ_BATCH, LogReader
 from .nodes import Heartbeat
@@ -39,6 +40,7 @@ class PumpedHub(Protocol):
     core: Hub
     epoch: str
     edits: Edits
+    expiry: Expiry
     flusher: Flusher
     heartbeat: Heartbeat
     log_reader: LogReader
@@ -108,6 +110,8 @@ class Pump:
         hub = self._hub
         cursor = hub.core.cursor
         tick = await hub.thread.run(hub.log_reader.look, cursor)
+        # After the log was read: what was committed after a token ended is not handed out to its socket.
+        hub.expiry.enforce()
         await hub.apply_registry(tick.registry)
         if tick.head.epoch == hub.epoch and (tick.head.offset < cursor or not tick.is_whole(cursor)):
             # A backup was restored, or the log was emptied. Its numbers will be given again, to other events, or what
@@ -155,7 +159,7 @@ class Pump:
 
     async def _obey(self, event: LogEvent) -> None:
         hub = self._hub
-        sockets = hub.sockets()
+        sockets = [socket for socket in hub.sockets() if event.is_for(socket.identity.tenant)]
         match json.loads(event.data):
             case {"type": "session", "session": digest, **rest}:
                 for socket in sockets:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.utils import timezone
 
 from declbind.inbound import permissions
+
+from .rights import ask_tenant
 
 if TYPE_CHECKING:
     from .socket import Socket
@@ -24,12 +27,16 @@ REFRESH_SECONDS = 10.0
 #: Sessions that are loaded one by one in one call. The pump uses the same thread and must not wait long.
 SLICE = 100
 
+#: A session: the tenant, and the key that it has there.
+_Session = tuple[str, str]
+
 
 class SessionEnds:
     """The ends of the sessions of a hub's sockets. Belongs to the event loop."""
 
     def __init__(self) -> None:
-        self._ends: dict[str, datetime | None] = {}
+        #: By tenant and key: two tenants may have sessions with the same key.
+        self._ends: dict[_Session, datetime | None] = {}
         self._read_at = float("-inf")
 
     async def find_over(self, sockets: Iterable[Socket], thread: HubThread, now: float) -> list[Socket]:
@@ -38,10 +45,10 @@ class SessionEnds:
         Args:
             now: The time of a monotonic clock, in seconds.
         """
-        by_key: dict[str, list[Socket]] = {}
+        by_key: dict[_Session, list[Socket]] = {}
         for socket in sockets:
             if socket.identity.session_key is not None:
-                by_key.setdefault(socket.identity.session_key, []).append(socket)
+                by_key.setdefault((socket.identity.tenant, socket.identity.session_key), []).append(socket)
         self._ends = {key: end for key, end in self._ends.items() if key in by_key}
         if not by_key:
             # The project may have no sessions, and an engine that cannot be imported.
@@ -52,10 +59,23 @@ class SessionEnds:
         else:
             wanted = [key for key in by_key if key not in self._ends]
         for start in range(0, len(wanted), SLICE):
-            self._ends |= await thread.run(permissions.load_session_ends, wanted[start : start + SLICE])
+            self._ends |= await thread.run(_load_ends, wanted[start : start + SLICE])
         moment = timezone.now()
         over = [key for key, end in self._ends.items() if end is not None and end <= moment]
         for key in over:
             # It may have been extended, which is seen when it is checked; then its end is read again.
             del self._ends[key]
         return [socket for key in over for socket in by_key[key]]
+
+
+def _load_ends(sessions: Iterable[_Session]) -> dict[_Session, datetime | None]:
+    """Return when sessions end, each as its tenant knows it; those of a tenant that is gone end now."""
+    keys: dict[str, list[str]] = {}
+    for tenant, key in sessions:
+        keys.setdefault(tenant, []).append(key)
+    found: dict[_Session, datetime | None] = {}
+    for tenant, some in keys.items():
+        gone: dict[str, datetime | None] = dict.fromkeys(some, timezone.now())
+        ends = ask_tenant(tenant, partial(permissions.load_session_ends, some), gone)
+        found.update({(tenant, key): end for key, end in ends.items()})
+    return found

@@ -20,6 +20,7 @@ from declbind.serializers import encode_key, encode_value
 from declbind.serializers.lists import load_lists
 from declbind.stored_rows import AnyRow, StoredRow, model_of
 from declbind.stored_values import column_of
+from declbind.tenancy import run_in
 
 from .fair_queue import Client, FairGate, current_client, working_for
 from .threads import RequestThreads
@@ -28,6 +29,9 @@ from .threads import RequestThreads
 PAGE_CHARACTERS = 65_536
 #: Rows that are read together where code selects from them.
 READ_ROWS = 1_000
+
+#: What a shared read is found by: a tenant, a binding class and a group.
+_Key = tuple[str, type[Binding], str]
 
 
 @dataclass(frozen=True)
@@ -49,18 +53,21 @@ class SnapshotDesk:
         self._threads = threads
         #: The other threads are left to other requests.
         self._gate = FairGate(at_once)
-        #: The last read that was asked for, by binding class and group. An edit of a binding makes another class.
-        self._last: dict[tuple[type[Binding], str], _SharedRead] = {}
+        #: The last read that was asked for, by tenant, binding class and group. An edit of a binding makes another
+        #: class.
+        self._last: dict[_Key, _SharedRead] = {}
 
-    async def take(self, bound: Binding, group: str, params: Mapping[str, Any], using: str) -> Snapshot:
+    async def take(
+        self, bound: Binding, group: str, params: Mapping[str, Any], using: str, tenant: str = ""
+    ) -> Snapshot:
         """Return a snapshot of a group that is not older than this call; raises ``ClientError`` ``too_large``."""
         if not _is_same_for_all(type(bound)):
             async with self._gate.hold():
-                return await self._threads.run(read_snapshot, bound, group, params, using)
-        key = (type(bound), group)
+                return await self._threads.run(run_in, tenant, read_snapshot, bound, group, params, using)
+        key = (tenant, type(bound), group)
         shared = self._last.get(key)
         if shared is None or shared.has_begun:
-            earlier, shared = shared, _SharedRead(bound, group, params, using)
+            earlier, shared = shared, _SharedRead(tenant, bound, group, params, using)
             self._last[key] = shared
             shared.task = asyncio.create_task(self._read(shared, earlier))
             shared.task.add_done_callback(partial(self._forget, key, shared))
@@ -92,7 +99,7 @@ class SnapshotDesk:
             if shared.place is not None:
                 self._gate.ask(client, shared.place)
 
-    def _forget(self, key: tuple[type[Binding], str], shared: _SharedRead, done: asyncio.Task[Snapshot]) -> None:
+    def _forget(self, key: _Key, shared: _SharedRead, done: asyncio.Task[Snapshot]) -> None:
         if self._last.get(key) is shared:
             del self._last[key]
         if not done.cancelled():
@@ -102,9 +109,10 @@ class SnapshotDesk:
 class _SharedRead:
     """A read of a snapshot that several requests wait for."""
 
-    __slots__ = ("_arguments", "clients", "has_begun", "place", "task")
+    __slots__ = ("_arguments", "_tenant", "clients", "has_begun", "place", "task")
 
-    def __init__(self, bound: Binding, group: str, params: Mapping[str, Any], using: str) -> None:
+    def __init__(self, tenant: str, bound: Binding, group: str, params: Mapping[str, Any], using: str) -> None:
+        self._tenant = tenant
         self._arguments = bound, group, params, using
         self.task: asyncio.Task[Snapshot] | None = None
         #: One socket of each client that waits. The read begins when it is the turn of one of them.
@@ -116,7 +124,7 @@ class _SharedRead:
     def read(self) -> Snapshot:
         """Read the snapshot; blocks on the database."""
         self.has_begun = True
-        return read_snapshot(*self._arguments)
+        return run_in(self._tenant, read_snapshot, *self._arguments)
 
 
 def _is_same_for_all(binding: type[Binding]) -> bool:

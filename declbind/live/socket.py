@@ -39,6 +39,9 @@ SESSION_OVER, FORBIDDEN, TOO_SLOW, FLOODING = 4401, 4403, 4408, 4429
 #: and one that cannot serve just now.
 INTERNAL_ERROR, RESTART, TRY_AGAIN_LATER = 1011, 1012, 1013
 
+#: What a client reads in the close frame with which its token ends.
+TOKEN_OVER = "The token has ended."
+
 #: How long a socket that is leaving waits for the requests that are being carried out.
 LEAVE_SECONDS = 2.0
 
@@ -78,7 +81,9 @@ class Socket:
         #: Counts the checks of its permissions. What was granted during a check may no longer be allowed.
         self.checks = 0
         self._limits = _limits(settings.QUEUE_BYTES, settings.QUEUE_FRAMES, settings.QUEUE_SECONDS)
-        self.connection = Connection(Outbox(self._limits), flush=self.flush, overflow=self.overflow, info=self)
+        self.connection = Connection(
+            Outbox(self._limits), flush=self.flush, overflow=self.overflow, info=self, tenant=identity.tenant
+        )
         self.closed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._send = send
         #: What runs the sending of frames, and in which context. ``None`` before the handshake is over.
@@ -115,6 +120,24 @@ class Socket:
         subscriptions = self.connection.subscriptions
         return self._joiner is not None or not subscriptions or any(each.tagged for each in subscriptions.values())
 
+    def become(self, identity: Identity) -> None:
+        """Go on with another identity, of the same connection."""
+        self.identity = identity
+        self.user_key = identity.user_pk
+        self.session = session_digest(identity.session_key)
+        # What was granted to the identity before may not be allowed to this one.
+        self.checks += 1
+
+    def is_over(self) -> bool:
+        """Return whether the socket is closed. Closes it if its token has ended."""
+        if self.identity.is_over():
+            self.close_expired()
+        return self.closed.done()
+
+    def close_expired(self) -> None:
+        """End the socket because its token has ended."""
+        self.close(SESSION_OVER, TOKEN_OVER)
+
     def remember(self, subscription: Subscription, until: int, reason: str) -> None:
         """Keep in mind what a subscription heard that is over."""
         ended = (subscription.stream, subscription.group, until, subscription.after, reason)
@@ -132,8 +155,9 @@ class Socket:
         self.flush()
 
     def push(self, text: str) -> None:
-        """Queue a frame and send it if the reader keeps up."""
-        self.connection.push(text, time.monotonic())
+        """Queue a frame and send it if the reader keeps up. One for a socket whose token has ended is dropped."""
+        if not self.identity.is_over():
+            self.connection.push(text, time.monotonic())
 
     async def push_paced(self, texts: Sequence[str], is_wanted: Callable[[], bool]) -> None:
         """Send frames as fast as the reader takes them: what comes from the log or a table waits there, not in a queue.

@@ -25,6 +25,7 @@ from declbind.inbound import permissions
 from declbind.models import Event
 from declbind.outbound import history, log
 from declbind.stored_values import comparable
+from declbind.tenancy import EVERYBODY, run_in
 
 from . import changes
 from .hub import LiveHub
@@ -37,6 +38,8 @@ READ_BATCH = 500
 PORTION = 50
 #: The longest replay, in events of all streams. Beyond it, a snapshot is cheaper, and the client gets a `resync`.
 MAX_REPLAY_EVENTS = 20_000
+#: What a client is told whose token is for other streams, whether the stream exists or not.
+NOT_COVERED = "The token is not for this stream."
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,16 @@ async def _subscribe(
 ) -> str:
     while True:
         turn = hub.turns, socket.checks
-        granted = await hub.requests.run(_grant, hub.using, hub.epoch, binding, request, socket.identity)
+        granted = await hub.requests.run(
+            run_in, socket.identity.tenant, _grant, hub.using, hub.epoch, binding, request, socket.identity
+        )
         snapshot = None
         if request.snapshot and not socket.closed.done():
             snapshot = await _take_snapshot(hub, socket, granted, held)
         elif granted.resync == "unproven":
             # The hub may not have come to the end of the log, and the client must not be sent what is there already.
             await hub.settle()
-        if socket.closed.done():
+        if socket.is_over():
             return granted.group
         if turn == (hub.turns, socket.checks):
             break
@@ -129,7 +134,9 @@ async def unsubscribe(hub: LiveHub, socket: Socket, binding: type[Binding], requ
     """End a subscription; ending one that does not exist is no error. Return the group."""
     # Who has a subscription has had the right; to others, the answers about params would tell of fields.
     is_known = any(stream == request.stream for stream, _ in socket.subscriptions)
-    group = await hub.requests.run(_group_of, binding, request.params, socket.identity, is_known)
+    group = await hub.requests.run(
+        run_in, socket.identity.tenant, _group_of, binding, request.params, socket.identity, is_known
+    )
     subscription = socket.subscriptions.get((request.stream, group))
     if subscription is not None:
         hub.unsubscribe(subscription, "client")
@@ -146,12 +153,14 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
         if position >= cursor:
             subscription.live = True
             return
-        recent = hub.recent.since(subscription.stream, position)
+        recent = hub.recent.since(subscription.stream, position, socket.identity.tenant)
         if recent is not None:
             events, is_all = recent, True
         else:
             async with hub.replays.hold():
-                min_offset, events = await hub.requests.run(_read, position, subscription.stream, hub.using)
+                min_offset, events = await hub.requests.run(
+                    _read, position, subscription.stream, hub.using, socket.identity.tenant
+                )
             is_all = len(events) < READ_BATCH
             if position < min_offset - 1:
                 hub.start_anew(subscription, position)
@@ -168,7 +177,7 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
                 texts = [
                     text
                     for event in portion
-                    if event.kind != Event.CONTROL and hub.is_in_force(event)
+                    if event.kind != Event.CONTROL and subscription.wants(event) and hub.is_in_force(event)
                     for text in frames_for(subscription, event, hub.variants(event))
                 ]
                 await asyncio.sleep(0)
@@ -187,7 +196,9 @@ async def _take_snapshot(hub: LiveHub, socket: Socket, granted: Granted, held: l
         held: Receives the live subscription if it had to be held. The caller replaces it or lets it catch up.
     """
     while True:
-        snapshot = await hub.snapshots.take(granted.bound, granted.group, granted.params, hub.using)
+        snapshot = await hub.snapshots.take(
+            granted.bound, granted.group, granted.params, hub.using, socket.identity.tenant
+        )
         subscription = socket.subscriptions.get((granted.bound.stream or "", granted.group))
         if subscription is None or socket.closed.done() or not _is_ahead(hub, subscription, snapshot.offset):
             return snapshot
@@ -204,7 +215,7 @@ def _is_ahead(hub: LiveHub, subscription: Subscription, offset: int) -> bool:
         return True
     if not subscription.live:
         return False
-    events = hub.recent.since(subscription.stream, offset)
+    events = hub.recent.since(subscription.stream, offset, subscription.connection.tenant)
     return events is None or any(event.concerns(subscription.group) for event in events)
 
 
@@ -227,7 +238,7 @@ async def _send_snapshot(
 
 def _is_wanted(socket: Socket, subscription: Subscription) -> bool:
     key = (subscription.stream, subscription.group)
-    return socket.subscriptions.get(key) is subscription and not socket.closed.done()
+    return socket.subscriptions.get(key) is subscription and not socket.is_over()
 
 
 # --- in a worker thread ----------------------------------------------------------------------------------------------
@@ -244,12 +255,12 @@ def _grant(
     held_from = _holder(since.epoch, request, group, identity).read(since.resume)
     if held_from is None or since.offset < held_from:
         return Granted(bound, group, params, resync="unproven", head=head.offset)
-    obstacle = _obstacle(head, epoch, since) or _find_break(request.stream, since.offset, identity.user_pk, using)
+    obstacle = _obstacle(head, epoch, since) or _find_break(request.stream, since.offset, identity, using)
     return Granted(bound, group, params, obstacle, head.offset, held_from if obstacle is None else None)
 
 
 def _holder(epoch: str, request: frames.Request, group: str, identity: permissions.Identity) -> Holder:
-    return Holder(epoch, identity.user_pk, request.stream, group)
+    return Holder(epoch, identity.user_pk, request.stream, group, identity.tenant)
 
 
 def judge(
@@ -263,6 +274,9 @@ def judge(
     user = permissions.load_current_user(identity)
     if user is None:
         raise ClientError("denied", "The session is over.")
+    if not identity.covers(request.stream):
+        # It was replaced, after the request was taken, by one with other streams.
+        raise ClientError("denied", NOT_COVERED)
     # Rows are read where the log is, in one transaction with it; never from a replica.
     bound = binding(user=user, using=using)
     group, params = judge_user(bound, request.params)
@@ -325,19 +339,19 @@ def _obstacle(head: log.HeadState, epoch: str, since: frames.Since) -> str | Non
     return "overflow" if head.offset - since.offset > MAX_REPLAY_EVENTS else None
 
 
-def _find_break(stream: str, offset: int, user_pk: str | None, using: str) -> str | None:
+def _find_break(stream: str, offset: int, identity: permissions.Identity, using: str) -> str | None:
     """Return why a replay from an offset would not be right, ``None`` if it would be.
 
     It is not if the binding changed after the client left, or so shortly before that some writers may not have known of
     it. Nor is it if the rights of the user changed after that: they may have been lost and given back.
     """
     column = history.offset_column(using)
-    controls = Event.objects.using(using).filter(kind=Event.CONTROL)
+    controls = Event.objects.using(using).filter(kind=Event.CONTROL, tenant__in=(EVERYBODY, identity.tenant))
     last_known = (
         Event.objects.using(using).filter(**{f"{column}__lte": offset}).order_by(f"-{column}").values("created_at")[:1]
     )
     later = [json.loads(text) for text in controls.filter(**{f"{column}__gt": offset}).values_list("data", flat=True)]
-    if any(_may_break_right(content, stream, user_pk) for content in later):
+    if any(_may_break_right(content, stream, identity.user_pk) for content in later):
         return "unproven"
     seen = last_known.first()
     if seen is not None:
@@ -368,6 +382,6 @@ def _breaks_replay(content: dict[str, Any], stream: str) -> bool:
     return False
 
 
-def _read(position: int, stream: str, using: str) -> tuple[int, list[LogEvent]]:
-    events = log.read(position, READ_BATCH, using, stream)
+def _read(position: int, stream: str, using: str, tenant: str) -> tuple[int, list[LogEvent]]:
+    events = log.read(position, READ_BATCH, using, stream, tenant or None)
     return log.load_head(using).min_offset, events

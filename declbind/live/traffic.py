@@ -20,7 +20,10 @@ from declbind.core.errors import ClientError
 from declbind.core.shape import shape, without_values
 from declbind.inbound import permissions
 from declbind.models import Traffic, Watch
+from declbind.outbound.tenants import present_tenant
 from declbind.serializers.guard import describe_withheld
+from declbind.tenancy import TenantError
+from declbind.tokens import InvalidTokenError
 
 logger = logging.getLogger("declbind")
 
@@ -112,11 +115,22 @@ def describe_origin(scope: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def describe_token(error: InvalidTokenError) -> dict[str, Any]:
+    """Return the row of a handshake whose token authenticates nobody. It does not hold the token."""
+    return {"action": "connect", "outcome": "token", "message": str(error)}
+
+
+def describe_stranger(error: TenantError) -> dict[str, Any]:
+    """Return the row of a connection that was refused because it is of no tenant."""
+    return {"action": "connect", "outcome": "tenant", "message": str(error)[:500]}
+
+
 def describe_crowd(identity: permissions.Identity) -> dict[str, Any]:
     """Return the row of a connection that was refused because its user or its address has too many."""
     return {
         "action": "connect",
         "outcome": "connections",
+        "tenant": identity.tenant,
         "user_pk": identity.user_pk or "",
         "username": identity.username,
         "message": "Expected fewer open sockets: the user or the address has as many as MAX_CONNECTIONS_PER_USER or "
@@ -145,6 +159,7 @@ def _note_failure(*, stream: str, error: BaseException, instance: Any, using: st
                     "at": timezone.now(),
                     "kind": Traffic.ERROR,
                     "stream": stream,
+                    "tenant": present_tenant(using) or "",
                     "object_pk": "" if instance is None else str(instance.pk),
                     "outcome": type(error).__name__,
                     "message": f"{CAPTURE_FAILED}: {error}",

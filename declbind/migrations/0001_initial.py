@@ -206,6 +206,7 @@ class Migration(migrations.Migration):
                 ),
                 ("node", declbind.models.columns.ExactCharField(blank=True, default="", max_length=32)),
                 ("connection", declbind.models.columns.ExactCharField(blank=True, default="", max_length=32)),
+                ("tenant", declbind.models.columns.ExactCharField(blank=True, default="", max_length=63)),
                 ("user_pk", declbind.models.columns.ExactCharField(blank=True, default="", max_length=64)),
                 ("username", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
                 ("stream", declbind.models.columns.ExactCharField(blank=True, default="", max_length=64)),
@@ -289,6 +290,7 @@ class Migration(migrations.Migration):
                 ("version", models.BigIntegerField(default=0)),
                 ("actor", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
                 ("origin", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
+                ("tenant", declbind.models.columns.ExactCharField(blank=True, default="", max_length=63)),
                 ("created_at", models.DateTimeField()),
             ],
             options={

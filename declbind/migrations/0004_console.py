@@ -67,7 +67,8 @@ class Migration(migrations.Migration):
             name="Block",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("user_pk", declbind.models.columns.ExactCharField(max_length=64, unique=True)),
+                ("tenant", declbind.models.columns.ExactCharField(blank=True, default="", max_length=63)),
+                ("user_pk", declbind.models.columns.ExactCharField(max_length=64)),
                 ("username", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
                 ("until", models.DateTimeField()),
                 ("reason", declbind.models.columns.ExactCharField(blank=True, default="", max_length=120)),
@@ -86,6 +87,7 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "declbind_block",
                 "ordering": ("-created_at",),
+                "constraints": [models.UniqueConstraint(fields=("tenant", "user_pk"), name="declbind_block_unique")],
             },
         ),
         migrations.CreateModel(
@@ -93,6 +95,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", declbind.models.columns.ExactCharField(max_length=32, primary_key=True, serialize=False)),
                 ("node", declbind.models.columns.ExactCharField(max_length=32)),
+                ("tenant", declbind.models.columns.ExactCharField(blank=True, default="", max_length=63)),
                 ("user_pk", declbind.models.columns.ExactCharField(blank=True, default="", max_length=64)),
                 ("username", declbind.models.columns.ExactCharField(blank=True, default="", max_length=150)),
                 (
@@ -106,6 +109,19 @@ class Migration(migrations.Migration):
                     declbind.models.columns.ExactCharField(
                         blank=True, default="", help_text="What the client calls itself.", max_length=150
                     ),
+                ),
+                (
+                    "credential",
+                    declbind.models.columns.ExactCharField(
+                        blank=True,
+                        default="",
+                        help_text='"session", "token", "scope" (set by middleware) or "".',
+                        max_length=16,
+                    ),
+                ),
+                (
+                    "credential_ends_at",
+                    models.DateTimeField(help_text="When the token ends, if it does.", null=True),
                 ),
                 ("opened_at", models.DateTimeField()),
                 ("closed_at", models.DateTimeField(null=True)),

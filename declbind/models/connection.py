@@ -22,10 +22,15 @@ class Connection(models.Model):
 
     id = ExactCharField(max_length=32, primary_key=True)
     node = ExactCharField(max_length=32)
+    tenant = ExactCharField(max_length=63, blank=True, default="")
     user_pk = ExactCharField(max_length=64, blank=True, default="")
     username = ExactCharField(max_length=150, blank=True, default="")
     address = ExactCharField(max_length=64, blank=True, default="", help_text="Masked: the network, not the host.")
     client = ExactCharField(max_length=150, blank=True, default="", help_text="What the client calls itself.")
+    credential = ExactCharField(
+        max_length=16, blank=True, default="", help_text='"session", "token", "scope" (set by middleware) or "".'
+    )
+    credential_ends_at = models.DateTimeField(null=True, help_text="When the token ends, if it does.")
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
     close_code = models.PositiveIntegerField(null=True)
@@ -49,9 +54,10 @@ class Connection(models.Model):
 
 
 class Block(Authored):
-    """A temporary block that keeps a user from connecting, created together with the disconnect of open sockets."""
+    """A temporary block of a tenant's user, created together with the disconnect of open sockets."""
 
-    user_pk = ExactCharField(max_length=64, unique=True)
+    tenant = ExactCharField(max_length=63, blank=True, default="")
+    user_pk = ExactCharField(max_length=64)
     username = ExactCharField(max_length=150, blank=True, default="")
     until = models.DateTimeField()
     reason = ExactCharField(max_length=120, blank=True, default="")
@@ -60,6 +66,7 @@ class Block(Authored):
     class Meta:
         db_table = "declbind_block"
         ordering = ("-created_at",)
+        constraints = (models.UniqueConstraint(fields=("tenant", "user_pk"), name="declbind_block_unique"),)
 
     def __str__(self) -> str:
         return f"{self.username or self.user_pk} until {self.until}"

@@ -36,7 +36,8 @@ class Event(models.Model):
     than the retention of its binding). ``changes`` is a JSON list of ``[group, action]``; with "bulk" and "expired" the
     action is "resync", and the group "*" stands for all. ``data`` is the JSON text of the sent fields, with "payload"
     of ``{action: payload}``, with "control" of what changed. ``object_pk`` is the primary key as a JSON scalar.
-    ``version`` is the configuration under which the writer made it.
+    ``version`` is the configuration under which the writer made it. ``tenant`` is the one that it is for, "" for all
+    tenants, of which most sites have one.
     """
 
     ROW = "row"
@@ -60,6 +61,7 @@ class Event(models.Model):
     version = models.BigIntegerField(default=0)
     actor = ExactCharField(max_length=150, blank=True, default="")
     origin = ExactCharField(max_length=150, blank=True, default="")
+    tenant = ExactCharField(max_length=63, blank=True, default="")
     created_at = models.DateTimeField()
 
     class Meta:

@@ -21,6 +21,7 @@ class Traffic(models.Model):
     kind = ExactCharField(max_length=10, choices=KINDS)
     node = ExactCharField(max_length=32, blank=True, default="")
     connection = ExactCharField(max_length=32, blank=True, default="")
+    tenant = ExactCharField(max_length=63, blank=True, default="")
     user_pk = ExactCharField(max_length=64, blank=True, default="")
     username = ExactCharField(max_length=150, blank=True, default="")
     stream = ExactCharField(max_length=64, blank=True, default="")

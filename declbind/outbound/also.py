@@ -29,6 +29,8 @@ def keep_watching(
     change may relate a row to others. Takes two queries for each relation, whatever the number of rows.
     """
     for plan, hop in watches:
+        if batch.is_for_everybody(plan):
+            continue
         with batch.guarded([plan], [hop.model, table]):
             for rows in _rows(hop.model, table, written, batch.using):
                 _keep(batch, plan, hop, keys_of(rows, batch.using, hop.column), is_after)
@@ -40,7 +42,7 @@ def keep_coming(batch: Batch, watches: Watches, instances: Iterable[models.Model
     This is needed only if code makes the groups of those rows, because such groups may depend on what is stored.
     """
     for plan, hop in watches:
-        if hop.column == "pk" or not _may_move(plan, hop):
+        if hop.column == "pk" or not _may_move(plan, hop) or batch.is_for_everybody(plan):
             continue
         found = {value_of(instance, hop.column) for instance in instances if hop.column in vars(instance)}
         values = [value for value in found if value is not None and not hasattr(value, "resolve_expression")]

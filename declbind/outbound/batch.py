@@ -147,6 +147,16 @@ class Batch:
         part.before.update((key, None) for key in keys if key not in part.before)
         part.check_limit()
 
+    def reach_everybody(self, plan: Plan) -> None:
+        """Note that rows of a model may change in every tenant, and that those of the others are out of reach."""
+        part = self._part(plan)
+        part.is_for_everybody = True
+        part.lose_track()
+
+    def is_for_everybody(self, plan: Plan) -> bool:
+        """Return whether the subscribers of all tenants are told to take a snapshot of a model's rows."""
+        return self._part(plan).is_for_everybody
+
     def lose_track(self, plan: Plan) -> None:
         """Record that the written rows of a model, or their old groups, cannot be determined."""
         self._part(plan).lose_track()

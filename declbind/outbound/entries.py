@@ -28,7 +28,7 @@ from .django_types import Connection, SqlValue
 #: Columns of an event that differ from one to the next, and those that are mostly the same for all events of a binding
 #: and a process.
 VARYING = ("object_pk", "changes", "data", "created_at")
-CONSTANT = ("kind", "stream", "model", "version", "actor", "origin")
+CONSTANT = ("kind", "stream", "model", "version", "actor", "origin", "tenant")
 COLUMNS = (*VARYING, *CONSTANT)
 INSERT = f"INSERT INTO declbind_event ({','.join(COLUMNS)}) "
 #: The columns of a trigger's mark, with the data last, and what most of them hold.
@@ -49,6 +49,10 @@ _INERT = re.compile(r"[A-Za-z0-9_./ -]*", re.ASCII)
 _actor: ContextVar[str] = ContextVar("declbind_actor", default="")
 
 
+#: As the tenant of a draft: the event is for all tenants, whichever the connection is in.
+ALL_TENANTS = "*"
+
+
 class Draft(NamedTuple):
     """One event before it is appended; the attributes are the columns of ``Event``.
 
@@ -62,12 +66,16 @@ class Draft(NamedTuple):
     data: str = "{}"
     version: int = 0
     kind: str = Event.ROW
+    #: The tenant that it is for, "" for all of them and before the event is appended.
+    tenant: str = ""
 
     @classmethod
     def of(cls, event: Event) -> Draft:
         """Return a stored event as it was before it was appended."""
         changes = tuple((group, action) for group, action in json.loads(event.changes))
-        return cls(event.stream, event.model, event.object_pk, changes, event.data, event.version, event.kind)
+        return cls(
+            event.stream, event.model, event.object_pk, changes, event.data, event.version, event.kind, event.tenant
+        )
 
 
 class Placed(NamedTuple):
@@ -165,6 +173,7 @@ def _insert_as_one(drafts: Sequence[Draft], connection: Connection) -> tuple[str
         **{name: [getattr(draft, name) for draft in drafts] for name in ("kind", "stream", "model", "version")},
         "actor": [_actor.get()],
         "origin": [_origin()],
+        "tenant": [draft.tenant for draft in drafts],
     }
     # The keys make the rows, be they the same or not.
     varying = [name for name, values in columns.items() if name == "object_pk" or len(set(values)) > 1]
@@ -194,6 +203,7 @@ def insert_placed(events: Sequence[Placed], column: str, connection: Connection)
             draft.version,
             row.actor,
             row.origin,
+            draft.tenant,
         )
         for number, draft, row in events
     ]
@@ -208,7 +218,7 @@ def row_of(draft: Draft, connection: Connection, now: SqlValue = None) -> tuple[
 
     ``now`` is the time as the database takes it, for who makes many rows.
     """
-    constant = (draft.kind, draft.stream, draft.model, draft.version, _actor.get(), _origin())
+    constant = (draft.kind, draft.stream, draft.model, draft.version, _actor.get(), _origin(), draft.tenant)
     row, values = _constant_part(constant)
     at = now or _adapted_now(connection)
     return row, [draft.object_pk, _encode_changes(draft.changes), draft.data, at, *values]

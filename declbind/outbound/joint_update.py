@@ -78,7 +78,7 @@ def save_in_one(write: CapturedWrite, plan: Plan, instance: models.Model, update
     with transaction.atomic(using=using, savepoint=False) if plan.needs_old else nullcontext():
         old = old_groups(plan, instance.pk, using)
         row = take_values(plan, instance, plan.model._meta.pk, using)
-        drafts = [] if old is None else draft_write(plan, row, row.pk, old, using)
+        drafts = [] if old is None else tenants.address(draft_write(plan, row, row.pk, old, using), using)
         if not drafts:
             return False
         joint = JointUpdate(drafts, plan, connection)

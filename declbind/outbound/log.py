@@ -25,6 +25,7 @@ from declbind.conf import settings
 from declbind.core.hub import LogEvent
 from declbind.models import Event, Head
 from declbind.registry import database_alias, has_table
+from declbind.tenancy import EVERYBODY
 
 from . import tenants
 from .django_types import Connection
@@ -34,15 +35,18 @@ from .history import FIRST_MARK, LAST_ID, ensure_head, needs_sequencer, offset_c
 logger = logging.getLogger("declbind")
 
 READ_COLUMNS = (
-    "id", "kind", "stream", "model", "object_pk", "changes", "data", "version", "created_at",
+    "id", "kind", "stream", "model", "object_pk", "changes", "data", "version", "tenant", "created_at",
 )  # fmt: skip
 TRIM_BATCH = 1_000
 
 #: Called after the commit of a transaction that appended; set by ``relay``. Must not block and must not fail.
 ring: Callable[[str], None] = lambda using: None  # noqa: E731 - a hook with a default, not a function definition
 
-#: The databases that have the log, each with the schema that a tenant has on it.
-_migrated: set[tuple[str, str]] = set()
+#: The databases that have the log, each with the schema that a tenant has on it, and whether that includes the common
+#: one.
+_migrated: set[tuple[str, str, bool]] = set()
+#: Those from which it is out of reach, and of which that was said.
+_out_of_reach: set[tuple[str, str, bool]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +71,28 @@ class Look:
     has_waiting: bool = False
 
 
-def append(drafts: Sequence[Draft], using: str) -> None:
-    """Insert events in the caller's transaction, in as few statements as the database allows; ring after its commit."""
+def append(drafts: Sequence[Draft], using: str, began_in: str | None = None) -> None:
+    """Insert events in the caller's transaction, in as few statements as the database allows; ring after its commit.
+
+    They are for the tenant that the connection is in now. ``began_in`` is the one that it was in when the write began.
+    """
     if not drafts:
         return
     connection = connections[using]
-    if drafts[0].kind != Event.CONTROL and tenants.are_mixed(using):
-        _append_without_rows(drafts, connection)
-        return
+    if drafts[0].kind != Event.CONTROL:
+        if tenants.are_mixed(using):
+            _append_without_rows(drafts, connection)
+            return
+        drafts = tenants.address(drafts, using, began_in)
     insert(drafts, connection)
     ring_after_commit(connection)
+
+
+def append_for(tenant: str, drafts: Sequence[Draft], using: str) -> None:
+    """Insert events that are for a tenant, "" for all, whichever the connection is in; otherwise like ``append``."""
+    if drafts:
+        insert([draft._replace(tenant=tenant) for draft in drafts], connections[using])
+        ring_after_commit(connections[using])
 
 
 def _append_without_rows(drafts: Sequence[Draft], connection: Connection) -> None:
@@ -112,9 +128,14 @@ class _Bell:
         ring(self.using)
 
 
-def append_control(content: dict[str, object], using: str, *, stream: str = "", version: int = 0) -> None:
-    """Append a change of rights or configuration; ``content`` is JSON and has a ``type``."""
-    draft = Draft(stream=stream, kind=Event.CONTROL, data=json.dumps(content), version=version)
+def append_control(
+    content: dict[str, object], using: str, *, stream: str = "", version: int = 0, tenant: str = ""
+) -> None:
+    """Append a change of rights or configuration; ``content`` is JSON and has a ``type``.
+
+    ``tenant`` is the one whose sockets it concerns, "" for those of all tenants.
+    """
+    draft = Draft(stream=stream, kind=Event.CONTROL, data=json.dumps(content), version=version, tenant=tenant)
     append([draft], using)
 
 
@@ -123,11 +144,16 @@ def is_here(using: str | None) -> bool:
     if using is None or using != database_alias():
         return False
     # Tables of a tenant's schema are not those of another.
-    schema = getattr(connections[using], "schema_name", None) or ""
-    if (using, schema) not in _migrated:
-        if not has_table(connections[using], Event._meta.db_table):
+    connection: Any = connections[using]
+    schema = getattr(connection, "schema_name", None) or ""
+    place = using, schema, bool(getattr(connection, "include_public_schema", True))
+    if place not in _migrated:
+        if not has_table(connection, Event._meta.db_table):
+            if settings.TENANT is not None and _migrated and place not in _out_of_reach:
+                _out_of_reach.add(place)
+                logger.error("Nobody hears of writes in schema %r, from which the event log is out of reach.", schema)
             return False
-        _migrated.add((using, schema))
+        _migrated.add(place)
     return True
 
 
@@ -180,14 +206,21 @@ def _look_statement(is_sequenced: bool) -> str:
     )
 
 
-def read(after: int, limit: int, using: str, stream: str | None = None) -> list[LogEvent]:
-    """Return events with offsets above ``after`` in order, at most ``limit``; of one stream (and control) if given."""
+def read(after: int, limit: int, using: str, stream: str | None = None, tenant: str | None = None) -> list[LogEvent]:
+    """Return events with offsets above ``after`` in order, at most ``limit``.
+
+    Args:
+        stream: Leaves out the events of other streams, but not control events.
+        tenant: Leaves out the events of other tenants.
+    """
     column = offset_column(using)
     rows = Event.objects.using(using).filter(**{f"{column}__gt": after})
     if column == "id":
         rows = rows.filter(id__lt=RawSQL(FIRST_MARK, ()))
     if stream is not None:
         rows = rows.filter(models.Q(stream=stream) | models.Q(kind=Event.CONTROL))
+    if tenant is not None:
+        rows = rows.filter(tenant__in=(EVERYBODY, tenant))
     return [_log_event(row) for row in rows.order_by(column).values_list(column, *READ_COLUMNS)[:limit]]
 
 
@@ -214,7 +247,7 @@ def trim(using: str) -> int:
 
 
 def _log_event(row: Sequence[Any]) -> LogEvent:
-    offset, id_, kind, stream, model, object_pk, changes, data, version = row[:9]
+    offset, id_, kind, stream, model, object_pk, changes, data, version, tenant = row[:10]
     return LogEvent(
         offset=offset,
         id=id_,
@@ -225,7 +258,8 @@ def _log_event(row: Sequence[Any]) -> LogEvent:
         changes=_decode_changes(changes),
         data=data,
         version=version,
-        created_at=row[9] if len(row) > 9 else None,
+        created_at=row[10] if len(row) > 10 else None,
+        tenant=tenant,
     )
 
 

@@ -1,24 +1,30 @@
-"""Database backends that give each tenant a schema of its own, and what is captured with them.
+"""Whose events are those of a write: each event is for one tenant, or for all of them.
 
-One log and one key would stand for rows of several schemas. Subscribers of one tenant would be sent the rows of all. So
-on such a database no row is sent: the bindings of each write get a fault, and their groups a ``resync``.
+It is for the tenant that the connection is in at the moment of the write. An event of a table that all tenants share is
+for everybody. What cannot be told is a ``resync`` for the tenants that it may concern, and no row.
+
+Without ``DECLBIND["TENANT"]``, nothing keeps tenants apart. On a backend that switches schemas no row is sent then: the
+bindings of each write get a fault, and their groups a ``resync``.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.apps import apps
-from django.db import connections
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, models
 
+from declbind import tenancy
+from declbind.conf import settings
 from declbind.core.frames import EVERY_GROUP, RESYNC
 from declbind.models import Event
 from declbind.registry import current_registry
 
 from .drafts import report_failure
-from .entries import Draft
+from .entries import ALL_TENANTS, Draft
 
 #: The packages that have such a backend. A name that begins with one of these and an underscore counts as well.
 PACKAGES = ("django_tenants", "tenant_schemas", "django_pgschemas")
@@ -33,7 +39,17 @@ class MixedTenantsError(Exception):
         engine = type(connections[using]).__module__.removesuffix(".base")
         super().__init__(
             f"Database {using!r} has the backend {engine!r}, which switches schemas. declbind cannot tell the rows of "
-            "one tenant from those of another, and sends none of them."
+            'one tenant from those of another without DECLBIND["TENANT"], and sends none of them.'
+        )
+
+
+class SwitchedTenantError(Exception):
+    """A write during which the connection was given to another tenant."""
+
+    def __init__(self, began_in: str, ended_in: str) -> None:
+        super().__init__(
+            f"The connection was in tenant {began_in!r} when the write began and in {ended_in!r} when it ended. Switch "
+            "tenants between writes, not in code that a write calls."
         )
 
 
@@ -61,11 +77,80 @@ def _is_switcher(module: str) -> bool:
 
 
 def are_mixed(using: str) -> bool:
-    """Return whether rows of several tenants would come into one log."""
-    return switches_schemas(using)
+    """Return whether rows of several tenants would come into one log, with nothing that tells them apart."""
+    return settings.TENANT is None and switches_schemas(using)
 
 
-def without_rows(drafts: Sequence[Draft], using: str) -> Sequence[Draft]:
+def present_tenant(using: str) -> str | None:
+    """Return the tenant that a connection is in, ``None`` if it cannot be told. Never raises."""
+    if settings.TENANT is None:
+        return ""
+    try:
+        return tenancy.of_connection(using)
+    except (tenancy.TenantError, ImproperlyConfigured):
+        return None
+
+
+def address(drafts: Sequence[Draft], using: str, began_in: str | None = None) -> Sequence[Draft]:
+    """Return the events that are stored for a write: each with its tenant, or others in their place.
+
+    To be called at the moment of the write. ``began_in`` is the tenant that the connection was in when it began.
+    """
+    if settings.TENANT is None:
+        return drafts
+    try:
+        return _addressed_to(tenancy.of_connection(using), drafts, using, began_in)
+    except Exception as error:  # the class is code of the project, and must not break the write
+        return without_rows(drafts, using, error)
+
+
+def _addressed_to(tenant: str, drafts: Sequence[Draft], using: str, began_in: str | None) -> Sequence[Draft]:
+    if began_in is not None and began_in != tenant:
+        first = without_rows(drafts, using, SwitchedTenantError(began_in, tenant), began_in)
+        return [*first, *(draft._replace(tenant=tenant) for draft in first)]
+    return [_addressed(draft, tenant) for draft in drafts]
+
+
+def _addressed(draft: Draft, tenant: str) -> Draft:
+    if draft.tenant == ALL_TENANTS:
+        return draft._replace(tenant=tenancy.EVERYBODY)
+    if not _is_shared(draft.model):
+        return draft._replace(tenant=tenant)
+    binding = current_registry().by_stream.get(draft.stream)
+    if draft.kind != Event.BULK and (binding is None or _depends_on_tenant(binding)):
+        # Code of the project may have put into the data what only this tenant may see.
+        return _resync(draft, tenancy.EVERYBODY)
+    return draft._replace(tenant=tenancy.EVERYBODY)
+
+
+def _is_shared(label: str) -> bool:
+    try:
+        return tenancy.is_shared(apps.get_model(label))
+    except LookupError:
+        return False
+
+
+def _depends_on_tenant(binding: type[Any]) -> bool:
+    """Return whether what a binding sends of a shared row may be made of rows that are not shared."""
+    return bool(binding.runs_code()) or any(
+        not tenancy.is_shared(field.remote_field.through) for field in binding.bound_fields() if field.many_to_many
+    )
+
+
+def reaches_other_tenants(table: type[models.Model], bound: type[models.Model]) -> bool:
+    """Return whether a write to a table changes what is sent of rows of another model in every tenant.
+
+    The rows of one tenant can be looked for, those of the others are out of reach.
+    """
+    try:
+        return settings.TENANT is not None and tenancy.is_shared(table) and not tenancy.is_shared(bound)
+    except Exception:  # what is wrong with the class is reported when the events are made
+        return False
+
+
+def without_rows(
+    drafts: Iterable[Draft], using: str, error: Exception | None = None, tenant: str = tenancy.EVERYBODY
+) -> Sequence[Draft]:
     """Return the events that may be sent in the place of others: for each binding a ``resync`` of all its groups.
 
     The fault of the binding is recorded, once for each call.
@@ -74,7 +159,11 @@ def without_rows(drafts: Sequence[Draft], using: str) -> Sequence[Draft]:
     for stream, draft in {draft.stream: draft for draft in drafts}.items():
         binding = current_registry().by_stream.get(stream)
         if binding is not None:
-            report_failure(binding, stream, draft.model, None, using, MixedTenantsError(using))
-        changes = ((EVERY_GROUP, RESYNC),)
-        found.append(Draft(stream, draft.model, "null", changes, version=draft.version, kind=Event.BULK))
+            report_failure(binding, stream, draft.model, None, using, error or MixedTenantsError(using))
+        found.append(_resync(draft, tenant))
     return found
+
+
+def _resync(draft: Draft, tenant: str) -> Draft:
+    changes = ((EVERY_GROUP, RESYNC),)
+    return Draft(draft.stream, draft.model, "null", changes, version=draft.version, kind=Event.BULK, tenant=tenant)

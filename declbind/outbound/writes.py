@@ -14,6 +14,8 @@ from typing import Literal, Self, TypeAlias, TypeVar
 from django.db import connections, models, transaction
 from django.db.models.expressions import RawSQL
 
+from declbind.conf import settings
+
 from . import log
 from .batch import Batch
 from .django_types import Connection, Key, Rows
@@ -21,6 +23,7 @@ from .entries import Draft
 from .index import Index, TableListeners
 from .locks import take_write_lock
 from .statements import extended_update
+from .tenants import present_tenant, reaches_other_tenants
 from .triggers.reporting import EVERY_TABLE, MarkedCall, Verification, find_triggers, forget_reported
 
 #: Above this number, PostgreSQL gets keys as one array instead of a parameter each.
@@ -47,6 +50,8 @@ class CapturedWrite:
         #: Tables that lack some of their triggers. The hooks report them, and the marks of the others are not
         #: reported.
         self._unreported: set[str] = set()
+        #: The tenant that the connection is in when the write begins.
+        self._began_in = present_tenant(connection.alias)
         self._covered: Covered = ()
         self._is_running = False
         self._connection = connection
@@ -63,7 +68,12 @@ class CapturedWrite:
         ``may_be_known`` the caller verifies that they are (see ``run_verified``).
         """
         if not self.is_table_marked(model, may_be_known=may_be_known):
-            return self.index.all.of(model)
+            listeners = self.index.all.of(model)
+            if settings.TENANT is not None:
+                for plan in listeners.plans:
+                    if reaches_other_tenants(model, plan.model):
+                        self.batch.reach_everybody(plan)
+            return listeners
         self.is_marked = True
         return self.index.unmarked.of(model)
 
@@ -77,7 +87,13 @@ class CapturedWrite:
         table = model._meta.db_table
         marked, plan = self.index.marked.models_of(table), self.index.marked.plan_for(model)
         # Marks carry the key of one model of the table. The hooks report to bindings of a model with another key.
-        if self.index.is_trial or not marked or (plan is not None and plan.model not in marked):
+        # A trigger's function is shared by all schemas, and its marks do not name a tenant.
+        if (
+            settings.TENANT is not None
+            or self.index.is_trial
+            or not marked
+            or (plan is not None and plan.model not in marked)
+        ):
             return False
         found = find_triggers(table, self.using, may_be_known=may_be_known)
         if found == "some":
@@ -180,7 +196,7 @@ class CapturedWrite:
 
     def append(self, drafts: Sequence[Draft] | None = None) -> None:
         """Append events in the transaction of the write, by default those of the batch."""
-        log.append(self.batch.drafts() if drafts is None else drafts, self.using)
+        log.append(self.batch.drafts() if drafts is None else drafts, self.using, self._began_in)
 
     def covers(self, rows: Rows) -> bool:
         """Return whether writes to the rows of a query set are part of this write."""

@@ -18,7 +18,7 @@ from declbind.stored_values import is_stock
 from .catalog import facts_of
 from .django_types import Column, Key, Rows, Selection
 from .drafts import Groups, draft_bulk, draft_hidden, draft_write, groups_of
-from .entries import Draft
+from .entries import ALL_TENANTS, Draft
 from .plans import Outlet, Plan
 from .rows import all_rows, load_rows, read_rows, stream_rows
 
@@ -60,6 +60,8 @@ class WrittenRows:
     staying: set[Key] = field(default_factory=set)
     #: Nothing more can be determined.
     is_lost: bool = False
+    #: The rows of other tenants are concerned as well, which are out of reach.
+    is_for_everybody: bool = False
 
     @property
     def count(self) -> int:
@@ -194,7 +196,8 @@ class WrittenRows:
 
     def draft_groups(self) -> list[Draft]:
         """Return the events of groups; none up to the limit."""
-        return [] if self.touched is None else draft_bulk(self.plan, self.touched)
+        drafts = [] if self.touched is None else draft_bulk(self.plan, self.touched)
+        return [draft._replace(tenant=ALL_TENANTS) for draft in drafts] if self.is_for_everybody else drafts
 
     def _draft_rows(self) -> list[Draft]:
         plan, drafts = self.plan, []

@@ -20,7 +20,7 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from declbind.core.frames import BATCH_PROTOCOL
+from declbind.core.frames import BATCH_PROTOCOL, PLAIN_PROTOCOL
 from declbind.serializers import encode_key
 
 MODULE = Path(__file__).parents[2] / "declbind" / "static" / "declbind" / "declbind.js"
@@ -77,6 +77,11 @@ class Line:
         payload: dict[str, Any] = request["payload"]
         return payload
 
+    def offered(self) -> list[str]:
+        """Return the subprotocols that the client has offered."""
+        assert self.socket.request is not None
+        return [name.strip() for name in self.socket.request.headers["Sec-WebSocket-Protocol"].split(",")]
+
     def cut(self, code: int = 1011) -> None:
         self.socket.close(code)
         self.over.set()
@@ -89,7 +94,11 @@ class ScriptedServer:
         self.lines: queue.Queue[Line] = queue.Queue()
         self.open: list[Line] = []
         self.server: Server = serve(
-            self.handle, "127.0.0.1", 0, process_request=self.respond, subprotocols=[Subprotocol(BATCH_PROTOCOL)]
+            self.handle,
+            "127.0.0.1",
+            0,
+            process_request=self.respond,
+            subprotocols=[Subprotocol(BATCH_PROTOCOL), Subprotocol(PLAIN_PROTOCOL)],
         )
         self.port: int = self.server.socket.getsockname()[1]
         self.thread = threading.Thread(target=self.server.serve_forever)
@@ -529,6 +538,83 @@ def test_clients_that_are_closed_together_come_back_spread_out(
     line.cut(code)
     until(page, "window.last?.retryIn !== undefined")
     assert page.evaluate("window.last.retryIn") == pytest.approx(bound * 0.999)
+
+
+# Tokens --------------------------------------------------------------------------------------------------------------
+
+#: A page whose server gives the tokens t1, t2, ... one after the other.
+FRESH = "{ token: async () => 't' + (window.count = (window.count ?? 0) + 1), %s }"
+
+
+@pytest.mark.parametrize(("batch", "protocol"), [("true", BATCH_PROTOCOL), ("false", PLAIN_PROTOCOL)])
+@pytest.mark.parametrize("token", ["'t1'", "() => 't1'", "async () => 't1'"])
+def test_a_token_is_sent_as_a_subprotocol(
+    page: Any, server: ScriptedServer, token: str, batch: str, protocol: str
+) -> None:
+    """A page cannot set other headers; another subprotocol precedes it, which the server chooses."""
+    line = connected(page, server, f"{{ token: {token}, batch: {batch} }}")
+    assert line.offered() == [protocol, "declbind.token.t1"]
+
+
+def test_a_newer_token_is_sent_before_the_present_one_ends(page: Any, server: ScriptedServer) -> None:
+    """The connection stays, and so do its subscriptions."""
+    line = connected(page, server, FRESH % "")
+    page.evaluate("watch()")
+    line.accept(7)
+    line.snapshot(7, {1: {"t": "a"}})
+    line.send({"action": "expiring", "seconds": 1}, stream="", group="", offset=0)
+    request = line.read()
+    assert request["payload"] == {"action": "authenticate", "token": "t2", "ref": request["payload"]["ref"]}
+    line.reply(request, seconds=300)
+    line.change(8, "update", 1, {"t": "b"})
+    until(page, "rows()[0]?.[1] === 'b'")
+    assert page.evaluate("client.state") == "live"
+
+
+def test_a_token_that_ends_is_followed_by_a_fresh_one(page: Any, server: ScriptedServer) -> None:
+    """After 4401 the client connects again by itself, once; if the fresh token is refused too, it gives up."""
+    line = connected(page, server, FRESH % "")
+    line.cut(4401)
+    line = server.next_line()
+    assert line.offered()[-1] == "declbind.token.t2"
+    until(page, "client.state === 'live'")
+    line.cut(4401)
+    until(page, "client.state === 'refused'")
+    page.evaluate("client.reconnect()")
+    assert server.next_line().offered()[-1] == "declbind.token.t3"
+
+
+def test_a_token_that_is_a_text_is_not_tried_again(page: Any, server: ScriptedServer) -> None:
+    """There is no other token."""
+    line = connected(page, server, "{ token: 't1' }")
+    line.send({"action": "expiring", "seconds": 0}, stream="", group="", offset=0)
+    assert line.silent()
+    line.cut(4401)
+    until(page, "client.state === 'refused'")
+
+
+def test_a_page_that_has_no_token_yet_tries_later(page: Any, server: ScriptedServer) -> None:
+    """The page gets the reason, and the delay is that of a lost connection."""
+    page.evaluate(
+        """() => {
+            let count = 0;
+            open({ token: async () => { if (++count < 3) throw new Error('offline'); return `t${count}`; } });
+            client.addEventListener('error', (event) => log.push([event.detail.code, event.detail.message]));
+        }"""
+    )
+    assert server.next_line().offered()[-1] == "declbind.token.t3"
+    errors = page.evaluate("log.filter(([kind]) => kind === 'token')")
+    assert errors == [["token", "There is no token to go on with: offline"]] * 2
+
+
+def test_a_token_that_comes_too_late_opens_nothing(page: Any, server: ScriptedServer) -> None:
+    """The client was closed while the page fetched it."""
+    page.evaluate("open({ token: () => new Promise((resolve) => (window.answer = resolve)) })")
+    page.evaluate("client.close()")
+    page.evaluate("answer('t1')")
+    page.evaluate("new Promise((done) => setTimeout(done, 100))")
+    assert server.lines.empty()
+    assert page.evaluate("client.state") == "closed"
 
 
 def test_plain_frames_are_received_by_stream(page: Any, server: ScriptedServer) -> None:

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from declbind.core import frames
 from declbind.core.errors import CODES, ClientError
-from declbind.core.frames import MISSING, Envelope, RequestError, Since, parse_envelope, parse_request
+from declbind.core.frames import MISSING, Envelope, RequestError, Since, parse_envelope, parse_request, parse_token
 from declbind.core.schema import load_schema
 
 MAX_BYTES = 65_536
@@ -243,6 +243,34 @@ REFUSED = [
     ({"action": "subscribe", "since": {**SINCE, "offset": 1.5}}, "malformed", "'since'"),
     ({"action": "unsubscribe", "params": "x"}, "malformed", "'params', got a string"),
 ]
+
+
+@pytest.mark.parametrize("envelope", [{"stream": ""}, {"stream": "intval"}, {}])
+def test_authenticate_is_about_the_connection_and_needs_no_stream(envelope):
+    """Any stream, or none, means the same."""
+    content = {**envelope, "payload": {"action": "authenticate", "token": "t", "ref": 1}}
+    assert parse_token(parse(json.dumps(content))) == "t"
+    assert REQUEST.is_valid(content)
+
+
+@pytest.mark.parametrize(
+    ("payload", "came"),
+    [({}, "none"), ({"token": None}, "null"), ({"token": 1234567}, "a number"), ({"token": ["t"]}, "a list")],
+)
+def test_authenticate_without_a_token_is_malformed(payload, came):
+    """The answer does not repeat what came: it may be a secret."""
+    content = {"stream": "", "payload": {"action": "authenticate", "ref": 1, **payload}}
+    with pytest.raises(RequestError, match=f"'token', got {came}") as caught:
+        parse_token(parse(json.dumps(content)))
+    assert (caught.value.code, caught.value.ref) == ("malformed", 1)
+    assert not REQUEST.is_valid(content)
+
+
+def test_other_requests_need_a_stream():
+    """It is left out for what is about the connection only."""
+    content = {"payload": {"action": "subscribe"}}
+    assert refused(json.dumps(content)).code == "malformed"
+    assert not REQUEST.is_valid(content)
 
 
 @pytest.mark.parametrize("payload", ACCEPTED, ids=repr)

@@ -205,6 +205,9 @@ FRAMES = [
     frames.encode_resync("intval", "room-3", 7, "config"),
     frames.encode_closed("intval", "room-3", 7, "changed"),
     frames.encode_moving(),
+    frames.encode_expiring(30),
+    frames.encode_reply("", 1, {"seconds": 300}),
+    frames.encode_reply("", 1, {"seconds": None}),
 ]
 
 
@@ -225,6 +228,8 @@ def test_frames_fit_the_event_schema(frame):
         frames.encode_closed("intval", "room-3", 7, "config"),
         frames.encode_moving().replace('"stream":""', '"stream":"intval"'),
         '{"stream":"","payload":{"action":"moving"}}',
+        frames.encode_expiring(31),
+        frames.encode_expiring(-1),
         frames.encode_plain("intval", CHANGE.replace("integervalue", "IntegerValue")),
         '{"stream":"intval","payload":{"action":"reply","ref":1,"ok":false}}',
     ],

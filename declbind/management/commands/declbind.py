@@ -17,12 +17,14 @@ from django.db import connections
 
 from declbind.console.database_fault import describe_fault, failed_alias
 from declbind.console.output import format_json, format_line
+from declbind.console.shown import at_a_shell
 from declbind.core.errors import ConfigError
 from declbind.management.verbs.records import RecordVerbs
 from declbind.management.verbs.rows import RowVerbs
 from declbind.management.verbs.running import RunningVerbs
 from declbind.management.verbs.triggers import TriggerVerbs
 from declbind.registry import database_alias
+from declbind.tenancy import TenantError
 
 #: The verbs that store something: their failures must say what was stored.
 EDITING_VERBS = frozenset({"accept", "apply", "rollback", "kick", "forget"})
@@ -43,6 +45,7 @@ class Command(RecordVerbs, RowVerbs, RunningVerbs, TriggerVerbs):
             added.add_argument(
                 "--database", choices=list(connections), help="the database that holds the records and the log"
             )
+            added.add_argument("--tenant", default="", help="the tenant whose rows to use, on a site with tenants")
             if formats:
                 added.add_argument("--format", choices=["text", "json"], default="text")
             # Django reads these options before the verb; users type them after it.
@@ -64,7 +67,10 @@ class Command(RecordVerbs, RowVerbs, RunningVerbs, TriggerVerbs):
         """
         using = options["database"] or database_alias()
         try:
-            is_well = getattr(self, f"run_{options['verb']}")(using, options)
+            with at_a_shell(options["tenant"]):
+                is_well = getattr(self, f"run_{options['verb']}")(using, options)
+        except TenantError as error:
+            self.fail(f"{error} Name the tenant with --tenant.", options, error)
         except ConfigError as error:
             texts = (problem.message if problem.path == "$" else str(problem) for problem in error.problems)
             self.fail("\n".join(texts), options, error)

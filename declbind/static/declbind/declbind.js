@@ -28,7 +28,7 @@
  *
  * @typedef {'connecting' | 'live' | 'reconnecting' | 'refused' | 'closed'} ClientState
  *   `refused`: the server ended the session (4401) or took the right away (4403); call `reconnect()`
- *   when that has changed. `closed`: `close()` was called.
+ *   when that has changed. With a function as `token`, a new token is tried first. `closed`: `close()` was called.
  *
  * @typedef {'subscribing' | 'live' | 'stale' | 'closed'} SubscriptionState
  *   `stale`: the rows may be behind, because the connection is down or a new snapshot is on its way.
@@ -41,6 +41,8 @@
  * @property {number} [maxDelay=30000]  Last upper bound of the reconnect delay.
  * @property {boolean} [batch=true]  Let the server join frames that wait into one. Switch it off behind a proxy that
  *   drops the subprotocol header.
+ * @property {string | (() => string | Promise<string>)} [token]  Says who the client is, instead of a cookie. A function
+ *   is called for each connection, and again before its token ends, so that the connection goes on.
  * @property {typeof WebSocket} [WebSocket]  Another implementation of WebSocket.
  *
  * @typedef {object} WriteOptions
@@ -67,6 +69,8 @@
  */
 
 const BATCH_PROTOCOL = 'declbind.batch.v1';
+const PLAIN_PROTOCOL = 'declbind.v1';
+const TOKEN_PROTOCOL = 'declbind.token.'; // The one header of the handshake that a page can write.
 const OPEN = 1; // WebSocket.OPEN, which another implementation may not define.
 const REPLY_TIMEOUT = 15000; // A subscribe without an answer for so long means a dead connection.
 const PROBE_TIMEOUT = 5000;
@@ -84,7 +88,8 @@ const LISTENERS = {
 export class DeclbindError extends Error {
   /**
    * @param {string} code  One of the protocol's codes (`denied`, `invalid`, `conflict`, ...), or one of the
-   *   client's own: `timeout` and `disconnected` (it may have been carried out or not), `refused`, `closed`.
+   *   client's own: `timeout` and `disconnected` (it may have been carried out or not), `refused`, `closed`, and
+   *   `token` (the page's own function gave none).
    * @param {string} message
    * @param {Record<string, string[]>} [fields]  Texts by field name; `__all__` for the row as a whole.
    */
@@ -111,7 +116,8 @@ export function connect(url = '/ws/bindings/', options = {}) {
  * One connection, shared by all streams of a page.
  *
  * Events: `state` ({state, code?, retryIn?}), `frame` ({stream, payload}: changes of streams that the
- * server subscribed by itself), `error` (a DeclbindError: the server sent what nobody can read).
+ * server subscribed by itself), `error` (a DeclbindError: the server sent what nobody can read, or there is no
+ * token to go on with).
  */
 export class Client extends EventTarget {
   /** @type {WebSocket | null} */
@@ -127,6 +133,11 @@ export class Client extends EventTarget {
   #hiddenAt = 0;
   /** Whether the server has said that it will close this connection, and spreads that over all clients. */
   #moving = false;
+  /** Changes with each connection: a token that comes for an earlier one is dropped. */
+  #turn = 0;
+  #renewTimer = 0;
+  /** Whether a fresh token was refused, since a connection last lasted. */
+  #tokenRefused = false;
   /** Subscribe requests waiting for their reply; they end with the connection. */
   #asks = new Map();
   /** Writes waiting for their reply, oldest first; they outlive the connection. */
@@ -183,6 +194,7 @@ export class Client extends EventTarget {
   reconnect() {
     if (this.#state === 'closed') throw new DeclbindError('closed', 'This client was closed; call connect() again.');
     this.#drop();
+    this.#tokenRefused = false;
     this.#open();
   }
 
@@ -205,9 +217,29 @@ export class Client extends EventTarget {
     this.#retryLocked = false;
     this.#moving = false;
     this.#setState(this.#state === 'connecting' ? 'connecting' : 'reconnecting');
-    const socket = this.#options.batch
-      ? new this.#options.WebSocket(this.url, [BATCH_PROTOCOL])
-      : new this.#options.WebSocket(this.url);
+    if (typeof this.#options.token !== 'function') {
+      this.#connect(this.#options.token);
+      return;
+    }
+    const turn = ++this.#turn;
+    this.#getToken((token) => turn === this.#turn && this.#connect(token), () => {
+      if (turn === this.#turn) this.#lost();
+    });
+  }
+
+  /** Hand a token of the page's function to `use`; without one, tell the page and call `fail`. */
+  #getToken(use, fail) {
+    Promise.resolve().then(this.#options.token).then(use).catch((error) => {
+      emit(this, 'error', new DeclbindError('token', `There is no token to go on with: ${error?.message ?? error}`));
+      fail?.();
+    });
+  }
+
+  #connect(token) {
+    const protocols = this.#options.batch ? [BATCH_PROTOCOL] : [];
+    if (token !== undefined) protocols.push(...(this.#options.batch ? [] : [PLAIN_PROTOCOL]), TOKEN_PROTOCOL + token);
+    const { WebSocket } = this.#options;
+    const socket = protocols.length ? new WebSocket(this.url, protocols) : new WebSocket(this.url);
     this.#socket = socket;
     socket.onopen = () => this.#opened();
     socket.onmessage = (event) => this.#receive(event.data);
@@ -215,7 +247,10 @@ export class Client extends EventTarget {
   }
 
   #opened() {
-    this.#stableTimer = setTimeout(() => (this.#attempt = 0), STABLE_AFTER);
+    this.#stableTimer = setTimeout(() => {
+      this.#attempt = 0;
+      this.#tokenRefused = false;
+    }, STABLE_AFTER);
     this.#setState('live');
     for (const feed of this.#feeds.values()) feed.ask();
     this.#pump();
@@ -225,6 +260,8 @@ export class Client extends EventTarget {
   #drop() {
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#stableTimer);
+    clearTimeout(this.#renewTimer);
+    this.#turn += 1;
     const socket = this.#socket;
     this.#socket = null;
     if (socket) {
@@ -247,6 +284,12 @@ export class Client extends EventTarget {
   /** @param {number} code */
   #lost(code) {
     this.#drop();
+    if (code === 4401 && typeof this.#options.token === 'function' && !this.#tokenRefused) {
+      // The token has ended. If a fresh one is refused too, the user has to log in again.
+      this.#tokenRefused = true;
+      this.#retryLater(0, code);
+      return;
+    }
     if (code === 4401 || code === 4403) {
       this.#setState('refused', { code });
       const text = code === 4401 ? 'The session is over; log in again.' : 'The server no longer allows this connection.';
@@ -325,6 +368,8 @@ export class Client extends EventTarget {
     } else if (payload.action === 'moving' && frame.stream === '') {
       // The connection is good until the server closes it. Leaving now would make all clients leave at once.
       this.#moving = true;
+    } else if (payload.action === 'expiring' && frame.stream === '') {
+      this.#renewLater(payload.seconds);
     } else if (frame.group !== undefined) {
       for (const feed of this.#feeds.values()) {
         if (feed.stream === frame.stream && feed.group === frame.group) feed.receive(payload, frame.offset);
@@ -332,6 +377,18 @@ export class Client extends EventTarget {
     } else {
       emit(this, 'frame', { stream: frame.stream, payload });
     }
+  }
+
+  /** Send a newer token in time; not at once, because that one may end soon too. */
+  #renewLater(seconds) {
+    if (typeof this.#options.token !== 'function') return;
+    const turn = this.#turn;
+    const delay = seconds * 1000 * (0.25 + Math.random() / 4);
+    clearTimeout(this.#renewTimer);
+    this.#renewTimer = setTimeout(() => this.#getToken((token) => {
+      if (turn !== this.#turn) return;
+      this.ask('', { action: 'authenticate', token }, (error) => error && emit(this, 'error', error));
+    }), delay);
   }
 
   #settle(reply) {

@@ -1,0 +1,245 @@
+"""Who a token stands for: where it is found in a connection, and the identity that it gives.
+
+A token is one of this project (``declbind.tokens``) or, with ``DECLBIND["JWT"]``, a JSON Web Token. A callable of the
+project replaces both with ``DECLBIND["AUTHENTICATE"]``. Nothing here knows sockets: ``find_token`` reads the headers of
+any ASGI scope, ``bearer_token`` those of an HTTP request, and ``authenticate_now`` can be called by a view.
+
+No text that is made here, for clients or for operators, holds a token.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import secrets
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from asgiref.sync import async_to_sync, iscoroutinefunction
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from declbind import tenancy, tokens
+from declbind.conf import settings
+from declbind.tokens import InvalidTokenError
+
+from . import web_tokens
+from .permissions import Identity, find_active_user
+from .terms import Term
+
+logger = logging.getLogger("declbind")
+
+#: What a subprotocol begins with that is a token.
+TOKEN_PROTOCOL: Final = "declbind.token."
+#: What a client is told. Why its token was refused is in the traffic.
+REFUSAL: Final = "The token is not valid."
+#: An end after the year 9999 is none: no database and no calendar holds it.
+NEVER: Final = 253_402_300_800.0
+_CALLABLE: Final = 'DECLBIND["AUTHENTICATE"]'
+
+Run = Callable[..., Awaitable[Any]]
+
+
+def find_token(scope: Mapping[str, Any]) -> str | None:
+    """Return the token of a connection, or ``None`` if it has none. A token may be empty.
+
+    Raises:
+        InvalidTokenError: The connection has several tokens that differ.
+    """
+    headers = (value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"authorization")
+    protocols = (
+        protocol.removeprefix(TOKEN_PROTOCOL)
+        for protocol in scope.get("subprotocols", ())
+        if protocol.startswith(TOKEN_PROTOCOL)
+    )
+    return _only({*_bearer_tokens(headers), *protocols})
+
+
+def bearer_token(authorization: str | None) -> str | None:
+    """Return the token in the value of a header ``Authorization``, or ``None`` if it holds something else."""
+    return _only(set(_bearer_tokens([authorization or ""])))
+
+
+def _bearer_tokens(values: Iterable[str]) -> Iterable[str]:
+    for value in values:
+        scheme, _, rest = value.strip().partition(" ")
+        # RFC 9110, section 11.1: the name of the scheme has no case.
+        if scheme.lower() == "bearer":
+            yield rest.strip()
+
+
+def _only(found: set[str]) -> str | None:
+    if len(found) > 1:
+        raise InvalidTokenError("Expected one token, got several that differ. Send it in one place only.")
+    return next(iter(found), None)
+
+
+async def authenticate(
+    run: Run, token: str, scope: Mapping[str, Any], connection_id: str = "", tenant: str | None = None
+) -> Identity:
+    """Return the identity that a token gives, from an event loop.
+
+    Args:
+        run: Calls a function with arguments in a thread that may use the database.
+        tenant: The tenant of the connection, or ``None`` to have the scope tell.
+
+    Raises:
+        InvalidTokenError: The token does not authenticate anybody.
+        TenantError: The connection is no tenant's.
+        DatabaseError: The user could not be loaded.
+    """
+    if tenant is None:
+        tenant = await run(tenancy.of_scope, scope)
+    function = load_callable()
+    if function is None or not is_async(function):
+        identity: Identity = await run(tenancy.run_in, tenant, _authenticate, token, scope, connection_id, tenant)
+        return identity
+    _check_length(token)
+    try:
+        answer = await function(token, scope)
+    except Exception:
+        raise _failed(token) from None
+    admitted: Identity = await run(tenancy.run_in, tenant, _admit, answer, connection_id, tenant)
+    return admitted
+
+
+def authenticate_now(token: str, scope: Mapping[str, Any], connection_id: str = "") -> Identity:
+    """Return the identity that a token gives; blocks on the database. Raises what ``authenticate`` raises."""
+    tenant = tenancy.of_scope(scope)
+    return tenancy.run_in(tenant, _authenticate, token, scope, connection_id, tenant)
+
+
+def _authenticate(token: str, scope: Mapping[str, Any], connection_id: str, tenant: str) -> Identity:
+    """Do the work of ``authenticate_now`` inside the tenant."""
+    _check_length(token)
+    function = load_callable()
+    if function is not None:
+        try:
+            answer = async_to_sync(function)(token, scope) if is_async(function) else function(token, scope)
+            if inspect.isawaitable(answer):
+                answer = async_to_sync(_wait_for)(answer)
+        except Exception:
+            raise _failed(token) from None
+        return _admit(answer, connection_id, tenant)
+    if tokens.is_own(token):
+        claims = tokens.read(token)
+        if claims.tenant != tenant:
+            raise InvalidTokenError("Expected a token that was issued in the tenant of this connection.")
+        user = find_active_user("pk", claims.user_pk)
+        if user is not None and not tokens.digest_holds(claims.digest, user):
+            raise InvalidTokenError("Expected a token that was issued after the last change of the user's password.")
+        return _identity(user, claims.expires_at, connection_id, tenant, claims.digest, claims.streams)
+    if settings.JWT is None:
+        raise InvalidTokenError('Expected a token of declbind.tokens.issue(); DECLBIND["JWT"] is not set.')
+    user, expires_at = web_tokens.read(token, tenant)
+    return _identity(user, expires_at, connection_id, tenant)
+
+
+async def _wait_for(answer: Awaitable[Any]) -> Any:
+    return await answer
+
+
+def load_callable() -> Callable[..., Any] | None:
+    """Return the callable of ``DECLBIND["AUTHENTICATE"]``, or ``None`` if the setting is not used.
+
+    Raises:
+        InvalidTokenError: It cannot be imported. Then nobody is authenticated.
+    """
+    path = settings.AUTHENTICATE
+    if path is None:
+        return None
+    fault = find_fault(path)
+    if fault is None:
+        function: Callable[..., Any] = import_string(path)
+        return function
+    logger.error("%s is %r, %s. No token is accepted.", _CALLABLE, path, fault)
+    raise InvalidTokenError(f"{_CALLABLE} is not usable; manage.py check says why.")
+
+
+def find_fault(path: Any) -> str | None:
+    """Return why a value of ``DECLBIND["AUTHENTICATE"]`` cannot be used, or ``None`` if it can."""
+    if path is None:
+        return None
+    if not isinstance(path, str):
+        return "which is not a text"
+    try:
+        return None if callable(import_string(path)) else "which is not callable"
+    except Exception as error:  # whatever the module does when it is imported
+        return f"which cannot be imported: {error}"
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Return whether a callable is a coroutine function, or an object with such a ``__call__``."""
+    return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def _check_length(token: str) -> None:
+    if not 0 < len(token) <= tokens.MAX_LENGTH:
+        raise InvalidTokenError(
+            f"Expected a token of 1 to {tokens.MAX_LENGTH} characters, got one of {len(token)} characters."
+        )
+
+
+def _failed(token: str) -> InvalidTokenError:
+    """Log the exception in hand, which may quote the token, and return what is raised instead."""
+    logger.error("%s failed.\n%s", _CALLABLE, traceback.format_exc().replace(token, "[token]"))
+    return InvalidTokenError(f"{_CALLABLE} failed; the log has the exception.")
+
+
+def _admit(answer: Any, connection_id: str, tenant: str) -> Identity:
+    """Return the identity for what the callable of the project returned."""
+    if answer is None:
+        raise InvalidTokenError(f"{_CALLABLE} did not accept the token.")
+    try:
+        user, end = answer
+        expires_at = _seconds(end)
+    except (TypeError, ValueError):
+        logger.error("%s: expected (user, expires_at) or None, got a value of another kind.", _CALLABLE)
+        raise InvalidTokenError(f"{_CALLABLE} returned neither (user, expires_at) nor None.") from None
+    key = getattr(user, "pk", None)
+    # Loaded again, in the tenant: the callable may have kept an instance from before the user was deactivated.
+    stored = None if key is None or not getattr(user, "is_authenticated", False) else find_active_user("pk", key)
+    return _identity(stored, expires_at, connection_id, tenant)
+
+
+def _seconds(end: Any) -> float | None:
+    """Return a time as seconds since the epoch; raises ``TypeError`` or ``ValueError``."""
+    if end is None:
+        return None
+    if isinstance(end, datetime):
+        return (timezone.make_aware(end) if timezone.is_naive(end) else end).timestamp()
+    if isinstance(end, bool) or not isinstance(end, int | float):
+        raise TypeError
+    if math.isnan(end):
+        raise ValueError
+    return float(end)
+
+
+def _identity(
+    user: Any | None,
+    expires_at: float | None,
+    connection_id: str,
+    tenant: str,
+    digest: str | None = None,
+    streams: frozenset[str] | None = None,
+) -> Identity:
+    if user is None:
+        raise InvalidTokenError("Expected a token of a user who exists and is active.")
+    if expires_at is not None and expires_at >= NEVER:
+        expires_at = None
+    identity = Identity(
+        user_pk=str(user.pk),
+        # Two connections must never share it.
+        connection_id=connection_id or secrets.token_hex(8),
+        username=str(user.get_username()) if hasattr(user, "get_username") else str(user.pk),
+        tenant=tenant,
+        auth_digest=tokens.auth_digest(user) if digest is None else digest,
+        term=None if expires_at is None else Term.until(expires_at),
+        streams=streams,
+    )
+    if identity.is_over():
+        raise InvalidTokenError("Expected a token that has not ended.")
+    return identity

@@ -1,0 +1,194 @@
+"""JSON Web Tokens of another issuer, as ``DECLBIND["JWT"]`` describes them. Takes PyJWT, the extra ``jwt``.
+
+A token names one of the configured algorithms, and these are of one kind. Otherwise a public key, which anybody may
+know, could be used as the secret of an HMAC.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import FieldDoesNotExist
+
+from declbind import tenancy
+from declbind.conf import settings
+from declbind.tokens import InvalidTokenError
+
+from .permissions import find_active_user
+
+try:
+    import jwt as pyjwt
+    from jwt.algorithms import get_default_algorithms
+except ImportError:
+    HAS_JWT = False
+else:
+    HAS_JWT = True
+
+logger = logging.getLogger("declbind")
+
+#: The keys of the setting with their defaults; the first two have none.
+KEYS: Final[dict[str, Any]] = {
+    "key": None,
+    "algorithms": None,
+    "user_claim": "sub",
+    "user_field": "pk",
+    "audience": None,
+    "issuer": None,
+    "tenant_claim": None,
+}
+#: The bytes that a key of an HMAC should have at least (RFC 7518, section 3.2).
+HMAC_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
+
+Fault = tuple[str, str]
+
+
+def read(token: str, tenant: str = "") -> tuple[Any | None, float]:
+    """Return the user of a JSON Web Token, ``None`` if there is none, and its end; blocks on the database.
+
+    Args:
+        token: The text that a client has sent.
+        tenant: The tenant of the connection, which is active; "" on a site without tenants.
+
+    Raises:
+        InvalidTokenError: The token is not valid, or the setting cannot be used.
+    """
+    config = _usable(settings.JWT)
+    claim, tenant_claim = config["user_claim"], config["tenant_claim"] if tenant else None
+    try:
+        claims = pyjwt.decode(
+            token,
+            config["key"],
+            algorithms=list(config["algorithms"]),
+            audience=config["audience"],
+            issuer=config["issuer"],
+            options={"require": ["exp", claim, *filter(None, [tenant_claim])]},
+        )
+        expires_at = float(int(claims["exp"]))
+    except Exception as error:  # PyJWT lets some errors of the standard library through
+        # Its texts name claims and algorithms, and quote parts of a header that the client chose.
+        raise InvalidTokenError(f"The JSON Web Token was refused: {type(error).__name__}.") from None
+    if tenant_claim is not None and claims[tenant_claim] != tenant:
+        raise InvalidTokenError(f"Expected the tenant of this connection as the claim {tenant_claim!r}.")
+    value = claims[claim]
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InvalidTokenError(f"Expected a text or a whole number as the claim {claim!r}.")
+    return find_active_user(config["user_field"], value), expires_at
+
+
+#: The last setting that was looked at, and what is wrong with it. A public key takes long to read.
+_seen: tuple[Any, list[Fault]] = (None, [])
+
+
+def _usable(given: Any) -> dict[str, Any]:
+    global _seen
+    if _seen[0] is not given:
+        _seen = given, list(find_faults(given))
+    faults = _seen[1]
+    if faults:
+        logger.error('DECLBIND["JWT"] cannot be used, so that no JSON Web Token is accepted: %s', faults[0][0])
+        raise InvalidTokenError('DECLBIND["JWT"] is not usable; manage.py check says why.')
+    return {**KEYS, **given}
+
+
+def find_faults(config: Any) -> Iterator[Fault]:
+    """Return why ``DECLBIND["JWT"]`` cannot be used, as pairs of a text and a hint; nothing if it can."""
+    if not isinstance(config, Mapping):
+        yield f"expected a dict or None, got {type(config).__name__}.", f"Its keys are: {', '.join(KEYS)}."
+        return
+    unknown = [name for name in config if name not in KEYS]
+    if unknown:
+        yield f"there is no key {unknown[0]!r}.", f"Remove it. The keys are: {', '.join(KEYS)}."
+    if not HAS_JWT:
+        yield "expected the package PyJWT, found none.", 'Install it: pip install "declbind[jwt]".'
+        return
+    algorithms = config.get("algorithms")
+    if not isinstance(algorithms, list | tuple) or not algorithms or not all(isinstance(a, str) for a in algorithms):
+        yield (
+            f"expected a list of algorithms, got {algorithms!r}.",
+            'Name those that the issuer signs with, such as ["RS256"].',
+        )
+    else:
+        yield from _algorithm_faults(algorithms, config.get("key"))
+    for name in ("user_claim", "user_field", "tenant_claim"):
+        if not isinstance(config.get(name) or "", str):
+            yield f"expected a text under {name!r}, got {config[name]!r}.", f"The default is {KEYS[name]!r}."
+    if tenancy.is_on() and not config.get("tenant_claim") and not tenancy.is_shared(get_user_model()):
+        yield (
+            "each tenant has users of its own, and no claim says which tenant's user is meant.",
+            'Name the claim that holds the tenant under "tenant_claim".',
+        )
+    audience, issuer = config.get("audience"), config.get("issuer")
+    if not _is_text_or_texts(audience) or not _is_text_or_texts(issuer):
+        yield "expected a text or a list of texts as audience and issuer.", "None accepts a token without the claim."
+    yield from _field_faults(config.get("user_field", "pk"))
+
+
+def is_weak(config: Mapping[str, Any]) -> bool:
+    """Return whether the key of an HMAC is shorter than its digest, so that it could be guessed."""
+    key, algorithms = config.get("key") or b"", config.get("algorithms") or ()
+    size = len(key.encode() if isinstance(key, str) else key)
+    return any(size < HMAC_BYTES.get(name, 0) for name in algorithms)
+
+
+def _algorithm_faults(algorithms: list[str] | tuple[str, ...], key: Any) -> Iterator[Fault]:
+    known = get_default_algorithms()
+    if any(name.lower() == "none" for name in algorithms):
+        yield (
+            "expected algorithms that sign, got 'none'.",
+            "Anybody could write such a token. Name the algorithm that the issuer signs with.",
+        )
+        return
+    unknown = [name for name in algorithms if name not in known]
+    if unknown:
+        yield (
+            f"the algorithm {unknown[0]!r} is not known to PyJWT.",
+            f"Known are: {', '.join(sorted(set(known) - {'none'}))}. All but HS... take the package cryptography.",
+        )
+        return
+    if len({name in HMAC_BYTES for name in algorithms}) > 1:
+        yield (
+            f"expected algorithms of one kind, got {', '.join(algorithms)}.",
+            "The public key, which anybody may know, would be the secret of an HMAC. Name those that the issuer uses.",
+        )
+        return
+    if not isinstance(key, str | bytes) or not key:
+        yield (
+            f"expected a key as text or bytes, got {'none' if not key else type(key).__name__}.",
+            "It is the shared secret of an HMAC algorithm, or the issuer's public key as PEM.",
+        )
+        return
+    for name in algorithms:
+        try:
+            is_public = hasattr(known[name].prepare_key(key), "verify") or name in HMAC_BYTES
+        except Exception as error:  # whatever the library says of a key that it cannot read
+            yield f"the key cannot be used with {name}: {type(error).__name__}.", "Give the issuer's public key as PEM."
+            return
+        if not is_public:
+            yield (
+                f"expected a public key for {name}, got a private one.",
+                "A private key belongs to the issuer of the tokens alone.",
+            )
+            return
+
+
+def _field_faults(name: Any) -> Iterator[Fault]:
+    model = get_user_model()
+    try:
+        field: Any = model._meta.pk if name == "pk" else model._meta.get_field(name)
+    except FieldDoesNotExist:
+        yield f"the user model {model._meta.label} has no field {name!r}.", 'Name one under "user_field".'
+        return
+    if not getattr(field, "unique", False) or field.is_relation:
+        yield (
+            f"the field {name!r} of {model._meta.label} is not unique.",
+            "Name a unique column, so that a claim cannot stand for several users.",
+        )
+
+
+def _is_text_or_texts(value: Any) -> bool:
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(isinstance(item, str) for item in value)
+    return value is None or isinstance(value, str)

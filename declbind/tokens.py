@@ -1,0 +1,168 @@
+"""Tokens by which a client that has no cookie says who it is.
+
+A token is a text such as ``db1-PAYLOAD.SIGNATURE``, signed with ``SECRET_KEY``. It holds the primary key of a user, the
+time at which it ends, the streams that it is for, and a digest of the user's session auth hash, so it ends with the
+password. On a site with tenants it also holds the tenant in which it was issued, because the same key may be another
+user in another one. Its characters may stand in an HTTP header and in the name of a WebSocket subprotocol.
+
+The signature proves that this project has issued the token. Whether the user still exists and may connect is decided
+each time it is used, by ``declbind.inbound.authentication``.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+from django.contrib.auth import get_user_model
+from django.core.signing import BadSignature, Signer, b64_decode, b64_encode
+
+from declbind import tenancy
+from declbind.registry import database_alias, get_registry
+
+#: What tokens of this module begin with. No JSON Web Token does: its first bytes are those of an encoded object.
+PREFIX: Final = "db1-"
+#: The longest token that is read, in characters. Servers accept headers of about this length.
+MAX_LENGTH: Final = 8_192
+_SALT: Final = "declbind.token"
+#: Bytes of the digest of a session auth hash.
+_DIGEST_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a token says.
+
+    Attributes:
+        expires_at: Seconds since the epoch.
+        digest: The digest of the user's session auth hash (see ``auth_digest``).
+        streams: The only streams that the token is for, or ``None`` for all.
+        tenant: The only tenant that the token is for; "" if it was issued on a site without tenants.
+    """
+
+    user_pk: str
+    expires_at: float
+    digest: str
+    streams: frozenset[str] | None
+    tenant: str = ""
+
+
+class InvalidTokenError(Exception):
+    """A token that does not authenticate anybody. The text says why, and never holds the token."""
+
+
+def issue(user: Any, *, streams: Iterable[str] | None = None, lifetime: float = 300) -> str:
+    """Return a token by which a client can connect as a user.
+
+    Whoever holds the token has the rights of the user until it ends. Send it in the body of a response to that user
+    alone, and never put it in a URL. With ``DECLBIND["TENANT"]`` the token is for the tenant that the database
+    connection of the user is in, and for no other.
+
+    Args:
+        user: An active, saved instance of the user model.
+        streams: The names of the only streams that the token is for. ``None`` stands for all streams.
+        lifetime: Seconds until the token ends.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: The user cannot connect, a stream does not exist, or the lifetime is not above 0.
+        TenantError: The site has tenants, and the connection is in none.
+    """
+    _check_user(user)
+    if isinstance(lifetime, bool) or not isinstance(lifetime, int | float):
+        raise TypeError(f"issue() expected a lifetime in seconds, got {lifetime!r}.")
+    if not (math.isfinite(lifetime) and lifetime > 0):
+        raise ValueError(f"issue() expected a lifetime above 0 seconds, got {lifetime!r}.")
+    names = None if streams is None else _check_streams(streams)
+    expires_at = round(time.time() + lifetime, 3)
+    tenant = tenancy.of_connection(user._state.db or database_alias())
+    content = json.dumps(
+        [str(user.pk), expires_at, auth_digest(user), names, *filter(None, [tenant])], separators=(",", ":")
+    )
+    text = _signer().sign(PREFIX + b64_encode(content.encode()).decode())
+    if len(text) > MAX_LENGTH:
+        raise ValueError(
+            f"issue() expected streams that fit into a token of {MAX_LENGTH} characters, got {len(names or ())} names. "
+            "Issue a token for all streams, or several tokens."
+        )
+    return text
+
+
+def read(token: str) -> Claims:
+    """Return what a token of this project says. Makes no query.
+
+    Raises:
+        InvalidTokenError: The token is not one of this project, was changed, or has ended.
+    """
+    try:
+        signed = _signer().unsign(token)
+    except BadSignature:
+        raise InvalidTokenError(
+            "Expected a token that was issued with this project's SECRET_KEY, got another signature."
+        ) from None
+    user_pk, expires_at, digest, streams, *tenant = json.loads(b64_decode(signed.removeprefix(PREFIX).encode()))
+    if expires_at <= time.time():
+        raise InvalidTokenError("Expected a token that has not ended.")
+    return Claims(user_pk, expires_at, digest, None if streams is None else frozenset(streams), "".join(tenant))
+
+
+def is_own(token: str) -> bool:
+    """Return whether a text claims to be a token of this module. It may be forged."""
+    return token.startswith(PREFIX)
+
+
+def auth_digest(user: Any) -> str:
+    """Return a digest that changes with the user's password; empty if the user model has no session auth hash."""
+    return _digest(user.get_session_auth_hash()) if hasattr(user, "get_session_auth_hash") else ""
+
+
+def digest_holds(digest: str, user: Any) -> bool:
+    """Return whether a digest is that of a user, under ``SECRET_KEY`` or one of ``SECRET_KEY_FALLBACKS``."""
+    if hmac.compare_digest(digest, auth_digest(user)):
+        return True
+    fallbacks = user.get_session_auth_fallback_hash() if hasattr(user, "get_session_auth_fallback_hash") else ()
+    return any(hmac.compare_digest(digest, _digest(earlier)) for earlier in fallbacks)
+
+
+def _digest(session_hash: str) -> str:
+    # The payload can be read by whoever holds the token, and the hash itself is part of a valid session.
+    made = hmac.digest(session_hash.encode(), _SALT.encode(), sha256)[:_DIGEST_BYTES]
+    return b64_encode(made).decode()
+
+
+def _signer() -> Signer:
+    return Signer(sep=".", salt=_SALT)
+
+
+def _check_user(user: Any) -> None:
+    model: Any = get_user_model()
+    if not isinstance(user, model):
+        raise TypeError(
+            f"issue() expected a user of the model {model._meta.label}, got {user!r}. Anonymous clients need no token."
+        )
+    if user.pk is None or user._state.adding:
+        raise ValueError(f"issue() expected a saved user, got {user!r}. Call its save() first.")
+    if not getattr(user, "is_active", True):
+        raise ValueError(f"issue() expected an active user, got {user!r}, who may not log in.")
+
+
+def _check_streams(streams: Iterable[str]) -> list[str]:
+    if isinstance(streams, str):
+        raise TypeError(f"issue() expected a list of streams, got {streams!r}. Write [{streams!r}].")
+    names = sorted(set(streams))
+    if not names:
+        raise ValueError("issue() expected at least one stream, got none. None stands for all streams.")
+    known = get_registry().by_stream
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"issue() expected streams that are in force, got {', '.join(map(repr, unknown))}. "
+            f"In force are: {', '.join(sorted(known)) or 'none'}."
+        )
+    return names

@@ -1,0 +1,94 @@
+"""django-tenants for real, on PostgreSQL: two tenants and the public schema, with equal keys in all of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.servers import ROOT, PostgresServer
+
+#: What is broken on purpose, and a step of the course that must notice it.
+CONTROLS = [
+    ("constant", "each_event_has_the_tenant_of_its_write"),
+    ("constant", "each_hears_its_own"),
+    ("activation", "clients_write_rows_of_their_tenant"),
+    ("dispatch", "each_hears_its_own"),
+    ("dispatch", "a_kick_ends_the_sockets_of_its_tenant"),
+    ("dispatch", "a_log_out_ends_the_sockets_of_its_tenant"),
+    ("replay", "a_replay_has_the_events_of_its_tenant"),
+    ("proofs", "a_proof_of_another_tenant_is_none"),
+    ("actors", "a_retry_of_one_tenant_is_no_retry_of_another"),
+    ("controls", "rights_of_another_tenant_do_not_end_a_replay"),
+    ("sessions", "a_session_that_runs_out_is_one_of_its_tenant"),
+    ("tokens", "a_token_is_one_of_its_tenant"),
+    ("console", "operators_see_what_is_of_their_tenant"),
+    ("console", "only_operators_who_see_all_edit_bindings"),
+    ("push", "the_pushed_page_is_of_its_tenant"),
+    ("sharing", "a_snapshot_has_the_rows_of_its_tenant"),
+]
+
+
+def run(database: str, *arguments: str, site: str = "plain") -> str:
+    dropped = ("DJANGO", "DATABASE", "TEST_", "PYTEST")
+    env = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+    env |= {
+        "DJANGO_SETTINGS_MODULE": "tests.tenants.settings",
+        "DJANGO_ALLOW_ASYNC_UNSAFE": "1",
+        "DATABASE_URL": database,
+        "TENANT_SITE": site,
+    }
+    code = [sys.executable, "-W", "ignore", "-m", "tests.tenants.course", *arguments]
+    ran = subprocess.run(code, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200)
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
+    return ran.stdout
+
+
+def take_course(database: str, *arguments: str, **options: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run(database, *arguments, **options).splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def template(postgres_process: PostgresServer) -> str:
+    """Make the schemas once; each course has a copy."""
+    postgres_process.resume()
+    run(postgres_process.start().create_database("tenants_template"), "build")
+    return "tenants_template"
+
+
+@pytest.fixture(scope="module")
+def course(template: str, postgres_process: PostgresServer) -> dict[str, Any]:
+    """Take all steps."""
+    return take_course(postgres_process.create_database("tenants_course", template=template))
+
+
+@pytest.fixture
+def database(template: str, postgres_server: PostgresServer, database_names: Iterator[str]) -> str:
+    """Copy the database for this test."""
+    return postgres_server.create_database(next(database_names), template=template)
+
+
+def steps() -> list[str]:
+    """Return the names of the steps, without the models that they need."""
+    lines = (ROOT / "tests" / "tenants" / "course.py").read_text().splitlines()
+    pairs = itertools.pairwise(lines)
+    return [after.removeprefix("def ").partition("(")[0] for line, after in pairs if line == "@step"]
+
+
+@pytest.mark.parametrize("name", steps())
+def test_tenants_are_kept_apart(name: str, course: dict[str, Any]) -> None:
+    assert course[name]["seen"] == course[name]["expected"]
+
+
+@pytest.mark.parametrize(("broken", "name"), CONTROLS)
+def test_what_is_broken_would_be_caught(broken: str, name: str, database: str) -> None:
+    """Negative controls."""
+    found = take_course(database, f"sabotage={broken}", name)[name]
+    assert found["seen"] != found["expected"]
