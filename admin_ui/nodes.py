@@ -52,7 +52,10 @@ class NodeAdmin(ReadOnlyAdmin):
     readonly_fields = ("is_live",)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Processes serve all tenants, so only operators who see all are shown them."""
+        """Return whether the user may view processes.
+
+        Processes serve all tenants, so only operators who see all tenants may view them.
+        """
         return sees_all() and super().has_view_permission(request, obj)
 
     @admin.display(boolean=True, description="live")

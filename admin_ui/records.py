@@ -45,7 +45,10 @@ class BindingRecordAdmin(ListPage, RecordActions):
         css = {"all": ("declbind_admin/admin.css",)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Bindings are the same for all tenants, so only operators who see all may add one."""
+        """Return whether the user may add a binding.
+
+        Bindings are the same for all tenants, so only operators who see all tenants may add one.
+        """
         return sees_all() and super().has_add_permission(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -65,7 +65,7 @@ class Viewer:
         self._admin, self._request = model_admin, request
         scope = {"user": request.user, "session": getattr(request, "session", None)}
         if tenancy.is_on():
-            # The middleware of the site has loaded the user in the tenant that the connection is in.
+            # The site's middleware has loaded the user in the tenant of the connection.
             scope[tenancy.SCOPE_KEY] = tenancy.of_connection(database_alias())
         self._identity = permissions.identify(scope, "admin")
         self.answers = Answers(model_admin, self._wanted(request.user))

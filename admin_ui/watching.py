@@ -58,7 +58,7 @@ def end_watch(user: Any) -> None:
 
 
 def _viewer(user: Any) -> str:
-    # Of each tenant, user 1 is somebody else.
+    # The same user key means another user in each tenant.
     viewer = f"admin:{tenancy.owner_key(get_user_model(), str(user.pk), database_alias())}"
     return viewer if len(viewer) <= 64 else hashlib.sha256(viewer.encode()).hexdigest()
 

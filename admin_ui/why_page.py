@@ -73,11 +73,11 @@ def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
 
 
 def _is_readable(found: why.Explanation, visible: VisibleRows, models: Collection[str]) -> bool:
-    """Tell whether the viewer may read what an answer says of the row that was asked about."""
+    """Return whether the viewer may read an answer's details about the row in question."""
     model = stream_models().get(found.question.stream, "")
     if model not in models:
         return False
-    # A text that is a number may be the key of either kind.
+    # A text of digits may be the key of either kind.
     keys = [parse_key(found.event.object_pk)] if found.event is not None else [found.question.row or None]
     return all(visible.sees(model, key) for key in keys)
 

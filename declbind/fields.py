@@ -127,16 +127,16 @@ def bound_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]
 
 
 def held_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]:
-    """Return the fields that ``"__all__"`` or ``exclude`` would send, and that wait for somebody to accept them.
+    """Return the fields that ``"__all__"`` or ``exclude`` would send once they are accepted.
 
-    The model got them after the record was last stored. A spec without ``known`` holds nothing back.
+    They were added to the model after the record was last stored. A spec without ``known`` holds nothing back.
     """
     sent = {field.name for field in bound_fields(model, spec)}
     return [field for field in bound_fields(model, replace(spec, known=None)) if field.name not in sent]
 
 
 def hold_back(model: type[Model], spec: BindingSpec, names: Collection[str]) -> BindingSpec:
-    """Return a spec that does not send the fields of these names, unless it names them itself."""
+    """Return a spec that does not send the fields of these names, unless it lists them itself."""
     if not names or not spec.is_open:
         return replace(spec, known=None) if spec.known is not None else spec
     everything = bound_fields(model, replace(spec, known=None))

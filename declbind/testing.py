@@ -280,7 +280,14 @@ class Client:
             self._kept.append(frame)
 
     async def authenticate(self, token: str) -> dict[str, Any]:
-        """Send a token on the open socket and return the reply's payload."""
+        """Send a token on the open socket.
+
+        Args:
+            token: The token, as ``declbind.tokens.issue`` returns it.
+
+        Returns:
+            The payload of the reply.
+        """
         return await self.request("", "authenticate", token=token)
 
     async def is_silent(self) -> bool:

@@ -279,7 +279,7 @@ def test_an_edit_between_reading_and_writing_undoes_the_import(admin_client, mon
 
     monkeypatch.setattr(plan, "_store", meddle)
     page = confirm(admin_client, response).content.decode()
-    assert "Somebody else edited the configuration at the same time." in page
+    assert "Another user edited the configuration at the same time." in page
     assert stored() == {}
     assert not LogEntry.objects.exists()
 

@@ -102,12 +102,12 @@ def test_rollback_over_a_concurrent_edit_is_refused(record: BindingRecord) -> No
     revision = history.find_revision("groups", 1, "default")
     seen = fingerprint(record.definition())
     BindingRecord.objects.update(description="theirs")
-    with pytest.raises(ConfigError, match="Somebody changed binding 'groups' in the meantime"):
+    with pytest.raises(ConfigError, match="Another user changed binding 'groups' in the meantime"):
         history.roll_back(revision, "default", None, "", seen)
     now = fingerprint(BindingRecord.objects.get().definition())
     assert history.roll_back(revision, "default", None, "", now) is not None
     BindingRecord.objects.all().delete()
-    with pytest.raises(ConfigError, match="Somebody removed binding 'groups' in the meantime"):
+    with pytest.raises(ConfigError, match="Another user removed binding 'groups' in the meantime"):
         history.roll_back(revision, "default", None, "", now)
 
 

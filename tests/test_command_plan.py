@@ -236,7 +236,7 @@ def test_an_edit_at_the_same_time_undoes_the_apply(path: Path, monkeypatch: pyte
         carry_out(change, using)
 
     monkeypatch.setattr(plan, "_store", meddle)
-    with pytest.raises(CommandError, match="Somebody else edited the configuration at the same time"):
+    with pytest.raises(CommandError, match="Another user edited the configuration at the same time"):
         Ran("apply", "--yes", str(path))
     assert state() == ({}, 0)
 
@@ -320,7 +320,7 @@ def test_concurrent_applies_do_not_mix(
     if planned:
         assert sorted(statuses) == [0, 1], told
         refusal = told[statuses.index(1)][1]
-        assert "Expected to carry out plan" in refusal or "Somebody else edited" in refusal
+        assert "Expected to carry out plan" in refusal or "Another user edited" in refusal
     descriptions = {definition.get("description") for definition in state()[0].values()}
     assert len(descriptions) == 1
     if planned:

@@ -34,7 +34,7 @@ on_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="a 
 after_ddl = pytest.mark.django_db(transaction=connection.vendor == "mysql")
 TABLE = "declbind_bindingrecord"
 COLUMN = f"ALTER TABLE {TABLE} RENAME COLUMN"
-MEANWHILE = "Somebody else edited the configuration"
+MEANWHILE = "Another user edited the configuration"
 ADD = f"{LIST}add/"
 
 

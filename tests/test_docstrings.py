@@ -55,7 +55,7 @@ EMPTY_WORDS = {"a", "an", "and", "the", "this", "its", "of", "for", "to", "in", 
 def find_stray_quotes(tree: ast.Module, source: str) -> Iterator[str]:
     """Yield the docstrings with a line that starts with a quotation mark."""
     for node, text in docstrings(tree):
-        for number, line in enumerate(text.split("\n")):
+        for number, line in prose_lines(text):
             if line.lstrip().startswith(('"', "'")):
                 yield f"{place(node, number)}: the line starts with a quotation mark: {line.strip()[:60]!r}"
 
@@ -63,7 +63,7 @@ def find_stray_quotes(tree: ast.Module, source: str) -> Iterator[str]:
 def find_broken_names(tree: ast.Module, source: str) -> Iterator[str]:
     """Yield the lines of docstrings and comments that end inside a quoted or back-ticked name."""
     for node, text in docstrings(tree):
-        for number, line in enumerate(text.split("\n")):
+        for number, line in prose_lines(text):
             if ends_in_name(line):
                 yield f"{place(node, number)}: the line ends inside a name: {line.strip()[-60:]!r}"
     if not any(map(ends_in_name, re.findall(r"(?=(#.*))", source))):
@@ -113,6 +113,16 @@ def docstrings(tree: ast.Module) -> Iterator[tuple[Documented, str]]:
     for node in ast.walk(tree):
         if isinstance(node, Documented) and (text := ast.get_docstring(node)):
             yield node, text
+
+
+def prose_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the numbered lines of a docstring except code blocks, which are indented and follow an empty line."""
+    is_code, was_empty = False, False
+    for number, line in enumerate(text.split("\n")):
+        is_code = line.startswith("    ") and (is_code or was_empty)
+        was_empty = not line.strip() and not is_code
+        if not is_code:
+            yield number, line
 
 
 def place(node: Documented, number: int = 0) -> str:

@@ -68,7 +68,7 @@ class ListedConnection:
 
     @property
     def login(self) -> str:
-        """What says who the user is, in words."""
+        """Return how the user was identified, in words."""
         return _LOGINS.get(self.credential, self.credential)
 
     @property

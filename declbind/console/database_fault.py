@@ -137,7 +137,7 @@ class DatabaseFault:
         """Return a sentence on whether the edit that failed with this fault was stored."""
         if self.is_certain:
             return "Nothing was stored."
-        return "It is not known whether the edit was stored; look at the binding before you repeat it."
+        return "It is not known whether the edit was stored; check the binding before you repeat it."
 
 
 def describe_fault(error: DjangoDatabaseError, using: str) -> DatabaseFault:
@@ -184,13 +184,13 @@ def describe_fault(error: DjangoDatabaseError, using: str) -> DatabaseFault:
             text = f"The data of {where} cannot be read: {said}."
             return DatabaseFault(kind, text, "Check the disk and restore the database from a backup.")
         case "duplicate" if _is_configuration(error):
-            text = f"Somebody else edited the configuration in {where} at the same time: {said}."
+            text = f"Another user edited the configuration in {where} at the same time: {said}."
             return DatabaseFault(kind, text, "Try again.")
         case "duplicate":
             text = f"A row with the same key exists already in {where}: {said}."
             action = (
-                "Trying again does not help: look at the row and the constraint that the message names. If the key is "
-                "one that the database itself counts, as after a restore, `manage.py sqlsequencereset` corrects it."
+                "Trying again does not help: check the row and the constraint in the message. If the database "
+                "generates the key, as after a restore, `manage.py sqlsequencereset` corrects it."
             )
             return DatabaseFault(kind, text, action)
         case "reference":
@@ -206,7 +206,7 @@ def describe_fault(error: DjangoDatabaseError, using: str) -> DatabaseFault:
             return DatabaseFault(kind, text, action)
         case _:
             text = f"{where[0].upper()}{where[1:]} reported an error ({type(error).__name__}: {said})."
-            return DatabaseFault(kind, text, "Look at the log of the database, and of this process.")
+            return DatabaseFault(kind, text, "Check the logs of the database and of this process.")
 
 
 def failed_alias(error: DjangoDatabaseError, default: str) -> str:

@@ -133,8 +133,8 @@ def roll_back(
         now = record.definition() if record is not None else None
         if expected_fingerprint and (now is None or fingerprint(now) != expected_fingerprint):
             raise ConfigError(
-                f"Somebody {'changed' if now is not None else 'removed'} binding {revision.stream!r} in the meantime. "
-                "Nothing was stored; look at it again."
+                f"Another user {'changed' if now is not None else 'removed'} binding {revision.stream!r} in the "
+                "meantime. Nothing was stored; check it again."
             )
         if now is not None and says_same(now, document):
             return None
@@ -150,17 +150,18 @@ def roll_back(
         except IntegrityError as error:
             if now is None and BindingRecord.objects.using(using).filter(stream=revision.stream).exists():
                 raise ConfigError(
-                    f"Somebody else added binding {revision.stream!r} again at the same time. Nothing was stored; "
-                    "look at it again."
+                    f"Another user added binding {revision.stream!r} again at the same time. Nothing was stored; "
+                    "check it again."
                 ) from error
             raise
     return record
 
 
 def find_held(revision: BindingRevision, record: BindingRecord) -> tuple[list[str], list[str]]:
-    """Return which fields ``roll_back`` finds held back, and which of them it sends: those of the revision's time.
+    """Return the held-back fields that ``roll_back`` finds, and those of them that it sends.
 
-    Fields that the record sends now stay. ``record`` is an unsaved one if it was removed.
+    It sends the fields of the revision's time; fields that the record sends now stay. ``record`` is unsaved if it
+    was removed.
     """
     if not isinstance(revision.known, list):
         return record.held(), []

@@ -24,7 +24,7 @@ from .overview import order_record, problem_as_json
 
 Action = Literal["add", "change", "remove", "keep"]
 Definition = Mapping[str, Any]
-MEANWHILE = "Somebody else edited the configuration at the same time. Nothing was stored; try again."
+MEANWHILE = "Another user edited the configuration at the same time. Nothing was stored; try again."
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Change:
     where: str
     before: Definition | None
     after: Definition | None
-    #: The fields that the stored record does not send before somebody accepts them.
+    #: The fields that the stored record does not send until they are accepted.
     held: Sequence[str] = ()
 
     @property

@@ -257,7 +257,7 @@ def _explain_row(question: Question, binding: type[Binding], using: str) -> Iter
     if latest is not None and compare(binding, row, latest, using) == []:
         yield Answer(
             Cause.ROLLED_BACK,
-            "What is stored is what was announced last, so near that time nothing was committed.",
+            "The stored row equals its last announcement, so nothing was committed near that time.",
             (("the last change announced", latest.created_at),),
         )
         return

@@ -23,7 +23,7 @@ class Recent:
         self._max_events, self._max_characters = events, characters
         self._order: deque[LogEvent] = deque()
         self._by_stream: dict[_Key, deque[LogEvent]] = {}
-        #: By stream, the offset up to which its events were forgotten, where that is above ``floor``.
+        #: By stream, the offset up to which its events were dropped, if that is above ``floor``.
         self._floors: dict[str, int] = {}
         self._characters = 0
         self.floor = 0
@@ -61,12 +61,15 @@ class Recent:
         return list(held)[bisect_right(held, offset, key=attrgetter("offset")) :]
 
     def forget(self, stream: str, offset: int) -> None:
-        """Drop a stream's events up to an offset, which may not be kept any longer. Takes time for all that is held."""
+        """Drop a stream's events up to an offset, because their values have expired.
+
+        Takes time proportional to all held events.
+        """
         if offset > self.floor:
             self._floors[stream] = max(offset, self._floors.get(stream, 0))
         keys = [key for key in self._by_stream if key[0] == stream]
         if offset <= self.floor or not any(self._by_stream[key][0].offset <= offset for key in keys):
-            # Nothing of it is held, and what is asked from before the floor is refused anyway.
+            # No event of it is held, and a request from before the floor is refused anyway.
             return
         self._order = deque(event for event in self._order if event.stream != stream or event.offset > offset)
         for key in keys:

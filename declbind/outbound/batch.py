@@ -148,7 +148,7 @@ class Batch:
         part.check_limit()
 
     def reach_everybody(self, plan: Plan) -> None:
-        """Note that rows of a model may change in every tenant, and that those of the others are out of reach."""
+        """Record that rows of a model may change in every tenant, and that other tenants' rows cannot be read."""
         part = self._part(plan)
         part.is_for_everybody = True
         part.lose_track()

@@ -230,8 +230,8 @@ SHORTCUTS = (
         "MigrationRecorder.Migration",
         "The check of declbind's tables (W013) finds nothing.",
     ),
-    Seam("channels.layers", "channel_layers", "The doorbell shares the channel layer of the application."),
-    Seam("channels.layers", "InMemoryChannelLayer", "The doorbell may use a layer that is in memory."),
+    Seam("channels.layers", "channel_layers", "Wake-ups share the channel layer of the application."),
+    Seam("channels.layers", "InMemoryChannelLayer", "Wake-ups may use a layer that is in memory."),
     Seam(
         "daphne.server",
         "Server.handle_reply",

@@ -60,7 +60,7 @@ class WrittenRows:
     staying: set[Key] = field(default_factory=set)
     #: Nothing more can be determined.
     is_lost: bool = False
-    #: The rows of other tenants are concerned as well, which are out of reach.
+    #: Rows of other tenants, which cannot be read, are affected too.
     is_for_everybody: bool = False
 
     @property

@@ -174,13 +174,17 @@ class RecordVerbs(VerbGroup):
         return str(options["plan"] or made.digest)
 
     def print_opened(self, stream: str, texts: Iterable[str]) -> None:
-        """Print what becomes open in a stream."""
+        """Print what a plan opens in a stream."""
         self.stdout.write(f"{stream} opens:")
         for text in texts:
             self.stdout.write(f"    + {text}")
 
     def ask(self) -> None:
-        """Ask whether to store what was printed; raise ``ConfigError`` if not."""
+        """Ask for confirmation of what was printed.
+
+        Raises:
+            ConfigError: The user did not confirm.
+        """
         try:
             answer = input("Store this? [y/N] ")
         except (EOFError, OSError, RuntimeError) as error:  # the last line if a program has no stdin at all
@@ -192,7 +196,7 @@ class RecordVerbs(VerbGroup):
             raise ConfigError("Nothing was stored.")
 
     def run_accept(self, using: str, options: dict[str, Any]) -> bool:
-        """Accept the fields of a binding that wait. Ask first, unless told not to."""
+        """Accept the waiting fields of a binding. Ask first, unless ``--yes`` is given."""
         state = overview.find_states(overview.load_states(using), options["stream"])[0]
         if state.binding is None:
             raise ConfigError(f"Binding {options['stream']!r} is not in force: see `manage.py declbind check`.")
