@@ -50,7 +50,7 @@ def add_node(name, version=None, *, age=0):
     )
 
 
-def test_every_source_stands_in_the_list(admin_client):
+def test_every_source_is_listed(admin_client):
     """Rows, files and classes are listed, each with its sent fields and permissions."""
     save(POST)
     page = get(admin_client)
@@ -383,7 +383,7 @@ def test_the_list_takes_a_dozen_queries_however_many_bindings_there_are(client, 
         client.get(LIST)
 
 
-def test_a_record_that_was_edited_since_it_came_from_a_file_says_so(admin_client):
+def test_a_record_edited_since_its_file_is_marked(admin_client):
     """An unchanged record is not marked."""
     with editing(source="posts.json[0]"):
         record = save(POST)

@@ -146,7 +146,7 @@ def test_the_verb_kick_wants_exactly_one_of_both(words):
     ("extra", "told"),
     [({"where": {"value": 5}}, "value = 5"), ({}, "groups it would be in"), ({}, "name-hidden")],
 )
-def test_what_is_in_the_row_is_told_to_those_who_may_view_it(watcher, extra, told):
+def test_details_of_the_row_need_the_permission_to_view(watcher, extra, told):
     """Every watcher sees the cause; the particulars need the permission to view. The second check is the control."""
     row = stored(name="hidden", value=1)
     Event.objects.all().delete()

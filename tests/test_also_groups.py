@@ -121,7 +121,7 @@ def test_groups_read_only_after_the_write_would_be_caught(
         check_that_a_row_leaves_the_group_of_the_old_name(ann, owl, rename)
 
 
-def test_a_row_that_stays_in_its_group_is_told_once(ann: Keeper, owl: Animal) -> None:
+def test_a_row_that_stays_in_its_group_is_reported_once(ann: Keeper, owl: Animal) -> None:
     with override_bindings(ByKeeper), capture_events() as events:
         ann.retired = True
         ann.save()

@@ -51,7 +51,7 @@ def test_a_rule_without_a_codename_admits_its_users(rule):
 
 
 @pytest.mark.parametrize("word", ["authenticated", "staff"])
-def test_a_word_stands_for_one_action_or_for_all_four(word):
+def test_a_rule_applies_to_one_action_or_to_all_four(word):
     """It is no codename that must exist."""
     for permissions in (word, {"view": word}, dict.fromkeys(ACTIONS, word)):
         spec, problems = judge_document({**ANIMALS, "permissions": permissions})

@@ -297,7 +297,7 @@ def test_a_row_that_a_trigger_changes_instead_is_reported() -> None:
 
 @pytest.mark.skipif(IS_SQLITE, reason="SQLite has no rules.")
 @pytest.mark.parametrize("write", [*UPDATES.values(), *DELETES.values()], ids=[*UPDATES, *DELETES])
-def test_a_rule_that_does_nothing_instead_tells_nothing(write: Any) -> None:
+def test_a_rule_that_does_nothing_instead_leaves_no_event(write: Any) -> None:
     Country.objects.bulk_create(two_countries())
     for event in ("UPDATE", "DELETE"):
         run(f"CREATE RULE no_{event} AS ON {event} TO zoo_country DO INSTEAD NOTHING")
@@ -338,11 +338,11 @@ def test_a_cancelled_save_that_selects_first_leaves_no_event(selects: None) -> N
     check_that_selected_saves_are_told("", [])
 
 
-def test_a_save_that_selects_first_is_told_if_it_is_carried_out(selects: None) -> None:
+def test_a_save_that_selects_first_is_reported_if_it_is_carried_out(selects: None) -> None:
     check_that_selected_saves_are_told("OLD.code = 'bb'", [("row", "aa", ["update"], {"name": "Z"})])
 
 
-def test_a_save_that_selects_first_and_changes_nothing_is_told(selects: None) -> None:
+def test_a_save_that_selects_first_and_changes_nothing_is_reported(selects: None) -> None:
     Country.objects.create(code="aa", name="Z")
     cancel("zoo_country", "UPDATE", "OLD.code = 'bb'")
     assert write_beside_plain(save_again, COUNTRIES) == [("row", "aa", ["update"], {"name": "Z"})]

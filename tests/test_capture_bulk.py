@@ -558,7 +558,7 @@ class TestAboveTheLimit:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("groups", [["everyone"], ["retired-{retired}"]])
-async def test_a_client_is_told_to_take_a_snapshot(settings, groups, admin_user):
+async def test_a_client_gets_a_resync(settings, groups, admin_user):
     """A subscriber gets it once, with an offset; a client that resumes gets it from the log."""
     settings.DECLBIND = {"BULK_LIMIT": 2}
     params = {} if groups == ["everyone"] else {"retired": False}

@@ -513,7 +513,7 @@ def test_10_reading_old_groups_after_the_parents_table_would_be_caught():
 
 
 @pytest.mark.parametrize("writer", [Truck, Tractor])
-def test_10_parent_hears_every_write_of_child_and_proxy(writer):
+def test_10_parents_binding_reports_every_write_of_child_and_proxy(writer):
     """Both saves and deletes."""
     with override_bindings({"stream": "v", "model": "zoo.Vehicle", "fields": ["plate"]}), capture_events() as events:
         row = writer.objects.create(plate="A")
@@ -552,7 +552,7 @@ def environment(server_env, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_12_any_process_that_writes_is_heard(environment):
+def test_12_writes_of_any_process_are_captured(environment):
     """A script that only sets Django up and saves knows the bindings of the database."""
     check_that_another_process_is_heard(environment)
 

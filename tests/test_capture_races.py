@@ -105,7 +105,7 @@ UPSERTS: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="MySQL takes no target, so every group is told anyway.")
 @pytest.mark.parametrize("name", UPSERTS)
-def test_an_upsert_of_a_row_committed_meanwhile_tells_every_listener(name: str) -> None:
+def test_an_upsert_of_a_concurrently_committed_row_resyncs_every_listener(name: str) -> None:
     """The old groups are unknown to every listener of the table."""
     binding, write = UPSERTS[name]
     owl, hay = Animal.objects.create(name="Owl"), Food.objects.create(name="hay")

@@ -313,7 +313,7 @@ def test_doctor_finds_an_invalid_binding() -> None:
     assert finding["meaning"] == f"database record 'groups' is left out: {NAME_TEXT}"
 
 
-def test_doctor_finds_events_that_nobody_numbers() -> None:
+def test_doctor_finds_events_without_numbers() -> None:
     """On PostgreSQL an event that has waited for long means that no relay runs; SQLite needs no relay."""
     store()
     Group.objects.create(name="staff")

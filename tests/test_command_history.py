@@ -90,7 +90,7 @@ def test_rollback_is_validated(record: BindingRecord) -> None:
     assert record.permissions == {"view": True}
 
 
-def test_a_record_gone_bad_can_be_rolled_back(record: BindingRecord) -> None:
+def test_an_invalid_record_can_be_rolled_back(record: BindingRecord) -> None:
     """A valid version replaces the invalid record."""
     spoil()
     Ran("rollback", "groups", "2")

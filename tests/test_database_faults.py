@@ -361,7 +361,7 @@ def test_a_stream_that_is_stored_twice_is_described_as_such() -> None:
 
 
 @after_ddl
-def test_a_rollback_tells_a_constraint_from_an_edit_by_somebody_else() -> None:
+def test_a_rollback_distinguishes_a_constraint_from_a_concurrent_edit() -> None:
     record = BindingRecord.objects.create(**GROUPS)
     revision = BindingRevision.objects.get()
     record.delete()

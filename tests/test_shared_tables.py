@@ -220,7 +220,7 @@ def check_that_raw_sql_is_told_of_both(name: str) -> None:
 @pytest.mark.needs_triggers
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", RAW)
-def test_raw_sql_is_told_of_both_bound_models(marked: Any, name: str) -> None:
+def test_raw_sql_is_reported_for_both_bound_models(marked: Any, name: str) -> None:
     check_that_raw_sql_is_told_of_both(name)
 
 

@@ -162,7 +162,7 @@ UNRESTRICTED = ["joins", "ranks", "defers", "orders", "extra"]
 @pytest.mark.needs_triggers
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["nothing", *UNRESTRICTED])
-def test_a_manager_that_restricts_nothing_has_marks_told_row_by_row(mind: Any, name: str) -> None:
+def test_marks_of_a_manager_that_restricts_nothing_are_reported_row_by_row(mind: Any, name: str) -> None:
     """This applies although it is one of the project's own."""
     assert write_raw(mind, MANAGERS.get(name)) == ROW_BY_ROW
 
@@ -191,7 +191,7 @@ def test_a_manager_that_may_hide_rows_costs_a_resync(mind: Any, restricted: Any)
 def test_judging_a_manager_by_its_class_would_be_caught(mind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(marks, "shows_every_row", lambda plan, using: plan.shows_all)
     with pytest.raises(AssertionError):
-        test_a_manager_that_restricts_nothing_has_marks_told_row_by_row(mind, "nothing")
+        test_marks_of_a_manager_that_restricts_nothing_are_reported_row_by_row(mind, "nothing")
 
 
 @pytest.mark.needs_triggers

@@ -85,7 +85,7 @@ def check_that_a_changed_write_is_told(write: Any) -> None:
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_what_a_trigger_stores_is_told(write: Any, raised_text: None) -> None:
+def test_the_values_that_a_trigger_stores_are_reported(write: Any, raised_text: None) -> None:
     check_that_a_changed_write_is_told(write)
 
 
@@ -164,7 +164,7 @@ def test_an_invented_delete_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> 
         check_that_a_row_that_stays_is_not_deleted(DELETES["delete"])
 
 
-def test_an_insert_that_is_cancelled_tells_nothing() -> None:
+def test_a_cancelled_insert_leaves_no_event() -> None:
     if IS_SQLITE:
         put_trigger("zoo_rounded", "BEFORE INSERT", "SELECT RAISE(IGNORE)")
     else:

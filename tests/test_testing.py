@@ -41,15 +41,15 @@ async def speak() -> dict[str, Any]:
 class InTestCase(TestCase):
     """A Django test case, whose transaction is rolled back at the end."""
 
-    async def test_an_async_test_is_told(self) -> None:
+    async def test_an_async_test_gets_an_error(self) -> None:
         with self.assertRaisesMessage(RuntimeError, TEXT):
             await speak()
 
-    def test_a_sync_test_is_told(self) -> None:
+    def test_a_sync_test_gets_an_error(self) -> None:
         with self.assertRaisesMessage(RuntimeError, TEXT):
             async_to_sync(speak)()
 
-    def test_a_loop_of_its_own_is_told(self) -> None:
+    def test_a_loop_of_its_own_gets_an_error(self) -> None:
         with self.assertRaisesMessage(RuntimeError, TEXT):
             asyncio.run(speak())
 
@@ -65,13 +65,13 @@ class InTransactionTestCase(TransactionTestCase):
 
 
 @pytest.mark.django_db
-async def test_pytest_djangos_transaction_is_told() -> None:
+async def test_pytest_djangos_transaction_gets_an_error() -> None:
     with pytest.raises(RuntimeError) as raised:
         await speak()
     assert str(raised.value) == TEXT
 
 
-def test_the_fixture_db_is_told(db: None) -> None:
+def test_the_fixture_db_gets_an_error(db: None) -> None:
     with pytest.raises(RuntimeError) as raised:
         async_to_sync(speak)()
     assert str(raised.value) == TEXT
@@ -85,7 +85,7 @@ async def test_committed_data_works() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_transaction_of_the_tests_own_is_told() -> None:
+def test_a_transaction_of_the_tests_own_gets_an_error() -> None:
     with transaction.atomic(), pytest.raises(RuntimeError):
         async_to_sync(speak)()
     assert not connection.in_atomic_block

@@ -516,7 +516,7 @@ def test_a_column_that_triggers_watch_would_be_held_on_to(thing, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_table_that_is_made_anew_is_watched_again(thing):
+def test_a_recreated_table_gets_its_triggers_again(thing):
     """Otherwise `status` reports it: a migration without the signals silently loses SQLite's triggers."""
     size = thing._meta.get_field("size")
     wider = models.CharField(max_length=20, null=True)

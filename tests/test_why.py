@@ -91,7 +91,7 @@ def attend(user: Any = None, heard: list[list[Any]] | None = None, name: str = "
 # --- writes without a change ---------------------------------------------------------------------------------------
 
 
-def test_a_stream_that_nobody_defines() -> None:
+def test_an_undefined_stream() -> None:
     """If it was removed, the answer names the author."""
     assert cause_of(1, "nothing") is Cause.NO_BINDING
     record = BindingRecord.objects.create(stream="gone", model="example.IntegerValue", fields=["name"])

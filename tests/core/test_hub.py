@@ -76,7 +76,7 @@ def hub():
 # ---------------------------------------------------------------------------------------------------
 
 
-def test_subscriber_hears_its_group_and_no_other(hub):
+def test_subscriber_gets_events_of_its_group_only(hub):
     """A frame goes to the subscribers of the event's groups."""
     one, two = Client(hub), Client(hub)
     one.subscribe("room-1")
@@ -103,7 +103,7 @@ def test_each_tagged_subscription_gets_a_frame_of_its_own(hub):
     assert client.read() == [("a", "delete"), ("b", "create")]
 
 
-def test_plain_connection_hears_each_action_once(hub):
+def test_plain_connection_gets_each_action_once(hub):
     """Without group names in the frames, two equal frames would look like two changes."""
     client = Client(hub)
     for group in "abcdef":
@@ -126,7 +126,7 @@ def test_row_goes_before_it_comes_for_every_plain_reader(old, new):
     assert bool(new) == bool(actions and actions[-1] != "delete")
 
 
-def test_plain_and_tagged_subscriptions_of_one_connection_both_hear(hub):
+def test_plain_and_tagged_subscriptions_of_one_connection_both_get_frames(hub):
     """An explicit subscription to one group does not stop the frames of automatic ones."""
     client = Client(hub)
     client.subscribe("all", tagged=False)
@@ -156,7 +156,7 @@ def test_ending_a_replaced_subscription_leaves_the_new_one(hub):
     assert client.read() == [("a", "update")]
 
 
-def test_unsubscribed_and_detached_hear_nothing(hub):
+def test_unsubscribed_and_detached_get_nothing(hub):
     """Unsubscribing or detaching ends delivery, and removes the empty group."""
     one, two = Client(hub), Client(hub)
     hub.unsubscribe(one.subscribe("a"))
@@ -171,7 +171,7 @@ def test_unsubscribed_and_detached_hear_nothing(hub):
     assert list(hub.connections) == [one.connection]
 
 
-def test_hub_knows_whether_anybody_hears_an_event(hub):
+def test_hub_knows_whether_an_event_has_subscribers(hub):
     """An event without subscribers need not be turned into frames."""
     Client(hub).subscribe("a")
     assert hub.hears(make_event(1, ("b", "delete"), ("a", "create")))
@@ -223,7 +223,7 @@ def test_subscription_that_catches_up_is_left_alone(hub):
     assert client.read() == [("a", "update")]
 
 
-def test_plain_reader_hears_by_its_live_group_what_another_is_still_catching_up_on(hub):
+def test_plain_connection_gets_live_frames_while_another_group_catches_up(hub):
     """A subscription that is still catching up does not use up the single frame of its connection."""
     client = Client(hub)
     client.subscribe("a", tagged=False, live=False)
@@ -276,7 +276,7 @@ def test_payload_is_built_once_per_action_and_frame_once_per_group(hub, monkeypa
     assert spy.call_count == 4
 
 
-def test_nothing_is_built_for_an_event_that_nobody_hears(hub):
+def test_nothing_is_built_for_an_event_without_subscribers(hub):
     """An event without subscribers costs one dict lookup."""
     Client(hub).subscribe("a")
     assert dispatch(hub, make_event(1, ("b", "update"))).payloads == []
@@ -378,7 +378,7 @@ def test_full_queue_of_a_reader_that_reads_is_no_overflow(hub):
     assert client.taken + client.read() == [("a", "update")] * 7
 
 
-def test_who_has_to_be_flushed_is_told_once(hub):
+def test_connection_to_flush_is_reported_once(hub):
     """Each connection with new frames is reported once for flushing."""
     hearing, other = Client(hub), Client(hub)
     hearing.subscribe("a")

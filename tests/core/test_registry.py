@@ -122,7 +122,7 @@ def test_older_registry_never_replaces_a_newer_one(generation, version, expected
     assert other.may_replace(current) is expected
 
 
-def test_digest_tells_whether_two_processes_run_the_same():
+def test_digest_is_equal_if_two_processes_run_the_same():
     """The digest depends on the meaning of the bindings in force, not on their order or the version."""
     one = Registry((entry("a"), entry("b")), "g", 1)
     assert one.digest == Registry((entry("b"), entry("a")), "g", 2).digest

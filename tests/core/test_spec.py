@@ -113,7 +113,7 @@ def test_all_fields_in_either_form_is_one():
     assert word.all_fields
 
 
-def test_one_codename_stands_for_all_actions():
+def test_one_codename_applies_to_all_actions():
     """A single codename applies to each action."""
     spec = BindingSpec.from_dict({**GOOD, "permissions": "app.moderate"})
     assert dict(spec.permissions) == dict.fromkeys(("view", "create", "update", "delete"), "app.moderate")

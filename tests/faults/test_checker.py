@@ -162,13 +162,13 @@ def test_what_is_repeated_after_coming_back_is_dropped():
     assert verdict.resumes == 1
 
 
-def test_offsets_of_another_epoch_begin_anew():
+def test_offsets_of_another_epoch_start_again():
     """Offsets must increase within an epoch only."""
     tail = [frame(1, "update", 1, "a3", 1, epoch="f"), frame(2, "delete", 1, "a3", 1, epoch="f")]
     assert judge([*ALL[:5], *tail]).problems == []
 
 
-def test_one_offset_is_one_event_for_everybody():
+def test_one_offset_is_one_event_for_all_clients():
     """Two subscriptions that disagree about an offset have not read the same log."""
     other = [*ALL[:2], frame(7, "update", 1, "a1", 0), *(frame(9 + n, *_rest(f)) for n, f in enumerate(ALL[3:]))]
     records = [Record("one", None, ALL, FINAL), Record("two", None, other, FINAL)]
