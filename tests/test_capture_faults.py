@@ -1,7 +1,6 @@
 """The faults of earlier data bindings that touch outgoing changes, each shown to be gone.
 
-Where a test says that something cannot happen, a deliberately broken variant stands beside it, which the same
-assertion must catch.
+Each test that something cannot happen comes with a deliberately broken variant, which the same assertion must catch.
 
 =====  =============================================================================  ==============
 fault  what went wrong                                                                test
@@ -13,7 +12,7 @@ fault  what went wrong                                                          
 7      saved instances could not be pickled                                           ``test_7_...``
 8      classes were registered for ever, subclasses doubled frames                    ``test_8_...``
 9      ``F()``, text in date fields, infinity; a query per deferred field             ``test_9_...``
-10     children without their parent's fields, parents deaf to children, proxies      ``test_10_...``
+10     children without their parent's fields, parents missed writes of children      ``test_10_...``
 12     the process that writes had never imported the binding                         ``test_12_...``
 14     configuration: rolled-back edits, unseen ``update()``, one bad row stops all   ``test_14_...``
 =====  =============================================================================  ==============
