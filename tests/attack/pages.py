@@ -1,5 +1,6 @@
-"""A walk through every page of the console as one operator: it reads each address, and submits each form in several
-ways.
+"""A walk through every page of the console as one operator.
+
+It requests each address, and submits each form in several ways.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def test_the_walk_sees_the_values_that_its_operator_may_see(world):
 
 
 def test_a_condition_over_a_column_is_no_way_to_ask_for_it(world):
-    """A watching operator tries a definition that is not in force: otherwise the answer would depend on the condition."""
+    """A watching operator tries a definition that is not in force, whose condition must not affect the answer."""
     client, _ = operator(*EDIT, "declbind.view_traffic")
 
     def answers(monkeypatch: Any = None) -> set[str]:
