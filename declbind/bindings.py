@@ -7,7 +7,7 @@ WebSocket consumers serve. Every key of a binding record is a class attribute of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar
 
@@ -504,8 +504,12 @@ def _make_guard(cls: type[Binding], model: type[models.Model], spec: BindingSpec
 
 
 def limit_binding(cls: type[Binding], known: frozenset[str] | None) -> type[Binding]:
-    """Return a subclass that sends only these fields of ``"__all__"`` or ``exclude``; the class itself if it may."""
+    """Return a subclass that sends only these fields of ``"__all__"`` or ``exclude``; the class itself if it does."""
     if known is None or known == cls.known:
+        return cls
+    spec = replace(cls.spec(), known=known)
+    model = find_model(spec.model)
+    if model is not None and not held_fields(model, spec):
         return cls
     last: type[Binding] | None = cls.__dict__.get("_limited")
     if last is None or last.known != known:

@@ -7,11 +7,12 @@ later waits until somebody accepts it (:func:`accept`). Records of the database 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 
 from declbind import signals
 from declbind.bindings import Binding
@@ -20,6 +21,8 @@ from declbind.fields import bound_fields, find_model, model_fields, writable_fie
 from declbind.models import Baseline, BindingRecord, Configuration
 from declbind.registry import database_alias, get_registry, has_table, static_specs
 from declbind.sources.baselines import definition_digest, load_baselines
+
+logger = logging.getLogger("declbind")
 
 #: Definitions of one stream that are remembered: those of a deployment under way, and of one that is rolled back.
 KEPT_DEFINITIONS = 4
@@ -61,27 +64,35 @@ def follow_migration(using: str) -> None:
     """
     if using != database_alias() or not _is_migrated(using):
         return
+    try:
+        with transaction.atomic(using=using):
+            _forget_removed(using)
+            store_missing(using)
+    except DatabaseError as error:
+        # Somebody has migrated to a state in between, in which a table lacks a column that the models have.
+        logger.warning("What the definitions of files and classes may send could not be stored: %s", error)
+
+
+def _forget_removed(using: str) -> None:
     present = {spec.stream: spec for spec in static_specs()}
     is_changed = False
-    with transaction.atomic(using=using):
-        for row in Baseline.objects.using(using).select_for_update().filter(stream__in=present):
-            spec = present[row.stream]
-            if not spec.is_open or spec.grow:
-                # Written anew, it means the fields of that time.
-                row.delete(using=using)
-                continue
-            kept = _still_there(spec.model, row.names)
-            if kept != row.names and definition_digest(spec) == row.definition:
-                row.names, is_changed = kept, True
-                row.save(using=using)
-        for record in BindingRecord.objects.using(using).filter(known__isnull=False):
-            kept = _still_there(record.model, record.known)
-            if kept != record.known:
-                is_changed = True
-                _store_known(record, kept, using)
-        if is_changed:
-            Configuration.bump(using)
-    store_missing(using)
+    for row in Baseline.objects.using(using).select_for_update().filter(stream__in=present):
+        spec = present[row.stream]
+        if not spec.is_open or spec.grow:
+            # Written anew, it means the fields of that time.
+            row.delete(using=using)
+            continue
+        kept = _still_there(spec.model, row.names)
+        if kept != row.names and definition_digest(spec) == row.definition:
+            row.names, is_changed = kept, True
+            row.save(using=using)
+    for record in BindingRecord.objects.using(using).filter(known__isnull=False):
+        kept = _still_there(record.model, record.known)
+        if kept != record.known:
+            is_changed = True
+            _store_known(record, kept, using)
+    if is_changed:
+        Configuration.bump(using)
 
 
 def describe_held(binding: type[Binding]) -> list[str]:

@@ -180,6 +180,16 @@ def sees_all(tenant: str) -> bool:
     return tenancy is None or (decide is not None and bool(tenant) and bool(decide(tenant)))
 
 
+def is_operator_of_all() -> bool:
+    """Return whether the operators of the tenant that this thread's connection is in see all tenants."""
+    if not is_on():
+        return True
+    try:
+        return sees_all(of_connection(database_alias()))
+    except TenantError:
+        return False
+
+
 def concerned(model: type[Any], using: str) -> str:
     """Return the tenants whose sockets a change of rights in a row of a model concerns, as events name them.
 

@@ -112,9 +112,9 @@ class Client:
         application: An ASGI application; by default the consumer of all bindings.
         user: The user who is logged in; by default an anonymous one.
         session: The session by which the user logged in, if any.
-        token: A token by which the client says who it is, sent in the header ``Authorization``.
         tenant: The tenant that the client belongs to, on a site with ``DECLBIND["TENANT"]``; by default the one that
             ``of_scope`` finds. ``user`` must be loaded inside of it.
+        token: A token by which the client says who it is, sent in the header ``Authorization``.
     """
 
     def __init__(

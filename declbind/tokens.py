@@ -2,8 +2,7 @@
 
 A token is a text such as ``db1-PAYLOAD.SIGNATURE``, signed with ``SECRET_KEY``. It holds the primary key of a user, the
 time at which it ends, the streams that it is for, and a digest of the user's session auth hash, so it ends with the
-password. On a site with tenants it also holds the tenant in which it was issued, because the same key may be another
-user in another one. Its characters may stand in an HTTP header and in the name of a WebSocket subprotocol.
+password. Its characters may stand in an HTTP header and in the name of a WebSocket subprotocol.
 
 The signature proves that this project has issued the token. Whether the user still exists and may connect is decided
 each time it is used, by ``declbind.inbound.authentication``.
@@ -43,7 +42,7 @@ class Claims:
         expires_at: Seconds since the epoch.
         digest: The digest of the user's session auth hash (see ``auth_digest``).
         streams: The only streams that the token is for, or ``None`` for all.
-        tenant: The only tenant that the token is for; "" if it was issued on a site without tenants.
+        tenant: The tenant that the user belongs to; "" if all tenants share their users, or there are none.
     """
 
     user_pk: str
@@ -61,8 +60,7 @@ def issue(user: Any, *, streams: Iterable[str] | None = None, lifetime: float = 
     """Return a token by which a client can connect as a user.
 
     Whoever holds the token has the rights of the user until it ends. Send it in the body of a response to that user
-    alone, and never put it in a URL. With ``DECLBIND["TENANT"]`` the token is for the tenant that the database
-    connection of the user is in, and for no other.
+    alone, and never put it in a URL.
 
     Args:
         user: An active, saved instance of the user model.
@@ -72,7 +70,7 @@ def issue(user: Any, *, streams: Iterable[str] | None = None, lifetime: float = 
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: The user cannot connect, a stream does not exist, or the lifetime is not above 0.
-        TenantError: The site has tenants, and the connection is in none.
+        TenantError: The users of each tenant are others, and the tenant that the connection is in is not known.
     """
     _check_user(user)
     if isinstance(lifetime, bool) or not isinstance(lifetime, int | float):
@@ -81,10 +79,8 @@ def issue(user: Any, *, streams: Iterable[str] | None = None, lifetime: float = 
         raise ValueError(f"issue() expected a lifetime above 0 seconds, got {lifetime!r}.")
     names = None if streams is None else _check_streams(streams)
     expires_at = round(time.time() + lifetime, 3)
-    tenant = tenancy.of_connection(user._state.db or database_alias())
-    content = json.dumps(
-        [str(user.pk), expires_at, auth_digest(user), names, *filter(None, [tenant])], separators=(",", ":")
-    )
+    claims = [str(user.pk), expires_at, auth_digest(user), names, *filter(None, [tenant_of_users()])]
+    content = json.dumps(claims, separators=(",", ":"))
     text = _signer().sign(PREFIX + b64_encode(content.encode()).decode())
     if len(text) > MAX_LENGTH:
         raise ValueError(
@@ -106,10 +102,17 @@ def read(token: str) -> Claims:
         raise InvalidTokenError(
             "Expected a token that was issued with this project's SECRET_KEY, got another signature."
         ) from None
-    user_pk, expires_at, digest, streams, *tenant = json.loads(b64_decode(signed.removeprefix(PREFIX).encode()))
+    user_pk, expires_at, digest, streams, *rest = json.loads(b64_decode(signed.removeprefix(PREFIX).encode()))
     if expires_at <= time.time():
         raise InvalidTokenError("Expected a token that has not ended.")
-    return Claims(user_pk, expires_at, digest, None if streams is None else frozenset(streams), "".join(tenant))
+    return Claims(user_pk, expires_at, digest, None if streams is None else frozenset(streams), *rest)
+
+
+def tenant_of_users() -> str:
+    """Return the tenant whose users this thread's connection reads; "" if they are the same for all tenants."""
+    if not tenancy.is_on() or tenancy.is_shared(get_user_model()):
+        return ""
+    return tenancy.of_connection(database_alias())
 
 
 def is_own(token: str) -> bool:

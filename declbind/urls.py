@@ -6,6 +6,7 @@ from django.utils.crypto import constant_time_compare
 
 from declbind.conf import settings
 from declbind.live.health import measure
+from declbind.tenancy import is_operator_of_all
 
 app_name = "declbind"
 
@@ -30,7 +31,8 @@ def _may_see_numbers(request: HttpRequest) -> bool:
         return True
     try:
         user = getattr(request, "user", None)
-        return user is not None and bool(user.has_perm("declbind.view_node"))
+        # The numbers cover all tenants together.
+        return user is not None and bool(user.has_perm("declbind.view_node")) and is_operator_of_all()
     except Exception:  # the users' database does not answer, which is a state that this page reports
         return False
 

@@ -46,11 +46,11 @@ PROCESSES = {"test_admin_snippets", "test_live_start", "test_sequencer", "test_s
 SERVER_FIXTURES = {"django_server", "mariadb_process", "postgres_process", "redis_process"}
 #: The log, the sequencer, each kind of write, keys and values, sockets, and operators' data.
 CORE = {
-    "test_also", "test_capture", "test_capture_bulk", "test_connection_log", "test_database_faults", "test_equality",
-    "test_field_types", "test_first_rows", "test_inbound_conditions", "test_inbound_idempotency",
-    "test_inbound_rows", "test_keys", "test_live_resume", "test_live_revocation", "test_live_subscriptions",
-    "test_log", "test_mariadb", "test_permissions", "test_processes", "test_records", "test_revocation",
-    "test_sequencer", "test_settled", "test_why",
+    "test_also", "test_authenticate", "test_capture", "test_capture_bulk", "test_connection_log",
+    "test_database_faults", "test_equality", "test_field_types", "test_first_rows", "test_inbound_conditions",
+    "test_inbound_idempotency", "test_inbound_rows", "test_keys", "test_live_resume", "test_live_revocation",
+    "test_live_subscriptions", "test_log", "test_mariadb", "test_permissions", "test_processes", "test_records",
+    "test_revocation", "test_sequencer", "test_settled", "test_tokens", "test_why",
 }  # fmt: skip
 #: Behaviour beyond the core that may differ in other versions of Django or of a database's driver.
 VERSIONS = {

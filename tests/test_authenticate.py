@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.utils import timezone
 
 from declbind import WebsocketBinding
@@ -187,10 +187,14 @@ async def test_a_block_that_comes_in_between_closes_the_socket(monkeypatch):
     become = authenticating._become
 
     def block_then_become(*args: Any) -> None:
-        thread = threading.Thread(target=blocks.block, args=(str(user.pk), timedelta(hours=1)))
+        thread = threading.Thread(target=block)
         thread.start()
         thread.join()
         become(*args)
+
+    def block() -> None:
+        blocks.block(str(user.pk), timedelta(hours=1))
+        connections.close_all()
 
     token = await issue(user)
     with override_bindings(NUMBERS):
@@ -400,6 +404,7 @@ async def test_a_renewal_that_comes_after_the_end_does_not_count(clock, monkeypa
 def save_all(rows: list[IntegerValue]) -> None:
     for row in rows:
         row.save()
+    connections.close_all()
 
 
 async def test_a_renewal_loses_and_doubles_no_frame():

@@ -98,6 +98,7 @@ def test_list_as_json() -> None:
         "warnings": [],
         "drift": None,
         "misses": [],
+        "waiting": [],
     }
 
 

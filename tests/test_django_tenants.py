@@ -22,12 +22,14 @@ CONTROLS = [
     ("dispatch", "each_hears_its_own"),
     ("dispatch", "a_kick_ends_the_sockets_of_its_tenant"),
     ("dispatch", "a_log_out_ends_the_sockets_of_its_tenant"),
+    ("barrier", "under_load_a_loss_is_exact_and_of_its_tenant"),
     ("replay", "a_replay_has_the_events_of_its_tenant"),
     ("proofs", "a_proof_of_another_tenant_is_none"),
     ("actors", "a_retry_of_one_tenant_is_no_retry_of_another"),
     ("controls", "rights_of_another_tenant_do_not_end_a_replay"),
     ("sessions", "a_session_that_runs_out_is_one_of_its_tenant"),
     ("tokens", "a_token_is_one_of_its_tenant"),
+    ("facts", "facts_of_a_table_are_those_of_its_schema"),
     ("console", "operators_see_what_is_of_their_tenant"),
     ("console", "only_operators_who_see_all_edit_bindings"),
     ("push", "the_pushed_page_is_of_its_tenant"),
@@ -85,6 +87,32 @@ def steps() -> list[str]:
 @pytest.mark.parametrize("name", steps())
 def test_tenants_are_kept_apart(name: str, course: dict[str, Any]) -> None:
     assert course[name]["seen"] == course[name]["expected"]
+
+
+#: Steps that a site with users in the public schema takes.
+SHARED = ("each_hears_its_own", "users_that_all_tenants_share_are_one")
+
+
+def test_users_may_be_in_the_public_schema(postgres_server: PostgresServer) -> None:
+    """And with ``TENANT_LIMIT_SET_CALLS``, which sets the search path as rarely as possible."""
+    database = postgres_server.create_database("tenants_shared")
+    run(database, "build", site="shared_users")
+    found = take_course(database, *SHARED, site="shared_users")
+    assert [step["seen"] for step in found.values()] == [step["expected"] for step in found.values()]
+
+
+def test_the_search_path_may_be_set_rarely(database: str) -> None:
+    names = [
+        name for name in steps() if name.startswith(("each_", "a_snapshot", "clients_", "threads_", "what_is_rolled"))
+    ]
+    found = take_course(database, *names, site="limited")
+    assert [step["seen"] for step in found.values()] == [step["expected"] for step in found.values()]
+
+
+@pytest.mark.parametrize(("site", "id_"), [("plain", ""), ("bare", "declbind.E008"), ("inside", "declbind.E013")])
+def test_the_checks_find_what_is_wrong(site: str, id_: str, database: str) -> None:
+    found = json.loads(run(database, "check", site=site).splitlines()[-1])
+    assert found == [name for name in [id_] if name]
 
 
 @pytest.mark.parametrize(("broken", "name"), CONTROLS)

@@ -5,21 +5,27 @@ The site of these tests is made anew for each of them, and each step is a proces
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.db import DatabaseError
 
-from declbind import growth, registry
+from declbind import WebsocketBinding, growth, registry
+from declbind.bindings import limit_binding
 from declbind.console.consequences import consequences
 from declbind.console.openings import find_openings
 from declbind.core.spec import BindingSpec
 from declbind.fields import bound_fields, find_model
+from declbind.live.log_reader import LogReader
 from declbind.models import Baseline, BindingRecord, BindingRevision, Configuration
 from declbind.sources.baselines import definition_digest, find_baseline
 from tests.servers import ROOT
@@ -164,6 +170,7 @@ def test_a_field_that_a_migration_adds_waits_until_it_is_accepted(site: Site) ->
     checked = site.manage("declbind", "check")
     assert [f"declbind accept {stream}`" in checked for stream in STREAMS] == [True] * 3
     assert "declbind accept growing" not in checked
+    assert site.manage("declbind", "list").count("on, new: note") == 3
     assert site.manage("check", "--database", "default").count("declbind.W024") == 3
     assert "by-file: shop.Item got note later" in site.manage("declbind", "doctor")
 
@@ -328,6 +335,94 @@ def test_a_definition_keeps_its_baseline_and_another_one_gets_its_own() -> None:
     assert find_baseline(stored, narrower) is None
     growing = BindingSpec.from_dict({**spec.to_dict(), "grow": True})
     assert find_baseline(stored, growing) is None
+
+
+@pytest.fixture
+def defined(monkeypatch: pytest.MonkeyPatch) -> BindingSpec:
+    """A definition of a file that is in force, and what it may send is not stored."""
+    spec = BindingSpec.from_dict({"stream": "defined", "model": "blog.Post", "fields": "__all__"})
+    monkeypatch.setattr(growth, "static_specs", lambda: [spec])
+    return spec
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("start", ["process", "migrate", "apply"])
+def test_what_is_missing_is_stored_once(start: str, defined: BindingSpec, tmp_path: Path) -> None:
+    """The version moves then, so that every process follows; the second time nothing happens."""
+    (tmp_path / "none.json").write_text("[]")
+    starts = {
+        "process": lambda: LogReader("default").first_look(),
+        "migrate": lambda: growth.follow_migration("default"),
+        "apply": lambda: call_command("declbind", "apply", str(tmp_path / "none.json"), "--yes", stdout=io.StringIO()),
+    }
+    Configuration.ensure("default")
+    version = Configuration.objects.get().version
+    starts[start]()
+    stored = Baseline.objects.get(stream="defined")
+    assert "author" in stored.names
+    assert stored.definition == definition_digest(defined)
+    assert Configuration.objects.get().version == version + 1
+    starts[start]()
+    assert Configuration.objects.get().version == version + 1
+
+
+@pytest.mark.django_db
+def test_a_definition_that_names_its_fields_needs_none(defined: BindingSpec) -> None:
+    """What was stored is forgotten, so that it means the fields of that time if it is written anew."""
+    growth.follow_migration("default")
+    assert Baseline.objects.filter(stream="defined").exists()
+    named = replace(defined, fields=("title",))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(growth, "static_specs", lambda: [named])
+        growth.follow_migration("default")
+    assert not Baseline.objects.filter(stream="defined").exists()
+
+
+@pytest.mark.django_db
+def test_definitions_that_are_over_are_forgotten_in_the_end(defined: BindingSpec) -> None:
+    """A stream whose file is edited again and again keeps the last few of its meanings."""
+    for number in range(2 * growth.KEPT_DEFINITIONS):
+        Baseline.objects.create(stream="defined", definition=f"old {number}")
+    growth.store_missing("default")
+    kept = list(Baseline.objects.filter(stream="defined").values_list("definition", flat=True))
+    assert len(kept) == growth.KEPT_DEFINITIONS
+    assert definition_digest(defined) in kept
+
+
+@pytest.mark.django_db
+def test_a_database_that_cannot_be_read_stops_no_migrate(
+    defined: BindingSpec, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A table may lack a column in the middle of a migration; the next process stores what is missing."""
+
+    def fail(using: str) -> Any:
+        raise DatabaseError("no such column")
+
+    monkeypatch.setattr(growth, "load_baselines", fail)
+    growth.follow_migration("default")
+    assert "no such column" in caplog.text
+
+
+def test_a_class_from_which_nothing_is_held_back_stays_itself() -> None:
+    """Only one that sends less becomes a subclass, the same one at each load, and its methods go on working."""
+
+    class Posts(WebsocketBinding):
+        model = "blog.Post"
+        stream = "class-posts"
+        exclude = ("body",)
+
+        def serialize_data(self, instance: Any) -> dict[str, Any]:
+            return {**super().serialize_data(instance), "more": 1}
+
+    sent = {field.name for field in Posts.bound_fields()}
+    assert limit_binding(Posts, None) is Posts
+    assert limit_binding(Posts, frozenset(sent)) is Posts
+    limited = limit_binding(Posts, frozenset(sent - {"author"}))
+    assert limited is limit_binding(Posts, frozenset(sent - {"author"}))
+    assert issubclass(limited, Posts)
+    assert (limited.held_names(), Posts.held_names()) == (["author"], [])
+    assert limited.overrides("serialize_data")
+    assert limited.fingerprint() != Posts.fingerprint()
 
 
 @pytest.mark.django_db

@@ -13,7 +13,7 @@ from django.contrib.auth.hashers import get_hashers, make_password
 from django.core.management import call_command
 from django.test import Client as Browser
 
-from declbind import WebsocketBinding
+from declbind import WebsocketBinding, checks
 from declbind.bindings import Binding
 from declbind.conf import registered_serializers
 from declbind.console.openings import find_openings
@@ -204,6 +204,14 @@ def test_a_trial_notes_nothing(admin_client: Browser) -> None:
         drafts._noted.clear()
         admin_client.get(f"{LIST}try/", {"stream": "keepers", "action": "outbound", "pk": str(keeper.pk)})
     assert not Traffic.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_member_is_named_by_the_checks_before_anything_is_written() -> None:
+    """Its name is known without a row."""
+    with override(LeakyMember):
+        [message] = checks.check_bindings()
+    assert (message.id, "'access_token'" in message.msg) == ("declbind.W003", True)
 
 
 def test_naming_a_key_of_a_serializer_takes_the_right_to_expose_secrets() -> None:

@@ -15,7 +15,6 @@ import pytest
 from playwright.sync_api import Page
 
 from declbind.conf import DEFAULTS
-from declbind.console.causes import Cause
 from declbind.core.errors import CODES
 from tests.docs.blocks import find_blocks
 from tests.servers import Server
@@ -296,12 +295,6 @@ def test_every_setting_is_documented() -> None:
     """The page on settings names each key of DECLBIND with its default, and no other key."""
     rows = re.findall(r"^\| `([A-Z_]+)` \| `(.*?)` \|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
     assert {name: ast.literal_eval(default) for name, default in rows} == DEFAULTS
-
-
-def test_every_cause_is_documented() -> None:
-    """The page on the console lists exactly the causes that "why" may answer."""
-    section = (ROOT / "docs/console.md").read_text().split("The causes are a closed\nlist:")[1].split(". Each comes")[0]
-    assert re.findall(r"`([a-z_]+)`", section) == [cause.code for cause in Cause]
 
 
 def test_every_error_code_is_documented() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.signing import b64_decode
+from django.db import connections
 from django.test import override_settings
 from django.utils import timezone
 
@@ -525,6 +526,7 @@ def write_across_the_end(clock: clocks.Clocks, move: Move) -> None:
         if value == 50:
             move(clock)
         IntegerValue.objects.create(name="a", value=value)
+    connections.close_all()
 
 
 async def values_across_the_end(clock: clocks.Clocks, move: Move, *, blocks_loop: bool) -> list[int]:

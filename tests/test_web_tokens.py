@@ -23,7 +23,7 @@ from declbind.inbound import authentication, web_tokens
 from declbind.live.hub import get_hub
 from declbind.testing import Client, override_bindings
 from tests.live import code_of, in_thread, next_payload, subscribe
-from tests.test_tokens import PRIVATE, issue, viewer
+from tests.test_tokens import PRIVATE, close_code, issue, viewer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -189,6 +189,10 @@ class Answerer:
         return answer(token, scope)
 
 
+async def answer_never(token: str, scope: Any) -> Any:
+    await asyncio.Event().wait()
+
+
 answerer = Answerer()
 not_callable = 5
 
@@ -263,6 +267,16 @@ async def test_a_callable_that_fails_lets_nobody_in(accept, answers, caplog):
         async with Client() as client:
             for token in answers:
                 assert code_of(await client.authenticate(token)) == "denied"
+
+
+async def test_a_callable_that_does_not_answer_holds_up_nobody_for_ever(accept, answers):
+    """The client is told to come back, and on an open socket that the server failed."""
+    accept(AUTHENTICATE="tests.test_web_tokens.answer_never", HANDSHAKE_SECONDS=0.2)
+    with override_bindings(PRIVATE):
+        assert await close_code(Client(token="good")) == 1013
+        async with Client() as client:
+            assert code_of(await client.authenticate("good")) == "internal"
+            assert code_of(await client.request("numbers", "subscribe", params={"name": "a"})) == "denied"
 
 
 async def test_the_callable_is_given_the_scope(accept, answers):

@@ -145,6 +145,15 @@ def _doubtful(entry: Entry[Any]) -> Iterator[CheckMessage]:
             hint='If it is meant, silence it: SILENCED_SYSTEM_CHECKS = ["declbind.W003"].',
             id="declbind.W003",
         )
+    guard = binding.resolved().guard
+    suspects = sorted(guard.suspects(tuple(binding.send_members), 0)) if guard is not None else []
+    if suspects:
+        yield CheckWarning(
+            f"{entry.where}: binding {entry.stream!r} sends null for {', '.join(map(repr, suspects))} of "
+            "'send_members', because the name looks like that of a secret.",
+            hint="Take it out of 'send_members', or name it in 'sensitive' to send its values.",
+            id="declbind.W003",
+        )
     alias = foreign_database(binding)
     if alias and binding.spec().outbound:
         yield CheckWarning(

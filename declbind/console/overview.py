@@ -82,6 +82,11 @@ class BindingState:
         """Return the bound model as the record writes it, or "?"."""
         return str((self.record or {}).get("model", "?"))
 
+    @property
+    def waiting(self) -> list[str]:
+        """The fields that the model got later, and that nobody has accepted yet."""
+        return self.binding.held_names() if self.binding is not None else []
+
     def as_json(self) -> dict[str, Any]:
         """Return the state as JSON values."""
         return {
@@ -94,6 +99,7 @@ class BindingState:
             "warnings": [problem_as_json(problem) for problem in self.warnings],
             "drift": self.drift.as_json() if self.drift else None,
             "misses": [gap.as_json() for gap in self.faults],
+            "waiting": self.waiting,
         }
 
 
@@ -185,7 +191,6 @@ def describe(state: BindingState, using: str) -> dict[str, Any]:
         return about
     spec = state.binding.spec()
     about["sends"] = [bound.name for bound in state.binding.bound_fields()] if spec.outbound else []
-    about["waiting"] = state.binding.held_names()
     about["takes"] = [bound.name for bound in state.binding.writable_fields()] if spec.inbound else []
     own_groups = state.binding.overrides("group_names")
     about["groups"] = "by code" if own_groups else [template.text for template in spec.group_templates]

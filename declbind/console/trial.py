@@ -73,14 +73,13 @@ def make_trial(question: Question, using: str | None = None) -> Trial:
         raise ConfigError([Problem("$", f"Expected an action of {', '.join(ACTIONS)}; got {question.action!r}.")])
     identity, user = find_user(question.who)
     registry, question = choose_registry(question, using)
-    with indexes.trying(registry) as index:
+    with indexes.trying(registry) as index, gather_withheld() as held_back:
         if not question.stream:
-            return _try_all(question, registry, index, identity, user, using)
+            made = _try_all(question, registry, index, identity, user, using)
+            return _with_secrets(made, held_back)
         attempt = _Attempt(question, registry, index, identity, user, using)
         try:
-            with gather_withheld() as held_back:
-                made = attempt.make()
-            return _with_secrets(made, held_back)
+            return _with_secrets(attempt.make(), held_back)
         except (ConfigError, DatabaseError):
             raise
         except Exception as fault:

@@ -15,6 +15,7 @@ import math
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -77,69 +78,66 @@ def _only(found: set[str]) -> str | None:
     return next(iter(found), None)
 
 
-async def authenticate(
-    run: Run, token: str, scope: Mapping[str, Any], connection_id: str = "", tenant: str | None = None
-) -> Identity:
+async def authenticate(run: Run, token: str, scope: Mapping[str, Any], connection_id: str = "") -> Identity:
     """Return the identity that a token gives, from an event loop.
 
     Args:
         run: Calls a function with arguments in a thread that may use the database.
-        tenant: The tenant of the connection, or ``None`` to have the scope tell.
 
     Raises:
         InvalidTokenError: The token does not authenticate anybody.
-        TenantError: The connection is no tenant's.
         DatabaseError: The user could not be loaded.
+        TenantError: The scope is no tenant's.
     """
-    if tenant is None:
-        tenant = await run(tenancy.of_scope, scope)
     function = load_callable()
-    if function is None or not is_async(function):
-        identity: Identity = await run(tenancy.run_in, tenant, _authenticate, token, scope, connection_id, tenant)
+    if function is None or tenancy.is_on():
+        # On a site with tenants the callable has to run in a thread, where its tenant is activated.
+        identity: Identity = await run(authenticate_now, token, scope, connection_id)
         return identity
     _check_length(token)
     try:
-        answer = await function(token, scope)
+        answer = function(token, scope) if is_async(function) else await run(function, token, scope)
+        if inspect.isawaitable(answer):
+            answer = await answer
     except Exception:
         raise _failed(token) from None
-    admitted: Identity = await run(tenancy.run_in, tenant, _admit, answer, connection_id, tenant)
+    admitted: Identity = await run(_admit, answer, connection_id)
     return admitted
 
 
 def authenticate_now(token: str, scope: Mapping[str, Any], connection_id: str = "") -> Identity:
-    """Return the identity that a token gives; blocks on the database. Raises what ``authenticate`` raises."""
-    tenant = tenancy.of_scope(scope)
-    return tenancy.run_in(tenant, _authenticate, token, scope, connection_id, tenant)
+    """Return the identity that a token gives; blocks on the database. Raises what ``authenticate`` raises.
 
-
-def _authenticate(token: str, scope: Mapping[str, Any], connection_id: str, tenant: str) -> Identity:
-    """Do the work of ``authenticate_now`` inside the tenant."""
+    The user is one of the tenant of the scope: key 1 is another user in each.
+    """
     _check_length(token)
+    tenant = tenancy.of_scope(scope)
+    if tenant:
+        scope = {**scope, tenancy.SCOPE_KEY: tenant}
+    with tenancy.activate(tenant):
+        return replace(_authenticate(token, scope, connection_id), tenant=tenant)
+
+
+def _authenticate(token: str, scope: Mapping[str, Any], connection_id: str) -> Identity:
     function = load_callable()
     if function is not None:
         try:
             answer = async_to_sync(function)(token, scope) if is_async(function) else function(token, scope)
-            if inspect.isawaitable(answer):
-                answer = async_to_sync(_wait_for)(answer)
         except Exception:
             raise _failed(token) from None
-        return _admit(answer, connection_id, tenant)
+        return _admit(answer, connection_id)
     if tokens.is_own(token):
         claims = tokens.read(token)
-        if claims.tenant != tenant:
-            raise InvalidTokenError("Expected a token that was issued in the tenant of this connection.")
+        if claims.tenant != tokens.tenant_of_users():
+            raise InvalidTokenError("Expected a token of a user of this tenant.")
         user = find_active_user("pk", claims.user_pk)
         if user is not None and not tokens.digest_holds(claims.digest, user):
             raise InvalidTokenError("Expected a token that was issued after the last change of the user's password.")
-        return _identity(user, claims.expires_at, connection_id, tenant, claims.digest, claims.streams)
+        return _identity(user, claims.expires_at, connection_id, claims.digest, claims.streams)
     if settings.JWT is None:
         raise InvalidTokenError('Expected a token of declbind.tokens.issue(); DECLBIND["JWT"] is not set.')
-    user, expires_at = web_tokens.read(token, tenant)
-    return _identity(user, expires_at, connection_id, tenant)
-
-
-async def _wait_for(answer: Awaitable[Any]) -> Any:
-    return await answer
+    user, expires_at = web_tokens.read(token)
+    return _identity(user, expires_at, connection_id)
 
 
 def load_callable() -> Callable[..., Any] | None:
@@ -189,7 +187,7 @@ def _failed(token: str) -> InvalidTokenError:
     return InvalidTokenError(f"{_CALLABLE} failed; the log has the exception.")
 
 
-def _admit(answer: Any, connection_id: str, tenant: str) -> Identity:
+def _admit(answer: Any, connection_id: str) -> Identity:
     """Return the identity for what the callable of the project returned."""
     if answer is None:
         raise InvalidTokenError(f"{_CALLABLE} did not accept the token.")
@@ -200,9 +198,9 @@ def _admit(answer: Any, connection_id: str, tenant: str) -> Identity:
         logger.error("%s: expected (user, expires_at) or None, got a value of another kind.", _CALLABLE)
         raise InvalidTokenError(f"{_CALLABLE} returned neither (user, expires_at) nor None.") from None
     key = getattr(user, "pk", None)
-    # Loaded again, in the tenant: the callable may have kept an instance from before the user was deactivated.
+    # Loaded again: the callable may have kept an instance from before the user was deactivated.
     stored = None if key is None or not getattr(user, "is_authenticated", False) else find_active_user("pk", key)
-    return _identity(stored, expires_at, connection_id, tenant)
+    return _identity(stored, expires_at, connection_id)
 
 
 def _seconds(end: Any) -> float | None:
@@ -222,7 +220,6 @@ def _identity(
     user: Any | None,
     expires_at: float | None,
     connection_id: str,
-    tenant: str,
     digest: str | None = None,
     streams: frozenset[str] | None = None,
 ) -> Identity:
@@ -235,7 +232,6 @@ def _identity(
         # Two connections must never share it.
         connection_id=connection_id or secrets.token_hex(8),
         username=str(user.get_username()) if hasattr(user, "get_username") else str(user.pk),
-        tenant=tenant,
         auth_digest=tokens.auth_digest(user) if digest is None else digest,
         term=None if expires_at is None else Term.until(expires_at),
         streams=streams,

@@ -53,10 +53,10 @@ class Identity:
     backend: str | None = None
     connection_id: str = ""
     username: str = ""
-    tenant: str = ""
     auth_digest: str | None = None
     term: Term | None = None
     streams: frozenset[str] | None = None
+    tenant: str = ""
 
     @property
     def has_token(self) -> bool:

@@ -15,7 +15,8 @@ from django.core.exceptions import FieldDoesNotExist
 
 from declbind import tenancy
 from declbind.conf import settings
-from declbind.tokens import InvalidTokenError
+from declbind.registry import database_alias
+from declbind.tokens import InvalidTokenError, tenant_of_users
 
 from .permissions import find_active_user
 
@@ -45,18 +46,14 @@ HMAC_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 Fault = tuple[str, str]
 
 
-def read(token: str, tenant: str = "") -> tuple[Any | None, float]:
+def read(token: str) -> tuple[Any | None, float]:
     """Return the user of a JSON Web Token, ``None`` if there is none, and its end; blocks on the database.
-
-    Args:
-        token: The text that a client has sent.
-        tenant: The tenant of the connection, which is active; "" on a site without tenants.
 
     Raises:
         InvalidTokenError: The token is not valid, or the setting cannot be used.
     """
     config = _usable(settings.JWT)
-    claim, tenant_claim = config["user_claim"], config["tenant_claim"] if tenant else None
+    claim = config["user_claim"]
     try:
         claims = pyjwt.decode(
             token,
@@ -64,18 +61,28 @@ def read(token: str, tenant: str = "") -> tuple[Any | None, float]:
             algorithms=list(config["algorithms"]),
             audience=config["audience"],
             issuer=config["issuer"],
-            options={"require": ["exp", claim, *filter(None, [tenant_claim])]},
+            options={"require": ["exp", claim]},
         )
         expires_at = float(int(claims["exp"]))
     except Exception as error:  # PyJWT lets some errors of the standard library through
         # Its texts name claims and algorithms, and quote parts of a header that the client chose.
         raise InvalidTokenError(f"The JSON Web Token was refused: {type(error).__name__}.") from None
-    if tenant_claim is not None and claims[tenant_claim] != tenant:
-        raise InvalidTokenError(f"Expected the tenant of this connection as the claim {tenant_claim!r}.")
+    _check_tenant(claims, config["tenant_claim"])
     value = claims[claim]
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InvalidTokenError(f"Expected a text or a whole number as the claim {claim!r}.")
     return find_active_user(config["user_field"], value), expires_at
+
+
+def _check_tenant(claims: Mapping[str, Any], name: str | None) -> None:
+    """Refuse a token of another tenant, whose user may have the same key. Called inside of the connection's tenant."""
+    if name is not None and tenancy.is_on():
+        if claims.get(name) != tenancy.of_connection(database_alias()):
+            raise InvalidTokenError(f"Expected the name of this tenant as the claim {name!r}.")
+    elif tenant_of_users():
+        raise InvalidTokenError(
+            'DECLBIND["JWT"] has no "tenant_claim", and each tenant has a user of its own for the same claims.'
+        )
 
 
 #: The last setting that was looked at, and what is wrong with it. A public key takes long to read.
@@ -112,14 +119,11 @@ def find_faults(config: Any) -> Iterator[Fault]:
         )
     else:
         yield from _algorithm_faults(algorithms, config.get("key"))
-    for name in ("user_claim", "user_field", "tenant_claim"):
-        if not isinstance(config.get(name) or "", str):
+    if not isinstance(config.get("tenant_claim"), str | None):
+        yield f"expected a text or None under 'tenant_claim', got {config['tenant_claim']!r}.", "Name a claim."
+    for name in ("user_claim", "user_field"):
+        if not isinstance(config.get(name, ""), str):
             yield f"expected a text under {name!r}, got {config[name]!r}.", f"The default is {KEYS[name]!r}."
-    if tenancy.is_on() and not config.get("tenant_claim") and not tenancy.is_shared(get_user_model()):
-        yield (
-            "each tenant has users of its own, and no claim says which tenant's user is meant.",
-            'Name the claim that holds the tenant under "tenant_claim".',
-        )
     audience, issuer = config.get("audience"), config.get("issuer")
     if not _is_text_or_texts(audience) or not _is_text_or_texts(issuer):
         yield "expected a text or a list of texts as audience and issuer.", "None accepts a token without the claim."

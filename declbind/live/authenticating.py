@@ -12,7 +12,7 @@ from declbind.core.errors import ClientError
 from declbind.inbound.authentication import REFUSAL, authenticate
 from declbind.inbound.blocks import find_block
 from declbind.inbound.permissions import Identity
-from declbind.tenancy import TenantError
+from declbind.tenancy import SCOPE_KEY, TenantError
 from declbind.tokens import InvalidTokenError
 
 from .joining import join_again
@@ -34,20 +34,20 @@ async def renew(hub: LiveHub, socket: Socket, envelope: frames.Envelope, scope: 
         ClientError: The token is not valid, or it is one of another user.
         TimeoutError: Nobody said in time who it is.
     """
-    token, tenant = frames.parse_token(envelope), socket.identity.tenant
+    token = frames.parse_token(envelope)
     try:
         # Nothing is read meanwhile, and code of the project may wait for another server.
         async with asyncio.timeout(settings.HANDSHAKE_SECONDS):
-            identity = await authenticate(hub.requests.run, token, scope, socket.id, tenant)
+            identity = await authenticate(hub.requests.run, token, _in_same_tenant(socket, scope), socket.id)
     except (InvalidTokenError, TenantError) as error:
         raise ClientError("denied", REFUSAL) from error
-    if await hub.requests.run(find_block, identity.user_pk, tenant):
+    if await hub.requests.run(find_block, identity.user_pk, identity.tenant):
         raise ClientError("denied", "The user is blocked.")
     _become(hub, socket, identity)
     try:
         await hub.revalidate([socket])
         # A block that was made after the first look may have found the socket before it was the user's.
-        if await hub.requests.run(find_block, identity.user_pk, tenant):
+        if await hub.requests.run(find_block, identity.user_pk, identity.tenant):
             socket.close(FORBIDDEN, "Blocked by an operator.")
         await join_again(hub, socket)
     except BaseException:
@@ -55,6 +55,12 @@ async def renew(hub: LiveHub, socket: Socket, envelope: frames.Envelope, scope: 
         socket.close(TRY_AGAIN_LATER, "The database failed.")
         raise
     return None if identity.term is None else round(identity.term.seconds_left())
+
+
+def _in_same_tenant(socket: Socket, scope: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a scope by which a token is looked for in the tenant of its socket, which stays the same."""
+    tenant = socket.identity.tenant
+    return {**scope, SCOPE_KEY: tenant} if tenant else scope
 
 
 def _become(hub: LiveHub, socket: Socket, identity: Identity) -> None:

@@ -40,6 +40,7 @@ from .hub import LiveHub, get_hub
 from .join_rules import JoinRules, RegistryHolder
 from .joining import Join, find_joins, join
 from .origin import is_origin_allowed
+from .reading import read_in_portions
 from .sending import pace, send_close, without_session
 from .socket import FLOODING, FORBIDDEN, INTERNAL_ERROR, RESTART, SESSION_OVER, TRY_AGAIN_LATER, Socket
 from .traffic import (
@@ -98,6 +99,7 @@ class BindingConsumer(AsyncConsumer):
         """Serve one connection until either side ends it."""
         self.scope = scope
         server_limits.warn_once(receive)
+        read_in_portions(receive, send)
         if (await receive())["type"] != "websocket.connect":
             return
         # Another site's page can make a browser send its cookies, but no token.

@@ -92,6 +92,11 @@ async def send_close(send: Send, code: int, reason: str) -> None:
         await send({"type": "websocket.close", "code": code, "reason": said})
 
 
+def find_transport(send: Send) -> Any:
+    """Return the Twisted transport of a connection, or ``None`` on another server than daphne."""
+    return getattr(_daphne_protocol(without_session(send)), "transport", None)
+
+
 def _daphne_protocol(send: Send) -> Any:
     """Return daphne's protocol object of a connection, or ``None`` on another server."""
     if not isinstance(send, partial) or not send.args:

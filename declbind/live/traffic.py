@@ -115,14 +115,14 @@ def describe_origin(scope: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def describe_token(error: InvalidTokenError) -> dict[str, Any]:
-    """Return the row of a handshake whose token authenticates nobody. It does not hold the token."""
-    return {"action": "connect", "outcome": "token", "message": str(error)}
-
-
 def describe_stranger(error: TenantError) -> dict[str, Any]:
     """Return the row of a connection that was refused because it is of no tenant."""
     return {"action": "connect", "outcome": "tenant", "message": str(error)[:500]}
+
+
+def describe_token(error: InvalidTokenError) -> dict[str, Any]:
+    """Return the row of a handshake whose token authenticates nobody. It does not hold the token."""
+    return {"action": "connect", "outcome": "token", "message": str(error)}
 
 
 def describe_crowd(identity: permissions.Identity) -> dict[str, Any]:

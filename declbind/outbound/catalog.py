@@ -240,6 +240,9 @@ def _postgresql_type(text: str) -> str:
 def _fetch(connection: Connection, sql: str, table: str) -> tuple[Any, ...] | None:
     # This bypasses Django's cursors, so that code which counts or changes statements does not see it.
     connection.ensure_connection()
+    if hasattr(connection, "schema_name"):
+        # The package that switches schemas tells the server of it when Django makes a cursor.
+        connection.cursor().close()
     with connection.wrap_database_errors, contextlib.closing(connection.connection.cursor()) as cursor:
         cursor.execute(sql, [table])
         row: tuple[Any, ...] | None = cursor.fetchone()

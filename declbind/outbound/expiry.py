@@ -22,13 +22,14 @@ from .history import offset_column
 
 #: The kinds of event that hold values of a row.
 WITH_VALUES = (Event.ROW, Event.GONE, Event.PAYLOAD)
-#: How many events one sweep looks at for each stream.
-BATCH = 1_000
+#: How many events one call looks at for each length of retention, and how many are emptied by one statement.
+BATCH, STATEMENT = 1_000, 200
 
 _EVERYBODY = json.dumps([[EVERY_GROUP, RESYNC]])
-#: By database, epoch, stream and seconds, the offset up to which a stream's values have been taken out. Another process
-#: that begins anew finds nothing left to do there.
-_reached: dict[tuple[str, str, str, int], int] = {}
+#: The streams that keep values for so many seconds, in one epoch of the log of a database.
+_Walk = tuple[str, str, int, frozenset[str]]
+#: The offset that each walk has come to. A process that begins anew finds nothing left to do there.
+_reached: dict[_Walk, int] = {}
 
 
 def empty(events: models.QuerySet[Event], kind: str) -> int:
@@ -39,10 +40,11 @@ def empty(events: models.QuerySet[Event], kind: str) -> int:
 def short_retentions() -> dict[str, int]:
     """Return, by stream, for how many seconds values are kept where that is shorter than the settings say."""
     found: dict[str, int] = {}
-    for stream, binding in current_registry().by_stream.items():
-        seconds = binding.spec().retention
+    for entry in current_registry().entries:
+        # One that is switched off may have values in the log, too.
+        seconds = entry.binding.spec().retention if entry.binding is not None and not entry.problems else None
         if seconds is not None and seconds < settings.RETENTION_SECONDS:
-            found[stream] = seconds
+            found[entry.stream] = seconds
     return found
 
 
@@ -51,49 +53,52 @@ def expire_values(using: str) -> int:
 
     Only numbered events, in the order of their offsets. The processes learn in the same transaction what to forget.
     """
-    retentions = short_retentions()
-    if not retentions:
+    by_seconds: dict[int, set[str]] = {}
+    for stream, seconds in short_retentions().items():
+        by_seconds.setdefault(seconds, set()).add(stream)
+    if not by_seconds:
+        _reached.clear()
         return 0
     head = log.load_head(using)
-    wanted = {(using, head.epoch, stream, seconds): stream for stream, seconds in retentions.items()}
-    for key in _reached.keys() - wanted.keys():
-        _reached.pop(key, None)
+    walks: list[_Walk] = [(using, head.epoch, seconds, frozenset(streams)) for seconds, streams in by_seconds.items()]
+    for walk in _reached.keys() - set(walks):
+        _reached.pop(walk, None)
     passed = 0
-    for key, stream in wanted.items():
-        after = max(_reached.get(key, 0), head.min_offset - 1)
-        last, old = _find_old(stream, retentions[stream], after, using)
-        if old:
-            _expire(stream, old, using)
-        if last > after:
-            passed += last - after
-        _reached[key] = max(last, after)
+    for walk in walks:
+        after = max(_reached.get(walk, 0), head.min_offset - 1)
+        last, found = _find_old(walk, after)
+        if found:
+            _expire(found, using)
+        passed += last - after
+        _reached[walk] = last
     return passed
 
 
-def _find_old(stream: str, seconds: int, after: int, using: str) -> tuple[int, list[int]]:
-    """Return the offset up to which all events are older, and those of the stream among them that have values."""
+def _find_old(walk: _Walk, after: int) -> tuple[int, dict[int, str]]:
+    """Return the offset up to which all events are older, and of those with values the offsets with their streams."""
+    using, _, seconds, streams = walk
     column = offset_column(using)
     too_old = timezone.now() - timedelta(seconds=seconds)
     rows = Event.objects.using(using).filter(**{f"{column}__gt": after}).order_by(column)
-    last, found = after, []
-    for offset, at, of, kind in rows.values_list(column, "created_at", "stream", "kind")[:BATCH]:
+    last = after
+    found: dict[int, str] = {}
+    for offset, at, stream, kind in rows.values_list(column, "created_at", "stream", "kind")[:BATCH]:
         # The order of times may differ from that of offsets by the length of a transaction: what follows waits for it.
         # A note of a trigger becomes events, which nobody has read yet.
         if at >= too_old or kind == Event.MARK:
             break
         last = offset
-        if of == stream and kind in WITH_VALUES:
-            found.append(offset)
+        if stream in streams and kind in WITH_VALUES:
+            found[offset] = stream
     return last, found
 
 
-def _expire(stream: str, offsets: list[int], using: str) -> None:
-    column = offset_column(using)
+def _expire(found: dict[int, str], using: str) -> None:
+    column, offsets = offset_column(using), list(found)
     with transaction.atomic(using=using):
-        for start in range(0, len(offsets), 200):
-            some = offsets[start : start + 200]
-            empty(
-                Event.objects.using(using).filter(**{f"{column}__in": some}, stream=stream, kind__in=WITH_VALUES),
-                Event.EXPIRED,
-            )
-        log.append_control({"type": "expired", "streams": {stream: offsets[-1]}}, using)
+        for start in range(0, len(offsets), STATEMENT):
+            some = {f"{column}__in": offsets[start : start + STATEMENT]}
+            empty(Event.objects.using(using).filter(**some, kind__in=WITH_VALUES), Event.EXPIRED)
+        # The last offset of each stream is the one that stays.
+        reached = {stream: offset for offset, stream in found.items()}
+        log.append_control({"type": "expired", "streams": reached}, using)

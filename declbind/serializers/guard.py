@@ -26,6 +26,9 @@ HASHES = (
 #: That there is a secret, and when it was made or ends, is none.
 HARMLESS = (bool, dt.date, dt.time, dt.timedelta)
 
+_PLAIN = frozenset({int, float, bool, type(None)})
+_NESTED = (dict, list, tuple, Mapping)
+
 
 class Guard:
     """The judgement of what the code of one binding returns. Thread-safe: what it remembers is only a shortcut.
@@ -88,17 +91,23 @@ class _Look:
 
     def at_object(self, data: Mapping[str, Any], path: str, depth: int) -> Mapping[str, Any]:
         suspects = self.guard.suspects(tuple(data), depth)
+        self.left -= len(data)
         changed: dict[Any, Any] = {}
         for key, value in data.items():
-            self.left -= 1
-            if key in suspects and value is not None and not isinstance(value, HARMLESS):
-                self.withheld.add(f"{path}{key}")
-                changed[key] = None
-            elif isinstance(value, str):
-                if value.startswith(HASHES):
+            if suspects and key in suspects:
+                if value is not None and not isinstance(value, HARMLESS):
                     self.withheld.add(f"{path}{key}")
                     changed[key] = None
-            elif isinstance(value, Mapping | list | tuple) and not self.guard.is_document(key, depth):
+                continue
+            kind = type(value)
+            # Most values are of these, and every write pays for each test.
+            if kind in _PLAIN:
+                continue
+            if kind is str:
+                if "$" in value and value.startswith(HASHES):
+                    self.withheld.add(f"{path}{key}")
+                    changed[key] = None
+            elif isinstance(value, _NESTED) and not self.guard.is_document(key, depth):
                 seen = self.at_value(value, f"{path}{key}.", depth + 1)
                 if seen is not value:
                     changed[key] = seen
@@ -107,13 +116,16 @@ class _Look:
     def at_value(self, value: Any, path: str, depth: int) -> Any:
         if depth > MAX_DEPTH or self.left <= 0:
             return value
-        if isinstance(value, Mapping):
+        kind = type(value)
+        if kind in _PLAIN:
+            return value
+        if kind is dict or isinstance(value, Mapping):
             return self.at_object(value, path, depth)
-        if isinstance(value, list | tuple):
+        if isinstance(value, (list, tuple)):
             seen = [self.at_value(item, path, depth + 1) for item in value]
             self.left -= len(value)
             return value if all(one is other for one, other in zip(seen, value, strict=True)) else seen
-        if isinstance(value, str) and value.startswith(HASHES):
+        if kind is str and "$" in value and value.startswith(HASHES):
             self.withheld.add(path.rstrip("."))
             return None
         return value

@@ -19,6 +19,10 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+#: What the arguments are that the command leaves without a help text.
+OBVIOUS = {"stream": "the stream of a binding", "pk": "the key of a row"}
+#: The options that most verbs have; the page describes them once.
+COMMON = re.compile(r" \[(?:-h|--database|--format)[^\]]*\]")
 MARKER = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.MULTILINE)
 #: A link to a page of the repository that is not part of the site.
 OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+([A-Z]+\.md)\)")
@@ -46,7 +50,8 @@ def fill_markers(app: Sphinx, docname: str, source: list[str]) -> None:
         if match[1] not in PARTS:
             raise ExtensionError(f"{docname}: expected one of {sorted(PARTS)}, got 'generated: {match[1]}'.")
         make, origin = PARTS[match[1]]
-        for path in sorted(origin.rglob("*.py")) if origin.is_dir() else [origin]:
+        sources = sorted(origin.rglob("*.py")) if origin.is_dir() else [origin]
+        for path in [*sources, *Path(__file__).parent.glob("*.py")]:
             app.env.note_dependency(str(path))
         return make()
 
@@ -129,11 +134,11 @@ def describe_verbs() -> str:
     """Return a section for each verb of `manage.py declbind`, from the parser that reads the command line."""
     parts = []
     for verb, parser in verb_parsers().items():
-        usage = " ".join(parser.format_usage().split()).removeprefix("usage: ")
+        usage = COMMON.sub("", " ".join(parser.format_usage().split()).removeprefix("usage: "))
         rows = [
-            (_write_argument(action), (action.help or "") % _help_values(action))
+            (_write_argument(action), (action.help or OBVIOUS.get(action.dest, "")) % _help_values(action))
             for action in parser._actions
-            if action.help != argparse.SUPPRESS and not isinstance(action, argparse._HelpAction)
+            if action.help != argparse.SUPPRESS and action.dest not in ("help", "database", "format")
         ]
         table = format_table(("argument", "meaning"), rows) if rows else ""
         parts.append(f"## `{verb}`\n\n{parser.description}\n\n```text\n{_fold(usage)}\n```\n\n{table}\n")
@@ -249,8 +254,10 @@ def codes_and_reasons() -> dict[str, set[str]]:
     frames = json.loads((ROOT / "schemas/event.schema.json").read_text())["$defs"]
     closing = (socket.SESSION_OVER, socket.FORBIDDEN, socket.TOO_SLOW, socket.FLOODING)
     ending = (socket.INTERNAL_ERROR, socket.RESTART, socket.TRY_AGAIN_LATER)
+    thrown = set(re.findall(r"DeclbindError\(\s*'(\w+)'", CLIENT.read_text()))
     return {
         "Error codes": set(CODES),
+        "Codes of the JavaScript client": thrown - set(CODES),
         "Reasons of `resync`": set(find_enum(frames["resync"], "reason")),
         "Reasons of `closed`": set(find_enum(frames["closed"], "reason")),
         "Close codes": {str(code) for code in closing + ending},

@@ -18,6 +18,7 @@ from declbind.inbound.blocks import block
 from declbind.inbound.revocation import kick
 from declbind.models import BindingRecord
 from declbind.testing import Client
+from declbind.tokens import issue
 from tests.factories import find_permission, make_user
 
 VIEW = "example.view_integervalue"
@@ -43,8 +44,10 @@ class Victim:
     def __post_init__(self) -> None:
         self.session_key = self.browser.session.session_key or ""
 
-    def client(self) -> Client:
-        """Return a client with the session of the browser."""
+    def client(self, credential: str = "session") -> Client:
+        """Return a client with the session of the browser, or with a token."""
+        if credential == "token":
+            return Client(token=issue(self.user))
         store = import_module(settings.SESSION_ENGINE).SessionStore
         return Client(user=self.user, session=store(self.session_key))
 
@@ -100,19 +103,25 @@ class Loss:
         lose: Carries it out.
         holds: By what the right is held before.
         is_for_all: Whether everybody else loses it as well.
+        is_of_session: Whether a connection by a token keeps it.
     """
 
     lose: Callable[[Victim], object]
     holds: str = "user"
     is_for_all: bool = False
+    is_of_session: bool = False
 
 
 LOSSES: dict[str, Loss] = {
     # the session
-    "log out": Loss(lambda victim: victim.browser.logout()),
-    "flush the session": Loss(lambda victim: victim.browser.session.flush()),
-    "delete the session's row": Loss(lambda victim: Session.objects.get(pk=victim.session_key).delete()),
-    "delete all sessions of a query": Loss(lambda victim: Session.objects.filter(pk=victim.session_key).delete()),
+    "log out": Loss(lambda victim: victim.browser.logout(), is_of_session=True),
+    "flush the session": Loss(lambda victim: victim.browser.session.flush(), is_of_session=True),
+    "delete the session's row": Loss(
+        lambda victim: Session.objects.get(pk=victim.session_key).delete(), is_of_session=True
+    ),
+    "delete sessions of a query": Loss(
+        lambda victim: Session.objects.filter(pk=victim.session_key).delete(), is_of_session=True
+    ),
     # the user
     "change the password": Loss(_set_password),
     "deactivate": Loss(_save(is_active=False)),

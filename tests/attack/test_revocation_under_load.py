@@ -140,12 +140,13 @@ def load_offsets() -> list[int]:
     return list(rows.order_by(column).values_list(column, flat=True))
 
 
-async def lose_under_load(loss: Loss, seed: str) -> Outcome:
+async def lose_under_load(loss: Loss, seed: str, credential: str = "session") -> Outcome:
     """Let a right be lost at a random moment of a steady load."""
     victim = await in_thread(make_victim, loss.holds)
     other = await in_thread(make_victim, "user")
     load = Load()
-    async with victim.client() as client, other.client() as another:
+    mine, others = await in_thread(victim.client, credential), await in_thread(other.client, credential)
+    async with mine as client, others as another:
         [socket] = [each for each in (await get_hub()).sockets() if each.user_key == str(victim.user.pk)]
         victim.connection = socket.id
         await connect(client)
@@ -175,11 +176,18 @@ async def lose_in_a_batch(monkeypatch: pytest.MonkeyPatch, loss: Loss) -> Outcom
         return Outcome(offset, await read_all(client), Seen([], None), [])
 
 
-@pytest.mark.parametrize("name", LOSSES)
-async def test_nothing_later_than_the_loss_is_sent(name):
+@pytest.mark.parametrize(
+    ("name", "credential"),
+    [
+        *((name, "session") for name in LOSSES),
+        # An edit of a binding does not depend on how a client has connected.
+        *((name, "token") for name, loss in LOSSES.items() if not (loss.is_of_session or loss.is_for_all)),
+    ],
+)
+async def test_nothing_later_than_the_loss_is_sent(name, credential):
     """The victim gets what came before, and an end. Somebody else gets all of it, once and in order."""
     loss = LOSSES[name]
-    outcome = await lose_under_load(loss, name)
+    outcome = await lose_under_load(loss, name, credential)
     assert outcome.late == []
     assert outcome.victim.end is not None
     assert outcome.victim.offsets == outcome.all_offsets[: len(outcome.victim.offsets)]

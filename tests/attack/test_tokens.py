@@ -15,6 +15,7 @@ import jwt
 import pytest
 from django.contrib.auth.models import User
 from django.core import signing
+from django.db import connections
 from django.test import override_settings
 
 from declbind import tokens
@@ -287,6 +288,7 @@ class Writer:
         while not self._stop.wait(1 / RATE):
             self.begun.append(time.time())
             IntegerValue.objects.create(name="a", value=len(self.begun) - 1)
+        connections.close_all()
 
     def __enter__(self) -> Writer:
         self._thread.start()

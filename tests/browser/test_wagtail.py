@@ -1,4 +1,4 @@
-"""Wagtail's pages, bound by following the README alone in a project from its template, and edited in Wagtail.
+"""Wagtail's pages, bound by following the tutorial in a project from its template, and edited in Wagtail.
 
 Wagtail writes its pages in most of the possible ways: multi-table inheritance, ``F()`` and ``Concat`` in
 ``QuerySet.update`` (treebeard's ``path``, ``depth`` and ``numchild``), copies by a key set to None, cascades from a
@@ -30,7 +30,7 @@ from tests.test_readme import Project, write_files
 PATIENCE = 20.0
 #: The command that makes a project from the template.
 WAGTAIL = Path(sys.executable).with_name("wagtail")
-#: The places of the README's files in such a project.
+#: The places of the tutorial's files in such a project.
 PLACES = {"mysite/settings.py": "mysite/settings/base.py", "mysite/asgi.py": "mysite/asgi.py"}
 #: The parent of all pages and the template's own type of page; permissions are Django's codenames.
 RECORDS: list[dict[str, Any]] = [
@@ -49,7 +49,7 @@ NOTED = {"create": ("INSERT", "NEW"), "update": ("UPDATE", "NEW"), "delete": ("D
 
 
 class WagtailProject(Project):
-    """A fresh project of Wagtail's template with the README's lines in it, on the template's SQLite file."""
+    """A fresh project of Wagtail's template with the tutorial's lines in it, on the template's SQLite file."""
 
     name = "wagtail"
     login, password = "editor", "a password of this test"

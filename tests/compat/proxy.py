@@ -1,4 +1,4 @@
-"""nginx with TLS in front of one server, which it serves below a path of its own."""
+"""nginx with TLS in front of one server, below a path of its own: the configuration of `docs/deployment.md`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 import trustme
 
-from tests.servers import Server
+from tests.servers import ROOT, Server, ServerError
 
 from .backends import find_program
 
-CONFIGURATION = """
+#: What surrounds the documented configuration here: one process without rights, and files of its own.
+SURROUNDINGS = """
 daemon off;
 master_process off;
 pid {directory}/nginx.pid;
@@ -25,27 +26,24 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
-    map $http_upgrade $connection_upgrade {{
-        default upgrade;
-        ''      close;
-    }}
-    server {{
-        listen 127.0.0.1:{port} ssl;
-        ssl_certificate {directory}/server.pem;
-        ssl_certificate_key {directory}/server.key;
-        location {path}/ {{
-            proxy_pass http://127.0.0.1:{upstream}/;
-            proxy_http_version 1.1;
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Proto https;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $connection_upgrade;
-            proxy_read_timeout 1h;
-        }}
-    }}
+    {documented}
 }}
 """
+
+
+def read_documented() -> str:
+    """Return the configuration of `docs/deployment.md`."""
+    text = (ROOT / "docs" / "deployment.md").read_text()
+    return text.partition("```nginx\n")[2].partition("```")[0]
+
+
+def place(documented: str, changes: dict[str, str]) -> str:
+    """Return a configuration with other ports, paths and files; each text must be in it."""
+    for old, new in changes.items():
+        if old not in documented:
+            raise ServerError(f"expected {old!r} in the nginx configuration of docs/deployment.md")
+        documented = documented.replace(old, new)
+    return documented
 
 
 class Nginx(Server):
@@ -81,6 +79,16 @@ class Nginx(Server):
         certificate = self.authority.issue_cert("127.0.0.1")
         certificate.private_key_pem.write_to_path(str(self.directory / "server.key"))
         (self.directory / "server.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
-        (self.directory / "nginx.conf").write_text(
-            CONFIGURATION.format(directory=self.directory, port=self.port, path=self.path, upstream=self.upstream)
+        documented = place(
+            read_documented(),
+            {
+                "listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl",
+                "server 127.0.0.1:8000": f"server 127.0.0.1:{self.upstream}",
+                "/etc/ssl/www.example.com.pem": f"{self.directory}/server.pem",
+                "/etc/ssl/www.example.com.key": f"{self.directory}/server.key",
+                "/srv/mysite/static/": f"{self.directory}/static/",
+                "location /app/": f"location {self.path}/",
+            },
         )
+        text = SURROUNDINGS.format(directory=self.directory, documented=documented)
+        (self.directory / "nginx.conf").write_text(text)

@@ -24,7 +24,7 @@ PROMISES = {
 UNTESTED = ("MySQL", "Oracle")
 SAYS_SO = re.compile(r"not\s+(been\s+)?(run|tested)|has\s+never\s+been\s+run", re.IGNORECASE)
 
-DOCUMENTS = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+DOCUMENTS = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))]
 
 
 def completed(rows: list[table.Row]) -> list[table.Row]:

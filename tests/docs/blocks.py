@@ -4,7 +4,8 @@ The comment says what the block needs, where it cannot be seen from the block it
 
 - `<!-- record -->`, `<!-- request -->`, `<!-- frame -->`: which schema a JSON block follows;
 - `<!-- record of another project -->`: its model does not exist here, so only its shape is checked;
-- `<!-- with: note, room -->`: names that a Python block uses without defining them (see `runner.NAMES`);
+- `<!-- with: note, django.db.transaction -->`: names that a Python block uses without defining them. A dotted one is
+  imported, the others are made by `runner.NAMES`;
 - `<!-- not run: REASON -->`: the block is an illustration. `test_few_blocks_are_not_run` limits their number.
 """
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from declbind.console.causes import Cause
 from declbind.core.errors import CODES
 from tests.servers import ROOT
 
@@ -62,6 +63,20 @@ def test_the_reference_is_complete(site: Path, page: str, anchors: list[str]) ->
     """The generated pages have a place for each name."""
     text = (site / page).read_text()
     assert [anchor for anchor in anchors if f'id="{anchor}"' not in text] == []
+
+
+@pytest.mark.parametrize("module", ["declbind", "declbind.testing"])
+def test_every_public_name_is_in_the_reference(site: Path, module: str) -> None:
+    """The Python API has each name that a public module exports."""
+    text = (site / "reference/python.html").read_text()
+    names = importlib.import_module(module).__all__
+    assert [name for name in names if f'id="{module}.{name}"' not in text] == []
+
+
+def test_every_cause_is_in_the_reference(site: Path) -> None:
+    """The page on causes has each cause that "Why?" may answer, with what to do about it."""
+    text = (site / "reference/causes.html").read_text()
+    assert [cause.code for cause in Cause if f">{cause.code}<" not in text] == []
 
 
 # Controls: the build fails ----------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class Course:
         return [f"{self.capture}: {text}" for text in self.problems]
 
     def bind(self) -> None:
-        """Put the records in force, as the README does."""
+        """Put the records in force, as the tutorial does."""
         BindingRecord.objects.all().delete()
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             file.write(json.dumps(self.records))

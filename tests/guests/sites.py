@@ -1,4 +1,4 @@
-"""Projects for guests: the result of ``startproject`` and declbind's README, and a guest's own instructions."""
+"""Projects for guests: the result of ``startproject`` and declbind's tutorial, and a guest's own instructions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.test_readme import write_files
 
 from .roster import POSTGRES, Guest
 
-#: The README's files that a guest's project needs.
+#: The tutorial's files that a guest's project needs.
 FILES = ("mysite/settings.py", "mysite/asgi.py", "mysite/urls.py", "mysite/templates/people.html")
 #: How long one course may take, in seconds.
 PATIENCE = 200
@@ -36,7 +36,7 @@ class Outcome:
 
 
 class Sites:
-    """A folder with the README's project, migrated once for each database; a guest's project is a copy."""
+    """A folder with the tutorial's project, migrated once for each database; a guest's project is a copy."""
 
     def __init__(self, postgres: PostgresServer) -> None:
         self.postgres = postgres

@@ -1,7 +1,8 @@
 """Settings of a site with django-tenants; ``TENANT_SITE`` chooses among its variants.
 
 ``plain`` is what its documentation builds, with users and sessions in each schema. ``shared_users`` has them in the
-public schema only, ``bare`` lacks ``DECLBIND["TENANT"]``, and ``inside`` has declbind among the apps of tenants.
+public schema only, ``bare`` lacks ``DECLBIND["TENANT"]``, ``limited`` sets the search path rarely, and
+``inside`` has declbind among the apps of tenants.
 """
 
 from __future__ import annotations
@@ -60,5 +61,6 @@ TEMPLATES = [
     }
 ]
 DECLBIND: dict[str, Any] = {"VERSION_CHECK_SECONDS": 0.01}
+TENANT_LIMIT_SET_CALLS = VARIANT == "limited"
 if VARIANT != "bare":
     DECLBIND["TENANT"] = "declbind.contrib.tenants.DjangoTenants"

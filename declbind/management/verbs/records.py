@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,14 @@ from declbind.models import editing
 from . import Add, VerbGroup
 
 SIGNS = {"add": "+", "change": "~", "remove": "-", "keep": "="}
+
+
+def _states(state: overview.BindingState) -> Iterator[str]:
+    yield state.state
+    if state.faults:
+        yield "misses writes"
+    if state.waiting:
+        yield f"new: {' '.join(state.waiting)}"
 
 
 class RecordVerbs(VerbGroup):
@@ -73,7 +81,7 @@ class RecordVerbs(VerbGroup):
             rows = [
                 (
                     state.stream or "?",
-                    f"{state.state}, misses writes" if state.faults else state.state,
+                    ", ".join(_states(state)),
                     state.model,
                     state.source,
                     f"{state.where}, {state.drift.text}" if state.drift else state.where,

@@ -19,6 +19,7 @@ from django.core.management.base import BaseCommand
 from django.db import connections
 
 import example_site
+from declbind.conf import settings as declbind_settings
 from declbind.models import BindingRecord
 from example_site.blog.models import Blog
 from example_site.example import accounts
@@ -109,6 +110,10 @@ class Command(BaseCommand):
                 port=port,
                 lifespan="off",
                 log_level="warning",
+                # As docs/deployment.md says: the loop takes turns between connections, and large messages are refused.
+                loop="asyncio",
+                ws_max_size=declbind_settings.MAX_FRAME_BYTES,
+                ws_per_message_deflate=False,
                 timeout_graceful_shutdown=3,
             )
 
