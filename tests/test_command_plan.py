@@ -400,6 +400,6 @@ def test_the_confirmed_plan_is_stored(path: Path, monkeypatch: pytest.MonkeyPatc
         return "y"
 
     monkeypatch.setattr("builtins.input", answer)
-    with pytest.raises(CommandError, match="Look at a new plan"):
+    with pytest.raises(CommandError, match="Review a new plan"):
         Ran("apply", str(path))
     assert state() == ({}, 0)

@@ -102,8 +102,9 @@ def test_list_show_and_check_report_drift(record: BindingRecord, tmp_path: Path)
     ran = Ran("check")
     assert ran.status == 0
     assert (
-        f"warning  database record 'groups': $: Binding 'groups': differs from {source}, from which it was stored at "
-        "version 1, in 'description'. Apply that file again, or export the record into it." in ran.lines
+        f"warning  database record 'groups': $: Binding 'groups': differs from {source} in "
+        "'description'; it was stored from there at version 1. Apply that file again, or export the record into it."
+        in ran.lines
     )
     spoil()
     assert Ran("check").status == 1

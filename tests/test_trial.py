@@ -132,7 +132,7 @@ def test_a_permission_says_where_it_comes_from():
     assert said["holder"].endswith("holder has it: a permission of their own.")
     assert said["member"].endswith("member has it: group Feeders.")
     assert said["root"].endswith("root has it: a superuser may all.")
-    assert "plain does not have. Groups that give it: Feeders." in said["plain"]
+    assert "plain does not have. Groups with it: Feeders." in said["plain"]
 
 
 def test_a_permission_by_code_says_so():

@@ -44,7 +44,7 @@ class Cause(Enum):
         "Check whether the request or task that wrote the row failed.",
     )
     BINDING_FAILED = Meaning(
-        "The binding failed while the write was captured.", "Fix the error below, then save the row again."
+        "The binding failed while the write was captured.", "Fix the error named above, then save the row again."
     )
     OUTSIDE_WHERE = Meaning(
         "The row does not match the binding's conditions, so for clients it does not exist.",

@@ -55,7 +55,7 @@ def explain_bulk(event: Event, user: str, connection: str, binding: type[Binding
     offset = offset_of(event)
     number = f", at offset {offset}" if offset is not None else ""
     text = (
-        f"What was written at {event.created_at:%H:%M:%S} could not be sent row by row: every group of the stream was "
+        f"The rows written at {event.created_at:%H:%M:%S} could not be sent row by row: every group of the stream was "
         f"told to take a snapshot{number}."
         if is_every
         else f"More than {bulk.limit()} rows were written by one call at {event.created_at:%H:%M:%S}: its groups were "
@@ -85,9 +85,7 @@ def explain_uncaptured(
         )
     gaps = unseen.find_gaps(binding, using)
     if not gaps:
-        text = (
-            f"{text} Nothing is known that it would not see, so it was written before the binding or its triggers were."
-        )
+        text = f"{text} No uncaptured write is known, so it was written before the binding or its triggers existed."
     faults = [gap for gap in gaps if gap.is_fault]
     yield Answer(
         Cause.NOT_CAPTURED,

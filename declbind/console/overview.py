@@ -45,7 +45,7 @@ class Drift:
         keys = ", ".join(repr(key) for key, _, _ in self.differences)
         return Problem(
             "$",
-            f"Binding {stream!r}: {self.text}, from which it was stored at version {self.version}, in {keys}. "
+            f"Binding {stream!r}: {self.text} in {keys}; it was stored from there at version {self.version}. "
             "Apply that file again, or export the record into it.",
         )
 

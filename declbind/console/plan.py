@@ -164,7 +164,7 @@ def apply_path(
             raise ConfigError(
                 f"Expected to carry out plan {expected}, but it would now be {plan.digest}: since that plan was made, "
                 "the records in the database, those in the files or --prune have changed. "
-                "Look at a new plan, then apply that."
+                "Review a new plan, then apply it."
             )
         return carry_out(plan, using, author=author, note=note)
 

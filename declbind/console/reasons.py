@@ -47,9 +47,9 @@ def explain_permission(bound: Binding, action: str, pk: Any, is_granted: bool) -
         verb = "is one" if is_granted else "is not one"
         return Reason(rule, (), f"Open to {AUDIENCE_WORDS[rule]}; {who} {verb} of them.")
     if not is_granted:
-        return Reason(rule, (), f"It takes {rule}, which {who} does not have.{_holders(rule)}")
+        return Reason(rule, (), f"It requires {rule}, which {who} does not have.{_holders(rule)}")
     granted = tuple(_sources(bound.user, rule, _find_row(bound, pk)))
-    return Reason(rule, granted, f"It takes {rule}; {who} has it{': ' if granted else ''}{', '.join(granted)}.")
+    return Reason(rule, granted, f"It requires {rule}; {who} has it{': ' if granted else ''}{', '.join(granted)}.")
 
 
 def _place(binding: type[Binding], method: str) -> str:
@@ -90,4 +90,4 @@ def _holders(rule: str) -> str:
     app_label, _, codename = rule.partition(".")
     having = Group.objects.filter(permissions__content_type__app_label=app_label, permissions__codename=codename)
     names = list(having.order_by("name").values_list("name", flat=True)[:SHOWN_GROUPS])
-    return f" Groups that give it: {', '.join(names)}." if names else " No group gives it."
+    return f" Groups with it: {', '.join(names)}." if names else " No group has it."

@@ -122,7 +122,7 @@ def _noticed_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
     heard = {state.table for state in known.states if state.is_well and binding.stream in state.streams}
     for write in known.noticed:
         if write.table in own - heard:
-            where = write.location or "places that were too many to remember"
+            where = write.location or "places beyond the limit"
             last = write.last_at.isoformat(timespec="seconds")
             yield Gap(
                 f"{write.verb} of table {write.table} at {where}: {write.count} times, last at {last}.",

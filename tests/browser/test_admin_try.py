@@ -47,7 +47,7 @@ def test_a_try_from_the_question_to_the_ticket(operator, site, expect):
     page.get_by_label("Values").fill("title = Hello again")
     page.get_by_role("button", name="Try").click()
     expect(page.locator(".declbind-step-refused")).to_contain_text(
-        "It takes blog.change_post, which ann does not have."
+        "It requires blog.change_post, which ann does not have."
     )
     take_pictures(page, "try-refused")
     page.get_by_label("Who").fill("operator")
