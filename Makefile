@@ -1,4 +1,4 @@
-# Each target does its own set-up: a Python of 3.11 or newer is all that has to be there.
+# Each target does its own set-up: it only needs a Python of 3.11 or newer.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?=
 CHROMIUM ?=
 export PYTHON CHROMIUM
-# A database or channel layer of the surrounding shell is not the tests' to use.
+# The tests must not use a database or channel layer that is set in the surrounding shell.
 unexport DATABASE_URL CHANNEL_LAYER_URL DJANGO_SETTINGS_MODULE TEST_DATABASE TEST_CHOICE
 
 BIN := .venv/bin
@@ -19,20 +19,20 @@ help:
 	@echo "make demo    run the example site and print where it is"
 	@echo "make docs    build the documentation into build/docs; warnings are errors"
 	@echo "make test    lint, types and all tests, on the oldest and newest Python and Django, on each database, with a browser"
-	@echo "make quick   lint, types and the tests that need no server, in less than a minute once it is set up"
-	@echo "make coverage  run the tests beside SQLite and list the lines that no test reaches"
+	@echo "make quick   lint, types and the tests that need no server, in less than a minute after set-up"
+	@echo "make coverage  run the tests on SQLite and list the lines that no test reaches"
 	@echo "make compat  run one course over every supported server, database and store, and write docs/compatibility.md"
-	@echo "make guests  put packages of others beside declbind, write in their ways, and write the table of docs/capture.md"
-	@echo "make bench   measure beside peers and the floors of server and machine"
-	@echo "make soak    break running processes under load, at length, and check a ledger; then make fuzz"
-	@echo "make fuzz    send a million frames of every kind to real servers, and check what comes of them"
+	@echo "make guests  test capture beside third-party packages, and write the table of docs/capture.md"
+	@echo "make bench   compare with peers and with the limits of server and machine"
+	@echo "make soak    break running processes under load, for a long time, and check a ledger; then make fuzz"
+	@echo "make fuzz    send a million frames of every kind to real servers, and check the results"
 	@echo "make lint    only ruff;  make types  only mypy;  make clean  remove what these targets made"
 
 # Newer project files than the stamp mean that the installed packages are out of date.
 $(SET_UP)%: pyproject.toml .ci/constraints.txt .ci/venv
 	@.ci/venv $* $@
 
-# pip compiles mysqlclient, so the library that it needs has to be there first.
+# pip compiles mysqlclient, so its library has to be installed first.
 $(SET_UP)test: | mariadb
 
 demo: $(SET_UP)demo
@@ -45,7 +45,7 @@ docs: $(SET_UP)docs
 test: lint types programs
 	@$(BIN)/python -m tests.rounds $(ARGS)
 
-# mypy keeps what it knows of unchanged files, so after the first time it looks at what changed.
+# mypy caches its results, so after the first run it checks changed files only.
 quick: lint types
 	@TEST_CHOICE=quick $(BIN)/python -m pytest -q $(ARGS)
 

@@ -1,6 +1,7 @@
-"""Put the pages into the default admin site.
+"""Registration of the pages with the default admin site.
 
-A project with a site of its own registers the same classes there: ``site.register(BindingRecord, BindingRecordAdmin)``.
+A project with a site of its own registers the same classes there:
+``site.register(BindingRecord, BindingRecordAdmin)``.
 """
 
 from django.contrib import admin

@@ -1,4 +1,4 @@
-"""What a live page gets of the server, asked by a poll or pushed: the same rows, by the same cursor."""
+"""The content of a live page's update, polled or pushed: the same rows, by the same cursor."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from admin_ui.rows import Row
 from admin_ui.wanted import Wanted
 from declbind.registry import database_alias
 
-#: Rows that are remembered, where those that may have been late are read more than once.
+#: The number of rows that are remembered, because rows that may have been late are read more than once.
 MAX_TOLD = 1_000
 
 
 class Answers:
-    """Make the answers for one page."""
+    """The updates for one page."""
 
     def __init__(self, model_admin: Any, wanted: Wanted) -> None:
         self.wanted = wanted
@@ -28,13 +28,13 @@ class Answers:
         self._told: dict[str, None] = {}
 
     def rows(self, cursor: traffic.Cursor, *, whole: bool = False, bare: bool = False) -> dict[str, Any]:
-        """Return what came after the cursor, oldest first; ``bare`` only counts it, for a page that pauses.
+        """Return the rows after the cursor, oldest first; ``bare`` only counts them, for a paused page.
 
-        Of traffic nothing comes that was returned lately.
+        Traffic that was returned recently is left out.
         """
         page = traffic.load_page(self.wanted, cursor, whole=whole)
         fresh = [row for row in reversed(page.rows) if row.key not in self._told]
-        # Not events, which come again when they get their number.
+        # Events are not left out, because they are sent again when they get their number.
         self._told.update((row.key, None) for row in fresh if row.key.startswith("t"))
         for key in list(self._told)[:-MAX_TOLD]:
             del self._told[key]
@@ -48,7 +48,7 @@ class Answers:
         }
 
     def extras(self) -> dict[str, Any]:
-        """Return what changes though no row comes: who got the newest events, and the charts."""
+        """Return what changes without a new row: the recipients of the newest events, and the charts."""
         recent = load_recent(database_alias())
         rates = load_rates()
         known: Mapping[int, Any] = recent.found
@@ -57,7 +57,7 @@ class Answers:
                 offset: [sum(part[1] for part in parts), max(part[2] for part in parts)]
                 for offset, parts in known.items()
             },
-            # Written between these, in milliseconds as scripts count, whatever is not named went to nobody.
+            # Events in this range that are not listed went to nobody. The bounds are in milliseconds, as in scripts.
             "known": [int(1000 * at) for at in recent.known] if recent.known else None,
             "partial": bool(recent.partial),
             "charts": rates.draw(),

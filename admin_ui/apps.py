@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 import declbind
 
 if find_spec("declbind.core") is None:
-    # Otherwise the first page's module would fail to import a module of declbind, which says nothing of the cause.
+    # Otherwise the first page's module would fail to import a module of declbind, with a misleading error.
     raise ImproperlyConfigured(
         "'admin_ui' expected the package 'declbind' that it was installed with, and found another one: "
         f"{getattr(declbind, '__file__', None) or list(declbind.__path__)!r}. Rename that one."
@@ -16,7 +16,7 @@ if find_spec("declbind.core") is None:
 
 
 class DeclbindAdminConfig(AppConfig):
-    """Name the app; it has no models of its own."""
+    """The application config; it has no models of its own."""
 
     name = "admin_ui"
     label = "declbind_admin"

@@ -1,4 +1,4 @@
-"""Write a binding as the cells of a table: the same for database rows and for those of files and classes."""
+"""Table cells that describe a binding, the same for database rows and for those of files and classes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN_NAMES = 4
 def state_cell(
     summary: Summary, drift: Drift | None = None, faults: Sequence[Gap] = (), withheld: str = ""
 ) -> SafeString:
-    """Write the state, that it misses writes, the source below it, and from which file's record it differs."""
+    """Return the state, whether it misses writes, the source, and the file whose record it differs from."""
     differs = format_html('<span class="declbind-drift">differs from {}</span>', drift.source) if drift else ""
     misses = (
         format_html(
@@ -56,9 +56,9 @@ def state_cell(
 
 
 def name_cell(summary: Summary, link: str = "", model: str = "") -> SafeString:
-    """Write the stream, the model, what it is for, and why it is not in force where it is invalid.
+    """Return the stream, the model, the description, and the problems of an invalid binding.
 
-    ``model`` is what the record calls the model, for one that cannot be judged.
+    ``model`` is the model as the record gives it, for a record that cannot be validated.
     """
     name = summary.stream or "(not readable)"
     shown = format_html('<a href="{}">{}</a>', link, name) if link else format_html("{}", name)
@@ -70,7 +70,7 @@ def name_cell(summary: Summary, link: str = "", model: str = "") -> SafeString:
 
 
 def reasons(summary: Summary) -> str:
-    """Write why a binding is invalid."""
+    """Return the problems of an invalid binding."""
     if not summary.problems:
         return ""
     items = format_html_join("", '<li title="{}">{}</li>', ((p.path, p.message) for p in summary.problems[:3]))
@@ -80,7 +80,7 @@ def reasons(summary: Summary) -> str:
 
 
 def sent_cell(summary: Summary) -> SafeString:
-    """Write how much is sent; what includes future fields stands out."""
+    """Return the number of sent fields; a choice that includes future fields is highlighted."""
     sent = summary.sent
     if not sent.text:
         return mark_safe("\N{EN DASH}")
@@ -97,7 +97,7 @@ def sent_cell(summary: Summary) -> SafeString:
 
 
 def who_cell(summary: Summary) -> SafeString:
-    """Write who may do what, in words."""
+    """Return the users who may do each action, in words."""
     if not summary.who:
         return mark_safe("\N{EN DASH}")
     rows = [
@@ -109,7 +109,7 @@ def who_cell(summary: Summary) -> SafeString:
 
 
 def traffic_cell(usage: Usage, stream: str, links: Mapping[str, str]) -> SafeString:
-    """Write who hears and how much goes out; ``links`` lead to the pages that the viewer may see."""
+    """Return the subscribers and the rates; ``links`` lead to the pages that the viewer may see."""
     subscribers = f"{usage.subscribers} subscriber{'' if usage.subscribers == 1 else 's'}"
     lines = [
         _linked(subscribers, links.get("connections"), {"stream": stream}),
@@ -135,7 +135,7 @@ def _linked(words: str, address: str | None, query: Mapping[str, str]) -> SafeSt
 
 
 def changed_cell(revision: BindingRevision | None) -> SafeString:
-    """Write who changed it last, and when."""
+    """Return the author and the time of the last change."""
     if revision is None:
         return mark_safe("\N{EN DASH}")
     at = pages.local(revision.created_at)

@@ -1,4 +1,4 @@
-"""Put an edit into words, and ask before one opens something."""
+"""Descriptions of an edit in words, and the confirmation of one that opens something."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from admin_ui import documents
 from declbind import judgement
 from declbind.console.consequences import Consequence, consequences, in_words
 
-#: The tick that stores a widening edit; its value is the ``digest`` of the words that it stands beside.
+#: The confirmation that stores a widening edit; its value is the ``digest`` of the words beside it.
 CONFIRM = "confirm_widening"
-ASKING = "This opens more than before. Nothing is saved yet: read what it opens, tick that you mean it, and save again."
+ASKING = "This opens more than before. Nothing is saved yet: read what it opens, confirm it, and save again."
 
 
 @dataclass(frozen=True)
 class Change:
-    """One edit in words. ``digest`` is empty where nothing widens; else it stands for these words over that record."""
+    """One edit in words. ``digest`` is empty if it widens nothing; else it identifies these words and the record."""
 
     items: tuple[Consequence, ...] = ()
     digest: str = ""
 
     @property
     def widens(self) -> bool:
-        """Whether somebody could get or write more than before."""
+        """Return whether more can be read or written than before."""
         return bool(self.digest)
 
     @property
     def text(self) -> str:
-        """The words as one line, for messages and the log."""
+        """Return the words on one line, for messages and the log."""
         return in_words(self.items)
 
 
@@ -39,7 +39,9 @@ def build_change(
     held: Collection[str] = (),
     accepted: Collection[str] = (),
 ) -> Change:
-    """Compare two records. An old one whose stream belongs to a file or a class was not in force. No query.
+    """Compare two records without a query.
+
+    If the old record's stream belongs to a file or a class, it was not in force.
 
     ``held`` and ``accepted`` are those of :func:`~declbind.console.consequences.consequences`.
     """
@@ -50,13 +52,13 @@ def build_change(
 
 
 def combine_digests(changes: Iterable[Change]) -> str:
-    """Return what stands for several edits that are confirmed together; empty where none of them widens."""
+    """Return the digest of several edits that are confirmed together; empty if none of them widens."""
     digests = [change.digest for change in changes if change.widens]
     return _digest(sorted(digests)) if digests else ""
 
 
 def is_ticked(data: Mapping[str, str], digest: str) -> bool:
-    """Tell whether an edit may be stored: it widens nothing, or a tick says that these very words were read."""
+    """Return whether an edit may be stored: it widens nothing, or the submitted digest confirms these words."""
     return not digest or data.get(CONFIRM, "") == digest
 
 

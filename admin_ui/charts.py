@@ -1,6 +1,6 @@
-"""Draw numbers as inline SVG: pure functions from numbers to markup, coloured by classes alone.
+"""Charts as inline SVG: pure functions from numbers to markup, coloured by CSS classes alone.
 
-Every chart says in words what it shows, for those who do not see it.
+Every chart also has a description in words, for users who cannot see it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Values = Sequence[float | None]
 
 @dataclass(frozen=True)
 class Series:
-    """One line: what it is called, the class that colours it, and a value for each step (None: none is known)."""
+    """One line: its name, the class that colours it, and a value for each step (None: unknown)."""
 
     label: str
     name: str
@@ -31,7 +31,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened: at which step, of what kind ("config", "process", "kick"), and in words."""
+    """An event on the time axis: its step, its kind ("config", "process", "kick"), and its description."""
 
     at: float
     kind: str
@@ -41,7 +41,7 @@ class Mark:
 def line_chart(
     title: str, series: Sequence[Series], marks: Sequence[Mark] = (), *, unit: str = "", span: str = ""
 ) -> SafeString:
-    """Draw lines over equal steps of time, the newest at the right; ``span`` names the left end."""
+    """Draw lines over equal time steps, the newest at the right; ``span`` labels the left end."""
     top = nice_ceiling(max((value for line in series for value in line.values if value is not None), default=0))
     steps = max((len(line.values) for line in series), default=0)
     lines = format_html_join(
@@ -80,7 +80,7 @@ def line_chart(
 
 
 def sparkline(values: Values, label: str) -> SafeString:
-    """Draw one small line for a table's cell; ``label`` says what it shows, for those who do not see it."""
+    """Draw a small line for a table's cell; ``label`` describes it for users who cannot see it."""
     top = max((value for value in values if value is not None), default=0) or 1
     points = _points(
         values, len(values), SPARK_WIDTH - 2, lambda value: SPARK_HEIGHT - 2 - value / top * (SPARK_HEIGHT - 4)
@@ -93,7 +93,7 @@ def sparkline(values: Values, label: str) -> SafeString:
 
 
 def legend(series: Sequence[Series], unit: str = "") -> SafeString:
-    """List the lines with their last values."""
+    """Return a list of the lines with their last values."""
     items = format_html_join(
         "",
         '<li><svg class="declbind-swatch" aria-hidden="true" viewBox="0 0 12 12" width="12" height="12">'
@@ -104,7 +104,7 @@ def legend(series: Sequence[Series], unit: str = "") -> SafeString:
 
 
 def table(caption: str, series: Sequence[Series], times: Sequence[str], every: int) -> SafeString:
-    """Write the same numbers as a table, a line for each ``every`` steps: the highest value in them."""
+    """Return the same numbers as a table, with a row for every ``every`` steps that holds their maximum."""
     heads = format_html_join("", '<th scope="col">{}</th>', ((line.label,) for line in series))
     rows = []
     for start in range(0, len(times), every):
@@ -122,7 +122,7 @@ def table(caption: str, series: Sequence[Series], times: Sequence[str], every: i
 
 
 def describe(title: str, series: Sequence[Series], marks: Sequence[Mark] = (), unit: str = "") -> str:
-    """Say in words what a chart shows."""
+    """Return a description of a chart in words."""
     parts = []
     for line in series:
         high = _highest(line.values)
@@ -137,12 +137,12 @@ def describe(title: str, series: Sequence[Series], marks: Sequence[Mark] = (), u
 
 
 def path(values: Values, steps: int, top: float) -> str:
-    """Return the line as SVG path data, broken where nothing is known."""
+    """Return the line as SVG path data, with gaps where values are unknown."""
     return _points(values, steps, WIDTH - LEFT, lambda value: _y(value, top), LEFT)
 
 
 def nice_ceiling(value: float) -> float:
-    """Return the end of a scale that holds the value: 1, 2 or 5 times a power of ten, and 1 at least."""
+    """Return the end of a scale for the value: 1, 2 or 5 times a power of ten, and at least 1."""
     if value <= 1:
         return 1.0
     power = 10.0 ** floor(log10(value))
@@ -150,7 +150,7 @@ def nice_ceiling(value: float) -> float:
 
 
 def number(value: float | None) -> str:
-    """Write a number as short as it is still useful."""
+    """Return a number as text of a useful precision."""
     if value is None:
         return "\N{EN DASH}"
     if value >= 10_000:
@@ -159,12 +159,12 @@ def number(value: float | None) -> str:
 
 
 def last(values: Values) -> float | None:
-    """Return the newest value that is known."""
+    """Return the newest known value."""
     return next((value for value in reversed(values) if value is not None), None)
 
 
 def _points(values: Values, steps: int, width: float, y: Callable[[float], float], left: float = 1.0) -> str:
-    """Join the points. Of a run of equal values only the ends are drawn: most charts are flat most of the time."""
+    """Join the points. Of a run of equal values only the ends are drawn, because most charts are mostly flat."""
     parts: list[str] = []
     pen_is_up = True
     for index, value in enumerate(values):

@@ -1,4 +1,4 @@
-"""The page that asks before bindings are stored: what each edit means, and a button that says what it opens."""
+"""The page that asks for confirmation before bindings are stored, with the meaning of each edit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from declbind.core.errors import Problem
 
 @dataclass(frozen=True)
 class Proposal:
-    """What would become of one stream; with ``problems`` it cannot be stored."""
+    """The change of one stream; with ``problems`` it cannot be stored."""
 
     stream: str
     change: Change
@@ -25,7 +25,7 @@ class Proposal:
 
 
 def digest_of(proposals: Iterable[Proposal]) -> str:
-    """Return what the page's button must say, where something is opened."""
+    """Return the value that the page's button must send if something is opened."""
     return combine_digests(proposal.change for proposal in proposals)
 
 
@@ -43,8 +43,8 @@ def confirm_page(
 ) -> TemplateResponse:
     """Show proposals with a button that sends the ``hidden`` values to the same address.
 
-    Where something is opened the button itself is the tick: nothing else is asked on this page. ``asked`` tells that
-    the page was sent without it.
+    If something is opened, the button itself is the confirmation. ``asked`` says that the page was submitted without
+    it.
     """
     values = [
         (name, value)

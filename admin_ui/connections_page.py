@@ -1,4 +1,4 @@
-"""The pages of connections: who is here and what they hear; disconnect one, keep a user out for a time."""
+"""The pages of connections: users and their subscriptions; disconnect one, block a user for a time."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from declbind.inbound.revocation import kick
 from declbind.models import Block, Node
 from declbind.registry import database_alias, get_registry
 
-#: What an operator can do to a connection: how long its user stays out, in seconds; 0 only disconnects.
+#: The choices for a connection: for how many seconds its user is blocked; 0 only disconnects.
 LENGTHS = (
-    (0, "Disconnect; it may come back at once"),
-    (600, "Disconnect all of the user's connections, and keep the user out for 10 minutes"),
+    (0, "Disconnect only; the client may reconnect at once"),
+    (600, "Disconnect all of the user's connections, and block the user for 10 minutes"),
     (3600, "… for an hour"),
     (86_400, "… for a day"),
     (604_800, "… for a week"),
@@ -46,12 +46,12 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 
 def may_view(user: Any) -> bool:
-    """Tell whether a user may see who is connected."""
+    """Return whether a user may see the connections."""
     return bool(user.has_perm("declbind.view_connection"))
 
 
 def may_disconnect(user: Any) -> bool:
-    """Tell whether a user may put others out."""
+    """Return whether a user may disconnect and block others."""
     return bool(user.has_perm("declbind.disconnect"))
 
 
@@ -83,12 +83,12 @@ def list_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
 
 
 def detail_view(model_admin: Any, request: HttpRequest, connection: str) -> HttpResponse:
-    """Show one connection with all that it heard; ``POST`` disconnects it."""
+    """Show one connection with all its subscriptions; ``POST`` disconnects it."""
     if not may_view(request.user):
         raise PermissionDenied
     found = connections.find_connection(connection.replace("\0", ""), database_alias())
     if found is None:
-        raise Http404("There is no such connection. What ended is remembered for as long as the log is.")
+        raise Http404("There is no such connection. Closed connections are kept as long as the log.")
     if request.method == "POST":
         return _put_out(model_admin, request, found)
     return pages.render_page(
@@ -108,7 +108,7 @@ def _put_out(model_admin: Any, request: HttpRequest, found: connections.ListedCo
     seconds = _number(request.POST.get("seconds"), -1)
     reason = pages.read_text(request.POST, "reason", 100)
     if seconds not in dict(LENGTHS) or (seconds and not found.user_pk):
-        messages.error(request, "Nothing was done: choose one of the offered lengths.")
+        messages.error(request, "Nothing was done: choose one of the listed durations.")
         return HttpResponseRedirect(pages.page_url(model_admin, "connection", found.id))
     if seconds:
         block(
@@ -119,7 +119,7 @@ def _put_out(model_admin: Any, request: HttpRequest, found: connections.ListedCo
             author=request.user,
             tenant=found.tenant,
         )
-        done = f"Disconnected and kept out for {_in_words(seconds)}: {found.who}."
+        done = f"Disconnected and blocked for {_in_words(seconds)}: {found.who}."
     else:
         kick(connection=found.id, reason=reason, tenant=found.tenant)
         done = f"A connection of {found.who} is being closed."
@@ -138,7 +138,7 @@ def _lift(model_admin: Any, request: HttpRequest) -> HttpResponse:
         pages.note_in_log(request, f"Block of user {user_pk}", "Lifted.")
         messages.success(request, f"User {user_pk} may connect again.")
     else:
-        messages.info(request, "There is no such block any more.")
+        messages.info(request, "This block no longer exists.")
     return HttpResponseRedirect(pages.page_url(model_admin, "connections"))
 
 

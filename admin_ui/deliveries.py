@@ -1,4 +1,4 @@
-"""Who got an event: what all processes together counted, while somebody watches, second by second."""
+"""The recipients of an event, as counted by all processes together, second by second, while someone watches."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from django.utils import timezone
 from declbind.console.shown import shown_activity
 from declbind.console.stored import read_deliveries
 
-#: Rows of one reading: ten minutes of one process, one minute of ten.
+#: The rows of one query: ten minutes of one process, one minute of ten.
 MAX_ROWS = 600
-#: So long after it was written an event may still be handed over by some process.
+#: For how long after its write an event may still be delivered by some process.
 LATE_SECONDS = 5
-#: How far back an answer of the live page looks for what has become known since.
+#: How far back an answer of the live page looks for new counts.
 RECENT_SECONDS = 4
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """How many connections got an event, and the longest that it took; ``is_least`` where some were not counted."""
+    """The number of connections that got an event, and the longest delivery time.
+
+    ``is_least`` says that some were not counted.
+    """
 
     recipients: int
     milliseconds: float | None = None
@@ -35,16 +38,16 @@ class Delivery:
 
 @dataclass
 class Deliveries:
-    """What is known of the events of some stretch of time."""
+    """The known deliveries of the events of a period."""
 
     #: By offset: (process, recipients, milliseconds).
     found: dict[int, list[tuple[str, int, float]]] = field(default_factory=dict)
-    #: Seconds of which something is known, in order, and those in which not every event was noted.
+    #: The seconds with known counts, in order, and those in which not every event was recorded.
     seconds: list[float] = field(default_factory=list)
     partial: list[float] = field(default_factory=list)
 
     def of(self, offset: int | None, written: datetime) -> Delivery | None:
-        """Return what is known of one event; None where nothing is."""
+        """Return the delivery of one event, or None if it is unknown."""
         if offset is None:
             return None
         at = written.timestamp()
@@ -52,18 +55,18 @@ class Deliveries:
         parts = self.found.get(offset)
         if parts:
             return Delivery(sum(part[1] for part in parts), max(part[2] for part in parts), is_partial)
-        # Nobody got it, if the seconds in which somebody could have are told of.
+        # If all seconds in which it could have been delivered are known, it had no recipients.
         is_known = bisect_right(self.seconds, at + LATE_SECONDS) > bisect_left(self.seconds, at + 1)
         return Delivery(0) if is_known and not is_partial else None
 
     @property
     def known(self) -> tuple[float, float] | None:
-        """Between which times an event that is not found had no recipients; None where that cannot be told."""
+        """Return the period in which an event without an entry had no recipients, or None if that is unknown."""
         return None if self.partial or not self.seconds else (self.seconds[0], self.seconds[-1] - 1)
 
 
 def load_deliveries(times: Iterable[datetime], using: str) -> Deliveries:
-    """Read what is known of events that were written at these times. One query."""
+    """Return the deliveries of events that were written at these times. Takes one query."""
     known = list(times)
     if not known:
         return Deliveries()
@@ -71,7 +74,7 @@ def load_deliveries(times: Iterable[datetime], using: str) -> Deliveries:
 
 
 def load_recent(using: str) -> Deliveries:
-    """Read what has become known of the newest events. One query."""
+    """Return what has become known of the newest events. Takes one query."""
     now = timezone.now()
     return _load(now - timedelta(seconds=RECENT_SECONDS), now, using)
 

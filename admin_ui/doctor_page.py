@@ -1,4 +1,4 @@
-"""The page of the doctor: everything that is examined, what it means, and what to do where it is not well."""
+"""The page of the doctor: everything that is examined, its meaning, and how to fix problems."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from declbind.console import doctor
 from declbind.console.shown import sees_all
 from declbind.registry import database_alias
 
-#: An examination ends after about this long, so that the page always comes; the command takes the time it needs.
+#: The time limit of an examination, so that the page always responds; the command has no limit.
 LIMIT_SECONDS = 10.0
-#: How the levels are called here, the worst first: the heading of the group, and the word beside each finding.
+#: The names of the levels here, worst first: the heading of the group, and the word beside each finding.
 LEVELS: tuple[tuple[doctor.Level, str, str], ...] = (
-    ("bad", "To be mended", "bad"),
+    ("bad", "To fix", "bad"),
     ("note", "Worth knowing", "note"),
     ("ok", "Well", "well"),
 )
@@ -35,13 +35,13 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 
 def may_examine(model_admin: pages.RecordAdmin, request: HttpRequest) -> bool:
-    """Tell whether the user may: those who watch, and those who change what may be the matter."""
+    """Return whether the user may examine: permission to watch, or to change what may be the problem."""
     may_see = pages.may_watch(request.user) or model_admin.has_change_permission(request)
     return sees_all() and may_see
 
 
 def doctor_view(model_admin: pages.RecordAdmin, request: HttpRequest) -> HttpResponse:
-    """Examine now, and show what was found, what is bad first."""
+    """Run the examination, and show the findings, worst first."""
     if not may_examine(model_admin, request):
         raise PermissionDenied
     began = time.monotonic()

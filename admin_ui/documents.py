@@ -1,4 +1,4 @@
-"""Treat a binding record as a JSON document: write it, read it, compare two of them."""
+"""Binding records as JSON documents: writing, reading and comparing them."""
 
 from __future__ import annotations
 
@@ -32,25 +32,32 @@ Document = dict[str, Any]
 
 
 def dump(document: Any) -> str:
-    """Write a document for people: the keys in their own order, two spaces, no ASCII escapes."""
+    """Return a document as text for people: keys in their own order, two spaces, no ASCII escapes."""
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
 def normalise(document: Mapping[str, Any]) -> Document:
-    """Return the document as a stored record would give it back: no ``$schema``, no key at its default."""
+    """Return the document as a stored record would return it: no ``$schema``, no key at its default."""
     return BindingRecord().assign(dict(document)).definition()
 
 
 def parse_record(text: str) -> Document:
-    """Read the text of one record; raises ``ConfigError`` that names line and column, or what came instead.
+    """Parse the text of one record.
 
-    A key that stands twice is left marked, for the judgement to name.
+    A duplicate key is marked, so that the validation reports it.
+
+    Raises:
+        ConfigError: The text is not a JSON object; the message gives line and column, or what it is instead.
     """
     return _parse_object(text, "this text", "one binding record")
 
 
 def parse_object(text: str, where: str) -> Document:
-    """Read the text of a JSON object, ``{}`` for an empty text; raises ``ConfigError``."""
+    """Parse the text of a JSON object, ``{}`` for an empty text.
+
+    Raises:
+        ConfigError: The text is not a JSON object.
+    """
     return _parse_object(text, where, "a JSON object") if text.strip() else {}
 
 
@@ -63,16 +70,17 @@ def _parse_object(text: str, where: str, expected: str) -> Document:
 
 
 def has_repeats(value: Any) -> bool:
-    """Tell whether some object in the value named a key twice."""
+    """Return whether some object in the value had a duplicate key."""
     if isinstance(value, dict):
         return (isinstance(value, RepeatedKeys) and bool(value.repeated)) or any(map(has_repeats, value.values()))
     return isinstance(value, list) and any(map(has_repeats, value))
 
 
 def keep_spelling(old: Mapping[str, Any], new: Mapping[str, Any]) -> Document:
-    """Return ``new``, spelled as ``old`` where both mean the same.
+    """Return ``new``, spelled as ``old`` wherever both are equivalent.
 
-    A form has one way to say "all fields" where a record has two; saving it untouched must not rewrite the record.
+    A form has one way to say "all fields" where a record has two. Saving the form unchanged must not rewrite the
+    record.
     """
     return {
         key: old[key] if key in old and canonical(_meaning(key, old[key])) == canonical(_meaning(key, value)) else value
@@ -99,12 +107,12 @@ class DiffLine:
 
     @property
     def sign(self) -> str:
-        """What stands before the line, so that colour is not all that tells."""
+        """Return the sign before the line, so that colour is not the only distinction."""
         return {"gone": "\N{MINUS SIGN}", "new": "+"}.get(self.kind, "\N{NO-BREAK SPACE}")
 
 
 def diff(old: Document | None, new: Document | None) -> list[DiffLine]:
-    """Compare two documents line by line; None is no record at all."""
+    """Compare two documents line by line; None means no record."""
     before = dump(old).splitlines() if old is not None else []
     after = dump(new).splitlines() if new is not None else []
     kinds = {"-": "gone", "+": "new", " ": "same"}

@@ -1,4 +1,4 @@
-"""Show the bindings that files and classes define, and offer a copy of them."""
+"""Pages for the bindings that files and classes define, and copies of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from declbind.registry import get_registry
 from declbind.sources.files import load_files
 
 MAX_STREAM = 64
-#: The parameter of the list's address that says which part of these bindings it shows, and how large a part is.
+#: The address parameter for the page of these bindings in the list, and the size of a page.
 PART, PART_SIZE = "elsewhere", 50
 
 
@@ -33,12 +33,12 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 
 def load_elsewhere() -> list[Summary]:
-    """Return the bindings of files and classes, the invalid ones too. No query."""
+    """Return the bindings of files and classes, including invalid ones. Makes no query."""
     return [summarise_entry(entry) for entry in get_registry().entries if entry.source != "database"]
 
 
 def show_part(found: Sequence[Summary], request: HttpRequest) -> Page[Summary]:
-    """Return the part of these bindings that the address asks for: a project may define a thousand in its files."""
+    """Return the requested page of these bindings, because a project may define a thousand in its files."""
     return Paginator(found, PART_SIZE).get_page(request.GET.get(PART))
 
 
@@ -48,7 +48,7 @@ def find_elsewhere(where: str) -> Summary | None:
 
 
 def load_document(summary: Summary) -> dict[str, Any] | None:
-    """Return the record as JSON; of an invalid one from its file, None where not even that can be read."""
+    """Return the record as JSON. An invalid one is read from its file; None if even that is impossible."""
     if summary.spec is not None:
         return summary.document
     found = (item.document for item in load_files() if item.where == summary.where and item.document is not None)
@@ -78,7 +78,7 @@ def elsewhere_view(model_admin: pages.RecordAdmin, request: HttpRequest, where: 
 
 
 def copied_values(where: str) -> dict[str, Any] | None:
-    """Return the record that a copy of the binding at ``where`` begins with: switched off, under a free name."""
+    """Return the initial record for a copy of the binding at ``where``: disabled, under a free name."""
     summary = find_elsewhere(where)
     if summary is None or summary.spec is None:
         return None
@@ -86,7 +86,7 @@ def copied_values(where: str) -> dict[str, Any] | None:
 
 
 def free_stream(stream: str) -> str:
-    """Return ``<stream>-copy``, or with a number what nothing else is called."""
+    """Return ``<stream>-copy``, with a number if that name is taken."""
     taken = set(BindingRecord.objects.values_list("stream", flat=True))
     taken |= {entry.stream for entry in get_registry().entries}
     number = 1

@@ -1,6 +1,6 @@
 """Code that makes a user of the project's own user model, for a generated test.
 
-Nothing is assumed about the model but what Django knows: neither a field ``username`` nor a manager of a certain kind.
+It assumes only what Django guarantees about the model: neither a field ``username`` nor a manager of a certain kind.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db import models
 
-#: So many rows that a user must refer to are made for each other, one for the next.
+#: The maximum number of rows that are made for each other because a user must refer to them.
 MAX_DEPTH = 3
 _CODE = (
     (models.EmailField, '"reader@example.com"'),
@@ -78,7 +78,7 @@ def _store(
 
 
 def _needed_columns(model: Any, needed: set[str]) -> Iterator[Any]:
-    """Yield the columns that must be given: those asked for, and those that may be neither empty nor left out."""
+    """Yield the required columns: those requested, and those that may be neither empty nor left out."""
     for column in model._meta.concrete_fields:
         is_left_out = (
             isinstance(column, models.AutoField)
@@ -95,7 +95,7 @@ def _needed_columns(model: Any, needed: set[str]) -> Iterator[Any]:
 
 
 def _code_of(column: Any) -> str:
-    """Return a value that the column takes, as Python code."""
+    """Return Python code of a value that the column accepts."""
     if column.choices:
         return repr(next(value for value, _ in column.flatchoices))
     found = next((code for kind, code in _CODE if isinstance(column, kind)), None)

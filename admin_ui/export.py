@@ -1,4 +1,4 @@
-"""Write the rows of the live page as a file: a line of JSON for each, or a table that spreadsheets open."""
+"""Downloads of the live page's rows: JSON lines, or a table for spreadsheets."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ COLUMNS = (
     "time", "process", "direction", "stream", "action", "model", "row", "groups", "by", "origin", "recipients",
     "milliseconds", "outcome", "message", "offset", "payload",
 )  # fmt: skip
-#: A spreadsheet takes what begins so for a formula.
+#: The first characters by which a spreadsheet recognises a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def as_json(row: Row) -> dict[str, Any]:
-    """Return what one row says, as a machine reads it."""
+    """Return one row as JSON values."""
     return {
         "time": row.at.isoformat(),
         "process": row.process,
@@ -52,7 +52,7 @@ def download(rows: Sequence[Row], format_: str) -> HttpResponse:
         kind = "application/x-ndjson; charset=utf-8"
     name = f"traffic.{format_}"
     return HttpResponse(
-        # A client may have sent half a surrogate pair: written out so, it is JSON's own escape.
+        # A client may have sent half a surrogate pair. It is written as JSON's escape.
         text.encode(errors="backslashreplace"),
         content_type=kind,
         headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"},
@@ -60,7 +60,7 @@ def download(rows: Sequence[Row], format_: str) -> HttpResponse:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Write rows as a table."""
+    """Return rows as CSV."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
@@ -71,7 +71,7 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def defuse(text: str) -> str:
-    """Keep a spreadsheet from running what a client has sent: an apostrophe makes it text."""
+    """Prefix an apostrophe so that a spreadsheet treats what a client has sent as text, not as a formula."""
     return f"'{text}" if text.startswith(FORMULA) else text
 
 

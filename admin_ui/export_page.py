@@ -1,4 +1,4 @@
-"""Download the records of the database as a file that import and ``manage.py declbind apply`` take back."""
+"""Download of the database's records as a file for import and ``manage.py declbind apply``."""
 
 from __future__ import annotations
 

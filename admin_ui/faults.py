@@ -1,4 +1,4 @@
-"""The page that is shown when the database fails: what happened, what to do, and the form to send again."""
+"""The page that is shown when the database fails: what happened, what to do, and the form to submit again."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from declbind.registry import database_alias
 
 logger = logging.getLogger("declbind")
 
-#: Faults that go away by themselves, or once the database is available again. The others are conflicts or mistakes.
+#: Faults that pass by themselves, or once the database is available again. The others are conflicts or mistakes.
 PASSING = frozenset({"collision", "locked", "timeout", "unreachable", "read-only", "full"})
 
 
 def report_faults(model_admin: Any, patterns: Iterable[URLPattern | URLResolver]) -> list[URLPattern | URLResolver]:
-    """Let each page answer with what happened if the database fails, and not with an internal error.
+    """Make each page show an explanation instead of an internal error if the database fails.
 
-    Asynchronous views are left as they are: they answer with a stream.
+    Asynchronous views are left unchanged, because they answer with a stream.
     """
     return [_reporting(model_admin, pattern) for pattern in patterns]
 
@@ -51,7 +51,7 @@ def _reporting_view(model_admin: Any, view: Callable[..., HttpResponse]) -> Call
 
 
 def _is_staff(model_admin: Any, request: HttpRequest) -> bool:
-    """Return whether the text, which names the database, is for this user; false if that cannot be found out."""
+    """Return whether the user may read the text, which names the database; false if that cannot be determined."""
     try:
         return bool(model_admin.admin_site.has_permission(request))
     except DatabaseFailure:
@@ -77,11 +77,11 @@ def _show(model_admin: Any, request: HttpRequest, fault: DatabaseFault) -> HttpR
             status=status,
             fault=fault,
             outcome=outcome,
-            # A file has to be chosen again.
+            # A file has to be selected again.
             sent=sent if is_edit and not request.FILES else [],
             address=request.get_full_path(),
         )
         return page.render()
     except DatabaseFailure:
-        # The frame of the page asks the database too.
+        # The frame of the page makes queries too.
         return HttpResponse(f"{fault} {outcome}".strip(), status=status, content_type="text/plain; charset=utf-8")

@@ -1,4 +1,4 @@
-"""Form fields and widgets for the keys of a record that are no plain text: each is lossless for every valid record."""
+"""Form fields and widgets for structured keys of a record. Each is lossless for every valid record."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from declbind.core.errors import ConfigError
 from declbind.core.spec import ACTIONS, ALL_FIELDS, AUDIENCES, AUTHENTICATED, STAFF
 from declbind.fields import find_model
 
-#: What the select of an action's permission says.
+#: The texts of the select for an action's permission.
 DEFAULT, EVERYONE, NOBODY, HOLDERS = "default", "everyone", "nobody", "holders"
 
 
 def as_lines(value: Any) -> str:
-    """Write a list one item a line; what is no list (in a record that went bad) as JSON."""
+    """Return a list as text, one item a line; any other value (of an invalid record) as JSON."""
     if value is None:
         return ""
     if isinstance(value, list):
@@ -28,18 +28,18 @@ def as_lines(value: Any) -> str:
 
 
 def from_lines(text: str | None) -> list[str]:
-    """Read one name a line. Empty lines and blanks around a name mean nothing: no valid name has them."""
+    """Return the names in a text, one a line. Blank lines and surrounding blanks are ignored: no valid name has any."""
     return [line.strip() for line in (text or "").splitlines() if line.strip()]
 
 
 def describe_key(label: str) -> str:
-    """Return the name of a model's primary key, which a record may name as sensitive; "" without the model."""
+    """Return the name of a model's primary key, which a record may list as sensitive; "" without the model."""
     model = find_model(label)
     return str(model._meta.pk.name) if model is not None else ""
 
 
 class ListWidget(forms.Textarea):
-    """Show a list of names, one a line. ``picks`` tells the script from which of the model's fields to pick."""
+    """A list of names, one a line. ``picks`` tells the script which of the model's fields to offer."""
 
     def __init__(self, rows: int = 4, picks: str = "") -> None:
         marks = {"data-picks": picks} if picks else {}
@@ -53,10 +53,10 @@ class ListWidget(forms.Textarea):
 
 
 class ChangeByContent:
-    """Compare a field's submitted content with its initial one as JSON documents."""
+    """A mixin that compares a field's submitted content with its initial one as JSON documents."""
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Tell whether the content is another; input that cannot be read is a change."""
+        """Return whether the content differs; input that cannot be parsed counts as a change."""
         if self.disabled:  # type: ignore[attr-defined]
             return False
         try:
@@ -66,7 +66,7 @@ class ChangeByContent:
 
 
 class ListField(ChangeByContent, forms.Field):
-    """Take a list of names from a text area."""
+    """A list of names from a text area."""
 
     def __init__(self, *, rows: int = 4, picks: str = "", **kwargs: Any) -> None:
         super().__init__(widget=ListWidget(rows, picks), required=False, **kwargs)
@@ -77,26 +77,30 @@ class ListField(ChangeByContent, forms.Field):
 
 
 class ObjectWidget(forms.Textarea):
-    """Show a JSON object; an empty one as nothing."""
+    """A JSON object in a text area; an empty one is shown as an empty text."""
 
     def __init__(self) -> None:
         super().__init__({"rows": 3, "class": "declbind-json", "spellcheck": "false", "autocapitalize": "none"})
 
     def format_value(self, value: Any) -> str:
-        """Return the JSON text; what was submitted comes back as it was."""
+        """Return the JSON text; submitted text is returned unchanged."""
         if isinstance(value, str):
             return value
         return documents.dump(value) if value else ""
 
 
 class ObjectField(ChangeByContent, forms.Field):
-    """Take a JSON object from a text area."""
+    """A JSON object from a text area."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(widget=ObjectWidget(), required=False, **kwargs)
 
     def clean(self, value: Any) -> dict[str, Any]:
-        """Return the object; raises ``ValidationError`` that names line and column."""
+        """Return the object.
+
+        Raises:
+            ValidationError: The text is not a JSON object; the message gives line and column.
+        """
         if isinstance(value, dict):
             return value
         try:
@@ -106,13 +110,13 @@ class ObjectField(ChangeByContent, forms.Field):
 
 
 class CompoundWidget(forms.MultiWidget):
-    """Show several inputs as one; the form sets ``group_label``, by which screen readers call the group."""
+    """Several inputs shown as one. The form sets ``group_label``, their name for screen readers."""
 
     use_fieldset = False  # the admin would repeat the label as a legend; the templates have a group of their own
     group_label: str = ""
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
-        """Add the label of the group, and call the inputs' ids like their names: Django would count them."""
+        """Add the label of the group, and give the inputs their names as ids, where Django would use numbers."""
         context: dict[str, Any] = super().get_context(name, value, attrs)
         for single in context["widget"]["subwidgets"]:
             single["attrs"]["id"] = f"id_{single['name']}"
@@ -121,7 +125,7 @@ class CompoundWidget(forms.MultiWidget):
 
 
 class ChoiceAndNames(CompoundWidget):
-    """Offer a choice, and a list of names for those choices that need one."""
+    """A choice, and a list of names for those choices that need one."""
 
     template_name = "declbind_admin/widgets/choice_and_names.html"
 
@@ -130,7 +134,7 @@ class ChoiceAndNames(CompoundWidget):
 
 
 class SentWidget(ChoiceAndNames):
-    """Show ``fields`` and ``exclude``, of which a record has one."""
+    """The widget of ``fields`` and ``exclude``, of which a record has one."""
 
     def decompress(self, value: Any) -> list[Any]:
         """Return the choice and the names of ``{"fields": ...}`` or ``{"exclude": ...}``."""
@@ -144,14 +148,14 @@ class SentWidget(ChoiceAndNames):
 
 
 class SentField(ChangeByContent, forms.Field):
-    """Take what is sent. The value is the part of the record that says it, with one key."""
+    """The choice of sent fields. The value is the part of the record with the one key that states it."""
 
     def __init__(self, **kwargs: Any) -> None:
         choices = [
             ("these", "These fields:"),
             ("but", "All fields but these:"),
             ("all", "All fields"),
-            ("none", "No field: only that a row changed, and its key"),
+            ("none", "No fields: only the key of each changed row"),
         ]
         super().__init__(widget=SentWidget(choices, "sent"), required=False, **kwargs)
 
@@ -171,7 +175,7 @@ class SentField(ChangeByContent, forms.Field):
 
 
 class WritableWidget(ChoiceAndNames):
-    """Show ``writable``."""
+    """The widget of ``writable``."""
 
     def decompress(self, value: Any) -> list[Any]:
         """Return the choice and the names of ``{"writable": ...}``."""
@@ -182,9 +186,9 @@ class WritableWidget(ChoiceAndNames):
 
 
 class WritableField(ChangeByContent, forms.Field):
-    """Take what clients may write. The value is the part of the record that says it.
+    """The choice of writable fields. The value is the part of the record that states it.
 
-    Not the list itself: a ``MultiWidget`` would take that for the values of its inputs.
+    It is not the list itself, which a ``MultiWidget`` would take for the values of its inputs.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -205,11 +209,11 @@ class WritableField(ChangeByContent, forms.Field):
             return {"writable": []}
         if mode == "these" and names:
             return {"writable": names}
-        raise ValidationError("Name the fields that clients may write, one a line, or choose another of the three.")
+        raise ValidationError("List the fields that clients may write, one per line, or make another choice above.")
 
 
 class PermissionsWidget(CompoundWidget):
-    """Show for each action who may: a choice and a codename."""
+    """The permission of each action: a choice and a codename."""
 
     template_name = "declbind_admin/widgets/permissions.html"
     codenames: Sequence[str] = ()
@@ -246,7 +250,7 @@ class PermissionsWidget(CompoundWidget):
         return found
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
-        """Pair the inputs up by action, and add the codenames to choose from."""
+        """Group the inputs by action, and add the codenames to choose from."""
         context = super().get_context(name, value, attrs)
         widget = context["widget"]
         inputs = widget["subwidgets"]
@@ -260,13 +264,17 @@ class PermissionsWidget(CompoundWidget):
 
 
 class PermissionsField(ChangeByContent, forms.Field):
-    """Take who may do what; an action with Django's own permission is left out."""
+    """The permission of each action; an action with Django's own permission is left out."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(widget=PermissionsWidget(), required=False, **kwargs)
 
     def clean(self, value: Any) -> dict[str, str | bool]:
-        """Return the rules by action; raises ``ValidationError`` where choice and codename do not fit."""
+        """Return the rules by action.
+
+        Raises:
+            ValidationError: A choice and its codename do not match.
+        """
         given = [*(value or ()), *[None] * (2 * len(ACTIONS))]
         rules: dict[str, str | bool] = {}
         errors: list[ValidationError] = []
@@ -286,7 +294,7 @@ class PermissionsField(ChangeByContent, forms.Field):
             elif codename:
                 errors.append(
                     ValidationError(
-                        f"{path}: {codename!r} is named, but Django's own permission is chosen. "
+                        f"{path}: {codename!r} is given, but Django's own permission is chosen. "
                         "Choose 'holders of this permission', or clear the name."
                     )
                 )

@@ -1,4 +1,4 @@
-"""The filters of the list. Each also says which bindings of files and classes it lets through."""
+"""The filters of the list, which apply to the bindings of files and classes too."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from declbind.registry import database_alias, get_registry
 
 
 class BindingFilter(admin.SimpleListFilter):
-    """Filter database rows by a query and all other bindings by their summary."""
+    """A filter of database rows by a query and of all other bindings by their summary."""
 
     choices_offered: tuple[tuple[str, str], ...] = ()
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return what can be chosen."""
+        """Return the choices."""
         return list(self.choices_offered)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> QuerySet[BindingRecord]:
@@ -30,29 +30,29 @@ class BindingFilter(admin.SimpleListFilter):
         return self.narrow(queryset, value) if value else queryset
 
     def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
-        """Return the rows that are what ``value`` asks for."""
+        """Return the rows that match ``value``."""
         raise NotImplementedError
 
     @classmethod
     def keep(cls, summaries: Sequence[Summary], value: str) -> list[Summary]:
-        """Return the bindings from elsewhere that are what ``value`` asks for."""
+        """Return the bindings from elsewhere that match ``value``."""
         return [summary for summary in summaries if cls.accepts(summary, value)]
 
     @staticmethod
     def accepts(summary: Summary, value: str) -> bool:
-        """Tell whether a binding from elsewhere is what ``value`` asks for."""
+        """Return whether a binding from elsewhere matches ``value``."""
         raise NotImplementedError
 
 
 class StateFilter(BindingFilter):
-    """By state."""
+    """A filter by state."""
 
     title = "state"
     parameter_name = "state"
     choices_offered = (("active", "active"), ("disabled", "disabled"), ("invalid", "invalid"))
 
     def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
-        """Invalid is what the registry leaves out."""
+        """Return the rows by state; invalid ones are those that the registry leaves out."""
         invalid = invalid_streams("database")
         if value == "invalid":
             return rows.filter(stream__in=invalid)
@@ -65,7 +65,7 @@ class StateFilter(BindingFilter):
 
 
 class DirectionFilter(BindingFilter):
-    """By direction."""
+    """A filter by direction."""
 
     title = "direction"
     parameter_name = "direction"
@@ -82,13 +82,13 @@ class DirectionFilter(BindingFilter):
 
 
 class AppFilter(BindingFilter):
-    """By the app of the model."""
+    """A filter by the app of the model."""
 
     title = "app"
     parameter_name = "app"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the apps that have bindings, invalid ones included. No query: the list has few to spare."""
+        """Return the apps that have bindings, including invalid ones. Makes no query, to limit those of the list."""
         found = {entry.model.partition(".")[0].lower() for entry in get_registry().entries} - {""}
         return [(label, label) for label in sorted(found)]
 
@@ -105,14 +105,14 @@ class AppFilter(BindingFilter):
 
 
 class SourceFilter(BindingFilter):
-    """By where it is defined."""
+    """A filter by source."""
 
     title = "source"
     parameter_name = "source"
     choices_offered = (("database", "database"), ("file", "file"), ("code", "code"))
 
     def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
-        """All rows are of the database."""
+        """Return all rows or none: every row is from the database."""
         return rows if value == "database" else rows.none()
 
     @staticmethod
@@ -122,38 +122,38 @@ class SourceFilter(BindingFilter):
 
 
 class OpenFilter(BindingFilter):
-    """By whether anybody needs no permission at all."""
+    """A filter by whether some action needs no permission at all."""
 
     title = "open to everyone"
     parameter_name = "open"
     choices_offered = (("yes", "yes"),)
 
     def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
-        """Look for a true among the permissions of an open direction."""
+        """Return the rows with a true among the permissions of an open direction."""
         view = Q(permissions__view=True) & ~Q(direction="inbound")
         write = Q(permissions__create=True) | Q(permissions__update=True) | Q(permissions__delete=True)
         return rows.filter(view | (write & ~Q(direction="outbound")))
 
     @staticmethod
     def accepts(summary: Summary, value: str) -> bool:
-        """Ask the summary."""
+        """Return the summary's answer."""
         return summary.is_open_to_everyone
 
 
 class SilentFilter(BindingFilter):
-    """By whether anything was sent lately."""
+    """A filter by whether anything was sent recently."""
 
     title = "silent"
     parameter_name = "silent"
     choices_offered = (("7", "for 7 days"),)
 
     def narrow(self, rows: QuerySet[BindingRecord], value: str) -> QuerySet[BindingRecord]:
-        """Leave out the streams that sent."""
+        """Leave out the streams that sent something."""
         return rows.exclude(stream__in=load_used_streams(7, database_alias())) if value == "7" else rows
 
     @classmethod
     def keep(cls, summaries: Sequence[Summary], value: str) -> list[Summary]:
-        """Leave out the streams that sent."""
+        """Leave out the streams that sent something."""
         used = load_used_streams(7, database_alias()) if value == "7" else set()
         return [summary for summary in summaries if summary.stream not in used]
 
@@ -169,12 +169,12 @@ FILTERS: tuple[type[BindingFilter], ...] = (
 
 
 def invalid_streams(*sources: str) -> set[str]:
-    """Return the streams that the registry leaves out for their problems."""
+    """Return the streams that the registry leaves out because of problems."""
     return {entry.stream for entry in get_registry().entries if entry.problems and entry.source in sources}
 
 
 def pass_through(summaries: Sequence[Summary], request: HttpRequest) -> list[Summary]:
-    """Return the bindings from elsewhere that the search and the filters of a request let through."""
+    """Return the bindings from elsewhere that match the search and the filters of a request."""
     text = request.GET.get("q", "")
     found = [summary for summary in summaries if summary.matches(text)]
     for item in FILTERS:

@@ -1,4 +1,4 @@
-"""The page that asks before fields are sent that the model got after the record was stored."""
+"""The page that asks for confirmation before fields are sent that were added after the record was stored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 
 def accept_view(model_admin: Any, request: HttpRequest, object_id: str) -> HttpResponse:
-    """Show what accepting the new fields opens, or do it. The row stays locked from its check to its change."""
+    """Show what accepting the new fields opens, or accept them. The row stays locked from the check to the change."""
     using = router.db_for_write(BindingRecord)
     with transaction.atomic(using=using):
         record = _load(model_admin, request, object_id)
@@ -40,7 +40,7 @@ def accept_view(model_admin: Any, request: HttpRequest, object_id: str) -> HttpR
         change = build_change(before, before, held, held)
         problems = openings.missing_rights(request.user, before, before, held=held, accepted=held)
         proposal = Proposal(record.stream, change, problems)
-        # What is stored are the fields that were on the page, and not one that came meanwhile.
+        # Only the fields that were on the page are stored, not fields that were added meanwhile.
         shown = documents.canonical([documents.fingerprint(before), held])
         is_asked = request.method == "POST"
         if (

@@ -1,4 +1,4 @@
-"""Show the revisions of binding records."""
+"""Pages for the revisions of binding records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN_REVISIONS = 25
 
 @dataclass(frozen=True)
 class Step:
-    """One revision beside the one before it."""
+    """One revision, compared with the one before it."""
 
     revision: BindingRevision
     lines: list[documents.DiffLine]
@@ -30,15 +30,15 @@ class Step:
 
     @property
     def is_changed(self) -> bool:
-        """Whether the record itself is another than before."""
+        """Return whether the record differs from the one before."""
         return any(line.kind != "same" for line in self.lines)
 
 
 def load_steps(stream: str, limit: int = SHOWN_REVISIONS) -> list[Step]:
-    """Return the newest revisions of a stream, each compared with the one before. One query."""
+    """Return the newest revisions of a stream, each compared with the one before. Takes one query."""
     revisions = list(BindingRevision.objects.filter(stream=stream)[: limit + 1])
     before: list[BindingRevision | None] = [*revisions[1:], None]
-    # A row that was written past the model has no revision.
+    # A row that was written without the model has no revision.
     return [_step(new, old) for new, old in zip(revisions, before, strict=False)][:limit]
 
 
@@ -54,7 +54,7 @@ def _step(new: BindingRevision, old: BindingRevision | None) -> Step:
 
 
 def find_restorable(revision: BindingRevision) -> BindingRevision | None:
-    """Return the revision that there is to go back to: itself, or what a removal removed."""
+    """Return the revision that can be restored: the given one, or the one that a removal removed."""
     if revision.definition is not None:
         return revision
     earlier = BindingRevision.objects.filter(stream=revision.stream, pk__lt=revision.pk, definition__isnull=False)
@@ -62,29 +62,29 @@ def find_restorable(revision: BindingRevision) -> BindingRevision | None:
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Show rows that only the program writes."""
+    """An admin of rows that only the program writes."""
 
     actions = None
 
     def get_urls(self) -> list[Any]:
-        """Return the addresses of Django's pages, which say what happened if the database fails."""
+        """Return the addresses of Django's pages, wrapped to explain a failing database."""
         return report_faults(self, super().get_urls())
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds."""
+        """Return False, because nobody may add rows."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody changes."""
+        """Return False, because nobody may change rows."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody deletes."""
+        """Return False, because nobody may delete rows."""
         return False
 
 
 class BindingRevisionAdmin(ReadOnlyAdmin):
-    """List the revisions of all bindings, removed ones too."""
+    """The revisions of all bindings, including removed ones."""
 
     list_display = ("stream", "version", "author_name", "note", "created_at")
     list_filter = ("created_at",)
@@ -99,7 +99,7 @@ class BindingRevisionAdmin(ReadOnlyAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Offer to go back to it, to those who may."""
+        """Offer a rollback to users who may make it."""
         revision = context["original"]
         target = find_restorable(revision)
         exists = BindingRecord.objects.filter(stream=revision.stream).exists()
@@ -111,6 +111,6 @@ class BindingRevisionAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Change")
     def change(self, revision: BindingRevision) -> SafeString:
-        """Compare it with the one before."""
+        """Return the comparison with the revision before."""
         old = BindingRevision.objects.filter(stream=revision.stream, pk__lt=revision.pk).first()
         return mark_safe(render_to_string("declbind_admin/step.html", {"step": _step(revision, old)}))

@@ -1,4 +1,4 @@
-"""The page that takes a file or a text of records, shows what it would change, and then does exactly that."""
+"""The import page: it takes a file or a text of records, shows the changes, and then makes exactly these."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from declbind.sources import SourceItem
 from declbind.sources.files import load_text
 
 MAX_BYTES = 1 << 20
-#: More than anybody reads through; the command takes any number.
+#: More than anyone can review on a page; the command accepts any number.
 MAX_RECORDS = 2000
 PASTED = "pasted text"
 
@@ -43,7 +43,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 
 class ImportPage:
-    """Answer one request for the page."""
+    """The handling of one request for the page."""
 
     def __init__(self, model_admin: Any, request: HttpRequest) -> None:
         self.admin = model_admin
@@ -51,7 +51,7 @@ class ImportPage:
         self.using = database_alias()
 
     def answer(self) -> HttpResponse:
-        """Show the empty form, the review of what was sent, or do what was reviewed."""
+        """Return the empty form, the review of the submitted records, or the result of applying them."""
         edits = (self.admin.has_add_permission, self.admin.has_change_permission, self.admin.has_delete_permission)
         # The review shows what is stored now.
         if not self.admin.has_view_permission(self.request) or not any(may(self.request) for may in edits):
@@ -69,16 +69,20 @@ class ImportPage:
 
     @property
     def prune(self) -> bool:
-        """Whether stored records that the text does not name are to go."""
+        """Return whether stored records that the text does not name are to be removed."""
         return "prune" in self.request.POST
 
     @cached_property
     def note(self) -> str:
-        """Why, for the revisions."""
+        """Return the reason, for the revisions."""
         return self.request.POST.get("note", "").strip()[:500]
 
     def _read(self) -> tuple[str, str]:
-        """Return the text and what to call it; raises ``ConfigError``."""
+        """Return the text and its name.
+
+        Raises:
+            ConfigError: There is no text, or it is too long or not in UTF-8.
+        """
         upload = self.request.FILES.get("file")
         text = self.request.POST.get("text", "")
         if upload is None:
@@ -136,7 +140,7 @@ class ImportPage:
         return " ".join(problem.message for problem in problems)
 
     def _apply(self, text: str, source: str, items: Sequence[SourceItem]) -> HttpResponse:
-        """Do what was reviewed, in one transaction, or show why not and what it would be now."""
+        """Apply the reviewed plan in one transaction, or show why that is impossible, with a new review."""
         try:
             with transaction.atomic(using=self.using):
                 review = self._review(items)
@@ -155,13 +159,15 @@ class ImportPage:
             version = self.request.POST.get("version", "")
             same = (self.request.POST.get("generation"), version) == (review.plan.generation, str(review.plan.version))
             if same or not (version.isascii() and version.isdigit()) or len(version) > 18:
-                return ["The text or the tick for removing is not what was reviewed. Nothing was stored."], []
+                return [
+                    "The text or the choice to remove bindings was changed after the review. Nothing was stored."
+                ], []
             moves = load_edits_since(int(version), self.using)
-            return ["Somebody changed the configuration since this was reviewed. Nothing was stored."], moves
+            return ["Another user changed the configuration after the review. Nothing was stored."], moves
         if not review.may_apply:
             return ["Nothing was stored."], []
         if review.widens and "confirm_widening" not in self.request.POST:
-            return ["Tick that access may widen by this, or do not apply it. Nothing was stored."], []
+            return ["Confirm that this may open access, or do not apply it. Nothing was stored."], []
         return [], []
 
     def _carry_out(self, made: Plan, source: str) -> int:

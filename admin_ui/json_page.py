@@ -1,4 +1,4 @@
-"""The page that shows a whole record as JSON text and takes it back."""
+"""The page for editing a whole record as JSON text."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 
 class JsonPage:
-    """Answer one request for the page; ``record`` is a new one where a record is added by its text."""
+    """The handling of one request for the page; ``record`` is new if a record is added by its text."""
 
     def __init__(self, model_admin: Any, request: HttpRequest) -> None:
         self.admin = model_admin
         self.request = request
 
     def answer(self, object_id: str | None) -> HttpResponse:
-        """Show the record, or store what was sent. The row stays locked from its check to its change."""
+        """Show the record, or store the submitted text. The row stays locked from the check to the change."""
         with transaction.atomic(using=router.db_for_write(BindingRecord)):
             record = self._load(object_id)
             may_edit = (
@@ -65,12 +65,12 @@ class JsonPage:
     def show_unsaved(
         self, record: BindingRecord, before: documents.Document, document: documents.Document
     ) -> HttpResponse:
-        """Show what a form says, with the version that it was opened with. Nothing is stored."""
+        """Show the content of a form, with the version that it was opened with. Nothing is stored."""
         text, problems = documents.dump(document), judgement.judge_document(document)[1]
         return self._show(record, before, text, problems=problems, opened_with=self._opened_with())
 
     def _as_form(self, record: BindingRecord, before: documents.Document, text: str) -> HttpResponse:
-        """Show what the text says in the form, which can hold whatever has the shape of a record."""
+        """Show the text in the form, which can hold any content in the shape of a record."""
         try:
             document = documents.parse_record(text)
             problems = schema.problems(document)
@@ -85,7 +85,7 @@ class JsonPage:
         return response
 
     def _opened_with(self) -> str:
-        # Changing the view is no look at what is stored, so a conflict is still noticed when it is saved.
+        # Switching the view does not reload what is stored, so a conflict is still detected on saving.
         return self.request.POST.get("opened_with", "")
 
     def _load(self, object_id: str | None) -> BindingRecord:
@@ -115,7 +115,7 @@ class JsonPage:
         if problems:
             return self._show(record, before, text, problems=problems)
         if before and documents.canonical(record.definition()) == documents.canonical(before):
-            messages.info(self.request, f"The binding {record} says this already; nothing was stored.")
+            messages.info(self.request, f"The binding {record} is unchanged; nothing was stored.")
             return self._leave(record)
         change = build_change(before or None, record.definition(), held)
         if not only_disabled and not is_ticked(self.request.POST.dict(), change.digest):
@@ -132,12 +132,16 @@ class JsonPage:
     def _judge(
         self, record: BindingRecord, before: documents.Document, document: documents.Document
     ) -> tuple[list[Problem], bool]:
-        """Take the document over into the record; return its problems, and whether it only switches the record off."""
+        """Load the document into the record.
+
+        Returns:
+            The record's problems, and whether the edit only disables the record.
+        """
         plain = {key: value for key, value in document.items() if key != "$schema"}
         if is_only_disabled(before, plain) and not documents.has_repeats(document):
             record.enabled = False
             return [], True
-        # The document itself, because the record could not hold what it has too much.
+        # The document itself is validated, because the record could not hold its unknown keys.
         _, problems = judgement.judge_document(document)
         held = record.held() if before else []
         if not problems:
@@ -166,8 +170,7 @@ class JsonPage:
         change: Change | None = None,
         opened_with: str | None = None,
     ) -> HttpResponse:
-        # A form that failed was no save, so its page carries the version that is stored now: after a conflict both
-        # versions are on it.
+        # The page of a failed form carries the version that is stored now: after a conflict it shows both versions.
         stored_with = documents.fingerprint(before) if before else ""
         action = pages.page_url(self.admin, "json", record.pk) if before else pages.page_url(self.admin, "add_json")
         return pages.render_page(
@@ -192,7 +195,7 @@ class JsonPage:
 
 
 def as_problems(error: ValidationError) -> Iterable[Problem]:
-    """Yield what a record's ``full_clean`` says, each text at its path."""
+    """Yield the problems of the record's ``full_clean``, each at its path."""
     for key, errors in error.update_error_dict({}).items():
         for text in (text for item in errors for text in item.messages):
             path, colon, message = text.partition(": ")

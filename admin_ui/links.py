@@ -1,4 +1,4 @@
-"""The addresses that a row of the live page leads to; those of pages that this site does not have are "" instead."""
+"""Links of a row of the live page; links to pages that this site does not have are ""."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from declbind.models import Node
 
 
 def find_page(model_admin: Any, page: str) -> str:
-    """Return a page's address, or "" where there is no such page."""
+    """Return a page's address, or "" if the site has no such page."""
     try:
         return pages.page_url(model_admin, page)
     except NoReverseMatch:
@@ -34,7 +34,7 @@ def find_processes(model_admin: Any) -> str:
 
 @dataclass(frozen=True)
 class RowLinks:
-    """Where one row leads to."""
+    """The links of one row."""
 
     open: str
     like: str
@@ -45,7 +45,7 @@ class RowLinks:
 
 
 class Links:
-    """Make the addresses of rows; each page is looked up once."""
+    """The links of rows; each page is looked up once."""
 
     def __init__(self, model_admin: Any) -> None:
         self._live = pages.page_url(model_admin, "live")
@@ -53,9 +53,9 @@ class Links:
         self._try, self._why = find_page(model_admin, "try"), find_page(model_admin, "why")
 
     def of(self, row: Row) -> RowLinks:
-        """Return the addresses of a row."""
+        """Return the links of a row."""
         action = row.action or (row.changes[0][1] if row.changes else "")
-        # Of a bulk write no row is known to ask for.
+        # The rows of a bulk write are not known.
         may_ask = row.stream and row.kind != "control" and not row.told
         return RowLinks(
             open=self._row.format(row.key),

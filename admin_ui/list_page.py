@@ -1,4 +1,4 @@
-"""The list of bindings: those of the database judged, with their use, and below them those of files and classes."""
+"""The list of bindings: those of the database with validation and use, then those of files and classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from declbind.console.overview import load_latest
 from declbind.models import BindingRecord, Node
 from declbind.registry import database_alias
 
-#: What an address may narrow the list by.
+#: The lookups that an address may narrow the list by.
 LOOKUPS = {
     *(item.parameter_name for item in filters.FILTERS),
     *(f"{name}{end}" for name in ("id", "stream", "model", "enabled", "direction") for end in ("", "__exact")),
@@ -29,10 +29,10 @@ MAX_SEARCH = 200
 
 
 class BindingChangeList(ChangeList):
-    """Judge the rows of the page, find their last revisions and their drift: one query for all of them."""
+    """The change list, which validates the page's rows and loads their last revisions and drift in one query."""
 
     def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Leave out what is about the bindings below the list: Django would take it for a filter that it lacks."""
+        """Leave out the parameters of the bindings below the list, which Django would take for unknown filters."""
         found: dict[str, Any] = super().get_filters_params(params)
         found.pop(elsewhere.PART, None)
         return found
@@ -52,10 +52,10 @@ class BindingChangeList(ChangeList):
 
 
 class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Be the list's part of ``BindingRecordAdmin``."""
+    """The list's part of ``BindingRecordAdmin``."""
 
     list_display = ("state", "name", "sent", "who", "traffic", "changed")
-    #: The cell has its own link: all of it would be a link without a short name.
+    #: The cell has its own link; a link around all of it would have too long a name.
     list_display_links = None
     list_filter = filters.FILTERS
     search_fields = ("stream", "model", "description", "fields", "exclude", "groups")
@@ -63,11 +63,11 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
     show_full_result_count = False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Use the list that judges its rows."""
+        """Return the change list that validates its rows."""
         return BindingChangeList
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Add the head line and the bindings of files and classes."""
+        """Add the headline and the bindings of files and classes."""
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
         everything = elsewhere.load_elsewhere()
@@ -104,7 +104,7 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="State, source")
     def state(self, record: Any) -> SafeString:
-        """Active, disabled or invalid, and where it is defined."""
+        """Return the state (active, disabled or invalid) and the source."""
         return cells.state_cell(
             record.summary,
             record.drift,
@@ -114,22 +114,22 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="Stream, model", ordering="stream")
     def name(self, record: Any) -> SafeString:
-        """The stream, its model and direction, what it is for, and what is wrong with it."""
+        """Return the stream, its model and direction, its description and its problems."""
         return cells.name_cell(record.summary, record.surroundings.change_url(self, record.pk), model=record.model)
 
     @admin.display(description="Sent fields")
     def sent(self, record: Any) -> SafeString:
-        """How many fields are sent."""
+        """Return the number of sent fields."""
         return cells.sent_cell(record.summary)
 
     @admin.display(description="Who may")
     def who(self, record: Any) -> SafeString:
-        """Who may do what."""
+        """Return the users who may do each action."""
         return cells.who_cell(record.summary)
 
     @admin.display(description="Traffic")
     def traffic(self, record: Any) -> SafeString:
-        """Who hears now, and how much goes out."""
+        """Return the current subscribers and rates."""
         return self._traffic(record.surroundings, record.stream)
 
     @staticmethod
@@ -138,19 +138,19 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="Last changed")
     def changed(self, record: Any) -> SafeString:
-        """By whom and when."""
+        """Return the author and the time of the last change."""
         return cells.changed_cell(record.last_revision)
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        """Let an address narrow the list by whole values alone: a pattern may be faulty, or take for ever."""
+        """Allow an address to narrow the list by whole values only: a pattern may be invalid or run for ever."""
         texts = [str(text) for text in (value if isinstance(value, list) else [value])]
         return lookup in LOOKUPS and not any("\0" in text or len(text) > MAX_SEARCH for text in texts)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[BindingRecord], search_term: str
     ) -> tuple[QuerySet[BindingRecord], bool]:
-        """Find by what the record says, and by the fields that "all fields" comes to."""
-        # A longer pattern, or more words, is more than SQLite takes.
+        """Search the text of the records, and the fields that "all fields" includes."""
+        # SQLite does not accept longer patterns or more words.
         search_term = search_term[:MAX_SEARCH]
         found, has_duplicates = super().get_search_results(request, queryset, search_term)
         if search_term:

@@ -1,4 +1,4 @@
-"""What the list of bindings needs beside the records: loaded once for each request, however many rows there are."""
+"""Data that the list of bindings shows beside the records, loaded once a request for any number of rows."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from declbind.console.usage import Usage, load_usage
 from declbind.console.withheld import load_withheld
 from declbind.registry import database_alias, get_registry
 
-#: Models that an empty list offers to begin with.
+#: The number of models that an empty list suggests.
 SHOWN_MODELS = 8
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """How far the configuration has come, how much each stream is used, and the pages that the viewer may go on to."""
+    """The spread of the configuration, the use of each stream, and the pages that the viewer may open."""
 
     spread: Spread
     usage: Mapping[str, Usage]
     links: Mapping[str, str]
-    #: By stream, the kinds of write that a binding in force is meant to see and does not.
+    #: By stream, the kinds of write that a binding in force is meant to capture and does not.
     faults: Mapping[str, Sequence[Gap]]
-    #: By stream, what its code would send and what is held back, in words.
+    #: By stream, the values of its code that are held back, in words.
     withheld: Mapping[str, str] = field(default_factory=dict)
-    #: The list's own filters, for the way back to it.
+    #: The list's own filters, for the link back to it.
     preserved: str = ""
 
     def change_url(self, model_admin: Any, pk: Any) -> str:
-        """Return the address of a record's form, from which one comes back to the list as it is filtered."""
+        """Return the address of a record's form, with the list's filters for the way back."""
         url = pages.page_url(model_admin, "change", pk)
         return add_preserved_filters({"opts": model_admin.opts, "preserved_filters": self.preserved}, url)
 
     def usage_of(self, stream: str) -> Usage:
-        """Return how much a stream is used."""
+        """Return the use of a stream."""
         return self.usage.get(stream, Usage())
 
 
 def load_surroundings(model_admin: Any, request: HttpRequest) -> Surroundings:
-    """Return what belongs to this request. Four queries, the first time; five with triggers."""
+    """Return the data for this request. Takes four queries the first time; five with triggers."""
     known: Surroundings | None = getattr(request, "_declbind_surroundings", None)
     if known is None:
         spread = load_spread()
@@ -64,7 +64,7 @@ def load_surroundings(model_admin: Any, request: HttpRequest) -> Surroundings:
 
 
 def models_to_begin_with() -> list[str]:
-    """Return the first models of the project's own apps that nothing is bound to."""
+    """Return the first unbound models of the project's own apps."""
     bound = get_registry().by_model
     labels = [
         model._meta.label
@@ -78,9 +78,9 @@ def models_to_begin_with() -> list[str]:
 
 
 def find_streams(text: str) -> set[str]:
-    """Return the streams in force that send a field or have a group of which each word of a search is a part.
+    """Return the streams in force whose sent fields or groups contain each word of a search.
 
-    The columns of a record hold what it says; what "all fields" comes to only the registry knows.
+    The columns of a record hold its own text; only the registry knows which fields "all fields" includes.
     """
     words = text.lower().split()
     found = set()

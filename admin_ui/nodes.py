@@ -1,4 +1,4 @@
-"""Show the processes that serve sockets, and which configuration they run."""
+"""Pages for the processes that serve sockets, and the configuration that they run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from declbind.models import Configuration, Node
 
 @dataclass(frozen=True)
 class Spread:
-    """How far a configuration has come: ``current`` of ``total`` live processes run ``version``."""
+    """The spread of a configuration: ``current`` of ``total`` live processes run ``version``."""
 
     version: int
     current: int
@@ -27,12 +27,12 @@ class Spread:
 
     @property
     def is_everywhere(self) -> bool:
-        """Whether no live process is behind."""
+        """Return whether all live processes run it."""
         return self.current == self.total
 
 
 def load_spread() -> Spread:
-    """Return the configuration's version and how many processes run it. Two queries."""
+    """Return the configuration's version and the number of processes that run it. Takes two queries."""
     configuration = Configuration.objects.order_by("pk").first()
     version = configuration.version if configuration else 0
     generation = configuration.generation if configuration else ""
@@ -42,7 +42,7 @@ def load_spread() -> Spread:
 
 
 class NodeAdmin(ReadOnlyAdmin):
-    """List the processes."""
+    """The processes that serve sockets."""
 
     list_display = ("__str__", "is_live", "version", "connections", "subscriptions", "offset", "started_at", "seen_at")
     fields = (
@@ -52,10 +52,13 @@ class NodeAdmin(ReadOnlyAdmin):
     readonly_fields = ("is_live",)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Processes serve all tenants, so only operators who see all are shown them."""
+        """Return whether the user may view processes.
+
+        Processes serve all tenants, so only operators who see all tenants may view them.
+        """
         return sees_all() and super().has_view_permission(request, obj)
 
     @admin.display(boolean=True, description="live")
     def is_live(self, node: Node) -> bool:
-        """Tell whether it has been heard of lately."""
+        """Return whether it had a recent heartbeat."""
         return node.seen_at >= oldest_heartbeat()

@@ -1,4 +1,4 @@
-"""What the pages beside the list and the form have in common."""
+"""What all pages other than the list and the form have in common."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class RecordAdmin(Protocol):
     opts: Options[BindingRecord]
 
     def has_view_permission(self, request: HttpRequest, obj: BindingRecord | None = None) -> bool:
-        """Tell whether the user may look at bindings."""
+        """Return whether the user may view bindings."""
         ...
 
     def has_change_permission(self, request: HttpRequest, obj: BindingRecord | None = None) -> bool:
-        """Tell whether the user may change this record."""
+        """Return whether the user may change this record."""
         ...
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may add records."""
+        """Return whether the user may add records."""
         ...
 
 
@@ -55,7 +55,7 @@ class ConsolePage:
 
 
 def console_pages(model_admin: RecordAdmin, request: HttpRequest) -> list[ConsolePage]:
-    """Return the pages that the viewer may go to, for the navigation that all of them show."""
+    """Return the pages that the viewer may open, for the navigation on all of them."""
     user = request.user
     may_see = model_admin.has_view_permission(request)
     offered = (
@@ -76,12 +76,12 @@ def console_pages(model_admin: RecordAdmin, request: HttpRequest) -> list[Consol
 
 
 def local(moment: datetime) -> datetime:
-    """Return a moment in the viewer's time zone; without ``USE_TZ`` all moments are in the project's one already."""
+    """Return a moment in the viewer's time zone; without ``USE_TZ`` moments are in the project's zone already."""
     return timezone.localtime(moment) if timezone.is_aware(moment) else moment
 
 
 class Page(TemplateResponse):
-    """A page that may quote what a client sent: half a surrogate pair, which UTF-8 does not know, is written out."""
+    """A page that may quote a client's input: half a surrogate pair, which UTF-8 cannot encode, is escaped."""
 
     def make_bytes(self, value: Any) -> bytes:
         """Encode the page."""
@@ -89,14 +89,14 @@ class Page(TemplateResponse):
 
 
 def read_text(sent: Mapping[str, Any], name: str, length: int = 200) -> str:
-    """Return a field of an address or a form, cut, and without NUL, which PostgreSQL does not take in a query."""
+    """Return a field of an address or a form, shortened, and without NUL, which PostgreSQL does not accept."""
     return str(sent.get(name, "")).replace("\0", "").strip()[:length]
 
 
 def render_page(
     model_admin: RecordAdmin, request: HttpRequest, template: str, title: str, status: int = 200, **context: Any
 ) -> TemplateResponse:
-    """Answer with a page in the admin's frame."""
+    """Return a page in the admin's frame."""
     request.current_app = model_admin.admin_site.name
     everything = {
         **model_admin.admin_site.each_context(request),
@@ -109,12 +109,12 @@ def render_page(
 
 
 def may_watch(user: Any) -> bool:
-    """Tell whether the user may see live traffic."""
+    """Return whether the user may see live traffic."""
     return bool(user.has_perm("declbind.view_traffic"))
 
 
 def note_in_log(request: HttpRequest, subject: str, message: str) -> None:
-    """Leave an entry in the admin's log for what has no row of its own."""
+    """Add an entry to the admin's log for an action on something without a row of its own."""
     LogEntry.objects.create(
         user_id=str(request.user.pk),
         content_type_id=ContentType.objects.get_for_model(BindingRecord).pk,

@@ -1,4 +1,4 @@
-"""Find the place in a JSON text that a problem speaks of."""
+"""The place in a JSON text that a problem refers to."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from declbind.core.wording import join_path
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _BARE = re.compile(r"[^\s,\]}]*")
-#: How many lines an excerpt shows before and after the one that is meant.
+#: How many lines an excerpt shows before and after the faulty one.
 _AROUND = 1
 _LONGEST_LINE = 160
 
 
 @dataclass(frozen=True)
 class ExcerptLine:
-    """One line of the text with its number; ``is_meant`` for the one with the mistake."""
+    """One line of the text with its number; ``is_meant`` marks the faulty one."""
 
     number: int
     text: str
@@ -29,7 +29,7 @@ class ExcerptLine:
 
 @dataclass(frozen=True)
 class Placed:
-    """A problem at its line and column, both counted from 1; an excerpt of no lines where the text has none."""
+    """A problem with its line and column, both counted from 1, and an excerpt of the text around it, if any."""
 
     problem: Problem
     line: int
@@ -38,9 +38,9 @@ class Placed:
 
 
 def place_problems(problems: Iterable[Problem], text: str) -> list[Placed]:
-    """Place each problem where its path begins in the text, or as near as the text has it; never raises.
+    """Locate each problem where its path begins in the text, or at the nearest known path; never raises.
 
-    In a text that is no JSON, all of them are where reading it failed.
+    In a text that is not JSON, all of them are at the position where parsing failed.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     try:
@@ -54,7 +54,7 @@ def place_problems(problems: Iterable[Problem], text: str) -> list[Placed]:
 
 
 def find_paths(text: str) -> dict[str, int]:
-    """Return where each path of a JSON text begins: a member at its key, the last of two that are called the same."""
+    """Return where each path of a JSON text begins: a member at its key, the last one of duplicates."""
     found = {"$": _BLANKS.match(text, 0).end()}  # type: ignore[union-attr]
     try:
         _scan(text, found["$"], "$", found)
@@ -64,7 +64,7 @@ def find_paths(text: str) -> dict[str, int]:
 
 
 def _scan(text: str, at: int, path: str, found: dict[str, int]) -> int:
-    """Note the paths below the value at a position of sound JSON; return where the value ends."""
+    """Record the paths below a value at a position of valid JSON; return where the value ends."""
     opening = text[at]
     if opening == '"':
         return int(scanstring(text, at + 1, True)[1])
@@ -77,7 +77,7 @@ def _scan(text: str, at: int, path: str, found: dict[str, int]) -> int:
             key, end = scanstring(text, at + 1, True)
             below = join_path(path, key)
             found[below] = at
-            # Past the colon.
+            # Skip the colon.
             at = _skip(text, _skip(text, end) + 1)
         else:
             below = f"{path}[{index}]"
@@ -94,7 +94,7 @@ def _skip(text: str, at: int) -> int:
 
 
 def _nearest(path: str, positions: dict[str, int]) -> int:
-    """Return the position of the longest known path that leads to the wanted one: a key that is missing has none."""
+    """Return the position of the longest known path that leads to the wanted one; a missing key has none."""
     leading = [known for known in positions if path == known or path.startswith((f"{known}.", f"{known}["))]
     return positions[max(leading, key=len, default="$")]
 

@@ -1,4 +1,4 @@
-"""The page of the processes that serve sockets: which configuration each of them runs, and how far behind it is."""
+"""The page of the processes that serve sockets: the configuration and the lag of each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 
 def processes_view(model_admin: pages.RecordAdmin, request: HttpRequest) -> HttpResponse:
-    """Show all processes, the live ones first."""
+    """Show all processes, live ones first."""
     if not (sees_all() and request.user.has_perm("declbind.view_node")):
         raise PermissionDenied
     found = load_processes(database_alias())

@@ -1,4 +1,4 @@
-"""How much goes on: the numbers of the live page's charts, of all processes together, and what happened meanwhile."""
+"""The numbers of the live page's charts, for all processes together, with events on the time axis."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from declbind.live.metrics import read_clock
 from declbind.models import Event, Node
 from declbind.registry import database_alias
 
-#: Seconds that the charts show. The last ones are not told of yet by all processes, so they end before them.
+#: The seconds that the charts show. Not all processes have reported the last ones yet, so they are left out.
 SPAN, UNTOLD = 300, 2
 TABLE_SECONDS = 30
 MAX_MARKS = 20
@@ -57,9 +57,9 @@ class Rates:
 
 
 def load_rates() -> Rates:
-    """Read the last five minutes. Three queries.
+    """Return the rates of the last five minutes. Takes three queries.
 
-    Where nobody watched there are no counts by second; the mean of the minute stands for them.
+    If nobody watched there are no counts by second; the mean of the minute is used instead.
     """
     using = database_alias()
     end = int(timezone.now().timestamp()) - UNTOLD

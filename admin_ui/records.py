@@ -1,4 +1,4 @@
-"""The admin of binding records: the form and what is stored by it; the list and its actions are parts of their own."""
+"""The admin of binding records: the form and its saving. The list and its actions are in modules of their own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SCRIPTS = tuple(f"declbind_admin/{name}.js" for name in ("form", "picker", "rela
 
 
 class BindingRecordAdmin(ListPage, RecordActions):
-    """List all bindings, edit those of the database."""
+    """All bindings in a list, and the form for those of the database."""
 
     form = BindingForm
     change_form_template = "declbind_admin/change_form.html"
@@ -45,7 +45,10 @@ class BindingRecordAdmin(ListPage, RecordActions):
         css = {"all": ("declbind_admin/admin.css",)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Bindings are the same for all tenants, so only operators who see all may add one."""
+        """Return whether the user may add a binding.
+
+        Bindings are the same for all tenants, so only operators who see all tenants may add one.
+        """
         return sees_all() and super().has_add_permission(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -79,7 +82,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
         )
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> BindingRecord | None:
-        """Lock the row of a form that is sent, so that nobody changes it between its check and its save."""
+        """Lock the row of a submitted form, so that nobody changes it between its check and its save."""
         using = router.db_for_write(BindingRecord)
         if (
             request.method == "POST"
@@ -91,7 +94,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
         return super().get_object(request, object_id, from_field)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """Tell the form whose it is."""
+        """Return the form class for the current user."""
         form: Any = super().get_form(request, obj, change=change, **kwargs)
         form.user = request.user
         form.only_look = "_look" in request.POST or "_as_json" in request.POST
@@ -101,7 +104,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
     def unsaved_view(
         self, request: HttpRequest, object_id: str | None, document: documents.Document, carried: Mapping[str, str]
     ) -> HttpResponse:
-        """Show the form of a record as another page left it, with what that page knew besides. Nothing is stored."""
+        """Show the form with the unsaved content of another page, and its additional values. Nothing is stored."""
         shown: Any = copy.copy(request)
         shown.method, shown.POST = "GET", QueryDict()
         shown.declbind_unsaved = document, carried
@@ -109,12 +112,12 @@ class BindingRecordAdmin(ListPage, RecordActions):
         return self.changeform_view(shown, object_id, address)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return the sections; none for those who may only look, who get the record in words instead."""
+        """Return the sections; none for users who may only view, for whom the record is shown in words."""
         may_edit = self.has_change_permission(request, obj) if obj is not None else self.has_add_permission(request)
         return FIELDSETS if may_edit else ()
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """Begin with a copy of a binding from elsewhere (``?copy=``), or with what the address names."""
+        """Return a copy of a binding from elsewhere (``?copy=``), or the values in the address."""
         values = elsewhere.copied_values(request.GET["copy"]) if "copy" in request.GET else None
         if values is not None:
             return form_values(values)
@@ -130,7 +133,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
         form_url: str = "",
         obj: Any = None,
     ) -> HttpResponse:
-        """Add what stands around the form: problems, both versions of a conflict, the model's fields, revisions."""
+        """Add the context around the form: problems, both versions of a conflict, the model's fields, revisions."""
         form = context["adminform"].form
         may_edit = self.has_change_permission(request, obj) if obj is not None else self.has_add_permission(request)
         if "_as_json" in request.POST and may_edit and not form.unread:
@@ -150,7 +153,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
             "copied_from": elsewhere.find_elsewhere(request.GET.get("copy", "")) if add else None,
         }
         if obj is not None:
-            # The object itself may hold what a refused form said.
+            # The object itself may hold the values of a refused form.
             stored = BindingRecord.objects.get(pk=obj.pk)
             summary = summarise_record(stored, judgement.reserved_streams())
             extra.update(summary=summary, document=documents.dump(stored.definition()), steps=load_steps(stored.stream))
@@ -166,23 +169,23 @@ class BindingRecordAdmin(ListPage, RecordActions):
         return super().render_change_form(request, {**context, **extra}, add, change, form_url, obj)
 
     def save_model(self, request: HttpRequest, obj: BindingRecord, form: Any, change: bool) -> None:
-        """Store the record with its author and note; a form that says nothing new makes no revision."""
+        """Store the record with its author and note; an unchanged form makes no revision."""
         if change and not form.is_changed:
             return
         with editing(author=request.user, note=form.cleaned_data.get("note", "")):
             obj.save(update_fields=["enabled"] if form.only_disables else None)
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
-        """Say in the admin's log what the edit means."""
+        """Return the meaning of the edit for the admin's log."""
         return form.change.text or super().construct_change_message(request, form, formsets, add)
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        """Keep what was said of the addition, for the messages of this request too."""
+        """Keep the text about the addition, also for the messages of this request."""
         request.declbind_words = message  # type: ignore[attr-defined]
         return super().log_addition(request, obj, message)
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        """Keep what was said of the change, for the messages of this request too."""
+        """Keep the text about the change, also for the messages of this request."""
         request.declbind_words = message  # type: ignore[attr-defined]
         return super().log_change(request, obj, message)
 
@@ -204,7 +207,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
             self.message_user(request, f"{obj}: {words}.", messages.INFO)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """There is nothing beside the record."""
+        """Do nothing, because a record has no related objects."""
 
     def delete_model(self, request: HttpRequest, obj: BindingRecord) -> None:
         """Delete a record in the user's name."""

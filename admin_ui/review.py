@@ -1,4 +1,4 @@
-"""A plan as the import page shows it: each change with what it means, and what is against it."""
+"""A plan as the import page shows it: each change with its meaning, and the obstacles to it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from declbind.console.output import format_line
 from declbind.console.plan import Change, Plan
 
 SHOWN_FAULTS = 100
-#: A value that is no longer stands in one line.
+#: The maximum length of a value on one line.
 LINE_LENGTH = 60
 
 
 @dataclass(frozen=True)
 class Row:
-    """One change of a plan as the page shows it; ``denial`` says why this user may not make it, "" where they may."""
+    """One change of a plan on the page; ``denial`` says why this user may not make it, or is ""."""
 
     change: Change
     consequences: Sequence[Consequence]
@@ -27,12 +27,12 @@ class Row:
 
     @property
     def keys(self) -> list[tuple[str, str, str]]:
-        """Return (key, old, new) as texts, "" for a value that is not given."""
+        """Return (key, old, new) as texts, "" for a missing value."""
         return [(key, _dump(old), _dump(new)) for key, old, new in self.change.differences]
 
 
 def _dump(value: Any) -> str:
-    """Write a value in one line where it is short."""
+    """Return a value as text, on one line if it is short."""
     if value is None:
         return ""
     line = format_line(value)
@@ -40,26 +40,26 @@ def _dump(value: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return a text that a page can hold: a faulty record may contain half a surrogate pair."""
+    """Return a text that can be encoded: a faulty record may contain half a surrogate pair."""
     return text.encode(errors="backslashreplace").decode()
 
 
 @dataclass(frozen=True)
 class Review:
-    """A plan, made readable for one user."""
+    """A plan, prepared for one user."""
 
     plan: Plan
     rows: Sequence[Row]
 
     @property
     def sound(self) -> list[Change]:
-        """Return the changes of records without problems: what the others would change, it will not be that."""
+        """Return the changes of records without problems; other changes would differ once the problems are fixed."""
         faulty = {fault.stream for fault in self.plan.faults}
         return [change for change in self.plan.changes if change.stream not in faulty]
 
     @property
     def counts(self) -> str:
-        """Say how much of each kind there is."""
+        """Return the number of each kind in words."""
         counts = Counter(change.action for change in self.sound)
         return (
             f"{counts['add']} to add, {counts['change']} to change, {counts['remove']} to remove, "
@@ -68,7 +68,7 @@ class Review:
 
     @property
     def unchanged(self) -> list[str]:
-        """Return the streams that say the same already."""
+        """Return the streams that are unchanged."""
         return [change.stream for change in self.sound if change.action == "keep"]
 
     @property
@@ -81,20 +81,20 @@ class Review:
 
     @property
     def more_faults(self) -> int:
-        """How many problems are not shown."""
+        """Return the number of problems that are not shown."""
         return max(0, len(self.plan.faults) - SHOWN_FAULTS)
 
     @property
     def is_denied(self) -> bool:
-        """Whether this user may not make some change."""
+        """Return whether this user may not make some change."""
         return any(row.denial for row in self.rows)
 
     @property
     def widens(self) -> bool:
-        """Whether some change opens something."""
+        """Return whether some change opens something."""
         return any(consequence.widens for row in self.rows for consequence in row.consequences)
 
     @property
     def may_apply(self) -> bool:
-        """Whether there is something to do, and nothing against it."""
+        """Return whether there is something to apply, and no obstacle."""
         return bool(self.plan.edits) and not self.plan.faults and not self.is_denied

@@ -1,4 +1,4 @@
-"""The pages beside the list and the form: each module gives its addresses, hung in before Django's own."""
+"""The pages other than the list and the form. Each module gives its addresses, which precede Django's own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from admin_ui import (
     why_page,
 )
 
-#: Modules with ``urls(model_admin, prefix)``; ``prefix`` begins the names of the addresses.
+#: Modules with ``urls(model_admin, prefix)``; the names of the addresses begin with ``prefix``.
 SCREENS = (
     live,
     why_page,

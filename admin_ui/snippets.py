@@ -15,7 +15,7 @@ from admin_ui.example_user import build_user
 from declbind.core.spec import BindingSpec
 from declbind.fields import concrete_field, find_model, writable_fields
 
-#: What stands for a value of a column in an example, by what the column holds.
+#: Example values of columns, by the type of the column.
 _EXAMPLES = (
     ("Boolean", True),
     ("Integer", 1),
@@ -30,7 +30,7 @@ _EXAMPLES = (
 
 @dataclass(frozen=True)
 class Way:
-    """How to subscribe to the groups of one template: its params, and the frame."""
+    """A way to subscribe to the groups of one template: its params, and the frame."""
 
     template: str
     params: str
@@ -39,7 +39,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Snippets:
-    """The examples for one binding; an empty text where there is nothing to show."""
+    """The examples for one binding; a text is empty if there is nothing to show."""
 
     ways: tuple[Way, ...]
     script: str
@@ -47,7 +47,7 @@ class Snippets:
 
 
 def build_snippets(spec: BindingSpec) -> Snippets | None:
-    """Return the examples; None for a binding whose model is not installed."""
+    """Return the examples, or None for a binding whose model is not installed."""
     model = find_model(spec.model)
     if model is None:
         return None
@@ -64,7 +64,7 @@ def build_snippets(spec: BindingSpec) -> Snippets | None:
 
 
 def example_value(model: Any, name: str) -> Any:
-    """Return a value as a client would send it for a column; of a relation, for the key that it holds."""
+    """Return a value of a column as a client would send it; for a relation, the key that it holds."""
     try:
         column: Any = concrete_field(model, name)
     except LookupError:
@@ -127,7 +127,7 @@ def _test(spec: BindingSpec, model: Any, ways: list[dict[str, Any]]) -> str:
         may_create = spec.permissions.get("create") is True
         lines += [
             f'            reply = await client.request({stream}, "create", data={_python(_example_data(spec, model))})',
-            # Example values need not be valid: a foreign key may lead nowhere.
+            # Example values need not be valid: a foreign key may refer to no row.
             '            code = None if reply["ok"] else reply["error"]["code"]',
             f'            assert code {"!=" if may_create else "=="} "denied"',
         ]

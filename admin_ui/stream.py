@@ -1,7 +1,7 @@
-"""Push rows to a live page as server-sent events, where the site is served by ASGI.
+"""Server-sent events that push rows to a live page, if the site is served by ASGI.
 
-The same rows by the same cursor as a poll gives, which is each event's id: a browser that lost its connection says the
-last one, and nothing is missed. Database work is done in the hub's threads, never on the event loop.
+The rows and cursors are those of a poll, and the cursor is the id of each event. A browser that reconnects sends its
+last id, so nothing is missed. Database work runs in the hub's threads, never on the event loop.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from declbind.live.hub import LiveHub, get_hub
 from declbind.outbound import relay
 from declbind.registry import database_alias
 
-#: At most four answers a second; after one that had to be thinned out a whole second passes.
+#: At most four answers a second; one second after an answer that had to be sampled.
 PAUSE_SECONDS, FULL_PAUSE_SECONDS = 0.25, 1.0
-#: How often the charts are drawn anew, and how often a line is sent that says nothing, so that no proxy hangs up.
+#: The intervals between updates of the charts, and between keep-alive lines for proxies.
 EXTRAS_SECONDS, COMMENT_SECONDS = 1.0, 10.0
-#: How often it is asked whether the viewer may still watch.
+#: The interval between checks that the viewer may still watch.
 CHECK_SECONDS = 5.0
 
 
 def can_push(request: HttpRequest) -> bool:
-    """Tell whether the server of this request can send for as long as the page is open."""
+    """Return whether the server of this request can send for as long as the page is open."""
     return isinstance(request, ASGIRequest)
 
 
 def stream_view(model_admin: Any, request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
-    """Answer with the rows after ``cursor``, without an end."""
+    """Return an endless stream of the rows after ``cursor``."""
     cursor = traffic.Cursor.parse(request.headers.get("Last-Event-ID") or request.GET.get("cursor", ""))
     if cursor is None:
         return JsonResponse({"error": "expected cursor=epoch:offset:number"}, status=400)
@@ -53,19 +53,19 @@ def stream_view(model_admin: Any, request: HttpRequest) -> HttpResponse | Stream
     return StreamingHttpResponse(
         push(viewer, cursor),
         content_type="text/event-stream",
-        # For nginx, which would keep the rows until it has enough of them.
+        # For nginx, which would buffer the rows.
         headers={"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"},
     )
 
 
 class Viewer:
-    """Whoever a stream is for. Every method reads the database, so call it in a thread of the hub."""
+    """The user of a stream. Every method reads the database, so call it in a thread of the hub."""
 
     def __init__(self, model_admin: Any, request: HttpRequest) -> None:
         self._admin, self._request = model_admin, request
         scope = {"user": request.user, "session": getattr(request, "session", None)}
         if tenancy.is_on():
-            # The middleware of the site has loaded the user in the tenant that the connection is in.
+            # The site's middleware has loaded the user in the tenant of the connection.
             scope[tenancy.SCOPE_KEY] = tenancy.of_connection(database_alias())
         self._identity = permissions.identify(scope, "admin")
         self.answers = Answers(model_admin, self._wanted(request.user))
@@ -79,7 +79,7 @@ class Viewer:
         return Wanted.read(self._request.GET, visible.unlimited(readable_models(user)))
 
     def check(self) -> bool:
-        """Tell whether the session and the right still hold; renews the watch, and what may be searched."""
+        """Return whether session and permission still hold. Renews the watch, and the models that may be searched."""
         user = permissions.load_current_user(self._identity)
         if user is None:
             return False
@@ -94,7 +94,7 @@ class Viewer:
 async def push(
     viewer: Viewer, cursor: traffic.Cursor, now: Callable[[], float] = time.monotonic
 ) -> AsyncIterator[bytes]:
-    """Yield server-sent events until the viewer may not watch any more, or leaves."""
+    """Yield server-sent events until the viewer may no longer watch, or disconnects."""
     hub = await get_hub()
     bell, key = asyncio.Event(), object()
     relay.add_listener(key, asyncio.get_running_loop(), bell.set)
@@ -130,6 +130,6 @@ async def push(
 
 
 def encode(event: str, content: dict[str, Any], last_id: str = "") -> bytes:
-    """Write one server-sent event; JSON has no line breaks, so its data is one line."""
+    """Return one server-sent event; JSON has no line breaks, so its data is one line."""
     head = f"id: {last_id}\n" if last_id else ""
     return f"{head}event: {event}\ndata: {json.dumps(content)}\n\n".encode()

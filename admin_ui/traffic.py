@@ -1,7 +1,7 @@
 """The rows of the live page: events of the log and traffic of the processes, merged by time.
 
-Three ways of looking: the newest rows (a page), what came since a cursor (a poll or a push, thinned out where it is too
-much to look at), and onward from a cursor row by row (after a pause, or to read what was skipped).
+There are three queries: the newest rows (a page), the rows since a cursor (a poll or a push, sampled if there are
+too many), and the rows after a cursor one page at a time (after a pause, or to read skipped rows).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from declbind.models import Event, Traffic
 from declbind.outbound import history, log
 from declbind.registry import database_alias
 
-#: Rows of a page; more that come while nobody looks are counted and left out.
+#: The rows of a page; further rows that arrive while nobody watches are counted and left out.
 MAX_ROWS = 500
-#: Rows of an answer to a page that is being looked at; of more it gets one in two, in four, in eight.
+#: The rows of an answer to a page that is being watched; of more rows it gets every second, fourth or eighth.
 ANSWER_ROWS = 100
-#: The newest events that a filter looks through: nothing but their order has an index.
+#: How many of the newest events a filter searches: nothing but their order has an index.
 WINDOW = 20_000
 MAX_UNSEQUENCED = 100
-#: Where ids appear out of order, how far back a poll looks for traffic rows that were late.
+#: How far back a poll looks for late traffic rows, where ids appear out of order.
 LATE_ROWS, LATE_SECONDS = 300, 10
 
 
@@ -48,7 +48,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor | None:
-        """Read what ``str()`` wrote; None for anything else."""
+        """Parse the result of ``str()``; return None for anything else."""
         epoch, _, rest = text.partition(":")
         offset, _, traffic = rest.partition(":")
         if not (epoch and len(epoch) <= 32 and _is_number(offset) and _is_number(traffic)):
@@ -58,11 +58,11 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Page:
-    """What one look gives. ``rows`` are newest first.
+    """The result of one query. ``rows`` are newest first.
 
-    ``count`` rows came, of which ``skipped`` are left out, and of the others one in ``every`` is shown, refusals and
-    errors always. ``is_reset`` says that the log is another history now, ``is_bounded`` that a filter did not look at
-    all that is kept, ``has_more`` that reading onward has not come to the end.
+    ``count`` rows arrived, of which ``skipped`` are left out. Of the others one in ``every`` is shown, refusals and
+    errors always. ``is_reset`` says that the log has a new epoch, ``is_bounded`` that a filter did not search all
+    stored events, and ``has_more`` that there are further rows after these.
     """
 
     rows: list[Row]
@@ -76,10 +76,10 @@ class Page:
 
 
 class Look:
-    """One look at the log and the traffic; its ends are read before the rows.
+    """One query of the log and the traffic; the ends of both are read before the rows.
 
-    What appears in between is then read twice rather than never. With ``visible`` the rows have values, those of the
-    ``readable`` models that it lets the viewer see.
+    Rows that appear in between are thus read twice rather than never. With ``visible`` the rows have values: those of
+    the ``readable`` models that the viewer may see.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Look:
         self.cursor = Cursor(head.epoch, head.offset, last)
 
     def is_lost(self, after: Cursor) -> bool:
-        """Tell whether a cursor is of another history."""
+        """Return whether a cursor is of another epoch."""
         return after.epoch != self.cursor.epoch or after.offset > self.cursor.offset
 
     def newest(self) -> Page:
@@ -108,7 +108,7 @@ class Look:
         return Page(rows, self.cursor, len(rows), is_bounded=is_bounded)
 
     def since(self, after: Cursor, *, whole: bool = False) -> Page:
-        """Return what came after a cursor: thinned out to what can be looked at, or ``whole``, the newest of it."""
+        """Return the rows after a cursor: sampled to a readable number, or the newest of them with ``whole``."""
         if self.is_lost(after):
             return Page([], self.cursor, is_reset=True)
         if after == self.cursor and not history.needs_sequencer(self.using):
@@ -117,7 +117,7 @@ class Look:
         offsets, controls = self._offsets(floor)
         fresh = self._traffic().filter(self._late(after.traffic)).order_by("-pk")
         kinds = list(fresh.values_list("pk", "kind")[: WINDOW + 1])
-        # What comes again because it may have been late has been counted.
+        # Rows that are read again because they may have been late were already counted.
         count = len(offsets) + len(controls) + sum(pk > after.traffic for pk, _ in kinds)
         always = [pk for pk, kind in kinds if kind in ALWAYS_SHOWN]
         rest = [pk for pk, kind in kinds if kind not in ALWAYS_SHOWN]
@@ -138,7 +138,7 @@ class Look:
         return Page(rows[:MAX_ROWS], self.cursor, count, skipped, every)
 
     def onward(self, after: Cursor) -> Page:
-        """Return the first rows after a cursor, with the cursor behind them: no row is passed over, of either kind."""
+        """Return the first rows after a cursor, with the cursor behind them; no row of either kind is skipped."""
         if self.is_lost(after):
             return Page([], self.cursor, is_reset=True)
         skipped = max(0, self.min_offset - 1 - after.offset)
@@ -147,7 +147,7 @@ class Look:
         traffic = list(
             self._traffic().filter(pk__gt=after.traffic, pk__lte=self.cursor.traffic).order_by("pk")[: MAX_ROWS + 1]
         )
-        # By time, but each kind in its own order, or a cursor could not stand for what was read.
+        # By time, but each kind in its own order; otherwise a cursor could not represent what was read.
         merged = sorted(
             [*_in_order([(event.created_at, event) for event in events]), *_in_order([(r.at, r) for r in traffic])],
             key=lambda pair: pair[0],
@@ -163,10 +163,11 @@ class Look:
         cursor = Cursor(after.epoch, offset, max((row.pk for row in shown[1]), default=after.traffic))
         return Page(rows, cursor, len(rows), skipped, is_bounded=is_bounded, has_more=True)
 
-    # --- parts -------------------------------------------------------------------------------------------------------
+    # --- parts
+    # -------------------------------------------------------------------------------------------------------
 
     def _floor(self, offset: int) -> int:
-        """Return the offset after which is read: with filters no more than the newest stretch of the log."""
+        """Return the offset after which to read: with filters only the newest part of the log."""
         return max(offset, self.cursor.offset - WINDOW) if self.wanted.is_filtered else offset
 
     def _events(self, floor: int) -> QuerySet[Event]:
@@ -222,13 +223,13 @@ class Look:
 
 
 def load_page(wanted: Wanted, after: Cursor | None = None, *, whole: bool = False) -> Page:
-    """Read the newest rows, or with ``after`` those that came since."""
+    """Return the newest rows, or with ``after`` those since that cursor."""
     look = Look(wanted)
     return look.newest() if after is None else look.since(after, whole=whole)
 
 
 def _in_order(rows: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Give no row an earlier time than the one before it."""
+    """Return the rows with times that never decrease."""
     latest = None
     ordered = []
     for at, row in rows:

@@ -1,4 +1,4 @@
-"""Go back to a revision: as a new edit, judged like any other, also where the record was removed meanwhile."""
+"""Rollback to a revision: a new edit, validated like any other, also if the record was removed since."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from declbind.core.errors import Problem
 from declbind.core.spec import KEYS
 from declbind.models import BindingRecord, BindingRevision
 
-MOVED = "The binding was changed since this page was made. Nothing is stored: look at what it would change now."
+MOVED = "The binding was changed since this page was made. Nothing is stored: review what it would change now."
 
 
 def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
@@ -44,7 +44,7 @@ def rollback_url(site_name: str, revision: BindingRevision) -> str:
 
 
 class RollbackPage:
-    """Answer one request for the page: show what going back would change, or do it."""
+    """The handling of one request for the page: show what the rollback would change, or carry it out."""
 
     def __init__(self, model_admin: Any, request: HttpRequest, revision_id: int) -> None:
         self.admin = model_admin
@@ -52,7 +52,7 @@ class RollbackPage:
         self.revision_id = revision_id
 
     def answer(self) -> HttpResponse:
-        """Show or store. The row stays locked from its check to its change."""
+        """Show or store. The row stays locked from the check to the change."""
         with transaction.atomic(using=router.db_for_write(BindingRecord)):
             revision = BindingRevision.objects.filter(pk=self.revision_id).first()
             if revision is None or not isinstance(revision.definition, Mapping):
@@ -142,7 +142,7 @@ class RollbackPage:
         note = f"Rolled back to version {revision.version}"
         stored = roll_back(revision, router.db_for_write(BindingRecord), self.request.user, note)
         if stored is None:
-            messages.info(self.request, f"The binding {record} says this already; nothing was stored.")
+            messages.info(self.request, f"The binding {record} is unchanged; nothing was stored.")
             return HttpResponseRedirect(pages.page_url(self.admin, "change", record.pk))
         record = stored
         text = f"{note}: {proposal.change.text}"

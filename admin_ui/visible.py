@@ -1,8 +1,8 @@
-"""Which rows of the bound models a viewer may see, by the admin pages of these models.
+"""The rows of the bound models that a viewer may see, according to the admin pages of these models.
 
-The permission to view a model is not all that the admin knows: ``ModelAdmin.get_queryset`` may hide rows from a user,
-and ``has_view_permission`` may refuse single ones. The console shows the values of a row only to those who would find
-it on the admin page of its own model.
+Apart from the permission to view a model, ``ModelAdmin.get_queryset`` may hide rows from a user, and
+``has_view_permission`` may refuse single ones. The console shows the values of a row only to users who would find it
+on the admin page of its own model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from declbind.fields import find_model
 
 
 def find_admin(admin_site: Any, model: Any) -> Any:
-    """Return the page of a model on a site, else that of a model whose rows are the same ones; None without any."""
+    """Return the page of a model on a site, else that of a model with the same rows; None if there is none."""
     options = model._meta
     for owner in (model, options.concrete_model, *options.get_parent_list()):
         found = admin_site._registry.get(owner)
@@ -30,7 +30,7 @@ def find_admin(admin_site: Any, model: Any) -> Any:
 
 
 def is_limited(registered: Any) -> bool:
-    """Tell whether a page may show fewer rows to some users than to others: whether it has code for that."""
+    """Return whether a page has code by which it may show fewer rows to some users than to others."""
     return any(
         getattr(type(registered), name, None) is not getattr(ModelAdmin, name)
         for name in ("get_queryset", "has_view_permission")
@@ -38,10 +38,10 @@ def is_limited(registered: Any) -> bool:
 
 
 class VisibleRows:
-    """What one viewer may see of rows, asked once per model and page of rows.
+    """The rows that one viewer may see, queried once per model and page of rows.
 
-    Models without an admin page, and those whose page has no code of its own for this, are not limited. A row that is
-    not stored any more cannot be found on a limited page, so it is hidden. So is every row of a page whose code fails.
+    Models without an admin page, and those whose page has no code of its own for this, are not limited. A deleted
+    row cannot be found on a limited page, so it is hidden. So is every row of a page whose code fails.
     """
 
     def __init__(self, admin_site: Any, request: HttpRequest) -> None:
@@ -50,11 +50,11 @@ class VisibleRows:
         self._pages: dict[str, Any] = {}
         self._seen: dict[str, set[str]] = {}
         self._asked: dict[str, set[str]] = {}
-        #: By model, what went wrong in its page's code.
+        #: By model, the error of its page's code.
         self.faults: dict[str, str] = {}
 
     def limits(self, label: str) -> bool:
-        """Tell whether rows of a model are limited for some viewers. No query."""
+        """Return whether rows of a model are limited for some viewers. Makes no query."""
         if label not in self._pages:
             model = find_model(label)
             registered = find_admin(self._site, model) if model is not None else None
@@ -62,11 +62,11 @@ class VisibleRows:
         return self._pages[label] is not None
 
     def unlimited(self, labels: Iterable[str]) -> frozenset[str]:
-        """Return those of the models whose rows are not limited: what may be searched by values."""
+        """Return the models whose rows are not limited, which may be searched by values."""
         return frozenset(label for label in labels if not self.limits(label))
 
     def load(self, rows: Iterable[tuple[str, Any]]) -> None:
-        """Ask for rows, each a model and a key as JSON value. One query for each limited model."""
+        """Query for rows, each a model and a key as JSON value. Takes one query for each limited model."""
         wanted: dict[str, dict[str, Any]] = {}
         for label, key in rows:
             text = _text(key)
@@ -78,11 +78,11 @@ class VisibleRows:
                 continue
             try:
                 self._seen.setdefault(label, set()).update(self._find(label, keys))
-            except Exception as error:  # code of the project; what it would have shown is not known
+            except Exception as error:  # code of the project; the rows that it would have shown are unknown
                 self.faults[label] = f"{type(error).__name__}"
 
     def sees(self, label: str, key: Any) -> bool:
-        """Tell whether a row may be seen; asks if ``load`` has not. Without a key nothing is known of the row."""
+        """Return whether a row may be seen; queries if ``load`` has not. Without a key nothing is known of the row."""
         if not self.limits(label):
             return True
         if key is None:
@@ -92,7 +92,7 @@ class VisibleRows:
 
     @property
     def notes(self) -> list[str]:
-        """What a page has to say of admin pages whose code failed."""
+        """Return messages about admin pages whose code failed."""
         return [
             f"The admin page of {label} failed with {fault}, so the values of its rows are hidden here. Its "
             "get_queryset() or has_view_permission() has to be corrected."
@@ -109,7 +109,7 @@ class VisibleRows:
             except ValueError:
                 continue
         rows = registered.get_queryset(self._request).filter(pk__in=list(by_key))
-        # On PostgreSQL a query that fails would spoil the transaction of the page.
+        # On PostgreSQL a failed query would break the transaction of the page.
         with transaction.atomic(using=rows.db):
             if type(registered).has_view_permission is ModelAdmin.has_view_permission:
                 found = list(rows.values_list("pk", flat=True))
@@ -125,7 +125,7 @@ def _text(key: Any) -> str:
 
 
 def parse_key(text: str) -> Any:
-    """Return the key that the log keeps as JSON text; None of what is no row."""
+    """Return the key that the log stores as JSON text, or None for an event without a row."""
     try:
         return json.loads(text) if text else None
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a viewer of the live page filters by, as it stands in the address, and the rows that it leaves."""
+"""The filters of the live page, as they appear in its address, and the rows that match them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from declbind.models import Event, Traffic
 from declbind.outbound import history
 from declbind.registry import get_registry
 
-#: Query keys of the address, with the characters that each may have.
+#: Query keys of the address, with the maximum number of characters of each.
 KEYS = {
     "stream": 64, "model": 200, "row": 200, "group": 120, "user": 150, "action": 20, "outcome": 40, "node": 32,
     "q": 200, "only": 12,
 }  # fmt: skip
-#: What ``only`` may say, and the kinds of traffic that it leaves; frames go out under none of them.
+#: The values of ``only``, and the kinds of traffic that each shows; sent frames appear under none of them.
 ONLY = {
     "problems": (Traffic.REFUSED, Traffic.ERROR),
     "refused": (Traffic.REFUSED,),
@@ -40,7 +40,7 @@ MAX_DELIVERED = 500
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the viewer filters by, and what the viewer may read: ``models`` are lower-case labels."""
+    """The viewer's filters and permissions: ``models`` are lower-case labels of the models that may be read."""
 
     stream: str = ""
     model: str = ""
@@ -56,7 +56,7 @@ class Wanted:
 
     @classmethod
     def read(cls, query: Mapping[str, Any], models: frozenset[str] = frozenset()) -> Wanted:
-        """Read an address's query; what means nothing is left out."""
+        """Parse an address's query; unknown parts are ignored."""
         given = {key: str(query.get(key, "")).replace("\0", "").strip()[:length] for key, length in KEYS.items()}
         given["model"] = given["model"].lower()
         if given["only"] not in ONLY:
@@ -65,31 +65,31 @@ class Wanted:
 
     @property
     def query(self) -> str:
-        """The query of the address that shows the same."""
+        """Return the query of the address that shows the same."""
         return urlencode({key: value for key in KEYS if (value := getattr(self, key))})
 
     def but(self, **changes: str) -> str:
-        """Return the query of a like address that differs in these."""
+        """Return the query of the same address with these parts changed."""
         return replace(self, **changes).query  # type: ignore[arg-type]
 
     @property
     def is_filtered(self) -> bool:
-        """Whether anything is left out."""
+        """Return whether anything is filtered out."""
         return bool(self.query)
 
     @property
     def has_rare(self) -> bool:
-        """Whether one of the filters is set that a page need not show at once."""
+        """Return whether one of the rarely used filters is set."""
         return bool(self.model or self.row or self.group or self.user or self.action or self.outcome or self.node)
 
     @property
     def wants_events(self) -> bool:
-        """Whether frames that went out, and marks, can be among the rows."""
+        """Return whether sent frames, and marks, can be among the rows."""
         return not (self.only or self.outcome)
 
 
 def readable_models(user: Any) -> frozenset[str]:
-    """Return the models whose values the user may see: by the model's own view permission."""
+    """Return the models whose values the user may see, by the model's own view permission."""
     return frozenset(
         model._meta.label_lower
         for model in apps.get_models()
@@ -98,15 +98,15 @@ def readable_models(user: Any) -> frozenset[str]:
 
 
 def stream_models() -> dict[str, str]:
-    """Return the model of each stream that there is, by its label in lower case."""
+    """Return the lower-case label of the model of each existing stream."""
     return {stream: binding.model_label() for stream, binding in get_registry().by_stream.items()}
 
 
 def narrow_events(rows: QuerySet[Event], wanted: Wanted, using: str) -> QuerySet[Event]:
-    """Leave the events that are wanted. But for the stretch of the log that ``rows`` is, nothing here has an index."""
+    """Filter events. Except for the part of the log that ``rows`` covers, nothing here has an index."""
     if not wanted.wants_events:
         return rows.none()
-    # What a trigger noted is no event yet, and nobody is sent it.
+    # A trigger's mark is no event yet and is not sent.
     rows = rows.exclude(kind=Event.MARK)
     if wanted.stream:
         rows = rows.filter(stream=wanted.stream)
@@ -129,14 +129,14 @@ def narrow_events(rows: QuerySet[Event], wanted: Wanted, using: str) -> QuerySet
         found = Q(kind=Event.CONTROL, data__icontains=text)
         for column in ("stream", "model", "object_pk", "changes", "actor", "origin"):
             found |= Q(**{f"{column}__icontains": text})
-        # That a row is found would tell its values to somebody who may not read them.
+        # Finding a row by its values would disclose them to a user who may not read them.
         found |= Q(model__in=wanted.models, data__icontains=text)
         rows = rows.filter(found)
     return rows
 
 
 def narrow_traffic(rows: QuerySet[Traffic], wanted: Wanted) -> QuerySet[Traffic]:
-    """Leave the requests, refusals, errors and connections that are wanted."""
+    """Filter requests, refusals, errors and connections."""
     if wanted.only:
         rows = rows.filter(kind__in=ONLY[wanted.only])
     if wanted.stream:
@@ -155,7 +155,7 @@ def narrow_traffic(rows: QuerySet[Traffic], wanted: Wanted) -> QuerySet[Traffic]
         found = Q(username__icontains=text) | Q(user_pk=text)
         for column in ("stream", "action", "object_pk", "groups", "outcome", "connection", "detail"):
             found |= Q(**{f"{column}__icontains": text})
-        # Nor is a row found by what an exception said of it.
+        # Nor may a row be found by the text of an exception about it.
         streams = [stream for stream, model in stream_models().items() if model in wanted.models]
         found |= Q(message__icontains=text) & (~Q(message__startswith=CAPTURE_FAILED) | Q(stream__in=streams))
         rows = rows.filter(found)
@@ -163,8 +163,8 @@ def narrow_traffic(rows: QuerySet[Traffic], wanted: Wanted) -> QuerySet[Traffic]
 
 
 def _containing(rows: QuerySet[Any], column: str, *texts: str) -> QuerySet[Any]:
-    """Leave the rows in whose column one of the texts is."""
-    # Not LIKE, which on SQLite takes "A" for "a": two groups may differ in nothing else.
+    """Filter rows whose column contains one of the texts."""
+    # Not LIKE, which ignores case on SQLite: two groups may differ in nothing else.
     is_json = isinstance(rows.model._meta.get_field(column), JSONField)
     written = ExactText(Cast(column, TextField())) if is_json else F(column)
     places = {f"place{number}": StrIndex(written, Value(text)) for number, text in enumerate(texts)}

@@ -1,4 +1,4 @@
-"""Lease the traffic of all processes to a viewer, and leave in the admin's log who watched, from when to when."""
+"""The lease of a viewer on the traffic of all processes, and the admin's log entries about watching."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from declbind import tenancy
 from declbind.models import BindingRecord, Watch
 from declbind.registry import database_alias
 
-#: A watch ends this long after its page was last heard of.
+#: The time after the last request of its page at which a watch ends.
 LEASE_SECONDS = 30
-#: A poll writes only when the lease has less left: once in ten seconds, not with every look.
+#: A poll writes only if less than this is left of the lease: once in ten seconds, not at every poll.
 RENEW_SECONDS = 20
 SUBJECT = "Live traffic"
 STARTED, STOPPED = "Started watching.", "Stopped watching."
-LAPSED = "Stopped watching: the page was not heard of any more."
+LAPSED = "Stopped watching: the page sent no more requests."
 
 
 def watch_page(request: HttpRequest) -> None:
     """Lease the traffic to the user of a request, unless another site made the browser send it.
 
-    A watch costs each process work and is noted in the user's name, so a link or a picture of a foreign page must not
-    begin one. Browsers tell where a request comes from in ``Sec-Fetch-Site`` (W3C, Fetch Metadata Request Headers).
+    A watch costs each process work and is logged in the user's name, so a link or an image on a foreign page must
+    not start one. Browsers report the origin of a request in ``Sec-Fetch-Site`` (W3C, Fetch Metadata Request
+    Headers).
     """
     if request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
         renew_watch(request.user)
 
 
 def renew_watch(user: Any) -> None:
-    """Lease the traffic to this user's pages for another 30 s, and note it where nobody had it in this user's name."""
+    """Lease the traffic to this user's pages for another 30 s, and log it if the user had no lease."""
     now = timezone.now()
     held = Watch.objects.filter(viewer=_viewer(user)).first()
     if held is not None and held.until > now + timedelta(seconds=RENEW_SECONDS):
@@ -50,14 +51,14 @@ def renew_watch(user: Any) -> None:
 
 
 def end_watch(user: Any) -> None:
-    """Give the lease back: the page is left. Another page of the same user takes it again by itself."""
+    """End the lease because the page is left. Another page of the same user renews it by itself."""
     ended, _ = Watch.objects.filter(viewer=_viewer(user), until__gt=timezone.now()).delete()
     if ended:
         _note(user, STOPPED)
 
 
 def _viewer(user: Any) -> str:
-    # Of each tenant, user 1 is somebody else.
+    # The same user key means another user in each tenant.
     viewer = f"admin:{tenancy.owner_key(get_user_model(), str(user.pk), database_alias())}"
     return viewer if len(viewer) <= 64 else hashlib.sha256(viewer.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The page that says why a frame arrived or did not."""
+"""The page that explains why a frame arrived or did not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from declbind.console.writers import describe_writer
 from declbind.models import Connection, Event
 from declbind.registry import database_alias, get_registry
 
-#: Users who are offered as one types.
+#: The number of users that are suggested while typing.
 OFFERED_USERS = 50
 
 
@@ -40,7 +40,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 
 def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Ask, and show the answers. All of the question is in the address."""
+    """Answer the question in the address. All of the question is in the address."""
     if not pages.may_watch(request.user):
         raise PermissionDenied
     using = database_alias()
@@ -73,17 +73,17 @@ def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
 
 
 def _is_readable(found: why.Explanation, visible: VisibleRows, models: Collection[str]) -> bool:
-    """Tell whether the viewer may read what an answer says of the row that was asked about."""
+    """Return whether the viewer may read an answer's details about the row in question."""
     model = stream_models().get(found.question.stream, "")
     if model not in models:
         return False
-    # A text that is a number may be the key of either kind.
+    # A text of digits may be the key of either kind.
     keys = [parse_key(found.event.object_pk)] if found.event is not None else [found.question.row or None]
     return all(visible.sees(model, key) for key in keys)
 
 
 def read_question(request: HttpRequest) -> tuple[why.Question | None, str]:
-    """Return the question of the address, or why there is none; ("" where nothing was asked)."""
+    """Return the question in the address, or an error message; "" if nothing was asked."""
 
     def text(name: str) -> str:
         return pages.read_text(request.GET, name)
@@ -103,7 +103,7 @@ def read_question(request: HttpRequest) -> tuple[why.Question | None, str]:
 
 
 def _parse_time(text: str) -> datetime | None:
-    """Read a moment in the site's time zone; a time alone is of today."""
+    """Parse a moment in the site's time zone; a time alone means today."""
     if not text:
         return None
     if len(text) <= 8:
@@ -113,7 +113,7 @@ def _parse_time(text: str) -> datetime | None:
     except ValueError:
         return None
     if found is None or not 1900 <= found.year <= 2900:
-        # Nothing was written then, and beside the ends of the calendar no window has room.
+        # Nothing was written then, and near the ends of the calendar the time window would overflow.
         return None
     if django_settings.USE_TZ:
         return timezone.make_aware(found) if timezone.is_naive(found) else found
@@ -131,7 +131,7 @@ def _writer(event: Event) -> str:
 
 
 def _links(model_admin: Any, found: why.Explanation) -> dict[str, str]:
-    """Return where to go on from the answer."""
+    """Return links to related pages."""
     question = found.question
     around = {"stream": question.stream, "row": question.row, "user": question.user}
     live = pages.page_url(model_admin, "live")

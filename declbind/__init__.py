@@ -1,7 +1,7 @@
 """Live data binding for Django: model changes to browsers, client messages to models, as configuration.
 
-The public names are loaded at first use: most of them need Django's app registry, which does not exist yet while Django
-imports the packages of ``INSTALLED_APPS``.
+The public names are loaded on first use. Most of them need Django's app registry, which does not exist yet while
+Django imports the packages of ``INSTALLED_APPS``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _explain_early_import(name: str, error: Exception) -> None:
-    """Raise Django's own error again, with the way out, if ``error`` says that Django is not set up yet."""
+    """Raise the error again with advice on how to fix it, if it says that Django is not set up yet."""
     from django.apps import apps
     from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
 

@@ -1,4 +1,4 @@
-"""The start of declbind in a Django process: in every process, because each may write to bound models."""
+"""Startup of declbind, which runs in every Django process because each one may write to bound models."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from django.db.models.signals import post_migrate
 
 
 class DeclbindConfig(AppConfig):
-    """The application: loads the bindings of files and classes and installs the capture hooks, without any query."""
+    """The application config. It loads the bindings of files and classes and installs capture, without any query."""
 
     name = "declbind"
     verbose_name = "Bindings"
@@ -27,12 +27,12 @@ class DeclbindConfig(AppConfig):
         relay.install()
         traffic.install()
         capture.install()
-        # A fault in a module of bindings shows at the start, not at the first write.
+        # A faulty bindings module fails at startup, not at the first write.
         registry.current_registry()
         post_migrate.connect(self.insert_first_rows, sender=self, dispatch_uid="declbind.first_rows")
 
     def insert_first_rows(self, using: str, **kwargs: Any) -> None:
-        """Insert the rows that a flush has deleted; the migration inserts them first (``0006_first_rows``)."""
+        """Insert the rows that a flush deletes; the migration inserts them first (``0006_first_rows``)."""
         from . import growth
         from .models import Configuration, Head
         from .outbound import history, log

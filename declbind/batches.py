@@ -1,4 +1,4 @@
-"""Cut long lists of values into those that one statement can take."""
+"""Splitting of long value lists into lists that fit one statement."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from django.db import connections
 
-#: Where the database has no limit of its own.
+#: Used where the database has no limit of its own.
 SIZE = 10_000
 
 
 def in_batches(values: Iterable[Any], using: str) -> Iterator[list[Any]]:
-    """Cut values into lists that one statement can take as parameters."""
+    """Split values into lists that one statement can take as parameters."""
     given = list(values)
     if not given:
         return
@@ -26,7 +26,7 @@ def batch_size(using: str) -> int:
     """Return how many parameters one statement can take."""
     connection = connections[using]
     if connection.vendor == "sqlite":
-        # What this library was built with; Django 5.2 still goes by the 999 of releases before 3.32.
+        # The limit that this SQLite was built with. Django 5.2 still assumes 999, the limit before SQLite 3.32.
         connection.ensure_connection()
         limit: int = connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
         return min(limit, SIZE)

@@ -1,4 +1,4 @@
-"""Know the permission codenames that exist, ``app_label.codename`` each."""
+"""The permission codenames that exist, each in the form ``app_label.codename``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.db import DatabaseError, transaction
 
 
 def declared_codenames() -> set[str]:
-    """Return what the installed models declare, Django's own four among them. Makes no query."""
+    """Return the codenames that the installed models declare, including Django's four. Makes no query."""
     found: set[str] = set()
     for model in apps.get_models():
         options = model._meta
@@ -17,14 +17,16 @@ def declared_codenames() -> set[str]:
 
 
 def stored_codenames() -> set[str]:
-    """Return what the Permission table holds, which permissions made by hand are only in; empty without the "
-    "table."""
+    """Return the codenames in the Permission table, or an empty set if the table is missing.
+
+    Permissions that were created by hand exist only there.
+    """
     if not apps.is_installed("django.contrib.auth"):
         return set()
     from django.contrib.auth.models import Permission
 
     try:
-        # Before the first migrate the table is missing; on PostgreSQL that would spoil the caller's
+        # Before the first migrate the table is missing. On PostgreSQL a failed query would break the caller's
         # transaction.
         with transaction.atomic(using=Permission.objects.db):
             rows = Permission.objects.values_list("content_type__app_label", "codename")

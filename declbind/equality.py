@@ -41,14 +41,14 @@ class ExactText(models.Func):
 
 
 def only_equal(rows: models.QuerySet[Any], values: Mapping[str, Any]) -> models.QuerySet[Any]:
-    """Narrow rows to those that have all of the values, by the names or attnames of columns."""
+    """Narrow rows to those that have all of the given values, keyed by the names or attnames of columns."""
     for name, value in values.items():
         rows = rows.filter(_has_one(rows, stored_field(rows.model, name).attname, [value]))
     return rows
 
 
 def only_among(rows: models.QuerySet[Any], values: Mapping[str, Sequence[Any]]) -> models.QuerySet[Any]:
-    """Narrow rows to those that have, in each column, one of its values; ``None`` stands for null."""
+    """Narrow rows to those that have, in each column, one of its values; ``None`` means null."""
     for field, accepted in values.items():
         name = stored_field(rows.model, field).attname
         holds = _has_one(rows, name, [value for value in accepted if value is not None])
@@ -83,13 +83,16 @@ def _exactly(rows: models.QuerySet[Any], name: str, values: Sequence[Any]) -> mo
 
 
 def _has_one_document(rows: models.QuerySet[Any], name: str, forms: Sequence[Any]) -> models.Q:
-    """Return the condition that a JSON column has one of the values. `__in` would take ``1`` and ``true`` for one."""
+    """Return the condition that a JSON column has one of the values.
+
+    `__in` would treat ``1`` and ``true`` as equal.
+    """
     if not forms:
         return models.Q(pk__in=[])
     condition = models.Q(*(models.Q(**{name: form}) for form in forms), _connector=models.Q.OR)
     if connections[rows.db].vendor != "mysql":
         return condition
-    # Django compares what JSON_EXTRACT gives, for which the number 5 equals the text "5".
+    # Django compares the result of JSON_EXTRACT, for which the number 5 equals the text "5".
     field = concrete_field(rows.model, name)
     column: Any = ExactText(models.F(field.attname), output_field=models.Field())
     texts = [json.dumps(form, ensure_ascii=is_escaped) for form in forms for is_escaped in (True, False)]

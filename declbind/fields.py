@@ -1,4 +1,4 @@
-"""Choose a model's fields for a binding: which are sent, which may be written, which look sensitive."""
+"""The fields of a model that a binding uses: which are sent, which may be written, which look sensitive."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from declbind.core.spec import BindingSpec
 from declbind.rights_models import is_secret_column, value_field
 from declbind.stored_values import column_of, is_encrypted
 
-# Parts of a name that give a secret away wherever they stand; and those that must be a word of their own,
-# since "pin" is in "spinning" too.
+# Parts of a name that suggest a secret anywhere in it, and parts that must be words of their own, since "pin" is in
+# "spinning" too.
 _SENSITIVE_PARTS = (
     "password",
     "passwd",
@@ -37,10 +37,10 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def is_sensitive(name: str) -> bool:
-    """Say whether a field of this name looks like one that holds a password, a token or another secret.
+    """Return whether a field of this name looks like one that holds a password, a token or another secret.
 
-    A name that merely looks like it (``hashtag``) costs its owner one entry under ``sensitive``; one that was
-    missed costs a secret. So when in doubt the answer is yes.
+    A false positive (``hashtag``) costs its owner one entry under ``sensitive``. A false negative discloses a
+    secret. In case of doubt the answer is therefore True.
     """
     words = [word.lower() for word in _WORD.findall(name)]
     joined = "".join(words)
@@ -50,10 +50,10 @@ def is_sensitive(name: str) -> bool:
 
 
 def is_sensitive_field(field: Field[Any, Any]) -> bool:
-    """Say whether what would be sent for this field looks sensitive, by its name or by its model.
+    """Return whether the value sent for this field looks sensitive, by its name or by its model.
 
-    In a model of tokens, one-time-password devices or sessions, whatever may hold the secret is sensitive.
-    A relation sends the key of the other row, which for a session is the very key that opens it.
+    In a model of tokens, one-time-password devices or sessions, each field that may hold the secret is sensitive. A
+    relation sends the key of the other row, and a session's key is what gives access to it.
     """
     return is_sensitive(field.name) or is_sensitive(value_field(field).name) or is_secret_column(field)
 
@@ -76,10 +76,10 @@ def find_model(label: str) -> type[Model] | None:
 def model_fields(model: type[Model]) -> list[Field[Any, Any]]:
     """Return the fields that a binding could send, in model order: columns first, then many-to-many.
 
-    Neither the primary key, which travels beside the data, nor a parent's under multi-table inheritance,
-    which is the same value again. Reverse relations and generic foreign keys have no value of their own in
-    the row. Neither have lists of a package's own, such as django-taggit's tags: the rows behind them may hang
-    on a generic foreign key, and nothing says which of their columns is whose.
+    The primary key is left out, because frames carry it beside the data. So is the link to a parent under
+    multi-table inheritance, which has the same value. Reverse relations and generic foreign keys have no value of
+    their own in the row. Lists of other packages, such as django-taggit's tags, are left out too: their rows may
+    depend on a generic foreign key, and nothing says which of their columns refers to which row.
     """
     own = model._meta
     columns = [field for field in own.concrete_fields if field is not own.pk and not field.primary_key]
@@ -88,9 +88,10 @@ def model_fields(model: type[Model]) -> list[Field[Any, Any]]:
 
 
 def concrete_field(model: type[Model], name: str) -> Field[Any, Any]:
-    """Return the column that a template, ``where`` or ``scope`` means by a name or attname, the pk too.
+    """Return the column that a template, ``where`` or ``scope`` names by field name or attname; pk included.
 
-    Raises LookupError for any other name; Django's own FieldDoesNotExist is not one.
+    Raises:
+        LookupError: There is no such column. Django's FieldDoesNotExist is not a LookupError.
     """
     for field in model._meta.concrete_fields:
         if name in (field.name, field.attname):
@@ -99,7 +100,7 @@ def concrete_field(model: type[Model], name: str) -> Field[Any, Any]:
 
 
 def stored_field(model: type[Model], name: str) -> Field[Any, Any]:
-    """Return the column that holds the values of ``concrete_field``; another one if the field is translated."""
+    """Return the column that holds the values of ``concrete_field``, which differs if the field is translated."""
     column: Field[Any, Any] = column_of(concrete_field(model, name))
     return column
 
@@ -108,8 +109,8 @@ def bound_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]
     """Return the fields that the binding sends: in the order of ``fields``, or in model order. Never the pk.
 
     With ``"__all__"`` or ``exclude``, a field that looks sensitive or is encrypted in its column is left out unless
-    ``sensitive`` names it. So is one that the model got later, unless the record has ``grow`` (see ``held_fields``). A
-    name that does not exist is left out too; the judgement of the record reports it.
+    ``sensitive`` names it. So is a field that was added to the model later, unless the record has ``grow`` (see
+    ``held_fields``). A name that does not exist is left out too; the validation of the record reports it.
     """
     if spec.fields is not None and not spec.all_fields:
         known = {field.name: field for field in model_fields(model)}
@@ -126,16 +127,16 @@ def bound_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]
 
 
 def held_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]:
-    """Return the fields that ``"__all__"`` or ``exclude`` would send, and that wait for somebody to accept them.
+    """Return the fields that ``"__all__"`` or ``exclude`` would send once they are accepted.
 
-    The model got them after the record was last stored. A spec without ``known`` holds nothing back.
+    They were added to the model after the record was last stored. A spec without ``known`` holds nothing back.
     """
     sent = {field.name for field in bound_fields(model, spec)}
     return [field for field in bound_fields(model, replace(spec, known=None)) if field.name not in sent]
 
 
 def hold_back(model: type[Model], spec: BindingSpec, names: Collection[str]) -> BindingSpec:
-    """Return a spec that does not send the fields of these names, unless it names them itself."""
+    """Return a spec that does not send the fields of these names, unless it lists them itself."""
     if not names or not spec.is_open:
         return replace(spec, known=None) if spec.known is not None else spec
     everything = bound_fields(model, replace(spec, known=None))
@@ -150,6 +151,6 @@ def writable_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, An
 
 
 def is_editable(field: Field[Any, Any]) -> bool:
-    """Say whether a form would offer this field: no pk, nothing generated, no link to a parent's row."""
+    """Return whether a form would offer this field: no pk, no generated column, no link to a parent's row."""
     is_parent_link = bool(getattr(field.remote_field, "parent_link", False))
     return field.editable and not field.primary_key and not field.generated and not is_parent_link

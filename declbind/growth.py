@@ -1,8 +1,9 @@
-"""Fields that a model gets later: what a definition of a file or a class may send is stored, and widened on request.
+"""Fields that are added to a model later: the fields of definitions are stored, and widened on request.
 
-``"__all__"`` and ``exclude`` mean the fields that the model had when the definition was first in force. That is stored
-after ``migrate``, when an ASGI process starts, and by ``apply`` (:func:`store_missing`). A field that the model gets
-later waits until somebody accepts it (:func:`accept`). Records of the database keep their part of it themselves.
+In a file's or a class's definition, ``"__all__"`` and ``exclude`` mean the fields that the model had when the
+definition was first in force. These are stored after ``migrate``, when an ASGI process starts, and by ``apply``
+(:func:`store_missing`). A field that is added later waits until it is accepted (:func:`accept`). Records of the
+database store their fields themselves.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ from declbind.sources.baselines import definition_digest, load_baselines
 
 logger = logging.getLogger("declbind")
 
-#: Definitions of one stream that are remembered: those of a deployment under way, and of one that is rolled back.
+#: The number of stored definitions of one stream: those of a deployment in progress, and of its rollback.
 KEPT_DEFINITIONS = 4
 
 
 def store_missing(using: str) -> int:
-    """Store what the definitions in force may send, where that is not stored yet; return how many were.
+    """Store the fields that the definitions in force may send, if they are not stored yet.
 
-    Makes three queries if there is nothing to store. Before ``migrate`` it does nothing.
+    Makes three queries if there is nothing to store. Before ``migrate`` it does nothing. Returns the number of
+    definitions that were stored.
     """
     if using != database_alias() or not _is_migrated(using):
         return 0
@@ -43,7 +45,7 @@ def store_missing(using: str) -> int:
     if not missing and not unknown:
         return 0
     with transaction.atomic(using=using):
-        # The lock of its row: two processes that start at once come here one after the other.
+        # Its row is locked: two processes that start at once run this one after the other.
         Configuration.bump(using)
         missing -= load_baselines(using).keys()
         Baseline.objects.using(using).bulk_create(
@@ -58,7 +60,7 @@ def store_missing(using: str) -> int:
 
 
 def follow_migration(using: str) -> None:
-    """Forget the fields that are gone, so that a later one of the same name is a new one; then store what is missing.
+    """Drop removed fields, so that a later field of the same name counts as new; then store missing definitions.
 
     Called after ``migrate``, with the models as they are now.
     """
@@ -69,7 +71,7 @@ def follow_migration(using: str) -> None:
             _forget_removed(using)
             store_missing(using)
     except DatabaseError as error:
-        # Somebody has migrated to a state in between, in which a table lacks a column that the models have.
+        # The database was migrated to an intermediate state, in which a table lacks a column that the models have.
         logger.warning("What the definitions of files and classes may send could not be stored: %s", error)
 
 
@@ -79,7 +81,7 @@ def _forget_removed(using: str) -> None:
     for row in Baseline.objects.using(using).select_for_update().filter(stream__in=present):
         spec = present[row.stream]
         if not spec.is_open or spec.grow:
-            # Written anew, it means the fields of that time.
+            # If it is stored again, it means the fields of that time.
             row.delete(using=using)
             continue
         kept = _still_there(spec.model, row.names)
@@ -96,7 +98,7 @@ def _forget_removed(using: str) -> None:
 
 
 def describe_held(binding: type[Binding]) -> list[str]:
-    """Return what accepting the fields that wait opens, in words; nothing if none waits."""
+    """Return what accepting the waiting fields opens, in words; an empty list if none is waiting."""
     spec, held = binding.spec(), binding.held_names()
     if not held:
         return []
@@ -108,7 +110,7 @@ def describe_held(binding: type[Binding]) -> list[str]:
 
 
 def accept(binding: type[Binding], names: Collection[str], using: str) -> None:
-    """Send fields of a binding that wait to be accepted. A record of the database gets a revision.
+    """Send waiting fields of a binding. A record of the database gets a revision.
 
     Raises:
         BindingRecord.DoesNotExist: The record was removed meanwhile.
@@ -142,7 +144,7 @@ def _is_migrated(using: str) -> bool:
 
 
 def _meanings(specs: Iterable[BindingSpec]) -> Iterator[tuple[tuple[str, str], list[str]]]:
-    """Yield what each definition sends now, if that is to be stored."""
+    """Yield the fields that each definition sends now, if these are to be stored."""
     for spec in specs:
         model = find_model(spec.model)
         if spec.is_open and not spec.grow and model is not None:
@@ -151,13 +153,16 @@ def _meanings(specs: Iterable[BindingSpec]) -> Iterator[tuple[tuple[str, str], l
 
 
 def _is_unknown(record: BindingRecord) -> bool:
-    """Tell whether a record lacks what it may send: it was stored past Django. Most name their fields."""
+    """Return whether a record lacks its stored fields, because it was written without Django.
+
+    Most records name their fields.
+    """
     is_open = record.exclude is not None or record.fields in (ALL_FIELDS, [ALL_FIELDS])
     return is_open and not record.grow and _known_now(record) is not None
 
 
 def _known_now(record: BindingRecord) -> list[str] | None:
-    """Return what a record that was stored past Django may send: what it means now."""
+    """Return the fields that a record written without Django may send: those that it means now."""
     found = dict(_meanings([spec])) if (spec := _spec_of(record)) is not None else {}
     return next(iter(found.values()), None)
 
@@ -167,7 +172,7 @@ def _spec_of(record: BindingRecord) -> BindingSpec | None:
 
 
 def _still_there(label: str, names: Any) -> Any:
-    """Return those names that the model has; all of them if it is not installed here."""
+    """Return the names that the model has, or all of them if it is not installed here."""
     model = find_model(label)
     if model is None or not isinstance(names, list):
         return names
@@ -176,7 +181,7 @@ def _still_there(label: str, names: Any) -> Any:
 
 
 def _store_known(record: BindingRecord, names: list[str] | None, using: str) -> None:
-    # Django's own query set: this is no edit of the record.
+    # Django's own query set, because this is no edit of the record.
     BindingRecord._base_manager.using(using).filter(pk=record.pk).update(known=names)
 
 

@@ -61,9 +61,9 @@ def send_obstacle(field: Any) -> str:
 
 
 def comparison_obstacle(field: Any, *, in_params: bool = True) -> str:
-    """Return why rows could not be told apart by a field in memory as by a query, or `""`.
+    """Return why a field cannot be compared in memory as a query compares it, or `""`.
 
-    `in_params` says that subscriptions name the values, as those of group templates.
+    `in_params` says that subscriptions name the values, as with group templates.
     """
     if is_stock(field):
         return ""
@@ -77,8 +77,8 @@ def comparison_obstacle(field: Any, *, in_params: bool = True) -> str:
         )
     if _reads_alike(target):
         return (
-            f"{field.name!r} ({_class_name(field)}) reads values alike that its column holds to be different, so "
-            f"that queries and events would disagree."
+            f"{field.name!r} ({_class_name(field)}) reads different column values as equal, so that "
+            f"queries and events would disagree."
         )
     if any(isinstance(_attempt(partial(comparable, field, value)), Exception) for value in _stored_samples(field)):
         return f"{field.name!r} ({_class_name(field)}) cannot compare the values that it reads."
@@ -88,13 +88,13 @@ def comparison_obstacle(field: Any, *, in_params: bool = True) -> str:
 def hiding_fields(model: type[models.Model]) -> list[str] | None:
     """Return the fields by which the default manager hides rows that the base manager shows.
 
-    An empty list says that it hides rows in another way, `None` that it hides none.
+    An empty list means that it hides rows in another way, `None` that it hides none.
     """
     manager: Any = model._default_manager
     if type(manager) is models.Manager:
         return None
     try:
-        # Managers that are on their way out warn whenever they are asked.
+        # Deprecated managers warn whenever they are called.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             query = manager.get_queryset().query
@@ -117,7 +117,7 @@ def _columns(node: Any) -> Iterator[Any]:
 
 
 def _return_obstacle(field: Any) -> str:
-    """Return why a value in the form in which it is sent would not be understood when it comes back, or `""`."""
+    """Return why a value, in the form in which it is sent, would not be understood as input, or `""`."""
     if is_stock(field):
         return ""
     faults = [_return_fault(field, value) for value in _stored_samples(field)]
@@ -150,7 +150,7 @@ def _reads_alike(field: Any) -> bool:
 
 
 def _stored_samples(field: Any) -> list[Any]:
-    """Return samples as rows hold them after they were stored and read."""
+    """Return sample values as rows hold them after they were stored and read."""
     target = key_field(field)
     found = []
     for value in _samples(target):
@@ -181,7 +181,7 @@ def _samples(field: Any) -> list[Any]:
 
 
 def _attempt(call: Callable[[], Any]) -> Any:
-    """Return what a call returns or raises."""
+    """Return the result of a call, or the exception that it raises."""
     try:
         return call()
     except Exception as error:  # code of the project may raise anything

@@ -9,13 +9,13 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model
 from django.db.models.fields.reverse_related import ForeignObjectRel
 
-#: Relations that one path may have.
+#: The maximum number of relations in one path.
 MAX_STEPS = 4
 
 
 @dataclass(frozen=True)
 class Hop:
-    """One model on a path: its rows lead to the bound rows whose ``lookup`` is among the values of ``column``."""
+    """One model on a path. Its rows lead to the bound rows whose ``lookup`` is among the values of ``column``."""
 
     model: type[Model]
     lookup: str
@@ -23,9 +23,10 @@ class Hop:
 
 
 def find_hops(model: type[Model], path: str) -> list[Hop]:
-    """Return the hops of a path of relations such as ``author__team``, with the through models of many-to-many fields.
+    """Return the hops of a path such as ``author__team``, with the through models of many-to-many fields.
 
-    Raises ``LookupError``, whose text names the step that is not a relation.
+    Raises:
+        LookupError: A step is not a relation; the text names it.
     """
     hops: list[Hop] = []
     at: Any = model
@@ -47,7 +48,7 @@ def find_hops(model: type[Model], path: str) -> list[Hop]:
         elif is_forward:
             hops.append(Hop(target, lookup, relation.target_field.attname))
         else:
-            # A foreign key to another column than the primary key is found by that one.
+            # A foreign key to another column than the primary key is matched by that column.
             key = relation.field.target_field
             found_by = "pk" if key.primary_key else key.name
             hops.append(Hop(target, f"{before}__{found_by}" if before else found_by, relation.field.attname))
@@ -84,7 +85,7 @@ def _is_followed(field: Any) -> bool:
 
 
 def _is_generic(field: Any) -> bool:
-    # Not by ``concrete``: a many-to-many field is concrete up to Django 6.0, and no longer in 6.1.
+    # ``concrete`` cannot be used: a many-to-many field is concrete up to Django 6.0, and no longer in 6.1.
     return hasattr(field, "object_id_field_name") or not (field.remote_field or isinstance(field, ForeignObjectRel))
 
 

@@ -1,7 +1,7 @@
 """ASGI routes of the bindings, for ``URLRouter(declbind.routing.websocket_urlpatterns)``.
 
 This module imports no models, so it can be imported before ``django.setup()``. The imports of an ``asgi.py`` may
-therefore stand in any order.
+therefore be in any order.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 @markcoroutinefunction
 def serve_bindings(scope: Mapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
-    """Serve one WebSocket connection with a ``BindingConsumer`` of its own.
+    """Serve one WebSocket connection with its own ``BindingConsumer``.
 
-    Return the consumer's coroutine. An ``async def`` would keep a second coroutine, and with it the scope, for as long
-    as the connection is open.
+    Returns:
+        The consumer's coroutine. An ``async def`` would keep a second coroutine, and with it the scope, for as long
+            as the connection is open.
     """
     # Imported late: the consumer needs models, and models need Django's app registry.
     from declbind.live.consumers import BindingConsumer

@@ -1,8 +1,8 @@
 """Rows as the database stores them: the values of columns, without an instance of the model.
 
 Making an instance runs code of the project: the model's `__init__` and `from_db`, descriptors over its fields,
-receivers of `post_init`. Reading the columns runs none of it, and does not depend on the language or time zone of the
-thread.
+receivers of `post_init`. Reading the columns runs none of it, and does not depend on the language or time zone of
+the thread.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _MISSING = object()
 class StoredRow:
     """The columns of one row that were read.
 
-    `values` are by attribute name. `lists` are the keys of its many-to-many fields by field name, as far as they were
-    read for several rows at once.
+    `values` are by attribute name. `lists` are the keys of its many-to-many fields by field name, if they were read
+    for several rows at once.
     """
 
     __slots__ = ("lists", "model", "pk", "using", "values")
@@ -40,12 +40,12 @@ class StoredRow:
         return model.from_db(self.using, names, [self.values[name] for name in names])
 
 
-#: What groups and data are made of: a row of columns, or an instance that code of the project passes on.
+#: The input of groups and data: a row of columns, or an instance that code of the project passes on.
 AnyRow = StoredRow | models.Model
 
 
 def value_of(row: AnyRow, attname: str) -> Any:
-    """Return the value of a column, past descriptors that a package puts over the field."""
+    """Return the value of a column, bypassing descriptors that a package may put over the field."""
     values: Mapping[str, Any] = row.values if isinstance(row, StoredRow) else vars(row)
     value = values.get(attname, _MISSING)
     # An instance loads a column that it lacks.
@@ -53,7 +53,7 @@ def value_of(row: AnyRow, attname: str) -> Any:
 
 
 def database_of(row: AnyRow) -> str | None:
-    """Return the alias of the database that the row was read from, `None` for an instance that was not stored."""
+    """Return the alias of the database that the row was read from, or `None` for an instance that was not stored."""
     return row.using if isinstance(row, StoredRow) else row._state.db
 
 

@@ -32,8 +32,8 @@ def key_field(field: Any) -> Any:
 def column_of(field: Any) -> Any:
     """Return the field whose column holds a field's value, whatever the language of the thread.
 
-    A field that django-modeltranslation translates has a column for each language. Its own column holds what was last
-    written, in the writer's language; the column of the project's default language is the one that means it.
+    A field that django-modeltranslation translates has a column for each language. Its own column holds the last
+    value written, in the writer's language. The column of the project's default language holds the field's value.
     """
     return _translated_column(field) if _are_translated() else field
 
@@ -63,7 +63,7 @@ def holds_documents(field: Any) -> bool:
 
 
 def is_compared_apart(field: Any) -> bool:
-    """Return whether a column's values need `comparable` and `group_text` to be compared as the database does."""
+    """Return whether comparing a column as the database does takes `comparable` and `group_text`."""
     return not is_stock(field) or holds_documents(key_field(field))
 
 
@@ -77,8 +77,8 @@ def compares_by_itself(field: Any) -> bool:
 def is_encrypted(field: Any) -> bool:
     """Return whether a field's values are clear in Python and encrypted in their column.
 
-    Packages for this name their modules or classes after it. A column that stores the same text differently each time
-    is taken for encrypted as well.
+    Packages for this name their modules or classes accordingly. A column that stores the same text differently each
+    time counts as encrypted too.
     """
     target = key_field(field) if not field.many_to_many else field
     if is_stock(target):
@@ -90,7 +90,7 @@ def is_encrypted(field: Any) -> bool:
 
 
 def is_stored_differently(field: Any, samples: Iterable[Any] = ("a", 1)) -> bool:
-    """Return whether a field stores the same value differently each time, so that no query finds it."""
+    """Return whether a field stores the same value differently each time, so that no query can match it."""
     target = key_field(field)
     if is_stock(target):
         return False
@@ -131,7 +131,7 @@ def as_stored(field: Any, value: Any, using: str) -> Any:
 
 
 def comparable(field: Any, value: Any) -> Any:
-    """Return what the database compares of a value. Two values are equal to it if these are equal."""
+    """Return what the database compares of a value. Two values are equal in the database if these are equal."""
     target = key_field(field)
     if value is None or (is_stock(target) and not holds_documents(target)):
         return value
@@ -139,7 +139,7 @@ def comparable(field: Any, value: Any) -> Any:
 
 
 def group_text(field: Any, value: Any) -> str | None:
-    """Return the text that stands for a value in a group's name; `None` for null."""
+    """Return the text that represents a value in a group's name, or `None` for null."""
     if value is None:
         return None
     target = key_field(field)
@@ -149,7 +149,7 @@ def group_text(field: Any, value: Any) -> str | None:
         return canonical_text(value)
     text = write_value(target, value)
     try:
-        # An amount of money is written as "9.50" and read as a decimal, of which a subscription's params have the
+        # An amount of money is written as "9.50" and read as a decimal. A subscription's params have the decimal's
         # canonical text.
         parsed = target.to_python(text)
     except Exception:  # a field of the project may raise anything

@@ -38,7 +38,7 @@ from declbind.tenancy import SCOPE_KEY
 
 __all__ = ["CapturedEvent", "Client", "capture_events", "override_bindings"]
 
-#: How long a test waits for a frame that should come, in seconds.
+#: How long a test waits for an expected frame, in seconds.
 PATIENCE = 10.0
 
 
@@ -60,9 +60,15 @@ class CapturedEvent:
 
 @contextlib.contextmanager
 def capture_events(stream: str | None = None) -> Iterator[list[CapturedEvent]]:
-    """Collect the events of the block, of one stream if given; the list is filled when the block ends.
+    """Collect the events of the block.
 
-    What was rolled back inside the block is not in it. Control events are left out.
+    Work that is rolled back inside the block leaves no events. Control events are left out.
+
+    Args:
+        stream: Collect the events of this stream only.
+
+    Yields:
+        A list, filled when the block ends.
     """
     using = database_alias()
     events = Event.objects.using(using).exclude(kind=Event.CONTROL)
@@ -87,8 +93,8 @@ def capture_events(stream: str | None = None) -> Iterator[list[CapturedEvent]]:
 
 def find_transactions() -> list[str]:
     """Return the aliases of the databases in which this thread has a transaction open. Makes no query."""
-    # Django's connections are local to the thread, and inside of a running loop to its context: those that the test
-    # opened before the loop ran are found only as long as none runs.
+    # Django's connections are local to the thread and, inside a running loop, to its context. Connections that the
+    # test opened before the loop started can be found only while no loop is running.
     running = asyncio._get_running_loop()
     asyncio._set_running_loop(None)
     try:
@@ -98,7 +104,7 @@ def find_transactions() -> list[str]:
 
 
 class Client:
-    """A client that speaks to a consumer as a browser would, without a server.
+    """A client that talks to a consumer as a browser would, without a server.
 
     Frames are dicts. Waiting longer than ``PATIENCE`` seconds for one raises ``TimeoutError``.
 
@@ -146,13 +152,17 @@ class Client:
         self._arrived: list[dict[str, Any]] = []
         #: The subprotocol that the server chose.
         self.subprotocol: str | None = None
-        #: How many messages came: fewer than frames where the server joined some.
+        #: How many messages came: fewer than frames if the server batched some.
         self.messages = 0
         #: The close code once the server has closed, else ``None``.
         self.close_code: int | None = None
 
     async def __aenter__(self) -> Self:
-        """Connect; raises ``ConnectionRefusedError`` if the server refuses."""
+        """Connect.
+
+        Raises:
+            ConnectionRefusedError: The server refuses the handshake.
+        """
         if not await self.connect():
             raise ConnectionRefusedError(f"The handshake was refused with {self.close_code}.")
         return self
@@ -162,12 +172,15 @@ class Client:
         await self.disconnect()
 
     async def connect(self) -> bool:
-        """Perform the handshake; return whether the server accepted.
+        """Perform the handshake.
+
+        Returns:
+            Whether the server accepted the connection.
 
         Raises:
             RuntimeError: The test runs in a transaction, whose data the threads that serve the socket cannot see.
         """
-        # Where the test's connections are depends on who runs the coroutine. async_to_sync(), which Django's test
+        # The test's connections depend on which function runs the coroutine. async_to_sync(), which Django's test
         # cases use, runs it in another thread than the test, and sync_to_async() in the test's.
         for alias in (*find_transactions(), *await sync_to_async(find_transactions)()):
             raise RuntimeError(
@@ -197,7 +210,15 @@ class Client:
         await self._communicator.send_input({"type": "websocket.receive", "text": text})
 
     async def receive(self, seconds: float = PATIENCE) -> dict[str, Any]:
-        """Return the next frame; raises ``ConnectionError`` if the server closes the socket instead."""
+        """Return the next frame.
+
+        Args:
+            seconds: How long to wait for it.
+
+        Raises:
+            ConnectionError: The server closed the socket instead.
+            TimeoutError: No frame came in time.
+        """
         if self._kept:
             return self._kept.pop(0)
         return await self._receive(seconds)
@@ -215,7 +236,17 @@ class Client:
         return self._arrived.pop(0)
 
     async def wait_closed(self, seconds: float = PATIENCE) -> int:
-        """Read until the server closes; return the code."""
+        """Read until the server closes the socket.
+
+        Args:
+            seconds: How long to wait for each message.
+
+        Returns:
+            The close code.
+
+        Raises:
+            TimeoutError: The server did not close it in time.
+        """
         with contextlib.suppress(ConnectionError):
             while True:
                 await self.receive(seconds)
@@ -223,7 +254,22 @@ class Client:
         return self.close_code
 
     async def request(self, stream: str, action: str, **payload: Any) -> dict[str, Any]:
-        """Send a request and return its reply's payload; other frames that come first are kept for ``receive``."""
+        """Send a request, and wait for its reply.
+
+        Other frames that arrive first are kept for ``receive``.
+
+        Args:
+            stream: The stream of the request.
+            action: The action, such as ``"create"``.
+            **payload: Other keys of the request's payload, such as ``data``.
+
+        Returns:
+            The payload of the reply.
+
+        Raises:
+            ConnectionError: The server closed the socket instead.
+            TimeoutError: No reply came in time.
+        """
         ref = next(self._refs)
         await self.send({"stream": stream, "payload": {"action": action, **payload, "ref": ref}})
         while True:
@@ -234,11 +280,18 @@ class Client:
             self._kept.append(frame)
 
     async def authenticate(self, token: str) -> dict[str, Any]:
-        """Send a token on the open socket and return the reply's payload."""
+        """Send a token on the open socket.
+
+        Args:
+            token: The token, as ``declbind.tokens.issue`` returns it.
+
+        Returns:
+            The payload of the reply.
+        """
         return await self.request("", "authenticate", token=token)
 
     async def is_silent(self) -> bool:
-        """Return whether no more frames follow from what has been committed. Makes the hub read the log now."""
+        """Return whether no further frames follow from committed data. Makes the hub read the log now."""
         hub = await get_hub()
         await hub.settle()
         return not self._kept and not self._arrived and await self._communicator.receive_nothing(0.05, 0.01)

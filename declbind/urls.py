@@ -1,4 +1,4 @@
-"""Mount the page for load balancers and monitoring: ``path("declbind/", include("declbind.urls"))``."""
+"""The health page for load balancers and monitoring: ``path("declbind/", include("declbind.urls"))``."""
 
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
@@ -12,11 +12,11 @@ app_name = "declbind"
 
 
 def health(request: HttpRequest) -> JsonResponse:
-    """Answer 200, or 503 where this process should get no traffic.
+    """Answer with 200, or with 503 if this process should get no traffic.
 
-    The answer to strangers is ``{"ok": true}`` or ``{"ok": false}``. Users with the permission ``declbind.view_node``,
-    and requests with the header ``Authorization: Bearer HEALTH_TOKEN``, get the state in numbers. It names nobody and
-    no rows.
+    Anonymous requests get ``{"ok": true}`` or ``{"ok": false}``. Users with the permission ``declbind.view_node``,
+    and requests with the header ``Authorization: Bearer HEALTH_TOKEN``, also get numbers about the state. The answer
+    contains no names and no rows.
     """
     state = measure()
     shown = state if _may_see_numbers(request) else {"ok": state["ok"]}
@@ -31,9 +31,9 @@ def _may_see_numbers(request: HttpRequest) -> bool:
         return True
     try:
         user = getattr(request, "user", None)
-        # The numbers are of all tenants together.
+        # The numbers cover all tenants together.
         return user is not None and bool(user.has_perm("declbind.view_node")) and is_operator_of_all()
-    except Exception:  # the database of the users does not answer, which is what the page is asked about
+    except Exception:  # the users' database does not answer, which is a state that this page reports
         return False
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run Django's commands for the example site, from a plain checkout too."""
+"""Django's commands for the example site, also from a plain checkout."""
 
 import os
 import sys

@@ -24,7 +24,7 @@ VAR = SITE / "var"
 env = environ.Env()
 
 DEBUG = env.bool("DEBUG", default=True)
-# Published, so no secret at all: it signs the sessions of a demo on one's own machine, nothing else.
+# Public, so it protects nothing: it only signs the sessions of a demo on the developer's machine.
 DEMO_SECRET_KEY = "django-insecure-known-to-everybody"
 SECRET_KEY = env.str("SECRET_KEY", default=DEMO_SECRET_KEY if DEBUG else "")
 if not SECRET_KEY or (SECRET_KEY == DEMO_SECRET_KEY and not DEBUG):
@@ -79,13 +79,13 @@ TEMPLATES = [
 
 
 def database(url: str) -> dict[str, Any]:
-    """Describe the database behind a URL, SQLite so that several threads and processes can write to it."""
+    """Return the settings of the database behind a URL; SQLite is set up for several threads and processes."""
     described: dict[str, Any] = env.db_url_config(url)
     if described["ENGINE"] == "django.db.backends.sqlite3":
         VAR.mkdir(exist_ok=True)
         described["OPTIONS"] = {
             **described.get("OPTIONS", {}),
-            # Readers and the one writer do not wait for each other.
+            # Readers and the one writer do not block each other.
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
             # Take the write lock at BEGIN: a transaction that reads first and writes later would otherwise
             # fail at once with "database is locked", whatever the timeout.
@@ -96,23 +96,23 @@ def database(url: str) -> dict[str, Any]:
 
 
 def channel_layers(url: str) -> dict[str, Any]:
-    """Describe the channel layer behind a URL; none for an empty one."""
+    """Return the settings of the channel layer behind a URL; an empty dict for an empty URL."""
     if not url:
         return {}
     if not url.startswith(("redis://", "rediss://", "unix://")):
         raise ImproperlyConfigured(f"CHANNEL_LAYER_URL: expected redis://host:port/number or nothing, got {url!r}.")
     host = {
         "address": url,
-        # redis-py 8 gives up a read after 5 s by default, which ends the connection of a listener that merely
-        # has nothing to hear; a dead server is noticed by the health check instead.
+        # redis-py 8 aborts a read after 5 s by default, which ends the connection of an idle listener. The health
+        # check detects a dead server instead.
         "socket_timeout": None,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 30,
-        # And its pools refuse the hundred and first connection.
+        # Its pools refuse the hundred and first connection by default.
         "max_connections": 10_000,
     }
-    # Pub/sub, because channels_redis.core silently drops what comes when a process has 100 messages waiting.
+    # Pub/sub, because channels_redis.core silently drops messages when a process has 100 waiting.
     return {"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [host]}}}
 
 

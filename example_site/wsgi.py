@@ -1,4 +1,4 @@
-"""Serve the pages alone by WSGI; the WebSockets need ``asgi.py`` beside it, in processes of its own."""
+"""The pages alone, by WSGI; the WebSockets need ``asgi.py`` beside it, in processes of its own."""
 
 import os
 

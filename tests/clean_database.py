@@ -1,8 +1,8 @@
 """The cleaning of the test database after each test that commits.
 
-Django flushes the database then: it truncates every table and sends `post_migrate`, which makes all content types and
-permissions again. That takes longer than most tests. `CleanDatabase` empties the tables that have rows, leaves content
-types and permissions as they were, and inserts the first rows of declbind as a flush does.
+Django would flush the database: it truncates every table and sends `post_migrate`, which recreates all content types
+and permissions. That takes longer than most tests. `CleanDatabase` empties the tables that have rows, keeps content
+types and permissions, and inserts the first rows of declbind as a flush does.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from declbind.apps import DeclbindConfig
 
 Rows = list[tuple[Any, ...]]
 
-#: Tables with rows that `post_migrate` makes and that no test has a reason to change, referenced ones first.
+#: Tables whose rows `post_migrate` makes and that no test needs to change, referenced tables first.
 KEPT = ("django_content_type", "auth_permission")
 
 
 class CleanDatabase:
-    """The state of the database between tests, as it is when this is made."""
+    """The state of the database between tests, recorded when this is made."""
 
     def __init__(self) -> None:
         self._kept = {table: _read(table) for table in KEPT}
 
     def clean(self) -> None:
-        """Bring the database back to this state."""
-        # Not above: programs that have no settings import the conftest, which imports this module.
+        """Restore the database to this state."""
+        # Programs without settings import the conftest, which imports this module.
         from django.contrib.contenttypes.models import ContentType
 
         with transaction.atomic(), connection.cursor() as cursor:
@@ -55,7 +55,7 @@ class CleanDatabase:
 
 
 def install() -> None:
-    """Let Django's test cases clean the database in this way, from now on; falls back on its own."""
+    """Make Django's test cases clean the database in this way from now on, with a flush as the fallback."""
     state = CleanDatabase()
     # The stubs do not know this method.
     cases: Any = TransactionTestCase
@@ -65,14 +65,14 @@ def install() -> None:
         try:
             state.clean()
         except DatabaseError:
-            # The test has dropped a table, or taken a lock and left it.
+            # The test has dropped a table, or still holds a lock.
             flush(case)
 
     cases._fixture_teardown = clean
 
 
 def _find_filled() -> list[str]:
-    """Return the tables that have rows, but for those that are kept."""
+    """Return the tables that have rows, except for those that are kept."""
     tables = connection.introspection.django_table_names(only_existing=True, include_views=False)
     wanted = [table for table in tables if table not in KEPT]
     queries = [f"SELECT {number} WHERE EXISTS (SELECT 1 FROM {_quoted(table)})" for number, table in enumerate(wanted)]
@@ -92,9 +92,9 @@ def _quoted(table: str) -> str:
 
 
 def _suspend_checks(cursor: Any) -> None:
-    """Let rows be deleted in any order; elsewhere foreign keys are checked at the commit, when all are gone."""
+    """Allow rows to be deleted in any order; other databases check foreign keys at the commit, when all are gone."""
     if connection.vendor == "postgresql":
-        # Neither foreign keys nor triggers that a test has left.
+        # Disable both foreign keys and triggers that a test has left.
         cursor.execute("SET LOCAL session_replication_role = replica")
     elif connection.vendor == "mysql":
         cursor.execute("SET FOREIGN_KEY_CHECKS = 0")

@@ -1,6 +1,6 @@
 """Fixtures for the real servers, a browser and the environment of a server process; the choice of tests by database.
 
-No fixture here skips: whatever a test needs is started, or the test fails and says what is missing.
+No fixture here skips: it starts what a test needs, or the test fails and says what is missing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.servers import DjangoServer, MariaDBServer, PostgresServer, RedisServ
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-# Chromium otherwise looks up and calls its maker's hosts, at every start.
+# Chromium otherwise contacts its maker's hosts at every start.
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -37,7 +37,7 @@ CHROMIUM_FLAGS = [
 ]
 
 
-# How fast an example runs is the machine's business, and this one may be busy.
+# The speed of an example depends on the machine, which may be busy.
 hypothesis.settings.register_profile("declbind", deadline=None)
 hypothesis.settings.load_profile("declbind")
 
@@ -70,29 +70,29 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def django_db_keepdb() -> bool:
     """Keep the test database at the end of the run.
 
-    It goes with its temporary file or server anyway, and PostgreSQL refuses to drop it while a connection of some
-    worker thread is still open.
+    It is removed with its temporary file or server anyway, and PostgreSQL refuses to drop it while a connection of
+    some worker thread is still open.
     """
     return True
 
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> None:
-    """Make the test database, and have it cleaned without a flush after each test that commits."""
+    """Make the test database, and clean it without a flush after each test that commits."""
     with django_db_blocker.unblock():
         clean_database.install()
 
 
 @pytest.fixture(scope="session")
 def postgres_process() -> Iterator[PostgresServer]:
-    """Keep one PostgreSQL for tests to stop and kill, never the one that `TEST_DATABASE=postgres` uses."""
+    """Run one PostgreSQL for tests to stop and kill, never the one that `TEST_DATABASE=postgres` uses."""
     with PostgresServer() as server:
         yield server
 
 
 @pytest.fixture
 def postgres_server(postgres_process: PostgresServer) -> PostgresServer:
-    """Return a running PostgreSQL, whatever the test before did to it."""
+    """Return a running PostgreSQL, whatever the previous test did to it."""
     postgres_process.resume()
     return postgres_process.start()
 
@@ -112,7 +112,7 @@ def mariadb_process() -> Iterator[MariaDBServer]:
 
 @pytest.fixture
 def mariadb_server(mariadb_process: MariaDBServer) -> MariaDBServer:
-    """Return a running MariaDB, whatever the test before did to it."""
+    """Return a running MariaDB, whatever the previous test did to it."""
     mariadb_process.resume()
     return mariadb_process.start()
 
@@ -136,14 +136,14 @@ def redis_process() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_server(redis_process: RedisServer) -> RedisServer:
-    """Return a running, empty Redis, whatever the test before did to it."""
+    """Return a running, empty Redis, whatever the previous test did to it."""
     redis_process.resume()
     redis_process.start().flush()
     return redis_process
 
 
 def database_url(settings: Mapping[str, Any]) -> str:
-    """Write an entry of `connections.settings`, of a database of this suite, as the URL of `DATABASE_URL`."""
+    """Return an entry of `connections.settings`, of a database of this suite, as the URL of `DATABASE_URL`."""
     if settings["ENGINE"].endswith("sqlite3"):
         return f"sqlite:///{settings['NAME']}"
     scheme = "mysql" if settings["ENGINE"].endswith("mysql") else "postgres"
@@ -154,7 +154,7 @@ def database_url(settings: Mapping[str, Any]) -> str:
 def server_env(transactional_db: None) -> dict[str, str | None]:
     """Return the environment in which another process works on the database of this test.
 
-    It needs real commits, hence `transactional_db`. None means: not set there.
+    It needs real commits, hence `transactional_db`. None means that a variable is unset.
     """
     return {
         "DJANGO_SETTINGS_MODULE": "tests.settings",
@@ -185,13 +185,13 @@ def django_server(server_env: dict[str, str | None]) -> Iterator[Callable[..., D
 
 
 class BrowserThread:
-    """Run Playwright in a thread of its own and lend its objects to the tests.
+    """A thread that runs Playwright and lends its objects to the tests.
 
-    Playwright's sync interface leaves an event loop running in its thread. In the thread of the tests that
-    would make each query a SynchronousOnlyOperation and stop the async tests; switching those checks off
-    would also change what the code under test sees. So the tests hold stand-ins, which pass each call over
-    and wait for its result. A function given to Playwright (`page.on(...)`) is called in the browser's
-    thread, with the real objects.
+    Playwright's sync interface leaves an event loop running in its thread. In the thread of the tests that would
+    make each query a SynchronousOnlyOperation and stop the async tests. Disabling those checks would also change
+    what the code under test sees. The tests therefore hold stand-ins, which pass each call to the thread and wait
+    for its result. A function given to Playwright (`page.on(...)`) is called in the browser's thread, with the real
+    objects.
     """
 
     def __init__(self) -> None:
@@ -210,7 +210,7 @@ class BrowserThread:
         if isinstance(value, list):
             return [self._wrap(item) for item in value]
         owner = value.__self__ if isinstance(value, MethodType) else value
-        # Errors and plain values are at home in any thread.
+        # Errors and plain values can be used in any thread.
         if type(owner).__module__.startswith("playwright.") and not isinstance(owner, BaseException | str | dict):
             return StandIn(self, value)
         return value
@@ -222,7 +222,7 @@ class BrowserThread:
 
 
 class StandIn:
-    """Pass every use of one of Playwright's objects over to the browser's thread."""
+    """A stand-in for one of Playwright's objects, which passes every use to the browser's thread."""
 
     def __init__(self, thread: BrowserThread, target: Any) -> None:
         object.__setattr__(self, "_thread", thread)
@@ -253,7 +253,7 @@ class StandIn:
 def find_chromium(
     names: Sequence[str] = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
 ) -> str:
-    """Return the path of an installed Chromium, or "" where Playwright's own must do."""
+    """Return the path of an installed Chromium, or "" to use Playwright's own."""
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     return found or ""
 

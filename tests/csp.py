@@ -1,6 +1,6 @@
-"""Put a strict Content-Security-Policy on every answer, as a careful site would.
+"""A strict Content-Security-Policy on every answer, as a careful site would set it.
 
-Whatever declbind shows must work under it: no inline script, style or event handler, nothing from another host.
+All pages of declbind must work under it: no inline script, style or event handler, nothing from another host.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponseBase
 
-#: Django's admin has its arrows and ticks as data.
+#: Django's admin has its arrows and ticks as data URLs.
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'self'; form-action 'self'; object-src 'none'"
@@ -17,7 +17,7 @@ POLICY = (
 
 
 class StrictPolicy:
-    """Set the header; a site with laxer needs of its own leaves this middleware out."""
+    """A middleware that sets the header; a site that needs a laxer policy leaves it out."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

@@ -1,4 +1,4 @@
-"""Make users, groups and the rows of the zoo."""
+"""Factories of users, groups and the rows of the zoo."""
 
 from __future__ import annotations
 

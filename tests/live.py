@@ -1,4 +1,4 @@
-"""Shared parts of the tests of ``declbind.live``: bindings, writes from an async test, and a reader with a tap."""
+"""Shared parts of the tests of ``declbind.live``: bindings, writes from an async test, and a controllable reader."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ async def store(name: str = "a", value: int = 1, **values: Any) -> IntegerValue:
 
 
 async def subscribe(client: Client, name: str = "a", stream: str = "numbers", **payload: Any) -> dict[str, Any]:
-    """Subscribe to one name, which must be granted; return the reply."""
+    """Subscribe with one name as params, which must succeed; return the reply."""
     reply = await client.request(stream, "subscribe", params={"name": name}, **payload)
     assert reply["ok"], reply
     return reply
 
 
 def since_of(reply: dict[str, Any]) -> dict[str, Any]:
-    """Return the ``since`` of a client that has seen what was sent up to a reply."""
+    """Return the ``since`` of a client that has received everything up to a reply."""
     return {key: reply[key] for key in ("epoch", "offset", "resume")}
 
 
@@ -66,12 +66,12 @@ async def next_payload(client: Client) -> dict[str, Any]:
 
 
 def code_of(reply: dict[str, Any]) -> str | None:
-    """Return the error code of a reply, None where it is granted."""
+    """Return the error code of a reply, or None if it succeeded."""
     return None if reply["ok"] else reply["error"]["code"]
 
 
 def trim_all(settings: Any) -> None:
-    """Number the events that wait for it, and trim all events."""
+    """Number the waiting events, and trim all events."""
     before = getattr(settings, "DECLBIND", {})
     settings.DECLBIND = {**before, "RETENTION_EVENTS": 0}
     relay.run_once(database_alias())
@@ -81,7 +81,7 @@ def trim_all(settings: Any) -> None:
 
 
 async def fail_to_look(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) -> None:
-    """Let the database fail whenever the hub reads the log, and call a function meanwhile."""
+    """Make the database fail whenever the hub reads the log, and call a function meanwhile."""
     failed = threading.Event()
 
     def look(*args: Any) -> Any:
@@ -90,7 +90,7 @@ async def fail_to_look(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], 
 
     with monkeypatch.context() as patch:
         patch.setattr(LogReader, "look", look)
-        # A read that has begun ends first.
+        # A read that has already begun ends first.
         hub = await get_hub()
         hub.pump.wake()
         assert await in_thread(failed.wait, 20)
@@ -98,7 +98,7 @@ async def fail_to_look(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], 
 
 
 class Tap:
-    """Stand before a consumer and let its frames through only while it is open: a reader that reads when told to."""
+    """A valve before a consumer that passes its frames only while it is open, like a reader that reads on demand."""
 
     def __init__(self, application: Any = None) -> None:
         self.application = application or BindingConsumer.as_asgi()
@@ -117,10 +117,10 @@ class Tap:
         await self.application(scope, receive, send_through)
 
     def shut(self) -> None:
-        """Read nothing any more."""
+        """Stop reading."""
         self._is_open = False
 
     def let(self, count: int = 1) -> None:
-        """Read so many frames while shut."""
+        """Read this many frames while shut."""
         for _ in range(count):
             self._open.release()

@@ -1,8 +1,8 @@
-"""A course of writes under a Django in which one private name is another one, as a later release may have it.
+"""A course of writes under a Django in which one private name has another name, as in a later release.
 
-A name is renamed in the source of the whole package while it is imported, so that the package itself goes on as before.
-As a program, this reads cases as JSON from its standard input, takes the course for each in a process of its own, and
-prints what it came to.
+A name is renamed in the source of the whole package while it is imported, so that the package itself works as
+before. As a program, this reads cases as JSON from its standard input, runs the course for each in a process of its
+own, and prints the results.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def renaming(name: str) -> Change:
-    """Return what renames a name in a source."""
+    """Return the function that renames a name in a source."""
     pattern = re.compile(rf"\b{name}\b")
     return lambda source: pattern.sub(f"{name}_of_later", source)
 
 
 def without_default(name: str) -> Change:
-    """Return what takes the default from each ``getattr`` for a name, as if there were no fall-back."""
+    """Return the function that removes the default from each ``getattr`` for a name."""
     constant = re.compile(rf'getattr\(([\w.]+), "{name}", (?:\(\)|[^()]+)\)')
     variable = re.compile(r"getattr\(([\w.]+), name, None\)")
 
@@ -76,7 +76,7 @@ def without_default(name: str) -> Change:
 
 
 def take(case: dict[str, Any], database: str) -> dict[str, Any]:
-    """Take the course; return what the log, the checks and the tables say."""
+    """Run the course; return the content of the log, the checks and the tables."""
     changes = {case["package"]: renaming(case["name"])} if case["name"] else {}
     if case["mutant"] == "fallback":
         changes["declbind"] = without_default(case["name"])
@@ -149,7 +149,7 @@ def write() -> tuple[list[Any], list[Any]]:
 
 
 def ask() -> dict[str, Any]:
-    """Return what else uses private names."""
+    """Return the results of other code that uses private names."""
     from django.contrib.sessions.backends import db
     from django.core.exceptions import ValidationError
     from django.test import override_settings
@@ -174,7 +174,7 @@ def ask() -> dict[str, Any]:
 
 
 def run(case: dict[str, Any], prepared: str) -> dict[str, Any]:
-    """Take the course in a process of its own, with a copy of a database."""
+    """Run the course in a process of its own, with a copy of a database."""
     folder = tempfile.mkdtemp()
     database = shutil.copy(prepared, folder)
     reading, writing = os.pipe()

@@ -1,12 +1,12 @@
-"""Run the suite in rounds: at both ends of the supported versions, on each database: `python -m tests.rounds [ARGS]`.
+"""Run the suite in rounds, with the oldest and newest versions, on each database: `python -m tests.rounds [ARGS]`.
 
-An *end* is a Python with the Django that the constraints name for it, in a virtual environment of its own. Most tests
-wait for servers and browsers most of the time, so one round more than there are cores runs at a time. ARGS go to every
-pytest.
+An *end* is a Python with the Django that the constraints name for it, in a virtual environment of its own. Most
+tests wait for servers and browsers most of the time, so there is one more concurrent round than there are cores.
+ARGS are passed to every pytest.
 
-The output of a round is printed when the round is over; `test-results/` has it while it runs. The last line is pytest's
-own closing line: that of the last round that failed, or of the last round. The exit status is 1 if a round failed, or
-if an end has no Python and `CI` is set.
+The output of a round is printed when the round is over; until then it is in `test-results/`. The last line is
+pytest's own closing line: that of the last round that failed, or of the last round. The exit status is 1 if a round
+failed, or if an end has no Python and `CI` is set.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NO_TESTS = 5
 
 @dataclass(frozen=True)
 class End:
-    """A Python version, and the databases of its rounds; `:core` is what `selection.py` makes of `TEST_CHOICE`."""
+    """A Python version, and the databases of its rounds; `:core` means `TEST_CHOICE=core` (see `selection.py`)."""
 
     python: str
     databases: Sequence[str]
@@ -46,13 +46,13 @@ class Round:
 
     @property
     def closing_line(self) -> str:
-        """The line with which pytest ends."""
+        """Return the line with which pytest ends."""
         lines = [line for line in self.output.splitlines() if line.strip()]
         return lines[-1] if lines else "no output"
 
     @property
     def has_failed(self) -> bool:
-        """Whether a test failed, or pytest itself did."""
+        """Return whether a test failed, or pytest itself did."""
         return self.status not in (0, NO_TESTS)
 
 
@@ -94,7 +94,7 @@ class Suite:
         return self._summary()
 
     def _environment(self, end: End) -> str | None:
-        """Return the interpreter of an end's virtual environment, which is made where it is missing."""
+        """Return the interpreter of an end's virtual environment, which is created if it is missing."""
         made = subprocess.run(
             [str(ROOT / ".ci" / "end"), end.python], stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL,
             check=False,

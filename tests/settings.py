@@ -4,7 +4,7 @@ Environment:
 - `TEST_DATABASE`: `sqlite` (default), `postgres` or `mariadb`; the last two start a server and stop it at exit;
 - `DATABASE_URL`: use exactly this database; a server process in a test gets the test's own database this way;
 - `CHANNEL_LAYER_URL`: a `redis://` address; none by default, because no channel layer is a supported set-up;
-- `DECLBIND_POLL_SECONDS`: how often a server process looks at the log without a doorbell;
+- `DECLBIND_POLL_SECONDS`: how often a server process reads the log without a wake-up;
 - `DECLBIND_DRAIN_SECONDS`: over how long a server process closes its sockets when it is stopped;
 - `USE_THOUSAND_SEPARATOR`: `1` groups the digits of numbers on pages, as the visitor's language does;
 - `DEBUG`: `1` turns it on, for a server process that should serve static files.
@@ -27,11 +27,11 @@ SERVERS = {"postgres": PostgresServer, "mariadb": MariaDBServer}
 
 
 def sqlite_database(path: str) -> dict[str, Any]:
-    """Describe a SQLite database that several threads and processes may write to.
+    """Return the settings of a SQLite database that several threads and processes may write to.
 
-    IMMEDIATE takes the write lock at BEGIN: a transaction that reads first and writes later would otherwise
-    fail at once with "database is locked", whatever the timeout. The test database is a file, as an in-memory
-    one is private to its process, and shared between threads it knows no lock time-out.
+    IMMEDIATE takes the write lock at BEGIN: a transaction that reads first and writes later would otherwise fail at
+    once with "database is locked", whatever the timeout. The test database is a file, because a database in memory
+    is private to its process, and has no lock timeout between threads.
     """
     return {
         "ENGINE": "django.db.backends.sqlite3",
@@ -67,7 +67,7 @@ def database_for_this_run() -> dict[str, Any]:
         server.start()
         return database_at(server.url)
     if choice == "sqlite":
-        # Nothing is made before the first connection: mypy reads these settings too, and runs no exit hooks.
+        # Nothing is created before the first connection: mypy reads these settings too, and runs no exit hooks.
         path = Path(tempfile.gettempdir(), f"declbind-{uuid.uuid4().hex}.sqlite3")
         atexit.register(remove_sqlite_files, path)
         return sqlite_database(str(path))
@@ -91,7 +91,7 @@ if channel_layer_url := os.environ.get("CHANNEL_LAYER_URL"):
         "CONFIG": {"hosts": [channel_layer_url]},
     }
 
-# A test that stops a server waits for it. Those about the end of a process ask for a drain.
+# Tests that stop a server wait for it. Those about the end of a process enable draining.
 DECLBIND: dict[str, Any] = {"DRAIN_SECONDS": float(os.environ.get("DECLBIND_DRAIN_SECONDS", "0"))}
 if poll_seconds := os.environ.get("DECLBIND_POLL_SECONDS"):
     DECLBIND["POLL_SECONDS"] = float(poll_seconds)
@@ -146,7 +146,7 @@ ROOT_URLCONF = "example_site.urls"
 ASGI_APPLICATION = "example_site.asgi:application"
 STATIC_URL = "static/"
 
-# Django 6.1 and newer warn of a project that sends mail without it; older ones ignore it.
+# Django 6.1 and newer warn about a project that sends mail without it; older versions ignore it.
 MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
 
 # The default hasher takes about 100 ms a password, on purpose; tests make many users.

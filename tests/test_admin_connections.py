@@ -1,4 +1,4 @@
-"""The pages of connections: what they show, whom they let do what, and what is done."""
+"""The pages of connections: their content, their permissions, and their actions."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def kicks():
     return [content for content in contents if content["type"] == "kick"]
 
 
-def test_the_list_shows_who_is_connected_and_what_they_hear():
-    """Open connections of living processes; closed ones on demand."""
+def test_the_list_shows_connections_and_their_subscriptions():
+    """The list shows open connections of live processes, and closed ones on demand."""
     ann = User.objects.create_user("ann")
     open_connection("c1", ann, [["posts", "blog-1", None, 4, ""]], address="192.0.2.0/24", queued=3)
     open_connection("c2", None, [["posts", "blog-2", None, 4, ""]])
@@ -77,7 +77,7 @@ def test_the_list_shows_who_is_connected_and_what_they_hear():
     ],
 )
 def test_the_list_is_filtered_by_user_stream_group_and_process(query, found):
-    """A part of a stream's name is another stream."""
+    """The filter by stream needs the whole name of a stream."""
     open_connection("c1", User.objects.create_user("ann"), [["posts", "blog-1", None, 4, ""]])
     open_connection("c2", None, [["posts", "blog-2", None, 4, ""]])
     client, _ = log_in()
@@ -114,8 +114,8 @@ def test_a_list_of_thousands_comes_in_pages_with_the_same_number_of_queries(djan
     assert len(answer.content) < 200_000
 
 
-def test_a_connection_is_disconnected_with_a_reason_that_its_client_sees():
-    """The kick is in the log, and the admin's log says who did it."""
+def test_a_disconnected_client_gets_the_reason():
+    """The disconnect is in the event log, and the admin's log names the operator."""
     open_connection("c1", User.objects.create_user("ann"))
     client, user = log_in("declbind.disconnect")
     answer = client.post(f"{LIST}c1/", {"seconds": "0", "reason": "Please reload."}, follow=True)
@@ -126,13 +126,13 @@ def test_a_connection_is_disconnected_with_a_reason_that_its_client_sees():
     assert not Block.objects.exists()
 
 
-def test_a_user_is_kept_out_for_a_time_and_let_in_again():
-    """The block names its author, and lifting it leaves an entry too."""
+def test_a_user_is_blocked_and_unblocked():
+    """The block names its author, and lifting it adds a log entry too."""
     ann = User.objects.create_user("ann")
     open_connection("c1", ann)
     client, user = log_in("declbind.disconnect")
     answer = client.post(f"{LIST}c1/", {"seconds": "3600", "reason": "Noise."}, follow=True)
-    assert "Disconnected and kept out for an hour: ann." in answer.content.decode()
+    assert "Disconnected and blocked for an hour: ann." in answer.content.decode()
     blocked = Block.objects.get()
     assert (blocked.user_pk, blocked.author, blocked.reason) == (str(ann.pk), user, "Noise.")
     assert timedelta(minutes=59) < blocked.until - timezone.now() <= timedelta(hours=1)
@@ -143,8 +143,8 @@ def test_a_user_is_kept_out_for_a_time_and_let_in_again():
 
 
 @pytest.mark.parametrize("seconds", ["3600", "5", "-1", "x", ""])
-def test_what_cannot_be_done_to_an_anonymous_client_is_refused(seconds):
-    """Nothing tells it from the next one; and a length that was not offered is none."""
+def test_an_anonymous_client_cannot_be_blocked(seconds):
+    """An anonymous client cannot be blocked, and a duration that is not listed is refused."""
     open_connection("c1")
     client, _ = log_in("declbind.disconnect")
     answer = client.post(f"{LIST}c1/", {"seconds": seconds}, follow=True)
@@ -153,8 +153,8 @@ def test_what_cannot_be_done_to_an_anonymous_client_is_refused(seconds):
     assert not Block.objects.exists()
 
 
-def test_who_may_only_look_puts_nobody_out():
-    """The pages need their right, and acting needs another one."""
+def test_viewers_cannot_disconnect():
+    """The pages need their permission, and acting needs another one."""
     open_connection("c1", User.objects.create_user("ann"))
     client, _ = log_in()
     assert "Disconnect" not in client.get(f"{LIST}c1/").content.decode()
@@ -170,17 +170,17 @@ def test_who_may_only_look_puts_nobody_out():
     assert stranger.get(f"{LIST}c1/").status_code == 403
 
 
-def test_a_connection_that_is_gone_is_not_found():
-    """Its page says so instead of failing."""
+def test_a_missing_connection_is_not_found():
+    """The page of a missing connection reports that, instead of failing."""
     client, _ = log_in()
     assert client.get(reverse("admin:declbind_bindingrecord_connection", args=["none"])).status_code == 404
 
 
-def test_a_connection_whose_process_died_is_no_open_one():
-    """Nobody wrote its end."""
+def test_a_connection_of_a_dead_process_is_not_open():
+    """A connection of a dead process does not count as open."""
     open_connection("c1")
     Node.objects.update(seen_at=timezone.now() - timedelta(hours=1))
     client, _ = log_in()
     assert client.get(LIST).context["found"].total == 0
     text = client.get(LIST, {"state": "closed"}).content.decode()
-    assert "its process is gone" in text
+    assert "its process has ended" in text

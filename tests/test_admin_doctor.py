@@ -56,7 +56,7 @@ def test_the_doctor_shows_what_the_command_finds(admin_client):
     page = admin_client.get(DOCTOR).content.decode()
     found = Ran("doctor", "--format", "json").json["findings"]
     assert {finding["level"] for finding in found} == {"ok", "note", "bad"}
-    places = [page.index(heading) for heading in ("To be mended", "Worth knowing", ">Well<")]
+    places = [page.index(heading) for heading in ("To fix", "Worth knowing", ">Well<")]
     assert places == sorted(places)
     assert "1 of " in page
     assert "is left out: $.fields[0]" in page
@@ -68,7 +68,7 @@ def test_the_doctor_finds_a_sound_set_up_well(admin_client):
     """Negative control: nothing to mend, and a way to look again."""
     page = admin_client.get(DOCTOR).content.decode()
     assert "All is well:" in page
-    assert "To be mended" not in page
+    assert "To fix" not in page
     assert 'value="Run again"' in page
 
 
@@ -101,7 +101,7 @@ def test_a_layer_that_hangs_holds_up_nobody(admin_client, settings, monkeypatch)
     try:
         assert "does not answer (TimeoutError: no answer within 0.1 s)" in admin_client.get(DOCTOR).content.decode()
         page = admin_client.get(DOCTOR).content.decode()
-        assert "does not answer (TimeoutError: an earlier try still waits for an answer)" in page
+        assert "does not answer (TimeoutError: an earlier attempt is still waiting for an answer)" in page
         assert sum(thread.name == "declbind-ping" for thread in threading.enumerate()) == 1
     finally:
         layer.free.set()

@@ -276,7 +276,7 @@ FAULTS = [
      "$.permissions.view: Binding 'posts': permission 'blog.nope' does not exist."),
     ("no codename", {"permissions_view": "holders"}, "permissions", "$.permissions.view: Expected a permission"),
     ("lost codename", {"permissions_view": "default", "permissions_view_codename": "blog.add_post"}, "permissions",
-     "'blog.add_post' is named, but Django's own permission is chosen"),
+     "'blog.add_post' is given, but Django's own permission is chosen"),
     ("writable", {"writable_mode": "these", "writable_names": "blog"}, "writable", "$.writable[0]: "),
     ("scope", {"scope": '{"author": "$user.pk"}'}, "groups", "$.groups: Expected group templates that contain"),
     ("serializer", {"serializer": "nope"}, "serializer", "$.serializer: Binding 'posts': expected a serializer"),
@@ -380,7 +380,7 @@ def test_a_record_that_went_bad_is_shown_and_can_be_disabled_by_the_form(admin_c
     record = save(POST)
     spoil(record, **values)
     page = admin_client.get(change_url(record)).content.decode()
-    assert "Invalid, and so not in force" in page
+    assert "Invalid, and therefore not in force" in page
     data = read_form(page)
     if "where" not in values and "permissions" not in values and not isinstance(values.get("fields"), dict):
         del data["enabled"]

@@ -1,4 +1,4 @@
-"""What operators see of fields that wait to be accepted, and how they accept them."""
+"""Fields that wait to be accepted, as operators see and accept them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def hidden(html: str) -> dict[str, str]:
 
 @pytest.fixture
 def editor(client: Client) -> Client:
-    """A client of a user who may edit bindings and view posts, and who is no superuser."""
+    """Return a client of a user who may edit bindings and view posts, and who is no superuser."""
     user = User.objects.create_user("editor", password="x", is_staff=True)
     names = ["change_bindingrecord", "view_bindingrecord", "view_post", "add_post", "change_post", "delete_post"]
     user.user_permissions.set(Permission.objects.filter(codename__in=names))
@@ -39,7 +39,7 @@ def editor(client: Client) -> Client:
 
 
 def test_the_list_and_the_page_name_the_new_field(admin_client: Client) -> None:
-    """With a link to what accepting it opens."""
+    """They link to the page that shows what accepting it opens."""
     record = grown()
     assert "new: author" in admin_client.get(LIST).content.decode()
     page = admin_client.get(f"{LIST}{record.pk}/change/").content.decode()
@@ -48,7 +48,7 @@ def test_the_list_and_the_page_name_the_new_field(admin_client: Client) -> None:
 
 
 def test_accepting_asks_and_then_sends(editor: Client) -> None:
-    """The page says what it opens; the button stores it as a revision with an author."""
+    """The page shows what it opens; the button stores it as a revision with an author."""
     record = grown()
     page = editor.get(accept_url(record)).content.decode()
     assert "also sends author" in page
@@ -65,7 +65,7 @@ def test_accepting_asks_and_then_sends(editor: Client) -> None:
 
 
 def test_only_the_fields_of_the_page_are_accepted(editor: Client) -> None:
-    """A field that came after the page was made is on no button yet."""
+    """A field that was added after the page was made is not part of its button."""
     record = grown()
     page = editor.get(accept_url(record)).content.decode()
     BindingRecord._base_manager.update(known=[name for name in record.known or () if name != "title"])
@@ -73,8 +73,8 @@ def test_only_the_fields_of_the_page_are_accepted(editor: Client) -> None:
     assert BindingRecord.objects.get().held() == ["title", "author"]
 
 
-def test_accepting_takes_the_rights_that_opening_takes(editor: Client) -> None:
-    """Who may edit bindings and lacks the right to bind rights columns cannot accept one."""
+def test_accepting_takes_the_permissions_of_opening(editor: Client) -> None:
+    """A user who may edit bindings, but not bind columns that give rights, cannot accept one."""
     record = BindingRecord().assign({"stream": "users", "model": "auth.User", "exclude": ["password"]})
     record.save()
     BindingRecord._base_manager.update(known=[name for name in record.known or () if name != "is_staff"])
@@ -84,7 +84,7 @@ def test_accepting_takes_the_rights_that_opening_takes(editor: Client) -> None:
     assert BindingRecord.objects.get().held() == ["is_staff"]
 
 
-def test_who_may_only_look_cannot_accept(client: Client) -> None:
+def test_viewers_cannot_accept(client: Client) -> None:
     """The page takes the permission to change the binding."""
     user = User.objects.create_user("viewer", password="x", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename="view_bindingrecord"))
@@ -95,7 +95,7 @@ def test_who_may_only_look_cannot_accept(client: Client) -> None:
 
 
 def test_saving_the_form_or_the_json_accepts_nothing(admin_client: Client) -> None:
-    """An unrelated edit says nothing of the new field, and keeps it back."""
+    """An unrelated edit does not mention the new field, and keeps it back."""
     record = grown()
     json_url = f"{LIST}{record.pk}/json/"
     page = admin_client.get(json_url).content.decode()
@@ -106,7 +106,7 @@ def test_saving_the_form_or_the_json_accepts_nothing(admin_client: Client) -> No
 
 
 def test_going_back_to_an_earlier_version_sends_nothing_new(admin_client: Client) -> None:
-    """The field was in none of the versions, so no rollback sends it."""
+    """The field was in no version, so no rollback sends it."""
     record = grown()
     first = BindingRevision.objects.get()
     BindingRevision._base_manager.update(known=BindingRecord.objects.get().known)

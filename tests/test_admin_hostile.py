@@ -1,4 +1,4 @@
-"""The console against absurd addresses, forms and rows: an answer, never a fault, on every database."""
+"""The console against absurd addresses, forms and rows: every page answers, on every database."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.zoo.clients import ANIMALS
 
 pytestmark = pytest.mark.django_db
 
-#: Every page, with what its address takes.
+#: Every page, with the parameters of its address.
 PAGES = {
     "": "q p o e state source app direction open silent stream id id__in enabled direction__exact stream__contains "
     "description__regex _facets",
@@ -73,7 +73,7 @@ ABSURD = {
 
 @pytest.fixture
 def operator(db):
-    """Return the client of somebody who may do everything: whom nothing keeps from meeting a fault."""
+    """Return the client of a superuser, whom no permission keeps from finding an error."""
     user = User.objects.create_superuser("operator")
     client = Client(raise_request_exception=False)
     client.force_login(user)
@@ -82,8 +82,8 @@ def operator(db):
 
 @pytest.mark.parametrize("absurd", ABSURD)
 @pytest.mark.parametrize("page", PAGES)
-def test_no_address_makes_a_fault(operator, page, absurd):
-    """Whatever stands in the address, in each of its keys, once or twice."""
+def test_no_address_causes_an_error(operator, page, absurd):
+    """No value in the address, in any of its keys, once or twice, causes an error."""
     BindingRecord().assign({"stream": "animals", "model": "zoo.Animal", "fields": ["legs"], "groups": ["all"]}).save()
     for key in PAGES[page].split():
         more = {
@@ -91,7 +91,7 @@ def test_no_address_makes_a_fault(operator, page, absurd):
             "why/": {"stream": "animals", "row": "1"},
             "try/": {"stream": "animals", "action": "view", "pk": "1"},
         }.get(page, {})
-        # Twice, as an address may name a key; the last one counts.
+        # Twice, because an address may repeat a key; the last one counts.
         answer = operator.get(LIST + page, {**more, key: 2 * [ABSURD[absurd]]})
         assert answer.status_code in (200, 302, 400, 403, 404), (page, key, absurd, answer.exc_info)
 
@@ -109,8 +109,8 @@ FORMS = {
 
 @pytest.mark.parametrize("absurd", ABSURD)
 @pytest.mark.parametrize("page", FORMS)
-def test_no_form_makes_a_fault(operator, page, absurd):
-    """Whatever is sent."""
+def test_no_form_causes_an_error(operator, page, absurd):
+    """No submitted value causes an error."""
     open_connection("c1", User.objects.get())
     for key in FORMS[page].split():
         more = {
@@ -129,8 +129,8 @@ PATHS = (
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_path_makes_a_fault(operator, path):
-    """There is no such page, or it is the list that says so."""
+def test_no_path_causes_an_error(operator, path):
+    """The page is missing, or the list reports it."""
     assert operator.get(LIST + path).status_code in (302, 404)
 
 
@@ -143,7 +143,7 @@ LOOKS = (
 
 
 def look_everywhere(operator, event, traffic):
-    """Return what every page says."""
+    """Return the content of every page."""
     texts = []
     for look in LOOKS:
         answer = operator.get(LIST + look.format(event=f"e{event.pk}", traffic=f"t{traffic.pk}"))
@@ -159,8 +159,8 @@ BROKEN = (
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_broken_row_takes_no_page_down(operator, broken):
-    """It may be of another version of this program, or of somebody who mended something by hand."""
+def test_a_broken_row_breaks_no_page(operator, broken):
+    """The row may come from another version of declbind, or from a manual edit."""
     now = timezone.now()
     event = add_event(stream="animals", model="zoo.animal", changes=broken, data=broken, object_pk="7")
     traffic = add_traffic(stream="animals", detail=broken, kind=Traffic.ERROR)
@@ -183,8 +183,8 @@ def test_a_broken_row_takes_no_page_down(operator, broken):
 EVIL = "=cmd|'<script>alert(1)</script>\"><img src=x onerror=alert(2)>\r\ndata: {}\r\n\r\n"
 
 
-def test_nothing_that_somebody_chose_is_markup(operator):
-    """Names of users, groups and streams, what a client calls itself, reasons, messages, values."""
+def test_users_input_is_never_markup(operator):
+    """Names of users, groups and streams, client names, reasons, messages and values are escaped."""
     now = timezone.now()
     ann = User.objects.create(username=EVIL[:150], first_name=EVIL[:50])
     event = add_event(
@@ -229,14 +229,14 @@ def test_nothing_that_somebody_chose_is_markup(operator):
 
 
 def test_an_event_for_a_page_is_one_line():
-    """What a client sent cannot begin another event."""
+    """A client's input cannot start another event."""
     sent = encode("rows", {"rows": [{"html": EVIL}]}, "e:1:1").decode()
     assert [line.partition(":")[0] for line in sent.splitlines()] == ["id", "event", "data", ""]
 
 
 @override_settings(USE_TZ=False)
 def test_a_project_without_time_zones_has_all_pages(operator):
-    """All its times are naive, those in the database too."""
+    """All times are naive, also those in the database."""
     event = add_event(stream="animals", model="zoo.animal", object_pk="7")
     traffic = add_traffic(stream="animals", kind=Traffic.ERROR)
     open_connection("c1", User.objects.get(), [["animals", "legs-2", None, 1, ""]])
@@ -257,7 +257,7 @@ def test_a_project_without_time_zones_has_all_pages(operator):
 
 VIEW, WATCH, CONNECTIONS = "view_bindingrecord", "view_traffic", "view_connection"
 CHANGE, ADD, DELETE = "change_bindingrecord", "add_bindingrecord", "delete_bindingrecord"
-#: Which of the app's permissions, each alone, opens a page.
+#: Each permission of the app that opens a page on its own.
 OPENED_BY = {
     "": {VIEW, CHANGE},
     "live/": {WATCH},
@@ -291,7 +291,7 @@ SENT = {
 
 @pytest.fixture
 def places():
-    """Return what the addresses are filled in with."""
+    """Return the values for the placeholders of addresses."""
     event = add_event(stream="animals", model="zoo.animal", object_pk="7")
     open_connection("c1")
     record = BindingRecord().assign({**ANIMALS, "stream": "other", "groups": ["all"]})
@@ -299,8 +299,8 @@ def places():
     return {"event": event.pk, "record": record.pk}
 
 
-def test_each_page_is_opened_by_its_own_permissions_alone(places):
-    """None of the others, and no permission of another app, opens it."""
+def test_each_page_is_opened_by_its_own_permissions_only(places):
+    """No other permission, of this app or another, opens the page."""
     others = {DELETE, "disconnect", "expose_sensitive", "view_bindingrevision", "view_event", "view_watch", ""}
     for codename in others.union(*OPENED_BY.values()):
         client = staff(f"declbind.{codename}", "zoo.view_animal", "auth.change_user", name=codename or "nobody")
@@ -314,8 +314,8 @@ def test_each_page_is_opened_by_its_own_permissions_alone(places):
 
 
 @pytest.mark.parametrize("state", [{"is_staff": False}, {"is_active": False}, None])
-def test_a_superuser_who_is_no_staff_or_not_active_and_a_stranger_get_nothing(places, state):
-    """Each is sent to log in, or refused."""
+def test_inactive_nonstaff_and_anonymous_users_get_nothing(places, state):
+    """They are redirected to the login page, or refused."""
     client = Client()
     if state is not None:
         client.force_login(User.objects.create_superuser("late"))
@@ -329,8 +329,8 @@ def test_a_superuser_who_is_no_staff_or_not_active_and_a_stranger_get_nothing(pl
     assert not Watch.objects.exists()
 
 
-def test_nothing_is_done_by_a_form_of_another_site(places):
-    """Every address that changes something asks for the token."""
+def test_forms_of_other_sites_are_refused(places):
+    """Every address that changes something requires the CSRF token."""
     client = Client(enforce_csrf_checks=True)
     client.force_login(User.objects.create_superuser("operator"))
     for page, (data, _) in SENT.items():

@@ -1,4 +1,4 @@
-"""Import with a review and export: what is done is what was shown, under the rights it needs, and round trips exact."""
+"""Import with a review, and export: exactly the reviewed changes are made, with the right permissions."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def upload(*documents: Any, name: str = "posts.json") -> SimpleUploadedFile:
 
 
 def review(client, *documents, base=IMPORT, **more):
-    """Send a file and return the page with the review."""
+    """Upload a file and return the page with the review."""
     response = client.post(base, {"file": upload(*documents), "_review": "1", **more})
     assert response.status_code == 200
     return response
 
 
 def confirm(client, response, *leave_out, base=IMPORT, **more):
-    """Send back what the review's page holds, all ticked, as its main button would."""
+    """Submit the review's page, with all confirmations, by its main button."""
     reader = FormReader()
     page = response.content.decode()
     reader.feed(page[page.index('enctype="multipart') :])
@@ -57,8 +57,8 @@ def stored():
     return {record.stream: record.definition() for record in BindingRecord.objects.all()}
 
 
-def test_an_import_is_reviewed_and_then_done(admin_client, admin_user):
-    """Added, changed with old and new, unchanged; nothing before it is confirmed; then revisions and the log say so."""
+def test_an_import_is_reviewed_and_then_applied(admin_client, admin_user):
+    """The review shows added, changed and unchanged records; nothing is stored before the confirmation."""
     save({**POST, "description": "old"})
     same, spare = save({**USERS, "stream": "same"}), save({**USERS, "stream": "spare"})
     before = stored()
@@ -83,8 +83,8 @@ def test_an_import_is_reviewed_and_then_done(admin_client, admin_user):
     assert spare.stream in stored(), "nothing is removed unless it was asked for"
 
 
-def test_what_is_not_in_the_text_goes_only_when_asked(admin_client):
-    """With the tick it is shown as removed first, and the log says that it went."""
+def test_missing_records_are_removed_only_on_request(admin_client):
+    """With the option, missing records are shown as removed first, and the log records their removal."""
     save(POST)
     save(USERS)
     response = review(admin_client, POST, prune="1")
@@ -104,7 +104,7 @@ def test_a_text_may_be_pasted(admin_client):
 
 
 def test_every_problem_is_shown_with_its_place_and_nothing_is_stored(admin_client):
-    """A field that does not exist, a stream that a file has, one that comes twice, no record at all, odd characters."""
+    """Unknown fields, a stream of a file, a duplicate stream, no record at all, odd characters."""
     bad = [{**POST, "fields": ["titel"]}, {**POST, "stream": "blog-desk"}, USERS, USERS, 4]
     response = review(admin_client, *bad, {**POST, "stream": "nul", "description": "\x00"},
                       {**POST, "stream": "\ud800", "where": {"\udfff": "\ud800"}})  # fmt: skip
@@ -136,8 +136,8 @@ def test_every_problem_is_shown_with_its_place_and_nothing_is_stored(admin_clien
         ({"text": json.dumps([{}] * (import_page.MAX_RECORDS + 1))}, "Expected at most 2000 records, got 2001"),
     ],
 )
-def test_what_cannot_be_read_is_said(admin_client, sent, text):
-    """On the page, with what was typed still there."""
+def test_unreadable_input_is_reported(admin_client, sent, text):
+    """The page shows the problem and the submitted text."""
     response = admin_client.post(IMPORT, {**sent, "_review": "1"})
     assert response.status_code == 200
     assert text in response.content.decode()
@@ -145,7 +145,7 @@ def test_what_cannot_be_read_is_said(admin_client, sent, text):
 
 
 def test_a_file_with_a_byte_order_mark_is_taken(admin_client):
-    """As Windows editors write it."""
+    """Windows editors write such a mark."""
     file = SimpleUploadedFile("a.json", b"\xef\xbb\xbf" + json.dumps(POST).encode())
     assert confirm(admin_client, admin_client.post(IMPORT, {"file": file})).status_code == 302
     assert stored() == {"posts": POST}
@@ -155,8 +155,8 @@ def test_a_file_with_a_byte_order_mark_is_taken(admin_client):
 
 
 @pytest.mark.parametrize("moved", ["edited", "added", "removed"])
-def test_a_plan_is_refused_when_the_configuration_moved(admin_client, moved):
-    """With who changed what since, and a new review that may be confirmed then."""
+def test_a_plan_is_refused_if_the_configuration_changed(admin_client, moved):
+    """The page shows the edits since then, and a new review that can be confirmed."""
     record = save(POST)
     response = review(admin_client, {**POST, "description": "mine"}, USERS)
     if moved == "edited":
@@ -169,28 +169,28 @@ def test_a_plan_is_refused_when_the_configuration_moved(admin_client, moved):
     before = stored()
     refused = confirm(admin_client, response)
     page = refused.content.decode()
-    assert "Somebody changed the configuration since this was reviewed. Nothing was stored." in page
+    assert "Another user changed the configuration after the review. Nothing was stored." in page
     stream, verb = {"edited": ("posts", "changed"), "added": ("more", "created"), "removed": ("posts", "removed")}[
         moved
     ]
-    assert f"<b>{stream}</b> was {verb} by somebody not known at version 2" in page
+    assert f"<b>{stream}</b> was {verb} by an unknown user at version 2" in page
     assert stored() == before
     assert confirm(admin_client, refused).status_code == 302
     assert stored()["posts"]["description"] == "mine"
 
 
 def test_a_text_that_was_not_reviewed_is_refused(admin_client):
-    """Edited on the page, or ticked for removal afterwards: it is reviewed again first."""
+    """A text edited on the page, or a removal chosen later, is reviewed again first."""
     save(USERS)
     response = review(admin_client, POST)
     for change in ({"text": json.dumps([{**POST, "fields": "__all__"}])}, {"prune": "1"}):
         page = confirm(admin_client, response, **change).content.decode()
-        assert "is not what was reviewed. Nothing was stored." in page
+        assert "was changed after the review. Nothing was stored." in page
     assert stored() == {"users": USERS}
 
 
-def test_equal_contents_are_no_move(admin_client):
-    """A change that was taken back leaves the plan as it was."""
+def test_a_reverted_change_keeps_the_plan_valid(admin_client):
+    """A change that was reverted leaves the plan as it was."""
     record = save(POST)
     response = review(admin_client, {**POST, "description": "mine"})
     for text in ("x", ""):
@@ -199,12 +199,12 @@ def test_equal_contents_are_no_move(admin_client):
     assert confirm(admin_client, response).status_code == 302
 
 
-def test_widening_wants_a_tick(admin_client):
-    """Without it nothing is stored; what changes a description alone, or only switches off, wants none."""
+def test_widening_needs_a_confirmation(admin_client):
+    """Without the confirmation nothing is stored. A change of a description, or a mere restriction, needs none."""
     save(POST)
     response = review(admin_client, {**POST, "permissions": {"view": True}})
     refused = confirm(admin_client, response, "confirm_widening")
-    assert "Tick that access may widen by this" in refused.content.decode()
+    assert "Confirm that this may open access" in refused.content.decode()
     assert stored() == {"posts": POST}
     assert confirm(admin_client, refused).status_code == 302
     for change in ({"description": "x"}, {"enabled": False}):
@@ -222,8 +222,8 @@ PLANS = [
 
 
 @pytest.mark.parametrize(("right", "documents", "more", "text"), PLANS, ids=[row[0] for row in PLANS])
-def test_a_plan_needs_the_rights_of_its_changes_and_no_others(right, documents, more, text):
-    """Who lacks the one that it needs sees why and can store nothing; who has only that one can."""
+def test_a_plan_needs_exactly_the_permissions_of_its_changes(right, documents, more, text):
+    """A user without the permission sees why and can store nothing; a user with only that permission can."""
     save(POST)
     needed = f"declbind.{right}_bindingrecord"
     before = stored()
@@ -238,8 +238,8 @@ def test_a_plan_needs_the_rights_of_its_changes_and_no_others(right, documents, 
     assert stored() != before
 
 
-def test_secrets_are_a_right_of_their_own():
-    """A record that exposes a password-like field is imported by holders of that right only."""
+def test_secrets_need_a_permission_of_their_own():
+    """Only holders of its permission can import a record that exposes a password-like field."""
     document = {**PETS, "fields": ["name", "secret_token"], "sensitive": ["secret_token"]}
     without = staff(*ALL, *ANIMALS)
     response = review(without, document)
@@ -252,8 +252,10 @@ def test_secrets_are_a_right_of_their_own():
 
 
 def test_only_those_who_may_edit_reach_the_page(client):
-    """Viewers are refused, and are offered no link; so are those who may add and not look, since a review shows what is
-    stored; strangers are asked to log in."""
+    """Viewers are refused and see no link; users who may add but not view are refused too.
+
+    A review shows what is stored. Anonymous users are asked to log in.
+    """
     viewer = staff("declbind.view_bindingrecord")
     assert viewer.get(IMPORT).status_code == 403
     assert viewer.post(IMPORT, {"text": json.dumps(POST), "_apply": "1"}).status_code == 403
@@ -266,7 +268,7 @@ def test_only_those_who_may_edit_reach_the_page(client):
 
 
 def test_an_edit_between_reading_and_writing_undoes_the_import(admin_client, monkeypatch):
-    """All or nothing: what was stored already, its log entries too, is taken back."""
+    """The import is all or nothing: stored records and log entries are rolled back."""
     response = review(admin_client, POST, USERS)
     store = plan._store
 
@@ -277,7 +279,7 @@ def test_an_edit_between_reading_and_writing_undoes_the_import(admin_client, mon
 
     monkeypatch.setattr(plan, "_store", meddle)
     page = confirm(admin_client, response).content.decode()
-    assert "Somebody else edited the configuration at the same time." in page
+    assert "Another user edited the configuration at the same time." in page
     assert stored() == {}
     assert not LogEntry.objects.exists()
 
@@ -286,7 +288,7 @@ def test_an_edit_between_reading_and_writing_undoes_the_import(admin_client, mon
 
 
 def test_page_action_and_command_write_the_same_bytes(admin_client):
-    """By stream, keys in the order of the published table, whatever the order of the choice."""
+    """Records are sorted by stream, with keys in the order of the published table, whatever the selection."""
     two, one = save({**POST, "stream": "two", "where": {"title": "ü", "id": 1}}), save({**USERS, "stream": "one"})
     page = admin_client.get(EXPORT)
     assert page["Content-Disposition"] == 'attachment; filename="bindings.json"'
@@ -308,7 +310,7 @@ names = st.lists(st.sampled_from(["title", "body", "published", "blog"]), unique
 
 @st.composite
 def valid_records(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw records of blog.Post that stand both judgements, with numbers and texts of every kind in them."""
+    """Draw valid records of blog.Post, with numbers and texts of every kind in them."""
     optional: dict[str, st.SearchStrategy[Any]] = {
         "groups": st.sampled_from([[], ["all"], ["blog-{blog_id}"], ["blog-{blog_id}", "t.{title}"]]),
         "permissions": st.one_of(
@@ -348,8 +350,8 @@ def valid_records(draw: st.DrawFn) -> dict[str, Any]:
 
 @hypothesis_settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(st.lists(valid_records(), max_size=3, unique_by=lambda document: document["stream"]))
-def test_what_is_exported_is_there_already(documents):
-    """Import of an export has nothing to change, and what is stored from it anew is exported to the same text."""
+def test_importing_an_export_changes_nothing(documents):
+    """Importing an export changes nothing, and records stored from it are exported as the same text."""
     with transaction.atomic():
         for document in documents:
             save(document)
@@ -364,7 +366,7 @@ def test_what_is_exported_is_there_already(documents):
 
 
 def test_true_is_not_one(admin_client):
-    """A value of another type is a change although Python calls it equal; another spelling of a number is not."""
+    """A value of another type is a change although Python considers it equal; another spelling of a number is not."""
     save({**POST, "where": {"published": True, "id": 1}})
     for where, verdict in (({"published": 1, "id": 1}, "1 to change"), ({"published": True, "id": 1.0}, "1 unchanged")):
         assert verdict in review(admin_client, {**POST, "where": where}).content.decode()
@@ -380,7 +382,7 @@ urlpatterns = [path("backstage/", other.urls), path("", include("example_site.ur
 
 @override_settings(ROOT_URLCONF="tests.test_admin_import")
 def test_import_and_export_stay_on_their_site(admin_client):
-    """Under a site of another name and address every link and redirect leads back to it."""
+    """Under a site of another name and address, every link and redirect stays on it."""
     save(USERS)
     base = "/backstage/declbind/bindingrecord/"
     for page in ("", "import/", "doctor/", "processes/"):

@@ -1,4 +1,4 @@
-"""The JSON page: the whole record as text, back without loss, with mistakes shown at their place."""
+"""The JSON page: the whole record as text, without loss, with errors shown at their place."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def send(client, record, document, **more):
 
 
 def test_the_text_comes_back_exactly(admin_client):
-    """Saving it untouched stores nothing, and adding it again elsewhere gives the same record."""
+    """Saving it unchanged stores nothing, and adding it elsewhere gives the same record."""
     record = save({**POST, "where": {"published": True, "title": "ümlaut <b>", "id": [1, 2.5, None]}})
     before = BindingRevision.objects.count()
     text = read(admin_client, record)["document"]
@@ -43,7 +43,7 @@ def test_the_text_comes_back_exactly(admin_client):
 
 
 def test_a_record_is_changed_with_note_and_log(admin_client, admin_user):
-    """Keys that the text leaves out get their defaults."""
+    """Omitted keys get their defaults."""
     record = save(POST)
     document = {"$schema": "x", "stream": "posts", "model": "blog.Post", "exclude": ["body"]}
     assert send(admin_client, record, document, note="why").status_code == 302
@@ -74,7 +74,7 @@ def test_a_record_is_changed_with_note_and_log(admin_client, admin_user):
     ],
 )
 def test_a_mistake_is_shown_at_its_place(admin_client, text, message):
-    """With line and column, or with its path; the text stays as it was typed, the record too."""
+    """The message gives line and column, or the path; the text and the record stay unchanged."""
     record = save(POST)
     response = send(admin_client, record, text)
     page = response.content.decode()
@@ -89,14 +89,14 @@ def test_a_mistake_is_shown_at_its_place(admin_client, text, message):
 
 
 def test_a_save_over_a_newer_version_shows_both(admin_client):
-    """And the one after it, which has seen both, is let through."""
+    """The next submission, whose page shows both versions, is accepted."""
     record = save(POST)
     data = read(admin_client, record) | {"document": json.dumps({**POST, "description": "mine"})}
     record.description = "theirs"
     record.save()
     url = f"{LIST}{record.pk}/json/"
     page = admin_client.post(url, data).content.decode()
-    assert "Somebody changed this binding" in page
+    assert "Another user changed this binding" in page
     assert "theirs" in page
     record.refresh_from_db()
     assert record.description == "theirs"
@@ -108,7 +108,7 @@ def test_a_save_over_a_newer_version_shows_both(admin_client):
 
 
 def test_a_record_that_went_bad_shows_why_and_can_be_disabled(admin_client):
-    """The one change that is let through as it is; another is not."""
+    """Disabling is the only edit that is accepted with the problems left."""
     record = save(POST)
     spoil(record, fields=["nope"])
     bad = {**POST, "fields": ["nope"]}
@@ -120,7 +120,7 @@ def test_a_record_that_went_bad_shows_why_and_can_be_disabled(admin_client):
 
 
 def test_viewers_read_and_cannot_store():
-    """Nor does who may only add change, or who may only change add."""
+    """Permission to add does not allow changes, nor the other way round."""
     record = save(POST)
     viewer = staff("declbind.view_bindingrecord")
     page = viewer.get(f"{LIST}{record.pk}/json/").content.decode()
@@ -136,8 +136,8 @@ def test_viewers_read_and_cannot_store():
     assert adder.get(f"{LIST}add/json/").status_code == 200
 
 
-def test_sensitive_fields_need_their_right_here_too():
-    """The text is no way round the form's rule; with the right the same text is stored."""
+def test_sensitive_fields_need_their_permission_here_too():
+    """The text does not bypass the form's rule; with the permission the same text is stored."""
     text = {"stream": "pets", "model": "zoo.Animal", "fields": ["secret_token"], "sensitive": ["secret_token"]}
     codes = ["declbind.add_bindingrecord", *ANIMALS]
     response = staff(*codes).post(f"{LIST}add/json/", {"document": json.dumps(text)})
@@ -149,13 +149,13 @@ def test_sensitive_fields_need_their_right_here_too():
 
 
 def test_an_address_without_a_record_is_not_found(admin_client):
-    """Whatever stands in it."""
+    """An address without a valid key is not found."""
     for key in ("999", "abc", "a/b"):
         assert admin_client.get(f"{LIST}{key}/json/").status_code == 404
 
 
-def test_a_text_that_opens_something_wants_the_tick(admin_client):
-    """As the form does: nothing is stored without, and the words stand beside it."""
+def test_a_text_that_opens_something_needs_a_confirmation(admin_client):
+    """Nothing is stored without the confirmation, which is shown beside the words."""
     record = save({**POST, "fields": ["title"]})
     url = f"{LIST}{record.pk}/json/"
     data = read(admin_client, record) | {"document": json.dumps(POST)}
@@ -183,7 +183,7 @@ PLACES = [
 
 @pytest.mark.parametrize(("text", "line", "column"), PLACES)
 def test_a_mistake_is_shown_at_its_line(admin_client, text, line, column):
-    """Counted from 1, with the lines around it; a key that is missing, where its object begins."""
+    """Lines are counted from 1 and shown with context; a missing key is reported where its object begins."""
     page = send(admin_client, save(POST), text).content.decode()
     assert f">line {line}, column {column}</a>" in page
     meant = [part.split("</span>")[0] for part in page.split("declbind-meant")[1:]]
@@ -197,7 +197,7 @@ json_values = st.recursive(
 
 
 def paths_of(value, path="$", begins=None):
-    """Yield each path with what its place begins with: the key of a member, an item itself."""
+    """Yield each path with the text at its place: the key of a member, or an item itself."""
     yield path, begins
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
@@ -207,7 +207,7 @@ def paths_of(value, path="$", begins=None):
 
 @given(st.dictionaries(st.text(max_size=5), json_values, max_size=4), st.sampled_from([None, 1, 2]))
 def test_each_path_is_found_where_it_begins(value, indent):
-    """For any JSON, compact or not: what stands there is the key, or the item itself."""
+    """In any JSON, compact or not, the text at the place is the key, or the item itself."""
     text = json.dumps(value, indent=indent)
     found = find_paths(text)
     wanted = dict(paths_of(value, begins=value))

@@ -1,4 +1,4 @@
-"""The list of bindings: every source in one screen, the reasons of what is invalid, a constant number of queries."""
+"""The list of bindings: every source on one screen, the problems of invalid bindings, a constant number of queries."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def add_node(name, version=None, *, age=0):
     )
 
 
-def test_every_source_stands_in_the_list(admin_client):
-    """Rows, files and classes, each with what it sends and who may."""
+def test_every_source_is_listed(admin_client):
+    """Rows, files and classes are listed, each with its sent fields and permissions."""
     save(POST)
     page = get(admin_client)
     for text in ("posts", "blog-posts", "intval", "code decides", "blog/bindings/posts.json[0]", "2 fields"):
@@ -61,22 +61,22 @@ def test_every_source_stands_in_the_list(admin_client):
     assert "holders of blog.change_post" in page
 
 
-def test_all_fields_stands_out(admin_client):
-    """What includes future fields has a mark of its own."""
+def test_all_fields_is_highlighted(admin_client):
+    """A choice that includes future fields is marked."""
     save({"stream": "all", "model": "blog.Post", "fields": "__all__"})
     assert '<span class="declbind-chip declbind-open">all fields (7)</span>' in get(admin_client, "?source=database")
 
 
 def test_an_invalid_row_has_its_reason_in_the_row(admin_client):
-    """And the head line counts it once the registry knows."""
+    """The headline counts it once the registry knows it."""
     record = save(POST)
     spoil(record, fields=["titel"])
     page = get(admin_client)
     assert "field &#x27;titel&#x27; does not exist on blog.Post. Did you mean &#x27;title&#x27;?" in page
 
 
-def test_the_head_line_tells_how_far_the_configuration_is(admin_client):
-    """Processes that were not heard of lately do not count."""
+def test_the_headline_shows_the_spread_of_the_configuration(admin_client):
+    """Processes without a recent heartbeat do not count."""
     save(POST)
     version = Configuration.objects.get(pk=1).version
     add_node("a")
@@ -86,8 +86,8 @@ def test_the_head_line_tells_how_far_the_configuration_is(admin_client):
     assert f'<b>{version}</b></a>, on <span class="declbind-behind">1 of 2 processes</span>' in page
 
 
-def test_the_head_line_counts_what_is_invalid(admin_client, tmp_path):
-    """A bad file is in the count and in the list, with its problem and no copy."""
+def test_the_headline_counts_invalid_bindings(admin_client, tmp_path):
+    """A bad file is counted and listed, with its problem and without a copy."""
     (tmp_path / "bad.json").write_text('{"stream": "bad", "model": "blog.Post", "fields": ["nope"]}')
     (tmp_path / "worse.json").write_text("{")
     with override_settings(DECLBIND={"RECORD_DIRS": [str(tmp_path)]}):
@@ -98,7 +98,7 @@ def test_the_head_line_counts_what_is_invalid(admin_client, tmp_path):
         for name in ("bad", "worse"):
             shown = admin_client.get(f"{LIST}defined/{tmp_path}/{name}.json/")
             assert shown.status_code == 200
-            assert "Invalid, and so not in force" in shown.content.decode()
+            assert "Invalid, and therefore not in force" in shown.content.decode()
         assert "&quot;fields&quot;: [" in admin_client.get(f"{LIST}defined/{tmp_path}/bad.json/").content.decode()
 
 
@@ -115,8 +115,8 @@ def test_the_head_line_counts_what_is_invalid(admin_client, tmp_path):
         ("?q=desk", ["blog-desk"], ["posts", "off", "intval"]),
     ],
 )
-def test_filters_and_search_go_for_every_source(admin_client, query, found, missing):
-    """The two tables are one list."""
+def test_filters_and_search_apply_to_every_source(admin_client, query, found, missing):
+    """The filters and the search apply to both tables."""
     save(POST)
     save({"stream": "off", "model": "ticker.Price", "fields": ["price"], "enabled": False, "direction": "outbound"})
     response = admin_client.get(LIST + query)
@@ -127,10 +127,10 @@ def test_filters_and_search_go_for_every_source(admin_client, query, found, miss
 
 
 def test_invalid_rows_can_be_filtered(admin_client):
-    """By what the registry leaves out."""
+    """The filter shows the rows that the registry leaves out."""
     record = save({**POST, "stream": "fine"})
     spoil(save(POST), fields=["nope"])
-    # An edit of any record makes the registry look at all of them.
+    # An edit of any record makes the registry validate all of them.
     record.save()
     response = admin_client.get(f"{LIST}?state=invalid")
     assert [row.stream for row in response.context["cl"].result_list] == ["posts"]
@@ -146,7 +146,7 @@ def count_queries(client):
 
 
 def test_the_number_of_queries_does_not_grow(admin_client):
-    """Thirty rows cost what one costs."""
+    """Thirty rows take as many queries as one."""
     save(POST)
     few = count_queries(admin_client)
     for number in range(29):
@@ -154,8 +154,8 @@ def test_the_number_of_queries_does_not_grow(admin_client):
     assert count_queries(admin_client) == few
 
 
-def test_the_empty_list_shows_ways_to_begin(admin_client):
-    """Instead of an empty table."""
+def test_the_empty_list_suggests_first_steps(admin_client):
+    """The page suggests first steps instead of an empty table."""
     assert "No binding in the database yet" in get(admin_client)
     assert "No binding in the database yet" not in get(admin_client, "?q=x")
 
@@ -163,8 +163,8 @@ def test_the_empty_list_shows_ways_to_begin(admin_client):
 # Actions ------------------------------------------------------------------------------------------------------------
 
 
-def test_enable_and_disable_note_author_and_log(admin_client, admin_user):
-    """Each switch is a revision in the user's name."""
+def test_enable_and_disable_record_author_and_log(admin_client, admin_user):
+    """Each action makes a revision in the user's name."""
     record = save(POST)
     assert "1 binding disabled." in act(admin_client, "disable", record).content.decode()
     assert "1 binding enabled." in act(admin_client, "enable", record).content.decode()
@@ -175,7 +175,7 @@ def test_enable_and_disable_note_author_and_log(admin_client, admin_user):
 
 
 def test_a_record_that_went_bad_can_be_disabled_and_not_enabled(admin_client):
-    """And a good one beside it is switched all the same."""
+    """A valid binding in the same selection is switched anyway."""
     bad, good = save(POST), save({**POST, "stream": "good"})
     spoil(bad, fields=["nope"])
     act(admin_client, "disable", bad, good)
@@ -186,7 +186,7 @@ def test_a_record_that_went_bad_can_be_disabled_and_not_enabled(admin_client):
 
 
 def test_an_export_is_sorted_stable_and_complete(admin_client):
-    """The same bytes each time, and what goes in comes out."""
+    """The export has the same bytes each time, and can be imported again."""
     two, one = save({**POST, "stream": "two"}), save({**POST, "stream": "one"})
     first, second = (act(admin_client, "export", two, one) for _ in range(2))
     assert first.content == second.content
@@ -196,7 +196,7 @@ def test_an_export_is_sorted_stable_and_complete(admin_client):
 
 
 def test_check_reports_problems_and_warnings(admin_client):
-    """Judged anew, whatever the list said."""
+    """The records are validated again, whatever the list showed."""
     bad, odd = save(POST), save({**POST, "stream": "odd", "groups": ["author-{author_id}"]})
     spoil(bad, fields=["nope"])
     page = act(admin_client, "check_again", bad, odd).content.decode()
@@ -222,14 +222,14 @@ def test_viewers_may_export_and_check_but_not_switch():
 
 
 def test_a_file_binding_is_shown_and_copied(admin_client):
-    """The copy has a name of its own, is switched off, and says how to take over."""
+    """The copy has a new name, is disabled, and explains how to replace the original."""
     where = "blog/bindings/posts.json[0]"
     page = admin_client.get(f"{LIST}defined/{where}/").content.decode()
     assert "&quot;stream&quot;: &quot;blog-posts&quot;" in page
     assert "?copy=blog%2Fbindings%2Fposts.json%5B0%5D" in page
     url = f"{LIST}add/?copy={where}"
     form = admin_client.get(url).content.decode()
-    assert "To take the binding over" in form
+    assert "To replace the original" in form
     data = read_form(form)
     assert data["stream"] == "blog-posts-copy"
     assert "enabled" not in data
@@ -241,14 +241,14 @@ def test_a_file_binding_is_shown_and_copied(admin_client):
 
 
 def test_a_class_is_shown_read_only(admin_client):
-    """With what its code decides."""
+    """The page shows what the code decides."""
     page = admin_client.get(f"{LIST}defined/example_site.example.bindings.IntegerValueBinding/").content.decode()
     assert "code decides" in page
     assert "IntegerValue" in page
 
 
 def test_viewers_are_offered_no_copy():
-    """A copy is an addition."""
+    """A copy takes the permission to add."""
     client = staff("declbind.view_bindingrecord")
     page = client.get(f"{LIST}defined/blog/bindings/posts.json[0]/")
     assert page.status_code == 200
@@ -258,8 +258,8 @@ def test_viewers_are_offered_no_copy():
 # Other pages --------------------------------------------------------------------------------------------------------
 
 
-def test_revisions_and_processes_can_be_looked_at_and_not_changed(admin_client):
-    """They are written by the program alone."""
+def test_revisions_and_processes_are_read_only(admin_client):
+    """Only the program writes these rows."""
     save(POST)
     add_node("a")
     revision = BindingRevision.objects.get()
@@ -283,7 +283,7 @@ urlpatterns = [path("backstage/", other.urls), path("", include("example_site.ur
 
 @override_settings(ROOT_URLCONF="tests.test_admin_list")
 def test_the_pages_work_under_another_admin_site(admin_client):
-    """Links stay on the site that the page is on."""
+    """Links stay on the page's own admin site."""
     record = save(POST)
     base = "/backstage/declbind/bindingrecord/"
     for page in ("", "add/", "add/json/", f"{record.pk}/change/", f"{record.pk}/json/", "live/",
@@ -297,7 +297,7 @@ def test_the_pages_work_under_another_admin_site(admin_client):
 
 
 def test_no_page_has_inline_scripts_or_styles(admin_client):
-    """So that a strict Content-Security-Policy lets them work."""
+    """All pages work under a strict Content-Security-Policy."""
     record = save(POST)
     for page in ("", "add/", "add/json/", f"{record.pk}/change/", f"{record.pk}/json/", "live/",
                  "defined/blog/bindings/posts.json[0]/"):  # fmt: skip
@@ -310,7 +310,7 @@ def test_no_page_has_inline_scripts_or_styles(admin_client):
 
 
 def serve(streams, *counts):
-    """Store a living process with subscribers, and what it counted in this minute and those before."""
+    """Store a live process with subscribers, and its counts of this minute and those before."""
     now = timezone.now()
     Node.objects.create(id="n", host="web", pid=7, started_at=now, seen_at=now, streams=streams)
     minute = now.replace(second=0, microsecond=0)
@@ -319,7 +319,7 @@ def serve(streams, *counts):
 
 
 def test_the_list_says_how_much_each_stream_is_used(admin_client):
-    """Subscribers now, frames and refusals by the minute, of all processes; each leads to its page."""
+    """Current subscribers, frames and refusals by the minute, of all processes, each with a link to its page."""
     save(POST)
     save({**POST, "stream": "quiet"})
     serve({"posts": 4}, {"posts": [5, 1, 0]}, {"posts": [34, 2, 3]})
@@ -333,8 +333,8 @@ def test_the_list_says_how_much_each_stream_is_used(admin_client):
     assert text.count("declbind-spark") == 1
 
 
-def test_the_list_of_those_who_may_not_watch_leads_nowhere(client):
-    """They see the counts."""
+def test_the_list_has_no_links_without_the_permission_to_watch(client):
+    """Users without the permission to watch see the counts without links."""
     save(POST)
     user = make_user("declbind.view_bindingrecord")
     user.is_staff = True
@@ -347,7 +347,7 @@ def test_the_list_of_those_who_may_not_watch_leads_nowhere(client):
 
 
 def test_bindings_that_are_silent_for_a_week_are_found(admin_client):
-    """One that sent to somebody within it is not among them, nor one of a file."""
+    """A stream that sent a frame within a week is not among them, nor one of a file."""
     save(POST)
     save({**POST, "stream": "quiet"})
     save({**POST, "stream": "old"})
@@ -359,7 +359,7 @@ def test_bindings_that_are_silent_for_a_week_are_found(admin_client):
 
 @pytest.mark.parametrize("text", ["title", "blog-{blog", "body"])
 def test_a_search_finds_fields_and_groups(admin_client, text):
-    """Also the fields that "all fields" comes to."""
+    """The search includes the fields that "all fields" stands for."""
     save({**POST, "groups": ["blog-{blog_id}"]})
     save({**POST, "stream": "everything", "fields": "__all__", "groups": ["blog-{blog}"]})
     save({"stream": "prices", "model": "ticker.Price", "fields": ["date"]})
@@ -369,7 +369,7 @@ def test_a_search_finds_fields_and_groups(admin_client, text):
 
 
 def test_the_list_takes_few_queries_however_many_bindings_there_are(client, django_assert_max_num_queries):
-    """Rights of a user who is no superuser included, triggers that are missing, and a record that went bad."""
+    """This includes the permissions of a normal user, missing triggers, and an invalid record."""
     for number in range(30):
         save({**POST, "stream": f"posts-{number}", "capture": "triggers"})
     serve({f"posts-{number}": 1 for number in range(30)}, {f"posts-{number}": [1, 1, 1] for number in range(30)})
@@ -383,8 +383,8 @@ def test_the_list_takes_few_queries_however_many_bindings_there_are(client, djan
         client.get(LIST)
 
 
-def test_a_record_that_was_edited_since_it_came_from_a_file_says_so(admin_client):
-    """One that is still what the file said does not."""
+def test_a_record_edited_since_its_file_is_marked(admin_client):
+    """An unchanged record is not marked."""
     with editing(source="posts.json[0]"):
         record = save(POST)
         save({**POST, "stream": "same"})
@@ -394,8 +394,8 @@ def test_a_record_that_was_edited_since_it_came_from_a_file_says_so(admin_client
     assert text.count("differs from posts.json[0]") == 1
 
 
-def test_an_empty_list_offers_ways_to_begin(admin_client):
-    """The form, a model that nothing is bound to, an import, a copy of what is defined elsewhere."""
+def test_the_suggestions_of_an_empty_list(admin_client):
+    """The form, an unbound model, an import, a copy of a binding from elsewhere."""
     page = get(admin_client)
     assert "No binding in the database yet." in page
     for address in ("add/", "add/?model=ticker.Price", "import/", "add/json/", "#declbind-elsewhere-heading"):

@@ -231,7 +231,7 @@ def test_the_end_of_a_watch_is_logged():
         "Started watching.",
         "Stopped watching.",
         "Started watching.",
-        "Stopped watching: the page was not heard of any more.",
+        "Stopped watching: the page sent no more requests.",
         "Started watching.",
     ]
 

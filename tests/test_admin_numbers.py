@@ -1,4 +1,4 @@
-"""Numbers in attributes, addresses and values are for programs: no language groups their digits or puts a comma in."""
+"""Numbers in attributes, addresses and values are for programs: no language groups their digits or adds a comma."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from tests.browser.test_console_pages import SCREENS
 from tests.servers import ROOT
 from tests.test_admin_form import LIST, read_form
 
-#: The console's, and those of the site that people copy from.
+#: The templates of the console, and those of the example site.
 TEMPLATES = sorted(path for package in ("admin_ui", "example_site") for path in (ROOT / package).rglob("*.html"))
 LANGUAGES = ["de", "fr", "ar", "hi", "pl"]
-#: Attributes for people: what they say may be in the people's language.
+#: Attributes for people, which may follow the language.
 FOR_PEOPLE = {"title", "aria-label", "placeholder", "alt", "content", "label", "summary", "aria-description"}
 #: Attributes in which a comma between digits is a decimal comma. In points and paths it separates two numbers.
 ONE_NUMBER = {
     "style", "width", "height", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "min", "max", "low", "high",
     "optimum", "step", "rows", "cols", "size", "maxlength", "tabindex", "colspan", "rowspan",
 }  # fmt: skip
-#: Attributes in which numbers follow each other, with a comma or a space between them.
+#: Attributes with several numbers, separated by a comma or a space.
 DRAWN = {"d", "points", "viewbox", "transform"}
-#: Five digits that begin as the keys of these tests do, with anything between the thousands and the hundreds.
+#: Five digits that start like the keys of these tests, with any text between the thousands and the hundreds.
 GROUPED = re.compile(r"(?<![\d.,])1[2-9][^0-9A-Za-z\"\[\]{}:/&?=+_-]{1,6}?[0-9]{3}(?!\d)")
 START = 12_000
 
@@ -67,7 +67,7 @@ class Attributes(HTMLParser):
 
 
 def find_localized(html: str) -> list[tuple[str, str, str]]:
-    """Return the values that are written for people: grouped digits, other digits than ASCII's, a decimal comma."""
+    """Return the values that are formatted for people: grouped digits, non-ASCII digits, a decimal comma."""
     return [
         (tag, name, value)
         for tag, name, value in Attributes(html).found
@@ -82,7 +82,7 @@ def find_localized(html: str) -> list[tuple[str, str, str]]:
 # Django groups no digits in Hindi.
 @pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "hi"])
 def test_the_finder_finds(language: str, settings: Any) -> None:
-    """Negative control: a template without care, in each language that groups digits or has a decimal comma."""
+    """Negative control: a careless template, in each language that groups digits or has a decimal comma."""
     settings.USE_THOUSAND_SEPARATOR = True
     careless = '<a data-object="{{ pk }}" style="width: {{ part }}%" href="?pk={{ pk }}">'
     with translation.override(language):
@@ -94,7 +94,7 @@ def test_the_finder_finds(language: str, settings: Any) -> None:
 @pytest.fixture
 def values(db: None) -> dict[str, Any]:
     """Fill every screen with rows whose keys, versions and offsets have five digits, and with fractions."""
-    # First of all: on MySQL and MariaDB this commits.
+    # First of all, because this commits on MySQL and MariaDB.
     for model in ("bindingrecord", "bindingrevision", "event", "traffic", "savedview", "activity"):
         _count_from(f"declbind_{model}")
     for table in ("auth_user", "blog_post", "blog_blog"):
@@ -129,7 +129,7 @@ def operator(values: dict[str, Any]) -> Client:
 
 
 def pages_of(client: Client, values: dict[str, Any], language: str) -> Iterator[tuple[str, str]]:
-    """Give the name and the text of every page, and of every answer to a script."""
+    """Yield the name and the text of every page, and of every answer to a script."""
     headers = {"accept-language": language}
 
     def look(path: str) -> str:
@@ -180,7 +180,7 @@ def _texts_in(value: Any) -> Iterator[str]:
 def test_no_page_localizes_what_programs_read(
     operator: Client, values: dict[str, Any], settings: Any, language: str
 ) -> None:
-    """On every page and in every answer to a script."""
+    """No page and no answer to a script contains localized numbers for programs."""
     settings.USE_THOUSAND_SEPARATOR = True
     found = {name: find_localized(text) for name, text in pages_of(operator, values, language)}
     assert len(found) > len(SCREENS)
@@ -188,7 +188,7 @@ def test_no_page_localizes_what_programs_read(
 
 
 def test_the_pages_have_such_numbers(operator: Client, values: dict[str, Any], settings: Any) -> None:
-    """Negative control: the keys are in attributes of the pages, so that the test above looks at something."""
+    """Negative control: the keys are in attributes of the pages, so that the test above has something to check."""
     settings.USE_THOUSAND_SEPARATOR = True
     pages = dict(pages_of(operator, values, "de"))
     for name, attribute in (
@@ -203,14 +203,14 @@ def test_the_pages_have_such_numbers(operator: Client, values: dict[str, Any], s
 # Templates -----------------------------------------------------------------------------------------------------------
 
 TAG = re.compile(r"<[a-zA-Z](?:\{\{.*?\}\}|\{%.*?%\}|\"[^\"]*\"|'[^']*'|[^>\"'{]|\{(?![{%]))*>", re.DOTALL)
-#: Filters that write for people, whatever is around them.
+#: Filters that always format for people.
 WRITES_FOR_PEOPLE = re.compile(
     r"\|\s*(?:localize|intcomma|intword|filesizeformat|floatformat(?!:\"-?\d*u)|naturaltime)"
 )
 
 
 def variables_outside(source: str) -> list[str]:
-    """Return the variables of a template that the language may rewrite."""
+    """Return the variables of a template that the language may reformat."""
 
     def walk(nodes: Any, is_safe: bool) -> Iterator[str]:
         for node in nodes:
@@ -227,7 +227,7 @@ def variables_outside(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
 def test_templates_are_safe_by_construction(path: Path) -> None:
-    """Whatever a template says stands inside ``{% localize off %}``, and no filter in a tag writes for people."""
+    """Every template's content is inside ``{% localize off %}``, and no filter in a tag formats for people."""
     source = path.read_text()
     assert variables_outside(source) == []
     assert find_filters(source) == []

@@ -1,4 +1,4 @@
-"""The push of the live page: it ends with the session, the account or the right that it was begun with."""
+"""The push of the live page: it ends with the session, the account or the permission that it was started with."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_stream_ends_when_its_viewer_may_not_watch_any_more(end: str) -> None:
-    """The next check says so, and leases nothing; a check before is the control."""
+    """The next check reports it, and leases nothing; an earlier check is the control."""
     client, viewer = open_stream()
     assert viewer.check()
     ENDS[end](client)
@@ -62,7 +62,7 @@ def test_a_stream_ends_when_its_viewer_may_not_watch_any_more(end: str) -> None:
 
 
 def test_a_stream_searches_no_values_once_they_may_not_be_read() -> None:
-    """That a row is found would tell them."""
+    """Finding a row by its values would disclose them."""
     _, viewer = open_stream()
     assert viewer.check()
     assert "blog.post" in viewer.answers.wanted.models

@@ -1,4 +1,4 @@
-"""The list with a thousand bindings: as many queries as with ten, and a page that a browser can take."""
+"""The list with a thousand bindings: as many queries as with ten, and a page of acceptable size."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def save_many(count, start=0):
 
 
 def look(client, query=""):
-    """Return the answer and how many queries it took, once what is cached is cached."""
+    """Return the answer and its number of queries, with warm caches."""
     client.get(LIST + query)
     with CaptureQueriesContext(connection) as queries:
         response = client.get(LIST + query)
@@ -37,12 +37,12 @@ def look(client, query=""):
 
 
 def test_a_thousand_bindings_cost_what_ten_cost(admin_client):
-    """At most twelve queries and a megabyte; head line, filters and search go for all of them."""
+    """At most twelve queries and a megabyte; headline, filters and search cover all of them."""
     save_many(10)
     _, few = look(admin_client)
     save_many(MANY - 10, start=10)
     spoil(BindingRecord.objects.get(stream="posts-700"), fields=["titel"])
-    # Past the signals, as the spoiling is; another process would see it when the version moves.
+    # Bypasses the signals, as the edits do; another process would see it when the version changes.
     refresh(force=True)
     BindingRecord.objects.get(stream="posts-3").save()
     response, many = look(admin_client)
@@ -63,7 +63,7 @@ def test_a_thousand_bindings_cost_what_ten_cost(admin_client):
 
 
 def test_a_thousand_bindings_in_files_come_in_parts(admin_client, tmp_path, settings):
-    """Each can be come to, and none of the parts is longer than a person reads."""
+    """Each page of the table can be reached, and none is too long to read."""
     records = [{**POST, "stream": f"file-{number:04}"} for number in range(MANY)]
     (tmp_path / "all.json").write_text(json.dumps(records))
     settings.DECLBIND = {"RECORD_DIRS": [str(tmp_path)]}

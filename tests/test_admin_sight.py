@@ -51,7 +51,7 @@ def test_missing_triggers_are_a_fault_on_the_page_until_they_are_put_in(admin_cl
     """With the state of each table, and the command that mends it."""
     record = save(WATCHING)
     page = page_of(admin_client, record)
-    assert "Writes go unheard that are meant to be heard." in page
+    assert "Some writes that should be captured are not." in page
     assert "Run <code>manage.py declbind triggers --install</code>." in page
     assert "<code>blog_post</code>" in page
     assert '<span class="declbind-chip declbind-invalid">missing</span>' in page
@@ -136,7 +136,7 @@ def test_the_commands_tell_it_too(installed):
     save({**WATCHING, "stream": "watching"})
     refresh()
     found = run("check")
-    assert "Binding 'watching' does not see: Raw SQL and other programs that insert, update, delete" in found
+    assert "Binding 'watching' does not capture: Raw SQL and other programs that insert, update, delete" in found
     assert "on, misses writes" in run("list")
     listed = {item["stream"]: item for item in json.loads(run("list", "--format", "json"))}
     assert [gap["fault"] for gap in listed["watching"]["misses"]] == [True]
@@ -179,7 +179,7 @@ def test_writes_that_were_noticed_are_faults_with_their_place(admin_client, inst
         table="blog_post", verb="UPDATE", location="blog/views.py:31 in sync", count=4, first_at=now, last_at=now
     )
     page = page_of(admin_client, record)
-    assert "Writes go unheard that are meant to be heard." in page
+    assert "Some writes that should be captured are not." in page
     assert "UPDATE of table blog_post at blog/views.py:31 in sync: 4 times" in page
     assert admin_client.get(LIST).content.decode().count(">misses writes<") > 0
     record.capture = "triggers"

@@ -1,4 +1,4 @@
-"""The examples on a binding's page work as they stand: the test is run, against several user models; addresses fit."""
+"""The examples on a binding's page work unchanged, with several user models and below a path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.servers import ROOT
 from tests.test_admin_form import LIST
 from tests.test_checks_installation import Project
 
-#: A user model without a name, keyed by a UUID, which refers to a row and has to be switched on.
+#: A user model without a name, keyed by a UUID, with a foreign key and an activation flag.
 ACCOUNTS = """
 import uuid
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -101,7 +101,7 @@ for record in json.loads(sys.argv[1]):
 
 @pytest.mark.parametrize("accounts", [ACCOUNTS, PLAIN], ids=["custom", "plain"])
 def test_the_generated_test_passes_against_the_projects_own_user_model(tmp_path: Path, accounts: str) -> None:
-    """Each kind of binding gives a file; they are written and run as they are."""
+    """Each kind of binding gives a file, which is written and run unchanged."""
     project = Project(tmp_path, console='"admin_ui", "accounts",', more='AUTH_USER_MODEL = "accounts.Person"')
     project.write("accounts/__init__.py", "")
     project.write("accounts/models.py", accounts)
@@ -158,7 +158,7 @@ SPEC = BindingSpec.from_dict({"stream": "posts", "model": "blog.Post", "fields":
 
 
 def test_the_script_connects_to_the_site_itself() -> None:
-    """Without a path the default of the client is right."""
+    """Without a path, the client's default is right."""
     snippets = build_snippets(SPEC)
     assert snippets is not None
     assert "const client = connect();" in snippets.script
@@ -176,7 +176,7 @@ def test_the_script_connects_below_the_path() -> None:
 @pytest.mark.django_db
 @pytest.mark.usefixtures("below_a_path")
 def test_every_address_of_the_console_is_below_the_path() -> None:
-    """In links, forms, scripts, and in what scripts are told to ask."""
+    """In links, forms, scripts, and in addresses for scripts."""
     client = Client()
     client.force_login(User.objects.create_superuser("operator"))
     values = fill_console()

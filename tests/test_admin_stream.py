@@ -1,4 +1,4 @@
-"""The push of the live page: the same rows as polls give, over each kind of server, and ended when the right is."""
+"""The push of the live page: the same rows as polls give, over each kind of server, and its end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make_watcher(name="watcher"):
 
 
 def cursor_now():
-    # What made the viewer is an event too.
+    # Creating the viewer is an event too.
     relay.run_once("default")
     return str(Look(Wanted()).cursor)
 
@@ -55,13 +55,13 @@ def add_event(**values):
 
 
 class Reader:
-    """Read server-sent events of an answer that has no end."""
+    """A reader of server-sent events from an endless answer."""
 
     def __init__(self, lines):
         self._lines = lines
 
     def until(self, is_wanted):
-        """Return the first event that is wanted: its name, data and id."""
+        """Return the first wanted event: its name, data and id."""
         said: dict[str, Any] = {}
         for line in self._lines:
             if not line:
@@ -103,7 +103,7 @@ def open_stream(server, headers, cursor):
 
 @pytest.mark.parametrize("program", ["uvicorn", "daphne"])
 def test_rows_are_pushed_as_they_come(program, django_server):
-    """Not held back by the server, with ids from which a browser goes on; a client that leaves is let go."""
+    """The server does not buffer the rows, the ids allow resuming, and a disconnected client is released."""
     server = django_server(program=program)
     headers = session_of(make_watcher())
     cursor = cursor_now()
@@ -120,7 +120,7 @@ def test_rows_are_pushed_as_they_come(program, django_server):
         reader.until(tells(f"e{second.pk}"))
         refused = Traffic.objects.create(at=timezone.now(), kind=Traffic.REFUSED, outcome="denied")
         reader.until(tells(f"t{refused.pk}"))
-    # The line broke after the first row: the browser says which id it saw last.
+    # The connection broke after the first row: the browser sends the last id it received.
     connection, answer = open_stream(server, {**headers, "Last-Event-ID": said["id"]}, cursor)
     with closing(connection):
         said = Reader(line.decode().rstrip("\n") for line in answer).until(tells(f"e{second.pk}"))
@@ -130,7 +130,7 @@ def test_rows_are_pushed_as_they_come(program, django_server):
 
 
 def test_a_wsgi_site_is_polled(django_server, server_env):
-    """It says that it cannot push; its page does not try, and the polls give the same."""
+    """The server reports that it cannot push. The page does not try, and polls give the same rows."""
     headers = session_of(make_watcher())
     with WsgiServer(env={**server_env, "DEBUG": "1"}) as server:
         cursor = cursor_now()
@@ -184,7 +184,7 @@ async def open_here(user, **query):
 
 @pytest.mark.parametrize("loss", ["right", "session", "active", "staff"])
 async def test_a_stream_ends_with_its_viewers_right(loss, monkeypatch):
-    """The right, the session, the account or its place among staff: each is asked for again; until then it goes on."""
+    """The permission, the session, the account and the staff status are checked again; until then it continues."""
     monkeypatch.setattr(stream, "CHECK_SECONDS", 0.0)
     user = await in_thread(make_watcher)
     client, pushed = await open_here(user)
@@ -210,7 +210,7 @@ async def test_a_stream_ends_with_its_viewers_right(loss, monkeypatch):
 
 
 async def test_a_stream_leaves_nothing_behind():
-    """Its bell is taken down when the client has gone, as the server tells."""
+    """Its listener is removed when the server reports that the client has disconnected."""
     headers = await in_thread(lambda: session_of(make_watcher()))
     scope = {
         "type": "http", "method": "GET", "path": STREAM, "scheme": "http", "server": ("testserver", 80),
@@ -227,7 +227,7 @@ async def test_a_stream_leaves_nothing_behind():
     assert len(set(relay._listeners) - before) == 1
     await server.send_input({"type": "http.disconnect"})
     await server.wait(PATIENCE)
-    # An asynchronous generator that is let go is closed by a task of the loop's.
+    # A task of the loop closes an asynchronous generator that is released.
     for _ in range(100):
         await asyncio.sleep(0)
     assert set(relay._listeners) - before == set()
@@ -250,7 +250,7 @@ async def test_a_stream_holds_the_watch_and_obeys_the_filters(monkeypatch):
 
 
 async def test_a_silent_stream_says_that_it_is_there(monkeypatch):
-    """A proxy that hears nothing hangs up."""
+    """A proxy closes an idle connection."""
     monkeypatch.setattr(stream, "EXTRAS_SECONDS", 1000.0)
     monkeypatch.setattr(stream, "COMMENT_SECONDS", 0.0)
     _, pushed = await open_here(await in_thread(make_watcher))
@@ -261,7 +261,7 @@ async def test_a_silent_stream_says_that_it_is_there(monkeypatch):
 
 
 def test_only_who_may_watch_is_pushed_to():
-    """As for polls; a bad cursor is refused."""
+    """The permissions are those of polls; a bad cursor is refused."""
     client = Client()
     assert client.get(STREAM, {"cursor": "e:0:0"}).status_code == 403
     client.force_login(make_watcher())

@@ -179,7 +179,7 @@ def test_values_are_lines_or_an_object(values):
         ({"action": "explode"}, "Expected an action"),
     ],
 )
-def test_what_cannot_be_read_is_said_beside_the_form(sent, text):
+def test_unreadable_input_is_reported_beside_the_form(sent, text):
     """What was typed stays there."""
     client = staff(CHANGE)
     response = post(client, **sent)

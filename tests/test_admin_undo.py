@@ -1,4 +1,4 @@
-"""Undo: a revision comes back as a new edit, judged, confirmed and logged like any other."""
+"""Rollback: a revision is restored by a new edit, validated, confirmed and logged like any other."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def roll_back(client, revision, *, confirm: bool = True, **data: str):
 
 
 def test_a_roll_back_is_a_new_revision_with_note_author_and_log(admin_client, admin_user):
-    """The old ones stay, and the log says what it meant."""
+    """The old revisions stay, and the log describes the edit."""
     record = save({**POST, "fields": ["title"]})
     old = edit(record, fields=["title", "body"])
     page = admin_client.get(change_url(record)).content.decode()
@@ -54,13 +54,13 @@ def test_a_roll_back_is_a_new_revision_with_note_author_and_log(admin_client, ad
     assert "no longer sends body" in LogEntry.objects.get().change_message
 
 
-def test_a_roll_back_that_opens_something_wants_the_tick(admin_client):
-    """Without it nothing is stored, and the page asks."""
+def test_a_rollback_that_opens_something_needs_a_confirmation(admin_client):
+    """Without the confirmation nothing is stored, and the page asks for it."""
     record = save({**POST, "fields": ["title", "body"]})
     old = edit(record, fields=["title"])
     response = roll_back(admin_client, old, confirm=False)
     assert response.status_code == 200
-    assert "Nothing is stored yet" in response.content.decode()
+    assert "Nothing is saved yet" in response.content.decode()
     assert roll_back(admin_client, old, confirm=False, confirm_widening="on").status_code == 200
     record.refresh_from_db()
     assert record.fields == ["title"]
@@ -69,8 +69,8 @@ def test_a_roll_back_that_opens_something_wants_the_tick(admin_client):
     assert record.fields == ["title", "body"]
 
 
-def test_a_roll_back_from_a_page_that_grew_old_is_refused(admin_client):
-    """Somebody changed the record between the page and the button; so is one that says nothing of the page."""
+def test_a_rollback_from_an_outdated_page_is_refused(admin_client):
+    """The record was changed after the page was made; a request without the page's version is refused too."""
     record = save(POST)
     old = edit(record, description="second")
     fingerprint = read_form(admin_client.get(url_of(old)).content.decode(), "")["opened_with"]
@@ -83,7 +83,7 @@ def test_a_roll_back_from_a_page_that_grew_old_is_refused(admin_client):
 
 
 def test_a_definition_that_is_no_longer_valid_is_refused_with_its_problems(admin_client):
-    """A migration took the field since."""
+    """A migration has removed the field."""
     record = save(POST)
     old = edit(record, fields=["title"])
     BindingRevision.objects.filter(pk=old.pk).update(definition={**POST, "fields": ["gone"]})
@@ -96,7 +96,7 @@ def test_a_definition_that_is_no_longer_valid_is_refused_with_its_problems(admin
 
 
 def test_a_record_that_went_bad_can_be_rolled_back(admin_client):
-    """Which brings it into force, and so wants the tick."""
+    """The rollback brings it into force, and so needs the confirmation."""
     record = save(POST)
     old = edit(record, description="x")
     spoil(record, fields=["gone"])
@@ -108,7 +108,7 @@ def test_a_record_that_went_bad_can_be_rolled_back(admin_client):
 
 
 def test_a_removed_binding_is_restored_from_its_revision(admin_client, admin_user):
-    """The page of the removal leads to what it removed."""
+    """The page of the removal leads to the removed record."""
     record = save(POST)
     kept = BindingRevision.objects.get()
     record.delete()
@@ -123,7 +123,7 @@ def test_a_removed_binding_is_restored_from_its_revision(admin_client, admin_use
 
 
 def test_a_stream_that_a_file_took_meanwhile_is_refused(admin_client):
-    """Two bindings cannot have one stream."""
+    """Two bindings cannot share a stream."""
     record = save(POST)
     record.delete()
     kept = BindingRevision.objects.order_by("pk").first()
@@ -135,7 +135,7 @@ def test_a_stream_that_a_file_took_meanwhile_is_refused(admin_client):
     assert not BindingRecord.objects.exists()
 
 
-def test_going_back_to_what_is_there_stores_nothing(admin_client):
+def test_a_rollback_to_the_present_version_stores_nothing(admin_client):
     """It is no edit."""
     record = save(POST)
     revision = BindingRevision.objects.get()
@@ -145,8 +145,8 @@ def test_going_back_to_what_is_there_stores_nothing(admin_client):
     assert record.definition() == POST
 
 
-def test_rolling_back_takes_the_right_to_change():
-    """To restore, that to add; and sensitive fields want their own right here too."""
+def test_rolling_back_takes_the_permission_to_change():
+    """Restoring takes the permission to add, and sensitive fields need their own permission here too."""
     record = save(POST)
     old = edit(record, description="x")
     viewer = staff("declbind.view_bindingrecord", "declbind.view_bindingrevision")
@@ -168,7 +168,7 @@ def test_rolling_back_takes_the_right_to_change():
 
 
 def test_enabling_asks_first_and_says_what_it_opens(admin_client):
-    """The action of the list: without the tick nothing is switched on, and a tick of other words does not count."""
+    """Without the confirmation nothing is enabled, and a confirmation of other words does not count."""
     record = save({**POST, "enabled": False})
     data = {"action": "enable", "_selected_action": [record.pk]}
     page = admin_client.post(LIST, data).content.decode()
@@ -187,7 +187,7 @@ def test_enabling_asks_first_and_says_what_it_opens(admin_client):
 
 @override_settings(ROOT_URLCONF="tests.test_admin_list")
 def test_the_pages_stay_on_their_own_admin_site(admin_client):
-    """And have no inline scripts or styles, so that a strict Content-Security-Policy lets them work."""
+    """They have no inline scripts or styles, so that they work under a strict Content-Security-Policy."""
     record = save(POST)
     old = edit(record, fields=["title"])
     base = "/backstage/declbind/bindingrecord/"

@@ -33,21 +33,21 @@ TRY, LIVE, WHY = f"{LIST}try/", f"{LIST}live/", f"{LIST}why/"
 
 
 class HidingQueries(admin.ModelAdmin):
-    """Hide rows by ``get_queryset``."""
+    """An admin page that hides rows by ``get_queryset``."""
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).exclude(title=HIDDEN)
 
 
 class HidingObjects(admin.ModelAdmin):
-    """Hide rows by ``has_view_permission``."""
+    """An admin page that hides rows by ``has_view_permission``."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_view_permission(request, obj) and (obj is None or obj.title != HIDDEN)
 
 
 class Failing(admin.ModelAdmin):
-    """Fail for every row."""
+    """An admin page that fails for every row."""
 
     def get_queryset(self, request: HttpRequest) -> Any:
         raise LookupError(HIDDEN)
@@ -72,16 +72,16 @@ class Rows:
 
 @pytest.fixture
 def rows() -> Iterator[Rows]:
-    """The rows, under the one binding that is in force."""
+    """Yield the rows, under the one binding that is in force."""
     with override(RECORD):
         yield Rows()
 
 
 @pytest.fixture
 def register() -> Iterator[Any]:
-    """Put another admin page of posts on the site for the test."""
+    """Yield a function that replaces the admin page of posts for the test."""
     own = admin.site._registry[Post]
-    # Not by register(), which would need other addresses.
+    # Not with register(), which would need other addresses.
     yield lambda page: admin.site._registry.update({Post: page(Post, admin.site)})
     admin.site._registry[Post] = own
 
@@ -114,7 +114,7 @@ def look_everywhere(rows: Rows) -> dict[str, str]:
     return found
 
 
-#: The places that show values at all.
+#: The places that show values.
 PLACES = {"row page", "try update", "try rows", "export", "panel"}
 
 
@@ -123,7 +123,7 @@ def telling(found: dict[str, str], text: str) -> set[str]:
 
 
 def test_where_the_admin_page_shows_all_every_place_shows_both(rows: Rows) -> None:
-    """The control: the places that the other tests look at do show values."""
+    """Control: the places that the other tests check do show values."""
     found = look_everywhere(rows)
     assert telling(found, SHOWN) == PLACES
     assert telling(found, HIDDEN) == PLACES
@@ -131,7 +131,7 @@ def test_where_the_admin_page_shows_all_every_place_shows_both(rows: Rows) -> No
 
 @pytest.mark.parametrize("page", [HidingQueries, HidingObjects])
 def test_no_place_shows_values_of_a_row_that_its_admin_page_hides(rows: Rows, register: Any, page: Any) -> None:
-    """Whether the page hides it in its list or one by one; the other row is shown as ever."""
+    """The page hides it in its list or one by one; the other row is shown."""
     register(page)
     found = look_everywhere(rows)
     assert telling(found, HIDDEN) == set()
@@ -139,17 +139,17 @@ def test_no_place_shows_values_of_a_row_that_its_admin_page_hides(rows: Rows, re
 
 
 @pytest.mark.parametrize("page", [HidingQueries, HidingObjects])
-def test_a_console_that_asks_for_the_permission_alone_is_seen(
+def test_a_console_that_checks_the_permission_alone_is_detected(
     rows: Rows, register: Any, page: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The control: without the question to the admin page, the test above finds the hidden values."""
+    """Control: without the admin page's answer, the test above finds the hidden values."""
     register(page)
     monkeypatch.setattr(VisibleRows, "limits", lambda self, label: False)
     assert telling(look_everywhere(rows), HIDDEN) >= {"row page", "try update", "try rows", "export"}
 
 
 def test_an_admin_page_that_fails_hides_all_and_the_pages_say_so(rows: Rows, register: Any) -> None:
-    """What it would have shown is not known; what the exception says may quote a row, so it is not repeated."""
+    """What it would have shown is unknown; its exception may quote a row, so it is not repeated."""
     register(Failing)
     found = look_everywhere(rows)
     assert telling(found, HIDDEN) == telling(found, SHOWN) == set()
@@ -157,14 +157,14 @@ def test_an_admin_page_that_fails_hides_all_and_the_pages_say_so(rows: Rows, reg
 
 
 def test_a_search_does_not_find_a_hidden_row_by_its_values(rows: Rows, register: Any) -> None:
-    """That it is found would tell them."""
+    """Finding it would disclose them."""
     assert len(rows.viewer.get(LIVE, {"q": HIDDEN}).context["rows"]) == 1
     register(HidingQueries)
     assert len(rows.viewer.get(LIVE, {"q": HIDDEN}).context["rows"]) == 0
 
 
-def test_a_row_that_is_gone_is_hidden_where_the_page_limits_rows(rows: Rows, register: Any) -> None:
-    """Nobody can tell any more whether it would have been shown."""
+def test_a_deleted_row_is_hidden_where_the_page_limits_rows(rows: Rows, register: Any) -> None:
+    """Whether it would have been shown is unknown."""
     register(HidingQueries)
     rows.shown.delete()
     gone = Event.objects.filter(kind=Event.GONE).get()
@@ -173,7 +173,7 @@ def test_a_row_that_is_gone_is_hidden_where_the_page_limits_rows(rows: Rows, reg
 
 
 def test_a_page_of_rows_costs_one_query(rows: Rows, register: Any) -> None:
-    """However many rows there are on it."""
+    """The number of rows on it does not matter."""
     register(HidingQueries)
     posts = [add(f"post {number}") for number in range(20)]
     request = RequestFactory().get("/")
@@ -189,7 +189,7 @@ def test_a_page_of_rows_costs_one_query(rows: Rows, register: Any) -> None:
 
 
 def test_a_page_without_code_of_its_own_costs_nothing(rows: Rows, register: Any) -> None:
-    """Django's own page shows all rows to whoever may view the model."""
+    """Django's own page shows all rows to users who may view the model."""
     register(admin.ModelAdmin)
     seen = VisibleRows(admin.site, RequestFactory().get("/"))
     with CaptureQueriesContext(connection) as queries:
@@ -199,7 +199,7 @@ def test_a_page_without_code_of_its_own_costs_nothing(rows: Rows, register: Any)
 
 
 def test_a_proxy_is_limited_by_the_page_of_its_model(register: Any) -> None:
-    """Its rows are the same ones."""
+    """Its rows are the same."""
     register(HidingQueries)
 
     class Meta:
@@ -217,5 +217,5 @@ def test_a_proxy_is_limited_by_the_page_of_its_model(register: Any) -> None:
 
 
 def test_keys_of_the_log_are_read_as_json() -> None:
-    """What is no row has none."""
+    """An event without a row has no key."""
     assert [visible.parse_key(text) for text in ("5", '"a"', "null", "", "{")] == [5, "a", None, None, None]

@@ -1,4 +1,4 @@
-"""The page that says why, and its verb."""
+"""The page that explains why a frame arrived or not, and its verb."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAGE = "/admin/declbind/bindingrecord/why/"
 
 
 def run(*words):
-    """Run a verb; return what it printed and whether all was well."""
+    """Run a verb; return its output and whether it succeeded."""
     out = io.StringIO()
     try:
         call_command("declbind", *words, stdout=out)
@@ -42,7 +42,7 @@ def watcher(client):
 
 
 def test_the_page_answers_the_question_of_its_address(watcher):
-    """Cause, evidence and remedy are there, and where to go on."""
+    """The page shows cause, evidence and advice, and links to related pages."""
     with override_bindings(NUMBERS):
         row = stored()
         last_event()
@@ -53,7 +53,7 @@ def test_the_page_answers_the_question_of_its_address(watcher):
 
 
 def test_a_question_without_its_parts_is_answered_by_what_is_missing(watcher):
-    """Nothing is guessed, and what was typed stays."""
+    """Nothing is guessed, and the submitted values stay."""
     assert "one of them is missing" in watcher.get(PAGE, {"stream": "numbers"}).content.decode()
     answer = watcher.get(PAGE, {"stream": "numbers", "row": "1", "at": "yesterday"}).content.decode()
     assert "Expected a time such as" in answer
@@ -63,7 +63,7 @@ def test_a_question_without_its_parts_is_answered_by_what_is_missing(watcher):
 
 @pytest.mark.parametrize("at", ["14:01", "2026-05-17 14:01", "2026-05-17T14:01:00+02:00", "99:99", "2026-13-99 10:00"])
 def test_a_time_is_read_or_refused(watcher, at):
-    """A time alone is of today; none stops the page."""
+    """A time alone means today; no input breaks the page."""
     with override_bindings(NUMBERS):
         answer = watcher.get(PAGE, {"stream": "numbers", "row": "1", "at": at})
     assert answer.status_code == 200
@@ -71,7 +71,7 @@ def test_a_time_is_read_or_refused(watcher, at):
 
 
 def test_the_page_needs_the_right_to_watch(client):
-    """Who heard what is nobody else's business."""
+    """Other users must not learn who received what."""
     user = User.objects.create_user("staff", is_staff=True)
     client.force_login(user)
     assert client.get(PAGE).status_code == 403
@@ -79,7 +79,7 @@ def test_the_page_needs_the_right_to_watch(client):
 
 
 def test_the_connection_is_linked_for_those_who_may_see_it(watcher):
-    """Others see that there is one."""
+    """Other users see only that there is a connection."""
     with override_bindings(NUMBERS):
         row = stored()
         offset = last_offset()
@@ -91,7 +91,7 @@ def test_the_connection_is_linked_for_those_who_may_see_it(watcher):
 
 
 def test_the_verb_prints_the_answers_and_fails_when_it_was_not_sent():
-    """As text and as JSON."""
+    """The verb prints text or JSON."""
     with override_bindings(NUMBERS):
         row = stored()
         offset = last_offset()
@@ -107,7 +107,7 @@ def test_the_verb_prints_the_answers_and_fails_when_it_was_not_sent():
 
 
 def test_the_verb_connections_lists_who_is_there():
-    """As text and as JSON, with what each hears."""
+    """The verb prints text or JSON, with the subscriptions of each connection."""
     user = make_user()
     attend(user, [["numbers", "name-a", None, 4, ""]])
     text, _ = run("connections")
@@ -119,7 +119,7 @@ def test_the_verb_connections_lists_who_is_there():
 
 
 def test_the_verb_kick_disconnects_blocks_and_lets_in():
-    """It does what the page does."""
+    """The verb has the effects of the page."""
     user = make_user()
     attend(user)
     run("kick", "--connection", "c", "--reason", "Bye.")
@@ -134,7 +134,7 @@ def test_the_verb_kick_disconnects_blocks_and_lets_in():
 
 @pytest.mark.parametrize("words", [(), ("--connection", "c", "--user", "x"), ("--connection", "c", "--block", "5")])
 def test_the_verb_kick_wants_exactly_one_of_both(words):
-    """It says so."""
+    """The message says so."""
     from django.core.management import CommandError
 
     make_user(username="x")
@@ -146,8 +146,8 @@ def test_the_verb_kick_wants_exactly_one_of_both(words):
     ("extra", "told"),
     [({"where": {"value": 5}}, "value = 5"), ({}, "groups it would be in"), ({}, "name-hidden")],
 )
-def test_what_is_in_the_row_is_told_to_those_who_may_view_it(watcher, extra, told):
-    """The cause is told to every watcher, its particulars are not; the second look is the control."""
+def test_details_of_the_row_need_the_permission_to_view(watcher, extra, told):
+    """Every watcher sees the cause; the particulars need the permission to view. The second check is the control."""
     row = stored(name="hidden", value=1)
     Event.objects.all().delete()
     user = User.objects.get()

@@ -36,8 +36,8 @@ def told(events):
     return [event.pk for event in events]
 
 
-def test_rows_are_sent_when_what_they_point_to_changes(ann, owls):
-    """By save, update, bulk_update; not when somebody else's does."""
+def test_rows_are_sent_when_a_row_they_refer_to_changes(ann, owls):
+    """By save, update and bulk_update; a change of another keeper sends nothing."""
     other = Keeper.objects.create(name="Bob")
     with watching(BY_KEEPER) as events:
         ann.name = "Anne"
@@ -50,8 +50,8 @@ def test_rows_are_sent_when_what_they_point_to_changes(ann, owls):
 
 @pytest.mark.needs_triggers
 @pytest.mark.parametrize("by_sql", [False, True])
-def test_only_the_binding_that_asks_is_told(ann, owls, by_sql):
-    """A binding beside it that sends the same rows has nothing new to say."""
+def test_only_the_binding_with_the_key_sends_rows(ann, owls, by_sql):
+    """Another binding of the same rows sends nothing."""
     beside = {**ANIMALS, "stream": "beside", "capture": "triggers"}
     with override_bindings({**BY_KEEPER, "capture": "triggers"}, beside):
         upkeep.install("default")
@@ -66,15 +66,15 @@ def test_only_the_binding_that_asks_is_told(ann, owls, by_sql):
 
 
 def test_without_the_key_nothing_is_sent(ann, owls):
-    """The control."""
+    """Control: without the key, nothing is sent."""
     with watching(ANIMALS) as events:
         ann.save()
         Keeper.objects.update(retired=True)
     assert events == []
 
 
-def test_rows_are_sent_when_what_points_to_them_comes_moves_or_goes(owls):
-    """The row that it belonged to and the one that it belongs to now."""
+def test_rows_are_sent_when_referring_rows_are_created_moved_or_deleted(owls):
+    """Both the row that it belonged to and the row that it belongs to now are sent."""
     first, second = owls
     with watching(BY_FEATHER) as events:
         feather = Feather.objects.create(animal=first, colour="red")
@@ -94,8 +94,8 @@ def test_rows_are_sent_when_what_points_to_them_comes_moves_or_goes(owls):
     ]  # fmt: skip
 
 
-def test_rows_are_sent_when_what_they_list_changes(owls):
-    """Both what is listed and that it is."""
+def test_rows_are_sent_when_listed_rows_change(owls):
+    """Changes of listed rows and of the list itself both count."""
     owl = owls[0]
     hay = Food.objects.create(name="hay")
     with watching(BY_FOOD) as events:
@@ -108,7 +108,7 @@ def test_rows_are_sent_when_what_they_list_changes(owls):
 
 
 def test_every_step_of_a_path_counts(ann, owls):
-    """A feather when the keeper of its animal changes, and when the animal gets another keeper."""
+    """A feather is sent when the keeper of its animal changes, and when the animal gets another keeper."""
     feather = Feather.objects.create(animal=owls[0], colour="red")
     with watching(FEATHERS) as events:
         ann.save()
@@ -118,8 +118,8 @@ def test_every_step_of_a_path_counts(ann, owls):
     assert told(events) == [feather.pk] * 2
 
 
-def test_children_of_what_they_point_to_count(owls):
-    """A write to a parent's table changes the child's row that is pointed to."""
+def test_rows_are_sent_when_a_parents_table_is_written(owls):
+    """A write to a parent's table changes the child's row that is referred to."""
     lorry = Lorry.objects.create(plate="A")
     herds = {"stream": "trucks", "model": "zoo.Truck", "fields": ["load"], "also": ["vehicle_ptr"]}
     with watching(herds) as events:
@@ -128,8 +128,8 @@ def test_children_of_what_they_point_to_count(owls):
     assert Truck.objects.get(pk=lorry.pk).plate == "B"
 
 
-def test_a_row_that_goes_with_what_it_points_to_is_told_once(owls):
-    """As deleted, not as changed too."""
+def test_a_cascaded_row_is_reported_once(owls):
+    """The row is reported as deleted, not as changed too."""
     feather = Feather.objects.create(animal=owls[0], colour="red")
     with watching({**FEATHERS, "also": ["animal"]}) as events:
         owls[0].delete()
@@ -137,7 +137,7 @@ def test_a_row_that_goes_with_what_it_points_to_is_told_once(owls):
 
 
 def test_lists_of_both_sides_and_through_rows_with_a_model_of_their_own(owls):
-    """By the name that a query would use from the other side."""
+    """The path names the list as a query does from the other side."""
     herd = Herd.objects.create(name="one")
     with watching({**ANIMALS, "also": ["herd"]}) as events:
         member = Membership.objects.create(herd=herd, animal=owls[0])
@@ -149,7 +149,7 @@ def test_lists_of_both_sides_and_through_rows_with_a_model_of_their_own(owls):
 
 
 def test_the_number_of_statements_is_bounded(ann):
-    """A hundred rows cost what one costs."""
+    """A hundred rows take as many statements as one."""
 
     def cost(count):
         Animal.objects.all().delete()
@@ -165,8 +165,8 @@ def test_the_number_of_statements_is_bounded(ann):
         assert few <= cost(1) + 6
 
 
-def test_too_many_rows_are_told_by_group(ann, settings):
-    """As for any write of many rows."""
+def test_too_many_rows_are_reported_by_group(ann, settings):
+    """Too many rows are reported by group, as in any write of many rows."""
     settings.DECLBIND = {"BULK_LIMIT": 3}
     kinds = ["bird", "fish"]
     Animal.objects.bulk_create([Animal(name=f"o{n}", slug=f"o{n}", keeper=ann, kind=kinds[n % 2]) for n in range(4)])
@@ -177,7 +177,7 @@ def test_too_many_rows_are_told_by_group(ann, settings):
 
 @pytest.mark.needs_triggers
 def test_triggers_watch_the_relations_too(ann, owls):
-    """Raw SQL on the keeper's table and on what points to the row."""
+    """Raw SQL on the keeper's table and on the tables that refer to the row is captured."""
     both = {**ANIMALS, "also": ["keeper", "feather"], "capture": "triggers"}
     feather = Feather.objects.create(animal=owls[0], colour="red")
     with override_bindings(both):
@@ -191,11 +191,11 @@ def test_triggers_watch_the_relations_too(ann, owls):
     assert sorted(told(events)) == sorted([owl.pk for owl in owls] * 3)
 
 
-def test_looking_only_after_the_write_would_be_caught(owls, monkeypatch):
-    """The control: the row that a moved one belonged to would not hear of it."""
+def test_reading_only_after_the_write_is_detected(owls, monkeypatch):
+    """Control: the row that a moved one belonged to would have no event."""
     monkeypatch.setattr("declbind.outbound.saves.both_ways", lambda watches: [])
     with pytest.raises(AssertionError):
-        test_rows_are_sent_when_what_points_to_them_comes_moves_or_goes(owls)
+        test_rows_are_sent_when_referring_rows_are_created_moved_or_deleted(owls)
 
 
 FAULTS = [
@@ -208,14 +208,14 @@ FAULTS = [
 
 @pytest.mark.parametrize(("paths", "text"), FAULTS, ids=[paths[0] for paths, _ in FAULTS])
 def test_a_path_that_leads_nowhere_is_a_problem_with_its_place(paths, text):
-    """And what there is to choose from."""
+    """The message lists the possible relations."""
     _, problems = judge_document({**ANIMALS, "also": paths})
     assert [problem.path for problem in problems] == ["$.also[0]"]
     assert text in str(problems[0])
 
 
 def test_events_of_related_rows_are_stored_with_the_write(ann, owls):
-    """One transaction, in autocommit too: as many events as rows when it is over."""
+    """The events are committed with the write, in autocommit too."""
     with override_bindings(BY_KEEPER):
         ann.save()
     assert Event.objects.filter(stream="animals").count() == 2

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 
 class ByKeeper(WebsocketBinding):
-    """Animals in the group of their keeper's name."""
+    """A binding of animals in the group of their keeper's name."""
 
     model = Animal
     stream = "animals"
@@ -31,7 +31,7 @@ class ByKeeper(WebsocketBinding):
 
 
 class ByFeathers(WebsocketBinding):
-    """Animals in a group for each colour of their feathers."""
+    """A binding of animals in a group for each colour of their feathers."""
 
     model = Animal
     stream = "feathered"
@@ -44,7 +44,7 @@ class ByFeathers(WebsocketBinding):
 
 
 class ByFoods(WebsocketBinding):
-    """Animals in a group for each of their foods."""
+    """A binding of animals in a group for each of their foods."""
 
     model = Animal
     stream = "fed"
@@ -56,7 +56,7 @@ class ByFoods(WebsocketBinding):
 
 
 class ByTemplate(WebsocketBinding):
-    """Beside it, a binding whose groups are no code."""
+    """A binding beside it whose groups are no code."""
 
     model = Animal
     stream = "plain"
@@ -109,7 +109,7 @@ def check_that_a_row_leaves_the_group_of_the_old_name(ann: Keeper, owl: Animal, 
 
 @pytest.mark.parametrize("write", RENAMES)
 def test_a_row_leaves_the_group_of_the_old_name(ann: Keeper, owl: Animal, write: Any) -> None:
-    """The old groups are those of before the write, whichever way it is made."""
+    """The old groups are those before the write, for every kind of write."""
     check_that_a_row_leaves_the_group_of_the_old_name(ann, owl, write)
 
 
@@ -121,15 +121,15 @@ def test_groups_read_only_after_the_write_would_be_caught(
         check_that_a_row_leaves_the_group_of_the_old_name(ann, owl, rename)
 
 
-def test_a_row_that_stays_in_its_group_is_told_once(ann: Keeper, owl: Animal) -> None:
+def test_a_row_that_stays_in_its_group_is_reported_once(ann: Keeper, owl: Animal) -> None:
     with override_bindings(ByKeeper), capture_events() as events:
         ann.retired = True
         ann.save()
     assert [event.changes for event in events] == [[("of-ann", "update")]]
 
 
-def test_a_related_row_that_goes(ann: Keeper, owl: Animal) -> None:
-    """Its rows leave the groups that hang on it."""
+def test_a_related_row_is_deleted(ann: Keeper, owl: Animal) -> None:
+    """Its rows leave the groups that depend on it."""
     feather = Feather.objects.create(animal=owl, colour="red")
     Feather.objects.create(animal=owl, colour="blue")
     with override_bindings(ByFeathers), capture_events() as events:
@@ -137,8 +137,8 @@ def test_a_related_row_that_goes(ann: Keeper, owl: Animal) -> None:
     assert [event.changes for event in events] == [[("red", "delete"), ("blue", "update")]]
 
 
-def test_a_related_row_that_comes(owl: Animal) -> None:
-    """Its rows were in their groups before; by one and by many."""
+def test_a_related_row_is_created(owl: Animal) -> None:
+    """The rows' old groups are those before the insert, of one or of many rows."""
     Feather.objects.create(animal=owl, colour="blue")
     with override_bindings(ByFeathers), capture_events() as events:
         Feather.objects.create(animal=owl, colour="red")
@@ -149,8 +149,8 @@ def test_a_related_row_that_comes(owl: Animal) -> None:
     ]
 
 
-def test_a_related_row_that_moves(ann: Keeper, owl: Animal) -> None:
-    """From one row to another: each of the two leaves or enters the group."""
+def test_a_related_row_is_moved(ann: Keeper, owl: Animal) -> None:
+    """Each of the two rows leaves or enters the group."""
     crow = Animal.objects.create(name="crow", keeper=ann)
     feather = Feather.objects.create(animal=owl, colour="red")
     with override_bindings(ByFeathers), capture_events() as events:
@@ -162,8 +162,8 @@ def test_a_related_row_that_moves(ann: Keeper, owl: Animal) -> None:
     ]
 
 
-def test_where_a_row_was_that_cannot_be_known_is_a_resync(ann: Keeper, owl: Animal) -> None:
-    """An update says only afterwards which rows its value has led to."""
+def test_unknown_old_groups_are_a_resync(ann: Keeper, owl: Animal) -> None:
+    """An update shows only afterwards which rows its value refers to."""
     crow = Animal.objects.create(name="crow", keeper=ann)
     Feather.objects.create(animal=owl, colour="red")
     with override_bindings(ByFeathers), capture_events() as events:
@@ -203,8 +203,8 @@ def test_set_of_a_list_moves_a_row_once(owl: Animal) -> None:
 
 
 @pytest.mark.needs_triggers
-def test_where_a_row_was_is_not_in_a_mark(ann: Keeper, owl: Animal) -> None:
-    """Raw SQL has renamed the keeper, and the groups of before are nowhere: a resync, and the plain binding's event."""
+def test_a_mark_does_not_contain_old_groups(ann: Keeper, owl: Animal) -> None:
+    """Raw SQL has renamed the keeper, so the old groups are unknown: a resync, and the plain binding's event."""
     bindings = [type(f"Marked{cls.__name__}", (cls,), {"capture": "triggers"}) for cls in (ByKeeper, ByTemplate)]
     with override_bindings(*bindings):
         upkeep.install("default")

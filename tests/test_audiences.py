@@ -30,7 +30,7 @@ USERS: dict[str, Any] = {
     "superuser": User(username="superuser", is_superuser=True),
     "bare": SimpleNamespace(is_authenticated=True),
 }
-#: Who is let in. A superuser is no staff user by that alone.
+#: The users whom each rule admits. A superuser is not automatically a staff user.
 LET_IN = {
     "authenticated": {"user", "staff", "superuser", "bare"},
     "staff": {"staff"},
@@ -40,8 +40,8 @@ LET_IN = {
 
 
 @pytest.mark.parametrize("rule", LET_IN)
-def test_whom_a_rule_without_a_codename_lets_in(rule):
-    """Active users who are logged in; of these, staff; everybody; nobody."""
+def test_a_rule_without_a_codename_admits_its_users(rule):
+    """Active users who are logged in; of these, staff users; everyone; nobody."""
     assert {name for name, user in USERS.items() if is_in_audience(user, rule)} == LET_IN[rule]
     binding = build_binding(BindingSpec.from_dict({**ANIMALS, "permissions": dict.fromkeys(ACTIONS, rule)}))
     for name, user in USERS.items():
@@ -51,7 +51,7 @@ def test_whom_a_rule_without_a_codename_lets_in(rule):
 
 
 @pytest.mark.parametrize("word", ["authenticated", "staff"])
-def test_a_word_stands_for_one_action_or_for_all_four(word):
+def test_a_rule_applies_to_one_action_or_to_all_four(word):
     """It is no codename that must exist."""
     for permissions in (word, {"view": word}, dict.fromkeys(ACTIONS, word)):
         spec, problems = judge_document({**ANIMALS, "permissions": permissions})
@@ -61,14 +61,14 @@ def test_a_word_stands_for_one_action_or_for_all_four(word):
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("authentcated", "authenticated"), ("Staff", "staff")])
-def test_a_mistyped_word_is_told_apart_from_a_codename(typed, meant):
-    """The message names the word that was probably meant."""
+def test_a_mistyped_rule_is_not_taken_for_a_codename(typed, meant):
+    """The message names the rule that was probably meant."""
     _, [problem] = judge_document({**ANIMALS, "permissions": {"view": typed}})
     assert problem.message.endswith(f"Did you mean {meant!r}?")
 
 
 def test_the_console_has_words_for_them():
-    """In the list, in the command and in the reasons of a try."""
+    """In the list, in the command and in the reasons of a trial."""
     rules = {"view": "authenticated", "create": "staff", "update": False, "delete": True}
     record = BindingRecord().assign({**ANIMALS, "permissions": rules})
     assert dict(summarise_record(record, {}).who) == {
@@ -90,8 +90,8 @@ def test_the_console_has_words_for_them():
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("word", "lost"), [("staff", "is_staff"), ("authenticated", "is_active")])
-async def test_a_socket_loses_what_its_user_no_more_is(word, lost):
-    """With the staff status the subscription goes, with the account the socket; others are let in no further."""
+async def test_a_socket_loses_the_subscriptions_that_its_user_may_no_longer_have(word, lost):
+    """Losing the staff status ends the subscription, and losing the account closes the socket."""
     user = await in_thread(lambda: make_user(is_staff=True))
     plain = await in_thread(make_user)
     with override_bindings({**NUMBERS, "permissions": {"view": word}}):

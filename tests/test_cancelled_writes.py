@@ -1,4 +1,4 @@
-"""Writes that a trigger or a rule of the project cancels: no event of what was not written, and nothing is raised."""
+"""Writes that a trigger or a rule of the project cancels: they leave no event and raise nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [
 
 COUNTRIES = {"stream": "countries", "model": "zoo.Country", "fields": ["name"]}
 KEEPERS = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name"]}
-#: With and without groups that hang on the row, which must be read before the write then.
+#: With and without groups that depend on the row, which must then be read before the write.
 GROUPED = [{}, {"groups": ["named-{name}"]}]
 
 
@@ -34,7 +34,7 @@ def fresh_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cancel(table: str, event: str, condition: str = "") -> None:
-    """Put a trigger on a table that cancels a kind of write, of all rows or of some."""
+    """Put a trigger on a table that cancels a kind of write, for all rows or for some."""
     name = f"cancel_{event}_{table}"
     if IS_SQLITE:
         when = f" WHEN {condition}" if condition else ""
@@ -49,7 +49,7 @@ def cancel(table: str, event: str, condition: str = "") -> None:
 
 
 def attempt(write: Callable[[], Any]) -> str:
-    """Return what a write returns or raises, as a text."""
+    """Return the result or the error of a write, as a text."""
     try:
         with transaction.atomic():
             return repr(write())
@@ -58,11 +58,11 @@ def attempt(write: Callable[[], Any]) -> str:
 
 
 def write_beside_plain(write: Callable[[], Any], *bindings: Any) -> Any:
-    """Write, and check that the same comes of it as without declbind; return the events."""
+    """Write, and check that the result is the same as without declbind; return the events."""
     with uncaptured(), transaction.atomic():
         plain = attempt(write)
         transaction.set_rollback(True)
-    forget_list_managers()  # those that were made meanwhile have no hook
+    forget_list_managers()  # the managers that were made meanwhile have no hook
     with override_bindings(*bindings), capture_events() as events:
         ours = attempt(write)
     assert ours == plain
@@ -100,7 +100,7 @@ INSERTS: dict[str, Callable[[], Any]] = {
 
 
 def created() -> list[Any]:
-    """Return the events that tell of the rows that there are."""
+    """Return the events that existing rows should have."""
     rows: list[Any] = [*Country.objects.order_by("pk"), *Keeper.objects.order_by("pk")]
     return [("row", row.pk, ["create"], {"name": row.name}) for row in rows]
 
@@ -108,19 +108,19 @@ def created() -> list[Any]:
 @pytest.mark.parametrize("keys", GROUPED, ids=["constant", "grouped"])
 @pytest.mark.parametrize("condition", ["", "NEW.name = 'A'"], ids=["all", "some"])
 @pytest.mark.parametrize("insert", INSERTS.values(), ids=INSERTS)
-def test_a_cancelled_insert_tells_nothing(insert: Any, condition: str, keys: Any) -> None:
-    """And the rows beside it are told."""
+def test_a_cancelled_insert_leaves_no_event(insert: Any, condition: str, keys: Any) -> None:
+    """The other rows are reported."""
     for table in ("zoo_country", "zoo_keeper"):
         cancel(table, "INSERT", condition)
     assert write_beside_plain(insert, {**COUNTRIES, **keys}, {**KEEPERS, **keys}) == created()
 
 
-def test_an_invented_row_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variant that takes every table for an ordinary one."""
+def test_an_invented_row_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: a variant that treats every table as an ordinary one."""
     names = frozenset(field.attname for field in Country._meta.concrete_fields)
     monkeypatch.setattr(catalog, "_ask", lambda model, connection: catalog.TableFacts(True, True, names))
     with pytest.raises(AssertionError):
-        test_a_cancelled_insert_tells_nothing(INSERTS["create"], "", {})
+        test_a_cancelled_insert_leaves_no_event(INSERTS["create"], "", {})
 
 
 # Inserts that may meet rows ------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def put_harmless_trigger(table: str) -> None:
         )
 
 
-def test_new_rows_are_told_apart_from_those_that_were_met() -> None:
+def test_new_rows_are_distinguished_from_conflicting_ones() -> None:
     """In a table with a trigger that runs afterwards, for keys of both kinds."""
     for table in ("zoo_country",):
         put_harmless_trigger(table)
@@ -158,8 +158,11 @@ def test_keys_that_the_database_gives_out_are_known() -> None:
     assert told == [("row", Food.objects.get(name="B").pk, ["create"], {"name": "B"})]
 
 
-def test_lists_tell_of_the_rows_that_were_added() -> None:
-    """``add`` of a list is such an insert. PostgreSQL does not say which through rows a trigger has inserted itself."""
+def test_lists_report_the_rows_that_were_added() -> None:
+    """``add`` of a list is such an insert.
+
+    PostgreSQL does not report which through rows a trigger has inserted itself.
+    """
     owls: list[Any] = [Animal.objects.create(name=name) for name in ("Owl", "Elk")]
     food = Food.objects.create(name="mice")
     cancel("zoo_animal_foods", "INSERT", f"NEW.animal_id = {owls[0].pk}")
@@ -191,15 +194,15 @@ def divert() -> None:
 
 
 def test_rows_that_a_trigger_inserts_by_itself_are_not_lost() -> None:
-    """Row by row, or as a resync where the statement does not return them."""
+    """They are reported row by row, or by a resync if the statement does not return them."""
     divert()
     told = write_beside_plain(ignore(*two_countries()), COUNTRIES)
     assert [row.name for row in Country.objects.order_by("pk")] == ["own A", "own B"]
     assert told == (created() if IS_SQLITE else [("bulk", None, ["resync"], {})])
 
 
-def test_losing_them_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variant that believes what the statement returns."""
+def test_losing_them_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: a variant that relies on the rows that the statement returns."""
     monkeypatch.setattr(inserts._KeysBefore, "has_others", lambda self, keys: False)
     monkeypatch.setattr(inserts._KeysBefore, "find_keys", lambda self: [])
     with pytest.raises(AssertionError):
@@ -208,12 +211,12 @@ def test_losing_them_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(IS_SQLITE, reason="SQLite has no rules.")
 def test_a_table_with_a_rule_costs_a_resync() -> None:
-    """It may have nothing to return, and an insert that is to return its rows would fail."""
+    """It may have no rows to return, and an insert that has to return its rows would fail."""
     run("CREATE RULE strange AS ON INSERT TO zoo_country DO INSTEAD NOTHING")
     assert write_beside_plain(ignore(*two_countries()), COUNTRIES) == [("bulk", None, ["resync"], {})]
 
 
-def test_keys_that_cannot_be_looked_for_cost_a_resync() -> None:
+def test_unsearchable_keys_cost_a_resync() -> None:
     """On PostgreSQL, if fewer rows are returned than were given and a trigger may have inserted the others."""
     cancel("zoo_keeper", "INSERT", "NEW.name = 'A'")
     told = write_beside_plain(ignore(*two_keepers()), KEEPERS)
@@ -245,8 +248,8 @@ GROUPS_OF_UPDATES = {"": ["update"], "groups": ["delete", "create"]}
 @pytest.mark.parametrize("keys", GROUPED, ids=["constant", "grouped"])
 @pytest.mark.parametrize("condition", ["", "OLD.code = 'aa'"], ids=["all", "some"])
 @pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
-def test_a_cancelled_update_tells_nothing(update: Any, condition: str, keys: Any) -> None:
-    """And the rows beside it are told."""
+def test_a_cancelled_update_leaves_no_event(update: Any, condition: str, keys: Any) -> None:
+    """The other rows are reported."""
     Country.objects.bulk_create(two_countries())
     cancel("zoo_country", "UPDATE", condition)
     told = write_beside_plain(update, {**COUNTRIES, **keys})
@@ -257,8 +260,8 @@ def test_a_cancelled_update_tells_nothing(update: Any, condition: str, keys: Any
 @pytest.mark.parametrize("keys", GROUPED, ids=["constant", "grouped"])
 @pytest.mark.parametrize("condition", ["", "OLD.code = 'aa'"], ids=["all", "some"])
 @pytest.mark.parametrize("delete", DELETES.values(), ids=DELETES)
-def test_a_cancelled_delete_tells_nothing(delete: Any, condition: str, keys: Any) -> None:
-    """And the rows beside it are told."""
+def test_a_cancelled_delete_leaves_no_event(delete: Any, condition: str, keys: Any) -> None:
+    """The other rows are reported."""
     Country.objects.bulk_create(two_countries())
     cancel("zoo_country", "DELETE", condition)
     told = write_beside_plain(delete, {**COUNTRIES, **keys})
@@ -266,15 +269,15 @@ def test_a_cancelled_delete_tells_nothing(delete: Any, condition: str, keys: Any
 
 
 @pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
-def test_an_update_that_changes_nothing_is_told(update: Any) -> None:
-    """It was carried out, like each save that stores what is stored already."""
+def test_an_update_that_changes_nothing_is_reported(update: Any) -> None:
+    """It was carried out, like a save that stores unchanged values."""
     Country.objects.bulk_create([Country(code="aa", name="Z"), Country(code="bb", name="Z")])
     cancel("zoo_country", "UPDATE", "OLD.code = 'aa'")
     assert write_beside_plain(update, COUNTRIES) == [("row", "bb", ["update"], {"name": "Z"})]
 
 
-def test_a_row_that_is_changed_in_the_place_of_an_update_is_told() -> None:
-    """The statement returns nothing, and the row is another one."""
+def test_a_row_that_a_trigger_changes_instead_is_reported() -> None:
+    """The statement returns nothing, and the row has changed."""
     Country.objects.bulk_create(two_countries())
     if IS_SQLITE:
         run(
@@ -294,7 +297,7 @@ def test_a_row_that_is_changed_in_the_place_of_an_update_is_told() -> None:
 
 @pytest.mark.skipif(IS_SQLITE, reason="SQLite has no rules.")
 @pytest.mark.parametrize("write", [*UPDATES.values(), *DELETES.values()], ids=[*UPDATES, *DELETES])
-def test_a_rule_that_does_nothing_instead_tells_nothing(write: Any) -> None:
+def test_a_rule_that_does_nothing_instead_leaves_no_event(write: Any) -> None:
     Country.objects.bulk_create(two_countries())
     for event in ("UPDATE", "DELETE"):
         run(f"CREATE RULE no_{event} AS ON {event} TO zoo_country DO INSTEAD NOTHING")
@@ -308,7 +311,7 @@ def save_again() -> None:
 
 
 def test_a_save_whose_update_is_cancelled_does_as_without_declbind() -> None:
-    """Django inserts the row then, which is there."""
+    """Django then tries to insert the row, which exists."""
     Country.objects.bulk_create(two_countries())
     cancel("zoo_country", "UPDATE")
     assert write_beside_plain(save_again, COUNTRIES) == []
@@ -326,45 +329,47 @@ def check_that_selected_saves_are_told(condition: str, expected: list[Any]) -> N
 
 @pytest.fixture
 def selects(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have Django look for the row before it saves one, and be content with a row that is there."""
+    """Make Django look for the row before it saves one, and accept an existing row as saved."""
     monkeypatch.setattr(Country._meta, "select_on_save", True)
 
 
-def test_a_save_that_selects_first_tells_nothing_if_it_is_cancelled(selects: None) -> None:
-    """Django takes it for done."""
+def test_a_cancelled_save_that_selects_first_leaves_no_event(selects: None) -> None:
+    """Django considers the row saved."""
     check_that_selected_saves_are_told("", [])
 
 
-def test_a_save_that_selects_first_is_told_if_it_is_carried_out(selects: None) -> None:
+def test_a_save_that_selects_first_is_reported_if_it_is_carried_out(selects: None) -> None:
     check_that_selected_saves_are_told("OLD.code = 'bb'", [("row", "aa", ["update"], {"name": "Z"})])
 
 
-def test_a_save_that_selects_first_and_changes_nothing_is_told(selects: None) -> None:
+def test_a_save_that_selects_first_and_changes_nothing_is_reported(selects: None) -> None:
     Country.objects.create(code="aa", name="Z")
     cancel("zoo_country", "UPDATE", "OLD.code = 'bb'")
     assert write_beside_plain(save_again, COUNTRIES) == [("row", "aa", ["update"], {"name": "Z"})]
 
 
-def test_believing_a_save_that_selects_first_would_be_caught(selects: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variant that does not count the rows that are updated."""
+def test_trusting_a_save_that_selects_first_is_detected(selects: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: a variant that does not count the updated rows."""
     monkeypatch.setattr(saves._TableSave, "_count_updates", lambda *args: None)
     with pytest.raises(AssertionError):
         check_that_selected_saves_are_told("", [])
 
 
 @pytest.mark.parametrize("write", [UPDATES["update"], DELETES["delete_rows"]], ids=["update", "delete"])
-def test_telling_of_rows_that_were_kept_back_would_be_caught(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variant that tells each row that was read before the write."""
+def test_reporting_unwritten_rows_is_detected(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: a variant that reports each row that was read before the write."""
     monkeypatch.setattr(written_rows.WrittenRows, "_cancelled", lambda self: set())
     check = (
-        test_a_cancelled_update_tells_nothing if write is UPDATES["update"] else test_a_cancelled_delete_tells_nothing
+        test_a_cancelled_update_leaves_no_event
+        if write is UPDATES["update"]
+        else test_a_cancelled_delete_leaves_no_event
     )
     with pytest.raises(AssertionError):
         check(write, "OLD.code = 'aa'", {})
 
 
-def test_taking_each_unchanged_row_for_a_cancelled_one_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variant that does not ask which rows the statement wrote."""
+def test_treating_unchanged_rows_as_cancelled_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: a variant that ignores which rows the statement wrote."""
     monkeypatch.setattr(batch.Batch, "note_written", lambda self, plan, keys: setattr(self._part(plan), "written", ()))
     with pytest.raises(AssertionError):
-        test_an_update_that_changes_nothing_is_told(UPDATES["update"])
+        test_an_update_that_changes_nothing_is_reported(UPDATES["update"])

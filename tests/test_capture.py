@@ -1,4 +1,4 @@
-"""Capture: each kind of write of the ORM leaves the right events, in the write's transaction, at the expected price."""
+"""Capture: each kind of ORM write leaves the right events, in the write's transaction, at the expected cost."""
 
 import contextlib
 import datetime as dt
@@ -72,7 +72,7 @@ def actions(events):
 
 @contextlib.contextmanager
 def uncaptured():
-    """Take the hooks out, as if declbind were not installed."""
+    """Remove the hooks, as if declbind were not installed."""
     with contextlib.ExitStack() as stack:
         for owner, name, _ in capture.HOOKS:
             stack.enter_context(patch.object(owner, name, getattr(owner, name).__wrapped__))
@@ -107,7 +107,7 @@ def test_create_update_and_delete_are_announced():
 
 
 def test_row_that_leaves_a_group_is_deleted_there_and_created_where_it_comes(animal, keeper):
-    """The group diff: only-old groups get delete, only-new ones create, in this order."""
+    """The group diff: old groups only get delete, new groups only get create, in this order."""
     bob = Keeper.objects.create(name="Bob")
     with watching(BY_KEEPER) as events:
         animal.keeper = bob
@@ -120,7 +120,7 @@ def test_row_that_leaves_a_group_is_deleted_there_and_created_where_it_comes(ani
 
 
 def test_row_with_a_null_placeholder_is_in_no_group(animal, keeper):
-    """Without a keeper there is nobody to tell, so there is no event; losing one is a delete, getting one a create."""
+    """A row without a keeper is in no group: losing a keeper is a delete, getting one a create."""
     with watching(BY_KEEPER) as events:
         animal.keeper = None
         animal.save()
@@ -134,7 +134,7 @@ def test_row_with_a_null_placeholder_is_in_no_group(animal, keeper):
 
 
 def test_delete_that_hides_a_row_carries_no_data(animal):
-    """Who loses sight of a row must not learn its new values."""
+    """Clients that lose sight of a row must not learn its new values."""
     with watching(BY_KEEPER) as events:
         animal.keeper, animal.name = None, "Secret"
         animal.save()
@@ -142,7 +142,7 @@ def test_delete_that_hides_a_row_carries_no_data(animal):
 
 
 def test_row_comes_and_goes_with_where(animal):
-    """Outside of ``where`` a row does not exist: entering is a create, leaving a delete without data."""
+    """A row outside ``where`` does not exist: entering is a create, leaving a delete without data."""
     with watching({**ANIMALS, "where": {"status": ["open", "new"]}}) as events:
         for status in ("closed", "closed", "new", "open"):
             animal.status = status
@@ -157,7 +157,7 @@ def test_row_comes_and_goes_with_where(animal):
 
 @pytest.mark.parametrize("value", [None, [None, True]])
 def test_where_may_ask_for_null(value):
-    """A null in ``where`` means rows without a value."""
+    """A null in ``where`` matches rows without a value."""
     sample = Sample.objects.create(maybe=False)
     with watching({"stream": "s", "model": "zoo.Sample", "fields": ["text"], "where": {"maybe": value}}) as events:
         sample.maybe = None
@@ -167,7 +167,7 @@ def test_where_may_ask_for_null(value):
     assert actions(events) == [("s", sample.pk, ["create"]), ("s", sample.pk, ["delete"])]
 
 
-def test_two_bindings_of_one_model_each_tell_their_own():
+def test_two_bindings_of_one_model_each_have_an_event():
     """Each stream has an event with its fields and groups."""
     with watching(KEEPERS, {**KEEPERS, "stream": "names", "fields": ["name"], "groups": ["n-{name}"]}) as events:
         pk = Keeper.objects.create(name="Ann").pk
@@ -176,8 +176,8 @@ def test_two_bindings_of_one_model_each_tell_their_own():
 
 
 @pytest.mark.parametrize("setting", [{"direction": "inbound"}, {"enabled": False}])
-def test_closed_binding_tells_nothing(setting):
-    """An inbound binding takes changes and sends none; a disabled one does neither."""
+def test_closed_binding_sends_nothing(setting):
+    """An inbound binding accepts changes and sends none; a disabled one does neither."""
     with watching({**KEEPERS, **setting}) as events:
         Keeper.objects.create(name="Ann").delete()
     assert events == []
@@ -193,7 +193,7 @@ def test_each_save_is_an_event():
 
 
 def test_update_fields_sends_what_is_stored_and_not_what_the_instance_holds(keeper):
-    """The other attributes were not saved, so nobody may see them."""
+    """The other attributes were not saved, so they must not be sent."""
     with watching(KEEPERS) as events:
         keeper.name, keeper.retired = "Not stored", True
         keeper.save(update_fields=["retired"])
@@ -201,15 +201,15 @@ def test_update_fields_sends_what_is_stored_and_not_what_the_instance_holds(keep
 
 
 def test_update_fields_does_not_move_a_row_that_was_not_moved(animal, keeper):
-    """A group that follows an unsaved attribute would tell the wrong people."""
+    """A group computed from an unsaved attribute would be the wrong one."""
     with watching(BY_KEEPER) as events:
         animal.keeper_id = keeper.pk + 1
         animal.save(update_fields=["legs"])
     assert events[0].changes == [(f"keeper-{keeper.pk}", "update")]
 
 
-def test_empty_update_fields_writes_and_tells_nothing(keeper):
-    """Django does nothing then, so there is nothing to tell."""
+def test_empty_update_fields_leaves_no_event(keeper):
+    """Django does nothing then, so there is no event."""
     with watching(KEEPERS) as events:
         keeper.save(update_fields=[])
     assert events == []
@@ -217,7 +217,7 @@ def test_empty_update_fields_writes_and_tells_nothing(keeper):
 
 @pytest.mark.parametrize("key", ["7", 7])
 def test_key_is_sent_in_its_own_type(key):
-    """A key given as text, which Django takes, is the number that the row has."""
+    """A key given as text, which Django accepts, is sent as the row's number."""
     with watching(KEEPERS, {**KEEPERS, "stream": "named", "groups": ["n-{name}"]}) as events:
         keeper = Keeper(pk=key, name="Ann")
         keeper.save()
@@ -235,7 +235,7 @@ def test_key_is_sent_in_its_own_type(key):
     ids=["uuid", "str", "hex"],
 )
 def test_uuid_key_is_sent_in_its_canonical_form(make):
-    """However the key was written, clients know the row by one name."""
+    """However the key was written, clients get one form of it."""
     key = uuid.uuid4()
     with watching({"stream": "crates", "model": "zoo.Crate", "fields": ["label"], "groups": ["l-{label}"]}) as events:
         crate = Crate(label="a", **make(key))
@@ -249,7 +249,7 @@ def test_uuid_key_is_sent_in_its_canonical_form(make):
 
 @pytest.mark.parametrize("groups", [[], ["l-{label}"]], ids=["constant", "moving"])
 def test_forced_update_of_a_new_instance_is_an_update(groups):
-    """A model whose key has a default is inserted without a look, except when an update is forced."""
+    """A model whose key has a default is inserted without a query, except when an update is forced."""
     key = Crate.objects.create(label="a").pk
     with watching({"stream": "crates", "model": "zoo.Crate", "fields": ["label"], "groups": groups}) as events:
         Crate(pk=key, label="b").save(force_update=True)
@@ -258,14 +258,14 @@ def test_forced_update_of_a_new_instance_is_an_update(groups):
 
 
 def test_forced_insert_is_a_create():
-    """Django does not look for the row, and neither do we."""
+    """Neither Django nor capture looks for the row."""
     with watching({"stream": "c", "model": "zoo.Country", "fields": ["name"], "groups": ["n-{name}"]}) as events:
         Country(pk="fr", name="France").save(force_insert=True)
     assert changes(events) == [("c", "fr", [("n-France", "create")])]
 
 
 def test_key_that_is_a_relation_is_sent_raw():
-    """A row whose key is its owner is known by the owner's key."""
+    """A row whose key is its owner is identified by the owner's key."""
     user = User.objects.create(username="ann")
     with watching({"stream": "p", "model": "zoo.Profile", "fields": ["bio"]}) as events:
         Profile.objects.create(user=user, bio="x")
@@ -280,15 +280,15 @@ def test_key_that_is_a_relation_is_sent_raw():
     ],
     ids=["get_or_create", "update_or_create"],
 )
-def test_every_shorthand_for_save_is_heard(save):
-    """What ends in ``save()`` is captured there."""
+def test_every_shorthand_for_save_is_captured(save):
+    """Methods that call ``save()`` are captured there."""
     with watching(KEEPERS) as events:
         save()
     assert [[action for _, action in event.changes] for event in events] == [["create"]]
 
 
 def test_nested_saves_keep_their_order(keeper):
-    """A receiver that saves again is heard after the write that caused it."""
+    """A receiver that saves again is reported after the write that caused it."""
 
     def save_again(instance, created, **kwargs):
         if not instance.retired:
@@ -305,8 +305,8 @@ def test_nested_saves_keep_their_order(keeper):
     assert [event.data for event in events] == [{"name": "Anna", "retired": False}, {"name": "Anna", "retired": True}]
 
 
-def test_row_that_its_base_manager_hides_goes_out_of_sight():
-    """Where the model's own manager shows no row clients see none either, and the write goes through."""
+def test_row_that_its_base_manager_hides_is_deleted_for_clients():
+    """Clients see no row that the model's own manager hides, and the write succeeds."""
     with watching({"stream": "b", "model": "zoo.Bear", "fields": ["name"], "groups": ["den-{den}"]}) as events:
         bear = (
             Bear.objects.create(name="Pooh", den=1)
@@ -321,7 +321,7 @@ def test_row_that_its_base_manager_hides_goes_out_of_sight():
 
 
 def test_row_that_is_saved_whole_as_hidden_is_out_of_sight():
-    """Its manager decides and not the instance; a binding whose groups never change has to hear of it too."""
+    """The manager decides, not the instance; a binding with constant groups reports it too."""
     bears = {"stream": "bears", "model": "zoo.Bear", "fields": ["name"]}
     bear = Bear.awake.create(name="Pooh", den=1)
     with watching(bears, {**bears, "stream": "dens", "groups": ["den-{den}"]}) as events:
@@ -361,7 +361,7 @@ VALUES = [
 
 @pytest.mark.parametrize(("name", "value", "sent"), VALUES, ids=lambda value: str(value)[:30])
 def test_value_is_sent_as_it_is_stored(name, value, sent):
-    """Whatever an attribute held, the event has what a reader of the row finds: an update like a snapshot."""
+    """Whatever an attribute held, the event has the stored value, in an update as in a snapshot."""
     sample = Sample.objects.create(big=5)
     with watching({"stream": "s", "model": "zoo.Sample", "fields": [name]}) as events:
         setattr(sample, name, value)
@@ -370,8 +370,8 @@ def test_value_is_sent_as_it_is_stored(name, value, sent):
     assert [event.data for event in events] == [{name: sent}, {name: sent}]
 
 
-def test_column_that_the_database_works_out_is_sent_as_it_came_out():
-    """The instance still holds what it was when it was read; a group may hang on it too."""
+def test_generated_column_is_sent_as_stored():
+    """The instance still holds the old value; a group may depend on the column too."""
     parcel = Parcel.objects.create(width=2)
     with watching(
         {"stream": "p", "model": "zoo.Parcel", "fields": ["width", "area"], "groups": ["a-{area}"]}
@@ -386,7 +386,7 @@ def test_column_that_the_database_works_out_is_sent_as_it_came_out():
 @pytest.mark.skipif(connection.vendor == "mysql", reason="MySQL and MariaDB store finite numbers only.")
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_number_that_json_lacks_is_null(value):
-    """The frame stays JSON."""
+    """The frame stays valid JSON."""
     sample = Sample.objects.create()
     with watching({"stream": "s", "model": "zoo.Sample", "fields": ["ratio"]}) as events:
         sample.ratio = value
@@ -408,7 +408,7 @@ def test_number_that_json_lacks_is_null(value):
     ids=["instance", "query set", "deferred", "unloaded"],
 )
 def test_delete_sends_the_last_stored_data(keeper, delete):
-    """Data and groups are those of the row, however its deletion was asked for."""
+    """Data and groups are those of the row, whichever way it was deleted."""
     pk = keeper.pk
     with watching({**KEEPERS, "groups": ["n-{name}"]}) as events:
         delete(pk)
@@ -416,16 +416,16 @@ def test_delete_sends_the_last_stored_data(keeper, delete):
     assert events[0].data == {"name": "Ann", "retired": False}
 
 
-def test_deleting_what_is_not_there_tells_nothing(keeper):
-    """No row, no event."""
+def test_deleting_a_missing_row_leaves_no_event(keeper):
+    """Without a row there is no event."""
     with watching(KEEPERS) as events:
         Keeper.objects.filter(pk=keeper.pk + 1).delete()
         Keeper(pk=keeper.pk + 1).delete()
     assert events == []
 
 
-def test_fast_delete_of_a_query_set_tells_of_each_row():
-    """Rows that Django deletes unseen, in one statement, are each announced."""
+def test_fast_delete_of_a_query_set_reports_each_row():
+    """Rows that Django deletes in one statement, without loading them, each have an event."""
     for name in "abc":
         Food.objects.create(name=name)
     with watching({"stream": "f", "model": "zoo.Feather", "fields": ["colour"]}) as events:
@@ -437,7 +437,7 @@ def test_fast_delete_of_a_query_set_tells_of_each_row():
 
 
 def test_query_set_with_an_aggregate_can_be_deleted(animal):
-    """Rows chosen by counting others cannot be locked in one go; they are announced nevertheless."""
+    """Rows selected by an aggregate cannot be locked in one query; they are announced anyway."""
     Feather.objects.create(animal=animal, colour="grey")
     with watching(FEATHERS, {**KEEPERS, "groups": ["n-{name}"]}) as events:
         Keeper.objects.create(name="Idle")
@@ -451,8 +451,8 @@ def test_query_set_with_an_aggregate_can_be_deleted(animal):
     ]
 
 
-def test_cascade_tells_of_the_rows_that_go_along(animal):
-    """A child's deletion by cascade is heard by the child's readers, fast deletes among them."""
+def test_cascaded_rows_are_reported(animal):
+    """A cascaded delete of a child is reported to the child's binding, also for fast deletes."""
     Feather.objects.create(animal=animal, colour="grey")
     pk = animal.pk
     with watching(FEATHERS, ANIMALS) as events:
@@ -462,7 +462,7 @@ def test_cascade_tells_of_the_rows_that_go_along(animal):
 
 
 def test_set_null_is_an_update_of_the_row_that_stays(animal, keeper):
-    """A row that loses its keeper is told with what it has now, and leaves the keeper's group."""
+    """A row that loses its keeper is sent as it is now, and leaves the keeper's group."""
     pk = keeper.pk
     with watching({**ANIMALS, "fields": ["name", "keeper"]}, {**BY_KEEPER, "stream": "kept"}) as events:
         keeper.delete()
@@ -473,7 +473,7 @@ def test_set_null_is_an_update_of_the_row_that_stays(animal, keeper):
 
 
 def test_row_that_is_set_null_and_deleted_in_one_go_is_only_deleted(animal, keeper):
-    """What goes is not updated first."""
+    """A deleted row is not reported as updated first."""
     animal.owner = User.objects.create(username="ann")
     animal.save()
     collector = Collector(using="default")
@@ -493,7 +493,7 @@ def test_protected_row_stays_and_is_not_announced(animal):
 
 
 def test_thousands_of_rows_can_be_deleted_at_once(settings):
-    """The number of parameters that one statement takes is the database's, not the host's, concern."""
+    """The limit on a statement's parameters must not affect the host."""
     settings.DECLBIND = {"BULK_LIMIT": 10_000}
     Keeper.objects.bulk_create([Keeper(name=f"k{number}") for number in range(4_000)])
     with watching(KEEPERS) as events:
@@ -502,8 +502,8 @@ def test_thousands_of_rows_can_be_deleted_at_once(settings):
     assert Keeper.objects.count() == 0
 
 
-def test_receiver_of_pre_delete_that_writes_is_heard_first(animal):
-    """What a receiver does before the row goes happened before."""
+def test_write_of_a_pre_delete_receiver_is_reported_first(animal):
+    """A receiver's write before the delete is reported first."""
 
     def write(instance, **kwargs):
         Food.objects.create(name="last meal")
@@ -564,24 +564,24 @@ def test_changed_list_is_an_update_of_the_row_that_has_it(animal, foods, change,
     ],
     ids=["add again", "remove absent", "set same", "clear empty", "delete unlisted"],
 )
-def test_list_that_stays_as_it_is_tells_nothing(animal, foods, change):
-    """No row of the through table came or went."""
+def test_unchanged_list_leaves_no_event(animal, foods, change):
+    """No row of the through table was inserted or deleted."""
     animal.foods.add(foods[0])
     with watching(FED) as events:
         change(animal, foods)
     assert events == []
 
 
-def test_list_that_is_not_bound_tells_nothing(animal, foods):
-    """A binding that does not send the list does not care."""
+def test_unbound_list_leaves_no_event(animal, foods):
+    """A binding that does not send the list sends nothing."""
     with watching(ANIMALS) as events:
         animal.foods.add(foods[0])
         animal.foods.clear()
     assert events == []
 
 
-def test_list_is_told_by_those_who_send_it(animal, foods):
-    """Another binding of the model has no news of the row, though it hears of its other writes."""
+def test_list_is_reported_by_bindings_that_send_it(animal, foods):
+    """Another binding of the model has no event, although it reports other writes of the row."""
     with watching(ANIMALS, FED) as events:
         animal.foods.add(foods[0])
         animal.save()
@@ -589,7 +589,7 @@ def test_list_is_told_by_those_who_send_it(animal, foods):
     assert sorted(event.stream for event in events) == ["animals", "fed", "fed", "fed"]
 
 
-def test_list_of_a_row_outside_of_where_tells_nothing(animal, foods):
+def test_list_of_a_row_outside_of_where_leaves_no_event(animal, foods):
     """The row does not exist for this binding."""
     with watching({**FED, "where": {"status": "closed"}}) as events:
         animal.foods.add(foods[0])
@@ -598,15 +598,15 @@ def test_list_of_a_row_outside_of_where_tells_nothing(animal, foods):
 
 
 def test_deleted_owner_is_not_updated(animal, foods):
-    """A row that goes with its list is only deleted, and its last data still has the list."""
+    """A row that is deleted with its list has only a delete, whose data still has the list."""
     animal.foods.add(foods[0])
     with watching(FED) as events:
         animal.delete()
     assert [(event.kind, event.data["foods"]) for event in events] == [("gone", [foods[0].pk])]
 
 
-def test_both_ends_of_a_symmetrical_list_are_told():
-    """Neighbours are so mutually: adding one to the other changes two lists."""
+def test_both_ends_of_a_symmetrical_list_are_reported():
+    """Neighbours are mutual: adding one to the other changes two lists."""
     one, two = (Herd.objects.create(name=name) for name in "ab")
     with watching({"stream": "h", "model": "zoo.Herd", "fields": ["neighbours"]}) as events:
         one.neighbours.add(two)
@@ -617,7 +617,7 @@ def test_both_ends_of_a_symmetrical_list_are_told():
 
 
 def test_list_with_a_model_of_its_own_between_follows_that_model(animal):
-    """Memberships that are saved, moved or deleted change the lists of the herds they belong to."""
+    """Saving, moving or deleting memberships changes the lists of their herds."""
     one, two = (Herd.objects.create(name=name) for name in "ab")
     with watching({"stream": "h", "model": "zoo.Herd", "fields": ["members"]}) as events:
         membership = Membership.objects.create(herd=one, animal=animal)
@@ -643,7 +643,7 @@ def test_rolled_back_work_leaves_no_event():
 
 
 def test_rolled_back_savepoint_leaves_no_event():
-    """What was done around the savepoint stays."""
+    """Writes around the savepoint are kept."""
     with watching(KEEPERS) as events, transaction.atomic():
         Keeper.objects.create(name="Ann")
         with contextlib.suppress(LookupError), transaction.atomic():
@@ -667,7 +667,7 @@ def test_write_that_the_database_refuses_in_autocommit_leaves_no_event():
 
 @pytest.mark.django_db(transaction=True)
 def test_caught_error_behaves_as_without_declbind():
-    """A unique violation inside of ``atomic`` can be caught around it, and the transaction goes on."""
+    """A unique violation inside ``atomic`` can be caught around it, and the transaction continues."""
     Food.objects.create(name="hay")
     with watching({"stream": "foods", "model": "zoo.Food", "fields": ["name"]}) as events, transaction.atomic():
         with pytest.raises(IntegrityError), transaction.atomic():
@@ -678,7 +678,7 @@ def test_caught_error_behaves_as_without_declbind():
 
 @pytest.mark.django_db(transaction=True)
 def test_save_in_autocommit_is_over_when_it_returns(keeper):
-    """Capture leaves no transaction open behind the writer."""
+    """Capture leaves no transaction open after the write."""
     with watching(KEEPERS) as events:
         keeper.save()
         assert not connection.in_atomic_block
@@ -695,7 +695,7 @@ def load_fixture(*rows):
 
 
 def test_loaded_fixture_is_captured():
-    """What ``loaddata`` writes is announced as any write: created, then updated by loading it again."""
+    """Rows that ``loaddata`` writes are announced like any write: created, then updated by loading again."""
     row = {"model": "zoo.keeper", "pk": 5, "fields": {"name": "Ann", "retired": False}}
     with watching(KEEPERS) as events:
         load_fixture(row)
@@ -705,7 +705,7 @@ def test_loaded_fixture_is_captured():
 
 
 def test_loaded_fixture_moves_rows_between_groups(keeper):
-    """The group diff holds for fixtures too."""
+    """The group diff applies to fixtures too."""
     with watching({**KEEPERS, "groups": ["n-{name}"]}) as events:
         load_fixture({"model": "zoo.keeper", "pk": keeper.pk, "fields": {"name": "Bob"}})
     assert events[0].changes == [("n-Ann", "delete"), ("n-Bob", "create")]
@@ -720,8 +720,8 @@ def test_setting_turns_capture_of_fixtures_off(settings):
     assert [event.data["name"] for event in events] == ["Bob"]
 
 
-def test_loaded_child_tells_its_parents_fields():
-    """A fixture holds a parent and its child as two rows; the child's event has both."""
+def test_loaded_child_has_its_parents_fields():
+    """A fixture holds a parent and its child as two rows; the child's event has the fields of both."""
     with watching({"stream": "t", "model": "zoo.Truck", "fields": ["plate", "load"]}) as events:
         load_fixture(
             {"model": "zoo.vehicle", "pk": 5, "fields": {"plate": "X"}},
@@ -737,8 +737,8 @@ TRUCKS = {"stream": "trucks", "model": "zoo.Truck", "fields": ["plate", "load"]}
 
 
 @pytest.mark.parametrize("cls", [Truck, Lorry])
-def test_parent_hears_of_its_children(cls):
-    """A binding of the parent tells of saves and deletions of a child, by the parent's name and fields."""
+def test_parents_binding_reports_children(cls):
+    """A binding of the parent reports saves and deletes of a child, with the parent's name and fields."""
     with watching(VEHICLES) as events:
         child = cls.objects.create(plate="A", load=1)
         pk = child.pk
@@ -766,7 +766,7 @@ def test_child_sends_its_parents_fields(cls):
 
 @pytest.mark.parametrize("update_fields", [None, ["plate"]])
 def test_child_moves_by_a_group_on_its_parents_column(update_fields):
-    """The old group hangs on a table that Django writes before the child's own."""
+    """The old group depends on a table that Django writes before the child's own."""
     truck = Truck.objects.create(plate="A")
     with watching({**TRUCKS, "groups": ["p-{plate}"]}) as events:
         truck.plate = "B"
@@ -776,7 +776,7 @@ def test_child_moves_by_a_group_on_its_parents_column(update_fields):
 
 @pytest.mark.parametrize("update_fields", [None, ["plate"]])
 def test_middle_of_a_chain_moves_by_a_group_on_its_parents_column(update_fields):
-    """The binding is of neither end: the top's table is written before its own, and is where its group hangs."""
+    """The bound model is in the middle: the top's table, which holds its group's column, is written before its own."""
     lorry = Lorry.objects.create(plate="A")
     with watching({**TRUCKS, "groups": ["p-{plate}"]}) as events:
         lorry.plate = "B"
@@ -786,14 +786,14 @@ def test_middle_of_a_chain_moves_by_a_group_on_its_parents_column(update_fields)
 
 
 def test_middle_of_a_chain_is_found_by_the_childs_link():
-    """Django copies the key up from link to link, and that must not be waited for."""
+    """Django copies the key up from link to link, which happens too late for capture."""
     lorry = Lorry.objects.create(plate="A")
     with watching({**TRUCKS, "groups": ["p-{plate}"]}) as events:
         Lorry(truck_ptr_id=lorry.pk, plate="B").save()
     assert changes(events) == [("trucks", lorry.pk, [("p-A", "delete"), ("p-B", "create")])]
 
 
-def test_saving_only_a_childs_field_is_no_news_of_the_parent():
+def test_saving_only_a_childs_field_leaves_no_event_of_the_parent():
     """With ``update_fields`` the parent's table is not written."""
     truck = Truck.objects.create(plate="A")
     with watching(VEHICLES, TRUCKS) as events:
@@ -802,7 +802,7 @@ def test_saving_only_a_childs_field_is_no_news_of_the_parent():
 
 
 def test_failed_save_of_a_child_leaves_nothing_behind_for_the_next():
-    """What was read of one row must never be taken for another that happens to get the same place in memory."""
+    """Values read for one row must never be used for another row at the same address in memory."""
     Truck.objects.create(plate="A")
     other = Truck.objects.create(plate="B")
     with watching({**TRUCKS, "groups": ["p-{plate}"]}):
@@ -833,15 +833,15 @@ def check_that_a_save_that_was_left_half_done_is_forgotten():
 
 
 def test_save_that_was_left_half_done_is_forgotten():
-    """What was read before the parents' tables were written ends with the transaction block of the save.
+    """The values read before the parents' tables were written are dropped at the end of the save's transaction block.
 
-    No call of capture comes after the error, and a raw save writes the child's table alone.
+    No call of capture follows the error, and a raw save writes only the child's table.
     """
     check_that_a_save_that_was_left_half_done_is_forgotten()
 
 
-def test_save_that_is_remembered_after_its_block_would_be_caught(monkeypatch):
-    """The control: what is known of a write does not end with the block in which it began."""
+def test_state_kept_after_its_block_is_detected(monkeypatch):
+    """Control: the state of a write is not dropped at the end of the block in which it began."""
     monkeypatch.setattr(writes.CapturedWrite, "_is_begun", True)
     with pytest.raises(AssertionError):
         check_that_a_save_that_was_left_half_done_is_forgotten()
@@ -849,15 +849,15 @@ def test_save_that_is_remembered_after_its_block_would_be_caught(monkeypatch):
 
 
 def test_child_made_of_an_existing_parent_is_created():
-    """The parent's row was there, the child's was not."""
+    """The parent's row existed, the child's did not."""
     vehicle = Vehicle.objects.create(plate="A")
     with watching(VEHICLES, TRUCKS) as events:
         Truck(vehicle_ptr=vehicle, plate="B", load=2).save()
     assert actions(events) == [("vehicles", vehicle.pk, ["update"]), ("trucks", vehicle.pk, ["create"])]
 
 
-def test_deleting_a_parent_is_heard_by_the_childs_binding():
-    """The child's row goes along."""
+def test_deleting_a_parent_is_reported_by_the_childs_binding():
+    """The child's row is deleted too."""
     truck = Truck.objects.create(plate="A", load=1)
     with watching(TRUCKS) as events:
         Vehicle.objects.get(pk=truck.pk).delete()
@@ -865,8 +865,8 @@ def test_deleting_a_parent_is_heard_by_the_childs_binding():
 
 
 @pytest.mark.parametrize("bound", ["zoo.Vehicle", "zoo.Tractor"])
-def test_proxy_and_model_hear_of_each_other(bound):
-    """A proxy is the same row under another name; the frame has the binding's own."""
+def test_proxy_and_model_report_each_others_writes(bound):
+    """A proxy is the same row under another name; the frame has the binding's model."""
     with watching({**VEHICLES, "model": bound}) as events:
         Tractor.objects.create(plate="A")
         Vehicle.objects.create(plate="B").delete()
@@ -878,7 +878,7 @@ def test_proxy_and_model_hear_of_each_other(bound):
 
 
 def test_touch_announces_rows_that_no_hook_saw(keeper):
-    """A query set or a list of instances, as if each row had been saved unchanged."""
+    """The rows of a query set or a list of instances are announced as if each had been saved unchanged."""
     bob = Keeper.objects.create(name="Bob")
     with watching({**KEEPERS, "groups": ["n-{name}"]}) as events:
         assert declbind.touch(Keeper.objects.order_by("pk")) == 2
@@ -893,7 +893,7 @@ def test_touch_announces_rows_that_no_hook_saw(keeper):
 
 
 def test_touch_sends_what_is_stored(keeper):
-    """An instance that was changed and not saved announces the row."""
+    """For a changed, unsaved instance, the stored row is announced."""
     with watching(KEEPERS) as events:
         keeper.name = "Not stored"
         declbind.touch([keeper])
@@ -914,15 +914,15 @@ class KeeperBinding(WebsocketBinding):
 
 
 def test_groups_that_are_code_move_by_the_stored_row(keeper):
-    """``group_names`` is asked about the row before and after, never about the changed instance alone."""
+    """``group_names`` is called with the row before and after, never with the changed instance alone."""
     with watching(KeeperBinding) as events:
         keeper.retired = True
         keeper.save()
     assert events[0].changes == [("active", "delete"), ("all", "update"), ("retired", "create")]
 
 
-def test_members_are_sent_along(keeper):
-    """Properties and methods of a row may be sent by a Python binding."""
+def test_members_are_sent(keeper):
+    """A Python binding may send properties and methods of a row."""
 
     class Sending(KeeperBinding):
         stream = "sending"
@@ -934,7 +934,7 @@ def test_members_are_sent_along(keeper):
 
 
 def test_own_payload_is_kept_per_action(keeper):
-    """A binding that words whole payloads words one per action; the delete that hides is not asked for."""
+    """A binding that makes whole payloads makes one for each action, but not for the delete that hides a row."""
 
     class Wording(KeeperBinding):
         stream = "wording"
@@ -956,8 +956,8 @@ def test_own_payload_is_kept_per_action(keeper):
 # Which bindings -----------------------------------------------------------------------------------------------------
 
 
-def test_removed_binding_hears_no_more(keeper):
-    """Capture follows the registry in force, write by write."""
+def test_removed_binding_sends_nothing(keeper):
+    """Each write follows the registry in force."""
     with capture_events() as events:
         with override_bindings(KEEPERS):
             keeper.save()
@@ -968,7 +968,7 @@ def test_removed_binding_hears_no_more(keeper):
 
 
 def test_event_names_the_version_that_it_was_made_under(keeper):
-    """Readers that follow a newer configuration can tell."""
+    """Readers with a newer configuration can detect it."""
     with override_bindings(KEEPERS):
         version = get_registry().version
         keeper.save()
@@ -979,7 +979,7 @@ def test_event_names_the_version_that_it_was_made_under(keeper):
 
 
 def statements(write):
-    """Return the SQL of a write with its numbers and times blotted out, for keys and clocks go on."""
+    """Return the SQL of a write without numbers and times, because keys and clocks advance."""
     with CaptureQueriesContext(connection) as captured:
         write()
     return [re.sub(r"[0-9]+", "N", query["sql"]) for query in captured]
@@ -1000,7 +1000,7 @@ def write_everything():
 
 
 def test_unbound_models_cost_no_query():
-    """Saves, lists, cascades and fast deletes of models that nothing is bound to run the very same statements."""
+    """Saves, lists, cascades and fast deletes of unbound models run exactly the same statements."""
     with override_bindings(KEEPERS):
         with_hooks = statements(write_everything)
         with uncaptured():
@@ -1009,7 +1009,7 @@ def test_unbound_models_cost_no_query():
 
 
 def test_the_comparison_sees_capture():
-    """The check above is not vacuous: a bound model among those written makes a difference."""
+    """The check above is not vacuous: a bound model among the written ones makes a difference."""
     with override_bindings(ANIMALS):
         with_hooks = statements(write_everything)
         with uncaptured():
@@ -1018,25 +1018,25 @@ def test_the_comparison_sees_capture():
 
 
 def test_binding_a_model_leaves_fast_deletes_to_others(animal):
-    """No listener for deletions is connected, which would switch fast deletes off for the whole site."""
+    """No receiver for deletes is connected, which would disable fast deletes for the whole site."""
     with override_bindings(ANIMALS, FED):
         assert Collector(using="default").can_fast_delete(Feather.objects.all())
         assert not pre_delete.has_listeners(Feather)
 
 
-#: What a save of a bound row executes: on PostgreSQL one statement does it all.
+#: The statements of a save of a bound row: on PostgreSQL there is only one.
 WRITES = ["WITH"] if connection.vendor == "postgresql" else ["UPDATE", "INSERT"]
 
 
 def test_save_with_a_constant_group_costs_one_insert(keeper):
-    """The row is not read, neither before nor after: the event is the only statement more."""
+    """The row is not read, neither before nor after: the event is the only additional statement."""
     with override_bindings(KEEPERS), CaptureQueriesContext(connection) as captured:
         keeper.save()
     assert [query["sql"].split()[0] for query in captured] == WRITES
 
 
 def test_save_with_a_moving_group_costs_one_select_of_its_columns(animal):
-    """Only the columns that decide are read, and the row is locked where the database can."""
+    """Only the columns that decide are read, and the row is locked if the database can."""
     with override_bindings(BY_KEEPER), CaptureQueriesContext(connection) as captured:
         animal.save()
     assert [query["sql"].split()[0] for query in captured] == ["SELECT", *WRITES]
@@ -1054,7 +1054,7 @@ def test_creating_with_a_moving_group_reads_nothing(keeper):
 
 
 def test_lock_covers_the_parents_of_a_child():
-    """A group may hang on the parent's column, which somebody else may be changing."""
+    """A group may depend on the parent's column, which another transaction may be changing."""
     truck = Truck.objects.create(plate="A")
     with override_bindings({**TRUCKS, "groups": ["p-{plate}"]}), CaptureQueriesContext(connection) as captured:
         truck.save()
@@ -1067,8 +1067,8 @@ def test_lock_covers_the_parents_of_a_child():
 # Another database ---------------------------------------------------------------------------------------------------
 
 
-def test_writes_elsewhere_are_said_to_be_unheard_once(keeper, caplog, monkeypatch):
-    """A bound model that code writes to another database than the log's is named; the write goes on as it is."""
+def test_writes_to_another_database_are_logged_once(keeper, caplog, monkeypatch):
+    """A write of a bound model to another database than the log's is logged once, and succeeds."""
     monkeypatch.setattr(places, "_told", set())
     written = []
 
@@ -1084,14 +1084,14 @@ def test_writes_elsewhere_are_said_to_be_unheard_once(keeper, caplog, monkeypatc
     assert written == [Keeper, Keeper, Feather]
     [record] = caplog.records
     assert record.getMessage() == (
-        "Nobody hears of writes of zoo.Keeper to database 'elsewhere': the log is in 'default', and an event is stored "
-        "in the transaction of its write. Bound by: 'keepers'. Write to 'default', or route declbind's models to the "
-        "database of the bound ones."
+        "Writes of zoo.Keeper to database 'elsewhere' are not captured: the log is in 'default', and an event is "
+        "stored in the transaction of its write. Bound by: 'keepers'. Write to 'default', or route declbind's models "
+        "to the database of the bound ones."
     )
 
 
-def test_deletes_elsewhere_are_said_to_be_unheard(keeper, caplog, monkeypatch):
-    """Deleting is writing."""
+def test_deletes_in_another_database_are_logged(keeper, caplog, monkeypatch):
+    """Deletes are writes too."""
     monkeypatch.setattr(places, "_told", set())
     collector: Any = Collector(using="elsewhere")
     collector.add([keeper])

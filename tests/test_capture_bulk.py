@@ -68,7 +68,7 @@ def keepers():
 
 
 def test_update_announces_each_row_as_stored(keepers):
-    """An expression is worked out by the database; what it came to is sent."""
+    """The database evaluates an expression, and the result is sent."""
     with watching(KEEPERS) as events:
         count = Keeper.objects.exclude(name="Cy").update(name=Concat(Upper("name"), Value("!")))
     assert count == 2
@@ -86,7 +86,7 @@ def test_update_moves_rows_between_groups(keepers):
 
 
 def test_update_by_a_slice_of_joins_and_an_annotation(keepers):
-    """The rows may be chosen by other tables, and the values by annotations."""
+    """Other tables may select the rows, and annotations may give the values."""
     Animal.objects.create(name="Owl", keeper=keepers[0])
     with watching(KEEPERS) as events:
         Keeper.objects.filter(animal__name="Owl").annotate(twice=Concat("name", "name")).update(name=F("twice"))
@@ -95,7 +95,7 @@ def test_update_by_a_slice_of_joins_and_an_annotation(keepers):
 
 
 def test_update_of_nothing_is_silent(keepers):
-    """Neither rows nor events, and the count is zero."""
+    """There are neither rows nor events, and the count is zero."""
     with watching(KEEPERS) as events:
         assert Keeper.objects.filter(name="Nobody").update(retired=True) == 0
         assert Keeper.objects.none().update(retired=True) == 0
@@ -103,7 +103,7 @@ def test_update_of_nothing_is_silent(keepers):
 
 
 def test_update_that_django_refuses_raises_what_django_raises(keepers):
-    """A hook asks before Django does, and must not word the answer."""
+    """A hook runs before Django's check, and must not change the error."""
     faulty = [
         lambda rows: rows.update(nothing=1),
         lambda rows: rows[:1].update(retired=True),
@@ -133,16 +133,16 @@ def test_update_keeps_the_query_set_as_it_was(keepers):
     assert [row.retired for row in rows] == [True]
 
 
-def test_update_of_a_key_tells_every_group(keepers):
-    """Nobody can follow a row to its new key, so all take a snapshot."""
+def test_update_of_a_key_resyncs_every_group(keepers):
+    """A row cannot be followed to its new key, so all groups take a snapshot."""
     Country.objects.create(code="at", name="Austria")
     with watching({"stream": "c", "model": "zoo.Country", "fields": ["name"], "groups": ["n-{name}"]}) as events:
         Country.objects.filter(code="at").update(code="AT")
     assert changes(events) == [("c", None, [(EVERY_GROUP, "resync")])]
 
 
-def test_the_async_twins_are_heard(keepers):
-    """They end in the same methods, in another thread."""
+def test_the_async_variants_are_captured(keepers):
+    """They call the same methods, in another thread."""
 
     async def write():
         await Keeper.objects.filter(name="Ann").aupdate(retired=True)
@@ -156,7 +156,7 @@ def test_the_async_twins_are_heard(keepers):
 
 
 def test_related_managers_write_in_bulk(keepers):
-    """`add`, `remove`, `clear` and `set` of a foreign key's other side are updates."""
+    """`add`, `remove`, `clear` and `set` of a reverse foreign key are updates."""
     ann, bob, _ = keepers
     owl, eel = Animal.objects.create(name="Owl", keeper=ann), Animal.objects.create(name="Eel")
     with watching(BY_KEEPER) as events:
@@ -170,7 +170,7 @@ def test_related_managers_write_in_bulk(keepers):
 
 
 def test_row_that_its_manager_hides_and_shows():
-    """What the base manager does not show is out of sight for clients, whichever way it got there."""
+    """A row that the base manager hides is hidden from clients, whichever way it was hidden."""
     bear = Bear.awake.create(name="Bo", den=1)
     with watching({"stream": "b", "model": "zoo.Bear", "fields": ["name"], "groups": ["den-{den}"]}) as events:
         all_bears: QuerySet[Bear] = QuerySet(Bear)
@@ -180,8 +180,8 @@ def test_row_that_its_manager_hides_and_shows():
     assert changes(events) == [("b", bear.pk, [("den-1", "delete")]), ("b", bear.pk, [("den-2", "create")])]
 
 
-def test_row_that_its_manager_hides_goes_out_of_a_constant_group():
-    """A group that no row leaves by its columns is left by rows that are hidden, one by one or many at once."""
+def test_row_that_its_manager_hides_leaves_a_constant_group():
+    """Hidden rows leave a group that no row leaves by its columns, one by one or many at once."""
     bears = [Bear.awake.create(name=name) for name in "abc"]
     all_bears: QuerySet[Bear] = QuerySet(Bear)
     with watching({"stream": "b", "model": "zoo.Bear", "fields": ["name"]}) as events:
@@ -195,7 +195,7 @@ def test_row_that_its_manager_hides_goes_out_of_a_constant_group():
 
 
 def test_bulk_create_announces_each_row():
-    """Data as stored: defaults, expressions and what the database made of the values."""
+    """The data is as stored: defaults, expressions and conversions of the database."""
     with watching(KEEPERS) as events:
         rows = Keeper.objects.bulk_create([Keeper(name="Ann"), Keeper(name=Upper(Value("bob")))], batch_size=1)
     assert changes(events) == [("keepers", row.pk, [("keepers", "create")]) for row in rows]
@@ -203,14 +203,14 @@ def test_bulk_create_announces_each_row():
 
 
 def test_bulk_create_with_given_keys_of_another_type():
-    """A key may be given as text; the row's own is sent."""
+    """A key may be given as text; the row's own key is sent."""
     with watching(KEEPERS) as events:
         Keeper.objects.bulk_create([Keeper(pk="71", name="Ann")])
     assert [event.pk for event in events] == [71]
 
 
-def test_bulk_create_that_ignores_conflicts_announces_what_came():
-    """Who was there already is not announced, whether or not keys are known."""
+def test_bulk_create_that_ignores_conflicts_announces_new_rows():
+    """Existing rows are not announced, whether or not keys are known."""
     Food.objects.create(name="hay")
     taken = Crate.objects.create(label="old")
     foods = {"stream": "foods", "model": "zoo.Food", "fields": ["name"]}
@@ -226,8 +226,8 @@ def test_bulk_create_that_ignores_conflicts_announces_what_came():
 
 
 @takes_target
-def test_bulk_create_that_updates_conflicts_tells_old_from_new():
-    """A row that was there is updated, and leaves the groups that it was in."""
+def test_bulk_create_that_updates_conflicts_distinguishes_new_rows():
+    """An existing row is updated, and leaves its old groups."""
     hay = Food.objects.create(name="hay")
     foods = {"stream": "foods", "model": "zoo.Food", "fields": ["name"], "groups": ["p-{poisonous}"]}
     with watching(foods) as events:
@@ -246,7 +246,7 @@ def test_bulk_create_that_updates_conflicts_tells_old_from_new():
 
 @takes_target
 def test_upsert_by_several_columns():
-    """The pair of values is what meets, not one of them."""
+    """The pair of values conflicts, not one of them."""
     old = Animal.objects.create(name="Owl", kind="bird")
     Animal.objects.create(name="Owl", kind="fish", legs=0)
     rows = [Animal(name="Owl", kind="bird", slug="a", legs=3), Animal(name="Eel", kind="fish", slug="b", legs=0)]
@@ -257,8 +257,8 @@ def test_upsert_by_several_columns():
 
 
 @takes_target
-def test_upsert_whose_rows_cannot_be_found_beforehand_tells_every_group():
-    """Values that only the database knows meet whichever row they meet."""
+def test_upsert_of_unknown_rows_resyncs_every_group():
+    """Values that only the database knows may conflict with any row."""
     with watching({"stream": "foods", "model": "zoo.Food", "fields": ["name"]}) as events:
         Food.objects.bulk_create(
             [Food(name=Upper(Value("hay")))],
@@ -270,8 +270,8 @@ def test_upsert_whose_rows_cannot_be_found_beforehand_tells_every_group():
 
 
 @pytest.mark.skipif(connection.features.supports_update_conflicts_with_target, reason="Django demands a target.")
-def test_upsert_without_a_target_tells_every_group():
-    """Any unique index may have met a row, and no database says which rows were there."""
+def test_upsert_without_a_target_resyncs_every_group():
+    """Any unique index may have conflicted, and no database reports which rows existed."""
     Food.objects.create(name="hay")
     foods = {"stream": "foods", "model": "zoo.Food", "fields": ["name"], "groups": ["p-{poisonous}"]}
     with watching(foods) as events:
@@ -284,7 +284,7 @@ def test_upsert_without_a_target_tells_every_group():
 
 
 def test_bulk_update_announces_each_row_once(keepers):
-    """However many statements it takes, and only rows of the query set."""
+    """Each row has one event, however many statements it takes, and only rows of the query set."""
     for keeper in keepers:
         keeper.retired = True
     with watching(BY_NAME) as events:
@@ -297,16 +297,16 @@ def test_bulk_update_announces_each_row_once(keepers):
 # _raw_delete --------------------------------------------------------------------------------------------------------
 
 
-def test_raw_delete_is_heard(keepers):
-    """By whoever calls it; Django's own collector is heard once."""
+def test_raw_delete_is_captured(keepers):
+    """Every caller is captured; Django's own collector is captured once."""
     with watching(KEEPERS) as events:
         Keeper.objects.filter(name="Ann")._raw_delete("default")
         Keeper.objects.filter(name="Bob").delete()
     assert [(event.kind, event.data["name"]) for event in events] == [("gone", "Ann"), ("gone", "Bob")]
 
 
-def test_set_null_by_a_delete_is_heard_once(keepers):
-    """The update that a collector makes of a query set is captured with the collector."""
+def test_set_null_by_a_delete_is_reported_once(keepers):
+    """The update of a query set by a collector is captured with the collector."""
     ann = keepers[0]
     owl = Animal.objects.create(name="Owl", keeper=ann)
     group = f"keeper-{ann.pk}"
@@ -319,7 +319,7 @@ def test_set_null_by_a_delete_is_heard_once(keepers):
 
 
 def test_through_rows_changed_in_bulk_change_lists(keepers):
-    """Both the row that loses and the one that gains."""
+    """Both the row that loses a member and the one that gains it are reported."""
     owl, eel = Animal.objects.create(name="Owl"), Animal.objects.create(name="Eel")
     one, two = Herd.objects.create(name="one"), Herd.objects.create(name="two")
     member = Membership.objects.create(herd=one, animal=owl)
@@ -352,8 +352,8 @@ def test_lists_of_many_rows_are_read_by_one_query(keepers):
 # inheritance --------------------------------------------------------------------------------------------------------
 
 
-def test_update_of_a_childs_columns_is_heard_by_those_who_send_them():
-    """The parent's binding hears of its own columns; a grandchild's of all that it inherits."""
+def test_update_of_a_childs_columns_is_reported_by_bindings_that_send_them():
+    """The parent's binding reports its own columns; a grandchild's reports all inherited ones."""
     lorry = Lorry.objects.create(plate="A")
     truck = Truck.objects.create(plate="B")
     with watching(VEHICLES, TRUCKS, LORRIES) as events:
@@ -370,7 +370,7 @@ def test_update_of_a_childs_columns_is_heard_by_those_who_send_them():
 
 
 def test_update_of_a_parent_moves_the_childs_row():
-    """A child's groups may hang on a parent's column."""
+    """A child's groups may depend on a parent's column."""
     truck = Truck.objects.create(plate="A")
     Vehicle.objects.create(plate="B")
     by_plate = {**TRUCKS, "groups": ["p-{plate}"]}
@@ -379,8 +379,8 @@ def test_update_of_a_parent_moves_the_childs_row():
     assert changes(events) == [("trucks", truck.pk, [("p-A", "delete"), ("p-Z", "create")])]
 
 
-def test_save_of_a_parent_instance_is_heard_by_the_childs_binding():
-    """The child's row changed with it, groups and all."""
+def test_save_of_a_parent_instance_is_reported_by_the_childs_binding():
+    """The child's row changes with it, including its groups."""
     lorry = Lorry.objects.create(plate="A")
     by_plate = {**LORRIES, "groups": ["p-{plate}"]}
     with watching(by_plate) as events:
@@ -397,8 +397,8 @@ def test_save_of_a_parent_instance_is_heard_by_the_childs_binding():
 
 
 @takes_target
-def test_upsert_of_parents_is_heard_by_the_childs_binding():
-    """The parent's row that is met may be a child's, and then the child's groups hang on what is stored."""
+def test_upsert_of_parents_is_reported_by_the_childs_binding():
+    """The conflicting parent's row may be a child's, and the child's groups then depend on the stored row."""
     truck = Truck.objects.create(plate="A")
     with watching({**TRUCKS, "groups": ["p-{plate}"]}) as events:
         rows = [Vehicle(pk=truck.pk, plate="B"), Vehicle(plate="C")]
@@ -422,10 +422,10 @@ CALLS = {
 @pytest.mark.parametrize("binding", [KEEPERS, BY_NAME], ids=["one group", "moving"])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_call_costs_two_statements_more_whatever_the_number_of_rows(call, binding):
-    """One reads, one stores the events; inside a transaction, so that nothing else is counted.
+    """One statement reads, one stores the events; inside a transaction, so that nothing else is counted.
 
-    MySQL and MariaDB read subqueries from a snapshot and return no updated rows: one statement reads the keys before
-    the write, and another the rows after it.
+    MySQL and MariaDB read subqueries from a snapshot and return no updated rows. There one statement reads the keys
+    before the write, and another the rows after it.
     """
     more = 4 if connection.vendor == "mysql" else 2
 
@@ -442,7 +442,7 @@ def test_a_call_costs_two_statements_more_whatever_the_number_of_rows(call, bind
 
 
 def test_unbound_models_cost_nothing(keepers):
-    """Not one statement more, fast deletes included."""
+    """There is no additional statement, also for fast deletes."""
     with override_bindings(FEATHERS):
         for call in CALLS.values():
             with CaptureQueriesContext(connection) as hooked:
@@ -462,10 +462,10 @@ def _low_limit(settings):
 
 @pytest.mark.usefixtures("_low_limit")
 class TestAboveTheLimit:
-    """Each touched group is told once to take a snapshot: those that held a row, and those that hold one now."""
+    """Each affected group gets one resync: those that held a row, and those that hold one now."""
 
     def test_update(self, keepers):
-        """Of a binding with one group, and of one whose rows move."""
+        """An update, in a binding with one group and in one whose rows move."""
         with watching(KEEPERS) as events:
             assert Keeper.objects.update(name="x") == 3
         assert [(event.kind, event.pk, event.changes) for event in events] == [("bulk", None, [("keepers", "resync")])]
@@ -476,7 +476,7 @@ class TestAboveTheLimit:
         assert [event.changes for event in events] == [both, [("retired-true", "resync")]]
 
     def test_bulk_update(self, keepers):
-        """The same."""
+        """A bulk update, with the same result."""
         for keeper in keepers:
             keeper.retired = True
         with watching(BY_NAME) as events:
@@ -484,14 +484,14 @@ class TestAboveTheLimit:
         assert [event.changes for event in events] == [[("retired-false", "resync"), ("retired-true", "resync")]]
 
     def test_bulk_create(self):
-        """New rows have no old groups."""
+        """An insert of rows, which have no old groups."""
         with watching(BY_NAME) as events:
             Keeper.objects.bulk_create([Keeper(name="x", retired=number > 1) for number in range(4)])
         assert [event.changes for event in events] == [[("retired-false", "resync"), ("retired-true", "resync")]]
 
     @takes_target
     def test_upsert(self):
-        """Rows that it meets were seen beforehand, though not one by one, so that no other group is told."""
+        """An upsert: the conflicting rows' groups are read beforehand, so that no other group is resynced."""
         Food.objects.bulk_create([Food(name=name) for name in "abc"])
         by_poison = {"stream": "foods", "model": "zoo.Food", "fields": ["name"], "groups": ["p-{poisonous}"]}
         for binding, told in ((by_poison, ["p-false"]), ({**by_poison, "groups": ["all"]}, ["all"])):
@@ -505,7 +505,7 @@ class TestAboveTheLimit:
             assert [event.changes for event in events] == [[(group, "resync") for group in told]]
 
     def test_delete(self, keepers):
-        """Rows that go, and rows that lose what they hung on."""
+        """A delete: deleted rows, and rows whose foreign key is set to null."""
         Animal.objects.bulk_create([Animal(name=f"a{n}", slug=f"a{n}", keeper=keepers[n % 2]) for n in range(4)])
         with watching(KEEPERS, BY_KEEPER) as events:
             Keeper.objects.all().delete()
@@ -515,7 +515,7 @@ class TestAboveTheLimit:
         ]
 
     def test_a_list(self, keepers):
-        """One row added to many lists."""
+        """A list: one row added to many lists."""
         animals = [Animal.objects.create(name=f"a{number}", keeper=keepers[number % 2]) for number in range(4)]
         hay = Food.objects.create(name="hay")
         with watching({**FED, "groups": ["keeper-{keeper_id}"]}) as events:
@@ -523,7 +523,7 @@ class TestAboveTheLimit:
         assert [event.changes for event in events] == [[(f"keeper-{keeper.pk}", "resync") for keeper in keepers[:2]]]
 
     def test_a_list_that_others_do_not_send(self, keepers):
-        """Whoever does not send the list keeps what he holds, in one group or in many."""
+        """A list: a binding that does not send it gets no resync, with one group or many."""
         animals = [Animal.objects.create(name=f"a{number}", keeper=keepers[0]) for number in range(4)]
         hay = Food.objects.create(name="hay")
         for bindings in ([ANIMALS, FED], [BY_KEEPER, FED]):
@@ -537,19 +537,19 @@ class TestAboveTheLimit:
         assert [event.stream for event in events] == ["fed", "animals", "fed"]
 
     def test_touch(self, keepers):
-        """Announcing by hand is bounded too."""
+        """Rows announced by hand are limited too."""
         with watching(BY_NAME) as events:
             assert declbind.touch(Keeper.objects.all()) == 3
         assert [event.changes for event in events] == [[("retired-false", "resync")]]
 
-    def test_a_call_at_the_limit_is_told_row_by_row(self, keepers):
-        """The limit itself is within it."""
+    def test_a_call_at_the_limit_is_reported_row_by_row(self, keepers):
+        """A call with exactly the limit has an event for each row."""
         with watching(KEEPERS) as events:
             Keeper.objects.exclude(name="Cy").update(retired=True)
         assert [event.kind for event in events] == ["row", "row"]
 
-    def test_too_many_groups_are_told_as_all(self, keepers, monkeypatch):
-        """One event does not grow without a bound."""
+    def test_too_many_groups_are_reported_as_all(self, keepers, monkeypatch):
+        """An event does not grow without a bound."""
         monkeypatch.setattr("declbind.outbound.drafts.MAX_GROUPS", 2)
         with watching({**KEEPERS, "groups": ["n-{name}"]}) as events:
             Keeper.objects.update(retired=True)
@@ -558,8 +558,8 @@ class TestAboveTheLimit:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("groups", [["everyone"], ["retired-{retired}"]])
-async def test_a_client_is_told_to_take_a_snapshot(settings, groups, admin_user):
-    """Whoever asked hears it once, with an offset; who comes back later hears it from the log."""
+async def test_a_client_gets_a_resync(settings, groups, admin_user):
+    """A subscriber gets it once, with an offset; a client that resumes gets it from the log."""
     settings.DECLBIND = {"BULK_LIMIT": 2}
     params = {} if groups == ["everyone"] else {"retired": False}
     await sync_to_async(Keeper.objects.bulk_create)([Keeper(name=f"k{number}") for number in range(3)])
@@ -581,7 +581,7 @@ async def test_a_client_is_told_to_take_a_snapshot(settings, groups, admin_user)
 
 
 def test_fault_in_capture_costs_no_write(keepers, caplog):
-    """It is logged, and the clients are told that something is missing."""
+    """The fault is logged, and clients get a resync."""
     with patch.object(batch, "groups_of", side_effect=ZeroDivisionError), watching(BY_NAME) as events:
         assert Keeper.objects.update(retired=True) == 3
     assert Keeper.objects.filter(retired=True).count() == 3
@@ -590,7 +590,7 @@ def test_fault_in_capture_costs_no_write(keepers, caplog):
 
 
 def test_failed_update_leaves_the_next_one_captured(keepers):
-    """What marks a call as captured ends with it."""
+    """The marker of a captured call ends with the call."""
     with watching(KEEPERS) as events:
         append = patch.object(updates._Update, "append", side_effect=ZeroDivisionError)
         with append, pytest.raises(ZeroDivisionError), transaction.atomic():
@@ -600,7 +600,7 @@ def test_failed_update_leaves_the_next_one_captured(keepers):
 
 
 def test_rolled_back_calls_leave_no_event(keepers):
-    """To a savepoint and as a whole."""
+    """Both a rollback to a savepoint and of the whole transaction."""
     with watching(KEEPERS) as events, transaction.atomic():
         sid = transaction.get_connection().savepoint()
         Keeper.objects.update(retired=True)
@@ -611,7 +611,7 @@ def test_rolled_back_calls_leave_no_event(keepers):
 
 
 def test_every_hook_is_needed(keepers):
-    """Without any one of them, what it is for is missed: no two do the same."""
+    """Without any one of them a kind of write is missed: no two do the same."""
     owl = Animal.objects.create(name="Owl")
     writes = {
         "update": lambda: Keeper.objects.update(retired=True),
@@ -628,9 +628,9 @@ def test_every_hook_is_needed(keepers):
 
 
 def test_rows_that_appear_between_reading_and_writing_are_left_alone(django_db_blocker, keepers):
-    """An update is of the rows that were read: another one would be written and not announced."""
+    """An update is limited to the rows that were read: another row would be written without an event."""
     if connection.vendor == "sqlite":
-        # Nobody writes in between there: the whole table is locked.
+        # Nobody can write in between there: the whole table is locked.
         assert writes.only(Keeper.objects.all(), [1], "default").query.where.children == []
         return
     read = updates._Update.read
@@ -649,7 +649,7 @@ def test_rows_that_appear_between_reading_and_writing_are_left_alone(django_db_b
 
 @pytest.mark.parametrize("model", [Keeper, Country, Crate])
 def test_many_keys_narrow_an_update_as_few_do(model):
-    """For each type of key; on PostgreSQL as one parameter of its own list type."""
+    """For each type of key; PostgreSQL gets one parameter of its own array type."""
     made = {Keeper: lambda n: Keeper(name="x"), Country: lambda n: Country(code=f"{n:02}"), Crate: lambda n: Crate()}
     count = 99 if model is Country else 1_200
     rows = model.objects.bulk_create([made[model](number) for number in range(count)])
@@ -660,8 +660,8 @@ def test_many_keys_narrow_an_update_as_few_do(model):
     assert narrowed.count() == expected
 
 
-def test_feathers_go_with_their_animal_in_bulk():
-    """Cascades of a query set's delete are told with their last data."""
+def test_feathers_are_deleted_with_their_animal_in_bulk():
+    """Cascades of a query set's delete are reported with their last data."""
     owl = Animal.objects.create(name="Owl")
     Feather.objects.bulk_create([Feather(animal=owl, colour=colour) for colour in "xy"])
     with watching(FEATHERS) as events:
@@ -671,8 +671,8 @@ def test_feathers_go_with_their_animal_in_bulk():
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="There the transaction has the only lock since it began.")
 @takes_target
-def test_upsert_that_meets_a_row_of_somebody_else_tells_every_group():
-    """A row that was committed after it was looked for: nobody knows which groups it was in."""
+def test_upsert_that_conflicts_with_a_concurrent_row_resyncs_every_group():
+    """A row that was committed after the search has unknown old groups."""
     Food.objects.create(name="hay")
     foods = {"stream": "foods", "model": "zoo.Food", "fields": ["name"], "groups": ["p-{poisonous}"]}
     upsert: Any = {"update_conflicts": True, "unique_fields": ["name"], "update_fields": ["poisonous"]}
@@ -683,7 +683,7 @@ def test_upsert_that_meets_a_row_of_somebody_else_tells_every_group():
 
 
 def test_set_of_a_list_is_one_change_of_each_row(keepers):
-    """With the new list, from both sides; and none where the list is what it was."""
+    """The event has the new list, from both sides; an unchanged list has none."""
     owl, eel = Animal.objects.create(name="Owl"), Animal.objects.create(name="Eel")
     hay, nuts, figs = (Food.objects.create(name=name) for name in ("hay", "nuts", "figs"))
     owl.foods.set([hay, nuts])
@@ -700,8 +700,8 @@ def test_set_of_a_list_is_one_change_of_each_row(keepers):
     ]
 
 
-def test_set_of_a_list_that_is_told_in_its_parts_would_be_caught(keepers, monkeypatch):
-    """The control: what Django's `set` consists of, each told by itself."""
+def test_set_of_a_list_that_is_reported_in_parts_is_detected(keepers, monkeypatch):
+    """Control: the parts of Django's `set`, each reported by itself."""
     monkeypatch.setattr(lists, "find_begun", lambda *args: None)
     with pytest.raises(AssertionError):
         test_set_of_a_list_is_one_change_of_each_row(keepers)
@@ -729,7 +729,7 @@ def test_set_inside_of_the_set_of_another_list_is_one_change_as_well(keepers):
 
 
 def test_failed_set_leaves_the_next_write_captured(keepers):
-    """What is gathered ends with the call."""
+    """The collected changes are dropped at the end of the call."""
     owl, hay = Animal.objects.create(name="Owl"), Food.objects.create(name="hay")
     with watching(FED) as events:
         with pytest.raises(ValueError, match="nobody"), transaction.atomic():

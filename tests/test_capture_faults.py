@@ -1,7 +1,6 @@
 """The faults of earlier data bindings that touch outgoing changes, each shown to be gone.
 
-Where a test says that something cannot happen, a deliberately broken variant stands beside it, which the same
-assertion must catch.
+Each test that something cannot happen comes with a deliberately broken variant, which the same assertion must catch.
 
 =====  =============================================================================  ==============
 fault  what went wrong                                                                test
@@ -13,7 +12,7 @@ fault  what went wrong                                                          
 7      saved instances could not be pickled                                           ``test_7_...``
 8      classes were registered for ever, subclasses doubled frames                    ``test_8_...``
 9      ``F()``, text in date fields, infinity; a query per deferred field             ``test_9_...``
-10     children without their parent's fields, parents deaf to children, proxies      ``test_10_...``
+10     children without their parent's fields, parents missed writes of children      ``test_10_...``
 12     the process that writes had never imported the binding                         ``test_12_...``
 14     configuration: rolled-back edits, unseen ``update()``, one bad row stops all   ``test_14_...``
 =====  =============================================================================  ==============
@@ -69,7 +68,7 @@ def test_1_changed_attribute_moves_the_row():
 
 
 def test_1_groups_of_the_changed_instance_would_be_caught():
-    """The original's way: ask the instance before and after, both times after it was changed."""
+    """The original asked the instance before and after, both times after it was changed."""
     groups_now = {}
 
     def remember(instance, **kwargs):
@@ -91,7 +90,7 @@ def test_1_groups_of_the_changed_instance_would_be_caught():
 
 
 def test_1_stale_instance_moves_the_row_from_where_it_is():
-    """What counts is the row, not what the instance remembers since it was loaded."""
+    """The stored row decides, not the instance's values since it was loaded."""
     one, two, three = (Keeper.objects.create(name=name) for name in "abc")
     stale = Animal.objects.create(name="Owl", keeper=one)
     Animal.objects.filter(pk=stale.pk).update(keeper=two)
@@ -102,7 +101,7 @@ def test_1_stale_instance_moves_the_row_from_where_it_is():
 
 
 def test_1_loading_costs_nothing():
-    """No listener sits on ``post_init``, so that a load of a bound model is what it was."""
+    """No receiver is connected to ``post_init``, so loading a bound model costs nothing extra."""
     with override_bindings(BY_KEEPER):
         assert not post_init.has_listeners(Animal)
 
@@ -119,12 +118,12 @@ def check_that_a_hiding_delete_is_silent():
 
 
 def test_3_hiding_delete_carries_no_values():
-    """Who may no longer see the row does not see what became of it."""
+    """Clients that may no longer see the row do not get its new values."""
     check_that_a_hiding_delete_is_silent()
 
 
 def test_3_hiding_delete_with_values_would_be_caught():
-    """A variant that serializes whatever it announces."""
+    """Negative control: a variant that serializes everything that it announces."""
     original = drafts._draft
 
     def telling(plan, outlet, row, pk, before, after, using, gone=False):
@@ -146,12 +145,12 @@ def check_that_rolled_back_work_is_not_sent(load_sent):
 
 
 def test_3_rolled_back_work_leaves_nothing():
-    """The event goes with the transaction and with the savepoint."""
+    """The event is rolled back with the transaction or the savepoint."""
     check_that_rolled_back_work_is_not_sent(lambda: list(Event.objects.filter(stream="keepers")))
 
 
 def test_3_sending_in_post_save_would_be_caught():
-    """The original's way: a frame goes out when the signal comes."""
+    """The original sent a frame when the signal was received."""
     sent: list[str] = []
 
     def send(instance, **kwargs):
@@ -174,13 +173,13 @@ def check_that_write_and_event_stand_or_fall_together():
 
 @pytest.mark.django_db(transaction=True)
 def test_3_event_is_in_the_transaction_of_the_write():
-    """In autocommit too: where the event cannot be stored the row is not, so that no change is ever lost."""
+    """In autocommit too: if the event cannot be stored the row is not, so that no change is ever lost."""
     check_that_write_and_event_stand_or_fall_together()
 
 
 @pytest.mark.django_db(transaction=True)
 def test_3_event_after_the_commit_would_be_caught():
-    """A variant that appends in ``on_commit``: a crash in between loses the event."""
+    """Negative control: a variant that appends in ``on_commit``: a crash in between loses the event."""
     append = log.append
 
     def append_later(found, using):
@@ -194,7 +193,7 @@ def test_3_event_after_the_commit_would_be_caught():
 
 
 class Faulty(WebsocketBinding):
-    """Does nothing wrong by itself."""
+    """A binding with no fault of its own."""
 
     model = Keeper
     stream = "faulty"
@@ -259,7 +258,7 @@ def check_that_the_write_goes_through(faulty):
     finally:
         signals.binding_failed.disconnect(note)
     assert [event.kind for event in events if event.stream == "good"] == ["row", "row", "gone", "gone"]
-    # Each change that cannot be told is a resync of the groups that are known, or of all.
+    # Each change that cannot be reported is a resync of the known groups, or of all.
     told = [event.changes for event in events if event.stream == "faulty"]
     known = "faulty" if not faulty.overrides("group_names") else EVERY_GROUP
     assert told == [[(known, "resync")]] * 4
@@ -270,7 +269,7 @@ def check_that_the_write_goes_through(faulty):
 
 @pytest.mark.parametrize("attributes", FAULTS.values(), ids=FAULTS)
 def test_4_faulty_binding_neither_breaks_the_write_nor_silences_others(attributes):
-    """Its fault is logged, stored as traffic and sent as a signal; the host's transaction goes on and commits."""
+    """Its fault is logged, stored as traffic and sent as a signal; the host's transaction commits."""
     check_that_the_write_goes_through(type("FaultyOne", (Faulty,), attributes))
 
 
@@ -286,7 +285,7 @@ def test_4_guard_without_a_savepoint_would_be_caught():
 
 
 def test_4_exception_that_is_let_through_would_be_caught():
-    """The original's way."""
+    """The original let the exception through."""
 
     def let_through(outlet, row, using, error):
         raise error
@@ -297,7 +296,7 @@ def test_4_exception_that_is_let_through_would_be_caught():
 
 
 def test_4_fault_on_the_stored_row_is_recorded_once():
-    """A binding that failed on the old row is not asked about the new one: half a diff would mislead."""
+    """A binding that failed on the old row is not called for the new one: half a diff would mislead."""
     keeper = Keeper.objects.create(name="before")
     faulty = type("FaultyOne", (Faulty,), FAULTS["group_names raises"])
     with override_bindings(faulty):
@@ -307,7 +306,7 @@ def test_4_fault_on_the_stored_row_is_recorded_once():
 
 
 def test_4_interrupt_is_not_swallowed():
-    """Only faults are recorded; a process that is told to stop stops."""
+    """Only faults are recorded; an interrupt ends the process."""
 
     def interrupt(cls, row):
         raise KeyboardInterrupt
@@ -332,7 +331,7 @@ def check_that_the_row_decides():
 
 
 def test_5_instance_made_by_key_updates_and_copy_creates():
-    """Whether a row is new is asked of the database, not of the instance."""
+    """The database decides whether a row is new, not the instance."""
     check_that_the_row_decides()
 
 
@@ -376,7 +375,7 @@ def test_7_saved_instance_can_be_pickled():
 
 
 def test_7_class_on_the_instance_would_be_caught():
-    """The original's way: old groups kept on the instance, by binding class."""
+    """The original stored old groups on the instance, by binding class."""
     original = saved_rows.draft_saved
 
     def leaving(plan, instance, *args):
@@ -405,14 +404,14 @@ def test_8_reloads_do_not_double_frames():
 
 
 def test_8_second_set_of_hooks_would_be_caught():
-    """A variant that wraps once more at each load."""
+    """Negative control: a variant that wraps again at each load."""
     hooked = models.Model._save_table  # type: ignore[attr-defined]
     with patch.object(models.Model, "_save_table", saves.capture_save_table(hooked)), pytest.raises(AssertionError):
         check_that_a_save_is_heard_once()
 
 
 def test_8_subclass_of_a_concrete_binding_is_a_binding_of_its_own():
-    """Each of the two speaks once, with its own fields."""
+    """Each of the two sends once, with its own fields."""
 
     class Narrow(Faulty):
         stream = "narrow"
@@ -429,7 +428,7 @@ def test_8_subclass_of_a_concrete_binding_is_a_binding_of_its_own():
 
 
 def test_8_binding_class_that_is_not_in_force_is_silent():
-    """To define a class, or to have had it in force once, registers nothing."""
+    """Defining a class, or having had it in force, registers nothing."""
     with override_bindings(Faulty):
         pass
     with override_bindings(KEEPERS), capture_events() as events:
@@ -453,12 +452,12 @@ def check_that_stored_values_are_sent():
 
 
 def test_9_expressions_texts_and_infinity():
-    """An expression is sent as its result, a text as the date it is, infinity as null."""
+    """An expression is sent as its result, a text as the date, infinity as null."""
     check_that_stored_values_are_sent()
 
 
 def test_9_sending_what_the_instance_holds_would_be_caught():
-    """The original's way."""
+    """The original sent the instance's values."""
     with patch.object(known_values, "is_as_stored", lambda *args: True), pytest.raises(AssertionError):
         check_that_stored_values_are_sent()
 
@@ -472,12 +471,12 @@ def check_that_deferred_fields_cost_one_query():
 
 
 def test_9_deferred_fields_cost_one_query():
-    """What ``only()`` left out is read in one go, however many fields are sent."""
+    """The fields that ``only()`` left out are read in one query, however many are sent."""
     check_that_deferred_fields_cost_one_query()
 
 
 def test_9_query_per_deferred_field_would_be_caught():
-    """A variant that asks the instance for each field."""
+    """Negative control: a variant that reads each field from the instance."""
 
     def load_deferred(plan, pk, fields, using):
         return plan.model._base_manager.only("pk").get(pk=pk)
@@ -506,15 +505,15 @@ def test_10_child_has_its_parents_fields_and_groups():
 
 
 def test_10_reading_old_groups_after_the_parents_table_would_be_caught():
-    """Django writes the parent's table first; a variant that looks at the child's table's turn sees the new value."""
+    """Django writes the parent's table first; a variant that reads at the child's table sees the new value."""
     unhooked = models.Model._save_parents.__wrapped__  # type: ignore[attr-defined]
     with patch.object(models.Model, "_save_parents", unhooked), pytest.raises(AssertionError):
         check_that_a_child_moves_by_its_parents_column()
 
 
 @pytest.mark.parametrize("writer", [Truck, Tractor])
-def test_10_parent_hears_every_write_of_child_and_proxy(writer):
-    """Saves and deletions alike."""
+def test_10_parents_binding_reports_every_write_of_child_and_proxy(writer):
+    """Both saves and deletes."""
     with override_bindings({"stream": "v", "model": "zoo.Vehicle", "fields": ["plate"]}), capture_events() as events:
         row = writer.objects.create(plate="A")
         row.save()
@@ -552,14 +551,14 @@ def environment(server_env, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_12_any_process_that_writes_is_heard(environment):
+def test_12_writes_of_any_process_are_captured(environment):
     """A script that only sets Django up and saves knows the bindings of the database."""
     check_that_another_process_is_heard(environment)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_12_process_without_capture_would_be_caught(environment):
-    """The original's way: nobody had imported the binding there."""
+    """In the original, no process had imported the binding there."""
     with pytest.raises(AssertionError):
         check_that_another_process_is_heard(environment, UNHOOK)
 
@@ -569,7 +568,7 @@ def test_12_process_without_capture_would_be_caught(environment):
 
 @pytest.fixture
 def at_once(settings):
-    """Compare versions at every write; the process's registry starts afresh, before and after."""
+    """Compare versions at every write; the process's registry is reset before and after."""
     settings.DECLBIND = {"VERSION_CHECK_SECONDS": 0}
 
 
@@ -582,7 +581,7 @@ def streams_heard():
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("at_once")
 def test_14_rolled_back_edit_is_in_force_nowhere():
-    """Inside of its transaction an edit counts; when it is rolled back it never was."""
+    """Inside its transaction an edit is in force; after a rollback it never was."""
     with contextlib.suppress(LookupError), transaction.atomic():
         BindingRecord.objects.create(stream="keepers", model="zoo.Keeper", fields=["name"])
         assert streams_heard() == ["keepers"]
@@ -593,7 +592,7 @@ def test_14_rolled_back_edit_is_in_force_nowhere():
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("at_once")
 def test_14_rolled_back_edit_after_committed_ones_is_in_force_nowhere():
-    """The registry of the transaction is not that of the process, also if the version has been raised before."""
+    """The registry of the transaction is not that of the process, also if the version was increased before."""
     BindingRecord.objects.create(stream="foods", model="zoo.Food", fields=["name"])
     assert streams_heard() == []
     test_14_rolled_back_edit_is_in_force_nowhere()
@@ -602,7 +601,7 @@ def test_14_rolled_back_edit_after_committed_ones_is_in_force_nowhere():
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("at_once")
 def test_14_edits_by_query_sets_are_seen():
-    """``update()``, ``bulk_create`` and ``delete()`` of records change what is captured, as saves do."""
+    """``update()``, ``bulk_create`` and ``delete()`` of records change what is captured, like saves."""
     BindingRecord.objects.bulk_create([BindingRecord(stream="keepers", model="zoo.Keeper", fields=["name"])])
     assert streams_heard() == ["keepers"]
     BindingRecord.objects.update(enabled=False)
@@ -616,7 +615,7 @@ def test_14_edits_by_query_sets_are_seen():
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("at_once")
 def test_14_record_that_went_bad_stops_no_other():
-    """One that names a field which is gone is left out; the rest is captured."""
+    """A record with a removed field is left out; the others are captured."""
     for stream in ("bad", "good"):
         BindingRecord.objects.create(stream=stream, model="zoo.Keeper", fields=["name"])
     with connection.cursor() as cursor:

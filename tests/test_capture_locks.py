@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQLite has modes of beginning"),
 ]
-#: Their rows' old groups are read before each write.
+#: The old groups of their rows are read before each write.
 BINDINGS = [
     {"stream": "animals", "model": "zoo.Animal", "fields": ["name"], "groups": ["legs-{legs}"]},
     {"stream": "trucks", "model": "zoo.Truck", "fields": ["plate"], "groups": ["load-{load}"]},
@@ -32,7 +32,7 @@ def bulk_update(row: Any) -> None:
     Animal.objects.bulk_update([row], ["legs"])
 
 
-#: What each writer does in each round, with a row of its own.
+#: The work of each writer in each round, with a row of its own.
 WRITES: dict[str, Callable[[Any], Any]] = {
     "save": lambda row: row.save(),
     "save of a child": lambda row: row.save(),
@@ -43,7 +43,7 @@ WRITES: dict[str, Callable[[Any], Any]] = {
 
 
 def write_at_once(monkeypatch: Any, write: str) -> list[Any]:
-    """Let several threads write in SQLite's default mode; return what each of them met."""
+    """Let several threads write in SQLite's default mode; return the error of each."""
     plates = itertools.count()
     make = (lambda: Truck.objects.create(plate=next(plates))) if "child" in write else AnimalFactory.create
     rows = [[make() for _ in range(ROUNDS)] for _ in range(WRITERS)]
@@ -61,13 +61,13 @@ def write_at_once(monkeypatch: Any, write: str) -> list[Any]:
 
 @pytest.mark.parametrize("write", WRITES)
 def test_writers_queue(monkeypatch: Any, write: str) -> None:
-    """A captured write waits its turn as it would uncaptured: what is read before it does not make it fail."""
+    """A captured write waits for the lock like an uncaptured one: capture's reads do not make it fail."""
     assert write_at_once(monkeypatch, write) == [None] * WRITERS
 
 
 @pytest.mark.parametrize("write", WRITES)
 def test_writers_that_do_not_queue_would_be_caught(monkeypatch: Any, write: str) -> None:
-    """Negative control: without the lock taken first, the writers above get in each other's way."""
+    """Negative control: without taking the lock first, the writers above fail."""
     for module in (parents, writes):
         monkeypatch.setattr(module, "take_write_lock", lambda using: None)
     assert any(isinstance(result, OperationalError) for result in write_at_once(monkeypatch, write))

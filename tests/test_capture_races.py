@@ -31,7 +31,7 @@ DELETES: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("name", DELETES)
 def test_a_row_that_comes_before_a_delete_stays(name: str) -> None:
-    """A delete is of the rows that were read: another one would vanish without an event."""
+    """A delete is limited to the rows that were read: another row would vanish without an event."""
     Keeper.objects.create(name="a")
     read = batch.Batch.will_delete
 
@@ -48,7 +48,7 @@ def test_a_row_that_comes_before_a_delete_stays(name: str) -> None:
 
 
 def test_a_delete_of_all_that_matches_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: the query as it was given."""
+    """Control: the query as it was given."""
     monkeypatch.setattr(deletes, "only", lambda rows, keys, using: rows)
     with pytest.raises(AssertionError):
         test_a_row_that_comes_before_a_delete_stays("raw delete")
@@ -56,7 +56,7 @@ def test_a_delete_of_all_that_matches_would_be_caught(monkeypatch: pytest.Monkey
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="Elsewhere reading the keys locks the rows.")
 def test_what_comes_before_a_cascade_stays_as_well() -> None:
-    """Rows that are set null, and rows of a list, are those that were read."""
+    """Rows set to null, and rows of a list, are those that were read."""
     ann, hay = Keeper.objects.create(name="Ann"), Food.objects.create(name="hay")
     owl, late = Animal.objects.create(name="Owl", slug="o", keeper=ann), Animal.objects.create(name="Late", slug="l")
     owl.foods.add(hay)
@@ -75,7 +75,7 @@ def test_what_comes_before_a_cascade_stays_as_well() -> None:
 
 
 def met_none(model: Any, *args: Any) -> list[Any]:
-    """Find none of the rows that an upsert will meet."""
+    """Find none of the rows that an upsert will conflict with."""
     return [model._base_manager.none()]
 
 
@@ -105,8 +105,8 @@ UPSERTS: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="MySQL takes no target, so every group is told anyway.")
 @pytest.mark.parametrize("name", UPSERTS)
-def test_an_upsert_of_a_row_committed_meanwhile_tells_every_listener(name: str) -> None:
-    """Where the row was is not known to whoever its table matters to."""
+def test_an_upsert_of_a_concurrently_committed_row_resyncs_every_listener(name: str) -> None:
+    """The old groups are unknown to every listener of the table."""
     binding, write = UPSERTS[name]
     owl, hay = Animal.objects.create(name="Owl"), Food.objects.create(name="hay")
     owl.foods.add(hay)
@@ -120,7 +120,7 @@ def test_an_upsert_of_a_row_committed_meanwhile_tells_every_listener(name: str) 
 
 
 def test_keys_of_rows_that_were_read_are_all_that_is_written() -> None:
-    """``None`` stands for all rows."""
+    """``None`` means all rows."""
     rows = Keeper.objects.bulk_create([Keeper(name="a"), Keeper(name="b")])
     assert writes.only(Keeper.objects.all(), [rows[0].pk], "default").get().name == "a"
     assert writes.only(Keeper.objects.all(), None, "default").count() == 2

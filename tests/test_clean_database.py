@@ -1,4 +1,4 @@
-"""The cleaning of the test database: what a test has committed is gone, and the next test finds what it needs."""
+"""The cleaning of the test database: committed rows are gone, and the next test finds the rows that it needs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_rows_and_lists_are_deleted_whatever_refers_to_them(state):
 
 
 def test_the_first_rows_are_new_ones(state):
-    """The log begins another history, as after a flush."""
+    """The log begins a new epoch, as after a flush."""
     epoch = Head.objects.get().epoch
     state.clean()
     assert Head.objects.get().epoch != epoch
@@ -48,7 +48,7 @@ def test_the_first_rows_are_new_ones(state):
     lambda: ContentType.objects.create(app_label="gone", model="gone"),
 ])  # fmt: skip
 def test_permissions_and_content_types_are_restored(state, change):
-    """Each with the key that it had."""
+    """Each is restored with its key."""
 
     def read() -> list[object]:
         return [list(model.objects.order_by("pk").values_list()) for model in (Permission, ContentType)]
@@ -61,6 +61,6 @@ def test_permissions_and_content_types_are_restored(state, change):
 
 
 def test_rows_that_are_left_are_noticed():
-    """The control: the search for filled tables finds what is there."""
+    """Control: the search for filled tables finds leftover rows."""
     IntegerValue.objects.create(name="a", value=1)
     assert IntegerValue._meta.db_table in _find_filled()

@@ -1,4 +1,4 @@
-"""Run the verbs that look: list, show, check, export, preview, doctor, tail, relay."""
+"""The verbs that read: list, show, check, export, preview, doctor, tail, relay."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAME_TEXT = "$.fields[0]: Binding 'groups': field 'naem' does not exist on auth.
 
 
 class Ran:
-    """What a run of the command printed, and how it ended."""
+    """The output of a run of the command, and its outcome."""
 
     def __init__(self, *arguments: str) -> None:
         out, err = io.StringIO(), io.StringIO()
@@ -55,7 +55,7 @@ def store(**changes: Any) -> BindingRecord:
 
 
 def spoil() -> None:
-    """Make the stored record bad behind the judgement's back, as a migration that renames a field does."""
+    """Make the stored record invalid without validation, as a migration that renames a field does."""
     BindingRecord._base_manager.filter(stream="groups").update(fields=["naem"])
 
 
@@ -83,7 +83,7 @@ def test_list_shows_every_source_and_state() -> None:
 
 
 def test_list_as_json() -> None:
-    """The same for a machine; the problems are there too."""
+    """The JSON holds the same data, including the problems."""
     store()
     spoil()
     [found] = [item for item in Ran("list", "--format", "json").json if item["stream"] == "groups"]
@@ -103,14 +103,14 @@ def test_list_as_json() -> None:
 
 
 def test_options_are_taken_before_and_after_the_verb() -> None:
-    """Django's own options work after the verb too, where people write them."""
+    """Django's own options work after the verb too, where users type them."""
     assert Ran("list", "--database", "default", "-v", "2", "--no-color").status == 0
     with pytest.raises(CommandError, match="invalid choice: 'nowhere'"):
         Ran("list", "--database", "nowhere")
 
 
-def test_show_tells_what_a_binding_does() -> None:
-    """What is sent and taken, in which groups, and who may, with the defaults filled in."""
+def test_show_describes_a_binding() -> None:
+    """The output shows what is sent and accepted, the groups and the permissions, with defaults filled in."""
     shown = Ran("show", "blog-posts", "--format", "json").json
     assert shown["sends"] == ["blog", "title", "body", "published", "created", "modified"]
     assert shown["takes"] == ["blog", "title", "body"]
@@ -123,22 +123,22 @@ def test_show_tells_what_a_binding_does() -> None:
 
 
 def test_show_names_the_near_stream() -> None:
-    """A stream that nobody defines is an error that helps."""
+    """The error for an unknown stream suggests a similar one."""
     with pytest.raises(CommandError) as caught:
         Ran("show", "blog-post")
     assert str(caught.value) == "$.stream: No source defines a binding 'blog-post'. Did you mean 'blog-posts'?"
     assert caught.value.returncode == 1
 
 
-def test_check_is_content_with_good_bindings() -> None:
-    """Status 0, and a count."""
+def test_check_accepts_valid_bindings() -> None:
+    """The status is 0, and the output gives a count."""
     store()
     ran = Ran("check")
     assert (ran.status, ran.lines[-1]) == (0, "4 of 4 bindings valid.")
 
 
 def test_check_names_the_one_bad_record_of_a_hundred(settings: Any, tmp_path: Path) -> None:
-    """Status 1; file, index and JSON path of the bad one; the 99 others count as valid."""
+    """Status 1; file, index and JSON path of the bad record; the 99 others count as valid."""
     documents = [{**GROUPS, "stream": f"s{number}", "groups": []} for number in range(100)]
     documents[41]["fields"] = ["naem"]
     (tmp_path / "all.json").write_text(json.dumps(documents))
@@ -151,7 +151,7 @@ def test_check_names_the_one_bad_record_of_a_hundred(settings: Any, tmp_path: Pa
 
 
 def test_check_as_json_and_with_warnings() -> None:
-    """Warnings are shown and change no status; JSON says ok in one key."""
+    """Warnings are shown and do not change the status; the JSON has a key "ok"."""
     store(fields=[], exclude=None)
     ran = Ran("check", "--format", "json")
     assert (ran.status, ran.json["ok"]) == (0, True)
@@ -162,7 +162,7 @@ def test_check_as_json_and_with_warnings() -> None:
 
 
 def test_check_names_a_stream_of_two_sources_on_both(settings: Any, tmp_path: Path) -> None:
-    """Two errors, each with the other's place."""
+    """Two errors, each with the place of the other."""
     store()
     (tmp_path / "one.json").write_text(json.dumps(GROUPS))
     settings.DECLBIND = {"RECORD_DIRS": [str(tmp_path)]}
@@ -186,7 +186,7 @@ def test_export_writes_the_records_of_the_database_in_order() -> None:
 
 
 def test_export_takes_named_bindings_of_any_source() -> None:
-    """Of a file as they stand there, without $schema; of a class the record that it amounts to."""
+    """The record of a file is exported unchanged, without $schema; for a class the equivalent record."""
     exported = Ran("export", "intval", "blog-desk").json
     assert [record["stream"] for record in exported] == ["blog-desk", "intval"]
     assert exported[1] == {
@@ -203,7 +203,7 @@ def test_export_takes_named_bindings_of_any_source() -> None:
 
 
 def test_preview_is_the_frame_that_a_save_sends() -> None:
-    """Byte for byte what the log would have clients get, and the groups of the row."""
+    """The frame equals, byte for byte, the one that a save sends, and the groups are the row's."""
     store()
     row = Group.objects.create(name="staff")
     made = Ran("preview", "groups", str(row.pk), "--format", "json").json
@@ -218,8 +218,8 @@ def test_preview_is_the_frame_that_a_save_sends() -> None:
     assert json.loads(event.changes) == [["name-staff", "update"]]
 
 
-def test_preview_tells_who_may_see_the_row() -> None:
-    """A visitor, a user without and one with the permission; by name and by primary key."""
+def test_preview_shows_who_may_see_the_row() -> None:
+    """An anonymous visitor, a user without and one with the permission; by name and by primary key."""
     store()
     row = Group.objects.create(name="staff")
     reader = User.objects.create(username="reader")
@@ -236,7 +236,7 @@ def test_preview_tells_who_may_see_the_row() -> None:
 
 
 def test_preview_knows_the_scope() -> None:
-    """A row of somebody else is not for this user, whatever the permission says."""
+    """A row of another user is not visible, whatever the permission says."""
     store(stream="own", model="auth.User", fields=["username"], groups=["user-{id}"], scope={"id": "$user.pk"},
           permissions={"view": True})  # fmt: skip
     mine, other = User.objects.create(username="me"), User.objects.create(username="other")
@@ -286,7 +286,7 @@ def levels(name: str) -> list[str]:
 
 
 def test_doctor_finds_a_new_set_up_well() -> None:
-    """Nothing is bad; the lines say what was looked at."""
+    """There is no problem; the lines name what was examined."""
     ran = Ran("doctor")
     assert ran.status == 0
     assert any(line.startswith("ok    migrations") for line in ran.lines)
@@ -294,7 +294,7 @@ def test_doctor_finds_a_new_set_up_well() -> None:
 
 
 def test_doctor_begins_a_new_history_after_a_restore() -> None:
-    """Told that the database was restored, it gives the log another epoch; numbers go on."""
+    """With the option, the log gets a new epoch; numbers continue."""
     store()
     Group.objects.create(name="staff")
     relay.run_once("default")
@@ -314,8 +314,8 @@ def test_doctor_finds_an_invalid_binding() -> None:
     assert finding["meaning"] == f"database record 'groups' is left out: {NAME_TEXT}"
 
 
-def test_doctor_finds_events_that_nobody_numbers() -> None:
-    """On PostgreSQL an event that has waited for long means that no relay runs; on SQLite there is none to run."""
+def test_doctor_finds_events_without_numbers() -> None:
+    """On PostgreSQL an event that has waited for long means that no relay runs; SQLite needs no relay."""
     store()
     Group.objects.create(name="staff")
     assert levels("sequencer") == ([] if connection.vendor == "sqlite" else ["ok"])
@@ -333,7 +333,7 @@ def node(**values: Any) -> Node:
 
 
 def test_doctor_compares_the_processes_with_the_configuration() -> None:
-    """A process on an old version is a moment at first, and a fault when the moment is over; a dead one is neither."""
+    """A process on an old version is normal at first, and a fault after a while; a dead process is neither."""
     store()
     configuration = Configuration.objects.get()
     running = node(generation=configuration.generation, version=configuration.version)
@@ -353,7 +353,7 @@ def test_doctor_compares_the_processes_with_the_configuration() -> None:
 
 
 def test_doctor_reports_recent_errors() -> None:
-    """Those of the last hour, not older ones; by kind, for what an exception says may quote a row."""
+    """Errors of the last hour are listed by kind, because an exception may quote a row."""
     error = Traffic.objects.create(
         at=timezone.now() - timedelta(hours=2),
         kind=Traffic.ERROR,
@@ -369,7 +369,7 @@ def test_doctor_reports_recent_errors() -> None:
 
 
 def test_doctor_tries_the_channel_layer(settings: Any) -> None:
-    """A layer that does not answer is bad, with its pitfalls; none at all is a supported set-up."""
+    """A layer that does not respond is a problem; no layer at all is a supported set-up."""
     [finding] = examine()["channel layer"]
     assert finding["level"] == "ok"
     settings.CHANNEL_LAYERS = {
@@ -402,7 +402,7 @@ def test_doctor_notes_debug(settings: Any) -> None:
 
 
 def test_doctor_examines_a_database_that_was_never_set_up(tmp_path: Path, settings: Any) -> None:
-    """An empty SQLite file with Django's defaults: migrations, journal and transactions are all named, none crashes."""
+    """An empty SQLite file with Django's defaults: migrations, journal and transactions are all reported."""
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "empty.sqlite3")}
     code = f"from {settings.SETTINGS_MODULE} import *\nDATABASES = {{'default': {database!r}}}\n"
     (tmp_path / "plain_settings.py").write_text(code)
@@ -419,10 +419,10 @@ def test_doctor_examines_a_database_that_was_never_set_up(tmp_path: Path, settin
     assert bad == ["migrations", "SQLite journal", "SQLite transactions"]
 
 
-def test_other_verbs_say_that_a_database_was_never_set_up(
+def test_other_verbs_report_a_database_that_was_never_set_up(
     tmp_path: Path, server_env: dict[str, str | None], settings: Any
 ) -> None:
-    """Not a traceback: which database, and what to do."""
+    """The message, not a traceback, names the database and what to do."""
     env = {key: value for key, value in {**os.environ, **server_env}.items() if value is not None}
     env.update(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.sqlite3'}", DJANGO_SETTINGS_MODULE=settings.SETTINGS_MODULE)
     ran = subprocess.run(
@@ -437,8 +437,8 @@ def test_other_verbs_say_that_a_database_was_never_set_up(
 # tail and relay ---------------------------------------------------------------------------------------------
 
 
-def test_doctor_finds_what_triggers_noted_and_nobody_made_events_of() -> None:
-    """On SQLite too, where nobody reads past the first of them."""
+def test_doctor_finds_waiting_marks() -> None:
+    """This is found on SQLite too, where nobody reads past the first mark."""
     Event.objects.create(kind=Event.MARK, data="{}", created_at=timezone.now() - timedelta(minutes=1))
     [found] = [item for item in Ran("doctor", "--format", "json").json["findings"] if item["name"] == "sequencer"]
     what = "note of a trigger" if connection.vendor == "sqlite" else "event"
@@ -464,8 +464,8 @@ def test_tail_prints_events_in_order() -> None:
     assert with_values.endswith('{"name":"team"}')
 
 
-def test_tail_says_what_a_bulk_write_told(settings: Any) -> None:
-    """Which groups, or that it was all of them; to a machine as the log has it, of no key."""
+def test_tail_describes_a_bulk_event(settings: Any) -> None:
+    """The line names the groups, or says that all are resynced; the JSON is the log's, without a key."""
     settings.DECLBIND = {"BULK_LIMIT": 2}
     store()
     Group.objects.bulk_create([Group(name=name) for name in ("a", "b", "c")])
@@ -485,8 +485,8 @@ def test_tail_says_what_a_bulk_write_told(settings: Any) -> None:
     assert found["changes"][0] == {"group": "name-a", "action": "resync"}
 
 
-def test_tail_begins_and_ends_where_it_is_told() -> None:
-    """--since is exclusive, --limit counts, and without --since only what is new comes."""
+def test_tail_follows_its_limits() -> None:
+    """--since is exclusive, --limit counts, and without --since only new events are printed."""
     store()
     for name in ("a", "b", "c"):
         Group.objects.create(name=name)
@@ -501,7 +501,7 @@ def test_tail_begins_and_ends_where_it_is_told() -> None:
 
 
 def test_tail_with_a_limit_ends_on_a_log_that_is_quiet() -> None:
-    """Without --since it prints the last items there are, in their order, instead of waiting for new ones."""
+    """Without --since it prints the last stored items in their order, instead of waiting for new ones."""
     store()
     for name in ("a", "b", "c"):
         Group.objects.create(name=name)
@@ -517,7 +517,7 @@ def test_tail_with_a_limit_ends_on_a_log_that_is_quiet() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_tail_with_a_limit_waits_for_what_is_missing(command_process: Callable[..., subprocess.Popen[str]]) -> None:
-    """The one that is there is counted, and printed once."""
+    """An existing item counts, and is printed once."""
     store()
     Event.objects.all().delete()
     Group.objects.create(name="first")
@@ -532,7 +532,7 @@ def test_tail_with_a_limit_waits_for_what_is_missing(command_process: Callable[.
 
 
 def test_tail_prints_refusals_among_the_events() -> None:
-    """By time, as text or as JSON; what is noted only while somebody watches is left for --all."""
+    """They are sorted by time, as text or as JSON; traffic that is recorded only while watched needs --all."""
     now = timezone.now()
     Event.objects.all().delete()
     for seconds in (0, 2):
@@ -555,10 +555,10 @@ def test_tail_prints_refusals_among_the_events() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_tail_waits_for_what_comes_and_never_sees_what_was_rolled_back(
+def test_tail_waits_for_events_and_skips_rolled_back_ones(
     command_process: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    """A process that follows the log prints a committed row, and nothing of one that was not."""
+    """A process that follows the log prints a committed row, and nothing of a row that was rolled back."""
     store()
     relay.run_once("default")
     process = command_process("tail", "--since", "0", "--stream", "groups", "--limit", "2")
@@ -575,10 +575,10 @@ def test_tail_waits_for_what_comes_and_never_sees_what_was_rolled_back(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_relay_runs_until_it_is_told_to_stop(
+def test_relay_runs_until_it_is_stopped(
     command_process: Callable[..., subprocess.Popen[str]], number: signal.Signals
 ) -> None:
-    """It numbers what was written, and a signal ends it cleanly."""
+    """It numbers events, and a signal ends it cleanly."""
     process = command_process("relay")
     assert process.stdout is not None
     assert process.stdout.readline() == ("The relay of database 'default' runs; stop it with Ctrl-C or SIGTERM.\n")

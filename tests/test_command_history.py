@@ -1,4 +1,4 @@
-"""Run history and rollback; and with --format json every verb answers in JSON, whatever comes of it."""
+"""The verbs history and rollback; and with --format json every verb answers in JSON, whatever its outcome."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["fresh_registry"]
 
 @pytest.fixture
 def record() -> BindingRecord:
-    """Return a record with three versions: made, described by an operator, opened to everyone."""
+    """Return a record with three versions: created, described by an operator, opened to everyone."""
     record = store()
     with editing(User.objects.create(username="operator"), "why not", "groups.json"):
         record.description = "first"
@@ -35,8 +35,8 @@ def record() -> BindingRecord:
     return record
 
 
-def test_history_tells_who_when_why_and_what(record: BindingRecord) -> None:
-    """The newest first; what changed key by key."""
+def test_history_shows_author_time_note_and_changes(record: BindingRecord) -> None:
+    """The edits are listed newest first, with their changes key by key."""
     lines = Ran("history", "groups").lines
     assert [line.split("  ")[0] for line in lines if line.startswith("version")] == [
         "version 3",
@@ -56,7 +56,7 @@ def test_history_tells_who_when_why_and_what(record: BindingRecord) -> None:
 
 
 def test_rollback_makes_a_new_revision(record: BindingRecord) -> None:
-    """What was said at the version is said again, by whom and why is noted, and nothing of the history is lost."""
+    """The old version is restored with author and note, and the history is kept."""
     ran = Ran("rollback", "groups", "1", "--user", "operator", "--note", "too open")
     assert ran.lines[-1] == "The configuration is at version 4."
     record.refresh_from_db()
@@ -64,23 +64,23 @@ def test_rollback_makes_a_new_revision(record: BindingRecord) -> None:
     revisions = list(BindingRevision.objects.values_list("version", "note", "author_name"))
     assert revisions[0] == (4, "too open", "operator")
     assert len(revisions) == 4
-    assert Ran("rollback", "groups", "1").out == "Binding 'groups' says that already. Nothing was stored.\n"
+    assert Ran("rollback", "groups", "1").out == "Binding 'groups' already has this definition. Nothing was stored.\n"
     assert BindingRevision.objects.count() == 4
     made = Ran("rollback", "groups", "3", "--format", "json").json
     assert (made["ok"], made["changed"], made["version"], made["note"]) == (True, True, 5, "Back to version 3.")
 
 
-def test_rollback_brings_a_removed_record_back(record: BindingRecord) -> None:
-    """From the last version in which it was there; the removal itself is nothing to go back to."""
+def test_rollback_restores_a_removed_record(record: BindingRecord) -> None:
+    """The last existing version is restored; the removal itself cannot be."""
     record.delete()
-    with pytest.raises(CommandError, match="Version 4 removed binding 'groups', so there is nothing to go back to"):
+    with pytest.raises(CommandError, match="Version 4 removed binding 'groups', so there is nothing to restore"):
         Ran("rollback", "groups", "4")
     Ran("rollback", "groups", "3")
     assert BindingRecord.objects.get().permissions == {"view": True}
 
 
-def test_rollback_is_judged(record: BindingRecord) -> None:
-    """A version that no longer stands both judgements is refused with its place, and nothing is stored."""
+def test_rollback_is_validated(record: BindingRecord) -> None:
+    """An invalid version is refused with its problem, and nothing is stored."""
     BindingRevision.objects.filter(version=1).update(definition={**GROUPS, "fields": ["naem"]})
     with pytest.raises(CommandError) as caught:
         Ran("rollback", "groups", "1")
@@ -90,29 +90,29 @@ def test_rollback_is_judged(record: BindingRecord) -> None:
     assert record.permissions == {"view": True}
 
 
-def test_a_record_gone_bad_can_be_rolled_back(record: BindingRecord) -> None:
-    """That is what roll back is for."""
+def test_an_invalid_record_can_be_rolled_back(record: BindingRecord) -> None:
+    """A valid version replaces the invalid record."""
     spoil()
     Ran("rollback", "groups", "2")
     assert BindingRecord.objects.get().definition() == {**GROUPS, "description": "first"}
 
 
-def test_roll_back_is_refused_over_somebody_elses_edit(record: BindingRecord) -> None:
-    """With the fingerprint of what was looked at; negative control: with that of what is stored it is done."""
+def test_rollback_over_a_concurrent_edit_is_refused(record: BindingRecord) -> None:
+    """With the fingerprint of an outdated version it is refused; control: with the stored one it succeeds."""
     revision = history.find_revision("groups", 1, "default")
     seen = fingerprint(record.definition())
     BindingRecord.objects.update(description="theirs")
-    with pytest.raises(ConfigError, match="Somebody changed binding 'groups' in the meantime"):
+    with pytest.raises(ConfigError, match="Another user changed binding 'groups' in the meantime"):
         history.roll_back(revision, "default", None, "", seen)
     now = fingerprint(BindingRecord.objects.get().definition())
     assert history.roll_back(revision, "default", None, "", now) is not None
     BindingRecord.objects.all().delete()
-    with pytest.raises(ConfigError, match="Somebody removed binding 'groups' in the meantime"):
+    with pytest.raises(ConfigError, match="Another user removed binding 'groups' in the meantime"):
         history.roll_back(revision, "default", None, "", now)
 
 
-def test_what_was_never_there_is_named(record: BindingRecord) -> None:
-    """With the near stream, and the versions that there are."""
+def test_unknown_streams_and_versions_are_reported(record: BindingRecord) -> None:
+    """The message suggests a similar stream, and lists the existing versions."""
     with pytest.raises(CommandError, match=r"No binding 'group' was ever stored .* Did you mean 'groups'\?"):
         Ran("history", "group")
     with pytest.raises(CommandError, match=r"got 9\. The last ones were 3, 2, 1\."):
@@ -120,7 +120,7 @@ def test_what_was_never_there_is_named(record: BindingRecord) -> None:
 
 
 def test_edits_of_all_streams_since_a_version(record: BindingRecord) -> None:
-    """Each beside what the stream said before it, of the version asked for or of an edit since."""
+    """Each edit comes with the stream's record before it, from the given version or a later edit."""
     store(stream="other")
     record.delete()
     steps = history.load_edits_since(1, "default")
@@ -152,7 +152,7 @@ FAILURES: list[list[str]] = [
 
 @pytest.mark.parametrize("arguments", FAILURES, ids=[" ".join(item) for item in FAILURES])
 def test_a_failure_is_json_too(arguments: list[str], tmp_path: Path) -> None:
-    """On stdout, with status 1, and the same words that people get; nothing else is printed."""
+    """It is printed on stdout, with status 1 and the text for people; nothing else is printed."""
     store()
     path = tmp_path / "records.json"
     path.write_text(json.dumps(GROUPS))
@@ -165,7 +165,7 @@ def test_a_failure_is_json_too(arguments: list[str], tmp_path: Path) -> None:
 
 
 def test_a_database_that_cannot_be_used_is_json_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """tail answers in one line, as it does otherwise."""
+    """tail answers on one line, as usual."""
 
     def fail(using: str) -> Any:
         raise OperationalError("no such table")
@@ -190,7 +190,7 @@ def test_a_database_that_cannot_be_used_is_json_too(monkeypatch: pytest.MonkeyPa
 )  # fmt: skip
 @pytest.mark.parametrize("is_sound", [True, False], ids=["sound", "spoilt"])
 def test_every_verb_answers_in_json(arguments: list[str], is_sound: bool, tmp_path: Path) -> None:
-    """One document, or with tail one in each line, with sound bindings and with an invalid one."""
+    """One document, or with tail one on each line, with valid bindings and with an invalid one."""
     store()
     node(last_error="boom")
     row = Group.objects.create(name="staff")

@@ -1,4 +1,4 @@
-"""Run plan and apply: compare records with the database, and store them all or none."""
+"""The verbs plan and apply: compare records with the database, and store them all or none."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def state() -> tuple[dict[str, Any], int]:
 
 
 def test_plan_shows_each_difference_and_changes_nothing(path: Path) -> None:
-    """Added with its keys, changed key by key, removed only with --prune, unchanged; then the counts and a hash."""
+    """Additions with their keys, changes key by key, removals only with --prune; then the counts and a hash."""
     store(description="old")
     store(stream="same")
     store(stream="spare")
@@ -76,7 +76,7 @@ def test_plan_shows_each_difference_and_changes_nothing(path: Path) -> None:
 
 
 def test_plan_as_json(path: Path) -> None:
-    """The same for a machine."""
+    """The JSON holds the same data."""
     store()
     made = Ran("plan", write(path, {**GROUPS, "description": "new"}), "--format", "json").json
     assert made.pop("plan") == digest(str(path))
@@ -95,8 +95,8 @@ def test_plan_as_json(path: Path) -> None:
     }
 
 
-def test_apply_makes_it_so(path: Path) -> None:
-    """After apply the plan is empty; what is not in the file stays without --prune and goes with it."""
+def test_apply_makes_the_changes(path: Path) -> None:
+    """After apply the plan is empty; missing records stay without --prune and are removed with it."""
     store(description="old")
     store(stream="spare")
     write(path, GROUPS, USERS)
@@ -111,7 +111,7 @@ def test_apply_makes_it_so(path: Path) -> None:
 
 
 def test_export_and_apply_are_inverse(path: Path) -> None:
-    """What export writes, apply takes back to the same records, and export writes the same text again."""
+    """Applying an export restores the same records, and exporting again gives the same text."""
     full = {
         **GROUPS,
         "permissions": {"view": True, "create": "auth.add_group", "delete": False},
@@ -159,7 +159,7 @@ def test_plan_of_a_bad_record_is_an_error(path: Path) -> None:
 
 
 def test_a_stream_twice_in_the_files_is_named_on_both(tmp_path: Path) -> None:
-    """Two files of a folder that define one stream: both are faulty."""
+    """If two files of a folder define one stream, both are faulty."""
     write(tmp_path / "a.json", GROUPS)
     write(tmp_path / "b.json", USERS, GROUPS)
     assert Ran("plan", str(tmp_path)).err.splitlines()[:2] == [
@@ -169,7 +169,7 @@ def test_a_stream_twice_in_the_files_is_named_on_both(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_taken_as_a_whole(tmp_path: Path) -> None:
-    """All its *.json, in the order of their names; another file is not read."""
+    """All its *.json files are read in the order of their names; other files are not."""
     write(tmp_path / "b.json", USERS)
     write(tmp_path / "a.json", GROUPS)
     (tmp_path / "notes.txt").write_text("no JSON")
@@ -205,7 +205,7 @@ def test_a_file_that_is_no_json_is_named_with_line_and_column(path: Path) -> Non
 
 
 def test_a_plan_is_carried_out_as_it_was_shown(path: Path) -> None:
-    """apply --plan with the hash that plan gave."""
+    """apply --plan accepts the hash of the plan."""
     write(path, GROUPS, USERS)
     Ran("apply", "--yes", str(path), "--plan", digest(str(path)))
     assert set(state()[0]) == {"groups", "users"}
@@ -213,7 +213,7 @@ def test_a_plan_is_carried_out_as_it_was_shown(path: Path) -> None:
 
 @pytest.mark.parametrize("moved", ["database", "files", "prune"])
 def test_an_old_plan_is_refused(path: Path, moved: str) -> None:
-    """When the records, the files or --prune are no longer those of the plan, nothing is stored."""
+    """If the records, the files or --prune have changed since the plan, nothing is stored."""
     store(stream="spare")
     shown = digest(write(path, GROUPS))
     if moved == "database":
@@ -227,7 +227,7 @@ def test_an_old_plan_is_refused(path: Path, moved: str) -> None:
 
 
 def test_an_edit_at_the_same_time_undoes_the_apply(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody who edits between the reading and the writing is noticed by the version."""
+    """The version shows an edit that was made between reading and writing."""
     write(path, GROUPS)
     carry_out = plan._store
 
@@ -236,13 +236,13 @@ def test_an_edit_at_the_same_time_undoes_the_apply(path: Path, monkeypatch: pyte
         carry_out(change, using)
 
     monkeypatch.setattr(plan, "_store", meddle)
-    with pytest.raises(CommandError, match="Somebody else edited the configuration at the same time"):
+    with pytest.raises(CommandError, match="Another user edited the configuration at the same time"):
         Ran("apply", "--yes", str(path))
     assert state() == ({}, 0)
 
 
 def test_revisions_have_author_and_note(path: Path) -> None:
-    """apply --user and --note are in the revision of each record that changed, and of no other."""
+    """apply --user and --note are in the revision of each changed record, and of no other."""
     author = User.objects.create(username="operator")
     store(stream="same")
     write(path, GROUPS, {**GROUPS, "stream": "same"})
@@ -251,8 +251,8 @@ def test_revisions_have_author_and_note(path: Path) -> None:
     assert (revision.stream, revision.author, revision.note) == ("groups", author, "release 3")
 
 
-def test_a_record_gone_bad_can_be_mended_by_apply(path: Path) -> None:
-    """The file's good record takes the place of the stored one that no longer stands."""
+def test_apply_replaces_an_invalid_record(path: Path) -> None:
+    """The file's valid record replaces the stored one that is no longer valid."""
     store()
     BindingRecord._base_manager.update(fields=["naem"])
     Ran("apply", "--yes", write(path, GROUPS))
@@ -260,7 +260,7 @@ def test_a_record_gone_bad_can_be_mended_by_apply(path: Path) -> None:
 
 
 def test_many_records_do_not_build_the_registry_for_each(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a thousand records would take minutes; afterwards all of them are in force at once."""
+    """Otherwise a thousand records would take minutes; afterwards all of them are in force at once."""
     built: list[Any] = []
     build = registry._build
 
@@ -278,27 +278,30 @@ def test_many_records_do_not_build_the_registry_for_each(path: Path, monkeypatch
 
 
 def waits_for_the_lock(process: subprocess.Popen[str], using: str = "default") -> bool:
-    """Tell whether a process has come to where it needs what this test has locked."""
+    """Return whether a process waits for what this test has locked."""
     if connections[using].vendor == "sqlite":
-        # BEGIN IMMEDIATE waits at the connection's first use for records; the file is open just before.
+        # BEGIN IMMEDIATE waits at the connection's first use for records; the file is opened just before.
         name = connections[using].settings_dict["NAME"]
         return any(file.path == name for file in psutil.Process(process.pid).open_files())
     with connections[using].cursor() as cursor:
         if connections[using].vendor == "mysql":
             cursor.execute("SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'")
             return bool(cursor.fetchone()[0] >= 2)
-        cursor.execute("SELECT pg_stat_clear_snapshot()")  # else a transaction sees the same answer every time
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # otherwise a transaction sees the same answer every time
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
         return bool(cursor.fetchone()[0] >= 2)
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("planned", [True, False], ids=["with --plan", "without"])
-def test_of_two_that_apply_at_once_none_undoes_the_other_halfway(
+def test_concurrent_applies_do_not_mix(
     command_process: Callable[..., subprocess.Popen[str]], tmp_path: Path, planned: bool
 ) -> None:
-    """Both processes stand at the same lock. With the plan's hash one of them is refused; without it both may be done,
-    one after the other, and what is stored then is all of one file and nothing in between."""
+    """Both processes wait for the same lock, and the result never mixes the two files.
+
+    With the plan's hash one of them is refused. Without it both may be carried out, one after the other, and the
+    stored records are then all from one file.
+    """
     records = [store(stream="one"), store(stream="two")]
     paths = []
     for name in ("left", "right"):
@@ -317,7 +320,7 @@ def test_of_two_that_apply_at_once_none_undoes_the_other_halfway(
     if planned:
         assert sorted(statuses) == [0, 1], told
         refusal = told[statuses.index(1)][1]
-        assert "Expected to carry out plan" in refusal or "Somebody else edited" in refusal
+        assert "Expected to carry out plan" in refusal or "Another user edited" in refusal
     descriptions = {definition.get("description") for definition in state()[0].values()}
     assert len(descriptions) == 1
     if planned:
@@ -328,7 +331,7 @@ def test_of_two_that_apply_at_once_none_undoes_the_other_halfway(
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
-    """Answer the command's questions; return the list that they are added to. Without an answer the input is empty."""
+    """Answer the command's questions; return the list of answers. Without an answer the input is empty."""
     asked: list[str] = []
     given = iter(answers)
 
@@ -342,7 +345,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
     return asked
 
 
-def test_apply_says_what_it_opens_and_asks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_apply_prints_what_it_opens_and_asks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is stored unless the answer is yes."""
     write(path, {**GROUPS, "direction": "outbound", "permissions": {"view": "authenticated"}})
     asked = answering(monkeypatch, "n", "", "yes")
@@ -357,7 +360,7 @@ def test_apply_says_what_it_opens_and_asks(path: Path, monkeypatch: pytest.Monke
 
 
 def test_apply_without_an_input_names_the_option_that_answers(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script must say that it means it; so must one that reads JSON."""
+    """A script has to pass the option; so does a program that reads JSON."""
     write(path, GROUPS)
     asked = answering(monkeypatch)
     with pytest.raises(CommandError, match="Repeat it with --yes"):
@@ -370,7 +373,7 @@ def test_apply_without_an_input_names_the_option_that_answers(path: Path, monkey
 
 
 def test_apply_with_a_closed_input_fails(path: Path, command_process: Callable[..., subprocess.Popen[str]]) -> None:
-    """A process that has no standard input at all is told the same."""
+    """A process without any standard input gets the same message."""
     write(path, GROUPS)
     process = command_process("apply", str(path), stdin=subprocess.DEVNULL)
     _, err = process.communicate(timeout=60)
@@ -379,7 +382,7 @@ def test_apply_with_a_closed_input_fails(path: Path, command_process: Callable[.
 
 
 def test_apply_asks_nothing_if_it_only_narrows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closing something must not wait for an answer."""
+    """A restriction must not wait for an answer."""
     store(permissions={"view": True})
     asked = answering(monkeypatch)
     Ran("apply", write(path, {**GROUPS, "permissions": {"view": False}}))
@@ -388,8 +391,8 @@ def test_apply_asks_nothing_if_it_only_narrows(path: Path, monkeypatch: pytest.M
     assert asked == []
 
 
-def test_what_was_agreed_to_is_what_is_stored(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that changes while the question is open is not stored in place of what was shown."""
+def test_the_confirmed_plan_is_stored(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that changes while the question is open is not stored instead of the shown plan."""
     write(path, GROUPS)
 
     def answer(prompt: str = "") -> str:
@@ -397,6 +400,6 @@ def test_what_was_agreed_to_is_what_is_stored(path: Path, monkeypatch: pytest.Mo
         return "y"
 
     monkeypatch.setattr("builtins.input", answer)
-    with pytest.raises(CommandError, match="Look at a new plan"):
+    with pytest.raises(CommandError, match="Review a new plan"):
         Ran("apply", str(path))
     assert state() == ({}, 0)

@@ -313,7 +313,7 @@ edits = st.tuples(documents().filter(is_valid), documents().filter(is_valid))
 
 
 def opens_silently(edit: tuple[dict[str, Any], dict[str, Any]], ignored: str = "") -> bool:
-    """Tell whether an edit makes something possible and no consequence (but those of a key) says so."""
+    """Return whether an edit makes something possible and no consequence (but those of a key) says so."""
     old, new = edit
     found = [item for item in consequences(old, new) if item.key != ignored]
     return not any(item.widens for item in found) and bool(possible(new) - possible(old))

@@ -1,4 +1,4 @@
-"""A database that fails is described: what happened, where, and the right way to correct it. Each fault is caused."""
+"""Descriptions of database faults: what happened, where, and the right way to fix it. Each fault is really caused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ on_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="a 
 after_ddl = pytest.mark.django_db(transaction=connection.vendor == "mysql")
 TABLE = "declbind_bindingrecord"
 COLUMN = f"ALTER TABLE {TABLE} RENAME COLUMN"
-MEANWHILE = "Somebody else edited the configuration"
+MEANWHILE = "Another user edited the configuration"
 ADD = f"{LIST}add/"
 
 
@@ -60,7 +60,7 @@ def execute(sql: str) -> None:
 
 @contextlib.contextmanager
 def elsewhere(*statements: str) -> Iterator[None]:
-    """Run statements on a connection of their own, which keeps its transaction open during the block."""
+    """Yield a function that runs statements on another connection, whose transaction stays open during the block."""
     done, finish = threading.Event(), threading.Event()
     faults: list[Exception] = []
 
@@ -91,7 +91,7 @@ def elsewhere(*statements: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def altered(change: str, undo: str) -> Iterator[None]:
-    """Change the schema during the block. The roll-back of the test undoes it, except on MySQL and MariaDB."""
+    """Change the schema during the block. The rollback of the test undoes it, except on MySQL and MariaDB."""
     execute(change)
     try:
         yield
@@ -102,7 +102,7 @@ def altered(change: str, undo: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def impatient() -> Iterator[None]:
-    """Wait for a lock for a moment only."""
+    """Wait for a lock only briefly."""
     execute(
         {
             "sqlite": "PRAGMA busy_timeout = 50",
@@ -122,8 +122,8 @@ def impatient() -> Iterator[None]:
 @pytest.mark.django_db(transaction=True)
 @on_sqlite
 @pytest.mark.parametrize("verb", ["apply", "rollback"])
-def test_a_locked_file_is_no_edit_by_somebody_else(path: Path, verb: str) -> None:
-    """Another transaction holds the write lock, about something else entirely."""
+def test_a_locked_file_is_not_reported_as_a_concurrent_edit(path: Path, verb: str) -> None:
+    """Another transaction holds the write lock for unrelated work."""
     record = BindingRecord.objects.create(stream="old", model="auth.Group", fields=["name"])
     version = BindingRevision.objects.get().version
     record.delete()
@@ -143,7 +143,7 @@ def test_a_locked_file_is_no_edit_by_somebody_else(path: Path, verb: str) -> Non
 @pytest.mark.django_db(transaction=True)
 @on_sqlite
 def test_triggers_that_cannot_be_installed_say_why(fresh_registry: None) -> None:
-    """The statements of ``triggers --install`` wait for the lock like any other."""
+    """The statements of ``triggers --install`` wait for the lock like any others."""
     BindingRecord.objects.create(stream="keepers", model="zoo.Keeper", fields=["name"], capture="triggers")
     registry.refresh(force=True)
     with elsewhere("UPDATE auth_group SET name = name"), impatient():
@@ -155,7 +155,7 @@ def test_triggers_that_cannot_be_installed_say_why(fresh_registry: None) -> None
 @pytest.mark.django_db(transaction=True)
 @on_sqlite
 def test_the_deferred_mode_is_named_where_it_is_in_use(settings: Any) -> None:
-    """A transaction that reads first and writes later fails at once in that mode, so the advice is the mode."""
+    """A transaction that reads first and writes later fails at once in that mode, so the advice is to change it."""
     options = connection.settings_dict["OPTIONS"]
     error = _locked_error()
     assert "IMMEDIATE" not in describe_fault(error, "default").action
@@ -174,8 +174,8 @@ def _locked_error() -> DatabaseError:
 
 @pytest.mark.django_db(transaction=True)
 @on_postgresql
-def test_a_row_that_stays_locked_is_no_edit_by_somebody_else(path: Path) -> None:
-    """Another transaction holds the row of the record and did not change it."""
+def test_a_locked_row_is_not_reported_as_a_concurrent_edit(path: Path) -> None:
+    """Another transaction has locked the row of the record and did not change it."""
     BindingRecord.objects.create(**{**GROUPS, "description": "old"})
     with elsewhere(f"SELECT * FROM {TABLE} FOR UPDATE"), impatient():
         text = answer_of("apply", "--yes", str(path))
@@ -198,7 +198,7 @@ def test_a_row_that_stays_locked_is_no_edit_by_somebody_else(path: Path) -> None
     ids=["table", "column"],
 )
 def test_a_missing_table_or_column_asks_for_migrate(path: Path, verb: str, change: str, undo: str) -> None:
-    """The tables are those of another release, or of none."""
+    """The tables are those of another release, or missing."""
     arguments = {"apply": ["--yes", str(path)], "plan": [str(path)], "history": ["groups"]}
     revisions = "ALTER TABLE declbind_bindingrevision RENAME COLUMN"
     with contextlib.ExitStack() as stack:
@@ -214,7 +214,7 @@ def test_a_missing_table_or_column_asks_for_migrate(path: Path, verb: str, chang
 
 
 def answer_of_once(*arguments: str) -> str:
-    """Run once: the transaction of the test is of no use on PostgreSQL afterwards."""
+    """Run once: the transaction of the test is unusable on PostgreSQL afterwards."""
     with pytest.raises(CommandError) as raised:
         Ran(*arguments)
     return str(raised.value)
@@ -222,7 +222,7 @@ def answer_of_once(*arguments: str) -> str:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_read_only_connection_is_named(path: Path) -> None:
-    """Of a replica, of a file without the right to write, of a user's mode."""
+    """A replica, a file without write permission, or a user's read-only mode causes it."""
     is_sqlite = connection.vendor == "sqlite"
     execute(
         {
@@ -243,7 +243,7 @@ def test_a_read_only_connection_is_named(path: Path) -> None:
 @pytest.mark.django_db(transaction=True)
 @on_sqlite
 def test_a_file_that_cannot_be_opened_is_named(path: Path) -> None:
-    """Its folder does not exist. What became of an edit is not claimed where no answer came."""
+    """Its folder does not exist. Without an answer, the message claims nothing about the edit's outcome."""
     name = connection.settings_dict["NAME"]
     connection.close()
     connection.settings_dict["NAME"] = str(path.parent / "nowhere" / "db.sqlite3")
@@ -261,7 +261,7 @@ def test_a_file_that_cannot_be_opened_is_named(path: Path) -> None:
 @on_sqlite
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <sqlite3.Connection:pytest.PytestUnraisableExceptionWarning")
 def test_a_file_that_is_no_database_is_named(path: Path) -> None:
-    """The file is there and holds something else."""
+    """The file exists and is not a database."""
     name = connection.settings_dict["NAME"]
     connection.close()
     broken = path.parent / "broken.sqlite3"
@@ -272,8 +272,8 @@ def test_a_file_that_is_no_database_is_named(path: Path) -> None:
     finally:
         connection.close()
         connection.settings_dict["NAME"] = name
-    # Django drops a connection whose first statement fails without closing it. Python 3.13 warns of that when the
-    # object goes, which must not be during another test.
+    # Django drops a connection whose first statement fails without closing it. Python 3.13 warns about that when the
+    # object is collected, which must not happen during another test.
     gc.collect()
     assert "cannot be read: file is not a database." in text
 
@@ -281,7 +281,7 @@ def test_a_file_that_is_no_database_is_named(path: Path) -> None:
 @pytest.mark.django_db(transaction=True)
 @on_postgresql
 def test_a_lost_connection_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server ends it in the middle of the transaction."""
+    """The server ends the connection in the middle of the transaction."""
     load = plan.find_faults
 
     def lose(*args: Any) -> Any:
@@ -317,8 +317,8 @@ def test_a_missing_privilege_is_named(path: Path) -> None:
 
 
 @after_ddl
-def test_a_constraint_of_the_project_is_no_edit_by_somebody_else(path: Path) -> None:
-    """The unique index is on the table of records, and on a column that declbind does not look at before."""
+def test_a_constraint_of_the_project_is_not_reported_as_a_concurrent_edit(path: Path) -> None:
+    """The unique index is on the table of records, on a column that declbind does not check before."""
     BindingRecord.objects.create(stream="first", model="auth.Group", fields=["name"])
     with altered(f"CREATE UNIQUE INDEX only_one ON {TABLE} (model)", f"DROP INDEX only_one ON {TABLE}"):
         text = answer_of("apply", "--yes", str(path))
@@ -329,10 +329,8 @@ def test_a_constraint_of_the_project_is_no_edit_by_somebody_else(path: Path) -> 
 
 
 @pytest.mark.django_db
-def test_a_record_that_is_added_meanwhile_is_an_edit_by_somebody_else(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Negative control: here the sentence is true, and the database's own answer is its cause."""
+def test_a_record_that_is_added_meanwhile_is_a_concurrent_edit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: here the message is right, and the database's own error is its cause."""
     monkeypatch.setattr(BindingRecord, "full_clean", lambda self, *args, **kwargs: None)
     made = plan.plan_items(plan.load_path(path), "default")
     _insert_raw(str(GROUPS["stream"]))
@@ -342,7 +340,7 @@ def test_a_record_that_is_added_meanwhile_is_an_edit_by_somebody_else(
 
 
 def _insert_raw(stream: str) -> None:
-    """Store a record as another process would: nothing of it happens in this one."""
+    """Store a record as another process would, without any effect in this one."""
     record = BindingRecord().assign({**GROUPS, "stream": stream})
     columns = [field for field in BindingRecord._meta.local_fields if not field.primary_key]
     names = ", ".join(connection.ops.quote_name(str(field.column)) for field in columns)
@@ -353,7 +351,7 @@ def _insert_raw(stream: str) -> None:
 
 @pytest.mark.django_db
 def test_a_stream_that_is_stored_twice_is_described_as_such() -> None:
-    """By the table and the column, on each database."""
+    """The message names the table and the column, on each database."""
     _insert_raw("one")
     with pytest.raises(IntegrityError) as raised, transaction.atomic():
         _insert_raw("one")
@@ -363,7 +361,7 @@ def test_a_stream_that_is_stored_twice_is_described_as_such() -> None:
 
 
 @after_ddl
-def test_a_rollback_tells_a_constraint_from_an_edit_by_somebody_else() -> None:
+def test_a_rollback_distinguishes_a_constraint_from_a_concurrent_edit() -> None:
     record = BindingRecord.objects.create(**GROUPS)
     revision = BindingRevision.objects.get()
     record.delete()
@@ -400,7 +398,7 @@ def _change_elsewhere() -> None:
 
 
 def test_an_unknown_error_is_quoted() -> None:
-    """Nothing is claimed about it."""
+    """The message claims nothing about it."""
     fault = describe_fault(DatabaseError("strange"), "default")
     assert fault.kind == "other"
     assert "reported an error (DatabaseError: strange)." in fault.text
@@ -411,14 +409,14 @@ def test_an_unknown_error_is_quoted() -> None:
 
 @pytest.fixture
 def browser() -> Browser:
-    """A browser whose session needs no database to be read."""
+    """Return a browser whose session needs no database."""
     browser = Browser(raise_request_exception=False)
     browser.force_login(User.objects.create_superuser("operator"))
     return browser
 
 
 def posted(browser: Browser, stream: str) -> dict[str, Any]:
-    """Return what the form for a new binding sends, filled in from the address of a copy."""
+    """Return the form data of a new binding, from the form of a copy."""
     data = read_form(browser.get(ADD, {"stream": stream, "model": "auth.Group"}).content.decode())
     return {**data, "stream": stream, "model": "auth.Group", "fields_mode": "these", "fields_names": "name"}
 
@@ -429,7 +427,7 @@ def texts_of(page: Any) -> str:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_form_that_cannot_be_stored_says_why_and_can_be_sent_again(browser: Browser) -> None:
-    """Everything that was typed is on the page; once the lock is gone, it is stored."""
+    """The page keeps everything that was typed; once the lock is released, it can be stored."""
     log.load_head("default")
     form = posted(browser, "fresh")
     lock = {
@@ -457,7 +455,7 @@ def test_a_form_that_cannot_be_stored_says_why_and_can_be_sent_again(browser: Br
 @on_sqlite
 @pytest.mark.parametrize("page_name", ["import", "rollback", "json", "delete", "take over"])
 def test_every_page_that_stores_says_why_it_cannot(browser: Browser, page_name: str) -> None:
-    """Import, roll-back, the JSON view, a deletion and a copy of a binding from a file."""
+    """Import, rollback, the JSON page, a deletion and a copy of a binding from a file."""
     record = BindingRecord.objects.create(**GROUPS)
     revision = BindingRevision.objects.get()
     record.description = "changed"
@@ -492,7 +490,7 @@ def _hidden(page: Any) -> dict[str, str]:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_list_without_its_table_asks_for_migrate(browser: Browser) -> None:
-    """Pages that only look answer too."""
+    """Pages that only read answer too."""
     execute(f"ALTER TABLE {TABLE} RENAME TO moved")
     try:
         page = browser.get("/admin/declbind/bindingrecord/")

@@ -24,10 +24,10 @@ FED = {"stream": "fed", "model": "zoo.Animal", "fields": ["name", "foods"]}
 
 @pytest.fixture(autouse=True)
 def detector(settings, monkeypatch):
-    """Look at the statements of this test, and store what was noticed when asked to."""
+    """Examine the statements of this test, and store the counts on request."""
     found = detection.Detector()
     monkeypatch.setattr(detection, "detector", found)
-    # Its thread would meet the test's transaction.
+    # Its thread would conflict with the test's transaction.
     monkeypatch.setattr(found, "_run", lambda: None)
     settings.DECLBIND = {"DETECT_UNSEEN": True}
     yield found
@@ -44,8 +44,8 @@ def noticed():
     return [(row.table, row.verb, row.count) for row in UnseenWrite.objects.order_by("id")]
 
 
-def test_raw_sql_is_noticed_with_its_place():
-    """The place is the project's, and no part of Django."""
+def test_raw_sql_is_detected_with_its_place():
+    """The place is in the project, not in Django."""
     Keeper.objects.create(name="Ann")
     with override_bindings(KEEPERS):
         rename_by_sql()
@@ -69,7 +69,7 @@ STATEMENTS = [
 
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_statements_are_read_as_people_write_them(statement):
-    """Comments, common tables, any case."""
+    """Comments, common table expressions, and any case are recognised."""
     if statement.startswith("WITH") and getattr(connection, "mysql_is_mariadb", False):
         pytest.skip("MariaDB has no WITH before an UPDATE")
     Keeper.objects.create(name="Ann")
@@ -80,15 +80,15 @@ def test_statements_are_read_as_people_write_them(statement):
 
 
 def test_words_in_comments_texts_and_locks_are_no_writes():
-    """A statement that only reads may say what it is about."""
+    """A statement that only reads may mention such words."""
     locks = "FOR UPDATE" if connection.vendor != "sqlite" else ""
     with override_bindings(KEEPERS), connection.cursor() as cursor:
         cursor.execute(f"/* update zoo_keeper */ SELECT 'delete from zoo_keeper' FROM zoo_keeper {locks} -- zoo_keeper")
     assert noticed() == []
 
 
-def test_what_is_captured_is_not_noticed():
-    """Each way of the ORM's to write, tables of parents and lists among them."""
+def test_captured_writes_are_not_detected():
+    """Each way to write with the ORM, including parents' tables and lists."""
     with override_bindings(KEEPERS, TRUCKS, FED):
         ann = Keeper.objects.create(name="Ann")
         ann.save()
@@ -109,8 +109,8 @@ def test_what_is_captured_is_not_noticed():
         assert noticed() == []
 
 
-def test_without_the_hooks_all_of_it_is_noticed():
-    """The control: the hooks are what keeps these writes from being counted."""
+def test_without_the_hooks_all_of_it_is_detected():
+    """Control: without the hooks, these writes are counted."""
     with override_bindings(KEEPERS), uncaptured():
         ann = Keeper.objects.create(name="Ann")
         ann.save()
@@ -119,8 +119,8 @@ def test_without_the_hooks_all_of_it_is_noticed():
         assert sorted(verb for _, verb, _ in noticed()) == ["DELETE", "INSERT", "UPDATE", "UPDATE"]
 
 
-def test_what_nobody_hears_of_is_not_noticed():
-    """Tables that are not bound, reads, and statements that found no row."""
+def test_unbound_tables_are_not_detected():
+    """Unbound tables, reads, and statements that matched no row are not counted."""
     Keeper.objects.create(name="Ann")
     with override_bindings({"stream": "feathers", "model": "zoo.Feather", "fields": ["colour"]}):
         rename_by_sql()
@@ -133,7 +133,7 @@ def test_what_nobody_hears_of_is_not_noticed():
 
 
 def test_it_is_off_unless_asked_for(settings):
-    """Nothing of it is in the way then."""
+    """Without the setting, nothing is installed."""
     settings.DECLBIND = {}
     assert connection.execute_wrappers == []
     Keeper.objects.create(name="Ann")
@@ -143,8 +143,8 @@ def test_it_is_off_unless_asked_for(settings):
 
 
 @pytest.mark.needs_triggers
-def test_what_triggers_report_is_not_noticed():
-    """As long as they are in place."""
+def test_writes_that_triggers_report_are_not_detected():
+    """This holds as long as the triggers are installed."""
     Keeper.objects.create(name="Ann")
     with override_bindings(MARKED):
         upkeep.install("default")
@@ -156,7 +156,7 @@ def test_what_triggers_report_is_not_noticed():
 
 
 def test_show_and_doctor_name_the_place():
-    """What to do about it, too; and it can be forgotten."""
+    """They also say what to do, and the counts can be cleared."""
     Keeper.objects.create(name="Ann")
     with override_bindings(KEEPERS):
         rename_by_sql()
@@ -171,18 +171,18 @@ def test_show_and_doctor_name_the_place():
         assert [finding.level for finding in doctor._capture("default")] == ["ok"]
 
 
-def test_a_fault_in_looking_is_not_the_applications(monkeypatch, caplog):
-    """The statement was executed, and its result is the application's."""
+def test_an_error_of_the_detector_does_not_reach_the_application(monkeypatch, caplog):
+    """The statement was executed, and the application gets its result."""
     Keeper.objects.create(name="Ann")
     monkeypatch.setattr(detection, "_location", lambda frame: 1 / 0)
     with override_bindings(KEEPERS):
         rename_by_sql("y")
     assert Keeper.objects.get().name == "y"
-    assert "could not be looked at" in caplog.text
+    assert "could not be examined" in caplog.text
 
 
 def test_places_beyond_the_bound_are_counted_under_none(monkeypatch):
-    """What a process remembers is bounded."""
+    """The number of remembered places is bounded."""
     monkeypatch.setattr(detection, "MAX_PLACES", 2)
     for number in range(4):
         detection.detector.note(detection.Place("t", "UPDATE", f"place {number}"))
@@ -191,7 +191,7 @@ def test_places_beyond_the_bound_are_counted_under_none(monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_counts_are_stored_by_a_thread_whatever_becomes_of_the_transaction(detector, monkeypatch):
-    """They are of writes that were made, and what is noted of them is not in the way of what made them."""
+    """The counted writes have been made, and storing the counts does not interfere with them."""
     monkeypatch.undo()
     stored = threading.Event()
     fresh = detection.Detector()

@@ -1,4 +1,4 @@
-"""The doorbell: it reaches other processes, and nobody waits for it."""
+"""Wake-ups over the channel layer: they reach other processes, and no writer waits for them."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def run_command(server: DjangoServer) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("layer", ["alive", "dead", "stopped"])
 def test_a_process_that_wrote_can_end(server_env: dict[str, str | None], redis_server: RedisServer, layer: str) -> None:
-    """A command that rang the doorbell ends at once, whatever became of the channel layer."""
+    """A command that sent a wake-up ends at once, whatever the state of the channel layer."""
     server = DjangoServer(env={**server_env, "CHANNEL_LAYER_URL": redis_server.url})
     if layer == "dead":
         redis_server.kill()
@@ -38,9 +38,11 @@ def test_a_process_that_wrote_can_end(server_env: dict[str, str | None], redis_s
     assert done.returncode == 0, done.stderr
 
 
-def test_the_bell_beats_the_poll(django_server: Callable[..., DjangoServer], redis_server: RedisServer) -> None:
-    """With a poll of a minute a frame still comes, because the writing process rang."""
-    # The poll is the fallback; here only the doorbell can be in time.
+def test_a_wake_up_is_faster_than_polling(
+    django_server: Callable[..., DjangoServer], redis_server: RedisServer
+) -> None:
+    """With a poll interval of a minute a frame still arrives, because the writing process sent a wake-up."""
+    # Polling is the fallback; here only the wake-up can be in time.
     server = django_server(env={"CHANNEL_LAYER_URL": redis_server.url, "DECLBIND_POLL_SECONDS": "60"})
     with start_writer(dict(server.environment())) as writer, open_reader(server) as reader:
         assert reader.request({"action": "subscribe"}, stream="intval")["ok"]

@@ -1,4 +1,4 @@
-"""A record that was stored from a file and edited since says from what it differs, and in what."""
+"""Drift: a record that was stored from a file and edited since shows the file and the differences."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def edit(record: BindingRecord, **values: object) -> None:
     record.save()
 
 
-def test_a_record_that_says_what_its_file_said_has_no_drift(record: BindingRecord) -> None:
-    """Nor has one that never came from a file, nor one that was edited and edited back."""
+def test_an_unchanged_record_has_no_drift(record: BindingRecord) -> None:
+    """Neither does a record that never came from a file, nor one whose edit was reverted."""
     store(stream="other")
     assert overview.load_drift("default") == {}
     edit(record, description="x")
@@ -43,7 +43,7 @@ def test_a_record_that_says_what_its_file_said_has_no_drift(record: BindingRecor
 
 
 def test_an_edit_is_drift_until_the_file_is_applied_again(record: BindingRecord, tmp_path: Path) -> None:
-    """With the file's place, the version that storing it made, and each key: the file's value and the one now."""
+    """The drift has the file's place, the version, and for each key the file's value and the present one."""
     edit(record, description="x", groups=[])
     source = f"{tmp_path}/posts.json[0]"
     assert overview.load_drift("default") == {
@@ -54,7 +54,7 @@ def test_an_edit_is_drift_until_the_file_is_applied_again(record: BindingRecord,
 
 
 def test_the_last_file_counts(record: BindingRecord, tmp_path: Path) -> None:
-    """A file that took over owns the record from then on."""
+    """A file that was applied later owns the record from then on."""
     (tmp_path / "later.json").write_text(json.dumps({**GROUPS, "description": "later"}))
     Ran("apply", "--yes", str(tmp_path / "later.json"))
     record.refresh_from_db()
@@ -64,7 +64,7 @@ def test_the_last_file_counts(record: BindingRecord, tmp_path: Path) -> None:
     assert drift.differences == (("description", "later", "x"),)
 
 
-def test_a_record_made_anew_by_hand_owes_the_file_nothing(record: BindingRecord) -> None:
+def test_a_record_recreated_by_hand_has_no_drift(record: BindingRecord) -> None:
     """Its history has a removal in between."""
     record.delete()
     store(description="by hand")
@@ -72,7 +72,7 @@ def test_a_record_made_anew_by_hand_owes_the_file_nothing(record: BindingRecord)
 
 
 def test_drift_costs_one_query_for_a_page_of_records(record: BindingRecord) -> None:
-    """However many there are, and two where they have to be loaded first."""
+    """It takes one query for any number of records, and two if they have to be loaded first."""
     for number in range(20):
         store(stream=f"s{number}")
     edit(record, description="x")
@@ -87,8 +87,8 @@ def test_drift_costs_one_query_for_a_page_of_records(record: BindingRecord) -> N
     assert len(queries) == 2
 
 
-def test_list_show_and_check_tell_it(record: BindingRecord, tmp_path: Path) -> None:
-    """In a warning: check is content with a record that drifted, and not with one that is invalid."""
+def test_list_show_and_check_report_drift(record: BindingRecord, tmp_path: Path) -> None:
+    """It is a warning: check accepts a record with drift, and not an invalid one."""
     source = f"{tmp_path}/posts.json[0]"
     assert source not in Ran("list").out
     edit(record, description="x")
@@ -102,8 +102,9 @@ def test_list_show_and_check_tell_it(record: BindingRecord, tmp_path: Path) -> N
     ran = Ran("check")
     assert ran.status == 0
     assert (
-        f"warning  database record 'groups': $: Binding 'groups': differs from {source}, from which it was stored at "
-        "version 1, in 'description'. Apply that file again, or export the record into it." in ran.lines
+        f"warning  database record 'groups': $: Binding 'groups': differs from {source} in "
+        "'description'; it was stored from there at version 1. Apply that file again, or export the record into it."
+        in ran.lines
     )
     spoil()
     assert Ran("check").status == 1

@@ -1,4 +1,4 @@
-"""Text in streams, groups, `where`, `scope` and keys: it differs by case and trailing spaces on every database."""
+"""Text in streams, groups, `where`, `scope` and keys: case and trailing spaces matter on every database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.zoo.models import Keeper
 
 pytestmark = pytest.mark.django_db
 
-#: A collation that ignores case and trailing spaces takes all of them for one.
+#: Texts that are equal under a collation that ignores case and trailing spaces.
 NAMES = ("Ann", "ann", "Ann ")
 KEEPERS = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name"], "permissions": OPEN}
 
@@ -42,7 +42,7 @@ def test_a_group_has_the_same_rows_in_a_snapshot_and_live(keepers):
 
 
 def test_where_holds_for_the_same_rows_in_queries_and_in_memory(keepers):
-    """A list of values, a single one, and none that is there."""
+    """A list of values, a single one, and a value without rows."""
     for wanted, names in ((["Ann", "ann"], ["Ann", "ann"]), ("Ann ", ["Ann "]), (["nobody"], [])):
         bound = connect({**KEEPERS, "where": {"name": wanted}}).binding(using="default")
         rows = list(Keeper.objects.order_by("pk"))
@@ -50,8 +50,8 @@ def test_where_holds_for_the_same_rows_in_queries_and_in_memory(keepers):
         assert [row.name for row in bound.get_queryset().order_by("pk")] == names
 
 
-def test_scope_finds_nobody_elses_rows(keepers):
-    """A user whose name differs only by case does not reach the row."""
+def test_scope_finds_own_rows_only(keepers):
+    """A user whose name differs only by case does not get the row."""
     binding = {**KEEPERS, "scope": {"name": "$user.username"}, "groups": ["of-{name}"]}
     client = connect(binding, UserFactory.create(username="ann"))
     assert client.refused("delete", keepers["Ann"].pk).code == "not_found"
@@ -60,7 +60,7 @@ def test_scope_finds_nobody_elses_rows(keepers):
 
 
 def test_streams_and_idempotency_keys_differ_by_case():
-    """Two records, and two answers."""
+    """Two records are stored, and two replies."""
     for stream in ("Posts", "posts"):
         BindingRecord.objects.create(stream=stream, model="zoo.Keeper", fields=["name"])
     assert BindingRecord.objects.get(stream="posts").stream == "posts"
@@ -82,7 +82,7 @@ def test_text_of_every_plane_is_logged():
 
 
 def test_the_usual_comparison_would_be_caught(keepers, monkeypatch):
-    """The control: what a query of Django's finds where the collation ignores case."""
+    """Control: Django's query with a collation that ignores case."""
     if connection.vendor != "mysql":
         assert Keeper.objects.filter(name="Ann").count() == 1
         return

@@ -1,6 +1,6 @@
-"""Every type of column that Django has: sent as JSON by each kind of write, taken back from a client, stored the same.
+"""Every type of column in Django: sent as JSON by each kind of write, accepted from a client, stored unchanged.
 
-What Django defines is counted at run time, so a type that a later version brings fails here until it has its values.
+The types are collected at run time, so a type that a later version adds fails here until it has values.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PARIS_SUMMER = dt.timezone(dt.timedelta(hours=2))
 
 @dataclass(frozen=True)
 class Case:
-    """A value that the ORM is given, the JSON that must be sent for it, and what a client's echo of that stores."""
+    """A value for the ORM, the JSON that must be sent for it, and the stored result of a client's echo."""
 
     value: Any
     sent: Any
@@ -87,7 +87,7 @@ VALUES: dict[str, list[Case]] = {
         (dt.datetime(2024, 2, 29, 12, tzinfo=UTC), "2024-02-29T12:00:00Z"),
         (dt.datetime(2024, 2, 29, 12, tzinfo=PARIS_SUMMER), "2024-02-29T10:00:00Z"),
         (dt.datetime(2024, 2, 29, 12, 0, 0, 123000, UTC), "2024-02-29T12:00:00.123Z"),
-        # Django's encoder cuts to milliseconds.
+        # Django's encoder truncates to milliseconds.
         (
             dt.datetime(2024, 2, 29, 12, 0, 0, 123456, UTC),
             "2024-02-29T12:00:00.123Z",
@@ -131,9 +131,9 @@ VALUES: dict[str, list[Case]] = {
     "integer": same(*WHOLE, 2**31 - 1, -(2**31)),
     "json": [
         *same({}, [], "", "text", "null", 0, 1.5, True, False, {"a": [1, {"b": None}], "é": "\u2028"}),
-        # A document is its owner's: numbers in it stay numbers, also where JavaScript rounds them.
+        # Numbers in a document stay numbers, even if JavaScript rounds them.
         *same(2**60, {"id": 2**60, "list": [2**60]}, [2**60]),
-        # JSON's own null and the column's are one on the wire, and a client's null is the column's.
+        # JSON's null and the column's null are equal in a frame, and a client's null is the column's.
         Case(Value(None, models.JSONField()), None, None),
     ],
     "json_encoded": cases(
@@ -162,7 +162,7 @@ VALUES: dict[str, list[Case]] = {
     ),
 }
 
-#: What clients cannot send, and why.
+#: Values that clients cannot send, and the reasons.
 OUTBOUND_ONLY = {
     "file": "files are not sent in frames",
     "image": "files are not sent in frames",
@@ -243,7 +243,7 @@ def columns() -> list[tuple[Any, str]]:
 
 
 def all_cases(name: str) -> list[Case]:
-    # Of a file without a name Django stores now this and now that; on the wire it is one.
+    # For a file without a name Django stores different values; in a frame they are equal.
     return [*VALUES[name], Case(None, "" if name in ("file", "image") else None)]
 
 
@@ -257,7 +257,7 @@ def record(model: Any) -> dict[str, Any]:
 
 
 def load(model: Any, pk: Any, name: str) -> Any:
-    """Return a stored value; bytes of each database's kind are bytes."""
+    """Return a stored value; each database's kind of bytes is returned as bytes."""
     value = getattr(model.objects.get(pk=pk), name)
     return bytes(value) if isinstance(value, memoryview) else value
 
@@ -271,7 +271,7 @@ def send(client: Any, action: str, **keys: Any) -> dict[str, Any]:
 
 # Which types there are ----------------------------------------------------------------------------------------------
 
-#: Types that no column of ours has, and why.
+#: The types that no test column has, and the reasons.
 NO_COLUMN = {
     "CompositePrimaryKey": "a model that has one is refused: tests/test_keys.py",
     "ContinuousRangeField": "the base of ranges",
@@ -286,7 +286,7 @@ NO_COLUMN = {
 
 
 def defined_types(packages: Iterable[str]) -> Iterator[type]:
-    """Yield the classes of fields that modules of these packages define and that Django has not withdrawn."""
+    """Yield the field classes that modules of these packages define, except removed ones."""
     waiting: list[Any] = [models.Field]
     while waiting:
         kind = waiting.pop()
@@ -296,15 +296,15 @@ def defined_types(packages: Iterable[str]) -> Iterator[type]:
 
 
 def uncovered(packages: Iterable[str]) -> set[str]:
-    """Return the names of types that neither a model of ours has nor a reason explains away."""
+    """Return the names of types without a test column and without a reason."""
     used = {type(field) for model in apps.get_models() for field in model._meta.get_fields(include_hidden=True)}
     return {kind.__name__ for kind in defined_types(packages) if kind not in used} - NO_COLUMN.keys()
 
 
 def test_every_type_of_django_has_a_column():
-    """A type that Django adds must be given a column here, with its values, or a reason."""
+    """A type that Django adds needs a column here, with values, or a reason."""
     packages = ["django.db.models", "django.contrib.contenttypes", *(["django.contrib.postgres"] * IS_POSTGRES)]
-    # Django refuses a model with an image where Pillow is not installed.
+    # Django refuses a model with an image if Pillow is not installed.
     unavailable = set() if HAS_PILLOW else {"ImageField"}
     assert uncovered(packages) == unavailable
     assert VALUES.keys() - {name for _, name in columns()} == (set() if HAS_PILLOW else {"image"})
@@ -323,7 +323,7 @@ def test_a_new_type_would_be_missed():
 
 
 def written(model: Any, name: str, value: Any) -> list[Any]:
-    """Write a value in each way that the ORM has; return what was sent for it, once for each way."""
+    """Write a value in each way of the ORM; return what was sent for it, once for each way."""
     with override_bindings(record(model)), capture_events() as events:
         row = model.objects.create(**{name: value})
         empty = model.objects.create()
@@ -348,15 +348,15 @@ def assert_sent(model: Any, name: str, case: Case) -> None:
 
 @each_column
 def test_each_write_sends_the_value(model, name):
-    """Whatever the ORM takes is sent in one form, by each kind of write."""
+    """Any value that the ORM accepts is sent in one form, by each kind of write."""
     for case in all_cases(name):
         if name != "generated":
             assert_sent(model, name, case)
 
 
 def test_generated_values_are_those_of_the_database():
-    """A value that the database makes anew at each write is never the one that the instance had before."""
-    # No other column, which might have the row read back.
+    """A value that the database generates at each write is never sent as the instance's old value."""
+    # No other column, which might cause the row to be read back.
     with override_bindings({**record(Column), "fields": ["char", "generated"]}), capture_events() as events:
         row = Column.objects.create()
         row.char = "ABC"
@@ -374,12 +374,12 @@ def test_generated_values_are_those_of_the_database():
 
 
 def stored_alike(one: Any, other: Any) -> bool:
-    """Compare two stored values: of one type and equal."""
+    """Return whether two stored values have the same type and are equal."""
     return one == other and type(one) is type(other)
 
 
 def assert_echo(client: Any, model: Any, name: str, case: Case, original: Any) -> None:
-    """Send what was sent, as a create, as an update and as a condition: the row holds the value that there was."""
+    """Send a sent value back, in a create, in an update and as a condition: the row holds the original value."""
     kept = original if case.kept is ... else case.kept
     created = send(client, "create", data={name: case.sent})["pk"]
     blank = model.objects.create().pk
@@ -392,8 +392,8 @@ def assert_echo(client: Any, model: Any, name: str, case: Case, original: Any) -
 
 
 @each_column
-def test_what_was_sent_can_be_sent_back(model, name):
-    """A client that gives back what it got changes nothing, whether it creates or updates."""
+def test_a_received_value_can_be_sent_back(model, name):
+    """A client that returns a received value changes nothing, whether it creates or updates."""
     client = connect(record(model))
     for case in all_cases(name):
         if name in OUTBOUND_ONLY:
@@ -404,8 +404,8 @@ def test_what_was_sent_can_be_sent_back(model, name):
             assert_echo(client, model, name, case, original)
 
 
-def test_a_type_that_does_not_come_back_would_be_caught():
-    """Negative control: a text that loses a character, and a number that comes back as text, fail the comparison."""
+def test_a_type_that_is_not_returned_unchanged_is_detected():
+    """Negative control: a text without a character, and a number returned as text, fail the comparison."""
     client = connect(record(Column))
     for name, case, original in (("char", Case("ab", "a"), "ab"), ("char", Case("5", "5"), 5)):
         with pytest.raises(AssertionError):
@@ -413,8 +413,8 @@ def test_a_type_that_does_not_come_back_would_be_caught():
 
 
 @needs_postgres
-def test_a_range_is_refused_in_words():
-    """Neither a list nor a text stands for a range, and its ends are judged like values of their own."""
+def test_an_invalid_range_is_refused_with_a_message():
+    """Neither a list nor a text is a range, and its bounds are validated like values of their own."""
     client = connect(record(column_models()[1]))
     faulty: list[Any] = [
         [1, 2], "[1,2)", 5, True, {}, {"lower": 1}, {"lower": 1, "upper": 2, "bounds": "<>"}, {"empty": False},
@@ -431,7 +431,7 @@ def test_a_range_is_refused_in_words():
 
 @needs_postgres
 def test_a_large_end_of_a_range_may_be_a_number_in_a_condition():
-    """As it may in a value: a client in another language than JavaScript need not know of the rule."""
+    """A value may too: a client in another language than JavaScript need not know the rule."""
     model: Any = column_models()[1]
     client = connect(record(model))
     row = model.objects.create(big_integer_range=(1, 2**60), array=[2**60])
@@ -444,7 +444,7 @@ def test_a_large_end_of_a_range_may_be_a_number_in_a_condition():
 
 
 @needs_postgres
-def test_a_map_of_texts_is_refused_in_words():
+def test_an_invalid_map_of_texts_is_refused_with_a_message():
     """A value of hstore is an object of texts and nulls."""
     client = connect(record(column_models()[1]))
     faulty: list[Any] = [
@@ -456,8 +456,8 @@ def test_a_map_of_texts_is_refused_in_words():
 
 
 @needs_postgres
-def test_a_list_column_is_refused_in_words():
-    """Each item is judged as a value of its own; sizes and shapes are the model's and the database's."""
+def test_an_invalid_list_is_refused_with_a_message():
+    """Each item is validated as a value of its own; sizes and shapes are up to the model and the database."""
     client = connect(record(column_models()[1]))
     faulty: list[tuple[str, Any]] = [
         ("array", {}), ("array", "1,2"), ("array", [True]), ("array", [None]), ("array", [1.5]), ("array", [[1]]),
@@ -474,10 +474,10 @@ def test_a_list_column_is_refused_in_words():
 
 
 @each_column
-def test_what_was_sent_names_the_group(model, name):
-    """A client that subscribes with a value that it got hears of the rows that have it, and is shown them.
+def test_a_received_value_names_the_group(model, name):
+    """A client that subscribes with a received value gets the rows that have it, live and in the snapshot.
 
-    All but documents, which JSON's scalars in params could not tell from text.
+    Documents are excluded, because JSON's scalars in params could not be distinguished from text.
     """
     client = connect({**record(model), "groups": [f"of-{{{name}}}"]})
     bound = client.binding(using="default")
@@ -515,7 +515,7 @@ DRAWN: dict[str, Any] = {
         max_leaves=6,
     ),
     "time": st.times().map(lambda time: time.replace(microsecond=time.microsecond // 1000 * 1000)),
-    # MariaDB takes valid UUIDs only.
+    # MariaDB accepts valid UUIDs only.
     "uuid": st.uuids(version=4 if connection.vendor == "mysql" else None),
 }
 FEWER = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -524,8 +524,8 @@ FEWER = settings(max_examples=30, suppress_health_check=[HealthCheck.function_sc
 @pytest.mark.parametrize("name", DRAWN)
 @FEWER
 @given(data=st.data())
-def test_drawn_values_come_back(name, data):
-    """Values that nobody thought of: out by a save, back by a client, the same in the row."""
+def test_random_values_are_returned_unchanged(name, data):
+    """Random values are sent by a save, returned by a client, and unchanged in the row."""
     value = data.draw(DRAWN[name])
     client = connect(record(Column))
     with transaction.atomic():
@@ -548,8 +548,8 @@ def test_drawn_values_come_back(name, data):
         max_leaves=6,
     )
 )
-def test_no_json_value_is_our_fault(model, value):
-    """Whatever a client sends for whichever column, the row is stored or the client is told what is wrong."""
+def test_no_json_value_causes_an_internal_error(model, value):
+    """Whatever a client sends for any column, the row is stored or the client gets an error message."""
     client = connect(record(model))
     for name in [field.name for field in client.binding.writable_fields()]:
         with transaction.atomic():
@@ -569,7 +569,7 @@ def test_no_json_value_is_our_fault(model, value):
     ids=lambda value: type(value).__name__,
 )
 def test_values_without_json_never_break_the_writer(value):
-    """Whatever an instance carries beside its columns' types, a save that Django would do is done."""
+    """A save that Django would do succeeds, whatever values an instance has beside its columns' types."""
     with override_bindings(record(Column)):
         row = Column.objects.create(char="a")
         row.text = str(value)

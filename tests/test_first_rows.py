@@ -1,6 +1,6 @@
-"""The rows that must always be there: the head of the log and the version of the configuration.
+"""The rows that must always exist: the head of the log and the version of the configuration.
 
-The migration inserts them, in whichever database holds the tables. A flush deletes them, and any number of processes
+The migration inserts them, in the database that holds the tables. A flush deletes them, and any number of processes
 may then be the first to need them.
 """
 
@@ -24,7 +24,7 @@ from declbind.registry import check_version
 from tests.servers import ROOT
 
 PROCESSES = 8
-#: A site as small as can be; its tables of declbind are where the router says.
+#: A minimal site; its declbind tables are where the router puts them.
 SETTINGS = """
 import os
 
@@ -51,7 +51,7 @@ class Router:
     def allow_migrate(self, db, app_label, model_name=None, **hints):
         return db == ("second" if app_label == "declbind" else "default")
 """
-#: Begins when the last of the processes is ready, does what a process does first, and says what came of it.
+#: Begins when the last of the processes is ready, does a process's first work, and prints the result.
 START = """
 import json, os, sys, time, django
 django.setup()
@@ -94,7 +94,7 @@ print([[row.__class__.__name__, row.pk] for rows in (Head, Configuration) for ro
 
 @pytest.mark.parametrize(("routed", "alias"), [("", "default"), ("1", "second")], ids=["one database", "two"])
 def test_the_migration_inserts_them(tmp_path: Path, routed: str, alias: str) -> None:
-    """In the database of the tables, before any process has started; migrating twice changes nothing."""
+    """They are in the database of the tables before any process has started; migrating twice changes nothing."""
     env = environment(tmp_path, ROUTED=routed)
     for _ in range(2):
         for name in ("default", "second"):
@@ -103,7 +103,7 @@ def test_the_migration_inserts_them(tmp_path: Path, routed: str, alias: str) -> 
 
 
 def start_together(env: dict[str, str], count: int = PROCESSES) -> list[Any]:
-    """Start processes at once and return what each found: the epoch, and the number of head rows."""
+    """Start processes at once and return the result of each: the epoch, and the number of head rows."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", START, str(number), str(count)],
@@ -121,7 +121,7 @@ def check_that_all_agree(found: Sequence[Any]) -> None:
 
 @pytest.mark.parametrize("statement", ["", "DELETE FROM declbind_head; DELETE FROM declbind_configuration"])
 def test_processes_that_start_together_agree(tmp_path: Path, statement: str) -> None:
-    """On SQLite in its default mode, with the rows and without them: nobody is told that the database is locked."""
+    """On SQLite in its default mode, with the rows and without them, no process fails with a locked database."""
     env = environment(tmp_path)
     run(env, "-m", "django", "migrate", "--verbosity", "0")
     delete = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])"
@@ -133,7 +133,7 @@ def test_processes_that_start_together_agree(tmp_path: Path, statement: str) -> 
 def test_processes_that_start_together_on_a_server_agree(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """The same race without a lock for all writers."""
+    """The same race, without a lock for all writers."""
     url = request.getfixturevalue(f"{kind}_database")
     env = {**environment(tmp_path), "DJANGO_SETTINGS_MODULE": "tests.settings", "DATABASE_URL": url}
     run(env, "-m", "django", "migrate", "--verbosity", "0")
@@ -142,8 +142,8 @@ def test_processes_that_start_together_on_a_server_agree(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_flush_inserts_them_anew() -> None:
-    """The log begins another history, with the first number."""
+def test_a_flush_inserts_them_again() -> None:
+    """The log begins a new epoch, with the first number."""
     before = Head.objects.get(pk=1).epoch, Configuration.objects.get(pk=1).generation
     call_command("flush", interactive=False, verbosity=0)
     head, configuration = Head.objects.get(pk=1), Configuration.objects.get(pk=1)
@@ -154,7 +154,7 @@ def test_a_flush_inserts_them_anew() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_flush_that_says_nothing_is_mended_at_the_first_need() -> None:
+def test_after_a_silent_flush_they_are_inserted_on_first_use() -> None:
     """Test cases with ``available_apps`` flush without ``post_migrate``."""
     call_command("flush", interactive=False, verbosity=0, inhibit_post_migrate=True)
     assert not Head.objects.exists()
@@ -166,7 +166,7 @@ def test_a_flush_that_says_nothing_is_mended_at_the_first_need() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_row_made_by_others_is_found_in_an_open_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The insert meets the row of another process: its epoch counts."""
+    """The insert conflicts with the row of another process, whose epoch applies."""
     known = Head.objects.get(pk=1)
     calls = []
 

@@ -1,4 +1,4 @@
-"""Bind models with a list that is no ManyToManyField of Django's, as django-taggit puts there."""
+"""Bound models with a list that is no ManyToManyField of Django's, as django-taggit adds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Tags:
-    """What a model's options show of a ``TaggableManager``."""
+    """The form in which a ``TaggableManager`` appears in a model's options."""
 
     name = "tags"
     many_to_many = True
@@ -26,20 +26,20 @@ class Tags:
 
 @pytest.fixture(autouse=True)
 def tags(monkeypatch: Any) -> None:
-    """Put tags among the lists of the animals."""
+    """Add tags to the lists of the animals."""
     lists = Animal._meta.many_to_many
     monkeypatch.setitem(vars(Animal._meta), "many_to_many", (*lists, Tags()))
 
 
 def test_all_fields_are_those_that_can_be_sent() -> None:
-    """The list of the package's own is left out, Django's stay."""
+    """The package's list is left out; Django's stay."""
     names = [field.name for field in model_fields(Animal)]
     assert "foods" in names
     assert "tags" not in names
 
 
 def test_rows_and_lists_are_captured_beside_it() -> None:
-    """Neither a save nor a change of a list of Django's stumbles over it."""
+    """Neither a save nor a change of a Django list fails because of it."""
     animal, food = AnimalFactory.create(), FoodFactory.create()
     with (
         override_bindings({"stream": "animals", "model": "zoo.Animal", "fields": "__all__"}),

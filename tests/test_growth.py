@@ -72,7 +72,7 @@ FILE: list[dict[str, Any]] = [
 ]
 NEW_FIELD = '    note = models.CharField(max_length=20, default="x")\n'
 STREAMS = ("by-class", "by-file", "by-record")
-#: Write a row, and print what each stream was sent of it.
+#: Write a row, and print what each stream sent of it.
 WRITE = """
 import json
 from declbind.models import Event
@@ -88,7 +88,7 @@ BindingRecord.objects.create(stream="by-record", model="shop.Item", exclude=["pr
 
 
 class Site:
-    """A project whose model can get a field, by a migration."""
+    """A project whose model can get a field by a migration."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -148,17 +148,17 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    """A migrated project with one binding of each source."""
+    """Return a migrated project with one binding of each source."""
     return Site(tmp_path)
 
 
 def leaks(sent: Mapping[str, list[str]]) -> list[str]:
-    """Return the streams that send the new field although nobody has accepted it."""
+    """Return the streams that send the new field although it was not accepted."""
     return [stream for stream in STREAMS if "note" in sent[stream]]
 
 
 def test_a_field_that_a_migration_adds_waits_until_it_is_accepted(site: Site) -> None:
-    """Each source holds it back, the checks and the command name it, and accepting it sends it."""
+    """Each source holds it back, the checks and the command report it, and accepting it sends it."""
     before = site.sent()
     site.add_field()
     sent = site.sent()
@@ -184,7 +184,7 @@ def test_a_field_that_a_migration_adds_waits_until_it_is_accepted(site: Site) ->
 
 
 def test_only_an_edit_that_chooses_fields_renews_what_a_file_means(site: Site) -> None:
-    """Another right or another description in the same deployment opens no field."""
+    """Another permission or description in the same deployment opens no field."""
     site.add_field()
     site.write_file([{**FILE[0], "description": "Prices", "permissions": {"view": True}}, FILE[1]])
     site.manage("migrate")
@@ -195,7 +195,7 @@ def test_only_an_edit_that_chooses_fields_renews_what_a_file_means(site: Site) -
 
 
 def test_a_field_that_was_removed_is_a_new_one_when_it_comes_again(site: Site) -> None:
-    """After a migration without it nobody knows what a later field of the name holds."""
+    """After a migration without it, the content of a later field of that name is unknown."""
     site.add_field()
     for stream in STREAMS:
         site.manage("declbind", "accept", stream, "--yes")
@@ -259,7 +259,7 @@ def changed(record: BindingRecord, **values: Any) -> BindingRecord:
     ],
 )
 def test_no_edit_of_a_record_sends_what_waits(edit: Any) -> None:
-    """Whatever is edited and in whichever way, a held field stays held."""
+    """Whatever is edited, and in whichever way, a held field stays held."""
     record = grown()
     assert record.held() == ["author"]
     edit(record)
@@ -272,7 +272,7 @@ def test_no_edit_of_a_record_sends_what_waits(edit: Any) -> None:
 
 @pytest.mark.django_db
 def test_naming_a_field_sends_it() -> None:
-    """A list of names says so itself, and so does grow; whoever goes back later has said it, too."""
+    """A list of names is explicit, and so is grow; a rollback to either is explicit too."""
     record = grown()
     record.assign({**POST, "exclude": None, "fields": ["title", "author"]}).save()
     assert (record.known, record.held(), record.sent()) == (None, [], ["title", "author"])
@@ -282,8 +282,8 @@ def test_naming_a_field_sends_it() -> None:
 
 
 @pytest.mark.django_db
-def test_accepting_is_told_to_all_processes_as_a_widening() -> None:
-    """It makes a version and a revision, and subscribers get a resync: the control event tells more than before."""
+def test_accepting_is_reported_to_all_processes_as_a_widening() -> None:
+    """It makes a version and a revision, and subscribers get a resync: the control event shows a widening."""
     from declbind.live.changes import shows_more
     from declbind.models import Event
 
@@ -299,7 +299,7 @@ def test_accepting_is_told_to_all_processes_as_a_widening() -> None:
 
 @pytest.mark.django_db
 def test_naming_what_waits_takes_the_right_to_open_it() -> None:
-    """The control, a comparison that knows nothing of what waits, sees no opening at all."""
+    """Control: a comparison that ignores waiting fields sees no opening at all."""
     user = {"stream": "users", "model": "auth.User", "exclude": ["password"], "permissions": {"view": True}}
     named = {**user, "fields": ["username", "is_staff"]}
     del named["exclude"]
@@ -314,8 +314,8 @@ def test_naming_what_waits_takes_the_right_to_open_it() -> None:
 
 
 @pytest.mark.django_db
-def test_a_record_that_was_stored_past_django_means_what_it_meant_then() -> None:
-    """Whatever wrote the row, what it may send is stored when a process starts."""
+def test_a_record_that_was_stored_without_django_keeps_its_meaning() -> None:
+    """Whatever wrote the row, its fields are stored when a process starts."""
     record = grown()
     BindingRecord._base_manager.update(known=None)
     assert growth.store_missing("default") == 1
@@ -339,7 +339,7 @@ def test_a_definition_keeps_its_baseline_and_another_one_gets_its_own() -> None:
 
 @pytest.fixture
 def defined(monkeypatch: pytest.MonkeyPatch) -> BindingSpec:
-    """A definition of a file that is in force, and what it may send is not stored."""
+    """Return a definition of a file that is in force, and whose fields are not stored."""
     spec = BindingSpec.from_dict({"stream": "defined", "model": "blog.Post", "fields": "__all__"})
     monkeypatch.setattr(growth, "static_specs", lambda: [spec])
     return spec
@@ -348,7 +348,7 @@ def defined(monkeypatch: pytest.MonkeyPatch) -> BindingSpec:
 @pytest.mark.django_db
 @pytest.mark.parametrize("start", ["process", "migrate", "apply"])
 def test_what_is_missing_is_stored_once(start: str, defined: BindingSpec, tmp_path: Path) -> None:
-    """The version moves then, so that every process follows; the second time nothing happens."""
+    """The version changes then, so that every process follows; the second time nothing happens."""
     (tmp_path / "none.json").write_text("[]")
     starts = {
         "process": lambda: LogReader("default").first_look(),
@@ -368,7 +368,7 @@ def test_what_is_missing_is_stored_once(start: str, defined: BindingSpec, tmp_pa
 
 @pytest.mark.django_db
 def test_a_definition_that_names_its_fields_needs_none(defined: BindingSpec) -> None:
-    """What was stored is forgotten, so that it means the fields of that time if it is written anew."""
+    """Its stored fields are dropped, so that it means the fields of that time if it is stored again."""
     growth.follow_migration("default")
     assert Baseline.objects.filter(stream="defined").exists()
     named = replace(defined, fields=("title",))
@@ -379,8 +379,8 @@ def test_a_definition_that_names_its_fields_needs_none(defined: BindingSpec) -> 
 
 
 @pytest.mark.django_db
-def test_definitions_that_are_over_are_forgotten_in_the_end(defined: BindingSpec) -> None:
-    """A stream whose file is edited again and again keeps the last few of its meanings."""
+def test_old_definitions_are_dropped(defined: BindingSpec) -> None:
+    """A stream whose file is edited repeatedly keeps its last few definitions."""
     for number in range(2 * growth.KEPT_DEFINITIONS):
         Baseline.objects.create(stream="defined", definition=f"old {number}")
     growth.store_missing("default")
@@ -393,7 +393,7 @@ def test_definitions_that_are_over_are_forgotten_in_the_end(defined: BindingSpec
 def test_a_database_that_cannot_be_read_stops_no_migrate(
     defined: BindingSpec, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A table may lack a column in the middle of a migration; the next process stores what is missing."""
+    """A table may lack a column during a migration; the next process stores what is missing."""
 
     def fail(using: str) -> Any:
         raise DatabaseError("no such column")
@@ -404,7 +404,7 @@ def test_a_database_that_cannot_be_read_stops_no_migrate(
 
 
 def test_a_class_from_which_nothing_is_held_back_stays_itself() -> None:
-    """Only one that sends less becomes a subclass, the same one at each load, and its methods go on working."""
+    """Only a class that sends less becomes a subclass, the same one at each load, and its methods still work."""
 
     class Posts(WebsocketBinding):
         model = "blog.Post"
@@ -427,7 +427,7 @@ def test_a_class_from_which_nothing_is_held_back_stays_itself() -> None:
 
 @pytest.mark.django_db
 def test_a_load_costs_one_query_more(django_assert_num_queries: Any) -> None:
-    """However many definitions there are."""
+    """The number of definitions does not matter."""
     registry.refresh(force=True)
     with django_assert_num_queries(1):
         registry.stored_baselines("default")
@@ -444,6 +444,6 @@ def test_without_the_table_nothing_is_limited_and_nothing_fails(monkeypatch: pyt
 
 @pytest.mark.django_db
 def test_the_example_s_definitions_have_baselines_after_migrate() -> None:
-    """Every definition that needs one, and no other."""
+    """Every definition that needs a baseline has one, and no other."""
     needed = {spec.stream for spec in registry.static_specs() if spec.is_open and not spec.grow}
     assert set(Baseline.objects.values_list("stream", flat=True)) == needed

@@ -1,4 +1,4 @@
-"""What code of a binding returns is judged by its keys: a serializer, ``send_members``, a payload of a class's own."""
+"""The results of a binding's code are checked by their keys: a serializer, ``send_members``, a class's payload."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RECORD = {
 
 
 def leak(instance: Any, binding: Any) -> dict[str, Any]:
-    """Return what a hasty serializer does: a key of the row's user, in an object and in a list too."""
+    """Return the result of a careless serializer: a key of the row's user, in an object and in a list too."""
     return {
         "name": instance.name,
         "api_token": SECRET,
@@ -49,7 +49,7 @@ def leak(instance: Any, binding: Any) -> dict[str, Any]:
 
 
 class LeakyMember(WebsocketBinding):
-    """A class that sends a member along."""
+    """A class that sends a member."""
 
     model = Keeper
     stream = "keepers"
@@ -59,7 +59,7 @@ class LeakyMember(WebsocketBinding):
 
 
 class LeakyPayload(WebsocketBinding):
-    """A class that words its payload."""
+    """A class that makes its payload."""
 
     model = Keeper
     stream = "keepers"
@@ -72,7 +72,7 @@ class LeakyPayload(WebsocketBinding):
 
 @pytest.fixture(autouse=True)
 def leaky(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have the serializer, and a member of the model; note everything anew."""
+    """Install the serializer, and a member of the model; forget what was recorded."""
     register_serializer("leaky", leak)
     monkeypatch.setattr(Keeper, "access_token", property(lambda self: SECRET), raising=False)
     monkeypatch.setattr(drafts, "_noted", {})
@@ -81,7 +81,7 @@ def leaky(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def written(binding: Any) -> Any:
-    """Return what the log keeps of a row that is written under a binding."""
+    """Return what the log stores of a row that is written under a binding."""
     with override(binding):
         Keeper.objects.create(name="x")
         event = Event.objects.filter(stream="keepers").latest("id")
@@ -96,7 +96,7 @@ CASES = [RECORD, LeakyMember, LeakyPayload]
 @pytest.mark.django_db
 @pytest.mark.parametrize("binding", CASES)
 def test_what_looks_like_a_secret_is_null_in_the_log(binding: Any) -> None:
-    """Wherever it stands in what the code returns; the rest of the row is sent."""
+    """This applies anywhere in the result; the rest of the row is sent."""
     data = written(binding)
     assert SECRET not in json.dumps(data)
     assert "x" in json.dumps(data)
@@ -112,7 +112,7 @@ def test_what_looks_like_a_secret_is_null_in_the_log(binding: Any) -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("binding", CASES)
 def test_without_the_guard_it_is_found(binding: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: the code of each case returns the secret."""
+    """Control: the code of each case returns the secret."""
     monkeypatch.setattr(Guard, "clean", lambda self, data: (data, ()))
     monkeypatch.setattr(Guard, "clean_payload", lambda self, data: (data, ()))
     assert SECRET in json.dumps(written(binding))
@@ -120,7 +120,7 @@ def test_without_the_guard_it_is_found(binding: Any, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.django_db
 def test_what_sensitive_names_is_sent() -> None:
-    """At any depth; a name that is a key of the serializer's own may stand there."""
+    """This applies at any depth; ``sensitive`` may contain a key of the serializer's own."""
     data = written({**RECORD, "sensitive": ["api_token", "otp"]})
     assert (data["api_token"], data["devices"], data["owner"]["secretKey"]) == (
         SECRET,
@@ -130,7 +130,7 @@ def test_what_sensitive_names_is_sent() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_snapshot_is_judged_as_well() -> None:
+async def test_a_snapshot_is_checked_too() -> None:
     """It is made by the same code."""
     with override_bindings(RECORD):
         await Keeper.objects.acreate(name="x")
@@ -143,18 +143,19 @@ async def test_a_snapshot_is_judged_as_well() -> None:
 
 @pytest.mark.parametrize("hasher", [hasher.algorithm for hasher in get_hashers()])
 def test_a_password_hash_is_never_sent(hasher: str) -> None:
-    """Whatever it is called, and whatever ``sensitive`` says."""
+    """This holds whatever its name, and whatever ``sensitive`` contains."""
     data = {"password": make_password("x", hasher=hasher), "note": [make_password("x", hasher=hasher)], "n": 1}
     guard = Guard(["password"], ["note"], [])
     assert guard.clean(data) == ({"password": None, "note": [None], "n": 1}, ("note", "password"))
 
 
-# What is said of it ---------------------------------------------------------------------------------------------------
+# Reports of it
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db
-def test_it_is_noted_once_for_each_set_of_keys() -> None:
-    """In the traffic, as an error that quotes no value, however many rows are written."""
+def test_it_is_recorded_once_for_each_set_of_keys() -> None:
+    """It is an error in the traffic that quotes no value, however many rows are written."""
     with override(RECORD):
         for number in range(3):
             Keeper.objects.create(name=f"x{number}")
@@ -167,7 +168,7 @@ def test_it_is_noted_once_for_each_set_of_keys() -> None:
 
 @pytest.mark.django_db
 def test_the_list_the_doctor_why_and_check_name_it(admin_client: Browser) -> None:
-    """And the page that tries it, and the preview."""
+    """The page of trials and the preview report it too."""
     record = BindingRecord().assign(RECORD)
     record.save()
     keeper = Keeper.objects.create(name="x")
@@ -196,8 +197,8 @@ def test_the_list_the_doctor_why_and_check_name_it(admin_client: Browser) -> Non
 
 
 @pytest.mark.django_db
-def test_a_trial_notes_nothing(admin_client: Browser) -> None:
-    """It tells the one who tries."""
+def test_a_trial_records_nothing(admin_client: Browser) -> None:
+    """The trial itself reports it."""
     with override(RECORD):
         keeper = Keeper.objects.create(name="x")
         Traffic.objects.all().delete()
@@ -215,7 +216,7 @@ def test_a_member_is_named_by_the_checks_before_anything_is_written() -> None:
 
 
 def test_naming_a_key_of_a_serializer_takes_the_right_to_expose_secrets() -> None:
-    """As naming a field does."""
+    """Naming a field takes it too."""
     register_serializer("other", leak)
     try:
         named = {**RECORD, "sensitive": ["api_token"]}
@@ -233,7 +234,7 @@ def test_naming_a_key_of_a_serializer_takes_the_right_to_expose_secrets() -> Non
 
 
 def test_a_binding_that_sends_fields_has_no_guard() -> None:
-    """What fields look like is judged with the record, and their writes pay nothing."""
+    """The looks of fields are checked with the record, and their writes cost nothing extra."""
 
     class Plain(WebsocketBinding):
         model = Keeper
@@ -245,8 +246,8 @@ def test_a_binding_that_sends_fields_has_no_guard() -> None:
     assert issubclass(Plain, Binding)
 
 
-def test_what_is_harmless_is_left_alone() -> None:
-    """That there is a secret, when it ends, what is bound, and documents of bound fields."""
+def test_harmless_names_are_left_alone() -> None:
+    """Names about the existence or the end of a secret, bound fields, and documents of bound fields."""
     moment = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     data = {"has_token": True, "token_expires": moment, "token": None, "hash": "bound", "settings": {"token": "own"}}
     guard = Guard([], ["hash", "settings"], ["settings"])
@@ -256,7 +257,7 @@ def test_what_is_harmless_is_left_alone() -> None:
 
 
 def test_only_what_changes_is_copied() -> None:
-    """The code may keep what it returned."""
+    """The code may keep its result."""
     inner = {"token": "x"}
     data = {"a": [1, 2], "b": [inner, {"c": 1}]}
     cleaned, withheld = Guard([], [], []).clean(data)
@@ -267,7 +268,7 @@ def test_only_what_changes_is_copied() -> None:
 
 
 def test_it_is_bounded() -> None:
-    """In depth, in the sets of keys that it remembers, and it ends on an object that holds itself."""
+    """The depth and the cached key sets are bounded, and it ends on an object that contains itself."""
     deep: dict[str, Any] = {"token": "x"}
     for _ in range(MAX_DEPTH - 1):
         deep = {"in": deep}
@@ -284,5 +285,5 @@ def test_it_is_bounded() -> None:
 
 @pytest.mark.parametrize("data", [{1: "x", None: "y"}, {}, {"a": object()}])
 def test_strange_keys_and_values_pass(data: dict[Any, Any]) -> None:
-    """They are the encoder's business."""
+    """The encoder handles them."""
     assert Guard([], [], []).clean(data)[0] is data

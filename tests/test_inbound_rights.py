@@ -230,7 +230,7 @@ def test_a_hole_in_the_scope_would_be_caught(hole):
         check_scope_holds(connect(broken, user=ann), ann, bob)
 
 
-def test_nobody_owns_nothing():
+def test_anonymous_users_own_nothing():
     """An anonymous user has no value for the scope: no row is theirs, and none can be made."""
     row = AnimalFactory.create(owner=None)
     client = connect(**OWNED)

@@ -1,4 +1,4 @@
-"""An update that carries its events: one statement on PostgreSQL, the events of any save, all of it or nothing."""
+"""Updates with their events: one statement on PostgreSQL, the events of any save, all of it or nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def statements(captured: CaptureQueriesContext) -> list[str]:
 
 
 def test_the_event_is_that_of_an_ordinary_save(keeper, monkeypatch):
-    """Every column but the id and the moment is what two statements would have stored."""
+    """Every column but the id and the time equals what two statements would have stored."""
     rows = []
     for joins in (True, False):
         if not joins:
@@ -57,7 +57,7 @@ def test_the_event_is_that_of_an_ordinary_save(keeper, monkeypatch):
 
 
 def test_in_autocommit_it_is_one_statement(keeper):
-    """No transaction around it is needed, and the doorbell rings."""
+    """No transaction around it is needed, and a wake-up is sent."""
     with override_bindings(KEEPERS), CaptureQueriesContext(connection) as captured:
         keeper.save()
     assert statements(captured) == ["WITH"]
@@ -81,7 +81,7 @@ def animal_of_two_keepers() -> tuple[Animal, Keeper]:
 
 
 def test_a_row_that_is_gone_is_inserted_as_django_does(keeper):
-    """The update finds nothing and carries nothing; what follows is a create, once."""
+    """The update matches nothing and inserts no event; one create follows."""
     Keeper.objects.filter(pk=keeper.pk).delete()
     with override_bindings(KEEPERS), capture_events() as events:
         keeper.save()
@@ -90,7 +90,7 @@ def test_a_row_that_is_gone_is_inserted_as_django_does(keeper):
 
 
 def test_a_row_that_is_gone_and_must_be_updated_is_an_error(keeper):
-    """``force_update`` means the same as without a binding, and leaves the transaction whole."""
+    """``force_update`` behaves as without a binding, and leaves the transaction usable."""
     Keeper.objects.filter(pk=keeper.pk).delete()
     with override_bindings(KEEPERS), capture_events() as events:
         with pytest.raises(DatabaseError, match="did not affect any rows"), transaction.atomic():
@@ -121,13 +121,13 @@ def check_that_row_and_event_stand_or_fall_together(keeper: Keeper) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_log_that_refuses_keeps_the_row_as_it_was():
-    """In autocommit: the database takes the whole statement or nothing of it."""
+    """In autocommit, the database executes the whole statement or nothing of it."""
     check_that_row_and_event_stand_or_fall_together(Keeper.objects.create(name="Ann"))
 
 
 @pytest.mark.django_db(transaction=True)
 def test_two_statements_without_a_transaction_would_be_caught(monkeypatch):
-    """Negative control: the update as it is, and the insert after it."""
+    """Negative control: the plain update, and the insert after it."""
 
     def apart(self: JointUpdate, cursor: Any) -> int:
         count: int = cursor.rowcount
@@ -145,7 +145,7 @@ def test_two_statements_without_a_transaction_would_be_caught(monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_the_doorbell_rings_after_it(monkeypatch):
-    """At once in autocommit; in a transaction when that is committed; never for what is rolled back."""
+    """At once in autocommit; in a transaction after its commit; never for rolled-back work."""
     keeper = Keeper.objects.create(name="Ann")
     rung: list[str] = []
     monkeypatch.setattr("declbind.outbound.log.ring", rung.append)
@@ -165,7 +165,7 @@ def test_the_doorbell_rings_after_it(monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_transactions_managed_by_hand_go_the_long_way():
-    """Without autocommit and outside of ``atomic()`` Django lets nobody wait for the commit; the write is as usual."""
+    """Without autocommit and outside ``atomic()``, Django has no commit hooks; the write is as usual."""
     keeper = Keeper.objects.create(name="Ann")
     with override_bindings(KEEPERS), capture_events() as events:
         transaction.set_autocommit(False)
@@ -186,7 +186,7 @@ def may_join(instance: models.Model, *bindings: Any) -> bool:
 
 
 def test_what_must_be_looked_at_after_the_write_does_not_join(keeper):
-    """Values that the database or saving changes, new rows, code of the project: these take the long way."""
+    """Values that the database or saving changes, new rows, and code of the project take two statements."""
     assert may_join(keeper, KEEPERS)
     assert may_join(keeper, WORKING)
     assert not may_join(Keeper(pk=keeper.pk, name="made by key"), KEEPERS)
@@ -201,7 +201,7 @@ def test_what_must_be_looked_at_after_the_write_does_not_join(keeper):
 
 
 class Shouting(WebsocketBinding):
-    """Says more than its fields."""
+    """A binding that sends more than its fields."""
 
     model = Keeper
     stream = "shouting"
@@ -212,7 +212,7 @@ class Shouting(WebsocketBinding):
 
 
 def test_an_update_in_another_form_goes_the_long_way(keeper):
-    """Somebody else rewrites statements on this connection: nothing is executed twice, no event is missing."""
+    """Another package rewrites statements on this connection: nothing is executed twice, no event is missing."""
 
     def remark(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         return execute(f"/* seen */ {sql}", params, many, context)

@@ -51,13 +51,13 @@ pytestmark = pytest.mark.django_db
 
 FEWER = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 MOMENT = dt.datetime(2024, 2, 29, 12, 0, 0, 123456, dt.UTC)
-#: Twitter's first id of 64 bits and its like: a JavaScript number would be 1 off.
+#: An id of 64 bits, such as Twitter's first, and similar ones: a JavaScript number would be off by one.
 LARGE = 2**53 + 1
 
 
 @dataclass(frozen=True)
 class Key:
-    """A row's key, its JSON, and what else a client may write for it."""
+    """A row's key, its JSON, and other forms that a client may send for it."""
 
     model: Any
     value: Any
@@ -104,7 +104,7 @@ def record(model: Any, **keys: Any) -> dict[str, Any]:
 
 
 def find_group(client: Client, params: dict[str, Any]) -> tuple[str, list[Any]]:
-    """Return the group that params of a subscription name, and the keys of the rows of its snapshot."""
+    """Return the group that a subscription's params name, and the keys of the rows in its snapshot."""
     bound = client.binding(using="default")
     group, values = judge_user(bound, json.loads(json.dumps(params)))
     return group, [row.pk for row in select_rows(bound, values)]
@@ -118,8 +118,8 @@ def groups_of(events: Any) -> list[str]:
 
 
 @each_key
-def test_a_key_is_sent_and_names_the_row(key):
-    """Each write sends it in one form, and with that form or another of its value a client finds the row."""
+def test_a_key_is_sent_and_identifies_the_row(key):
+    """Each write sends it in one form, and a client finds the row with that form or another."""
     client = connect(record(key.model))
     with override_bindings(client.binding), capture_events() as events:
         row = key.model.objects.create(pk=key.value)
@@ -137,7 +137,7 @@ def test_a_key_is_sent_and_names_the_row(key):
 
 @each_key
 def test_a_key_makes_a_group(key):
-    """A group of one row is found by every way of writing its key, and its snapshot is that row."""
+    """Every form of its key finds the group of one row, whose snapshot is that row."""
     name = key.model._meta.pk.name
     client = connect(record(key.model, groups=[f"row-{{{name}}}"]))
     with override_bindings(client.binding), capture_events() as events:
@@ -154,7 +154,7 @@ def test_a_key_makes_a_group(key):
 
 
 def test_a_key_is_made_by_the_server_and_large():
-    """The reply to a create names the row as frames do."""
+    """The reply to a create identifies the row as frames do."""
     client = connect(record(BigAutoKey))
 
     def give_key(sender: Any, instance: Any, **kwargs: Any) -> None:
@@ -172,29 +172,29 @@ def test_a_key_is_made_by_the_server_and_large():
 
 @FEWER
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=100))
-def test_texts_that_nobody_thought_of_are_keys(text):
-    """Any text that a database takes names its row, and none meets another's group."""
+def test_random_texts_are_keys(text):
+    """Any text that a database accepts identifies its row, and no two share a group."""
     with transaction.atomic():
-        test_a_key_is_sent_and_names_the_row(Key(TextKey, text, text))
+        test_a_key_is_sent_and_identifies_the_row(Key(TextKey, text, text))
         test_a_key_makes_a_group(Key(TextKey, text, text))
         transaction.set_rollback(True)
 
 
 @FEWER
 @given(st.integers(-(2**63), 2**63 - 1) | st.integers(MAX_EXACT - 2, MAX_EXACT + 3))
-def test_integers_that_nobody_thought_of_are_keys(number):
-    """What is sent is exact when it is read as JavaScript reads it."""
+def test_random_integers_are_keys(number):
+    """The sent form is exact when JavaScript reads it."""
     read = json.loads(encode_key(number), parse_int=float)
     assert int(read) == number
     with transaction.atomic():
         key = Key(BigKey, number, json.loads(encode_key(number)), (number, str(number)))
-        test_a_key_is_sent_and_names_the_row(key)
+        test_a_key_is_sent_and_identifies_the_row(key)
         test_a_key_makes_a_group(key)
         transaction.set_rollback(True)
 
 
 def test_integers_sent_as_they_are_would_be_caught(monkeypatch):
-    """Negative control: without the rule, a row that JavaScript read of is another row."""
+    """Negative control: without the rule, the key that JavaScript read belongs to another row."""
     monkeypatch.setattr("declbind.outbound.drafts.encode_key", str)
     with override_bindings(record(BigKey)), capture_events() as events:
         BigKey.objects.create(pk=LARGE)
@@ -206,7 +206,7 @@ def test_integers_sent_as_they_are_would_be_caught(monkeypatch):
 
 @pytest.fixture
 def related() -> dict[str, Any]:
-    """Store a row to refer to by each relation, and return what is sent for it."""
+    """Store a row as the target of each relation, and return what is sent for it."""
     Coin.objects.create(pk=3, code="é/1 .", serial=LARGE)
     TextKey.objects.create(pk="a b.c")
     UuidKey.objects.create(pk=uuid.UUID(int=9))
@@ -229,7 +229,7 @@ RELATIONS = ["coin", "serial", "text", "uuid", "big", "moment", "chain"]
 
 @pytest.mark.parametrize("name", RELATIONS)
 def test_a_relation_is_sent_taken_back_and_grouped_by(related, name):
-    """The value of the column that it refers to, whichever that is, is what goes both ways."""
+    """The value of the column that it refers to is used in both directions."""
     field: Any = Related._meta.get_field(name)
     for placeholder in (name, f"{name}_id"):
         client = connect(record(Related, groups=[f"by-{{{placeholder}}}"]))
@@ -251,7 +251,7 @@ def test_a_relation_is_sent_taken_back_and_grouped_by(related, name):
 
 
 def test_a_relation_has_validators_of_its_own(related, monkeypatch):
-    """They are asked about the value of the column, and their words are the client's."""
+    """They validate the value of the column, and the client gets their messages."""
     asked: list[Any] = []
 
     def refuse(value: Any) -> None:
@@ -265,7 +265,7 @@ def test_a_relation_has_validators_of_its_own(related, monkeypatch):
 
 
 def test_lists_of_keys_of_each_kind(related):
-    """Large keys in lists are text as well, and come back as text or numbers."""
+    """Large keys in lists are text too, and are accepted as text or numbers."""
     other = BigKey.objects.create(pk=5)
     client = connect(record(BigKey))
     with override_bindings(client.binding), capture_events() as events:
@@ -284,7 +284,7 @@ def test_lists_of_keys_of_each_kind(related):
 
 
 def test_a_row_whose_key_is_a_row_with_a_large_key():
-    """The key of a key is exact as well, and a client that may not choose it cannot create."""
+    """A key that is another row's key is exact too, and a client that may not choose it cannot create."""
     big = BigKey.objects.create(pk=LARGE)
     client = connect(record(OneToOneKey, groups=["owner-{owner}"]))
     with override_bindings(client.binding), capture_events() as events:
@@ -300,7 +300,7 @@ def test_a_row_whose_key_is_a_row_with_a_large_key():
 
 @pytest.mark.parametrize("serial", [LARGE, str(LARGE)])
 def test_where_takes_large_numbers_in_both_forms(serial):
-    """A record's condition may be written either way, too."""
+    """A record's condition accepts both forms too."""
     with override_bindings(record(Coin, where={"serial": serial})), capture_events() as events:
         Coin.objects.create(code="a", serial=LARGE)
         Coin.objects.create(code="b", serial=LARGE + 1)
@@ -309,7 +309,7 @@ def test_where_takes_large_numbers_in_both_forms(serial):
 
 @pytest.mark.parametrize("params", [{"number": "9e15"}, {"number": 1.5}, {"number": True}, {"number": "1" * 400}])
 def test_what_is_no_key_is_refused_in_params(params):
-    """Text is taken for a number only where it is one."""
+    """Text is treated as a number only if it is one."""
     client = connect(record(BigKey, groups=["row-{number}"]))
     with pytest.raises(ClientError) as caught:
         find_group(client, params)
@@ -320,12 +320,12 @@ def test_what_is_no_key_is_refused_in_params(params):
 
 
 def send_numbers(instance: Any, binding: Any) -> dict[str, Any]:
-    """Serialize as a project might, which never heard of JavaScript."""
+    """Serialize like a project that does not consider JavaScript."""
     return {"serial": instance.serial, "list": [LARGE], "document": {"raw": LARGE}, "code": instance.code}
 
 
 def test_the_rule_holds_for_a_projects_serializer_too(settings):
-    """Values and items of lists are exact; what is inside of a document is the project's."""
+    """Values and items of lists are exact; the contents of a document are up to the project."""
     settings.DECLBIND = {"SERIALIZERS": {"numbers": f"{__name__}.send_numbers"}}
     with override_bindings(record(Coin, serializer="numbers")), capture_events() as events:
         Coin.objects.create(code="a", serial=LARGE)
@@ -334,7 +334,7 @@ def test_the_rule_holds_for_a_projects_serializer_too(settings):
 
 
 def test_the_rule_holds_for_members_and_whole_payloads():
-    """What a class sends along is exact, and so is the key in a payload that it words itself."""
+    """Additional members of a class are exact, and so is the key in a payload that it makes."""
 
     class Coins(WebsocketBinding):
         model = BigKey
@@ -356,7 +356,7 @@ def test_the_rule_holds_for_members_and_whole_payloads():
 
 
 def test_an_unknown_class_of_value_is_written_as_django_writes_it(monkeypatch):
-    """A project's column may hold what no encoder knows: its field can write it as text."""
+    """A project's column may hold a value that no encoder knows: its field can write it as text."""
 
     class Money:
         def __str__(self) -> str:
@@ -371,7 +371,7 @@ def test_an_unknown_class_of_value_is_written_as_django_writes_it(monkeypatch):
 
 
 def test_a_model_with_a_composite_key_is_refused():
-    """One value names a row on the wire; a record and a class are told so, and nothing else breaks."""
+    """A key in a frame is one value; a record and a class get an error, and nothing else breaks."""
     text = "expected a model with one primary key column, got zoo.Seat with a composite one."
     _, [problem] = judge_document({"stream": "seats", "model": "zoo.Seat", "fields": ["row"]})
     assert (problem.path, problem.message) == ("$.model", f"Binding 'seats': {text}")
@@ -394,7 +394,7 @@ def test_a_model_with_a_composite_key_is_refused():
 
 
 def test_a_list_held_by_rows_with_composite_keys():
-    """The rows between may be named by two columns: it is those at their ends that matter."""
+    """The through rows may have composite keys; only the rows at their ends matter."""
     coins = [Coin.objects.create(code=str(number), serial=number) for number in range(3)]
     hall = Hall.objects.create(name="A")
     with override_bindings(record(Hall)), capture_events() as events:
@@ -425,7 +425,7 @@ def test_the_place_among_siblings_is_a_column():
 
 
 def test_a_relation_without_a_column_is_left_out():
-    """``ForeignObject`` is a way of looking at another column, which is sent."""
+    """``ForeignObject`` is a view of another column, which is sent."""
     order, coin = Order.objects.create(name="A"), Coin.objects.create(code="a", serial=LARGE)
     client = connect(record(Line))
     with override_bindings(client.binding), capture_events() as events:

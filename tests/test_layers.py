@@ -1,7 +1,7 @@
-"""Keep the house in order: who may import whom, what the core may not know, what lies at the top.
+"""The structure of the repository: allowed imports, the purity of the core, the entries at the top level.
 
-The files are read, never imported, so that an import inside a function or under TYPE_CHECKING counts too: it
-is no smaller a dependency for the reader.
+The files are read, never imported. An import inside a function or under TYPE_CHECKING therefore counts too, because
+it is a dependency for the reader.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ LAYERS = [
     ],
     ["declbind.console"],
     ["declbind.management", "declbind.contrib"],
-    # The package's own front door shows names of every layer; inside, nobody uses it.
+    # The package's public names come from every layer; code inside the package does not use them.
     ["declbind"],
     ["admin_ui"],
 ]
@@ -64,7 +64,7 @@ CORE_STDLIB_BANS = {"asyncio", "selectors", "signal", "socket", "ssl", "subproce
 CORE_PACKAGES = {"jsonschema", "referencing"}
 CLOCK_READINGS = {"now", "today", "utcnow"}
 OUTSIDERS = {"example_site", "tests"}
-#: How often `Any` may stand in a thousand lines of capture.
+#: How often `Any` may occur in a thousand lines of capture.
 MAX_ANY = 25
 TOP_LEVEL = {
     ".ci", ".editorconfig", ".github", ".gitignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CONTRIBUTING.md",
@@ -75,7 +75,7 @@ TOP_LEVEL = {
 
 @dataclass(frozen=True)
 class Import:
-    """One import of one module: `eager` when it happens as soon as the importing file is imported."""
+    """One import of one module: `eager` if it happens as soon as the importing file is imported."""
 
     importer: str
     target: str
@@ -84,7 +84,7 @@ class Import:
 
 
 class Tree:
-    """Hold the parsed files of the packages below `root`, by module name."""
+    """The parsed files of the packages below `root`, by module name."""
 
     def __init__(self, root: Path, packages: tuple[str, ...] = ("declbind", "admin_ui")) -> None:
         self.root = root
@@ -119,7 +119,7 @@ class Tree:
         elif isinstance(node, ast.ImportFrom):
             base = self._base(module, node)
             for alias in node.names:
-                # `from declbind import conf` means the module, `from declbind import Binding` the front door.
+                # `from declbind import conf` means the module, `from declbind import Binding` the public name.
                 full = f"{base}.{alias.name}"
                 yield full if full in self.paths else base
         elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {
@@ -141,12 +141,12 @@ class Tree:
 
 
 def layer_of(module: str) -> int | None:
-    """Return the line of `module` in LAYERS, by its longest known prefix; None for a stranger."""
+    """Return the layer of `module` in LAYERS, by its longest known prefix; None for an unknown module."""
     owner = [
         (name, line)
         for line, names in enumerate(LAYERS)
         for name in names
-        # Only the front door itself has that name: a new module below it must choose its layer.
+        # Only the package itself has that name: a new module below it must choose its layer.
         if module == name or (name != "declbind" and module.startswith(f"{name}."))
     ]
     return max(owner)[1] if owner else None
@@ -157,7 +157,7 @@ def is_inside(module: str, package: str) -> bool:
 
 
 def find_direction_faults(tree: Tree) -> list[str]:
-    """List the imports that go down the layers, or from the program to its tests or its example."""
+    """Return the imports from lower layers, or from the program to its tests or its example."""
     faults = [
         f"{tree.place(module, tree.trees[module])}: {module} has no layer; give it one in LAYERS"
         for module in tree.paths
@@ -174,7 +174,7 @@ def find_direction_faults(tree: Tree) -> list[str]:
 
 
 def find_core_faults(tree: Tree, package: str = "declbind.core") -> list[str]:
-    """List what the core must not know: other packages than its few, and clocks, sockets and threads."""
+    """Return the core's forbidden imports: packages other than its few, and clocks, sockets and threads."""
     faults = []
     for found in tree.imports():
         top = found.target.split(".")[0]
@@ -191,9 +191,9 @@ def find_core_faults(tree: Tree, package: str = "declbind.core") -> list[str]:
 
 
 def find_cycles(tree: Tree, is_drawn: bool = False) -> list[str]:
-    """List the modules that import each other while being imported, each cycle once.
+    """Return the modules that import each other while being imported, each cycle once.
 
-    With `is_drawn` imports that are for types or that wait for a call count too, as in a picture of the modules.
+    With `is_drawn`, imports for types and inside functions count too, as in a diagram of the modules.
     """
     edges: dict[str, set[str]] = {module: set() for module in tree.paths}
     for found in tree.imports():
@@ -218,13 +218,13 @@ def find_cycles(tree: Tree, is_drawn: bool = False) -> list[str]:
 
 
 def count_of_any(package: Path) -> float:
-    """Return how often the files of a package say `Any`, imports included, for each thousand of their lines."""
+    """Return how often the files of a package use `Any`, imports included, per thousand lines."""
     texts = [path.read_text() for path in sorted(package.rglob("*.py"))]
     return 1_000 * sum(len(re.findall(r"\bAny\b", text)) for text in texts) / sum(map(len, map(str.splitlines, texts)))
 
 
 def test_imports_go_up_the_layers_only() -> None:
-    """No file imports from a layer below its own, and the program knows neither its tests nor its example."""
+    """No file imports from a layer below its own, and the program imports neither its tests nor its example."""
     assert find_direction_faults(Tree(ROOT)) == []
 
 
@@ -234,7 +234,7 @@ def test_the_core_is_pure() -> None:
 
 
 def test_the_tests_of_the_core_need_no_django() -> None:
-    """What tests the core lives by the core's own rule, but for the tools of testing."""
+    """The tests of the core follow the core's own rule, except for testing tools."""
     tree = Tree(ROOT / "tests", ("core",))
     tops = {found.target.split(".")[0]: found.place for found in tree.imports()}
     assert {top: place for top, place in tops.items() if top in {"django", "channels", "asgiref"}} == {}
@@ -253,17 +253,17 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
 
 def test_a_picture_of_the_modules_has_no_circle() -> None:
-    """A file says by a protocol what it needs of the files that use it."""
+    """A file uses a protocol for what it needs of the files that use it."""
     assert find_cycles(Tree(ROOT), is_drawn=True) == []
 
 
-def test_capture_says_what_its_values_are() -> None:
-    """The files of capture name real types, so that a reader and mypy know what is passed on."""
+def test_capture_names_the_types_of_its_values() -> None:
+    """The files of capture name real types, which helps readers and mypy."""
     assert count_of_any(ROOT / "declbind" / "outbound") <= MAX_ANY
 
 
-def test_nothing_else_lies_at_the_top() -> None:
-    """The top level is a table of contents: only what CONTRIBUTING.md explains is there."""
+def test_the_top_level_has_no_other_entries() -> None:
+    """The top level contains only what CONTRIBUTING.md explains."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
@@ -276,7 +276,7 @@ def test_nothing_else_lies_at_the_top() -> None:
 
 
 def plant(root: Path, files: dict[str, str]) -> Tree:
-    """Write a small house that is in order, with `files` laid over it."""
+    """Write a small, correct tree with `files` merged over it."""
     sound = {
         "declbind/__init__.py": "from declbind.bindings import Binding",
         "declbind/core/__init__.py": "",
@@ -295,7 +295,7 @@ def plant(root: Path, files: dict[str, str]) -> Tree:
     return Tree(root)
 
 
-def test_a_sound_house_has_no_faults(tmp_path: Path) -> None:
+def test_a_correct_tree_has_no_faults(tmp_path: Path) -> None:
     """The controls below start from a tree that passes, so each fails for its own reason only."""
     tree = plant(tmp_path, {})
     assert (find_direction_faults(tree), find_core_faults(tree), find_cycles(tree)) == ([], [], [])
@@ -317,7 +317,7 @@ def test_a_sound_house_has_no_faults(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_direction_is_found(tmp_path: Path, name: str, text: str, fault: str) -> None:
-    """Whatever form the import has, on top or deep in the file, it is reported once with its place."""
+    """Whatever its form, at the top or deep in the file, the import is reported once with its place."""
     faults = find_direction_faults(plant(tmp_path, {f"declbind/{name}.py": text}))
     assert len(faults) == 1
     assert fault in faults[0]
@@ -341,12 +341,12 @@ def test_a_wrong_direction_is_found(tmp_path: Path, name: str, text: str, fault:
     ],
 )
 def test_an_impure_core_is_found(tmp_path: Path, text: str) -> None:
-    """Each way of knowing the framework, the clock or the network from the core is reported."""
+    """Each way of importing the framework, the clock or the network in the core is reported."""
     assert len(find_core_faults(plant(tmp_path, {"declbind/core/spec.py": text}))) == 1
 
 
 def test_a_circle_is_found(tmp_path: Path) -> None:
-    """Two files that need each other first are reported; a need that waits for a call is not."""
+    """Two files that import each other first are reported; an import inside a function is not."""
     eager = {"declbind/live/nodes.py": "from .consumers import X"}
     circle = "declbind.live.consumers -> declbind.live.nodes -> declbind.live.consumers"
     assert find_cycles(plant(tmp_path, eager)) == [circle]
@@ -359,7 +359,7 @@ def test_a_circle_is_found(tmp_path: Path) -> None:
 
 
 def test_code_without_types_is_found(tmp_path: Path) -> None:
-    """One use in twenty lines is more than is allowed. Words that only contain the name do not count."""
+    """One use in twenty lines is more than allowed. Words that only contain the name do not count."""
     lines = ["import typing", "def read(row: typing.Any) -> None: ...", *["ANY = anyone = Anybody = 1"] * 18]
     (tmp_path / "rows.py").write_text("\n".join(lines))
     assert count_of_any(tmp_path) == 50

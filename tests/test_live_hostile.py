@@ -32,7 +32,7 @@ def no_rate(settings: Any) -> None:
 
 
 async def is_alive(client: Client) -> bool:
-    """Tell whether the next well-formed request is answered."""
+    """Return whether the next well-formed request is answered."""
     return code_of(await client.request("numbers", "delete", pk=10**9)) == "not_found"
 
 

@@ -1,4 +1,4 @@
-"""What only MySQL and MariaDB do: snapshots beside current reads, transactions that end early, packets, no triggers."""
+"""Behaviour of MySQL and MariaDB only: snapshots and current reads, lost transactions, packets, no triggers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ LEVELS = pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
 
 @LEVELS
 def test_numbering_waits_for_no_writer(level):
-    """An event that is not committed holds up neither those before it nor those after it."""
+    """An uncommitted event blocks neither those before it nor those after it."""
     append(1)
     with isolated(level), transaction.atomic():
         append(2)
@@ -96,7 +96,7 @@ def test_numbering_waits_for_no_writer(level):
 
 @LEVELS
 def test_writers_wait_for_no_numbering(level):
-    """While numbers are given out, others append."""
+    """While numbers are assigned, others append."""
     history.ensure_head("default")
     for number in range(1, 4):
         append(number)
@@ -122,12 +122,12 @@ def renumber_in_an_old_snapshot() -> None:
 
 
 def test_an_old_snapshot_gives_no_second_number():
-    """A transaction that sees the event without its number leaves it alone."""
+    """A transaction that sees the event without its number does not number it."""
     renumber_in_an_old_snapshot()
 
 
 def test_trusting_an_old_snapshot_would_be_caught(monkeypatch):
-    """The control: numbers given to what the snapshot shows."""
+    """Control: numbers for the events in the snapshot."""
 
     def store(pairs: Any, other: Any) -> None:
         with other.cursor() as cursor:
@@ -138,8 +138,8 @@ def test_trusting_an_old_snapshot_would_be_caught(monkeypatch):
         renumber_in_an_old_snapshot()
 
 
-def test_looks_at_the_log_use_its_indexes():
-    """No statement that processes repeat all the time reads the whole log."""
+def test_reads_of_the_log_use_its_indexes():
+    """No statement that processes repeat regularly reads the whole log."""
     for number in range(300):
         append(number)
     sequencer.sequence("default")
@@ -160,7 +160,7 @@ def test_looks_at_the_log_use_its_indexes():
 
 
 def test_a_restored_table_is_another_history():
-    """The tables were made anew: offsets of before mean nothing."""
+    """The tables were recreated: earlier offsets are meaningless."""
     history.check_incarnation("default")
     before = Head.objects.get(pk=1)
     assert before.incarnation
@@ -184,13 +184,13 @@ def update_what_the_snapshot_hides() -> None:
     assert moved == [[("retired-false", "delete"), ("retired-true", "create")]]
 
 
-def test_an_update_tells_of_rows_that_its_snapshot_does_not_show():
-    """The update finds the rows as they are, and so do its events."""
+def test_an_update_reports_rows_outside_its_snapshot():
+    """The update matches the present rows, and so do its events."""
     update_what_the_snapshot_hides()
 
 
 def test_reading_keys_from_the_snapshot_would_be_caught(monkeypatch):
-    """The control: keys as a subquery."""
+    """Control: keys as a subquery."""
     monkeypatch.setattr("declbind.outbound.updates.keys_of", lambda rows, using: rows.order_by().values("pk"))
     with pytest.raises(AssertionError):
         update_what_the_snapshot_hides()
@@ -216,15 +216,15 @@ def write_in_a_transaction_that_is_lost() -> None:
 
 
 @pytest.mark.parametrize("place", ["declbind.outbound.written_rows.read_rows", "declbind.outbound.drafts._group_names"])
-def test_a_deadlock_of_capture_is_the_writers(place):
-    """Neither the first write nor the second is stored, and the writer gets the error that he may try again after."""
+def test_a_deadlock_of_capture_reaches_the_writer(place):
+    """Neither the first write nor the second is stored, and the writer gets the error that allows a retry."""
     Keeper.objects.create(name="Ann")
     with override_bindings(BY_RETIREMENT), patch(place, lose_the_transaction):
         write_in_a_transaction_that_is_lost()
 
 
 def test_swallowing_a_deadlock_would_be_caught(monkeypatch):
-    """The control: the second write is stored by itself."""
+    """Control: the second write is stored by itself."""
     Keeper.objects.create(name="Ann")
     monkeypatch.setattr("declbind.outbound.drafts.ends_transaction", lambda error, using: False)
     with (
@@ -236,13 +236,13 @@ def test_swallowing_a_deadlock_would_be_caught(monkeypatch):
 
 
 def test_other_errors_end_no_transaction():
-    """A missing table is the fault of a binding, which the writer does not notice."""
+    """A missing table is a fault of a binding, which does not affect the writer."""
     assert not locks.ends_transaction(OperationalError(1146, "Table 'x' doesn't exist"), "default")
     assert not locks.ends_transaction(ValueError(1213), "default")
 
 
 def test_events_that_are_long_together_go_in_several_statements():
-    """As many rows as the host wrote by a short statement of his."""
+    """There are as many events as rows that the host wrote by one short statement."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@max_allowed_packet")
         (limit,) = cursor.fetchone()
@@ -258,7 +258,7 @@ def test_events_that_are_long_together_go_in_several_statements():
 
 
 def test_an_event_that_no_statement_can_hold_is_a_resync():
-    """JSON is longer than the text; the write is stored all the same."""
+    """JSON is longer than the text; the write is stored anyway."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@max_allowed_packet")
         (limit,) = cursor.fetchone()
@@ -271,14 +271,14 @@ def test_an_event_that_no_statement_can_hold_is_a_resync():
 
 
 def test_a_value_that_the_database_refuses_is_the_clients_fault():
-    """MariaDB takes valid UUIDs only, and reports others as an operational error."""
+    """MariaDB accepts valid UUIDs only, and reports others as an operational error."""
     client = connect({"stream": "columns", "model": "zoo.Column", "fields": ["uuid"], "permissions": {"create": True}})
     error = client.refused("create", data={"uuid": "85750621-02fb-cd4f-357f-bc5af71a1bfc"})
     assert error.code == "invalid"
 
 
 def test_a_rehearsal_leaves_the_sessions_timeout_alone():
-    """It waits for a lock for two seconds only, and what comes after it as long as ever."""
+    """It waits for a lock for two seconds only, and later statements for the usual time."""
     with connection.cursor() as cursor, writes._limited_waiting("default"):
         cursor.execute("SELECT @@innodb_lock_wait_timeout")
         assert cursor.fetchone() == (2,)
@@ -291,7 +291,7 @@ def test_a_rehearsal_leaves_the_sessions_timeout_alone():
 
 
 async def test_connections_are_listed():
-    """The row of a connection is inserted, and updated once it hears something."""
+    """The row of a connection is inserted, and updated once it subscribes."""
     open_binding = {**KEEPERS, "permissions": {"view": True}}
     with override_bindings(open_binding):
         async with Client() as client:
@@ -311,7 +311,7 @@ def load_gaps() -> list[Gap]:
 
 
 def test_no_trigger_is_promised():
-    """The hooks report a record that asks for triggers; its page says what is not seen, and what to do."""
+    """The hooks report a record with triggers; its page says what is not captured, and what to do."""
     with override_bindings({**KEEPERS, "capture": "triggers"}):
         with capture_events() as events:
             Keeper.objects.create(name="Ann")
@@ -324,7 +324,7 @@ def test_no_trigger_is_promised():
 
 
 def test_a_record_that_asks_for_triggers_is_warned_about():
-    """A system check names it once, whatever the number of its tables."""
+    """A system check reports it once, whatever the number of its tables."""
     record = BindingRecord.objects.create(**KEEPERS, capture="triggers")
     text = "Raw SQL and other programs go unheard: declbind has no triggers for MariaDB, and 'keepers' asked for them."
     hint = 'Set "capture" to "orm", and announce such rows with declbind.touch(queryset).'
@@ -335,6 +335,6 @@ def test_a_record_that_asks_for_triggers_is_warned_about():
 
 
 def test_checks_of_django_find_nothing_to_say(capsys):
-    """No index or constraint of ours is left out."""
+    """No index or constraint of declbind is left out."""
     call_command("check", "--database", "default", "--fail-level", "WARNING", "--tag", "models")
     call_command("check", "declbind", "--database", "default", "--fail-level", "WARNING", "--tag", "models")

@@ -16,7 +16,7 @@ from declbind.live import threads
 from declbind.outbound import memory_databases
 from declbind.outbound.statements import has_wrappers
 
-#: How long a transaction stays open for a statement that must wait for its end, in seconds.
+#: How long a transaction stays open while a statement waits for its end, in seconds.
 OPEN_SECONDS = 0.5
 
 
@@ -40,7 +40,7 @@ def shared(django_db_blocker) -> Iterator[str]:
 
 
 def close(alias: str) -> None:
-    """Close this thread's connection. Django's own method leaves a connection to a database in memory open."""
+    """Close this thread's connection. Django's own method keeps a connection to a database in memory open."""
     BaseDatabaseWrapper.close(connections[alias])
 
 
@@ -50,7 +50,7 @@ def write(alias: str, text: str) -> None:
 
 
 async def write_beside_the_hub(alias: str) -> list[str]:
-    """Write while a transaction of the hub's thread is open, and return what is stored."""
+    """Write while a transaction of the hub's thread is open, and return the stored rows."""
     began, is_over = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -85,19 +85,19 @@ def read(alias: str) -> list[str]:
 
 
 def test_a_write_waits_for_the_hub(shared):
-    """SQLite itself would refuse it."""
+    """SQLite itself would refuse the write."""
     assert asyncio.run(write_beside_the_hub(shared)) == ["host", "hub"]
 
 
-def test_a_hub_that_takes_no_turn_is_noticed(shared, monkeypatch):
-    """The control."""
+def test_a_hub_that_takes_no_turn_is_detected(shared, monkeypatch):
+    """Control: a hub that does not take turns."""
     monkeypatch.setattr(threads, "take_turn", contextlib.nullcontext)
     with pytest.raises(OperationalError, match="locked"):
         asyncio.run(write_beside_the_hub(shared))
 
 
 def test_a_turn_counts_as_no_wrapper_of_others(shared):
-    """Statements are extended as on any other database, and ``execute_wrapper`` takes out its own."""
+    """Statements are extended as on any other database, and ``execute_wrapper`` removes its own wrapper."""
     assert not has_wrappers(connections[shared])
     with connections[shared].execute_wrapper(lambda execute, *args: execute(*args)):
         assert has_wrappers(connections[shared])
@@ -106,7 +106,7 @@ def test_a_turn_counts_as_no_wrapper_of_others(shared):
 
 
 def test_a_connection_to_no_database_is_left_alone(postgres_database, django_db_blocker):
-    """Its alias is in no setting: Django makes and drops the databases of tests by such a connection."""
+    """Its alias is in no setting: Django creates and drops test databases by such a connection."""
     alias = "served"
     connections.settings[alias] = {**connections.settings["default"], **environ.Env.db_url_config(postgres_database)}
     connections.settings[alias] |= {"OPTIONS": {}, "TEST": {}}

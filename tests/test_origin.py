@@ -1,4 +1,4 @@
-"""The origin of a handshake: scheme, host and port of the site itself, or one that the settings list."""
+"""The origin of a handshake: scheme, host and port of the site itself, or an origin in the settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def scope(origin: str | None, *, host: str = "testserver", scheme: str = "ws", *
     ],
 )
 def test_the_sites_own_pages_may_connect(origin, host, scheme):
-    """Default ports may be written or left out; a client without the header is no browser."""
+    """Default ports may be given or left out; a client without the header is no browser."""
     assert is_origin_allowed(scope(origin, host=host, scheme=scheme))
 
 
@@ -67,7 +67,7 @@ def test_the_sites_own_pages_may_connect(origin, host, scheme):
     ],
 )
 def test_other_origins_are_refused(origin, host, scheme):
-    """Another scheme, host or port is another site, and what cannot be read is no site at all."""
+    """Another scheme, host or port is another site, and an unreadable origin is none."""
     assert not is_origin_allowed(scope(origin, host=host, scheme=scheme))
 
 
@@ -77,14 +77,14 @@ def test_a_name_that_merely_leads_here_is_not_the_sites_own():
 
 
 def test_two_origins_are_refused():
-    """A handshake that says two things is not asked which it means."""
+    """A handshake with two origins is refused."""
     twice = scope("http://testserver")
     twice["headers"].append((b"origin", b"http://testserver"))
     assert not is_origin_allowed(twice)
 
 
 def test_the_setting_lists_origins_in_place_of_the_sites_own(settings):
-    """ALLOWED_ORIGINS replaces the default; an empty list lets no browser in, and null cannot be listed."""
+    """ALLOWED_ORIGINS replaces the default; an empty list admits no browser, and null cannot be listed."""
     settings.DECLBIND = {"ALLOWED_ORIGINS": ["https://shop.example", "http://localhost:3000", "null", "*"]}
     assert is_origin_allowed(scope("https://shop.example"))
     assert is_origin_allowed(scope("https://shop.example:443"))
@@ -96,8 +96,8 @@ def test_the_setting_lists_origins_in_place_of_the_sites_own(settings):
     assert is_origin_allowed(scope(None))
 
 
-def test_a_proxy_that_ends_tls_tells_the_scheme(settings):
-    """The header counts where Django trusts it, and only there."""
+def test_a_tls_proxy_passes_the_scheme(settings):
+    """The header is used only if Django trusts it."""
     behind_proxy = scope("https://testserver", x_forwarded_proto="https")
     assert not is_origin_allowed(behind_proxy)
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -106,7 +106,7 @@ def test_a_proxy_that_ends_tls_tells_the_scheme(settings):
     assert not is_origin_allowed(scope("http://testserver", x_forwarded_proto="https"))
 
 
-def test_a_proxy_that_changes_the_host_tells_it(settings):
+def test_a_proxy_passes_the_original_host(settings):
     """As for Django's own requests: with USE_X_FORWARDED_HOST, and a name of ALLOWED_HOSTS."""
     behind_proxy = scope("http://testserver", host="10.0.0.1:8001", x_forwarded_host="testserver")
     assert not is_origin_allowed(behind_proxy)
@@ -116,13 +116,13 @@ def test_a_proxy_that_changes_the_host_tells_it(settings):
 
 
 class Empty(WebsocketDemultiplexer):
-    """A demultiplexer written by hand, with nothing behind it."""
+    """A hand-written demultiplexer without streams."""
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("application", [None, Empty.as_asgi()])
 async def test_consumers_check_the_origin_themselves(application):
-    """No middleware is needed around either consumer; the refusal comes before the handshake is done."""
+    """Neither consumer needs a middleware; the refusal comes before the handshake is done."""
     with override_bindings(BOARD):
         foreign = Client(application, headers=[(b"host", b"testserver"), (b"origin", b"http://evil.example")])
         assert not await foreign.connect()

@@ -82,7 +82,7 @@ def test_a_value_names_a_group_and_stands_in_where(name):
     assert list(select_rows(bound, params)) == [row]
 
 
-def test_a_key_is_sent_and_names_the_row():
+def test_a_key_is_sent_and_identifies_the_row():
     """A primary key, a foreign key and a list of keys are written by the key's field, and read back by it."""
     binding = {"stream": "tagged", "model": "zoo.Tagged", "fields": ["name"], "permissions": OPEN}
     with override_bindings(binding), capture_events() as events:
@@ -301,12 +301,12 @@ REFUSED_RECORDS: dict[str, tuple[dict[str, Any], str, str]] = {
         "$.model",
         "names a row by one value",
     ),
-    "a group by what is read alike": ({**ODD, "groups": ["b-{blurred}"]}, "$.groups[0]", "reads values alike"),
-    "where it is read alike": ({**ODD, "where": {"blurred": "a"}}, "$.where.blurred", "reads values alike"),
+    "a group by what is read alike": ({**ODD, "groups": ["b-{blurred}"]}, "$.groups[0]", "different column values"),
+    "where it is read alike": ({**ODD, "where": {"blurred": "a"}}, "$.where.blurred", "different column values"),
     "a scope over it": (
         {**ODD, "groups": ["b-{blurred}"], "scope": {"blurred": "$user.username"}},
         "$.scope.blurred",
-        "reads values alike",
+        "different column values",
     ),
     "a group by what is encrypted": ({**ODD, "groups": ["s-{sealed}"]}, "$.groups[0]", "differently each time"),
     "where it is encrypted": ({**ODD, "where": {"sealed": "a"}}, "$.where.sealed", "differently each time"),

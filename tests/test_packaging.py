@@ -1,6 +1,6 @@
-"""Build and install the package as users do, each time into an environment that holds nothing else of this checkout.
+"""Building and installing the package as users do, each time into a clean environment without this checkout.
 
-The environments borrow the dependencies of the running one, so nothing is downloaded.
+The environments share the dependencies of the running one, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 from tests.servers import ROOT
 from tests.test_readme import write_files
 
-#: Imports the package and reports where from, then which names of the checkout could be imported as well.
+#: Imports the package and prints its location, then which names of the checkout could be imported as well.
 LOOK = """
 import importlib.util
 import admin_ui, declbind
@@ -37,7 +37,7 @@ class Environment:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
-        # A path in this file is used as it is; the `.pth` files in that folder, which lead to the checkout, are not.
+        # A path in this file is used directly; the `.pth` files in that folder, which lead to the checkout, are not.
         (self.site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
 
     @property
@@ -50,7 +50,7 @@ class Environment:
         return path
 
     def install(self, *arguments: str) -> None:
-        """Install with pip; nothing is downloaded, and the running environment's declbind does not count."""
+        """Install with pip; nothing is downloaded, and the running environment's declbind is ignored."""
         options = ["--quiet", "--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation"]
         pip = [sys.executable, "-m", "pip", "--python", self.python, "install", *options, "--ignore-installed"]
         run([*pip, *arguments], ROOT)
@@ -66,7 +66,7 @@ def run(command: Sequence[str], folder: Path) -> str:
 
 
 def tracked_files(*folders: str) -> set[str]:
-    """List the files that belong to the project: those that git knows or would take."""
+    """Return the files that belong to the project: those that git tracks or would add."""
     git = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", *folders]
     return {name for name in run(git, ROOT).splitlines() if (ROOT / name).exists()}
 
@@ -86,7 +86,7 @@ def wheel(distributions: Path) -> Path:
 
 
 def test_the_wheel_holds_the_two_packages_and_the_schemas(wheel: Path) -> None:
-    """Every file of the packages is in the wheel, the schemas are inside declbind, and there is no other name."""
+    """The wheel contains every file of the packages, with the schemas inside declbind, and no other package."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")}
     schemas = {f"declbind/{name}" for name in tracked_files("schemas")}
@@ -95,7 +95,7 @@ def test_the_wheel_holds_the_two_packages_and_the_schemas(wheel: Path) -> None:
 
 
 def test_the_source_distribution_builds_the_same_wheel(distributions: Path, wheel: Path, tmp_path: Path) -> None:
-    """The archive holds the project's own files only, and its wheel has the files of the wheel built here."""
+    """The archive contains the project's own files only, and its wheel has the same files."""
     [path] = distributions.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {member.name.split("/", 1)[1] for member in archive.getmembers() if member.isfile()}
@@ -118,7 +118,7 @@ def test_an_editable_install_exposes_the_packages_only(tmp_path: Path) -> None:
 
 
 def test_a_path_to_the_checkout_would_expose_more(tmp_path: Path) -> None:
-    """The control of the test above: with the checkout itself on the path, its tests can be imported."""
+    """Control of the test above: with the checkout itself on the path, its tests can be imported."""
     environment = Environment(tmp_path / "venv")
     (environment.site_packages / "declbind.pth").write_text(str(ROOT))
     [*_, others] = run([environment.python, "-c", LOOK], tmp_path).splitlines()

@@ -1,4 +1,4 @@
-"""Prove that an edit is in force in every process: two web processes and a management command, none restarted."""
+"""An edit is in force in every process: two web processes and a management command, without a restart."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from declbind.models import BindingRecord
 from tests.servers import DjangoServer
 from tests.writer import start_writer
 
-#: What a reader waits for a frame; an edit itself is in force after two version checks, 2 s.
+#: How long a reader waits for a frame; an edit itself is in force after two version checks, 2 s.
 PATIENCE = 15.0
 
 
@@ -30,7 +30,7 @@ class Reader:
         return self.wait(lambda payload: payload["action"] == "reply")
 
     def wait(self, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Return the payload of the first frame that is wanted."""
+        """Return the payload of the first wanted frame."""
         while True:
             payload: dict[str, Any] = json.loads(self.connection.recv(PATIENCE))["payload"]
             if is_wanted(payload):
@@ -44,7 +44,7 @@ def open_reader(server: DjangoServer) -> Iterator[Reader]:
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    """Ask again until it is so: an edit may take two version checks to be in force."""
+    """Poll until a condition is true: an edit may take two version checks to be in force."""
     deadline = time.monotonic() + PATIENCE
     while not is_so():
         assert time.monotonic() < deadline, "the edit did not come into force"
@@ -72,7 +72,7 @@ def test_an_edit_is_in_force_everywhere(
         )
         for reader in readers:
             wait_until(lambda reader=reader: reader.request({"action": "subscribe"})["ok"])  # type: ignore[misc]
-        # The resync closes the time in which the writer may not have known; from then on nothing is missed.
+        # The resync ends the time in which the writer may not have known; from then on nothing is missed.
         for reader in readers:
             assert reader.wait(lambda payload: payload["action"] == "resync")["reason"] == "config"
         pk = writer.save("blog.Blog", title="one", slug="one")

@@ -1,4 +1,4 @@
-"""Build the project of the developer tutorial from its printed files and commands, and watch its page in a browser."""
+"""The project of the developer tutorial, built from its printed files and commands, with its page in a browser."""
 
 import ast
 import os
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 TUTORIAL = ROOT / "docs/tutorials/developer.md"
 SECTION = re.compile(r"## A live page\n(.*?)\n## ", re.DOTALL)
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
-#: The first line of a printed file names the file in a comment.
+#: The first line of a printed file is a comment with its name.
 FILE_NAME = re.compile(r"(?:#|<!--) (\S+\.\w+)(?: -->)?\n")
 #: The folder of the installed programs that the commands name, such as django-admin and daphne.
 PROGRAMS = Path(sys.executable).parent
@@ -62,7 +62,7 @@ def printed_commands() -> list[str]:
 
 
 def write_files(root: Path, places: Mapping[str, str] | None = None) -> None:
-    """Write the printed files into a project, the settings at the end of those that are there.
+    """Write the printed files into a project; settings are appended to existing ones.
 
     ``places`` has other paths for some of the files; only those are written then.
     """
@@ -86,7 +86,7 @@ class Project(Server):
 
     @property
     def root(self) -> Path:
-        """The folder of ``manage.py``."""
+        """Return the folder of ``manage.py``."""
         return self.directory / "mysite"
 
     def run(self, *arguments: str) -> str:
@@ -94,7 +94,7 @@ class Project(Server):
         return self.shell("exec python manage.py " + shlex.join(arguments), self.root)
 
     def shell(self, commands: str, folder: Path) -> str:
-        """Run shell commands as a user would who has activated a virtual environment."""
+        """Run shell commands like a user with an activated virtual environment."""
         done = subprocess.run(
             ["bash", "-euc", commands],
             cwd=folder,
@@ -109,7 +109,7 @@ class Project(Server):
         return done.stdout
 
     def build(self) -> None:
-        """Make the project by the printed commands and files, all but the last command, which serves it."""
+        """Make the project with the printed commands and files, except the last command, which serves it."""
         create, start, _ = printed_commands()
         install, *commands = create.splitlines()
         assert install == "python -m pip install declbind daphne"
@@ -131,7 +131,7 @@ class Project(Server):
         return self.root
 
     def environment(self) -> Mapping[str, str]:
-        # Only what a new user's shell has: nothing of the suite's own settings.
+        # Only a new user's environment: nothing of the suite's own settings.
         dropped = ("DJANGO", "DATABASE", "TEST", "PYTHONPATH")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
         return {**kept, "PATH": f"{PROGRAMS}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
@@ -159,10 +159,10 @@ def project(built: Project) -> Iterator[Project]:
 
 
 def sort_imports(path: Path, *options: str) -> None:
-    """Sort the imports of a file by ruff's own rules and these options of its."""
+    """Sort the imports of a file by ruff's rules with these options."""
     settings = [word for option in options for word in ("--config", f"lint.isort.{option}")]
     ruff = [str(PROGRAMS / "ruff"), "check", "--isolated", "--no-cache", "--quiet", "--select", "I", "--fix", *settings]
-    # Ruff takes packages of the current folder for the project's own, and sorts them last.
+    # Ruff considers packages in the current folder part of the project, and sorts them last.
     subprocess.run([*ruff, path.name], cwd=path.parent, check=True, timeout=60)
 
 
@@ -170,7 +170,7 @@ def sort_imports(path: Path, *options: str) -> None:
 
 
 def test_the_quick_start_is_short() -> None:
-    """What a newcomer types or pastes fits on one screen."""
+    """A newcomer's input fits on one screen."""
     texts = [*printed_files().values(), *printed_commands()]
     lines = [line for text in texts for line in text.splitlines() if line.strip()]
     assert len(lines) <= 75
@@ -237,7 +237,7 @@ def test_the_readme_works(page: Page, expect: Callable[..., Any]) -> None:
     [(), ("force-sort-within-sections=true",), ("from-first=true", "length-sort=true"), ("force-single-line=true",)],
 )
 def test_a_sorted_asgi_file_works(project: Project, options: tuple[str, ...]) -> None:
-    """``asgi.py`` can be imported by a server in whatever order ruff sorts its imports."""
+    """A server can import ``asgi.py`` in any order of ruff's."""
     sort_imports(project.root / "mysite/asgi.py", *options)
     project.shell("python -c 'import mysite.asgi'", project.root)
 
@@ -261,7 +261,7 @@ def test_any_import_may_come_first(project: Project) -> None:
 
 
 def test_an_import_that_needs_django_says_so(project: Project) -> None:
-    """The control of the tests above: a consumer that is imported too early is refused with the way out."""
+    """Control of the tests above: a consumer that is imported too early raises an error with the fix."""
     path = project.root / "mysite/asgi.py"
     path.write_text("from declbind import WebsocketDemultiplexer\n" + path.read_text())
     with pytest.raises(AssertionError, match=r"below the call of get_asgi_application\(\)"):
@@ -271,7 +271,7 @@ def test_an_import_that_needs_django_says_so(project: Project) -> None:
 
 
 def test_a_sorted_asgi_file_is_served_by_daphne(project: Project, page: Page, expect: Callable[..., Any]) -> None:
-    """Daphne imports ``asgi.py`` before Django is set up; a sorted file serves pages and bindings all the same."""
+    """Daphne imports ``asgi.py`` before Django is set up; a sorted file serves pages and bindings anyway."""
     sort_imports(project.root / "mysite/asgi.py", "force-sort-within-sections=true", "from-first=true")
     project.served_by = "daphne"
     project.start()
@@ -284,7 +284,7 @@ def test_a_sorted_asgi_file_is_served_by_daphne(project: Project, page: Page, ex
 
 
 def test_the_examples_of_tests_pass(project: Project) -> None:
-    """The test cases that the page on testing prints run in the quick start's project."""
+    """The test cases printed on the page on testing pass in the quick start's project."""
     cases = [code for _, code in BLOCK.findall((ROOT / "docs/testing.md").read_text()) if "TestCase" in code]
     assert len(cases) == 2
     (project.root / "mysite/tests.py").write_text("\n\n".join(cases))
@@ -292,7 +292,7 @@ def test_the_examples_of_tests_pass(project: Project) -> None:
 
 
 def test_the_class_of_the_tutorial_passes_its_tests(project: Project) -> None:
-    """The binding class and its tests, as the tutorial prints them, work in the tutorial's project."""
+    """The binding class and its tests, as the tutorial prints them, pass in the tutorial's project."""
     for name, code in blocks_of_the_project().items():
         (project.root / name).write_text(code)
     for command in ("check", "list"):
@@ -302,7 +302,7 @@ def test_the_class_of_the_tutorial_passes_its_tests(project: Project) -> None:
 
 
 def test_a_broken_class_fails_the_tests_of_the_tutorial(project: Project) -> None:
-    """The control of the test above: a class that lets everybody in is caught by the printed tests."""
+    """Control of the test above: the printed tests detect a class that admits everyone."""
     files = blocks_of_the_project()
     files["mysite/bindings.py"] = files["mysite/bindings.py"].replace("return user.is_staff", "return True")
     for name, code in files.items():
@@ -328,7 +328,7 @@ def anchors(page: Path) -> set[str]:
     "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: str(page.relative_to(ROOT))
 )
 def test_links_lead_somewhere(page: Path) -> None:
-    """Each link to a file of the repository names one that exists, and a heading that it has."""
+    """Each link to a file of the repository names an existing file and heading."""
     for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page

@@ -1,4 +1,4 @@
-"""Writes by side doors: generic relations, managers that hide rows, tables that are not ours, several databases."""
+"""Unusual writes: generic relations, managers that hide rows, unmanaged tables, several databases."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def kind() -> int:
 
 
 def test_a_generic_foreign_key_is_sent_as_its_two_columns(pictures, kind):
-    """Which model and which row, under the names of the columns; the pair itself has no value of its own."""
+    """The model and the row, under the names of the columns; the pair itself has no value of its own."""
     with override_bindings(record(Tag)), capture_events() as events:
         tag = Tag.objects.create(word="x", target=pictures[0])
         tag.target = pictures[1]
@@ -62,7 +62,7 @@ def test_a_generic_foreign_key_is_sent_as_its_two_columns(pictures, kind):
 
 
 def test_a_client_sets_the_two_columns(pictures, kind):
-    """And hears of the rows of one target by their pair."""
+    """A client also gets the rows of one target by their pair."""
     client = connect(record(Tag, **OF_TARGET))
     with override_bindings(client.binding), capture_events() as events:
         pk = client.send("create", data={"word": "x", "content_type": kind, "object_id": pictures[0].pk})["pk"]
@@ -75,7 +75,7 @@ def test_a_client_sets_the_two_columns(pictures, kind):
 
 
 def test_a_generic_relation_moves_and_removes_rows(pictures, kind):
-    """What its manager does in bulk is told row by row, with the groups before and after."""
+    """Its manager's bulk writes are reported row by row, with the groups before and after."""
     one, two = pictures
     tags = [Tag.objects.create(word=word) for word in "abc"]
     first, second = (f"of-{kind}-{picture.pk}" for picture in pictures)
@@ -106,8 +106,8 @@ def test_a_generic_relation_moves_and_removes_rows(pictures, kind):
 
 
 @pytest.mark.parametrize("bulk", [True, False])
-def test_a_generic_relation_without_bulk_tells_the_same(pictures, kind, bulk):
-    """Both ways of ``remove``, ``set`` and ``clear`` delete the rows."""
+def test_a_generic_relation_without_bulk_reports_the_same(pictures, kind, bulk):
+    """Both variants of ``remove``, ``set`` and ``clear`` delete the rows."""
     tags = [Tag.objects.create(word=word, target=pictures[0]) for word in "abc"]
     group = f"of-{kind}-{pictures[0].pk}"
     with override_bindings(record(Tag, **OF_TARGET)), capture_events() as events:
@@ -121,7 +121,7 @@ def test_a_generic_relation_without_bulk_tells_the_same(pictures, kind, bulk):
 
 
 def test_rows_that_a_default_manager_hides_are_rows():
-    """Only a model's *base* manager takes rows out of the world; what lists leave out is still written and bound."""
+    """Only a model's *base* manager hides rows; rows that other managers leave out are written and bound."""
     client = connect(record(Page))
     with override_bindings(client.binding), capture_events() as events:
         page = Page.everything.create(title="a", draft=True)
@@ -141,7 +141,7 @@ def test_rows_that_a_default_manager_hides_are_rows():
 
 
 def test_hidden_rows_move_between_groups():
-    """Old groups are read past the manager, too."""
+    """Old groups are read without the manager."""
     with override_bindings(record(Page, groups=["draft-{draft}"])), capture_events() as events:
         page = Page.everything.create(title="a", draft=True)
         Page.everything.filter(pk=page.pk).update(draft=False)
@@ -172,7 +172,7 @@ def foreign_table(db: None) -> None:
 
 @pytest.mark.usefixtures("foreign_table")
 def test_an_unmanaged_model_is_a_model():
-    """That its table is made elsewhere makes no difference to its writes, nor to its clients."""
+    """Its table is created elsewhere, which makes no difference to writes or clients."""
     client = connect(record(Foreign, groups=["amount-{amount}"]))
     with override_bindings(client.binding), capture_events() as events:
         pk = client.send("create", data={"name": "a", "amount": 1})["pk"]
@@ -200,14 +200,14 @@ def test_an_unmanaged_model_is_a_model():
 
 
 class OnSQLite:
-    """Leave out, of a further database, what only PostgreSQL can hold."""
+    """A router that leaves out, for a further database, what only PostgreSQL supports."""
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
         return app_label != "postgres_zoo"
 
 
 class ReplicaRouter(OnSQLite):
-    """Read from a copy, write to the original."""
+    """A router that reads from a copy and writes to the original."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str:
         return "replica"
@@ -220,7 +220,7 @@ class ReplicaRouter(OnSQLite):
 
 
 class SecondRouter(OnSQLite):
-    """Keep the zoo and the log in a second database, all else in the first."""
+    """A router that keeps the zoo and the log in a second database, and all else in the first."""
 
     def _route(self, model: Any, **hints: Any) -> str | None:
         return "second" if model._meta.app_label in ("zoo", "declbind") else None
@@ -230,11 +230,11 @@ class SecondRouter(OnSQLite):
 
 @contextlib.contextmanager
 def added_database(alias: str, folder: Any) -> Iterator[None]:
-    """Have a further database, with all tables, for the length of the block."""
+    """Add a database with all tables for the duration of the block."""
     path = str(folder / f"{alias}.sqlite3")
     settings = connections.configure_settings({"default": {}, alias: sqlite_database(path)})[alias]
     added = DatabaseWrapper(settings, alias)
-    # Before anybody knows of it: a test may connect to no other database than those it began with.
+    # Done early: a test may connect only to the databases that existed when it began.
     added.connect()
     connections.settings[alias] = settings
     connections[alias] = added
@@ -248,7 +248,7 @@ def added_database(alias: str, folder: Any) -> Iterator[None]:
 
 @pytest.fixture
 def replica(db: None, tmp_path: Any) -> Iterator[None]:
-    """Read from a copy of the tables that lags: nothing of what is written here has got to it."""
+    """Read from a copy of the tables that lags behind: it has none of the writes made here."""
     with override_settings(DATABASE_ROUTERS=[f"{__name__}.ReplicaRouter"]), added_database("replica", tmp_path):
         yield
 
@@ -263,7 +263,7 @@ ANIMALS = {**record(Animal), "fields": ["name", "legs", "keeper", "foods"], "gro
 
 
 def write_all(using: str) -> list[str]:
-    """Write animals in every way; return what each event of it must say."""
+    """Write animals in every way; return the expected result of each event."""
     keeper, hay = Keeper.objects.create(name="Ann"), Food.objects.create(name="hay")
     owl = Animal.objects.create(name="Owl", keeper=keeper)
     owl.legs = 3
@@ -294,7 +294,7 @@ def in_words(events: Any) -> list[str]:
 
 @pytest.mark.usefixtures("replica")
 def test_writes_beside_a_replica_that_lags():
-    """Everything that capture must know of a row is read where the row is written."""
+    """Everything that capture needs of a row is read where the row is written."""
     with override_bindings(ANIMALS), capture_events() as events:
         expected = write_all("default")
     assert in_words(events) == expected
@@ -322,7 +322,7 @@ def test_a_row_that_was_loaded_from_a_replica():
 
 @pytest.mark.usefixtures("replica")
 def test_a_client_beside_a_replica_that_lags():
-    """What a client wrote a moment ago is there for its next request, lists and relations included."""
+    """A client's write is visible to its next request, lists and relations included."""
     client = connect(ANIMALS)
     keeper = Keeper.objects.create(name="Ann")
     hay = Food.objects.create(name="hay")
@@ -335,7 +335,7 @@ def test_a_client_beside_a_replica_that_lags():
 
 @pytest.mark.usefixtures("second")
 def test_writes_to_a_database_of_their_own():
-    """The log goes with the bound models, into the transactions of their writes."""
+    """The log is in the database of the bound models, and in the transactions of their writes."""
     assert database_alias() == "second"
     with override_bindings(ANIMALS), capture_events() as events:
         expected = write_all("second")

@@ -1,7 +1,7 @@
-"""Each private name that declbind uses, under a Django or Channels that calls it otherwise.
+"""Each private name that declbind uses, under a Django or Channels that has renamed it.
 
-The process starts, the name is reported, and writes store what they would store without declbind. The cases are made
-from the table of names, and so are the variants that lack a check or a fall-back.
+The process starts, the name is reported, and writes store the same rows as without declbind. The cases are generated
+from the table of names, and so are the variants that lack a check or a fallback.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ from declbind.outbound.seam_checks import Seam
 from declbind.outbound.seams import HOOKED, NEEDED, SEAMS, SHORTCUTS
 from tests.servers import ROOT
 
-#: Names that are documented or are those of modules too, so that no release can have others in their place, and two
-#: without which no model can be described and declbind does not start. Their checks are tested where they are patched.
+#: Names that are documented, or are names of modules too, so that no release can have others in their place. Two more
+#: are names without which no model can be described and declbind does not start. Their checks are tested where they
+#: are patched.
 NOT_RENAMED = {
     "update", "delete", "bulk_update", "bulk_create", "using", "db", "compiler", "InMemoryChannelLayer",
     "concrete_model", "concrete_fields",
 }  # fmt: skip
-#: What changes for each name without which declbind goes on in another way.
+#: The effects of each name without which declbind works differently.
 EFFECTS: dict[str, dict[str, Any]] = {
     "_get_session_key": {"keeps sessions": False},
     "from_current_timezone": {"moment": "ValueError"},
 }
-#: The names whose fall-back is a default of ``getattr``.
+#: The names whose fallback is a default of ``getattr``.
 WITH_DEFAULT = [seam for seam in SHORTCUTS if seam.name not in ("migration_plan", "handle_reply", "sendCloseFrame")]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A name that is another one, and what is left out of declbind: nothing, its check or its fall-back."""
+    """A name that is renamed, and what is left out of declbind: nothing, its check or its fallback."""
 
     seam: str
     module: str
@@ -71,7 +72,7 @@ WITHOUT_FALLBACK = [case for seam in WITH_DEFAULT for case in cases_of(seam, "fa
 
 
 class Courses:
-    """The outcomes of all cases, which two processes work out side by side, in the order of the tests."""
+    """The outcomes of all cases, computed by two concurrent processes in the order of the tests."""
 
     def __init__(self, folder: Path) -> None:
         env = {key: value for key, value in os.environ.items() if not key.startswith(("DATABASE", "TEST_", "PYTEST"))}
@@ -98,7 +99,7 @@ class Courses:
             self._waiting.append((half, process))
 
     def of(self, case: Case) -> dict[str, Any]:
-        """Return what a case came to; wait for it."""
+        """Return the outcome of a case; wait for it."""
         while case not in self._said:
             [(half, process)] = [(half, process) for half, process in self._waiting if case in half]
             assert process.stdout is not None
@@ -119,7 +120,7 @@ def courses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Courses]:
 
 
 def check(case: Case, courses: Courses) -> None:
-    """Compare a case with what is said under the names that declbind expects."""
+    """Compare a case with the outcome under the expected names."""
     said, usual = courses.of(case), courses.of(UNCHANGED)
     assert "error" not in said
     assert said["rows"] == usual["rows"]
@@ -154,14 +155,14 @@ def test_under_another_name_writes_go_on_and_it_is_reported(case: Case, courses:
 
 @pytest.mark.parametrize("case", UNCHECKED, ids=str)
 def test_a_name_that_is_not_checked_would_be_caught(case: Case, courses: Courses) -> None:
-    """A variant for each name that does not look for it."""
+    """Negative controls: for each name, a variant that does not check it."""
     with pytest.raises(AssertionError):
         check(case, courses)
 
 
 @pytest.mark.parametrize("case", WITHOUT_FALLBACK, ids=str)
 def test_a_name_without_its_fallback_would_be_caught(case: Case, courses: Courses) -> None:
-    """A variant for each name that expects it to be there."""
+    """Negative controls: for each name, a variant that requires it."""
     with pytest.raises(AssertionError):
         check(case, courses)
 
@@ -207,7 +208,7 @@ def test_each_private_name_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("name", sorted(private_names()))
 def test_a_name_that_is_not_in_the_table_would_be_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variant of the table for each name."""
+    """Negative controls: for each name, the table without it."""
     rest = tuple(seam for seam in SEAMS if name not in names_in((seam,)))
     monkeypatch.setitem(globals(), "SEAMS", rest)
     monkeypatch.setattr(seams, "SEAMS", rest)

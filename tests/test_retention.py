@@ -1,4 +1,4 @@
-"""``retention`` of a record: values of one stream leave the log and the memory earlier than those of the others."""
+"""``retention`` of a record: values of one stream leave the log and the memory earlier than those of others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = "a-value-that-goes"
 
 @pytest.fixture(autouse=True)
 def fresh_expiry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each test look at its log from the beginning."""
+    """Let each test read its log from the beginning."""
     monkeypatch.setattr(expiry, "_reached", {})
 
 
@@ -35,7 +35,7 @@ def age(seconds: int = 61) -> None:
 
 
 def sweep() -> None:
-    """Do what the relay does."""
+    """Run the relay's sweep."""
     while retention.sweep(database_alias()):
         pass
     relay.run_once(database_alias())
@@ -46,7 +46,7 @@ def stored(stream: str) -> list[str]:
 
 
 async def expire() -> None:
-    """Let the relay take out what is too old, and the hub hear of it."""
+    """Let the relay remove expired values, and the hub process that."""
     await in_thread(age)
     await in_thread(sweep)
     await (await get_hub()).settle()
@@ -54,7 +54,7 @@ async def expire() -> None:
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_replay_across_what_expired_is_a_resync_of_that_stream_alone() -> None:
-    """Whether the process still had it in memory or not; others are replayed as ever, and offsets have no gap."""
+    """This holds whether or not the process still had it in memory; others are replayed, and offsets have no gap."""
     with override_bindings(SHORT, OTHER):
         async with Client() as client:
             mine, other = since_of(await subscribe(client)), since_of(await subscribe(client, stream="others"))
@@ -76,14 +76,14 @@ async def test_a_replay_across_what_expired_is_a_resync_of_that_stream_alone() -
             await store("a", 2)
             assert [(await next_payload(client))["data"]["value"] for _ in range(2)] == [2, 2], "both go on live"
         async with Client() as client:
-            # What is behind the edge is replayed as ever.
+            # Events after the limit are replayed.
             await subscribe(client, since={**mine, **since_of(reply), "resume": mine["resume"]})
             assert (await next_payload(client))["data"]["value"] == 2
 
 
 @pytest.mark.django_db(transaction=True)
 async def test_without_a_retention_of_its_own_the_same_replay_works() -> None:
-    """The control: the resync above is the work of the record's key."""
+    """Control: the record's key causes the resync above."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             mine = since_of(await subscribe(client))
@@ -97,7 +97,7 @@ async def test_without_a_retention_of_its_own_the_same_replay_works() -> None:
 
 @pytest.mark.django_db(transaction=True)
 async def test_values_leave_the_memory_too_and_only_those_of_the_stream() -> None:
-    """A process holds the last events for clients that come back."""
+    """A process holds the last events for reconnecting clients."""
     with override_bindings(SHORT, OTHER):
         async with Client() as client:
             await subscribe(client)
@@ -125,7 +125,7 @@ async def test_a_snapshot_knows_nothing_of_it() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_what_is_young_stays_and_a_setting_that_is_shorter_wins(settings: Any) -> None:
-    """The key shortens and never lengthens."""
+    """The key shortens the retention and never lengthens it."""
     from example_site.example.models import IntegerValue
 
     with override_bindings(SHORT):
@@ -139,7 +139,7 @@ def test_what_is_young_stays_and_a_setting_that_is_shorter_wins(settings: Any) -
 
 @pytest.mark.django_db(transaction=True)
 def test_small_batches_and_each_event_is_passed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sweep looks at a bounded number of events, and none again that it has passed."""
+    """A sweep examines a bounded number of events, and none twice."""
     from example_site.example.models import IntegerValue
 
     monkeypatch.setattr(expiry, "BATCH", 2)
@@ -157,7 +157,7 @@ def test_small_batches_and_each_event_is_passed_once(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.django_db
 def test_the_log_the_traffic_and_the_revisions_hold_no_value_of_a_field_that_is_not_sent() -> None:
-    """Written in every way that makes an event; the control sends the field, and it is found."""
+    """The field is written in every way that makes an event; the control sends the field, and it is found."""
     from tests.test_erasure import is_stored
     from tests.zoo.models import Keeper
 
@@ -176,8 +176,8 @@ def test_the_log_the_traffic_and_the_revisions_hold_no_value_of_a_field_that_is_
 # The memory itself ----------------------------------------------------------------------------------------------------
 
 
-def test_the_memory_forgets_one_stream_up_to_an_offset() -> None:
-    """Another stream is not touched, and what follows the offset is still there."""
+def test_the_memory_drops_one_stream_up_to_an_offset() -> None:
+    """Another stream is not affected, and later events are kept."""
     recent = Recent()
     recent.start(0)
     for offset, stream in ((1, "a"), (2, "b"), (3, "a"), (4, "a")):
@@ -189,8 +189,8 @@ def test_the_memory_forgets_one_stream_up_to_an_offset() -> None:
     assert len(recent) == 2
 
 
-def test_what_is_not_held_any_more_is_not_taken_for_nothing() -> None:
-    """An empty answer would say that nothing was missed."""
+def test_dropped_events_are_not_reported_as_none() -> None:
+    """An empty answer would mean that nothing was missed."""
     recent = Recent()
     recent.start(0)
     recent.add(make_event(1, "b"))
@@ -201,8 +201,8 @@ def test_what_is_not_held_any_more_is_not_taken_for_nothing() -> None:
     assert recent.since("a", 5) == []
 
 
-def test_a_bound_that_is_reached_after_it_forgot_keeps_the_counts_right() -> None:
-    """What was forgotten is not dropped a second time."""
+def test_a_bound_reached_after_a_drop_keeps_the_counts_right() -> None:
+    """Dropped events are not dropped a second time."""
     recent = Recent(events=2)
     recent.start(0)
     for offset in (1, 2):

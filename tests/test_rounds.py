@@ -1,4 +1,4 @@
-"""The runner of the suite's rounds: what it makes of a round that fails and of a Python that cannot be had."""
+"""The runner of the suite's rounds: failing rounds, and missing Python versions."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_last_line_is_pytests_own(capsys):
-    """All rounds passed: the output ends with the closing line of the last one."""
+    """If all rounds pass, the output ends with the closing line of the last one."""
     assert Suite([]).run() == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("=== 1 passed in ")
 
 
-def test_a_round_that_fails_is_the_last_word(capsys):
-    """The closing line is that of a round that failed, although others passed after it."""
+def test_the_last_line_is_that_of_a_failed_round(capsys):
+    """The closing line is that of a failed round, although others passed after it."""
     suite = Suite([])
     suite.statuses = {"sqlite:servers": 1}
     assert suite.run() == 1
@@ -48,7 +48,7 @@ def test_a_round_that_fails_is_the_last_word(capsys):
 
 
 def test_a_round_without_tests_passes(capsys):
-    """An expression of `-k` may choose nothing in one round."""
+    """An expression of `-k` may select nothing in one round."""
     suite = Suite(["-k", "something"])
     suite.statuses = {"postgres": rounds.NO_TESTS, "postgres:core": rounds.NO_TESTS}
     assert suite.run() == 0
@@ -56,7 +56,7 @@ def test_a_round_without_tests_passes(capsys):
 
 @pytest.mark.parametrize(("ci", "status"), [("", 0), ("true", 1)])
 def test_a_missing_python_is_named_and_fails_in_ci(ci, status, capsys, monkeypatch):
-    """The summary names it; only a continuous integration run fails for it."""
+    """The summary names it; only a continuous integration run fails because of it."""
     monkeypatch.setenv("CI", ci)
     suite = Suite([])
     suite.absent = frozenset({"3.13"})
@@ -64,16 +64,16 @@ def test_a_missing_python_is_named_and_fails_in_ci(ci, status, capsys, monkeypat
     assert "MISSING  Python 3.13" in capsys.readouterr().out
 
 
-def test_a_python_that_nobody_has_is_not_made_up():
-    """`.ci/end` fails, says why, and prints no interpreter."""
+def test_a_nonexistent_python_fails():
+    """`.ci/end` fails, gives the reason, and prints no interpreter."""
     done = subprocess.run([str(ROOT / ".ci" / "end"), "3.99"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
     assert "found no Python 3.99" in done.stderr
 
 
-def test_each_module_of_a_choice_is_there():
-    """A module that was renamed would leave a round without a word."""
+def test_each_module_of_a_choice_exists():
+    """A renamed module would otherwise silently leave a round."""
     names = (
         selection.SERVERS | selection.CORE | selection.VERSIONS | selection.PAGES_AND_PACKAGES
         | selection.BROWSER_ON_EACH_DATABASE | selection.CONSOLE

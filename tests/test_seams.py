@@ -85,7 +85,7 @@ def bare(hook):
 
 
 def write_in_each_way():
-    """Write by each hooked method, and return how many events there should be at least."""
+    """Write by each hooked method, and return the minimum number of events."""
     keeper = Keeper(name="Ann")
     keeper.save()
     keeper.name = "Bea"
@@ -105,7 +105,7 @@ def written(events):
 
 
 def test_nothing_is_reported_of_the_installed_packages():
-    """Negative control: each name that declbind needs is there."""
+    """Negative control: each name that declbind needs exists."""
     assert list(capture.find_faults()) == []
     assert checks.check_seams() == []
     with override_bindings(KEEPERS, FED, TRUCKS):
@@ -115,7 +115,7 @@ def test_nothing_is_reported_of_the_installed_packages():
 @pytest.mark.parametrize("wrap", WRAPPERS)
 @pytest.mark.parametrize("name", HOOKS)
 def test_a_method_may_be_wrapped_before(name, wrap, monkeypatch):
-    """The hook is installed around the wrapper, whether it has ``__wrapped__`` or not."""
+    """The hook is installed around the wrapper, whether or not it has ``__wrapped__``."""
     hook = HOOKS[name]
     monkeypatch.setattr(hook.owner, name, wrap(bare(hook)))
     assert not hooks.is_installed(hook.seam)
@@ -147,7 +147,7 @@ def replacement(method):
         return inner(*args, **kwargs)
 
     inner = getattr(method, "__wrapped__", method)
-    # As a replacement that is called like the method: it has the mark of the hook too, copied with the attributes.
+    # Like a replacement that is called like the method: it has the hook's marker too, copied with the attributes.
     function: Any = polite
     function.__code__ = function.__code__.replace(co_name=method.__code__.co_name)
     return function
@@ -158,7 +158,7 @@ def replacement(method):
 )
 @pytest.mark.parametrize("name", HOOKS)
 def test_a_method_that_was_replaced_afterwards_is_reported(name, replace, monkeypatch):
-    """By the system check, the doctor, and each binding that it concerns; ``__wrapped__`` alone proves nothing."""
+    """The system check, the doctor, and each affected binding report it; ``__wrapped__`` alone proves nothing."""
     hook = HOOKS[name]
     monkeypatch.setattr(hook.owner, name, replace(getattr(hook.owner, name)))
     [message] = checks.check_seams()
@@ -201,7 +201,7 @@ def more_keywords(method):
 
 
 def pass_more(method):
-    """Wrap a hook as a caller of a newer Django would call it."""
+    """Wrap a hook so that it is called as by a newer Django."""
     return lambda self, *args, **kwargs: method(self, *args, durable=True, **kwargs)
 
 
@@ -222,13 +222,13 @@ def test_a_new_keyword_is_passed_on(name, monkeypatch):
     assert written(events) == [*WRITTEN, "create", "delete", "create"]
 
 
-#: The values that Django gives when a parameter is left out.
+#: The values that Django passes when a parameter is left out.
 DEFAULTS = {"update_fields": None, "unique_fields": None, "batch_size": None}
 
 
 @pytest.mark.parametrize("name", ["_save_table", "_raw_delete", "bulk_update", "bulk_create"])
 def test_a_new_positional_argument_is_passed_on(name, monkeypatch):
-    """Behind those that are known."""
+    """It is passed after the known ones."""
     hook, added = HOOKS[name], []
 
     def newer(self, *args, **kwargs):
@@ -251,7 +251,7 @@ def test_a_new_positional_argument_is_passed_on(name, monkeypatch):
 
 
 def test_a_method_of_another_package_may_take_keywords_of_its_own(monkeypatch):
-    """``update`` takes its columns as keywords: those that are none are passed on."""
+    """``update`` takes its columns as keywords; other keywords are passed on."""
     told = []
 
     def update(self, *, reason="", **kwargs):
@@ -280,7 +280,7 @@ OTHER_METHODS = {
 
 @pytest.mark.parametrize("name", OTHER_METHODS)
 def test_a_method_with_other_parameters_is_left_alone_and_reported(name, monkeypatch, caplog):
-    """There would be no telling what a call means."""
+    """The meaning of a call would be unknown."""
     hook = HOOKS[name]
     monkeypatch.setattr(hook.owner, name, OTHER_METHODS[name])
     with caplog.at_level(logging.ERROR, "declbind"):
@@ -296,7 +296,7 @@ def test_a_method_with_other_parameters_is_left_alone_and_reported(name, monkeyp
 
 
 def of_django(function):
-    """Return a function as if it stood in a module of Django."""
+    """Return a function as if it belonged to a module of Django."""
     return FunctionType(function.__code__, {"__name__": "django.db.models.base"}, function.__name__)
 
 
@@ -321,7 +321,7 @@ REFUSED = [
 
 
 def test_the_parameters_that_are_accepted():
-    """Those that are needed come first, in their order, or can be given by name."""
+    """The required parameters come first, in their order, or can be given by name."""
     assert [seam_checks.describe_other_parameters(function, ("one", "two")) for function in ACCEPTED] == [""] * len(
         ACCEPTED
     )
@@ -329,8 +329,8 @@ def test_the_parameters_that_are_accepted():
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_a_method_that_is_gone_is_reported(name, monkeypatch):
-    """The start goes on without its hook."""
+def test_a_missing_method_is_reported(name, monkeypatch):
+    """The process starts without its hook."""
     hook = HOOKS[name]
     monkeypatch.delattr(hook.owner, name)
     capture.install()
@@ -353,8 +353,8 @@ def test_without_a_name_that_capture_uses_no_hook_is_installed(name, monkeypatch
 
 
 @pytest.mark.parametrize("seam", seams.NEEDED, ids=str)
-def test_each_name_that_capture_uses_is_looked_for(seam, monkeypatch):
-    """An object without one of the attributes is noticed, for each of them."""
+def test_each_name_that_capture_uses_is_checked(seam, monkeypatch):
+    """A missing attribute is detected, for each of them."""
     assert seam.find_problem() == ""
     for name in seam.attributes:
         monkeypatch.setattr(seam_checks, "_has", lambda made, path, name=name: path != name)
@@ -362,7 +362,7 @@ def test_each_name_that_capture_uses_is_looked_for(seam, monkeypatch):
 
 
 def test_a_class_that_is_made_in_another_way_is_reported(monkeypatch):
-    """What its instances have cannot be told then."""
+    """The attributes of its instances are then unknown."""
     collector = next(seam for seam in seams.NEEDED if seam.name == "Collector")
     monkeypatch.setattr(collector.find_owner(), "Collector", type("Collector", (), {}))
     assert collector.find_problem().startswith(f"{collector} has no using, data, fast_deletes, field_updates in ")
@@ -379,7 +379,7 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_that_cannot_be_read_goes_through_and_is_reported(name, monkeypatch):
-    """A package that takes any arguments may be called in ways that declbind does not know."""
+    """A package that accepts any arguments may be called in ways that declbind does not know."""
     hook = HOOKS[name]
     monkeypatch.setattr(hooks, "_unread", {})
     monkeypatch.setattr(hook.owner, name, lambda *args, **kwargs: kwargs)
@@ -391,7 +391,7 @@ def test_a_call_that_cannot_be_read_goes_through_and_is_reported(name, monkeypat
 
 
 def test_a_list_manager_without_set_is_reported(monkeypatch):
-    """The manager is used as it is."""
+    """The manager is used without a hook."""
     hook = HOOKS["create_forward_many_to_many_manager"]
     monkeypatch.setattr(hooks, "_unread", {})
     monkeypatch.setattr(hook.owner, hook.name, lambda *args, **kwargs: models.Manager)
@@ -401,7 +401,7 @@ def test_a_list_manager_without_set_is_reported(monkeypatch):
 
 
 def test_a_package_that_is_not_in_use_is_not_checked(monkeypatch):
-    """Looking for its names would import it."""
+    """Checking its names would import it."""
     gone = Seam("declbind_no_such_package.deep", "Thing", "Nothing works.")
     assert gone.find_problem() == ""
     monkeypatch.setitem(sys.modules, "declbind_no_such_package.deep", SimpleNamespace())
@@ -425,11 +425,11 @@ assert [fault.text for fault in find_faults()] == []
 
 
 def test_frames_pass_a_session_wrapper_of_another_kind(monkeypatch):
-    """Without the names of Channels that the shortcut needs, frames take the long way."""
+    """Without the names of Channels that the shortcut needs, frames pass through the middleware."""
 
     class Wrapper:
         def send(self):
-            """Stand for the method that Channels passes on."""
+            """Stand in for the method that Channels passes on."""
 
     send: Any = Wrapper().send
     monkeypatch.setattr(sending, "SESSION_WRAPPER", Wrapper)
@@ -437,7 +437,7 @@ def test_frames_pass_a_session_wrapper_of_another_kind(monkeypatch):
 
 
 def test_a_list_manager_that_was_made_before_the_start_is_captured(monkeypatch):
-    """Django keeps the manager class of a list, and the code of another app may have used it in ``ready()``."""
+    """Django caches the manager class of a list, and another app may have used it in ``ready()``."""
     hook = HOOKS["create_forward_many_to_many_manager"]
     forget_list_managers()
     with monkeypatch.context() as context:
@@ -448,7 +448,7 @@ def test_a_list_manager_that_was_made_before_the_start_is_captured(monkeypatch):
 
 
 def set_of_a_list(name):
-    """Replace what is in a list, and return the actions of the events."""
+    """Replace the contents of a list, and return the actions of the events."""
     animal = Animal.objects.create(name=name)
     foods = [Food.objects.create(name=f"{name} {number}") for number in range(2)]
     animal.foods.set(foods[:1])

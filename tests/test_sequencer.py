@@ -1,7 +1,7 @@
-"""The order of the log under concurrent writers and relays: nothing lost, nothing twice, each row in its order.
+"""The order of the log under concurrent writers and relays: no event lost or repeated, each row in its order.
 
-The races run in processes of their own, on databases of their own: this module is also their program. By default
-the writers run for eight seconds, with ``DECLBIND_SOAK=1`` for thirty.
+The races run in processes of their own, on databases of their own: this module is also their program. By default the
+writers run for eight seconds, with ``DECLBIND_SOAK=1`` for thirty.
 """
 
 import json
@@ -33,9 +33,9 @@ RELAYS = 3
 
 
 def check_order(committed, seen):
-    """Demand that what a reader saw, as [offset, id, pk, version], is what was committed, once each and in order.
+    """Check that what a reader saw, as [offset, id, pk, version], was committed, once each and in order.
 
-    An event that is no row's has no pk; it takes an offset all the same.
+    An event without a row has no pk, but takes an offset.
     """
     offsets = [offset for offset, *_ in seen]
     assert offsets == list(range(1, len(seen) + 1)), "the offsets have gaps, or turn back"
@@ -74,14 +74,14 @@ def write(number, seconds):
         written = []
         try:
             with transaction.atomic():
-                # In one order by all: rows that are locked crosswise would be a deadlock.
+                # All writers use one order, because rows locked crosswise would deadlock.
                 for pk in sorted(chance.sample(pks, chance.randint(1, 3))):
                     row = Sample.objects.select_for_update().get(pk=pk)
                     row.big = (row.big or 0) + 1
                     row.save()
                     written.append((pk, row.big))
                 if chance.random() < 0.3:
-                    # Held open on purpose: events with higher ids are committed meanwhile.
+                    # Kept open on purpose: events with higher ids are committed meanwhile.
                     time.sleep(chance.uniform(0, 0.02))
                 if chance.random() < 1 / 3:
                     raise RolledBack
@@ -93,7 +93,7 @@ def write(number, seconds):
 
 
 def relay(written):
-    """Number events, a few at a time, until the writers are done and nothing waits."""
+    """Number events, a few at a time, until the writers are done and no event waits."""
     total = 0
     while True:
         is_last = written.is_set()
@@ -106,7 +106,7 @@ def relay(written):
 
 
 def follow(read, finished):
-    """Read on from a cursor until everything is there; return all that was seen, in order."""
+    """Read from a cursor until everything has arrived; return all events, in order."""
     seen: list[list[Any]] = []
     cursor = 0
     while True:
@@ -131,7 +131,7 @@ def read_log(cursor):
 
 
 def read_by_id(cursor):
-    """Read as one would who takes ids for the order: the broken variant."""
+    """Read events in the order of ids: the broken variant."""
     rows = Event.objects.filter(id__gt=cursor).order_by("id")[:100]
     return [describe(row.id, row.id, row.kind, row.object_pk, row.data) for row in rows]
 
@@ -161,7 +161,7 @@ def run_all(jobs):
 
 
 def soak(seconds):
-    """Let writers, relays and two readers loose on one database."""
+    """Run writers, relays and two readers on one database."""
     prepare()
     context = multiprocessing.get_context("fork")
     written, finished = context.Event(), context.Event()
@@ -202,7 +202,7 @@ def in_thread(work: Callable[[], None]) -> threading.Thread:
 
 
 def commit_late():
-    """Let a transaction with a low id commit after one with a high id, while two readers follow."""
+    """Commit a transaction with a low id after one with a high id, while two readers follow."""
     call_command("migrate", run_syncdb=True, verbosity=0)
     opened, go_on = threading.Event(), threading.Event()
 
@@ -228,7 +228,7 @@ def commit_late():
 
 
 def sequence_read_first(both_have_looked):
-    """Number events as one would who looks before taking the lock: the broken variant."""
+    """Number events that were read before taking the lock: the broken variant."""
     ids = list(Event.objects.filter(seq__isnull=True).order_by("id").values_list("id", flat=True))
     both_have_looked.wait(PATIENCE)
     with transaction.atomic():
@@ -245,7 +245,7 @@ LOCK_WAITS = {
 
 
 def number_when_the_other_waits(original):
-    """Hold the head's lock until another relay waits for it, so that both are certainly at it at once."""
+    """Hold the head's lock until another relay waits for it, so that both certainly overlap."""
 
     def number_events(*args):
         deadline = time.monotonic() + PATIENCE
@@ -255,14 +255,14 @@ def number_when_the_other_waits(original):
                 if cursor.fetchone() != (0,):
                     break
                 if not Event.objects.filter(seq__isnull=True).exists():
-                    break  # the other has been here already
+                    break  # the other has passed here already
         return original(*args)
 
     return number_events
 
 
 def race_relays(order):
-    """Let two relays meet over the same five events; ``faults`` is what they raised."""
+    """Let two relays compete for the same five events; ``faults`` are their exceptions."""
     call_command("migrate", run_syncdb=True, verbosity=0)
     history.ensure_head(USING)
     for version in range(1, 6):
@@ -299,12 +299,12 @@ PROGRAMS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def main():
-    """Run the program that the arguments name and print what came of it as JSON."""
+    """Run the part of the program that the arguments name and print its result as JSON."""
     sys.stdout.write(json.dumps(PROGRAMS[sys.argv[1]](*sys.argv[2:])))
 
 
 def run_program(database_url, *arguments, **variables):
-    """Run a program of this module on a database, with these variables of the environment; return its outcome."""
+    """Run a program of this module on a database, with these environment variables; return its outcome."""
     code = "import django; django.setup(); from tests import test_sequencer; test_sequencer.main()"
     environment = {
         **{key: value for key, value in os.environ.items() if key not in ("TEST_DATABASE", "CHANNEL_LAYER_URL")},
@@ -327,7 +327,7 @@ SECONDS = "30" if os.environ.get("DECLBIND_SOAK") == "1" else "8"
 
 @pytest.fixture(scope="module", params=["postgres", "mariadb"])
 def outcome_of_the_race(request, database_names):
-    """Run the race once per database, for all tests that look at it."""
+    """Run the race once per database, for all tests that use it."""
     server = request.getfixturevalue(f"{request.param}_process")
     return run_program(server.start().create_database(next(database_names)), "soak", SECONDS)
 
@@ -338,7 +338,7 @@ def empty_database(request):
 
 
 def test_every_committed_event_is_read_once_and_in_order(outcome_of_the_race):
-    """Eight writers, three relays: what was committed is what the reader saw, dense, each row's versions ascending."""
+    """Eight writers, three relays: the reader saw the committed events, dense, each row's versions ascending."""
     assert len(outcome_of_the_race["committed"]) > 200
     assert outcome_of_the_race["rolled_back"] > 50
     check_order(outcome_of_the_race["committed"], outcome_of_the_race["reader"])
@@ -352,7 +352,7 @@ def test_several_relays_share_the_work(outcome_of_the_race):
 
 
 def test_cursor_over_ids_would_be_caught(outcome_of_the_race):
-    """In the same race a reader that takes ids for the order loses events."""
+    """Negative control: in the same race a reader by ids loses events."""
     naive = [[place, *event[1:]] for place, event in enumerate(outcome_of_the_race["naive"], 1)]
     with pytest.raises(AssertionError, match="something was lost"):
         check_order(outcome_of_the_race["committed"], naive)
@@ -367,16 +367,16 @@ def test_event_that_commits_late_is_read_late(empty_database):
         check_order(outcome["committed"], [[place, *event[1:]] for place, event in enumerate(outcome["naive"], 1)])
 
 
-def test_relays_that_meet_number_each_event_once(empty_database):
-    """The second waits for the first's lock, and looks only when it has it."""
+def test_concurrent_relays_number_each_event_once(empty_database):
+    """The second waits for the first's lock, and reads only when it has it."""
     outcome = run_program(empty_database, "race_relays", "lock first")
     check_order(outcome["committed"], outcome["reader"])
     assert outcome["head"] == 5
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_relays_that_meet_do_not_fail_in_a_stricter_isolation_level(postgres_database, level):
-    """The sequencer's transactions are READ COMMITTED, whatever the database or the role has as its default."""
+def test_concurrent_relays_do_not_fail_in_a_stricter_isolation_level(postgres_database, level):
+    """The sequencer's transactions are READ COMMITTED, whatever the default of the database or the role."""
     options = f"-c default_transaction_isolation={level}".replace(" read", "\\ read")
     outcome = run_program(postgres_database, "race_relays", "lock first", PGOPTIONS=options)
     check_order(outcome["committed"], outcome["reader"])
@@ -384,14 +384,14 @@ def test_relays_that_meet_do_not_fail_in_a_stricter_isolation_level(postgres_dat
 
 
 def test_looking_before_locking_would_be_caught(empty_database):
-    """Both relays have looked at the same events and number them one after the other."""
+    """Both relays have read the same events and number them one after the other."""
     outcome = run_program(empty_database, "race_relays", "read first")
     with pytest.raises(AssertionError, match="gaps"):
         check_order(outcome["committed"], outcome["reader"])
 
 
 def test_sqlite_gives_ids_in_the_order_of_commits(tmp_path):
-    """On SQLite the id is the offset: dense over roll-backs, and no reader of several processes misses one."""
+    """On SQLite the id is the offset: dense despite rollbacks, and no reader of several processes misses one."""
     outcome = run_program(f"sqlite:///{tmp_path}/log.sqlite3", "soak", "3")
     assert len(outcome["committed"]) > 50
     assert outcome["rolled_back"] > 10
@@ -414,7 +414,7 @@ COMMITTED = [(5, 1), (6, 1), (5, 2)]
     ],
 )
 def test_check_finds_each_kind_of_disorder(seen, message):
-    """The check that all of the above rely on is not blind."""
+    """Negative control: the check that all tests above rely on finds errors."""
     check_order(COMMITTED, SEEN)
     with pytest.raises(AssertionError, match=message):
         check_order(COMMITTED, seen)

@@ -1,4 +1,4 @@
-"""Serializers: what a row's ``data`` looks like, and that it is JSON whatever the row holds."""
+"""Serializers: the form of a row's ``data``, which is JSON whatever the row holds."""
 
 import datetime as dt
 import decimal
@@ -62,7 +62,7 @@ def test_value_is_written_as_django_writes_it(value, text):
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_number_that_json_lacks_is_null(number):
-    """Alone and wherever it is nested; what stands beside it stays."""
+    """A value is converted alone or nested, and the values beside it stay."""
     assert encode_value(number) == "null"
     assert json.loads(encode_value({"a": [number, 1.5, (number,)], "b": {"c": number}})) == {
         "a": [None, 1.5, [None]],
@@ -71,7 +71,7 @@ def test_number_that_json_lacks_is_null(number):
 
 
 def test_half_a_surrogate_pair_is_sent_as_its_escape():
-    """No driver could store the character and no socket send it, and the reader gets it nevertheless."""
+    """No driver could store the character and no socket send it, but the reader gets it."""
     text = encode_value({"é": "\ud800"})
     text.encode()
     assert json.loads(text) == {"é": "\ud800"}
@@ -79,7 +79,7 @@ def test_half_a_surrogate_pair_is_sent_as_its_escape():
 
 @pytest.mark.parametrize("value", [object(), {"x": object()}, {1, 2}, b"bytes"])
 def test_value_without_a_json_form_is_an_error(value):
-    """Better an error that names the type than a text that means nothing."""
+    """An error that names the type is better than a text without meaning."""
     with pytest.raises(TypeError, match="not JSON serializable"):
         encode_value(value)
 
@@ -92,7 +92,7 @@ def test_value_without_a_json_form_is_an_error(value):
     )
 )
 def test_json_survives(value):
-    """What JSON can hold reads back as it was, and the text can be sent."""
+    """A value that JSON can hold is read back unchanged, and the text can be sent."""
     text = encode_value(value)
     text.encode()
     assert json.loads(text) == value
@@ -103,7 +103,7 @@ def test_json_survives(value):
 
 @db
 def test_fields_are_sent_in_the_order_of_the_record():
-    """A client that shows columns shows them as the record names them."""
+    """A client that shows columns shows them in the record's order."""
     keeper = Keeper.objects.create(name="Ann")
     assert list(serialize(keeper, "retired", "name").items()) == [("retired", False), ("name", "Ann")]
 
@@ -118,20 +118,20 @@ def test_fields_are_sent_in_the_order_of_the_record():
     ],
 )
 def test_key_is_never_repeated_in_the_data(make):
-    """It travels beside the data, under ``pk``."""
+    """It is sent beside the data, under ``pk``."""
     instance = make()
     assert instance._meta.pk.name not in serialize(instance)
 
 
 @db
 def test_sensitive_fields_are_left_out_of_all():
-    """``__all__`` does not mean what looks like a secret."""
+    """``__all__`` does not include fields that look like secrets."""
     assert "secret_token" not in serialize(Animal.objects.create(name="Owl"))
 
 
 @db
 def test_relation_is_the_raw_key_under_the_fields_name(django_assert_num_queries):
-    """And costs no query."""
+    """It takes no query."""
     keeper = Keeper.objects.create(name="Ann")
     owl = Animal.objects.get(pk=Animal.objects.create(name="Owl", keeper=keeper).pk)
     with django_assert_num_queries(0):
@@ -140,7 +140,7 @@ def test_relation_is_the_raw_key_under_the_fields_name(django_assert_num_queries
 
 @db
 def test_list_is_sorted_keys_for_one_query(django_assert_num_queries):
-    """However it was filled, and without a look at the listed rows."""
+    """The order does not depend on how it was filled, and the listed rows are not read."""
     foods = [Food.objects.create(name=name) for name in "abc"]
     owl = Animal.objects.create(name="Owl")
     owl.foods.add(foods[2], foods[0])
@@ -153,7 +153,7 @@ def test_list_is_sorted_keys_for_one_query(django_assert_num_queries):
 @db
 @pytest.mark.parametrize(("blob", "sent"), [(None, None), (b"", ""), (b"\x00\xff", "AP8=")])
 def test_bytes_are_base64(blob, sent):
-    """On PostgreSQL they come as a memoryview, on SQLite as bytes; clients see one form."""
+    """PostgreSQL returns a memoryview, SQLite bytes; clients get one form."""
     pk = Sample.objects.create(blob=blob).pk
     assert serialize(Sample.objects.get(pk=pk), "blob") == {"blob": sent}
 
@@ -167,14 +167,14 @@ def test_bytes_are_base64(blob, sent):
     ],
 )
 def test_moment_is_sent_in_utc(moment, sent):
-    """In whatever zone the database's connection reads it, so that one moment has one text."""
+    """The zone of the database's connection does not matter: one moment has one text."""
     value = field_value(Sample(moment=moment), Sample._meta.get_field("moment"))
     assert json.loads(encode_value(value)) == sent
 
 
 @db
 def test_file_is_its_name(settings, tmp_path):
-    """Not its address, which may be signed, and not its content."""
+    """Neither its address, which may be signed, nor its content is sent."""
     settings.MEDIA_ROOT = tmp_path
     sample = Sample.objects.create(upload=ContentFile(b"x", name="note.txt"))
     assert serialize(sample, "upload") == {"upload": "note.txt"}
@@ -183,13 +183,13 @@ def test_file_is_its_name(settings, tmp_path):
 
 @db
 def test_json_field_is_json_and_not_text():
-    """A document within the row is part of the data."""
+    """A document in the row is part of the data."""
     sample = Sample.objects.create(info={"a": [1, {"b": None}]}, extra=None)
     assert serialize(sample, "info", "extra") == {"info": {"a": [1, {"b": None}]}, "extra": None}
 
 
 def test_decimal_without_a_number_is_null():
-    """As a float would be."""
+    """It becomes null like a float."""
     for text in ("NaN", "Infinity"):
         sample = Sample(price=decimal.Decimal(text))
         assert field_value(sample, Sample._meta.get_field("price")) is None
@@ -197,7 +197,7 @@ def test_decimal_without_a_number_is_null():
 
 @db
 def test_every_column_of_a_full_row_is_json():
-    """No type of column is without a form, and the row as stored reads the same as the row as loaded."""
+    """Every type of column has a form, which is the same for the stored row and the loaded instance."""
     sample = Sample.objects.create(
         flag=True, maybe=False, small=1, count=2, big=2**40, ratio=1.5, price="1.50", text="é", note="n", code="c",
         mail="a@b.example", site="https://b.example/", day="2024-02-29", moment="2024-02-29T12:00:00Z", clock="12:30",
@@ -215,7 +215,7 @@ def test_every_column_of_a_full_row_is_json():
 
 
 def shout(instance, binding):
-    """Serialize as a project might."""
+    """Serialize like a project."""
     return {"shout": instance.name.upper(), "stream": binding.stream}
 
 
@@ -227,7 +227,7 @@ def named(settings):
 @db
 @pytest.mark.usefixtures("named")
 def test_record_can_name_a_serializer_of_the_project():
-    """What it returns is the data of every frame."""
+    """Its result is the data of every frame."""
     record = {"stream": "k", "model": "zoo.Keeper", "fields": ["name"], "serializer": "shouting"}
     with override_bindings(record), capture_events() as events:
         Keeper.objects.create(name="Ann")
@@ -236,7 +236,7 @@ def test_record_can_name_a_serializer_of_the_project():
 
 @pytest.mark.usefixtures("named")
 def test_unknown_serializer_says_which_there_are():
-    """The message leads to the setting and to the names in it."""
+    """The message names the setting and the names in it."""
     with pytest.raises(LookupError) as caught:
         get_serializer("shoutng")
     message = "Serializer 'shoutng' is not in DECLBIND['SERIALIZERS'] (there are: default, missing, shouting)."
@@ -245,26 +245,26 @@ def test_unknown_serializer_says_which_there_are():
 
 @pytest.mark.usefixtures("named")
 def test_serializer_that_cannot_be_imported_is_an_import_error():
-    """The setting names something that is not there."""
+    """The setting names a missing module or attribute."""
     with pytest.raises(ImportError):
         get_serializer("missing")
 
 
 def test_default_needs_no_setting():
-    """It is there under its name, and a setting cannot take it."""
+    """It is available under its name, and a setting cannot replace it."""
     assert get_serializer("default") is serialize_fields
 
 
 @db
 def test_plain_row_costs_no_query(django_assert_num_queries):
-    """Serializing happens inside of the writer's transaction."""
+    """Serializing happens inside the writer's transaction."""
     sample = Sample.objects.get(pk=Sample.objects.create().pk)
     with django_assert_num_queries(0, connection=connection):
         serialize(sample)
 
 
 def test_code_may_register_a_serializer(monkeypatch):
-    """A name from code is as good as one from the setting, and cannot take another's place."""
+    """A name from code is equivalent to one from the setting, and cannot replace another."""
     registered: dict[str, Any] = {}
     monkeypatch.setattr("declbind.conf.registered_serializers", registered)
     monkeypatch.setattr("declbind.serializers.registered_serializers", registered)

@@ -1,4 +1,4 @@
-"""Rows as Django REST framework writes them."""
+"""Rows as a Django REST framework serializer writes them."""
 
 import pytest
 from django.contrib.auth.models import Group
@@ -9,7 +9,7 @@ from declbind.testing import capture_events, override_bindings
 
 
 class GroupSerializer(serializers.ModelSerializer[Group]):
-    """Send a group's name and how long it is."""
+    """A serializer of a group's name and its length."""
 
     length = serializers.SerializerMethodField()
 
@@ -27,7 +27,7 @@ send_group = serialize_with(GroupSerializer)
 
 @pytest.mark.django_db
 def test_a_record_may_name_a_rest_framework_serializer(settings):
-    """The class words the data; the record still decides which fields of the model leave."""
+    """The class makes the data; the record still decides which fields of the model are sent."""
     settings.DECLBIND = {"SERIALIZERS": {"group": f"{__name__}.send_group"}}
     record = {"stream": "groups", "model": "auth.Group", "fields": ["name"], "serializer": "group"}
     with override_bindings(record), capture_events() as events:

@@ -1,4 +1,4 @@
-"""Prove that the servers of the suite are real, die when they should and come back when a test wants them."""
+"""The servers of the test suite: they are real, die when they should and can be restarted."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def fetch(server: DjangoServer) -> str:
 def test_postgres_keeps_its_rows_over_a_restart_and_a_crash(
     postgres_server: PostgresServer, postgres_database: str
 ) -> None:
-    """What was committed is there after stop and start, and after a crash and its recovery."""
+    """Committed rows survive a stop and a start, and a crash with its recovery."""
     with psycopg.connect(postgres_database) as client:
         client.execute("CREATE TABLE kept (value int)")
         client.execute("INSERT INTO kept VALUES (7)")
@@ -66,7 +66,7 @@ def test_postgres_keeps_its_rows_over_a_restart_and_a_crash(
 
 
 def test_postgres_does_not_run_as_root(postgres_server: PostgresServer) -> None:
-    """The server gave up root, which it needs to do before it agrees to start."""
+    """The server dropped root, which it requires before it starts."""
     assert Path(f"/proc/{postgres_server.pid}").stat().st_uid != 0 or sys.platform != "linux"
 
 
@@ -85,12 +85,12 @@ def test_mariadb_keeps_its_rows_over_a_restart_and_a_crash(mariadb_server: Maria
 
 
 def test_mariadb_does_not_run_as_root(mariadb_server: MariaDBServer) -> None:
-    """The server gave up root before it started."""
+    """The server dropped root before it started."""
     assert Path(f"/proc/{mariadb_server.pid}").stat().st_uid != 0 or sys.platform != "linux"
 
 
 def test_redis_comes_back_on_its_port_and_empty(redis_server: RedisServer) -> None:
-    """A killed Redis refuses connections; started again it has the same address and forgot everything."""
+    """A killed Redis refuses connections; after a restart it has the same address and is empty."""
     url = redis_server.url
     assert redis_server.ask("SET name value") == "+OK"
     redis_server.kill()
@@ -101,7 +101,7 @@ def test_redis_comes_back_on_its_port_and_empty(redis_server: RedisServer) -> No
 
 
 def test_a_paused_redis_takes_connections_and_answers_nothing(redis_server: RedisServer) -> None:
-    """The frozen server is the worst case for a client: no error, no answer, until it goes on."""
+    """The frozen server is the worst case for a client: no error and no answer until it resumes."""
     redis_server.pause()
     with socket.create_connection(("127.0.0.1", redis_server.port), timeout=0.3) as client:
         client.sendall(b"PING\r\n")
@@ -114,7 +114,7 @@ def test_a_paused_redis_takes_connections_and_answers_nothing(redis_server: Redi
 
 @pytest.mark.parametrize("program", ["uvicorn", "daphne"])
 def test_a_site_is_served_with_its_environment(program: str, hello_app: dict[str, Any]) -> None:
-    """Both programs serve the application, in the environment asked for, until they are stopped."""
+    """Both programs serve the application, in the given environment, until they are stopped."""
     with DjangoServer(program=program, **hello_app) as server:
         assert "good day" in fetch(server)
         server.restart()
@@ -126,7 +126,7 @@ def test_a_site_is_served_with_its_environment(program: str, hello_app: dict[str
 
 
 def test_a_server_that_cannot_start_shows_its_log() -> None:
-    """The error names the server and carries what it said, not just that it is not there."""
+    """The error names the server and contains its log, not just that it is missing."""
     server = DjangoServer(app="no_such_module:application")
     with pytest.raises(ServerError, match=r"(?s)django on port \d+ exited with status \d+.*no_such_module"):
         server.start()
@@ -134,7 +134,7 @@ def test_a_server_that_cannot_start_shows_its_log() -> None:
 
 
 def test_servers_die_with_the_process_that_started_them() -> None:
-    """A test run that is killed leaves no server behind: the kernel ends them, no handler has to run."""
+    """A test run that is killed leaves no server behind: the kernel ends them without a handler."""
     if sys.platform != "linux":
         pytest.xfail("other systems have no death signal; an orderly end still stops the servers")
     code = (
@@ -161,7 +161,7 @@ def test_servers_die_with_the_process_that_started_them() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_another_process_sees_what_this_one_committed(server_env: dict[str, str | None]) -> None:
-    """The environment of `server_env` leads another process to the very database of the test, both ways."""
+    """The environment of `server_env` leads another process to the database of the test, in both directions."""
     Group.objects.create(name="from the test")
     code = (
         "import django; django.setup(); from django.contrib.auth.models import Group;"
@@ -183,7 +183,7 @@ def test_another_process_sees_what_this_one_committed(server_env: dict[str, str 
 
 @pytest.mark.django_db(transaction=True)
 def test_the_run_uses_the_database_it_was_asked_for() -> None:
-    """TEST_DATABASE decides, so that a run on another database cannot quietly be a second run on SQLite."""
+    """TEST_DATABASE decides, so that a run on another database cannot silently be a second run on SQLite."""
     vendors = {"sqlite": "sqlite", "postgres": "postgresql", "mariadb": "mysql"}
     assert connection.vendor == vendors[os.environ.get("TEST_DATABASE", "sqlite")]
     with transaction.atomic(), connection.cursor() as cursor:

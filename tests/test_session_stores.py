@@ -1,4 +1,4 @@
-"""A log-out closes the sockets of the session, whichever store keeps it and whatever became of its key."""
+"""A logout closes the sockets of the session, whatever its store, and whether or not its key has changed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BACKENDS = "django.contrib.sessions.backends"
 
 
 class TokenStore(SessionBase):
-    """A store of a project that keeps all data in the key, written without a look at ``signed_cookies``."""
+    """A project's store that keeps all data in the key, written independently of ``signed_cookies``."""
 
     def load(self) -> dict[str, Any]:
         try:
@@ -66,7 +66,7 @@ class TokenStore(SessionBase):
 
 
 class RotatingStore(CacheStore):
-    """A store on the server that gives the session another key at each write."""
+    """A server-side store that gives the session another key at each write."""
 
     def save(self, must_create: bool = False) -> None:
         if not must_create and self.session_key:
@@ -81,7 +81,7 @@ rotating = type("rotating", (), {"SessionStore": RotatingStore})
 
 
 class Browser:
-    """A browser with a session cookie: each request loads the session by the cookie's text, and replaces the text."""
+    """A browser with a session cookie: each request loads the session by the cookie, and replaces it."""
 
     def __init__(self, user: User) -> None:
         self.user = user
@@ -116,7 +116,7 @@ class Browser:
 
 @pytest.fixture
 def engine(settings: Any, tmp_path: Any, monkeypatch: Any) -> Callable[[str], None]:
-    """Put a session store in use."""
+    """Use a session store."""
 
     def use(name: str) -> None:
         if name in ("tokens", "rotating"):
@@ -144,7 +144,7 @@ async def check_again() -> None:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["signed_cookies", "tokens"])
 async def test_a_logout_ends_all_sockets_of_the_user_if_the_store_cannot_tell_sessions_apart(engine, name):
-    """The key was made anew since; sockets of another user, and of the same user by a token, go on."""
+    """The key has changed since; sockets of another user, and of the same user by a token, stay open."""
     engine(name)
     user, other = await in_thread(lambda: (make_user(VIEW), make_user(VIEW)))
     first, second, stranger = await browser_of(user), await browser_of(user), await browser_of(other)
@@ -170,8 +170,8 @@ async def test_a_logout_ends_all_sockets_of_the_user_if_the_store_cannot_tell_se
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["signed_cookies", "tokens"])
-async def test_a_key_that_is_made_anew_ends_no_socket(engine, name):
-    """Neither the repeated check nor a request of the client takes a rewritten session for one that has ended."""
+async def test_a_changed_key_ends_no_socket(engine, name):
+    """Neither the repeated check nor a client's request treats a rewritten session as ended."""
     engine(name)
     user = await in_thread(lambda: make_user(VIEW, "example.add_integervalue"))
     browser = await browser_of(user)
@@ -227,7 +227,7 @@ async def test_a_logout_under_a_later_key_ends_the_sockets_of_the_earlier_one(en
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["db", "cached_db", "signed_cookies", "tokens"])
 async def test_a_logout_by_channels_ends_the_sockets(engine, name):
-    """It names the user and no session; sockets without a session go on."""
+    """It names the user and no session; sockets without a session stay open."""
     engine(name)
     user = await in_thread(lambda: make_user(VIEW))
     browser = await browser_of(user)
@@ -249,7 +249,7 @@ async def test_a_logout_by_channels_ends_the_sockets(engine, name):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", [*SERVER_STORES, "signed_cookies", "tokens", "rotating"])
 async def test_a_password_change_ends_the_sockets_with_every_store(engine, name):
-    """The browser that changed it stays logged in, under a new hash; the sockets were opened under the old one."""
+    """The browser that changed it stays logged in under a new hash; the sockets were opened under the old one."""
     engine(name)
     user = await in_thread(lambda: make_user(VIEW))
     browser = await browser_of(user)
@@ -271,7 +271,7 @@ async def test_a_password_change_ends_the_sockets_with_every_store(engine, name)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", SERVER_STORES)
 async def test_a_session_that_is_flushed_ends_its_sockets_at_the_next_check(engine, name):
-    """Nobody logged out: the store forgot the session."""
+    """The store dropped the session without a logout."""
     engine(name)
     user = await in_thread(lambda: make_user(VIEW))
     browser = await browser_of(user)
@@ -300,7 +300,7 @@ async def test_without_the_look_at_other_sessions_a_rewritten_cookie_survives_th
 
 @pytest.mark.parametrize("name", SERVER_STORES)
 def test_stores_on_the_server_can_end_a_session(name):
-    """Their keys are random, and say nothing of the data."""
+    """Their keys are random, and do not depend on the data."""
     assert keeps_sessions(import_module(f"{BACKENDS}.{name}").SessionStore)
 
 
@@ -371,7 +371,7 @@ def test_stores_that_all_processes_share_pass(engine, settings, name, backend):
 
 
 async def session_for(seconds: float, user: User) -> Browser:
-    """Return a browser whose session ends after so many seconds."""
+    """Return a browser whose session ends after this many seconds."""
     browser = await browser_of(user)
     end = timezone.now() + timedelta(seconds=seconds)
     await in_thread(lambda: browser.visit(lambda request: request.session.set_expiry(end)))
@@ -381,7 +381,7 @@ async def session_for(seconds: float, user: User) -> Browser:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["db", "cached_db", "cache", "file"])
 async def test_a_socket_ends_with_its_session(engine, name):
-    """Long before the regular check; a session that lasts longer keeps its socket."""
+    """The socket ends long before the regular check; a longer session keeps its socket."""
     engine(name)
     user = await in_thread(lambda: make_user(VIEW))
     short, long = await session_for(2, user), await session_for(100, user)
@@ -395,8 +395,8 @@ async def test_a_socket_ends_with_its_session(engine, name):
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_socket_that_outlives_its_session_is_noticed(engine, monkeypatch):
-    """The control: without the look at the ends of sessions, only the regular check would find it."""
+async def test_a_socket_that_outlives_its_session_is_detected(engine, monkeypatch):
+    """Control: without checking the ends of sessions, only the regular check would find it."""
 
     async def find_nothing(*args: Any) -> list[Any]:
         return []
@@ -412,7 +412,7 @@ async def test_a_socket_that_outlives_its_session_is_noticed(engine, monkeypatch
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_session_that_was_extended_keeps_its_socket(engine, monkeypatch):
-    """The end that was read is over, and the session is not."""
+    """The expiry that was read has passed, but the session was extended."""
     engine("db")
     browser = await session_for(60, await in_thread(lambda: make_user(VIEW)))
     with override_bindings(PRIVATE):

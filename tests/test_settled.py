@@ -1,4 +1,4 @@
-"""Writes while nothing is under way with the configuration: those of unbound models end at one look into the index."""
+"""Writes while the configuration is settled: those of unbound models return after one lookup in the index."""
 
 import contextlib
 from unittest.mock import patch
@@ -22,7 +22,7 @@ FEEDING = Animal.foods.through
 
 @contextlib.contextmanager
 def settled(*bindings):
-    """Have bindings in force as a process has them that loaded them a moment ago: no override, no edit, no trial."""
+    """Put bindings in force as in a process that has just loaded them: no override, no edit, no trial."""
     with override_bindings(*bindings) as chosen:
         pass
     holder = registry._holder
@@ -40,8 +40,8 @@ def settled(*bindings):
     ],
     ids=["a model", "a list", "a relation", "a child of a parent"],
 )
-def test_who_is_heard_is_known_of_each_table(binding, heard, unheard):
-    """Bound models, the rows of their lists, those they are related to, their parents, and who shares a parent."""
+def test_the_index_knows_which_tables_are_bound(binding, heard, unheard):
+    """Bound models, the rows of their lists, related models, parents, and models that share a parent."""
     with settled(binding) as index:
         assert {model: index.heard[model] for model in heard | unheard} == {
             **dict.fromkeys(heard, True),
@@ -70,7 +70,7 @@ def told():
 
 
 def test_nothing_is_missed():
-    """What is told is what is told while the registry in force has to be asked for."""
+    """The events equal those of a process that has to query for the registry in force."""
     with override_bindings(FED, BY_FEATHER, TRUCKS):
         assert indexes.known_index() is None
         expected = told()
@@ -80,8 +80,8 @@ def test_nothing_is_missed():
     assert {stream for stream, _, _ in expected} == {"fed", "animals", "trucks"}
 
 
-def test_a_look_at_bound_models_only_would_be_caught():
-    """The check above is not vacuous: lists, relations and parents are in it."""
+def test_considering_bound_models_only_is_detected():
+    """Negative control: the check above includes lists, relations and parents."""
     with override_bindings(FED, BY_FEATHER, TRUCKS):
         expected = told()
     only_bound = lambda self, model: self.plan_for(model) is not None  # noqa: E731 - a broken variant in one line
@@ -89,8 +89,8 @@ def test_a_look_at_bound_models_only_would_be_caught():
         assert told() != expected
 
 
-def test_an_edit_of_this_transaction_has_to_be_asked_for():
-    """A record is in force for who wrote it, and who looked only at what was known would not capture by it."""
+def test_an_edit_of_this_transaction_is_looked_up():
+    """The edit is in force for its own transaction, which must not use the cached registry."""
     with settled(KEEPERS) as index:
         assert indexes.known_index() is index
         BindingRecord.objects.create(stream="foods", model="zoo.Food", fields=["name"])
@@ -100,8 +100,8 @@ def test_an_edit_of_this_transaction_has_to_be_asked_for():
     assert [event.stream for event in events] == ["foods"]
 
 
-def test_a_trial_has_to_be_asked_for():
-    """What is tried is in force for the thread that tries it."""
+def test_a_trial_is_looked_up():
+    """The tried binding is in force for the thread of the trial."""
     with settled(KEEPERS), override_bindings(FED) as other:
         pass
     with settled(KEEPERS), indexes.trying(other), capture_events() as events:
@@ -110,7 +110,7 @@ def test_a_trial_has_to_be_asked_for():
     assert [event.stream for event in events] == ["fed"]
 
 
-def test_after_a_while_the_database_has_to_be_asked():
+def test_after_a_while_the_database_is_queried():
     """Another process may have edited a record."""
     with settled(KEEPERS), patch.object(registry._holder, "stale_at", float("-inf")):
         assert indexes.known_index() is None

@@ -1,4 +1,4 @@
-"""Two models on one table: what is written by the one is reported to the bindings of the other too."""
+"""Two models on one table: writes by one are reported to the bindings of the other too."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BY_NAME = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name", "retir
 
 @pytest.fixture
 def second() -> Iterator[Any]:
-    """Another model on the table of keepers, which calls a column by another name and lacks one."""
+    """Return another model on the table of keepers, with another name for one column and without another."""
 
     class Second(models.Model):
         title = models.CharField(max_length=40, db_column="name")
@@ -66,7 +66,7 @@ WRITES: dict[str, tuple[Callable[[Any], Any], list[Any]]] = {
 
 @pytest.mark.parametrize("name", WRITES)
 def test_writes_by_the_model_that_is_not_bound_are_reported(second: Any, name: str) -> None:
-    """By the names and with the values of the bound one."""
+    """The events have the names and values of the bound model."""
     write, expected = WRITES[name]
     with override_bindings():
         row = second.objects.create(title="a")
@@ -78,7 +78,7 @@ def test_writes_by_the_model_that_is_not_bound_are_reported(second: Any, name: s
 
 
 def test_models_of_migrations_are_left_alone(second: Any) -> None:
-    """Their table may lack what the present model has."""
+    """Their table may lack columns that the present model has."""
     historical: Any = ProjectState.from_apps(apps).apps.get_model("zoo", "Keeper")
     with override_bindings(BY_NAME), capture_events() as events:
         historical.objects.create(name="a")
@@ -86,7 +86,7 @@ def test_models_of_migrations_are_left_alone(second: Any) -> None:
 
 
 def test_a_model_with_another_key_is_left_alone() -> None:
-    """Its keys name no rows of the bound one."""
+    """Its keys do not identify rows of the bound model."""
 
     class Third(models.Model):
         name = models.CharField(max_length=40, primary_key=True)
@@ -114,7 +114,7 @@ BY_TITLE = {"stream": "seconds", "model": "zoo.Second", "fields": ["title"], "gr
 
 
 def told(events: Any) -> list[Any]:
-    """Return what is told of each model: the stream, the changes without the prefix of a group, and the title."""
+    """Return the events of each model: the stream, the changes without the prefix of a group, and the title."""
     return sorted(
         (event.stream, [(group[2:], action) for group, action in event.changes], event.data.get("title", "-"))
         for event in events
@@ -122,7 +122,7 @@ def told(events: Any) -> list[Any]:
 
 
 def of_both(changes: Any) -> list[Any]:
-    """Return what is told of both models, given the changes of one."""
+    """Return the events of both models, given the changes of one."""
     last = changes[-1][0][2:]
     bare = [(group[2:], action) for group, action in changes]
     return [("keepers", bare, "-"), ("seconds", bare, last)]
@@ -156,7 +156,7 @@ BY_THE_FIRST: dict[str, tuple[Callable[[Any], Any], list[Any]]] = {
     "raw delete": (lambda row: Keeper.objects.all()._raw_delete("default"), [[("n-a", "delete")]]),
     "touch": (lambda row: declbind.touch([row]), [[("n-a", "update")]]),
 }
-if connection.vendor != "mysql":  # where an upsert takes no target
+if connection.vendor != "mysql":  # where an upsert has no target
     BY_THE_FIRST["upsert"] = (upsert_names, MOVED)
 EACH_WAY = [*((name, "second") for name in WRITES), *((name, "first") for name in BY_THE_FIRST)]
 
@@ -172,14 +172,14 @@ def check_that_both_are_told(second: Any, name: str, writer: str, **keys: Any) -
 
 
 @pytest.mark.parametrize(("name", "writer"), EACH_WAY)
-def test_what_one_of_two_bound_models_writes_is_told_of_both(second: Any, name: str, writer: str) -> None:
-    """Each by its own names, whichever of the two was written."""
+def test_a_write_of_one_of_two_bound_models_is_reported_for_both(second: Any, name: str, writer: str) -> None:
+    """Each has its own names, whichever of the two was written."""
     check_that_both_are_told(second, name, writer)
 
 
 @pytest.mark.parametrize(("name", "writer"), [("save", "first"), ("delete", "second"), ("create", "first")])
-def test_telling_one_of_them_would_be_caught(second: Any, name: str, writer: str, monkeypatch: Any) -> None:
-    """A variant without the other model."""
+def test_reporting_one_of_them_is_detected(second: Any, name: str, writer: str, monkeypatch: Any) -> None:
+    """Negative control: a variant without the other model."""
     monkeypatch.setattr(index, "_are_twins", lambda one, other: False)
     with pytest.raises(AssertionError):
         check_that_both_are_told(second, name, writer)
@@ -187,7 +187,7 @@ def test_telling_one_of_them_would_be_caught(second: Any, name: str, writer: str
 
 @pytest.fixture
 def marked(second: Any) -> Iterator[Any]:
-    """The second model, with triggers for bindings of both."""
+    """Return the second model, with triggers for bindings of both."""
     with override_bindings({**BY_NAME, "capture": "triggers"}, {**BY_TITLE, "capture": "triggers"}):
         upkeep.install("default")
         try:
@@ -220,7 +220,7 @@ def check_that_raw_sql_is_told_of_both(name: str) -> None:
 @pytest.mark.needs_triggers
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", RAW)
-def test_raw_sql_is_told_of_both_bound_models(marked: Any, name: str) -> None:
+def test_raw_sql_is_reported_for_both_bound_models(marked: Any, name: str) -> None:
     check_that_raw_sql_is_told_of_both(name)
 
 
@@ -228,7 +228,7 @@ def test_raw_sql_is_told_of_both_bound_models(marked: Any, name: str) -> None:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", RAW)
 def test_marks_of_one_model_would_be_caught(marked: Any, name: str, monkeypatch: Any) -> None:
-    """A variant that reads a mark as a row of the first model only."""
+    """Negative control: a variant that reads a mark as a row of the first model only."""
     monkeypatch.setattr(marks, "heard_tables", lambda now: {name: one[:1] for name, one in heard_tables(now).items()})
     with pytest.raises(AssertionError):
         check_that_raw_sql_is_told_of_both(name)
@@ -237,8 +237,8 @@ def test_marks_of_one_model_would_be_caught(marked: Any, name: str, monkeypatch:
 @pytest.mark.needs_triggers
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("name", "writer"), [(name, writer) for name, writer in EACH_WAY if name != "touch"])
-def test_triggers_tell_of_both_bound_models(marked: Any, name: str, writer: str) -> None:
-    """Once of each: the hooks stand down for both."""
+def test_triggers_report_both_bound_models(marked: Any, name: str, writer: str) -> None:
+    """Each is reported once: the hooks stand down for both."""
     check_that_both_are_told(marked, name, writer, capture="triggers")
 
 
@@ -246,7 +246,7 @@ def test_triggers_tell_of_both_bound_models(marked: Any, name: str, writer: str)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("writer", ["first", "second"])
 def test_each_binding_has_its_own_way_of_capture(second: Any, writer: str) -> None:
-    """One is told by the triggers, and the other by the hooks."""
+    """The triggers report to one binding, and the hooks to the other."""
     bindings = {**BY_NAME, "capture": "triggers"}, BY_TITLE
     with override_bindings(*bindings):
         upkeep.install("default")

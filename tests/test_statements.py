@@ -1,4 +1,4 @@
-"""Execute wrappers and cursors of other packages: text around a statement changes nothing that is reported."""
+"""Execute wrappers and cursors of other packages: text around a statement does not change the events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Way = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
 def rewriting(rewrite: Callable[[str], str]) -> Way:
-    """Return what puts an execute wrapper in place that changes the text of each statement."""
+    """Return a context manager that installs an execute wrapper which rewrites each statement."""
 
     def run(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         return execute(rewrite(sql), params, many, context)
@@ -34,7 +34,7 @@ def rewriting(rewrite: Callable[[str], str]) -> Way:
 
 def twice(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
     """Execute a write, roll back to a savepoint, and execute it again."""
-    # SQLite rolls back nothing while a statement has rows to return, which Django asks for in most of its inserts.
+    # SQLite cannot roll back while a statement has rows to return, which most of Django's inserts request.
     is_busy = connection.vendor == "sqlite" and "RETURNING" in sql
     if not connection.in_atomic_block or is_busy or sql.split()[0] in ("SAVEPOINT", "ROLLBACK", "RELEASE", "SELECT"):
         return execute(sql, params, many, context)
@@ -63,7 +63,7 @@ def wrapped_cursor() -> Iterator[None]:
 
 @contextlib.contextmanager
 def first_of_all() -> Iterator[None]:
-    """An execute wrapper that puts itself before all others."""
+    """Install an execute wrapper before all others."""
 
     def run(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         return execute(f"/* first */ {sql}", params, many, context)
@@ -76,7 +76,7 @@ def first_of_all() -> Iterator[None]:
 
 
 def several(before: str) -> Way:
-    """Return what puts statements in front, and goes on to the last result as such packages do."""
+    """Return a context manager that puts statements first, and continues to the last result."""
 
     def run(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         result = execute(f"{before}; {sql}", params, many, context)
@@ -150,7 +150,7 @@ WRITES: dict[str, Callable[[Keeper], Any]] = {
 
 
 def reported(write: Callable[[Keeper], Any], way: Way) -> list[Any]:
-    """Return the events of a write to a new row, with the keys of rows counted from that one."""
+    """Return the events of a write to a new row, with keys relative to that row's."""
     row = Keeper.objects.create(name="Ann")
     with override_bindings(KEEPERS, BY_NAME, WORKING), capture_events() as events, way():
         wrappers = list(connection.execute_wrappers)
@@ -158,7 +158,7 @@ def reported(write: Callable[[Keeper], Any], way: Way) -> list[Any]:
         assert connection.execute_wrappers == wrappers
     assert "compiler" not in vars(connection.ops)
     first = min([int(event.pk) for event in events if event.pk], default=0)
-    # What one write comes to has no order among streams.
+    # The events of one write have no order among streams.
     return [
         (event.stream, event.kind, int(event.pk) - first if event.pk else None, event.changes, event.data)
         for event in sorted(events, key=lambda event: event.stream)
@@ -167,8 +167,8 @@ def reported(write: Callable[[Keeper], Any], way: Way) -> list[Any]:
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
 @pytest.mark.parametrize("way", list(WAYS.values())[1:], ids=list(WAYS)[1:])
-def test_what_other_packages_do_to_statements_changes_no_event(way: Way, write: Callable[[Keeper], Any]) -> None:
-    """The same events come of a write under each of them, and its own result stays what it was."""
+def test_other_packages_changes_of_statements_change_no_event(way: Way, write: Callable[[Keeper], Any]) -> None:
+    """A write has the same events under each of them, and its own result is unchanged."""
     with transaction.atomic():
         expected = reported(write, contextlib.nullcontext)
         transaction.set_rollback(True)
@@ -179,7 +179,7 @@ def test_what_other_packages_do_to_statements_changes_no_event(way: Way, write: 
 
 @pytest.mark.parametrize("name", ["update", "ignored conflicts", "bulk_update"])
 def test_rows_that_are_not_returned_are_read_by_their_keys(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A statement whose result cannot be found costs a read or a resync, and no event."""
+    """A statement whose result cannot be found costs a read or a resync, but no event is lost."""
     monkeypatch.setattr(statements, "fetch", lambda cursor, names: None)
     kinds = {(stream, kind) for stream, kind, *_ in reported(WRITES[name], contextlib.nullcontext)}
     kind = "bulk" if name == "ignored conflicts" else "row"
@@ -188,7 +188,7 @@ def test_rows_that_are_not_returned_are_read_by_their_keys(name: str, monkeypatc
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL updates and inserts by one statement.")
 def test_an_update_that_another_query_made_is_reported_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The events of a save do not depend on their place in its statement."""
+    """The events of a save do not depend on being part of its statement."""
     monkeypatch.setattr(joint_update.JointUpdate, "takes", lambda self, query: False)
     row = Keeper.objects.create(name="Ann")
     with override_bindings(KEEPERS), capture_events() as events:
@@ -197,7 +197,7 @@ def test_an_update_that_another_query_made_is_reported_after_it(monkeypatch: pyt
 
 
 def test_a_failed_write_leaves_the_connection_as_it_was() -> None:
-    """The compilers of the block end with it, whatever became of the statement."""
+    """The compilers of the block are removed after it, whatever the statement's outcome."""
     row = Keeper.objects.create(name="Ann")
     wrappers = list(connection.execute_wrappers)
 

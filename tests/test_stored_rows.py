@@ -1,4 +1,4 @@
-"""Rows as columns: events say what was stored, whatever a model does between a row and its instance."""
+"""Rows as columns: events hold the stored values, whatever a model does between a row and its instance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def record(model: Any, stream: str = "notes", **keys: Any) -> dict[str, Any]:
 
 
 def stored(model: Any, pk: Any) -> dict[str, Any]:
-    """Return what the table has, past Django."""
+    """Return the stored row, bypassing Django."""
     fields = [field for field in model._meta.concrete_fields if not field.primary_key]
     names = ", ".join(connection.ops.quote_name(field.column) for field in fields)
     table, key = map(connection.ops.quote_name, (model._meta.db_table, model._meta.pk.column))
@@ -68,7 +68,7 @@ WRITES = [save, save_one, update, bulk_update]
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("model", MODELS)
 def test_an_update_is_what_was_stored(model: Any, write: Any) -> None:
-    """The data and the groups, for each kind of update."""
+    """The data and the groups are those of the stored row, for each kind of update."""
     row = make(model, text="one", room=1)
     row.text, row.room = "two", 2
     with override_bindings(record(model)), capture_events() as events, translation.override("de"):
@@ -108,7 +108,7 @@ def test_a_snapshot_is_what_was_stored(model: Any) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_no_instance_is_made(model: Any) -> None:
-    """By no kind of write, nor by a snapshot; a class whose instances are made would be caught."""
+    """No kind of write makes one, nor does a snapshot; a class whose instances are made is detected."""
     row = make(model, text="one")
     made: list[Any] = []
     with override_bindings(record(model), record(model, "where", where={"room": [1, 2]})):
@@ -158,7 +158,7 @@ def check_that_an_instance_that_cannot_be_made_costs_one_binding() -> None:
 
 
 def test_an_instance_that_cannot_be_made_costs_one_binding() -> None:
-    """Code of the project gets whole instances, which are made inside of the guard."""
+    """Code of the project gets whole instances, which are made inside the guard."""
     check_that_an_instance_that_cannot_be_made_costs_one_binding()
 
 
@@ -175,7 +175,7 @@ def test_an_instance_made_outside_of_the_guard_would_be_caught(monkeypatch: pyte
 
 
 def test_code_sees_a_whole_instance_of_its_model() -> None:
-    """All columns are there, and the instance is one that was loaded."""
+    """The instance has all columns, and counts as loaded."""
     seen: list[Any] = []
 
     class Looking(WebsocketBinding):
@@ -194,7 +194,7 @@ def test_code_sees_a_whole_instance_of_its_model() -> None:
     assert seen == [(guests.Remembering, set(), False, ("one", 3))] * 2
 
 
-def test_a_key_is_told_as_it_is_stored() -> None:
+def test_a_key_is_sent_as_it_is_stored() -> None:
     """By `bulk_create` as by a snapshot: a decimal number with all its places."""
     with override_bindings(record(guests.Rounded)), capture_events() as events:
         guests.Rounded.objects.bulk_create([guests.Rounded(id=2, text="x")])

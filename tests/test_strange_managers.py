@@ -1,4 +1,4 @@
-"""Base managers that do more than show rows: they neither break a write nor change what is told of it."""
+"""Base managers with side effects: they neither break a write nor change its events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SENT: dict[str, Any] = {"fields": ["text"]}
 
 @pytest.fixture
 def mind(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Have the base manager do something to its rows."""
+    """Return a function that makes the base manager do something to its rows."""
     return lambda change: monkeypatch.setattr(OddManager, "mind", staticmethod(change))
 
 
@@ -38,7 +38,7 @@ def row() -> Managed:
 
 
 def remove(pk: Any) -> None:
-    """Delete a row without a collector: that goes by base managers itself."""
+    """Delete a row without a collector, which uses base managers itself."""
     models.QuerySet(Managed).filter(pk=pk)._raw_delete("default")
 
 
@@ -47,7 +47,7 @@ def remove(pk: Any) -> None:
 def test_a_manager_that_shows_all_rows_changes_nothing(row: Managed, mind: Any, name: str, write: Any) -> None:
     row.text = "two"
     with override_bindings(record(Managed, **SENT)), capture_events() as events, transaction.atomic():
-        # Django's own `save` goes by the base manager too, and refuses some.
+        # Django's own `save` uses the base manager too, and refuses some.
         if not (name == "groups" and write in (save, save_one)):
             mind(MANAGERS[name])
         write(row)
@@ -93,14 +93,14 @@ def check_that_a_failing_manager_costs_a_resync(mind: Any, row: Managed, failing
 
 @pytest.mark.parametrize("failing", FAILING.values(), ids=FAILING)
 def test_a_manager_that_fails_costs_a_resync(row: Managed, mind: Any, failing: Any) -> None:
-    """The write goes through in a transaction that goes on, and the cause is recorded."""
+    """The write succeeds in a transaction that continues, and the cause is recorded."""
     check_that_a_failing_manager_costs_a_resync(mind, row, failing)
 
 
 def test_a_manager_asked_without_a_savepoint_would_be_caught(
     row: Managed, mind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a database on which a statement that fails ends the transaction; elsewhere, one that raises is let through."""
+    """A failed statement ends the transaction on some databases; on others, an exception is let through."""
     if connection.vendor == "postgresql":
         for module in ("rows", "batch"):
             monkeypatch.setattr(f"declbind.outbound.{module}.reading", lambda plan, using: contextlib.nullcontext())
@@ -114,7 +114,7 @@ def test_a_manager_asked_without_a_savepoint_would_be_caught(
 
 @pytest.mark.parametrize("write", [save, update, bulk_update])
 def test_a_row_that_the_manager_ceases_to_show_is_out_of_sight(row: Managed, mind: Any, write: Any) -> None:
-    """Also one that it shows again."""
+    """This includes a row that it shows again."""
     with override_bindings(record(Managed, **SENT)), capture_events() as events:
         mind(lambda found: found.exclude(text="hidden"))
         row.text = "hidden"
@@ -131,7 +131,7 @@ def test_a_row_that_the_manager_ceases_to_show_is_out_of_sight(row: Managed, min
 
 
 def write_raw(mind: Any, change: Any) -> list[Any]:
-    """Write by SQL alone, with triggers, while the base manager does something; return what is told."""
+    """Write by SQL alone, with triggers, while the base manager does something; return the events."""
     binding = record(Managed, capture="triggers", **SENT)
     with override_bindings(binding):
         upkeep.install("default")
@@ -155,15 +155,15 @@ ROW_BY_ROW: list[Any] = [
     ("gone", [("room-2", "delete")], {"text": "other"}),
 ]
 RESYNC: Any = ("bulk", [(EVERY_GROUP, "resync")], {})
-#: What such a manager does without asking for fewer rows.
+#: What such a manager may do without excluding rows.
 UNRESTRICTED = ["joins", "ranks", "defers", "orders", "extra"]
 
 
 @pytest.mark.needs_triggers
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["nothing", *UNRESTRICTED])
-def test_a_manager_that_restricts_nothing_has_marks_told_row_by_row(mind: Any, name: str) -> None:
-    """Though it is one of the project's own."""
+def test_marks_of_a_manager_that_restricts_nothing_are_reported_row_by_row(mind: Any, name: str) -> None:
+    """This applies although it is one of the project's own."""
     assert write_raw(mind, MANAGERS.get(name)) == ROW_BY_ROW
 
 
@@ -180,7 +180,7 @@ RESTRICTED = {
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("restricted", RESTRICTED.values(), ids=RESTRICTED)
 def test_a_manager_that_may_hide_rows_costs_a_resync(mind: Any, restricted: Any) -> None:
-    """Whether it showed a row before the write cannot be known."""
+    """Whether it showed a row before the write is unknown."""
     told = write_raw(mind, restricted)
     assert told[1:] == [RESYNC] * 2
     assert told[0] in (ROW_BY_ROW[0], RESYNC)
@@ -191,7 +191,7 @@ def test_a_manager_that_may_hide_rows_costs_a_resync(mind: Any, restricted: Any)
 def test_judging_a_manager_by_its_class_would_be_caught(mind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(marks, "shows_every_row", lambda plan, using: plan.shows_all)
     with pytest.raises(AssertionError):
-        test_a_manager_that_restricts_nothing_has_marks_told_row_by_row(mind, "nothing")
+        test_marks_of_a_manager_that_restricts_nothing_are_reported_row_by_row(mind, "nothing")
 
 
 @pytest.mark.needs_triggers

@@ -1,4 +1,4 @@
-"""Tables that do not simply store what a statement says: events say what came of it, and the write goes through."""
+"""Tables that do not simply store what a statement says: events hold the result, and the write succeeds."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def run(*statements: str) -> None:
 
 @pytest.fixture(autouse=True)
 def fresh_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Begin without answers, and with a connection that notices what changes tables."""
+    """Start without cached answers, and with a connection that detects changes of tables."""
     monkeypatch.setattr(catalog, "_answers", {})
     catalog.install()
 
 
 def put_trigger(table: str, when: str, *body: str, result: str = "NEW") -> None:
-    """Put a trigger for each row on a table: before it on PostgreSQL, where SQLite can only update it after."""
+    """Put a trigger for each row on a table: before the write on PostgreSQL, after it on SQLite."""
     if IS_SQLITE:
         run(f"CREATE TRIGGER strange {when} ON {table} FOR EACH ROW BEGIN {'; '.join(body)}; END")
     else:
@@ -54,7 +54,7 @@ def put_trigger(table: str, when: str, *body: str, result: str = "NEW") -> None:
 
 @pytest.fixture
 def raised_text() -> None:
-    """Whatever is written is stored in capital letters, in the next room."""
+    """Each written row is stored in capital letters, in the next room."""
     change = "text = upper(NEW.text), room = NEW.room + 10"
     if IS_SQLITE:
         for event in ("INSERT", "UPDATE"):
@@ -85,12 +85,12 @@ def check_that_a_changed_write_is_told(write: Any) -> None:
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_what_a_trigger_stores_is_told(write: Any, raised_text: None) -> None:
+def test_the_values_that_a_trigger_stores_are_reported(write: Any, raised_text: None) -> None:
     check_that_a_changed_write_is_told(write)
 
 
-def test_a_table_that_was_changed_by_somebody_else_is_noticed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without anything in this process that says so."""
+def test_a_change_of_a_table_elsewhere_is_detected_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in this process indicates the change."""
     monkeypatch.setattr(catalog, "_DEFINITION", re.compile("nothing is recognised"))
     monkeypatch.setattr(catalog, "_schema_version", lambda connection: 1)
     monkeypatch.setattr(catalog, "SECONDS", 1_000.0)
@@ -103,7 +103,7 @@ def test_a_table_that_was_changed_by_somebody_else_is_noticed_in_time(monkeypatc
 
 
 def test_what_the_instance_holds_would_be_caught(raised_text: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variant that takes every table for an ordinary one."""
+    """Negative control: a variant that treats every table as an ordinary one."""
     names = frozenset(field.attname for field in Kept._meta.concrete_fields)
     monkeypatch.setattr(catalog, "_ask", lambda model, connection: catalog.TableFacts(True, True, names))
     with pytest.raises(AssertionError):
@@ -164,7 +164,7 @@ def test_an_invented_delete_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> 
         check_that_a_row_that_stays_is_not_deleted(DELETES["delete"])
 
 
-def test_an_insert_that_is_cancelled_tells_nothing() -> None:
+def test_a_cancelled_insert_leaves_no_event() -> None:
     if IS_SQLITE:
         put_trigger("zoo_rounded", "BEFORE INSERT", "SELECT RAISE(IGNORE)")
     else:
@@ -189,7 +189,7 @@ def test_names_that_have_to_be_quoted(write: Any) -> None:
 
 @pytest.fixture(params=["plain", "distinct"])
 def view(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A view whose rows can be written by rules of the database."""
+    """Return a view whose rows can be written through rules of the database."""
     word = "DISTINCT" if request.param == "distinct" else ""
     run("CREATE TABLE zoo_behind (id integer PRIMARY KEY, text varchar(50), room integer)")
     run(f"CREATE VIEW zoo_viewed AS SELECT {word} id, text, room FROM zoo_behind")
@@ -211,7 +211,7 @@ def view(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def test_rows_of_a_view(view: None) -> None:
-    """They cannot be locked if it is distinct, and are changed by rules."""
+    """They cannot be locked if the view is distinct, and are changed by rules."""
     with override_bindings(record(Viewed)), capture_events() as events, transaction.atomic():
         assert models.QuerySet(Viewed).filter(pk=1).update(text="two", room=2) == 1 or IS_SQLITE
         Viewed(pk=1, text="three", room=2).save(force_update=True) if not IS_SQLITE else None
@@ -244,7 +244,7 @@ def check_that_a_column_that_is_not_there_costs_a_resync() -> None:
 
 
 def test_a_read_that_fails_costs_a_resync() -> None:
-    """A deployment is half done: the write goes through, in the transaction that goes on; the cause is recorded."""
+    """In a half-finished deployment, the write succeeds in a transaction that continues; the cause is recorded."""
     check_that_a_column_that_is_not_there_costs_a_resync()
 
 
@@ -257,7 +257,7 @@ def test_a_read_without_a_savepoint_would_be_caught(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_column_of_another_type_is_read_back() -> None:
-    """PostgreSQL fills `char` up with blanks, and SQLite makes numbers of text."""
+    """PostgreSQL pads `char` with blanks, and SQLite converts text to numbers."""
     row = make(Kept, text="007")
     if IS_SQLITE:
         run("ALTER TABLE zoo_kept DROP COLUMN text", "ALTER TABLE zoo_kept ADD COLUMN text integer NULL")

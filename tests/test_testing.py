@@ -1,4 +1,4 @@
-"""The tools that users get for their tests say what they need, at once."""
+"""The testing tools for users report unmet requirements at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXT = (
     "the threads that serve the socket cannot see. Use TransactionTestCase instead of TestCase. With pytest-django, "
     "use the mark django_db(transaction=True) or the fixture transactional_db."
 )
-#: Seconds. It used to be ten, and then a TimeoutError.
+#: In seconds. It used to be ten, and then a TimeoutError.
 AT_ONCE = 3.0
 
 
@@ -39,23 +39,23 @@ async def speak() -> dict[str, Any]:
 
 
 class InTestCase(TestCase):
-    """Django's own, whose transaction is rolled back at the end."""
+    """A Django test case, whose transaction is rolled back at the end."""
 
-    async def test_an_async_test_is_told(self) -> None:
+    async def test_an_async_test_gets_an_error(self) -> None:
         with self.assertRaisesMessage(RuntimeError, TEXT):
             await speak()
 
-    def test_a_sync_test_is_told(self) -> None:
+    def test_a_sync_test_gets_an_error(self) -> None:
         with self.assertRaisesMessage(RuntimeError, TEXT):
             async_to_sync(speak)()
 
-    def test_a_loop_of_its_own_is_told(self) -> None:
+    def test_a_loop_of_its_own_gets_an_error(self) -> None:
         with self.assertRaisesMessage(RuntimeError, TEXT):
             asyncio.run(speak())
 
 
 class InTransactionTestCase(TransactionTestCase):
-    """Negative control."""
+    """Negative control: a test case that commits."""
 
     async def test_it_works(self) -> None:
         assert (await speak())["ok"]
@@ -65,13 +65,13 @@ class InTransactionTestCase(TransactionTestCase):
 
 
 @pytest.mark.django_db
-async def test_pytest_djangos_transaction_is_told() -> None:
+async def test_pytest_djangos_transaction_gets_an_error() -> None:
     with pytest.raises(RuntimeError) as raised:
         await speak()
     assert str(raised.value) == TEXT
 
 
-def test_the_fixture_db_is_told(db: None) -> None:
+def test_the_fixture_db_gets_an_error(db: None) -> None:
     with pytest.raises(RuntimeError) as raised:
         async_to_sync(speak)()
     assert str(raised.value) == TEXT
@@ -79,13 +79,13 @@ def test_the_fixture_db_is_told(db: None) -> None:
 
 @pytest.mark.django_db(transaction=True)
 async def test_committed_data_works() -> None:
-    """Negative control; a transaction that is over is none."""
+    """Negative control: a finished transaction does not count."""
     await store()
     assert (await speak())["ok"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_transaction_of_the_tests_own_is_told() -> None:
+def test_a_transaction_of_the_tests_own_gets_an_error() -> None:
     with transaction.atomic(), pytest.raises(RuntimeError):
         async_to_sync(speak)()
     assert not connection.in_atomic_block
@@ -93,7 +93,7 @@ def test_a_transaction_of_the_tests_own_is_told() -> None:
 
 
 class WithoutDatabase(SimpleTestCase):
-    """To look for a transaction asks no database: this test case may not use one."""
+    """A test case that may use no database, because looking for a transaction makes no query."""
 
     def test_nothing_is_asked(self) -> None:
         assert testing.find_transactions() == []

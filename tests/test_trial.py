@@ -132,7 +132,7 @@ def test_a_permission_says_where_it_comes_from():
     assert said["holder"].endswith("holder has it: a permission of their own.")
     assert said["member"].endswith("member has it: group Feeders.")
     assert said["root"].endswith("root has it: a superuser may all.")
-    assert "plain does not have. Groups that give it: Feeders." in said["plain"]
+    assert "plain does not have. Groups with it: Feeders." in said["plain"]
 
 
 def test_a_permission_by_code_says_so():
@@ -147,10 +147,10 @@ def test_a_permission_by_code_says_so():
             return action == "create"
 
     made = attempt(Handwritten, action="create", values={"name": "x"})
-    assert "Code decides, and says yes" in step(made, "permission").text
+    assert "The binding's code answers yes" in step(made, "permission").text
     assert "Handwritten.has_permission" in step(made, "permission").text
     refused = attempt(Handwritten, action="delete", pk=AnimalFactory.create().pk)
-    assert "says no" in refused.refusal.text
+    assert "answers no" in refused.refusal.text
 
 
 def test_the_user_is_as_the_database_has_it():

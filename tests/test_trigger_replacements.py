@@ -1,4 +1,4 @@
-"""Rows that go without a statement of their own: replaced by new ones, or deleted by a key of their own table."""
+"""Rows that are deleted without a statement of their own: replaced by new ones, or by a key of their own table."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def told(events: list[Any]) -> list[Any]:
 
 @sqlite_only
 @pytest.mark.parametrize("is_recursive", [False, True])
-def test_replaced_rows_go_and_the_new_one_comes(is_recursive: bool) -> None:
-    """By another key, by the same, and two at once; a row that meets none only comes."""
+def test_replaced_rows_are_deleted_and_the_new_one_is_created(is_recursive: bool) -> None:
+    """By another key, by the same, and two at once; a row without conflicts is only inserted."""
     hay, nuts, figs = (Food.objects.create(name=name) for name in ("hay", "nuts", "figs"))
     run(f"PRAGMA recursive_triggers = {int(is_recursive)}")
     try:
@@ -55,8 +55,8 @@ def test_replaced_rows_go_and_the_new_one_comes(is_recursive: bool) -> None:
 
 
 @sqlite_only
-def test_rows_that_an_insert_only_meets_stay() -> None:
-    """Ignored, refused and updated rows are replaced by nobody."""
+def test_rows_that_only_conflict_with_an_insert_stay() -> None:
+    """Ignored, refused and updated rows are not replaced."""
     hay = Food.objects.create(name="hay")
     with marking(FOODS) as events:
         run("INSERT OR IGNORE INTO zoo_food (name, poisonous) VALUES ('hay', 1)")
@@ -76,7 +76,7 @@ def test_rows_that_an_insert_only_meets_stay() -> None:
 
 @sqlite_only
 def test_candidates_count_nothing_towards_the_limit(settings: Any) -> None:
-    """An upsert of as many rows as are told one by one is told so."""
+    """An upsert at the limit is reported row by row."""
     settings.DECLBIND = {"BULK_LIMIT": 3}
     for name in "abc":
         Food.objects.create(name=name)
@@ -90,7 +90,7 @@ def test_candidates_count_nothing_towards_the_limit(settings: Any) -> None:
 
 @pytest.fixture
 def nodes() -> Iterator[Any]:
-    """A table with a key to itself, whose rows go with those that they point to."""
+    """Return a table with a foreign key to itself, whose rows are deleted with the rows they refer to."""
 
     class Node(models.Model):
         name = models.CharField(max_length=20)
@@ -113,7 +113,7 @@ def nodes() -> Iterator[Any]:
 
 @pytest.mark.parametrize("by", ["orm", "sql"])
 def test_rows_that_the_tables_own_key_deletes_are_reported(nodes: Any, by: str) -> None:
-    """A chain of them, of which the statement names the first."""
+    """A chain of rows is deleted, of which the statement names the first."""
     above = None
     for name in ("a", "b", "c"):
         above = nodes.objects.create(name=name, parent=above)

@@ -1,4 +1,4 @@
-"""One reporter for each table: its triggers where they are in place, the ORM's hooks where they are not."""
+"""One reporter for each table: its triggers if they are all installed, otherwise the ORM's hooks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def told(events: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 def test_triggers_report_what_the_hooks_would_and_nothing_twice(way: Way, write: Callable[[Keeper], Any]) -> None:
-    """Whatever another package does to the statements."""
+    """This holds whatever another package does to the statements."""
     found = []
     for binding, inside in ((ROWS, contextlib.nullcontext), (KEEPERS, way)):
         with transaction.atomic():
@@ -70,7 +70,7 @@ def test_triggers_report_what_the_hooks_would_and_nothing_twice(way: Way, write:
 
 
 def test_a_delete_of_all_rows_by_sql_is_reported_once() -> None:
-    """A statement without a condition is one like any other."""
+    """A statement without a condition is reported like any other."""
     Keeper.objects.create(name="Ann")
     with marking(KEEPERS) as events:
         run("DELETE FROM zoo_keeper")
@@ -85,8 +85,8 @@ def test_a_truncated_table_is_reported_once() -> None:
     assert [event.changes for event in events] == [[("*", "resync")]]
 
 
-def test_a_trigger_that_is_gone_leaves_its_table_to_the_hooks() -> None:
-    """From the next write on, in the same transaction."""
+def test_a_missing_trigger_leaves_its_table_to_the_hooks() -> None:
+    """This applies from the next write on, in the same transaction."""
     ann = Keeper.objects.create(name="Ann")
     with marking(KEEPERS) as events:
         ann.save()
@@ -98,13 +98,13 @@ def test_a_trigger_that_is_gone_leaves_its_table_to_the_hooks() -> None:
         ann.save()
     kinds = [event.kind for event in events if event.changes != [("*", "resync")]]
     assert kinds.count("row") in (3, 4)
-    # The first save after it may have found out too late, and its groups take a snapshot.
+    # The first save after it may have detected this too late, and its groups take a snapshot.
     assert [event.data["name"] for event in events if event.kind == "row"][-2:] == ["Cy", "Bea"]
     assert len(events) == 5  # one of them is the resync of the second installation
 
 
 def test_a_table_with_some_of_its_triggers_is_reported_by_the_hooks_alone() -> None:
-    """What the other triggers mark of a write that the hooks report is not reported, and what they mark of SQL is."""
+    """Marks of the other triggers are ignored for writes that the hooks report, and used for SQL."""
     with marking(KEEPERS, TRUCKS) as events:
         drop("update")
         row = Keeper.objects.create(name="a")
@@ -121,8 +121,8 @@ def test_a_table_with_some_of_its_triggers_is_reported_by_the_hooks_alone() -> N
     ])  # fmt: skip
 
 
-def test_a_gone_trigger_is_never_silence() -> None:
-    """Each kind of write is reported, or its groups are sent a resync."""
+def test_a_missing_trigger_loses_no_event() -> None:
+    """Each kind of write is reported, or its groups get a resync."""
     for name, write in WRITES.items():
         with transaction.atomic():
             row = Keeper.objects.create(name="Ann")
@@ -136,16 +136,16 @@ def test_a_gone_trigger_is_never_silence() -> None:
 
 
 def test_a_verification_left_out_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: what was known of triggers is believed."""
+    """Control: cached knowledge of triggers is trusted."""
     if connection.vendor != "postgresql":
         pytest.skip("SQLite asks at each write.")
     monkeypatch.setattr(writes.CapturedWrite, "run_verified", lambda self, write, model: self.run(write))
     with pytest.raises(AssertionError):
-        test_a_gone_trigger_is_never_silence()
+        test_a_missing_trigger_loses_no_event()
 
 
 def test_a_binding_without_triggers_is_reported_to_by_the_hooks() -> None:
-    """Beside one that its triggers report to, and with all that the hooks know."""
+    """The other binding is reported to by its triggers, and both get all that hooks know."""
     other = {**ROWS, "stream": "other", "groups": ["n-{name}"]}
     ann = Keeper.objects.create(name="Ann")
     with marking(KEEPERS, other) as events:
@@ -158,7 +158,7 @@ def test_a_binding_without_triggers_is_reported_to_by_the_hooks() -> None:
 
 
 def test_a_save_of_a_row_in_several_tables_is_one_change() -> None:
-    """A mark for each table, and one event: created, moved and deleted."""
+    """There is a mark for each table, and one event: created, moved and deleted."""
     with marking({**TRUCKS, "groups": ["p-{plate}"]}) as events:
         truck = Truck.objects.create(plate="A", load=1)
         truck.plate, truck.load = "B", 2
@@ -172,7 +172,7 @@ def test_a_save_of_a_row_in_several_tables_is_one_change() -> None:
 
 
 def test_set_of_a_list_is_one_change() -> None:
-    """However many rows of the list come and go."""
+    """There is one event, however many rows of the list are inserted and deleted."""
     owl = Animal.objects.create(name="Owl")
     foods = [Food.objects.create(name=name) for name in ("hay", "oats", "nuts")]
     owl.foods.set(foods[:2])
@@ -184,7 +184,7 @@ def test_set_of_a_list_is_one_change() -> None:
 
 
 def test_writes_after_a_call_are_changes_of_their_own() -> None:
-    """What raw SQL does after a save of several tables is not taken for a part of it."""
+    """Raw SQL after a save of several tables is not considered part of it."""
     truck = Truck.objects.create(plate="A", load=1)
     with marking(TRUCKS) as events:
         truck.save()
@@ -194,8 +194,8 @@ def test_writes_after_a_call_are_changes_of_their_own() -> None:
     assert len(events) == 3
 
 
-def test_marks_carry_who_wrote_and_by_which_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As events of the hooks do; other writers are known by their sessions."""
+def test_marks_carry_the_writer_and_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like the hooks' events; other writers are known by their sessions."""
     monkeypatch.setattr(entries, "_origin", lambda: "manage.py work")
     ann = Keeper.objects.create(name="Ann")
     with marking(KEEPERS):
@@ -209,7 +209,7 @@ def test_marks_carry_who_wrote_and_by_which_program(monkeypatch: pytest.MonkeyPa
 
 
 def test_fixtures_that_are_not_captured_are_not_marked_either(settings: Any) -> None:
-    """``CAPTURE_RAW`` counts for triggers as for hooks."""
+    """``CAPTURE_RAW`` applies to triggers as to hooks."""
     settings.DECLBIND = {"CAPTURE_RAW": False}
     text = serializers.serialize("json", [Keeper(pk=77, name="Ann")])
     truck = serializers.serialize("json", Truck.objects.filter(pk=Truck.objects.create(plate="A").pk))
@@ -222,7 +222,7 @@ def test_fixtures_that_are_not_captured_are_not_marked_either(settings: Any) -> 
 
 
 def test_the_doorbell_rings_for_marks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that triggers report reaches clients as fast as one of the hooks."""
+    """A write that triggers report reaches clients as fast as one that hooks report."""
     ann = Keeper.objects.create(name="Ann")
     rung: list[Any] = []
     monkeypatch.setattr("declbind.outbound.log.ring_after_commit", lambda connection: rung.append(connection.alias))
@@ -236,7 +236,7 @@ def test_the_doorbell_rings_for_marks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def second() -> Iterator[Any]:
-    """Another model on the table of keepers."""
+    """Return another model on the table of keepers."""
 
     class Second(models.Model):
         name = models.CharField(max_length=40)
@@ -253,7 +253,7 @@ def second() -> Iterator[Any]:
 
 
 def test_a_second_model_on_the_table_is_reported(second: Any) -> None:
-    """Each way of writing by it, once."""
+    """Each way of writing through it is reported once."""
     with marking(KEEPERS) as events:
         row = second.objects.create(name="a")
         row.name = "b"
@@ -263,7 +263,7 @@ def test_a_second_model_on_the_table_is_reported(second: Any) -> None:
     assert [event.changes[0][1] for event in events] == ["create", "update", "update", "delete"]
 
 
-def test_two_bound_models_on_one_table_each_hear_of_their_own_writes(second: Any) -> None:
+def test_two_bound_models_on_one_table_each_have_events(second: Any) -> None:
     """Marks are read as rows of one of them, and the hooks report to the other."""
     others = {**KEEPERS, "stream": "second", "model": "zoo.Second"}
     with marking(KEEPERS, others) as events:
@@ -278,7 +278,7 @@ def test_two_bound_models_on_one_table_each_hear_of_their_own_writes(second: Any
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL has schemas.")
 def test_a_table_in_another_schema_is_reported() -> None:
-    """Its name has the schema in it, with quotes."""
+    """Its name includes the schema, with quotes."""
 
     class Note(models.Model):
         text = models.CharField(max_length=20)

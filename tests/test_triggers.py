@@ -1,4 +1,4 @@
-"""Triggers: raw SQL and other programs are heard, nothing is told twice, and `status` tells the truth."""
+"""Triggers: raw SQL and other programs are captured, nothing is reported twice, and `status` is right."""
 
 import contextlib
 import datetime as dt
@@ -53,7 +53,7 @@ def run(sql, *params):
 # raw SQL ------------------------------------------------------------------------------------------------------------
 
 
-def test_raw_sql_is_heard_in_all_its_forms():
+def test_raw_sql_is_captured_in_all_its_forms():
     """Insert, update and delete, with data as stored and the groups of each state."""
     ann = Keeper.objects.create(name="Ann")
     with marking(BY_NAME) as events:
@@ -74,8 +74,8 @@ def test_raw_sql_is_heard_in_all_its_forms():
     assert [event.kind for event in events] == ["row", "row", "gone"]
 
 
-def test_without_triggers_raw_sql_goes_unheard():
-    """The control: what the tests above see is the triggers' work."""
+def test_without_triggers_raw_sql_is_not_captured():
+    """Control: without triggers, the tests above find no events."""
     ann = Keeper.objects.create(name="Ann")
     with override_bindings(BY_NAME), capture_events() as events:
         run("UPDATE zoo_keeper SET name = 'Bea' WHERE id = %s", ann.pk)
@@ -92,8 +92,8 @@ def test_raw_and_orm_writes_keep_their_order():
     assert [event.data["name"] for event in events] == ["raw0", "orm0", "raw1", "orm1", "raw2", "orm2"]
 
 
-def test_nothing_is_told_twice():
-    """Each way in which the ORM writes is reported by the triggers, and its hook stands down."""
+def test_nothing_is_reported_twice():
+    """The triggers report each kind of ORM write, and its hook stands down."""
     with marking(KEEPERS) as events:
         ann = Keeper.objects.create(name="Ann")
         ann.save()
@@ -109,10 +109,10 @@ def test_nothing_is_told_twice():
 
 
 def test_hooks_that_do_not_stand_down_would_be_caught(monkeypatch):
-    """The variant in which hooks and triggers do not know of each other."""
+    """Control: hooks and triggers that do not know of each other."""
     monkeypatch.setattr(writes, "find_triggers", lambda *args, **kwargs: "none")
     with pytest.raises(AssertionError):
-        test_nothing_is_told_twice()
+        test_nothing_is_reported_twice()
 
 
 def test_rolled_back_marks_leave_nothing():
@@ -126,8 +126,8 @@ def test_rolled_back_marks_leave_nothing():
     assert [event.data["name"] for event in events] == ["y"]
 
 
-def test_failed_orm_write_leaves_the_triggers_awake():
-    """Quiet ends with the statement that it was for, whatever became of that."""
+def test_failed_orm_write_leaves_the_triggers_active():
+    """The suspension ends with its statement, whatever the statement's outcome."""
     owl = Food.objects.create(name="hay")
     foods = {"stream": "foods", "model": "zoo.Food", "fields": ["name"], "capture": "triggers"}
     with marking(foods) as events:
@@ -137,8 +137,8 @@ def test_failed_orm_write_leaves_the_triggers_awake():
     assert [event.data["name"] for event in events] == ["oats"]
 
 
-def test_bindings_without_triggers_do_not_hear_of_marks():
-    """It is opted into by each binding."""
+def test_bindings_without_triggers_get_no_events_of_marks():
+    """Each binding opts into triggers."""
     ann = Keeper.objects.create(name="Ann")
     with marking(KEEPERS, {**KEEPERS, "stream": "other", "capture": "orm"}) as events:
         run("UPDATE zoo_keeper SET name = 'x' WHERE id = %s", ann.pk)
@@ -150,7 +150,7 @@ def test_bindings_without_triggers_do_not_hear_of_marks():
 
 @each_column
 def test_each_type_of_column_is_marked_without_loss(model, name):
-    """What is made of a mark is what a hook sends: when the row came, when it was changed, and when it went."""
+    """The event of a mark equals that of a hook: when the row is created, changed, and deleted."""
     with override_bindings(record(model)), capture_events() as hooked:
         rows = [model.objects.create(**{name: case.value}) for case in all_cases(name)]
     with marking({**record(model), "capture": "triggers"}) as events:
@@ -166,8 +166,8 @@ def test_each_type_of_column_is_marked_without_loss(model, name):
     assert len(sent) == 3 * len(all_cases(name))
 
 
-def test_key_that_is_changed_is_a_row_that_goes_and_one_that_comes():
-    """A client knows rows by their keys."""
+def test_changed_key_is_a_deleted_row_and_a_created_one():
+    """Clients know rows by their keys."""
     crate = Crate.objects.create(label="x")
     crates = {"stream": "crates", "model": "zoo.Crate", "fields": ["label"], "capture": "triggers"}
     other = uuid.uuid4()
@@ -191,8 +191,8 @@ def test_through_rows_written_by_sql_change_lists():
     assert changes(events) == [("fed", owl.pk, [("fed", "update")])] * 2
 
 
-def test_through_rows_written_by_sql_concern_those_who_send_the_list():
-    """Another binding of the same rows has nothing new to say."""
+def test_through_rows_written_by_sql_concern_bindings_that_send_the_list():
+    """Another binding of the same rows sends nothing."""
     owl, hay = Animal.objects.create(name="Owl"), Food.objects.create(name="hay")
     names = {"stream": "names", "model": "zoo.Animal", "fields": ["name"], "capture": "triggers"}
     with marking(FED, names) as events:
@@ -200,8 +200,8 @@ def test_through_rows_written_by_sql_concern_those_who_send_the_list():
     assert [event.stream for event in events] == ["fed"]
 
 
-def test_parents_table_written_by_sql_is_heard_by_the_childs_binding():
-    """Both tables of a row are watched, and the row's groups may hang on either."""
+def test_parents_table_written_by_sql_is_reported_by_the_childs_binding():
+    """Both tables of a row have triggers, and the row's groups may depend on either."""
     truck = Truck.objects.create(plate="A", load=1)
     with marking({**TRUCKS, "groups": ["p-{plate}"]}) as events:
         run("UPDATE zoo_vehicle SET plate = 'B' WHERE id = %s", truck.pk)
@@ -217,8 +217,8 @@ def test_parents_table_written_by_sql_is_heard_by_the_childs_binding():
     ]
 
 
-def test_row_whose_base_manager_may_hide_it_is_told_by_group():
-    """Whether it was shown before is not known, so the groups look for themselves."""
+def test_row_whose_base_manager_may_hide_it_is_reported_by_group():
+    """Whether it was shown before is unknown, so the groups take a snapshot."""
     bear = Bear.awake.create(name="Bo", den=1)
     bears = {"stream": "b", "model": "zoo.Bear", "fields": ["name"], "groups": ["d-{den}"], "capture": "triggers"}
     with marking(bears) as events:
@@ -226,8 +226,8 @@ def test_row_whose_base_manager_may_hide_it_is_told_by_group():
     assert [event.changes for event in events] == [[("*", "resync")]]
 
 
-def test_many_rows_are_told_by_group(settings):
-    """As for the ORM: more than the limit, and everybody takes a snapshot."""
+def test_many_rows_are_reported_by_group(settings):
+    """As for the ORM: above the limit, all groups take a snapshot."""
     settings.DECLBIND = {"BULK_LIMIT": 2}
     for name in "abc":
         Keeper.objects.create(name=name)
@@ -240,7 +240,7 @@ def test_many_rows_are_told_by_group(settings):
 
 
 def test_a_write_beside_a_large_call_is_reported_by_itself(settings):
-    """Marks that wait together are counted by call, so a large one does not take a small one with it."""
+    """Waiting marks are counted by call, so a large call does not include a small one."""
     settings.DECLBIND = {"BULK_LIMIT": 2}
     ann = Keeper.objects.create(name="Ann")
     with marking(KEEPERS) as events:
@@ -250,8 +250,8 @@ def test_a_write_beside_a_large_call_is_reported_by_itself(settings):
     assert events[0].data == {"name": "x", "retired": False}
 
 
-def test_marks_that_cannot_be_told_hold_up_nothing(caplog, monkeypatch):
-    """The clients are told that something is missing, and the log goes on."""
+def test_unconvertible_marks_do_not_block_the_log(caplog, monkeypatch):
+    """Clients get a resync, and the log continues."""
     from declbind.outbound.triggers import marks
 
     ann = Keeper.objects.create(name="Ann")
@@ -264,7 +264,7 @@ def test_marks_that_cannot_be_told_hold_up_nothing(caplog, monkeypatch):
 
 
 def test_the_log_stays_whole():
-    """Offsets follow each other without a gap, before and after marks became events, whatever their number."""
+    """Offsets have no gap, before and after marks became events, whatever their number."""
     ann = Keeper.objects.create(name="a")
     with marking({**KEEPERS, "where": {"retired": False}}, {**KEEPERS, "stream": "twice"}) as events:
         before = log.load_head("default")
@@ -285,7 +285,7 @@ def test_the_log_stays_whole():
 
 
 def test_a_snapshot_names_a_state_with_its_marks():
-    """What a snapshot shows is not told once more."""
+    """Rows in a snapshot are not sent again."""
     ann = Keeper.objects.create(name="a")
     with marking(KEEPERS):
         run("UPDATE zoo_keeper SET name = 'b' WHERE id = %s", ann.pk)
@@ -295,8 +295,8 @@ def test_a_snapshot_names_a_state_with_its_marks():
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has neither COPY nor TRUNCATE.")
-def test_rows_that_come_and_go_in_bulk_on_postgresql():
-    """COPY row by row, TRUNCATE as a whole."""
+def test_copy_and_truncate_on_postgresql():
+    """COPY is reported row by row, TRUNCATE as a whole."""
     with marking(KEEPERS) as events:
         with connection.cursor() as cursor, cursor.copy("COPY zoo_keeper (name, retired) FROM STDIN") as rows:
             rows.write_row(("Ann", True))
@@ -310,7 +310,7 @@ def test_rows_that_come_and_go_in_bulk_on_postgresql():
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite writes values one way only.")
 def test_the_writers_own_settings_change_nothing():
-    """How a session writes dates and bytes is its own affair."""
+    """The date and byte formats of the writer's session do not matter."""
     columns = {"stream": "columns", "model": "zoo.Column", "fields": "__all__", "capture": "triggers"}
     moment = dt.datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=dt.UTC)
     row = Column.objects.create(
@@ -328,8 +328,8 @@ def test_the_writers_own_settings_change_nothing():
     assert raw.data == orm.data
 
 
-def test_what_the_database_cascades_is_heard():
-    """Both the rows of the statement and those that go with them."""
+def test_database_cascades_are_captured():
+    """Both the rows of the statement and cascaded rows have events."""
     feathers = {"stream": "feathers", "model": "zoo.Feather", "fields": ["colour"], "capture": "triggers"}
     animals = {"stream": "animals", "model": "zoo.Animal", "fields": ["name"], "capture": "triggers"}
     owl = Animal.objects.create(name="Owl")
@@ -359,8 +359,8 @@ NO_CASCADE = {
 
 
 @pytest.mark.django_db(transaction=True)
-def test_another_program_is_heard():
-    """A connection that knows nothing of Django, in a transaction of its own."""
+def test_another_program_is_captured():
+    """A connection that knows nothing of Django writes in a transaction of its own."""
     ann = Keeper.objects.create(name="Ann")
     with marking(KEEPERS) as events:
         if connection.vendor == "sqlite":
@@ -387,7 +387,7 @@ def states():
 
 
 def test_status_from_nothing_to_installed_and_back():
-    """Missing, installed, left over, gone."""
+    """The states are missing, installed, left over, and none."""
     every = ("insert", "update", "delete")
     with override_bindings(TRUCKS):
         assert {table: state for table, (state, _) in states().items()} == {
@@ -403,8 +403,8 @@ def test_status_from_nothing_to_installed_and_back():
         assert states() == {}
 
 
-def test_status_notices_what_happened_to_a_trigger():
-    """One taken out, a binding that needs another column, and a trigger that was switched off."""
+def test_status_detects_changes_of_triggers():
+    """A removed trigger, a binding that needs another column, and a disabled trigger are detected."""
     with override_bindings(KEEPERS):
         upkeep.install("default")
         name = "declbind_update" if connection.vendor == "postgresql" else "declbind_update_zoo_keeper"
@@ -421,8 +421,8 @@ def test_status_notices_what_happened_to_a_trigger():
         assert states() == {"zoo_keeper": ("installed", ())}
 
 
-def test_installing_has_everybody_take_a_snapshot():
-    """What was written before the triggers were there went unheard."""
+def test_installing_resyncs_all_subscribers():
+    """Earlier writes may not have been captured."""
     with override_bindings(KEEPERS):
         with capture_events() as events:
             upkeep.install("default")
@@ -430,7 +430,7 @@ def test_installing_has_everybody_take_a_snapshot():
         assert [event.changes for event in events] == [[("*", "resync")]]
 
 
-def test_outdated_triggers_still_tell_all_columns():
+def test_outdated_triggers_still_report_all_columns():
     """A column that a mark lacks is read from the row as it is now."""
     ann = Keeper.objects.create(name="Ann")
     with override_bindings({**KEEPERS, "fields": ["name"]}):
@@ -446,7 +446,7 @@ def test_outdated_triggers_still_tell_all_columns():
 
 @pytest.fixture
 def thing():
-    """A model whose table migrations make and change, with an app's state to do it by."""
+    """Return a model whose table migrations create and change, with an app's state for them."""
 
     class Thing(models.Model):
         name = models.CharField(max_length=20)
@@ -480,7 +480,7 @@ THINGS = {"stream": "things", "model": "zoo.Thing", "fields": ["name", "colour"]
 
 @pytest.mark.django_db(transaction=True)
 def test_a_column_that_triggers_watch_can_be_taken_away(thing):
-    """On SQLite a trigger would forbid it; what is left is watched again, and everybody takes a snapshot."""
+    """On SQLite a trigger would prevent it. The other columns get triggers again, and clients a resync."""
     row = thing.objects.create(name="a")
     with override_bindings(THINGS):
         upkeep.install("default")
@@ -501,7 +501,7 @@ def test_a_column_that_triggers_watch_can_be_taken_away(thing):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_column_that_triggers_watch_would_be_held_on_to(thing, monkeypatch):
-    """The control: without the signals such a migration fails on SQLite, and only there."""
+    """Control: without the signals such a migration fails on SQLite, and only there."""
     monkeypatch.setattr(migrating, "take_out", lambda **kwargs: None)
     with override_bindings(THINGS):
         upkeep.install("default")
@@ -516,8 +516,8 @@ def test_a_column_that_triggers_watch_would_be_held_on_to(thing, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_table_that_is_made_anew_is_watched_again(thing):
-    """Or `status` says that it is not: a migration outside of the signals loses SQLite's triggers without a word."""
+def test_a_recreated_table_gets_its_triggers_again(thing):
+    """Otherwise `status` reports it: a migration without the signals silently loses SQLite's triggers."""
     size = thing._meta.get_field("size")
     wider = models.CharField(max_length=20, null=True)
     wider.set_attributes_from_name("size")
@@ -537,7 +537,7 @@ def test_a_table_that_is_made_anew_is_watched_again(thing):
 
 
 def command(*arguments):
-    """Run the verb; return what it printed and its status."""
+    """Run the verb; return its output and its status."""
     printed = io.StringIO()
     try:
         call_command("declbind", "triggers", *arguments, stdout=printed)
@@ -547,7 +547,7 @@ def command(*arguments):
 
 
 def test_the_command_from_status_to_removal():
-    """Status 1 while a write may go unheard; JSON for machines; the statements, without running them."""
+    """Status 1 while a write may be missed; JSON for programs; the statements, without running them."""
     with override_bindings(KEEPERS):
         text, status = command()
         assert status == 1
@@ -567,8 +567,8 @@ def test_the_command_from_status_to_removal():
         assert states()["zoo_keeper"][0] == "missing"
 
 
-def test_show_and_doctor_say_what_is_not_seen():
-    """What was meant to be seen is a fault; what was not is worth knowing."""
+def test_show_and_doctor_report_gaps():
+    """A gap in intended capture is a fault; another gap is a note."""
     with override_bindings({**KEEPERS, "capture": "orm"}):
         binding = get_registry().by_stream["keepers"]
         assert [gap.is_fault for gap in unseen.find_gaps(binding, "default")] == [False]

@@ -1,4 +1,4 @@
-"""Writers by SQL, by the ORM and in bulk at once, with several relays: a reader ends with what is stored."""
+"""Concurrent writers by SQL, by the ORM and in bulk, with several relays: a reader ends with the stored rows."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.needs_trigger
 
 
 def in_thread(work, errors):
-    """Run work in a thread of its own; what it raises is kept."""
+    """Run work in a thread of its own; its exceptions are collected."""
 
     def run():
         try:
@@ -43,14 +43,14 @@ def in_thread(work, errors):
 
 
 def write(seed):
-    """Make random writes: each names itself, so that no two leave the same values."""
+    """Make random writes, each with a unique value, so that no two leave the same values."""
     chance = random.Random(seed)
     for number in range(WRITES):
         name, retired = f"{seed}-{number}", chance.random() < 0.5
         key = chance.randrange(1, ROWS + 1)
         rows = Keeper.objects.filter(pk=key)
         is_whole = chance.random() < 0.5
-        # Two who save a row that a third has deleted both insert it.
+        # Two writers that save a row which a third has deleted both insert it.
         with contextlib.suppress(IntegrityError), transaction.atomic() if is_whole else contextlib.nullcontext():
             kind = chance.randrange(5)
             if kind == 0:
@@ -73,7 +73,7 @@ def sql(statement, *params):
 
 
 class Reader:
-    """Follow the log as a hub does, and keep what each group's subscriber would hold."""
+    """A reader of the log like a hub, with the rows of each group's subscriber."""
 
     def __init__(self):
         self.cursor = log.load_head("default").offset
@@ -97,7 +97,7 @@ class Reader:
 
 
 def stored():
-    """Return what is stored, by group."""
+    """Return the stored rows, by group."""
     groups: dict[str, dict[str, Any]] = {"retired-false": {}, "retired-true": {}}
     for row in Keeper.objects.all():
         groups[f"retired-{str(row.retired).lower()}"][str(row.pk)] = {"name": row.name, "retired": row.retired}
@@ -105,7 +105,7 @@ def stored():
 
 
 def run_together():
-    """Write by several threads, number by two more, and read; return the reader when all is told."""
+    """Write in several threads, number in two more, and read; return the reader when everything has arrived."""
     errors: list[Exception] = []
     with override_bindings(BINDING):
         upkeep.install("default")
@@ -140,7 +140,7 @@ def run_together():
 
 
 def test_a_reader_ends_with_what_is_stored():
-    """Whoever wrote, in whatever order it was committed, and no offset is left out."""
+    """This holds for any writer and any order of commits, and no offset is left out."""
     reader = run_together()
     assert reader.lost == []
     assert {group: rows for group, rows in reader.groups.items() if rows} == {
@@ -148,8 +148,8 @@ def test_a_reader_ends_with_what_is_stored():
     }
 
 
-def test_marks_told_out_of_their_place_would_be_caught(monkeypatch):
-    """The control: notes of one batch told in the wrong order leave the reader with what no row holds any more."""
+def test_marks_out_of_their_place_are_detected(monkeypatch):
+    """Control: marks of one batch in the wrong order leave the reader with outdated rows."""
     original = marks.convert
 
     def convert(noted, using):
@@ -159,8 +159,8 @@ def test_marks_told_out_of_their_place_would_be_caught(monkeypatch):
     assert_caught()
 
 
-def test_marks_taken_for_events_would_be_caught(monkeypatch):
-    """The control: who reads or numbers past a mark never tells of it, or tells of what follows it twice."""
+def test_marks_treated_as_events_are_detected(monkeypatch):
+    """Control: a process that reads or numbers past a mark loses it, or repeats later events."""
     for module in (sequencer, log):
         monkeypatch.setattr(module, "FIRST_MARK", "9223372036854775807")
     log._look_statement.cache_clear()
@@ -171,7 +171,7 @@ def test_marks_taken_for_events_would_be_caught(monkeypatch):
 
 
 def assert_caught():
-    """Fail unless one of a few runs ends with something else than what is stored."""
+    """Fail unless one of a few runs ends with other rows than the stored ones."""
     for _ in range(5):
         reader = run_together()
         told = {group: rows for group, rows in reader.groups.items() if rows}

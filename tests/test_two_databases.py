@@ -1,4 +1,4 @@
-"""Users in one database, bound models and declbind in another: the whole of it, on two databases of each kind."""
+"""Users in one database, bound models and declbind in another: the whole course, on each kind of database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.servers import ROOT
 
 
 def two_databases(folder: Path) -> dict[str, Any]:
-    """Describe two databases of the kind that this run is on. Of a server they get names of their own."""
+    """Return the settings of two databases of this run's kind, with names of their own on a server."""
     names = {alias: f"two_{alias}_{uuid.uuid4().hex[:8]}" for alias in ("default", "other")}
     if connection.vendor == "sqlite":
         options = {
@@ -64,7 +64,7 @@ class Site:
 @pytest.mark.timeout(400)
 @pytest.mark.django_db
 def test_the_course_completes_on_two_databases(tmp_path: Path) -> None:
-    """Each part of it is a test of the inner run, which names what fails."""
+    """Each part is a test of the inner run, which names failures."""
     ran = Site(tmp_path).run(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "python_files=course.py", "--ds",
         "tests.two_databases.settings", "tests/two_databases/course.py",

@@ -1,4 +1,4 @@
-"""Why a frame arrived or did not: each cause from the situation that makes it, and the whole against what happened."""
+"""Why a frame arrived or did not: each cause in its situation, and all answers against what happened."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def stored(**values: Any) -> IntegerValue:
 
 
 def run(sql: str, *params: Any) -> None:
-    """Write past the ORM."""
+    """Write without the ORM."""
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
 
 
 def declare_lost(model: Any) -> None:
-    """Have capture say that it cannot tell which rows of a model were written."""
+    """Make capture report that the written rows of a model are unknown."""
     plan = current_index().plan_for(model)
     assert plan is not None
     batch = Batch(database_alias())
@@ -61,7 +61,7 @@ def declare_lost(model: Any) -> None:
 
 
 def last_event() -> Event:
-    """Return the last event, numbered as the relay would."""
+    """Return the last event, numbered as the relay would number it."""
     from declbind.outbound import relay
 
     if history.needs_sequencer(database_alias()):
@@ -76,7 +76,7 @@ def last_offset() -> int:
 
 
 def attend(user: Any = None, heard: list[list[Any]] | None = None, name: str = "c", **values: Any) -> Connection:
-    """Store a connection of a living process that has read the whole log."""
+    """Store a connection of a live process that has read the whole log."""
     now = timezone.now()
     Node.objects.update_or_create(
         id="n", defaults={"host": "web", "pid": 7, "started_at": now, "seen_at": now, "offset": 10**9}
@@ -88,11 +88,11 @@ def attend(user: Any = None, heard: list[list[Any]] | None = None, name: str = "
     )
 
 
-# --- nothing was announced -------------------------------------------------------------------------------------------
+# --- writes without a change ---------------------------------------------------------------------------------------
 
 
-def test_a_stream_that_nobody_defines() -> None:
-    """It may also have been removed, and then it is said by whom."""
+def test_an_undefined_stream() -> None:
+    """If it was removed, the answer names the author."""
     assert cause_of(1, "nothing") is Cause.NO_BINDING
     record = BindingRecord.objects.create(stream="gone", model="example.IntegerValue", fields=["name"])
     record.delete()
@@ -101,7 +101,7 @@ def test_a_stream_that_nobody_defines() -> None:
 
 
 def test_a_binding_that_is_disabled_or_invalid() -> None:
-    """Neither sends."""
+    """Neither of them sends."""
     record = BindingRecord.objects.create(stream="off", model="example.IntegerValue", fields=["name"], enabled=False)
     refresh()
     assert cause_of(1, "off") is Cause.NOT_IN_FORCE
@@ -110,7 +110,7 @@ def test_a_binding_that_is_disabled_or_invalid() -> None:
 
 
 def test_a_binding_that_was_disabled_then() -> None:
-    """What counts is the revision of that time."""
+    """The revision of that time decides."""
     record = BindingRecord(stream="later", model="example.IntegerValue", fields=["name"], enabled=False)
     with editing():
         record.save()
@@ -121,13 +121,13 @@ def test_a_binding_that_was_disabled_then() -> None:
     assert cause_of(1, "later", at=then) is Cause.NOT_IN_FORCE
 
 
-def test_a_binding_that_only_takes() -> None:
+def test_an_inbound_binding() -> None:
     """An inbound binding sends nothing."""
     with override_bindings({**NUMBERS, "direction": "inbound"}):
         assert cause_of(stored().pk) is Cause.CLOSED_DIRECTION
 
 
-def test_a_row_that_never_was() -> None:
+def test_a_row_that_was_never_committed() -> None:
     """Its transaction did not commit."""
     with override_bindings(NUMBERS):
         assert cause_of(4711) is Cause.ROLLED_BACK
@@ -139,8 +139,8 @@ def test_a_row_outside_of_where() -> None:
         assert cause_of(stored(value=1).pk) is Cause.OUTSIDE_WHERE
 
 
-def test_a_row_written_past_the_capture() -> None:
-    """It is there, and the log has nothing of it; or it is not as the log said last."""
+def test_a_row_whose_write_was_not_captured() -> None:
+    """It exists without an event, or differs from its last event."""
     row = stored()
     with override_bindings(NUMBERS):
         assert cause_of(row.pk) is Cause.NOT_CAPTURED
@@ -164,7 +164,7 @@ def test_a_row_written_past_the_capture() -> None:
 
 @pytest.mark.needs_triggers
 def test_a_row_written_by_sql_while_its_triggers_are_missing() -> None:
-    """The remedy names what is the matter, not what could be done in general; with the triggers it is announced."""
+    """The advice names the specific problem, not the general one; with the triggers it is announced."""
     watching = {**NUMBERS, "capture": "triggers"}
     with override_bindings(watching):
         row = stored()
@@ -187,8 +187,8 @@ def test_a_row_written_by_sql_while_its_triggers_are_missing() -> None:
     ("heard", "expected"),
     [([], Cause.NOBODY_SUBSCRIBED), ([["numbers", "name-a", None, 0, ""]], Cause.SENT)],
 )
-def test_a_row_of_which_a_bulk_event_tells(settings: Any, heard: list[Any], expected: Cause) -> None:
-    """Its groups were told to take a snapshot: that is said, and who was told, and it counts as sent."""
+def test_a_row_of_a_bulk_event(settings: Any, heard: list[Any], expected: Cause) -> None:
+    """The answer says that its groups were told to take a snapshot, and counts as sent."""
     settings.DECLBIND = {"BULK_LIMIT": 2}
     with override_bindings(NUMBERS):
         rows = [stored(name=name) for name in "aab"]
@@ -205,14 +205,14 @@ def test_a_row_of_which_a_bulk_event_tells(settings: Any, heard: list[Any], expe
         assert ("groups told", 2) in found.answers[0].evidence
         assert cause_of(rows[0].pk, at=timezone.now()) is Cause.TOLD_IN_BULK
         assert cause_of("", offset=last_offset()) is Cause.TOLD_IN_BULK
-        # A row that was not among them has its own event, and a write past the capture is no bulk event's.
+        # A row that was not part of it has its own event, and an uncaptured write is not part of a bulk event.
         assert cause_of(other.pk) is not Cause.TOLD_IN_BULK
         run("UPDATE example_integervalue SET value = 5 WHERE id = %s", other.pk)
         assert cause_of(other.pk) is Cause.NOT_CAPTURED
 
 
-def test_a_row_of_which_only_a_bulk_event_tells(settings: Any) -> None:
-    """One that was created by such a call, and one that was taken away by one."""
+def test_a_row_without_events_but_a_bulk_event(settings: Any) -> None:
+    """A row that such a call created, and one that it deleted."""
     settings.DECLBIND = {"BULK_LIMIT": 2}
     with override_bindings(NUMBERS):
         rows = IntegerValue.objects.bulk_create([IntegerValue(name="a", value=number) for number in range(3)])
@@ -223,8 +223,8 @@ def test_a_row_of_which_only_a_bulk_event_tells(settings: Any) -> None:
         assert cause_of(rows[0].pk) is Cause.TOLD_IN_BULK
 
 
-def test_every_group_that_was_told_is_every_subscriber(settings: Any) -> None:
-    """Where it is not known which rows were written nobody is left out, and the answer says so."""
+def test_a_resync_of_every_group_concerns_every_subscriber(settings: Any) -> None:
+    """If the written rows are unknown nobody is left out, and the answer says so."""
     with override_bindings(NUMBERS):
         row = stored()
         last_event()
@@ -239,7 +239,7 @@ def test_every_group_that_was_told_is_every_subscriber(settings: Any) -> None:
 
 
 def test_a_time_at_which_nothing_was_committed() -> None:
-    """The row is as the log said last, so whatever was tried then changed nothing."""
+    """The row equals its last event, so any later attempt changed nothing."""
     with override_bindings(NUMBERS):
         row = stored()
         Event.objects.update(created_at=timezone.now() - timedelta(minutes=30))
@@ -248,7 +248,7 @@ def test_a_time_at_which_nothing_was_committed() -> None:
 
 
 def test_a_fault_of_the_binding() -> None:
-    """It was recorded when it happened."""
+    """The fault was recorded when it happened."""
     with override_bindings(NUMBERS):
         row = stored()
         Event.objects.all().delete()
@@ -268,18 +268,18 @@ def test_a_row_whose_group_field_is_null() -> None:
     assert "count" in answer.text
 
 
-# --- it was announced ------------------------------------------------------------------------------------------------
+# --- announced changes ---------------------------------------------------------------------------------------------
 
 
 def test_a_change_without_a_number() -> None:
-    """Where a sequencer is needed nobody has the change before it; on SQLite its id is its number."""
+    """With a sequencer the change cannot be sent before; on SQLite its id is its number."""
     expected = Cause.NOT_SEQUENCED if history.needs_sequencer(database_alias()) else Cause.NOBODY_SUBSCRIBED
     with override_bindings(NUMBERS):
         assert cause_of(stored().pk) is expected
 
 
-def test_nobody_or_somebody_heard() -> None:
-    """Without a user the answer is who was sent it."""
+def test_a_change_with_and_without_subscribers() -> None:
+    """Without a user the answer covers all connections."""
     with override_bindings(NUMBERS):
         row = stored()
         offset = last_offset()
@@ -301,7 +301,7 @@ def test_nobody_or_somebody_heard() -> None:
         (["numbers", "name-a", -1, -2, "disabled"], Cause.NOT_IN_FORCE),
     ],
 )
-def test_what_a_connection_heard_decides(heard: list[Any], expected: Cause) -> None:
+def test_the_offsets_of_a_subscription_decide(heard: list[Any], expected: Cause) -> None:
     """The offsets are those around the change."""
     user = make_user()
     with override_bindings(NUMBERS):
@@ -340,7 +340,7 @@ def test_a_subscription_that_was_refused(outcome: str, expected: Cause) -> None:
     ],
 )  # fmt: skip
 def test_a_connection_that_was_over_before(code: int, expected: Cause) -> None:
-    """How it ended is why its user was not there."""
+    """The way it ended explains why its user was not connected."""
     user = make_user()
     attend(user, closed_at=timezone.now() - timedelta(minutes=1), close_code=code)
     with override_bindings(NUMBERS):
@@ -350,7 +350,7 @@ def test_a_connection_that_was_over_before(code: int, expected: Cause) -> None:
 
 
 def test_a_user_who_never_came_perhaps_for_the_page_is_foreign() -> None:
-    """A handshake that was refused near that time is named as well: it does not tell whose it was."""
+    """A refused handshake near that time is named as well, because it does not identify its user."""
     with override_bindings(NUMBERS):
         row = stored()
         last_event()
@@ -361,8 +361,8 @@ def test_a_user_who_never_came_perhaps_for_the_page_is_foreign() -> None:
         assert [answer.cause for answer in ask(row.pk, user="nobody").answers] == [Cause.NOT_CONNECTED, Cause.ORIGIN]
 
 
-def test_a_queue_that_overran_and_the_resume_that_made_it_good() -> None:
-    """Both connections of the user are told of."""
+def test_an_overflow_and_the_resume_after_it() -> None:
+    """Both connections of the user are in the answer."""
     user = make_user()
     with override_bindings(NUMBERS):
         row = stored()
@@ -377,7 +377,7 @@ def test_a_queue_that_overran_and_the_resume_that_made_it_good() -> None:
 
 
 def test_a_process_that_is_behind_or_gone() -> None:
-    """What it has not read it has not sent."""
+    """Events that the process has not read were not sent."""
     user = make_user()
     with override_bindings(NUMBERS):
         row = stored()
@@ -392,8 +392,8 @@ def test_a_process_that_is_behind_or_gone() -> None:
         assert cause_of(row.pk, user=user.username) is Cause.PROCESS_LOST
 
 
-def test_a_change_written_under_rules_that_were_over() -> None:
-    """It was not delivered, and who was subscribed was told to look anew."""
+def test_a_change_written_under_an_old_configuration() -> None:
+    """It was not delivered, and subscribers were told to take a snapshot."""
     user = make_user()
     record = BindingRecord.objects.create(**{**NUMBERS, "stream": "numbers"})
     refresh()
@@ -409,13 +409,13 @@ def test_a_change_written_under_rules_that_were_over() -> None:
     refresh()
 
 
-# --- against what happened -------------------------------------------------------------------------------------------
+# --- compared with what happened -----------------------------------------------------------------------------------
 
 
 async def play(seed: int) -> list[tuple[bool, Cause]]:
-    """Have clients come and go and change their minds among writes.
+    """Let clients connect, disconnect and change subscriptions among writes.
 
-    Return for each client and change whether its frame arrived, and what is said of it.
+    Return for each client and change whether its frame arrived, and the answer about it.
     """
     dice = random.Random(seed)
     names = ["a", "b"]
@@ -476,8 +476,8 @@ async def play(seed: int) -> list[tuple[bool, Cause]]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_what_is_said_is_what_happened(seed: int) -> None:
-    """A frame is said to be sent exactly when it arrived."""
+async def test_the_answers_agree_with_what_happened(seed: int) -> None:
+    """The answer says "sent" exactly if the frame arrived."""
     with override_bindings(NUMBERS):
         found = await play(seed)
     assert {True, False} <= {arrived for arrived, _ in found}
@@ -485,15 +485,15 @@ async def test_what_is_said_is_what_happened(seed: int) -> None:
 
 
 async def test_the_comparison_catches_an_answer_that_is_one_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The negative control: subscriptions that are said to begin one change too early."""
+    """Negative control: subscriptions that seem to begin one change too early."""
     monkeypatch.setattr(Heard, "covers", lambda self, offset: self.after <= offset)
     with override_bindings(NUMBERS):
         found = [pair for seed in range(3) for pair in await play(seed)]
     assert [pair for pair in found if pair[0] != (pair[1] is Cause.SENT)]
 
 
-async def test_a_blocked_user_is_not_sent_what_came_after() -> None:
-    """The kick is named."""
+async def test_a_blocked_user_gets_no_later_changes() -> None:
+    """The answer names the disconnect."""
     user = await in_thread(make_user)
     with override_bindings(BOARD):
         async with Client(user=user) as client:
@@ -507,8 +507,8 @@ async def test_a_blocked_user_is_not_sent_what_came_after() -> None:
         assert await in_thread(cause_of, row.pk, "board", user=user.username) is Cause.KICKED
 
 
-def test_every_cause_says_what_it_means() -> None:
-    """In whole sentences, each of its own."""
+def test_every_cause_has_a_meaning() -> None:
+    """Each meaning is a whole sentence, and each is different."""
     titles = [cause.value.title for cause in Cause]
     assert all(title.endswith(".") for title in titles)
     assert len(set(titles)) == len(titles)

@@ -1,8 +1,8 @@
-"""Serve the example site without any bound on what waits for a slow reader: what its absence costs, for comparison."""
+"""The example site without any bound on the queue of a slow client, to measure what the bound prevents."""
 
 from typing import Any
 
-# First, for it sets Django up.
+# First, because it sets Django up.
 from example_site.asgi import application  # isort: skip
 
 from declbind.core.hub import Limits

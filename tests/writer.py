@@ -1,4 +1,4 @@
-"""A management command that saves rows when a test tells it to, in a process of its own from first to last."""
+"""A management command that saves rows on request, in one long-lived process of its own."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from tests.servers import ROOT
 
 
 class Writer:
-    """Save rows in the other process."""
+    """A handle to the other process, which saves rows."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process

@@ -1,4 +1,4 @@
-"""Read the values that an operator types: a JSON object, or ``field = value`` lines."""
+"""Values that an operator types: a JSON object, or ``field = value`` lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from declbind.core.errors import ConfigError, Problem
 
 
 def parse_values(text: str, where: str = "values") -> dict[str, Any]:
-    """Return the object of a JSON text, or what ``field = value`` lines say; raises ``ConfigError``."""
+    """Parse a JSON object, or ``field = value`` lines.
+
+    Raises:
+        ConfigError: The text is neither; the problem is placed at ``where``.
+    """
     if not text.strip():
         return {}
     if text.lstrip().startswith("{"):
@@ -19,7 +23,11 @@ def parse_values(text: str, where: str = "values") -> dict[str, Any]:
 
 
 def parse_object(text: str, where: str = "values") -> dict[str, Any]:
-    """Return a JSON object; raises ``ConfigError``."""
+    """Parse a JSON object.
+
+    Raises:
+        ConfigError: The text is no JSON object; the problem is placed at ``where``.
+    """
     try:
         found = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
@@ -30,7 +38,7 @@ def parse_object(text: str, where: str = "values") -> dict[str, Any]:
 
 
 def parse_assignments(lines: Iterable[str], where: str = "values") -> dict[str, Any]:
-    """Return ``{field: value}``; a value is JSON where it can be read so, and text where not."""
+    """Return ``{field: value}``; a value is parsed as JSON if possible, and is text otherwise."""
     values: dict[str, Any] = {}
     for line in lines:
         name, sign, value = line.partition("=")
@@ -38,13 +46,13 @@ def parse_assignments(lines: Iterable[str], where: str = "values") -> dict[str, 
         if not sign or not name:
             raise _problem(where, f"expected 'field = value' in each line, got {line.strip()!r:.80}.")
         if name in values:
-            raise _problem(where, f"the field {name!r} stands twice.")
+            raise _problem(where, f"the field {name!r} is given twice.")
         values[name] = parse_scalar(value)
     return values
 
 
 def parse_scalar(text: str) -> Any:
-    """Return a JSON value, or the text itself where it is none."""
+    """Return a JSON value, or the text itself if it is not JSON."""
     text = text.strip()
     try:
         return json.loads(text, parse_constant=_refuse)
@@ -53,7 +61,7 @@ def parse_scalar(text: str) -> Any:
 
 
 def parse_key(text: str) -> Any:
-    """Return a row's key as a client would send it: a whole number as such, all else as text; None for nothing."""
+    """Return a row's key as a client would send it: a whole number or text; None for an empty text."""
     text = text.strip()
     if not text:
         return None

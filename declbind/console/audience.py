@@ -1,4 +1,4 @@
-"""Say who is connected and who would hear of a group, from the rows that the processes keep."""
+"""Connections and the subscribers of a group, from the rows that the processes keep."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN_LISTENERS = 50
 
 @dataclass(frozen=True)
 class Listener:
-    """One open connection that hears a group; ``after`` is the offset from which on it does."""
+    """One open connection that is subscribed to a group; ``after`` is the offset from which on it is."""
 
     connection: str
     user_pk: str
@@ -33,30 +33,30 @@ class Listener:
 
 @dataclass(frozen=True)
 class Audience:
-    """Who hears some groups of a stream now: how many connections, and the first of them."""
+    """The subscribers of some groups of a stream now: their number, and the first of them."""
 
     total: int
     listeners: tuple[Listener, ...]
 
 
 def oldest_heartbeat() -> datetime:
-    """Return the time before which the last heartbeat of a process means that it is gone."""
+    """Return the time limit of heartbeats: a process whose last one is older is considered dead."""
     return timezone.now() - timedelta(seconds=3 * settings.HEARTBEAT_SECONDS)
 
 
 def open_connections(using: str) -> QuerySet[Connection]:
-    """Return the connections that are open, in processes that live."""
+    """Return the open connections of live processes."""
     alive = Node.objects.using(using).filter(seen_at__gte=oldest_heartbeat()).values("pk")
     return shown(Connection, using).filter(closed_at=None, node__in=alive)
 
 
 def hears(stream: str, group: str) -> str:
-    """Return the text by which a connection's ``subscriptions`` show that it hears a group now."""
+    """Return the text that marks a current subscription to a group in a connection's ``subscriptions``."""
     return f"{json.dumps([stream, group], separators=(',', ':'))[:-1]},null,"
 
 
 def load_audience(stream: str, groups: Sequence[str], using: str, limit: int = SHOWN_LISTENERS) -> Audience:
-    """Return who hears any of the groups of a stream now. At most two queries."""
+    """Return the current subscribers of the groups of a stream. Takes at most two queries."""
     if not groups:
         return Audience(0, ())
     condition = Q()

@@ -1,4 +1,4 @@
-"""Say what a bulk event told: which groups had to take a snapshot, and why nothing was said of single rows."""
+"""Descriptions of bulk events: the groups that had to take a snapshot, and why rows were not reported singly."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .output import format_count
 
 
 def describe_bulk(groups: Collection[str], is_expired: bool = False) -> str:
-    """Return what was told to the groups that a bulk event names, or one whose values are taken out."""
+    """Return a description of the groups of a bulk event, or of an event whose values were removed."""
     if is_expired:
-        return "its values were taken out of the log, because they were older than the retention of its binding"
+        return "its values were removed from the log, because they were older than the retention of its binding"
     if EVERY_GROUP in groups:
         return (
-            "every group told to take a snapshot: more rows were written at once than are told one by one, or it is "
-            "not known which"
+            "every group told to take a snapshot: more rows were written at once than are sent one by one, or the "
+            "written rows are not known"
         )
     return (
         f"{format_count(len(groups), 'group')} told to take a snapshot: more than {limit()} rows were written at once"
@@ -25,17 +25,17 @@ def describe_bulk(groups: Collection[str], is_expired: bool = False) -> str:
 
 
 def limit() -> str:
-    """Return the number of rows that one call may write before its groups are told, for people."""
+    """Return the limit of rows that one call may write before only its groups are notified."""
     return f"{settings.BULK_LIMIT:,}".replace(",", "\N{NO-BREAK SPACE}")
 
 
 def is_told(group: str, groups: Collection[str]) -> bool:
-    """Tell whether a group is among those that a bulk event, or any other, is for."""
+    """Return whether a group is among those that an event is for, bulk or not."""
     return group in groups or EVERY_GROUP in groups
 
 
 def list_groups(groups: Collection[str], shown: int = 6) -> str:
-    """Return the names of groups, of many the first."""
+    """Return the names of groups; if there are many, only the first."""
     if EVERY_GROUP in groups:
         return "every group"
     names = list(groups)

@@ -1,4 +1,4 @@
-"""Show who is connected or lately was, and what each of them hears or heard."""
+"""Current and recent connections, and their subscriptions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOGINS = {"": "nothing", "session": "a session", "token": "a token", "scope": "
 
 @dataclass(frozen=True)
 class Heard:
-    """One subscription: it hears, or heard, the events above ``after`` up to ``until``; ``reason`` ended it."""
+    """One subscription to the events above ``after`` up to ``until``; ``reason`` says why it ended."""
 
     stream: str
     group: str
@@ -33,13 +33,13 @@ class Heard:
     reason: str
 
     def covers(self, offset: int) -> bool:
-        """Tell whether an event lies in what was heard."""
+        """Return whether an event lies in the subscription's range."""
         return self.after < offset and (self.until is None or offset <= self.until)
 
 
 @dataclass(frozen=True)
 class ListedConnection:
-    """One connection. ``behind`` is how many events its process had left undone, ``None`` of a closed one."""
+    """One connection. ``behind`` is its process's number of undelivered events, ``None`` for a closed connection."""
 
     id: str
     user_pk: str
@@ -63,32 +63,32 @@ class ListedConnection:
 
     @property
     def who(self) -> str:
-        """The user's name, or "anonymous"."""
+        """Return the user's name, or "anonymous"."""
         return self.username or (f"user {self.user_pk}" if self.user_pk else "anonymous")
 
     @property
     def login(self) -> str:
-        """What says who the user is, in words."""
+        """Return how the user was identified, in words."""
         return _LOGINS.get(self.credential, self.credential)
 
     @property
     def hears(self) -> tuple[Heard, ...]:
-        """The subscriptions that go on."""
+        """Return the current subscriptions."""
         return tuple(item for item in self.heard if item.until is None)
 
     @property
     def is_open(self) -> bool:
-        """Whether it is open, and its process alive."""
+        """Return whether it is open and its process alive."""
         return self.closed_at is None and not self.is_lost
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the connection as JSON values."""
         return {**{k: v for k, v in vars(self).items() if k != "heard"}, "heard": [vars(item) for item in self.heard]}
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which connections are asked for; empty texts ask for all. ``state`` is "open", "closed" or ""."""
+    """A filter of connections; empty texts match all. ``state`` is "open", "closed" or ""."""
 
     user: str = ""
     stream: str = ""
@@ -99,7 +99,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class ConnectionPage:
-    """One page of connections, newest first, and how many there are in all."""
+    """One page of connections, newest first, and their total number."""
 
     rows: tuple[ListedConnection, ...]
     total: int
@@ -108,7 +108,7 @@ class ConnectionPage:
 
 
 def load_connections(wanted: Wanted, using: str, page: int = 1, size: int = PAGE_ROWS) -> ConnectionPage:
-    """Return a page of the connections asked for. Three queries, and one for each process."""
+    """Return a page of the matching connections. Takes three queries, and one for each process."""
     rows = _narrow(shown(Connection, using), wanted, using).order_by("-opened_at", "pk")
     total = rows.count()
     pages = max(1, -(-total // size))
@@ -124,14 +124,14 @@ def find_connection(id_: str, using: str) -> ListedConnection | None:
 
 
 def describe_connections(rows: Sequence[Connection], using: str) -> list[ListedConnection]:
-    """Return rows in the form that people read. One query, and one for each of their processes."""
+    """Return rows in a readable form. Takes one query, and one for each of their processes."""
     nodes = {node.pk: node for node in Node.objects.using(using).filter(pk__in={row.node for row in rows})}
     behind = {pk: load_lag(node, using).events for pk, node in nodes.items()}
     return [_describe(row, nodes.get(row.node), behind.get(row.node)) for row in rows]
 
 
 def load_blocks(using: str) -> list[Block]:
-    """Return the blocks in force, the newest first."""
+    """Return the blocks in force, newest first."""
     return list(shown(Block, using).filter(until__gt=timezone.now()))
 
 

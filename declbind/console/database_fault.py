@@ -119,9 +119,9 @@ _SQLITE_MISSING = re.compile(r"no such (table|column)|has no column named")
 
 @dataclass(frozen=True)
 class DatabaseFault:
-    """What a database answered. ``text`` says what happened and where, ``action`` how to correct it.
+    """The answer of a database. ``text`` says what happened and where, ``action`` how to correct it.
 
-    ``is_certain`` is false if the connection was lost: the database may have committed what it was asked to.
+    ``is_certain`` is false if the connection was lost: the database may have committed the transaction.
     """
 
     kind: Kind
@@ -134,14 +134,14 @@ class DatabaseFault:
 
     @property
     def outcome(self) -> str:
-        """Say what became of an edit that failed with this fault."""
+        """Return a sentence on whether the edit that failed with this fault was stored."""
         if self.is_certain:
             return "Nothing was stored."
-        return "It is not known whether the edit was stored; look at the binding before you repeat it."
+        return "It is not known whether the edit was stored; check the binding before you repeat it."
 
 
 def describe_fault(error: DjangoDatabaseError, using: str) -> DatabaseFault:
-    """Return what an exception of Django's database layer means.
+    """Return the meaning of an exception of Django's database layer.
 
     Args:
         error: The exception as Django raised it. The exception of the driver is its cause.
@@ -184,13 +184,13 @@ def describe_fault(error: DjangoDatabaseError, using: str) -> DatabaseFault:
             text = f"The data of {where} cannot be read: {said}."
             return DatabaseFault(kind, text, "Check the disk and restore the database from a backup.")
         case "duplicate" if _is_configuration(error):
-            text = f"Somebody else edited the configuration in {where} at the same time: {said}."
+            text = f"Another user edited the configuration in {where} at the same time: {said}."
             return DatabaseFault(kind, text, "Try again.")
         case "duplicate":
             text = f"A row with the same key exists already in {where}: {said}."
             action = (
-                "Trying again does not help: look at the row and the constraint that the message names. If the key is "
-                "one that the database itself counts, as after a restore, `manage.py sqlsequencereset` corrects it."
+                "Trying again does not help: check the row and the constraint in the message. If the database "
+                "generates the key, as after a restore, `manage.py sqlsequencereset` corrects it."
             )
             return DatabaseFault(kind, text, action)
         case "reference":
@@ -206,7 +206,7 @@ def describe_fault(error: DjangoDatabaseError, using: str) -> DatabaseFault:
             return DatabaseFault(kind, text, action)
         case _:
             text = f"{where[0].upper()}{where[1:]} reported an error ({type(error).__name__}: {said})."
-            return DatabaseFault(kind, text, "Look at the log of the database, and of this process.")
+            return DatabaseFault(kind, text, "Check the logs of the database and of this process.")
 
 
 def failed_alias(error: DjangoDatabaseError, default: str) -> str:
@@ -252,9 +252,10 @@ def _kind_of(error: DjangoDatabaseError, using: str) -> Kind:
 
 
 def _is_configuration(error: DjangoDatabaseError) -> bool:
-    """Return whether the repeated value is the stream of a record, or the only key of the configuration's row.
+    """Return whether the duplicate value is the stream of a record, or the only key of the configuration's row.
 
-    Both are looked for before they are stored, so the other row was committed since. No other repeated value says so.
+    Both are looked up before they are stored, so the other row was committed since. No other duplicate value shows
+    that.
     """
     table = getattr(getattr(error.__cause__, "diag", None), "table_name", None) or ""
     said = f"{table} {error}"

@@ -1,4 +1,4 @@
-"""Follow a change that was announced to each connection of a user: handed over, missed, or not asked for."""
+"""The delivery of an announced change to each connection of a user: sent, missed, or not subscribed to."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .overview import describe_rules
 from .shown import shown
 from .stored import read_changes
 
-#: How near a handshake that was refused may lie to what is asked about.
+#: How far a refused handshake may lie from the time in question.
 HANDSHAKES = timedelta(minutes=10)
-#: Connections that are looked at.
+#: The number of connections that are examined.
 MAX_CONNECTIONS = 50
-#: What the code of a close means for whoever missed something afterwards.
+#: What a close code means for a connection that missed a later change.
 CLOSES = {
     4401: Cause.REVOKED,
     4403: Cause.KICKED,
@@ -36,7 +36,7 @@ CLOSES = {
     4429: Cause.OVER_LIMIT,
     1006: Cause.PROCESS_LOST,
 }
-#: Why a subscription ended, as the table of connections says it.
+#: Why a subscription ended, as stored in the table of connections.
 ENDS = {
     "permission": Cause.REVOKED,
     "disabled": Cause.NOT_IN_FORCE,
@@ -49,7 +49,7 @@ ANONYMOUS = "anonymous"
 
 
 def offset_of(event: Event) -> int | None:
-    """Return an event's offset; ``None`` while it has none."""
+    """Return an event's offset, or ``None`` if it has none yet."""
     return event.seq if history.needs_sequencer(event._state.db or "default") else event.pk
 
 
@@ -61,7 +61,7 @@ def groups_of(event: Event) -> list[tuple[str, str]]:
 def explain_event(
     event: Event, user: str, connection: str, binding: type[Binding] | None, using: str
 ) -> Iterator[Answer]:
-    """Yield the answers about an event, the one that matters most first; "" for user and connection is any."""
+    """Yield the answers about an event, the most relevant first; "" for user and connection means any."""
     offset = offset_of(event)
     if offset is None:
         age = (timezone.now() - event.created_at).total_seconds()
@@ -72,8 +72,9 @@ def explain_event(
     if config is not None:
         yield Answer(
             Cause.OLD_VERSION,
-            f"It was written under configuration {event.version} when {config.version} had already changed who hears.",
-            (("told to look anew", "all who were subscribed"), ("offset", offset)),
+            f"It was written under configuration {event.version} when {config.version} had already changed the "
+            "subscribers.",
+            (("told to take a snapshot", "all subscribers"), ("offset", offset)),
         )
         return
     found = _connections(user, connection, event, using)
@@ -93,7 +94,7 @@ def explain_event(
 
 
 def _connections(user: str, connection: str, event: Event, using: str) -> list[ListedConnection]:
-    """Return the connections that count: open at that time, or come later with an offset from before it."""
+    """Return the relevant connections: open at that time, or opened later with an earlier offset."""
     rows = shown(Connection, using).exclude(closed_at__lt=event.created_at).order_by("-opened_at")
     if connection:
         rows = rows.filter(pk=connection)
@@ -133,13 +134,13 @@ def _explain_connection(
     if ended:
         last = max(ended, key=lambda heard: heard.until or 0)
         cause = ENDS.get(last.reason, Cause.NOT_SUBSCRIBED)
-        return answer(cause, f"Its subscription to {last.group} ended at offset {last.until}, by: {last.reason}.")
+        return answer(cause, f"Its subscription to {last.group} ended at offset {last.until}. Reason: {last.reason}.")
     later = [heard for heard in mine if heard.after >= offset]
     if later:
         first = min(later, key=lambda heard: heard.after)
         return answer(
             Cause.NOT_SUBSCRIBED,
-            f"It subscribed to {first.group} only later; what it got first was of offset {first.after}.",
+            f"It subscribed to {first.group} only later; its first event came after offset {first.after}.",
         )
     refusal = _find_refusal(connection, event, using)
     if refusal is not None:
@@ -166,13 +167,13 @@ def _answer(connection: ListedConnection, cause: Cause, text: str, *evidence: tu
 def _explain_delivery(connection: ListedConnection, heard: Heard, event: Event, offset: int, using: str) -> Answer:
     answer = partial(_answer, connection)
     group = ("group", heard.group)
-    what = "The word to take a snapshot" if event.kind == Event.BULK else "It"
+    what = "The request to take a snapshot" if event.kind == Event.BULK else "It"
     if connection.opened_at > event.created_at:
         up_to = heard.until if heard.until is not None else connection.offset
         return answer(
             Cause.SENT,
-            f"{what} was sent by a resume: the client came back with offset {heard.after} and was brought up to "
-            f"{up_to}.",
+            f"{what} was sent by a resume: the client reconnected with offset {heard.after} and received the events "
+            f"up to {up_to}.",
             group,
             ("offset", offset),
             ("connected", connection.opened_at),
@@ -199,12 +200,12 @@ def _explain_delivery(connection: ListedConnection, heard: Heard, event: Event, 
         f"{what} was sent with offset {offset}.",
         group,
         ("written", event.created_at),
-        ("frames that wait now", connection.queued),
+        ("frames waiting now", connection.queued),
     )
 
 
 def _is_behind(connection: ListedConnection, event: Event, using: str) -> bool:
-    """Tell whether the process had not come to the event though it was old enough at its last heartbeat."""
+    """Return whether the process had not reached the event, which was old enough at its last heartbeat."""
     node = Node.objects.using(using).filter(pk=connection.node).first()
     if node is None or not connection.behind:
         return False
@@ -212,12 +213,14 @@ def _is_behind(connection: ListedConnection, event: Event, using: str) -> bool:
 
 
 def _explain_absence(user: str, connection: str, event: Event, using: str) -> Iterator[Answer]:
-    """Say how the user came not to be connected."""
+    """Explain why the user was not connected."""
     rows = shown(Connection, using)
     rows = rows.filter(pk=connection) if connection else rows.filter(_is_user(user))
     before = rows.filter(closed_at__lt=event.created_at).order_by("-closed_at").first()
     if before is None:
-        yield Answer(Cause.NOT_CONNECTED, "No connection of this user is known from then.", (("at", event.created_at),))
+        yield Answer(
+            Cause.NOT_CONNECTED, "No connection of this user is known from that time.", (("at", event.created_at),)
+        )
     else:
         cause = CLOSES.get(before.close_code or 0, Cause.NOT_CONNECTED)
         yield Answer(
@@ -249,7 +252,7 @@ def _find_refusal(connection: ListedConnection, event: Event, using: str) -> Tra
 
 
 def _find_overtaking_edit(event: Event, offset: int, using: str) -> Event | None:
-    """Return the edit that precedes the event in the log and is newer than the rules under which the event was made."""
+    """Return the edit that precedes the event in the log and is newer than the event's configuration."""
     column = history.offset_column(using)
     edits = shown(Event, using).filter(
         **{f"{column}__lt": offset},

@@ -1,4 +1,4 @@
-"""Compare records as JSON documents: what says the same, what differs, and a short text that stands for the content."""
+"""Records as JSON documents: equality, differences, and a short fingerprint of the content."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 
 from declbind.core.spec import KEYS
 
-#: A key that says something else: its name, the old and the new value, ``None`` for one that is not given.
+#: A key that differs: its name, the old and the new value, ``None`` for a missing one.
 Difference = tuple[str, Any, Any]
 
 
 def canonical(value: Any) -> str:
-    """Write a value so that two texts are equal exactly when JSON says the same.
+    """Return a text of a value; two texts are equal exactly if the values are equal in JSON.
 
-    Python's ``==`` would take ``true`` for 1, and a database may give an object's keys back in another order.
+    Python's ``==`` would consider ``true`` equal to 1, and a database may return an object's keys in another order.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def fingerprint(document: Mapping[str, Any]) -> str:
-    """Return a short text that stands for the document's content; forms carry it to notice a change under them."""
+    """Return a short text that identifies the document's content; forms use it to detect concurrent changes."""
     return hashlib.sha256(canonical(document).encode()).hexdigest()[:24]
 
 
 def differences(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[Difference]:
-    """Return every key of a record that says something else, in the order of the published table."""
+    """Return every key of a record that differs, in the order of the published table."""
     before, after = old or {}, new or {}
     return [
         (key, before.get(key), after.get(key))
@@ -37,7 +37,10 @@ def differences(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) ->
 
 
 def says_same(one: Any, other: Any) -> bool:
-    """Tell whether two JSON values mean the same: ``true`` is not 1, but 1e2 is 100, as a database may give it back."""
+    """Return whether two JSON values mean the same.
+
+    ``true`` is not 1, but 1e2 is 100, because a database may return it in either form.
+    """
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):

@@ -1,4 +1,4 @@
-"""Write records as the one text that files, downloads and the command share, which apply and import take back."""
+"""Records as text for files, downloads and the command, which apply and import can read."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from declbind.models import BindingRecord
 from .output import format_json
 from .overview import find_states, load_states, order_record
 
-#: What a browser calls the file.
+#: The file name of a download.
 FILE_NAME = "bindings.json"
 
 
 def format_export(records: Iterable[Mapping[str, Any]]) -> str:
-    """Return the text of a file of records: by stream, each key at its place; the same records are the same bytes.
+    """Return the text of a file of records, sorted by stream, with keys in a fixed order.
 
-    It ends with a line break. Written to a file in UTF-8.
+    The same records give the same bytes. The text ends with a line break. Write it to a file in UTF-8.
     """
     ordered = sorted((order_record(record) for record in records), key=lambda record: str(record["stream"]))
     return format_json(ordered) + "\n"
 
 
 def load_export(streams: Sequence[str], using: str) -> list[dict[str, Any]]:
-    """Return records that ``apply`` takes back as they are, by stream: the database's, or the named ones of any source.
+    """Return records for ``apply``, sorted by stream: those of the database, or the named ones of any source.
 
-    Raises ``ConfigError`` for a stream that no source defines, or more than one.
+    Raises:
+        ConfigError: No source, or more than one, defines a stream.
     """
     if not streams:
         records = BindingRecord.objects.using(using).order_by("stream")

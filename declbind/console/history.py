@@ -1,4 +1,4 @@
-"""Tell what became of a binding, edit by edit, and make a record say again what it said before."""
+"""The history of a binding, edit by edit, and the restoring of an earlier version."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN_STEPS = 50
 
 @dataclass(frozen=True)
 class Step:
-    """One edit of one binding: ``before`` and ``after`` are whole records, ``None`` where there was or is none."""
+    """One edit of one binding: ``before`` and ``after`` are whole records, ``None`` if there was or is none."""
 
     stream: str
     version: int
@@ -42,11 +42,11 @@ class Step:
 
     @property
     def differences(self) -> list[Difference]:
-        """Return (key, old, new) for each key that says something else."""
+        """Return (key, old, new) for each key that differs."""
         return differences(self.before, self.after)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the edit as JSON values."""
         return {
             "stream": self.stream,
             "version": self.version,
@@ -60,7 +60,11 @@ class Step:
 
 
 def load_history(stream: str, using: str, limit: int = SHOWN_STEPS) -> list[Step]:
-    """Return the newest edits of a stream, the newest first. One query; raises ``ConfigError`` where there is none."""
+    """Return the newest edits of a stream, newest first. Takes one query.
+
+    Raises:
+        ConfigError: The stream was never stored.
+    """
     rows = BindingRevision.objects.using(using).filter(stream=stream)[: limit + 1]
     revisions = list(rows)
     if not revisions:
@@ -70,7 +74,7 @@ def load_history(stream: str, using: str, limit: int = SHOWN_STEPS) -> list[Step
 
 
 def load_edits_since(version: int, using: str, limit: int = SHOWN_STEPS) -> list[Step]:
-    """Return the edits of all streams after a configuration version, the newest first. Two queries."""
+    """Return the edits of all streams after a configuration version, newest first. Takes two queries."""
     revisions = BindingRevision.objects.using(using)
     newer = list(revisions.filter(version__gt=version)[:limit])
     if not newer:
@@ -86,7 +90,11 @@ def load_edits_since(version: int, using: str, limit: int = SHOWN_STEPS) -> list
 
 
 def find_revision(stream: str, version: int, using: str) -> BindingRevision:
-    """Return the revision of a stream that made a configuration version; raises ``ConfigError`` for none."""
+    """Return the revision of a stream that made a configuration version.
+
+    Raises:
+        ConfigError: No revision of the stream made that version.
+    """
     rows = BindingRevision.objects.using(using).filter(stream=stream)
     revision = rows.filter(version=version).first()
     if revision is not None:
@@ -103,25 +111,30 @@ def find_revision(stream: str, version: int, using: str) -> BindingRevision:
 def roll_back(
     revision: BindingRevision, using: str, author: Any, note: str, expected_fingerprint: str = ""
 ) -> BindingRecord | None:
-    """Store again what a record said at ``revision``, as a new revision; a removed record is there again.
+    """Store the record as of ``revision`` again, as a new revision; a removed record is recreated.
 
-    Returns the record, ``None`` where it says that already and nothing was stored. Raises ``ConfigError`` when the
-    revision removed the record, when what it said no longer stands both judgements, or when the stored record is not
-    the one with ``expected_fingerprint``: somebody edited it since it was looked at. Asks for no permission.
+    This checks no permission.
+
+    Returns:
+        The record, or ``None`` if it is unchanged and nothing was stored.
+
+    Raises:
+        ConfigError: The revision removed the record, or the old record is no longer valid. Or the stored record is
+            not the one with ``expected_fingerprint``, because it was edited in the meantime.
     """
     document = revision.definition
     if document is None:
         raise ConfigError(
-            f"Version {revision.version} removed binding {revision.stream!r}, so there is nothing to go back to. "
-            "Choose a version in which it was there, or delete the binding."
+            f"Version {revision.version} removed binding {revision.stream!r}, so there is nothing to restore. "
+            "Choose a version in which it existed, or delete the binding."
         )
     with transaction.atomic(using=using):
         record = BindingRecord.objects.using(using).select_for_update().filter(stream=revision.stream).first()
         now = record.definition() if record is not None else None
         if expected_fingerprint and (now is None or fingerprint(now) != expected_fingerprint):
             raise ConfigError(
-                f"Somebody {'changed' if now is not None else 'removed'} binding {revision.stream!r} in the meantime. "
-                "Nothing was stored; look at it again."
+                f"Another user {'changed' if now is not None else 'removed'} binding {revision.stream!r} in the "
+                "meantime. Nothing was stored; check it again."
             )
         if now is not None and says_same(now, document):
             return None
@@ -137,17 +150,18 @@ def roll_back(
         except IntegrityError as error:
             if now is None and BindingRecord.objects.using(using).filter(stream=revision.stream).exists():
                 raise ConfigError(
-                    f"Somebody else added binding {revision.stream!r} again at the same time. Nothing was stored; "
-                    "look at it again."
+                    f"Another user added binding {revision.stream!r} again at the same time. Nothing was stored; "
+                    "check it again."
                 ) from error
             raise
     return record
 
 
 def find_held(revision: BindingRevision, record: BindingRecord) -> tuple[list[str], list[str]]:
-    """Return which fields ``roll_back`` finds held back, and which of them it sends: those of the revision's time.
+    """Return the held-back fields that ``roll_back`` finds, and those of them that it sends.
 
-    Fields that the record sends now stay. ``record`` is an unsaved one if it was removed.
+    It sends the fields of the revision's time; fields that the record sends now stay. ``record`` is unsaved if it
+    was removed.
     """
     if not isinstance(revision.known, list):
         return record.held(), []
@@ -158,7 +172,7 @@ def find_held(revision: BindingRevision, record: BindingRecord) -> tuple[list[st
 
 
 def as_problems(error: ValidationError) -> Sequence[Problem]:
-    """Return what a record's judgement raised as the problems that it was made of."""
+    """Return the problems that a validation error of a record was made from."""
     problems = []
     for text in error.messages:
         path, colon, message = text.partition(": ")

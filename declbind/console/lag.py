@@ -1,4 +1,4 @@
-"""Say how far a process was behind the log at its last heartbeat."""
+"""The lag of a process behind the log at its last heartbeat."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from datetime import timedelta
 from declbind.models import Event, Node
 from declbind.outbound import history
 
-#: What is younger than this when the heartbeat is written need not have been handed out by then.
+#: Events younger than this at the heartbeat need not have been delivered by then.
 MOMENT = timedelta(seconds=1)
-#: The lag is counted up to here; beyond it nobody needs the exact number.
+#: The lag is counted up to this number; beyond it the exact number is irrelevant.
 COUNTED_EVENTS = 10_000
 
 
 @dataclass(frozen=True)
 class Lag:
-    """How many events had not been handed over, and how old the oldest of them was, in seconds."""
+    """The number of undelivered events, and the age of the oldest of them, in seconds."""
 
     events: int = 0
     seconds: float = 0.0
 
     @property
     def text(self) -> str:
-        """Say it in words."""
+        """Return the lag in words."""
         if not self.events:
             return "none"
         count = f"over {COUNTED_EVENTS}" if self.events > COUNTED_EVENTS else str(self.events)
@@ -31,9 +31,10 @@ class Lag:
 
 
 def load_lag(node: Node, using: str) -> Lag:
-    """Return how far a process was behind when it was last heard of. One query.
+    """Return the lag of a process at its last heartbeat. Takes one query.
 
-    Events after its heartbeat say nothing about it: that is seconds old, and a busy site writes thousands.
+    Later events are not counted: the heartbeat is seconds old, and a busy site writes thousands of events in that
+    time.
     """
     column = history.offset_column(using)
     left = Event.objects.using(using).filter(**{f"{column}__gt": node.offset}, created_at__lt=node.seen_at - MOMENT)

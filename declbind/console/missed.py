@@ -1,4 +1,4 @@
-"""Find out what became of a write that the log has no event of: told in bulk, still a note of a trigger, or unheard."""
+"""Explanations of a write without an event in the log: sent in bulk, still a trigger's mark, or not captured."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .shown import shown
 from .stored import read_json
 from .writers import describe_writer
 
-#: Bulk events, and notes of triggers, that are looked at.
+#: The number of bulk events, and of marks, that are examined.
 MAX_BULKS, MAX_MARKS = 200, 1_000
 
 
 def find_bulk(
     stream: str, groups: Collection[str], using: str, *, after: Event | None, at: datetime | None, window: timedelta
 ) -> Event | None:
-    """Return the bulk event that told one of the groups, after an event of the row; the nearest to a time, or the last.
+    """Return the bulk event for one of the groups, after an event of the row: nearest to a time, or last.
 
-    Which rows it was for is not kept: one that was written, and is in such a group, may well be of them.
+    The rows of a bulk event are not stored. A row that was written and is in such a group may well be one of them.
     """
     events: QuerySet[Event] = shown(Event, using).filter(stream=stream, kind=Event.BULK)
     if at is not None:
@@ -49,13 +49,13 @@ def _tells(event: Event, groups: Collection[str]) -> bool:
 
 
 def explain_bulk(event: Event, user: str, connection: str, binding: type[Binding] | None, using: str) -> list[Answer]:
-    """Return that a row was told of by a bulk event, and what became of that for each connection."""
+    """Return that a row was part of a bulk event, and what became of the event for each connection."""
     told = [group for group, _ in groups_of(event)]
     is_every = EVERY_GROUP in told
     offset = offset_of(event)
     number = f", at offset {offset}" if offset is not None else ""
     text = (
-        f"What was written at {event.created_at:%H:%M:%S} could not be told row by row: every group of the stream was "
+        f"The rows written at {event.created_at:%H:%M:%S} could not be sent row by row: every group of the stream was "
         f"told to take a snapshot{number}."
         if is_every
         else f"More than {bulk.limit()} rows were written by one call at {event.created_at:%H:%M:%S}: its groups were "
@@ -66,28 +66,26 @@ def explain_bulk(event: Event, user: str, connection: str, binding: type[Binding
         ("groups told", "every one" if is_every else len(told)),
         ("by", describe_writer(event.actor, event.origin)),
     )
-    # More rows told one by one would be of no help where it is not known which they were.
+    # Raising the limit does not help if it is not known which rows were written.
     advice = "Nothing, if the client takes a snapshot when it is told to resync." if is_every else ""
     answer = Answer(Cause.TOLD_IN_BULK, text, evidence, advice=advice)
     return [answer, *explain_event(event, user, connection, binding, using)]
 
 
-def explain_unheard(
+def explain_uncaptured(
     binding: type[Binding], text: str, evidence: tuple[tuple[str, Any], ...], using: str
 ) -> Iterator[Answer]:
-    """Yield why a write has no event at all: a note of it waits, or the binding does not see such writes."""
+    """Yield why a write has no event at all: its mark is waiting, or the binding does not capture such writes."""
     waiting = _count_marks(binding, using)
     if waiting:
         yield Answer(
             Cause.NOT_SEQUENCED,
-            "Triggers have noted writes of its tables that are no events yet, perhaps this one.",
+            "Triggers have marked writes to its tables that have no events yet, perhaps this one.",
             (("notes that wait", waiting),),
         )
     gaps = unseen.find_gaps(binding, using)
     if not gaps:
-        text = (
-            f"{text} Nothing is known that it would not see, so it was written before the binding or its triggers were."
-        )
+        text = f"{text} No uncaptured write is known, so it was written before the binding or its triggers existed."
     faults = [gap for gap in gaps if gap.is_fault]
     yield Answer(
         Cause.NOT_CAPTURED,
@@ -98,7 +96,7 @@ def explain_unheard(
 
 
 def _count_marks(binding: type[Binding], using: str) -> int:
-    """Return how many notes of triggers wait that are of the binding's tables."""
+    """Return how many marks of the binding's tables are waiting."""
     if not unseen.wants_triggers(binding):
         return 0
     tables = {model._meta.db_table for model in table_models(binding.model_class())}

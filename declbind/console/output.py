@@ -1,4 +1,4 @@
-"""Write what people and machines read: aligned columns, problems with their place, stable JSON."""
+"""Output for people and machines: aligned columns, problems with their place, stable JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def format_json(value: object) -> str:
 
 
 def format_line(value: object) -> str:
-    """Return JSON text in one line, for output that is read line by line."""
+    """Return JSON text on one line, for output that is read line by line."""
     return json.dumps(value, ensure_ascii=False, cls=DjangoJSONEncoder)
 
 

@@ -1,4 +1,4 @@
-"""Show every binding that the sources offer: in force, disabled or invalid, and why."""
+"""Every binding that the sources offer: in force, disabled or invalid, and why."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from .withheld import load_withheld
 
 @dataclass(frozen=True)
 class Drift:
-    """How a database record differs from what it said when it was last stored from a file.
+    """The difference between a database record and the file that it was last stored from.
 
-    ``source`` is that file's place for the record, ``version`` the configuration that storing it made; ``differences``
-    are (key, the file's value, the value now).
+    ``source`` is that file's place for the record, and ``version`` the configuration version made by storing it.
+    ``differences`` are (key, the file's value, the value now).
     """
 
     source: str
@@ -37,7 +37,7 @@ class Drift:
 
     @property
     def text(self) -> str:
-        """Say it in a few words."""
+        """Return a short description."""
         return f"differs from {self.source}"
 
     def as_problem(self, stream: str) -> Problem:
@@ -45,12 +45,12 @@ class Drift:
         keys = ", ".join(repr(key) for key, _, _ in self.differences)
         return Problem(
             "$",
-            f"Binding {stream!r}: {self.text}, from which it was stored at version {self.version}, in {keys}. "
+            f"Binding {stream!r}: {self.text} in {keys}; it was stored from there at version {self.version}. "
             "Apply that file again, or export the record into it.",
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the drift as JSON values."""
         return {
             "source": self.source,
             "version": self.version,
@@ -62,7 +62,7 @@ class Drift:
 class BindingState:
     """One binding as a source offers it; ``state`` is "on", "off" (disabled) or "invalid" (left out).
 
-    ``record`` is what the source says; of a class, the record that it amounts to. ``None`` where nothing can be read.
+    ``record`` is the source's record, or for a class the equivalent record. ``None`` if it cannot be read.
     """
 
     stream: str
@@ -74,12 +74,12 @@ class BindingState:
     warnings: tuple[Problem, ...] = ()
     binding: type[Binding] | None = field(default=None, compare=False)
     drift: Drift | None = None
-    #: Kinds of write that it is meant to see and does not.
+    #: Kinds of write that it is meant to capture and does not.
     faults: tuple[unseen.Gap, ...] = ()
 
     @property
     def model(self) -> str:
-        """The bound model as the record writes it, or "?"."""
+        """Return the bound model as the record writes it, or "?"."""
         return str((self.record or {}).get("model", "?"))
 
     @property
@@ -88,7 +88,7 @@ class BindingState:
         return self.binding.held_names() if self.binding is not None else []
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the state as JSON values."""
         return {
             "stream": self.stream,
             "model": self.model,
@@ -109,7 +109,7 @@ def problem_as_json(problem: Problem) -> dict[str, str]:
 
 
 def load_states(using: str) -> list[BindingState]:
-    """Return the state of every binding of every source, in the order of the sources. Reads them all now."""
+    """Return the state of every binding, in the order of the sources. Reads all sources now."""
     items, registry = load_configuration(using)
     stored = {
         item.stream: item.document
@@ -122,10 +122,11 @@ def load_states(using: str) -> list[BindingState]:
 
 
 def load_drift(using: str, stored: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Drift]:
-    """Return, by stream, the database records that were edited since a file made them. One query, or two.
+    """Return, by stream, the database records that were edited since they were stored from a file.
 
-    ``stored`` are the records to ask about, by stream, as ``definition()`` gives them; ``None`` loads them all. A
-    record that was removed in between and made anew by hand owes the file nothing.
+    Takes one or two queries. ``stored`` are the records to check, by stream, as ``definition()`` gives them;
+    ``None`` loads them all. A record that was removed in between and recreated by hand no longer belongs to the
+    file.
     """
     if stored is None:
         stored = {record.stream: record.definition() for record in BindingRecord.objects.using(using)}
@@ -135,10 +136,10 @@ def load_drift(using: str, stored: Mapping[str, Mapping[str, Any]] | None = None
 def load_latest(
     using: str, stored: Mapping[str, Mapping[str, Any]]
 ) -> tuple[dict[str, BindingRevision], dict[str, Drift]]:
-    """Return the last revision of each record, by stream, and what ``load_drift`` does. One query for both."""
+    """Return the last revision of each record, by stream, and the result of ``load_drift``. Takes one query."""
     wanted = Q(pk__in=_last_of(stored, using)) | Q(pk__in=_last_of(stored, using, from_files=True))
     found = list(_revisions(using).filter(wanted).order_by("pk"))
-    # The last of a stream is the one that stays.
+    # The last revision of a stream overwrites the earlier ones.
     return {revision.stream: revision for revision in found}, _find_drift(found, stored)
 
 
@@ -150,7 +151,7 @@ def _revisions(using: str) -> QuerySet[BindingRevision]:
 
 
 def _last_of(streams: Iterable[str], using: str, *, from_files: bool = False) -> QuerySet[BindingRevision, Any]:
-    """Return a query for the key of each stream's last revision, or last one that a file made."""
+    """Return a query for the key of each stream's last revision, or of the last one that a file made."""
     revisions = BindingRevision.objects.using(using).filter(stream__in=list(streams))
     if from_files:
         revisions = revisions.exclude(source="")
@@ -169,7 +170,11 @@ def _find_drift(revisions: Iterable[Any], stored: Mapping[str, Mapping[str, Any]
 
 
 def find_states(states: Sequence[BindingState], stream: str) -> list[BindingState]:
-    """Return the bindings of a stream (more than one where sources quarrel); raises ``ConfigError`` for none."""
+    """Return the bindings of a stream, more than one if sources conflict.
+
+    Raises:
+        ConfigError: No source defines the stream.
+    """
     found = [state for state in states if state.stream == stream]
     if not found:
         known = sorted({state.stream for state in states if state.stream})
@@ -179,7 +184,7 @@ def find_states(states: Sequence[BindingState], stream: str) -> list[BindingStat
 
 
 def describe(state: BindingState, using: str) -> dict[str, Any]:
-    """Return what there is to know about a binding: what it sends, what it takes, who may, what it does not see."""
+    """Return a description of a binding: what it sends, what it accepts, its rules, what it does not capture."""
     about: dict[str, Any] = state.as_json()
     about["record"] = order_record(state.record) if state.record is not None else None
     if state.binding is None:
@@ -195,7 +200,7 @@ def describe(state: BindingState, using: str) -> dict[str, Any]:
 
 
 def describe_rules(binding: type[Binding]) -> dict[str, str]:
-    """Return, for each action, who may, in words."""
+    """Return, for each action, the users that its rule admits, in words."""
     if binding.overrides("rule"):
         return dict.fromkeys(ACTIONS, "by code")
     bound = binding()
@@ -208,14 +213,14 @@ def describe_rules(binding: type[Binding]) -> dict[str, str]:
 
 
 def describe_rule(rule: str | bool) -> str:
-    """Say who a rule lets."""
+    """Return the users that a rule admits, in words."""
     return AUDIENCE_WORDS.get(rule) or f"who has {rule}"
 
 
 def order_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with its keys in the order of the published table, those of its objects in a fixed one too.
+    """Return a record with its keys, and those of its objects, in the order of the published table.
 
-    A database need not keep the order of an object's keys, and an export that is kept in Git must not change by it.
+    A database need not keep the order of an object's keys, and this must not change an export that is kept in Git.
     """
     ordered = {key: record[key] for key in KEYS if key in record}
     for key in ("where", "scope"):

@@ -1,4 +1,4 @@
-"""Ring the doorbell once, to see whether the channel layer answers."""
+"""A test message over the channel layer, to see whether it responds."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ import threading
 from declbind.outbound import relay
 
 SECONDS = 2.0
-#: Past the bound of the ping itself: looking up a name, for one, cannot be interrupted, only left alone.
+#: Added to the ping's own limit, because some steps, such as a name lookup, cannot be interrupted.
 GRACE_SECONDS = 1.0
 
 _lock = threading.Lock()
 
 
 def ping() -> None:
-    """Ring the doorbell once; raises what goes wrong, ``TimeoutError`` after a few seconds.
+    """Send one wake-up over the channel layer.
 
-    In a thread of its own, so that it works wherever it is called, beside a running event loop too, and so that what
-    cannot be interrupted holds up nobody. There is never more than one such thread.
+    The ping runs in a thread of its own. It therefore works beside a running event loop too, and a step that cannot
+    be interrupted blocks nobody. There is never more than one such thread.
+
+    Raises:
+        TimeoutError: There was no answer within a few seconds.
     """
     if not _lock.acquire(timeout=SECONDS + GRACE_SECONDS):
-        raise TimeoutError("an earlier try still waits for an answer")
+        raise TimeoutError("an earlier attempt is still waiting for an answer")
     failures: list[Exception] = []
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""Plans: what a file of records would change in the database, and how that is carried out."""
+"""Plans: what a file of records would change in the database, and how the change is made."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from .overview import order_record, problem_as_json
 
 Action = Literal["add", "change", "remove", "keep"]
 Definition = Mapping[str, Any]
-MEANWHILE = "Somebody else edited the configuration at the same time. Nothing was stored; try again."
+MEANWHILE = "Another user edited the configuration at the same time. Nothing was stored; try again."
 
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of one stream. ``where`` is its place in the files, ``before`` and ``after`` are whole records."""
+    """The change of one stream. ``where`` is its place in the files, ``before`` and ``after`` are whole records."""
 
     action: Action
     stream: str
     where: str
     before: Definition | None
     after: Definition | None
-    #: The fields that the stored record does not send before somebody accepts them.
+    #: The fields that the stored record does not send until they are accepted.
     held: Sequence[str] = ()
 
     @property
     def differences(self) -> list[Difference]:
-        """Return (key, old, new) for each key that says something else, ``None`` for one that is not given."""
+        """Return (key, old, new) for each key that differs, ``None`` for a missing one."""
         return differences(self.before, self.after)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the change as JSON values."""
         return {
             "action": self.action,
             "stream": self.stream,
@@ -68,10 +68,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Plan:
-    """What ``apply`` would do. With ``faults`` it would do nothing.
+    """The changes that ``apply`` would make. With ``faults`` it would make none.
 
-    ``digest`` stands for the stored records, the records of the files and ``prune`` together: the same digest later
-    means that ``apply`` still does exactly this.
+    ``digest`` identifies the stored records, the records of the files and ``prune`` together. If the digest is the
+    same later, ``apply`` still makes exactly these changes.
     """
 
     changes: tuple[Change, ...]
@@ -82,15 +82,15 @@ class Plan:
 
     @property
     def edits(self) -> tuple[Change, ...]:
-        """Return the changes that change something."""
+        """Return the changes other than "keep"."""
         return tuple(change for change in self.changes if change.action != "keep")
 
     def count(self, action: Action) -> int:
-        """Return how many streams an action is for."""
+        """Return the number of streams with this action."""
         return sum(change.action == action for change in self.changes)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the plan as JSON values."""
         return {
             "ok": not self.faults,
             "plan": self.digest,
@@ -106,21 +106,22 @@ class Plan:
 def make_plan(path: Path, using: str, prune: bool = False) -> Plan:
     """Compare the records at ``path`` (a file, or a folder's ``*.json``) with the database. Changes nothing.
 
-    Raises ``ConfigError`` when there is nothing to read at ``path``.
+    Raises:
+        ConfigError: There is nothing to read at ``path``.
     """
     return plan_items(load_path(path), using, prune)
 
 
 def plan_items(items: Sequence[SourceItem], using: str, prune: bool = False) -> Plan:
-    """Compare records that were read, from a file or a text, with the database. Changes nothing.
+    """Compare records from a file or a text with the database. Changes nothing.
 
-    Faulty records are in ``faults``, all of them; ``changes`` then tells what the others would do. With ``prune``
-    stored records that the items do not name would be removed.
+    All problems are in ``faults``; ``changes`` then holds the changes of the valid records. With ``prune``, stored
+    records that the items do not name would be removed.
     """
     faults = find_faults(items)
     records = BindingRecord.objects.using(using).order_by("stream")
     if connections[using].in_atomic_block:
-        # All of them at once and in one order, so that two plans wait for each other and do not lock each other up.
+        # All of them at once and in one order, so that two plans wait for each other without a deadlock.
         records = records.select_for_update()
     found = list(records)
     stored = {record.stream: record.definition() for record in found}
@@ -146,10 +147,13 @@ def plan_items(items: Sequence[SourceItem], using: str, prune: bool = False) -> 
 def apply_path(
     path: Path, using: str, *, prune: bool = False, expected: str = "", author: Any = None, note: str = ""
 ) -> Plan:
-    """Make the plan and carry it out, in one transaction; return it, with the version that it made.
+    """Make a plan and carry it out in one transaction.
 
-    A plan with faults is returned and not carried out. Raises ``ConfigError`` as :func:`carry_out` does, or when the
-    plan is not the ``expected`` one; then nothing is stored.
+    Returns:
+        The plan, with the version that it made. A plan with faults is not carried out.
+
+    Raises:
+        ConfigError: The plan is not the ``expected`` one, or :func:`carry_out` raised it. Nothing is stored then.
     """
     items = load_path(path)
     with transaction.atomic(using=using):
@@ -160,19 +164,23 @@ def apply_path(
             raise ConfigError(
                 f"Expected to carry out plan {expected}, but it would now be {plan.digest}: since that plan was made, "
                 "the records in the database, those in the files or --prune have changed. "
-                "Look at a new plan, then apply that."
+                "Review a new plan, then apply it."
             )
         return carry_out(plan, using, author=author, note=note)
 
 
 def carry_out(plan: Plan, using: str, *, author: Any = None, note: str = "") -> Plan:
-    """Store what a plan without faults says; return it with the version that it made.
+    """Store the changes of a plan without faults, in the transaction in which the plan was made.
 
-    Runs in the transaction in which the plan was made, which the caller holds. Raises ``ConfigError`` if somebody else
-    edited the configuration at the same time. The caller must let it pass, so that nothing is stored.
+    Returns:
+        The plan, with the version that it made.
+
+    Raises:
+        ConfigError: The configuration was edited concurrently. The caller must not catch it, so that nothing is
+            stored.
     """
     try:
-        # Under the registry of now: otherwise each edit would have it built anew for the writes of the next one.
+        # Under the present registry; otherwise each edit would rebuild it for the writes of the next one.
         with transaction.atomic(using=using), trying(get_registry()):
             for change in plan.edits:
                 with editing(author, note, change.where if change.after is not None else ""):
@@ -180,7 +188,7 @@ def carry_out(plan: Plan, using: str, *, author: Any = None, note: str = "") -> 
     except BindingRecord.DoesNotExist as error:
         raise ConfigError(MEANWHILE) from error
     except IntegrityError as error:
-        # Not every broken constraint is an edit by somebody else; this one is if the record was not there a moment ago.
+        # Only a constraint on a record that was missing a moment ago shows a concurrent edit.
         if _were_added(plan, using):
             raise ConfigError(MEANWHILE) from error
         raise
@@ -188,7 +196,11 @@ def carry_out(plan: Plan, using: str, *, author: Any = None, note: str = "") -> 
 
 
 def load_path(path: Path) -> list[SourceItem]:
-    """Read and judge the records of a file or of a folder's ``*.json``; raises ``ConfigError`` where there are none."""
+    """Read and validate the records of a file or of a folder's ``*.json``.
+
+    Raises:
+        ConfigError: There are none.
+    """
     if path.is_dir():
         files = sorted(path.glob("*.json"))
         if not files:
@@ -201,7 +213,7 @@ def load_path(path: Path) -> list[SourceItem]:
 
 
 def find_faults(items: Sequence[SourceItem]) -> list[Fault]:
-    """Return every problem of the records: by both judgements, by a stream that is taken, by one that comes twice."""
+    """Return all problems of the records: invalid records, streams that are taken, and duplicate streams."""
     taken = judgement.reserved_streams()
     places: dict[str, list[str]] = {}
     for item in items:
@@ -254,9 +266,12 @@ def _were_added(plan: Plan, using: str) -> bool:
 
 
 def _check_alone(plan: Plan, using: str) -> int:
-    """Return the version; raises ``ConfigError`` unless all edits since the plan was made are the plan's own.
+    """Return the version, and check that all edits since the plan was made are the plan's own.
 
-    The first edit took the lock of the configuration's row, so nobody can have come between after it.
+    The first edit locked the configuration's row, so no other edit can follow it.
+
+    Raises:
+        ConfigError: Another edit was made.
     """
     if not plan.edits:
         return plan.version

@@ -1,4 +1,4 @@
-"""Say which processes serve sockets, which configuration each of them runs, and how far behind the log it is."""
+"""The processes that serve sockets, the configuration that each of them runs, and their lag."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SHOWN_PROCESSES = 200
 
 @dataclass(frozen=True)
 class Process:
-    """One process by its last heartbeat. ``fault`` says what is wrong with its configuration, "" where nothing is.
+    """One process by its last heartbeat. ``fault`` is the problem with its configuration, or "".
 
-    ``lag`` is how many events it had not handed over when it was last heard of, and ``lag_seconds`` the age of the
-    oldest of them at that time; ``None`` for a process that is gone.
+    ``lag`` is the number of events that it had not delivered at that time, and ``lag_seconds`` the age of the oldest
+    of them; ``None`` for a dead process.
     """
 
     id: str
@@ -48,17 +48,17 @@ class Process:
 
     @property
     def lag_text(self) -> str:
-        """Say how far it is behind, "" where that is not known."""
+        """Return the lag in words, "" if it is unknown."""
         return "" if self.lag is None else Lag(self.lag, self.lag_seconds or 0.0).text
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the process as JSON values."""
         return {**vars(self), "lag_seconds": None if self.lag_seconds is None else round(self.lag_seconds, 3)}
 
 
 @dataclass(frozen=True)
 class Processes:
-    """All processes, the live ones first, and the configuration that they should run; ``head`` is the log's end."""
+    """All processes, live ones first, and the expected configuration; ``head`` is the end of the log."""
 
     generation: str
     version: int
@@ -67,11 +67,11 @@ class Processes:
 
     @property
     def live(self) -> tuple[Process, ...]:
-        """Return those that were heard of lately."""
+        """Return the processes with a recent heartbeat."""
         return tuple(process for process in self.processes if process.is_live)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the processes as JSON values."""
         return {
             "version": self.version,
             "head": self.head,
@@ -80,7 +80,7 @@ class Processes:
 
 
 def load_processes(using: str) -> Processes:
-    """Return the processes of the log in database ``using``. Three queries, and one for each that lives."""
+    """Return the processes of the log in database ``using``. Takes three queries, and one for each live process."""
     configuration = Configuration.objects.using(using).filter(pk=1).first()
     generation, version = (configuration.generation, configuration.version) if configuration else ("", 0)
     head = log.load_head(using).offset
@@ -119,16 +119,16 @@ def load_processes(using: str) -> Processes:
 
 def _fault(node: Node, generation: str, version: int, usual: str) -> str:
     if node.generation != generation:
-        return "runs the configuration of another history of the database"
+        return "runs the configuration of another epoch of the database"
     if node.version != version:
         return f"runs version {node.version} instead of {version}"
     if usual and node.digest != usual:
-        # The version counts edits of the database; files and classes come with a deploy.
-        return "has other bindings than the other processes: its files or its code are of another deploy"
+        # The version counts edits of the database; files and classes come with a deployment.
+        return "has other bindings than the other processes: its files or code are from another deployment"
     return ""
 
 
 def _most_common(digests: Sequence[str]) -> str:
-    """Return the digest that most processes have, "" where there is nothing to compare."""
+    """Return the digest that most processes have, "" if there is nothing to compare."""
     counts = Counter(digests).most_common()
     return counts[0][0] if counts else ""

@@ -1,4 +1,4 @@
-"""Say why a permission is granted or not: by which rule, and from where the user has it."""
+"""Reasons why a permission is granted or not: the rule, and the source of the user's permission."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN_GROUPS = 5
 
 @dataclass(frozen=True)
 class Reason:
-    """What grants a right to a user, by which rule, and both in words.
+    """The source of a user's permission and the rule, both in words.
 
     ``rule`` is a codename, "authenticated", "staff", "anyone", "nobody" or "by code".
     """
@@ -28,17 +28,17 @@ class Reason:
 
 
 def describe_user(user: Any) -> str:
-    """Name a user for people."""
+    """Return a user's name for people."""
     return str(user.get_username()) if user is not None and user.is_authenticated else "an anonymous visitor"
 
 
 def explain_permission(bound: Binding, action: str, pk: Any, is_granted: bool) -> Reason:
-    """Say why the binding's user was let through or not; the verdict itself is the caller's, from the real check."""
+    """Explain why the binding's user was admitted or not; the caller passes the verdict of the real check."""
     method = "has_view_permission" if action == "view" else "has_permission"
     who = describe_user(bound.user)
     if bound.overrides(method):
         place = _place(type(bound), method)
-        return Reason("by code", (), f"Code decides, and says {'yes' if is_granted else 'no'}: {place}.")
+        return Reason("by code", (), f"The binding's code answers {'yes' if is_granted else 'no'}: {place}.")
     rule = bound.rule(action)
     if isinstance(rule, bool):
         words = "Anyone may." if rule else "Nobody may: the rule is false."
@@ -47,9 +47,9 @@ def explain_permission(bound: Binding, action: str, pk: Any, is_granted: bool) -
         verb = "is one" if is_granted else "is not one"
         return Reason(rule, (), f"Open to {AUDIENCE_WORDS[rule]}; {who} {verb} of them.")
     if not is_granted:
-        return Reason(rule, (), f"It takes {rule}, which {who} does not have.{_holders(rule)}")
+        return Reason(rule, (), f"It requires {rule}, which {who} does not have.{_holders(rule)}")
     granted = tuple(_sources(bound.user, rule, _find_row(bound, pk)))
-    return Reason(rule, granted, f"It takes {rule}; {who} has it{': ' if granted else ''}{', '.join(granted)}.")
+    return Reason(rule, granted, f"It requires {rule}; {who} has it{': ' if granted else ''}{', '.join(granted)}.")
 
 
 def _place(binding: type[Binding], method: str) -> str:
@@ -62,7 +62,7 @@ def _find_row(bound: Binding, pk: Any) -> Any:
 
 
 def _sources(user: Any, rule: str, row: Any) -> list[str]:
-    """Name what gives the user a codename: being a superuser, a permission of their own, groups, or a backend."""
+    """Return what gives the user a codename: superuser status, a permission of their own, groups, or a backend."""
     if getattr(user, "is_superuser", False):
         return ["a superuser may all"]
     app_label, _, codename = rule.partition(".")
@@ -90,4 +90,4 @@ def _holders(rule: str) -> str:
     app_label, _, codename = rule.partition(".")
     having = Group.objects.filter(permissions__content_type__app_label=app_label, permissions__codename=codename)
     names = list(having.order_by("name").values_list("name", flat=True)[:SHOWN_GROUPS])
-    return f" Groups that give it: {', '.join(names)}." if names else " No group gives it."
+    return f" Groups with it: {', '.join(names)}." if names else " No group has it."

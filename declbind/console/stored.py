@@ -1,6 +1,6 @@
-"""Read the JSON that processes store: what is not of the form that is expected is left out, so that no page fails.
+"""The JSON that processes store. Content of an unexpected form is skipped, so that no page fails.
 
-It may be of another version of this program, or of somebody who mended something by hand.
+It may come from another version of declbind, or from a manual edit.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-#: What one subscription is stored as: stream, group, until, after, reason.
+#: The stored form of one subscription: stream, group, until, after, reason.
 Subscription = tuple[str, str, int | None, int, str]
 
 
 def read_json(text: str) -> Any:
-    """Return the value of a text, None where it is none."""
+    """Return the value of a JSON text, or None if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -39,7 +39,7 @@ def read_changes(text: str) -> Iterator[tuple[str, str]]:
 
 
 def read_counts(streams: Any) -> Iterator[tuple[str, tuple[int, int, int]]]:
-    """Yield (stream, (sent, received, refused)) of what a process counted."""
+    """Yield (stream, (sent, received, refused)) of a process's counts."""
     for stream, counts in streams.items() if isinstance(streams, dict) else ():
         if isinstance(counts, list) and len(counts) == 3 and all(isinstance(count, int) for count in counts):
             yield stream, (counts[0], counts[1], counts[2])

@@ -1,4 +1,4 @@
-"""Look at a row as it is stored, beside what was announced of it last."""
+"""A row as it is stored, compared with its last announcement."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .stored import read_json
 
 
 def load_row(binding: type[Binding], row: str, using: str) -> Any | None:
-    """Return a row by its key as text; None where there is none, or no such key."""
+    """Return a row by its key as text, or None if there is no such row or the key is invalid."""
     model = binding.model_class()
     try:
         return model._base_manager.using(using).filter(pk=validation.coerce(model._meta.pk, row)).first()
@@ -30,17 +30,17 @@ def row_groups(bound: Binding, row: Any) -> list[str]:
     """Return the groups that a row is in."""
     try:
         return list(bound.group_names(row))
-    except Exception as error:  # the project's code; that it fails is an answer too
+    except Exception as error:  # the project's code; its failure is an answer too
         return [f"(fails: {type(error).__name__})"]
 
 
 def find_latest(stream: str, keys: Collection[str], using: str) -> Event | None:
-    """Return the last event of a row, whose key the log may write in these ways."""
+    """Return the last event of a row; ``keys`` are the forms in which the log may hold its key."""
     return shown(Event, using).filter(stream=stream, object_pk__in=keys).order_by("-pk").first()
 
 
 def compare(binding: type[Binding], row: Any, latest: Event | None, using: str) -> list[str] | None:
-    """Return the names whose stored values are not those last announced; ``None`` where that cannot be told."""
+    """Return the names whose stored values differ from the last event, or ``None`` if that is unknown."""
     if latest is None or binding.runs_code() or latest.version != get_registry().version:
         return None
     if latest.kind not in (Event.ROW, Event.GONE) or (latest.kind == Event.ROW and latest.data == "{}"):
@@ -53,7 +53,7 @@ def compare(binding: type[Binding], row: Any, latest: Event | None, using: str) 
 
 
 def says_it_is_there(latest: Event) -> bool:
-    """Tell whether those who heard an event still believe in its row, under the rules that hold now."""
+    """Return whether clients that received an event still show its row, under the present rules."""
     if latest.kind != Event.ROW or latest.version != get_registry().version:
         return False
     return any(action != "delete" for _, action in groups_of(latest))

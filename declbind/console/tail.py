@@ -21,12 +21,12 @@ from .bulk import describe_bulk, list_groups
 from .shown import shown
 
 BATCH = 500
-#: Kinds of traffic that are always noted, and those noted while somebody watches too.
+#: Kinds of traffic that are always recorded, and those recorded only while someone watches.
 REFUSED = (Traffic.REFUSED, Traffic.ERROR)
 ALL = (*REFUSED, Traffic.REQUEST, Traffic.CONNECTION)
-#: Where ids appear out of order, how far back is looked for rows that were late.
+#: How far back to look for late rows if ids appear out of order.
 LATE_ROWS, LATE_SECONDS = 300, 10
-#: A watch ends this long after it was last renewed.
+#: The time after its last renewal at which a watch ends.
 LEASE_SECONDS = 30
 
 
@@ -41,16 +41,16 @@ def follow(
 ) -> Iterator[LogEvent | Traffic]:
     """Yield events, and traffic of ``kinds`` among them.
 
+    A log that begins a new epoch is read from its beginning.
+
     Args:
         using: The database of the log.
-        since: The offset after which to begin. With ``None``, begin after the last event there is, or with a ``limit``
-            at the last ``limit`` items there are.
+        since: The offset after which to begin. With ``None``, begin after the last event, or with a ``limit`` at the
+            last ``limit`` items.
         stream: Only events of this stream, and those of permissions and of the configuration, which concern all.
         limit: End after this many items.
-        kinds: Kinds of traffic to yield too, ordered among the events by time as far as both are there.
+        kinds: Kinds of traffic to yield too, ordered by time among the events.
         wait: Called when nothing is left. The iterator ends when it returns false.
-
-    A log that begins a new epoch is read from its beginning.
     """
     head = log.load_head(using)
     epoch, cursor = head.epoch, head.offset if since is None else since
@@ -64,7 +64,7 @@ def follow(
         batch = BATCH if left is None else min(BATCH, left)
         events = log.read(cursor, batch, using, stream)
         found = _merge(events, traffic.read(batch))
-        # Items beyond the limit are dropped: nobody asks for them any more.
+        # Items beyond the limit are dropped, because they will not be requested.
         yield from found[:batch] if left is not None else found
         if events:
             cursor = events[-1].offset
@@ -82,7 +82,7 @@ def follow(
 def _load_last(
     using: str, limit: int, stream: str | None, until: int, traffic: _TrafficReader
 ) -> list[LogEvent | Traffic]:
-    """Return the last items up to offset ``until``, and up to where ``traffic`` goes on."""
+    """Return the last items up to offset ``until``, and up to where ``traffic`` continues."""
     column = history.offset_column(using)
     rows = shown(Event, using).filter(**{f"{column}__lte": until})
     if stream is not None:
@@ -93,7 +93,10 @@ def _load_last(
 
 
 class _TrafficReader:
-    """Read traffic, each row once. Begins like the events: after the last, at the first, or at the time of one."""
+    """A reader of traffic that yields each row once.
+
+    It begins like the events: after the last, at the first, or at the time of one.
+    """
 
     def __init__(self, using: str, kinds: Sequence[str], stream: str | None, since: int | None) -> None:
         self._using, self._kinds = using, kinds
@@ -112,7 +115,7 @@ class _TrafficReader:
                 self._rows = self._rows.filter(at__gte=at)
 
     def read_last(self, limit: int) -> list[Traffic]:
-        """Return the last rows before those that :meth:`read` goes on with."""
+        """Return the last rows before those that :meth:`read` returns."""
         if not self._kinds:
             return []
         return list(self._rows.filter(pk__lte=self._last).order_by("-pk")[:limit])[::-1]
@@ -135,7 +138,7 @@ class _TrafficReader:
 
 
 def renew_watch(using: str) -> None:
-    """Have all processes note what they note while somebody watches, for as long as this is called again."""
+    """Make all processes record the traffic that is recorded only while watched. Call it again to keep it up."""
     now = timezone.now()
     viewer = f"tail:{socket.gethostname()}:{os.getpid()}"[:64]
     watches = Watch.objects.using(using)
@@ -144,7 +147,7 @@ def renew_watch(using: str) -> None:
 
 
 def _merge(events: list[LogEvent], rows: list[Traffic]) -> list[LogEvent | Traffic]:
-    """Put rows among events by time; the events keep their order, whatever their writers' clocks said."""
+    """Insert rows among events by time; the events keep their order, whatever the clocks of their writers."""
     merged: list[LogEvent | Traffic] = []
     waiting = list(reversed(rows))
     for event in events:
@@ -155,7 +158,7 @@ def _merge(events: list[LogEvent], rows: list[Traffic]) -> list[LogEvent | Traff
 
 
 def as_json(item: LogEvent | Traffic, values: bool) -> dict[str, Any]:
-    """Return an event or a row of traffic as a machine reads it; ``kind`` tells which."""
+    """Return an event or a row of traffic as JSON values; ``kind`` says which it is."""
     return traffic_as_json(item) if isinstance(item, Traffic) else event_as_json(item, values)
 
 
@@ -165,7 +168,7 @@ def format_item(item: LogEvent | Traffic, values: bool) -> str:
 
 
 def traffic_as_json(row: Traffic) -> dict[str, Any]:
-    """Return a row of traffic as a machine reads it; of what was sent there is the shape, never a value."""
+    """Return a row of traffic as JSON values; of sent data it has the shape, never a value."""
     return {
         "at": row.at,
         "kind": row.kind,
@@ -184,7 +187,7 @@ def traffic_as_json(row: Traffic) -> dict[str, Any]:
 
 
 def format_traffic(row: Traffic) -> str:
-    """Return one line: kind, time, stream, what was asked by whom, and how it ended."""
+    """Return one line: kind, time, stream, action, user, and outcome."""
     who = row.username or row.user_pk or ("anonymous" if row.connection else "")
     asked = " ".join(part for part in (row.action, row.object_pk, f"by {who}" if who else "") if part)
     end = ": ".join(part for part in (row.outcome, row.message) if part)
@@ -192,7 +195,7 @@ def format_traffic(row: Traffic) -> str:
 
 
 def event_as_json(event: LogEvent, values: bool) -> dict[str, Any]:
-    """Return an event as a machine reads it; without ``values`` the data is the list of its keys."""
+    """Return an event as JSON values; without ``values`` the data is the list of its keys."""
     data = json.loads(event.data)
     return {
         "offset": event.offset,

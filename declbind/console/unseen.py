@@ -1,4 +1,4 @@
-"""What a binding does not see: the kinds of write that leave no event, and the writes that left none."""
+"""The writes that a binding does not capture: kinds of write without events, and detected writes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from declbind.outbound.index import current_index
 from declbind.outbound.seam_checks import SeamFault
 from declbind.outbound.triggers import tables, upkeep
 
-#: What Django 6.1 calls an ``on_delete`` that the database carries out.
+#: Django 6.1's name for an ``on_delete`` that the database carries out.
 _BY_DATABASE: Any = getattr(deletion, "DatabaseOnDelete", ())
 
-#: Places in the code that are looked at, the latest first.
+#: The number of places in the code that are listed, latest first.
 MAX_NOTICED = 200
 INSTALL = "Run `manage.py declbind triggers --install`."
 
 
 @dataclass(frozen=True)
 class Gap:
-    """One kind of write that a binding does not see: what, and what to do. ``is_fault``: it was meant to be seen."""
+    """One kind of write that a binding does not capture, and the advice.
+
+    ``is_fault`` says that it was meant to be captured.
+    """
 
     text: str
     action: str
@@ -37,16 +40,16 @@ class Gap:
 
     def as_problem(self, stream: str) -> Problem:
         """Return the warning for a check."""
-        return Problem("$.capture", f"Binding {stream!r} does not see: {self.text} {self.action}")
+        return Problem("$.capture", f"Binding {stream!r} does not capture: {self.text} {self.action}")
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the gap as JSON values."""
         return {"text": self.text, "action": self.action, "fault": self.is_fault}
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of all tables: the states of their triggers, the writes that left no event, and faulty hooks."""
+    """The state of all tables: their triggers, the writes that left no event, and faulty hooks."""
 
     states: Sequence[upkeep.TableState]
     noticed: Sequence[UnseenWrite]
@@ -54,23 +57,23 @@ class Known:
 
     @classmethod
     def load(cls, using: str, bindings: Iterable[type[Binding]]) -> Known:
-        """Load what concerns bindings: one query, and another for the triggers where some binding wants any."""
+        """Load the state that concerns bindings. Takes one query, and another if some binding needs triggers."""
         noticed = UnseenWrite.objects.using(using).order_by("-last_at")[:MAX_NOTICED]
         states = upkeep.load_states(using) if any(map(wants_triggers, bindings)) else ()
         return cls(states, list(noticed), list(find_faults()))
 
     def states_of(self, binding: type[Binding]) -> list[upkeep.TableState]:
-        """Return how the triggers are of the tables that a binding has watched."""
+        """Return the states of the triggers of a binding's tables."""
         return [state for state in self.states if binding.stream in state.streams]
 
 
 def wants_triggers(binding: type[Binding]) -> bool:
-    """Tell whether a binding is to hear of more than what the ORM writes."""
+    """Return whether a binding is to capture more than ORM writes."""
     return binding.spec().outbound and binding.spec().capture == "triggers"
 
 
 def find_gaps(binding: type[Binding], using: str, known: Known | None = None) -> list[Gap]:
-    """Return what a binding in force does not see, what was meant to be seen first."""
+    """Return the gaps of a binding in force, faults first."""
     if not binding.spec().outbound:
         return []
     known = known or Known.load(using, [binding])
@@ -84,7 +87,7 @@ def find_gaps(binding: type[Binding], using: str, known: Known | None = None) ->
 
 
 def _tenant_gaps(using: str) -> Iterator[Gap]:
-    """Yield what is not sent because rows of several tenants cannot be told apart."""
+    """Yield the writes that are not sent because the tenants of rows cannot be determined."""
     if tenants.are_mixed(using):
         yield Gap(
             "The rows of each write: the database switches schemas, and the tenant of a row is not known. Subscribers "
@@ -95,7 +98,7 @@ def _tenant_gaps(using: str) -> Iterator[Gap]:
 
 
 def _hook_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
-    """Yield the kinds of write that are not captured because a method of Django has changed or was replaced.
+    """Yield the kinds of write that are not captured because a method of Django was changed or replaced.
 
     Triggers report a table without the hooks.
     """
@@ -113,13 +116,13 @@ def _hook_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
 
 
 def _noticed_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
-    """Yield the writes to the binding's tables that the detector noticed."""
+    """Yield the writes to the binding's tables that the detector found."""
     lists = (field.remote_field.through for field in binding.bound_fields() if field.many_to_many)
     own = {model._meta.db_table for model in (*tables.table_models(binding.model_class()), *lists)}
     heard = {state.table for state in known.states if state.is_well and binding.stream in state.streams}
     for write in known.noticed:
         if write.table in own - heard:
-            where = write.location or "places that were too many to remember"
+            where = write.location or "places beyond the limit"
             last = write.last_at.isoformat(timespec="seconds")
             yield Gap(
                 f"{write.verb} of table {write.table} at {where}: {write.count} times, last at {last}.",
@@ -147,7 +150,7 @@ def _gaps(binding: type[Binding], using: str, known: Known) -> Iterator[Gap]:
         )
     if binding.spec().capture != "triggers":
         has_triggers = upkeep.is_supported(using)
-        by_triggers = 'Say "capture": "triggers" and run `manage.py declbind triggers --install`, or announce the rows '
+        by_triggers = 'Set "capture": "triggers" and run `manage.py declbind triggers --install`, or announce the rows '
         yield Gap(
             "Raw SQL and other programs.",
             f"{by_triggers if has_triggers else 'Announce the rows '}with declbind.touch(queryset).",
@@ -179,25 +182,25 @@ def _trigger_gaps(binding: type[Binding], using: str, known: Known) -> Iterator[
 
 
 def _cascades(binding: type[Binding], has_triggers: bool) -> Iterator[Gap]:
-    """Yield what the database itself does to rows when others go (``DB_CASCADE`` and its kin, since Django 6.1)."""
+    """Yield the deletes and updates that the database itself cascades (``DB_CASCADE`` etc., since Django 6.1)."""
     for model in tables.table_models(binding.model_class()):
         for field in model._meta.local_concrete_fields:
             action = getattr(field.remote_field, "on_delete", None)
             if isinstance(action, _BY_DATABASE):
                 yield Gap(
-                    f"What the database does to rows when what {field.name!r} points to is deleted ({action}).",
-                    'Say "capture": "triggers", or let Django do it.' if has_triggers else "Let Django do it.",
+                    f"Changes by the database when a row is deleted that {field.name!r} points to ({action}).",
+                    'Set "capture": "triggers", or let Django do it.' if has_triggers else "Let Django do it.",
                     is_fault=True,
                 )
 
 
 def forget(using: str) -> None:
-    """Forget the writes that were noticed: what still happens is noticed again."""
+    """Clear the detected writes; those that still happen are detected again."""
     UnseenWrite.objects.using(using).all().delete()
 
 
 def faulty_streams(using: str) -> Iterator[tuple[str, Gap]]:
-    """Yield the gaps that were not meant, with the streams that have them."""
+    """Yield the gaps that are faults, with the streams that have them."""
     bindings = current_index().registry.by_stream.values()
     known = Known.load(using, bindings)
     for binding in bindings:
@@ -207,7 +210,7 @@ def faulty_streams(using: str) -> Iterator[tuple[str, Gap]]:
 
 
 def load_faults(using: str) -> dict[str, list[Gap]]:
-    """Return the gaps that were not meant, by stream."""
+    """Return the gaps that are faults, by stream."""
     faults: dict[str, list[Gap]] = {}
     for stream, gap in faulty_streams(using):
         faults.setdefault(stream, []).append(gap)

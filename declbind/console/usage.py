@@ -1,4 +1,4 @@
-"""Say how much each stream is used: subscribers now, frames and refusals by the minute."""
+"""The use of each stream: current subscribers, frames and refusals by the minute."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from declbind.models import Node, StreamUse
 from .shown import sees_all, shown_activity
 from .stored import read_counts, read_subscribers
 
-#: Minutes that a small chart shows.
+#: The number of minutes in a small chart.
 MINUTES = 30
 
 
 @dataclass(frozen=True)
 class Usage:
-    """How much one stream is used: counts by minute, the oldest first, the last one under way."""
+    """The use of one stream: counts by minute, oldest first; the last minute is in progress."""
 
     subscribers: int = 0
     sent: tuple[int, ...] = (0,) * MINUTES
@@ -28,17 +28,17 @@ class Usage:
 
     @property
     def sent_per_minute(self) -> int:
-        """The frames of the last whole minute, or of the one under way where that has more."""
+        """Return the frames of the last whole minute, or of the current one if it has more."""
         return max(self.sent[-2:])
 
     @property
     def refused_per_minute(self) -> int:
-        """The refusals of the last whole minute, or of the one under way where that has more."""
+        """Return the refusals of the last whole minute, or of the current one if it has more."""
         return max(self.refused[-2:])
 
 
 def load_usage(nodes: Iterable[Node], using: str) -> Mapping[str, Usage]:
-    """Return the use of every stream that has any, of the living processes ``nodes``. One query."""
+    """Return the use of every used stream in the live processes ``nodes``. Takes one query."""
     subscribers: Counter[str] = Counter()
     for node in nodes:
         subscribers.update(read_subscribers(node.streams) if sees_all() else {})
@@ -62,6 +62,6 @@ def load_usage(nodes: Iterable[Node], using: str) -> Mapping[str, Usage]:
 
 
 def load_used_streams(days: int, using: str) -> set[str]:
-    """Return the streams that sent a frame to somebody within so many days. One query."""
+    """Return the streams that sent a frame to a client within this many days. Takes one query."""
     since = timezone.now() - timedelta(days=days)
     return set(StreamUse.objects.using(using).filter(sent_at__gte=since).values_list("stream", flat=True))

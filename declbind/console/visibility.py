@@ -1,4 +1,4 @@
-"""Say which rows a user sees, and which users see a row: by the code that takes snapshots and grants subscriptions."""
+"""The rows that a user sees, and the users who see a row, by the code for snapshots and subscriptions."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from declbind.live import snapshots, subscriptions
 from declbind.serializers import encode_key, encode_value
 
 SHOWN_ROWS = 50
-#: Where groups are code, so many rows are looked at: each has to be asked for its groups.
+#: The number of rows examined if groups are made by code, which has to be called for each row.
 EXAMINED_ROWS = 500
 SHOWN_VIEWERS = 50
 EXAMINED_USERS = 200
-#: After so long no further user is examined: the rule may be slow code of the project.
+#: The time after which no further user is examined, because the rule may be slow code of the project.
 EXAMINED_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class VisibleRow:
-    """One row as a snapshot would show it."""
+    """One row as a snapshot would send it."""
 
     pk: Any
     data: Mapping[str, Any]
@@ -47,21 +47,21 @@ class VisibleRows:
     is_shape: bool = False
 
     def words(self) -> str:
-        """Say how many there are."""
+        """Return the number of rows in words."""
         if self.fault:
             return f"Rows in group {self.group} cannot be shown: {self.fault}"
         count = len(self.shown)
         return f"Rows in group {self.group}: {f'{count}' if self.is_all else f'the first {count}, there are more'}."
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the rows as JSON values."""
         rows = [{"pk": row.pk, "data": dict(row.data)} for row in self.shown]
         return {"group": self.group, "rows": rows, "is_all": self.is_all, "fault": self.fault}
 
 
 @dataclass(frozen=True)
 class Viewer:
-    """One user who may have a subscription that shows the row."""
+    """One user who may have a subscription that includes the row."""
 
     user_pk: str
     username: str
@@ -70,7 +70,10 @@ class Viewer:
 
 @dataclass(frozen=True)
 class Viewers:
-    """Who of the first active users may see a row; ``found`` counts them, ``is_all`` says that all were examined."""
+    """Those of the first active users who may see a row.
+
+    ``found`` is their number, and ``is_all`` says that all users were examined.
+    """
 
     shown: tuple[Viewer, ...]
     found: int
@@ -80,7 +83,7 @@ class Viewers:
     fault: str = ""
 
     def words(self) -> str:
-        """Say how many there are, and of how many."""
+        """Return their number, and the number of examined users, in words."""
         of = f"{'all' if self.is_all else 'the first'} {self.examined} active users"
         anybody = ", and anonymous visitors" if self.anonymous else ", anonymous visitors do not"
         named = f" {', '.join(viewer.username for viewer in self.shown)}." if self.shown else ""
@@ -88,14 +91,15 @@ class Viewers:
         return f"The row is seen by {self.found} of {of}{anybody}.{named}{fault}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the viewers as JSON values."""
         return {**vars(self), "shown": [vars(viewer) for viewer in self.shown]}
 
 
 def subscriptions_to(bound: Binding, row: Any, groups: Iterable[str]) -> list[tuple[str, dict[str, Any] | None]]:
-    """Return each group of the row with the params of a subscription to it, as JSON values; None where code decides.
+    """Return each group of the row with the params of a subscription to it.
 
-    What the scope fills in is left out: the server does.
+    The params are JSON values, or None if code decides. They leave out fields of the scope, which the server fills
+    in.
     """
     if bound.overrides("group_names", "subscription_group"):
         try:
@@ -120,13 +124,13 @@ def subscriptions_to(bound: Binding, row: Any, groups: Iterable[str]) -> list[tu
 
 
 def has_fixed_groups(binding: type[Binding]) -> bool:
-    """Tell whether the names of a binding's groups tell nothing of its rows."""
+    """Return whether the names of a binding's groups contain no values of its rows."""
     by_code = binding.overrides("group_names", "subscription_group")
     return not by_code and all(template.is_constant for template in binding.spec().group_templates)
 
 
 def missing_params(bound: Binding, params: Mapping[str, Any]) -> bool:
-    """Tell whether no group template takes these params and those that the scope adds."""
+    """Return whether no group template takes these params and those that the scope adds."""
     if bound.overrides("group_names", "subscription_group"):
         return False
     try:
@@ -152,13 +156,13 @@ def load_rows(bound: Binding, group: str, params: Mapping[str, Any]) -> VisibleR
 
 
 def is_visible(bound: Binding, group: str, params: Mapping[str, Any], pk: Any) -> bool:
-    """Tell whether the snapshot of a granted subscription would have the row."""
+    """Return whether the snapshot of a granted subscription would contain the row."""
     row = snapshots.select_rows(bound, params).filter(pk=pk).first()
     return row is not None and snapshots.is_in_group(bound, group, row)
 
 
 def load_viewers(binding: type[Binding], row: Any, groups: Iterable[str], using: str) -> Viewers:
-    """Examine the first active users: which of them could subscribe to a group that shows the row."""
+    """Examine the first active users, and return those who could subscribe to a group of the row."""
     groups = list(groups)
     model: Any = get_user_model()
     users = model._default_manager.using(router.db_for_write(model)).order_by("pk")
@@ -202,7 +206,7 @@ def _heard(bound: Binding, row: Any, groups: Iterable[str]) -> tuple[str, ...]:
             granted, full = subscriptions.judge_user(bound, params)
         except ClientError:
             continue
-        # The scope puts in the user's own values: another user's row is in another group.
+        # The scope fills in the user's own values: another user's row is in another group.
         if granted == group and (
             not bound.overrides("get_queryset", "scoped") or is_visible(bound, group, full, row.pk)
         ):

@@ -1,8 +1,8 @@
-"""Say why a frame arrived or did not: the trace from a row, through the log, to each connection of a user.
+"""Explanations of why a frame arrived or did not: from a row, through the log, to each connection of a user.
 
-Nothing is recorded for this. The log says what was announced and to which groups, the table of connections from and to
-which offset each of them heard which group: whether a frame was handed over follows from both. What was never announced
-is explained by the row itself, beside the last thing that was said of it.
+Nothing is recorded for this. The log holds each change with its groups. The table of connections holds the offsets
+from and to which each connection was subscribed to a group. Both together show whether a frame was delivered. For a
+change that was never announced, the stored row is compared with its last event.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from declbind.serializers import encode_key
 
 from .causes import Answer, Cause
 from .delivery import explain_event, groups_of, offset_of
-from .missed import explain_bulk, explain_unheard, find_bulk
+from .missed import explain_bulk, explain_uncaptured, find_bulk
 from .shown import shown
 from .stored_row import compare, find_latest, load_row, row_groups, says_it_is_there
 from .withheld import load_withheld
 from .writers import describe_writer
 
-#: Causes that come from looking at the row, or from an exception that may quote it.
+#: Causes that come from reading the row, or from an exception that may quote it.
 TELLING = frozenset({Cause.OUTSIDE_WHERE, Cause.NO_GROUP, Cause.NOT_CAPTURED, Cause.BINDING_FAILED})
 NOT_SHOWN = "The particulars are for those who may view the model."
-#: How far from the time asked about a change may lie.
+#: How far a change may lie from the time in question.
 WINDOW = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: a stream, a row's key as text, and as much as is known of whom, when, and which change.
+    """A question: a stream, a row's key as text, and optionally user, time and change.
 
     ``user`` is a name or a key, or "anonymous"; ``connection`` narrows it to one connection.
     """
@@ -56,7 +56,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The answers, the one that matters most first, and the change they are about, where there is one."""
+    """The answers, the most relevant first, and the change that they are about, if there is one."""
 
     question: Question
     answers: tuple[Answer, ...]
@@ -64,12 +64,12 @@ class Explanation:
 
     @property
     def has_arrived(self) -> bool:
-        """Whether somebody who was asked about was sent it, or was told in its place to take a snapshot."""
+        """Return whether a client in question received it, or was told to take a snapshot instead."""
         causes = [answer.cause for answer in self.answers if answer.cause is not Cause.TOLD_IN_BULK]
         return causes[:1] == [Cause.SENT]
 
     def without_values(self) -> Explanation:
-        """Return the answers without what they tell of the row itself, which only they may read who may view it."""
+        """Return the answers without details of the row, which only users who may view it may read."""
         answers = tuple(
             replace(answer, text=NOT_SHOWN, evidence=()) if answer.cause in TELLING else answer
             for answer in self.answers
@@ -77,7 +77,7 @@ class Explanation:
         return replace(self, answers=answers)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the explanation as JSON values."""
         event = self.event
         return {
             "question": vars(self.question),
@@ -89,12 +89,15 @@ class Explanation:
 
 
 def explain(question: Question, using: str) -> Explanation:
-    """Return why something of a row arrived or did not. Raises nothing for a stream, row or user that is not there."""
+    """Return why a change of a row arrived or did not.
+
+    An unknown stream, row or user raises no exception.
+    """
     binding = get_registry().by_stream.get(question.stream)
     event = find_event(question, binding, using)
     if event is None:
         silence = list(_explain_silence(question, binding, using))
-        told = _find_bulk_of_row(question, binding, using) if _is_unheard(silence) else None
+        told = _find_bulk_of_row(question, binding, using) if _is_uncaptured(silence) else None
         if told is not None:
             return _explain_bulk(question, told, binding, using)
         return Explanation(question, tuple(silence))
@@ -103,7 +106,7 @@ def explain(question: Question, using: str) -> Explanation:
     answers = [*explain_event(event, question.user, question.connection, binding, using)]
     if question.offset is None and binding is not None:
         missed, latest = _find_missed_write(question, event, binding, using)
-        told = _find_bulk_of_row(question, binding, using, latest) if _is_unheard(missed) else None
+        told = _find_bulk_of_row(question, binding, using, latest) if _is_uncaptured(missed) else None
         if told is not None:
             return _explain_bulk(question, told, binding, using)
         answers = [*missed, *answers]
@@ -112,9 +115,9 @@ def explain(question: Question, using: str) -> Explanation:
     return Explanation(question, tuple(answers), event)
 
 
-def _is_unheard(answers: Collection[Answer]) -> bool:
+def _is_uncaptured(answers: Collection[Answer]) -> bool:
     causes = {answer.cause for answer in answers}
-    # While notes of triggers wait nobody knows whether the row is among those that a bulk event was for.
+    # While marks of triggers are waiting, it is unknown whether the row belongs to a bulk event.
     return Cause.NOT_CAPTURED in causes and Cause.NOT_SEQUENCED not in causes
 
 
@@ -125,7 +128,7 @@ def _explain_bulk(question: Question, event: Event, binding: type[Binding] | Non
 def _find_bulk_of_row(
     question: Question, binding: type[Binding] | None, using: str, latest: Event | None = None
 ) -> Event | None:
-    """Return the bulk event that may have been for a row: after its last own event, to a group where it is or was."""
+    """Return the bulk event that may have been for a row: after its own last event, to one of its groups."""
     if binding is None:
         return None
     row = load_row(binding, question.row, using)
@@ -135,11 +138,11 @@ def _find_bulk_of_row(
     return find_bulk(question.stream, groups, using, after=latest, at=question.at, window=WINDOW)
 
 
-# --- what was announced ----------------------------------------------------------------------------------------------
+# --- announced changes --------------------------------------------------------------------------------------------
 
 
 def find_event(question: Question, binding: type[Binding] | None, using: str) -> Event | None:
-    """Return the change that is asked about: the one at the offset, the nearest to the time, or the row's last one."""
+    """Return the change in question: the one at the offset, the nearest to the time, or the row's last one."""
     events = shown(Event, using).filter(stream=question.stream).exclude(kind__in=(Event.CONTROL, Event.MARK))
     if question.offset is not None:
         return events.filter(**{history.offset_column(using): question.offset}).first()
@@ -152,7 +155,7 @@ def find_event(question: Question, binding: type[Binding] | None, using: str) ->
 
 
 def _keys(row: str, binding: type[Binding] | None) -> set[str]:
-    """Return how the log may write the key that somebody typed."""
+    """Return the forms in which the log may hold a typed key."""
     keys = {json.dumps(row)}
     if binding is not None:
         try:
@@ -165,7 +168,7 @@ def _keys(row: str, binding: type[Binding] | None) -> set[str]:
     return keys
 
 
-# --- nothing was announced -------------------------------------------------------------------------------------------
+# --- writes without a change --------------------------------------------------------------------------------------
 
 
 def _explain_silence(question: Question, binding: type[Binding] | None, using: str) -> Iterator[Answer]:
@@ -222,13 +225,13 @@ def _explain_binding(question: Question, binding: type[Binding] | None, using: s
 
 
 def _explain_row(question: Question, binding: type[Binding], using: str) -> Iterator[Answer]:
-    """Look at the row as it is stored now."""
+    """Examine the row as it is stored now."""
     model = binding.model_class()
     label = model._meta.label
     alias = foreign_database(binding)
     if alias:
-        text = f"{label} is written to database {alias!r}, where no change is heard."
-        yield from explain_unheard(binding, text, (), using)
+        text = f"{label} is written to database {alias!r}, where changes are not captured."
+        yield from explain_uncaptured(binding, text, (), using)
         return
     row = load_row(binding, question.row, using)
     if row is None:
@@ -254,12 +257,12 @@ def _explain_row(question: Question, binding: type[Binding], using: str) -> Iter
     if latest is not None and compare(binding, row, latest, using) == []:
         yield Answer(
             Cause.ROLLED_BACK,
-            "What is stored is what was announced last, so near that time nothing was committed.",
+            "The stored row equals its last announcement, so nothing was committed near that time.",
             (("the last change announced", latest.created_at),),
         )
         return
     since = " near that time" if question.at is not None else ", perhaps because it was not written since it is bound"
-    yield from explain_unheard(
+    yield from explain_uncaptured(
         binding,
         f"{label} {question.row} is there, and the log has no change of it{since}.",
         (("groups it would be in", ", ".join(row_groups(bound, row))),),
@@ -270,7 +273,7 @@ def _explain_row(question: Question, binding: type[Binding], using: str) -> Iter
 def _find_missed_write(
     question: Question, event: Event, binding: type[Binding], using: str
 ) -> tuple[list[Answer], Event | None]:
-    """Return that the row was written since, where what is stored is not what was announced last, and that event."""
+    """Return that the row was written since its last event, if they differ, and that event."""
     row = load_row(binding, question.row, using)
     latest = find_latest(event.stream, {event.object_pk}, using)
     if latest is None:
@@ -283,12 +286,12 @@ def _find_missed_write(
         text = "The row is gone, and the log does not say so."
     if not differs:
         return [], latest
-    # The row may have been announced between the two looks.
+    # The row may have been announced between the two reads.
     newest = find_latest(event.stream, {event.object_pk}, using)
     if newest is None or newest.pk != latest.pk:
         return [], latest
     evidence = (("the last change announced", latest.created_at), ("by", describe_writer(latest.actor, latest.origin)))
-    return list(explain_unheard(binding, text, evidence, using)), latest
+    return list(explain_uncaptured(binding, text, evidence, using)), latest
 
 
 # --- evidence ---------------------------------------------------------------------------------------------------------
@@ -316,6 +319,6 @@ def _was_in_force(revision: BindingRevision) -> bool:
 
 
 def _find_edit(stream: str, at: datetime, using: str) -> BindingRevision | None:
-    """Return the edit of the binding that some writer may not have known of yet."""
+    """Return the edit of the binding that some writer may not have known yet."""
     rows = BindingRevision.objects.using(using).filter(stream=stream)
     return rows.filter(created_at__range=(at - changes.grace(), at)).first()

@@ -1,4 +1,4 @@
-"""Which bindings hold values back that their code would send, and that look like secrets."""
+"""The bindings whose code returns values that look like secrets and are held back."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from declbind.models import Traffic
 
 from .shown import shown
 
-#: For how long it is told after it was last noted, and how many notes are looked at.
+#: For how long after its last record it is reported, and how many records are read.
 TOLD_HOURS, MAX_NOTES = 24, 200
 
 
 def load_withheld(using: str, stream: str | None = None) -> dict[str, str]:
-    """Return what was last held back, in words, by stream; of one stream if it is given. One query."""
+    """Return the last held-back values, in words, by stream, or of one stream. Takes one query."""
     since = timezone.now() - timedelta(hours=TOLD_HOURS)
     rows = shown(Traffic, using).filter(kind=Traffic.ERROR, outcome=WITHHELD, at__gte=since)
     if stream is not None:
         rows = rows.filter(stream=stream)
     newest = rows.order_by("-pk").values_list("stream", "message")[:MAX_NOTES]
-    # The newest of a stream is the one that stays.
+    # The newest record of a stream overwrites the older ones.
     return dict(reversed(list(newest)))

@@ -1,27 +1,27 @@
-"""Say who wrote what an event tells of, and by which program: a user of the site, or one of the database."""
+"""The author and the program of an event: a user of the site, or a database user."""
 
 from __future__ import annotations
 
-#: What the origin of an event begins with that a database trigger has noted; the name of the program may follow.
+#: The first word of the origin of an event made by a database trigger; the name of the program may follow.
 SQL = "SQL"
 
 
 def is_sql(origin: str) -> bool:
-    """Tell whether a trigger noted it: it was raw SQL, or another program."""
+    """Return whether a trigger made the event: the write was raw SQL, or another program's."""
     return origin == SQL or origin.startswith(f"{SQL} ")
 
 
 def describe_actor(actor: str, origin: str) -> str:
-    """Return who wrote; "" where that is not known."""
+    """Return the author, "" if unknown."""
     return f"database user {actor}" if actor and is_sql(origin) else actor
 
 
 def describe_origin(origin: str) -> str:
-    """Return by which program; "" where that is not known."""
+    """Return the program, "" if unknown."""
     program = origin.removeprefix(SQL).strip() if is_sql(origin) else ""
     return f"{SQL}, by {program}" if program else origin.strip()
 
 
 def describe_writer(actor: str, origin: str) -> str:
-    """Return both in one line."""
+    """Return both on one line."""
     return ", ".join(filter(None, (describe_actor(actor, origin), describe_origin(origin)))) or "not known"

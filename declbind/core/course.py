@@ -1,6 +1,6 @@
-"""Tell how far a request has come, to who follows it: a trial runs the very code that serves clients.
+"""Progress of a request through its checks, so that a trial can run the code that serves clients.
 
-That code calls :func:`enter` before each check. Nobody follows a client's request, and the call does nothing.
+That code calls :func:`enter` before each check. A client's request has no follower, and the call does nothing.
 """
 
 from __future__ import annotations
@@ -12,33 +12,34 @@ from typing import Any
 
 
 class EnoughError(Exception):
-    """End a request that is followed: what was to be seen has been seen."""
+    """Ends a followed request early, because the follower has seen enough."""
 
 
 class Follower:
-    """Follow one request through its checks, in the thread and task that serve it.
+    """An observer of one request, called in the thread and task that serve it.
 
-    ``stores`` says whether it may go as far as to write, in a transaction that its follower rolls back. ``signature``
-    stands in the events that it appends, in place of the user's name, so that they can be told from those of others.
+    ``stores`` says whether the request may write, in a transaction that the follower rolls back. ``signature``
+    replaces the user's name in the events that the request appends, so that they can be distinguished from other
+    events.
     """
 
     stores = True
     signature = ""
 
     def enter(self, step: str, found: Any) -> None:
-        """Be told that a check begins, with what it is about; whatever this raises ends the request."""
+        """Record that a check begins, with the object that it checks. An exception raised here ends the request."""
 
 
 _follower: ContextVar[Follower | None] = ContextVar("declbind_follower", default=None)
 
 
 def current() -> Follower | None:
-    """Return who follows the request that this thread serves, ``None`` for a client's."""
+    """Return the follower of the request that this thread serves, or ``None`` for a client's request."""
     return _follower.get()
 
 
 def enter(step: str, found: Any = None) -> None:
-    """Say that a check begins; ``found`` is what it is about."""
+    """Report that a check begins; ``found`` is the object that it checks."""
     follower = _follower.get()
     if follower is not None:
         follower.enter(step, found)
@@ -46,7 +47,7 @@ def enter(step: str, found: Any = None) -> None:
 
 @contextlib.contextmanager
 def followed(follower: Follower) -> Iterator[None]:
-    """Let somebody follow what is served inside the block."""
+    """Make ``follower`` observe the requests that are served inside the block."""
     token = _follower.set(follower)
     try:
         yield

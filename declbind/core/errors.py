@@ -1,4 +1,4 @@
-"""The two ways in which something can be wrong: by us, raised, or by a client, answered."""
+"""The two kinds of errors: configuration errors, which are raised, and client errors, which are answered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-#: Every error code that a reply may carry. Clients switch on them, so one is added rarely and never renamed.
+#: Every error code that a reply may carry. Clients switch on them, so codes are rarely added and never renamed.
 CODES: Final = (
     "malformed",
     "too_large",
@@ -28,10 +28,10 @@ _FIRST_KEY = re.compile(r"\$(?:\.([^.\[]+)|\[\"([^\"]+)\"\])")
 
 @dataclass(frozen=True)
 class Problem:
-    """Name one thing that is wrong with a binding record.
+    """One problem of a binding record.
 
-    ``path`` is a JSON path into the record (``$.groups[0]``; ``$`` is the record itself). ``message`` is
-    whole sentences that say what was expected, what came, and what probably mends it.
+    ``path`` is a JSON path into the record (``$.groups[0]``; ``$`` is the record itself). ``message`` says in whole
+    sentences what was expected, what was given and how to fix it.
     """
 
     path: str
@@ -39,7 +39,7 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """The record's key that the path leads into (``"groups"``), or ``""`` for the record as a whole."""
+        """Return the record's key that the path leads into (``"groups"``), or ``""`` for the record as a whole."""
         match = _FIRST_KEY.match(self.path)
         return (match[1] or match[2]) if match else ""
 
@@ -48,14 +48,13 @@ class Problem:
 
 
 class DeclbindError(Exception):
-    """Be the root of everything that declbind raises on purpose."""
+    """Base class of all declbind exceptions."""
 
 
 class ConfigError(DeclbindError):
-    """Report a mistake in the configuration, which somebody on our side of the socket has to mend.
+    """A mistake in the configuration, to be fixed by an operator or a developer.
 
-    Takes the problems, or one sentence that becomes a problem of the whole record. ``problems`` is never
-    empty.
+    Takes the problems, or one sentence that becomes a problem of the whole record. ``problems`` is never empty.
     """
 
     problems: tuple[Problem, ...]
@@ -73,10 +72,9 @@ class ConfigError(DeclbindError):
 
 
 class ClientError(DeclbindError):
-    """Refuse a client's request; what is said here is sent back to that client, so it must give nothing away.
+    """A refused client request. The message is sent to the client, so it must not disclose anything.
 
-    ``code`` is one of :data:`CODES`. ``fields`` maps a field's name to what is wrong with the value sent for
-    it.
+    ``code`` is one of :data:`CODES`. ``fields`` maps the name of a field to the problem with the value sent for it.
     """
 
     code: str

@@ -1,11 +1,10 @@
-"""Group templates: from a row's values to the name of the group that hears of it.
+"""Group templates: from a row's values to the names of the groups that receive its events.
 
-A template is text with bare field names in braces, ``room-{room_id}``. It is data that an operator types, so
-it is parsed here and never given to ``str.format``, which would read attributes and items of whatever it is
-fed.
+A template is text with bare field names in braces, ``room-{room_id}``. Operators type templates, so they are parsed
+here. ``str.format`` is never used, because it would read attributes and items of its arguments.
 
-**Rendering.** A channel layer takes group names of ASCII letters, digits and ``-_.``, fewer than 100
-characters. Two different rows must not meet in one group by accident, so the name must tell the values apart:
+**Rendering.** A channel layer accepts group names of ASCII letters, digits and ``-_.``, fewer than 100 characters.
+Two different rows must not share a group by accident, so different values must give different names:
 
 - letters, digits, ``_`` and ``-`` of a value stand for themselves, a dot is written ``..``, and each other
   byte of its UTF-8 form is written ``.hh`` (two hex digits);
@@ -15,7 +14,7 @@ characters. Two different rows must not meet in one group by accident, so the na
   it;
 - a name that would get too long keeps its first and last literal around ``.h`` and a hash of all values.
 
-Read from the left, each of these forms can be told from every other one, so a name has one reading at most.
+Reading from the left, each form differs from every other form, so a name has at most one reading.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ _BARE_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstu
 _BARE_TEXT = re.compile(r"[A-Za-z0-9_-]+")
 
 _HASH_MARK: Final = ".h"
-#: 160 bits: whoever can choose values must not be able to find two that meet, and 128 bits would leave them
-#: 2**64 tries.
+#: 160 bits: a client that chooses the values must not be able to find a collision, and 128 bits would take only 2**64
+#: tries.
 _HASH_BYTES: Final = 20
 _HASH_LENGTH: Final = 32
 MAX_LITERAL_LENGTH: Final = MAX_NAME_LENGTH - len(_HASH_MARK) - _HASH_LENGTH
@@ -55,16 +54,16 @@ _BRACES = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
 
 
 def is_legal_name(name: str) -> bool:
-    """Say whether every channel layer would accept ``name`` as the name of a group."""
+    """Return whether every channel layer accepts ``name`` as the name of a group."""
     return _LEGAL_NAME.match(name) is not None
 
 
 @dataclass(frozen=True)
 class GroupTemplate:
-    """Turn the values of a row, or the params of a subscription, into a group's name.
+    """A template that turns the values of a row, or the params of a subscription, into a group's name.
 
-    Made by :meth:`parse`. There is always one literal more than there are placeholders: they alternate,
-    literal first, and a literal may be empty. Two templates are equal when their texts are.
+    Made by :meth:`parse`. Literals and placeholders alternate. There is one literal more than there are
+    placeholders, and a literal may be empty. Two templates are equal if their texts are.
     """
 
     text: str
@@ -73,7 +72,15 @@ class GroupTemplate:
 
     @classmethod
     def parse(cls, text: str, path: str = "$") -> GroupTemplate:
-        """Read a template; raise ConfigError with all of its problems, each placed at ``path``."""
+        """Parse a template.
+
+        Args:
+            text: The template, such as ``room-{room_id}``.
+            path: The JSON path of the template in its record, for the messages.
+
+        Raises:
+            ConfigError: The template is invalid; the error holds all of its problems.
+        """
         problems, literals, placeholders = _scan(text, path)
         if problems:
             raise ConfigError(problems)
@@ -81,14 +88,19 @@ class GroupTemplate:
 
     @property
     def is_constant(self) -> bool:
-        """Whether the template names one and the same group for every row."""
+        """Return whether the template names the same group for every row."""
         return not self.placeholders
 
     def render(self, values: Mapping[str, object]) -> str | None:
-        """Name the group of these values, or return None when one that the template needs is None.
+        """Return the name of the group of these values, or None if a value that the template needs is None.
 
-        ``values`` may hold more than the template needs; one that is missing raises KeyError. Values that the
-        database holds to be equal must come in the same type: ``3`` and ``"3"`` give one name.
+        Values that the database considers equal must have the same type: ``3`` and ``"3"`` give the same name.
+
+        Args:
+            values: The values by field name. They may include fields that the template does not need.
+
+        Raises:
+            KeyError: A value that the template needs is missing.
         """
         texts: list[str] = []
         for placeholder in self.placeholders:
@@ -111,10 +123,10 @@ class GroupTemplate:
         return f"{self.literals[0]}{_HASH_MARK}{_hash_values(texts)}{self.literals[-1]}"
 
     def is_disjoint(self, other: GroupTemplate) -> bool:
-        """Say whether it is certain that no values make the two templates render the same name.
+        """Return whether it is certain that the two templates never render the same name.
 
-        Only what stands before the first placeholder and after the last one is looked at, since both survive
-        every form of rendering. That refuses some pairs that would never meet, and lets none pass that could.
+        Only the text before the first placeholder and after the last one is compared, because every form of
+        rendering keeps it. This refuses some pairs that would never collide, and accepts none that could.
         """
         if self.is_constant and other.is_constant:
             return self.text != other.text
@@ -129,15 +141,15 @@ class GroupTemplate:
 
 
 def template_problems(text: str, path: str = "$") -> list[Problem]:
-    """Return everything that is wrong with one template, nothing if it can be parsed."""
+    """Return all problems of one template; an empty list if it can be parsed."""
     return _scan(text, path)[0]
 
 
 def ambiguity_problems(templates: Sequence[tuple[str, GroupTemplate]]) -> list[Problem]:
-    """Return what keeps the templates of one binding, each given with its path, from standing together.
+    """Return the conflicts between the templates of one binding, each given with its path.
 
-    A subscription's params choose the template whose placeholders they name, so no two may have the same set;
-    and a group's name must lead back to one template, so no two may be able to render the same name.
+    A subscription's params choose the template whose placeholders they name, so no two templates may have the same
+    set. A group's name must lead back to one template, so no two may be able to render the same name.
     """
     problems: list[Problem] = []
     for (first_path, first), (path, second) in combinations(templates, 2):
@@ -171,7 +183,11 @@ def ambiguity_problems(templates: Sequence[tuple[str, GroupTemplate]]) -> list[P
 
 
 def match_template(templates: Iterable[GroupTemplate], params: Mapping[str, object]) -> GroupTemplate:
-    """Return the template whose placeholders are exactly the keys of ``params``, or raise ClientError ``invalid``."""
+    """Return the template whose placeholders are exactly the keys of ``params``.
+
+    Raises:
+        ClientError: Code ``invalid``: no template has exactly these placeholders.
+    """
     choices = list(templates)
     names = set(params)
     for template in choices:
@@ -184,10 +200,10 @@ def match_template(templates: Iterable[GroupTemplate], params: Mapping[str, obje
 
 
 def diff(old: Iterable[str], new: Iterable[str]) -> tuple[tuple[str, Action], ...]:
-    """Pair each group with what its members are told: they lose sight of the row, keep it, or gain it.
+    """Return the action for each group: ``delete`` for old groups only, ``update`` for both, ``create`` for new.
 
-    The order is part of the protocol: a client in two groups of one event sees the row go before it sees it
-    come. Within one action groups keep the order in which they came in; a group named twice counts once.
+    The order is part of the protocol: a client in two groups of one event receives the delete before the create.
+    Within one action groups keep the order in which they came in. A group named twice counts once.
     """
     before, after = dict.fromkeys(old), dict.fromkeys(new)
     if before == after:
@@ -204,10 +220,10 @@ def diff(old: Iterable[str], new: Iterable[str]) -> tuple[tuple[str, Action], ..
 
 
 def canonical_text(value: object) -> str:
-    """Write a field's value as text, so that values which are equal to the database have equal texts.
+    """Return a field's value as text; values that are equal in the database have equal texts.
 
-    A value reaches a template by two ways, from a row (``Decimal("1.50")``, a datetime in UTC) and from a
-    client's params (``1.5``, the same moment in Paris time); both must find the same group.
+    A value reaches a template in two ways: from a row (``Decimal("1.50")``, a datetime in UTC) and from a client's
+    params (``1.5``, the same moment in Paris time). Both must find the same group.
     """
     if type(value) is str:
         return value
@@ -220,7 +236,7 @@ def canonical_text(value: object) -> str:
     if isinstance(value, int):
         return str(int(value))
     if isinstance(value, float):
-        # The bound keeps to floats that hold each whole number exactly.
+        # Up to this bound, a float holds each whole number exactly.
         return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(float(value))
     if isinstance(value, Decimal):
         return _decimal_text(value)
@@ -236,14 +252,14 @@ def canonical_text(value: object) -> str:
 
 
 def is_plain(value: object) -> bool:
-    """Return whether a value is of a type whose canonical text is exact, rather than whatever ``str()`` makes of it."""
+    """Return whether a value is of a type whose canonical text is exact, rather than the result of ``str()``."""
     return isinstance(
         value, (str, int, float, Decimal, dt.date, dt.time, dt.timedelta, uuid.UUID, bytes, bytearray, memoryview)
     ) or (isinstance(value, (list, tuple)) and all(map(is_plain, value)))
 
 
 def json_text(value: object) -> str:
-    """Write a JSON value as text, so that ``5``, ``"5"`` and ``true`` differ and ``1`` and ``1.0`` do not.
+    """Return a JSON value as text: ``5``, ``"5"`` and ``true`` differ, while ``1`` and ``1.0`` do not.
 
     Object keys are sorted, because JSON objects have no order.
     """
@@ -259,7 +275,7 @@ def json_text(value: object) -> str:
 
 
 def _decimal_text(value: Decimal) -> str:
-    # Decimal.normalize() would round to the context's precision and let two long numbers meet.
+    # Decimal.normalize() would round to the context's precision, so that two long numbers could collide.
     if not value.is_finite():
         return str(value)
     if value.is_zero():
@@ -278,7 +294,7 @@ def _encode_value(text: str, ends_at: str = "") -> str:
     if not text:
         return ".-"
     stop = ord(ends_at) if ends_at else -1
-    # A client may send half a surrogate pair in JSON; it must be a name like any other, not an exception.
+    # A client may send half a surrogate pair in JSON. It must give a name like any other, not an exception.
     return "".join(
         ".." if byte == 0x2E else chr(byte) if byte in _BARE_BYTES and byte != stop else f".{byte:02x}"
         for byte in text.encode("utf-8", "surrogatepass")
@@ -286,7 +302,7 @@ def _encode_value(text: str, ends_at: str = "") -> str:
 
 
 def _hash_values(texts: Sequence[str]) -> str:
-    # JSON keeps the values apart; ASCII output keeps half a surrogate pair from failing here.
+    # JSON keeps the values apart. ASCII output prevents an exception for half a surrogate pair.
     digest = hashlib.sha256(json.dumps(list(texts)).encode("ascii")).digest()
     return base64.b32encode(digest[:_HASH_BYTES]).decode("ascii").lower()
 
@@ -336,11 +352,11 @@ def _scan(text: str, path: str) -> tuple[list[Problem], list[str], list[str]]:
 
 
 def _placeholder_fault(token: str, seen: Sequence[str]) -> str:
-    """Say in a sentence what to do about ``token``, or return ``""`` for a good placeholder."""
+    """Return a sentence that says how to fix ``token``, or ``""`` for a good placeholder."""
     if token in ("{{", "}}"):
         return "A group name cannot hold braces; remove them."
     if token in ("{", "}"):
-        return "A brace has lost its partner; a placeholder is a field's name between one '{' and one '}'."
+        return "A brace has no partner. A placeholder is a field's name between one '{' and one '}'."
     name = token[1:-1]
     if not name:
         return "Put a field's name between the braces."

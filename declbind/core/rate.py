@@ -1,10 +1,10 @@
-"""Limit how many messages a connection may send: a token bucket that is told the time."""
+"""A rate limit on the messages of a connection: a token bucket that is passed the time."""
 
 from __future__ import annotations
 
 
 class RateLimit:
-    """Allow ``rate`` messages a second with bursts of ``burst``; notice who goes on after being told to stop."""
+    """A limit of ``rate`` messages a second with bursts of ``burst``. It also measures continued excess."""
 
     __slots__ = ("_allowance", "_at", "_burst", "_over_since", "_rate", "refused_in_a_row")
 
@@ -18,11 +18,11 @@ class RateLimit:
         self.refused_in_a_row = 0
 
     def allows(self, now: float) -> bool:
-        """Take one message into account; False when it is over the rate."""
+        """Count one message; return whether it is within the rate."""
         self._allowance = min(self._burst, self._allowance + (now - self._at) * self._rate)
         self._at = now
         if self._allowance >= self._burst / 2:
-            # Half a burst of silence: the client has calmed down.
+            # Half a burst of silence: the client has slowed down.
             self._over_since = None
             self.refused_in_a_row = 0
         if self._allowance >= 1.0:
@@ -34,5 +34,5 @@ class RateLimit:
         return False
 
     def seconds_over(self, now: float) -> float:
-        """Return for how long the client has been going on over its rate."""
+        """Return for how many seconds the client has been over its rate."""
         return 0.0 if self._over_since is None else now - self._over_since

@@ -1,4 +1,4 @@
-"""Remember the last events of the log, for clients that were away for a moment."""
+"""The most recent events of the log, for clients that reconnect after a short time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _Key = tuple[str, str]
 
 
 class Recent:
-    """Hold the newest events by stream, bounded in number and in characters; the oldest go first.
+    """The newest events by stream, bounded in number and in characters. The oldest are dropped first.
 
-    Events come in the order of their offsets. Everything after ``floor`` is held. A thousand clients that come back at
-    once are served from here, not by a thousand reads of the log.
+    Events are added in the order of their offsets. Everything after ``floor`` is held. A thousand clients that
+    reconnect at once are served from here, not by a thousand reads of the log.
     """
 
     def __init__(self, events: int = 5_000, characters: int = 8_000_000) -> None:
         self._max_events, self._max_characters = events, characters
         self._order: deque[LogEvent] = deque()
         self._by_stream: dict[_Key, deque[LogEvent]] = {}
-        #: By stream, the offset up to which its events were forgotten, where that is above ``floor``.
+        #: By stream, the offset up to which its events were dropped, if that is above ``floor``.
         self._floors: dict[str, int] = {}
         self._characters = 0
         self.floor = 0
@@ -32,7 +32,7 @@ class Recent:
         return len(self._order)
 
     def start(self, offset: int) -> None:
-        """Forget everything; what follows ``offset`` will be held."""
+        """Drop all events; those after ``offset`` will be held."""
         self._order.clear()
         self._by_stream.clear()
         self._floors.clear()
@@ -40,7 +40,7 @@ class Recent:
         self.floor = offset
 
     def add(self, event: LogEvent) -> None:
-        """Hold the next event."""
+        """Add the next event."""
         self._order.append(event)
         self._by_stream.setdefault((event.stream, event.tenant), deque()).append(event)
         self._characters += len(event.data)
@@ -48,7 +48,7 @@ class Recent:
             self._drop_oldest()
 
     def since(self, stream: str, offset: int, tenant: str = "") -> list[LogEvent] | None:
-        """Return a stream's events for a tenant after an offset; ``None`` where not all of them are held."""
+        """Return a stream's events for a tenant after an offset, or ``None`` if not all of them are held."""
         if offset < self.floor or offset < self._floors.get(stream, 0):
             return None
         found = self._after((stream, ""), offset)
@@ -61,12 +61,15 @@ class Recent:
         return list(held)[bisect_right(held, offset, key=attrgetter("offset")) :]
 
     def forget(self, stream: str, offset: int) -> None:
-        """Drop a stream's events up to an offset, which may not be kept any longer. Takes time for all that is held."""
+        """Drop a stream's events up to an offset, because their values have expired.
+
+        Takes time proportional to all held events.
+        """
         if offset > self.floor:
             self._floors[stream] = max(offset, self._floors.get(stream, 0))
         keys = [key for key in self._by_stream if key[0] == stream]
         if offset <= self.floor or not any(self._by_stream[key][0].offset <= offset for key in keys):
-            # Nothing of it is held, and what is asked from before the floor is refused anyway.
+            # No event of it is held, and a request from before the floor is refused anyway.
             return
         self._order = deque(event for event in self._order if event.stream != stream or event.offset > offset)
         for key in keys:

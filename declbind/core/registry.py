@@ -1,4 +1,4 @@
-"""Hold the bindings of one configuration, immutable: a change makes a new registry, which replaces the old one."""
+"""The bindings of one configuration, immutable: a change makes a new registry, which replaces the old one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .errors import Problem
 
 
 class BoundBinding(Protocol):
-    """What the registry needs to know of a binding."""
+    """The part of a binding that the registry needs."""
 
     stream: Any
     enabled: Any
@@ -23,7 +23,7 @@ class BoundBinding(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """Return a text that differs when the binding means something else."""
+        """Return a text that differs if the binding has another meaning."""
         ...
 
 
@@ -32,9 +32,9 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[B]):
-    """One binding that a source offers, or the problems that keep it out. ``where`` is for people: a path, a class.
+    """One binding that a source offers, or the problems that exclude it. ``where`` is for people: a path, a class.
 
-    ``model`` is what the record calls its model, which may not be there; "" where that cannot be read.
+    ``model`` is the model's label as the record gives it, which may not exist; "" if it cannot be read.
     """
 
     stream: str
@@ -49,8 +49,9 @@ class Entry(Generic[B]):
 class Registry(Generic[B]):
     """The bindings in force under one configuration version.
 
-    ``entries`` holds all that the sources offered, in their order, the invalid and the disabled too; ``by_stream`` only
-    what is in force; ``by_model`` maps the label of the concrete model to its bindings. Thread-safe: nothing changes.
+    ``entries`` holds everything that the sources offered, in their order, including invalid and disabled bindings.
+    ``by_stream`` holds only bindings in force. ``by_model`` maps the label of the concrete model to its bindings.
+    Thread-safe, because nothing changes.
     """
 
     entries: tuple[Entry[B], ...] = ()
@@ -77,12 +78,12 @@ class Registry(Generic[B]):
 
     @property
     def problems(self) -> tuple[tuple[Entry[B], Problem], ...]:
-        """Return every problem with the entry that has it."""
+        """Return every problem with its entry."""
         return tuple((entry, problem) for entry in self.entries for problem in entry.problems)
 
     @cached_property
     def digest(self) -> str:
-        """Return 16 hexadecimal digits that two processes share exactly when they run the same bindings."""
+        """Return 16 hexadecimal digits, equal in two processes exactly if they run the same bindings."""
         lines = sorted(f"{stream}={binding.fingerprint()}" for stream, binding in self.by_stream.items())  # type: ignore[attr-defined]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -91,7 +92,7 @@ class Registry(Generic[B]):
         return next((entry for entry in self.entries if entry.stream == stream), None)
 
     def may_replace(self, other: Registry[B]) -> bool:
-        """Tell whether this registry is at least as new: another history, or not an older version of the same."""
+        """Return whether this registry may replace ``other``: it has another epoch, or a version that is not older."""
         return self.generation != other.generation or self.version >= other.version
 
 

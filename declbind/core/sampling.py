@@ -1,4 +1,4 @@
-"""Thin out what is too much to look at: by a rule that every process applies alike, so that all keep the same."""
+"""Sampling of offsets by a rule that is the same in every process, so that all keep the same events."""
 
 from __future__ import annotations
 
@@ -7,16 +7,26 @@ from math import ceil
 
 
 def keeps(offset: int, every: int) -> bool:
-    """Tell whether one in ``every`` (a power of two) keeps this offset. What 8 keeps, 4, 2 and 1 keep too.
+    """Return whether a sample of one in ``every`` (a power of two) keeps this offset.
 
-    Not ``offset % every`` alone: where two streams are written in turn, one has all the odd offsets and would never be
-    seen. The offset is multiplied by a big odd number first, which mixes its bits (Knuth's multiplicative hashing).
+    An offset that 8 keeps is also kept by 4, 2 and 1. The rule is not ``offset % every``: if two streams are written
+    in turn, one has all the odd offsets and would never be kept. The offset is multiplied by a big odd number first,
+    which mixes its bits (Knuth's multiplicative hashing).
     """
     return ((offset * 2_654_435_761) >> 7) % every == 0
 
 
 def thin(offsets: Sequence[int], limit: int) -> tuple[list[int], int]:
-    """Return at most ``limit`` of these offsets, and one in how many that is; the last one stays if no other does."""
+    """Sample the offsets.
+
+    Args:
+        offsets: The offsets, in ascending order.
+        limit: The most that may be returned.
+
+    Returns:
+        At most ``limit`` offsets, and the number of which each stands for one. If the sample is empty, the last
+            offset is kept.
+    """
     every, kept = 1, list(offsets)
     while len(kept) > limit:
         every *= 2
@@ -25,7 +35,10 @@ def thin(offsets: Sequence[int], limit: int) -> tuple[list[int], int]:
 
 
 def percentile(values: Iterable[float], share: float) -> float | None:
-    """Return the least value that is not below ``share`` (0 to 1) of them, the nearest rank; None where none are."""
+    """Return the smallest value at or above the given ``share`` (0 to 1) of them, or None if there are none.
+
+    This is the nearest-rank percentile.
+    """
     ranked = sorted(values)
     if not ranked:
         return None

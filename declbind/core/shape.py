@@ -1,4 +1,4 @@
-"""Say what a value looks like without saying it, for those who may not read it."""
+"""Descriptions of values that do not disclose them, for users who may not read them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-#: Keys of an object that are named, and characters of each; what a client sends may have any number of both.
+#: The number of keys that are named and the characters of each; a client may send any number of both.
 MAX_KEYS, MAX_CHARACTERS = 40, 60
 
 _QUOTED = re.compile("“[^”]*”|\"[^\"]*\"|'[^']*'")
@@ -15,7 +15,7 @@ HIDDEN = "…"
 
 
 def shape(value: Any, depth: int = 1) -> Any:
-    """Return types and lengths, and the keys of ``depth`` levels."""
+    """Return a value's types and lengths, and the keys of ``depth`` levels."""
     if isinstance(value, Mapping):
         if depth <= 0:
             return f"object, {len(value)} keys"
@@ -33,7 +33,7 @@ def shape(value: Any, depth: int = 1) -> Any:
 
 
 def without_values(message: str, values: Iterable[Any]) -> str:
-    """Return a message about values without them: what is quoted goes, and whatever stands in it of ``values``."""
+    """Return a message without quoted text and without any of ``values``."""
     message = _QUOTED.sub(HIDDEN, message)
     for value in values:
         text = str(value) if isinstance(value, str | int | float) else ""

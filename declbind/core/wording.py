@@ -1,6 +1,6 @@
-"""The words for what is wrong with a record: expected, got, where, and what probably mends it.
+"""The wording of problems with a record: what was expected, what was given, where, and how to fix it.
 
-jsonschema knows which rule was broken. What an operator should do about it is said here, and nowhere else.
+jsonschema reports which rule was broken. This module alone says what an operator should do about it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .errors import Problem
 
 _NAMES = "a list of field names"
 _RULE = 'a codename like "blog.change_post", "authenticated", "staff", true (anyone) or false (nobody)'
-#: The users whom a rule that is no codename lets, in words.
+#: Descriptions of the users whom each rule other than a codename admits.
 AUDIENCE_WORDS: Final[Mapping[str | bool, str]] = {
     True: "anyone",
     False: "nobody",
@@ -60,14 +60,14 @@ EXPECTED: Final[Mapping[str, str]] = {
     "$.description": "text",
 }
 _EXAMPLES: Final = {"stream": '"intval"', "model": '"example.IntegerValue"', "fields": '["name", "value"]'}
-#: Django's words for what a record calls otherwise.
+#: Django's names for keys that a record spells differently.
 _ACTION_NAMES: Final = {"add": "create", "change": "update", "read": "view", "list": "view"}
 _SWITCHES: Final = ("grow", "auto_subscribe", "enabled")
 _LISTS: Final = frozenset({"fields", "exclude", "groups", "writable", "sensitive", "also"})
 
 
 def explain(error: ValidationError) -> Iterator[Problem]:
-    """Turn one finding of jsonschema, made with ``binding.schema.json``, into our problems."""
+    """Convert one jsonschema error, found with ``binding.schema.json``, into problems."""
     steps = list(error.absolute_path)
     path, rule = _path(steps), error.validator
     value: Any = error.instance
@@ -106,7 +106,7 @@ def explain(error: ValidationError) -> Iterator[Problem]:
 
 
 def _fitting_errors(error: ValidationError) -> list[ValidationError]:
-    """Return the errors of the one alternative that the value was plainly meant to be, or nothing."""
+    """Return the errors of the one alternative that the value was clearly meant to match, or an empty list."""
     if not isinstance(error.instance, (list, dict)):
         return []
     branches: dict[Any, list[ValidationError]] = {}
@@ -119,7 +119,7 @@ def _fitting_errors(error: ValidationError) -> list[ValidationError]:
 
 
 def _fix(place: str, value: object) -> str:
-    """Guess what was meant, as a sentence with a space before it; ``""`` where a guess would be bold."""
+    """Return a suggested fix as a sentence after a space, or ``""`` if there is no safe guess."""
     key = place[2:]
     if isinstance(value, str):
         if key in _LISTS and value:
@@ -153,12 +153,12 @@ def _fix(place: str, value: object) -> str:
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
-    """Return `` Did you mean 'x'?`` with the known name nearest to ``name``, or ``""`` where none is near."""
+    """Return `` Did you mean 'x'?`` with the known name nearest to ``name``, or ``""`` if none is near."""
     folded: dict[str, str] = {}
     for candidate in known:
         folded.setdefault(candidate.lower(), candidate)
     near = get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
-    # "out" is meant for "outbound", though too short to count as near to it.
+    # "out" stands for "outbound", but is too short to count as near to it.
     near = near or [candidate for candidate in folded if len(name) > 1 and candidate.startswith(name.lower())]
     return f" Did you mean {folded[near[0]]!r}?" if near else ""
 
@@ -168,8 +168,7 @@ def _example(key: str) -> str:
 
 
 def show(value: object) -> str:
-    """Write a value as JSON would, since a record is JSON to whoever reads the message, and cut what is "
-    "long."""
+    """Return a value as JSON, which is the form of the record that the reader knows, shortened if it is long."""
     try:
         text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):

@@ -1,18 +1,18 @@
 """The tables of declbind.
 
 ``record``  binding records
-``baseline`` which fields the bindings of files and classes may send
-``revision`` what their edits leave behind: revisions and the configuration version
+``baseline`` the fields that the bindings of files and classes may send
+``revision`` the traces of edits: revisions and the configuration version
 ``log``     the event log and its head
 ``node``    the processes that serve sockets
-``connection`` who is connected, and who is kept out
+``connection`` connections and blocked users
 ``activity`` counts for the charts
 ``traffic`` requests, refusals and errors for the operator; watches, saved views; idempotency keys
 ``unseen``  writes to bound tables that left no event
-``columns`` text columns and indexes that mean the same on every database
+``columns`` text columns and indexes that behave alike on every database
 
-Nothing of the wire or of capture lives here: models define how they are stored and validated. A new table gets a
-module of its own, named after its noun, and a line in this list. Its text columns are exact (see ``columns``).
+Models define how data is stored and validated; the wire format and capture are elsewhere. A new table gets a module
+of its own, named after its noun, and a line in this list. Its text columns are exact (see ``columns``).
 """
 
 from .activity import Activity, StreamUse

@@ -1,4 +1,4 @@
-"""Store how much goes on: counts by second and by minute for the charts, and when each stream was last of use."""
+"""Counts by second and by minute for the charts, and the last use of each stream."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from .columns import ExactCharField
 
 
 class Activity(models.Model):
-    """Count what one process did in one stretch of ``seconds`` (60 always; 1 while somebody watches) from ``at`` on.
+    """The counts of one process for a period of ``seconds`` from ``at`` on: 60, or 1 while a chart is watched.
 
     ``sent`` counts frames handed to connections, ``received`` requests, ``refused`` refusals, ``errors`` faults.
-    ``streams`` is ``{stream: [sent, received, refused]}``. Latencies are milliseconds from the write to the hand-over;
-    ``deliveries`` is a bounded JSON list of ``[offset, recipients, milliseconds]``; both only with ``seconds`` 1.
+    ``streams`` is ``{stream: [sent, received, refused]}``. Latencies are milliseconds from the write to the
+    hand-over to connections. ``deliveries`` is a bounded JSON list of ``[offset, recipients, milliseconds]``. Both
+    are recorded only with ``seconds`` 1.
     """
 
     node = ExactCharField(max_length=32)
@@ -37,7 +38,7 @@ class Activity(models.Model):
 
 
 class StreamUse(models.Model):
-    """Remember when a stream last sent a frame to somebody and last took a request; to the minute."""
+    """When a stream last sent a frame and last received a request, to the minute."""
 
     stream = ExactCharField(max_length=64, primary_key=True)
     sent_at = models.DateTimeField(null=True)

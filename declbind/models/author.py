@@ -14,19 +14,19 @@ MAX_KEY, MAX_NAME = 64, 150
 
 
 def key_of(user: Any) -> str:
-    """Return the primary key of a user as text; empty for nobody and for an anonymous user."""
+    """Return the primary key of a user as text; empty for ``None`` and for an anonymous user."""
     key = getattr(user, "pk", None)
     return "" if key is None else str(key)[:MAX_KEY]
 
 
 def author_values(user: Any) -> dict[str, str]:
-    """Return the values of the fields of :class:`Authored` for a user; empty ones for nobody and an anonymous user."""
+    """Return the values of the fields of :class:`Authored` for a user; empty for ``None`` or an anonymous user."""
     key = key_of(user)
     return {"author_pk": key, "author_name": str(user.get_username())[:MAX_NAME] if key else ""}
 
 
 class Authored(models.Model):
-    """A row that names its author by key and name. Both stay when the user is deleted."""
+    """An abstract row that names its author by key and name. Both stay when the user is deleted."""
 
     author_pk = ExactCharField(max_length=MAX_KEY, blank=True, default="", editable=False)
     author_name = ExactCharField("author", max_length=MAX_NAME, blank=True, default="", editable=False)
@@ -36,7 +36,7 @@ class Authored(models.Model):
 
     @property
     def author(self) -> Any | None:
-        """The user, loaded at each access from the database of users; ``None`` for nobody and for a deleted user."""
+        """Return the user, loaded at each access from the database of users, or ``None`` if there is none any more."""
         model: Any = get_user_model()
         users = model._default_manager.using(router.db_for_read(model))
         try:

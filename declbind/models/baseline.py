@@ -1,6 +1,6 @@
-"""Store which fields the bindings of files and classes may send, as long as their definitions say the same.
+"""The fields that the bindings of files and classes may send, as long as their definitions are unchanged.
 
-The record of the database has a column for it: ``BindingRecord.known``.
+A record of the database has a column for it: ``BindingRecord.known``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from .columns import ExactCharField
 
 
 class Baseline(models.Model):
-    """Keep the ``names`` of the fields that one definition of a stream sent when it was first in force.
+    """The ``names`` of the fields that one definition of a stream sent when it was first in force.
 
-    ``definition`` is a digest of the keys that choose fields. While a deployment is under way, processes with the old
-    and the new definition run side by side, so there may be a row for each.
+    ``definition`` is a digest of the keys that choose fields. During a deployment, processes with the old and the
+    new definition run side by side, so there may be a row for each.
     """
 
     stream = ExactCharField(max_length=64)

@@ -1,8 +1,8 @@
-"""Text columns that compare as Python does, and indexes that are partial where the database has them.
+"""Text columns that compare as Python does, and indexes that are partial where the database supports it.
 
-MySQL and MariaDB compare text by a collation, and the usual one ignores case and trailing spaces. Streams, groups and
-keys that differ only there are different, so the columns that hold them have a binary collation of their own. It also
-makes them `utf8mb4`, whatever the database was created with.
+MySQL and MariaDB compare text by a collation, and the usual one ignores case and trailing spaces. Streams, groups
+and keys that differ only there are different, so the columns that hold them have a binary collation of their own. It
+also makes them `utf8mb4`, whatever the character set of the database.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from django.db.models import lookups
 
-#: What searches that ignore case compare by; both servers have it.
+#: The collation of case-insensitive searches; both servers have it.
 FOLDING = "utf8mb4_general_ci"
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ else:
 
 
 def exact_collation(connection: Any) -> str | None:
-    """Return the collation that compares text character by character; ``None`` where the default one does."""
+    """Return the collation that compares text character by character, or ``None`` if the default one does."""
     if connection.vendor != "mysql":
         return None
     # Not utf8mb4_bin, which pads with spaces: 'a' equals 'a ' there.
@@ -62,7 +62,7 @@ for _lookup in (lookups.IExact, lookups.IContains, lookups.IStartsWith, lookups.
 
 
 class PartialIndex(models.Index):
-    """An index on ``fields`` of the rows that meet ``where``; of all rows where there are no partial indexes.
+    """An index on ``fields`` of the rows that meet ``where``, or of all rows without partial indexes.
 
     MySQL and MariaDB have none. There the index is on ``whole``, which must serve the same queries. Django's own
     ``condition`` would leave the index out on those databases and warn about it at every ``migrate``.
@@ -90,7 +90,7 @@ class PartialUnique(models.UniqueConstraint):
     """A unique constraint over ``fields`` of the rows that meet ``where``; none without partial indexes.
 
     The check of a unique index makes InnoDB lock the gap into which others insert. A constraint that only guards
-    against mistakes of ours is not worth that writers wait.
+    against internal errors is not worth making writers wait.
     """
 
     def __init__(self, *, where: models.Q, fields: Sequence[str], name: str) -> None:

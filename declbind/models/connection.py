@@ -1,4 +1,4 @@
-"""Store who is connected: one row for each WebSocket, and whom operators keep out for a while."""
+"""Connections, with one row for each WebSocket, and temporary blocks of users."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from .columns import ExactCharField, ExactTextField
 
 
 class Connection(models.Model):
-    """Note one WebSocket, open or lately closed. Its process writes it, in batches, once a second.
+    """One WebSocket, open or recently closed. Its process writes the row, in batches, once a second.
 
-    ``subscriptions`` is JSON text without blanks, a list of ``[stream, group, until, after, reason]``: the subscription
-    heard the events with offsets above ``after`` up to ``until``, which is ``null`` while it goes on; ``reason`` says
-    why it ended ("client", "permission", "disabled", "removed", "changed"). Text, and in this order, so that each
-    database finds who hears a group by the text ``["stream","group",null,``. ``offset`` and ``queued`` (frames that
-    wait) are of the last write: while nobody watches only changes are written. A closed connection keeps its row for a
-    time, so that it can be told later what it heard.
+    ``subscriptions`` is JSON text without blanks, a list of ``[stream, group, until, after, reason]``: the
+    subscription received the events with offsets above ``after`` up to ``until``, which is ``null`` while it is
+    active. ``reason`` says why it ended ("client", "permission", "disabled", "removed", "changed"). The text form,
+    in this order, lets each database find the subscribers of a group by the text ``["stream","group",null,``.
+    ``offset`` and ``queued`` (waiting frames) date from the last write: while nobody watches the connections page,
+    only changes are written. A closed connection keeps its row for a time, so that its last deliveries can still be
+    explained.
     """
 
     id = ExactCharField(max_length=32, primary_key=True)
@@ -53,7 +54,7 @@ class Connection(models.Model):
 
 
 class Block(Authored):
-    """Keep a user of a tenant from connecting until a time; made together with the kick that closes what is open."""
+    """A temporary block of a tenant's user, created together with the disconnect of open sockets."""
 
     tenant = ExactCharField(max_length=63, blank=True, default="")
     user_pk = ExactCharField(max_length=64)

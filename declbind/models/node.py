@@ -1,4 +1,4 @@
-"""Store which processes serve sockets, and which configuration each of them runs."""
+"""The processes that serve sockets, and the configuration that each of them runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .columns import ExactCharField, ExactTextField
 
 
 class Node(models.Model):
-    """Keep the heartbeat of one ASGI process; a row that is not renewed belongs to a dead process."""
+    """The heartbeat of one ASGI process. If the row is not renewed, the process is dead."""
 
     id = ExactCharField(max_length=32, primary_key=True)
     host = ExactCharField(max_length=200)

@@ -1,4 +1,4 @@
-"""Store what the operator watches: requests and their outcome, refusals, errors; and the keys of retried requests."""
+"""Data for operators: requests with their outcome, refusals and errors. Also the keys of retried requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .columns import ExactCharField, ExactTextField
 
 
 class Traffic(models.Model):
-    """Note one request, refusal, connection or error. Written in batches, bounded, trimmed by the relay."""
+    """One request, refusal, connection or error. Written in batches, bounded, trimmed by the relay."""
 
     REQUEST = "request"
     REFUSED = "refused"
@@ -42,7 +42,7 @@ class Traffic(models.Model):
 
 
 class Watch(models.Model):
-    """Lease the full traffic of all processes to one viewer; nobody records requests without a live lease."""
+    """A viewer's lease on the full traffic of all processes. Without a live lease no requests are recorded."""
 
     viewer = ExactCharField(max_length=64, unique=True)
     until = models.DateTimeField()
@@ -55,7 +55,7 @@ class Watch(models.Model):
 
 
 class SavedView(models.Model):
-    """Keep a filter of the live page under a name; ``query`` is the query string of the page's address."""
+    """A named filter of the live page; ``query`` is the query string of the page's address."""
 
     owner_pk = ExactCharField(max_length=MAX_KEY, help_text="The primary key of the user, as text.")
     name = ExactCharField(max_length=60)
@@ -71,7 +71,7 @@ class SavedView(models.Model):
 
 
 class IdempotencyKey(models.Model):
-    """Keep the reply to a mutation, so that a retry with the same key gets it again instead of a second write."""
+    """The reply to a mutation. A retry with the same key gets the reply again instead of writing a second time."""
 
     actor = ExactCharField(max_length=100)
     stream = ExactCharField(max_length=64)

@@ -1,4 +1,4 @@
-"""Remember writes to bound tables that left no event."""
+"""Writes to bound tables that left no event."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from .columns import ExactCharField
 
 
 class UnseenWrite(models.Model):
-    """Count the writes of one kind to one table that one place in the code made and nobody was told of.
+    """The number of writes of one kind to one table, made by one place in the code, that left no event.
 
-    ``location`` is ``path:line in function``; "" stands for places that were too many to remember.
+    ``location`` is ``path:line in function``, or "" for the places beyond the limit.
     """
 
     table = ExactCharField(max_length=128)

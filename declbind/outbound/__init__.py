@@ -1,22 +1,23 @@
 """From model writes to events: writes are captured, logged in their own transaction, numbered and announced.
 
-``seams`` lists the private names of other packages, ``seam_checks`` checks them, and ``hooks`` wraps methods and finds
-out whether the wrappers are still called. ``capture`` installs the hooks. Each kind of write has a module:
+``seams`` lists the private names of other packages, ``seam_checks`` checks them, and ``hooks`` wraps methods and
+checks whether the wrappers are still called. ``capture`` installs the hooks. Each kind of write has a module:
 
 - ``saves``: ``Model.save`` of a table; ``parents``: the tables of its parents before that; ``joint_update``: an update
   and its events in one statement; ``saved_rows``: the groups and events of a saved row;
-- ``deletes``: ``delete`` with its cascades, and what is set null;
+- ``deletes``: ``delete`` with its cascades, and rows whose foreign key is set to null;
 - ``updates``: ``QuerySet.update`` and ``bulk_update``;
-- ``inserts``: ``bulk_create`` and what ends in it, such as ``add`` of a list;
-- ``lists``: ``set`` of a list, and the rows that own what through rows list.
+- ``inserts``: ``bulk_create`` and methods that call it, such as ``add`` of a many-to-many list;
+- ``lists``: ``set`` of a list, and the rows whose lists change with through rows.
 
-``writes`` has what they share, a captured write, and ``django_types`` the names of types. ``plans`` says what these
-must know of a model, and ``index`` which bindings listen to a table. ``batch`` gathers what one call does to rows, with
-those of each model in ``written_rows``, and ``also`` finds related rows that are sent again. ``rows`` reads stored
-rows, ``statements`` extends the statements that Django writes, and ``drafts`` makes events of rows. ``entries`` writes
-events; ``log`` appends, reads and trims. ``sequencer`` numbers events; ``relay`` runs it and rings the doorbell.
-``triggers`` reports writes that do not pass through the ORM, and ``detector`` counts the writes that left no event.
+``writes`` holds the captured write that these share, and ``django_types`` the names of types. ``plans`` holds what
+they need to know about a model, and ``index`` the bindings that listen to a table. ``batch`` gathers the rows of one
+call, those of each model in ``written_rows``, and ``also`` finds related rows that are sent again. ``rows`` reads
+stored rows, ``statements`` extends the statements that Django writes, and ``drafts`` turns rows into events.
+``entries`` writes events; ``log`` appends, reads and trims. ``sequencer`` numbers events; ``relay`` runs it and
+sends wake-ups over the channel layer. ``triggers`` reports writes that bypass the ORM, and ``detector`` counts the
+writes that left no event.
 
 Which clients receive an event is decided in ``declbind.core.hub`` and ``declbind.live``. A new kind of write gets a
-module and a line in ``capture.HOOKS``; a new database quirk of the log belongs in ``entries`` or ``log``.
+module and a line in ``capture.HOOKS``. A new database quirk of the log belongs in ``entries`` or ``log``.
 """

@@ -1,4 +1,4 @@
-"""Find the rows that are worth sending again because a row that they are related to was written."""
+"""Rows that are sent again because a row that they are related to was written."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .plans import Plan
 from .rows import all_rows, keys_of
 from .written_rows import Chosen
 
-#: Who watches: a plan, and how its rows are found from those that were written.
+#: The plans whose rows are sent again, and how these rows are found from the written ones.
 Watches = Iterable[tuple[Plan, Hop]]
 
 
 def keep_watching(
     batch: Batch, watches: Watches, table: type[models.Model], written: Rows | Sequence[Key], is_after: bool = False
 ) -> None:
-    """Note the rows that are related to written ones, given as a query set of the table's model or as keys.
+    """Record the rows that are related to written ones, given as a query set of the table's model or as keys.
 
-    To be called before rows go, after they came, and both before and after they were changed: a row may be related to
-    others then. Two queries for each relation, whatever the number of rows.
+    Call it before rows are deleted, after they are inserted, and both before and after they are changed, because a
+    change may relate a row to others. Takes two queries for each relation, whatever the number of rows.
     """
     for plan, hop in watches:
         if batch.is_for_everybody(plan):
@@ -37,9 +37,9 @@ def keep_watching(
 
 
 def keep_coming(batch: Batch, watches: Watches, instances: Iterable[models.Model]) -> None:
-    """Note the rows that instances will be related to when they are stored; to be called before that.
+    """Record the rows that instances will be related to once they are stored. Call it before that.
 
-    Only where code makes the groups of those rows: these may hang on what is stored.
+    This is needed only if code makes the groups of those rows, because such groups may depend on what is stored.
     """
     for plan, hop in watches:
         if hop.column == "pk" or not _may_move(plan, hop) or batch.is_for_everybody(plan):
@@ -52,9 +52,10 @@ def keep_coming(batch: Batch, watches: Watches, instances: Iterable[models.Model
 
 
 def both_ways(watches: Watches) -> list[tuple[Plan, Hop]]:
-    """Return those that have to be noted before a row is changed too: the relation is kept in the row, and may move.
+    """Return the watches that must also be recorded before a row is changed.
 
-    Or code of the project makes the groups of the related rows, which may hang on what is changed.
+    In these, the row itself stores the relation, so that it may change. Or code of the project makes the groups of
+    the related rows, and may use the changed values.
     """
     return [(plan, hop) for plan, hop in watches if hop.column != "pk" or _may_move(plan, hop)]
 

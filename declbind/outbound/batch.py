@@ -1,8 +1,8 @@
-"""Batch: the rows that one call writes, read before and after it, and the events that tell of them.
+"""Batches: the rows that one call writes, read before and after the write, and the resulting events.
 
-Up to ``BULK_LIMIT`` rows of a model are told of one by one. Above that there is one event of kind "bulk" for each
-binding: it has the groups that held such a row, or hold it now, take a snapshot (see ``written_rows``). What cannot be
-found out is said as well: a binding that lost track has all of its groups take one.
+Up to ``BULK_LIMIT`` rows of a model have an event each. Above that there is one event of kind "bulk" for each
+binding. It makes the groups that held such a row, or hold one now, take a snapshot (see ``written_rows``). If the
+affected rows cannot be determined, all groups of the binding take a snapshot.
 """
 
 from __future__ import annotations
@@ -27,22 +27,29 @@ from .written_rows import Chosen, WrittenRows, outlets_with_code
 
 
 class Batch:
-    """Gather what one call does to rows of bound models. Belongs to the call's transaction."""
+    """The rows of bound models that one call writes. Belongs to the call's transaction."""
 
     def __init__(self, using: str) -> None:
         self.using = using
         self._parts: dict[int, WrittenRows] = {}
 
     def _part(self, plan: Plan) -> WrittenRows:
-        # A model has another plan for a table that its triggers report.
+        # A model has another plan for a table whose triggers report it.
         return self._parts.setdefault(id(plan), WrittenRows(plan, self.using))
 
     # --- before the write --------------------------------------------------------------------------------------------
 
     def will_change(self, plan: Plan, chosen: Chosen, lookup: str = "pk", moves: bool = True) -> list[Key] | None:
-        """Read rows that are about to be written; return their keys, ``None`` where there are too many to tell.
+        """Read rows that are about to be written.
 
-        ``lookup`` is the field that keys are of. ``moves`` tells whether the write may change the rows' groups.
+        Args:
+            plan: The plan of the rows' model.
+            chosen: The rows, as a query or as keys.
+            lookup: The field that the keys are values of.
+            moves: Whether the write may change the rows' groups.
+
+        Returns:
+            The keys of the rows, or ``None`` if there are too many for one event each.
         """
         part = self._part(plan)
         fields = part.fields_before(plan.group_fields if plan.needs_old else ())
@@ -61,9 +68,10 @@ class Batch:
         return list(part.many) if plan.needs_old and not part.is_lost else None
 
     def will_delete(self, plan: Plan, chosen: Chosen) -> list[Key] | None:
-        """Read rows that are about to go, or, if a trigger or a rule of the database says so, to be changed.
+        """Read rows that are about to be deleted, or changed instead if a database trigger or rule says so.
 
-        Returns their keys, ``None`` if there are too many to tell.
+        Returns:
+            The keys of the rows, or ``None`` if there are too many for one event each.
         """
         part = self._part(plan)
         may_stay = not facts_of(plan.model, self.using).is_ordinary
@@ -85,9 +93,9 @@ class Batch:
         return list(part.many) if plan.needs_old and not part.is_lost else None
 
     def keep(self, plan: Plan, keys: Iterable[Key], outlets: Iterable[Outlet] | None = None) -> None:
-        """Note rows of which something changes that does not decide their groups, such as a list.
+        """Record rows of which something other than their groups changes, such as a many-to-many list.
 
-        ``outlets`` are those who send it, for nobody else hears of it; ``None`` stands for all.
+        ``outlets`` are the bindings that send it; the others send nothing. ``None`` means all bindings.
         """
         part = self._part(plan)
         hearing = part.everybody if outlets is None else frozenset(outlets)
@@ -95,10 +103,10 @@ class Batch:
         part.check_limit()
 
     def keep_related(self, plan: Plan, keys: Iterable[Key], outlets: Iterable[Outlet], is_after: bool) -> None:
-        """Note rows like ``keep`` that are related to rows which are written.
+        """Record rows that are related to written rows, like ``keep``.
 
-        Their groups may hang on those if code makes them. Where a row was that is known only ``is_after`` the write
-        cannot be told.
+        If code makes their groups, these may depend on the written rows. A row that is known only ``is_after`` the
+        write has unknown old groups.
         """
         found, hearing = list(keys), list(outlets)
         if not is_after:
@@ -112,7 +120,7 @@ class Batch:
         self.keep(plan, found, hearing)
 
     def remember(self, plan: Plan, keys: Iterable[Key], outlets: Iterable[Outlet]) -> None:
-        """Read the groups of rows before the write, if code makes them, for they may hang on what is written."""
+        """Read the groups of rows before the write if code makes them, because they may depend on what is written."""
         part, hearing = self._part(plan), list(outlets)
         unknown = part.unknown(keys, hearing)
         if not unknown:
@@ -130,17 +138,17 @@ class Batch:
         return [key for key in self._part(plan).before if key not in keys]
 
     def note_written(self, plan: Plan, keys: Iterable[Key]) -> None:
-        """Note which of the rows that were read before the write its statements have written: these and no others."""
+        """Record which of the rows read before the write were actually written by its statements."""
         self._part(plan).written = frozenset(keys)
 
     def create(self, plan: Plan, keys: Iterable[Key]) -> None:
-        """Note rows that are new, unless they were read before the write; to be called after it."""
+        """Record new rows, unless they were read before the write. Call it after the write."""
         part = self._part(plan)
         part.before.update((key, None) for key in keys if key not in part.before)
         part.check_limit()
 
     def reach_everybody(self, plan: Plan) -> None:
-        """Note that rows of a model may change in every tenant, and that those of the others are out of reach."""
+        """Record that rows of a model may change in every tenant, and that other tenants' rows cannot be read."""
         part = self._part(plan)
         part.is_for_everybody = True
         part.lose_track()
@@ -150,12 +158,12 @@ class Batch:
         return self._part(plan).is_for_everybody
 
     def lose_track(self, plan: Plan) -> None:
-        """Note that it cannot be told which rows of a model were written, or where they were."""
+        """Record that the written rows of a model, or their old groups, cannot be determined."""
         self._part(plan).lose_track()
 
     @contextlib.contextmanager
     def guarded(self, plans: Iterable[Plan], tables: Iterable[type[models.Model]] = ()) -> Iterator[None]:
-        """Keep a read that fails from the writer; the bindings that it concerns are sent a ``resync``.
+        """Keep a failing read from breaking the write; the bindings concerned are sent a ``resync``.
 
         ``plans`` are those whose rows are read, or found by reading ``tables``.
         """
@@ -171,24 +179,25 @@ class Batch:
                 unread(plan, self.using, error)
                 self.lose_track(plan)
 
-    # --- after it ----------------------------------------------------------------------------------------------------
+    # --- after the write
+    # ------------------------------------------------------------------------------------------------
 
     def is_by_group(self, plan: Plan) -> bool:
-        """Tell whether no row of a model is told of by itself any more."""
+        """Return whether the rows of a model no longer have events of their own."""
         return self._part(plan).touched is not None
 
     def take(self, plan: Plan, rows: Sequence[StoredRow]) -> None:
-        """Take all rows of a model that were written as they are now stored, so that they need not be read again."""
+        """Accept the written rows of a model as they are now stored, so that they need not be read again."""
         with self.guarded([plan], map(through_of, plan.m2m)):
             load_lists(rows, plan.m2m, self.using)
         self._part(plan).after = {row.pk: row for row in rows}
 
     def append(self) -> None:
-        """Append the events of all that was gathered, rows that went first."""
+        """Append the events of everything gathered, deleted rows first."""
         log.append(self.drafts(), self.using)
 
     def drafts(self) -> list[Draft]:
-        """Return the events of all that was gathered; reads the rows as they are now."""
+        """Return the events of everything gathered; reads the rows as they are now."""
         for part in self._parts.values():
             with self.guarded([part.plan]):
                 part.forget_staying()
@@ -197,7 +206,7 @@ class Batch:
             written: list[Draft] = []
             with self.guarded([part.plan]):
                 written = part.draft_written()
-            # What cannot be read has become an event for all groups.
+            # A failed read has become an event for all groups.
             drafts += written if part.touched is None else part.draft_groups()
         return drafts
 

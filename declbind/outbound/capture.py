@@ -1,7 +1,8 @@
-"""Capture of model writes: each write of a bound row becomes events of the log, in the transaction of the write.
+"""Capture of model writes: each write of a bound row becomes events in the log, in the same transaction.
 
 ``HOOKS`` lists the methods that are wrapped. Each kind of write has a module: ``saves``, ``deletes``, ``updates``,
-``inserts`` and ``lists``. A hook looks up the registry in force at each write and passes writes of unbound models on.
+``inserts`` and ``lists``. A hook looks up the registry in force at each write, and passes writes of unbound models
+through.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ logger = logging.getLogger("declbind")
 
 
 class Hook(NamedTuple):
-    """A method that is wrapped: the class or module that has it, its name, and what makes the wrapper."""
+    """A method that is wrapped: the class or module that has it, its name, and the function that makes the wrapper."""
 
     owner: object
     name: str
@@ -42,11 +43,11 @@ class Hook(NamedTuple):
 
     @property
     def seam(self) -> Seam:
-        """What the hook needs of the method."""
+        """Return what the hook requires of the method."""
         return seams.HOOKED[self.name]
 
 
-#: The methods that are wrapped. ``seams`` says what each must be like.
+#: The methods that are wrapped. ``seams`` says what each must look like.
 HOOKS: tuple[Hook, ...] = tuple(
     Hook(seams.HOOKED[name].find_owner(), name, wrap)
     for name, wrap in (
@@ -63,14 +64,14 @@ HOOKS: tuple[Hook, ...] = tuple(
 
 
 def install() -> None:
-    """Install the hooks that are not in place, and log which private names are not as expected."""
+    """Install the hooks that are missing, and log the private names that are not as expected."""
     for hook in HOOKS:
         hooks.install(hook.seam, hook.wrap)
     forget_list_managers()
     for fault in find_faults():
         logger.error("%s %s", fault.text, fault.action)
     if any(seams.find_name_faults(seams.NEEDED)):
-        return  # what follows serves the hooks, none of which is installed
+        return  # the following faults concern the hooks, none of which is installed
     catalog.install()
     memory_databases.install()
     migrating.install()
@@ -78,16 +79,22 @@ def install() -> None:
 
 
 def find_faults() -> Iterator[SeamFault]:
-    """Yield the private names that are not as expected, and the hooks that writes do not reach any more."""
+    """Yield the private names that are not as expected, and the hooks that writes no longer reach."""
     yield from seams.find_name_faults()
     yield from hooks.find_hook_faults(hook.seam for hook in HOOKS)
 
 
 def touch(rows: Rows | Iterable[models.Model]) -> int:
-    """Announce rows by hand, as if each had been saved unchanged; return how many.
+    """Announce rows by hand, as if each had been saved unchanged.
 
-    For writes that no hook sees. Takes a query set or instances of one model; the events are in the transaction that is
-    open on the rows' database, or in one of their own. More than ``BULK_LIMIT`` rows are announced by group.
+    This is for writes that no hook sees. The events are added to the open transaction on the rows' database, or to a
+    new one. More than ``BULK_LIMIT`` rows are announced by group.
+
+    Args:
+        rows: A query set, or instances of one model.
+
+    Returns:
+        The number of rows.
     """
     queryset = rows if isinstance(rows, models.QuerySet) else None
     instances = [] if queryset is not None else list(rows)
@@ -96,7 +103,7 @@ def touch(rows: Rows | Iterable[models.Model]) -> int:
     model = queryset.model if queryset is not None else type(instances[0])
     listeners = current_index().all.of(model._meta.concrete_model or model)
     plans = [plan for plan in (listeners.plan, *listeners.twins) if plan is not None]
-    # Where the rows are written: reading, and whoever read the instances, may have been sent to a replica.
+    # Use the database that the rows are written to; the query set or the instances may come from a replica.
     using = database_of(queryset) if queryset is not None else router.db_for_write(model, instance=instances[0])
     if not plans or not is_logged(model, using):
         return 0

@@ -1,7 +1,7 @@
-"""Catalog: what a database says of a model's tables, as far as it decides how capture may read them.
+"""What a database reports about a model's tables, as far as capture depends on it.
 
-In an ordinary table a statement stores what it says: it is no view, and nobody has put triggers, rules or policies on
-it. Reading its columns cannot fail. Of any other table the rows are read back after each write, inside of a savepoint.
+An ordinary table is no view and has no triggers, rules or policies, so that a statement stores exactly what it says.
+Reading its columns cannot fail. The rows of any other table are read back after each write, inside a savepoint.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Options: TypeAlias = "ModelOptions[models.Model]"
 
 logger = logging.getLogger("declbind")
 
-#: For so long an answer is believed, in seconds: somebody may put a trigger on a table while the process runs. Writes
-#: in a row share it. What this process changes itself is noticed at once: SQLite counts the changes of its schema, and
-#: statements to other databases are looked at.
+#: How long an answer is cached, in seconds: a trigger may be added to a table while the process runs. Consecutive
+#: writes share an answer. Changes made by this process are noticed at once: SQLite counts the changes of its schema,
+#: and statements to other databases are examined.
 SECONDS = 0.02
 
 _POSTGRESQL = """
@@ -56,38 +56,38 @@ _MYSQL = """
 
 
 class TableFacts(NamedTuple):
-    """What is known of the tables of a model together."""
+    """The known facts about the tables of a model, taken together."""
 
     #: A statement stores what it says, and the columns can be read.
     is_ordinary: bool
     #: Rows can be locked.
     is_lockable: bool
-    #: The attributes of columns that have the type that Django gives them, so that they keep their values as they are.
+    #: The attributes of columns that have the type that Django gives them, so that they store values unchanged.
     exact: frozenset[str]
-    #: The attributes of columns that there are not, in the state in which the tables are migrated.
+    #: The attributes of columns that do not exist, given the migrations that have been applied.
     missing: frozenset[str] = frozenset()
-    #: A statement returns the rows that it wrote, all of them and no others, and nothing stands in its place.
+    #: A statement returns exactly the rows that it wrote, and nothing replaces it.
     is_table: bool = False
-    #: A trigger may keep a row from being inserted, or insert it by a statement of its own.
+    #: A trigger may prevent an insert, or insert the row by a statement of its own.
     may_divert: bool = True
 
 
 _UNKNOWN = TableFacts(False, False, frozenset())
-#: By model, database, and schema if a package for tenants changes that of a connection: until when an answer is
-#: believed, SQLite's count at the time, and the answer.
+#: Keyed by model, database, and schema if a package for tenants changes the schema of a connection. The values are the
+#: expiry time, SQLite's count at the time, and the answer.
 _answers: dict[tuple[type[models.Model], str, str | None], tuple[float, int, TableFacts]] = {}
 
 
 def facts_of(model: type[models.Model], using: str) -> TableFacts:
-    """Return what a database says of the tables that rows of a model are kept in. Never raises."""
+    """Return what a database reports about the tables that hold a model's rows. Never raises."""
     connection = connections[using]
     key = (model, using, getattr(connection, "schema_name", None))
     try:
         version = _schema_version(connection) if connection.vendor == "sqlite" else 0
-    except Exception:  # locked, for instance
+    except Exception:  # for instance, the table is locked
         return _UNKNOWN
     known, now = _answers.get(key), time.monotonic()
-    # A count may come again after a roll-back, so it is not enough.
+    # A count may recur after a rollback, so it does not suffice.
     if known is not None and now < known[0] and version == known[1]:
         return known[2]
     if len(_answers) > 1_000:
@@ -105,9 +105,9 @@ def _schema_version(connection: Connection) -> int:
 
 
 class _Notice:
-    """An execute wrapper that forgets all answers when a statement may have changed a table.
+    """An execute wrapper that drops all answers when a statement may have changed a table.
 
-    What is changed in a way that is not recognised here is noticed when the answers are not believed any more.
+    A change that is not recognised here takes effect when the answers expire.
     """
 
     declbind_leaves_text = True
@@ -121,27 +121,27 @@ class _Notice:
 
 
 _notice = _Notice()
-#: How nearly all statements begin, none of which defines anything.
+#: The first words of nearly all statements; none of these defines anything.
 _HARMLESS = frozenset("SIU")
 _DEFINITION = re.compile(r"\b(CREATE|ALTER|DROP)\b", re.IGNORECASE)
 
 
 def _watch(connection: Connection, **kwargs: object) -> None:
-    # Each statement pays for it, which would be felt where there is no server.
+    # Every statement pays for this check, which would be measurable on databases without a server.
     if connection.vendor != "sqlite" and _notice not in connection.execute_wrappers:
-        # The first is the outermost.
+        # The first wrapper is the outermost.
         connection.execute_wrappers.insert(0, _notice)
 
 
 def install() -> None:
-    """Notice what changes tables in this process."""
+    """Watch for statements of this process that change tables."""
     connection_created.connect(_watch, dispatch_uid="declbind.catalog")
     for connection in connections.all(initialized_only=True):
         _watch(connection)
 
 
 def savepoint_for(tables: Iterable[type[models.Model]], using: str) -> AbstractContextManager[object]:
-    """Keep reads of the models' tables that fail from ending the transaction of the host.
+    """Keep failing reads of the models' tables from ending the transaction of the host.
 
     This takes a savepoint, unless all the tables are ordinary.
     """
@@ -161,8 +161,8 @@ def _ask(model: type[models.Model], connection: Connection) -> TableFacts:
     try:
         found = [ask(table._meta, connection) for table in (concrete_model(model), *options.all_parents)]
     except Exception as error:
-        # A driver or a server that answers in another way than expected.
-        logger.warning("The database cannot be asked about the table of %s: %s", options.label, error)
+        # A driver or a server that answers in an unexpected way.
+        logger.warning("The database did not answer a query about the table of %s: %s", options.label, error)
         return _UNKNOWN
     return TableFacts(
         all(facts.is_ordinary for facts in found),
@@ -238,7 +238,7 @@ def _postgresql_type(text: str) -> str:
 
 
 def _fetch(connection: Connection, sql: str, table: str) -> tuple[Any, ...] | None:
-    # Past Django's cursors, so that nobody who counts or changes statements sees it.
+    # This bypasses Django's cursors, so that code which counts or changes statements does not see it.
     connection.ensure_connection()
     if hasattr(connection, "schema_name"):
         # The package that switches schemas tells the server of it when Django makes a cursor.

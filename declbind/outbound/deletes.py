@@ -1,7 +1,7 @@
-"""Capture ``Model.delete``, ``QuerySet.delete`` and ``_raw_delete``: what goes with them, and what is set null.
+"""Capture of ``Model.delete``, ``QuerySet.delete`` and ``_raw_delete``, with cascades and keys set to null.
 
-The hook sits at ``Collector.delete``, which has gathered all of it. Listeners of ``pre_delete`` and ``post_delete``
-would cost unbound models their fast deletes.
+The hook is at ``Collector.delete``, where everything has been gathered. Listeners of ``pre_delete`` and
+``post_delete`` would cost unbound models their fast deletes.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from .seams import HOOKED
 from .writes import CapturedWrite, is_covered, only
 from .written_rows import Chosen
 
-#: Rows that a collector has gathered: a query that it runs by itself, or instances.
+#: Rows that a collector has gathered: a query that it runs itself, or instances.
 Gathered: TypeAlias = "Rows | Collection[models.Model]"
 P = ParamSpec("P")
 
 
 class Collector(Protocol):
-    """What Django's collector has gathered for one delete."""
+    """The contents of Django's collector for one delete."""
 
     using: str
     data: dict[type[models.Model], Collection[models.Model]]
@@ -46,14 +46,14 @@ class Collector(Protocol):
 def capture_delete(
     original: Callable[Concatenate[Collector, P], object],
 ) -> Callable[Concatenate[Collector, P], object]:
-    """Wrap ``Collector.delete``: read what is about to go or to be set null, let Django delete, append the events."""
+    """Wrap ``Collector.delete``: read the affected rows, let Django delete, append the events."""
 
     @functools.wraps(original)
     def delete(self: Collector, /, *args: P.args, **kwargs: P.kwargs) -> object:
         using = self.using
         if not self.data and len(self.fast_deletes) == 1 and not self.field_updates:
-            # All that Django does is one ``_raw_delete``, which captures itself: most deletes are of unbound rows, and
-            # are to ask once whether somebody hears of them.
+            # If Django only makes one ``_raw_delete`` call, that call is captured by itself. Most deletes are of
+            # unbound rows, and should look up listeners once only.
             return original(self, *args, **kwargs)
         for model, instances in self.data.items():
             if model in delete_observers:
@@ -64,7 +64,7 @@ def capture_delete(
             return original(self, *args, **kwargs)
         if not log.is_here(using):
             for model in (*self.data, *(rows.model for rows in self.fast_deletes)):
-                is_logged(model, using)  # which says so
+                is_logged(model, using)  # which reports this
             return original(self, *args, **kwargs)
         write = CapturedWrite(connections[using], current_index())
         heard = {model: write.listeners_of(model) for model, _ in _entries(self)}
@@ -100,7 +100,7 @@ def capture_delete(
 
 
 def _entries(collector: Collector) -> list[tuple[type[models.Model], Gathered]]:
-    """Return the rows that go, each time with their model."""
+    """Return the rows that are deleted, each query or list with its model."""
     return [*collector.data.items(), *((rows.model, rows) for rows in collector.fast_deletes)]
 
 
@@ -110,8 +110,8 @@ def _keep_watching(batch: Batch, watches: Sequence[Watch], model: type[models.Mo
 
 
 def _is_heard(collector: Collector, index: Index) -> bool:
-    """Tell whether anybody may hear of what a collector has gathered."""
-    # Loops, and no generators: of most deletes nobody hears, and these are to cost next to nothing.
+    """Return whether any binding may be concerned by what a collector has gathered."""
+    # Loops instead of generators: most deletes concern no binding, and should cost next to nothing.
     heard = index.heard
     for model in collector.data:
         if heard[model]:
@@ -135,7 +135,7 @@ def _plans_of(listeners: TableListeners) -> list[Plan]:
 
 
 def _read_gone(rows: Rows, listeners: TableListeners, write: CapturedWrite) -> Rows:
-    """Read the rows of a query set that are about to go; return a query for those that were read."""
+    """Read the rows of a query set that are about to be deleted; return a query for those that were read."""
     found = _read_own(rows, listeners, write)
     for twin in listeners.twins:
         write.batch.will_delete(twin, keys_of(found, write.using))
@@ -153,9 +153,9 @@ def _read_own(rows: Rows, listeners: TableListeners, write: CapturedWrite) -> Ro
 
 
 def _locked(rows: Rows, listeners: TableListeners, write: CapturedWrite) -> Rows:
-    """Return a query for the rows that a query set finds now, locked, so that those are written which are read.
+    """Return a query for the rows that a query set matches now, locked, so that the rows read are the rows written.
 
-    On SQLite nobody else writes meanwhile, and on MySQL and MariaDB ``keys_of`` locks them.
+    On SQLite no other transaction can write meanwhile, and on MySQL and MariaDB ``keys_of`` locks the rows.
     """
     if connections[write.using].vendor != "postgresql" or not listeners.are_any or rows.query.is_sliced:
         return rows
@@ -165,7 +165,7 @@ def _locked(rows: Rows, listeners: TableListeners, write: CapturedWrite) -> Rows
 
 
 def _joined(found: Sequence[Gathered], listeners: TableListeners, write: CapturedWrite) -> list[Gathered]:
-    """Join query sets into one, as Django is about to: what is read and what is updated are the same rows."""
+    """Join query sets into one, as Django is about to, so that the rows read are the rows updated."""
     queries = [rows for rows in found if isinstance(rows, models.QuerySet) and rows._result_cache is None]
     others = [rows for rows in found if not any(rows is query for query in queries)]
     if queries:
@@ -174,7 +174,7 @@ def _joined(found: Sequence[Gathered], listeners: TableListeners, write: Capture
 
 
 def capture_raw_delete(original: Callable[Concatenate[Rows, P], object]) -> Callable[Concatenate[Rows, P], object]:
-    """Wrap ``QuerySet._raw_delete``, for who calls it himself: a collector's calls are captured with the collector."""
+    """Wrap ``QuerySet._raw_delete`` for direct calls; a collector's calls are captured with the collector."""
 
     @functools.wraps(original)
     def _raw_delete(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> object:

@@ -1,9 +1,10 @@
-"""Notice writes to bound tables that leave no event, and where in the code they are made.
+"""Detection of writes to bound tables that leave no event, with their places in the code.
 
-Opted into by ``DECLBIND["DETECT_UNSEEN"]``: each statement of each connection to the log's database is looked at, which
-costs some microseconds. A connection knows the writes that the hooks capture (see ``writes``). Those of tables with
-triggers are left out when counts are stored. Counts are kept in the process and stored every few seconds by a thread of
-its own, for what is counted here may be rolled back, and must not be in anybody's way.
+Enabled by ``DECLBIND["DETECT_UNSEEN"]``. Each statement on connections to the log's database is examined, which
+costs some microseconds. A connection knows the writes that the hooks capture (see ``writes``). Writes to tables with
+triggers are left out when counts are stored. Counts are kept in the process and stored every few seconds by a thread
+of its own. The writes may be rolled back, so their transaction cannot store the counts, and a separate thread delays
+no request.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from .writes import is_captured
 logger = logging.getLogger("declbind")
 
 STORE_SECONDS = 5.0
-#: Places in the code that are remembered; more are counted under none.
+#: The number of places in the code that are remembered; further writes are counted without a place.
 MAX_PLACES = 500
-#: Modules whose frames say nothing about who writes.
+#: Modules whose frames do not identify the writer.
 _OURS = ("django.", "declbind.", "contextlib", "functools", "asgiref.", "concurrent.", "threading")
 _WRITE = re.compile(
     r"(?<!\bFOR )(?<!\bON )(?<!\bDO )"
@@ -45,12 +46,12 @@ _WRITE = re.compile(
     r"\s+(?:[\"`]?\w+[\"`]?\.)?[\"`]?(\w+)[\"`]?",
     re.IGNORECASE,
 )
-#: What a statement may say without doing it.
+#: Text of a statement that may contain keywords without executing them.
 _SAID = re.compile(r"'(?:[^']|'')*'|/\*.*?\*/|--[^\n]*", re.DOTALL)
 
 
 class Place(NamedTuple):
-    """What was written, and where in the code."""
+    """A write to a table, and its place in the code."""
 
     table: str
     verb: str
@@ -58,25 +59,25 @@ class Place(NamedTuple):
 
 
 class Detector:
-    """Count what is noticed, from any thread, and store it."""
+    """The counts of unseen writes, collected from any thread, and their storage."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[Place, int] = {}
         self._thread: threading.Thread | None = None
 
-    #: For ``statements.has_wrappers``: statements are executed as they are given.
+    #: For ``statements.has_wrappers``: this wrapper passes statements on unchanged.
     declbind_leaves_text = True
 
     def __call__(self, execute: Method, sql: object, params: object, many: bool, context: ExecuteContext) -> object:
-        """Execute a statement; to be one of a connection's ``execute_wrappers``."""
+        """Execute a statement. This is one of a connection's ``execute_wrappers``."""
         result = execute(sql, params, many, context)
-        # Whatever goes wrong here must not be the application's problem.
+        # An error in here must not reach the application.
         try:
             if isinstance(sql, str) and not is_captured(context["connection"]):
                 self._look(sql, context)
         except Exception:
-            logger.exception("A statement could not be looked at.")
+            logger.exception("A statement could not be examined.")
         return result
 
     def _look(self, sql: str, context: ExecuteContext) -> None:
@@ -106,7 +107,7 @@ class Detector:
         connections.close_all()
 
     def store(self) -> None:
-        """Store what was counted since the last time; what cannot be stored is kept for the next."""
+        """Store the counts since the last call; counts that cannot be stored are kept for the next call."""
         with self._lock:
             counts, self._counts = self._counts, {}
         using = database_alias()
@@ -114,13 +115,13 @@ class Detector:
             if log.is_here(using):
                 _store(counts, using)
         except Exception as error:
-            logger.warning("Writes that left no event could not be noted: %s", error)
+            logger.warning("Writes that left no event could not be recorded: %s", error)
             with self._lock:
                 for place, count in counts.items():
                     self._counts[place] = self._counts.get(place, 0) + count
 
     def store_at_exit(self) -> None:
-        """Store what a process has counted that ends before its thread came to it."""
+        """Store the counts of a process that ends before its thread has stored them."""
         if self._counts:
             self.store()
 
@@ -143,14 +144,14 @@ def _store(counts: dict[Place, int], using: str) -> None:
 
 
 def _is_empty(sql: str, context: ExecuteContext) -> bool:
-    """Tell whether a statement changed nothing; where the number of rows is not known it may have."""
-    # SQLite counts the rows of a statement that returns them when these have been fetched.
+    """Return whether a statement changed nothing. If the number of rows is unknown, the answer is False."""
+    # For a statement that returns rows, SQLite knows their number only when they have been fetched.
     is_counted = context["connection"].vendor != "sqlite" or "RETURNING" not in sql.upper()
     return is_counted and context["cursor"].rowcount == 0
 
 
 def _location(frame: FrameType | None) -> str:
-    """Return the innermost place that is neither Django's nor ours, as ``path:line in function``; "" for none."""
+    """Return the innermost frame outside Django and declbind, as ``path:line in function``, or ""."""
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
         if not f"{name}.".startswith(_OURS) and not name.startswith(_OURS):
@@ -169,7 +170,7 @@ def _watch(connection: Connection, **kwargs: object) -> None:
     wrappers = connection.execute_wrappers
     is_wanted = settings.DETECT_UNSEEN and connection.alias == database_alias()
     if is_wanted and detector not in wrappers:
-        # The first is the outermost: it sees what the application wrote.
+        # The first wrapper is the outermost: it sees the statements as the application wrote them.
         wrappers.insert(0, detector)
     elif not is_wanted and detector in wrappers:
         wrappers.remove(detector)
@@ -182,7 +183,7 @@ def _on_setting_changed(*, setting: str, **kwargs: object) -> None:
 
 
 def install() -> None:
-    """Look at the statements of connections, where the setting says so."""
+    """Examine the statements of connections, if the setting is on."""
     connection_created.connect(_watch, dispatch_uid="declbind.detector")
     setting_changed.connect(_on_setting_changed, dispatch_uid="declbind.detector")
     atexit.register(detector.store_at_exit)

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from django.db.models.expressions import Expression
     from django.db.models.sql.query import Query as DjangoQuery
 
-#: A method of Django or of another package. What it takes and returns is passed on as it is.
+#: A method of Django or of another package, whose arguments and result are passed on unchanged.
 Method: TypeAlias = Callable[..., Any]
 
 Connection: TypeAlias = "BaseDatabaseWrapper"
 Cursor: TypeAlias = "CursorWrapper"
 Query: TypeAlias = "DjangoQuery"
 Rows: TypeAlias = "models.QuerySet[models.Model]"
-#: A query for rows, or for some values of them.
+#: A query for rows, or for some of their values.
 Selection: TypeAlias = "models.QuerySet[models.Model, object]"
-#: A field that has a column, of whatever values.
+#: A field with a column, whatever the type of its values.
 Column: TypeAlias = "models.Field[Any, Any]"
 ListField: TypeAlias = "models.ManyToManyField[models.Model, models.Model]"
 
@@ -32,27 +32,27 @@ ListField: TypeAlias = "models.ManyToManyField[models.Model, models.Model]"
 Key: TypeAlias = object
 #: The values of a row's columns, by the attributes of their fields or by the columns' names.
 RowValues: TypeAlias = dict[str, object]
-#: What a statement takes as a parameter.
+#: A value that statements accept as a parameter.
 SqlValue: TypeAlias = "bool | int | float | decimal.Decimal | str | bytes | dt.date | dt.datetime | uuid.UUID | None"
 SqlValues: TypeAlias = Sequence[SqlValue]
-#: Makes a Python value of what the driver returned.
+#: Converts a value from the driver to a Python value.
 Converter: TypeAlias = "Callable[[object, Expression, Connection], object]"
 #: The context that Django passes to an execute wrapper: the connection and the cursor of a statement.
 ExecuteContext: TypeAlias = dict[str, Any]
 
 
 def column_name(field: Column) -> str:
-    """Return the name of a field's column. Only lists have none."""
+    """Return the name of a field's column. Only many-to-many fields have none."""
     assert field.column is not None
     return field.column
 
 
 def concrete_model(model: type[models.Model]) -> type[models.Model]:
-    """Return the model that a model's rows are of: itself, unless it is a proxy."""
+    """Return a model's concrete model: the model itself, unless it is a proxy."""
     return model._meta.concrete_model or model
 
 
 def through_of(field: ListField) -> type[models.Model]:
-    """Return the model whose rows hold a list."""
+    """Return the through model of a many-to-many field."""
     assert field.remote_field.through is not None
     return field.remote_field.through

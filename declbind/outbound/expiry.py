@@ -1,6 +1,6 @@
-"""Take the values out of events: those of a stream with a retention of its own, and those that somebody has erased.
+"""Removal of values from events: those of a stream with a retention of its own, and erased ones.
 
-An emptied event keeps its place, so offsets have no gap, and replays that come across it have their client take a
+An emptied event keeps its place, so offsets have no gap, and a replay that includes it makes its client take a
 snapshot. Groups are emptied too, because a template may have put a value of the row into a name.
 """
 
@@ -22,26 +22,26 @@ from .history import offset_column
 
 #: The kinds of event that hold values of a row.
 WITH_VALUES = (Event.ROW, Event.GONE, Event.PAYLOAD)
-#: How many events one call looks at for each length of retention, and how many are emptied by one statement.
+#: How many events one call examines for each length of retention, and how many one statement empties.
 BATCH, STATEMENT = 1_000, 200
 
 _EVERYBODY = json.dumps([[EVERY_GROUP, RESYNC]])
-#: The streams that keep values for so many seconds, in one epoch of the log of a database.
+#: The streams that keep values for a number of seconds, in one epoch of the log of a database.
 _Walk = tuple[str, str, int, frozenset[str]]
-#: The offset that each walk has come to. A process that begins anew finds nothing left to do there.
+#: The offset that each walk has reached. A process that starts again finds nothing left to do there.
 _reached: dict[_Walk, int] = {}
 
 
 def empty(events: models.QuerySet[Event], kind: str) -> int:
-    """Take values, keys and groups out of events, which become of this kind; return how many there were."""
+    """Remove values, keys and groups from events, and set their kind; return their number."""
     return events.update(kind=kind, changes=_EVERYBODY, data="{}", object_pk="null")
 
 
 def short_retentions() -> dict[str, int]:
-    """Return, by stream, for how many seconds values are kept where that is shorter than the settings say."""
+    """Return, by stream, for how many seconds values are kept, if that is shorter than in the settings."""
     found: dict[str, int] = {}
     for entry in current_registry().entries:
-        # One that is switched off may have values in the log, too.
+        # A disabled binding may have values in the log, too.
         seconds = entry.binding.spec().retention if entry.binding is not None and not entry.problems else None
         if seconds is not None and seconds < settings.RETENTION_SECONDS:
             found[entry.stream] = seconds
@@ -49,9 +49,9 @@ def short_retentions() -> dict[str, int]:
 
 
 def expire_values(using: str) -> int:
-    """Take out one batch of values of each stream that keeps them for less long; return how many events were passed.
+    """Empty one batch of expired events for each length of retention; return how many events were examined.
 
-    Only numbered events, in the order of their offsets. The processes learn in the same transaction what to forget.
+    Only numbered events are examined, in the order of their offsets. The same transaction notifies the processes.
     """
     by_seconds: dict[int, set[str]] = {}
     for stream, seconds in short_retentions().items():
@@ -75,7 +75,7 @@ def expire_values(using: str) -> int:
 
 
 def _find_old(walk: _Walk, after: int) -> tuple[int, dict[int, str]]:
-    """Return the offset up to which all events are older, and of those with values the offsets with their streams."""
+    """Return the offset up to which all events are older, and a map of offsets with values to streams."""
     using, _, seconds, streams = walk
     column = offset_column(using)
     too_old = timezone.now() - timedelta(seconds=seconds)
@@ -83,8 +83,8 @@ def _find_old(walk: _Walk, after: int) -> tuple[int, dict[int, str]]:
     last = after
     found: dict[int, str] = {}
     for offset, at, stream, kind in rows.values_list(column, "created_at", "stream", "kind")[:BATCH]:
-        # The order of times may differ from that of offsets by the length of a transaction: what follows waits for it.
-        # A note of a trigger becomes events, which nobody has read yet.
+        # The order of times may differ from that of offsets by the length of a transaction, so later events wait for
+        # it. A trigger's mark becomes events, which no process has read yet.
         if at >= too_old or kind == Event.MARK:
             break
         last = offset
@@ -99,6 +99,6 @@ def _expire(found: dict[int, str], using: str) -> None:
         for start in range(0, len(offsets), STATEMENT):
             some = {f"{column}__in": offsets[start : start + STATEMENT]}
             empty(Event.objects.using(using).filter(**some, kind__in=WITH_VALUES), Event.EXPIRED)
-        # The last offset of each stream is the one that stays.
+        # The last offset of each stream overwrites the earlier ones.
         reached = {stream: offset for offset, stream in found.items()}
         log.append_control({"type": "expired", "streams": reached}, using)

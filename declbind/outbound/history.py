@@ -1,7 +1,8 @@
-"""The head row of the log, and the detection of another history.
+"""The head row of the log, and the detection of a replaced log.
 
 Offsets have a meaning within one epoch only. A database that was restored, emptied or failed over to a copy may lack
-events that clients have received, and will give their numbers to other events. Any sign of that begins a new epoch.
+events that clients have received. It will then give their numbers to other events. Any sign of this begins a new
+epoch.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from declbind.models import Event, Head
 
 
 class NewHead(TypedDict):
-    """The columns of a head row that is made anew."""
+    """The columns of a new head row."""
 
     epoch: str
     seq: int
     min_seq: int
 
 
-#: The first id that holds a trigger's mark instead of an event; above all ids if there is no mark.
+#: The first id that holds a trigger's mark instead of an event, or a number above all ids if there is no mark.
 FIRST_MARK = "COALESCE((SELECT MIN(id) FROM declbind_event WHERE kind = 'mark'), 9223372036854775807)"
-#: The last id that SQLite gave out, even if its event has been trimmed.
+#: The last id that SQLite assigned, even if its event has been trimmed.
 LAST_ID = "(SELECT MAX(seq) FROM sqlite_sequence WHERE name = 'declbind_event')"
 
 
 def needs_sequencer(using: str) -> bool:
-    """Return whether the sequencer gives out the offsets; on SQLite the id is the offset."""
+    """Return whether the sequencer assigns the offsets; on SQLite the id is the offset."""
     return connections[using].vendor != "sqlite"
 
 
@@ -40,11 +41,11 @@ def offset_column(using: str) -> str:
 
 
 def ensure_head(using: str) -> Head:
-    """Return the head row. If it is missing, insert it, with a new epoch and the ends that the events have.
+    """Return the head row. If it is missing, insert it with a new epoch and the bounds of the stored events.
 
     A migration inserts the row, so it is missing only after a flush that sends no ``post_migrate``. Any number of
-    processes may get here at once. The insert ignores a row that is there already, and begins no transaction with a
-    read: SQLite would refuse the write at once with "database is locked" while another process writes.
+    processes may call this at once. The insert ignores an existing row, and begins no transaction with a read. After
+    a read, SQLite would refuse the write at once with "database is locked" while another process writes.
     """
     heads = Head.objects.using(using)
     if head := heads.filter(pk=1).first():
@@ -52,13 +53,13 @@ def ensure_head(using: str) -> Head:
     heads.bulk_create([Head(pk=1, **_new_head(using))], ignore_conflicts=True)
     if head := heads.filter(pk=1).first():
         return head
-    # Another process was first, after the snapshot of a transaction that is open here. A lock reads past it.
+    # Another process inserted it after the snapshot of the open transaction was taken. A locking read sees it.
     with transaction.atomic(using=using):
         return heads.select_for_update().get(pk=1)
 
 
 def _new_head(using: str, last_given: int = 0) -> NewHead:
-    """Return the columns of the head row for the log in its present state: no number is given out twice."""
+    """Return the columns of the head row for the present log, so that no number is assigned twice."""
     column = offset_column(using)
     ends = Event.objects.using(using).aggregate(first=models.Min(column), last=models.Max(column))
     last = max(ends["last"] or 0, last_given)
@@ -77,8 +78,8 @@ def _new_head(using: str, last_given: int = 0) -> NewHead:
 def renew_epoch(using: str, epoch: str) -> None:
     """Begin a new epoch if the current one is still ``epoch``; safe to call twice.
 
-    Call it when the log lacks events that it should have, because offsets of the old epoch mean nothing then. Numbers
-    continue after the highest that was given out.
+    Call it when the log lacks events that it should have, because offsets of the old epoch are then meaningless.
+    Numbers continue after the highest one assigned.
     """
     with transaction.atomic(using=using):
         head = Head.objects.using(using).select_for_update().filter(pk=1, epoch=epoch).first()
@@ -93,10 +94,10 @@ def _begin_anew(head: Head, using: str) -> None:
 
 
 def check_incarnation(using: str) -> None:
-    """Begin a new epoch if the tables are others than before: loaded from a dump, or those of a promoted replica.
+    """Begin a new epoch if the tables were replaced: loaded from a dump, or those of a promoted replica.
 
-    Call it after each new connection of a process, for that is when the tables may have been replaced. SQLite leaves no
-    such trace; there, ``manage.py declbind doctor --after-restore`` begins the new epoch.
+    Call it after each new connection of a process, because that is when the tables may have been replaced. SQLite
+    leaves no such trace; there, ``manage.py declbind doctor --after-restore`` begins the new epoch.
     """
     incarnation = _read_incarnation(using)
     head = ensure_head(using)
@@ -111,10 +112,10 @@ def check_incarnation(using: str) -> None:
 
 
 def _read_incarnation(using: str) -> str:
-    """Return a name of the tables and of the server's history; "" if the database cannot tell.
+    """Return an identifier of the tables and of the server's history; "" if the database has none.
 
-    A dump creates new tables, a copy of a database is another database, and a replica that is promoted begins another
-    history, perhaps without the last commits.
+    A dump creates new tables, a copy of a database is another database, and the history of a promoted replica
+    diverges, perhaps without the last commits.
     """
     read = _READERS.get(connections[using].vendor)
     return "" if read is None else read(using)
@@ -128,7 +129,7 @@ def _read_postgresql(using: str) -> str:
         )
         tables = "-".join(map(str, cursor.fetchone()))
     try:
-        # In a savepoint if a transaction is open: some hosts do not let every user ask this.
+        # In a savepoint if a transaction is open: some hosting providers do not let every user ask for this.
         with transaction.atomic(using=using), connections[using].cursor() as cursor:
             cursor.execute("SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()")
             server = "-".join(map(str, cursor.fetchone()))

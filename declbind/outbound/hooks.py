@@ -1,6 +1,7 @@
 """Hooks: the wrappers that capture puts around Django's methods, their arguments, and whether they are still called.
 
-A hook carries a mark of its own. ``__wrapped__`` tells nothing, because other packages wrap the same methods.
+A hook has an attribute of its own as a marker. ``__wrapped__`` is no evidence, because other packages wrap the same
+methods.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from .seams import NEEDED, find_name_faults
 
 logger = logging.getLogger("declbind")
 
-#: The attribute of a hook that holds its own code. ``functools.wraps`` copies the attribute to functions of other code.
+#: The attribute of a hook that holds its own code object. ``functools.wraps`` copies the attribute to functions with
+#: other code.
 MARK = "_declbind_hook"
-#: Objects that are looked at in search of a hook behind a function of another package.
+#: The maximum number of objects examined in search of a hook behind a function of another package.
 MAX_LOOKED_AT = 1000
-#: The hooks that were called with arguments which they could not read.
+#: The hooks that were called with unknown arguments.
 _unread: dict[Seam, None] = {}
 
 
 class Arguments:
-    """The arguments of a call, to be read by name and passed on as they were given.
+    """The arguments of a call, read by name and passed on as they were given.
 
     Arguments that ``seam`` does not know are passed on too.
     """
@@ -41,7 +43,7 @@ class Arguments:
 
     @property
     def are_known(self) -> bool:
-        """Whether the call has no other arguments than those that the seam knows."""
+        """Return whether the call has no arguments other than those that the seam knows."""
         return len(self.args) <= len(self._parameters) and self.kwargs.keys() <= set(self._parameters)
 
     def get(self, name: str) -> Any:
@@ -63,7 +65,7 @@ class Arguments:
 
 
 def install(seam: Seam, wrap: Callable[[Method], Method]) -> None:
-    """Wrap the method of a seam, unless the hook is there already or the method is not as expected."""
+    """Wrap the method of a seam, unless the hook is already installed or the method is not as expected."""
     owner = seam.find_owner()
     method = getattr(owner, seam.name, None)
     if owner is None or method is None or is_installed(seam):
@@ -76,7 +78,7 @@ def install(seam: Seam, wrap: Callable[[Method], Method]) -> None:
 
 
 def is_installed(seam: Seam) -> bool:
-    """Return whether a call of a seam's method reaches its hook, as far as that can be told without a call."""
+    """Return whether a call of a seam's method reaches its hook, as far as can be determined without a call."""
     owner = seam.find_owner()
     if owner is None:
         return False
@@ -94,7 +96,7 @@ def is_installed(seam: Seam) -> bool:
 
 
 def takes_options(method: Method) -> bool:
-    """Return whether a method may take keywords that are not names of fields, as those of other packages may."""
+    """Return whether a method may take keywords that are no field names, as methods of other packages may."""
     if not getattr(method, "__globals__", {}).get("__name__", "").startswith("django."):
         return True
     kinds = [parameter.kind for parameter in inspect.signature(method).parameters.values()]
@@ -102,14 +104,14 @@ def takes_options(method: Method) -> bool:
 
 
 def note_unread(seam: Seam) -> None:
-    """Record that a hook was called with arguments that it could not read, so that the write was not captured."""
+    """Record that a hook was called with unknown arguments, so that the write was not captured."""
     if seam not in _unread:
         _unread[seam] = None
         logger.error("%s was called with arguments that declbind does not know. %s", seam, seam.effect)
 
 
 def find_hook_faults(hooked: Iterable[Seam]) -> Iterator[SeamFault]:
-    """Yield the hooks that are not called any more, or not with the arguments that they need."""
+    """Yield the hooks that are no longer called, or not with the arguments that they need."""
     for seam in hooked:
         if seam.find_problem():  # reported as a fault of the name
             continue
@@ -129,7 +131,7 @@ def find_hook_faults(hooked: Iterable[Seam]) -> Iterator[SeamFault]:
 
 
 def _describe(method: object) -> str:
-    if isinstance(method, FunctionType):  # its names may have been copied by ``functools.wraps``
+    if isinstance(method, FunctionType):  # ``functools.wraps`` may have copied its names
         return f"{method.__globals__.get('__name__', '')}.{method.__code__.co_qualname}".lstrip(".")
     return f"an object of {type(method).__module__}.{type(method).__qualname__}"
 
@@ -143,7 +145,7 @@ def _is_hook(found: object, seam: Seam) -> bool:
 
 
 def _reachable(found: object, owner: object, name: str) -> Iterator[object]:
-    """Yield what a callable, or an object that one refers to, may call in its turn."""
+    """Yield the objects that a callable, or an object that one refers to, may call in turn."""
     if isinstance(found, FunctionType):
         yield from _referred(found, owner, name)
     elif isinstance(found, MethodType):
@@ -162,7 +164,7 @@ def _reachable(found: object, owner: object, name: str) -> Iterator[object]:
         if not found.__module__.startswith(("django.", "builtins")):
             yield from vars(found).values()
     elif not isinstance(found, ModuleType | str | bytes | int | float):
-        if callable(found):  # asks the class only, so a lazy object is not evaluated
+        if callable(found):  # queries the class only, so that a lazy object is not evaluated
             yield from (inspect.getattr_static(type(found), "__call__"), getattr(found, "__wrapped__", None))
         try:
             yield from object.__getattribute__(found, "__dict__").values()

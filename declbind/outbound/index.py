@@ -1,4 +1,4 @@
-"""Index: the bindings that listen to each table under one registry, and the registry that a write follows."""
+"""The bindings that listen to each table under one registry, and the registry that a write follows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .plans import Plan, build_plan
 
 
 class Relative(NamedTuple):
-    """A plan whose rows have columns in a table, and the field by which they are found from keys of the table."""
+    """A plan whose rows have columns in a table, and the field that finds them by keys of the table."""
 
     plan: Plan
     lookup: str
@@ -35,14 +35,14 @@ class ListOwner(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """A plan whose rows are sent again when rows of a table change, and how they are found."""
+    """A plan whose rows are sent again when rows of a table change, and how to find them."""
 
     plan: Plan
     hop: Hop
 
 
 class TableListeners(NamedTuple):
-    """What the bindings want to know of the rows of one table."""
+    """What the bindings need to know about the rows of one table."""
 
     #: The plan of the rows themselves.
     plan: Plan | None = None
@@ -50,23 +50,23 @@ class TableListeners(NamedTuple):
     family: tuple[Relative, ...] = ()
     lists: tuple[ListOwner, ...] = ()
     watches: tuple[Watch, ...] = ()
-    #: The plans of other bound models that have the table and its key as their own.
+    #: The plans of other bound models with the same table and key.
     twins: tuple[Plan, ...] = ()
 
     @property
     def are_any(self) -> bool:
-        """Whether anything is to be reported of a write."""
+        """Return whether a write may have to be reported."""
         return bool(self.family or self.lists or self.watches or self.twins)
 
     @property
     def plans(self) -> list[Plan]:
-        """All plans that listen."""
+        """Return all plans that listen."""
         owners = [listener.plan for listener in self.lists]
         return [*(one.plan for one in self.family), *owners, *(one.plan for one in self.watches), *self.twins]
 
 
 class Listeners:
-    """The listeners of each table, among all outbound bindings or those with one ``capture``."""
+    """The listeners of each table, for all outbound bindings or those with one ``capture``."""
 
     def __init__(self, registry: BindingRegistry, capture: str | None = None) -> None:
         self._registry, self._capture = registry, capture
@@ -137,7 +137,7 @@ class Listeners:
         return found if twin is None else self.of(twin)._replace(lists=())
 
     def _find_twin(self, model: type[models.Model]) -> type[models.Model] | None:
-        """Return a model with listeners that an unbound model shares its table and key with.
+        """Return a model with listeners that shares its table and key with an unbound model.
 
         Models of migrations do not count: their table may lack columns that the present model has.
         """
@@ -146,13 +146,13 @@ class Listeners:
 
     @cached_property
     def tables(self) -> dict[str, type[models.Model]]:
-        """The tables that have listeners, by name, each with the model whose own table it is."""
+        """Return the tables that have listeners, by name, each with the model whose own table it is."""
         rows = [model for bound in self._bound for model in _table_models(bound)]
         related = [model for watched in self._watches for model in _table_models(watched)]
         return {model._meta.db_table: model for model in reversed((*rows, *self._owners, *related))}
 
     def models_of(self, table: str) -> tuple[type[models.Model], ...]:
-        """Return the models that have listeners and whose own table this is: one, and bound models that share it."""
+        """Return the models that have listeners and whose own table this is: one model, or several that share it."""
         first = self.tables.get(table)
         if first is None:
             return ()
@@ -160,13 +160,13 @@ class Listeners:
 
     @cached_property
     def bound_tables(self) -> frozenset[str]:
-        """The names of the tables that hold bound rows and their lists."""
+        """Return the names of the tables that hold bound rows and their lists."""
         rows = [model for bound in self._bound for model in _table_models(bound)]
         return frozenset(model._meta.db_table for model in (*rows, *self._owners))
 
 
 def _are_twins(one: type[models.Model] | None, other: type[models.Model] | None) -> bool:
-    """Return whether two models of the project share a table and its key, so that a key means the same row of both."""
+    """Return whether two models of the project share a table and its key, so that a key means the same row in both."""
     if one is other or one is None or other is None or one._meta.db_table != other._meta.db_table:
         return False
     return bool(one._meta.apps is other._meta.apps is apps and one._meta.pk.column == other._meta.pk.column)
@@ -177,7 +177,7 @@ def _table_models(model: type[models.Model]) -> list[type[models.Model]]:
 
 
 class _Heard(dict[type[models.Model], bool]):
-    """Whether a write to a model's tables concerns any binding, found out when it is first asked for."""
+    """Whether a write to a model's tables concerns any binding, computed on first access."""
 
     def __init__(self, find_out: Callable[[type[models.Model]], bool]) -> None:
         self._find_out = find_out
@@ -188,14 +188,14 @@ class _Heard(dict[type[models.Model], bool]):
 
 
 class Index:
-    """What was worked out for one registry: plans and listeners, as they are needed.
+    """Lookups for one registry: plans and listeners, built when they are needed.
 
     Attributes:
         all: The listeners among all bindings.
         marked: Those among the bindings with ``"capture": "triggers"``.
         unmarked: Those among the others.
-        heard: Whether a write of a model concerns any binding. Most models are unbound, and their writes end here after
-            one look into a dict.
+        heard: Whether a write of a model concerns any binding. Most models are unbound; their writes return after
+            one dict lookup.
         is_trial: Whether the registry is only tried out. Its writes are rolled back, and no trigger reports them.
     """
 
@@ -212,7 +212,7 @@ class Index:
 
     def _hears(self, model: type[models.Model]) -> bool:
         options = model._meta
-        # By its label also for ``is_logged``, which speaks of classes that only share it.
+        # The label is compared as well, for ``is_logged``, which is called with classes that only share it.
         return (
             model in bulk_observers
             or options.label_lower in self.registry.by_model
@@ -228,7 +228,7 @@ _tried: ContextVar[Index | None] = ContextVar("declbind_tried_index", default=No
 
 
 def current_index() -> Index:
-    """Return the index of the registry in force. A write asks once, so that all of it follows one configuration."""
+    """Return the index of the registry in force. A write calls it once, so that all of it follows one configuration."""
     global _latest
     registry, index = get_registry(), _latest
     if index is None or index.registry is not registry:
@@ -240,9 +240,9 @@ def current_index() -> Index:
 
 
 def known_index() -> Index | None:
-    """Return the index of the registry in force, if that is known without asking the database.
+    """Return the index of the registry in force, if it is known without a query.
 
-    For writes of unbound models, which should cost next to nothing: they end at ``heard``.
+    This is for writes of unbound models, which should cost next to nothing: they return after ``heard``.
     """
     index = _latest
     return index if index is not None and is_settled(index.registry) else None
@@ -250,7 +250,7 @@ def known_index() -> Index | None:
 
 @contextlib.contextmanager
 def trying(registry: BindingRegistry) -> Iterator[Index]:
-    """Let this thread's writes follow a registry inside the block, and nobody else's (see ``registry.trying``)."""
+    """Make only this thread's writes follow a registry inside the block (see ``registry.trying``)."""
     index = Index(registry, is_trial=True)
     token = _tried.set(index)
     try:

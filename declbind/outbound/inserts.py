@@ -1,7 +1,7 @@
-"""Capture ``QuerySet.bulk_create``, and with it what ``add()`` and ``set()`` of many-to-many lists end in.
+"""Capture of ``QuerySet.bulk_create``, and so of ``add()`` and ``set()`` of many-to-many lists, which call it.
 
-Not ``m2m_changed`` for the latter: it tells nothing of the mirrored rows of a symmetrical list, and a listener costs
-each ``add`` a query.
+``m2m_changed`` is not used for lists: it does not report the mirrored rows of a symmetrical list, and a listener
+costs each ``add`` a query.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def capture_bulk_create(original: Method) -> Method:
             return write_rows(objs)
         write = CapturedWrite(connections[using], current_index())
         heard = write.listeners_of(self.model)
-        # A row that is there already may have a child's row, which has the same columns.
+        # An existing row may have a child's row, which has the same columns.
         family = (*heard.family, *(Relative(twin, "pk") for twin in heard.twins)) if update_conflicts else ()
         if heard.plan is None and not (heard.lists or heard.watches or heard.twins or family):
             return write.run(lambda: write_rows(objs))
@@ -69,7 +69,7 @@ def capture_bulk_create(original: Method) -> Method:
                 for stored in met or ():
                     batch.will_change(member, keys_of(stored, using), lookup)
                     if lookup == "pk" and not member.shows_all:
-                        # Who is hidden may be seen afterwards.
+                        # Rows that were hidden before the write may be visible after it.
                         batch.create(member, stored.values_list("pk", flat=True))
             for stored in met or ():
                 keep_owners(batch, heard.lists, stored)
@@ -95,7 +95,7 @@ def capture_bulk_create(original: Method) -> Method:
 def _insert_ignoring(
     write: CapturedWrite, model: type[models.Model], rows: list[models.Model], insert: Callable[[], Result]
 ) -> tuple[Result, list[Key] | None]:
-    """Insert rows that may meet others; return what Django returns, and the keys of new rows if these are known.
+    """Insert rows that may conflict with others; return Django's result, and the keys of new rows if known.
 
     A trigger may cancel an insert, or carry it out by a statement of its own, which returns nothing.
     """
@@ -122,7 +122,7 @@ def _note_created(
     keys: list[Key] | None,
     is_new: bool,
 ) -> None:
-    """Note rows that were given to be created, with the keys that they have if these are known."""
+    """Record rows that were passed in for creation, with their keys if these are known."""
     plan, lists, watches = heard.plan, heard.lists, heard.watches
     is_known = keys is not None and not any(key is None or hasattr(key, "resolve_expression") for key in keys)
     if keys is None or not is_known:
@@ -146,10 +146,10 @@ def _note_created(
 
 
 class _KeysBefore:
-    """The stored keys before an insert.
+    """The keys stored before an insert.
 
-    On SQLite nobody else writes until the end of the transaction, so that these keys tell which are new. An insert that
-    returns its rows would not do: a wrapper of another package may repeat it after rolling back to a savepoint, and
+    On SQLite no other transaction can write until this one ends, so the keys show which rows are new. An insert that
+    returns its rows would not do. A wrapper of another package may repeat it after rolling back to a savepoint, and
     SQLite refuses to roll back while a statement has rows to return.
     """
 
@@ -158,7 +158,7 @@ class _KeysBefore:
         self._using = using
         self._given = [row.pk for row in rows if row.pk is not None]
         self._met = set(self._existing())
-        # Keys that SQLite gives out are greater than all before.
+        # Keys that SQLite assigns are greater than all earlier ones.
         self._counts = len(self._given) < len(rows)
         self._is_known = not self._counts or isinstance(model._meta.pk, models.AutoField)
         is_counted = self._counts and self._is_known and connections[using].vendor == "sqlite"
@@ -166,7 +166,7 @@ class _KeysBefore:
         self._last = self._stored.aggregate(last=models.Max("pk"))["last"] if is_counted else None
 
     def find_keys(self) -> list[Key] | None:
-        """Return the keys of the rows that were inserted since; ``None`` if they cannot be told."""
+        """Return the keys of the rows inserted since, or ``None`` if they cannot be determined."""
         if not self._is_known:
             return None
         keys = dict.fromkeys(key for key in self._existing() if key not in self._met)
@@ -178,7 +178,7 @@ class _KeysBefore:
     def has_others(self, keys: Sequence[Key]) -> bool:
         """Return whether more rows may be new than those with ``keys``, which the insert has returned.
 
-        Rows whose keys the database gives out cannot be looked for.
+        Rows whose keys the database assigns cannot be searched for.
         """
         if self._counts and len(keys) < self._number:
             return True
@@ -193,17 +193,17 @@ class _KeysBefore:
 
 
 def _keys_before_upsert(met: Sequence[Rows], using: str) -> set[Key]:
-    """Return the keys of the stored rows that an upsert will update, where more may be committed before it runs."""
+    """Return the keys of the stored rows that an upsert will update; more may be committed before it runs."""
     if connections[using].vendor != "postgresql":
-        return set()  # Nobody writes in between on SQLite; MySQL is not asked for rows that are met.
+        return set()  # on SQLite nobody can write in between; MySQL is not asked for conflicting rows
     return {key for stored in met for key in stored.values_list("pk", flat=True)}
 
 
 def _met_unseen(model: type[models.Model], keys: Sequence[Key], using: str) -> bool:
     """Return whether one of the rows with these keys was updated, and not inserted, by this transaction.
 
-    Another transaction has committed it since the upsert looked for it, so where it was is not known. PostgreSQL marks
-    a row that was updated with the transaction that did it.
+    Another transaction has committed it since the upsert looked for conflicting rows, so its old groups are unknown.
+    PostgreSQL marks an updated row with the transaction that updated it.
     """
     if connections[using].vendor != "postgresql":
         return False
@@ -216,7 +216,7 @@ def _met_unseen(model: type[models.Model], keys: Sequence[Key], using: str) -> b
 def _met(
     model: type[models.Model], rows: Sequence[models.Model], unique_fields: Sequence[str] | None, using: str
 ) -> list[Rows] | None:
-    """Return queries for the stored rows that an upsert will update; ``None`` where it cannot be told."""
+    """Return queries for the stored rows that an upsert will update, or ``None`` if they cannot be determined."""
     options = model._meta
     if not unique_fields or not connections[using].features.can_return_rows_from_bulk_insert:
         return None
@@ -227,7 +227,7 @@ def _met(
     values = [tuple(getattr(row, name) for name in names) for row in rows]
     if any(hasattr(value, "resolve_expression") for some in values for value in some):
         return None
-    # A row with a null meets no other.
+    # A row with a null conflicts with no other.
     whole = [some for some in values if None not in some]
     stored = all_rows(model, using)
     if len(names) == 1:

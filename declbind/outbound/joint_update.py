@@ -1,7 +1,7 @@
-"""Insert a row's events by the very statement that updates the row, where the database can.
+"""Insertion of a row's events by the same statement that updates the row, if the database supports it.
 
-A statement of its own costs a save a second trip to the database and, in autocommit, two more for a transaction around
-both. PostgreSQL takes the update as a part of a larger statement, which is done whole or not at all.
+A separate statement costs a save a second round trip and, in autocommit, two more for a transaction around both.
+PostgreSQL accepts the update as part of a larger statement, which is atomic.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .writes import CapturedWrite
 
 
 def can_join(plan: Plan, instance: models.Model, using: str) -> bool:
-    """Return whether the events of an instance that is about to be updated are known already, and can go along.
+    """Return whether the events of an instance that is about to be updated are known and can be joined to it.
 
-    They are if each value that they are made of is that of the instance, storing changes none of them, and no code of
-    the project takes part that may have to see what was written. Nothing is joined under the execute wrappers of other
-    packages, which may look for an ``UPDATE`` or rewrite it.
+    They are known if each value that they contain is the instance's and stored unchanged, and if no code of the
+    project may need to see what was written. Nothing is joined under the execute wrappers of other packages, which
+    may look for an ``UPDATE`` or rewrite it.
     """
     state, connection = instance._state, connections[using]
     return (
         connection.vendor == "postgresql"
-        # With transactions managed by hand nothing can be done after the commit, except inside of atomic().
+        # With manual transaction management nothing can run after the commit, except inside atomic().
         and (connection.in_atomic_block or connection.get_autocommit())
         and not state.adding
         and state.db == using
@@ -68,7 +68,11 @@ def _is_set_by_saving(field: Column) -> bool:
 
 
 def save_in_one(write: CapturedWrite, plan: Plan, instance: models.Model, update: Callable[[], object]) -> bool:
-    """Update a row and append its events by one statement; False, and nothing is written, where that cannot be."""
+    """Update a row and append its events in one statement.
+
+    Returns:
+        False if that is impossible; nothing has been written then.
+    """
     using = write.using
     connection = connections[using]
     with transaction.atomic(using=using, savepoint=False) if plan.needs_old else nullcontext():
@@ -82,7 +86,7 @@ def save_in_one(write: CapturedWrite, plan: Plan, instance: models.Model, update
             with joint.joined():
                 write.run(update)
         except DatabaseError:
-            # What Django raises when the row is not there. It may be inserted then, which takes a transaction.
+            # Django raises this when the row is missing. It may be inserted then, which takes a transaction.
             if not joint.is_missing:
                 raise
             return False
@@ -96,8 +100,8 @@ def save_in_one(write: CapturedWrite, plan: Plan, instance: models.Model, update
 class JointUpdate:
     """An extension of one update of one row, which inserts the row's events as well.
 
-    ``is_done`` tells afterwards whether the update was extended, and ``is_missing`` that there was no such row, and so
-    no events either.
+    Afterwards, ``is_done`` says whether the update was extended. ``is_missing`` says that the row did not exist, so
+    that there are no events either.
     """
 
     def __init__(self, drafts: Sequence[entries.Draft], plan: Plan, connection: Connection) -> None:
@@ -123,7 +127,7 @@ class JointUpdate:
         return is_taken
 
     def extend(self, sql: str, params: Sequence[SqlValue]) -> tuple[str, Sequence[SqlValue]]:
-        """Return the update with the events in it."""
+        """Return the update with its events added."""
         *others, last = self._inserts
         parts = [
             f"written AS ({sql} RETURNING 1)",
@@ -132,7 +136,7 @@ class JointUpdate:
         return f"WITH {', '.join(parts)} {last}", (*params, *self._values)
 
     def finish(self, cursor: Cursor) -> int:
-        """Return the number of rows that were updated: as many as events were inserted."""
+        """Return the number of updated rows, which equals the number of inserted events."""
         count: int = cursor.rowcount
         self.is_missing = count == 0
         return count
@@ -141,6 +145,6 @@ class JointUpdate:
 def _insert_of(draft: entries.Draft, connection: Connection) -> tuple[str, list[SqlValue]]:
     """Return the statement that inserts an event if there is a row in ``written``, and its parameters."""
     row, values = entries.row_of(draft, connection)
-    # With types: a SELECT takes for text what has none.
+    # With casts: a SELECT treats untyped parameters as text.
     typed = (f"{text}::{entries.TYPES.get(column, 'text')}" for column, text in zip(entries.COLUMNS, row, strict=True))
     return f"{entries.INSERT}SELECT {','.join(typed)} FROM written", values

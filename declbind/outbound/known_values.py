@@ -1,4 +1,4 @@
-"""Tell when the values of an instance that was saved are those that are stored, so that they need not be read back."""
+"""Detection of saved instances whose values are those that are stored, so that they need not be read back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .catalog import facts_of
 from .django_types import Column
 from .plans import Plan
 
-#: Values of exactly these types are stored as they are by these fields; all else is read back after the write.
+#: Values of exactly these types are stored unchanged by these fields. All others are read back after the write.
 PLAIN_TYPES: Mapping[str, type] = {
     "AutoField": int,
     "BigAutoField": int,
@@ -46,7 +46,7 @@ PLAIN_TYPES: Mapping[str, type] = {
 
 
 def stored_row(plan: Plan, instance: models.Model, pk: Column, using: str) -> StoredRow | None:
-    """Return the row as an instance has it, ``None`` unless its values are what the database now holds.
+    """Return the instance's values as a row, or ``None`` unless they are what the database now holds.
 
     ``pk`` is the field of the primary key of the table that was written.
     """
@@ -61,11 +61,10 @@ def take_values(plan: Plan, instance: models.Model, pk: Column, using: str) -> S
 
 
 def is_as_stored(plan: Plan, instance: models.Model, pk: Column, using: str) -> bool:
-    """Tell whether the instance's values are what the database now holds, so that they need not be read back.
+    """Return whether the instance's values are what the database now holds, so that they need not be read back.
 
-    So it is if nobody has a say but Django: in an ordinary table, by methods, fields and descriptors of Django's own,
-    and by a value that the column stores as it is. ``pk`` is the field of the primary key of the table that was
-    written.
+    They are if only Django is involved: an ordinary table, methods, fields and descriptors of Django's own, and
+    values that the columns store unchanged. ``pk`` is the field of the primary key of the table that was written.
     """
     key = (type(instance), pk, using)
     checks: tuple[_Check, ...] | None = plan.statements.get(key)
@@ -87,13 +86,13 @@ def is_as_stored(plan: Plan, instance: models.Model, pk: Column, using: str) -> 
 
 
 _MISSING = object()
-#: Is only called with a value of the type that is expected.
+#: Called only with a value of the expected type.
 _IsPlain = Callable[[Any], bool]
 _Check = tuple[str, type | None, _IsPlain | None]
 
 
 def _checks(plan: Plan, cls: type[models.Model], pk: Column) -> tuple[_Check, ...]:
-    """Return what must hold of an instance's values; nothing where they cannot be relied on."""
+    """Return the conditions that an instance's values must meet, or nothing if they can never be relied on."""
     columns = (pk, *plan.fields)
     if not is_saved_by_django(cls) or not all(_is_djangos_own(cls, column) for column in columns):
         return ()
@@ -101,8 +100,8 @@ def _checks(plan: Plan, cls: type[models.Model], pk: Column) -> tuple[_Check, ..
 
 
 def is_saved_by_django(cls: type[models.Model]) -> bool:
-    """Tell whether no code of the project stands between an instance and the statement that saves it."""
-    # A release of Django may not have a method any more, and another one in its place.
+    """Return whether no code of the project runs between an instance and the statement that saves it."""
+    # A release of Django may lack a method and have another in its place.
     methods = ((getattr(cls, name, None), getattr(models.Model, name, None)) for name in _SAVING)
     return all(own is not None and own is djangos for own, djangos in methods) and (
         cls.__getattribute__ is object.__getattribute__
@@ -111,7 +110,7 @@ def is_saved_by_django(cls: type[models.Model]) -> bool:
 
 #: The methods of a model that decide what is stored. The others are wrapped by capture, or call these.
 _SAVING = ("_do_update", "_do_insert")
-#: What Django puts on a class for a column that keeps the value that it is given.
+#: The descriptor that Django puts on a class for a column that keeps its value unchanged.
 _DESCRIPTORS = (
     getattr(query_utils, "DeferredAttribute", None),
     getattr(related_descriptors, "ForeignKeyDeferredAttribute", None),
@@ -119,7 +118,7 @@ _DESCRIPTORS = (
 
 
 def _is_djangos_own(cls: type[models.Model], column: Column) -> bool:
-    """Tell whether a column keeps what an instance has; what the database works out itself, an instance cannot know."""
+    """Return whether a column keeps the instance's value, so that the database does not compute it itself."""
     return (
         not column.generated
         and type(column).__module__.startswith("django.")
@@ -129,7 +128,7 @@ def _is_djangos_own(cls: type[models.Model], column: Column) -> bool:
 
 
 def _plain_type(field: Column) -> tuple[type | None, _IsPlain | None]:
-    """Return the type whose values a column stores as they are, and what else must hold of a value."""
+    """Return the type whose values a column stores unchanged, and a further condition on a value."""
     target = key_field(field)
     internal = target.get_internal_type()
     if internal == "DecimalField":
@@ -144,7 +143,7 @@ def _plain_type(field: Column) -> tuple[type | None, _IsPlain | None]:
 
 
 def _has_places(places: int, value: decimal.Decimal) -> bool:
-    # The database gives each its own number of places, and SQLite keeps fifteen digits.
+    # The database rounds to the column's number of places, and SQLite keeps fifteen digits.
     digits = value.as_tuple()
     return digits.exponent == -places and len(digits.digits) <= 15
 
@@ -154,5 +153,5 @@ def _is_utc(value: dt.datetime) -> bool:
 
 
 def _fits(length: int, value: str) -> bool:
-    # PostgreSQL cuts blanks off at the end of what is too long.
+    # PostgreSQL removes trailing blanks from values that are too long.
     return len(value) <= length

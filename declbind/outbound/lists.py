@@ -1,7 +1,7 @@
-"""Find the rows whose many-to-many lists change with rows of a through model.
+"""Rows whose many-to-many lists change with rows of a through model.
 
-``set()`` of a list takes rows out and puts others in: what it comes to is told when it is done, as one change of each
-row that owns a list, and not at all of a list that is what it was.
+``set()`` of a list removes rows and adds others. It is reported when it is done, as one change of each row that owns
+a list. A list with the same contents as before is not reported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .plans import Plan
 from .seams import HOOKED
 from .writes import CapturedWrite, find_begun
 
-#: Pairs of (row that has the list, row that is listed).
+#: Pairs of (row that has the list, listed row).
 Pairs = set[tuple[Key, Key]]
 
 
@@ -44,7 +44,7 @@ class ListManager(Protocol):
 
 
 class ListChange(CapturedWrite):
-    """The ``set()`` of a list: what it has taken out and put in so far. The subject is the through model."""
+    """The ``set()`` of a list: what it has removed and added so far. The subject is the through model."""
 
     def __init__(self, connection: Connection, index: Index) -> None:
         super().__init__(connection, index)
@@ -55,7 +55,7 @@ class ListChange(CapturedWrite):
         self.batch.remember(plan, owners, plan.outlets_of(listed))
 
     def note(self, plan: Plan, listed: ListField, rows: ThroughRows, came: bool) -> None:
-        """Note through rows that are about to go, or that came."""
+        """Record through rows that are about to be deleted, or that were inserted."""
         _, gone, new = self._pairs.setdefault((plan.model, listed), (plan, set(), set()))
         pairs = _pairs(listed, rows, self.using)
         if not came:
@@ -63,7 +63,7 @@ class ListChange(CapturedWrite):
         (new if came else gone).update(pairs)
 
     def append_changes(self) -> None:
-        """Append the events of the lists that are others now."""
+        """Append the events of the lists whose contents have changed."""
         for (_, listed), (plan, gone, new) in self._pairs.items():
             owners = dict.fromkeys(owner for owner, _ in sorted(gone ^ new, key=repr))
             self.batch.keep_related(plan, owners, plan.outlets_of(listed), is_after=True)
@@ -73,9 +73,9 @@ class ListChange(CapturedWrite):
 def keep_owners(
     batch: Batch, lists: Iterable[tuple[Plan, ListField]], rows: ThroughRows, came: bool = False, is_after: bool = False
 ) -> None:
-    """Note the rows that own what is listed by through rows, given as a query set or as instances.
+    """Record the rows that own what is listed by through rows, given as a query set or as instances.
 
-    To be called before through rows go or are changed, and ``is_after`` they were changed or ``came``.
+    Call it before through rows are deleted or changed, and again ``is_after`` the change or after they ``came``.
     """
     for plan, listed in lists:
         through = through_of(listed)
@@ -89,7 +89,7 @@ def keep_owners(
 
 
 def remember_owners(batch: Batch, lists: Iterable[tuple[Plan, ListField]], rows: Iterable[models.Model]) -> None:
-    """Read where the rows are that will own what is listed by new through rows, if code makes their groups."""
+    """Read the groups of the rows that will own new through rows, if code makes their groups."""
     for plan, listed in lists:
         if any(outlet.has_group_code for outlet in plan.outlets_of(listed)):
             through = through_of(listed)
@@ -112,7 +112,7 @@ def _owners(listed: ListField, rows: ThroughRows, using: str) -> set[Key]:
 
 
 def capture_list_manager(original: Callable[P, type[ListManager]]) -> Callable[P, type[ListManager]]:
-    """Wrap what makes the manager class of a list, whose ``set`` is made anew for each."""
+    """Wrap the function that makes the manager class of a list, so that each class gets a wrapped ``set``."""
 
     @functools.wraps(original)
     def create_forward_many_to_many_manager(*args: P.args, **kwargs: P.kwargs) -> type[ListManager]:
@@ -127,7 +127,7 @@ def capture_list_manager(original: Callable[P, type[ListManager]]) -> Callable[P
 
 
 def forget_list_managers() -> None:
-    """Have Django make the manager classes of all lists anew, in case the code of an app has used them already."""
+    """Make Django recreate the manager classes of all lists, in case the code of an app has used them already."""
     kind = getattr(related_descriptors, "ManyToManyDescriptor", ())
     for model in apps.get_models(include_auto_created=True):
         for descriptor in vars(model).values():

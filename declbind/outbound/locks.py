@@ -1,4 +1,4 @@
-"""The write lock of a database that has one for all writers, and errors after which a transaction is over."""
+"""The write lock of a database that has one for all writers, and errors that end a transaction."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Protocol, SupportsInt
 
 from django.db import DatabaseError, connections, transaction
 
-#: The status of a transaction in which a statement has failed, as libpq and so both drivers number it.
+#: The status of a transaction in which a statement has failed, as numbered by libpq and both drivers.
 _IN_ERROR = 3
-#: What MySQL and MariaDB report when they have rolled the whole transaction back, or may have: deadlock, lock wait
-#: timeout (if so configured), a changed record under snapshot isolation, and a connection that was lost.
+#: Error codes of MySQL and MariaDB after which the whole transaction is, or may be, rolled back: deadlock, lock wait
+#: timeout (if so configured), a changed record under snapshot isolation, and a lost connection.
 _MYSQL_ENDS = frozenset({1213, 1205, 1020, 2006, 2013, 2055})
 
 
 class _PsycopgInfo(Protocol):
-    """What a psycopg connection says of itself."""
+    """The state of a psycopg connection."""
 
     @property
     def transaction_status(self) -> SupportsInt:
-        """The status of the transaction, by libpq's numbers."""
+        """Return the status of the transaction, as numbered by libpq."""
 
 
 class _PsycopgConnection(Protocol):
@@ -26,29 +26,29 @@ class _PsycopgConnection(Protocol):
 
     @property
     def info(self) -> _PsycopgInfo:
-        """What is known of the connection."""
+        """Return the state of the connection."""
 
 
 def take_write_lock(using: str) -> None:
     """Wait for SQLite's write lock, before the first read of a transaction that is going to write.
 
     In SQLite's default mode, a transaction that reads first and writes later fails at once if another one wrote in
-    between, whatever the timeout. A read of capture would cause that failure in a write that otherwise waits its turn.
-    Call it inside a transaction on the database of the log; it does nothing on other databases.
+    between, whatever the timeout. A read of capture would cause that failure in a write that otherwise waits for its
+    lock. Call it inside a transaction on the database of the log; it does nothing on other databases.
     """
     connection = connections[using]
     if connection.vendor == "sqlite" and (getattr(connection, "transaction_mode", None) or "DEFERRED") == "DEFERRED":
-        # Past Django's cursors, so that tests that count their queries do not see it.
+        # This bypasses Django's cursors, so that tests that count their queries do not see it.
         with connection.wrap_database_errors:
             connection.connection.execute("DELETE FROM declbind_head WHERE 0")
 
 
 def ends_transaction(error: BaseException, using: str) -> bool:
-    """Return whether an error has ended the transaction that is open, so that nothing may be written in it any more.
+    """Return whether an error has ended the open transaction, so that nothing more may be written in it.
 
     Capture must not swallow such an error. MySQL and MariaDB roll the transaction back and would run the statements
-    that follow in a new one: the host's earlier writes would be lost without a word. PostgreSQL refuses those that
-    follow, whose errors do not say why.
+    that follow in a new one: the host's earlier writes would be lost silently. PostgreSQL refuses the statements
+    that follow, with errors that do not give the reason.
     """
     connection = transaction.get_connection(using)
     if connection.needs_rollback:
@@ -61,5 +61,5 @@ def ends_transaction(error: BaseException, using: str) -> bool:
 
 
 def _postgresql_status(connection: _PsycopgConnection) -> int:
-    """Return the status of a psycopg 3 or psycopg2 connection's transaction."""
+    """Return the transaction status of a psycopg 3 or psycopg2 connection."""
     return int(connection.info.transaction_status)

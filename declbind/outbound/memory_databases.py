@@ -1,8 +1,8 @@
-"""SQLite databases in memory: which threads and processes can see them, and how threads take turns in one.
+"""SQLite databases in memory: which threads and processes see them, and how threads alternate in using one.
 
-Threads that share a database in memory share its cache, and SQLite then refuses at once what would have to wait:
-``database table is locked``, whatever the timeout. The threads of declbind therefore use such a database while no
-other thread executes a statement in it, and other threads wait for them.
+Threads that share a database in memory share its cache. SQLite then refuses statements that would have to wait, at
+once and whatever the timeout: ``database table is locked``. The threads of declbind therefore use such a database
+while no other thread executes a statement in it, and other threads wait for them.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from django.db.backends.signals import connection_created
 
 from .django_types import Connection, ExecuteContext, Method
 
-#: How Django's test runner names the database in memory that it makes. It stands for as long as the tests run.
+#: The name that Django's test runner gives to its database in memory, which exists as long as the tests run.
 _TEST_DATABASE = "file:memorydb_"
 
 Reach = Literal["everybody", "process", "thread"]
 
-#: The longest that a statement waits for a thread of declbind, in seconds: a lock must never become a deadlock.
+#: The longest time that a statement waits for a thread of declbind, in seconds: the wait must never become a deadlock.
 _PATIENCE = 10.0
 
-#: Held by a thread of declbind for a piece of work, and by any other thread for a statement.
+#: Held by a thread of declbind for a unit of work, and by any other thread for a statement.
 _turn = threading.RLock()
 #: The aliases of databases that the threads of this process share.
 _shared: set[str] = set()
 
 
 def reach_of(using: str) -> Reach:
-    """Return who can see the database: everybody who may connect, the threads of this process, or one thread only."""
+    """Return which threads see the database: those of every process, those of this process, or one only."""
     return _reach_of(connections[using])
 
 
@@ -47,7 +47,7 @@ def _reach_of(connection: Connection) -> Reach:
 
 
 def is_test_database(using: str) -> bool:
-    """Return whether Django's test runner made the database, so that the settings may well name a file."""
+    """Return whether Django's test runner made the database, in which case the settings may name a file."""
     return str(connections[using].settings_dict["NAME"] or "").startswith(_TEST_DATABASE)
 
 
@@ -64,7 +64,7 @@ def describe_memory(using: str) -> str:
 
 @contextlib.contextmanager
 def take_turn() -> Iterator[None]:
-    """Keep other threads from executing statements in a shared database in memory while the block uses it."""
+    """Keep other threads from executing statements in a shared database in memory during the block."""
     if not _shared:
         yield
         return
@@ -85,14 +85,14 @@ _execute_in_turn.declbind_leaves_text = True  # type: ignore[attr-defined]
 
 
 def _watch(connection: Connection, **kwargs: object) -> None:
-    # Not by its alias, which may be in no setting: servers have connections to no database, and tests make their own.
+    # Not by its alias, which may be missing from the settings: servers and tests make connections of their own.
     if _reach_of(connection) == "process":
         _shared.add(connection.alias)
         if _execute_in_turn not in connection.execute_wrappers:
-            # First, because ``execute_wrapper()`` takes the last one out again.
+            # First, because ``execute_wrapper()`` removes the last wrapper.
             connection.execute_wrappers.insert(0, _execute_in_turn)
 
 
 def install() -> None:
-    """Have the threads of a process take turns in each database in memory that it connects to."""
+    """Install the turn-taking of threads for each database in memory that the process connects to."""
     connection_created.connect(_watch, dispatch_uid="declbind.memory_databases")

@@ -1,6 +1,7 @@
-"""Tell those who want to know of writes that send no signal, whether anything is bound to the model or not.
+"""Callbacks for writes that send no signal, whether the model is bound or not.
 
-Signals would do for most of it, and a listener would make each ``QuerySet.delete()`` of the model load its rows first.
+Signals would cover most of them, but a listener would make each ``QuerySet.delete()`` of the model load its rows
+first.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from .django_types import Rows
 DeleteObserver: TypeAlias = Callable[[models.Model, str], None]
 BulkObserver: TypeAlias = "Callable[[Rows, frozenset[str] | None, str], None]"
 
-#: By model: called with a row that is deleted by itself and the database, before it goes.
+#: By model: called before a row is deleted by itself, with the row and the database.
 delete_observers: dict[type[models.Model], DeleteObserver] = {}
-#: By model: called with a query set whose rows are about to be written at once, the names of the columns (``None``:
-#: they go) and the database, in the transaction of the write.
+#: By model: called in the transaction of a write of many rows, before it, with their query set, the names of the
+#: written columns (``None`` for a delete) and the database.
 bulk_observers: dict[type[models.Model], BulkObserver] = {}
 
 
 def observed(rows: Rows, names: Iterable[str] | None, using: str) -> AbstractContextManager[None]:
-    """Tell of a write of many rows; to be entered around it."""
+    """Call the observers of a write of many rows; to be entered around the write."""
     observe = bulk_observers.get(rows.model)
-    # What Django is about to refuse is not looked at.
+    # Calls that Django will refuse are not reported.
     if observe is None or rows.query.is_sliced or rows.query.combinator:
         return contextlib.nullcontext()
     return _observed(observe, rows, None if names is None else frozenset(names), using)

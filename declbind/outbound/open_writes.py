@@ -1,8 +1,9 @@
-"""Transactions that have written something and are still open.
+"""Open transactions that have already written.
 
-A process follows an edit of a binding at its next write. What a transaction wrote before that has no event if nothing
-was bound then, and is seen by nobody until the commit. So how long an edit concerns clients depends on the transactions
-that are open across it. On SQLite there are none: an edit waits until everybody else has committed.
+A process picks up an edit of a binding at its next write. If nothing was bound before that, earlier writes of the
+same transaction have no events, and nobody sees them until the commit. How long an edit affects clients therefore
+depends on the transactions that are open across it. On SQLite there are none: an edit waits until all other writers
+have committed.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from django.db import DatabaseError, connections
 
 logger = logging.getLogger("declbind")
 
-#: The one value that a statement asks for.
+#: The single value that a statement returns.
 Answer = str | int | float | decimal.Decimal | None
 
 _PRESENT = {
     "postgresql": "SELECT pg_snapshot_xmax(pg_current_snapshot())::text",
     "mysql": "SELECT CAST(NOW() AS CHAR)",
 }
-#: PostgreSQL numbers the transactions of all its databases together, and MySQL and MariaDB know the second in which one
-#: began. So the answer can be a needless yes.
+#: PostgreSQL numbers the transactions of all its databases together. MySQL and MariaDB record only the second in which
+#: a transaction began. The answer may therefore be True without need.
 _ARE_OPEN = {
     "postgresql": "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::numeric < %s::numeric",
     "mysql": "SELECT EXISTS (SELECT 1 FROM information_schema.innodb_trx"
@@ -38,7 +39,7 @@ _OLDEST = {
 
 
 def present_moment(using: str) -> str | None:
-    """Return the present moment in the database's terms, for ``are_open``; ``None`` where that is not needed."""
+    """Return the present moment in the database's terms, for ``are_open``, or ``None`` if it is not needed."""
     found = _ask(_PRESENT, (), using)
     return None if found is None else str(found)
 
@@ -52,9 +53,9 @@ def are_open(moment: str, using: str) -> bool:
 
 
 def oldest_seconds(using: str) -> float:
-    """Return for how long the oldest of these transactions has been open, 0 if there is none.
+    """Return for how many seconds the oldest of these transactions has been open, 0 if there is none.
 
-    PostgreSQL shows those of the same role, and to a role with ``pg_read_all_stats`` those of others.
+    PostgreSQL shows transactions of the same role, and to a role with ``pg_read_all_stats`` those of others.
     """
     return float(_ask(_OLDEST, (), using) or 0)
 
@@ -72,5 +73,5 @@ def _ask(statements: Mapping[str, str], values: tuple[str, ...], using: str) -> 
     except DatabaseError as error:
         if connection.vendor != "mysql":
             raise
-        logger.debug("Open transactions are not known: %s", error)
+        logger.debug("The open transactions could not be read: %s", error)
         return None

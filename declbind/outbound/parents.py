@@ -1,7 +1,7 @@
-"""Capture what a save does to the tables of a child's parents, which Django writes before the child's own table.
+"""Capture of the parents' tables in a child's save, which Django writes before the child's own table.
 
-The child's groups may hang on a parent's columns, so they are read before the first table is written. The events of
-the row are appended when its own table is written (see ``saves``).
+The child's groups may depend on a parent's columns, so they are read before the first table is written. The events
+of the row are appended when its own table is written (see ``saves``).
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ SAVE_PARENTS = HOOKED["_save_parents"]
 class ChildSave(CapturedWrite):
     """The save of a child's row, from its parents' tables to its own. The subject is the instance.
 
-    Its batch has the rows that are related by the child's own table.
+    Its batch holds the rows that are related by the child's own table.
 
     Attributes:
         heard: The listeners of the child's own table.
         old: The row's groups before the save.
-        parents: The listeners and old groups of its parents that have parents themselves: theirs may hang on those.
+        parents: The listeners and old groups of those parents that have parents themselves, on which their groups
+            may depend.
     """
 
     heard: TableListeners
@@ -42,7 +43,7 @@ class ChildSave(CapturedWrite):
 
 
 def capture_save_parents(original: Method) -> Method:
-    """Wrap ``Model._save_parents``: read a child row's old groups first, for they may hang on a parent's columns."""
+    """Wrap ``Model._save_parents``: read a child row's old groups first, which may depend on a parent's columns."""
 
     @functools.wraps(original)
     def _save_parents(
@@ -96,7 +97,8 @@ def _parents_with_keys(
 ) -> Iterator[tuple[type[models.Model], Key]]:
     """Yield the parents of a model, and theirs, with the keys by which ``instance`` will be saved there.
 
-    ``keys`` are those that Django has yet to copy from a child's link, by attribute (as ``Model._save_parents`` does).
+    ``keys`` are the keys that Django has yet to copy from a child's link, by attribute (as ``Model._save_parents``
+    does).
     """
     for parent, link in cls._meta.parents.items():
         attname = parent._meta.pk.attname
@@ -108,7 +110,7 @@ def _parents_with_keys(
 
 
 def others_of(family: Sequence[Relative], table: type[models.Model], concrete: type[models.Model]) -> list[Relative]:
-    """Return the listeners whose rows are children of a table's rows, and which no step of this save is about.
+    """Return the listeners whose rows are children of a table's rows and which this save does not write.
 
     Children of the model that is saved are reported when their own table is saved, whatever other table has changed.
     """
@@ -129,7 +131,7 @@ def read_others(batch: Batch, others: list[Relative], pk: Key) -> None:
 
 
 def passes_by(parent: type[models.Model], update_fields: Container[str] | None) -> bool:
-    """Tell whether a child's ``save(update_fields=...)`` writes no column of this parent, inherited ones included."""
+    """Return whether ``save(update_fields=...)`` of a child writes no column of this parent, inherited included."""
     return update_fields is not None and not any(
         field.name in update_fields or field.attname in update_fields for field in parent._meta.concrete_fields
     )

@@ -1,4 +1,4 @@
-"""Tell whether a write can be logged where it happens."""
+"""Checks whether a write can be logged in the database that it goes to."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .django_types import Rows
 
 logger = logging.getLogger("declbind")
 
-#: Models and databases of which it was said that their writes are not heard.
+#: Models and databases whose uncaptured writes have already been reported.
 _told: set[tuple[str, str]] = set()
 
 
 def is_logged(model: type[models.Model], using: str | None) -> bool:
-    """Tell whether writes of a model on a database can be logged; says so, once, of bound ones that cannot.
+    """Return whether writes of a model on a database can be logged; log a warning once if a bound model's cannot.
 
-    A router that sends a bound model elsewhere is found by a system check. This finds ``using=`` in the code.
+    A system check finds a router that sends a bound model elsewhere. This finds ``using=`` in the code.
     """
     if log.is_here(using):
         return True
@@ -32,7 +32,7 @@ def is_logged(model: type[models.Model], using: str | None) -> bool:
     if any(binding.spec().outbound for binding in bindings):
         _told.add((concrete._meta.label, using))
         logger.error(
-            "Nobody hears of writes of %s to database %r: the log is in %r, and an event is stored in the transaction "
+            "Writes of %s to database %r are not captured: the log is in %r, and an event is stored in the transaction "
             "of its write. Bound by: %s. Write to %r, or route declbind's models to the database of the bound ones.",
             concrete._meta.label,
             using,

@@ -1,4 +1,4 @@
-"""Plan: what capture must know to tell of a write to one model, worked out once per registry and model."""
+"""Plans: what capture must know to report a write to one model, built once per registry and model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .django_types import Column, ListField
 
 @dataclass(frozen=True)
 class Outlet:
-    """What capture must know of one binding, looked up once instead of at each write."""
+    """The properties of one binding that capture needs, looked up once instead of at each write."""
 
     binding: type[Binding]
     stream: str
@@ -26,54 +26,54 @@ class Outlet:
     #: Whether code of the project runs in capture, which may query, fail, or return anything.
     runs_code: bool
     own_payload: bool
-    #: Whether code of the project says which groups a row is in: these may hang on other rows.
+    #: Whether code of the project determines the groups of a row, which may then depend on other rows.
     has_group_code: bool
     #: The many-to-many fields that are sent.
     lists: tuple[ListField, ...]
-    #: The groups, where they are the same for each row.
+    #: The groups, if they are the same for each row.
     constant_groups: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What capture must know to tell of a write to one model: made once per registry and model."""
+    """The properties of one model that capture needs, built once per registry and model."""
 
     model: type[models.Model]
-    #: The version of the configuration that it follows.
+    #: The version of the configuration that the plan was built for.
     version: int
     outlets: tuple[Outlet, ...]
-    #: Columns that decide the groups; ``None`` when a binding's code does, which may read any.
+    #: The columns that decide the groups, or ``None`` if a binding's code decides, which may read any column.
     group_fields: tuple[Column, ...] | None
-    #: Columns of groups and data together.
+    #: The columns of groups and data together.
     fields: tuple[Column, ...]
     m2m: tuple[ListField, ...]
     #: Whether the columns of a row are in one table, shown by a manager that hides and adds nothing.
     is_plain: bool
     #: Whether the base manager shows every row.
     shows_all: bool
-    #: Statements and checks worked out for this plan, by columns and database.
+    #: Statements and checks prepared for this plan, by columns and database.
     statements: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def needs_old(self) -> bool:
-        """Tell whether the stored row must be read before the write: it may leave a group, or go out of sight."""
+        """Return whether the stored row must be read before the write: it may leave a group or become hidden."""
         return self.group_fields is None or bool(self.group_fields) or not self.shows_all
 
     def outlets_of(self, field: Column) -> tuple[Outlet, ...]:
-        """Return those who send a field."""
+        """Return the outlets that send a field."""
         return tuple(outlet for outlet in self.outlets if field in outlet.binding.bound_fields())
 
     def outlets_watching(self, hop: Hop) -> tuple[Outlet, ...]:
-        """Return those whose rows are worth sending again by a relation."""
+        """Return the outlets whose rows are sent again by way of a relation."""
         return tuple(outlet for outlet in self.outlets if hop in outlet.binding.resolved().also)
 
 
 def build_plan(registry: BindingRegistry, model: type[models.Model], capture: str | None = None) -> Plan | None:
-    """Return the plan of a concrete model, ``None`` where nothing outbound is bound to it.
+    """Return the plan of a concrete model, or ``None`` if nothing outbound is bound to it.
 
-    With ``capture`` only those bindings count that are captured in this way.
+    With ``capture``, only bindings with that capture mode count.
     """
-    # A class that only shares the label is not the bound model: migrations make such classes.
+    # A class that only shares the label is not the bound model; migrations make such classes.
     bindings = tuple(
         binding
         for binding in registry.by_model.get(model._meta.label_lower, ())

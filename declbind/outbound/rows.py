@@ -1,7 +1,7 @@
-"""Read stored rows, only as much of them as a plan needs.
+"""Reading of stored rows, limited to the columns that a plan needs.
 
 Rows are read as the values of their columns. Neither the managers of a model nor its instances take part. A base
-manager that hides rows is asked for their keys alone.
+manager that hides rows is queried for their keys only.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from .plans import Plan
 if TYPE_CHECKING:
     from django.db.models.expressions import Expression
 
-#: Rows that are held at the same time where there may be many.
+#: The number of rows held in memory at the same time when there may be many.
 STREAMED = 2_000
 
 
 def reading(plan: Plan, using: str) -> AbstractContextManager[object]:
-    """Keep a read of a plan's rows that fails from ending the transaction of the host.
+    """Keep a failing read of a plan's rows from ending the transaction of the host.
 
-    A base manager of the project may query anything, so it is only asked inside of a savepoint.
+    A base manager of the project may run any query, so it is only called inside a savepoint.
     """
     return savepoint_for((plan.model,), using) if plan.shows_all else transaction.atomic(using=using)
 
 
 def load_rows(plan: Plan, pks: Iterable[Key], fields: Sequence[Column] | None, using: str) -> dict[Key, StoredRow]:
-    """Read rows by key, only the columns of ``fields`` (all for ``None``), locked where the database can.
+    """Read rows by key, only the columns of ``fields`` (all for ``None``), locked if the database can.
 
-    Rows that the base manager of their model hides are left out. Like everything here that reads, it may raise what
-    the database or a manager raises; the transaction goes on all the same.
+    Rows that the base manager of their model hides are left out. Like all reads here, it may raise any error of the
+    database or of a manager; the transaction stays usable.
     """
     rows: dict[Key, StoredRow] = {}
     for some in in_batches(pks, using):
@@ -53,7 +53,7 @@ def load_rows(plan: Plan, pks: Iterable[Key], fields: Sequence[Column] | None, u
 
 
 def load_row(plan: Plan, pk: Key, fields: Sequence[Column] | None, using: str) -> StoredRow | None:
-    """Read one row like ``load_rows``; ``None`` where there is none, or the model's base manager hides it."""
+    """Read one row like ``load_rows``; ``None`` if it is missing or the model's base manager hides it."""
     if fields is None or not plan.is_plain:
         return next(iter(load_rows(plan, [pk], fields, using).values()), None)
     connection = connections[using]
@@ -92,7 +92,7 @@ def read_rows(
 
 
 def stream_rows(plan: Plan, rows: Rows, fields: Sequence[Column] | None) -> Iterator[StoredRow]:
-    """Read rows like ``read_rows``, without holding all of them. To be used up inside of ``reading``."""
+    """Read rows like ``read_rows``, without holding all of them. Consume the iterator inside ``reading``."""
     using = rows.db
     names, values = _columns_of(rows, fields, using)
     found = values.iterator(chunk_size=STREAMED)
@@ -102,9 +102,9 @@ def stream_rows(plan: Plan, rows: Rows, fields: Sequence[Column] | None) -> Iter
 
 
 def shows_every_row(plan: Plan, using: str) -> bool:
-    """Return whether the base manager of a plan's model hides no row, as far as its query tells at this moment.
+    """Return whether the base manager of a plan's model hides no row, judging by its current query.
 
-    A manager of the project's own may be there to make other instances, or to rename columns, and restrict nothing.
+    A manager of the project may exist to make other instances, or to rename columns, and restrict nothing.
     """
     if plan.shows_all:
         return True
@@ -114,19 +114,19 @@ def shows_every_row(plan: Plan, using: str) -> bool:
                 str(rows.order_by().values("pk").query)
                 for rows in (plan.model._base_manager.using(using).all(), all_rows(plan.model, using))
             )
-    except Exception:  # whatever code of the project raises, or a query that finds nothing
+    except Exception:  # any error of the project's code, or a query that matches nothing
         return False
     return shown == stored
 
 
 def load_keys(rows: Rows) -> list[Key]:
-    """Return the keys of rows in their order, locked where the database can."""
+    """Return the keys of rows in their order, locked if the database can."""
     _, values = _columns_of(rows, (), rows.db)
     return [pk for (pk,) in values]
 
 
 def _shown(plan: Plan, rows: list[StoredRow], using: str) -> list[StoredRow]:
-    """Return those of rows that the base manager shows. A manager may join, group or annotate: only keys are asked."""
+    """Return the rows that the base manager shows. It may join, group or annotate, so only keys are queried."""
     shown: set[Key] = set()
     for some in in_batches([row.pk for row in rows], using):
         shown.update(plan.model._base_manager.using(using).filter(pk__in=some).order_by().values_list("pk", flat=True))
@@ -136,10 +136,10 @@ def _shown(plan: Plan, rows: list[StoredRow], using: str) -> list[StoredRow]:
 def _columns_of(
     rows: Rows, fields: Sequence[Column] | None, using: str, is_locked: bool = True
 ) -> tuple[list[str], models.QuerySet[models.Model, tuple[object, ...]]]:
-    """Return names of columns and a query for their values, locked where the database can.
+    """Return names of columns and a query for their values, locked if the database can.
 
-    In the order of their keys, so that two who lock the same rows do not wait for each other. Under multi-table
-    inheritance the rows of the parents are read and locked along.
+    The query is ordered by key, so that two transactions which lock the same rows do not deadlock. Under multi-table
+    inheritance the rows of the parents are read and locked too.
     """
     model = rows.model._meta.concrete_model or rows.model
     chosen = model._meta.concrete_fields if fields is None else dict.fromkeys((model._meta.pk, *fields))
@@ -151,14 +151,14 @@ def _columns_of(
 
 
 def _expect_columns(model: type[models.Model], names: Iterable[str], connection: Connection) -> None:
-    """Raise for columns that there are not: SQLite would read the text of a quoted name instead."""
+    """Raise for missing columns: SQLite would return the text of a quoted name instead."""
     missing = facts_of(model, connection.alias).missing
     if missing and not missing.isdisjoint(names):
         raise LookupError(f"Expected the columns of {model._meta.label} in its table, got none for {sorted(missing)}.")
 
 
 def _can_lock(model: type[models.Model], connection: Connection) -> bool:
-    # A view cannot be locked, if it is distinct or grouped.
+    # A view cannot be locked if it is distinct or grouped.
     return (
         connection.in_atomic_block
         and connection.features.has_select_for_update
@@ -168,7 +168,7 @@ def _can_lock(model: type[models.Model], connection: Connection) -> bool:
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of a model's own table, in the order of the model, and how to make a row of their values."""
+    """Columns of a model's own table, in the order of the model, and the conversion of their values to a row."""
 
     model: type[models.Model]
     fields: tuple[Column, ...]
@@ -176,7 +176,7 @@ class Columns:
 
     @classmethod
     def build(cls, model: type[models.Model], fields: Iterable[Column], connection: Connection) -> Columns:
-        """Take the key and ``fields``."""
+        """Build the columns of the key and ``fields``."""
         options = model._meta
         wanted = {options.pk, *fields}
         chosen = tuple(field for field in options.concrete_fields if field in wanted)
@@ -193,7 +193,7 @@ class Columns:
         return ", ".join(connection.ops.quote_name(column_name(field)) for field in self.fields)
 
     def make_row(self, values: Sequence[object], connection: Connection) -> StoredRow:
-        """Return what the database gave as a row."""
+        """Return the values from the database as a row."""
         found = {field.attname: value for field, value in zip(self.fields, values, strict=True)}
         for index, expression, converters in self.converters:
             attname = self.fields[index].attname
@@ -204,14 +204,14 @@ class Columns:
 
 @dataclass(frozen=True)
 class RowStatement:
-    """The one query that most saves of a bound row need, worked out once: a query set takes ten times longer."""
+    """The one query that most saves of a bound row need, prepared once: a query set takes ten times longer."""
 
     sql: str
     columns: Columns
 
     @classmethod
     def build(cls, model: type[models.Model], fields: Sequence[Column], connection: Connection) -> RowStatement:
-        """Work out the statement for columns of the model's own table."""
+        """Prepare the statement for columns of the model's own table."""
         options = model._meta
         columns = Columns.build(model, fields, connection)
         quote = connection.ops.quote_name
@@ -219,7 +219,7 @@ class RowStatement:
         return cls(f"SELECT {columns.names(connection)} FROM {table} WHERE {key} = %s", columns)
 
     def run(self, pk: Key, connection: Connection) -> StoredRow | None:
-        """Return the row, ``None`` where there is none."""
+        """Return the row, or ``None`` if it does not exist."""
         _expect_columns(self.columns.model, [field.attname for field in self.columns.fields], connection)
         sql = self.sql
         if _can_lock(self.columns.model, connection):
@@ -231,10 +231,10 @@ class RowStatement:
 
 
 def keys_of(rows: Rows, using: str, column: str = "pk") -> Selection | list[Key]:
-    """Return the keys of rows that are about to be written: a query that may be a subquery, or the keys themselves.
+    """Return the keys of rows that are about to be written, as a query for a subquery or as a list.
 
-    Call it in the transaction of the write. MySQL and MariaDB read a subquery from the snapshot of the transaction, but
-    write to rows in their present state. There the keys are read at once, and their rows locked.
+    Call it in the transaction of the write. MySQL and MariaDB read a subquery from the snapshot of the transaction,
+    but write to rows in their present state. There the keys are read at once, and their rows locked.
     """
     keys = rows.order_by().values(column)
     keys.query.select_for_update = False
@@ -242,5 +242,5 @@ def keys_of(rows: Rows, using: str, column: str = "pk") -> Selection | list[Key]
         return keys
     is_alone = sum(1 for count in rows.query.alias_refcount.values() if count) < 2
     keys = keys.using(using).values_list(column, flat=True)
-    # Joined rows are not ours to lock.
+    # Joined rows of other tables must not be locked.
     return list(keys.select_for_update() if is_alone and connections[using].in_atomic_block else keys)

@@ -13,7 +13,7 @@ from .rows import load_row
 
 
 def old_groups(plan: Plan | None, pk: Key, using: str) -> Groups | None:
-    """Return the groups of the stored row, ``None`` if there is none; empty if the diff can do without them."""
+    """Return the groups of the stored row, or ``None`` if there is none; empty if the diff does not need them."""
     if plan is None or not plan.needs_old:
         return {}
     try:
@@ -24,20 +24,23 @@ def old_groups(plan: Plan | None, pk: Key, using: str) -> Groups | None:
 
 
 def key_in(table: type[models.Model], instance: models.Model) -> Key | None:
-    """Return the key that an instance has in a table, its own or a parent's; ``None`` if it has none yet."""
+    """Return the key of an instance in a table, its own or a parent's, or ``None`` if it has none yet."""
     return instance._get_pk_val(table._meta)
 
 
 def draft_saved(
     plan: Plan, instance: models.Model, cls: type[models.Model], old: Groups | None, as_given: bool, using: str
 ) -> list[Draft]:
-    """Return the events of a saved instance; ``as_given`` says that its values need not be those of the row."""
+    """Return the events of a saved instance.
+
+    ``as_given`` says that the instance's values may differ from those of the row.
+    """
     pk = key_in(cls, instance)
     # A second parent has a primary key of its own, under which its lists are kept.
     is_other_row = bool(plan.m2m) and pk != instance.pk
     try:
         row = None
-        # A row that its manager hides is out of sight, whatever the instance holds.
+        # A row that its manager hides is not visible to clients, whatever the instance holds.
         if plan.shows_all and not (as_given or is_other_row):
             row = stored_row(plan, instance, cls._meta.pk, using)
         if row is None and pk is not None:

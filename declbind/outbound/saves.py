@@ -1,7 +1,7 @@
-"""Capture ``Model.save``: the row's groups before, the write, its events, as one transaction.
+"""Capture of ``Model.save``: the row's old groups, the write and its events, in one transaction.
 
-The hook sits at ``Model._save_table``, which writes one table: a signal comes too late, for a receiver that saves again
-would be heard before the write that caused it.
+The hook is at ``Model._save_table``, which writes one table. A signal is too late: if a receiver saves again, its
+save would be reported before the write that caused it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SAVE_TABLE = HOOKED["_save_table"]
 
 
 def capture_save_table(original: Method) -> Method:
-    """Wrap ``Model._save_table``: read the old groups, write, append the events, as one transaction."""
+    """Wrap ``Model._save_table``: read the old groups, write, append the events, in one transaction."""
 
     def save_heard(self: models.Model, call: Arguments, known: Index | None) -> object:
         table: type[models.Model] | None = call.get("cls")
@@ -72,8 +72,8 @@ def capture_save_table(original: Method) -> Method:
         *more: object,
         **named: object,
     ) -> object:
-        # Most models are unbound, and their saves end here: nothing is made for ``save_heard``. A model with parents
-        # goes on, because something may have been read by a configuration that is not in force any more.
+        # Most models are unbound; their saves return here, before anything is made for ``save_heard``. A model with
+        # parents continues, because something may have been read under a configuration that is no longer in force.
         # The arguments are spelled out because packing them takes twice as long.
         index = known_index()
         if index is not None and cls is not None and not index.heard[cls] and not (cls._meta.parents or more or named):
@@ -88,8 +88,9 @@ class _TableSave:
     """The save of one table of an instance, its own model's or a parent's, and what is reported of it.
 
     Attributes:
-        write: The write that it is, or ends: for the own table of a child, that of all its tables.
-        is_left_to_triggers: Whether nobody but the triggers reports it, if the update finds them in place.
+        write: The captured write that this table belongs to. For a child's own table, it is the write of all its
+            tables, which ends here.
+        is_left_to_triggers: Whether only the triggers report it, if the update finds them in place.
     """
 
     def __init__(
@@ -119,11 +120,11 @@ class _TableSave:
             self._heard = self.write.listeners_of(table, may_be_known=may_be_known)
             self.is_left_to_triggers = may_be_known and self.write.is_marked and not self._heard.are_any
         self._others = others_of(self._heard.family, table, concrete)
-        #: Counts the updated rows, if Django may take the row for saved although nothing has updated it.
+        #: Counts the updated rows, if Django may consider the row saved although nothing has updated it.
         self._counted: Counted | None = None
 
     def _is_plain_update(self) -> bool:
-        """Return whether the save is one update of one row on PostgreSQL that other packages leave as it is."""
+        """Return whether the save is one update of one row on PostgreSQL that other packages leave unchanged."""
         return (
             self._connection.vendor == "postgresql"
             and self._is_captured
@@ -136,7 +137,7 @@ class _TableSave:
 
     @property
     def is_heard(self) -> bool:
-        """Whether the hooks report it now. Rows of which the table holds a part are reported with the rest of them."""
+        """Return whether the hooks report it now. Rows that span tables are reported with their own table."""
         heard = self._heard
         has_listeners = heard.lists or self._others or heard.watches or heard.twins
         if not self._is_captured or (heard.plan is None and not has_listeners):
@@ -145,7 +146,7 @@ class _TableSave:
 
     @property
     def plan_to_join(self) -> Plan | None:
-        """The plan of the row, if one statement can update it and insert its events."""
+        """Return the plan of the row, if one statement can update it and insert its events."""
         heard, call = self._heard, self._call
         if heard.plan is None or heard.lists or heard.watches or heard.twins or self._others or self._is_parent:
             return None
@@ -156,7 +157,7 @@ class _TableSave:
         return heard.plan
 
     def read(self) -> None:
-        """Read what the events need of the rows as they are before the write."""
+        """Read what the events need from the rows as they are before the write."""
         heard, table = self._heard, self._table
         pk = key_in(table, self._instance)
         is_new = pk is None or self._will_insert()
@@ -181,10 +182,10 @@ class _TableSave:
             keep_coming(batch, heard.watches, [self._instance])
 
     def _count_updates(self, plan: Plan, pk: Key | None) -> Counted | None:
-        """Read the row before a save that Django takes for done although nothing may have updated it.
+        """Read the row before a save that Django considers done although nothing may have updated it.
 
-        It does so for models with ``select_on_save``, if the row is there. Return what counts the rows that are
-        updated, or ``None``.
+        Django does so for models with ``select_on_save``, if the row exists. Return the counter of the updated rows,
+        or ``None``.
         """
         table = self._table
         if plan.model is not table or not table._meta.select_on_save or facts_of(table, self._using).is_ordinary:
@@ -193,7 +194,7 @@ class _TableSave:
         return Counted(table)
 
     def _will_insert(self) -> bool:
-        """Tell whether Django inserts without looking for a row first (the rule of ``Model._save_table``)."""
+        """Return whether Django inserts without looking for a row first (the rule of ``Model._save_table``)."""
         if self._call.get("force_insert"):
             return True
         if self._raw or self._call.get("force_update") or not self._instance._state.adding:
@@ -201,7 +202,7 @@ class _TableSave:
         return all(field.has_default() or field.has_db_default() for field in self._table._meta.pk_fields)
 
     def carry_out(self, original: Method) -> object:
-        """Let Django write the table; return what it returns, which tells whether there was a row already."""
+        """Let Django write the table; return its result, which says whether the row already existed."""
         call = self._call
         counted = self._counted
         with contextlib.nullcontext() if counted is None else extended_update(counted, self._connection):
@@ -213,7 +214,7 @@ class _TableSave:
         return updated
 
     def append(self, is_update: bool) -> None:
-        """Append the events of the row, and of those that are related to it."""
+        """Append the events of the row, and of the rows related to it."""
         heard, table, drafts = self._heard, self._table, []
         self._instance._state.db = self._using
         batch, pk = self.write.batch, key_in(table, self._instance)

@@ -1,4 +1,4 @@
-"""A private or undocumented name of another package, and the check that it still is what declbind needs."""
+"""A private or undocumented name of another package, and the check that it is still what declbind needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Literal
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.connection import ConnectionDoesNotExist
 
-#: The bindings that a fault concerns: all, those whose model has parents, those that send many-to-many fields, or none.
+#: The bindings that a fault concerns: all, those whose model has parents, those that send many-to-many fields, or
+#: none.
 Concern = Literal["all", "children", "lists", "none"]
 
 
@@ -27,8 +28,8 @@ class Seam:
         path: The name, with dots below a class.
         effect: What does not work without it, as a sentence.
         parameters: The leading parameters of the callable without ``self``; ``None`` for a name that is not called.
-        attributes: What the object needs to have, with dots for attributes of attributes.
-        make: Makes the object that has the attributes out of the named one, if an instance has them.
+        attributes: The attributes that the object needs, with dots for attributes of attributes.
+        make: Makes the object that has the attributes from the named one, if an instance has them.
         concerns: The bindings that a fault concerns.
         is_hooked: Whether declbind wraps the callable.
     """
@@ -47,7 +48,7 @@ class Seam:
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
+        """Return the last part of the path."""
         return self.path.rpartition(".")[2]
 
     def find_owner(self) -> object | None:
@@ -59,9 +60,9 @@ class Seam:
             return None
 
     def find_problem(self) -> str:
-        """Return what is wrong with the name, as a sentence; "" if it is as expected.
+        """Return the problem with the name, as a sentence; "" if it is as expected.
 
-        Only Django's modules are imported for it. A module of another package is checked if the process uses it.
+        Only Django's modules are imported for this. A module of another package is checked if the process uses it.
         """
         if not self.module.startswith("django.") and self.module not in sys.modules:
             return ""
@@ -79,14 +80,14 @@ class Seam:
             made = self.make(found) if self.make is not None else found
         except (ImproperlyConfigured, ConnectionDoesNotExist, ImportError):
             return []  # a database that cannot be used is reported elsewhere
-        except Exception:  # it takes other arguments, or its module lacks what it uses
+        except Exception:  # it takes other arguments, or its module lacks something that it uses
             return list(self.attributes)
         return [name for name in self.attributes if not _has(made, name)]
 
 
 @dataclass(frozen=True)
 class SeamFault:
-    """A name that is not as expected: what is wrong, what does not work for it, and what to do."""
+    """A name that is not as expected: the problem, what does not work because of it, and the fix."""
 
     seam: Seam
     problem: str
@@ -94,12 +95,12 @@ class SeamFault:
 
     @property
     def text(self) -> str:
-        """What is wrong, with its effect."""
+        """Return the problem with its effect."""
         return f"{self.problem} {self.seam.effect}"
 
 
 def describe_other_parameters(function: object, expected: tuple[str, ...]) -> str:
-    """Return the signature of a callable that does not take ``expected`` as its leading parameters, or "".
+    """Return the signature of a callable whose leading parameters are not ``expected``, otherwise "".
 
     More parameters are accepted, and so is a callable of another package that takes arguments of any name.
     """

@@ -1,9 +1,9 @@
 """The private and undocumented names of other packages that declbind uses, and what it needs of each.
 
 Every such name has an entry in ``SEAMS``. The entries are checked when the process starts, and again by the system
-check, the doctor and the console (see ``seam_checks``). If a release changes one of these names, declbind reports what
-does not work any more. A write of the project must never fail for it. To use another private name, add an entry here
-first.
+check, the doctor and the console (see ``seam_checks``). If a release changes one of these names, declbind reports
+what no longer works. A write of the project must never fail because of it. To use another private name, add an entry
+here first.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ HOOKED = {
     )
 }
 
-#: What the code of capture uses inside the hooks. Without one of these names no hook is installed.
+#: The names that capture uses inside the hooks. If one of them is missing, no hook is installed.
 NEEDED = (
     Seam(
         "django.db.models.query",
@@ -189,7 +189,7 @@ NEEDED = (
     ),
 )  # fmt: skip
 
-#: Private names outside of capture. What uses them works without them, with the effect that is given.
+#: Private names outside capture. The code that uses them works without them, with the given effect.
 SHORTCUTS = (
     *(
         Seam("django.db.models.base", f"Model.{name}", "Each saved row is read back.")
@@ -216,13 +216,13 @@ SHORTCUTS = (
     Seam(
         "django.contrib.sessions.backends.base",
         "SessionBase._get_session_key",
-        "A log-out closes the sockets of all sessions of its user.",
+        "A logout closes the sockets of all sessions of the user.",
         (),
     ),
     Seam(
         "django.db.migrations.executor",
         "MigrationExecutor.migration_plan",
-        "The doctor cannot tell which migrations are missing.",
+        "The doctor cannot detect missing migrations.",
         ("targets",),
     ),
     Seam(
@@ -230,8 +230,8 @@ SHORTCUTS = (
         "MigrationRecorder.Migration",
         "The check of declbind's tables (W013) finds nothing.",
     ),
-    Seam("channels.layers", "channel_layers", "The doorbell shares the channel layer of the application."),
-    Seam("channels.layers", "InMemoryChannelLayer", "The doorbell may use a layer that is in memory."),
+    Seam("channels.layers", "channel_layers", "Wake-ups share the channel layer of the application."),
+    Seam("channels.layers", "InMemoryChannelLayer", "Wake-ups may use a layer that is in memory."),
     Seam(
         "daphne.server",
         "Server.handle_reply",
@@ -249,7 +249,7 @@ SEAMS = (*HOOKED.values(), *NEEDED, *SHORTCUTS)
 
 
 def find_name_faults(seams: tuple[Seam, ...] | None = None) -> Iterator[SeamFault]:
-    """Yield the names that do not exist any more or have changed."""
+    """Yield the names that no longer exist or have changed."""
     for seam in SEAMS if seams is None else seams:
         problem = seam.find_problem()
         if problem:

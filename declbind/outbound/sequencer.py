@@ -1,9 +1,10 @@
-"""Give committed events their numbers, and read states of the database that a number names.
+"""Numbering of committed events, and reads of a database state that a number identifies.
 
-Ids become visible out of commit order, so readers go by numbers, which are given under the lock of the head row. Lock
-first, *then* look: the other way round two relays number the same events. On SQLite ids are numbers.
+Ids become visible out of commit order, so readers go by numbers, which are assigned under the lock of the head row.
+Lock first, *then* read: in the other order, two relays would number the same events. On SQLite ids are numbers.
 
-A mark of a trigger has no number of its own: the events that are made of it get those of its place (see ``triggers``).
+A mark of a trigger has no number of its own: the events that are made from it get those of its place (see
+``triggers``).
 """
 
 from __future__ import annotations
@@ -27,19 +28,26 @@ from .log import HeadState, load_head, look
 from .triggers.marks import Mark, convert
 
 SEQUENCE_BATCH = 5_000
-#: Where ids are numbers: how often a read begins anew because marks were committed, before it keeps writers out.
+#: Where ids are numbers: how often a read restarts because marks were committed, before it blocks writers.
 READ_ATTEMPTS = 3
 
 
 class StaleViewError(Exception):
-    """The events that seem to have no number have one: they were looked for in an old snapshot of the database."""
+    """The events that seem to have no number have one: they were read from an old snapshot of the database."""
 
 
 def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
-    """Give the committed events that have no number the next ones, in the order of their ids; return how many.
+    """Number the committed events that have no number yet, in the order of their ids.
 
     Marks of triggers become events in their places. Any number of processes may call this at any time. Without new
     events it takes no lock.
+
+    Args:
+        using: The alias of the log's database.
+        limit: The most events to number in one call.
+
+    Returns:
+        The number of events that were numbered.
     """
     if not needs_sequencer(using):
         return settle_marks(using)
@@ -48,7 +56,7 @@ def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
         return 0
     ensure_head(using)
     waiting = Event.objects.using(using).filter(seq__isnull=True)
-    # Before the lock is taken, which everybody waits for.
+    # Done before taking the lock, which every writer waits for.
     made = _convert(waiting.filter(kind=Event.MARK).order_by("id")[:limit]) if has_marks else {}
     is_outermost = not connections[using].in_atomic_block
     try:
@@ -63,7 +71,7 @@ def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
                 count += more
             Head.objects.using(using).filter(pk=1).update(seq=last)
     except StaleViewError:
-        # The transaction of a caller sees the log as it was before the lock was taken. Others number its events.
+        # A caller's transaction sees the log as it was before the lock was taken. Others number its events.
         if is_outermost:
             raise
         return 0
@@ -71,11 +79,11 @@ def sequence(using: str, limit: int = SEQUENCE_BATCH) -> int:
 
 
 def _read_committed(connection: Connection) -> None:
-    """Have the transaction that begins here see what is committed until it holds the head's lock.
+    """Make the transaction that begins here see committed data until it holds the head's lock.
 
-    In a stricter isolation level, which the project may have set for its own transactions, two processes that meet at
-    the lock would fail with a serialization error, and the reads here would conflict with the project's writes. MySQL
-    and MariaDB need nothing: their locking reads see the newest rows in every level.
+    In a stricter isolation level, which the project may have set for its own transactions, two processes that
+    compete for the lock would fail with a serialization error. The reads here would also conflict with the project's
+    writes. MySQL and MariaDB need nothing: their locking reads see the newest rows in every level.
     """
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -83,7 +91,7 @@ def _read_committed(connection: Connection) -> None:
 
 
 def _look_for_waiting(using: str) -> tuple[bool, bool]:
-    """Tell whether there are events without a number, and marks among them."""
+    """Return whether there are events without a number, and whether marks are among them."""
     with connections[using].cursor() as cursor:
         cursor.execute(
             "SELECT EXISTS (SELECT 1 FROM declbind_event WHERE seq IS NULL),"
@@ -94,10 +102,10 @@ def _look_for_waiting(using: str) -> tuple[bool, bool]:
 
 
 def number_events(waiting: models.QuerySet[Event], last: int, limit: int, using: str) -> int:
-    """Number up to ``limit`` events after ``last``, as far as the first mark.
+    """Number up to ``limit`` events after ``last``, up to the first mark.
 
-    The caller holds the head's lock and took it before this looks. One statement looks and numbers: a mark that becomes
-    visible between two would get a number, and nobody would make its events.
+    The caller must have taken the head's lock before this reads. One statement reads and numbers. Between two
+    statements a mark could become visible and get a number, and nobody would make its events.
     """
     connection = connections[using]
     if connection.vendor == "postgresql":
@@ -117,13 +125,14 @@ def number_events(waiting: models.QuerySet[Event], last: int, limit: int, using:
 
 
 def _store_numbers(numbers: Sequence[tuple[int, int]], connection: Connection) -> None:
-    """Give events their numbers, as pairs of number and id.
+    """Store the numbers of events, given as pairs of number and id.
 
-    The rows are found by their keys. By any other index, MySQL and MariaDB would wait for the rows of writers that have
-    not committed, and lock the gaps into which they insert. Ids mostly follow each other as numbers do, so a few
+    The rows are found by their keys. By any other index, MySQL and MariaDB would wait for the rows of writers that
+    have not committed, and lock the gaps into which they insert. Ids mostly have the same order as numbers, so a few
     statements are enough.
 
-    Raises ``StaleViewError`` if another process has numbered one of them already.
+    Raises:
+        StaleViewError: Another process has numbered one of them already.
     """
     by_distance: dict[int, list[int]] = {}
     for number, id_ in numbers:
@@ -149,10 +158,13 @@ def number_with_marks(
     connection: Connection,
     made: Mapping[int, list[entries.Draft]],
 ) -> tuple[int, int]:
-    """Like ``number_events``, with events in the places of marks; return how many rows waited and the last number.
+    """Number events like ``number_events``, with new events in the places of marks.
 
-    Reads what ``waiting`` sees, and writes by ``connection``, which holds the head's lock. ``made`` are the events of
-    marks, by their ids; those that it lacks are made here.
+    Reads the rows that ``waiting`` sees, and writes through ``connection``, which holds the head's lock. ``made``
+    holds the events of marks, by id; those of other marks are made here.
+
+    Returns:
+        The number of rows that waited, and the last number.
     """
     rows = list(waiting.order_by("id").values_list("id", "kind")[:limit])
     noted = [id_ for id_, kind in rows if kind == Event.MARK]
@@ -181,16 +193,16 @@ def _convert(marks: models.QuerySet[Event]) -> dict[int, list[entries.Draft]]:
 
 
 def settle(using: str) -> None:
-    """Make the events of the marks that there are."""
+    """Make the events of all stored marks."""
     while Event.objects.using(using).filter(kind=Event.MARK).exists():
         if not sequence(using):
             break
 
 
 def settle_marks(using: str) -> int:
-    """Make the events of marks where ids are numbers; return how many marks there were.
+    """Make the events of marks where ids are numbers; return the number of marks.
 
-    Nobody reads past the first mark, so that what follows it can still move up or down.
+    Nobody reads past the first mark, so events after it can still move up or down.
     """
     marks = Event.objects.using(using).filter(kind=Event.MARK)
     if not marks.exists():
@@ -219,15 +231,15 @@ def settle_marks(using: str) -> int:
 
 
 def _take_lock(using: str) -> None:
-    """Take SQLite's lock for writers, in whatever mode transactions begin; a read before it could lose it to one."""
+    """Take SQLite's write lock, in whatever mode transactions begin; after a read the lock could be lost."""
     Head.objects.using(using).filter(pk=1).update(seq=models.F("seq"))
 
 
 def _join_crowds(marks: models.QuerySet[Event], using: str) -> None:
-    """Have one mark stand for those of a table that are more than are reported one by one.
+    """Replace the marks of a table by one mark if they exceed the limit for one event each.
 
-    What a call of the ORM wrote is counted by itself, and reported row by row if the call wrote few rows, however many
-    such calls a transaction makes. All other writes of the table are counted together.
+    The writes of one ORM call are counted by themselves. They are reported row by row if the call wrote few rows,
+    however many such calls a transaction makes. All other writes of the table are counted together.
     """
     many = "kind = 'mark' AND COALESCE(json_extract(data, '$.is_few'), 0) = 0"
     call = "COALESCE(json_extract(data, '$.after'), '')"
@@ -253,7 +265,7 @@ def unsequenced_ids(using: str) -> frozenset[int]:
 
 @contextlib.contextmanager
 def consistent_read(using: str) -> Iterator[None]:
-    """Let all queries of the block see one state of the database, without stopping writers where that is possible."""
+    """Make all queries of the block see one state of the database, without blocking writers if possible."""
     connection = connections[using]
     if connection.in_atomic_block:
         yield
@@ -274,11 +286,11 @@ def consistent_read(using: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def numbered_read(using: str) -> Iterator[HeadState]:
-    """Like ``consistent_read``, of a state that the log names: it holds what events up to the given head's offset tell,
-    and nothing of later ones.
+    """Read a state of the database that an offset of the log identifies, like ``consistent_read``.
 
-    Committed events that have no number yet would lie beyond the head, and their rows in the state: who came back with
-    that offset would hear them once more. They get their numbers here.
+    The state contains the changes of all events up to the given head's offset, and of no later event. Committed
+    events without a number would lie beyond the head while the state contains their rows. A client that resumes from
+    that offset would receive them again. They are therefore numbered here.
     """
     ensure_head(using)
     if connections[using].in_atomic_block:
@@ -302,10 +314,10 @@ def numbered_read(using: str) -> Iterator[HeadState]:
 
 @contextlib.contextmanager
 def _settled_read(using: str) -> Iterator[HeadState]:
-    """Do the work of ``numbered_read`` where ids are numbers.
+    """Implement ``numbered_read`` where ids are numbers.
 
-    A mark that is committed before the read begins hides its own event and all that follow, while the read sees their
-    rows. So a state with a mark in it has no name, and another one is read.
+    A mark that is committed before the read begins hides its own event and all later ones, while the read sees their
+    rows. A state with a mark in it therefore has no offset, and another one is read.
     """
     for _ in range(READ_ATTEMPTS):
         settle(using)
@@ -321,10 +333,11 @@ def _settled_read(using: str) -> Iterator[HeadState]:
 
 
 def _number_what_is_seen(using: str, made: Mapping[int, list[entries.Draft]]) -> HeadState:
-    """Number the waiting events that the caller's transaction sees, which has made no query yet; return its head.
+    """Number the waiting events that the caller's transaction sees, and return its head.
 
-    Its view of the database begins with its first query, and that is made while a second connection holds the lock of
-    the sequencer: nobody else can give numbers in between. The lock is free again when this returns.
+    The transaction must not have made a query yet. Its view of the database begins with its first query, which is
+    made while a second connection holds the lock of the sequencer, so that nobody else can assign numbers in
+    between. The lock is free again when this returns.
     """
     with contextlib.closing(connections[using].copy()) as other, other.cursor() as cursor:
         other.set_autocommit(False)

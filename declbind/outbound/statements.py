@@ -1,7 +1,7 @@
 """Extensions of the statements that Django's compilers write: rows that are returned, events that are inserted.
 
-A statement is recognised by its query and extended while its compiler writes it. Nothing here looks at its text:
-execute wrappers and cursors of other packages may put text in front of it or behind it, rewrite it or repeat it.
+A statement is recognised by its query and extended while its compiler writes it. Nothing here reads the text of the
+statement. Execute wrappers and cursors of other packages may put text before or after it, rewrite it or repeat it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 #: The names by which a connection finds its compilers.
 INSERT, UPDATE = "SQLInsertCompiler", "SQLUpdateCompiler"
-#: What makes the compiler of a statement: its class, or a function in the place of that.
+#: The factory of a statement's compiler: its class, or a function in its place.
 MakeCompiler = Callable[..., "SQLCompiler"]
 
 
 class Extension(Protocol):
-    """What an update is extended by."""
+    """An extension of an update."""
 
     def takes(self, query: Query) -> bool:
         """Return whether the statement of a query is to be extended."""
@@ -42,7 +42,7 @@ class Extension(Protocol):
 
 
 class Returned:
-    """The rows that the statements of a block wrote. ``is_complete`` tells whether each of them returned its rows."""
+    """The rows that the statements of a block wrote. ``is_complete`` says whether each statement returned its rows."""
 
     def __init__(self, model: type[models.Model], fields: Iterable[Column], connection: Connection) -> None:
         self.rows: list[StoredRow] = []
@@ -53,18 +53,18 @@ class Returned:
 
     @property
     def fields(self) -> Sequence[Column]:
-        """The fields whose columns are returned."""
+        """Return the fields whose columns are returned."""
         return self._columns.fields
 
     def find_keys(self) -> list[Key] | None:
-        """Return the keys of the rows; ``None`` if not all are known."""
+        """Return the keys of the rows, or ``None`` if not all are known."""
         return [row.pk for row in self.rows] if self.is_complete else None
 
     def takes(self, query: Query) -> bool:
         """Return whether a query writes to the model's own table, and its statement can return rows."""
         if query.get_meta().concrete_model is not self._model:
             return False
-        # A wrapper may rewrite an update in a way that leaves no room for more. The rows are read by their keys then.
+        # A wrapper may rewrite an update so that it cannot be extended. The rows are then read by their keys.
         if getattr(query, "related_updates", None) or has_wrappers(self._connection):
             self.is_complete = False
             return False
@@ -75,7 +75,7 @@ class Returned:
         return f"{sql} RETURNING {self._columns.names(self._connection)}", params
 
     def finish(self, cursor: Cursor) -> int:
-        """Take the rows that a statement returned."""
+        """Store the rows that a statement returned."""
         values = fetch(cursor, [column_name(field) for field in self._columns.fields])
         if values is None:
             self.is_complete = False
@@ -86,7 +86,7 @@ class Returned:
 
 
 class Counted:
-    """An extension that leaves updates of a model's own table as they are, and counts the rows that they write."""
+    """An extension that leaves updates of a model's own table unchanged, and counts the rows that they write."""
 
     def __init__(self, model: type[models.Model]) -> None:
         self._model = model._meta.concrete_model
@@ -116,11 +116,11 @@ def extended_update(extension: Extension, connection: Connection) -> Iterator[No
 
 @contextlib.contextmanager
 def returning_update(model: type[models.Model], fields: Iterable[Column], using: str) -> Iterator[Returned]:
-    """Collect the rows that updates of the block write to a model's own table, with only their keys and ``fields``."""
+    """Collect the rows that updates of the block write to a model's own table, with only keys and ``fields``."""
     connection = connections[using]
     returned = Returned(model, fields, connection)
     if connection.vendor not in ("postgresql", "sqlite") or not _returns_rows(connection):
-        # MariaDB returns only what it inserted or deleted.
+        # MariaDB returns only rows that it inserted or deleted.
         returned.is_complete = False
         yield returned
         return
@@ -130,7 +130,7 @@ def returning_update(model: type[models.Model], fields: Iterable[Column], using:
 
 @contextlib.contextmanager
 def returning_insert(model: type[models.Model], using: str) -> Iterator[Returned]:
-    """Collect the keys of the rows that inserts of the block, which ignore conflicts, really insert."""
+    """Collect the keys of the rows that conflict-ignoring inserts of the block actually insert."""
     connection = connections[using]
     returned = Returned(model, (), connection)
     if not _returns_rows(connection):
@@ -152,7 +152,7 @@ def _returns_rows(connection: Connection) -> bool:
 
 @contextlib.contextmanager
 def _compilers(connection: Connection, name: str, extend: Callable[[MakeCompiler], MakeCompiler]) -> Iterator[None]:
-    """Have this connection, and so this thread, use other compilers of one name inside the block."""
+    """Make this connection, and so this thread, use other compilers of one name inside the block."""
     original, own = connection.ops.compiler, vars(connection.ops)
     shadowed = own.get("compiler")
 
@@ -176,7 +176,7 @@ def _update_compiler(extension: Extension, base: MakeCompiler) -> MakeCompiler:
 
 @functools.cache
 def _extended_update_class(base: MakeCompiler) -> MakeCompiler:
-    # Each backend has a class of its own, which is only known when it is asked for.
+    # Each backend has a class of its own, which is known only when it is requested.
     class ExtendedUpdate(base):  # type: ignore[misc, valid-type]
         """The compiler of an update that is extended while it is executed."""
 
@@ -208,7 +208,7 @@ def _insert_compiler(returned: Returned, base: MakeCompiler) -> MakeCompiler:
 @functools.cache
 def _returning_insert_class(base: MakeCompiler) -> MakeCompiler:
     class ReturningInsert(base):  # type: ignore[misc, valid-type] # like ``ExtendedUpdate``
-        """The compiler of an insert that returns its rows where Django asks for none."""
+        """The compiler of an insert that returns its rows although Django does not ask for any."""
 
         def __init__(self, returned: Returned, *args: object, **kwargs: object) -> None:
             super().__init__(*args, **kwargs)
@@ -220,7 +220,7 @@ def _returning_insert_class(base: MakeCompiler) -> MakeCompiler:
             if returning_fields:
                 self._returned.is_complete = False
                 return super().execute_sql(returning_fields)
-            # Django's own way to return rows expects one for each that was given.
+            # Django's own way to return rows expects one for each object passed in.
             self.returning_fields = list(self._returned.fields)
             with self.connection.cursor() as cursor:
                 for sql, params in self.as_sql():
@@ -234,7 +234,7 @@ def _returning_insert_class(base: MakeCompiler) -> MakeCompiler:
 def fetch(cursor: Cursor, names: list[str]) -> list[tuple[object, ...]] | None:
     """Return the rows of the result that has columns of these names, or ``None`` if there is none.
 
-    A text that another package put around the statement may have results of its own.
+    Text that another package put around the statement may have results of its own.
     """
     while True:
         description = cursor.description

@@ -1,7 +1,7 @@
-"""Capture ``QuerySet.update`` and ``bulk_update``, and with them ``aupdate`` and what related managers do in bulk.
+"""Capture of ``QuerySet.update`` and ``bulk_update``, and so of ``aupdate`` and the related managers' bulk methods.
 
-Each reads the rows once before, and has them returned by the update where the database can: two queries more, with the
-insert of the events, whatever the number of rows up to ``BULK_LIMIT``.
+Each reads the rows once before the update, and gets them back from the update if the database supports it. With the
+insert of the events, this costs two more queries, whatever the number of rows up to ``BULK_LIMIT``.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def capture_update(original: Callable[Concatenate[Rows, P], object]) -> Callable
 
 
 def capture_bulk_update(original: Method) -> Method:
-    """Wrap ``QuerySet.bulk_update``, which updates in batches: they are read as one."""
+    """Wrap ``QuerySet.bulk_update``, which updates in batches that are read as one."""
 
     @functools.wraps(original)
     def bulk_update(self: Rows, *args: object, **kwargs: object) -> object:
@@ -111,7 +111,7 @@ def _columns_among(model: type[models.Model], names: Iterable[str]) -> list[str]
 
 
 class _Update:
-    """One update of the rows of a model: which tables it writes, who hears of them, and what was there."""
+    """One update of the rows of a model: the tables that it writes, their listeners, and the rows before it."""
 
     def __init__(self, model: type[models.Model], fields: Sequence[Column], write: CapturedWrite) -> None:
         self.write, self.using, self._batch = write, write.using, write.batch
@@ -133,12 +133,12 @@ class _Update:
 
     @property
     def is_listened_to(self) -> bool:
-        """Whether the hooks report anything of it."""
+        """Return whether the hooks report anything of it."""
         return bool(self._heard or self._lists or self._watched)
 
     @classmethod
     def build(cls, rows: Rows, names: Iterable[str]) -> _Update | None:
-        """Return what to do about an update, ``None`` if it concerns no binding or Django will refuse it."""
+        """Return the update to capture, or ``None`` if it concerns no binding or Django will refuse it."""
         index, options = current_index(), rows.model._meta
         if not index.heard[rows.model] or rows.query.combinator or rows.query.is_sliced:
             return None
@@ -153,7 +153,11 @@ class _Update:
         return cls(rows.model, columns, CapturedWrite(connections[using], index))
 
     def read(self, chosen: Sequence[Rows]) -> list[Key] | None:
-        """Read the rows of query sets; return the keys of the last, ``None`` where these do not matter."""
+        """Read the rows of query sets.
+
+        Returns:
+            The keys of the last query set's rows, or ``None`` if they are not needed.
+        """
         if self._moves_key:
             for plan, _, _ in self._heard.values():
                 self._batch.lose_track(plan)
@@ -168,15 +172,15 @@ class _Update:
         return keys
 
     def _guarded(self) -> AbstractContextManager[None]:
-        """Keep a read that fails from the writer."""
+        """Keep a failing read from breaking the write."""
         plans = [plan for plan, _, _ in self._heard.values()]
         plans += [plan for plan, _ in self._lists]
         plans += [plan for watches, _ in self._watched for plan, _ in watches]
         return self._batch.guarded(dict.fromkeys(plans), [self._model])
 
     def _read_all(self, rows: Rows) -> list[Key]:
-        """Read the rows of everybody who hears of them; return the keys of the call's own."""
-        # Not by a manager, which may hide some: who is hidden may be seen afterwards.
+        """Read the rows of all listeners; return the keys of the call's own rows."""
+        # Not by a manager, which may hide some rows that become visible afterwards.
         keys = load_keys(all_rows(self._model, self.using).filter(pk__in=keys_of(rows, self.using)))
         for plan, lookup, table in self._heard.values():
             found = self._keys_in(table, keys)
@@ -207,14 +211,14 @@ class _Update:
                 keep_owners(self._batch, self._lists, stored, is_after=is_after)
 
     def _moves(self, plan: Plan) -> bool:
-        # What a manager shows may hang on any column.
-        # A twin has fields of its own for the columns.
+        # The rows that a manager shows may depend on any column. A model with the same table has fields of its own
+        # for the columns.
         is_known = plan.group_fields is not None and plan.shows_all and plan not in self._twins
         return not is_known or not self._fields.isdisjoint(plan.group_fields or ())
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Take the rows as the update of the block returns them, where that saves reading them again."""
+        """Collect the rows that the update of the block returns, if that saves reading them again."""
         own = self._own
         can_take = own is not None and self._is_alone and own.is_plain and not self._batch.is_by_group(own)
         facts = None if own is None else facts_of(own.model, self.using)
@@ -230,12 +234,12 @@ class _Update:
             return
         with returning_update(own.model, own.fields, self.using) as returned:
             yield
-        # A row that did not come back may be there all the same: a trigger or a rule can cancel its update.
+        # A row that was not returned may still exist: a trigger or a rule can cancel its update.
         if returned.is_complete and not self._batch.unwritten(own, {row.pk for row in returned.rows}):
             self._batch.take(own, returned.rows)
 
     def note_nothing_written(self) -> None:
-        """Note that the database has updated no row of the model, though some were read that the update meant."""
+        """Record that the update wrote no row of the model, although rows that it matched were read before."""
         self._note_written(())
 
     def _note_written(self, keys: Iterable[Key] | None) -> None:

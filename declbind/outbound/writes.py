@@ -1,7 +1,7 @@
-"""A captured write: what is read before it, the write itself, and the events that are appended after it.
+"""A captured write: the reads before it, the write itself, and the events that are appended after it.
 
-A connection knows the captured writes that are under way. So a method that Django calls as a part of one is not
-captured once more, the calls of which a write consists find it, and the detector counts none of their statements.
+A connection knows its captured writes in progress. A method that Django calls as part of one is therefore not
+captured again. The calls that make up a write find it, and the detector counts none of their statements.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from .triggers.reporting import EVERY_TABLE, MarkedCall, Verification, find_trig
 
 #: Above this number, PostgreSQL gets keys as one array instead of a parameter each.
 MAX_PLAIN_KEYS = 100
-#: What a captured write reports itself: nothing of what other methods are called for, the writes of some query sets, or
-#: all that is written until it is done.
+#: The writes that a captured write reports itself: none of those made by other methods, the writes of some query sets,
+#: or all writes until it is done.
 Covered: TypeAlias = 'Sequence[object] | Literal["all"]'
 Result = TypeVar("Result")
 Row = TypeVar("Row", bound=models.Model)
@@ -47,7 +47,8 @@ class CapturedWrite:
         self.using, self.index = connection.alias, index
         #: Whether triggers report rows of the write.
         self.is_marked = False
-        #: Tables that lack some of their triggers. The hooks report them, and what the others mark is not reported.
+        #: Tables that lack some of their triggers. The hooks report them, and the marks of the others are not
+        #: reported.
         self._unreported: set[str] = set()
         #: The tenant that the connection is in when the write begins.
         self._began_in = present_tenant(connection.alias)
@@ -63,7 +64,7 @@ class CapturedWrite:
     def listeners_of(self, model: type[models.Model], *, may_be_known: bool = False) -> TableListeners:
         """Return the listeners of a model's own table to which the hooks report.
 
-        If the triggers of the table are in place, they report to the bindings that asked for triggers. With
+        If the triggers of the table are installed, they report to the bindings that asked for triggers. With
         ``may_be_known`` the caller verifies that they are (see ``run_verified``).
         """
         if not self.is_table_marked(model, may_be_known=may_be_known):
@@ -78,15 +79,15 @@ class CapturedWrite:
 
     @cached_property
     def batch(self) -> Batch:
-        """The rows that are read before the write, for their events."""
+        """Return the rows that are read before the write, for their events."""
         return Batch(self.using)
 
     def is_table_marked(self, model: type[models.Model], *, may_be_known: bool = False) -> bool:
         """Return whether the triggers of a model's own table report it."""
         table = model._meta.db_table
         marked, plan = self.index.marked.models_of(table), self.index.marked.plan_for(model)
-        # Marks have the key of one model of the table. The hooks report to bindings of a model with another key.
-        # The function of a trigger is one for all schemas, and does not say for whom its marks are.
+        # Marks carry the key of one model of the table. The hooks report to bindings of a model with another key.
+        # A trigger's function is shared by all schemas, and its marks do not name a tenant.
         if (
             settings.TENANT is not None
             or self.index.is_trial
@@ -100,9 +101,9 @@ class CapturedWrite:
         return found == "all"
 
     def run_verified(self, write: Callable[[], Result], model: type[models.Model]) -> Result:
-        """Carry out an update of one row, which asks in its statement whether the triggers are still in place.
+        """Carry out an update of one row whose statement checks that the triggers are still installed.
 
-        If they are not any more, the bindings are sent a resync.
+        If they no longer are, the bindings are sent a resync.
         """
         verification = Verification(model, self.using)
         with extended_update(verification, self._connection):
@@ -118,13 +119,13 @@ class CapturedWrite:
         return result
 
     def begin_call(self, subject: object) -> None:
-        """Begin a write that Django carries out by several calls. What triggers mark of it is reported as one change.
+        """Begin a write that Django carries out by several calls. The marks of these calls are reported as one change.
 
-        The other calls find it by its subject (see ``find_begun``), until ``end_call``, ``leave_call``, or the end of
-        the transaction's block in which it began.
+        The other calls find it by its subject (see ``find_begun``), until ``end_call``, ``leave_call``, or the end
+        of the transaction block in which it began.
         """
         under_way, blocks = _under_way(self._connection), self._connection.atomic_blocks
-        # An error between two calls of a write leaves it without an end.
+        # If an error occurs between two calls of a write, the write is never ended.
         under_way[:] = [write for write in under_way if write._is_running or write._is_begun]
         self._subject, self._block = subject, blocks[-1] if blocks else None
         under_way.append(self)
@@ -133,7 +134,7 @@ class CapturedWrite:
             self._call.begin()
 
     def end_call(self) -> None:
-        """End what ``begin_call`` began."""
+        """End the write that ``begin_call`` began."""
         self.leave_call()
         if self._call is not None:
             self._call.end()
@@ -141,7 +142,7 @@ class CapturedWrite:
             log.ring_after_commit(self._connection)
 
     def leave_call(self) -> None:
-        """Have no further call find the write: this is the last, or an error has ended it."""
+        """Let no further call find the write: this is the last one, or an error has ended it."""
         self._block = None
         under_way = _under_way(self._connection)
         if self in under_way:
@@ -149,7 +150,7 @@ class CapturedWrite:
 
     @property
     def _is_begun(self) -> bool:
-        """Whether calls may find the write: the block of the transaction in which it began is still open."""
+        """Return whether calls may find the write: the transaction block in which it began is still open."""
         return self._block is not None and self._block in self._connection.atomic_blocks
 
     def __enter__(self) -> Self:
@@ -169,7 +170,7 @@ class CapturedWrite:
         self._transaction.__exit__(kind, error, traceback)
 
     def run(self, write: Callable[[], Result], covered: Covered = (), is_reported: bool = True) -> Result:
-        """Carry out the write. ``covered`` are the writes inside of it that are a part of it."""
+        """Carry out the write. ``covered`` are the writes inside it that are part of it."""
         under_way = _under_way(self._connection)
         self._covered, self._is_running = covered, True
         under_way.append(self)
@@ -198,7 +199,7 @@ class CapturedWrite:
         log.append(self.batch.drafts() if drafts is None else drafts, self.using, self._began_in)
 
     def covers(self, rows: Rows) -> bool:
-        """Return whether what is written to the rows of a query set is a part of this write."""
+        """Return whether writes to the rows of a query set are part of this write."""
         return self._covered == "all" or any(rows is covered for covered in self._covered)
 
 
@@ -206,7 +207,7 @@ Begun = TypeVar("Begun", bound=CapturedWrite)
 
 
 def find_begun(kind: type[Begun], subject: object, connection: Connection) -> Begun | None:
-    """Return the write of a kind that was begun for a subject and is not over, the innermost if there are several."""
+    """Return the innermost unfinished write of a kind that was begun for a subject, or ``None``."""
     for write in reversed(_under_way(connection)):
         if write._subject is subject and isinstance(write, kind) and write._is_begun:
             return write
@@ -214,12 +215,12 @@ def find_begun(kind: type[Begun], subject: object, connection: Connection) -> Be
 
 
 def is_covered(rows: Rows, using: str) -> bool:
-    """Return whether a query set's write is a part of a captured write, which reports it."""
+    """Return whether a query set's write is part of a captured write, which reports it."""
     return any(write.covers(rows) for write in _under_way(connections[using]))
 
 
 def is_captured(connection: Connection) -> bool:
-    """Return whether a statement on a connection is a part of a captured write."""
+    """Return whether a statement on a connection is part of a captured write."""
     return any(write._is_running for write in _under_way(connection))
 
 
@@ -229,10 +230,10 @@ def _under_way(connection: Connection) -> list[CapturedWrite]:
 
 
 def only(rows: models.QuerySet[Row], keys: list[Key] | None, using: str) -> models.QuerySet[Row]:
-    """Narrow a write to the rows that were read; ``None`` stands for all.
+    """Narrow a write to the rows that were read; ``None`` means all.
 
-    Between the read and the write another transaction may commit a row that the write would find too, and whose
-    change would be lost. Only SQLite lets nobody write in between.
+    Between the read and the write another transaction may commit a row that the write would match too, and whose
+    change would be lost. Only SQLite prevents such writes.
     """
     connection = connections[using]
     if keys is None or connection.vendor == "sqlite":

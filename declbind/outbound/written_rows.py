@@ -1,4 +1,4 @@
-"""The rows of one model that one call writes: one event for each of them, or above a limit one for their groups."""
+"""The rows of one model that one call writes: one event for each row, or above a limit one for their groups."""
 
 from __future__ import annotations
 
@@ -22,59 +22,60 @@ from .entries import ALL_TENANTS, Draft
 from .plans import Outlet, Plan
 from .rows import all_rows, load_rows, read_rows, stream_rows
 
-#: The rows that are meant, by their keys: a query (see ``rows.keys_of``), or the keys themselves.
+#: The chosen rows, by their keys: a query (see ``rows.keys_of``), or the keys themselves.
 Chosen: TypeAlias = "Selection | Sequence[Key]"
 
 
 @dataclass
 class WrittenRows:
-    """What is known of the rows of one model that one call writes.
+    """The known facts about the rows of one model that one call writes.
 
-    Up to ``BULK_LIMIT`` rows have an event each. Above the limit the rows are forgotten, and only their groups are
-    gathered (``touched``). Methods that read may raise what the database or a manager raises; ``Batch`` guards them.
+    Up to ``BULK_LIMIT`` rows have an event each. Above the limit the rows are dropped, and only their groups are
+    collected (``touched``). Methods that read may raise errors of the database or of a manager; ``Batch`` guards
+    them.
     """
 
     plan: Plan
     using: str
-    #: By key, the groups of the row as it was; ``None`` where no such row was to be seen.
+    #: By key, the groups of the row before the write; ``None`` if no such row was visible.
     before: dict[Key, Groups | None] = field(default_factory=dict)
-    #: Keys of rows that are changed by something else than their columns, and the bindings that are told.
+    #: Keys of rows that change in something other than their columns, and the bindings that send them.
     kept: dict[Key, frozenset[Outlet]] = field(default_factory=dict)
-    #: The groups before the write of rows that were kept and that code puts into groups.
+    #: The groups before the write of kept rows whose groups are made by code.
     places: dict[Key, Groups] = field(default_factory=dict)
-    #: The events of rows that go, by key.
+    #: The events of deleted rows, by key.
     gone: dict[Key, list[Draft]] = field(default_factory=dict)
-    #: Above the limit: the groups that are told, by binding.
+    #: Above the limit: the affected groups, by binding.
     touched: dict[Outlet, dict[str, None]] | None = None
-    #: Above the limit: keys of rows with who hears of them, and whether their groups are to be read after the write.
+    #: Above the limit: keys of rows with their bindings, whose groups may have to be read after the write.
     many: dict[Key, frozenset[Outlet]] = field(default_factory=dict)
     moves: bool = False
-    #: Rows as they are after the write, where they need not be read again.
+    #: Rows as they are after the write, if they need not be read again.
     after: dict[Key, StoredRow] | None = None
-    #: Where a trigger or a rule may cancel a write: rows as they were, by key, with the columns that can be compared.
+    #: If a trigger or a rule may cancel a write: rows before the write, by key, with the columns that can be compared.
     images: dict[Key, StoredRow] = field(default_factory=dict)
     #: The keys of the rows that statements wrote, if these are known.
     written: frozenset[Key] | None = None
-    #: The keys of rows that were to go and are still there.
+    #: The keys of rows that were to be deleted and still exist.
     staying: set[Key] = field(default_factory=set)
-    #: Nothing more is to be found out.
+    #: Nothing more can be determined.
     is_lost: bool = False
-    #: The rows of other tenants are concerned as well, which are out of reach.
+    #: Rows of other tenants, which cannot be read, are affected too.
     is_for_everybody: bool = False
 
     @property
     def count(self) -> int:
-        """The number of rows that will have events of their own."""
+        """Return the number of rows that will have events of their own."""
         return len(self.before) + len(self.kept) + len(self.gone)
 
     @cached_property
     def everybody(self) -> frozenset[Outlet]:
-        """All bindings of the model."""
+        """Return all bindings of the model."""
         return frozenset(self.plan.outlets)
 
     @cached_property
     def image_fields(self) -> tuple[Column, ...]:
-        """The columns that are compared: those that are sent, and all others that no code of a field reads."""
+        """Return the columns that are compared: those that are sent, and all others that no code of a field reads."""
         others = (column for column in self.plan.model._meta.concrete_fields if is_stock(column))
         return tuple(dict.fromkeys((*self.plan.fields, *others)))
 
@@ -109,27 +110,27 @@ class WrittenRows:
                 self.many[row.pk] = self.everybody
 
     def unknown(self, keys: Iterable[Key], outlets: Iterable[Outlet]) -> list[Key]:
-        """Return the keys of rows whose groups before the write would have to be known and are not."""
+        """Return the keys of rows whose groups before the write are needed and unknown."""
         moving = outlets_with_code(outlets)
         if not moving or self.is_lost:
             return []
         return [key for key in keys if not moving <= self.places.get(key, {}).keys()]
 
     def lose_track(self) -> None:
-        """Note that it cannot be told which rows were written, or where they were."""
+        """Record that the written rows, or their old groups, cannot be determined."""
         self.is_lost = True
         self.touched = {outlet: {EVERY_GROUP: None} for outlet in self.plan.outlets}
         self.before, self.kept, self.places, self.gone, self.many = {}, {}, {}, {}, {}
 
     def check_limit(self) -> None:
-        """Go over from rows to groups if there are too many rows."""
+        """Switch from rows to groups if there are too many rows."""
         if self.touched is not None:
             self._to_groups()
         elif self.count > settings.BULK_LIMIT:
             self._overflow()
 
     def _find(self, chosen: Chosen, lookup: str) -> Iterator[Rows]:
-        """Yield query sets which together are the rows that are meant."""
+        """Yield query sets which together are the chosen rows."""
         rows = all_rows(self.plan.model, self.using)
         if isinstance(chosen, models.QuerySet):
             # As a subquery: rows may be chosen by joins and aggregates, and no database locks the result of those.
@@ -139,7 +140,7 @@ class WrittenRows:
             yield rows.filter(**{f"{lookup}__in": some})
 
     def _overflow(self) -> None:
-        """Go over from rows to groups."""
+        """Switch from rows to groups."""
         self.touched = {outlet: {} for outlet in self.plan.outlets}
         if self.gone and not self.plan.needs_old:
             self._touch_constant()
@@ -154,7 +155,7 @@ class WrittenRows:
 
     def _to_groups(self) -> None:
         if not self.is_lost:
-            # Those that were not looked at before the write are looked at after it.
+            # Rows that were not read before the write are read after it.
             self.moves |= bool(self.kept) or any(groups is None for groups in self.before.values())
             hearing = [(key, self.everybody) for key in self.before] + list(self.kept.items())
             for key, outlets in hearing:
@@ -174,10 +175,11 @@ class WrittenRows:
         for outlet, names in groups_of(self.plan, row, self.using, outlets).items():
             self.touched[outlet].update(dict.fromkeys(names))
 
-    # --- after it ----------------------------------------------------------------------------------------------------
+    # --- after the write
+    # ------------------------------------------------------------------------------------------------
 
     def forget_staying(self) -> None:
-        """Leave the events out of rows that were to go and are still there."""
+        """Leave out the events of rows that were to be deleted and still exist."""
         if self.gone and not facts_of(self.plan.model, self.using).is_ordinary:
             for some in in_batches(self.gone, self.using):
                 stored = all_rows(self.plan.model, self.using).filter(pk__in=some)
@@ -186,7 +188,7 @@ class WrittenRows:
                     self.staying.add(key)
 
     def draft_written(self) -> list[Draft]:
-        """Return the events of rows that are there after the write; above the limit none, the groups are completed."""
+        """Return the events of existing rows after the write; above the limit none, only groups are collected."""
         if self.touched is None:
             return self._draft_rows()
         self._touch_moved()
@@ -215,7 +217,7 @@ class WrittenRows:
         return drafts
 
     def _cancelled(self) -> set[Key]:
-        """Return the keys of rows whose write a trigger or a rule has cancelled, and which are what they were."""
+        """Return the keys of rows that are unchanged because a trigger or a rule cancelled their write."""
         written = self.images.keys() if self.written is None else self.written
         kept_back = [
             key
@@ -235,5 +237,5 @@ class WrittenRows:
 
 
 def outlets_with_code(outlets: Iterable[Outlet]) -> frozenset[Outlet]:
-    """Return the bindings whose groups are made by code, so that they may hang on other rows."""
+    """Return the bindings whose groups are made by code, so that they may depend on other rows."""
     return frozenset(outlet for outlet in outlets if outlet.has_group_code)

@@ -1,9 +1,9 @@
-"""Turn a row into the ``data`` of a frame.
+"""Serializers, which turn a row into the ``data`` of a frame.
 
 A serializer is a callable ``(instance, binding) -> dict`` of JSON values. ``default`` sends the bound fields as
-Django's JSON encoder writes them. To add one, name it in ``DECLBIND["SERIALIZERS"]`` with its dotted path, or call
-``register_serializer``, and put the name into a record. What decides *which* fields are sent is not here but in
-``declbind.judgement``.
+Django's JSON encoder writes them. To add a serializer, put its dotted path into ``DECLBIND["SERIALIZERS"]`` or call
+``register_serializer``, and name it in a record. Which fields are sent is decided in ``declbind.judgement``, not
+here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ Serializer = Callable[[Any, Any], Mapping[str, Any]]
 
 
 def get_serializer(name: str) -> Serializer:
-    """Return the serializer of a name; raises ``LookupError`` for a name that no setting knows."""
+    """Return the serializer of a name.
+
+    Raises:
+        LookupError: No setting and no registration has the name.
+    """
     if name in registered_serializers:
         return registered_serializers[name]
     if name in settings.SERIALIZERS:
@@ -38,7 +42,15 @@ def get_serializer(name: str) -> Serializer:
 
 
 def register_serializer(name: str, serializer: Serializer) -> None:
-    """Add a serializer from code, as an app's ``ready()`` may do; a name that is taken raises ``ValueError``."""
+    """Add a serializer from code, as an app's ``ready()`` may do.
+
+    Args:
+        name: The name that records use.
+        serializer: A callable that takes the row and the binding.
+
+    Raises:
+        ValueError: The name is taken.
+    """
     if name in serializer_names() and registered_serializers.get(name) is not serializer:
         raise ValueError(f"Serializer {name!r} exists already; choose another name.")
     registered_serializers[name] = serializer
@@ -51,9 +63,12 @@ def _load(path: str) -> Serializer:
 
 
 def encode_value(value: Any) -> str:
-    """Return compact JSON text of a value: dates, decimals and UUIDs as Django writes them, NaN and infinities null.
+    """Return the compact JSON text of a value: dates, decimals and UUIDs as Django writes them.
 
-    Raises ``TypeError`` for what has no JSON form.
+    NaN and infinities become null.
+
+    Raises:
+        TypeError: The value has no JSON form.
     """
     if type(value) is int:
         return str(value)
@@ -66,15 +81,15 @@ def encode_value(value: Any) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # Half a surrogate pair: no driver can send it as text, its escape can be sent.
+        # Half a surrogate pair cannot be sent as text by any driver, but its escape can.
         text = json.dumps(json.loads(text), separators=(",", ":"))
     return text
 
 
 def encode_key(pk: Any, field: Any = None) -> str:
-    """Return the JSON text of a row's key, in the form of ``exact_key``.
+    """Return the JSON text of a row's key ``pk``, in the form of ``exact_key``.
 
-    ``field`` is the column that holds the key. It writes keys of a class that JSON does not know.
+    ``field`` is the column that holds the key. It writes keys of a class that JSON has no form for.
     """
     return encode_value(exact_key(pk, field))
 

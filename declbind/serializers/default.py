@@ -19,7 +19,7 @@ from .exact import MAX_EXACT, SCALARS, exact_key, in_utc, keep_exact
 from .lists import related_keys
 
 AS_THEY_ARE: Final = frozenset({str, bool, float, dt.date, uuid.UUID})
-#: Single values that Django's JSON encoder has a form for, lazy text among them.
+#: Single values, including lazy text, that Django's JSON encoder has a form for.
 ENCODABLE: Final = (*SCALARS, Promise)
 
 
@@ -39,7 +39,7 @@ def field_value(row: AnyRow, field: models.Field[Any, Any]) -> Any:
         target = listed.remote_field.through._meta.get_field(listed.m2m_reverse_field_name())
         return [exact_key(key, target) for key in related_keys(row, field)]
     value = value_of(row, column_of(field).attname)
-    # Most values of most fields are sent as they are, and every save pays for each test.
+    # Most values of most fields are sent unchanged, and every test slows down every save.
     if type(value) is int and -MAX_EXACT <= value <= MAX_EXACT:
         return value
     if type(value) in AS_THEY_ARE:
@@ -57,7 +57,7 @@ def json_value(field: Any, value: Any) -> Any:
         TypeError: The value has no JSON form.
     """
     if value is None:
-        # What an instance has for a file that there is not.
+        # The value of an instance's file field without a file.
         return "" if isinstance(field, models.FileField) else None
     if holds_documents(field):
         return _document(field, value)
@@ -68,9 +68,9 @@ def json_value(field: Any, value: Any) -> Any:
 
 
 def column_value(value: Any, field: Any = None) -> Any:
-    """Return what a column holds, an item of it or a bound, in a form that the JSON encoder takes.
+    """Return the value of a column, of an item of it or of a bound, in a form that the JSON encoder takes.
 
-    ``field`` is the column's field, if known; items of its lists are written by its ``base_field``.
+    ``field`` is the column's field, if known. Items of its lists are written by its ``base_field``.
     """
     if isinstance(value, int):
         return keep_exact(value)
@@ -97,7 +97,7 @@ def _document(field: Any, value: Any) -> Any:
         return [None if item is None else _document(field.base_field, item) for item in value]
     if (type(field) is models.JSONField and field.decoder is None) or _is_json(value):
         return value
-    # A model of pydantic, or whatever a decoder of the project makes: the field knows how to store it.
+    # A pydantic model, or another object that the project's decoder makes: the field knows how to store it.
     return json.loads(json.dumps(field.get_prep_value(value), cls=field.encoder))
 
 

@@ -1,4 +1,4 @@
-"""Send rows as a serializer of Django REST framework writes them (extra ``drf``)."""
+"""Rows as a serializer of Django REST framework writes them (extra ``drf``)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from declbind.serializers import Serializer
 def serialize_with(serializer_class: type[BaseSerializer[Any]]) -> Serializer:
     """Return a serializer for ``DECLBIND["SERIALIZERS"]`` that sends what ``serializer_class`` represents.
 
-    Of that only the bound fields are sent: the record stays in charge of what leaves. Names that are no field of the
-    model (``SerializerMethodField``) are sent too, because nobody but the class decides on them.
+    Of that only the bound fields are sent, so the record still decides which fields leave. Names that are no field
+    of the model (``SerializerMethodField``) are sent too, because only the class decides on them.
 
         # notes/serializers.py; in the settings: DECLBIND = {"SERIALIZERS": {"note": "notes.serializers.send_note"}}
         send_note = serialize_with(NoteSerializer)
+
+    Args:
+        serializer_class: A subclass of REST framework's ``Serializer``.
     """
 
     def serialize(instance: Any, binding: Any) -> dict[str, Any]:

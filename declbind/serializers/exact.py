@@ -23,9 +23,9 @@ SCALARS: Final = (str, int, float, decimal.Decimal, dt.date, dt.time, dt.timedel
 
 
 def keep_exact(value: Any) -> Any:
-    """Return an integer that JavaScript would round as text, also in a list; anything else as it is.
+    """Return an integer that JavaScript would round as text, also inside a list; any other value unchanged.
 
-    For the values of columns. A JSON document is its owner's, and what is in it stays as it was stored.
+    This is for the values of columns. The contents of a JSON document stay as they were stored.
     """
     if isinstance(value, int):
         return value if -MAX_EXACT <= value <= MAX_EXACT else str(int(value))
@@ -35,9 +35,9 @@ def keep_exact(value: Any) -> Any:
 
 
 def exact_key(pk: Any, field: Any = None) -> Any:
-    """Return a row's key, or a relation's, in a form that the encoder takes and that a request gives back.
+    """Return the key of a row or a relation in the form in which it is sent and given back by requests.
 
-    A key of a class that JSON does not know is written by ``field``, the column that holds it.
+    A key of a class that JSON has no form for is written by ``field``, the column that holds it.
     """
     if isinstance(pk, int):
         return keep_exact(pk)
@@ -55,7 +55,7 @@ def exact_key(pk: Any, field: Any = None) -> Any:
 
 
 def in_utc(moment: dt.datetime) -> dt.datetime:
-    """Return a moment in the one zone in which it is sent; a database's connection may have another (``TIME_ZONE``)."""
+    """Return a moment in UTC, the zone in which it is sent; a database may have another (``TIME_ZONE``)."""
     if moment.tzinfo is None or moment.tzinfo is dt.UTC:
         return moment
     try:

@@ -1,8 +1,8 @@
-"""Hold back what code of the project puts into payloads and what looks like a secret by its name.
+"""A guard that holds back values of the project's code which look like secrets by their names.
 
-A record cannot send a field that looks like a secret by accident. A serializer, ``send_members`` and a ``serialize`` of
-a class's own can: what they return is judged by its keys, in nested objects and lists too. A value that is held back is
-sent as null, so that nobody has to do without the rest of the row.
+A record cannot send a field that looks like a secret by accident, but a serializer, ``send_members`` or a class's
+own ``serialize`` can. Their results are checked by their keys, in nested objects and lists too. A value that is held
+back is sent as null, so that the rest of the row is still sent.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 
 from declbind.fields import is_sensitive
 
-#: How deep, and how many values of one payload, are looked at. What lies beyond is not judged.
+#: The depth, and the number of values of one payload, that are checked. Anything beyond is not.
 MAX_DEPTH, MAX_VALUES = 8, 5_000
-#: Sets of keys whose verdict is remembered.
+#: The number of key sets whose result is cached.
 MAX_KNOWN = 1_000
-#: How Django's hashers begin what they store. Such a value is never sent, whatever it is called.
+#: The prefixes of values that Django's password hashers store. Such a value is never sent, whatever its name.
 HASHES = (
     "pbkdf2_sha256$", "pbkdf2_sha1$", "argon2$", "bcrypt_sha256$", "bcrypt$", "scrypt$", "md5$", "sha1$",
 )  # fmt: skip
 
 
-#: That there is a secret, and when it was made or ends, is none.
+#: Names that only say that a secret exists, or when it was created or expires.
 HARMLESS = (bool, dt.date, dt.time, dt.timedelta)
 
 _PLAIN = frozenset({int, float, bool, type(None)})
@@ -31,28 +31,28 @@ _NESTED = (dict, list, tuple, Mapping)
 
 
 class Guard:
-    """The judgement of what the code of one binding returns. Thread-safe: what it remembers is only a shortcut.
+    """The check of the results of one binding's code. Thread-safe, because its state is only a cache.
 
     Args:
         allowed: The names that the record's ``sensitive`` exposes knowingly, at any depth.
-        bound: The names of the fields that the record sends. Those are judged with the record.
-        documents: The bound fields that hold JSON documents, which are their owner's and are not looked into.
+        bound: The names of the fields that the record sends. These are checked with the record.
+        documents: The bound fields that hold JSON documents, whose contents are not checked.
     """
 
     def __init__(self, allowed: Collection[str], bound: Collection[str], documents: Collection[str]) -> None:
         self._allowed = frozenset(allowed)
         self._bound, self._documents = frozenset(bound) | self._allowed, frozenset(documents)
-        #: From the keys of an object to those that look like secrets: at the top, and in nested objects.
+        #: From the keys of an object to those that look like secrets: at the top level, and in nested objects.
         self._known: tuple[dict[tuple[Any, ...], frozenset[Any]], ...] = ({}, {})
 
     def clean(self, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-        """Return the data with null for what is held back, and the places of that; the data itself if nothing is."""
+        """Return the data with null for held-back values, and their places; the data itself if there are none."""
         look = _Look(self)
         cleaned = look.at_object(data, "", 0)
         return cleaned, tuple(sorted(look.withheld))
 
     def clean_payload(self, payload: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-        """Do the same for a whole payload, whose ``data`` has the names of fields."""
+        """Clean a whole payload like ``clean``; its ``data`` has the names of fields."""
         data = payload.get("data")
         if not isinstance(data, Mapping):
             look = _Look(self)
@@ -66,7 +66,7 @@ class Guard:
         return made, tuple(sorted({*withheld, *look.withheld}))
 
     def suspects(self, keys: tuple[Any, ...], depth: int) -> frozenset[Any]:
-        """Return those of an object's keys that look like secrets and may not be sent. Judged once for each set."""
+        """Return the keys of an object that look like secrets and may not be sent. Checked once for each set."""
         known = self._known[depth > 0]
         found = known.get(keys)
         if found is None:
@@ -77,12 +77,12 @@ class Guard:
         return found
 
     def is_document(self, key: Any, depth: int) -> bool:
-        """Tell whether a value is a document of a bound field."""
+        """Return whether a value is a document of a bound field."""
         return depth == 0 and key in self._documents
 
 
 class _Look:
-    """One look at one payload."""
+    """The check of one payload."""
 
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
@@ -100,7 +100,7 @@ class _Look:
                     changed[key] = None
                 continue
             kind = type(value)
-            # Most values are of these, and every write pays for each test.
+            # Most values are of these types, and every test slows down every write.
             if kind in _PLAIN:
                 continue
             if kind is str:
@@ -132,7 +132,7 @@ class _Look:
 
 
 def describe_withheld(names: Collection[str]) -> str:
-    """Return what was held back and what to do, in words."""
+    """Return a description of the held-back values and the advice."""
     listed = ", ".join(map(repr, names))
     return (
         f"The code of the binding puts {listed} into its payloads, which looks like a secret, so it is sent as null. "

@@ -1,4 +1,4 @@
-"""Read the many-to-many lists of several rows at once."""
+"""Reading of the many-to-many lists of several rows at once."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from django.db import models
 from declbind.batches import in_batches
 from declbind.stored_rows import AnyRow, StoredRow, database_of
 
-#: The attribute under which an instance that was read for a snapshot has its lists: `{field name: keys}`.
+#: The attribute that holds the lists of an instance that was read for a snapshot: `{field name: keys}`.
 _LISTS = "_declbind_lists"
 
 
 def load_lists(rows: Sequence[AnyRow], listed: Iterable[Any], using: str) -> None:
-    """Read the lists of rows, a query for each field. Only for rows that nobody else holds: it is kept on them."""
+    """Read the lists of rows, with one query for each field.
+
+    The lists are stored on the rows, so the caller must be their only owner.
+    """
     fields = list(listed)
     if len(rows) < 2 or not fields:
-        return  # One row's are read when they are asked for, as many queries.
+        return  # a single row's lists are read on access, with as many queries
     by_key = {row.pk: {field.name: list[Any]() for field in fields} for row in rows}
     for row in rows:
         if isinstance(row, StoredRow):
@@ -34,7 +37,7 @@ def load_lists(rows: Sequence[AnyRow], listed: Iterable[Any], using: str) -> Non
 
 
 def related_keys(row: AnyRow, field: Any) -> list[Any]:
-    """Return the keys of a many-to-many field's rows, sorted; those that were read for it, else from the database."""
+    """Return the keys of a many-to-many field's rows, sorted, from those already read or from the database."""
     lists = row.lists if isinstance(row, StoredRow) else vars(row).get(_LISTS, {})
     found = lists.get(field.name)
     if found is not None:
@@ -45,12 +48,12 @@ def related_keys(row: AnyRow, field: Any) -> list[Any]:
 
 
 def through_rows(field: Any, using: str | None) -> models.QuerySet[Any]:
-    """Return the rows that a many-to-many field is kept in, all of them, whatever a manager of theirs shows."""
+    """Return all rows in which a many-to-many field is stored, including rows that their manager hides."""
     return models.QuerySet(field.remote_field.through, using=using)
 
 
 def list_columns(field: Any) -> tuple[str, str]:
-    """Return the attributes that hold, in a list's through rows, the row that has the list and the listed row."""
+    """Return two attributes of a list's through rows: that of the row with the list, and that of the listed row."""
     options = field.remote_field.through._meta
     names = field.m2m_field_name(), field.m2m_reverse_field_name()
     return options.get_field(names[0]).attname, options.get_field(names[1]).attname

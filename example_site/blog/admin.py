@@ -1,4 +1,4 @@
-"""Edit blogs and posts in the admin; the pages follow."""
+"""Admin pages for blogs and posts; open pages show changes at once."""
 
 from typing import Any
 

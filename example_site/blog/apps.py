@@ -1,4 +1,4 @@
-"""Register the app."""
+"""The app config of the blog."""
 
 from django.apps import AppConfig
 

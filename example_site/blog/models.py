@@ -7,7 +7,7 @@ from django.urls import reverse
 
 
 class Blog(models.Model):
-    """What is written about, such as one match or one conference."""
+    """A blog about one subject, such as a match or a conference."""
 
     title = models.CharField(max_length=120)
     slug = models.SlugField(unique=True)
@@ -23,7 +23,7 @@ class Blog(models.Model):
 
 
 class Post(models.Model):
-    """One entry. Readers see it as long as it is published."""
+    """One entry. Readers see it while it is published."""
 
     blog = models.ForeignKey(Blog, on_delete=models.CASCADE, related_name="posts")
     title = models.CharField(max_length=80)

@@ -1,4 +1,4 @@
-"""The list of blogs, and one blog."""
+"""The pages of the list of blogs and of one blog."""
 
 from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
@@ -8,13 +8,13 @@ from example_site.blog.models import Blog
 
 
 def blogs(request: HttpRequest) -> HttpResponse:
-    """List the blogs with the number of posts that everybody may see."""
+    """List the blogs with the number of their published posts."""
     rows = Blog.objects.annotate(published=Count("posts", filter=Q(posts__published=True)))
     return render(request, "blog/blogs.html", {"blogs": rows})
 
 
 def blog(request: HttpRequest, slug: str) -> HttpResponse:
-    """Show a blog's posts as they are; the script keeps them so, and lets editors write."""
+    """Show a blog's posts; the script keeps them up to date and lets editors write."""
     found = get_object_or_404(Blog, slug=slug)
     is_editor = request.user.has_perm("blog.change_post")
     posts = found.posts.all() if is_editor else found.posts.filter(published=True)

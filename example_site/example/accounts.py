@@ -1,4 +1,4 @@
-"""Groups with their permissions, and the demo's users, whose passwords everybody knows."""
+"""Groups with their permissions, and the demo's users, whose passwords are public."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from django.db.models import Q
 
 @dataclass(frozen=True)
 class Account:
-    """One demo user: what it is called, what it may do, in words."""
+    """One demo user: name, password, and permissions in words."""
 
     username: str
     password: str
@@ -26,10 +26,11 @@ ACCOUNTS = (
 
 
 def group_permissions(group: str) -> Q:
-    """Return which permissions a group holds."""
+    """Return the permissions that a group holds."""
     post = Q(content_type__app_label="blog", content_type__model="post")
     if group == "operators":
-        # All of the bindings but two rights: to expose secrets or bind users and the like takes a superuser here.
+        # All permissions on bindings except two: exposing secrets and binding users and the like take a superuser
+        # here.
         apart = ("expose_sensitive", "bind_rights_models")
         bindings = Q(content_type__app_label__in=("declbind", "declbind_admin")) & ~Q(codename__in=apart)
         data = Q(content_type__app_label__in=("example", "blog", "ticker"))
@@ -40,14 +41,14 @@ def group_permissions(group: str) -> Q:
 
 
 def ensure_groups() -> None:
-    """Create the groups, and give each the permissions it lacks; those given by hand stay."""
+    """Create the groups, and give each its missing permissions; others that were granted by hand stay."""
     for name in sorted({account.group for account in ACCOUNTS}):
         group, _ = Group.objects.get_or_create(name=name)
         group.permissions.add(*Permission.objects.filter(group_permissions(name)))
 
 
 def ensure_users() -> None:
-    """Create the demo users that do not exist yet. Refuses outside DEBUG: their passwords are public."""
+    """Create the missing demo users. Raises an error outside DEBUG, because their passwords are public."""
     if not settings.DEBUG:
         raise RuntimeError("The demo users have public passwords; they are made with DEBUG=True only.")
     ensure_groups()

@@ -1,4 +1,4 @@
-"""Edit the numbers in the admin; the board follows."""
+"""Admin page for the numbers; the open board shows changes at once."""
 
 from django.contrib import admin
 

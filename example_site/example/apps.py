@@ -1,4 +1,4 @@
-"""Register the app under the label of its binding's model."""
+"""The app config, with the label of the model of its binding."""
 
 from django.apps import AppConfig
 

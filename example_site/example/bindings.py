@@ -1,4 +1,4 @@
-"""Binding the board by hand: who may write depends on being logged in, which no permission codename says."""
+"""A hand-written binding of the board: writing only takes being logged in, which no permission codename expresses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,12 +8,12 @@ from example_site.example.models import IntegerValue
 
 
 class IntegerValueBinding(WebsocketBinding):
-    """Show the numbers to everybody, and let those who are logged in change them."""
+    """The numbers: everyone may read them, and logged-in users may change them."""
 
     model = IntegerValue
     stream = "intval"
     fields = ("name", "value")
-    # The JavaScript client of Channels 1.x cannot ask for a group: it expects to be in one.
+    # The JavaScript client of Channels 1.x cannot subscribe to a group: it expects to be in one.
     auto_subscribe = True
 
     @classmethod
@@ -31,7 +31,7 @@ class IntegerValueBinding(WebsocketBinding):
 
 
 class Demultiplexer(WebsocketDemultiplexer):
-    """Serve this one stream at an address of its own."""
+    """A demultiplexer that serves this one stream at an address of its own."""
 
     consumers = {"intval": IntegerValueBinding.consumer}
 

@@ -1,4 +1,4 @@
-"""A strict Content-Security-Policy, so that it is seen that the pages and the client live with one."""
+"""A strict Content-Security-Policy, to show that the pages and the client work under one."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ POLICY = (
 def content_security_policy(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Allow scripts, styles and connections of this site alone, and nothing inline."""
+    """Allow only scripts, styles and connections of this site, and nothing inline."""
 
     def respond(request: HttpRequest) -> HttpResponse:
         response = get_response(request)

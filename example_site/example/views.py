@@ -9,10 +9,10 @@ from example_site.example.models import IntegerValue
 
 
 def home(request: HttpRequest) -> HttpResponse:
-    """List the demos, and the demo accounts where there may be any."""
+    """List the demos, and the demo accounts in debug mode."""
     return render(request, "example/home.html", {"accounts": ACCOUNTS if settings.DEBUG else ()})
 
 
 def board(request: HttpRequest) -> HttpResponse:
-    """Show the numbers as they are; the script keeps them so."""
+    """Show the numbers; the script keeps them up to date."""
     return render(request, "example/board.html", {"values": IntegerValue.objects.all()})

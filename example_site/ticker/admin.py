@@ -1,4 +1,4 @@
-"""Look at the prices in the admin."""
+"""Admin page for the prices."""
 
 from django.contrib import admin
 

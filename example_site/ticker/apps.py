@@ -1,4 +1,4 @@
-"""Register the app."""
+"""The app config of the ticker."""
 
 from django.apps import AppConfig
 

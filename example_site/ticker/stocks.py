@@ -1,4 +1,4 @@
-"""The share prices that the package ``vega_datasets`` carries: five companies, one price a month."""
+"""The share prices in the package ``vega_datasets``: five companies, one price a month."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMPANIES = {"AAPL": "Apple", "AMZN": "Amazon", "GOOG": "Google", "IBM": "IBM", 
 
 @dataclass(frozen=True)
 class Quote:
-    """One price of the record, with what the share was called and when."""
+    """One price, with the symbol of the share and the date."""
 
     symbol: str
     date: date
@@ -22,11 +22,12 @@ class Quote:
 
 
 def load_quotes(symbols: list[str] | None = None) -> dict[date, list[Quote]]:
-    """Read the prices, oldest day first, of some symbols or of all.
+    """Return the prices of some symbols or of all, oldest day first.
 
-    Raises ``LookupError`` when the package is not installed or a symbol is not in it.
+    Raises:
+        LookupError: The package is not installed, or does not contain a symbol.
     """
-    # Found without importing it, because the import would bring pandas along for five hundred lines of CSV.
+    # Located without importing it, because the import would load pandas for five hundred lines of CSV.
     package = find_spec("vega_datasets")
     if package is None or not package.submodule_search_locations:
         raise LookupError(

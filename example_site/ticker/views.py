@@ -7,5 +7,5 @@ from example_site.ticker.stocks import COMPANIES
 
 
 def ticker(request: HttpRequest) -> HttpResponse:
-    """Show a chart; its prices all come by subscription, one for each symbol that is ticked."""
+    """Show a chart; its prices arrive by subscription, one for each ticked symbol."""
     return render(request, "ticker/ticker.html", {"companies": COMPANIES})

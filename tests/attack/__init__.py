@@ -1,5 +1,5 @@
-"""Attacks: a test for each threat, and beside it a control which shows that the attack would be seen.
+"""Attacks: a test for each threat, with a control which shows that a successful attack would be detected.
 
-A control takes the defence away and expects the attack to succeed. Without it, a test could pass because the attack
+A control removes the defence and expects the attack to succeed. Without it, a test could pass because the attack
 itself is broken.
 """

@@ -1,4 +1,7 @@
-"""Walk through every page of the console as one operator: read each address, and send each form in several ways."""
+"""A walk through every page of the console as one operator.
+
+It requests each address, and submits each form in several ways.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from django.urls import NoReverseMatch, reverse
 
 from declbind.models import BindingRecord, BindingRevision, Connection, Event, Node, Traffic
 
-#: What a definition says that would give its author everything.
+#: A definition that would give its author everything.
 GREEDY: dict[str, Any] = {
     "stream": "greedy",
     "model": "auth.User",
@@ -23,7 +26,7 @@ GREEDY: dict[str, Any] = {
     "writable": ["is_superuser", "is_staff"],
     "permissions": {"view": True, "create": True, "update": True, "delete": True},
 }
-#: The same as the inputs of the form.
+#: The same as inputs of the form.
 GREEDY_INPUTS = {
     "stream": "greedy",
     "model": "auth.User",
@@ -41,7 +44,7 @@ GREEDY_INPUTS = {
 
 @dataclass
 class Form:
-    """A form as a browser has it; ``buttons`` are (name, value) of those that send it."""
+    """A form in a browser; ``buttons`` are the (name, value) pairs of its submit buttons."""
 
     action: str
     data: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +52,7 @@ class Form:
 
 
 class Forms(HTMLParser):
-    """Read the forms of a page that are sent by POST."""
+    """A parser of a page's POST forms."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -70,7 +73,7 @@ class Forms(HTMLParser):
             self._form.buttons.append((name, given.get("value", "")))
         elif tag == "input" and kind in ("radio", "checkbox"):
             if kind == "checkbox" or "checked" in given:
-                # Every tick is set: an attacker means it.
+                # Every checkbox is set, as an attacker would do.
                 self._form.data[name] = given.get("value", "on")
         elif tag == "input" and kind != "file":
             self._form.data[name] = given.get("value", "")
@@ -97,7 +100,7 @@ class Forms(HTMLParser):
 
 @dataclass
 class Walk:
-    """What one operator was shown, and which addresses answered."""
+    """The content that one operator was shown, and the addresses that answered."""
 
     client: Client
     texts: list[str] = field(default_factory=list)
@@ -105,15 +108,15 @@ class Walk:
     sent: int = 0
 
     def everything(self) -> str:
-        """Return all that was shown, as one text."""
+        """Return all content that was shown, as one text."""
         return "\n".join(self.texts)
 
     def get(self, url: str) -> str:
-        """Read a page; return its text where it is one."""
+        """Request a page; return its text if it is one."""
         return self._keep(url, self.client.get(url))
 
     def post(self, url: str, data: dict[str, Any]) -> str:
-        """Send a form."""
+        """Submit a form."""
         self.sent += 1
         return self._keep(url, self.client.post(url, data, follow=True))
 
@@ -124,7 +127,7 @@ class Walk:
         return text if response.status_code == 200 else ""
 
     def take(self, url: str, who: str, forms: bool) -> None:
-        """Read a page and send each of its forms, as it stands and with everything that would give more."""
+        """Request a page and submit each of its forms, unchanged and with everything that would give more."""
         html = self.get(url)
         for form in Forms(html).found if forms else ():
             target = urlsplit(urljoin(url, form.action or url))
@@ -133,7 +136,7 @@ class Walk:
             address = f"{target.path}?{target.query}" if target.query else target.path
             for data in variants(form, who):
                 page = self.post(address, data)
-                # A page that asks whether it is meant: it is.
+                # A page that asks for confirmation gets it.
                 for asked in Forms(page).found:
                     meant = {name: value for name, value in asked.buttons if name in ("confirm_widening", "_apply")}
                     if meant or "confirm_widening" in asked.data:
@@ -141,7 +144,7 @@ class Walk:
 
 
 def variants(form: Form, who: str) -> Iterator[dict[str, Any]]:
-    """Yield what to send: the form itself by each button, and with the greedy definition in it."""
+    """Yield the values to submit: the form itself with each button, and with the greedy definition in it."""
     for button in form.buttons or [("", "")]:
         pressed = {button[0]: button[1]} if button[0] else {}
         yield {**form.data, **pressed}
@@ -166,7 +169,7 @@ def variants(form: Form, who: str) -> Iterator[dict[str, Any]]:
                 yield {**form.data, **asked, "who": ""}
 
 
-#: Queries that ask the pages for more than their first answer.
+#: Queries that request more than the pages' first answer.
 QUERIES = (
     "", "?stream=animals&row=1&user=&at=", "?stream=animals&action=outbound&pk=1", "?stream=animals&action=view&pk=1",
     "?stream=wide&action=view&pk=1&as_if_enabled=1", "?q=sesame", "?model=auth.User",
@@ -175,7 +178,7 @@ QUERIES = (
 
 
 def addresses() -> list[str]:
-    """Return every address of the console, with the keys of what there is."""
+    """Return every address of the console, with the keys of existing rows."""
     keys: dict[str, list[Any]] = {
         "object_id": [*BindingRecord.objects.values_list("pk", flat=True)][:3],
         "revision_id": [*BindingRevision.objects.values_list("pk", flat=True)][:4],
@@ -204,7 +207,7 @@ def addresses() -> list[str]:
 
 
 def walk(client: Client, who: str, forms: bool = True) -> Walk:
-    """Read every address and send every form; ``who`` is somebody in whose name something is tried."""
+    """Request every address and submit every form; trials are made in the name of ``who``."""
     made = Walk(client)
     closed: set[str] = set()
     for url in addresses():
@@ -216,7 +219,7 @@ def walk(client: Client, who: str, forms: bool = True) -> Walk:
             closed.add(path)
     if not forms:
         return made
-    # The greedy definition again where no form is offered: a client needs no page to send one.
+    # The greedy definition again where no form is offered: a client needs no page to submit one.
     base = "/admin/declbind/bindingrecord/"
     made.post(f"{base}panel/", {**GREEDY_INPUTS, "look_q": ""})
     made.post(f"{base}add/", GREEDY_INPUTS)

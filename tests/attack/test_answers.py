@@ -1,4 +1,4 @@
-"""Answers to writes and subscriptions tell nothing that the client may not view."""
+"""Answers to writes and subscriptions disclose nothing that the client may not view."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WRITABLE = {**ANIMALS, "permissions": {"view": VIEW, "update": CHANGE, "delete":
 
 
 def guess(user: Any, row: Animal, legs: int, action: str = "update") -> str | None:
-    """Send a write that happens only if the row has so many legs; return the code of the answer."""
+    """Send a write that happens only if the row has this many legs; return the code of the answer."""
     client = connect(None, user, **WRITABLE)
     data = {"legs": row.legs} if action == "update" else None
     return client.refused(action, row.pk, data, condition={"legs": legs}).code
@@ -41,7 +41,7 @@ def test_a_condition_takes_the_right_to_view(action):
 
 
 @pytest.mark.django_db
-def test_whoever_may_view_may_compare():
+def test_users_who_may_view_may_compare():
     """A condition is for clients that hold the row."""
     row = AnimalFactory.create(name="Ada", legs=4)
     both = make_user(CHANGE, VIEW)
@@ -50,8 +50,8 @@ def test_whoever_may_view_may_compare():
 
 
 @pytest.mark.django_db
-def test_a_condition_without_the_right_would_tell_values(monkeypatch):
-    """The control."""
+def test_a_condition_without_the_permission_would_disclose_values(monkeypatch):
+    """Control: a condition without the permission."""
     monkeypatch.setattr(conditions, "_may_view", lambda *args: True)
     row = AnimalFactory.create(name="Ada", legs=4)
     assert guess(make_user(CHANGE), row, 5) == "conflict"
@@ -62,7 +62,7 @@ def test_a_condition_without_the_right_would_tell_values(monkeypatch):
 
 @pytest.mark.django_db
 def test_a_constraint_names_sent_fields_only():
-    """The pair of name and kind is unique, and this stream neither sends nor takes the kind."""
+    """The pair of name and kind is unique, and this stream neither sends nor accepts the kind."""
     AnimalFactory.create(name="Taken", kind="bird", legs=2)
     client = connect(fields=["name", "legs"])
     error = client.refused("create", data={"name": "Taken", "legs": 2})
@@ -72,14 +72,14 @@ def test_a_constraint_names_sent_fields_only():
 
 @pytest.mark.django_db
 def test_a_constraint_of_other_fields_names_none():
-    """A rule about legs fails, and its name would tell what it is about."""
+    """A rule about legs fails, and its name would disclose its subject."""
     error = connect(fields=["name", "legs"]).refused("create", data={"name": "a", "legs": 1001})
     assert error.message == "These values do not go together."
 
 
 @pytest.mark.django_db
 def test_the_texts_of_django_would_name_other_fields(monkeypatch):
-    """The control."""
+    """Control: Django's own texts."""
     monkeypatch.setattr("declbind.validation._unique_fields", lambda error: ())
     AnimalFactory.create(name="Taken", kind="bird", legs=2)
     error = connect(fields=["name", "legs"]).refused("create", data={"name": "Taken", "legs": 2})
@@ -105,8 +105,8 @@ def test_a_key_belongs_to_one_request():
 
 
 @pytest.mark.django_db
-def test_a_key_that_answers_every_request_is_noticed(monkeypatch):
-    """The control: the second request is answered like the first one, and nothing is deleted."""
+def test_a_key_that_answers_every_request_is_detected(monkeypatch):
+    """Control: the second request is answered like the first one, and nothing is deleted."""
     monkeypatch.setattr(idempotency, "_is_same_request", lambda *args: True)
     row = AnimalFactory.create(name="Ada")
     client = connect(user=make_user())
@@ -129,15 +129,15 @@ async def codes() -> set[str | None]:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_params_are_judged_after_the_right():
-    """Whatever the params are, a stranger is told the same."""
+async def test_params_are_checked_after_the_permission():
+    """Whatever the params are, a user without the permission gets the same answer."""
     with override_bindings(CLOSED):
         assert await codes() == {"denied"}
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_params_that_are_judged_first_are_noticed(monkeypatch):
-    """The control."""
+async def test_params_that_are_checked_first_are_detected(monkeypatch):
+    """Control: params that are checked first."""
 
     def judge_in_the_old_order(bound: Any, sent: Any) -> Any:
         return subscriptions._locate(bound, bound.user, sent)
@@ -149,7 +149,7 @@ async def test_params_that_are_judged_first_are_noticed(monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_subscriber_may_always_unsubscribe():
-    """Also from a group that code has put him into."""
+    """This includes a group in which code has put the client."""
     with override_bindings(CLOSED):
         async with Client(user=await in_thread(make_user, "example.view_integervalue")) as client:
             await subscribe(client)
@@ -171,6 +171,6 @@ ORIGINS = {
 
 @pytest.mark.parametrize("origin", ORIGINS)
 def test_an_origin_is_a_scheme_a_host_and_a_port(origin, settings):
-    """Userinfo, a path, a query or a fragment is in no origin that a browser sends."""
+    """No origin of a browser contains userinfo, a path, a query or a fragment."""
     settings.DECLBIND = {"ALLOWED_ORIGINS": ["https://example.com"]}
     assert is_origin_allowed({"headers": [(b"origin", origin.encode())]}) is ORIGINS[origin]

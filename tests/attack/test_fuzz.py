@@ -1,6 +1,6 @@
-"""Whatever clients send, in any order: the server goes on, changes nothing that it must not, and disturbs nobody.
+"""Whatever clients send, in any order, the server continues, changes nothing forbidden, and disturbs no other client.
 
-The long form is `make fuzz`. A failure names the seed and a file with the frames that were sent last.
+The long form is `make fuzz`. A failure names the seed and a file with the last frames.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ CODES = {
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("program", ["uvicorn", "daphne"])
-def test_no_frame_does_what_it_must_not(program):
-    """Frames of every kind, from six sockets at once; nearly every code of a refusal is among the answers."""
+def test_no_frame_has_a_forbidden_effect(program):
+    """Frames of every kind, from six sockets at once; nearly every refusal code is among the answers."""
     with Siege(program, SEED) as siege:
         outcome = asyncio.run(siege.run(FRAMES))
-    # What could not be read has no ref, so nobody can be told that it was too large.
+    # An unreadable frame has no ref, so its sender cannot be told that it was too large.
     assert CODES - {"too_large"} <= outcome.codes.keys() <= CODES
     assert outcome.ok > FRAMES / 20
     assert outcome.answers > FRAMES / 3
@@ -36,7 +36,7 @@ def test_no_frame_does_what_it_must_not(program):
 
 @pytest.mark.timeout(300)
 def test_a_siege_within_the_usual_limits_is_refused():
-    """With the usual limits most of the frames are refused, and the others notice as little."""
+    """With the usual limits most of the frames are refused, and other clients are not affected."""
     with Siege("uvicorn", SEED, limits='{"MESSAGES_PER_SECOND": 20, "MESSAGE_BURST": 40}') as siege:
         outcome = asyncio.run(siege.run(2 * BATCH))
     assert outcome.codes["rate_limited"] > outcome.answers / 3
@@ -44,8 +44,8 @@ def test_a_siege_within_the_usual_limits_is_refused():
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_broken_server_is_noticed(name):
-    """Control: each check finds the fault that it is for, and says which frames were sent."""
+def test_a_broken_server_is_detected(name):
+    """Control: each check detects its fault, and reports which frames were sent."""
     with Siege("uvicorn", SEED, sabotage=name, patience=5.0) as siege, pytest.raises(Breach) as caught:
         asyncio.run(siege.run(3 * BATCH))
     assert caught.value.check == VARIANTS[name][1]
@@ -53,7 +53,7 @@ def test_a_broken_server_is_noticed(name):
 
 
 def test_a_seed_gives_the_same_frames():
-    """What a failure names can be sent again."""
+    """The frames of a failure can be sent again."""
     first, second, other = Generator(1), Generator(1), Generator(2)
     frames = [first.next() for _ in range(500)]
     assert [second.next() for _ in range(500)] == frames

@@ -1,4 +1,4 @@
-"""Values that a client may choose take neither the time nor the memory of the process, whatever field they are for."""
+"""Values of a client never exhaust the process's time or memory, whatever their field."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from declbind.serializers import encode_value
 from declbind.testing import Client, override_bindings
 from tests.zoo.models import Sample
 
-#: More than any of these values needs; an exponent that is written out takes a hundred times as much.
+#: More than any of these values needs; an expanded exponent takes a hundred times as much.
 MAX_BYTES = 4_000_000
 
 DIGITS = "9" * 60_000
@@ -82,21 +82,21 @@ FIELDS = {field.name: field for field in make_fields()}
 
 
 def pass_on(field: Any, value: Any) -> None:
-    """Read a value as a write does and as params and conditions do, and write out what it has become."""
+    """Read a value as a write, as params and as a condition do, and write the result."""
     for read in (validation.clean_value, validation.coerce):
         try:
             found = read(field, value)
         except (ValidationError, ValueError):
             continue
         if isinstance(found, Decimal):
-            # As drivers and templates of a project may do.
+            # Drivers and templates of a project may do this.
             format(found, "f")
         if not isinstance(field, models.BinaryField):
             encode_value({"x": found})
 
 
 def measure(field: Any, value: Any) -> int:
-    """Return how many bytes it took to pass a value on."""
+    """Return how many bytes it took to process a value."""
     tracemalloc.start()
     try:
         pass_on(field, value)
@@ -108,13 +108,13 @@ def measure(field: Any, value: Any) -> int:
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", FIELDS)
 def test_no_value_takes_memory_or_raises(name):
-    """Each value is taken, or refused by ``ValidationError`` or ``ValueError``, within a few megabytes."""
+    """Each value is accepted, or refused with ``ValidationError`` or ``ValueError``, within a few megabytes."""
     taken = {kind: measure(FIELDS[name], value) for kind, value in HOSTILE.items()}
     assert {kind: size for kind, size in taken.items() if size > MAX_BYTES} == {}
 
 
-def test_a_number_that_is_written_out_is_noticed(monkeypatch):
-    """Control: without the bound of the exponent, one value of ten characters takes twenty megabytes."""
+def test_an_expanded_number_is_detected(monkeypatch):
+    """Control: without the bound on the exponent, one value of ten characters takes twenty megabytes."""
     monkeypatch.setattr(validation, "MAX_EXPONENT", 10**9)
     assert measure(FIELDS["unbounded"], HOSTILE["an exponent that fits into memory"]) > MAX_BYTES
 
@@ -128,7 +128,7 @@ ROWS = {
 
 
 async def find_faults(names: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Write each hostile value to each field, and put it into a condition; return what was answered ``internal``."""
+    """Write each hostile value to each field and in a condition; return the answers with code ``internal``."""
     faults = []
     with override_bindings(ROWS):
         async with Client() as client:
@@ -149,16 +149,16 @@ async def find_faults(names: Iterable[str]) -> list[tuple[str, str, str]]:
 
 @pytest.mark.timeout(180)
 @pytest.mark.django_db(transaction=True)
-async def test_no_value_is_a_fault_of_the_server(settings):
-    """What a client sends is stored or refused; the server does not fail over it, whatever the column is."""
+async def test_no_value_causes_an_internal_error(settings):
+    """A client's value is stored or refused; the server does not fail, whatever the column."""
     settings.DECLBIND = {"MESSAGES_PER_SECOND": 1_000_000, "MESSAGE_BURST": 1_000_000}
     one_of_each = {type(field): field.name for field in Sample._meta.fields if field.name not in ("id", "upload")}
     assert await find_faults(one_of_each.values()) == []
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_value_that_no_column_holds_is_noticed(settings, monkeypatch):
-    """Control: without its bound, a length of time is too large for the integer that some databases store."""
+async def test_a_value_that_no_column_holds_is_detected(settings, monkeypatch):
+    """Control: without its bound, a duration is too large for the integer that some databases store."""
     settings.DECLBIND = {"MESSAGES_PER_SECOND": 1_000_000, "MESSAGE_BURST": 1_000_000}
     monkeypatch.setattr(validation, "LONGEST", timedelta.max)
     has_own_type = connection.features.has_native_duration_field
@@ -167,7 +167,7 @@ async def test_a_value_that_no_column_holds_is_noticed(settings, monkeypatch):
 
 
 class Counting(int):
-    """Stand for ``int`` in the parser and note how long the texts are that it converts."""
+    """A stand-in for ``int`` in the parser that records the lengths of converted texts."""
 
     longest = 0
 
@@ -178,7 +178,7 @@ class Counting(int):
 
 @pytest.mark.parametrize("number", [DIGITS, "-" + DIGITS, "1" * 4301, "0." + DIGITS, DIGITS + "e1", "1" * 1001])
 def test_a_long_number_is_refused_before_it_is_converted(number, monkeypatch):
-    """Neither its digits nor Python's own limit for them decides: the text of the number does."""
+    """Neither its digits nor Python's own limit for them decides, but the number's text."""
     monkeypatch.setattr("declbind.core.frames.int", Counting, raising=False)
     monkeypatch.setattr("declbind.core.frames._finite", Counting)
     Counting.longest = 0
@@ -205,7 +205,7 @@ def test_digits_in_a_text_are_no_number():
 
 
 def test_a_long_number_is_not_converted_by_the_parser_itself():
-    """Control: Python's own parser converts what it is given, up to its limit."""
+    """Control: Python's own parser converts any number up to its limit."""
     assert json.loads("1" * 4300) > 10**4299
     with pytest.raises(ValueError, match="4300 digits"):
         json.loads("1" * 4301)

@@ -1,4 +1,4 @@
-"""Nobody opens more than they hold: models times actions times ways in, and the decision taken out as a control."""
+"""Operators can only open what they hold: models, actions and entry points, with the decision removed as a control."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 
 ORDINARY = ("blog.Post", "zoo.Animal")
 RIGHTS = ("auth.User", "auth.Group", "auth.Permission", "admin.LogEntry", "contenttypes.ContentType")
-#: The models whose every action is tried in every way; the decision about the others is asked without the admin.
+#: The models whose every action is tried in every way; for the others the decision is called without the admin.
 TRIED = ("zoo.Animal", "auth.User")
 
 
@@ -41,7 +41,7 @@ def codename(label: str, action: str) -> str:
 
 
 def allow_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the broken variant in the place of the decision."""
+    """Replace the decision with the broken variant."""
     monkeypatch.setattr(openings, "missing_rights", lambda *args, **kwargs: [])
 
 
@@ -49,7 +49,7 @@ def allow_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("label", TRIED)
 def test_an_action_takes_its_permission_in_every_way_in(label, action, way):
-    """Any one of the rights that it takes is missed; with all of them the same is stored."""
+    """Without any one of its permissions it is refused; with all of them it is stored."""
     document = opening(label, action)
     needed = [codename(label, action), *([BIND_RIGHTS_MODELS] if label in RIGHTS else [])]
     for missing in needed:
@@ -65,7 +65,7 @@ def test_an_action_takes_its_permission_in_every_way_in(label, action, way):
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("label", [*ORDINARY, *RIGHTS])
 def test_an_action_takes_its_permission_for_every_model(label, action):
-    """The decision itself, for more models: each right is asked for, and no other."""
+    """The decision itself, for more models: each permission is required, and no other."""
     needed = [codename(label, action), *([BIND_RIGHTS_MODELS] if label in RIGHTS else [])]
     document = opening(label, action)
     assert openings.missing_rights(Holder(*needed), None, document) == []
@@ -76,7 +76,7 @@ def test_an_action_takes_its_permission_for_every_model(label, action):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_attack_succeeds_without_the_decision(monkeypatch, way):
-    """The control: what the other tests refuse is refused by nothing else."""
+    """Control: nothing else refuses what the other tests refuse."""
     allow_everything(monkeypatch)
     client, _ = operator(*EDIT)
     document = opening("auth.User", "update", fields=["is_superuser"], writable=["is_superuser"])
@@ -89,8 +89,8 @@ def test_the_attack_succeeds_without_the_decision(monkeypatch, way):
     ("label", "fields", "sensitive"),
     [("sessions.Session", [], ["session_key"]), ("auth.User", ["password"], ["password"])],
 )
-def test_passwords_and_session_keys_are_for_nobody(monkeypatch, label, fields, sensitive, way):
-    """Not even for a superuser; without the decision they would be stored."""
+def test_passwords_and_session_keys_are_never_exposed(monkeypatch, label, fields, sensitive, way):
+    """This holds even for a superuser; without the decision they would be stored."""
     document = opening(label, "view", fields=fields, sensitive=sensitive)
     client, user = operator()
     type(user).objects.filter(pk=user.pk).update(is_superuser=True)
@@ -126,7 +126,7 @@ def test_a_secret_takes_its_right_wherever_it_is_exposed(place, way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_relation_takes_the_right_to_view_where_it_leads(way):
-    """That a user logs in is told by sending their posts again."""
+    """Sending users' posts again would disclose that they log in."""
     document = {**opening("blog.Post", "view"), "also": ["author"]}
     for rights in ([], ["auth.view_user"], [BIND_RIGHTS_MODELS]):
         client, _ = operator(*EDIT, "blog.view_post", *rights)
@@ -176,7 +176,7 @@ WIDER: dict[str, dict[str, Any]] = {
 
 
 def change(client: Any, document: dict[str, Any]) -> bool:
-    """Change the wide record as JSON; tell whether that was stored."""
+    """Change the wide record as JSON; return whether it was stored."""
     record = BindingRecord().assign(WIDE)
     record.save()
     send_json(client, record, document)
@@ -188,14 +188,14 @@ def change(client: Any, document: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("edit", NARROWER)
 def test_what_only_narrows_takes_no_right_to_the_model(edit):
-    """Whoever may change bindings may close one, whatever it exposes."""
+    """Users who may change bindings may close one, whatever it exposes."""
     client, _ = operator(*EDIT)
     assert change(client, {**WIDE, **NARROWER[edit]})
 
 
 @pytest.mark.parametrize("edit", WIDER)
 def test_what_widens_an_exposing_binding_takes_the_right_to_expose(edit):
-    """Also where it is not the secret itself that is opened further."""
+    """This applies even if the secret itself is not opened further."""
     rights = [*EDIT, *(codename("zoo.Animal", action) for action in ACTIONS), "zoo.view_keeper"]
     client, _ = operator(*rights)
     assert not change(client, {**WIDE, **WIDER[edit]})
@@ -217,10 +217,10 @@ edits = st.tuples(documents(), documents()).filter(lambda pair: not any(judge_do
 
 
 def opened_without_right(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
-    """Return the actions by which clients get or write more, and which nobody was asked for the right to."""
+    """Return the actions by which clients get or write more although no permission was required."""
     gained = possible(new) - possible(old)
     if new["direction"] == "inbound":
-        # Who may view the model learns by a condition what they may see anyway.
+        # Users who may view the model learn from a condition only what they may see anyway.
         gained = {item for item in gained if not (item[0] == "get" and item[1].has_perm("blog.view_post"))}
     done = {"view" if kind == "get" else kind for kind, *_ in gained}
     asked = {right for item in openings.find_openings(old, new) for right in item.rights}
@@ -229,13 +229,13 @@ def opened_without_right(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
 
 @hypothesis_settings(max_examples=200, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(edits)
-def test_whatever_clients_gain_somebody_was_asked_for_the_right(edit):
-    """For any two definitions: what the new one lets a visitor do and the old one did not."""
+def test_every_gain_of_clients_requires_a_permission(edit):
+    """For any two definitions, compare what the new one allows a visitor with what the old one did."""
     assert opened_without_right(*edit) == set()
 
 
 def test_a_decision_that_forgets_an_action_is_seen(monkeypatch):
-    """The control of the test before."""
+    """Control of the previous test."""
     new = {**CLOSED, "direction": "both", "fields": ["title"], "permissions": {**CLOSED["permissions"], "view": True}}
     assert opened_without_right(CLOSED, new) == set()
     monkeypatch.setattr(openings, "find_openings", lambda *args: [])
@@ -243,7 +243,7 @@ def test_a_decision_that_forgets_an_action_is_seen(monkeypatch):
 
 
 def test_the_message_names_the_right_what_for_and_who_can_do_it():
-    """By the permission's name in the admin, and by its codename."""
+    """The message has the permission's name in the admin, and its codename."""
     [problem] = openings.missing_rights(Holder(), None, opening("zoo.Animal", "delete"))
     assert problem.path == "$.permissions.delete"
     assert problem.message == (
@@ -256,7 +256,7 @@ def test_the_message_names_the_right_what_for_and_who_can_do_it():
 @pytest.mark.parametrize("action", ["update", "delete"])
 @pytest.mark.parametrize("rule", [None, False, "zoo.view_animal", True, "staff", "zoo.feed_animal"])
 def test_asking_for_values_takes_the_right_to_view(action, rule):
-    """Where nothing is sent, the rule to view says who may put conditions on writes: holders see the values anyway."""
+    """If nothing is sent, the rule to view controls conditions on writes: holders see the values anyway."""
     document = opening("zoo.Animal", action, fields=["status"], writable=[], direction="inbound")
     document["permissions"] = {**document["permissions"], "view": rule}
     if rule is None:
@@ -272,7 +272,7 @@ def test_asking_for_values_takes_the_right_to_view(action, rule):
 
 
 def test_which_rows_can_be_deleted_takes_a_right_to_the_values():
-    """A condition over a column is answered by whether a row is there."""
+    """A condition over a column discloses it by whether a row exists."""
     document = opening("zoo.Animal", "delete", where={"status": "open"}, direction="inbound")
     paths = [problem.path for problem in openings.missing_rights(Holder("zoo.delete_animal"), None, document)]
     assert paths == ["$.where"]
@@ -281,14 +281,14 @@ def test_which_rows_can_be_deleted_takes_a_right_to_the_values():
 
 
 def test_every_model_of_the_list_is_installed():
-    """So that none of the tests above passes for want of a model."""
+    """No test above passes because a model is missing."""
     for label in (*ORDINARY, *RIGHTS, *TRIED):
         assert find_model(label) is not None
     assert BindingSpec.from_dict(WIDE).stream == STREAM
 
 
 def test_a_copy_of_a_file_takes_the_rights_of_what_it_opens():
-    """The copy begins switched off. To switch it on takes what the file, which nobody asked, did not."""
+    """The copy starts disabled. Enabling it takes the permissions that the file did not need."""
     where = "blog/bindings/posts.json[0]"
     rights = ["blog.view_post", "blog.add_post", "blog.change_post", "blog.delete_post"]
     also = ["auth.view_user", BIND_RIGHTS_MODELS, "blog.view_blog", "blog.view_comment"]
@@ -297,7 +297,7 @@ def test_a_copy_of_a_file_takes_the_rights_of_what_it_opens():
 
 
 def copy_and_enable(where: str, *rights: str) -> int:
-    """Take a binding of a file over, switched on; return how many are stored."""
+    """Take a binding of a file over, enabled; return how many are stored."""
     known = [right for right in rights if right.startswith("declbind.") or right in declared_codenames()]
     client, _ = operator(*EDIT, *known)
     page = client.get(f"{LIST}add/", {"copy": where})
@@ -307,8 +307,8 @@ def copy_and_enable(where: str, *rights: str) -> int:
     return int(BindingRecord.objects.filter(enabled=True).count())
 
 
-def test_what_is_enabled_is_what_was_judged(monkeypatch):
-    """A definition that is edited between the check and the switch is judged again."""
+def test_the_enabled_definition_is_the_checked_one(monkeypatch):
+    """A definition that is edited between the check and enabling is checked again."""
     closed, wide = {**CLOSED, "enabled": False}, {**opening("auth.User", "view"), "enabled": False}
     record = BindingRecord().assign(closed)
     record.save()

@@ -1,4 +1,4 @@
-"""A client ties its rows to no row of somebody else, and learns nothing about such rows."""
+"""A client cannot tie its rows to another user's rows, and learns nothing about these."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def attempt(client: Client, action: str, relation: str, pk: int) -> ClientError 
 
 
 @pytest.mark.parametrize("action", ["create", "update"])
-def test_a_row_of_somebody_else_is_answered_like_an_absent_one(action, relation, ann):
-    """In code, text and work."""
+def test_another_users_row_is_answered_like_an_absent_one(action, relation, ann):
+    """The code, the text and the work are the same."""
     client = connect(user=ann, relate=RELATE)
     theirs = make_related(relation, "bob")
     answers, work = [], []
@@ -74,7 +74,7 @@ def test_a_row_of_somebody_else_is_answered_like_an_absent_one(action, relation,
 
 @pytest.mark.parametrize("action", ["create", "update"])
 def test_a_foreign_row_would_be_taken_without_a_rule(action, relation, ann):
-    """The control, and what "any" means."""
+    """Control: without a rule it would be accepted, which is what "any" means."""
     theirs = make_related(relation, "bob")
     for related in ({}, {relation: "any"}):
         Animal.objects.all().delete()
@@ -83,12 +83,12 @@ def test_a_foreign_row_would_be_taken_without_a_rule(action, relation, ann):
 
 @pytest.mark.parametrize("action", ["create", "update"])
 def test_own_rows_can_be_chosen(action, relation, ann):
-    """Those whose field has the user's value."""
+    """These are the rows whose field has the user's value."""
     own = make_related(relation, "ann")
     assert attempt(connect(user=ann, relate=RELATE), action, relation, own.pk) is None
 
 
-def test_nobody_owns_nothing(relation):
+def test_anonymous_users_own_nothing(relation):
     """An anonymous user has no value to compare with."""
     for owner in ("", "ann"):
         row = make_related(relation, owner)
@@ -96,7 +96,7 @@ def test_nobody_owns_nothing(relation):
 
 
 def test_what_a_row_has_may_be_sent_back(relation, ann):
-    """A client sends the whole row, and ties it to nothing new."""
+    """A client may send the whole row back without tying it to anything new."""
     theirs, others = make_related(relation, "bob"), make_related(relation, "cid")
     row = AnimalFactory.create(name="Ada")
     if relation == "keeper":
@@ -137,10 +137,10 @@ def places(document: dict[str, Any]) -> list[str]:
     ],
 )
 def test_a_record_with_owners_says_which_rows_may_be_chosen(keys, found):
-    """For each relation that clients may write, in a form that the judgement knows."""
+    """For each relation that clients may write, in a form that the validation knows."""
     assert places({**OWNED, **keys}) == found
 
 
 def test_a_record_without_owners_needs_no_rule():
-    """As before, clients may choose any row that the field allows."""
+    """Clients may choose any row that the field allows."""
     assert places(ANIMALS) == []

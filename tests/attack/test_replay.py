@@ -26,7 +26,7 @@ SECRET = 42
 
 
 async def leave_secret(viewer: Any = None) -> dict[str, Any]:
-    """Subscribe and leave; then write a row that is deleted again. Return the ``since`` of the client that left."""
+    """Subscribe and disconnect; then write a row that is deleted again. Return the ``since`` of the client."""
     async with Client(user=viewer) as client:
         since = since_of(await subscribe(client))
     row = await store("a", SECRET)
@@ -35,7 +35,7 @@ async def leave_secret(viewer: Any = None) -> dict[str, Any]:
 
 
 async def values_of_replay(since: dict[str, Any], user: Any = None, name: str = "a") -> list[Any]:
-    """Return what a client is sent that resumes: values of rows, and the reasons of resyncs."""
+    """Return what a resuming client is sent: values of rows, and the reasons of resyncs."""
     found: list[Any] = []
     async with Client(user=user) as client:
         await subscribe(client, name, since=since)
@@ -51,14 +51,14 @@ def believe_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Holder, "read", lambda self, proof: 0)
 
 
-async def test_a_client_that_was_there_is_sent_what_it_missed():
-    """The proof of its reply is enough, and each later reply renews it."""
+async def test_a_reconnecting_client_gets_what_it_missed():
+    """The proof in its reply suffices, and each later reply renews it."""
     with override_bindings(NUMBERS):
         since = await leave_secret()
         assert await values_of_replay(since) == [SECRET, SECRET]
         async with Client() as client:
             reply = await subscribe(client, since=since)
-        # The connection ended in the middle of the replay: what was not received is sent with the newer proof.
+        # The connection ended during the replay: what was not received is sent with the newer proof.
         assert await values_of_replay({**since_of(reply), "offset": since["offset"]}) == [SECRET, SECRET]
 
 
@@ -86,8 +86,8 @@ async def test_an_offset_that_the_client_chose_is_not_replayed(how):
 
 
 @pytest.mark.parametrize("how", sorted(CHOSEN.keys() - {"the beginning of the log"}))
-async def test_a_server_that_believes_every_offset_is_noticed(how, monkeypatch):
-    """The control. The log may not reach back to its beginning, so that is left out."""
+async def test_a_server_that_trusts_every_offset_is_detected(how, monkeypatch):
+    """Control. The log may not reach back to its beginning, so that case is left out."""
     believe_everybody(monkeypatch)
     with override_bindings(NUMBERS):
         await store("a", 1)
@@ -106,7 +106,7 @@ async def test_a_proof_is_of_its_user():
 
 
 async def test_a_proof_is_of_its_group_and_stream():
-    """A client that was in one room cannot ask for the past of another one."""
+    """A client that was in one room cannot request the past of another one."""
     other = {**NUMBERS, "stream": "others"}
     with override_bindings(NUMBERS, other):
         since = await leave_secret()
@@ -117,7 +117,7 @@ async def test_a_proof_is_of_its_group_and_stream():
 
 
 async def test_a_newcomer_is_not_sent_the_past():
-    """The right was given after the row was deleted."""
+    """The permission was granted after the row was deleted."""
     newcomer = await in_thread(make_user)
     with override_bindings(RESTRICTED):
         since = await leave_secret(await in_thread(make_user, VIEW))
@@ -126,7 +126,7 @@ async def test_a_newcomer_is_not_sent_the_past():
 
 
 async def lose_and_regain(user: Any) -> dict[str, Any]:
-    """Have a user lose the right, miss a secret, and get the right back; return the ``since`` from before that."""
+    """Let a user lose the permission, miss a secret, and regain it; return the ``since`` from before."""
     async with Client(user=user) as client:
         since = since_of(await subscribe(client))
     await in_thread(user.user_permissions.clear)
@@ -136,23 +136,23 @@ async def lose_and_regain(user: Any) -> dict[str, Any]:
     return since
 
 
-async def test_what_happened_while_a_right_was_lost_is_not_replayed():
+async def test_events_during_a_lost_permission_are_not_replayed():
     """The proof is older than the loss."""
     ann = await in_thread(make_user, VIEW)
     with override_bindings(RESTRICTED):
         assert await values_of_replay(await lose_and_regain(ann), ann) == ["unproven"]
 
 
-async def test_a_replay_across_a_loss_is_noticed(monkeypatch):
-    """The control."""
+async def test_a_replay_across_a_loss_is_detected(monkeypatch):
+    """Control: a replay across a loss."""
     monkeypatch.setattr("declbind.live.subscriptions._may_break_right", lambda *args: False)
     ann = await in_thread(make_user, VIEW)
     with override_bindings(RESTRICTED):
         assert await values_of_replay(await lose_and_regain(ann), ann) == [SECRET, SECRET]
 
 
-async def test_what_happened_while_a_user_was_kept_out_is_not_replayed():
-    """Operators had disconnected the user meanwhile; that of another user is no interruption."""
+async def test_events_during_a_block_are_not_replayed():
+    """The user was disconnected by an operator meanwhile; a disconnect of another user is no interruption."""
     ann, bob = await in_thread(make_user), await in_thread(make_user)
     with override_bindings(NUMBERS):
         since = await leave_secret(ann)
@@ -164,7 +164,7 @@ async def test_what_happened_while_a_user_was_kept_out_is_not_replayed():
 
 
 async def test_changed_rights_of_others_do_not_interrupt_a_replay():
-    """Only what may have concerned the user is in question."""
+    """Only changes that may have concerned the user matter."""
     ann, bob = await in_thread(make_user, VIEW), await in_thread(make_user, VIEW)
     with override_bindings(RESTRICTED):
         since = await leave_secret(ann)
@@ -172,7 +172,7 @@ async def test_changed_rights_of_others_do_not_interrupt_a_replay():
         assert await values_of_replay(since, ann) == [SECRET, SECRET]
 
 
-async def test_what_happened_while_a_binding_was_closed_to_a_user_is_not_replayed():
+async def test_events_while_a_binding_was_closed_are_not_replayed():
     """The permission of the record was changed and changed back."""
     record = await BindingRecord.objects.acreate(**{**NUMBERS, "permissions": {"view": True}})
     async with Client() as client:
@@ -192,7 +192,7 @@ def move_view(record: BindingRecord, rule: bool) -> None:
 
 @override_settings(SECRET_KEY="new" * 20, SECRET_KEY_FALLBACKS=["old" * 20])
 async def test_a_proof_survives_a_new_secret_key():
-    """As long as the old key is among the fallbacks."""
+    """This holds as long as the old key is among the fallbacks."""
     holder = Holder("epoch", "1", "numbers", "name-a")
     with override_settings(SECRET_KEY="old" * 20, SECRET_KEY_FALLBACKS=[]):
         proof = holder.issue(7)

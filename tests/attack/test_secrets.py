@@ -37,14 +37,14 @@ PACKAGE_BASES = [
 
 
 def make(name: str, /, *bases: type, module: str = __name__, label: str = "zoo", **members: Any) -> Any:
-    """Return a new model; ``module`` is where it pretends to come from."""
+    """Return a new model; ``module`` is the module that it pretends to come from."""
     meta = type("Meta", (), {"app_label": label, **members.pop("meta", {})})
     return type(name, bases or (models.Model,), {"__module__": module, "Meta": meta, **members})
 
 
 @pytest.mark.parametrize(("module", "name"), PACKAGE_BASES)
 def test_a_model_that_inherits_from_a_package_of_secrets_is_one(module, name):
-    """Without importing the package; the same class from a module of the project is the control."""
+    """The package is not imported; the same class from a module of the project is the control."""
     with isolate_apps("tests.zoo"):
         for source, is_secret in ((module, True), ("shop.models", False)):
             base = make(name, module=source, meta={"abstract": True}, code=models.CharField(max_length=40))
@@ -55,14 +55,14 @@ def test_a_model_that_inherits_from_a_package_of_secrets_is_one(module, name):
 
 
 def test_a_model_is_recognised_by_its_label():
-    """For a project that has the package's models in a package of its own."""
+    """A project may have the package's models in a package of its own."""
     with isolate_apps("tests.zoo"):
         token = make("Token", label="authtoken", key=models.CharField(max_length=40, primary_key=True))
         assert is_secret_model(token)
         assert is_sensitive_field(token._meta.pk)
         other = make("Token", label="shop", key=models.CharField(max_length=40, primary_key=True))
         assert not is_secret_model(other)
-        # Whoever points to it sends the key.
+        # A foreign key to it would send the key.
         reader = make("Reader", token=models.ForeignKey(token, on_delete=models.CASCADE, related_name="+"))
         renamed = make("Renamed", by=models.ForeignKey(token, on_delete=models.CASCADE, related_name="+"))
         assert is_sensitive_field(reader._meta.get_field("token"))
@@ -71,14 +71,14 @@ def test_a_model_is_recognised_by_its_label():
 
 @pytest.mark.parametrize("label", sorted(rights_models.SECRET_LABELS | rights_models.RIGHTS_LABELS))
 def test_each_label_of_the_lists_counts(label):
-    """In any case."""
+    """Labels are recognised in any case."""
     app_label, _, name = label.partition(".")
     with isolate_apps("tests.zoo"):
         assert is_rights_model(make(name.capitalize(), label=app_label))
 
 
 def test_users_count_whatever_they_are_made_of(settings):
-    """Proxies, children, custom users, and what the setting says is the user."""
+    """Proxies, children, custom users, and the user model of the settings."""
     with isolate_apps("django.contrib.auth", "django.contrib.contenttypes", "tests.zoo"):
         proxy = make("Person", User, meta={"proxy": True})
         child = make("Member", User, note=models.CharField(max_length=10))
@@ -90,7 +90,7 @@ def test_users_count_whatever_they_are_made_of(settings):
 
 
 def test_tables_of_lists_and_rows_that_name_a_permission_count():
-    """By a row of either a right is given."""
+    """A row of either gives a permission."""
     assert is_rights_model(User.groups.through)
     assert is_rights_model(Group.permissions.through)
     assert not is_rights_model(Animal.foods.through)
@@ -101,7 +101,7 @@ def test_tables_of_lists_and_rows_that_name_a_permission_count():
 
 @pytest.mark.parametrize("table", ["auth_user", "AUTH_USER", '"public"."auth_user"', "public.auth_user"])
 def test_a_second_model_of_the_same_table_counts(table):
-    """However its table is written."""
+    """The spelling of its table does not matter."""
     with isolate_apps("django.contrib.auth", "django.contrib.contenttypes", "tests.zoo"):
         shadow = make("Shadow", code=models.CharField(max_length=9), meta={"db_table": table, "managed": False})
         make("Known", AbstractUser, groups=None, user_permissions=None, meta={"db_table": "auth_user"})
@@ -112,7 +112,7 @@ def test_a_second_model_of_the_same_table_counts(table):
 
 
 def test_a_parent_of_a_user_counts():
-    """Its rows are a part of the users' rows; a sibling's are not."""
+    """Its rows are part of the users' rows; a sibling's are not."""
     with isolate_apps("django.contrib.auth", "django.contrib.contenttypes", "tests.zoo"):
         party = make("Party", address=models.CharField(max_length=9))
         assert not is_rights_model(party)
@@ -123,7 +123,7 @@ def test_a_parent_of_a_user_counts():
 
 
 def test_columns_that_give_rights():
-    """By their names, and by what a relation leads to."""
+    """They are recognised by their names, and by the targets of relations."""
     with isolate_apps("tests.zoo"):
         profile = make(
             "Profile",
@@ -140,7 +140,7 @@ def test_columns_that_give_rights():
 
 
 def test_session_keys_and_passwords_are_withheld():
-    """In whatever model they are, and through a relation too; a date beside a password is not."""
+    """In any model, and through a relation too; a date beside a password does not count."""
     with isolate_apps("tests.zoo"):
         session = make("Visit", AbstractBaseSession)
         door = make(
@@ -163,7 +163,7 @@ def test_session_keys_and_passwords_are_withheld():
 
 
 def test_the_setting_adds_models(settings):
-    """In any case of letters; a proxy of a model that is named counts as well."""
+    """In any case of letters; a proxy of a named model counts as well."""
     document = {"stream": "keepers", "model": "zoo.Keeper", "fields": [], "permissions": {"view": True}}
     assert not is_rights_model(Keeper)
     settings.DECLBIND = {**settings.DECLBIND, "RIGHTS_MODELS": ["zoo.KEEPER"]}
@@ -175,15 +175,15 @@ def test_the_setting_adds_models(settings):
 
 
 def test_no_package_is_imported_to_know_its_models():
-    """The names of the lists are compared, never imported."""
+    """The names in the lists are compared, never imported."""
     before = set(sys.modules)
     assert is_rights_model(User)
     assert isinstance(rights_models, types.ModuleType)
     assert {name for name in set(sys.modules) - before if name.startswith(rights_models.SECRET_PACKAGES)} == set()
 
 
-def test_every_place_of_a_record_is_looked_at(monkeypatch):
-    """A place that is taken out of the list exposes unseen: the control of the tests of secrets."""
+def test_every_place_of_a_record_is_checked(monkeypatch):
+    """A place that is removed from the list exposes undetected: the control of the tests of secrets."""
     spec = BindingSpec(
         "animals", "zoo.Animal", fields=("name",), groups=("of-{status}-{owner_id}",), where={"secret_token": "x"},
         scope={"owner_id": "$user.pk"},

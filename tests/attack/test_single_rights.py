@@ -1,4 +1,4 @@
-"""An operator with one right of declbind, driven through every page: no right and no value that they had not."""
+"""An operator with one declbind permission walks through every page and gains no permission and no value."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EMAIL, NAME, TOKEN = "victim@hidden.example", "hidden-beast", "sesame-of-the-bea
 
 
 def own_rights() -> list[str]:
-    """Return the codenames of all permissions of declbind: Django's four for each table, and those of its own."""
+    """Return the codenames of all permissions of declbind: Django's four for each table, and its own."""
     from django.apps import apps
 
     found = []
@@ -42,7 +42,7 @@ def own_rights() -> list[str]:
 
 @pytest.fixture
 def world() -> User:
-    """Store bindings that wait to be opened, rows with values, and traffic about them; return whom they are about."""
+    """Store bindings that could be opened, rows with values, and traffic about them; return the user concerned."""
     victim = User.objects.create_superuser("victim", EMAIL, "pw")
     AnimalFactory.create(pk=1, name=NAME, secret_token=TOKEN)
     animals = {"stream": "animals", "model": "zoo.Animal", "fields": ["name", "legs"], "groups": ["all"]}
@@ -68,7 +68,7 @@ def world() -> User:
 
 
 def gained_by_socket(user: User) -> list[str]:
-    """Try, as a client, to read every stream in force and to make oneself a superuser by it."""
+    """As a client, try to read every stream in force and to become a superuser through it."""
     found = []
     user = User.objects.get(pk=user.pk)
     for stream, binding in get_registry().by_stream.items():
@@ -88,7 +88,7 @@ def gained_by_socket(user: User) -> list[str]:
 
 
 def harm(made: Walk, user: User, before: set[str], victim: User) -> list[str]:
-    """Return what the operator has now and had not before."""
+    """Return what the operator has now and did not have before."""
     found = gained_by_socket(user)
     user = User.objects.get(pk=user.pk)
     found += [f"right: {name}" for name in sorted(user.get_all_permissions() - before)[:3]]
@@ -100,8 +100,8 @@ def harm(made: Walk, user: User, before: set[str], victim: User) -> list[str]:
 
 
 @pytest.mark.parametrize("right", own_rights())
-def test_one_right_of_ours_gives_no_other_and_no_value(world, right):
-    """Every address is read, every form is sent, and whatever is in force then is tried as a client."""
+def test_one_declbind_permission_gives_no_other_and_no_value(world, right):
+    """Every address is requested, every form is submitted, and everything then in force is tried as a client."""
     client, user = operator(right)
     before = user.get_all_permissions()
     made = walk(client, "victim")
@@ -109,8 +109,8 @@ def test_one_right_of_ours_gives_no_other_and_no_value(world, right):
     assert set(made.answered.values()) <= {200, 302, 400, 403, 404, 405, 406, 409}
 
 
-def test_all_rights_to_edit_bindings_give_no_other_and_no_value(world):
-    """Together, with those to expose and to bind rights models: none of them is a right to a model."""
+def test_all_permissions_to_edit_bindings_give_no_other_and_no_value(world):
+    """Even together with those to expose and to bind rights models, none of them is a permission on a model."""
     client, user = operator(*EDIT, openings.EXPOSE_SENSITIVE, openings.BIND_RIGHTS_MODELS)
     before = user.get_all_permissions()
     made = walk(client, "victim")
@@ -120,7 +120,7 @@ def test_all_rights_to_edit_bindings_give_no_other_and_no_value(world):
 
 @pytest.mark.parametrize("right", ["add", "change"])
 def test_the_walk_finds_the_hole_where_the_decision_is_missing(world, monkeypatch, right):
-    """The control: the same walk ends with a superuser if every edit is allowed."""
+    """Control: the same walk ends with a superuser if every edit is allowed."""
     monkeypatch.setattr(openings, "missing_rights", lambda *args, **kwargs: [])
     client, user = operator(f"declbind.{right}_bindingrecord")
     made = walk(client, "victim")
@@ -130,7 +130,7 @@ def test_the_walk_finds_the_hole_where_the_decision_is_missing(world, monkeypatc
 
 
 def test_the_walk_sees_the_values_that_its_operator_may_see(world):
-    """The control: with the right to view the models, and every right of ours, the pages show the values."""
+    """Control: with the permission to view the models, and every permission of declbind, the pages show the values."""
     rights = [right for right in own_rights() if "delete" not in right]
     client, _ = operator(*rights, "zoo.view_animal", "auth.view_user")
     made = walk(client, "victim", forms=False)
@@ -143,7 +143,7 @@ def test_the_walk_sees_the_values_that_its_operator_may_see(world):
 
 
 def test_a_condition_over_a_column_is_no_way_to_ask_for_it(world):
-    """Somebody who watches tries a definition that is not in force: the answer depends on the condition otherwise."""
+    """A watching operator tries a definition that is not in force, whose condition must not affect the answer."""
     client, _ = operator(*EDIT, "declbind.view_traffic")
 
     def answers(monkeypatch: Any = None) -> set[str]:

@@ -40,7 +40,7 @@ def operator(*codenames: str, name: str = "operator") -> tuple[Client, User]:
 
 
 def is_in_force(document: dict[str, Any]) -> bool:
-    """Tell whether clients are served by this definition."""
+    """Return whether clients are served by this definition."""
     binding = get_registry().by_stream.get(STREAM)
     wanted = documents.normalise(document)
     return binding is not None and documents.normalise(binding.spec().to_dict()) == wanted

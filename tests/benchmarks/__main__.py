@@ -96,7 +96,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def describe(arena: Arena) -> str:
-    """Return what was measured with what, for whoever compares two tables."""
+    """Return a description of the versions and the machine, for comparing two tables."""
     import redis
 
     with redis.Redis.from_url(arena.redis.url) as connection:

@@ -1,4 +1,4 @@
-"""Connect the receivers of a peer where it is the contender, and nowhere else."""
+"""The app config, which connects the receivers of a peer if that peer is the contender."""
 
 from django.apps import AppConfig
 
@@ -6,7 +6,7 @@ from . import contenders
 
 
 class BenchmarksConfig(AppConfig):
-    """The application with the measured model; it has no migrations: tables are made by `migrate --run-syncdb`."""
+    """The app with the measured model. It has no migrations: tables are made by `migrate --run-syncdb`."""
 
     name = "tests.benchmarks"
     label = "benchmarks"

@@ -1,4 +1,4 @@
-"""Run what a measure needs: a database and a site for each contender, a writer, and the clients."""
+"""The parts of a measurement: a database and a site for each contender, a writer, and the clients."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from .progress import Progress
 
 PATH = "/ws/bindings/"
 SUBSCRIBE = json.dumps({"stream": "price", "payload": {"action": "subscribe", "params": {}, "ref": 1}})
-#: No pings: the light clients count bytes instead of answering, and nothing is measured for longer than a ping waits.
+#: No pings: the light clients count bytes instead of answering, and no measurement lasts longer than a ping timeout.
 SERVER_ARGUMENTS = ("--ws-ping-interval", "0", "--ws-per-message-deflate", "false", "--log-level", "warning")
 
 
 class ProgramError(RuntimeError):
-    """Say that a program of the benchmark ended before it had answered."""
+    """Raised if a program of the benchmark ended before it answered."""
 
 
 class Writer(Protocol):
-    """Whatever makes a contender send: a program that saves, or a floor itself."""
+    """Anything that makes a contender send: a program that saves, or one of the baselines."""
 
     def ask(self, **command: Any) -> Any: ...
 
@@ -87,7 +87,7 @@ class Program:
 
 
 class HttpWriter:
-    """Make the bare ASGI application send, by a request to it."""
+    """A writer that makes the bare ASGI application send, by a request to it."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -108,13 +108,13 @@ class Site:
         self._process = psutil.Process(pid)
 
     def connect(self, clients: int, subscribe: str | None = None, subprotocol: str | None = None) -> Any:
-        """Open connections until there are so many, subscribed the contender's way; return the client's answer."""
+        """Open connections up to this number, subscribed in the contender's way; return the client's answer."""
         subscribe = subscribe or (SUBSCRIBE if self.contender in contenders.WITH_DECLBIND else None)
         return self.clients.ask(do="connect", clients=clients, subscribe=subscribe, subprotocol=subprotocol)
 
     @property
     def cpu_seconds(self) -> float:
-        """Return what the server process has used, in user and kernel mode."""
+        """Return the CPU time of the server process, in user and kernel mode."""
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
@@ -125,7 +125,7 @@ class Site:
 
 
 class Arena:
-    """Keep the servers of a whole run, each started when first needed; each contender has a database of its own."""
+    """The servers of a whole run, each started when first needed; each contender has a database of its own."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -141,7 +141,7 @@ class Arena:
 
     @cached_property
     def postgres(self) -> PostgresServer:
-        """Return PostgreSQL, with fsync: what a commit costs is part of what a save costs."""
+        """Return PostgreSQL, with fsync: the cost of a commit is part of the cost of a save."""
         return self._stack.enter_context(PostgresServer(durable=True))
 
     def environment(self, contender: str, database: str = "sqlite") -> dict[str, str]:
@@ -199,7 +199,7 @@ class Arena:
                     writer = HttpWriter(port)
                 else:
                     writer = stack.enter_context(self.program("writer", contender, str(path), database=database))
-                    writer.ask(do="burst", saves=0)  # its rows are made by now, or clients would hear of them
+                    writer.ask(do="burst", saves=0)  # its rows exist by now, or clients would receive them
             clients = stack.enter_context(self.program("client", contender, str(port), PATH, str(path)))
             yield Site(contender, pid, port, writer, clients, progress)
 

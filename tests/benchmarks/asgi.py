@@ -1,4 +1,4 @@
-"""Serve the one WebSocket of the contender, behind the same middleware for all."""
+"""The ASGI application of the contender's one WebSocket, behind the same middleware for all."""
 
 from __future__ import annotations
 

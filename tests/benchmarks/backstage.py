@@ -1,4 +1,4 @@
-"""Do what the measures of the console need inside the site: save rows, fill the log, ask for pages.
+"""A program inside the site for the measurements of the console: it saves rows, fills the log and requests pages.
 
 Driven by lines of JSON on standard input, one line of answer each, like `writer.py`:
 - `{"do": "enter"}` makes an operator and answers with the cookie of a session;
@@ -6,11 +6,11 @@ Driven by lines of JSON on standard input, one line of answer each, like `writer
 - `{"do": "feed", "per_second": r, "seconds": s}` appends events at a rate, in batches, and answers with their number
   and the seconds that it took; `"streams": [names]` spreads them, `"heard": name, "one_in": n` puts every n-th on a
   stream of its own;
-- `{"do": "bindings", "count": n}` stores so many records;
-- `{"do": "publish", "count": n, "heard": name}` stores so many that everybody may view, and one for events that are
-  heard;
-- `{"do": "connections"}` answers with how many open ones the console counts;
-- `{"do": "list", "times": n}` asks for the list of bindings and answers with its queries and milliseconds.
+- `{"do": "bindings", "count": n}` stores n records;
+- `{"do": "publish", "count": n, "heard": name}` stores n records that everyone may view, and one for events with
+  subscribers;
+- `{"do": "connections"}` answers with the number of open connections in the console;
+- `{"do": "list", "times": n}` requests the list of bindings and answers with its queries and milliseconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STREAM = "benchmark"
 
 
 class Backstage:
-    """Hold the operator and the row that is saved."""
+    """The operator and the row that is saved."""
 
     def enter(self) -> str:
         from django.contrib.auth.models import User
@@ -68,7 +68,7 @@ class Backstage:
         from declbind.models import Event
         from declbind.registry import current_registry
 
-        version = current_registry().version  # or the hub would take them for made under rules of long ago
+        version = current_registry().version  # or the hub would treat them as events of an old configuration
         size = per_second // BATCHES_PER_SECOND
         count = size * int(seconds * BATCHES_PER_SECOND)
         started = time.monotonic()
@@ -87,7 +87,7 @@ class Backstage:
                     )
                 )  # fmt: skip
             Event.objects.bulk_create(events)
-        # The last batch is for a while too, or the rate would come out higher than it was.
+        # The last batch lasts for a while too, or the computed rate would be too high.
         time.sleep(max(0.0, started + count / per_second - time.monotonic()))
         heard_events = -(-count // one_in) if heard else 0
         return {"events": count, "heard": heard_events, "seconds": time.monotonic() - started}

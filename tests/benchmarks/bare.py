@@ -1,6 +1,6 @@
-"""Be the floor of the server: a bare ASGI application that sends one text to all its WebSockets.
+"""The baseline of the server: a bare ASGI application that sends one text to all its WebSockets.
 
-It needs neither Django nor a log. A GET tells it what to send: `/?do=burst&saves=n`, answered as `writer.py` answers.
+It needs neither Django nor a log. A GET says what to send: `/?do=burst&saves=n`, answered as `writer.py` answers.
 """
 
 from __future__ import annotations

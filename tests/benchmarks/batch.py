@@ -1,4 +1,4 @@
-"""Measure a burst of saves to many clients that asked for `declbind.batch.v1`: frames that wait are sent as one."""
+"""Measurement of a burst of saves to many clients that negotiated `declbind.batch.v1`, which joins waiting frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .report import Figure, Goal, Section
 SUBPROTOCOL = "declbind.batch.v1"
 LABEL = "inner frames per second, of (d)"
 GOAL = 3.0
-#: The floor's speed does not depend on the length of the burst, and the whole one would take a minute.
+#: The baseline's speed does not depend on the length of the burst, and the whole burst would take a minute.
 FLOOR_SAVES = 150
 
 

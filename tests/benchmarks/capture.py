@@ -1,7 +1,7 @@
-"""Measure what the hooks of capture cost: writes of unbound models, of many bound rows, and of tables with triggers.
+"""Measurement of the capture hooks: writes of unbound models, of many bound rows, and of tables with triggers.
 
-Each is measured against the same write in the same process with the hooks taken out, by turns: the figure that counts
-is the median of the turns' ratios, for a machine that is busy is so for both.
+Each is compared with the same write in the same process without the hooks, in alternation. The relevant figure is
+the median of the ratios, because a busy machine slows down both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .hooked import ROWS
 from .report import Figure, Goal, Section
 from .saves import NAMES
 
-#: Calls of one turn. The commit is not among them: it would hide what the hooks cost.
+#: The calls of one round. The commit is not measured, because it would hide the cost of the hooks.
 TURN = 20
 SINGLE = {
     "save": "save() of a stored row",
@@ -36,8 +36,8 @@ BULK = {
     "move": "update(), groups move",
     "delete": "QuerySet.delete()",
 }
-#: Where the plain call, too, takes values for each row. An update or a delete of all rows is one short statement, and
-#: cannot be the measure of what takes an event for each row.
+#: Only calls that take values for each row are compared. An update or a delete of all rows is one short statement,
+#: which cannot be compared with an event for each row.
 BULK_GOALS = ("bulk_update", "bulk_move", "bulk_create")
 Measure = Callable[[], float]
 
@@ -50,7 +50,7 @@ def measure(arena: Arena, turns: int) -> Iterator[Section]:
 
 
 def measure_unbound(arena: Arena, database: str, turns: int) -> Section:
-    """Compare writes of a model that is not bound with the same without hooks."""
+    """Compare writes of an unbound model with the same writes without hooks."""
     section = Section(f"Write of an unbound model on {NAMES[database]}, in a transaction: µs (median), and times plain")
     with arena.program("hooked", contenders.UNBOUND, database=database) as program:
         for work, label in SINGLE.items():
@@ -68,7 +68,7 @@ def measure_unbound(arena: Arena, database: str, turns: int) -> Section:
 
 
 def measure_bulk(arena: Arena, database: str, turns: int) -> Section:
-    """Compare writes of 1 000 bound rows, told one by one, with the same without hooks."""
+    """Compare writes of 1 000 bound rows, with an event each, with the same writes without hooks."""
     section = Section(f"Write of 1,000 bound rows on {NAMES[database]}, with its commit: ms (median), and times plain")
     names = (contenders.DECLBIND, contenders.BY_FIELD)
     with ExitStack() as stack:
@@ -93,7 +93,7 @@ def measure_bulk(arena: Arena, database: str, turns: int) -> Section:
 
 
 def measure_triggers(arena: Arena, database: str, turns: int) -> Section:
-    """Compare writes past the ORM with the same without triggers, and saves, about which triggers keep quiet."""
+    """Compare writes that bypass the ORM with the same writes without triggers, and saves, which triggers skip."""
     section = Section(
         f"Write of a bound table on {NAMES[database]}, with triggers and without: median, and times plain"
     )
@@ -125,14 +125,14 @@ def _single(program: Program, work: str, hooks: bool) -> float:
 
 
 def _bulk(program: Program, work: str, events: int) -> float:
-    """Return the seconds of a write of all rows, with hooks or triggers that make so many events of it."""
+    """Return the seconds of a write of all rows, whose hooks or triggers make this number of events."""
     answer = program.ask(do="bulk", work=work, hooks=bool(events))
     assert answer["events"] == events, f"{work}: expected {events} events, got {answer['events']}."
     return float(answer["seconds"])
 
 
 def _compare(plain: Measure, ours: Measure, turns: int) -> tuple[float, float, Figure]:
-    """Return the medians of both, and of their ratios; who comes first changes from turn to turn."""
+    """Return the medians of both, and of their ratios; the order changes from round to round."""
     pairs = []
     for turn in range(turns + 1):
         if turn % 2:

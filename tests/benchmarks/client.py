@@ -1,14 +1,14 @@
-"""Be N WebSocket clients in one process, as light as can be: raw sockets, and frames counted by a mark in their text.
+"""N lightweight WebSocket clients in one process: raw sockets, and frames counted by a mark in their text.
 
-Each frame of a save holds the mark once, whoever sends it and also inside a batch, and nothing else holds it; so frames
-are counted at the speed of `bytes.count`, and this program is never what a measure measures.
+Each frame of a save contains the mark once, from every contender and also inside a batch, and nothing else contains
+it. Frames are therefore counted at the speed of `bytes.count`, so that this program never limits a measurement.
 
 Driven by lines of JSON on standard input, one line of answer each:
 - `{"do": "connect", "clients": n, "subscribe": text or null, "subprotocol": name or null}` opens connections until
   there are n, and answers with the subprotocol that the server chose and its last reply;
-- `{"do": "start", "record": bool, "nap": seconds}` counts from zero; `nap` is slept between two looks at the sockets,
-  so that what arrives meanwhile costs one read;
-- `{"do": "report"}` tells what came since;
+- `{"do": "start", "record": bool, "nap": seconds}` counts from zero; `nap` is slept between two polls of the sockets,
+  so that the data of that time costs one read;
+- `{"do": "report"}` answers with the counts since then;
 - `echo`, `resume` and `come_back`: see `dialogues.py`.
 """
 
@@ -29,7 +29,7 @@ from .wire import READ_BYTES, TEXT, ask_to_upgrade, masked_frame, read, read_ans
 
 MARK = b'"number":'
 NUMBER = re.compile(rb'"number":\s*(\d+)\D')
-#: Handshakes under way at once.
+#: The number of concurrent handshakes.
 WAVE = 20
 
 
@@ -46,7 +46,7 @@ class Connection:
 
 
 class Clients:
-    """All connections of this process and what they received since the last start."""
+    """All connections of this process and the frames received since the last start."""
 
     def __init__(self, port: int, path: str, progress: Progress) -> None:
         self.port, self.path, self.progress = port, path, progress
@@ -103,7 +103,7 @@ class Clients:
             connection.rest += read(connection.socket)
 
     def look(self) -> bool:
-        """Wait for something to read and read it; False when the driver is gone."""
+        """Wait for data and read it; return False when the driver has ended."""
         for key, _ in self.selector.select():
             if key.data is None:
                 if not obey(self):
@@ -135,7 +135,7 @@ class Clients:
             connection.rest = data[stop:]
         else:
             count = data.count(MARK)
-            # A mark may be cut; a whole one does not fit into the rest, so none is counted twice.
+            # A mark may be split. A whole one does not fit into the kept rest, so none is counted twice.
             connection.rest = data[1 - len(MARK) :]
         if count:
             connection.frames += count
@@ -188,7 +188,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     port, path, progress = sys.argv[1:4]
     clients = Clients(int(port), path, Progress(progress))
-    # The driver sends one command and waits for its answer, so nothing stays in the buffer behind the selector's back.
+    # The driver sends one command and waits for its answer, so no command stays unread in the buffer.
     clients.selector.register(sys.stdin.fileno(), selectors.EVENT_READ, None)
     while clients.look():
         pass

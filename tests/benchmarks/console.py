@@ -1,4 +1,4 @@
-"""Measure what the operator's console costs: a writer that is watched, a long list, and a browser in a burst."""
+"""Measurement of the operator's console: a writer that is watched, a long list, and a browser in a burst."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from .report import Figure, Goal, Section
 LIST = "/admin/declbind/bindingrecord/"
 LIVE = f"{LIST}live/"
 PER_SECOND = 2_000
-#: A process finds out within a second that somebody watches, or that nobody does any more.
+#: A process detects within a second that watching has begun or ended.
 SETTLE_SECONDS = 2.5
-#: So long a lease holds after its page was left without a word.
+#: How long a lease lasts after its page was left without a request.
 WARM_UP_SECONDS = 8.0
 MAX_ROWS = 500
 
 
 class Set:
-    """A site with an operator: the server, and the program that works inside of it."""
+    """A site with an operator: the server, and the program inside it."""
 
     def __init__(self, server: DjangoServer, backstage: Program) -> None:
         self.server, self.backstage = server, backstage
@@ -44,7 +44,7 @@ class Set:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Hold the live page's stream open, and read it as a page would."""
+        """Keep the live page's stream open, and read it as a page would."""
         page = self.request("GET", LIVE)
         text = page.read().decode()
         cursor = text.split('data-cursor="')[1].split('"')[0]
@@ -91,11 +91,11 @@ def stage(arena: Arena, name: str, arguments: Sequence[str] = ()) -> Iterator[Se
 
 
 def measure_writer(arena: Arena, rounds: int, saves: int) -> Section:
-    """Return saves a second of a writer while nobody watches and while somebody does, in turn."""
+    """Return the saves per second of a writer, alternately unwatched and watched."""
     section = Section("A writer while somebody watches the live page: saves a second (median)")
     free, watched = [], []
     with stage(arena, "writer") as site:
-        # The process has a hub from then on, which reads the log whether somebody watches or not.
+        # From then on the process has a hub, which reads the log whether it is watched or not.
         with site.watching():
             site.backstage.ask(do="saves", count=saves)
         free.append(site.backstage.ask(do="saves", count=saves))
@@ -109,7 +109,7 @@ def measure_writer(arena: Arena, rounds: int, saves: int) -> Section:
             "  µs of the writer's CPU for a save",
             {contenders.DECLBIND: Figure(statistics.median(cpu for _, cpu in runs))},
         )
-    # Each with the two that it lies between: a machine's mood lasts for longer than a round.
+    # Each is compared with the two beside it: the machine's load changes more slowly than the rounds.
     pairs = zip(watched, free, free[1:], strict=False)
     ratio = statistics.median(2 * beside / (before + after) for (beside, _), (before, _), (after, _) in pairs)
     section.goals.append(Goal("watched, of unwatched (median of rounds)", Figure(ratio), at_least=0.95))
@@ -117,7 +117,7 @@ def measure_writer(arena: Arena, rounds: int, saves: int) -> Section:
 
 
 def measure_list(arena: Arena, bindings: int, times: int) -> Section:
-    """Return what the list of bindings costs when there are many."""
+    """Return the cost of the list of bindings when there are many."""
     with stage(arena, "list") as site:
         count = site.backstage.ask(do="bindings", count=bindings)
         answer = site.backstage.ask(do="list", times=times)
@@ -141,7 +141,7 @@ def measure_browser(arena: Arena, seconds: float) -> Section:
         page = context.new_page()
         page.goto(f"{site.server.url}{LIVE}")
         page.wait_for_selector('[data-state][data-kind="live"]')
-        # The table is full, and every part of the script has run, before memory is first looked at.
+        # The table is full, and every part of the script has run, before memory is first measured.
         site.backstage.ask(do="feed", per_second=PER_SECOND, seconds=WARM_UP_SECONDS)
         before = heap(page)
         site.backstage.tell(do="feed", per_second=PER_SECOND, seconds=seconds)
@@ -169,7 +169,7 @@ def measure_browser(arena: Arena, seconds: float) -> Section:
 
 
 def heap(page: Any) -> float:
-    """Return the bytes of a page's objects that are in use."""
+    """Return the bytes of a page's live objects."""
     session = page.context.new_cdp_session(page)
     session.send("HeapProfiler.collectGarbage")
     used: float = session.send("Runtime.getHeapUsage")["usedSize"]
@@ -178,7 +178,7 @@ def heap(page: Any) -> float:
 
 
 def begin_turns(page: Any) -> None:
-    """Watch from now on for how long the page cannot answer its user."""
+    """Start measuring for how long the page does not respond."""
     page.evaluate(
         """() => {
             let before = performance.now();
@@ -195,6 +195,6 @@ def begin_turns(page: Any) -> None:
 
 
 def end_turns(page: Any) -> float:
-    """Return the longest that it could not, in milliseconds."""
+    """Return the longest time without a response, in milliseconds."""
     longest: float = page.evaluate("() => (clearTimeout(window.turns.timer), window.turns.longest)")
     return longest

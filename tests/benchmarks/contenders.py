@@ -1,20 +1,20 @@
-"""Name what is compared. The name travels to the processes in the environment variable `BENCHMARK_CONTENDER`."""
+"""The names of the contenders. The environment variable `BENCHMARK_CONTENDER` passes the name to the processes."""
 
 import os
 
-#: Django alone: nothing listens to a save.
+#: Django alone: a save has no receivers.
 PLAIN = "plain"
 #: declbind is installed, but the saved model is not bound.
 UNBOUND = "unbound"
-#: declbind with a record whose group is constant, Redis as the doorbell.
+#: declbind with a record whose group is constant, with Redis for wake-ups.
 DECLBIND = "declbind"
-#: The same with a group template over a field, so that each save reads where the row was before.
+#: The same with a group template over a field, so that each save reads the row's old group.
 BY_FIELD = "by_field"
-#: The same as DECLBIND with a record that has database triggers report what is written past the ORM.
+#: The same as DECLBIND with a record whose database triggers report writes that bypass the ORM.
 TRIGGERS = "triggers"
 #: declbind without any channel layer.
 POLLING = "polling"
-#: What people write today: `post_save` -> `on_commit` -> `group_send` -> `send_json`, on `channels_redis.core`.
+#: The usual hand-written code: `post_save` -> `on_commit` -> `group_send` -> `send_json`, on `channels_redis.core`.
 CORE = "core"
 #: The same on the pub/sub layer of channels_redis.
 PUBSUB = "pubsub"
@@ -22,11 +22,11 @@ PUBSUB = "pubsub"
 OBSERVER = "observer"
 #: The same on the pub/sub layer of channels_redis.
 OBSERVER_PUBSUB = "observer_pubsub"
-#: The floor of the machine: one process writes encoded frames to raw sockets.
+#: The baseline of the machine: one process writes encoded frames to raw sockets.
 SOCKETS = "sockets"
-#: The floor of the server: a bare ASGI application sends texts.
+#: The baseline of the server: a bare ASGI application sends texts.
 ASGI = "asgi"
-#: The same behind Channels' middleware for sessions and users, which declbind is mounted behind.
+#: The same behind Channels' middleware for sessions and users, behind which declbind runs too.
 ASGI_STACK = "asgi_stack"
 
 WITH_DECLBIND = frozenset({UNBOUND, DECLBIND, BY_FIELD, TRIGGERS, POLLING})
@@ -37,7 +37,7 @@ ON_PUBSUB_LAYER = frozenset({PUBSUB, OBSERVER_PUBSUB})
 FLOORS = frozenset({SOCKETS, ASGI})
 BARE = frozenset({ASGI, ASGI_STACK})
 
-#: The peers in the order of their columns; what declbind is compared with is the best of them.
+#: The peers in the order of their columns; declbind is compared with the best of them.
 PEERS = (CORE, PUBSUB, OBSERVER)
 
 LABELS = {

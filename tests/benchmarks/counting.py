@@ -1,4 +1,4 @@
-"""Say in a header how many queries an answer took: what a server process asks of its database is not seen elsewhere."""
+"""A header with the number of an answer's queries, which cannot be counted outside the server process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEADER = "X-Queries"
 
 
 class QueryCount:
-    """Count around all other middleware, so that the session's and the user's queries are among them."""
+    """A middleware outside all others, so that the session's and the user's queries are counted too."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

@@ -1,4 +1,4 @@
-"""Measure the console while a crowd is on the site: many bindings, open sockets and events, all at the same time."""
+"""Measurement of the console under load: many bindings, open sockets and events, all at the same time."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from .report import Figure, Goal, Section, Tally
 
 BINDINGS = 1_000
 CONNECTIONS = "/admin/declbind/bindingrecord/connections/"
-#: Streams that the sockets are spread over and that nothing happens on; events are of the others.
+#: The quiet streams that the sockets are spread over; events are on the others.
 QUIET_STREAMS = 100
-#: Every so many sockets and every so many events are of the one stream on which something is heard.
+#: One in this number of sockets, and of events, is on the one stream with both.
 ONE_IN = 100
 HEARD = "heard"
-#: An operator looks at a page before asking for the next one.
+#: The time that an operator spends on a page before requesting the next one.
 LOOKING_SECONDS = 0.5
-#: The process writes its connections down in portions, once a second.
+#: The process writes its connections in portions, once a second.
 LISTED_SECONDS = 60.0
 
 
 @dataclass
 class Answers:
-    """What the server answered to an operator who asks for one page again and again."""
+    """The server's answers to an operator who requests one page repeatedly."""
 
     milliseconds: list[float] = field(default_factory=list)
     queries: list[int] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Answers:
 
 
 class Crowd:
-    """Clients with a socket each, most of them on streams where nothing happens."""
+    """Clients with a socket each, most of them on streams without events."""
 
     def __init__(self, arena: Arena, port: int) -> None:
         path = arena.directory / "crowd.progress"
@@ -81,7 +81,7 @@ class Crowd:
 
 
 def measure(arena: Arena, wanted: int, seconds: float) -> Section:
-    """Return what operators and clients see of a site that is asked for everything at once."""
+    """Return the times that operators and clients see on a site with all kinds of load at once."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     sockets = min(wanted, limit - SPARE_FILES)
     section = Section(
@@ -164,7 +164,7 @@ def _burst(site: Set, crowd: Crowd, listing: Any, live: Any, seconds: float, sec
 
 
 def _ask_for_pages(site: Set, over: threading.Event) -> dict[str, Answers]:
-    """Be an operator who goes from the list to the connections and back."""
+    """Act as an operator who alternates between the list and the connections."""
     pages = {"list": Answers(), "connections": Answers()}
     while True:
         for label, path in (("list", LIST), ("connections", CONNECTIONS)):
@@ -174,7 +174,7 @@ def _ask_for_pages(site: Set, over: threading.Event) -> dict[str, Answers]:
 
 
 def _use(listing: Any, live: Any, until: float) -> None:
-    """Search the list and walk through the rows of the live page, in turn, as people do with two tabs."""
+    """Search the list and move through the rows of the live page, alternately, like a user with two tabs."""
     turn = 0
     while time.monotonic() < until:
         turn += 1
@@ -205,7 +205,7 @@ def _browser(site: Set) -> Iterator[tuple[Any, Any]]:
 
 
 def _await_listed(site: Set, sockets: int) -> int:
-    """Return how many open sockets the console counts, as soon as it counts all, at the latest after a minute."""
+    """Return the number of open sockets in the console as soon as it is complete, at the latest after a minute."""
     deadline = time.monotonic() + LISTED_SECONDS
     while True:
         count: int = site.backstage.ask(do="connections")

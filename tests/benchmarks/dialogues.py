@@ -1,4 +1,4 @@
-"""Let clients talk with the server: an update and the frame that comes of it, a return after an absence."""
+"""Exchanges of clients with the server: an update and its frame, a resume after an absence."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any
 
 from .wire import TEXT, ask_to_upgrade, masked_frame, read, read_answer, split_frames
 
-#: A client that hears nothing of its own update for so long has lost the frame.
+#: If a client has received no frame of its own update after this time, the frame is lost.
 PATIENCE_SECONDS = 5.0
-#: Rows that the writer has made; clients share them.
+#: The rows that the writer has made; clients share them.
 ROWS = 20
 NUMBER = re.compile(rb'"number":\s*(\d+)')
-#: Numbers of one client, so that its own frame is told from those of the others.
+#: The range of numbers of one client, which identify its own frames.
 STRIDE = 1_000_000
-#: How many updates each client of this process has sent, for no number may come twice.
+#: The number of updates that each client of this process has sent, because no number may be used twice.
 _spoken: dict[int, int] = defaultdict(int)
 
 
 class Speaker:
-    """One client that updates a row, waits for the frame of that very update, and does it again."""
+    """One client that updates a row, waits for the frame of that update, and repeats this."""
 
     def __init__(self, index: int, open_socket: socket.socket, request: str) -> None:
         self.index, self.socket, self.request = index, open_socket, request
@@ -44,7 +44,7 @@ class Speaker:
         self.socket.send(masked_frame(TEXT, text.encode()))
 
     def hears_itself(self) -> bool:
-        """Read what there is; tell whether the frame of the last update is among it (a reply is none)."""
+        """Read what has arrived; return whether the frame of the last update is among it (a reply is not)."""
         self.rest += read(self.socket)
         frames, position = split_frames(self.rest)
         texts = [self.rest[start:stop] for opcode, start, stop in frames if opcode == TEXT]
@@ -57,7 +57,7 @@ class Speaker:
 
 
 def echo(open_sockets: Sequence[socket.socket], request: str, seconds: float) -> dict[str, Any]:
-    """Let all clients speak, each after it has heard itself; ends when none is waited for any more."""
+    """Make all clients update, each after it has received its own frame; ends when none is waiting any more."""
     speakers = [Speaker(index, client, request) for index, client in enumerate(open_sockets)]
     waiting: set[Speaker] = set(speakers)
     with selectors.DefaultSelector() as selector:
@@ -83,7 +83,7 @@ def echo(open_sockets: Sequence[socket.socket], request: str, seconds: float) ->
 
 
 def resume(port: int, path: str, subscribe: str, frames: int, mark: bytes) -> dict[str, Any]:
-    """Connect, ask for what was missed, and measure from the request to the last of `frames` frames."""
+    """Connect, request what was missed, and measure from the request to the last of `frames` frames."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as client:
         client.sendall(ask_to_upgrade(port, path))
         _, rest = read_answer(client)
@@ -100,7 +100,7 @@ def resume(port: int, path: str, subscribe: str, frames: int, mark: bytes) -> di
 
 
 def come_back(port: int, path: str, subscribe: str, clients: int, frames: int, mark: bytes) -> dict[str, Any]:
-    """Have many clients connect at once, each ask for what it missed, and measure until the last has all of it."""
+    """Let many clients connect at once, each request what it missed, and measure until the last has all of it."""
     started = time.monotonic()
     with ExitStack() as stack:
         crowd = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)) for _ in range(clients)]

@@ -1,4 +1,4 @@
-"""Measure how fast updates of clients come back to them as frames."""
+"""Measurement of how fast updates of clients return to them as frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .report import Figure, Goal, Section, Tally, best
 PEERS = (contenders.OBSERVER, contenders.OBSERVER_PUBSUB)
 REQUEST = '{"stream":"price","payload":{"action":"update","pk":PK,"data":{"number":NUMBER}}}'
 PEERS_REQUEST = '{"action":"patch","request_id":1,"pk":PK,"data":{"number":NUMBER}}'
-#: Clients that speak at the same time, in one group: each hears all, and waits for its own.
+#: The number of concurrent clients in one group: each receives all frames, and waits for its own.
 TOGETHER = 100
 
 

@@ -1,4 +1,4 @@
-"""Measure how fast one group's changes reach N clients, and what a delivery costs the server."""
+"""Measurement of how fast one group's changes reach N clients, and of the server's cost per delivery."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from . import contenders
 from .arena import Arena, Site
 from .report import Figure, Goal, Section, Tally, best
 
-#: Saves of one transaction: a writer that pays for a commit each time would be slower than the fan-out to 100 clients.
+#: The saves of one transaction: a writer with a commit for each save would be slower than the fan-out to 100 clients.
 TOGETHER = 10
-#: Saves that a paced writer may be ahead of a peer's clients: half of what its layer holds.
+#: How many saves a paced writer may be ahead of a peer's clients: half the capacity of its layer.
 PEERS_WINDOW = 50
-#: The same for declbind, in frames: enough for a server that always has something to send.
+#: The same for declbind, in frames: enough to keep the server busy.
 FRAMES_AHEAD = 40_000
-#: The client program rests for so long between two looks at its sockets, so that it is not what is measured.
+#: How long the client program pauses between two polls of its sockets, so that it does not limit the measurement.
 NAP_SECONDS = 0.002
-#: Clients are complete, or lost frames, when nothing came for so long.
+#: After this time without a frame, clients are complete or have lost frames.
 SILENCE_SECONDS = 3.0
-#: Frames that a floor sends in about a second. It needs no writer: its runs are bursts of about the wanted length.
+#: The frames that a baseline sends in about a second. It needs no writer: its runs are bursts of about this length.
 FLOOR_FRAMES = {contenders.SOCKETS: 80_000, contenders.ASGI: 60_000}
 PAIR = (contenders.DECLBIND, contenders.ASGI)
-#: How many times the best peer declbind should be, by number of clients.
+#: The goal: how many times as fast as the best peer, by number of clients.
 GOALS = {100: 5.0, 1_000: 10.0}
 
 
 @dataclass(frozen=True)
 class Run:
-    """What came of one series of saves. `fewest` is the number of frames of the client that got the least."""
+    """The result of one series of saves. `fewest` is the lowest number of frames of any client."""
 
     saves: int
     clients: int
@@ -42,7 +42,7 @@ class Run:
 
     @property
     def lost(self) -> int:
-        # The sum alone would not show a frame lost here and doubled there.
+        # The sum alone would not show a frame that was lost for one client and duplicated for another.
         return max(abs(self.expected - self.delivered), self.saves - self.fewest)
 
     @property
@@ -59,7 +59,7 @@ class Run:
 
 
 def measure(arena: Arena, clients: int, rounds: int, seconds: float) -> Section:
-    """Return the section of one number of clients; the two that are compared closely take turns, `rounds` times."""
+    """Return the section of one number of clients; the two compared contenders alternate for `rounds` rounds."""
     runs: dict[str, list[Run]] = {contenders.DECLBIND: []}
     for turn in range(rounds):
         for contender in (*PAIR, contenders.SOCKETS, *contenders.PEERS) if turn == 0 else PAIR:
@@ -78,7 +78,7 @@ def _run_for(site: Site, clients: int, seconds: float) -> Run:
 
 
 def run_burst(site: Site, clients: int, saves: int) -> Run:
-    """Save so many times, as fast as it goes."""
+    """Save this many times, as fast as possible."""
     return _run(site, clients, do="burst", saves=saves)
 
 
@@ -101,7 +101,7 @@ def _run(site: Site, clients: int, /, **command: object) -> Run:
 
 
 def await_frames(site: Site, expected: int) -> None:
-    """Wait until the clients have all frames, or none has come for `SILENCE_SECONDS`."""
+    """Wait until the clients have all frames, or none has arrived for `SILENCE_SECONDS`."""
     seen, changed_at = site.progress.value, time.monotonic()
     while seen < expected and time.monotonic() < changed_at + SILENCE_SECONDS:
         time.sleep(0.02)
@@ -133,7 +133,7 @@ def _section(runs: dict[str, list[Run]], clients: int) -> Section:
 
 
 def tally(runs: list[Run]) -> Tally:
-    """Return the frames of several runs."""
+    """Return the frame counts of several runs."""
     return Tally(
         delivered=sum(run.delivered for run in runs),
         expected=sum(run.expected for run in runs),

@@ -1,6 +1,6 @@
-"""Carry saves to browsers the way that Channels' documentation leads to.
+"""The way from saves to browsers that Channels' documentation suggests.
 
-Nothing here is made slow on purpose. The layer keeps its default capacity, with the one setting that keeps it alive on
+Nothing here is made slow on purpose. The layer keeps its default capacity, with the one setting that it needs with
 redis-py 8 (see `settings.py`).
 """
 
@@ -20,7 +20,7 @@ GROUP = "price"
 
 
 class PriceConsumer(AsyncJsonWebsocketConsumer):
-    """Join the one group at connect and pass on what is sent to it."""
+    """A consumer that joins the one group at connect and forwards the group's messages."""
 
     groups = [GROUP]
 
@@ -29,7 +29,7 @@ class PriceConsumer(AsyncJsonWebsocketConsumer):
 
 
 def content_of(instance: Price, action: str) -> dict[str, Any]:
-    """Return what a browser gets: the plain form of declbind's frame."""
+    """Return the content for a browser: the plain form of declbind's frame."""
     return {
         "stream": "price",
         "payload": {

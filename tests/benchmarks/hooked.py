@@ -1,10 +1,10 @@
-"""Time kinds of writes with the hooks of capture in and out, in one process, so that all else is the same.
+"""Timing of writes with and without the capture hooks, in one process, so that everything else is the same.
 
 Driven by lines of JSON on standard input, one line of answer each:
 - `{"do": "single", "work": name, "times": n, "hooks": bool}` does a kind of `SINGLE` n times in a transaction that is
   rolled back; answers with the seconds and the queries of each;
 - `{"do": "bulk", "work": name, "hooks": bool}` does a kind of `BULK` once, to `ROWS` rows, with its commit;
-- `{"do": "triggers", "installed": bool}` puts the triggers in or takes them out.
+- `{"do": "triggers", "installed": bool}` installs or removes the triggers.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import django
 from django.db import connection, transaction
 
 ROWS = 1_000
-#: Calls before those that count: taking a hook out or in empties the interpreter's caches of the class.
+#: Calls before the measured ones: installing or removing a hook empties the interpreter's caches of the class.
 WARM_UP = 3
 Answer = dict[str, Any]
 Call = Callable[[], object]
 
 
 class Hooked:
-    """One table of `ROWS` rows, written in the ways that are asked for."""
+    """One table of `ROWS` rows, written in the requested ways."""
 
     def __init__(self) -> None:
         from declbind.outbound.capture import HOOKS
@@ -81,7 +81,7 @@ class Hooked:
 
     def bulk(self, work: str, hooks: bool) -> Answer:
         self._put(False)
-        # Nothing that is returned here may hold a method yet: it would be the one without the hook.
+        # The returned functions must look up their methods later, or they would keep the method without the hook.
         call: Call = getattr(self, f"_many_{work}")()
         self._put(hooks)
         seconds = _timed(call)
@@ -138,7 +138,7 @@ class Hooked:
             setattr(owner, name, method if hooks else method.__wrapped__)
 
     def _clear(self) -> None:
-        # Emptied and not deleted from where that is another thing, or there would be more to vacuum than to measure.
+        # Truncated instead of deleted, because vacuuming would take longer than the measurement.
         self._execute("TRUNCATE declbind_event" if connection.vendor == "postgresql" else "DELETE FROM declbind_event")
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Measure what a connection that is open and subscribed, and hears nothing, costs the server in memory."""
+"""Measurement of the server's memory for an open, subscribed connection that receives nothing."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from . import contenders
 from .arena import Arena
 from .report import Figure, Goal, Section
 
-#: Connected before memory is first looked at, so that what a first client loads is not counted.
+#: Connected before memory is first measured, so that the data that a first client loads is not counted.
 WARM_UP_CLIENTS = 50
-#: Files that a server needs beside its connections.
+#: The files that a server needs beside its connections.
 SPARE_FILES = 200
 
 
@@ -32,7 +32,7 @@ def measure(arena: Arena, wanted: int) -> Section:
             seconds[contender] = Figure(1000 * (time.monotonic() - started) / (clients - WARM_UP_CLIENTS))
             time.sleep(1.0)
             used = site.memory - before
-            # Nobody was dropped while it waited, or its memory would not be in the sum.
+            # No client was disconnected meanwhile, or its memory would be missing from the sum.
             closed = site.clients.ask(do="report")["closed"]
             memory[contender] = Figure(used / (clients - WARM_UP_CLIENTS) / 1024, counts=not closed)
     section.add("memory of each, KiB", memory)

@@ -1,4 +1,4 @@
-"""Measure the time from a commit to its receipt by each client, at a steady rate."""
+"""Measurement of the time from a commit to its receipt by each client, at a steady rate."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .report import Figure, Goal, Section, Tally
 
 CLIENTS = 100
 PER_SECOND = 50.0
-#: What is needed for the goals comes first; a quick run leaves the others out.
+#: The contenders needed for the goals come first; a quick run leaves the others out.
 NEEDED = (contenders.DECLBIND, contenders.SOCKETS, contenders.POLLING)
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of one contender in milliseconds, and what came of what was sent."""
+    """Times of one contender in milliseconds, and the counts of sent and received frames."""
 
     median: float
     p99: float

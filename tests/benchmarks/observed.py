@@ -1,4 +1,4 @@
-"""Carry saves to browsers, and updates back, by `djangochannelsrestframework` as its documentation shows."""
+"""The way from saves to browsers, and from updates back, with `djangochannelsrestframework` as documented."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .models import Price
 
 
 class PriceSerializer(serializers.ModelSerializer):
-    """Check and store what a client sends."""
+    """The serializer that checks and stores a client's input."""
 
     class Meta:
         model = Price
@@ -22,7 +22,7 @@ class PriceSerializer(serializers.ModelSerializer):
 
 
 class ObservingConsumer(PatchModelMixin, GenericAsyncAPIConsumer):
-    """Observe all prices from before the connection is accepted on."""
+    """A consumer that observes all prices from before the connection is accepted."""
 
     queryset = Price.objects.all()
     serializer_class = PriceSerializer

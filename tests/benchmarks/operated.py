@@ -1,4 +1,4 @@
-"""Configure the site that operators are measured on: that of the tests, with its queries counted."""
+"""The settings of the site for the console's measurements: those of the tests, with queries counted."""
 
 import tests.settings
 from tests.settings import *  # noqa: F403 - settings are what the module before has, and this

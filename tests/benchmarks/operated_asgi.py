@@ -1,4 +1,4 @@
-"""Serve the example site with its static files, but without DEBUG: Django's log of queries would be measured too."""
+"""The example site with its static files, but without DEBUG: Django's log of queries would be measured too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell a writer how far the clients are: two processes share one number, without a message for each frame."""
+"""A number shared by two processes, by which the writer knows the clients' progress without messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Print figures as aligned tables: a column for each contender, a line for each figure, then the goals."""
+"""Figures as aligned tables: a column for each contender, a line for each figure, then the goals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLUMN_WIDTH = 15
 
 @dataclass(frozen=True)
 class Tally:
-    """Frames of one or more runs. More delivered than expected is as wrong as less; `closed` counts dropped clients."""
+    """The frames of one or more runs. Too many are as wrong as too few; `closed` counts disconnected clients."""
 
     delivered: int
     expected: int
@@ -22,13 +22,13 @@ class Tally:
 
     @property
     def counts(self) -> bool:
-        """Tell whether the figures of these runs count."""
+        """Return whether the figures of these runs count."""
         return not self.lost
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number; it does not count when frames of its run were lost, and is printed in brackets then."""
+    """One number. If frames of its run were lost it does not count, and is printed in brackets."""
 
     value: float
     counts: bool = True
@@ -39,7 +39,7 @@ class Figure:
         return text if self.counts else f"({text})"
 
     def over(self, other: Figure | None) -> Figure | None:
-        """Return how many times the other this is; ``None`` where there is nothing to compare with."""
+        """Return the ratio of this to the other; ``None`` if there is nothing to compare with."""
         if other is None or not other.value:
             return None
         return Figure(self.value / other.value, self.counts and other.counts)
@@ -47,7 +47,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure of declbind should be. `note` says why there is no figure."""
+    """The goal for a figure of declbind. `note` says why there is no figure."""
 
     label: str
     figure: Figure | None
@@ -72,7 +72,7 @@ class Goal:
 
 @dataclass
 class Section:
-    """What one measure found: rows of cells by contender, tallies by contender, goals."""
+    """The result of one measurement: rows of cells by contender, frame counts by contender, goals."""
 
     heading: str
     rows: list[tuple[str, Mapping[str, Figure | str]]] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Section:
         self.rows.append((label, cells))
 
     def tally(self, tallies: Mapping[str, Tally]) -> None:
-        """Add a row of delivered and expected frames, loud about a loss."""
+        """Add a row of delivered and expected frames, with a clear notice of losses."""
         self.add("delivered", {name: f"{tally.delivered:,}" for name, tally in tallies.items()})
         self.add("expected", {name: f"{tally.expected:,}" for name, tally in tallies.items()})
         for name, tally in tallies.items():

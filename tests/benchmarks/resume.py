@@ -1,4 +1,4 @@
-"""Measure how long a client that comes back waits for what it has missed."""
+"""Measurement of how long a reconnecting client waits for what it has missed."""
 
 from __future__ import annotations
 

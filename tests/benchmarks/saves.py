@@ -1,4 +1,4 @@
-"""Measure what a save costs its writer. Nobody listens: that is the peers' cheapest case."""
+"""Measurement of the cost of a save to its writer, without subscribers, which is the peers' cheapest case."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .arena import Arena
 from .report import Figure, Goal, Section
 
 OWN = (contenders.PLAIN, contenders.UNBOUND, contenders.DECLBIND, contenders.BY_FIELD)
-#: Saves of one contender before it is another one's turn, so that a busy moment of the machine meets all of them.
+#: The saves of one contender before the next one's, so that a busy moment of the machine affects all of them.
 TURN = 10
 NAMES = {"sqlite": "SQLite (WAL, synchronous=NORMAL)", "postgres": "PostgreSQL (fsync on)"}
 AUTOCOMMIT, INSIDE, WHOLE = "autocommit", "inside a transaction", f"transaction of {TURN}, commit included"
-#: What a bound save may cost at most, as a multiple of a plain one.
+#: The maximum cost of a bound save, as a multiple of a plain one.
 GOALS = {"sqlite": {AUTOCOMMIT: 2.0, INSIDE: 2.0}, "postgres": {INSIDE: 1.6, AUTOCOMMIT: 2.3}}
 
 
 def measure(arena: Arena, database: str, turns: int) -> Section:
-    """Return median times per save: in autocommit, inside a transaction, and of a whole transaction with its commit."""
+    """Return median times per save: in autocommit, inside a transaction, and of a transaction with its commit."""
     names = (*OWN, *contenders.PEERS) if database == "sqlite" else OWN
     seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with ExitStack() as stack:

@@ -1,7 +1,7 @@
-"""Measure how many events a second the sequencer numbers on PostgreSQL.
+"""Measurement of how many events a second the sequencer numbers on PostgreSQL.
 
 As a program (`python -m tests.benchmarks.sequencing`), driven by lines of JSON: `{"events": n}` appends n events and
-numbers them, and answers with the seconds that the numbering took and with what it left.
+numbers them. It answers with the seconds that the numbering took and the number of faults.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from . import contenders
 from .arena import Arena
 from .report import Figure, Goal, Section, Tally
 
-#: Events of one transaction of the backlog.
+#: The events of one transaction of the backlog.
 TRANSACTION = 100
 
 

@@ -1,4 +1,4 @@
-"""Configure the measured site: a small Django project whose parts depend on the contender.
+"""The settings of the measured site: a small Django project whose parts depend on the contender.
 
 Environment, all set by `arena.py`:
 - `BENCHMARK_CONTENDER`: a name of `contenders.py`;
@@ -35,7 +35,7 @@ INSTALLED_APPS = [
 ]
 
 DATABASES: dict[str, dict[str, Any]] = {"default": environ.Env.db_url_config(os.environ["BENCHMARK_DATABASE"])}
-DATABASES["default"]["CONN_MAX_AGE"] = None  # a writer keeps its connection, whatever it is
+DATABASES["default"]["CONN_MAX_AGE"] = None  # a writer keeps its connection in any case
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 20,
@@ -43,8 +43,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
 
-# redis-py 8 would cut a consumer that hears nothing for 5 s, and never opens more than 100 connections, so that
-# hundreds of clients could not even join their group. Capacity stays at its default.
+# redis-py 8 would disconnect a consumer that receives nothing for 5 s, and never opens more than 100 connections, so
+# that hundreds of clients could not even join their group. Capacity stays at its default.
 HOST = {"address": os.environ["BENCHMARK_REDIS"], "socket_timeout": None, "max_connections": 2**31}
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {}
 if CONTENDER in contenders.ON_CORE_LAYER:
@@ -58,7 +58,7 @@ elif CONTENDER in contenders.ON_PUBSUB_LAYER:
         "CONFIG": {"hosts": [HOST]},
     }
 
-# The echo sends as fast as it is answered, which a limit for people would take for an attack.
+# The echo sends as fast as it is answered, which a rate limit for people would refuse.
 DECLBIND: dict[str, Any] = {"MESSAGES_PER_SECOND": 100_000, "MESSAGE_BURST": 100_000}
 if CONTENDER in (contenders.BY_FIELD, contenders.TRIGGERS):
     DECLBIND["RECORD_DIRS"] = [str(RECORDS / CONTENDER)]

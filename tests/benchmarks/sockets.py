@@ -1,4 +1,4 @@
-"""Be the floor of the machine: one process writes already encoded frames to N raw sockets, in a plain loop.
+"""The baseline of the machine: one process writes already encoded frames to N raw sockets, in a plain loop.
 
 Server and writer at once, driven by lines of JSON on standard input:
 - `{"do": "listen"}` answers with the port;
@@ -35,7 +35,7 @@ class SocketFloor:
         return {"port": self.listener.getsockname()[1]}
 
     def accept(self) -> None:
-        """Take one client, up to the end of its handshake: ours sends its request at once."""
+        """Accept one client and finish its handshake; benchmark clients send their request at once."""
         client, _ = self.listener.accept()
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         request = b""

@@ -1,4 +1,4 @@
-"""Measure how a crowd that comes back at once is served, and what of it reaches the database."""
+"""Measurement of how a crowd of clients that reconnects at once is served, and of its load on the database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MISSED = 100
 
 
 class Watch:
-    """Look again and again how many sessions a database has, beside what goes on."""
+    """A thread that polls the number of a database's sessions meanwhile."""
 
     def __init__(self, url: str) -> None:
         self.most = 0

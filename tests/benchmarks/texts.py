@@ -1,4 +1,4 @@
-"""Make the texts that the floors send: letter for letter what declbind sends for the writer's saves."""
+"""The texts that the baselines send: exactly what declbind sends for the writer's saves."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Speak just enough WebSocket for a benchmark: handshakes and frames over raw sockets, both ends.
+"""The part of WebSocket that a benchmark needs: handshakes and frames over raw sockets, both ends.
 
-A client library would need more time for a frame than the server that is measured. Compression is not offered.
+A client library would need more time for a frame than the measured server. Compression is not offered.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
 
 def masked_frame(opcode: int, payload: bytes) -> bytes:
-    """Return a client's frame; the mask is zero, which leaves the payload as it is."""
+    """Return a client's frame; the mask is zero, which leaves the payload unchanged."""
     length = len(payload)
     size = bytes([0x80 | length]) if length < 126 else struct.pack("!BH", 0x80 | 126, length)
     return bytes([0x80 | opcode]) + size + b"\0\0\0\0" + payload
@@ -30,7 +30,7 @@ def server_frame(payload: bytes) -> bytes:
 
 
 def split_frames(data: bytes) -> tuple[list[tuple[int, int, int]], int]:
-    """Return (opcode, start, stop) of each whole frame of `data`, unmasked, and where the unfinished rest starts."""
+    """Return (opcode, start, stop) of each whole frame of `data`, unmasked, and the start of the unfinished rest."""
     found = []
     position, end = 0, len(data)
     while end - position >= 2:
@@ -71,7 +71,7 @@ def accept_upgrade(request: bytes) -> bytes:
 
 
 def read_answer(open_socket: socket.socket) -> tuple[str | None, bytes]:
-    """Read a server's answer from a blocking socket; return the subprotocol that it chose, and what followed."""
+    """Read a server's answer from a blocking socket; return the chosen subprotocol, and the data after it."""
     head = b""
     while b"\r\n\r\n" not in head:
         head += read(open_socket)
@@ -86,7 +86,7 @@ def read_answer(open_socket: socket.socket) -> tuple[str | None, bytes]:
 
 
 def read(open_socket: socket.socket) -> bytes:
-    """Read some bytes from a blocking socket; a closed one ends the program."""
+    """Read some bytes from a blocking socket; if it is closed, end the program."""
     data = open_socket.recv(READ_BYTES)
     if not data:
         raise SystemExit("the server closed a connection that was needed")

@@ -1,13 +1,13 @@
-"""Save rows as an application would, in a process without an event loop.
+"""A process without an event loop that saves rows as an application would.
 
-Driven by lines of JSON on standard input, one line of answer each (times are seconds of `time.monotonic()`, which all
-processes of a machine share):
+Driven by lines of JSON on standard input, one line of answer each (times are seconds of `time.monotonic()`, which
+all processes of a machine share):
 - `{"do": "burst", "saves": n}` saves n times, one right after the other;
 - `{"do": "paced", "seconds": s, "window": w, "clients": c, "together": t}` saves for s seconds, t in a transaction, and
   never runs more than w saves ahead of what the c clients have received;
 - `{"do": "steady", "per_second": r, "seconds": s}` saves at a rate and answers with the moment of each commit;
 - `{"do": "time", "saves": n, "atomic": bool}` answers with the seconds of each save, in autocommit or all in one
-  transaction, and with the seconds of the whole, which hold the commit and what was put off until after it.
+  transaction, and with the seconds of the whole, which include the commit and deferred work after it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from django.db import transaction
 from .progress import Progress
 
 ROWS = 20
-#: A client that lost frames never catches up: after so long without progress the writer goes on, and the loss shows.
+#: A client that lost frames never catches up: after this time without progress the writer continues, and the loss
+#: shows.
 STALL_SECONDS = 2.0
 Answer = dict[str, Any]
 
 
 class Writer:
-    """The rows of one writer, saved in turn."""
+    """The rows of one writer, saved in rotation."""
 
     def __init__(self, progress: Progress) -> None:
         from .models import Price
@@ -84,7 +85,7 @@ class Writer:
             time.sleep(max(0.0, started + position / per_second - time.monotonic()))
             row = self.next_row()
             with transaction.atomic():
-                # First in line after the commit, before whatever the contender does then.
+                # First in line after the commit, before any work of the contender.
                 transaction.on_commit(partial(stamp, row.number))
                 row.save()
         return {"saves": len(commits), "started": started, "ended": time.monotonic(), "commits": commits}

@@ -1,4 +1,4 @@
-"""What the tests of the console's screens share: content on every screen, accessibility rules, pictures."""
+"""Shared parts of the tests of the console's screens: content on every screen, accessibility rules, pictures."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from example_site.blog.models import Blog, Post
 from tests.servers import ROOT
 from tests.test_admin_form import spoil
 
-#: Pictures of every screen, kept for people to look at.
+#: The folder for pictures of every screen, for people to look at.
 PICTURES = ROOT / "test-results" / "pictures"
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-#: Only what declbind's own pages say: the frame around them is Django's.
+#: Only declbind's own pages are checked: the frame around them is Django's.
 AXE_RUN = """async () => {
   const found = await axe.run(document.querySelector('#content') ?? document, {
     resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'],
@@ -35,14 +35,14 @@ AXE_RUN = """async () => {
 
 
 def log_in(context: Any, url: str, user: User) -> None:
-    """Give a browser context the session of a user."""
+    """Put a user's session into a browser context."""
     client = Client()
     client.force_login(user)
     context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": url}])
 
 
 def fill_console() -> dict[str, Any]:
-    """Store something for every screen to show; return what their addresses need."""
+    """Store content for every screen; return the values that their addresses need."""
     now = timezone.now()
     blog = Blog.objects.create(title="News", slug="news")
     record = BindingRecord.objects.create(
@@ -70,7 +70,7 @@ def fill_console() -> dict[str, Any]:
         connections=2,
         subscriptions=2,
     )
-    # No process that numbers events need run yet.
+    # No process that numbers events is running yet.
     relay.run_once(database_alias())
     latest = Event.objects.latest("pk")
     offset = offset_of(latest) or 0
@@ -88,7 +88,7 @@ def fill_console() -> dict[str, Any]:
             action="update", object_pk=str(post.pk), groups=[f"blog-{blog.pk}"], outcome=outcome, milliseconds=4.2,
             message="" if outcome == "ok" else "Permission blog.change_post is needed.",
         )  # fmt: skip
-    # Of many rows at once, and by a program that is none of the site's.
+    # For many rows at once, and by a program that does not belong to the site.
     bulk = Event.objects.create(
         kind=Event.BULK, stream="articles", model="blog.post", object_pk="null", actor="etl", origin="SQL psql",
         changes=json.dumps([[f"blog-{number}", "resync"] for number in range(12)]), created_at=now,
@@ -114,7 +114,7 @@ def fill_console() -> dict[str, Any]:
 
 
 def find_violations(page: Any) -> list[str]:
-    """Return the serious and critical findings of axe-core on a page. It is evaluated, so the page's policy stays."""
+    """Return the serious and critical findings of axe-core, which is evaluated so that the page's policy stays."""
     page.evaluate(AXE)
     found: list[str] = page.evaluate(AXE_RUN)
     return found
@@ -127,13 +127,13 @@ def overflow(page: Any) -> int:
 
 
 def take_picture(page: Any, name: str) -> None:
-    """Keep a picture."""
+    """Save a picture."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=str(PICTURES / f"{name}.png"))
 
 
 class Complaints:
-    """Gather what a page's browser complains of: errors of scripts, what its policy stopped, what was not there.
+    """The errors of a page in the browser: script errors, policy violations, missing files.
 
     Take them before axe runs or a picture is taken: both put styles into the page, which the policy stops.
     """
@@ -145,7 +145,7 @@ class Complaints:
         page.on("response", lambda answer: self._look(answer.status, answer.url))
 
     def _note(self, kind: str, text: str) -> None:
-        # Of what could not be loaded the response says more.
+        # The response itself says more about what could not be loaded.
         if (kind == "error" and "Failed to load resource" not in text) or "Content Security Policy" in text:
             self.texts.append(f"{kind}: {text[:160]}")
 
@@ -154,13 +154,13 @@ class Complaints:
             self.texts.append(f"{status}: {url}")
 
     def take(self) -> list[str]:
-        """Return what was complained of since the last time."""
+        """Return the errors since the last call."""
         texts, self.texts[:] = list(self.texts), []
         return texts
 
 
 class Interactions:
-    """Count what a person does: each click, each choice, each field that is filled, each key."""
+    """A counter of a person's interactions: each click, each choice, each filled field, each key."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
@@ -171,11 +171,11 @@ class Interactions:
         return self.page
 
     def click(self, selector: str) -> None:
-        """Click."""
+        """Click the first element that matches a selector."""
         self._one().locator(selector).first.click()
 
     def double_click(self, selector: str) -> None:
-        """Click twice, as one."""
+        """Double-click, counted as one interaction."""
         self._one().locator(selector).first.dblclick()
 
     def fill(self, selector: str, text: str) -> None:
@@ -183,7 +183,7 @@ class Interactions:
         self._one().locator(selector).first.fill(text)
 
     def choose(self, selector: str, value: str) -> None:
-        """Choose from a list."""
+        """Choose an option of a list."""
         self._one().locator(selector).first.select_option(value)
 
     def press(self, key: str) -> None:
@@ -193,7 +193,7 @@ class Interactions:
 
 @contextmanager
 def opened(browser: Any, url: str, user: User, **options: Any) -> Iterator[Any]:
-    """Give a page of a context of its own, logged in."""
+    """Yield a page of a context of its own, logged in."""
     context = browser.new_context(**options)
     log_in(context, url, user)
     page = context.new_page()

@@ -1,4 +1,4 @@
-"""What the browser tests do more than once."""
+"""Shared steps of the browser tests."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def make_user(username: str, **values: Any) -> Any:
 
 
 def log_in(page: Page, server: DjangoServer, username: str) -> None:
-    """Log in by the site's own page."""
+    """Log in through the site's own page."""
     page.goto(f"{server.url}/accounts/login/")
     page.fill("input[name=username]", username)
     page.fill("input[name=password]", PASSWORD)

@@ -1,4 +1,4 @@
-"""The admin pages in a browser: the form without and with scripts."""
+"""The admin pages in a browser: the form with and without scripts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from declbind.models import BindingRecord
 from example_site.blog.models import Blog, Post
 from tests.test_admin_form import LIST, POST, save, spoil
 
-#: Where to leave pictures for people to look at; none are taken without it.
+#: The folder for pictures; none are taken without it.
 PICTURES = os.environ.get("DECLBIND_PICTURES", "")
 
 
@@ -24,7 +24,7 @@ def take_picture(page, name):
 
 
 def take_pictures(page, name):
-    """Picture a page in light and dark, wide and as on a telephone."""
+    """Take pictures of a page in light and dark, wide and narrow."""
     if not PICTURES:
         return
     for scheme in ("light", "dark"):
@@ -58,7 +58,7 @@ def overflow(page):
 
 
 def test_an_operator_binds_a_model_by_the_form(operator, site, expect):
-    """Choosing a model shows its fields, two lists pick some, and what opens something wants a tick."""
+    """Choosing a model shows its fields, two lists select some, and opening something needs a confirmation."""
     page = operator
     page.goto(f"{site.url}{LIST}add/")
     page.fill("#id_stream", "posts")
@@ -81,7 +81,7 @@ def test_an_operator_binds_a_model_by_the_form(operator, site, expect):
     page.locator("input[name=_save]").click()
     expect(page.locator(".errorlist")).to_contain_text("Nothing is saved yet")
     take_pictures(page, "add-widening")
-    page.get_by_label("It opens more than before, and I mean it").check()
+    page.get_by_label("I confirm that it opens more than before").check()
     page.locator("input[name=_save]").click()
     expect(page.locator(".success")).to_contain_text("added successfully")
     expect(page.locator("#result_list")).to_contain_text("posts")
@@ -91,8 +91,8 @@ def test_an_operator_binds_a_model_by_the_form(operator, site, expect):
     }  # fmt: skip
 
 
-def test_a_long_list_stays_put_under_the_mouse(operator, site, expect):
-    """What is clicked is what is chosen, also at the end of a list that must be scrolled."""
+def test_a_long_list_does_not_scroll_when_clicked(operator, site, expect):
+    """The clicked option is the chosen one, also at the end of a list that must be scrolled."""
     page = operator
     page.goto(f"{site.url}{LIST}add/?model=zoo.Sample")
     option = page.get_by_role("listbox", name="Not sent").get_by_role("option", name="required_null")
@@ -100,8 +100,8 @@ def test_a_long_list_stays_put_under_the_mouse(operator, site, expect):
     expect(page.locator("#id_fields_names")).to_have_value("required_null")
 
 
-def test_the_two_lists_are_worked_with_keys_alone(operator, site, expect):
-    """Arrows choose, Enter and Space move, typing filters, names that the model lacks stay, and the order is kept."""
+def test_the_two_lists_work_with_the_keyboard_alone(operator, site, expect):
+    """Arrows choose, Enter and Space move, typing filters, unknown names stay, and the order is kept."""
     page = operator
     record = save(POST)
     spoil(record, fields=["gone", "title"])
@@ -129,11 +129,11 @@ def test_the_two_lists_are_worked_with_keys_alone(operator, site, expect):
     page.keyboard.press("End")
     page.keyboard.press("Alt+ArrowUp")
     expect(names).to_have_value("title\nauthor\nbody")
-    # What may be accepted follows what is sent, and is not chosen yet.
+    # The writable fields follow the sent ones, but were not chosen yet.
     page.get_by_label("Only these:").check()
     accepted = page.get_by_role("listbox", name="Not accepted")
     expect(accepted.get_by_role("option")).to_have_count(2)
-    # With "all but", the same two lists say what is left out.
+    # With "all but", the same two lists select the fields to leave out.
     page.get_by_label("All fields but these:").check()
     expect(page.get_by_role("listbox", name="Left out").get_by_role("option")).to_have_count(3)
     page.select_option("#id_model", "blog.Blog")
@@ -141,7 +141,7 @@ def test_the_two_lists_are_worked_with_keys_alone(operator, site, expect):
 
 
 def test_the_panel_follows_what_is_typed(operator, site, expect):
-    """The frame, the words and the problems change as the form does, and Enter in the search stores nothing."""
+    """The frame, the words and the problems change with the form, and Enter in the search stores nothing."""
     page = operator
     blog = Blog.objects.create(title="Cats", slug="cats")
     for title in ("Purr", "Hiss"):
@@ -178,8 +178,8 @@ def test_the_panel_follows_what_is_typed(operator, site, expect):
     assert BindingRecord.objects.get().fields == ["title", "body"]
 
 
-def test_list_form_and_json_fit_a_telephone(operator, site, expect):
-    """At 400 pixels nothing but tables scrolls sideways."""
+def test_list_form_and_json_fit_a_phone(operator, site, expect):
+    """At 400 pixels only tables scroll sideways."""
     page = operator
     record = save({**POST, "description": "Posts of a blog, live for its readers."})
     record.writable = ["title"]
@@ -204,7 +204,7 @@ def test_list_form_and_json_fit_a_telephone(operator, site, expect):
 
 
 def test_the_form_works_without_scripts(site, browser, expect):
-    """All that scripts add is comfort."""
+    """The form works without its scripts."""
     user = User.objects.create_superuser("operator", password="x")
     client = Client()
     client.force_login(user)

@@ -1,4 +1,4 @@
-"""Import, export, processes and doctor in a browser: a file is chosen, reviewed and applied; all fit a telephone."""
+"""Import, export, processes and doctor in a browser: a file is chosen, reviewed and applied; all fit a phone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ USERS = {"stream": "users", "model": "auth.User", "fields": ["username"]}
 
 
 def fits(page, name):
-    """Picture the page, and tell whether nothing but tables scrolls sideways at 400 pixels."""
+    """Take a picture of the page; return whether only tables scroll sideways at 400 pixels."""
     take_pictures(page, name)
     page.set_viewport_size({"width": 400, "height": 800})
     found = overflow(page) <= 0
@@ -26,7 +26,7 @@ def fits(page, name):
 
 
 def test_a_file_is_reviewed_and_applied(operator, site, expect, tmp_path):
-    """From the list: choose, review, tick, apply; what an export wrote then has nothing to change."""
+    """From the list: choose, review, confirm, apply; an exported file then has nothing to change."""
     page = operator
     record = save({**POST, "description": "Posts of a blog."})
     save({**USERS, "stream": "old-users"})
@@ -42,7 +42,7 @@ def test_a_file_is_reviewed_and_applied(operator, site, expect, tmp_path):
     expect(page.locator(".declbind-counts")).to_contain_text("1 to add, 1 to change, 1 to remove, 0 unchanged")
     assert fits(page, "import-review")
     page.get_by_role("button", name="Apply exactly this").click()
-    expect(page.get_by_role("alert")).to_contain_text("Tick that access may widen by this")
+    expect(page.get_by_role("alert")).to_contain_text("Confirm that this may open access")
     page.check("#id_confirm_widening")
     page.get_by_role("button", name="Apply exactly this").click()
     expect(page.locator(".success")).to_contain_text("The configuration is at version 5.")
@@ -55,8 +55,8 @@ def test_a_file_is_reviewed_and_applied(operator, site, expect, tmp_path):
     expect(page.locator("#content-main")).to_contain_text("Nothing to change")
 
 
-def test_problems_processes_and_doctor_fit_a_telephone(operator, site, expect):
-    """At 400 pixels nothing but tables scrolls sideways."""
+def test_problems_processes_and_doctor_fit_a_phone(operator, site, expect):
+    """At 400 pixels only tables scroll sideways."""
     page = operator
     bad = save(POST)
     spoil(bad, fields=["titel"])

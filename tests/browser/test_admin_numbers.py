@@ -1,4 +1,4 @@
-"""The console in a language that groups digits: scripts find the rows whose keys have five of them."""
+"""The console in a language that groups digits: scripts find the rows whose keys have five digits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page that tries a binding, in a browser: only what the question needs, the text copied, narrow screens."""
+"""The page for trying a binding, in a browser: only the necessary inputs, text to copy, narrow screens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RECORD = {
 
 
 def test_a_try_from_the_question_to_the_ticket(operator, site, expect):
-    """The fields follow the action, the answer names each step, and its text is copied."""
+    """The inputs follow the action, the answer names each step, and its text can be copied."""
     save(RECORD)
     User.objects.create_user("ann", password="x")
     blog = Blog.objects.create(title="Daily", slug="daily")
@@ -47,7 +47,7 @@ def test_a_try_from_the_question_to_the_ticket(operator, site, expect):
     page.get_by_label("Values").fill("title = Hello again")
     page.get_by_role("button", name="Try").click()
     expect(page.locator(".declbind-step-refused")).to_contain_text(
-        "It takes blog.change_post, which ann does not have."
+        "It requires blog.change_post, which ann does not have."
     )
     take_pictures(page, "try-refused")
     page.get_by_label("Who").fill("operator")

@@ -1,4 +1,4 @@
-"""What a binding hears of, from the form to the live page, as an operator goes the way."""
+"""The writes that a binding captures, from the form to the live page, in the steps of an operator."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def root(transactional_db: None) -> User:
 
 
 def picture(page: Any, name: str, part: str = "") -> None:
-    """Keep a picture in light, dark and narrow, of a part of the page where one is named; nothing may stick out."""
+    """Take pictures in light, dark and narrow, of a part of the page if one is named; nothing may overflow."""
     for scheme, width in WAYS:
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 900})
@@ -42,8 +42,8 @@ def picture(page: Any, name: str, part: str = "") -> None:
 
 
 @pytest.mark.needs_triggers
-def test_a_binding_is_made_to_hear_of_raw_sql(site: Any, root: User, browser: Any) -> None:
-    """Chosen in the form, said in words, marked as long as the triggers are missing, then live."""
+def test_a_binding_is_set_to_capture_raw_sql(site: Any, root: User, browser: Any) -> None:
+    """Chosen in the form, described in words, marked as long as the triggers are missing, then live."""
     blog = Blog.objects.create(title="News", slug="news")
     posts = Post.objects.bulk_create(Post(blog=blog, title=f"Post {number}", body="x") for number in range(3))
     record = BindingRecord.objects.create(stream="posts", model="blog.Post", fields=["title"])
@@ -57,7 +57,7 @@ def test_a_binding_is_made_to_hear_of_raw_sql(site: Any, root: User, browser: An
         words = page.locator("#declbind-change")
         words.get_by_text("is sent again when author or author__groups changes").wait_for()
         words.get_by_text("also hears raw SQL and other programs, once its triggers are installed").wait_for()
-        # A second click takes a relation back, and what leads on from it stays while it is named.
+        # A second click removes a relation, and relations that lead on from it stay while they are named.
         page.locator("#declbind-relationnotes").get_by_role("button", name="author__groups", exact=True).click()
         words.get_by_text("is sent again when author changes").wait_for()
         assert complaints.take() == []
@@ -68,7 +68,7 @@ def test_a_binding_is_made_to_hear_of_raw_sql(site: Any, root: User, browser: An
         page.get_by_text("misses writes").first.wait_for()
         picture(page, "capture-list")
         page.goto(f"{site.url}{LIST}{record.pk}/change/")
-        page.get_by_text("Writes go unheard that are meant to be heard.").wait_for()
+        page.get_by_text("Some writes that should be captured are not.").wait_for()
         picture(page, "capture-fault")
         picture(page, "capture-sight", "#declbind-sight")
         record.refresh_from_db()

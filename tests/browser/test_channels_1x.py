@@ -1,4 +1,4 @@
-"""Hold the protocol to its oldest promise: the JavaScript client of Channels 1.x works unmodified."""
+"""The oldest promise of the protocol: the JavaScript client of Channels 1.x works unmodified."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tests.servers import DjangoServer
 VENDOR = Path(__file__).parent / "vendor"
 PLAIN_KEYS = {"action", "pk", "data", "model"}
 
-# The package is CommonJS: give it `require`, then keep what its `intval` stream hears.
+# The package is CommonJS: provide `require`, then record the calls of its `intval` stream.
 LOADER = """([url]) => {
   const modules = {};
   const define = (name, factory) => {
@@ -41,7 +41,7 @@ def load_old_client(page: Page, path: str) -> None:
 
 
 def wait_heard(page: Page, count: int) -> list[dict[str, Any]]:
-    """Return what the stream's callback got, once there are `count` calls."""
+    """Return the arguments of the stream's callback once there are `count` calls."""
     heard = page.evaluate(
         """(count) => new Promise((resolve, reject) => {
           const give_up = setTimeout(() => reject(new Error(JSON.stringify(window.heard))), 10000);
@@ -82,7 +82,7 @@ def test_the_old_client_sees_every_change(page: Page, django_server: Callable[..
 
 
 def test_the_old_client_writes(page: Page, django_server: Callable[..., DjangoServer]) -> None:
-    """The unmodified client's own create, update and delete requests are carried out, and it hears of them."""
+    """The unmodified client's create, update and delete requests are carried out, and it receives the changes."""
     server = django_server()
     make_user("ada")
     log_in(page, server, "ada")
@@ -102,8 +102,8 @@ def test_the_old_client_writes(page: Page, django_server: Callable[..., DjangoSe
     assert not IntegerValue.objects.exists()
 
 
-def test_a_refused_request_is_silent_as_it_was(page: Page, django_server: Callable[..., DjangoServer]) -> None:
-    """Without a ref a denied write gets no frame: the next thing the old client hears is the next change."""
+def test_a_refused_request_without_a_ref_gets_no_frame(page: Page, django_server: Callable[..., DjangoServer]) -> None:
+    """Without a ref a denied write gets no frame: the next frame of the old client is the next change."""
     server = django_server()
     page.goto(f"{server.url}/accounts/login/")
     load_old_client(page, "/ws/bindings/")

@@ -1,7 +1,7 @@
 """The JavaScript client against a server whose every frame the test writes.
 
-The wire protocol is the contract; what a real server would rarely do at the right moment (losing a
-reply, cutting the line between two pages of a snapshot) is done here on purpose.
+The wire protocol is the contract. Situations that are rare with a real server (a lost reply, a disconnect between
+two pages of a snapshot) are produced here on purpose.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Line:
         return frame
 
     def silent(self, seconds: float = 0.4) -> bool:
-        """Tell whether the client says nothing for a while."""
+        """Return whether the client sends nothing for a while."""
         try:
             self.socket.recv(timeout=seconds)
         except TimeoutError:
@@ -68,7 +68,7 @@ class Line:
         self.send({"action": "reply", "ref": request["payload"]["ref"], "ok": False, "error": error})
 
     def accept(self, offset: int, epoch: str = "e1", group: str = "blog-3") -> dict[str, Any]:
-        """Answer the subscribe request that comes next; return its payload.
+        """Answer the next subscribe request; return its payload.
 
         The proof for a later ``since`` names the offset of the reply.
         """
@@ -88,7 +88,7 @@ class Line:
 
 
 class ScriptedServer:
-    """Serve the module and an empty page, and hand each socket to the test."""
+    """A server for the module and an empty page, which passes each socket to the test."""
 
     def __init__(self) -> None:
         self.lines: queue.Queue[Line] = queue.Queue()
@@ -178,14 +178,14 @@ def connected(page: Any, server: ScriptedServer, options: str = "{}") -> Line:
 
 
 def test_default_address_is_the_page_s_own_site(page: Any, server: ScriptedServer) -> None:
-    """Without an address the client calls ws/bindings/ of the page's own host."""
+    """Without an address the client connects to ws/bindings/ of the page's own host."""
     line = connected(page, server)
     assert line.socket.request is not None
     assert line.socket.request.path == "/ws/bindings/"
 
 
 def test_snapshot_appears_at_once_when_its_last_page_is_there(page: Any, server: ScriptedServer) -> None:
-    """Pages are held back until the final one, and number and text keys stay what they are."""
+    """Pages are held back until the final one, and number and text keys keep their type."""
     line = connected(page, server)
     page.evaluate("watch()")
     payload = line.accept(7)
@@ -204,10 +204,10 @@ def test_snapshot_appears_at_once_when_its_last_page_is_there(page: Any, server:
 
 
 @pytest.mark.parametrize("encode", [encode_key, str], ids=["exact", "as numbers"])
-def test_rows_with_large_keys_are_told_apart(page: Any, server: ScriptedServer, encode: Any) -> None:
-    """Two keys that are one number to JavaScript are two rows, and are handed back as they came.
+def test_rows_with_large_keys_are_distinguished(page: Any, server: ScriptedServer, encode: Any) -> None:
+    """Two keys that are one number to JavaScript are two rows, and are returned unchanged.
 
-    The keys as numbers are the negative control: the browser takes them for one row.
+    The keys as numbers are the negative control: the browser treats them as one row.
     """
     line = connected(page, server)
     page.evaluate("watch()")
@@ -223,7 +223,7 @@ def test_rows_with_large_keys_are_told_apart(page: Any, server: ScriptedServer, 
 
 
 def test_changes_are_applied_once(page: Any, server: ScriptedServer) -> None:
-    """Create, update and delete move the rows; a frame with an offset seen before does nothing."""
+    """Create, update and delete change the rows; a frame with a known offset has no effect."""
     line = connected(page, server)
     page.evaluate("watch()")
     line.accept(7)
@@ -258,8 +258,8 @@ def test_frames_of_other_groups_and_streams_are_not_mixed_in(page: Any, server: 
     assert page.evaluate("rows()") == [[2, "yes"]]
 
 
-def test_comes_back_with_the_place_it_had_reached(page: Any, server: ScriptedServer) -> None:
-    """After a lost connection the client asks since its last offset, not since the head, with the latest proof."""
+def test_client_resumes_from_its_last_offset(page: Any, server: ScriptedServer) -> None:
+    """After a lost connection the client resumes from its last offset, not from the head, with the latest proof."""
     line = connected(page, server)
     page.evaluate("watch()")
     line.accept(7)
@@ -274,12 +274,12 @@ def test_comes_back_with_the_place_it_had_reached(page: Any, server: ScriptedSer
     line.change(10, "update", 1, {"t": "c"})
     until(page, "rows()[0]?.[1] === 'c'")
     line.cut()
-    # Offsets 11 and 12 were promised by the reply and never came.
+    # Offsets 11 and 12 were announced by the reply and never arrived.
     assert server.next_line().accept(12)["since"] == {"epoch": "e1", "offset": 10, "resume": "proof-12"}
 
 
 def test_a_snapshot_cut_in_two_is_asked_for_again(page: Any, server: ScriptedServer) -> None:
-    """Half a snapshot is no place to resume from."""
+    """An incomplete snapshot cannot be resumed."""
     line = connected(page, server)
     page.evaluate("watch()")
     line.accept(7)
@@ -293,7 +293,7 @@ def test_a_snapshot_cut_in_two_is_asked_for_again(page: Any, server: ScriptedSer
 
 
 def test_resync_takes_a_new_snapshot(page: Any, server: ScriptedServer) -> None:
-    """Rows that went unseen disappear, and what came while the snapshot was made stays."""
+    """Rows deleted meanwhile disappear, and changes made during the snapshot are kept."""
     line = connected(page, server)
     page.evaluate("watch()")
     line.accept(7)
@@ -311,7 +311,7 @@ def test_resync_takes_a_new_snapshot(page: Any, server: ScriptedServer) -> None:
 
 
 def test_resync_during_a_snapshot_asks_once_more(page: Any, server: ScriptedServer) -> None:
-    """A snapshot that was under way may be older than the resync."""
+    """A snapshot that was in progress may be older than the resync."""
     line = connected(page, server)
     page.evaluate("watch()")
     line.accept(7)
@@ -324,7 +324,7 @@ def test_resync_during_a_snapshot_asks_once_more(page: Any, server: ScriptedServ
 
 
 def test_another_epoch_forgets_the_old_offsets(page: Any, server: ScriptedServer) -> None:
-    """Offsets of a new epoch begin low; they are not taken for repetitions."""
+    """Offsets of a new epoch start low, and are not treated as repetitions."""
     line = connected(page, server)
     page.evaluate("watch()")
     line.accept(700)
@@ -341,7 +341,7 @@ def test_another_epoch_forgets_the_old_offsets(page: Any, server: ScriptedServer
 
 
 def test_closed_ends_the_subscription_and_says_why(page: Any, server: ScriptedServer) -> None:
-    """Nothing is asked for again, neither now nor after a reconnect."""
+    """Nothing is requested again, neither now nor after a reconnect."""
     line = connected(page, server)
     page.evaluate("watch()")
     line.accept(7)
@@ -364,7 +364,7 @@ def test_refused_subscription_rejects_ready(page: Any, server: ScriptedServer) -
 
 
 def test_rate_limited_subscription_is_tried_again(page: Any, server: ScriptedServer) -> None:
-    """Many subscriptions at once may run into the limit; each comes through in the end."""
+    """Many subscriptions at once may exceed the limit; each succeeds in the end."""
     line = connected(page, server)
     page.evaluate("watch()")
     line.refuse(line.read(), "rate_limited")
@@ -374,7 +374,7 @@ def test_rate_limited_subscription_is_tried_again(page: Any, server: ScriptedSer
 
 
 def test_two_watchers_share_one_subscription(page: Any, server: ScriptedServer) -> None:
-    """The second costs no request, and the server is told only when both are gone."""
+    """The second costs no request, and the server is notified only when both have ended."""
     line = connected(page, server)
     page.evaluate("window.first = watch()")
     line.accept(7)
@@ -421,7 +421,7 @@ def test_refused_write_carries_the_errors_of_its_fields(page: Any, server: Scrip
 
 
 def test_write_whose_reply_was_lost_is_repeated_under_the_same_key(page: Any, server: ScriptedServer) -> None:
-    """So that the server, which knows the key, writes once."""
+    """The server knows the key and writes only once."""
     line = connected(page, server)
     page.evaluate("write(client.stream('posts').create({ t: 'a' }))")
     first = line.read()
@@ -445,7 +445,7 @@ def test_write_without_a_key_is_never_sent_twice(page: Any, server: ScriptedServ
 
 
 def test_writes_beyond_the_limit_wait_their_turn(page: Any, server: ScriptedServer) -> None:
-    """No more are under way than the server takes, and their order is kept."""
+    """No more writes are in progress than the server accepts, and their order is kept."""
     line = connected(page, server, "{ inFlight: 2 }")
     page.evaluate("() => { for (const n of [1, 2, 3]) client.stream('posts').update(n, { t: 'x' }).catch(() => {}) }")
     first = line.read()
@@ -465,7 +465,7 @@ def test_write_times_out(page: Any, server: ScriptedServer) -> None:
 
 @pytest.mark.parametrize("code", [4401, 4403])
 def test_refused_connection_does_not_come_back_by_itself(page: Any, server: ScriptedServer, code: int) -> None:
-    """Only the page knows when there is a new login; then it says so."""
+    """Only the page knows of a new login, and then reports it."""
     line = connected(page, server)
     page.evaluate("write(client.stream('posts').delete(1))")
     line.read()
@@ -480,8 +480,8 @@ def test_refused_connection_does_not_come_back_by_itself(page: Any, server: Scri
     until(page, "client.state === 'live'")
 
 
-def test_the_network_s_return_ends_the_waiting(page: Any, server: ScriptedServer) -> None:
-    """An `online` event connects at once, however long the delay was to be."""
+def test_an_online_event_ends_the_delay(page: Any, server: ScriptedServer) -> None:
+    """An `online` event connects at once, whatever the remaining delay."""
     line = connected(page, server)
     page.evaluate("() => { Math.random = () => 1; client.close(); open({ baseDelay: 60000, maxDelay: 60000 }); }")
     line = server.next_line()
@@ -493,8 +493,8 @@ def test_the_network_s_return_ends_the_waiting(page: Any, server: ScriptedServer
     until(page, "client.state === 'live'")
 
 
-def test_a_flooding_client_stays_away_for_long(page: Any, server: ScriptedServer) -> None:
-    """After 4429 not even the network's return shortens the wait."""
+def test_a_flooding_client_reconnects_only_after_a_long_delay(page: Any, server: ScriptedServer) -> None:
+    """After 4429 not even an `online` event shortens the delay."""
     line = connected(page, server, "{ baseDelay: 1, maxDelay: 60000 }")
     line.cut(4429)
     until(page, "client.state === 'reconnecting'")
@@ -504,7 +504,7 @@ def test_a_flooding_client_stays_away_for_long(page: Any, server: ScriptedServer
 
 
 def test_a_client_stays_until_a_server_that_is_ending_closes_it(page: Any, server: ScriptedServer) -> None:
-    """The notice is no reason to leave; after the close the client resumes, and what was under way is not lost."""
+    """The notice does not disconnect; after the close the client resumes, and pending writes are not lost."""
     line = connected(page, server, "{ baseDelay: 1 }")
     page.evaluate("watch()")
     line.accept(7)
@@ -525,7 +525,7 @@ def test_a_client_stays_until_a_server_that_is_ending_closes_it(page: Any, serve
 def test_clients_that_are_closed_together_come_back_spread_out(
     page: Any, server: ScriptedServer, code: int, is_announced: bool, bound: int
 ) -> None:
-    """The random pause is longer where the server has not spread its clients itself, or is not ready for them."""
+    """The random delay is longer if the server has not spread its clients itself, or is not ready for them."""
     line = connected(page, server, "{ baseDelay: 1000 }")
     page.evaluate(
         "Math.random = () => 0.999; client.addEventListener('state', (event) => (window.last = event.detail))"
@@ -548,10 +548,10 @@ FRESH = "{ token: async () => 't' + (window.count = (window.count ?? 0) + 1), %s
 
 @pytest.mark.parametrize(("batch", "protocol"), [("true", BATCH_PROTOCOL), ("false", PLAIN_PROTOCOL)])
 @pytest.mark.parametrize("token", ["'t1'", "() => 't1'", "async () => 't1'"])
-def test_a_token_goes_along_as_a_subprotocol(
+def test_a_token_is_sent_as_a_subprotocol(
     page: Any, server: ScriptedServer, token: str, batch: str, protocol: str
 ) -> None:
-    """A page can write no other header; another subprotocol stands before it, which the server chooses."""
+    """A page cannot set other headers; another subprotocol precedes it, which the server chooses."""
     line = connected(page, server, f"{{ token: {token}, batch: {batch} }}")
     assert line.offered() == [protocol, "declbind.token.t1"]
 
@@ -585,7 +585,7 @@ def test_a_token_that_ends_is_followed_by_a_fresh_one(page: Any, server: Scripte
 
 
 def test_a_token_that_is_a_text_is_not_tried_again(page: Any, server: ScriptedServer) -> None:
-    """Nobody has another one."""
+    """There is no other token."""
     line = connected(page, server, "{ token: 't1' }")
     line.send({"action": "expiring", "seconds": 0}, stream="", group="", offset=0)
     assert line.silent()
@@ -594,7 +594,7 @@ def test_a_token_that_is_a_text_is_not_tried_again(page: Any, server: ScriptedSe
 
 
 def test_a_page_that_has_no_token_yet_tries_later(page: Any, server: ScriptedServer) -> None:
-    """The page is told why, and the waiting is that of a lost connection."""
+    """The page gets the reason, and the delay is that of a lost connection."""
     page.evaluate(
         """() => {
             let count = 0;
@@ -617,10 +617,10 @@ def test_a_token_that_comes_too_late_opens_nothing(page: Any, server: ScriptedSe
     assert page.evaluate("client.state") == "closed"
 
 
-def test_plain_frames_are_heard_by_stream(page: Any, server: ScriptedServer) -> None:
-    """Streams that the server subscribes by itself have no group and no offset."""
+def test_plain_frames_are_received_by_stream(page: Any, server: ScriptedServer) -> None:
+    """Streams that the server subscribes to by itself have no group and no offset."""
     line = connected(page, server)
-    # In braces: Playwright calls an expression that turns out to be a function.
+    # In braces: Playwright calls an expression whose value is a function.
     page.evaluate("() => { window.heard = []; window.off = client.on('intval', (payload) => heard.push(payload.pk)); }")
     row = {"action": "update", "data": {"value": 1}, "model": "example.integervalue"}
     line.send({**row, "pk": 1}, stream="intval")

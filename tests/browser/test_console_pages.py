@@ -1,4 +1,4 @@
-"""Every screen of the console: accessible, under a strict policy, narrow, from right to left, by keyboard."""
+"""Every screen of the console: accessible, under a strict policy, narrow, right to left, by keyboard."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.browser.console import (
 from tests.test_admin_form import LIST
 
 HOME = "/admin/declbind/"
-#: Every screen by the name of its address, with what follows the list's address (or a whole one).
+#: Every screen by the name of its address, with the rest of the address after the list's (or a whole one).
 SCREENS: dict[str, str] = {
     "changelist": "",
     "add": "add/?model=blog.Post",
@@ -48,9 +48,9 @@ SCREENS: dict[str, str] = {
     "rollback": "rollback/{old}/",
     "revision": f"{HOME}bindingrevision/{{revision}}/change/",
 }
-#: Addresses that are no screens: what scripts ask for, downloads, and what only takes a POST.
+#: Addresses that are no screens: requests of scripts, downloads, and addresses that only accept a POST.
 NO_SCREENS = {"live_rows", "live_stream", "live_stop", "live_export", "live_saved", "export", "panel"}
-#: What axe finds in markup that is Django's: the links of its page that asks before deleting.
+#: axe's findings in Django's own markup: the links of its delete confirmation.
 DJANGOS_OWN = {"link-in-text-block: li > a"}
 
 
@@ -59,8 +59,8 @@ def screen_names() -> set[str]:
     return {str(pattern.name).removeprefix("declbind_bindingrecord_") for pattern in screen_urls(model_admin)}
 
 
-def test_every_address_of_the_console_is_looked_at() -> None:
-    """A screen that is added has to be put into the table."""
+def test_every_address_of_the_console_is_in_the_table() -> None:
+    """Every screen is in the table."""
     assert screen_names() <= {*SCREENS, *NO_SCREENS}
 
 
@@ -80,7 +80,7 @@ def address(site: Any, path: str, values: dict[str, Any]) -> str:
 
 
 def test_every_screen_is_accessible_and_keeps_to_the_policy(site: Any, root: User, browser: Any) -> None:
-    """In light and dark, wide and narrow: no serious finding, nothing stopped, nothing that scrolls sideways."""
+    """In light and dark, wide and narrow: no serious finding, no policy violation, no sideways scrolling."""
     values = fill_console()
     faults = []
     with opened(browser, site.url, root) as page:
@@ -102,7 +102,7 @@ def test_every_screen_is_accessible_and_keeps_to_the_policy(site: Any, root: Use
 
 
 def test_every_screen_can_be_read_from_right_to_left(site: Any, root: User, browser: Any) -> None:
-    """The pages turn around with the admin's language, and nothing sticks out."""
+    """The pages follow the direction of the admin's language, and nothing overflows."""
     values = fill_console()
     faults = []
     with opened(browser, site.url, root, locale="ar") as page:
@@ -117,7 +117,7 @@ def test_every_screen_can_be_read_from_right_to_left(site: Any, root: User, brow
 
 
 def test_the_policy_stops_an_inline_script(site: Any, root: User, browser: Any) -> None:
-    """The negative control: what the screens are looked at for would be seen."""
+    """Negative control: the checks of the screens detect violations."""
     with opened(browser, site.url, root) as page:
         complaints = Complaints(page)
         page.goto(f"{site.url}{LIST}")
@@ -128,13 +128,13 @@ def test_the_policy_stops_an_inline_script(site: Any, root: User, browser: Any) 
             refused += complaints.take()
             if any("style" in text for text in refused):
                 break
-            page.wait_for_timeout(100)  # the browser reports it when it has the time
+            page.wait_for_timeout(100)  # the browser reports it asynchronously
         assert any("style" in text for text in refused)
         assert any(text.startswith("label:") for text in find_violations(page))
 
 
 def test_the_screens_work_without_scripts(site: Any, root: User, browser: Any) -> None:
-    """Filter, open, look, and go from page to page: all by links and forms."""
+    """Filter, open, view, and go from page to page: all with links and forms."""
     values = fill_console()
     with opened(browser, site.url, root, java_script_enabled=False) as page:
         page.goto(f"{site.url}{LIST}")
@@ -171,7 +171,7 @@ def test_why_is_found_in_four_steps(site: Any, root: User, browser: Any, expect:
 
 
 def test_why_is_two_steps_from_a_row_of_the_traffic(site: Any, root: User, browser: Any, expect: Any) -> None:
-    """Open it, and ask about it."""
+    """Open the row, and follow its link."""
     fill_console()
     with opened(browser, site.url, root) as page:
         page.goto(f"{site.url}{LIST}live/?only=refused")
@@ -183,7 +183,7 @@ def test_why_is_two_steps_from_a_row_of_the_traffic(site: Any, root: User, brows
 
 
 def test_a_model_is_bound_in_eight_steps(site: Any, root: User, browser: Any, expect: Any) -> None:
-    """From the list: add, stream, model, two fields, save, and the tick where it opens something."""
+    """From the list: add, stream, model, two fields, save, and the confirmation if it opens something."""
     with opened(browser, site.url, root) as page:
         page.goto(f"{site.url}{LIST}")
         person = Interactions(page)
@@ -217,7 +217,7 @@ def test_a_change_is_rolled_back_in_three_steps(site: Any, root: User, browser: 
 
 
 def test_what_opens_more_is_rolled_back_in_three_steps_too(site: Any, root: User, browser: Any, expect: Any) -> None:
-    """The button that confirms says what it opens, in a colour of its own."""
+    """The confirmation button says what it opens, in a colour of its own."""
     record = BindingRecord.objects.create(stream="articles", model="blog.Post", fields=["title", "body"])
     old = BindingRevision.objects.get()
     record.fields = ["title"]
@@ -237,7 +237,7 @@ def test_what_opens_more_is_rolled_back_in_three_steps_too(site: Any, root: User
 
 
 def test_a_model_is_bound_by_the_keyboard_alone(site: Any, root: User, browser: Any, expect: Any) -> None:
-    """Tab, typing and Enter lead there, and where the focus is can always be seen."""
+    """Tab, typing and Enter suffice, and the focus is always visible."""
     with opened(browser, site.url, root) as page:
         page.goto(f"{site.url}{LIST}")
         tab_to(page, ".object-tools a.addlink")
@@ -260,7 +260,7 @@ def test_a_model_is_bound_by_the_keyboard_alone(site: Any, root: User, browser: 
 
 
 def tab_to(page: Any, selector: str, limit: int = 120) -> None:
-    """Press Tab until the focus is there; each stop on the way must show that it has the focus."""
+    """Press Tab until the focus is on an element; the focus must be visible on each element on the way."""
     for _ in range(limit):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement === document.body"):

@@ -1,4 +1,4 @@
-"""Use the example site as a visitor does, on SQLite alone and on PostgreSQL with Redis by environment alone."""
+"""The example site as visitors use it, on SQLite alone and on PostgreSQL with Redis, configured by environment."""
 
 import os
 import re
@@ -17,7 +17,7 @@ MANAGE = Path(__file__).parent.parent.parent / "example_site" / "manage.py"
 
 
 def clean_environment(**values: str) -> dict[str, str]:
-    """Return what a new user's shell has, and these; nothing of the suite's own settings."""
+    """Return a new user's environment with these variables, without the suite's own settings."""
     names = ("DJANGO", "DATABASE", "TEST", "CHANNEL", "DEBUG", "SECRET")
     return {**{key: value for key, value in os.environ.items() if not key.startswith(names)}, **values}
 
@@ -57,7 +57,7 @@ def demo(request: pytest.FixtureRequest) -> Iterator[Demo]:
 
 
 def visit(browser: Browser, demo: Demo, user: str | None) -> Page:
-    """Open a browser of one of the demo's users, with the password that the demo printed."""
+    """Open a browser for one of the demo's users, with the password that the demo printed."""
     page = browser.new_context().new_page()
     if user is not None:
         password = re.search(rf"{user}\s+/ (\S+)", demo.log_text())
@@ -71,7 +71,7 @@ def visit(browser: Browser, demo: Demo, user: str | None) -> Page:
 
 
 def test_the_site_is_alive(demo: Demo, browser: Browser, expect: Callable[..., Any]) -> None:
-    """A number turned on one board turns on the other, a post reaches its readers, and the chart draws itself."""
+    """A number changed on one board changes on the other, a post reaches its readers, and the chart draws itself."""
     editor, reader = visit(browser, demo, "editor"), visit(browser, demo, None)
 
     for page in (editor, reader):
@@ -102,14 +102,14 @@ def test_the_site_is_alive(demo: Demo, browser: Browser, expect: Callable[..., A
 
 
 def test_the_operator_sees_the_traffic(demo: Demo, browser: Browser, expect: Callable[..., Any]) -> None:
-    """The demo's operator opens the live page and sees frames going out and an editor's request coming in."""
+    """The demo's operator opens the live page and sees outgoing frames and an editor's request."""
     operator, editor = visit(browser, demo, "operator"), visit(browser, demo, "editor")
     operator.goto(f"{demo.url}/admin/declbind/bindingrecord/live/")
     expect(operator.locator("tr", has_text="ticker-").first).to_be_visible()
     editor.goto(f"{demo.url}/board/")
     step = editor.locator(".tile", has_text="Open tickets").locator("[data-step='1']")
     request = operator.locator("tr", has_text="intval").filter(has_text="editor").filter(has_text="update")
-    # Requests are noted once a process has seen that somebody watches, which takes it up to a second.
+    # Requests are recorded once a process has seen that someone watches, which takes up to a second.
     for _ in range(30):
         step.click()
         operator.wait_for_timeout(500)
@@ -121,7 +121,7 @@ def test_the_operator_sees_the_traffic(demo: Demo, browser: Browser, expect: Cal
 
 
 def test_the_demo_refuses_public_passwords_in_production() -> None:
-    """With DEBUG off the demo does not start, makes no user, and says what to do instead."""
+    """With DEBUG off the demo does not start, creates no user, and says what to do instead."""
     done = subprocess.run(
         [sys.executable, str(MANAGE), "demo", "--prepare-only"],
         env=clean_environment(DEBUG="0", SECRET_KEY="a-secret-of-this-test", DATABASE_URL="sqlite://:memory:"),

@@ -60,7 +60,7 @@ def row(page, event):
 
 
 def keep_to_policy(page, complaints):
-    """Serve the live page under a strict Content-Security-Policy, and note what the browser has against it."""
+    """Serve the live page under a strict Content-Security-Policy, and record the browser's violations."""
 
     def answer(route):
         response = route.fetch()
@@ -70,8 +70,8 @@ def keep_to_policy(page, complaints):
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
 
 
-def test_the_live_page_goes_on_by_itself_and_pauses_without_loss(operator, site, expect):
-    """Rows are pushed; those that come while it is paused are counted, and are there when it goes on."""
+def test_the_live_page_updates_itself_and_pauses_without_loss(operator, site, expect):
+    """Rows are pushed; those that arrive while it is paused are counted, and appear when it resumes."""
     page = operator
     complaints: list[str] = []
     keep_to_policy(page, complaints)
@@ -86,7 +86,7 @@ def test_the_live_page_goes_on_by_itself_and_pauses_without_loss(operator, site,
     for event in late:
         expect(row(page, event)).to_have_count(1)
     expect(state(page)).to_have_text("Live")
-    # The newest is first, though those that waited were shown after.
+    # The newest is first, although the waiting rows were shown later.
     newest = add(4)
     expect(page.locator("[data-rows] tr").first).to_have_attribute("data-key", f"e{newest.pk}")
     for _ in (1, 2):
@@ -102,8 +102,8 @@ def test_the_live_page_goes_on_by_itself_and_pauses_without_loss(operator, site,
     assert complaints == []
 
 
-def test_jumping_to_now_tells_what_was_passed_over(operator, site, expect):
-    """With a way to read it page by page."""
+def test_jumping_to_now_reports_skipped_rows(operator, site, expect):
+    """The page offers to read the skipped rows page by page."""
     page = operator
     page.goto(f"{site.url}{LIST}live/")
     expect(state(page)).to_have_text("Live")
@@ -120,7 +120,7 @@ def test_jumping_to_now_tells_what_was_passed_over(operator, site, expect):
 
 
 def test_it_works_by_keyboard(operator, site, expect):
-    """Keys go from row to row, open one, pause and search; in a field they are letters."""
+    """Keys move between rows, open one, pause and search; in a field they type letters."""
     page = operator
     older, newer = add(1), add(2)
     page.goto(f"{site.url}{LIST}live/")
@@ -147,7 +147,7 @@ def test_it_works_by_keyboard(operator, site, expect):
 
 @pytest.mark.parametrize(("few", "marked"), [(None, 0), (1_000, 60)], ids=["as it is", "control: all are marked"])
 def test_rows_that_come_in_a_burst_are_not_marked_as_new(operator, site, expect, few, marked):
-    """A single one is; hundreds of running animations would keep the browser from anything else."""
+    """A single new row is marked; hundreds of running animations would block the browser."""
     page = operator
     if few:
 
@@ -171,13 +171,13 @@ def test_rows_that_come_in_a_burst_are_not_marked_as_new(operator, site, expect,
     page.evaluate("document.body.dataset.started = 0")
     add_many(60)
     expect(page.locator("[data-rows] tr")).to_have_count(61)
-    # An animation says that it starts when the next frame is drawn.
+    # The start of an animation is reported when the next frame is drawn.
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))")
     expect(started).to_have_attribute("data-started", str(marked))
 
 
-def test_who_got_a_row_is_filled_in_when_it_is_known(operator, site, expect):
-    """A second after it is shown; the charts go on too."""
+def test_recipients_of_a_row_are_filled_in_later(operator, site, expect):
+    """The recipients appear a second after the row; the charts continue too."""
     page = operator
     page.goto(f"{site.url}{LIST}live/")
     expect(state(page)).to_have_text("Live")
@@ -198,7 +198,7 @@ def test_who_got_a_row_is_filled_in_when_it_is_known(operator, site, expect):
 
 
 def test_leaving_the_page_ends_the_watch(operator, site, expect):
-    """The page says so; going to one of its own rows or filters does not."""
+    """Leaving the page ends the watch; going to one of its own rows or filters does not."""
     page = operator
     event = add(1)
     page.goto(f"{site.url}{LIST}live/")
@@ -210,7 +210,7 @@ def test_leaving_the_page_ends_the_watch(operator, site, expect):
     expect(state(page)).to_have_text("Live")
     page.goto(f"{site.url}{LIST}")
     notes = LogEntry.objects.filter(object_repr="Live traffic").order_by("pk")
-    # Sent when the page is gone already: no request of the next one tells that it has come.
+    # Sent when the page has already been left: no request of the next page shows that it has arrived.
     for _ in range(100):
         if not Watch.objects.exists() and len(notes.all()) == 2:
             break
@@ -219,7 +219,7 @@ def test_leaving_the_page_ends_the_watch(operator, site, expect):
 
 
 def test_a_page_that_is_being_left_does_not_begin_to_poll(operator, site, expect):
-    """Chromium ends the push before it tells the page that it is left, which looks as if the server had refused it."""
+    """Chromium ends the push before it reports that the page is left, which looks like a refusal by the server."""
     page = operator
     page.add_init_script(
         """window.EventSource = class extends EventSource {
@@ -250,7 +250,7 @@ class WsgiServer(DjangoServer):
 
 
 def test_a_wsgi_site_is_polled(operator, server_env, expect, site):
-    """The page says so, and rows come all the same."""
+    """The page says that it polls, and rows arrive."""
     page = operator
     with WsgiServer(env={**server_env, "DEBUG": "1"}) as server:
         (cookie,) = page.context.cookies()
@@ -264,7 +264,7 @@ def test_a_wsgi_site_is_polled(operator, server_env, expect, site):
 
 
 def test_a_push_that_fails_is_replaced_by_polling(operator, site, expect):
-    """And nothing is missed between the two; when the site does not answer at all the page says that it tries."""
+    """Nothing is missed in between. If the site does not answer at all, the page says that it is retrying."""
     page = operator
     page.route("**/live/stream/**", lambda route: route.fulfill(status=503))
     page.goto(f"{site.url}{LIST}live/")
@@ -277,8 +277,8 @@ def test_a_push_that_fails_is_replaced_by_polling(operator, site, expect):
     expect(row(page, event)).to_have_count(1)
 
 
-def test_it_fits_a_telephone(operator, site, expect):
-    """With charts, saved views and a row's own page; nothing but tables scrolls sideways."""
+def test_it_fits_a_phone(operator, site, expect):
+    """With charts, saved views and a row's own page, only tables scroll sideways."""
     page = operator
     now = timezone.now().replace(microsecond=0)
     for second in range(5, 290):

@@ -1,4 +1,4 @@
-"""The main job, end to end: a binding made in the admin reaches a browser, and no process is restarted for it."""
+"""The main job, end to end: a binding made in the admin reaches a browser, without a restart of any process."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from tests.browser.pages import log_in, make_user
 from tests.servers import DjangoServer
 from tests.writer import start_writer
 
-# What a front-end developer would write, kept where the test can see it.
+# The code of a front-end developer, with its state kept where the test can see it.
 SUBSCRIBE = """async () => {
   const { connect } = await import('/static/declbind/declbind.js');
   window.endings = [];
@@ -26,7 +26,7 @@ PATIENCE = 15.0
 
 def make_operator() -> None:
     operator = make_user("operator", is_staff=True)
-    # Nobody opens a model by a binding without holding its permissions.
+    # Operators can only open models whose permissions they hold.
     operator.user_permissions.set(Permission.objects.filter(content_type__app_label__in=("declbind", "blog")))
 
 
@@ -41,7 +41,7 @@ def name_fields(page: Page, names: str) -> None:
 
 
 def save_form(page: Page) -> None:
-    """Save, and where the page asks whether that is meant, say so."""
+    """Save, and confirm if the page asks for it."""
     page.get_by_role("button", name="Save", exact=True).click()
     page.wait_for_selector(".messagelist .success, .errornote")
     if page.locator(".errornote").count():
@@ -60,7 +60,7 @@ def test_a_binding_made_in_the_admin_reaches_a_browser(
     reader.goto(f"{server.url}/accounts/login/")
 
     def wait(expression: str, wanted: Any) -> None:
-        """Wait until the reader's page holds what is wanted."""
+        """Wait until the reader's page holds the expected value."""
         deadline = time.monotonic() + PATIENCE
         while (found := json.loads(reader.evaluate(expression))) != wanted:
             assert time.monotonic() < deadline, found

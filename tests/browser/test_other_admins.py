@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from tests.browser.console import Complaints, fill_console, opened, take_picture
 from tests.browser.test_console_pages import SCREENS
 
-#: The settings of the site's process, where its admin is, and what of that admin's own is not looked at.
+#: The settings of the site's process, the address of its admin, and that admin's own elements to ignore.
 SITES = {"ops": ("tests.sites.ops", "/ops/declbind/"), "unfold": ("tests.sites.unfold", "/admin/declbind/")}
 LINKS = """(root) => Array.from(document.querySelectorAll('a[href]'), (link) => new URL(link.href).pathname)
   .filter((path) => path.includes('/declbind/'))"""
@@ -18,7 +18,7 @@ LINKS = """(root) => Array.from(document.querySelectorAll('a[href]'), (link) => 
 
 @pytest.mark.parametrize("name", SITES)
 def test_every_screen_works_under_another_admin(name: str, django_server: Any, browser: Any) -> None:
-    """It answers, says what it is, throws nothing, and its links stay inside of that admin."""
+    """It responds, shows its title, raises no error, and its links stay inside that admin."""
     settings, home = SITES[name]
     root = User.objects.create_superuser("operator", password="x")
     values = fill_console()

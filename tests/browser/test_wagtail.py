@@ -1,8 +1,8 @@
-"""Bind the pages of a project made from Wagtail's own template, by the tutorial alone, and edit them through Wagtail.
+"""Wagtail's pages, bound by following the tutorial in a project from its template, and edited in Wagtail.
 
-Wagtail writes its pages in most of the ways there are: multi-table inheritance, ``F()`` and ``Concat`` in
+Wagtail writes its pages in most of the possible ways: multi-table inheritance, ``F()`` and ``Concat`` in
 ``QuerySet.update`` (treebeard's ``path``, ``depth`` and ``numchild``), copies by a key set to None, cascades from a
-parent's rows. What writes there really were is told by the database itself: SQL triggers of the test note each.
+parent's rows. The database itself records the actual writes: SQL triggers of the test record each.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from tests.test_readme import Project, write_files
 PATIENCE = 20.0
 #: The command that makes a project from the template.
 WAGTAIL = Path(sys.executable).with_name("wagtail")
-#: Where the tutorial's files are in such a project.
+#: The places of the tutorial's files in such a project.
 PLACES = {"mysite/settings.py": "mysite/settings/base.py", "mysite/asgi.py": "mysite/asgi.py"}
-#: The parent of all pages and the template's own type of page; who may is left to Django's codenames.
+#: The parent of all pages and the template's own type of page; permissions are Django's codenames.
 RECORDS: list[dict[str, Any]] = [
     {"stream": "pages", "model": "wagtailcore.Page", "fields": "__all__"},
     {"stream": "homes", "model": "home.HomePage", "fields": ["title", "live", "path", "numchild", "url_path"]},
     {"stream": "images", "model": "wagtailimages.Image", "fields": "__all__"},
 ]
-#: The columns of a page that the noted writes and the frames are compared by.
+#: The columns by which recorded writes and frames are compared.
 COLUMNS = ("title", "draft_title", "slug", "path", "depth", "numchild", "url_path", "live")
-#: A picture of one pixel.
+#: An image of one pixel.
 DOT = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 NOTED = {"create": ("INSERT", "NEW"), "update": ("UPDATE", "NEW"), "delete": ("DELETE", "OLD")}
 
@@ -64,12 +64,12 @@ class WagtailProject(Project):
         return f"http://127.0.0.1:{self.port}"
 
     def environment(self) -> Mapping[str, str]:
-        # With this checkout, which need not be the one that is installed.
+        # With this checkout, which may differ from the installed package.
         paths = {"PYTHONPATH": f"{self.directory}:{ROOT}"}
         return {**super().environment(), **paths, "DJANGO_SUPERUSER_PASSWORD": self.password}
 
     def build(self) -> None:
-        """Make the project, its tables and its user, and let the database note each write of a page."""
+        """Make the project, its tables and its user, and record each write of a page in the database."""
         start: list[str | Path] = [WAGTAIL, "start", "mysite", "."]
         subprocess.run(start, cwd=self.directory, env=self.environment(), check=True, capture_output=True)
         write_files(self.root, PLACES)
@@ -84,7 +84,7 @@ class WagtailProject(Project):
             )
 
     def bind(self, capture: str) -> None:
-        """Put the records in, with this as the way in which writes are noticed."""
+        """Store the records with this capture mode."""
         self.capture = capture
         folder = self.directory / "home" / "bindings"
         folder.mkdir()
@@ -102,13 +102,13 @@ class WagtailProject(Project):
         return int(last)
 
     def noted_since(self, last: int) -> Counter[tuple[Any, ...]]:
-        """Count the writes of pages since then, each by its action, key and values."""
+        """Count the recorded writes of pages since then, each by its action, key and values."""
         return Counter(self.sql(f"SELECT action, pk, {', '.join(COLUMNS)} FROM noted WHERE id > ?", last))
 
 
 @pytest.fixture(scope="module")
 def built() -> Iterator[WagtailProject]:
-    """Return a project that is not served, for its files: to migrate takes longest."""
+    """Yield a project that is not served, for its files, because migrating takes longest."""
     template = WagtailProject()
     try:
         template.build()
@@ -119,7 +119,7 @@ def built() -> Iterator[WagtailProject]:
 
 @pytest.fixture(scope="module", params=["orm", "triggers"])
 def project(request: pytest.FixtureRequest, built: WagtailProject) -> Iterator[WagtailProject]:
-    """Serve a project, once for each way of noticing writes."""
+    """Serve a project, once for each capture mode."""
     server = WagtailProject()
     try:
         shutil.copytree(built.directory, server.directory, dirs_exist_ok=True)
@@ -133,12 +133,12 @@ def project(request: pytest.FixtureRequest, built: WagtailProject) -> Iterator[W
 
 
 class Editor:
-    """Somebody who is logged in to Wagtail's admin: a browser, and forms sent as it sends them."""
+    """A user of Wagtail's admin: a browser, and forms submitted like the browser's."""
 
     def __init__(self, site: WagtailProject, browser: Any) -> None:
         self.site = site
         self.context = browser.new_context()
-        # Wagtail's admin asks its maker for the newest version, and others for the user's picture.
+        # Wagtail's admin requests the newest version from its maker, and the user's picture from another site.
         self.context.route(lambda url: not url.startswith(site.url), lambda route: route.abort())
         self.page = self.context.new_page()
         self.page.goto(f"{site.url}/admin/login/")
@@ -155,20 +155,20 @@ class Editor:
         """Open the form of a page in the browser, write its title and press a button."""
         self.page.goto(f"{self.site.url}/admin/{path}")
         self.page.fill("#id_title", title)
-        # Not in sight; Wagtail fills it in, for who types slower than its scripts are loaded.
+        # Invisible; Wagtail fills it in, for users who type before its scripts are loaded.
         self.page.locator("#id_slug").evaluate("field => { field.value = 'alpha' }")
-        # "Publish" is in a menu that is folded.
+        # "Publish" is in a collapsed menu.
         with self.page.expect_navigation():
             self.page.locator(f"#page-edit-form {button}").first.evaluate("button => button.click()")
 
     def post(self, path: str, form: dict[str, Any], answers: int = 302) -> None:
-        """Send a form of Wagtail's admin, which must accept it."""
+        """Submit a form of Wagtail's admin, which must accept it."""
         form = {"csrfmiddlewaretoken": self.cookies["csrftoken"], **form}
         answer = self.context.request.post(f"{self.site.url}/admin/{path}", multipart=form, max_redirects=0)
         assert answer.status == answers, answer.text()
 
     def publish(self, path: str, title: str) -> None:
-        """Send the form of a page, a new one or a stored one, by its button "Publish"."""
+        """Submit the form of a page, a new one or a stored one, with its button "Publish"."""
         comments = {f"comments-{name}": "0" for name in ("TOTAL_FORMS", "INITIAL_FORMS")}
         self.post(path, {"title": title, "slug": title.lower(), **comments, "action-publish": "action-publish"})
 
@@ -192,7 +192,7 @@ class Heard:
 
 
 class Listener:
-    """A client that subscribes with a snapshot and keeps the rows up to date by the changes alone."""
+    """A client that subscribes with a snapshot and then updates its rows by the changes alone."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -210,7 +210,7 @@ class Listener:
             assert answer.get("ok", True), answer
 
     def read(self) -> dict[str, Any]:
-        """Read one frame, take it over and return its payload."""
+        """Read one frame, apply it and return its payload."""
         frame = json.loads(self.connection.recv(PATIENCE))
         stream, payload = frame["stream"], frame["payload"]
         rows = self.rows[stream]
@@ -230,9 +230,9 @@ class Listener:
         return payload
 
     def until(self, stream: str, action: str, pk: int | None = None, **values: Any) -> int:
-        """Read on to a change of a row, any row if no ``pk`` is given, with such data, and return its key.
+        """Read up to a change of a row with this data, of any row without ``pk``; return its key.
 
-        What comes before it on the stream is passed over: a change that is waited for twice must come twice.
+        Earlier frames of the stream are skipped, so a change that is awaited twice must arrive twice.
         """
         deadline = time.monotonic() + PATIENCE
         passed = []
@@ -252,7 +252,7 @@ class Listener:
         raise AssertionError(f"expected {action} of {pk} with {values} on {stream}, got {passed}")
 
     def catch_up(self, other: Listener) -> None:
-        """Read until the rows are those of another client, who has just taken his snapshot."""
+        """Read until the rows equal those of another client that has just taken its snapshot."""
         while self.rows != other.rows:
             try:
                 self.read()
@@ -260,7 +260,7 @@ class Listener:
                 assert self.rows == other.rows
 
     def writes_of_pages(self) -> Counter[tuple[Any, ...]]:
-        """Count what was heard of pages, as the database notes its writes."""
+        """Count the received changes of pages, in the form of the recorded writes."""
         return Counter(
             (heard.action, heard.pk, *(heard.data[name] for name in COLUMNS))
             for heard in self.heard
@@ -290,8 +290,8 @@ def listen(project: WagtailProject) -> Iterator[Listen]:
 # The tests --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_edited_in_wagtail_arrives(project: WagtailProject, editor: Editor, listen: Listen) -> None:
-    """Each edit in Wagtail's admin reaches a client as the right frame; no write of a page is missed, none invented."""
+def test_edits_in_wagtail_arrive(project: WagtailProject, editor: Editor, listen: Listen) -> None:
+    """Each edit in Wagtail's admin reaches a client as the right frame; no write of a page is missed or invented."""
     last = project.last_noted()
     listener = listen(editor)
     [home] = listener.rows["homes"]
@@ -304,7 +304,7 @@ def test_what_is_edited_in_wagtail_arrives(project: WagtailProject, editor: Edit
     alpha = listener.until("homes", "create", title="Alpha", live=False, url_path="/home/alpha/")
     listener.until("pages", "create", alpha)
 
-    # Published under another title; then a draft again, whose title is not yet the page's.
+    # Published under another title; then a draft again, whose title is not the page's yet.
     editor.write(f"pages/{alpha}/edit/", "Alpha One", "[name=action-publish]")
     listener.until("homes", "update", alpha, title="Alpha One", live=True)
     listener.until("pages", "update", alpha, title="Alpha One", live=True, has_unpublished_changes=False)
@@ -322,7 +322,7 @@ def test_what_is_edited_in_wagtail_arrives(project: WagtailProject, editor: Edit
     listener.until("homes", "update", beta, numchild=1)
     gamma = listener.until("homes", "create", title="Gamma", url_path="/home/beta/gamma/")
 
-    # A new slug is a new address of what is below, which Wagtail writes in one update.
+    # A new slug changes the addresses below it, which Wagtail writes in one update.
     editor.publish(f"pages/{beta}/edit/", "Bravo")
     listener.until("homes", "update", beta, title="Bravo", url_path="/home/bravo/")
     listener.until("homes", "update", gamma, url_path="/home/bravo/gamma/")
@@ -343,7 +343,7 @@ def test_what_is_edited_in_wagtail_arrives(project: WagtailProject, editor: Edit
     listener.until("homes", "update", beta, url_path="/home/alpha/bravo/")
     listener.until("homes", "update", gamma, url_path="/home/alpha/bravo/gamma/")
 
-    # And before its sibling: everything on its way is moved aside.
+    # And before its sibling: everything after it is moved.
     editor.post(f"pages/{beta}/set_position/?position=0", {}, answers=200)
     listener.until("homes", "update", copied, path=f"{branch}0002")
     listener.until("homes", "update", gamma, path=f"{branch}00010001")
@@ -367,17 +367,18 @@ def test_what_is_edited_in_wagtail_arrives(project: WagtailProject, editor: Edit
     listener.catch_up(listen(editor))
     heard = listener.writes_of_pages()
     if project.capture == "orm":
-        # Before a page goes Django sets its latest revision null, in the same call. The hooks report the delete alone.
+        # Before deleting a page Django sets its latest revision to null, in the same call. The hooks report only the
+        # delete.
         heard += Counter({("update", *row): count for (action, *row), count in heard.items() if action == "delete"})
     assert project.noted_since(last) == heard
     assert "Traceback" not in project.log_text()
 
 
-def test_what_is_written_past_the_orm(project: WagtailProject, editor: Editor, listen: Listen) -> None:
-    """Raw SQL is heard by triggers alone; Wagtail's command that mends what it did is heard in any case.
+def test_writes_that_bypass_the_orm(project: WagtailProject, editor: Editor, listen: Listen) -> None:
+    """Raw SQL is captured by triggers only; Wagtail's command that repairs its effects is captured in any case.
 
-    Without triggers this is the negative control of the test above. Nothing that treebeard 5 writes is of this kind;
-    its series 4, which Wagtail takes as well, moves branches by raw SQL, and counts what they leave and reach by it.
+    Without triggers this is the negative control of the test above. Nothing that treebeard 5 writes is of this kind.
+    Its series 4, which Wagtail supports as well, moves branches by raw SQL, and counts children by it.
     """
     last = project.last_noted()
     listener = listen(editor)
@@ -392,7 +393,7 @@ def test_what_is_written_past_the_orm(project: WagtailProject, editor: Editor, l
 
 
 def test_an_image_with_tags_arrives(project: WagtailProject, editor: Editor, listen: Listen) -> None:
-    """Its tags are no many-to-many field of Django's, and are left out; what has them is heard."""
+    """Its tags are no many-to-many field of Django's, and are left out; the image's row is captured."""
     listener = listen(editor)
     file = {"name": "dot.gif", "mimeType": "image/gif", "buffer": DOT}
     editor.post("images/add/", {"title": "A dot", "tags": "small, black", "file": file})
@@ -406,7 +407,7 @@ def test_an_image_with_tags_arrives(project: WagtailProject, editor: Editor, lis
 
 @pytest.mark.parametrize("project", ["orm"], indirect=True)
 def test_the_console_binds_pages(project: WagtailProject, editor: Editor, listen: Listen, expect: Any) -> None:
-    """Under the admin that Wagtail's template leaves to Django, a type of page is bound by its parent's fields."""
+    """Under the admin that Wagtail's template leaves to Django, a type of page is bound with its parent's fields."""
     listener = listen(editor)
     [home] = listener.rows["homes"]
     page, console = editor.page, f"{project.url}/django-admin/declbind/bindingrecord/"

@@ -58,7 +58,7 @@ def run_cell(cell: Cell, backends: Backends) -> table.Row:
         with Site(cell, backends) as site:
             database, programs = site.perform_elsewhere("database_version"), site.program_versions()
             Course(site).run()
-    except Exception as error:  # whatever one set-up does, the others are run, and the row says that it failed
+    except Exception as error:  # one failing set-up does not stop the others, and its row says that it failed
         result = table.FAILED
         say(f"{type(error).__name__}: {str(error)[:6000]}")
     say(f"{result:<10} {label(cell)} ({time.monotonic() - started:.0f} s)")
@@ -75,7 +75,7 @@ def run_here(only: list[str]) -> int:
     rows = []
     setups = [(cell.group, cell.name) for cell in CELLS]
     with tempfile.TemporaryDirectory(prefix="declbind-compat-") as folder, Backends(Path(folder)) as backends:
-        # Servers that have given up root keep their files there.
+        # Servers that drop root privileges keep their files there.
         os.chmod(folder, 0o777)
         for cell in CELLS:
             if is_run_at(cell, end) and is_chosen(cell, only):
@@ -85,7 +85,7 @@ def run_here(only: list[str]) -> int:
 
 
 def run_ends(options: argparse.Namespace) -> Iterator[str]:
-    """Run each end in an interpreter of its own; yield those where something went wrong."""
+    """Run each combination of Python and Django in an interpreter of its own; yield those that failed."""
     for end in options.end or ENDS:
         if not any(is_run_at(cell, end) and is_chosen(cell, options.only) for cell in CELLS):
             continue
@@ -109,7 +109,7 @@ def run_ends(options: argparse.Namespace) -> Iterator[str]:
 
 
 def main() -> int:
-    """Run what the arguments choose; the exit status is 1 when a cell failed or an end could not be had."""
+    """Run the chosen cells; the exit status is 1 if a cell failed or an interpreter was not available."""
     options = parse_arguments()
     if options.here:
         return 1 if run_here(options.only) else 0

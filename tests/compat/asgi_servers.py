@@ -24,7 +24,7 @@ def uvicorn(port: int, *options: str) -> list[str]:
 
 
 def script(name: str) -> str:
-    """Return the path of a program that a package has put beside the interpreter."""
+    """Return the path of a program that a package has installed beside the interpreter."""
     return os.path.join(os.path.dirname(sys.executable), name)
 
 
@@ -74,7 +74,7 @@ class AsgiServer(Server):
         return {key: value for key, value in merged.items() if value is not None}
 
     def kill(self) -> None:
-        """End the server and its workers at once: they share the process group that the server leads."""
+        """Kill the server and its workers at once: they share the process group of the server."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)

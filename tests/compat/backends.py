@@ -19,7 +19,11 @@ from tests.servers import MariaDBServer, PostgresServer, RedisServer, Server, Se
 
 
 def find_program(name: str) -> str:
-    """Return the path of a program of the machine; raises `ServerError` if there is none."""
+    """Return the path of an installed program.
+
+    Raises:
+        ServerError: There is no such program.
+    """
     found = shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin")
     if found is None:
         raise ServerError(f"expected {name} on PATH or in /usr/sbin, found none; run: make programs")
@@ -27,7 +31,7 @@ def find_program(name: str) -> str:
 
 
 class Redis(RedisServer):
-    """Redis, which can say its version."""
+    """A Redis server that can report its version."""
 
     def version(self) -> str:
         """Return the name and the version of the server."""
@@ -48,7 +52,7 @@ class ValkeyServer(Redis):
 
 
 class PgBouncer(Server):
-    """PgBouncer in transaction mode before a PostgreSQL server."""
+    """PgBouncer in transaction mode in front of a PostgreSQL server."""
 
     name = "pgbouncer"
     drop_root = True  # it refuses to run as root
@@ -100,27 +104,27 @@ class Backends:
 
     @functools.cached_property
     def postgres(self) -> PostgresServer:
-        """The PostgreSQL server."""
+        """Return the PostgreSQL server."""
         return self._stack.enter_context(PostgresServer())
 
     @functools.cached_property
     def pgbouncer(self) -> PgBouncer:
-        """The pooler before it."""
+        """Return the pooler in front of it."""
         return self._stack.enter_context(PgBouncer(self.postgres))
 
     @functools.cached_property
     def mariadb(self) -> MariaDBServer:
-        """The MariaDB server."""
+        """Return the MariaDB server."""
         return self._stack.enter_context(MariaDBServer())
 
     @functools.cached_property
     def redis(self) -> Redis:
-        """The Redis server."""
+        """Return the Redis server."""
         return self._stack.enter_context(Redis())
 
     @functools.cached_property
     def valkey(self) -> ValkeyServer:
-        """The Valkey server."""
+        """Return the Valkey server."""
         return self._stack.enter_context(ValkeyServer())
 
     def make_database(self, kind: str, *, pooled: bool = False, schema: str = "") -> str:

@@ -1,7 +1,7 @@
-"""The cells: every set-up that the course runs in, and what each of them differs in from the plain one.
+"""The cells: every set-up that the course runs in, and how each differs from the plain one.
 
-The plain set-up is uvicorn on PostgreSQL by psycopg 3, sessions in the database, no channel layer, and a request of the
-site as the writer. A cell changes one thing, or a few that belong together.
+The plain set-up is uvicorn on PostgreSQL by psycopg 3, sessions in the database, no channel layer, and a request of
+the site as the writer. A cell changes one setting, or a few that belong together.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class Cell:
 
     @property
     def drains(self) -> bool:
-        """Whether the server lets its processes close their sockets in order; the development server does not."""
+        """Return whether the server lets its processes close their sockets in order on shutdown."""
         return self.server != "runserver"
 
     @property
     def has_triggers(self) -> bool:
-        """Whether the database has triggers that declbind can use."""
+        """Return whether the database has triggers that declbind can use."""
         return self.database != "mariadb"
 
 
@@ -170,17 +170,20 @@ PROJECTS = [
     Cell("project", "a process of the project's own", writer="process", database="sqlite"),
 ]  # fmt: skip
 
-#: One course for each Python and Django that the metadata names, beside those that all other cells run on.
+#: One course for each Python and Django in the metadata, apart from the versions that all other cells run on.
 VERSIONS = [Cell("versions", "SQLite", database="sqlite"), Cell("versions", "PostgreSQL", packages=("psycopg",))]
 
 CELLS = [*SERVERS, *DATABASES, *SESSION_STORES, *LAYERS, *PROJECTS, *VERSIONS]
 
-#: The Pythons and Djangos of a run, as "3.13/6.1".
+#: The Python and Django versions of a run, as "3.13/6.1".
 ENDS = ("3.11/5.2", "3.12/5.2", "3.12/6.0", "3.13/5.2", "3.13/6.0", "3.13/6.1")
 OLDEST, NEWEST = ENDS[0], ENDS[-1]
 
 
 def is_run_at(cell: Cell, end: str) -> bool:
-    """Return whether a cell is run at an end. Only servers are run at both ends, and only versions in between."""
+    """Return whether a cell is run with a Python and Django.
+
+    Only servers are run on the oldest and the newest, and only versions in between.
+    """
     ends = {"versions": ENDS, "server": (OLDEST, NEWEST)}.get(cell.group, (NEWEST,))
     return end in ends

@@ -1,4 +1,4 @@
-"""A subscriber over a real socket: it keeps every frame, holds the rows of its groups, and can come back."""
+"""A subscriber over a real socket that keeps every frame, holds the rows of its groups, and can resume."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-#: Seconds that an expected frame may take.
+#: How long an expected frame may take, in seconds.
 PATIENCE = 30.0
-#: A small receive buffer, so that a reader that pauses makes the server wait soon.
+#: A small receive buffer, so that a paused reader soon makes the server wait.
 RECEIVE_BYTES = 4096
 
 JOINED = Subprotocol("declbind.batch.v1")
@@ -31,7 +31,7 @@ Change = tuple[str, Any]
 
 @dataclass
 class Feed:
-    """One subscription: what arrived for it, and the rows that follow from that."""
+    """One subscription: the received frames, and the resulting rows."""
 
     stream: str
     params: dict[str, Any]
@@ -40,7 +40,7 @@ class Feed:
     offset: int = 0
     resume: str | None = None
     rows: dict[Any, Row] = field(default_factory=dict)
-    #: (action, pk) of each change, in the order of arrival, without those seen before.
+    #: (action, pk) of each change, in the order of arrival, without repeated ones.
     changes: list[Change] = field(default_factory=list)
     #: (action, reason) of each `resync` and `closed`.
     notices: list[tuple[str, str]] = field(default_factory=list)
@@ -49,13 +49,13 @@ class Feed:
     _arrived: list[dict[str, Any]] = field(default_factory=list)
 
     def granted(self, reply: dict[str, Any], *, resumed: bool) -> None:
-        """Take the reply to the request to subscribe."""
+        """Handle the reply to the subscribe request."""
         self.group, self.epoch, self.resume = reply["group"], reply["epoch"], reply.get("resume")
         if not resumed:
             self.offset, self.is_complete, self._arrived = reply["offset"], False, []
 
     def receive(self, offset: int, payload: dict[str, Any]) -> None:
-        """Take a frame of this subscription."""
+        """Handle a frame of this subscription."""
         action = payload["action"]
         if action == "snapshot":
             self.pages += 1
@@ -67,7 +67,7 @@ class Feed:
         if action in ("resync", "closed"):
             self.notices.append((action, payload["reason"]))
             return
-        # One event may reach a group under one offset with one change only; what was seen before comes again.
+        # One event reaches a group with one change only; earlier offsets are repeated.
         if offset <= self.offset:
             return
         self.offset = offset
@@ -81,8 +81,8 @@ class Feed:
 class Subscriber:
     """A client with any number of subscriptions on one socket at a time.
 
-    A thread reads the socket. All other methods belong to the thread of the course; they raise `TimeoutError`, which
-    says what was waited for, after ``PATIENCE`` seconds.
+    A thread reads the socket. All other methods belong to the thread of the course. After ``PATIENCE`` seconds they
+    raise `TimeoutError`, which says what was awaited.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Subscriber:
     # --- the connection -----------------------------------------------------------------------------------------------
 
     def connect(self, url: str | None = None) -> None:
-        """Open the socket, at another address if one is given."""
+        """Open the socket, optionally at another address."""
         self.url = url or self.url
         address = urlsplit(self.url)
         assert address.hostname is not None
@@ -155,11 +155,11 @@ class Subscriber:
         self._open.close()
 
     def pause(self) -> None:
-        """Read nothing any more; the library reads one frame ahead."""
+        """Stop reading; the library reads one frame ahead."""
         self._may_read.clear()
 
     def go_on(self) -> None:
-        """Read again."""
+        """Continue reading."""
         self._may_read.set()
 
     def _read(self, connection: ClientConnection) -> None:
@@ -207,7 +207,7 @@ class Subscriber:
         return feed
 
     def begin(self, stream: str, *, snapshot: bool = True, **params: Any) -> Feed:
-        """Subscribe and wait for the reply alone."""
+        """Subscribe and wait for the reply only."""
         feed = Feed(stream, params)
         self.feeds.append(feed)
         payload = {"action": "subscribe", "params": params, "snapshot": snapshot}
@@ -223,14 +223,14 @@ class Subscriber:
         self.wait(lambda: feed.is_complete, f"the new snapshot of {feed.stream!r} is complete")
 
     def come_back(self, url: str | None = None) -> None:
-        """Connect again, retrying for a while, and resume each subscription from its offset."""
+        """Reconnect, retrying for a while, and resume each subscription from its offset."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 self.connect(url)
                 break
             except Exception as error:
-                # A server that is on its way up refuses, or answers with a status; the last failure is told.
+                # A starting server refuses, or answers with an error status; the last failure is reported.
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{self.name}: could not come back: {error}") from error
                 time.sleep(0.1)
@@ -256,7 +256,7 @@ class Subscriber:
     # --- waiting ------------------------------------------------------------------------------------------------------
 
     def wait(self, is_so: Callable[[], Any], what: str) -> None:
-        """Wait until something is so that frames can make so."""
+        """Wait until a condition becomes true through frames."""
         with self._news:
             if not self._news.wait_for(is_so, PATIENCE):
                 held = [(feed.stream, feed.group, feed.offset, feed.changes[-5:], feed.notices) for feed in self.feeds]

@@ -1,7 +1,7 @@
 """The course: the steps that a set-up must complete, each of them checked frame by frame.
 
-Each step ends with a note of its own. What subscribers were sent up to that note must be exactly what the step wrote:
-nothing lost, nothing invented, in order.
+Each step ends with a note of its own. The frames up to that note must be exactly what the step wrote: none lost,
+none invented, in order.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 from .client import PATIENCE, Change, Feed, Subscriber
 from .site_processes import Site
 
-#: Rows of the snapshot that a reader pauses in, and for how many seconds it does.
+#: The rows of the snapshot that a reader pauses in, and how long it pauses, in seconds.
 LINES = 40_000
 PAUSE_SECONDS = 3.0
 
 
 class StepFailed(AssertionError):
-    """A step of the course did not go as it must; the text names the step."""
+    """A failed step of the course; the text names the step."""
 
 
 class Course:
-    """One run over one site. ``lines`` and ``pause`` shorten the step of the reader that pauses."""
+    """One run on one site. ``lines`` and ``pause`` shorten the step of the paused reader."""
 
     def __init__(self, site: Site, *, lines: int = LINES, pause: float = PAUSE_SECONDS) -> None:
         self.site, self.lines, self.pause = site, lines, pause
@@ -34,7 +34,11 @@ class Course:
         self.seconds: dict[str, float] = {}
 
     def run(self) -> None:
-        """Do all steps; raises `StepFailed` at the first that fails."""
+        """Do all steps.
+
+        Raises:
+            StepFailed: The first step that failed.
+        """
         steps: Sequence[Callable[[], None]] = (
             self.connect, self.save, self.move_between_groups, self.update_in_bulk, self.change_lists, self.write_sql,
             self.roll_back, self.delete, self.write_from_a_client, self.look_at_the_console, self.pause_in_a_snapshot,
@@ -54,7 +58,7 @@ class Course:
     # --- the steps ----------------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Let three clients come: a stranger, a user, and one that takes several frames in one."""
+        """Connect three clients: an anonymous one, a user, and one that negotiates batches of frames."""
         perform = self.site.perform
         perform("fill", count=self.lines)
         perform("add_user", name=self.user, codenames=["add_note", "change_note", "delete_note", "view_note"])
@@ -72,14 +76,14 @@ class Course:
         assert refused["error"]["code"] == "denied"
 
     def save(self) -> None:
-        """Save a new note: everyone who may is told of it."""
+        """Save a new note: every client with the permission gets it."""
         mark = self._mark()
         self.first = self.site.perform("add", room=1, text="first")
         self._expect(mark, [("create", self.first)], in_room=True)
         assert self.all_notes.rows[self.first] == {"room": 1, "text": "first", "tags": []}
 
     def move_between_groups(self) -> None:
-        """Save a note in another room: the old room is told that it left, and not what it is now."""
+        """Save a note in another room: the old room gets a delete without the new values."""
         mark = self._mark()
         self.site.perform("move", pk=self.first, room=2)
         self._expect(mark, [("update", self.first)], in_room=[("delete", self.first)])
@@ -110,7 +114,7 @@ class Course:
         assert sorted(self.all_notes.rows[self.first]["tags"]) == tags
 
     def write_sql(self) -> None:
-        """Write by raw SQL: triggers report it where the database has them, else the project announces it."""
+        """Write by raw SQL: triggers report it if the database supports them, else the project announces it."""
         start = len(self.readings.changes)
         added = self.site.perform("write_sql", values=[10, 20], announce=not self.site.cell.has_triggers)
         for pk in added:
@@ -120,7 +124,7 @@ class Course:
         assert found == added, f"expected one change for each of {added}, got {self.readings.changes[start:]}"
 
     def roll_back(self) -> None:
-        """Write and roll back: nobody is told anything."""
+        """Write and roll back: nothing is sent."""
         mark = self._mark()
         self.site.perform("roll_back", room=1)
         self._expect(mark, [], in_room=True)
@@ -133,7 +137,7 @@ class Course:
         self._expect(mark, [("delete", gone)], in_room=True)
 
     def write_from_a_client(self) -> None:
-        """Let a user create, change and delete over the socket; a stranger may not."""
+        """Create, change and delete over a user's socket; an anonymous client may not."""
         mark = self._mark()
         made = self.visitor.request("notes", "create", data={"room": 1, "text": "from a client"})
         assert made["ok"], made
@@ -148,7 +152,7 @@ class Course:
         self._expect(mark, [("create", made["pk"]), ("update", made["pk"]), ("delete", made["pk"])], in_room=True)
 
     def look_at_the_console(self) -> None:
-        """Ask what operators are shown: who is connected, and what became of a change."""
+        """Check what operators see: the connections, and the outcome of a change."""
         wanted = sorted([["", "notes", "readings"], [self.user, "notes", "secrets"], ["", "notes"]])
         self._poll(lambda: self.site.perform("connections"), wanted, "open connections")
         mark = self._mark()
@@ -159,22 +163,22 @@ class Course:
         )
 
     def _poll(self, ask: Callable[[], Any], wanted: Any, what: str) -> None:
-        """Ask until the answer is right: processes write what operators see once a second."""
+        """Poll until the answer is right: processes write the operators' data once a second."""
         deadline = time.monotonic() + PATIENCE
         while (answer := ask()) != wanted:
             assert time.monotonic() < deadline, f"{what}: expected {wanted}, got {answer}"
             time.sleep(0.2)
 
     def pause_in_a_snapshot(self) -> None:
-        """Pause in a long snapshot: it is completed, and what was written meanwhile follows."""
+        """Pause in a long snapshot: it is completed, and the writes made meanwhile follow."""
         reader = self._stack.enter_context(
             Subscriber("pausing reader", self.site.socket_url(), reads_on_demand=True, tls=self.site.tls)
         )
         feed = reader.begin("lines")
         reader.pause()
-        # Two frames may be on their way through the library.
+        # Two frames may be buffered in the library.
         changed = self.site.perform("change_line")
-        time.sleep(self.pause)  # the pause is what is tested
+        time.sleep(self.pause)  # the pause is under test
         pages = feed.pages
         assert not feed.is_complete, f"the server never had to wait: all {pages} pages came at once"
         reader.go_on()
@@ -184,7 +188,7 @@ class Course:
         reader.leave()
 
     def kill_and_resume(self) -> None:
-        """Kill the servers, write, start them again: who comes back is told exactly what was missed."""
+        """Kill the servers, write, start them again: resuming clients get exactly what they missed."""
         mark = self._mark()
         self.site.kill_servers()
         for subscriber in (self.stranger, self.visitor, self.batched):
@@ -201,7 +205,7 @@ class Course:
             assert feed.notices == [], f"a resync would hide what a resume loses: {feed.notices}"
 
     def take_a_right_away(self) -> None:
-        """Take a permission from a user with an open socket: nothing written later reaches that subscription."""
+        """Revoke a permission of a user with an open socket: later writes do not reach that subscription."""
         start = len(self.secrets.changes)
         self.site.perform("take_away", name=self.user, codename="view_note")
         self.site.perform("update", pks=self.others, text="after the right was taken")
@@ -210,7 +214,7 @@ class Course:
         assert self.secrets.changes[start:] == [], "the user was sent what may no longer be viewed"
 
     def edit_the_record(self) -> None:
-        """Edit a record: a field that is no longer sent is not, and a disabled stream is closed."""
+        """Edit a record: a removed field is no longer sent, and a disabled stream is closed."""
         self.site.perform("edit_record", stream="notes", fields=["room", "text"])
         pk = self.site.perform("add", room=1, text="after the edit")
         for subscriber, feed in (
@@ -226,7 +230,7 @@ class Course:
         self.stranger.wait(lambda: ("closed", "disabled") in self.readings.notices, "the disabled stream is closed")
 
     def log_out(self) -> None:
-        """Log a user out, after a page has changed the session: the socket that the session opened is closed."""
+        """Log a user out, after a page has changed the session: the socket of the session is closed."""
         cookie = self.site.visit(self.visitor.cookie)
         assert self.visitor.is_open
         self.site.log_out(cookie)
@@ -235,7 +239,7 @@ class Course:
         assert self.stranger.is_open
 
     def shut_down(self) -> None:
-        """End the servers in order: clients are told, and then closed with 1012."""
+        """Shut the servers down in order: clients are notified, and then closed with 1012."""
         if not self.site.cell.drains:
             return
         self.site.end_servers()
@@ -254,7 +258,7 @@ class Course:
         return self._stack.enter_context(Subscriber(name, url, cookie=cookie, joined=joined, tls=self.site.tls))
 
     def _mark(self) -> tuple[int, int, int]:
-        """Return how many changes each feed of notes has had, once all that is written has arrived."""
+        """Return how many changes each feed of notes has received, once all writes have arrived."""
         self._settle()
         return len(self.all_notes.changes), len(self.room.changes), len(self.batches.changes)
 
@@ -271,7 +275,7 @@ class Course:
         return [(self.stranger, self.all_notes), (self.visitor, self.room), (self.batched, self.batches)]
 
     def _expect(self, mark: tuple[int, int, int], changes: list[Change], *, in_room: bool | list[Change]) -> None:
-        """Check that the feeds were told exactly this since the mark, and hold the rows of the database."""
+        """Check that the feeds got exactly these changes since the mark, and hold the database's rows."""
         self._settle()
         expected = [changes, changes if in_room is True else in_room or [], changes]
         for (_, feed), start, wanted in zip(self._note_feeds(), mark, expected, strict=True):
@@ -286,7 +290,7 @@ class Course:
     def _compare(self) -> None:
         stored = self.site.perform("notes")
         for _, feed in self._note_feeds():
-            # An edit of the record may have taken a field out.
+            # An edit of the record may have removed a field.
             names = next(iter(feed.rows.values()), {}).keys()
             wanted = {
                 row["pk"]: {name: row[name] for name in names}

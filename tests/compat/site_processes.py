@@ -1,4 +1,4 @@
-"""One cell's processes: the site's servers, its writers and what stands in front of it, on a database of its own."""
+"""The processes of one cell: the site's servers, its writers and its proxy, on a database of its own."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Worker(Server):
 
 
 class Site:
-    """A prepared site; as a context manager it ends what it has started."""
+    """A prepared site; as a context manager it ends the processes that it has started."""
 
     def __init__(self, cell: Cell, backends: Backends, *, sabotage: str = "") -> None:
         self.cell, self.backends = cell, backends
@@ -60,7 +60,7 @@ class Site:
     def __enter__(self) -> Self:
         with self._stack as stack:
             self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="declbind-compat-")))
-            # A server that gives up root still writes its sessions there.
+            # A server that drops root privileges still writes its sessions there.
             self.directory.chmod(0o777)
             self.env = self._environment()
             self._prepare()
@@ -94,7 +94,7 @@ class Site:
             merged["CHANNEL_LAYERS"] = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
         elif cell.layer != "none":
             store = backends.valkey if cell.store == "valkey" else backends.redis
-            # What the system checks declbind.W005 and W006 ask for.
+            # The system checks declbind.W005 and W006 require these.
             host = {
                 "address": store.url, "socket_timeout": None, "socket_keepalive": True, "health_check_interval": 30,
                 "max_connections": 10_000,
@@ -145,7 +145,7 @@ class Site:
             server.kill()
 
     def end_servers(self) -> None:
-        """Tell every server to end, as a deployment does."""
+        """Ask every server to shut down, as a deployment does."""
         for server in self.servers:
             server.signal(signal.SIGTERM)
 
@@ -154,7 +154,7 @@ class Site:
         return "".join(f"\n--- log of {s.kind}:\n{s.log_text()[-3000:]}" for s in self.servers if s.log_text())
 
     def program_versions(self) -> list[str]:
-        """Return the names and versions of the programs that this cell needs beside packages and its database."""
+        """Return the names and versions of the programs that this cell needs, other than packages and its database."""
         versions = []
         if self.cell.layer not in ("none", "memory") or "{redis}" in json.dumps(dict(self.cell.settings)):
             store = self.backends.valkey if self.cell.store == "valkey" else self.backends.redis
@@ -166,7 +166,7 @@ class Site:
         return versions
 
     def base_url(self, number: int = 0) -> str:
-        """Return the address of the site at one of its servers, or at what stands in front of them."""
+        """Return the address of the site at one of its servers, or at its proxy."""
         if self.front is not None:
             return self.front.url
         return f"http://127.0.0.1:{self.servers[number % len(self.servers)].port}"
@@ -182,7 +182,7 @@ class Site:
         return self._fetch(f"/login/{name}/")[1]
 
     def visit(self, cookie: str) -> str:
-        """Let a page change the session; return the cookie that the browser has afterwards."""
+        """Request a page that changes the session; return the cookie that the browser has afterwards."""
         return self._fetch("/visit/", cookie=cookie)[1] or cookie
 
     def log_out(self, cookie: str) -> None:
@@ -211,7 +211,7 @@ class Site:
     # --- writes -------------------------------------------------------------------------------------------------------
 
     def perform(self, name: str, /, **arguments: Any) -> Any:
-        """Perform an operation where this cell writes, and return its result."""
+        """Perform an operation with this cell's writer, and return its result."""
         if self.cell.writer == "process":
             return self.perform_elsewhere(name, **arguments)
         place = "here" if self.cell.writer == "request" else self.cell.writer
@@ -219,7 +219,7 @@ class Site:
         return self._fetch(f"/write/{place}/", body=body)[0]["result"]
 
     def perform_elsewhere(self, name: str, /, **arguments: Any) -> Any:
-        """Perform an operation in a process without a server; it lives as long as the site."""
+        """Perform an operation in a process without a server, which lives as long as the site."""
         if self._writer is None:
             log = self._stack.enter_context((self.directory / "writer.log").open("w"))
             self._writer = self._start_writer(log)
@@ -247,7 +247,7 @@ class Site:
 
     @staticmethod
     def _end_writer(writer: subprocess.Popen[str]) -> None:
-        # The end of its input is the end of its work.
+        # Closing its input ends the process.
         assert writer.stdin is not None
         assert writer.stdout is not None
         writer.stdin.close()

@@ -1,6 +1,7 @@
-"""The table of what has been run: `docs/compatibility.md` is its only store.
+"""The table of the runs, stored only in `docs/compatibility.md`.
 
-A row is keyed by group, set-up, Python and Django. A run replaces the rows of the cells that it ran and keeps the rest.
+A row is keyed by group, set-up, Python and Django. A run replaces the rows of the cells that it ran and keeps the
+rest.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What a later run replaces: minor releases are told apart, patch releases are not."""
+        """Return the key by which a later run replaces the row; patch releases are not part of it."""
         return self.group, self.setup, minor(self.python), minor(self.django)
 
 
@@ -66,7 +67,11 @@ def minor(version: str) -> str:
 
 
 def parse(text: str) -> list[Row]:
-    """Return the rows of the document; raises `ValueError` for a line of a table that is none."""
+    """Return the rows of the document.
+
+    Raises:
+        ValueError: A line of a table is invalid.
+    """
     groups = {heading: group for group, heading in HEADINGS.items()}
     rows: list[Row] = []
     group = ""
@@ -95,9 +100,9 @@ def render(rows: Iterable[Row]) -> str:
 
 
 def merge(old: Iterable[Row], new: Iterable[Row], setups: Sequence[tuple[str, str]]) -> list[Row]:
-    """Return the rows with those of a new run in the places of the old ones.
+    """Return the rows, with those of a new run replacing old ones.
 
-    ``setups`` are the (group, set-up) pairs there are, in the order of the table; rows of others are dropped.
+    ``setups`` are the existing (group, set-up) pairs, in the order of the table; rows of others are dropped.
     """
     merged = {row.key: row for row in [*old, *new]}
     order = {setup: number for number, setup in enumerate(setups)}

@@ -1,4 +1,4 @@
-"""What the metadata and the documents claim, against the table of what has been run."""
+"""The claims of the metadata and the documents, compared with the table of runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.servers import ROOT
 from . import asgi_servers, table
 from .cells import CELLS, ENDS, is_run_at
 
-#: Names that a reader takes for a promise, and the part of a set-up's name or packages that keeps it.
+#: Names that readers take for a promise, and the text in a set-up's name or packages that fulfils it.
 PROMISES = {
     "uvicorn": "uvicorn", "uvloop": "uvloop", "wsproto": "wsproto", "daphne": "daphne", "granian": "granian",
     "hypercorn": "hypercorn", "gunicorn": "gunicorn", "runserver": "runserver", "PostgreSQL": "PostgreSQL",
@@ -20,7 +20,7 @@ PROMISES = {
     "ATOMIC_REQUESTS", "MariaDB": "MariaDB", "SQLite": "SQLite", "Redis": "Redis", "Valkey": "Valkey", "nginx": "nginx",
     "Celery": "Celery", "django.tasks": "django.tasks", "signed_cookies": "signed_cookies", "cached_db": "cached_db",
 }  # fmt: skip
-#: Names of what has never been run. A document that has one must say so.
+#: Names of systems that were never tested. A document that mentions one must say so.
 UNTESTED = ("MySQL", "Oracle")
 SAYS_SO = re.compile(r"not\s+(been\s+)?(run|tested)|has\s+never\s+been\s+run", re.IGNORECASE)
 
@@ -38,7 +38,7 @@ def classifiers(prefix: str) -> list[str]:
 
 
 def unkept_versions(rows: list[table.Row]) -> list[str]:
-    """Return the Pythons and Djangos of the metadata that no completed course was run on."""
+    """Return the Python and Django versions of the metadata without a completed course."""
     runs = [row for row in completed(rows) if row.group == "versions"]
     pythons, djangos = {table.minor(row.python) for row in runs}, {table.minor(row.django) for row in runs}
     return [
@@ -52,14 +52,14 @@ def unkept_versions(rows: list[table.Row]) -> list[str]:
 
 
 def unkept_promises(text: str, rows: list[table.Row]) -> list[str]:
-    """Return the names in a document that no completed course stands for."""
+    """Return the names in a document without a completed course."""
     runs = [f"{row.setup} {row.packages} {row.database}".lower() for row in completed(rows)]
     named = [word for word in PROMISES if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w])", text)]
     return [word for word in named if not any(PROMISES[word].lower() in run for run in runs)]
 
 
 def silent_about_untested(text: str) -> list[str]:
-    """Return the names in a document of what has not been run, if the document does not say so."""
+    """Return the untested names in a document that does not say that they are untested."""
     named = [name for name in UNTESTED if re.search(rf"\b{name}\b", text)]
     return [] if SAYS_SO.search(text) else named
 
@@ -77,11 +77,11 @@ def test_what_a_document_names_has_been_run(document: str) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_a_document_says_what_has_not_been_run(document: str) -> None:
-    """MySQL and Oracle are never named as if they had been tried."""
+    """MySQL and Oracle are never mentioned as if they had been tested."""
     assert silent_about_untested((ROOT / document).read_text()) == []
 
 
-#: The servers of the documentation's table whose command is started by the course, by the words that tell them apart.
+#: The servers of the documentation's table whose command the course starts, by identifying words.
 DEPLOYED = {
     "uvicorn": "uvicorn-workers", "gunicorn BindingsWorker": "gunicorn", "gunicorn asgi": "gunicorn-asgi",
     "daphne": "daphne", "hypercorn": "hypercorn", "granian": "granian",
@@ -103,12 +103,12 @@ def test_the_course_starts_a_server_as_the_documentation_does(words: str) -> Non
 
 
 def test_the_course_configures_hypercorn_as_the_documentation_does() -> None:
-    """The file is printed whole."""
+    """The whole configuration file is in the documentation."""
     assert (asgi_servers.SITE / "hypercorn.toml").read_text() in (ROOT / "docs" / "deployment.md").read_text()
 
 
 def test_every_cell_is_in_the_table_and_completed() -> None:
-    """No cell is left out because it failed, and no row is left over from a cell that is gone."""
+    """No cell is missing because it failed, and no row remains from a removed cell."""
     rows = {row.key: row.result for row in table.load()}
     expected = {(cell.group, cell.name, *end.split("/")) for cell in CELLS for end in ENDS if is_run_at(cell, end)}
     assert rows == dict.fromkeys(sorted(expected), table.COMPLETED) | {}, "run: make compat"
@@ -120,8 +120,8 @@ def test_the_table_is_read_as_it_was_written() -> None:
     assert table.parse(table.render(rows)) == rows
 
 
-def test_a_claim_without_a_run_is_noticed() -> None:
-    """Negative control: without its rows, or with a failed run alone, a claim is not kept."""
+def test_a_claim_without_a_run_is_reported() -> None:
+    """Negative control: a claim without rows, or with failed runs only, is reported."""
     rows = table.load()
     without = [row for row in rows if "granian" not in row.setup]
     failed = [row if row.setup != "granian" else table.Row(*_fields(row), table.FAILED, row.date) for row in rows]

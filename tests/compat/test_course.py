@@ -1,4 +1,4 @@
-"""The course in its short form: each server, MariaDB and PgBouncer once, and the faults that it must notice."""
+"""The course in its short form: each server, MariaDB and PgBouncer once, and the faults that it must detect."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
     "cell", [cell for cell in CELLS if cell.is_short and cell.min_django <= django.VERSION], ids=lambda cell: cell.name
 )
 def test_the_course_is_completed(cell: Cell, backends: Backends) -> None:
-    """Three clients hold what is stored through every kind of write, a kill, a lost right, an edit and a logout."""
+    """Three clients hold the stored rows through every kind of write, a kill, a revocation, an edit and a logout."""
     with Site(cell, backends) as site:
         Course(site).run()
 

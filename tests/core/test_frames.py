@@ -1,4 +1,4 @@
-"""The wire format: what is read, what is refused and how, and that each frame written is one that is published."""
+"""The wire format: accepted and refused requests, and the agreement of written frames with the schema."""
 
 import json
 import time
@@ -23,7 +23,7 @@ json_values = st.recursive(
     | st.booleans()
     | st.integers(-(2**70), 2**70)
     | st.floats(allow_nan=False, allow_infinity=False)
-    # Text that UTF-8 can carry: half a surrogate pair is refused on the way in.
+    # Text that UTF-8 can encode: half a surrogate pair is refused on input.
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=10),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
@@ -54,14 +54,14 @@ def nested(depth):
 
 
 def test_frame_is_taken_apart_into_stream_payload_and_ref():
-    """An ordinary request arrives whole."""
+    """An ordinary request is split into stream, payload and ref."""
     payload = {"action": "update", "pk": 1, "data": {"value": 51}, "ref": 7}
     assert parse(frame(payload)) == Envelope("intval", payload, 7)
 
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), json_values, max_size=4))
 def test_payload_survives_the_way_through_text(payload):
-    """Whatever JSON a client sends is what is read, big whole numbers included."""
+    """The parsed payload is exactly the JSON that a client sent, including large whole numbers."""
     assert parse(frame(payload)).payload == payload
 
 
@@ -73,7 +73,7 @@ def test_any_scalar_is_a_ref(ref):
 
 @pytest.mark.parametrize("payload", [{}, {"ref": []}, {"ref": {}}])
 def test_no_scalar_ref_means_that_no_reply_is_wanted(payload):
-    """A ref that cannot be given back as it came counts as none."""
+    """A ref that cannot be returned unchanged counts as none."""
     assert parse(frame(payload)).ref is MISSING
 
 
@@ -117,18 +117,18 @@ MALFORMED = {
 
 @pytest.mark.parametrize(("text", "message"), MALFORMED.items(), ids=lambda text: ascii(text)[:40])
 def test_hostile_text_is_refused_as_malformed(text, message):
-    """Each way to be no request has an answer that says what was expected, and none of them raises anything else."""
+    """Each kind of malformed text has an answer that says what was expected, and raises no other exception."""
     error = refused(text)
     assert (error.code, message in error.message) == ("malformed", True), error.message
 
 
 def test_json_at_the_limit_of_depth_is_read():
-    """Sixteen levels are allowed, the seventeenth is the first that is not."""
+    """Sixteen levels are allowed; the seventeenth is refused."""
     assert parse(nested(16)).ref == 1
 
 
 def test_a_whole_pair_of_surrogate_escapes_is_an_ordinary_character():
-    """JSON writes characters beyond the first plane as two escapes; those are one character, not two halves."""
+    """JSON writes characters beyond the first plane as two escapes, which are one character and not two halves."""
     assert parse('{"stream":"s","payload":{"x":"\\ud83d\\ude00"}}').payload == {"x": "\U0001f600"}
 
 
@@ -152,7 +152,7 @@ def test_frame_is_measured_in_bytes(filler):
     ],
 )
 def test_refusal_keeps_what_could_be_read(text, stream, ref):
-    """A client that named its request by a ref gets the answer under it, as far as the frame could be read."""
+    """The answer carries the client's ref, as far as the frame could be read."""
     error = refused(text)
     assert (error.stream, error.ref) == (stream, ref)
 
@@ -161,7 +161,7 @@ def test_refusal_keeps_what_could_be_read(text, stream, ref):
     "half", ['{"stream":"\\ud800","payload":{"ref":1}}', '{"stream":"s","payload":{"ref":"\\ud800"}}']
 )
 def test_refusal_of_half_a_surrogate_pair_can_be_sent(half):
-    """The answer gives back a stream or ref that UTF-8 cannot carry as its escape, so that the socket survives it."""
+    """The answer writes a stream or ref that UTF-8 cannot encode as its escape, so that the socket survives."""
     error = refused(half)
     text = frames.encode_refusal(error.stream, error.ref, error)
     sent = json.loads(text.encode())
@@ -169,7 +169,7 @@ def test_refusal_of_half_a_surrogate_pair_can_be_sent(half):
 
 
 def test_thousands_of_names_with_one_twice_are_refused_at_once():
-    """Finding the name that stands twice takes time in proportion to the frame, not to its square."""
+    """Finding a duplicate name takes time in proportion to the frame, not to its square."""
     names = [f'"{number:x}":0' for number in range(7_000)]
     text = '{"stream":"s","payload":{' + ",".join([*names, names[-1]]) + "}}"
     started = time.perf_counter()
@@ -178,7 +178,7 @@ def test_thousands_of_names_with_one_twice_are_refused_at_once():
 
 
 def test_error_texts_stay_short():
-    """No refusal echoes a frame of 64 KiB back to whoever reads the traffic."""
+    """No refusal repeats a frame of 64 KiB in its text."""
     long = "x" * 60_000
     texts = [f'{{"{long}":1,"{long}":2}}', "9" * 4000, f'{{"stream":"s","payload":"{long}"}}']
     assert max(len(refused(text).message) for text in texts) < 200
@@ -275,7 +275,7 @@ def test_other_requests_need_a_stream():
 
 @pytest.mark.parametrize("payload", ACCEPTED, ids=repr)
 def test_accepted_request_fits_the_published_schema(payload):
-    """What the parser takes is what ``request.schema.json`` describes."""
+    """The parser accepts requests that ``request.schema.json`` describes."""
     envelope = parse(frame(payload))
     parse_request(envelope)
     assert list(REQUEST.iter_errors({"stream": envelope.stream, "payload": payload})) == []
@@ -283,7 +283,7 @@ def test_accepted_request_fits_the_published_schema(payload):
 
 @pytest.mark.parametrize(("payload", "code", "message"), REFUSED, ids=lambda value: repr(value)[:60])
 def test_refused_request_breaks_the_published_schema(payload, code, message):
-    """What the parser refuses is not described either, and the answer names the key and what came."""
+    """Requests that the parser refuses do not fit the schema, and the answer names the key and the value."""
     envelope = parse(frame({**payload, "ref": 9}))
     with pytest.raises(RequestError) as caught:
         parse_request(envelope)
@@ -295,7 +295,7 @@ def test_refused_request_breaks_the_published_schema(payload, code, message):
 
 @pytest.mark.parametrize("payload", [ACCEPTED[2], ACCEPTED[4]], ids=repr)
 def test_mutation_carries_its_keys(payload):
-    """Everything that decides about a write arrives under its name."""
+    """Each key of a mutation is parsed under its name."""
     request = parse_request(Envelope("intval", payload, 3))
     assert request.is_mutation
     assert (request.action, request.data, request.ref) == (payload["action"], payload["data"], 3)
@@ -304,12 +304,12 @@ def test_mutation_carries_its_keys(payload):
 
 
 def test_create_forgets_a_pk_that_was_sent():
-    """The server chooses keys; nothing later can take the client's by mistake."""
+    """The server chooses keys, so the client's key is dropped and cannot be used by mistake."""
     assert parse_request(Envelope("s", {"action": "create", "pk": 5, "data": {}})).pk is None
 
 
 def test_subscription_carries_its_keys():
-    """Params, snapshot and since arrive under their names, since as a pair."""
+    """Params, snapshot and since are parsed under their names, since as a pair."""
     request = parse_request(
         Envelope("s", {"action": "subscribe", "params": {"a": 1}, "snapshot": True, "since": SINCE})
     )
@@ -321,7 +321,7 @@ def test_subscription_carries_its_keys():
 
 
 def assert_published(text):
-    """Decode a frame after checking that it is compact JSON in UTF-8 that ``event.schema.json`` describes."""
+    """Decode a frame after checking that it is compact JSON in UTF-8 and fits ``event.schema.json``."""
     text.encode()
     content = json.loads(text)
     assert [error.message for error in EVENT.iter_errors(content)] == []
@@ -347,7 +347,7 @@ def test_reply_gives_the_ref_back(ref):
 
 @pytest.mark.parametrize("code", CODES)
 def test_refusal_says_code_message_and_fields(code):
-    """Every code that the program knows is a published one."""
+    """Every error code in the code is in the published schema."""
     error = ClientError(code, "No.", {"value": ["Too small.", "Odd."]})
     content = assert_published(frames.encode_refusal("s", 1, error))
     assert content["payload"]["error"] == {
@@ -357,13 +357,13 @@ def test_refusal_says_code_message_and_fields(code):
 
 
 def test_refusal_of_an_unreadable_frame_has_an_empty_stream():
-    """Where no stream could be read the answer still is a frame."""
+    """If no stream could be read, the answer is still a frame."""
     assert assert_published(frames.encode_refusal("", 1, ClientError("malformed", "x")))["stream"] == ""
 
 
 @pytest.mark.parametrize("objects", [[], [("1", '{"a":1}')], [("1", "{}"), ('"x"', '{"ü":null}')]])
 def test_snapshot_is_a_page_of_rows(objects):
-    """A page reads back as the rows it was made of, the empty one too."""
+    """A page reads back as the rows it was made of, also if it is empty."""
     for final in (True, False):
         content = assert_published(frames.encode_snapshot("s", "g", 3, "app.model", objects, final))
         rows = [{"pk": json.loads(pk), "data": json.loads(data)} for pk, data in objects]
@@ -373,19 +373,19 @@ def test_snapshot_is_a_page_of_rows(objects):
 
 @pytest.mark.parametrize("reason", ["expired", "epoch", "overflow", "bulk", "config"])
 def test_resync_is_published(reason):
-    """Each reason to take a snapshot is one that clients can know of."""
+    """Each reason for a resync is in the published schema."""
     assert assert_published(frames.encode_resync("s", "g", 0, reason))["payload"]["reason"] == reason
 
 
 @pytest.mark.parametrize("reason", ["permission", "disabled", "removed", "changed"])
 def test_closed_is_published(reason):
-    """Each reason for the end of a subscription is one that clients can know of."""
+    """Each reason for the end of a subscription is in the published schema."""
     assert assert_published(frames.encode_closed("s", "g", 0, reason))["payload"]["reason"] == reason
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"x": [float("-inf")]}])
 def test_no_frame_with_a_number_that_json_lacks_is_written(value):
-    """A browser's parser would throw on it; better that the fault shows here."""
+    """A browser's parser would throw on it, so the encoder raises."""
     with pytest.raises(ValueError, match="not JSON compliant"):
         frames.encode(value)
 

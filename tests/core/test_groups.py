@@ -1,4 +1,4 @@
-"""Group names: legal, readable, and never the same for different rows."""
+"""Group names: legal, readable, and different for different rows."""
 
 import datetime as dt
 import decimal
@@ -36,7 +36,7 @@ TEMPLATES = [
     "x" * 30 + "{a}-{b}" + "y" * 34,
 ]
 NAMES = ("a", "b", "c")
-# Few characters, and those that mean something in a name, so that values nearly meet often.
+# Few characters, and those with a meaning in names, so that values nearly collide often.
 tricky_characters = st.sampled_from(["-", ".", "_", "2", "d", "e", "h", "a", "x", "ü", "\ud800"])
 tricky = st.text(alphabet=tricky_characters, max_size=6)
 values = tricky | tricky.map(lambda text: text * 20) | st.text(max_size=40) | st.integers(-10, 10).map(str)
@@ -44,7 +44,7 @@ values = tricky | tricky.map(lambda text: text * 20) | st.text(max_size=40) | st
 
 @st.composite
 def split_pairs(draw):
-    """Draw two triples whose texts are the same when joined, cut at different places."""
+    """Draw two triples whose texts are equal when joined, but split at different places."""
     first, middle, last, other = (draw(tricky) for _ in range(4))
     joint = draw(st.sampled_from(["-", ".", "", "2", "e", "_", "._"]))
     return (first, joint.join((middle, last)), other), (joint.join((first, middle)), last, other)
@@ -67,7 +67,7 @@ def render(text, *given):
 
 
 def assert_injective(rendered, template, pair):
-    """Hold the property: two tuples of values that differ are rendered to names that differ."""
+    """Check the property: tuples of values that differ are rendered to names that differ."""
     count = template.count("{")
     one, two = (triple[:count] for triple in pair)
     assert one == two or rendered(template, *one) != rendered(template, *two)
@@ -81,13 +81,13 @@ def assert_injective(rendered, template, pair):
 @example(pair=(("", "", ""), (".-", "", "")))
 @example(pair=(("x" * 100, "", ""), ("x" * 101, "", "")))
 def test_rendering_is_injective_and_legal(template, pair):
-    """Different values never share a group, and every name is one that a channel layer takes."""
+    """Different values never share a group, and every name is legal for channel layers."""
     assert_injective(render, template, pair)
     assert LEGAL.match(render(template, *pair[0]))
 
 
 def test_rendering_is_injective_over_all_short_values():
-    """Each pair of values out of every text of up to three telling characters gets a name of its own."""
+    """Each pair of values from all texts of up to three special characters gets a name of its own."""
     texts = ["".join(text) for size in range(4) for text in itertools.product("-._2eü", repeat=size)]
     few = texts[:50]
     for template in ("{a}-{b}", "{a}.{b}", "{a}{b}", "{a}e{b}", "{a}._{b}"):
@@ -129,7 +129,7 @@ def cut_to_length(template, *given):
     ],
 )
 def test_the_property_catches_a_naive_rendering(broken, template):
-    """Negative control: the obvious ways to render do let values meet, and the property sees it."""
+    """Negative control: the obvious ways to render let values collide, and the property detects it."""
 
     @settings(max_examples=2000, database=None, derandomize=True, phases=[Phase.generate])
     @given(pair=pairs)
@@ -167,12 +167,12 @@ def test_the_property_catches_a_naive_rendering(broken, template):
     ],
 )
 def test_ordinary_values_stay_readable(template, given, name):
-    """An operator reads the value in the name."""
+    """An operator can read the value in the name."""
     assert render(template, *given) == name
 
 
 def test_long_values_are_hashed_between_the_outer_literals():
-    """A name that would get too long keeps what the static comparison of templates relies on."""
+    """A shortened name keeps the parts that the static comparison of templates relies on."""
     name = render("room-{a}-x-{b}-end", "v" * 200, "w")
     assert re.fullmatch(r"room-\.h[a-z2-7]{32}-end", name)
     assert render("room-{a}", "v" * 94) == "room-" + "v" * 94
@@ -180,7 +180,7 @@ def test_long_values_are_hashed_between_the_outer_literals():
 
 
 def test_a_hash_is_not_a_value_that_looks_like_one():
-    """Who knows the hash of a long value cannot reach its group by sending the hash."""
+    """Sending the hash of a long value as a value does not lead to its group."""
     name = render("room-{a}", "v" * 200)
     assert render("room-{a}", name.removeprefix("room-")) != name
 
@@ -191,8 +191,8 @@ def test_null_gives_no_group(given):
     assert render("{a}-{b}", *given) is None
 
 
-def test_a_missing_value_is_our_mistake():
-    """Null is a value; a name that is not there at all is a fault of the caller."""
+def test_a_missing_value_raises_key_error():
+    """Null is a value; a missing name is an error of the caller."""
     with pytest.raises(KeyError):
         GroupTemplate.parse("x-{a}").render({"b": 1})
 
@@ -225,7 +225,7 @@ class Shade(str, enum.Enum):  # noqa: UP042 - this is how Django's TextChoices b
     ],
 )
 def test_equal_values_have_one_text(same):
-    """A row and a client's params meet, however each writes the value."""
+    """A row and a client's params give the same text, however each writes the value."""
     assert len({canonical_text(value) for value in same}) == 1
 
 
@@ -248,7 +248,7 @@ def test_different_values_have_different_texts(different):
 
 
 def test_huge_exponents_cost_nothing():
-    """A decimal that a client sends cannot make a megabyte of digits."""
+    """A decimal with a huge exponent, sent by a client, does not become a megabyte of digits."""
     assert len(canonical_text(decimal.Decimal("1E+999999"))) < 20
 
 
@@ -258,7 +258,7 @@ def test_huge_exponents_cost_nothing():
 
 @pytest.mark.parametrize("text", TEMPLATES)
 def test_parts_of_a_template(text):
-    """Literals and placeholders put together again are the text."""
+    """The literals and placeholders, joined again, are the text."""
     template = GroupTemplate.parse(text)
     joined = template.literals[0] + "".join(
         f"{{{name}}}{literal}" for name, literal in zip(template.placeholders, template.literals[1:], strict=True)
@@ -268,8 +268,8 @@ def test_parts_of_a_template(text):
 
 
 @pytest.mark.parametrize("text", ["{a.b}", "{a[0]}", "{a!r}", "{a:>3}", "{}", "{0}", "{{a}}", "{", "}", "a b", "ü", ""])
-def test_refuses_what_is_no_template(text):
-    """Everything that str.format would understand and we do not is an error with its place."""
+def test_invalid_templates_are_refused(text):
+    """Everything that str.format understands beyond plain names is an error with its place."""
     with pytest.raises(ConfigError) as caught:
         GroupTemplate.parse(text, "$.groups[2]")
     assert {problem.path for problem in caught.value.problems} == {"$.groups[2]"}
@@ -277,7 +277,7 @@ def test_refuses_what_is_no_template(text):
 
 @given(st.text(alphabet="{}ab.-! ", max_size=8))
 def test_parsing_never_fails_otherwise(text):
-    """Whatever is typed is a template or a ConfigError."""
+    """Any text is either a template or a ConfigError."""
     try:
         template = GroupTemplate.parse(text)
     except ConfigError:
@@ -297,7 +297,7 @@ literals = st.text(alphabet="ab.-h", max_size=3)
 @settings(max_examples=500)
 @given(literals, literals, literals, literals, tricky, tricky)
 def test_templates_said_to_be_disjoint_never_meet(head, tail, other_head, other_tail, value, other_value):
-    """Where the static comparison lets two templates stand together, no values make them meet."""
+    """Templates that the static comparison accepts never render the same name."""
     one = GroupTemplate.parse(f"{head}{{a}}{tail}")
     two = GroupTemplate.parse(f"{other_head}{{b}}{other_tail}")
     assume(one.is_disjoint(two))
@@ -327,7 +327,7 @@ def test_disjoint_templates(one, two, disjoint):
 
 
 def test_ambiguity_names_both_places():
-    """The message leads to the other template."""
+    """The message names the place of the other template."""
     pair = [("$.groups[0]", GroupTemplate.parse("room-{a}")), ("$.groups[1]", GroupTemplate.parse("room-all"))]
     [problem] = ambiguity_problems(pair)
     assert problem.path == "$.groups[1]"
@@ -344,7 +344,7 @@ def test_params_choose_the_template():
 
 @pytest.mark.parametrize("params", [{"seat": 1}, {"room_id": 1, "x": 2}])
 def test_other_params_are_invalid(params):
-    """A client is told which params there are."""
+    """The message tells the client which params exist."""
     templates = [GroupTemplate.parse(text) for text in ("everyone", "room-{room_id}")]
     with pytest.raises(ClientError) as caught:
         match_template(templates, params)
@@ -369,13 +369,13 @@ def test_other_params_are_invalid(params):
     ],
 )
 def test_diff(old, new, expected):
-    """Those that lose the row hear of it first, those that gain it last."""
+    """Groups that lose the row come first, those that gain it last."""
     assert diff(old, new) == tuple(expected)
 
 
 @given(st.lists(st.sampled_from("abcde")), st.lists(st.sampled_from("abcde")))
-def test_diff_tells_each_group_once(old, new):
-    """Every group of either side is told exactly once, and in the order delete, update, create."""
+def test_diff_contains_each_group_once(old, new):
+    """Every group of either side appears exactly once, in the order delete, update, create."""
     changes = diff(iter(old), iter(new))
     assert sorted(group for group, _ in changes) == sorted({*old, *new})
     order = ["delete", "update", "create"]

@@ -1,4 +1,4 @@
-"""The hub: who hears what and in which order, how often a frame is built, and what becomes of a slow reader."""
+"""The hub: which subscribers get an event and in which order, how often frames are built, and slow clients."""
 
 import itertools
 import json
@@ -16,11 +16,11 @@ LIMITS = Limits(bytes=1_000_000, frames=1_000, seconds=10.0)
 
 
 class Client:
-    """One connection, and what its owner was told."""
+    """One connection, and the calls to its owner."""
 
     def __init__(self, hub, limits=LIMITS):
         self.hub, self.flushes, self.overflows = hub, 0, 0
-        #: What its reader has taken, where it takes anything.
+        #: The frames that its client has read, if it reads any.
         self.reads, self.taken = False, []
         self.connection = Connection(Outbox(limits), self._flush, self._overflow)
         hub.attach(self.connection)
@@ -39,14 +39,14 @@ class Client:
         return subscription
 
     def read(self):
-        """Take all that waits, as (group or None, action)."""
+        """Take all waiting frames, as (group or None, action)."""
         outbox = self.connection.outbox
         contents = [json.loads(outbox.pop()) for _ in range(len(outbox))]
         return [(content.get("group"), content["payload"]["action"]) for content in contents]
 
 
 class CountingVariants(Variants):
-    """Count how often a payload and a frame are built."""
+    """Variants that count how often a payload and a frame are built."""
 
     def __init__(self, event):
         self.payloads = []
@@ -72,11 +72,12 @@ def hub():
     return Hub()
 
 
-# Who hears what -----------------------------------------------------------------------------------------------------
+# Who receives what
+# ---------------------------------------------------------------------------------------------------
 
 
-def test_subscriber_hears_its_group_and_no_other(hub):
-    """A frame goes to those in the event's groups."""
+def test_subscriber_gets_events_of_its_group_only(hub):
+    """A frame goes to the subscribers of the event's groups."""
     one, two = Client(hub), Client(hub)
     one.subscribe("room-1")
     two.subscribe("room-2")
@@ -85,7 +86,7 @@ def test_subscriber_hears_its_group_and_no_other(hub):
 
 
 def test_group_of_the_same_name_in_another_stream_is_another_group(hub):
-    """Two bindings may use one group name; a right to one stream is none to the other."""
+    """Two bindings may use the same group name; a subscription to one stream does not cover the other."""
     one, two = Client(hub), Client(hub)
     one.subscribe("room-1", stream="s")
     two.subscribe("room-1", stream="t")
@@ -94,7 +95,7 @@ def test_group_of_the_same_name_in_another_stream_is_another_group(hub):
 
 
 def test_each_tagged_subscription_gets_a_frame_of_its_own(hub):
-    """Who asked for two groups of an event learns what it means for each of them."""
+    """A client with explicit subscriptions to two groups of an event gets a frame for each."""
     client = Client(hub)
     client.subscribe("a")
     client.subscribe("b")
@@ -102,8 +103,8 @@ def test_each_tagged_subscription_gets_a_frame_of_its_own(hub):
     assert client.read() == [("a", "delete"), ("b", "create")]
 
 
-def test_plain_connection_hears_each_action_once(hub):
-    """Without groups in the frames two equal ones would be one change told twice."""
+def test_plain_connection_gets_each_action_once(hub):
+    """Without group names in the frames, two equal frames would look like two changes."""
     client = Client(hub)
     for group in "abcdef":
         client.subscribe(group, tagged=False)
@@ -114,7 +115,7 @@ def test_plain_connection_hears_each_action_once(hub):
 
 @given(st.lists(st.sampled_from("abcdef"), unique=True), st.lists(st.sampled_from("abcdef"), unique=True))
 def test_row_goes_before_it_comes_for_every_plain_reader(old, new):
-    """Whatever groups a row leaves and enters, the last frame tells whether the reader sees it now."""
+    """Whatever groups a row leaves and enters, the last frame says whether the client sees it now."""
     hub = Hub()
     client = Client(hub)
     for group in "abcdef":
@@ -125,8 +126,8 @@ def test_row_goes_before_it_comes_for_every_plain_reader(old, new):
     assert bool(new) == bool(actions and actions[-1] != "delete")
 
 
-def test_plain_and_tagged_subscriptions_of_one_connection_both_hear(hub):
-    """Asking for one group does not silence the groups that the server chose."""
+def test_plain_and_tagged_subscriptions_of_one_connection_both_get_frames(hub):
+    """An explicit subscription to one group does not stop the frames of automatic ones."""
     client = Client(hub)
     client.subscribe("all", tagged=False)
     client.subscribe("room-1")
@@ -135,7 +136,7 @@ def test_plain_and_tagged_subscriptions_of_one_connection_both_hear(hub):
 
 
 def test_subscribing_again_replaces(hub):
-    """A client that asks twice, or asks for what it was given at connect, hears a change once: in the newer form."""
+    """A client that subscribes again gets each change once, in the newer form."""
     client = Client(hub)
     client.subscribe("a", tagged=False)
     client.subscribe("a")
@@ -145,7 +146,7 @@ def test_subscribing_again_replaces(hub):
 
 
 def test_ending_a_replaced_subscription_leaves_the_new_one(hub):
-    """What still holds the old subscription may end it late."""
+    """Ending the old subscription late does not affect the new one."""
     client = Client(hub)
     old = client.subscribe("a")
     client.subscribe("a")
@@ -155,8 +156,8 @@ def test_ending_a_replaced_subscription_leaves_the_new_one(hub):
     assert client.read() == [("a", "update")]
 
 
-def test_unsubscribed_and_detached_hear_nothing(hub):
-    """Leaving a group, or the hub, ends what comes by it and leaves no trace of the group."""
+def test_unsubscribed_and_detached_get_nothing(hub):
+    """Unsubscribing or detaching ends delivery, and removes the empty group."""
     one, two = Client(hub), Client(hub)
     hub.unsubscribe(one.subscribe("a"))
     two.subscribe("a")
@@ -170,8 +171,8 @@ def test_unsubscribed_and_detached_hear_nothing(hub):
     assert list(hub.connections) == [one.connection]
 
 
-def test_hub_knows_whether_anybody_hears_an_event(hub):
-    """An event that nobody hears need not be turned into frames."""
+def test_hub_knows_whether_an_event_has_subscribers(hub):
+    """An event without subscribers need not be turned into frames."""
     Client(hub).subscribe("a")
     assert hub.hears(make_event(1, ("b", "delete"), ("a", "create")))
     assert not hub.hears(make_event(1, ("b", "create")))
@@ -179,7 +180,7 @@ def test_hub_knows_whether_anybody_hears_an_event(hub):
 
 
 def test_subscriptions_can_be_ended_while_they_are_listed(hub):
-    """A change of configuration walks over all of a stream and ends some."""
+    """A change of configuration iterates over a stream's subscriptions and ends some."""
     for group in "abc":
         Client(hub).subscribe(group)
     kept = Client(hub).subscribe("a", stream="t")
@@ -189,7 +190,7 @@ def test_subscriptions_can_be_ended_while_they_are_listed(hub):
 
 
 def test_owner_that_leaves_during_a_dispatch_does_not_disturb_it(hub):
-    """An overflow may detach its connection at once, in the middle of the members of a group."""
+    """An overflow may detach its connection at once, during the loop over the members of a group."""
     first, second = Client(hub, Limits(frames=1)), Client(hub)
     first.connection.overflow = lambda: hub.detach(first.connection)
     first.subscribe("a")
@@ -203,7 +204,7 @@ def test_owner_that_leaves_during_a_dispatch_does_not_disturb_it(hub):
 
 
 def test_what_a_client_knows_already_is_not_sent_again(hub):
-    """Events up to the subscription's offset were in its replay."""
+    """Events up to the subscription's offset were part of its replay."""
     client = Client(hub)
     client.subscribe("a", offset=5)
     for offset in (4, 5, 6):
@@ -212,7 +213,7 @@ def test_what_a_client_knows_already_is_not_sent_again(hub):
 
 
 def test_subscription_that_catches_up_is_left_alone(hub):
-    """While the log is read for it nothing may overtake."""
+    """While the log is read for a subscription, no live event may overtake it."""
     client = Client(hub)
     subscription = client.subscribe("a", live=False)
     dispatch(hub, make_event(1, ("a", "create")))
@@ -222,8 +223,8 @@ def test_subscription_that_catches_up_is_left_alone(hub):
     assert client.read() == [("a", "update")]
 
 
-def test_plain_reader_hears_by_its_live_group_what_another_is_still_catching_up_on(hub):
-    """One subscription that waits does not use up the one frame of its connection."""
+def test_plain_connection_gets_live_frames_while_another_group_catches_up(hub):
+    """A subscription that is still catching up does not use up the single frame of its connection."""
     client = Client(hub)
     client.subscribe("a", tagged=False, live=False)
     client.subscribe("b", tagged=False)
@@ -232,14 +233,14 @@ def test_plain_reader_hears_by_its_live_group_what_another_is_still_catching_up_
 
 
 def test_cursor_follows_the_log_and_never_turns_back(hub):
-    """The cursor is the last offset handed out, whether or not anybody heard it."""
+    """The cursor is the last delivered offset, whether or not it had subscribers."""
     for offset, cursor in ((3, 3), (2, 3), (9, 9)):
         dispatch(hub, make_event(offset, ("nobody", "update")))
         assert hub.cursor == cursor
 
 
 def test_replay_gives_the_frames_that_live_delivery_would_have_given(hub):
-    """A client that catches up reads the same texts as one that was there."""
+    """A replay contains the same texts as live delivery."""
     client = Client(hub)
     subscription = client.subscribe("a")
     event = make_event(4, ("b", "delete"), ("a", "create"))
@@ -254,7 +255,7 @@ def test_replay_gives_the_frames_that_live_delivery_would_have_given(hub):
 
 @pytest.mark.parametrize("tagged", [True, False])
 def test_frame_is_built_once_for_any_number_of_clients(hub, tagged):
-    """A hundred readers of a group get the very same text object."""
+    """A hundred subscribers of a group get the same text object."""
     clients = [Client(hub) for _ in range(100)]
     for client in clients:
         client.subscribe("a", tagged=tagged)
@@ -275,14 +276,14 @@ def test_payload_is_built_once_per_action_and_frame_once_per_group(hub, monkeypa
     assert spy.call_count == 4
 
 
-def test_nothing_is_built_for_an_event_that_nobody_hears(hub):
-    """The cost of a change that no reader wants is a look into a dict."""
+def test_nothing_is_built_for_an_event_without_subscribers(hub):
+    """An event without subscribers costs one dict lookup."""
     Client(hub).subscribe("a")
     assert dispatch(hub, make_event(1, ("b", "update"))).payloads == []
 
 
 def test_binding_that_sends_nothing_for_an_action_queues_nothing(hub):
-    """A payload of None is no frame, plain or tagged; the other actions are sent."""
+    """A payload of None gives no frame, with or without group; the other actions are sent."""
     client = Client(hub)
     client.subscribe("a", tagged=False)
     client.subscribe("b")
@@ -293,11 +294,12 @@ def test_binding_that_sends_nothing_for_an_action_queues_nothing(hub):
     assert client.read() == [("c", "create")]
 
 
-# Readers that are too slow ------------------------------------------------------------------------------------------
+# Slow clients
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_outbox_gives_frames_back_in_order():
-    """What was pushed first is popped first, and the size follows."""
+    """Frames are popped in the order in which they were pushed, and the size follows."""
     outbox = Outbox(LIMITS)
     for text in ("a", "bb", "ccc"):
         assert outbox.push(text, 0.0)
@@ -314,12 +316,12 @@ def test_outbox_gives_frames_back_in_order():
         (Limits(frames=3), "x", 3),
         (Limits(bytes=10), "xxx", 3),
         (Limits(bytes=10), "x" * 5, 2),
-        # One frame above the limit must get through, or its reader could never be served at all.
+        # One frame above the limit must pass, or its client could never be served at all.
         (Limits(bytes=10), "x" * 50, 1),
     ],
 )
 def test_outbox_refuses_what_passes_a_limit(limits, frame, fits):
-    """A refused frame is not added, and there is room again once the reader has read."""
+    """A refused frame is not added, and there is room again once the client has read."""
     outbox = Outbox(limits)
     assert [outbox.push(frame, 0.0) for _ in range(fits + 2)] == [True] * fits + [False] * 2
     assert (len(outbox), outbox.size) == (fits, fits * len(frame))
@@ -328,7 +330,7 @@ def test_outbox_refuses_what_passes_a_limit(limits, frame, fits):
 
 
 def test_outbox_refuses_when_the_oldest_frame_has_waited_too_long():
-    """A reader that took nothing for ten seconds gets nothing more; one that reads now and then does."""
+    """A client that has read nothing for ten seconds gets nothing more; one that reads from time to time does."""
     outbox = Outbox(Limits(seconds=10.0))
     outbox.push("old", 100.0)
     outbox.push("new", 109.0)
@@ -340,12 +342,12 @@ def test_outbox_refuses_when_the_oldest_frame_has_waited_too_long():
 
 
 def test_empty_outbox_is_never_stale():
-    """A quiet stream is not a slow reader."""
+    """A quiet stream does not make a client slow."""
     assert not Outbox(LIMITS).is_stale(1e9)
 
 
 def test_cleared_outbox_is_empty():
-    """What waits for a connection that is to be closed is dropped with its count."""
+    """The frames of a connection that is about to be closed are dropped, and its size is reset."""
     outbox = Outbox(LIMITS)
     outbox.push("abc", 0.0)
     outbox.clear()
@@ -353,7 +355,7 @@ def test_cleared_outbox_is_empty():
 
 
 def test_full_queue_overflows_its_own_connection_only(hub):
-    """The slow reader's owner is told, the others get every frame."""
+    """The slow client's owner is notified, and all others get every frame."""
     slow, quick = Client(hub, Limits(frames=2)), Client(hub)
     slow.subscribe("a")
     quick.subscribe("a")
@@ -366,7 +368,7 @@ def test_full_queue_overflows_its_own_connection_only(hub):
 
 
 def test_full_queue_of_a_reader_that_reads_is_no_overflow(hub):
-    """More frames in one go than a queue holds: who takes them when asked to is not too slow."""
+    """A client that reads when it is flushed may get more frames at once than a queue holds."""
     client = Client(hub, Limits(frames=2))
     client.reads = True
     client.subscribe("a")
@@ -376,8 +378,8 @@ def test_full_queue_of_a_reader_that_reads_is_no_overflow(hub):
     assert client.taken + client.read() == [("a", "update")] * 7
 
 
-def test_who_has_to_be_flushed_is_told_once(hub):
-    """A frame that nobody is told of would lie there; a second one for the same reader goes with the first."""
+def test_connection_to_flush_is_reported_once(hub):
+    """Each connection with new frames is reported once for flushing."""
     hearing, other = Client(hub), Client(hub)
     hearing.subscribe("a")
     other.subscribe("b")
@@ -400,7 +402,7 @@ def test_a_frame_of_its_own_is_flushed_at_once(hub):
 
 @given(st.lists(st.integers(0, 9), min_size=1), st.integers(1, 5), st.integers(1, 20))
 def test_taking_several_frames_loses_none(lengths, count, characters):
-    """At least one, as many as fit both limits, in order, and the size follows."""
+    """At least one frame, as many as fit both limits, in order, and the size follows."""
     outbox = Outbox(LIMITS)
     texts = [chr(97 + number % 26) * length for number, length in enumerate(lengths)]
     for text in texts:

@@ -1,4 +1,4 @@
-"""The limit on messages: a burst, then a steady rate, and a memory of who does not stop."""
+"""The rate limit: a burst, then a steady rate, and a measure of continued excess."""
 
 import pytest
 
@@ -6,27 +6,27 @@ from declbind.core.rate import RateLimit
 
 
 def test_burst_passes_and_the_next_does_not():
-    """Forty at once are fine, the forty-first is too much."""
+    """Forty messages at once pass; the forty-first is refused."""
     limit = RateLimit(20, 40, now=0.0)
     assert [limit.allows(0.0) for _ in range(42)] == [True] * 40 + [False] * 2
 
 
 def test_rate_passes_for_ever():
-    """Who keeps to the rate is never refused, however long."""
+    """Messages at the allowed rate are never refused."""
     limit = RateLimit(20, 40, now=0.0)
     assert all(limit.allows(number / 20) for number in range(2_000))
 
 
 @pytest.mark.parametrize("factor", [2, 10])
 def test_no_more_than_burst_and_rate_pass(factor):
-    """Over any time the number let through is the burst plus the rate times the seconds."""
+    """Over any time, the number that passes is the burst plus the rate times the seconds."""
     limit = RateLimit(20, 40, now=0.0)
     passed = sum(limit.allows(number / (20 * factor)) for number in range(20 * factor * 10))
     assert passed == pytest.approx(40 + 20 * 10, abs=1)
 
 
 def test_silence_saves_up_one_burst_and_no_more():
-    """An hour of silence buys forty messages, not seventy thousand."""
+    """An hour of silence allows forty messages, not seventy thousand."""
     limit = RateLimit(20, 40, now=0.0)
     assert sum(limit.allows(3600.0) for _ in range(100)) == 40
 
@@ -43,7 +43,7 @@ def test_who_goes_on_is_measured_from_the_first_refusal():
 
 
 def test_who_calms_down_starts_afresh():
-    """After a pause of half a burst an earlier excess is forgotten."""
+    """A pause of half a burst resets the measured excess."""
     limit = RateLimit(20, 40, now=0.0)
     for _ in range(50):
         limit.allows(0.0)
@@ -54,6 +54,6 @@ def test_who_calms_down_starts_afresh():
 
 
 def test_clock_that_stands_still_gives_nothing():
-    """Only time fills the bucket."""
+    """Only the passing of time fills the bucket."""
     limit = RateLimit(1, 1, now=5.0)
     assert [limit.allows(5.0), limit.allows(5.0), limit.allows(6.0)] == [True, False, True]

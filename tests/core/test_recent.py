@@ -1,4 +1,4 @@
-"""The memory of recent events: whole from its floor on, bounded, by stream."""
+"""The memory of recent events: complete above its floor, bounded, by stream."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ def make_event(offset: int, stream: str = "s", data: str = "{}") -> LogEvent:
 
 
 def test_events_after_an_offset_are_given_in_order() -> None:
-    """Of one stream, and only what came after."""
+    """Only events of the stream after the offset are returned, in order."""
     recent = Recent()
     recent.start(10)
     for offset, stream in ((11, "a"), (12, "b"), (14, "a")):
@@ -23,7 +23,7 @@ def test_events_after_an_offset_are_given_in_order() -> None:
 
 
 def test_what_is_not_held_is_not_given_in_part() -> None:
-    """Before the floor the answer is None, which sends the asker to the log."""
+    """Below the floor the answer is None, and the caller reads the log."""
     recent = Recent(events=2)
     recent.start(0)
     for offset in (1, 2, 3):
@@ -34,7 +34,7 @@ def test_what_is_not_held_is_not_given_in_part() -> None:
 
 
 def test_large_events_push_the_others_out() -> None:
-    """The bound on characters counts as the one on events does."""
+    """The bound on characters applies like the one on events."""
     recent = Recent(characters=100)
     recent.start(0)
     recent.add(make_event(1, data="x" * 60))
@@ -44,7 +44,7 @@ def test_large_events_push_the_others_out() -> None:
 
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.integers(1, 20), st.integers(0, 60))
 def test_memory_and_log_agree(streams: list[str], size: int, after: int) -> None:
-    """Whatever is held is exactly what the log would say."""
+    """The events in memory are exactly those in the log."""
     recent, log = Recent(events=size), []
     recent.start(0)
     for offset, stream in enumerate(streams, 1):

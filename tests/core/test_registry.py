@@ -1,4 +1,4 @@
-"""The registry: what is in force, what is left out and why, and which of two is the newer."""
+"""The registry: bindings in force, excluded bindings and the reasons, and which of two registries is newer."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from declbind.core.registry import Entry, Registry
 
 @dataclass(frozen=True)
 class Binding:
-    """All that a registry asks of a binding."""
+    """The part of a binding that a registry uses."""
 
     stream: str
     model: str = "app.note"
@@ -33,7 +33,7 @@ def not_built(stream, *problems) -> Entry[Binding]:
 
 
 def test_bindings_are_found_by_stream_and_by_model():
-    """Two bindings of one model stand beside each other, in the order of the sources."""
+    """Several bindings of one model are kept, in the order of the sources."""
     registry = Registry((entry("a"), entry("b", model="app.room"), entry("c")))
     assert list(registry.by_stream) == ["a", "b", "c"]
     assert [binding.stream for binding in registry.by_model["app.note"]] == ["a", "c"]
@@ -41,7 +41,7 @@ def test_bindings_are_found_by_stream_and_by_model():
 
 
 def test_empty_registry_is_a_registry():
-    """A process without any configuration has one too."""
+    """A process without any configuration has a registry too."""
     registry: Registry[Binding] = Registry()
     assert (dict(registry.by_stream), dict(registry.by_model), registry.problems) == ({}, {}, ())
     assert len(registry.digest) == 16
@@ -52,8 +52,8 @@ def test_empty_registry_is_a_registry():
     [entry("b", enabled=False), entry("b", "here", Problem("$", "bad")), not_built("b")],
     ids=["disabled", "invalid", "not built"],
 )
-def test_what_is_not_in_force_is_kept_as_an_entry_only(left_out):
-    """A binding that is switched off or bad serves nobody, shows up for people, and stops no other."""
+def test_binding_not_in_force_is_kept_as_an_entry_only(left_out):
+    """A disabled or invalid binding serves nobody, is shown to operators, and stops no other binding."""
     registry = Registry((entry("a"), left_out))
     assert list(registry.by_stream) == ["a"]
     assert [binding.stream for binding in registry.by_model["app.note"]] == ["a"]
@@ -62,7 +62,7 @@ def test_what_is_not_in_force_is_kept_as_an_entry_only(left_out):
 
 
 def test_stream_defined_twice_is_refused_on_both_with_the_other_place():
-    """Neither wins silently: each entry names where the other stands."""
+    """Neither definition wins: each entry names the place of the other."""
     registry = Registry((entry("a", "a.json"), entry("b", "b.json"), entry("a", "app.bindings.A")))
     assert list(registry.by_stream) == ["b"]
     assert [(found.where, problem.path, problem.message) for found, problem in registry.problems] == [
@@ -80,14 +80,14 @@ def test_stream_defined_twice_is_refused_on_both_with_the_other_place():
 
 
 def test_stream_defined_three_times_names_both_others():
-    """The message leads to every place that has to be looked at."""
+    """The message names every place to check."""
     registry = Registry(tuple(entry("a", where) for where in ("one", "two", "three")))
     assert "in two and in one, three" in registry.entries[1].problems[0].message
 
 
 @pytest.mark.parametrize("second", [entry("a", "y", enabled=False), entry("a", "y", Problem("$", "bad"))])
 def test_disabled_or_invalid_second_definition_counts(second):
-    """Which of the two is meant is not for the registry to guess."""
+    """The registry does not guess which of two definitions is meant."""
     registry = Registry((entry("a", "x"), second))
     assert "a" not in registry.by_stream
     assert registry.entries[1].problems[: len(second.problems)] == second.problems
@@ -95,14 +95,14 @@ def test_disabled_or_invalid_second_definition_counts(second):
 
 
 def test_entries_without_a_stream_do_not_meet():
-    """Two records that could not be read both have no stream, and no more in common."""
+    """Two unreadable records both have no stream and are still different entries."""
     unreadable = not_built("", Problem("$", "bad"))
     registry = Registry((unreadable, replace(unreadable, where="y.json")))
     assert [problem.message for _, problem in registry.problems] == ["bad", "bad"]
 
 
 def test_registry_cannot_be_edited():
-    """A shared thing is replaced, not changed."""
+    """A registry is replaced, not edited."""
     registry = Registry((entry("a"),))
     for mapping in (registry.by_stream, registry.by_model):
         with pytest.raises(TypeError):
@@ -116,14 +116,14 @@ def test_registry_cannot_be_edited():
     [("g", 4, False), ("g", 5, True), ("g", 6, True), ("other", 1, True)],
 )
 def test_older_registry_never_replaces_a_newer_one(generation, version, expected):
-    """Versions count within one history; another history, as after a restored database, replaces."""
+    """Versions are compared within one epoch; another epoch, as after a restored database, always replaces."""
     current: Registry[Binding] = Registry((), "g", 5)
     other: Registry[Binding] = Registry((), generation, version)
     assert other.may_replace(current) is expected
 
 
-def test_digest_tells_whether_two_processes_run_the_same():
-    """Order and version do not matter, the meaning of what is in force does."""
+def test_digest_is_equal_if_two_processes_run_the_same():
+    """The digest depends on the meaning of the bindings in force, not on their order or the version."""
     one = Registry((entry("a"), entry("b")), "g", 1)
     assert one.digest == Registry((entry("b"), entry("a")), "g", 2).digest
     assert one.digest == Registry((entry("a"), entry("b"), entry("c", enabled=False))).digest

@@ -1,4 +1,4 @@
-"""The shape of a record: what passes, what is said of what does not, and the published schemas themselves."""
+"""The shape of a record: accepted and refused records, messages, and the published schemas themselves."""
 
 import json
 from pathlib import Path
@@ -36,14 +36,14 @@ def is_valid_for(document, name):
 
 @pytest.mark.parametrize("case", VALID, ids=lambda case: case["name"])
 def test_accepts_a_good_record(case):
-    """Each record of the table stands both our judgement and the published schema alone."""
+    """Each record of the table passes both the validation and the published schema."""
     assert problems(case["record"]) == []
     assert is_valid_for(case["record"], "binding")
 
 
 @pytest.mark.parametrize("case", FAULTY, ids=lambda case: case["name"])
 def test_says_what_is_wrong(case):
-    """Each faulty record gets exactly these words: place, expected, got, and the likely fix."""
+    """Each faulty record gets exactly this message: place, expected, got, and the fix."""
     assert [str(problem) for problem in problems(case["record"])] == case["problems"]
 
 
@@ -62,12 +62,12 @@ def test_says_what_is_wrong(case):
     ],
 )
 def test_survives_what_no_json_holds(document, path):
-    """Python values that are no JSON are problems with a path, not exceptions."""
+    """Python values that are not JSON are problems with a path, not exceptions."""
     assert path in [problem.path for problem in problems(document)]
 
 
 def test_survives_nesting_without_end():
-    """A document deeper than Python can walk is a problem of the record."""
+    """A document nested deeper than Python can recurse is a problem of the record."""
     document: list = []
     for _ in range(100_000):
         document = [document]
@@ -80,7 +80,7 @@ def test_takes_tuples_for_lists():
 
 
 def test_reports_problems_in_the_order_of_the_record():
-    """What an operator reads follows the order of the form."""
+    """The problems have the order of the form."""
     found = problems({"description": 1, "groups": 2, "stream": 3, "zebra": 4, "model": "a.B", "fields": []})
     assert [problem.key for problem in found] == ["stream", "groups", "description", "zebra"]
 
@@ -100,7 +100,7 @@ def test_a_problem_knows_its_key(path, key):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_schema_is_valid_itself(name):
-    """Each published schema is JSON Schema 2020-12, and its examples fit it."""
+    """Each published schema is valid JSON Schema 2020-12, and its examples match it."""
     schema = load_schema(name)
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -135,7 +135,7 @@ def test_schema_and_spec_name_the_same_keys():
 
 
 def test_error_codes_are_published():
-    """The codes in the event schema are those that the code can send."""
+    """The event schema contains exactly the error codes that the code can send."""
     refused = load_schema("event")["$defs"]["refused"]["properties"]["error"]["properties"]
     assert tuple(refused["code"]["enum"]) == CODES
 
@@ -181,14 +181,14 @@ def read(payload):
 
 @pytest.mark.parametrize("payload", REQUESTS, ids=json.dumps)
 def test_published_requests_are_understood(payload):
-    """What the request schema allows, the wire format reads."""
+    """The parser accepts the requests that the request schema allows."""
     assert is_valid_for({"stream": "s", "payload": payload}, "request")
     assert read(payload).action == payload["action"]
 
 
 @pytest.mark.parametrize("payload", NO_REQUESTS, ids=json.dumps)
 def test_requests_that_are_refused_break_the_schema(payload):
-    """What the wire format refuses for its types, the request schema does not allow."""
+    """The request schema does not allow requests that the parser refuses because of their types."""
     assert not is_valid_for({"stream": "s", "payload": payload}, "request")
     with pytest.raises(ClientError):
         read(payload)
@@ -213,7 +213,7 @@ FRAMES = [
 
 @pytest.mark.parametrize("frame", FRAMES)
 def test_frames_fit_the_event_schema(frame):
-    """What the wire format writes, the event schema describes."""
+    """The event schema describes the frames that the server writes."""
     assert is_valid_for(json.loads(frame), "event")
 
 
@@ -235,7 +235,7 @@ def test_frames_fit_the_event_schema(frame):
     ],
 )
 def test_event_schema_refuses_other_frames(frame):
-    """The event schema is closed: a key too many, a reason unknown or a form mixed up does not fit."""
+    """The event schema is closed: an extra key, an unknown reason or a mixed form is invalid."""
     assert not is_valid_for(json.loads(frame), "event")
 
 
@@ -244,7 +244,7 @@ def test_event_schema_refuses_other_frames(frame):
 
 
 def test_parses_one_record_or_a_list():
-    """A file holds one record or several; both come back as a list."""
+    """A file holds one record or several; both are returned as a list."""
     assert parse_documents(json.dumps(GOOD), "x.json") == [GOOD]
     assert parse_documents(json.dumps([GOOD, 3]), "x.json") == [GOOD, 3]
     assert parse_documents("[]", "x.json") == []
@@ -265,7 +265,7 @@ def test_parses_one_record_or_a_list():
     ],
 )
 def test_says_where_a_file_is_no_json(text, message):
-    """A file that cannot be read is named with line and column."""
+    """The message for an unreadable file gives line and column."""
     with pytest.raises(ConfigError) as caught:
         parse_documents(text, "x.json")
     assert message in str(caught.value)
@@ -273,7 +273,7 @@ def test_says_where_a_file_is_no_json(text, message):
 
 
 def test_a_key_named_twice_spoils_only_its_record():
-    """JSON leaves open which of two equal keys counts, so the record is refused, and the others are not."""
+    """JSON does not define which of two equal keys applies, so only that record is refused."""
     first, second = parse_documents(
         '[{"stream": "a", "stream": "b", "model": "x.Y", "fields": []}, {"stream": "c", "model": "x.Y", "fields": []}]',
         "x.json",

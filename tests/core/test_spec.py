@@ -27,7 +27,7 @@ rules = st.booleans() | st.sampled_from(["app.view_thing", "app.moderate", "auth
 
 @st.composite
 def records(draw):
-    """Draw records that stand the schema, most keys left out at times."""
+    """Draw records that pass the schema, with most keys left out at times."""
     record = {
         "stream": draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)),
         "model": f"{draw(names)}.{draw(names)}",
@@ -69,7 +69,7 @@ def records(draw):
 
 @given(records())
 def test_round_trip(record):
-    """A record becomes a spec, the spec a canonical record, and that the same spec again."""
+    """A record becomes a spec, the spec a canonical record, and that record an equal spec."""
     assert problems(record) == []
     spec = BindingSpec.from_dict(record)
     canonical = spec.to_dict()
@@ -83,7 +83,7 @@ def test_round_trip(record):
 
 @given(records())
 def test_canonical_record_is_minimal_and_ordered(record):
-    """The canonical record has its keys in table order and none that says what would hold without it."""
+    """The canonical record has its keys in table order, and no key at its default."""
     canonical = BindingSpec.from_dict(record).to_dict()
     assert list(canonical) == [key for key in KEYS if key in canonical]
     for key in set(canonical) - {"stream", "model"}:
@@ -93,7 +93,7 @@ def test_canonical_record_is_minimal_and_ordered(record):
 
 @pytest.mark.parametrize("case", VALID, ids=lambda case: case["name"])
 def test_every_good_record_becomes_a_spec(case):
-    """What the schema lets pass can be made into a value and back."""
+    """Each valid record can be turned into a spec and back."""
     spec = BindingSpec.from_dict(case["record"])
     assert BindingSpec.from_dict(spec.to_dict()) == spec
     assert spec.group_templates
@@ -106,21 +106,21 @@ def test_canonical_record_of_a_small_one():
 
 
 def test_all_fields_in_either_form_is_one():
-    """The word and the list with the word mean the same."""
+    """The word and the list with the word are equivalent."""
     word, listed = (BindingSpec.from_dict({**GOOD, "fields": fields}) for fields in ("__all__", ["__all__"]))
     assert word == listed
     assert word.fields == ("__all__",)
     assert word.all_fields
 
 
-def test_one_codename_stands_for_all_actions():
-    """A codename instead of the object is asked for by each action."""
+def test_one_codename_applies_to_all_actions():
+    """A single codename applies to each action."""
     spec = BindingSpec.from_dict({**GOOD, "permissions": "app.moderate"})
     assert dict(spec.permissions) == dict.fromkeys(("view", "create", "update", "delete"), "app.moderate")
 
 
 def test_keeps_an_empty_list_apart_from_none():
-    """Nothing writable is not the same as the default, which is everything editable."""
+    """An empty list of writable fields differs from the default, which is all editable fields."""
     assert BindingSpec.from_dict({**GOOD, "writable": []}).writable == ()
     assert BindingSpec.from_dict({**GOOD, "writable": []}).to_dict()["writable"] == []
     assert BindingSpec.from_dict(GOOD).writable is None
@@ -139,13 +139,13 @@ def test_without_groups_the_stream_is_the_group():
     [("both", True, True), ("outbound", True, False), ("inbound", False, True)],
 )
 def test_directions(direction, outbound, inbound):
-    """A closed direction is closed, the other one open."""
+    """Closing one direction leaves the other open."""
     spec = BindingSpec.from_dict({**GOOD, "direction": direction})
     assert (spec.outbound, spec.inbound) == (outbound, inbound)
 
 
 def test_refuses_a_bad_record_with_every_problem():
-    """The mistake is raised, with the same problems that the judgement lists."""
+    """The raised error holds the same problems that the validation lists."""
     record = {"stream": "a b", "model": "x", "feilds": []}
     with pytest.raises(ConfigError) as caught:
         BindingSpec.from_dict(record)
@@ -154,14 +154,14 @@ def test_refuses_a_bad_record_with_every_problem():
 
 
 def test_config_error_takes_a_sentence():
-    """A mistake of the whole record can be raised in one sentence."""
+    """A problem of the whole record can be raised with one sentence."""
     assert ConfigError("Broken.").problems == (Problem("$", "Broken."),)
     with pytest.raises(ValueError, match="at least one problem"):
         ConfigError([])
 
 
 def test_cannot_be_changed():
-    """Neither the spec nor what it holds can be edited, by the one who made it either."""
+    """Neither the spec nor its contents can be edited, not even through the original record."""
     where: dict = {"value": [1, 2]}
     spec = BindingSpec(stream="s", model="a.B", where=where)
     where["value"].append(3)
@@ -173,7 +173,7 @@ def test_cannot_be_changed():
 
 
 def test_is_compared_by_content():
-    """Order inside an object means nothing, order of fields does."""
+    """The order of an object's keys is irrelevant, the order of fields is not."""
     one, two = (BindingSpec("s", "a.B", where=where) for where in ({"a": 1, "b": 2}, {"b": 2, "a": 1}))
     assert one == two
     assert len({one, two}) == 1
@@ -182,13 +182,13 @@ def test_is_compared_by_content():
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda spec: pickle.loads(pickle.dumps(spec))])
 def test_can_be_copied_and_pickled(copied):
-    """A spec travels between threads and processes."""
+    """A spec can be passed between threads and processes."""
     spec = BindingSpec.from_dict({**GOOD, "where": {"a": [1]}, "permissions": {"view": True}})
     assert copied(spec) == spec
     assert hash(copied(spec)) == hash(spec)
 
 
 def test_defaults_name_every_optional_key():
-    """Whoever builds a form or a class finds each key's default in one place."""
+    """The default of each key is defined in one place."""
     assert set(DEFAULTS) == set(KEYS) - {"stream", "model"}
     assert isinstance(DEFAULTS["where"], FrozenMapping)

@@ -21,7 +21,7 @@ COLUMNS = (
     ("fault", 20), ("database", 9), ("seed", 7), ("committed", 10), ("delivered", 10), ("covered", 8), ("resyncs", 8),
     ("lost", 6), ("invented", 9), ("disorder", 9), ("wrong", 6), ("too slow", 9), ("seconds", 8),
 )  # fmt: skip
-#: So many problems of a run are shown in full.
+#: The number of problems of a run that are shown in full.
 SHOWN = 10
 
 
@@ -73,7 +73,7 @@ def runs(options: argparse.Namespace, databases: dict[str, Databases]) -> Iterat
 
 
 def main() -> int:
-    """Run what the arguments choose; the exit status is 1 when anything was wrong."""
+    """Run the chosen faults; the exit status is 1 if anything was wrong."""
     options = parse_arguments()
     seed = random.SystemRandom().randrange(100_000) if options.seed is None else options.seed
     bad = 0

@@ -1,4 +1,4 @@
-"""Let the processes of a fault test load what breaks them."""
+"""The app config that loads deliberate faults into the processes of a fault test."""
 
 import os
 
@@ -6,13 +6,13 @@ from django.apps import AppConfig
 
 
 class FaultsConfig(AppConfig):
-    """Hold the one bound model."""
+    """The app of the bound models."""
 
     name = "tests.faults"
     label = "faults"
 
     def ready(self) -> None:
-        """Put in the crash point, the sabotage and the haste that the environment names; none is the rule."""
+        """Install the crash point, the sabotage and the short timeouts that the environment names, if any."""
         from declbind.outbound import relay
 
         from . import crashes, sabotage

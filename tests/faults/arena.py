@@ -1,4 +1,4 @@
-"""Put a site under load: web processes, relays, writers, clients, and the ledger they are judged by."""
+"""A site under load: web processes, relays, writers, clients, and the ledger that the outcome is checked against."""
 
 from __future__ import annotations
 
@@ -28,21 +28,25 @@ from .mutations import Count, check_mutations
 from .proxy import Proxy
 from .writer import ROOMS, SENTINELS
 
-#: How long anything may take that is waited for.
+#: The longest time to wait for anything.
 PATIENCE = 60.0
 
 
 def wait_until(is_so: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
-    """Ask again until it is so; raises ``TimeoutError``, which says what was waited for."""
+    """Poll until a condition is true.
+
+    Raises:
+        TimeoutError: The condition did not become true; the message says what was awaited.
+    """
     deadline = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds:.0f} s for this: {what}")
-        time.sleep(0.02)  # between two looks, as `Server.start` has it
+        time.sleep(0.02)  # between two polls, as in `Server.start`
 
 
 class Program(Server):
-    """Run a Python module; `environment` and data are the caller's."""
+    """A Python module as a program; `environment` and data are the caller's."""
 
     name = "program"
 
@@ -64,10 +68,10 @@ class Program(Server):
 class Arena:
     """One site from its first process to the verdict. Methods belong to the main thread.
 
-    ``events`` is how many committed writes a run should have at the least, ``rate`` how many each writer does a second.
-    Of the web processes ``daphnes`` run under daphne; of the clients every third takes several frames in one, and
-    ``editors`` more write through their sockets, and ask somebody else after ``patience`` seconds. ``kinds`` are the
-    modules of the writers, in turn. ``settings`` is the setting ``DECLBIND``. In a ``plain`` arena there are
+    ``events`` is the minimum number of committed writes in a run, ``rate`` the writes of each writer per second. Of
+    the web processes ``daphnes`` run under daphne. Of the clients every third negotiates batches of frames.
+    ``editors`` more write through their sockets, and try another process after ``patience`` seconds. ``kinds`` are
+    the modules of the writers, in rotation. ``settings`` is the setting ``DECLBIND``. In a ``plain`` arena there are
     no triggers, and writers use ``save`` alone.
     """
 
@@ -112,7 +116,7 @@ class Arena:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="declbind-ledgers-")))
             self.url = self.databases.make()
             if self.plain:
-                # Triggers report what the hooks would report. What breaks these would not be noticed.
+                # Triggers would report what the hooks report, so that broken hooks would not be noticed.
                 run_module("django", self.url, "declbind", "triggers", "--remove")
             self.initial = self.databases.rows(self.url)
             self._counted_from = self.databases.counter(self.url)
@@ -171,7 +175,7 @@ class Arena:
         return self._program(f"tests.faults.{kind}", [*arguments, "--rate", str(self.rate), *options])
 
     def start(self) -> None:
-        """Start servers and clients, wait until all of these are live, and let the writers loose."""
+        """Start servers and clients, wait until all of these are live, and start the writers."""
         for server in [*self.webs, *self.relays]:
             server.start()
         for _ in range(self._clients):
@@ -181,13 +185,13 @@ class Arena:
             writer.start()
 
     def add_client(self) -> None:
-        """Let one more client come."""
+        """Add one more client."""
         number = len(self.crowd.clients)
         rooms: list[int | None] = [number % ROOMS, (number + 1) % ROOMS] if number % 3 else [None, number % ROOMS]
         self.crowd.add(Client(f"client {number}", self.addresses(number), rooms, joined=number % 3 == 2))
 
     def add_editors(self) -> None:
-        """Let the clients come that write."""
+        """Add the clients that write."""
         for number in range(self._editors):
             self._add_editor(number)
 
@@ -199,30 +203,30 @@ class Arena:
         self.crowd.add(editor)
 
     def addresses(self, number: int) -> list[str]:
-        """Return where a client finds the site, in the order in which it tries."""
+        """Return the addresses of the site for a client, in the order in which it tries them."""
         ports = [proxy.port for proxy in self.proxies] or [web.port for web in self.webs]
         addresses = [f"ws://127.0.0.1:{port}/ws/bindings/" for port in ports]
         first = number % len(addresses)
         return addresses[first:] + addresses[:first]
 
     def crash(self, server: Server, place: str, count: int, signal: str = "SIGKILL") -> None:
-        """Let a server, from its next start, die at a named place when it comes there for the n-th time.
+        """Make a server die, after its next start, when it passes a named place for the n-th time.
 
         With ``SIGSTOP`` it is frozen there.
         """
         server.env[crashes.VARIABLE] = f"{place}:{count}:{signal}"  # type: ignore[attr-defined]
 
     def disarm(self, server: Server) -> None:
-        """Let a server live, from its next start."""
+        """Remove the crash point of a server at its next start."""
         server.env.pop(crashes.VARIABLE, None)  # type: ignore[attr-defined]
 
     def sabotage(self, servers: Sequence[Server], name: str) -> None:
-        """Let servers, from their next start, run a broken variant."""
+        """Make servers run a broken variant after their next start."""
         for server in servers:
             server.env[sabotage.VARIABLE] = name  # type: ignore[attr-defined]
 
     def stop_writers(self) -> None:
-        """Let each writer end what it is at."""
+        """Let each writer finish its current work."""
         for writer in self.writers:
             writer.stop()
 
@@ -244,7 +248,7 @@ class Arena:
         self.wait_for_feeds(lambda feed: feed.is_live and feed.rows == seen_by(feed, rows), "all rows arrived", seconds)
 
     def wait_for_writes(self, count: int) -> None:
-        """Wait until so many writes more are committed."""
+        """Wait until this many more writes are committed."""
         target = self.ledger.read() + count
         self._wait(lambda: self.ledger.read() >= target, f"{count} more writes are committed")
 
@@ -260,7 +264,7 @@ class Arena:
         return next(filter(is_frozen, servers))
 
     def wait_for_news(self, clients: Sequence[Client]) -> None:
-        """Wait until each feed of these clients has heard of something more."""
+        """Wait until each feed of these clients has received another event."""
         feeds = [feed for client in clients for feed in client.feeds]
         known = self.crowd.look(lambda: [len(feed.log) for feed in feeds])
         self._wait(
@@ -269,7 +273,7 @@ class Arena:
         )
 
     def clients_of(self, web: Server) -> list[Client]:
-        """Return the clients whose connection leads to a web process now."""
+        """Return the clients that are connected to a web process now."""
         port = f":{web.port}/"
         return self.crowd.look(lambda: [c for c in self.crowd.clients if c.is_open and port in c.address])
 
@@ -285,9 +289,9 @@ class Arena:
     # --- the end --------------------------------------------------------------------------------------------------
 
     def finish(self, grace: float = 10.0) -> Verdict:
-        """Stop the writers, let everything arrive, and judge.
+        """Stop the writers, let everything arrive, and check the outcome.
 
-        The last write of all is announced after all others; for ``grace`` seconds more a resync may mend something.
+        The very last write is announced after all others. For ``grace`` more seconds a resync may correct something.
         """
         for server in [*self.webs, *self.relays]:
             self.disarm(server)
@@ -299,7 +303,7 @@ class Arena:
         assert last.process is not None
         if last.process.wait(PATIENCE):
             raise RuntimeError(f"The last writer failed:\n{last.log_text()[-4000:]}")
-        # What is still missing after this is for the checker to name.
+        # If anything is still missing after this, the checker reports it.
         final = self.databases.rows(self.url)
         with contextlib.suppress(TimeoutError):
             self.wait_for_feeds(lambda feed: feed.is_live and _holds_sentinels(feed, final), "the end arrived", 20.0)
@@ -317,13 +321,13 @@ class Arena:
         )
 
     def judge(self, final: Rows) -> Verdict:
-        """Hold the clients' records against the ledger and the database."""
+        """Check the clients' records against the ledger and the database."""
         works = self.ledger.works()
         problems = self.judge_editors(final)
         try:
             history = History(self.initial, works, final)
         except LedgerError:
-            # What was written twice or after a refusal is in no ledger, and the editors' own complaint says more.
+            # A duplicate write, or one after a refusal, is in no ledger, and the editors' own finding says more.
             if not problems:
                 raise
             return Verdict(wrong=problems)
@@ -332,7 +336,7 @@ class Arena:
         return verdict
 
     def judge_editors(self, final: Rows) -> list[str]:
-        """Return what is wrong with what editors were answered and heard of the counter."""
+        """Return the problems of the editors' answers and of the counter."""
         mutations = [mutation for editor in self.editors for mutation in editor.mutations]
         acknowledged = sum(mutation.action == "count" and mutation.error == "" for mutation in mutations)
         count = Count(self._counted_from, self.databases.counter(self.url), acknowledged)
@@ -348,12 +352,12 @@ class Arena:
         return self.crowd.records()
 
     def closes(self) -> Counter[int | None]:
-        """Return how often the clients' connections ended, by close code."""
+        """Return the number of the clients' closed connections, by close code."""
         return self.crowd.closes()
 
 
 def is_frozen(server: Server) -> bool:
-    """Tell whether a server's process is stopped by a signal."""
+    """Return whether a server's process is stopped by a signal."""
     return server.is_running and psutil.Process(server.pid).status() == psutil.STATUS_STOPPED
 
 

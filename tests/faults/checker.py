@@ -1,10 +1,12 @@
-"""Compare what writers did, what clients were told and what the database holds. Pure: no clock, no file, no socket.
+"""Comparison of the writers' ledgers, the clients' frames and the database. Pure: no clock, no file, no socket.
 
-A row's committed writes are a chain: each names the stamp that it found, and rows are locked while they are written, so
-the chain is the order of the commits. Work of unknown outcome is settled by it too: it happened if the row's last stamp
-leads back to it. A subscription is then replayed against the chains. It stands at some place of each; a frame moves it
-on, a snapshot moves it on unless it was there already, and what lies between two places and concerned its group was
-lost, unless the second is a snapshot's, or a `resync` says so: one that came before, or one that still comes.
+A row's committed writes are a chain: each names the stamp that it found, and rows are locked while they are written,
+so the chain is the order of the commits. It also settles work of unknown outcome: the work was committed if the
+row's last stamp leads back to it.
+
+A subscription is then replayed against the chains. It has a position in each. A frame or a snapshot moves it
+forward. Writes between two positions that concerned its group were lost, unless the second position is from a
+snapshot, or a `resync` covers them: an earlier one, or one that follows.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any
 
 
 class Outcome(Enum):
-    """Say what a writer knows of the end of its work."""
+    """What a writer knows about the end of its work."""
 
     COMMITTED = "committed"
     UNKNOWN = "unknown"
@@ -41,7 +43,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Writes that happened or did not happen together."""
+    """Writes that were committed together or not at all."""
 
     writes: tuple[Write, ...]
     outcome: Outcome
@@ -49,12 +51,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The client asked for a snapshot."""
+    """A client's request for a snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Back:
-    """The client came back, and asked for what it missed since an offset."""
+    """A client's request for what it missed since an offset."""
 
     offset: int
 
@@ -82,7 +84,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """The server said that the client may be behind: a ``resync``, or the end of the subscription."""
+    """A message that the client may be behind: a ``resync``, or the end of the subscription."""
 
     reason: str
 
@@ -93,7 +95,7 @@ Rows = Mapping[int, Mapping[str, Any]]
 
 @dataclass
 class Record:
-    """What one client was told of one group (``room`` ``None``: of all rows), and the rows it holds in the end."""
+    """The messages to one client for one group (``room`` ``None``: all rows), and the rows that it holds at the end."""
 
     name: str
     room: int | None
@@ -102,19 +104,19 @@ class Record:
 
 
 class LedgerError(Exception):
-    """Say that ledger and database contradict each other, so that nothing can be judged."""
+    """Raised if ledger and database contradict each other, so that nothing can be checked."""
 
 
 @dataclass
 class Verdict:
-    """Count what was right and list what was wrong, each in a sentence."""
+    """The number of correct events, and the problems, each as a sentence."""
 
     committed: int = 0
     delivered: int = 0
     covered: int = 0
-    #: How often clients were told that they may be behind. Where nothing calls for it, that is no way to lose nothing.
+    #: How often clients were told that they may be behind. Without a need for it, a resync could hide losses.
     resyncs: int = 0
-    #: How often clients came back with an offset.
+    #: How often clients reconnected with an offset.
     resumes: int = 0
     lost: list[str] = field(default_factory=list)
     invented: list[str] = field(default_factory=list)
@@ -123,7 +125,7 @@ class Verdict:
 
     @property
     def problems(self) -> list[str]:
-        """Return all that was wrong."""
+        """Return all problems."""
         return [
             f"{kind}: {text}"
             for kind, texts in (
@@ -142,9 +144,9 @@ class History:
     def __init__(self, initial: Rows, works: Iterable[Work], final: Rows) -> None:
         self.final = final
         self.chains: dict[int, list[Write]] = {}
-        #: Where a stamp stands in the chain of its row.
+        #: The position of a stamp in the chain of its row.
         self.places: dict[str, int] = {}
-        #: Where the delete stands that found a stamp.
+        #: The position of the delete that found a stamp.
         self.ends: dict[str, int] = {}
         self._undone: set[str] = set()
         begun = {
@@ -176,7 +178,7 @@ class History:
             ends = [by_stamp[stamp]]
         else:
             ends = [write for write in writes if write.action == "delete"]
-        # Of several deletes that nobody was told the end of, the one that came last happened.
+        # Of several deletes with unknown outcome, the last one happened.
         chain = max((self._walk(end, by_stamp) for end in ends), key=len, default=[])
         self.chains[pk] = chain
         for place, write in enumerate(chain):
@@ -195,17 +197,17 @@ class History:
         return chain[::-1]
 
     def place_of(self, write: Write) -> int | None:
-        """Return where a write stands in its row's chain, ``None`` if it is not there."""
+        """Return the position of a write in its row's chain, or ``None`` if it is not there."""
         place = self.places.get(write.stamp)
         return place if place is not None and self.chains[write.pk][place] is write else None
 
     def explain(self, stamp: str | None) -> str:
-        """Say why a stamp is in no chain."""
+        """Return the reason why a stamp is in no chain."""
         return "was rolled back" if stamp in self._undone else "was never committed"
 
 
 def seen_as(write: Write, room: int | None) -> str | None:
-    """Return the action by which a group hears of a write, ``None`` if it does not."""
+    """Return the action by which a group gets a write, or ``None`` if it does not."""
     if room is None:
         return write.action
     before, after = write.before == room, write.after == room
@@ -217,7 +219,7 @@ def seen_as(write: Write, room: int | None) -> str | None:
 
 
 def check(history: History, records: Iterable[Record]) -> Verdict:
-    """Replay each record against the history and return what came of it."""
+    """Replay each record against the history and return the verdict."""
     verdict = Verdict(committed=history.committed)
     events: dict[tuple[str, int], tuple[int, str]] = {}
     for record in records:
@@ -227,27 +229,27 @@ def check(history: History, records: Iterable[Record]) -> Verdict:
 
 @dataclass
 class _Place:
-    """Where a subscription stands in a chain: at ``index``, or, if not ``exact``, there or later, without the row."""
+    """A subscription's position in a chain: at ``index``, or, if not ``exact``, there or later, without the row."""
 
     index: int = -1
     exact: bool = False
 
 
 class _Replay:
-    """Walk one record through the chains."""
+    """The replay of one record along the chains."""
 
     def __init__(
         self, history: History, record: Record, verdict: Verdict, events: dict[tuple[str, int], tuple[int, str]]
     ) -> None:
         self.history, self.record, self.verdict = history, record, verdict
-        #: What others were told under an offset: an event has one for ever.
+        #: The frames of other clients by offset: an offset always has the same event.
         self.events = events
         self.places: defaultdict[int, _Place] = defaultdict(_Place)
         self.seen: dict[tuple[str, int], Frame] = {}
         self.offset: tuple[str, int] = ("", -1)
-        #: Before the first snapshot and after a resync nothing is demanded but order.
+        #: Before the first snapshot and after a resync only the order is checked.
         self.is_stale = True
-        #: What was passed over: lost, unless a resync is still to come.
+        #: The writes that were skipped: they are lost, unless a resync follows.
         self.gaps: list[str] = []
         self.asked: dict[int, int] = {}
         self.between: list[tuple[int, int, int]] | None = None
@@ -305,7 +307,7 @@ class _Replay:
         self.places[frame.pk] = _Place(index, exact=True)
 
     def _index(self, frame: Frame) -> int | None:
-        """Return which write of its row a frame tells of; ``None``, and a complaint, if there is none."""
+        """Return the write of its row that a frame reports, or ``None`` and a problem if there is none."""
         room = self.record.room
         chain = self.history.chains.get(frame.pk, [])
         index: int | None
@@ -314,7 +316,8 @@ class _Replay:
         elif frame.stamp is not None:
             index = self.history.ends.get(frame.stamp)
         else:
-            # It only left the group, and says no more. The next such leave is the one, or something was lost before it.
+            # The row only left the group, without a stamp. It is the next such write, or something was lost before
+            # it.
             start = self.places[frame.pk].index + 1
             leaves = (
                 place
@@ -354,7 +357,7 @@ class _Replay:
                 self.verdict.covered += len(list(self._heard(chain, self.places[pk].index + 1, index + 1)))
                 self.places[pk] = _Place(index, exact=True)
         for offset, pk, index in self.between or ():
-            # The client applies them again, on top of the snapshot: so none may be older than what it holds.
+            # The client applies them again, on top of the snapshot, so none may be older than the snapshot's rows.
             if offset > snapshot.offset:
                 if index < self.places[pk].index:
                     self._disordered(f"offset {offset} of row {pk} is newer than a snapshot that held it already")
@@ -363,18 +366,18 @@ class _Replay:
         self.is_stale = False
 
     def _reached(self, pk: int, offset: int) -> int:
-        """Return the place of a chain that a snapshot at an offset must have reached, by what came before it."""
+        """Return the position in a chain that a snapshot at an offset must have reached, given earlier frames."""
         earlier = [index for at, row, index in self.between or () if row == pk and at <= offset] if self.between else []
         return max([self.asked.get(pk, -1), *earlier])
 
     def _advance(self, pk: int, place: _Place, target: int, what: str) -> None:
-        """Move on to just before ``target``: what was heard of in between was lost, or covered."""
+        """Move to just before ``target``; the writes in between were lost, or are covered by a resync."""
         chain = self.history.chains[pk]
         start = place.index
         if self.is_stale:
             start = target - 1
         elif not place.exact:
-            # The snapshot did not hold the row: it may have been taken at any place where the row was not there.
+            # The snapshot did not hold the row: it may have been taken at any position where the row did not exist.
             start = max((index for index in range(start, target) if self._is_absent(chain, index)), default=start)
         self.verdict.covered += len(list(self._heard(chain, place.index + 1, start + 1)))
         for write in self._heard(chain, start + 1, target):

@@ -1,8 +1,8 @@
-"""Follow groups over real sockets as the JavaScript client does, and keep every frame.
+"""Clients that follow groups over real sockets as the JavaScript client does, and keep every frame.
 
-One `Client` is one connection that comes back, to the next of its addresses, for ever; each of its `Feed`s holds the
-rows of one group. Some clients take several frames in one. A `Crowd` runs clients in an event loop in a thread of its
-own, so that a fault test reads from top to bottom in the main one.
+One `Client` is one connection that reconnects for ever, each time to the next of its addresses. Each of its `Feed`s
+holds the rows of one group. Some clients negotiate batches of frames. A `Crowd` runs clients in an event loop in a
+thread of its own, so that a fault test reads from top to bottom in the main one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from websockets.typing import Subprotocol
 from .checker import Asked, Back, Frame, Observation, Record, Snapshot, Stale
 
 STREAM = "items"
-#: Who negotiates it gets a JSON array of frames where several wait.
+#: The subprotocol for batches: several waiting frames arrive as a JSON array.
 JOINED = Subprotocol("declbind.batch.v1")
-#: A client's own delays, in seconds: before it connects again, and before it asks again for what was refused.
+#: A client's delays, in seconds: before it reconnects, and before it repeats a refused request.
 RECONNECT_SECONDS = 0.1
 RETRY_SECONDS = 0.2
 REPLY_SECONDS = 15.0
@@ -34,23 +34,23 @@ T = TypeVar("T")
 
 
 class Listener(Protocol):
-    """What a client tells of one group of one stream."""
+    """The handler of one group of one stream in a client."""
 
     stream: str
     #: Known when the subscription was granted.
     group: str | None
 
     def ask(self) -> None:
-        """Subscribe: the connection is new."""
+        """Subscribe, because the connection is new."""
 
     def replied(self, reply: dict[str, Any]) -> None:
-        """Take the answer to what was asked."""
+        """Handle the reply to a request."""
 
     def disconnected(self) -> None:
-        """Forget what was asked for: it will not come."""
+        """Forget pending requests, because their replies will not come."""
 
     def receive(self, offset: int, payload: dict[str, Any]) -> None:
-        """Take a frame of this group."""
+        """Handle a frame of this group."""
 
 
 class Feed:
@@ -68,17 +68,17 @@ class Feed:
         self._ask_again = False
         self._epoch, self._proof = "", ""
         self._offset = 0
-        #: Pages of a snapshot that is not complete, and the changes that came since it was asked for.
+        #: The pages of an incomplete snapshot, and the changes since it was requested.
         self._pages: list[dict[str, Any]] | None = None
         self._between: list[tuple[int, dict[str, Any]]] = []
 
     @property
     def is_live(self) -> bool:
-        """Tell whether the rows are those of the server, as far as anybody here knows."""
+        """Return whether the rows are those of the server, as far as the client knows."""
         return self.client.is_open and not self.is_asking and not self._needs_snapshot
 
     def ask(self) -> None:
-        """Ask for a snapshot if one is needed, else for what was missed."""
+        """Request a snapshot if one is needed, otherwise the missed events."""
         if self.is_asking:
             self._ask_again = True
             return
@@ -95,7 +95,7 @@ class Feed:
         self.client.send(self, payload)
 
     def replied(self, reply: dict[str, Any]) -> None:
-        """Take the answer to what was asked."""
+        """Handle the reply to a request."""
         if not reply["ok"]:
             self.is_asking = self._ask_again = False
             self._pages = None
@@ -118,13 +118,13 @@ class Feed:
             self.ask()
 
     def disconnected(self) -> None:
-        """Forget what was asked for: it will not come."""
+        """Forget pending requests, because their replies will not come."""
         self.is_asking = self._ask_again = False
         self._pages = None
         self._between = []
 
     def receive(self, offset: int, payload: dict[str, Any]) -> None:
-        """Take a frame of this group."""
+        """Handle a frame of this group."""
         match payload["action"]:
             case "snapshot":
                 self._page(offset, payload)
@@ -172,7 +172,7 @@ class Feed:
 
 
 class Client:
-    """One connection that comes back. All methods belong to the crowd's event loop."""
+    """One connection that reconnects. All methods belong to the crowd's event loop."""
 
     def __init__(
         self,
@@ -188,11 +188,11 @@ class Client:
         self.listeners: list[Listener] = [*self.feeds]
         self.address = ""
         self.is_joined = joined
-        #: How many arrays of frames came.
+        #: How many arrays of frames arrived.
         self.arrays = 0
-        #: How often this client stayed away for a while.
+        #: How often this client disconnected for a while.
         self.absences = 0
-        #: How often a connection ended, by the code of the close frame; 1006 is what a broken one has.
+        #: How often a connection ended, by the code of the close frame; 1006 means a broken connection.
         self.closes: Counter[int | None] = Counter()
         self.is_open = False
         self._addresses = itertools.cycle(addresses)
@@ -206,11 +206,11 @@ class Client:
         self._connection: ClientConnection | None = None
 
     def jobs(self) -> list[Coroutine[Any, Any, None]]:
-        """Return what this client does, each until it is cancelled."""
+        """Return this client's tasks, each of which runs until it is cancelled."""
         return [self.run()]
 
     def leave(self) -> None:
-        """Break the connection, and stay away until `come_back()`."""
+        """Break the connection, and stay disconnected until `come_back()`."""
         self.absences += 1
         self._may_come.clear()
         if self._connection is not None:
@@ -221,7 +221,7 @@ class Client:
         self._may_come.set()
 
     async def run(self) -> None:
-        """Connect, follow, come back, until cancelled."""
+        """Connect, follow and reconnect, until cancelled."""
         while True:
             await self._may_come.wait()
             with contextlib.suppress(OSError, WebSocketException, TimeoutError):
@@ -257,7 +257,7 @@ class Client:
             listener.disconnected()
 
     def send(self, listener: Listener, payload: dict[str, Any]) -> None:
-        """Send a request; its reply goes to the listener, and one that does not come ends the connection."""
+        """Send a request; its reply goes to the listener, and a missing reply ends the connection."""
         assert self._connection is not None
         ref = next(self._refs)
         timer = asyncio.get_running_loop().call_later(REPLY_SECONDS, self._connection.transport.abort)
@@ -270,12 +270,12 @@ class Client:
             await self._connection.send(text)
 
     def forget(self, listener: Listener) -> None:
-        """Expect no reply for a listener any more."""
+        """Stop expecting replies for a listener."""
         for ref in [ref for ref, (asking, _) in self._asking.items() if asking is listener]:
             self._asking.pop(ref)[1].cancel()
 
     def later(self, seconds: float, function: Callable[[], None]) -> None:
-        """Call a function after a while, if the connection lives so long."""
+        """Call a function after a delay, if the connection still exists."""
         self._timers.add(asyncio.get_running_loop().call_later(seconds, function))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -306,7 +306,7 @@ class Client:
 
 
 class Crowd:
-    """Run clients in an event loop of their own; what needs the loop is called through it."""
+    """Clients in an event loop of their own; calls that need the loop go through it."""
 
     def __init__(self) -> None:
         self.clients: list[Client] = []
@@ -329,7 +329,7 @@ class Crowd:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def add(self, client: Client) -> None:
-        """Let one more client connect."""
+        """Connect one more client."""
 
         async def start() -> None:
             self.clients.append(client)
@@ -338,7 +338,7 @@ class Crowd:
         self.call(start())
 
     def stop(self) -> None:
-        """Disconnect all clients; what they recorded stays."""
+        """Disconnect all clients; their records are kept."""
         self.call(self._stop())
 
     async def _stop(self) -> None:
@@ -355,7 +355,7 @@ class Crowd:
             yield from client.feeds
 
     def look(self, function: Callable[[], T]) -> T:
-        """Call a function in the loop's thread, between two frames; raises what a client died of."""
+        """Call a function in the loop's thread, between two frames; raises the exception that ended a client."""
 
         async def inside() -> T:
             for task in self._running:
@@ -366,7 +366,7 @@ class Crowd:
         return self.call(inside())
 
     def records(self) -> list[Record]:
-        """Return what each feed recorded."""
+        """Return the record of each feed."""
         return [
             Record(f"{feed.client.name} in {'all rooms' if feed.room is None else f'room {feed.room}'}",
                    feed.room, feed.log, feed.rows)

@@ -1,8 +1,8 @@
-"""Kill this very process at a named place of the product's code, as a crash or the kernel's out-of-memory killer would.
+"""Crash points: this process kills itself at a named place of the product's code, like a crash or the OOM killer.
 
-`FAULTS_CRASH="after_commit:17"` means: when that place is passed for the 17th time. With `:SIGSTOP` behind it the
-process is frozen there instead, and goes on when somebody tells it to. The places are wrapped from here; the product
-knows nothing of them.
+`FAULTS_CRASH="after_commit:17"` means: when that place is passed for the 17th time. With `:SIGSTOP` appended, the
+process is frozen there instead, until another process resumes it. The places are wrapped from here; the product does
+not know about them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VARIABLE = "FAULTS_CRASH"
 
 
 def reach(place: str) -> None:
-    """Pass a place by name; where the countdown ends, this does not return, or not soon."""
+    """Pass a place by name. At the end of the countdown this does not return, or not soon."""
     if place == _place and next(_passed) == _count:
         os.kill(os.getpid(), _signal)
 
@@ -50,8 +50,8 @@ def _before(original: Callable[..., Any], place: str) -> Any:
 
 
 def install() -> None:
-    """Wrap the place that the environment names; does nothing without one."""
-    # Here, not above: who only names places, as the arena does, has no Django that is set up.
+    """Wrap the place that the environment names; without one, do nothing."""
+    # Imported here: processes that only name places, as the arena does, have no Django set up.
     from declbind.inbound import idempotency, writes
     from declbind.live.socket import Socket
     from declbind.outbound import log, sequencer
@@ -62,21 +62,21 @@ def install() -> None:
     inbound: Any = writes
     sending: Any = Socket
     match _place:
-        case "" | "before_sending":  # the second is reached in a sabotaged writer only
+        case "" | "before_sending":  # the second place is reached in a sabotaged writer only
             pass
         case "before_commit":  # the events are inserted, their transaction is open
             code.ring_after_commit = _after(code.ring_after_commit, _place)
-        case "after_commit":  # committed, and nobody was told: neither the hubs nor the writer
+        case "after_commit":  # committed, and nobody was notified: neither the hubs nor the writer
             code.ring = _before(code.ring, _place)
-        case "answer_kept":  # a client's write and the answer to its key are stored, their transaction is open
+        case "answer_kept":  # a client's write and the stored reply to its key are in an open transaction
             keys.keep = _after(keys.keep, _place)
         case "before_reply":  # a client's write is committed, and its reply was not sent
             inbound.handle = _after(inbound.handle, _place)
-        case "while_sequencing":  # numbers are given out, and the head's lock is held
+        case "while_sequencing":  # numbers are assigned, and the head's lock is held
             numbers.number_events = _after(numbers.number_events, _place)
-        case "after_sequencing":  # numbers are committed, and nobody was told
+        case "after_sequencing":  # numbers are committed, and nobody was notified
             numbers.sequence = _after(numbers.sequence, _place, bool)
-        case "mid_fanout":  # some connections were sent an event, others were not
+        case "mid_fanout":  # an event was sent to some connections only
             sending.flush = _after(sending.flush, _place)
         case _:
             raise ValueError(f"{VARIABLE}: expected one of the places in crashes.py, got {_place!r}")

@@ -1,4 +1,4 @@
-"""Databases that are ready for a fault test, with readers of their rows that do without Django."""
+"""Databases prepared for a fault test, with readers of their rows that work without Django."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SELECT_COUNTER = "SELECT value FROM faults_counter"
 
 
 def environment(url: str) -> dict[str, str | None]:
-    """Return the environment of a process that works on a database; `None` means: not set there."""
+    """Return the environment of a process that uses a database; `None` means that a variable is unset."""
     return {
         "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
         "DATABASE_URL": url,
@@ -56,7 +56,7 @@ def run_module(module: str, url: str, *arguments: str, timeout: float = 120) -> 
 
 
 class Databases(Protocol):
-    """Make databases of one kind."""
+    """The databases of one kind."""
 
     kind: str
 
@@ -70,11 +70,11 @@ class Databases(Protocol):
         """Return the value of the counter."""
 
     def has_stalled_transaction(self, url: str) -> bool:
-        """Return whether a session has left a transaction open for longer than any process at work does."""
+        """Return whether a session has left a transaction open for longer than any working process does."""
 
 
 class SqliteDatabases:
-    """Make SQLite files, each a copy of one that was prepared once."""
+    """SQLite files, each a copy of one that was prepared once."""
 
     kind = "sqlite"
 
@@ -107,7 +107,7 @@ class SqliteDatabases:
 
 
 class PostgresDatabases:
-    """Make databases of one server, each a copy of one that was prepared once."""
+    """Databases of one PostgreSQL server, each a copy of one that was prepared once."""
 
     kind = "postgres"
 

@@ -1,8 +1,8 @@
-"""Write through the socket, as a logged-in user does, and ask again under the same key until there is an answer.
+"""Clients that write through their sockets as logged-in users, and retry under the same key until they are answered.
 
-An `Editor` is a client that also edits: the rows that it made and those that writers want too, each under the condition
-that the row is still what the editor holds, and a counter that all editors count up. What it was answered goes into a
-ledger, like the work of any writer, and into a list for `mutations.py`.
+An `Editor` is a client that also edits: its own rows, rows that writers change too, each under the condition that
+the row is unchanged, and a counter that all editors increase. The answers go into a ledger, like the work of any
+writer, and into a list for `mutations.py`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .mutations import Mutation
 from .writer import ROOMS, SENTINELS, SHARED
 
 COUNTERS = "counters"
-#: The one row of that stream.
+#: The only row of that stream.
 COUNTER = 1
-#: So many users have a session.
+#: The number of users with a session.
 EDITORS = 4
-#: Between two writes of one editor, in seconds; the server's limit is 20 messages a second.
+#: The time between two writes of one editor, in seconds; the server's limit is 20 messages a second.
 PACE = 0.08
-#: Refusals that say that nothing was written. After any other the outcome is open, and the key is what it is for.
+#: Refusals that mean that nothing was written. After any other the outcome is open, and the key settles it.
 REFUSALS = frozenset({"conflict", "not_found"})
 
 
@@ -39,7 +39,7 @@ def session_key(number: int) -> str:
 
 
 class Tally:
-    """Hear the counter. It must go up by one from what the snapshot said, for nobody else writes it."""
+    """A subscriber of the counter, which must increase by one from the snapshot's value: only editors write it."""
 
     stream = COUNTERS
 
@@ -47,27 +47,27 @@ class Tally:
         self.editor = editor
         self.group: str | None = None
         self.value: int | None = None
-        #: The last value heard of, also when the connection is over.
+        #: The last value received, also when the connection is over.
         self.last: int | None = None
         self.problems: list[str] = []
 
     def ask(self) -> None:
-        """Begin with a snapshot, each time: what an offset is good for is the feeds' to find out."""
+        """Start with a snapshot each time; resuming by offset is tested by the feeds."""
         self.editor.send(self, {"action": "subscribe", "snapshot": True})
 
     def replied(self, reply: dict[str, Any]) -> None:
-        """Take the answer to what was asked."""
+        """Handle the reply to a request."""
         if reply["ok"]:
             self.group = reply["group"]
         else:
             self.editor.later(RETRY_SECONDS, self.ask)
 
     def disconnected(self) -> None:
-        """Know nothing, until the next snapshot."""
+        """Forget the value until the next snapshot."""
         self.group = self.value = None
 
     def receive(self, offset: int, payload: dict[str, Any]) -> None:
-        """Take a value."""
+        """Handle a new value."""
         match payload:
             case {"action": "snapshot", "objects": [{"data": {"value": value}}]}:
                 self.value = self.last = value
@@ -80,7 +80,7 @@ class Tally:
 
 
 class Editor(Client):
-    """Make one write after the other. All methods belong to the crowd's event loop."""
+    """A client that makes one write after the other. All methods belong to the crowd's event loop."""
 
     def __init__(
         self, number: int, addresses: Sequence[str], ledger: Ledger, seed: int, patience: float, *, joined: bool
@@ -94,7 +94,7 @@ class Editor(Client):
         self.ledger, self.patience = ledger, patience
         self.chance = random.Random(f"{seed} {name}")
         self.mutations: list[Mutation] = []
-        #: How often a write was asked for again, and what the answers were.
+        #: How often a write was retried, and how often each answer came.
         self.retries = 0
         self.answers: Multiset[str] = Multiset()
         self.is_idle = False
@@ -109,11 +109,11 @@ class Editor(Client):
         return [*super().jobs(), self.edit()]
 
     def stop(self) -> None:
-        """Begin no other write; ``is_idle`` when the last one is answered."""
+        """Start no further write; ``is_idle`` is set when the last one is answered."""
         self._stop.set()
 
     async def edit(self) -> None:
-        """Write until told to stop."""
+        """Write until stopped."""
         while not self._stop.is_set():
             if self.feeds[0].is_live and self.tally.value is not None:
                 await self._edit_one()
@@ -185,9 +185,9 @@ class Editor(Client):
     # --- one write, until it is answered --------------------------------------------------------------------------
 
     async def _carry_out(self, mutation: Mutation, stream: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """Ask until there is an answer that settles it, note the answer and return it."""
+        """Retry until there is a definite answer, record and return it."""
         place = len(self.mutations)
-        self.mutations.append(mutation)  # unanswered, should it stay so
+        self.mutations.append(mutation)  # unanswered, if it stays so
         for attempt in itertools.count():
             self.retries += attempt > 0
             reply = await self._ask(stream, {**payload, "key": mutation.key})
@@ -200,11 +200,11 @@ class Editor(Client):
                 )
                 return reply
             if reply is not None:
-                await asyncio.sleep(RETRY_SECONDS)  # the client's own delay before it asks for what was refused
+                await asyncio.sleep(RETRY_SECONDS)  # the client's delay before it repeats a refused request
         raise AssertionError("itertools.count() ends never")
 
     async def _ask(self, stream: str, payload: dict[str, Any]) -> dict[str, Any] | None:
-        """Send a request on the next connection there is; return the reply, ``None`` if the connection ends first."""
+        """Send a request on the next available connection; return the reply, or ``None`` if it ends first."""
         await self._online.wait()
         assert self._connection is not None
         connection, ref = self._connection, next(self._refs)

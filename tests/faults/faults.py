@@ -1,4 +1,4 @@
-"""The faults: what is done, round by round, to a site under load."""
+"""The faults that are inflicted, round by round, on a site under load."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from .client import Client
 from .databases import Databases, run_module
 from .prepare import RECORD
 
-#: So many clients come only when writers write already: one a round, each with a snapshot in the middle of it all.
+#: The number of clients that arrive while writers write: one a round, each with a snapshot under load.
 NEWCOMERS = 3
-#: Where the process of a client's write may die: its events are inserted; all is done but the COMMIT; that is done,
-#: too, and nobody was told; the answer is there, and was not sent.
+#: The places where the process of a client's write may die: after its events are inserted; just before the COMMIT;
+#: after it, before anyone is notified; and before the reply is sent.
 MUTATION_PLACES = ("before_commit", "answer_kept", "after_commit", "before_reply")
-#: A process is frozen for longer than a heartbeat, or for so long with the sequencer's lock in its hand.
+#: For how long a process is frozen: longer than a heartbeat, or while it holds the sequencer's lock.
 FROZEN_SECONDS, LOCKED_SECONDS = 5.5, 2.0
-#: An editor that waits less than that asks another process, while the frozen one still has its transaction open.
+#: An editor with less patience than that tries another process, while the frozen one still has its transaction open.
 IMPATIENCE_SECONDS = 1.0
-#: So many events the log keeps where it is trimmed under everybody's feet.
+#: How many events the log keeps when it is trimmed early.
 RETENTION = 300
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done: `prepare` once before the start, `round` again and again while writers write."""
+    """What is done: `prepare` once before the start, `round` repeatedly while writers write."""
 
     name: str
     round: Callable[[Arena], None]
     prepare: Callable[[Arena], None] = lambda arena: None
     rounds: int = 2
-    #: The fault makes resyncs necessary; elsewhere there must be none.
+    #: The fault makes resyncs necessary; for the others there must be none.
     resyncs: bool = False
-    #: Clients lose their connections, and come back with an offset.
+    #: Clients lose their connections, and reconnect with an offset.
     disconnects: bool = False
     needs_redis: bool = False
     #: The database must be a server, as PostgreSQL and MariaDB are: SQLite has no sequencer, and cannot be restarted.
     needs_server: bool = False
-    #: Return what else should have been so in the end, and was not.
+    #: Returns further conditions that do not hold at the end.
     afterwards: Callable[[Arena], list[str]] = lambda arena: []
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -65,7 +65,7 @@ def arm_webs(arena: Arena) -> None:
 
 
 def kill_web(arena: Arena) -> None:
-    """Let a web process die in the middle of handing out an event, or between numbering events and reading them."""
+    """Make a web process die while it delivers an event, or between numbering events and reading them."""
     web = arena.wait_for_death(arena.webs)
     arm_web(arena, web)
     web.start()
@@ -81,7 +81,7 @@ def arm_relays(arena: Arena) -> None:
 
 
 def kill_relay(arena: Arena) -> None:
-    """Let `manage.py declbind relay` die with the head's lock in its hand, or just after it gave out numbers."""
+    """Make `manage.py declbind relay` die while it holds the head's lock, or just after it has assigned numbers."""
     relay = arena.wait_for_death(arena.relays)
     arm_relay(arena, relay)
     relay.start()
@@ -97,7 +97,7 @@ def arm_writers(arena: Arena) -> None:
 
 
 def kill_writer(arena: Arena) -> None:
-    """Let a writer die before its COMMIT, or after it and before anybody heard; another one takes its place."""
+    """Make a writer die before its COMMIT, or after it and before anyone is notified; another one replaces it."""
     dead = arena.wait_for_death(arena.writers)
     writer = arena.make_writer()
     arm_writer(arena, writer)
@@ -105,14 +105,14 @@ def kill_writer(arena: Arena) -> None:
 
 
 def break_redis(arena: Arena) -> None:
-    """Kill Redis and start it empty, freeze it for 5 s, make it forget everything."""
+    """Kill Redis and start it empty, freeze it for 5 s, and flush it."""
     assert arena.redis is not None
     arena.redis.kill()
     arena.wait_for_writes(100)
     arena.redis.start()
     arena.wait_for_writes(100)
     arena.redis.pause()
-    time.sleep(5)  # the fault is that it lasts: redis-py gives up an idle connection after 5 s
+    time.sleep(5)  # the fault has to last: redis-py closes an idle connection after 5 s
     arena.redis.resume()
     arena.wait_for_writes(100)
     arena.redis.flush()
@@ -120,7 +120,7 @@ def break_redis(arena: Arena) -> None:
 
 
 def restart_database(arena: Arena) -> None:
-    """Kill the database server and start it again at once."""
+    """Kill the database server and restart it at once."""
     assert arena.server is not None
     arena.wait_for_writes(250)
     arena.server.kill()
@@ -129,10 +129,10 @@ def restart_database(arena: Arena) -> None:
 
 
 def cut_connections(arena: Arena) -> None:
-    """Cut all clients off for 2 s, every 5 s."""
+    """Disconnect all clients for 2 s, every 5 s."""
     for proxy in arena.proxies:
         arena.crowd.call(proxy.cut())
-    time.sleep(2)  # the fault is that it lasts
+    time.sleep(2)  # the fault has to last
     for proxy in arena.proxies:
         arena.crowd.call(proxy.mend())
     time.sleep(3)
@@ -154,7 +154,7 @@ def restart_webs(arena: Arena) -> None:
 
 
 def edit_record(arena: Arena) -> None:
-    """Widen, narrow, re-group, disable and restore the record, as an operator does."""
+    """Widen, narrow, regroup, disable and restore the record, as an operator does."""
     edits: Sequence[dict[str, Any]] = (
         {"fields": ["room", "stamp", "text"]},
         {"groups": ["items", "hall-{room}"]},
@@ -178,14 +178,14 @@ def arm_replies(arena: Arena) -> None:
 
 
 def lose_reply(arena: Arena) -> None:
-    """Let a web process die before it answers a client's write, before the COMMIT or after; the client asks again."""
+    """Make a web process die before it answers a client's write, before or after the COMMIT; the client retries."""
     web = arena.wait_for_death(arena.webs)
     arm_reply(arena, web)
     web.start()
 
 
 def was_asked_again(arena: Arena) -> list[str]:
-    """Miss the retries and the conflicts that the fault is about."""
+    """Return a problem if the retries or conflicts did not occur that the fault is about."""
     answers = sum((editor.answers for editor in arena.editors), Counter())
     return [
         f"no write was answered {kind!r}: {dict(answers)}" for kind in ("ok", "lost", "conflict") if not answers[kind]
@@ -193,40 +193,41 @@ def was_asked_again(arena: Arena) -> list[str]:
 
 
 def stay_frozen(arena: Arena, seconds: float, others: Sequence[Client] = (), writes: int = 100) -> None:
-    """Wait, and see that writers go on, and that other clients hear of it."""
+    """Wait, and check that writers continue, and that other clients receive their events."""
     until = time.monotonic() + seconds
     arena.wait_for_writes(writes)
     arena.wait_for_news(others)
-    time.sleep(max(until - time.monotonic(), 0))  # the fault is that it lasts
+    time.sleep(max(until - time.monotonic(), 0))  # the fault has to last
 
 
 def send_home(arena: Arena) -> None:
-    """Let every second client go to its next address, for all have left a web process that was restarted."""
+    """Move every second client to its next address, because all have left a web process that was restarted."""
     for client in arena.crowd.clients[::2]:
         arena.crowd.look(client.leave)
         arena.crowd.look(client.come_back)
 
 
 def pause_empty_handed(arena: Arena, processes: Sequence[Server]) -> None:
-    """Freeze processes that have no lock in their hands: caught with one, they are let go and tried again."""
+    """Freeze processes that hold no lock; one that holds a lock is resumed and tried again."""
     databases = arena.databases
     for _ in range(20):
         for process in processes:
             process.pause()
-        time.sleep(0.7)  # for so long nobody who is at work leaves a transaction alone
+        time.sleep(0.7)  # no working process leaves a transaction idle for this long
         if not databases.has_stalled_transaction(arena.url):
             return
         for process in processes:
             process.resume()
-        time.sleep(arena.chance.uniform(0.2, 0.5))  # to put down what they hold
+        time.sleep(arena.chance.uniform(0.2, 0.5))  # to release what they hold
     raise AssertionError("the processes have a lock in their hands whenever one looks")
 
 
 def freeze(arena: Arena) -> None:
-    """Freeze a relay and a web process: each with a lock in its hand, then both with nothing.
+    """Freeze a relay and a web process: first each while it holds a lock, then both without one.
 
-    With the sequencer's lock nobody can give out numbers, and nobody hears of anything; but writers go on. With a
-    client's write not committed, its row and its key are locked, also for the client that asks another process.
+    While the sequencer's lock is held, no numbers are assigned and no events are delivered, but writers continue.
+    While a client's write is not committed, its row and its key are locked, also for the client that tries another
+    process.
     """
     relay, web = arena.relays[0], arena.webs[0]
     for process, place in (
@@ -250,8 +251,8 @@ def freeze(arena: Arena) -> None:
 
 
 def trim(arena: Arena) -> None:
-    """Let clients come back after a short while, at about the time when the log is trimmed, and much too late."""
-    # Who leaves without a snapshot comes back for one, and needs not be told.
+    """Reconnect clients after a short time, at about the time of the trimming, and much too late."""
+    # A client that leaves without a snapshot returns for one, and needs no resync.
     arena.wait_for_feeds(lambda feed: feed.is_live, "everybody is there")
     leavers = arena.chance.sample(arena.crowd.clients[2:], 3)
     for client in leavers:
@@ -269,7 +270,7 @@ def trim(arena: Arena) -> None:
 
 
 def only_the_late_were_told(arena: Arena) -> list[str]:
-    """Name who was told to resync without having been away, or for another reason."""
+    """Return the clients that got a resync without having been away, or for another reason."""
     return [
         f"{client.name}, {client.absences} times away, was told {observed.reason!r}"
         for client in arena.crowd.clients
@@ -280,7 +281,7 @@ def only_the_late_were_told(arena: Arena) -> list[str]:
 
 
 def renew_writers(arena: Arena) -> None:
-    """Restart a web process, and put another writer in the place of each."""
+    """Restart a web process, and replace each writer."""
     arena.webs[0].restart()
     for place, writer in enumerate(arena.writers):
         writer.stop()
@@ -289,7 +290,7 @@ def renew_writers(arena: Arena) -> None:
 
 
 def everybody_wrote(arena: Arena) -> list[str]:
-    """Name the writers that did nothing."""
+    """Return the writers that wrote nothing."""
     ledgers = sorted(arena.ledger.folder.glob("w*.jsonl"))
     return [f"the writer of {path.name} wrote nothing" for path in ledgers if '["done",' not in path.read_text()]
 
@@ -368,12 +369,12 @@ def build_arena(
 
 
 def suffer(fault: Fault, arena: Arena) -> None:
-    """Go through the rounds of a fault until there were enough of them, and enough events."""
+    """Run rounds of a fault until there were enough of them, and enough events."""
     fault.prepare(arena)
     arena.start()
-    # Who comes back with the offset of an edit is told to resync; so everybody should have heard of something later.
+    # A client that reconnects with the offset of an edit gets a resync, so each should have received a later event.
     arena.wait_for_feeds(lambda feed: isinstance(feed.log[-1], Frame), "everybody heard of a change")
-    # Not sooner: what they do may be the death of all web processes, and to start them again is the round's business.
+    # Not earlier: the rounds may end all web processes, and starting them again is up to the round.
     arena.add_editors()
     rounds = 0
     while rounds < fault.rounds or arena.ledger.read() < arena.events:
@@ -384,7 +385,7 @@ def suffer(fault: Fault, arena: Arena) -> None:
 
 
 def conclude(fault: Fault, arena: Arena) -> Verdict:
-    """Bring an arena that suffered to its end, and judge it."""
+    """Finish an arena after a fault, and check the outcome."""
     verdict = arena.finish()
     verdict.wrong += fault.afterwards(arena)
     return verdict

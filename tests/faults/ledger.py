@@ -1,8 +1,8 @@
-"""Write and read ledgers: what a writer did, in lines that outlive its death.
+"""Ledgers: the records of a writer's work, in lines that survive its death.
 
-A line is a JSON list: `["intent", work, writes]` before a COMMIT, `["done", work]` after it, `["undone", work, writes]`
-after a roll-back of a transaction or of a savepoint. An intent without its done is work of unknown outcome. Lines are
-written by one call each and not synced: they must survive the process, not the machine.
+A line is a JSON list: `["intent", work, writes]` before a COMMIT, `["done", work]` after it,
+`["undone", work, writes]` after a rollback of a transaction or of a savepoint. An intent without its done is work of
+unknown outcome. Each line is written by one call and not synced: it must survive the process, not the machine.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from .checker import Outcome, Work, Write
 
 
 class Ledger:
-    """Append to the ledger of one writer."""
+    """The ledger of one writer, for appending."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def intend(self, work: str, writes: Sequence[Write]) -> None:
-        """Note what the next COMMIT will make true."""
+        """Record the writes of the next COMMIT."""
         self._note("intent", work, _pack(writes))
 
     def done(self, work: str) -> None:
-        """Note that the COMMIT was acknowledged."""
+        """Record that the COMMIT was acknowledged."""
         self._note("done", work)
 
     def undone(self, work: str, writes: Sequence[Write]) -> None:
-        """Note writes that were rolled back."""
+        """Record writes that were rolled back."""
         if writes:
             self._note("undone", work, _pack(writes))
 
     def close(self) -> None:
-        """Give the file back; a writer that dies needs not."""
+        """Close the file; a dying writer need not."""
         os.close(self._file)
 
     def _note(self, *line: Any) -> None:
@@ -48,7 +48,7 @@ def _pack(writes: Iterable[Write]) -> list[list[Any]]:
 
 
 class LedgerReader:
-    """Read the ledgers of a folder while they grow; a line that is not whole is not there yet."""
+    """A reader of the growing ledgers in a folder; incomplete lines are read later."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,7 +58,7 @@ class LedgerReader:
         self._works: list[Work] = []
 
     def read(self) -> int:
-        """Take in what is new; return how many writes are known to be committed."""
+        """Read new lines; return how many writes are known to be committed."""
         for path in sorted(self.folder.glob("*.jsonl")):
             with path.open("rb") as file:
                 file.seek(self._places.get(path, 0))
@@ -70,7 +70,7 @@ class LedgerReader:
         return self.committed
 
     def works(self) -> list[Work]:
-        """Return all work noted so far; what was begun and not ended has an unknown outcome."""
+        """Return all recorded work; work that was begun and not ended has an unknown outcome."""
         self.read()
         return [*self._works, *(Work(writes, Outcome.UNKNOWN) for writes in self._intents.values())]
 

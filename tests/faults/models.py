@@ -1,10 +1,10 @@
-"""Hold the rows that fault tests write."""
+"""The rows that fault tests write."""
 
 from django.db import models
 
 
 class Item(models.Model):
-    """A row that says which write made it what it is: no two writes, committed or not, share a ``stamp``."""
+    """A row that identifies its last write: no two writes, committed or not, share a ``stamp``."""
 
     room = models.IntegerField()
     stamp = models.CharField(max_length=40)
@@ -15,7 +15,7 @@ class Item(models.Model):
 
 
 class Counter(models.Model):
-    """A number that clients count up, each from what it heard last."""
+    """A number that clients increase, each from the value that it received last."""
 
     value = models.IntegerField(default=0)
 

@@ -1,9 +1,8 @@
-"""Compare what clients were answered to their writes with what became of them: each key wrote once, or never. Pure.
+"""Comparison of the answers to clients' writes with the outcome: each key wrote once, or never. Pure.
 
-A client gives each write a key, and asks again with that key until it is answered. So one whose reply was lost with the
-process that owed it wrote once all the same, and a refusal means that nothing was written by any of its attempts. Every
-write has a stamp of its own; where a stamp was ever seen, in the rows of the end or as what a later write found, there
-its write happened.
+A client gives each write a key, and retries with that key until it is answered. A write whose reply was lost with
+its process was thus still made exactly once. A refusal means that no attempt wrote anything. Every write has a stamp
+of its own. If a stamp was ever seen, in the final rows or as the base of a later write, its write happened.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from .checker import Outcome, Rows, Work
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One write under one key, and its answer: ``error`` is the code of a refusal, ``""`` of an acknowledgement.
+    """One write under one key, and its answer: ``error`` is the code of a refusal, ``""`` for an acknowledgement.
 
-    ``pk`` of a create is the answered one. A ``hopeless`` write was asked under a condition that never holds.
+    ``pk`` of a create is the answered one. A ``hopeless`` write has a condition that never holds.
     """
 
     key: str
@@ -35,7 +34,7 @@ class Mutation:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The counter: what it was, what it is, and how often clients were told that they had counted it up."""
+    """The counter: its first and last value, and how many increments were acknowledged."""
 
     first: int
     last: int
@@ -43,7 +42,7 @@ class Count:
 
 
 def find_stamps(works: Iterable[Work], final: Rows) -> dict[str, set[int]]:
-    """Return in which rows each stamp was seen."""
+    """Return the rows in which each stamp was seen."""
     found: defaultdict[str, set[int]] = defaultdict(set)
     for pk, row in final.items():
         found[str(row["stamp"])].add(pk)
@@ -56,10 +55,10 @@ def find_stamps(works: Iterable[Work], final: Rows) -> dict[str, set[int]]:
 
 
 def check_mutations(mutations: Iterable[Mutation], works: Iterable[Work], final: Rows, count: Count) -> list[str]:
-    """Return what is wrong, each in a sentence."""
+    """Return the problems, each as a sentence."""
     asked = list(mutations)
     found = find_stamps(works, final)
-    #: Rows that somebody was told to have deleted, or that are there.
+    #: Rows whose deletion was acknowledged, or that exist.
     explained = final.keys() | {
         mutation.pk for mutation in asked if (mutation.action, mutation.error) == ("delete", "")
     }

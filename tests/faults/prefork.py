@@ -1,8 +1,8 @@
-"""Write from forked children, as Celery's prefork workers do: `python -m tests.faults.prefork --help`.
+"""Writers in forked children, like Celery's prefork workers: `python -m tests.faults.prefork --help`.
 
-The parent has set Django up and has written itself before it forks: it has connections, and a thread that rings the
-doorbell. A child gives the connections back in silence, as Celery's children do, and begins with ones of its own. After
-a while it ends and another one takes its place.
+The parent has set Django up and has written before it forks: it has connections, and a thread that sends wake-ups. A
+child drops the connections silently, as Celery's children do, and opens its own. After a while it ends and another
+one replaces it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .ledger import Ledger
 from .writer import Writer, build_parser, go_on, stopped_by_sigterm
 
 CHILDREN = 2
-#: So many pieces of work a child does.
+#: The pieces of work that a child does.
 SHIFT = 60
 
 
 class Shift(threading.Event):
-    """Be set when the parent is told to stop, when the parent is gone, or after so many looks."""
+    """An event that is set when the parent is stopped or gone, or after a number of checks."""
 
     def __init__(self, stop: threading.Event, looks: int) -> None:
         super().__init__()
@@ -34,23 +34,23 @@ class Shift(threading.Event):
         self.looks = itertools.count(1 - looks)
 
     def is_set(self) -> bool:
-        """Look."""
+        """Return whether the shift is over, and count the check."""
         return next(self.looks) > 0 or self.stop.is_set() or os.getppid() != self.parent
 
 
 def forget_connections() -> None:
-    """Close what was inherited, and say nothing of it to the server: the connections are the parent's."""
+    """Close the inherited connections without a message to the server, because they belong to the parent."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for connection in connections.all(initialized_only=True):
         if hasattr(connection.connection, "fileno"):
-            # Celery closes the socket's number; whoever opened something in between would lose it to the next close.
+            # Celery closes the file descriptor; a descriptor opened in between could be closed by the next close.
             os.dup2(nothing, connection.connection.fileno())
     os.close(nothing)
     connections.close_all()
 
 
 def work(options: Any, name: str, stop: threading.Event) -> None:
-    """Be a child: work for a shift, and end without going back to where the parent was."""
+    """Do a shift's work as a child, and exit without returning to the parent's code."""
     status = 1
     try:
         forget_connections()
@@ -65,7 +65,7 @@ def work(options: Any, name: str, stop: threading.Event) -> None:
 
 
 def main() -> None:
-    """Read the arguments, and have children until told to stop; what kills a child ends the parent."""
+    """Read the arguments, and fork children until stopped; an error in a child ends the parent."""
     options = build_parser(__doc__).parse_args()
     django.setup()
     own = Writer(options.name, options.seed, Ledger(options.ledger))
@@ -88,7 +88,11 @@ def main() -> None:
 
 
 def reap(children: set[int], how: int) -> bool:
-    """Take leave of a child that has ended; raises ``ChildProcessError`` if it did not end well."""
+    """Wait for a child that has ended.
+
+    Raises:
+        ChildProcessError: It did not end with status 0.
+    """
     pid, status = os.waitpid(-1, how)
     children.discard(pid)
     if status:

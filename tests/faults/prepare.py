@@ -30,7 +30,7 @@ COUNTER_RECORD: dict[str, Any] = {
 
 
 def log_in_editors() -> None:
-    """Make the users who may write, each with a session that a cookie can name."""
+    """Make the users who may write, each with a session for a cookie."""
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.contrib.auth.models import Permission, User
     from django.contrib.sessions.models import Session
@@ -68,7 +68,7 @@ def main() -> None:
         BindingRecord.objects.create(**record)
     if has_triggers:
         call_command("declbind", "triggers", "--install", stdout=io.StringIO())
-    # A client that comes back soon after an edit gets a resync, which would hide what a resume loses.
+    # A client that reconnects soon after an edit gets a resync, which would hide what a resume loses.
     Event.objects.update(created_at=timezone.now() - timedelta(minutes=10))
 
 

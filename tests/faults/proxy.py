@@ -1,4 +1,4 @@
-"""Stand between clients and a server, and cut them off."""
+"""A TCP proxy between clients and a server, which can cut them off."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 
 
 class Proxy:
-    """Pass bytes to a port of this machine, or to nowhere while it is cut. Belongs to one event loop."""
+    """A proxy to a local port; while it is cut, it refuses connections. Belongs to one event loop."""
 
     def __init__(self, target: int) -> None:
         self.target = target
@@ -22,20 +22,20 @@ class Proxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Cut everybody off for good."""
+        """Disconnect all clients for good."""
         assert self._server is not None
         self._server.close()
         await self.cut()
         await self._server.wait_closed()
 
     async def cut(self) -> None:
-        """Break all connections, whatever is under way in them, and accept none until `mend()`."""
+        """Break all connections, including their traffic in progress, and accept none until `mend()`."""
         self._is_cut = True
         for writer in list(self._writers):
             writer.transport.abort()
 
     async def mend(self) -> None:
-        """Pass connections on again."""
+        """Accept connections again."""
         self._is_cut = False
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -63,5 +63,5 @@ class Proxy:
                 writer.write(data)
                 await writer.drain()
         finally:
-            # One side is over, so the other is too.
+            # One side has ended, so the other is closed too.
             writer.transport.abort()

@@ -1,7 +1,7 @@
-"""Break the product on purpose, so that the checker is seen to catch what each of its rules prevents.
+"""Broken variants of the product, to show that the checker detects what each rule prevents.
 
-`FAULTS_SABOTAGE` names a broken variant for a process of a fault test. Each is what somebody might write who does not
-know why the product does it otherwise.
+`FAULTS_SABOTAGE` names a broken variant for a process of a fault test. Each is plausible code of a developer who
+does not know why the product does it differently.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 from django.core.exceptions import ObjectDoesNotExist
 
 VARIABLE = "FAULTS_SABOTAGE"
-#: The advisory lock on which a broken sequencer waits between looking and locking.
+#: The advisory lock on which a broken sequencer waits between reading and locking.
 GATE = 4_711
 
 
 def send_in_post_save(log: Any) -> None:
-    """Append at once and for good, as who sends from ``post_save``: what is rolled back later was told all the same."""
+    """Append and commit at once, like code in ``post_save``: work that is rolled back later was sent."""
     from django.db import connections
 
     from declbind.outbound import entries
@@ -39,7 +39,7 @@ def send_in_post_save(log: Any) -> None:
 
 
 def send_on_commit(log: Any) -> None:
-    """Append after the commit, as who sends from ``on_commit``: a crash in between loses it."""
+    """Append after the commit, like code in ``on_commit``: a crash in between loses the event."""
     from django.db import transaction
 
     from . import crashes
@@ -58,7 +58,7 @@ def send_on_commit(log: Any) -> None:
 
 
 def append_always() -> None:
-    """Let no event go along with its update: the variants that send themselves replace ``append``."""
+    """Disable the joint update: the variants that send by themselves replace ``append``."""
     from declbind.outbound import saves
 
     module: Any = saves
@@ -66,7 +66,7 @@ def append_always() -> None:
 
 
 def read_by_id(log: Any) -> None:
-    """Take ids for the order of the log, on a database where they become visible out of order."""
+    """Use ids as the order of the log, on a database where they become visible out of order."""
     from declbind.live import log_reader
     from declbind.outbound import history, sequencer
 
@@ -74,17 +74,17 @@ def read_by_id(log: Any) -> None:
     for module in modules:
         module.needs_sequencer = lambda using: False
     log.LAST_ID = history.LAST_ID = "(SELECT MAX(id) FROM declbind_event)"
-    # Who goes by ids cannot ask that none is missing.
+    # A reader by ids cannot require that none is missing.
     log_reader.Tick.is_whole = lambda self, cursor: True  # type: ignore[method-assign]
 
 
 def ignore_waiting(sequencer: Any) -> None:
-    """Take a snapshot for the state at the head's offset, though it holds rows whose events have no number yet."""
+    """Use a snapshot as the state at the head's offset, although it holds rows whose events have no number yet."""
     sequencer.unsequenced_ids = lambda using: frozenset()
 
 
 def read_before_lock(sequencer: Any) -> None:
-    """Look for events without a number first, and lock then. Between the two it waits for the test's gate."""
+    """Read the events without a number before locking. In between it waits for the test's gate."""
     from django.db import connections, transaction
 
     def sequence(using: str, limit: int = 0) -> int:
@@ -106,17 +106,17 @@ def read_before_lock(sequencer: Any) -> None:
 
 
 def trust_the_tables(history: Any) -> None:
-    """Take the tables for those of before, whatever became of them while this process was down."""
+    """Assume that the tables are those of before, whatever happened while this process was down."""
     history.check_incarnation = lambda using: None
 
 
 def ignore_the_key(writes: Any) -> None:
-    """Carry out whatever comes: the retry of what was committed and not answered does it once more."""
+    """Ignore the key: the retry of a committed write without an answer writes again."""
     writes._answer_once = lambda request, bound, identity: writes._answer(request, bound)
 
 
 def keep_the_key_apart(writes: Any) -> None:
-    """Store the answer after the commit, as who keeps keys in a cache: a crash in between forgets it."""
+    """Store the answer after the commit, like keys in a cache: a crash in between forgets it."""
     from django.db import transaction
 
     from declbind.inbound import idempotency
@@ -156,14 +156,14 @@ class _Unlocked:
 
 
 def look_without_locking(writes: Any) -> None:
-    """Judge a condition by a row that is not locked, on a slow machine: two who know the same row both write it."""
+    """Check a condition on a row that is not locked, on a slow machine: two concurrent writes both succeed."""
     original = writes.check_condition
 
     def check_condition(bound: Any, action: str, key: Any, condition: Any) -> None:
         with contextlib.suppress(ObjectDoesNotExist):
             original(_Unlocked(bound), action, key, condition)
         if condition:
-            time.sleep(0.1)  # the fault is that it takes time
+            time.sleep(0.1)  # the fault is that this takes time
 
     writes.check_condition = check_condition
 
@@ -185,7 +185,7 @@ VARIANTS: dict[str, tuple[Callable[[Any], None], str]] = {
 
 
 def install() -> None:
-    """Put in the variant that the environment names; does nothing without one."""
+    """Install the variant that the environment names; without one, do nothing."""
     name = os.environ.get(VARIABLE)
     if not name:
         return

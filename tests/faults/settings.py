@@ -1,6 +1,6 @@
-"""Configure the site of the fault tests: as small as it can be, for it is started often.
+"""The settings of the fault tests' site: minimal, because it is started often.
 
-Environment: `DATABASE_URL`, `CHANNEL_LAYER_URL` for a doorbell through Redis, and `FAULTS_DECLBIND`, the setting
+Environment: `DATABASE_URL`, `CHANNEL_LAYER_URL` for wake-ups through Redis, and `FAULTS_DECLBIND`, the setting
 `DECLBIND` in JSON.
 """
 
@@ -24,8 +24,8 @@ TIME_ZONE = "UTC"
 DATABASES: dict[str, dict[str, Any]] = {"default": database_at(os.environ["DATABASE_URL"])}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-#: Few things differ from what everybody has; a fault names them.
-# Processes are restarted often, and each restart waits for the drain.
+#: Few settings differ from the defaults; a fault names them. Processes are restarted often, and each restart waits for
+#: the drain.
 DECLBIND: dict[str, Any] = {"DRAIN_SECONDS": 0.5, **json.loads(os.environ.get("FAULTS_DECLBIND", "{}"))}
 
 INSTALLED_APPS = [

@@ -1,4 +1,4 @@
-"""The checker alone: what it lets pass, and that it finds each kind of fault."""
+"""The checker on its own: it accepts correct records and detects each kind of fault."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .checker import (
 )
 
 INITIAL = {1: {"room": 0, "stamp": "a"}, 2: {"room": 1, "stamp": "b"}}
-#: Row 1 is changed, moved to room 1, changed and deleted; row 3 comes and stays.
+#: Row 1 is changed, moved to room 1, changed and deleted; row 3 is created and stays.
 WRITES = (
     Write(1, "update", "a1", "a", 0, 0),
     Write(1, "update", "a2", "a1", 0, 1),
@@ -79,7 +79,7 @@ def judge(log: Sequence[Observation], room: int | None = None, rows: Mapping[int
 
 @pytest.mark.parametrize(("room", "log"), [(None, ALL), (0, ROOM_0), (1, ROOM_1)])
 def test_a_whole_record_is_clean(room, log):
-    """Each group hears of what concerns it, in the words that fit it."""
+    """Each group gets the events that concern it, with the right actions."""
     verdict = judge(log, room)
     assert verdict.problems == []
     assert verdict.delivered == len(log) - 2
@@ -88,7 +88,7 @@ def test_a_whole_record_is_clean(room, log):
 
 @pytest.mark.parametrize(("room", "log"), [(None, ALL), (0, ROOM_0), (1, ROOM_1)])
 def test_no_frame_can_be_left_out(room, log):
-    """Whichever frame is missing, it is missed, also where its row moved on or went."""
+    """The checker detects any missing frame, also if its row moved or was deleted later."""
     for place in range(2, len(log)):
         assert judge([*log[:place], *log[place + 1 :]], room).lost != []
 
@@ -112,25 +112,25 @@ def test_no_frame_can_be_left_out(room, log):
     ],
 )
 def test_each_kind_of_fault_is_found(log, kind, text):
-    """A complaint of the right kind names what is wrong."""
+    """A problem of the right kind describes the fault."""
     problems = getattr(judge(log), kind)
     assert any(text in problem for problem in problems), problems
 
 
 def test_a_row_of_another_room_in_a_snapshot_is_found():
-    """A room's snapshot holds the rows of that room."""
+    """A room's snapshot may hold only rows of that room."""
     assert judge([*ROOM_0, Asked(), snapshot(5, p2="b", p3="c")], 0).invented != []
 
 
 def test_a_snapshot_covers_what_it_holds():
-    """What came to pass between two snapshots needs no frames; what came after the second does."""
+    """Changes between two snapshots need no frames; changes after the second do."""
     late: list[Observation] = [Asked(), snapshot(3, p1="a2", p2="b", p3="c")]
     assert judge([*ALL[:2], *late, *ALL[5:]]).problems == []
     assert judge([*ALL[:2], *late, *ALL[6:]]).lost != []
 
 
 def test_a_snapshot_may_lack_a_row_that_was_gone():
-    """A row that is missing left at some time, or had not come yet; what is heard of it later must go on from there."""
+    """A missing row was deleted or not yet created; later events of it must be consistent with that."""
     assert judge([*ALL[:2], Asked(), snapshot(5, p2="b", p3="c")]).problems == []
     assert judge([*ROOM_1[:2], Asked(), snapshot(5, p2="b")], 1).problems == []
     assert judge([*ROOM_1[:2], Asked(), snapshot(1, p2="b"), *ROOM_1[2:]], 1).problems == []
@@ -138,16 +138,16 @@ def test_a_snapshot_may_lack_a_row_that_was_gone():
 
 
 def test_changes_that_overtake_a_snapshot_are_applied_to_it():
-    """Between request and last page the old subscription still speaks: of older changes and of newer ones."""
+    """Between request and last page, the old subscription still delivers older and newer changes."""
     asked = [*ALL[:2], Asked(), *ALL[2:4]]
     assert judge([*asked, snapshot(1, p1="a1", p2="b"), *ALL[4:]]).problems == []
-    # A client would put the old change over the newer row.
+    # A client would overwrite the newer row with the old change.
     early = [*ALL[:2], Asked(), ALL[2], snapshot(0, p1="a2", p2="b"), *ALL[4:]]
     assert any("held it already" in problem for problem in judge(early).disordered)
 
 
 def test_a_resync_covers_what_was_missed_before_and_after_it():
-    """It says that something may be missing; the snapshot that follows makes it good."""
+    """It means that something may be missing; the following snapshot corrects it."""
     end: list[Observation] = [Asked(), snapshot(5, p2="b", p3="c")]
     assert judge([*ALL[:2], ALL[4], Stale("resync config"), *end]).problems == []
     assert judge([*ALL[:2], ALL[5], Stale("resync config"), *end]).problems == []
@@ -156,20 +156,20 @@ def test_a_resync_covers_what_was_missed_before_and_after_it():
 
 
 def test_what_is_repeated_after_coming_back_is_dropped():
-    """The same frame under the same offset is no second event."""
+    """The same frame under the same offset is not a second event."""
     verdict = judge([*ALL[:5], Back(1), *ALL[3:]])
     assert verdict.problems == []
     assert verdict.resumes == 1
 
 
-def test_offsets_of_another_epoch_begin_anew():
-    """Rising is demanded within an epoch only."""
+def test_offsets_of_another_epoch_start_again():
+    """Offsets must increase within an epoch only."""
     tail = [frame(1, "update", 1, "a3", 1, epoch="f"), frame(2, "delete", 1, "a3", 1, epoch="f")]
     assert judge([*ALL[:5], *tail]).problems == []
 
 
-def test_one_offset_is_one_event_for_everybody():
-    """Two subscriptions that disagree about an offset are not told of the same log."""
+def test_one_offset_is_one_event_for_all_clients():
+    """Two subscriptions that disagree about an offset have not read the same log."""
     other = [*ALL[:2], frame(7, "update", 1, "a1", 0), *(frame(9 + n, *_rest(f)) for n, f in enumerate(ALL[3:]))]
     records = [Record("one", None, ALL, FINAL), Record("two", None, other, FINAL)]
     assert check(HISTORY, records).problems == []
@@ -189,7 +189,7 @@ def test_final_rows_are_compared():
 
 @pytest.mark.parametrize("happened", [True, False])
 def test_work_of_unknown_outcome_is_settled_by_the_row(happened):
-    """What the row's last stamp leads back to was committed, and must have been heard; else it must not."""
+    """Work that the row's last stamp leads back to was committed and must have been sent; other work must not."""
     unknown = Work((Write(2, "update", "b1", "b", 1, 1),), Outcome.UNKNOWN)
     later = Work((Write(2, "update", "b2", "b1" if happened else "b", 1, 1),), Outcome.COMMITTED)
     final = {**FINAL, 2: {"room": 1, "stamp": "b2"}}
@@ -219,6 +219,6 @@ def test_an_unknown_delete_is_settled_by_the_row(happened):
     ],
 )
 def test_a_ledger_that_contradicts_the_database_judges_nothing(works, final):
-    """A row that nobody wrote, or an acknowledged write that is not there, is no fault of what is tested."""
+    """A row without a writer, or a missing acknowledged write, is no fault of the tested code."""
     with pytest.raises(LedgerError):
         History(INITIAL, works, final)

@@ -1,6 +1,7 @@
-"""Where the product's rules matter most: each situation as it is, and broken on purpose, which the checker must find.
+"""The situations in which the product's rules matter most, with sound and with deliberately broken code.
 
-The situations are made, not hoped for: a lock is held from here until the others are where they have to be.
+The situations are constructed, not left to chance: a test holds a lock until the other processes have reached their
+places.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .databases import PostgresDatabases
 from .sabotage import GATE
 
 SEED = 1
-#: Writes of a situation that only needs some.
+#: The writes of a situation that needs only some.
 SOME = 60
 
 
@@ -32,7 +33,7 @@ def databases() -> Iterator[PostgresDatabases]:
 
 @contextmanager
 def holding(arena: Arena, statement: str) -> Iterator[Callable[[], None]]:
-    """Take a lock by a statement; gives the function that frees it."""
+    """Take a lock by a statement; yield the function that releases it."""
     with psycopg.connect(arena.url) as connection:
         connection.execute(statement.encode())
         yield connection.commit
@@ -43,7 +44,7 @@ SHUT_GATE = f"SELECT pg_advisory_xact_lock({GATE})"
 
 
 def ask(arena: Arena, query: str) -> Any:
-    """Return the one value of a query."""
+    """Return the single value of a query."""
     with psycopg.connect(arena.url) as connection:
         row = connection.execute(query.encode()).fetchone()
     return row[0] if row else None
@@ -66,7 +67,7 @@ def waiting_for_the_head(arena: Arena) -> int:
 
 
 def roll_back(databases: PostgresDatabases, variant: str | None) -> Verdict:
-    """Let writers roll back much of what they do."""
+    """Let writers roll back much of their work."""
     with Arena(databases, seed=SEED, plain=True, webs=1) as arena:
         if variant:
             arena.sabotage(arena.writers, variant)
@@ -76,7 +77,7 @@ def roll_back(databases: PostgresDatabases, variant: str | None) -> Verdict:
 
 
 def crash_after_commit(databases: PostgresDatabases, variant: str | None) -> Verdict:
-    """Kill a writer between its COMMIT and whatever it does then."""
+    """Kill a writer right after its COMMIT."""
     with Arena(databases, seed=SEED, plain=True, webs=1, writers=1) as arena:
         if variant:
             arena.sabotage(arena.writers, variant)
@@ -106,7 +107,7 @@ def commit_late(databases: PostgresDatabases, variant: str | None) -> Verdict:
 
 
 def snapshot_with_waiting_events(databases: PostgresDatabases, variant: str | None) -> Verdict:
-    """Take a snapshot when committed events have no number."""
+    """Take a snapshot while committed events have no number."""
     with Arena(databases, seed=SEED, plain=True, webs=1, writers=1) as arena:
         if variant:
             arena.sabotage(arena.webs, variant)
@@ -131,7 +132,7 @@ def snapshot_with_waiting_events(databases: PostgresDatabases, variant: str | No
 
 
 def meet_in_the_sequencer(databases: PostgresDatabases, variant: str | None) -> Verdict:
-    """Let a relay look for work, and another one do that work before it gets the lock."""
+    """Let one relay look for work, and another do that work before the first gets the lock."""
     with Arena(databases, seed=SEED, plain=True, webs=1, writers=1) as arena:
         arena.start()
         with holding(arena, SHUT_GATE) as open_gate:
@@ -154,7 +155,7 @@ def meet_in_the_sequencer(databases: PostgresDatabases, variant: str | None) -> 
 
 
 def lose_replies(databases: PostgresDatabases, variant: str | None) -> Verdict:
-    """Let clients of two processes write the same rows, and kill each when a write is committed and not answered."""
+    """Let clients of two processes write the same rows, and kill each process between commit and reply."""
     with Arena(databases, seed=SEED, plain=True, writers=0, clients=2, editors=4) as arena:
         if variant:
             arena.sabotage(arena.webs, variant)
@@ -184,12 +185,12 @@ SITUATIONS: dict[str, tuple[Callable[[PostgresDatabases, str | None], Verdict], 
 
 @pytest.mark.parametrize("situation", dict.fromkeys(situation for situation, _ in SITUATIONS.values()))
 def test_the_situation_is_survived(databases, situation):
-    """As it is, the product loses, invents and repeats nothing."""
+    """The sound product loses, invents and repeats nothing."""
     assert situation(databases, None).problems == []
 
 
 @pytest.mark.parametrize("variant", SITUATIONS)
 def test_the_broken_variant_is_caught(databases, variant):
-    """The same situation with the rule left out: the checker names what went wrong."""
+    """With the rule left out, the checker detects the fault in the same situation."""
     situation, kind = SITUATIONS[variant]
     assert getattr(situation(databases, variant), kind) != []

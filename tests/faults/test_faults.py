@@ -1,7 +1,7 @@
-"""Each fault in its short form: nothing lost, nothing invented, nothing out of order, the right rows in the end.
+"""Each fault in its short form: no loss, no invented or reordered events, and the right rows at the end.
 
-`python -m tests.faults` is the long form. The seed of a run is in its test's name; `FAULTS_SEED` chooses another one.
-Sleeps are where a fault is that something lasts, in `faults.py`.
+`python -m tests.faults` is the long form. The seed of a run is in its test's name; `FAULTS_SEED` chooses another
+one. Faults that have to last sleep, in `faults.py`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .faults import FAULTS, Fault, build_arena, conclude, suffer
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 EVENTS = 1_000
 RATE = 200.0  # writes a second, of each writer
-#: Where SQLite differs: where a transaction ends, and how readers find the end of the log.
+#: The faults for which SQLite differs: where a transaction ends, and how readers find the end of the log.
 ALSO_ON_SQLITE = ("web killed", "writer killed", "burst", "reply lost")
-#: Where MariaDB differs from PostgreSQL: locks and snapshots, and what becomes of a connection that is lost.
+#: The faults for which MariaDB differs from PostgreSQL: locks, snapshots, and lost connections.
 ALSO_ON_MARIADB = (
     "web killed", "relay killed", "writer killed", "database restarted", "burst", "reply lost", "process frozen",
 )  # fmt: skip
@@ -31,7 +31,7 @@ ALSO_ON_MARIADB = (
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
-    """Keep a PostgreSQL that may be restarted under everybody's feet."""
+    """Run a PostgreSQL that a fault may restart."""
     with PostgresServer() as server:
         yield server
 
@@ -74,7 +74,7 @@ def test_a_fault_costs_nothing(
     mariadb: MariaDBServer,
     redis_server: RedisServer,
 ) -> None:
-    """Whatever dies, every client is told every committed change once and in order, and holds the rows in the end."""
+    """Whatever dies, every client gets every committed change once and in order, and ends with the right rows."""
     fault = FAULTS[name]
     server = {"postgres": postgres, "mariadb": mariadb}.get(kind)
     with build_arena(
@@ -88,5 +88,5 @@ def test_a_fault_costs_nothing(
         assert (verdict.resyncs > 0) is fault.resyncs, "a resync where none is due hides what would be lost"
         assert (verdict.resumes > 0) is fault.disconnects
         assert any(client.arrays for client in arena.crowd.clients), "nobody took several frames in one"
-        # A healthy reader is never too slow, and no right is ever taken back here.
+        # A healthy client is never too slow, and no permission is revoked here.
         assert not {code for code in arena.closes() if code is not None and code >= 4000}

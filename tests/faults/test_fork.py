@@ -1,4 +1,4 @@
-"""What a forked child inherits of doorbell and registry: nothing that its parent is at."""
+"""The state of wake-ups and registry in a forked child: nothing of the parent's work in progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.servers import ROOT
 
 from .databases import environment
 
-#: A thread of the parent is inside of each lock when the parent forks, and never comes out in the child.
+#: A thread of the parent holds each lock when the parent forks, and never releases it in the child.
 FORK = """
 import os, signal, threading
 import django
@@ -45,7 +45,7 @@ os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_a_child_writes_whatever_its_parent_was_at(tmp_path: Path) -> None:
-    """It waits for no lock that nobody will give back, and wakes no loop that does not run in it."""
+    """A child waits for no lock of the parent, and wakes no loop that does not run in it."""
     database = {**environment(f"sqlite:///{tmp_path / 'none.sqlite3'}"), "CHANNEL_LAYER_URL": "redis://127.0.0.1:1/0"}
     env = {key: value for key, value in {**os.environ, **database}.items() if value is not None}
     done = subprocess.run([sys.executable, "-c", FORK], env=env, cwd=ROOT, timeout=20, check=False)

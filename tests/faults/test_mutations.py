@@ -1,4 +1,4 @@
-"""The checker of clients' writes alone: what it lets pass, and that it finds each kind of fault."""
+"""The checker of clients' writes on its own: it accepts correct answers and detects each kind of fault."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from .checker import Outcome, Work, Write
 from .mutations import Count, Mutation, check_mutations
 
-#: A row is made, changed and changed by somebody else; another is made and deleted; a change and a delete are refused.
+#: A row is created, changed, and changed by another writer; another is created and deleted; two writes are refused.
 MADE = Mutation("k1", "create", 7, "k1", "")
 CHANGED = Mutation("k2", "update", 7, "k2", "")
 REFUSED = Mutation("k3", "update", 7, "k3", "conflict")
@@ -27,7 +27,7 @@ COUNT = Count(3, 4, 1)
 
 
 def test_what_was_answered_truly_is_clean():
-    """Acknowledged writes were seen in their rows, refused ones nowhere; one that was overwritten was seen by that."""
+    """Acknowledged writes were seen in their rows, refused ones nowhere; an overwritten one as the base of another."""
     assert check_mutations(ALL, WORKS, FINAL, COUNT) == []
 
 
@@ -45,19 +45,19 @@ def test_what_was_answered_truly_is_clean():
     ],
 )
 def test_each_kind_of_fault_is_found(mutation, text):
-    """A complaint names the key and what is wrong."""
+    """A problem names the key and what is wrong."""
     mutations = [mutation if mutation.key == other.key else other for other in ALL]
     problems = check_mutations(mutations, WORKS, FINAL, COUNT)
     assert any(mutation.key in problem and text in problem for problem in problems), problems
 
 
 def test_a_create_that_left_two_rows_is_found():
-    """The second one holds the stamp, too."""
+    """The second row holds the same stamp."""
     twice = {**FINAL, 9: {"room": 0, "stamp": "k1"}}
     assert any("more than once: row 9" in problem for problem in check_mutations(ALL, WORKS, twice, COUNT))
 
 
 @pytest.mark.parametrize("last", [3, 5])
 def test_a_counter_that_differs_is_found(last):
-    """One too many is a write done twice, one too few a write that was overwritten."""
+    """One too many is a duplicate write, one too few an overwritten one."""
     assert len(check_mutations(ALL, WORKS, FINAL, replace(COUNT, last=last))) == 1

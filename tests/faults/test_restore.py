@@ -1,4 +1,4 @@
-"""A database is restored from a dump while the site is down: clients that were ahead of the dump are told."""
+"""A restore of a database from a dump while the site is down: clients that are ahead of the dump get a resync."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .arena import Arena
 from .databases import PostgresDatabases
 
 SEED = 1
-#: Writes that are lost with the restore; more than these come after it, so that the clients' offsets are in the log.
+#: Writes that the restore loses; more than these follow it, so that the clients' offsets exist in the log again.
 LOST, LATER = 60, 200
 
 
@@ -33,7 +33,7 @@ def run_tool(server: PostgresServer, name: str, *arguments: str) -> None:
 
 
 def restore(server: PostgresServer, url: str, dump: str) -> None:
-    """Replace a database by what the dump holds."""
+    """Replace a database by the content of a dump."""
     name = url.rpartition("/")[2]
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
@@ -42,7 +42,7 @@ def restore(server: PostgresServer, url: str, dump: str) -> None:
 
 
 def write_more(arena: Arena, count: int) -> None:
-    """Commit some more changes."""
+    """Commit more changes."""
     writer = arena.make_writer().start()
     arena.writers = [writer]
     arena.wait_for_writes(count)
@@ -50,7 +50,7 @@ def write_more(arena: Arena, count: int) -> None:
 
 
 def live_through_a_restore(databases: PostgresDatabases, path: str, variant: str | None = None) -> None:
-    """Dump, write, restore while everything is down, write again, and only then let the clients come back."""
+    """Dump, write, restore while everything is down, write again, and then let the clients reconnect."""
     server = databases.server
     with Arena(databases, seed=SEED, webs=1, writers=1, proxied=True) as arena:
         arena.start()
@@ -76,12 +76,12 @@ def live_through_a_restore(databases: PostgresDatabases, path: str, variant: str
         arena.wait_for_rows(10.0)
 
 
-def test_clients_ahead_of_the_dump_are_told(databases: PostgresDatabases, tmp_path: Any) -> None:
-    """They hold rows that are no more, and their offsets are those of other events now: all of them end right."""
+def test_clients_ahead_of_the_dump_get_a_resync(databases: PostgresDatabases, tmp_path: Any) -> None:
+    """They hold rows that no longer exist, and their offsets belong to other events: all end with the right rows."""
     live_through_a_restore(databases, str(tmp_path / "dump"))
 
 
-def test_a_site_that_trusts_its_tables_is_noticed(databases: PostgresDatabases, tmp_path: Any) -> None:
-    """Negative control: without a look at which tables these are, clients go on from offsets of the lost history."""
+def test_a_site_without_the_check_of_its_tables_is_detected(databases: PostgresDatabases, tmp_path: Any) -> None:
+    """Negative control: without checking the tables' identity, clients resume from offsets of the lost history."""
     with pytest.raises(TimeoutError):
         live_through_a_restore(databases, str(tmp_path / "dump"), "trust the tables")

@@ -1,4 +1,4 @@
-"""Let a request be a piece of a writer's work."""
+"""A view whose request does a piece of a writer's work."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from django.urls import path
 
 from .writer import Writer
 
-#: The writers of this process, by number. One request at a time may work as a given one.
+#: The writers of this process, by number. Only one request at a time may use a writer.
 writers: dict[int, Writer] = {}
 
 
 def step(request: HttpRequest, number: int) -> JsonResponse:
-    """Do a piece of work as the writer of this number, in the thread of this request."""
+    """Do a piece of work as the writer with this number, in the thread of this request."""
     return JsonResponse({"writes": writers[number].step()})
 
 

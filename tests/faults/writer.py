@@ -1,8 +1,8 @@
-"""Write rows in a process of its own, at random from a seed, and keep a ledger: `python -m tests.faults.writer --help`.
+"""A process that writes rows, at random from a seed, and keeps a ledger: `python -m tests.faults.writer --help`.
 
-Most work is a transaction over a few rows that other writers want too; some of it is undone, wholly or to a savepoint.
-Rows of its own a writer also saves without a transaction. It goes on until SIGTERM, and through the loss of the
-database, whose COMMITs of unknown outcome it leaves open in the ledger.
+Most work is a transaction over a few rows that other writers change too; some of it is rolled back, wholly or to a
+savepoint. A writer also saves rows of its own without a transaction. It runs until SIGTERM, and survives the loss of
+the database, after which COMMITs of unknown outcome stay open in the ledger.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from .ledger import Ledger
 if TYPE_CHECKING:
     from .models import Item
 
-#: Every new row starts in one of these.
+#: Every new row starts in one of these rooms.
 ROOMS = 5
-#: The first rows, one a room, are written last of all: whoever has seen that write has seen all others.
+#: The first rows, one a room, are written last of all: a client that has received this write has received all others.
 SENTINELS = ROOMS
 SHARED = 40
-#: How a changed row is stored, and how often each way is taken.
+#: The ways to store a changed row, and how often each is used.
 WAYS = ("save", "save some", "update", "bulk_update", "SQL")
 WEIGHTS = (8, 3, 3, 3, 3)
 
 
 class RolledBack(Exception):
-    """End a transaction that is to leave no trace."""
+    """Raised to end a transaction that is to leave no trace."""
 
 
 class Writer:
-    """Do one piece of work after the other."""
+    """A writer that does one piece of work after the other."""
 
     def __init__(self, name: str, seed: int, ledger: Ledger, *, plain: bool = False) -> None:
         from .models import Item
@@ -54,7 +54,7 @@ class Writer:
         self.chance = random.Random(f"{seed} {name}")
         self.count = 0
         self.shared = list(self.items.filter(pk__gt=SENTINELS).order_by("pk").values_list("pk", flat=True)[:SHARED])
-        #: Rows that this writer made: in transactions, and, never seen there, for saves without one.
+        #: Rows that this writer created: in transactions, and separately those for saves without one.
         self.made: list[int] = []
         self.private: list[Item] = []
 
@@ -68,25 +68,25 @@ class Writer:
         return self.save_alone() if self.private and self.chance.random() < 0.25 else self.transact()
 
     def save_alone(self) -> int:
-        """Save a row that nobody else touches, without a transaction."""
+        """Save a row that no other writer changes, without a transaction."""
         row = self.private.pop(self.chance.randrange(len(self.private)))
         write = self.change(row)
         work = self.name_one()
         self.ledger.intend(work, [write])
         row.save()
         self.ledger.done(work)
-        # Not when this failed: then nobody knows what the row holds.
+        # Not after a failure: the row's content is then unknown.
         self.private.append(row)
         return 1
 
     def transact(self) -> int:
-        """Write a few rows in one transaction, and undo some of it."""
+        """Write a few rows in one transaction, and roll back some of it."""
         writes: list[Write] = []
         undone: list[Write] = []
         created: list[Item] = []
         work = self.name_one()
         known = self.chance.sample(self.shared, 2) + self.chance.sample(self.made, min(2, len(self.made)))
-        # In one order by all: rows that are locked crosswise would be a deadlock.
+        # All writers use one order, because rows locked crosswise would deadlock.
         chosen = sorted(self.chance.sample(known, self.chance.randint(1, min(3, len(known)))))
         try:
             with transaction.atomic():
@@ -127,7 +127,7 @@ class Writer:
             return undone
 
     def write(self, pk: int) -> list[Write]:
-        """Change or delete one row, locked; one that is gone stays so."""
+        """Change or delete one row under a lock; a deleted row stays deleted."""
         row = self.items.select_for_update().filter(pk=pk).first()
         if row is None:
             return []
@@ -140,7 +140,7 @@ class Writer:
         return [write]
 
     def store(self, row: Item) -> None:
-        """Store what was changed of a row, in one of the ways that there are: most by ``save``, some past the ORM."""
+        """Store a changed row in one of several ways: mostly by ``save``, sometimes bypassing the ORM."""
         values: dict[str, Any] = {"room": row.room, "stamp": row.stamp, "text": row.text}
         way = self.chance.choices(self.ways, WEIGHTS[: len(self.ways)])[0]
         if way == "save":
@@ -167,7 +167,7 @@ class Writer:
         return Write(row.pk, "update", row.stamp, base, before, row.room)
 
     def create(self, writes: list[Write]) -> Item:
-        """Store a new row and note it."""
+        """Store a new row and record it."""
         stamp = self.name_one()
         row: Item = self.items.create(room=self.chance.randrange(ROOMS), stamp=stamp, text=f"text of {stamp}")
         writes.append(Write(row.pk, "create", stamp, None, None, row.room))
@@ -190,7 +190,7 @@ class Writer:
         self.ledger.done(work)
 
     def hold(self, gate: int) -> None:
-        """Write a few rows and leave the transaction open for as long as somebody else has an advisory lock."""
+        """Write a few rows and leave the transaction open while another session holds an advisory lock."""
         writes: list[Write] = []
         work = self.name_one()
         with transaction.atomic(), connection.cursor() as cursor:
@@ -201,7 +201,7 @@ class Writer:
         self.ledger.done(work)
 
     def close_the_book(self) -> None:
-        """Write the sentinel of each room."""
+        """Write the last row of each room."""
         for row in self.items.filter(pk__lte=SENTINELS).order_by("pk"):
             base, row.stamp = row.stamp, self.name_one()
             work = self.name_one()
@@ -213,13 +213,13 @@ class Writer:
 @contextlib.contextmanager
 def stopped_by_sigterm() -> Iterator[threading.Event]:
     stop = threading.Event()
-    # Not in the signal's handler: this thread may hold the lock inside of the event.
+    # Not in the signal's handler: this thread may hold the lock inside the event.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=stop.set).start())
     yield stop
 
 
 def go_on(writer: Writer, rate: float, stop: threading.Event) -> None:
-    """Work at a rate of so many writes a second until told to stop; the database may come and go."""
+    """Work at a rate of writes a second until stopped; the database may disappear and return."""
     due = time.monotonic()
     while not stop.is_set():
         try:
@@ -228,14 +228,14 @@ def go_on(writer: Writer, rate: float, stop: threading.Event) -> None:
             sys.stderr.write(f"{error}\n")
             connections.close_all()
             stop.wait(0.1)
-        # The pace of the load; what was missed while the database was away is not made up for.
+        # This limits the load; time without the database is not made up for.
         due = max(due, time.monotonic() - 0.5)
         if (early := due - time.monotonic()) > 0:
             stop.wait(early)
 
 
 def build_parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser of what every kind of writer is told."""
+    """Return a parser of the arguments that all kinds of writers have."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--name", required=True)
     parser.add_argument("--ledger", required=True)

@@ -1,7 +1,7 @@
-"""Write from a web process without an event loop, a thread for each request: `python -m tests.faults.wsgi --help`.
+"""A web process without an event loop that writes in a thread for each request: `python -m tests.faults.wsgi --help`.
 
-The server is the one of `runserver`. Visitors in threads of the same process ask it for one piece of work after the
-other; each thread of a request has a database connection of its own, which Django closes when the request is over.
+The server is that of `runserver`. Visitors in threads of the same process request one piece of work after the other.
+Each request's thread has a database connection of its own, which Django closes when the request is over.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from .ledger import Ledger
 from .writer import Writer, build_parser, stopped_by_sigterm
 
 VISITORS = 4
-#: A piece of work is a few writes: three, on average.
+#: The number of writes in a piece of work: three, on average.
 WRITES = 3
 
 
 class QuietRequestHandler(WSGIRequestHandler):
-    """Serve without a line of log for each request."""
+    """A handler that logs no line for each request."""
 
     def log_message(self, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def visit(port: int, number: int, rate: float, stop: threading.Event) -> None:
-    """Ask for work as one writer, about so many writes a second, until told to stop."""
+    """Request work as one writer, at about this many writes a second, until stopped."""
     while not stop.is_set():
         began = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)

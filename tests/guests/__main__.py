@@ -1,7 +1,7 @@
 """Run all guests and write the table of docs/capture.md: `python -m tests.guests [--only NAME ...]`.
 
-This process starts one for each Python and Django of the roster; with `--here` it runs the guests of its own. A table
-is written only by a run of all guests.
+This process starts one for each Python and Django of the roster; with `--here` it runs the guests of its own
+interpreter. Only a run of all guests writes a table.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def say(text: str) -> None:
 
 
 def run_here(only: list[str]) -> dict[str, dict[str, str]]:
-    """Run the guests of this interpreter; return what came of each on each database."""
+    """Run the guests of this interpreter; return the result of each on each database."""
     chosen = [(guest, database) for guest, database in runs_of(this_end()) if not only or guest.name in only]
     found: dict[str, dict[str, str]] = {}
     with PostgresServer() as postgres, Runs(postgres, chosen) as runs:
@@ -33,7 +33,7 @@ def run_here(only: list[str]) -> dict[str, dict[str, str]]:
                 outcome = runs.result(guest, database)
                 problems = [text for texts in outcome.problems.values() for text in texts]
                 seconds = f" ({sum(outcome.seconds.values()):.0f} s)"
-            except AssertionError as error:  # whatever one guest does, the others are run
+            except AssertionError as error:  # one failing guest does not stop the others
                 problems, seconds = [str(error)], ""
             found.setdefault(guest.name, {})[database] = table.FAILED if problems else table.COMPLETED
             say("\n    ".join([f"{guest.name}, {database}: {found[guest.name][database]}{seconds}", *problems]))
@@ -59,7 +59,7 @@ def run_ends(only: list[str]) -> dict[str, dict[str, str]]:
 
 
 def main() -> int:
-    """Run what the arguments choose; the exit status is 1 when a guest failed."""
+    """Run the chosen guests; the exit status is 1 if a guest failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.guests", description=__doc__)
     parser.add_argument("--only", action="append", default=[], choices=sorted(BY_NAME), help="default: all")
     parser.add_argument("--here", action="store_true", help="run in this interpreter")

@@ -1,8 +1,8 @@
-"""The course of a guest: bind its models by records, make each write, and compare the events with what is stored.
+"""The course of a guest: bind its models by records, make each write, and compare the events with stored rows.
 
-After each step subscribers who apply the events hold the rows that plain SQL finds. No row has an event that the
-database has not noted as written, and none of the noted writes lacks one. A client that is connected all the time holds
-the stored rows at the end.
+After each step, subscribers that apply the events hold the rows that plain SQL finds. Every event belongs to a row
+that the database has recorded as written, and every recorded write has an event. A client that reconnects at the end
+holds the stored rows.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from .usual import Usual
 from .watching import Row, Stream, names_in
 from .writes import Notes, RowVersions, Writes
 
-#: What the item of each shop is bound by, beside the records of the shop.
+#: The bindings of each shop's item, beside the records of the shop.
 ITEM_RECORDS: tuple[dict[str, Any], ...] = (
     {"stream": "items"},
     {"stream": "rooms", "groups": ["room-{room}", "all-rooms"]},
     {"stream": "first", "where": {"room": 1}},
 )
-#: The rooms that the client of the end subscribes to.
+#: The rooms that the final client subscribes to.
 ROOMS = (1, 2, 3)
 
 
 class Course:
-    """The writes of one shop, noticed by the hooks or by triggers."""
+    """The writes of one shop, captured by the hooks or by triggers."""
 
     def __init__(self, shop: ModuleType, capture: str, sabotage: Callable[[], AbstractContextManager[None]]) -> None:
         self.shop, self.capture, self.sabotage = shop, capture, sabotage
@@ -56,7 +56,8 @@ class Course:
             Stream(record, readers.get(record["model"], {}), other.get(record["model"], {})) for record in self.records
         ]
         self.problems: list[str] = []
-        # A table with triggers is not captured in all the ways in which a plain one is: PostgreSQL's are left plain.
+        # A table with triggers is not captured in all the ways in which a plain one is, so PostgreSQL's tables stay
+        # plain.
         is_plain = capture == HOOKS and connection.vendor == "postgresql"
         self.notes: Any = RowVersions() if is_plain else Notes()
 
@@ -72,7 +73,7 @@ class Course:
     # --- the run -----------------------------------------------------------------------------------------------------
 
     def run(self) -> list[str]:
-        """Run the course and return what was wrong, a sentence each."""
+        """Run the course and return the problems, a sentence each."""
         self.bind()
         follower = Follower(self.streams)
         asyncio.run(follower.subscribe())
@@ -104,7 +105,7 @@ class Course:
 
     @property
     def _has_triggers(self) -> bool:
-        """Whether the tables have triggers of the package."""
+        """Return whether the tables have triggers of the package."""
         return getattr(self.shop, "HAS_TRIGGERS", False)
 
     def _run_steps(self) -> None:
@@ -144,16 +145,16 @@ class Course:
                 yield from (f"{stream.name}: {event.changes} where rows were expected" for event in resyncs(own))
 
 
-# The judgement of one step ------------------------------------------------------------------------------------------
+# The check of one step ---------------------------------------------------------------------------------------------
 
 
 def resyncs(events: Sequence[CapturedEvent]) -> list[CapturedEvent]:
-    """Return the events that say no row."""
+    """Return the events without a row."""
     return [event for event in events if any(action == "resync" for _, action in event.changes)]
 
 
 def invented(stream: Stream, events: Sequence[CapturedEvent], writes: Writes) -> Iterator[str]:
-    """Yield the events of rows that were not written, or less often."""
+    """Yield the problems of events for rows that were not written, or not as often."""
     told = Counter(event.pk for event in events if not resyncs([event]))
     for pk, count in told.items():
         if count > writes.most(pk):
@@ -167,7 +168,7 @@ def untold(
     before: dict[Any, Row],
     after: dict[Any, Row],
 ) -> Iterator[str]:
-    """Yield the rows in somebody's sight that were written and have no event."""
+    """Yield the problems of visible rows that were written and have no event."""
     if resyncs(events):
         return
     told = {event.pk for event in events}
@@ -176,16 +177,16 @@ def untold(
             yield f"{stream.name}: row {pk} was written, and has no event"
 
 
-# The client of the end ----------------------------------------------------------------------------------------------
+# The final client --------------------------------------------------------------------------------------------------
 
 
 class Follower:
-    """A client that takes a snapshot of each group, goes away, and comes back for the frames that it has missed."""
+    """A client that takes a snapshot of each group, disconnects, and resumes to get the frames that it has missed."""
 
     def __init__(self, streams: Sequence[Stream]) -> None:
         self.streams = streams
         self.held: dict[tuple[str, str], dict[Any, Any]] = {}
-        #: Where to go on reading each group.
+        #: The offset from which to resume each group.
         self.since: dict[tuple[str, str], dict[str, Any]] = {}
 
     async def subscribe(self) -> None:
@@ -212,7 +213,7 @@ class Follower:
                 return
 
     async def come_back(self) -> None:
-        """Apply the frames that were missed, and take the snapshots that the server asks for."""
+        """Apply the missed frames, and take the snapshots that the server asks for."""
         async with Client() as client:
             for (stream, group), since in self.since.items():
                 reply = await client.request(stream, "subscribe", params=params_of(group), since=since)
@@ -251,5 +252,5 @@ def _silence() -> Any:
 
 @contextlib.contextmanager
 def unharmed() -> Iterator[None]:
-    """Sabotage nothing."""
+    """Yield without any sabotage."""
     yield

@@ -1,7 +1,7 @@
-"""The guests: packages of others that are put beside declbind, each by its own instructions.
+"""The guests: third-party packages that declbind is tested with, each set up by its own instructions.
 
-To add one: an entry here, its packages in the extra ``guests`` with a pin in the constraints, and a module of its name
-in ``shops``, which becomes the models of a fresh project.
+To add one: an entry here, its packages in the extra ``guests`` with a pin in the constraints, and a module of its
+name in ``shops``, which becomes the models of a fresh project.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.servers import ROOT
 
 SQLITE, POSTGRES = "SQLite", "PostgreSQL"
-#: The ways in which a binding notices writes; a guest is run with each.
+#: The capture modes of a binding; a guest is run with each.
 HOOKS, TRIGGERS = "orm", "triggers"
 CAPTURES = (HOOKS, TRIGGERS)
 #: The Python and Django that a guest is run with: the newest that declbind supports, or the oldest.
@@ -23,13 +23,13 @@ NEWEST, OLDEST = "3.13/6.1", "3.11/5.2"
 ENDS = (OLDEST, NEWEST)
 #: The folder of the modules that become the models of a guest's project.
 SHOPS = Path(__file__).parent / "shops"
-#: The shop of packages that stand around requests and cursors: its pages are visited.
+#: The shop of packages that wrap requests and cursors: its pages are visited.
 VISITED = "visited"
 
 
 @dataclass(frozen=True)
 class Guest:
-    """One or more packages, and what their instructions say to add to a project.
+    """One or more packages, and the additions to a project that their instructions require.
 
     Attributes:
         name: The module in ``shops``, unless ``shop`` names one that guests share.
@@ -59,7 +59,7 @@ class Guest:
 
     @property
     def models(self) -> Path:
-        """The file that becomes the models of the guest's project."""
+        """Return the file that becomes the models of the guest's project."""
         return SHOPS / f"{self.shop or self.name}.py"
 
     def __str__(self) -> str:
@@ -189,7 +189,7 @@ SQLite3Instrumentor().instrument(enable_commenter=True)
     Guest(
         "sentry",
         ["sentry-sdk"],
-        # Without a DSN nothing is sent; the spans of queries are made all the same.
+        # Without a DSN nothing is sent; the spans of queries are created anyway.
         "import sentry_sdk\nsentry_sdk.init(traces_sample_rate=1.0, send_default_pii=True)\n",
         shop=VISITED,
     ),

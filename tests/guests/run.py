@@ -1,7 +1,7 @@
-"""Run a guest inside of its project: `python -m tests.guests.run [SABOTAGE]`, in the project's folder.
+"""Run a guest inside its project: `python -m tests.guests.run [SABOTAGE]`, in the project's folder.
 
-The last line of the output is JSON: by way of noticing writes, a list of what was wrong. A sabotage is tried with the
-hooks alone.
+The last line of the output is JSON: for each capture mode, a list of problems. A sabotage is tried with the hooks
+only.
 """
 
 from __future__ import annotations

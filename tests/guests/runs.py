@@ -1,4 +1,4 @@
-"""Run several guests at once, in the order in which they are asked for."""
+"""Concurrent runs of guests, started in the order in which they are requested."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.servers import PostgresServer
 from .roster import GUESTS, Guest
 from .sites import Outcome, Sites
 
-#: How many run at once.
+#: The number of concurrent runs.
 AT_ONCE = 2
 
 
@@ -54,5 +54,9 @@ class Runs:
         self._sites.__exit__()
 
     def result(self, guest: Guest, database: str) -> Outcome:
-        """Wait for one; raises ``AssertionError`` if its process failed."""
+        """Wait for one run and return its outcome.
+
+        Raises:
+            AssertionError: Its process failed.
+        """
         return self._futures[guest.name, database].result()

@@ -1,4 +1,4 @@
-"""Broken variants of capture, which the comparison must notice."""
+"""Broken variants of capture, which the comparison must detect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from . import course
 
 @contextlib.contextmanager
 def no_hook_of_update() -> Iterator[None]:
-    """Take the hook of ``QuerySet.update`` away."""
+    """Remove the hook of ``QuerySet.update``."""
     [owner] = [hook.owner for hook in capture.HOOKS if hook.name == "update"]
     with patch.object(owner, "update", vars(owner)["update"].__wrapped__):
         yield
@@ -26,7 +26,7 @@ def no_hook_of_update() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _altered(alter: Callable[[list[CapturedEvent]], list[CapturedEvent]]) -> Iterator[None]:
-    """Change what the log has of each step before it is looked at."""
+    """Change the events of each step before they are checked."""
 
     @contextlib.contextmanager
     def capture_events() -> Iterator[list[CapturedEvent]]:
@@ -39,7 +39,7 @@ def _altered(alter: Callable[[list[CapturedEvent]], list[CapturedEvent]]) -> Ite
 
 
 def event_dropped() -> AbstractContextManager[None]:
-    """Lose the last event of each step."""
+    """Drop the last event of each step."""
     return _altered(lambda events: events[:-1])
 
 
@@ -49,7 +49,7 @@ def event_invented() -> AbstractContextManager[None]:
 
 
 def event_of_a_bystander() -> AbstractContextManager[None]:
-    """Report with each step a row, as it is, that was written before and not by this step."""
+    """Report with each step a row that was not written by it."""
     last: dict[Any, CapturedEvent] = {}
 
     def alter(events: list[CapturedEvent]) -> list[CapturedEvent]:
@@ -61,18 +61,18 @@ def event_of_a_bystander() -> AbstractContextManager[None]:
     return _altered(alter)
 
 
-def event_of_nobody() -> AbstractContextManager[None]:
-    """Report a deletion that never was."""
+def event_of_no_row() -> AbstractContextManager[None]:
+    """Report a deletion that never happened."""
     return _altered(lambda events: [*events, *(replace(event, pk=987_654, kind="gone") for event in events[-1:])])
 
 
 def updated(event: CapturedEvent) -> CapturedEvent:
-    """Return an event of the same row that every group takes for an update."""
+    """Return an event of the same row that is an update for every group."""
     return replace(event, changes=[(group, "update") for group, _ in event.changes])
 
 
 def resync_instead() -> AbstractContextManager[None]:
-    """Say of every row that everybody should take a snapshot."""
+    """Replace the event of every row by a resync."""
     return _altered(lambda events: [replace(event, changes=[("*", "resync")]) for event in events])
 
 
@@ -92,7 +92,7 @@ SABOTAGES: dict[str, Callable[[], AbstractContextManager[None]]] = {
         event_dropped,
         event_invented,
         event_of_a_bystander,
-        event_of_nobody,
+        event_of_no_row,
         resync_instead,
         stale_data,
     )

@@ -1,4 +1,4 @@
-"""Projects for guests: what ``startproject`` and declbind's tutorial give, and a guest's own instructions."""
+"""Projects for guests: the result of ``startproject`` and declbind's tutorial, and a guest's own instructions."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one guest on one database: what was wrong, by way of noticing writes, and how long it took."""
+    """The result of one guest on one database: the problems for each capture mode, and the duration."""
 
     problems: Mapping[str, list[str]]
     seconds: Mapping[str, float]
 
 
 class Sites:
-    """A folder with the project of the tutorial, migrated once for each database; a guest's project is a copy."""
+    """A folder with the tutorial's project, migrated once for each database; a guest's project is a copy."""
 
     def __init__(self, postgres: PostgresServer) -> None:
         self.postgres = postgres
         self._directory = tempfile.TemporaryDirectory(prefix="declbind-guests-")
         self.root = Path(self._directory.name)
         self._count = 0
-        #: The names of databases begin with it: several sites may share a server.
+        #: The prefix of the databases' names: several sites may share a server.
         self._prefix = f"guests_{next(_numbers)}"
 
     def __enter__(self) -> Self:
@@ -111,9 +111,12 @@ def _write_database(project: Path, url: str) -> None:
 
 
 def _run(command: list[str], folder: Path) -> str:
-    """Run a command in a project with nothing of the suite's own settings; raises ``AssertionError`` if it fails.
+    """Run a command in a project, without the settings of this suite.
 
-    Python may keep what it compiles, which takes longer than all else that a run does.
+    Python may keep its compiled files, because compiling takes longer than the rest of a run.
+
+    Raises:
+        AssertionError: The command failed.
     """
     dropped = ("DJANGO", "DATABASE", "TEST", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}

@@ -1,4 +1,4 @@
-"""The steps of a shop: what is written, in the ways of the package that is a guest, and how it may be reported."""
+"""The steps of a shop: writes in the ways of the guest's package, and how they may be reported."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Step:
 
     Attributes:
         run: Makes it.
-        is_raw: Whether the package writes by SQL of its own or in the database, which only triggers notice.
+        is_raw: Whether the package writes by SQL of its own or in the database, which only triggers capture.
         may_resync: Whether the change may be reported as a ``resync`` if the table has triggers.
-        may_repeat: Whether rows that a trigger has kept from being written may be reported as they are.
+        may_repeat: Whether rows that a trigger has kept from being written may be reported unchanged.
         raises: The exception that the package raises by design.
     """
 

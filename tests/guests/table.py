@@ -1,4 +1,4 @@
-"""The table of the guests in docs/capture.md, which is its only store."""
+"""The table of the guests, stored only in docs/capture.md."""
 
 from __future__ import annotations
 
@@ -41,12 +41,16 @@ def row_of(guest: Guest, outcomes: dict[str, str]) -> Row:
 
 
 def expected_rows() -> list[Row]:
-    """Return the table that says that every guest of the roster was run with the pinned versions and completed."""
+    """Return the table of a run in which every guest of the roster completed with the pinned versions."""
     return [row_of(guest, dict.fromkeys(guest.databases, COMPLETED)) for guest in GUESTS]
 
 
 def parse(text: str) -> list[Row]:
-    """Return the rows of the document; raises ``ValueError`` for a document without the table."""
+    """Return the rows of the document.
+
+    Raises:
+        ValueError: The document has no such table.
+    """
     found = re.search(f"{re.escape(BEGIN)}\n(.*?){re.escape(END)}", text, re.DOTALL)
     if found is None:
         raise ValueError(f"expected a table between {BEGIN!r} and {END!r}")

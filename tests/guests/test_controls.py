@@ -1,4 +1,4 @@
-"""Break capture on purpose: the course of a guest must notice, each time."""
+"""Deliberately broken capture, which the course of a guest must detect each time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .runs import AT_ONCE
 from .sabotage import SABOTAGES
 from .sites import Sites
 
-#: On PostgreSQL only, the versions of rows say what was written.
+#: Only PostgreSQL has row versions that show what was written.
 BY_VERSIONS = ("event_dropped", "event_of_a_bystander")
 BROKEN = [*((SQLITE, name) for name in SABOTAGES), *((POSTGRES, name) for name in BY_VERSIONS)]
 
@@ -26,7 +26,7 @@ def broken_runs(postgres_process):
 
 
 @pytest.mark.parametrize(("database", "sabotage"), BROKEN)
-def test_broken_capture_is_noticed(database, sabotage, broken_runs):
-    """A guest that is in order without the sabotage is not with it."""
+def test_broken_capture_is_detected(database, sabotage, broken_runs):
+    """A guest that passes without the sabotage fails with it."""
     assert broken_runs[database, ""].result().problems == {capture: [] for capture in CAPTURES}
     assert broken_runs[database, sabotage].result().problems[HOOKS] != []

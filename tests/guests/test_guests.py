@@ -1,4 +1,4 @@
-"""Beside each guest: nothing is lost, nothing is invented, and no write of the project fails for it."""
+"""Capture beside each guest: no lost or invented events, and no failing write of the project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The usual writes of a project, made to the item of each shop: they must be seen whatever the guest does."""
+"""The usual writes of a project to the item of each shop, which must be captured beside every guest."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .steps import Steps
 
 
 class Undo(Exception):
-    """Roll the innermost transaction back."""
+    """Raised to roll the innermost transaction back."""
 
 
 class Usual:
     """The usual writes to a model that has a ``title`` and a ``room``.
 
-    ``make`` stores a new row with these values, as the package wants it made.
+    ``make`` stores a new row with these values, as the package requires.
     """
 
     def __init__(self, model: Any, make: Callable[..., Any], without: frozenset[str]) -> None:
@@ -32,7 +32,7 @@ class Usual:
         return f"t{self.made}"
 
     def row(self, room: int = 1) -> Any:
-        """Return the last row of a room, freshly read; one is made where there is none."""
+        """Return the last row of a room, freshly read; create one if there is none."""
         if not self.model.objects.filter(room=room).exists():
             self.make(self.title(), room)
         return self.model.objects.filter(room=room).order_by("-pk").first()
@@ -139,12 +139,12 @@ class Usual:
 
 @contextlib.contextmanager
 def prefixed(text: str) -> Iterator[None]:
-    """Put text in front of each statement, as packages that trace do."""
+    """Put text in front of each statement, as tracing packages do."""
     with connection.execute_wrapper(lambda execute, sql, *rest: execute(text + sql, *rest)):
         yield
 
 
-#: Which rows such an insert has left out is not known for certain if triggers have a say.
+#: If triggers are involved, it is not known which rows such an insert has left out.
 UNKNOWN = frozenset({"bulk_create_that_ignores_conflicts"})
 
 
@@ -156,7 +156,7 @@ def _named(name: str, run: Callable[[], None]) -> Callable[[], None]:
     return write
 
 
-#: The writes in the order in which the class has them.
+#: The writes, in the order in which the class defines them.
 WRITES = tuple(
     name
     for name, value in vars(Usual).items()

@@ -1,4 +1,4 @@
-"""Writes by requests: the pages of the admin, through all of the project's middleware."""
+"""Writes by requests to the admin's pages, through all of the project's middleware."""
 
 from __future__ import annotations
 

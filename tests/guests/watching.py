@@ -1,6 +1,6 @@
-"""What subscribers of a stream should hold, by plain SQL.
+"""The rows that subscribers of a stream should hold, by plain SQL.
 
-Nothing here asks declbind about rows, groups or data, nor the managers and fields' own conversions of the guest.
+Nothing here uses declbind for rows, groups or data, nor the managers and field conversions of the guest.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from django.db import connection, models
 
 #: A row as a subscriber should see it: its groups, and its data.
 Row = tuple[tuple[str, ...], dict[str, Any]]
-#: What one column of a row holds, as it is in a frame.
+#: The value of one column of a row in a frame.
 Reader = Callable[[Any], Any]
 
 
 def as_json(value: Any) -> Any:
-    """Return a value as it comes out of JSON."""
+    """Return a value as it is after a round trip through JSON."""
     return json.loads(json.dumps(value, cls=DjangoJSONEncoder))
 
 
 def read_column(field: Any, raw: Any) -> Any:
-    """Return what the driver gave for a column as it should be in a frame."""
+    """Return a column's value from the driver as it should be in a frame."""
     if raw is None:
         return None
     if field.is_relation:
@@ -73,11 +73,11 @@ class Stream:
 
     @property
     def has_more_tables(self) -> bool:
-        """Whether rows of other tables than the model's own are a part of its rows, or send them again."""
+        """Return whether rows of other tables are part of its rows, or cause them to be sent again."""
         return bool(self.lists or self.record.get("also"))
 
     def tables(self) -> Iterator[Table]:
-        """Yield the tables whose rows the data of a row come from."""
+        """Yield the tables that the data of a row come from."""
         yield from (Table(name, keys[0]) for name, keys in self._tables().items())
         for field in self.lists:
             through = field.remote_field.through._meta
@@ -95,7 +95,7 @@ class Stream:
         return found
 
     def look(self) -> dict[Any, Row]:
-        """Return the rows that subscribers should hold, by their keys, with SQL of our own."""
+        """Return the rows that subscribers should hold, by their keys, with plain SQL."""
         (own, columns), *parents = self._tables().items()
         rows = {values[0]: dict(zip(columns, values, strict=True)) for values in select(own, columns)}
         for table, names in parents:
@@ -116,7 +116,7 @@ class Stream:
         return reader(raw) if reader is not None and raw is not None else read_column(field, raw)
 
     def key_of(self, raw: str) -> Any:
-        """Return the key of a noted write, which is text, as it is in a frame."""
+        """Return the key of a recorded write, which is text, as it is in a frame."""
         pk = self.model._meta.pk
         while pk.is_relation:
             pk = pk.target_field
@@ -154,7 +154,7 @@ def select(table: str, columns: Iterable[str]) -> list[tuple[Any, ...]]:
 
 
 def run_plain(sql: str) -> list[tuple[Any, ...]]:
-    """Run a statement on the driver's own connection, past the cursors that guests wrap."""
+    """Run a statement on the driver's own connection, bypassing the cursors that guests wrap."""
     connection.ensure_connection()
     raw: Any = connection.connection
     cursor = raw.cursor()

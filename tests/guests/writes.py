@@ -1,4 +1,4 @@
-"""The writes that the database has seen, whoever made them: what capture must tell, and nothing else."""
+"""The writes that the database has recorded, from any writer, which must equal the captured ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .watching import Stream, Table, quote, run_plain
 
 @dataclass(frozen=True)
 class Writes:
-    """How often each row of a stream was written, at most; ``others`` is that for the rows that are not named.
+    """How often each row of a stream was written, at most; ``others`` is the maximum for unlisted rows.
 
     ``certain`` are the rows that were written in any case.
     """
@@ -29,7 +29,7 @@ class Writes:
 
 
 class Notes:
-    """Note each write by triggers of the test."""
+    """A record of each write, made by triggers of the test."""
 
     table = "noted_by_test"
 
@@ -37,18 +37,18 @@ class Notes:
         self._triggers: list[tuple[str, str]] = []
 
     def install(self, streams: Iterable[Stream]) -> None:
-        """Note each row that is written from now on."""
+        """Record each row that is written from now on."""
         key = "bigserial" if connection.vendor == "postgresql" else "integer"
         run_plain(f"CREATE TABLE {self.table} (id {key} PRIMARY KEY, tab text, key text)")
         for number, table in enumerate(sorted({table for stream in streams for table in stream.tables()}, key=str)):
             for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("UPDATE", "OLD"), ("DELETE", "OLD")):
-                # An update that changes the key is a write of both rows.
+                # An update that changes the key counts as a write of both rows.
                 moved = f" WHEN (NEW.{quote(table.key)} IS DISTINCT FROM OLD.{quote(table.key)})"
                 when = moved if (event, row) == ("UPDATE", "OLD") else ""
                 self._install_one(f"noted_{number}_{event}_{row}".lower(), table, event, row, when)
 
     def remove(self) -> None:
-        """Note nothing any more."""
+        """Stop recording."""
         for name, table in self._triggers:
             run_plain(f"DROP TRIGGER {name}" + (f" ON {quote(table)}" if connection.vendor == "postgresql" else ""))
         run_plain(f"DROP TABLE {self.table}")
@@ -83,17 +83,17 @@ class Notes:
 
 
 class RowVersions:
-    """Compare the versions that PostgreSQL gives its rows, which leaves the tables as the project has made them.
+    """A comparison of PostgreSQL's row versions, which leaves the project's tables unchanged.
 
-    A row that came and went in between has left no trace, and how often one was written is not known.
+    A row that was inserted and deleted in between leaves no trace, and the number of writes is not known.
     """
 
     def install(self, streams: Iterable[Stream]) -> None:
-        """Remember the tables of the streams."""
+        """Store the tables of the streams."""
         self._tables = {table for stream in streams for table in stream.tables()}
 
     def remove(self) -> None:
-        """Nothing was put in."""
+        """Do nothing, because nothing was installed."""
 
     def last(self) -> dict[Table, dict[str, list[str]]]:
         """Return the versions of all rows, by table and key."""
@@ -103,7 +103,7 @@ class RowVersions:
         """Return the rows of a stream that have another version now."""
         counts: dict[Any, float] = {}
         certain: set[Any] = set()
-        # A row of a list may have come and gone, too.
+        # A row of a list may have been inserted and deleted as well.
         least = math.inf if stream.has_more_tables else 0
         for table in stream.tables():
             before, after = last[table], self._versions(table)

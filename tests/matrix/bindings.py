@@ -1,6 +1,6 @@
-"""The bindings that listen, and what plain queries say that their clients should hold.
+"""The bindings under test, and the rows that their clients should hold, according to plain queries.
 
-Groups are worked out here once more, by hand: a judge that asked declbind would only agree with it.
+Groups are computed here again, by hand: a judge that used declbind's code would repeat its errors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from declbind import WebsocketBinding
 
 from .kinds import Kind
 
-#: A row as a client should see it: by group; and the data.
+#: A row as a client should see it: its groups and its data.
 Row = tuple[tuple[str, ...], dict[str, Any]]
 #: By stream and key, the rows that the model's base manager shows, in a group or not.
 View = dict[str, dict[Any, Row]]
@@ -25,7 +25,7 @@ View = dict[str, dict[Any, Row]]
 
 @dataclass(frozen=True)
 class Listener:
-    """One binding: ``groups_of`` names the groups of a row's columns, ``document`` says the same to declbind."""
+    """One binding: ``groups_of`` computes the groups of a row's columns, ``document`` is the same as a record."""
 
     name: str
     document: Mapping[str, Any]
@@ -60,7 +60,7 @@ LISTENERS = {
     "coded": Listener("coded", {}, lambda row: [f"even-{row['value'] % 2 == 0}"], is_code=True),
 }
 
-#: What is in force together: capture does less for some than for others.
+#: Bindings that are in force together, for which capture needs to do more or less.
 SETS: Mapping[str, Sequence[str]] = {
     "constant": ["all"],
     "templated": ["rooms"],
@@ -71,8 +71,8 @@ SETS: Mapping[str, Sequence[str]] = {
 
 
 @dataclass(frozen=True)
-class Ear:
-    """A listener on a model of a kind."""
+class Observer:
+    """A binding on one model of a kind."""
 
     kind: Kind
     model: Any
@@ -89,7 +89,7 @@ class Ear:
 
     @property
     def hides(self) -> bool:
-        """Whether a row may be out of sight and still be there."""
+        """Return whether a row may be hidden and still exist."""
         return type(self.model._base_manager) is not models.Manager
 
     @property
@@ -113,7 +113,7 @@ class Ear:
         return {**document, "groups": groups}
 
     def view(self, rows: Sequence[Mapping[str, Any]], lists: Mapping[str, Mapping[Any, list[Any]]]) -> dict[Any, Row]:
-        """Return what clients should hold of stored rows."""
+        """Return the rows that clients should hold, given stored rows."""
         seen = {}
         for row in rows:
             groups = tuple(self.listener.groups_of({**row, "link": row[self.kind.link]}))
@@ -123,20 +123,20 @@ class Ear:
         return seen
 
 
-def ears_of(kind: Kind, names: Sequence[str]) -> list[Ear]:
-    """Return the listeners of these names on each bound model of a kind."""
-    return [Ear(kind, model, LISTENERS[name]) for model in kind.bound for name in names]
+def observers_of(kind: Kind, names: Sequence[str]) -> list[Observer]:
+    """Return the bindings of these names on each bound model of a kind."""
+    return [Observer(kind, model, LISTENERS[name]) for model in kind.bound for name in names]
 
 
-def look(ears: Sequence[Ear]) -> View:
-    """Ask the database, by plain queries, what the clients should hold."""
+def look(observers: Sequence[Observer]) -> View:
+    """Return what the clients should hold, by plain queries."""
     view: View = {}
-    for model in dict.fromkeys(ear.model for ear in ears):
+    for model in dict.fromkeys(observer.model for observer in observers):
         columns = [column.attname for column in model._meta.concrete_fields]
         rows = list(model._base_manager.order_by("pk").values("pk", *columns))
-        own = [ear for ear in ears if ear.model is model]
-        listed = {field.name: _lists(field) for ear in own for field in ear.lists}
-        view |= {ear.stream: ear.view(rows, listed) for ear in own}
+        own = [observer for observer in observers if observer.model is model]
+        listed = {field.name: _lists(field) for observer in own for field in observer.lists}
+        view |= {observer.stream: observer.view(rows, listed) for observer in own}
     return view
 
 
@@ -154,5 +154,5 @@ def _ends(field: Any) -> tuple[Any, Any]:
 
 
 def as_json(value: Any) -> Any:
-    """Return a value as it comes out of JSON."""
+    """Return a value as it is after a round trip through JSON."""
     return json.loads(json.dumps(value, cls=DjangoJSONEncoder))

@@ -1,6 +1,6 @@
-"""Hold events against what was there before and after, and replay them as a client does.
+"""The comparison of events with the rows before and after, and their replay as a client does it.
 
-Pure: knows no database. Each problem found is a sentence; no sentence means that the writes were seen as they should.
+This is pure code without a database. Each problem is a sentence; no sentence means that all writes were captured.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from declbind.testing import CapturedEvent
 
-if TYPE_CHECKING:  # the guests of other projects are judged without the models of the matrix
-    from .bindings import Ear, Row, View
+if TYPE_CHECKING:  # third-party packages are tested without the models of the matrix
+    from .bindings import Observer, Row, View
 
-#: The group that stands for all of a stream's.
+#: The name that stands for all groups of a stream.
 EVERY = "*"
 ORDER = {"delete": 0, "update": 1, "create": 2}
 
 
 class PureClient:
-    """Hold the rows of every group of one stream, as the protocol says: create and update set, delete removes.
+    """The rows of every group of one stream, as the protocol defines: create and update set, delete removes.
 
-    It is told of nothing twice and of nothing that it cannot make sense of; ``complaints`` says where it was.
+    ``complaints`` holds the events that repeat another or contradict the rows.
     """
 
     def __init__(self, rows: Mapping[Any, Row]) -> None:
@@ -33,7 +33,7 @@ class PureClient:
                 self.held.setdefault(group, {})[pk] = data
 
     def hear(self, event: CapturedEvent, snapshot: Mapping[Any, Row]) -> None:
-        """Apply one event; ``snapshot`` is what a resync finds."""
+        """Apply one event; ``snapshot`` is the result of a resync."""
         for group, action in event.changes:
             if action == "resync":
                 fresh = PureClient(snapshot).held
@@ -51,7 +51,7 @@ class PureClient:
                 rows[event.pk] = event.data
 
     def differences(self, rows: Mapping[Any, Row]) -> list[str]:
-        """Return how what is held differs from what is there."""
+        """Return the differences between the held and the stored rows."""
         there = PureClient(rows).held
         return [
             f"a client of {group} holds {self.held.get(group, {})}, there is {there.get(group, {})}"
@@ -63,7 +63,7 @@ class PureClient:
 def replay_problems(
     stream: str, before: View, events: Sequence[CapturedEvent], after: View, snapshot: Callable[[CapturedEvent], View]
 ) -> list[str]:
-    """Replay the events of a stream on what a client held; return what it has wrong."""
+    """Replay the events of a stream on a client's rows; return the differences."""
     client = PureClient(before[stream])
     for event in events:
         client.hear(event, snapshot(event)[stream])
@@ -71,7 +71,7 @@ def replay_problems(
 
 
 def problems(
-    ears: Sequence[Ear],
+    observers: Sequence[Observer],
     before: View,
     events: Sequence[CapturedEvent],
     after: View,
@@ -81,28 +81,30 @@ def problems(
     written: Collection[Any] = (),
     may_lose_track: bool = False,
 ) -> list[str]:
-    """Return all that is wrong with the events of what led from one view to another.
+    """Return all problems of the events between two views.
 
-    ``is_one_call``: each row has one event at most, and exactly one if it changed. ``written`` are rows that were
-    written, whether or not that changed them; no other row that stayed the same may have an event. More than ``limit``
-    rows are told of by group.
+    ``is_one_call``: each row has at most one event, and exactly one if it changed. ``written`` are rows that were
+    written, whether or not they changed; no other unchanged row may have an event. More than ``limit`` rows are
+    reported by group.
     """
     found = []
-    for ear in ears:
-        own = [event for event in events if event.stream == ear.stream]
-        found += replay_problems(ear.stream, before, own, after, lambda event: after)
-        found += [f"{ear.stream}: the model is {event.model}" for event in own if event.model != ear.label]
+    for observer in observers:
+        own = [event for event in events if event.stream == observer.stream]
+        found += replay_problems(observer.stream, before, own, after, lambda event: after)
+        found += [f"{observer.stream}: the model is {event.model}" for event in own if event.model != observer.label]
         if is_one_call:
             if len(own) > limit:
-                found.append(f"{ear.stream}: {len(own)} rows are told of one by one, the limit is {limit}")
-            told = _call_problems(ear, before[ear.stream], own, after[ear.stream], written, may_lose_track)
-            found += [f"{ear.stream}: {text}" for text in told]
-    strays = {event.stream for event in events} - {ear.stream for ear in ears}
+                found.append(f"{observer.stream}: {len(own)} rows are told of one by one, the limit is {limit}")
+            told = _call_problems(
+                observer, before[observer.stream], own, after[observer.stream], written, may_lose_track
+            )
+            found += [f"{observer.stream}: {text}" for text in told]
+    strays = {event.stream for event in events} - {observer.stream for observer in observers}
     return [*found, *(f"{stream}: nobody listens to it" for stream in sorted(strays))]
 
 
 def _call_problems(
-    ear: Ear,
+    observer: Observer,
     before: Mapping[Any, Row],
     events: Sequence[CapturedEvent],
     after: Mapping[Any, Row],
@@ -127,16 +129,16 @@ def _call_problems(
     for event in events:
         if event.pk not in changed and event.pk not in written:
             found.append(f"row {event.pk} was not written, and has {event.changes}")
-        found += _event_problems(ear, event, before.get(event.pk), after.get(event.pk))
+        found += _event_problems(observer, event, before.get(event.pk), after.get(event.pk))
     return found
 
 
 def _has_changed(old: Row | None, new: Row | None) -> bool:
-    """Tell whether anybody saw a row change: what is in no group nobody sees."""
+    """Return whether a change of a row was visible; a row in no group is not."""
     return old != new and bool((old and old[0]) or (new and new[0]))
 
 
-def _event_problems(ear: Ear, event: CapturedEvent, old: Row | None, new: Row | None) -> list[str]:
+def _event_problems(observer: Observer, event: CapturedEvent, old: Row | None, new: Row | None) -> list[str]:
     was, now = (row[0] if row else () for row in (old, new))
     expected = {group: "update" if group in was and group in now else "create" for group in now}
     expected |= {group: "delete" for group in was if group not in now}
@@ -145,10 +147,10 @@ def _event_problems(ear: Ear, event: CapturedEvent, old: Row | None, new: Row | 
         found.append(f"row {event.pk} has {event.changes}, expected {expected}")
     if [ORDER.get(action, 9) for _, action in event.changes] != sorted(ORDER.get(at, 9) for _, at in event.changes):
         found.append(f"row {event.pk} has {event.changes} out of order")
-    is_gone = new is None and not (ear.hides and event.kind == "row")
+    is_gone = new is None and not (observer.hides and event.kind == "row")
     if event.kind != ("gone" if is_gone else "row"):
         found.append(f"row {event.pk} has an event of kind {event.kind}")
-    # A row that moved out of sight must not give its new values away.
+    # A row that left a group must not disclose its new values to the group.
     data = new[1] if new and now else old[1] if old and is_gone else {}
     if event.data != data:
         found.append(f"row {event.pk} has the data {event.data}, expected {data}")

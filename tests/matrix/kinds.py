@@ -1,4 +1,4 @@
-"""Name the kinds of model: which one is written, which ones are bound, what a row of it needs."""
+"""The kinds of model: the written model, the bound models, and the values that a row needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .models import (
     Twig,
 )
 
-#: What a row of the stage is given, of any kind. "z" is not for the ways to touch: it is written beside undone work.
+#: The values of the sample rows of any kind. The ways do not touch "z": it is written beside undone work.
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "a": {"room": 1, "is_open": True, "shelf": 0, "box": 0, "labels": [0, 1]},
     "b": {"room": 1, "is_open": False, "shelf": 0, "box": 0, "labels": [0]},
@@ -36,7 +36,7 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "z": {"room": 1, "is_open": True, "shelf": 1, "box": None, "labels": [1]},
 }
 
-#: What the written values do to a row: nothing to its groups, or something.
+#: The written values, which change a row's groups or not.
 MOVES: Mapping[str, Mapping[str, Any]] = {
     "stay": {"value": 51},
     "move": {"room": 3},
@@ -51,19 +51,19 @@ def _nothing(name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """One kind. ``model`` is written, ``bound`` are listened to, ``stored`` is what the rows of the stage are."""
+    """One kind. ``model`` is written, ``bound`` are the bound models, ``stored`` is the model of the sample rows."""
 
     name: str
     model: Any
     bound: Sequence[Any]
     stored: Any = None
-    #: Another child of the parent, of which each row of the stage is a row as well.
+    #: Another child of the parent; each sample row is also a row of it.
     beside: Any = None
-    #: Values without which no row can be made, by its name.
+    #: Required values of a row, by its name.
     needs: Callable[[str], dict[str, Any]] = _nothing
     #: The column of the group by relation.
     link: str = "shelf_id"
-    #: More moves.
+    #: Further moves.
     moves: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
@@ -72,12 +72,12 @@ class Kind:
 
     @property
     def has_parents(self) -> bool:
-        """Whether rows of the written model lie in several tables."""
+        """Return whether rows of the written model span several tables."""
         return bool(self.model._meta.concrete_model._meta.parents)
 
     @property
     def has_children(self) -> bool:
-        """Whether rows of the stage are more than rows of the written model."""
+        """Return whether the sample rows have child rows."""
         return self.stored is not None or self.beside is not None
 
 
@@ -87,13 +87,13 @@ KINDS = (
     Kind("text key", Country, [Country], needs=lambda name: {"code": f"k{name}"}),
     Kind("one to one", Profile, [Profile], needs=lambda name: {"holder": Holder.objects.create(name=name)}),
     Kind("child", Branch, [Branch], moves={"grow": {"extra": 4}}),
-    Kind("child heard by parent", Branch, [Base], moves={"grow": {"extra": 4, "value": 9}}),
-    Kind("parent heard by child", Base, [Branch], stored=Branch),
-    Kind("parent heard by grandchild", Base, [Base, Twig], stored=Twig),
+    Kind("child bound by parent", Branch, [Base], moves={"grow": {"extra": 4, "value": 9}}),
+    Kind("parent bound by child", Base, [Branch], stored=Branch),
+    Kind("parent bound by grandchild", Base, [Base, Twig], stored=Twig),
     Kind("grandchild", Twig, [Base, Branch, Twig], moves={"grow": {"leaf": 4}, "branch": {"extra": 4}}),
     Kind("two parents", Palm, [Palm, Base], moves={"grow": {"extra": 4}, "crown": {"height": 3}}),
     Kind("proxy", Sheet, [Plain]),
-    Kind("heard by proxy", Plain, [Sheet]),
+    Kind("bound by proxy", Plain, [Sheet]),
     Kind("hiding", Sleeper, [Sleeper], moves={"sleep": {"asleep": True}, "wake": {"asleep": False}}),
     Kind("own save", Sluggish, [Sluggish]),
     Kind("dated", Dated, [Dated]),

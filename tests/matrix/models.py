@@ -1,7 +1,7 @@
-"""Kinds of model, alike but for what makes each a kind.
+"""The kinds of model, identical except for what defines each kind.
 
-Not managed: every test with real commits would have these tables emptied too. A key into an app with migrations carries
-no database constraint, so that those tables can be emptied without these.
+They are not managed: otherwise every test with real commits would also empty these tables. A foreign key to an app
+with migrations has no database constraint, so that those tables can be emptied without these.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from django.db import models
 
 
 class Shelf(models.Model):
-    """What a row stands on; the row stays when it goes."""
+    """The target of a foreign key that is set to null on delete."""
 
     name = models.CharField(max_length=20)
 
@@ -24,7 +24,7 @@ class Shelf(models.Model):
 
 
 class Box(models.Model):
-    """What a row lies in; the row goes with it."""
+    """The target of a foreign key that cascades."""
 
     name = models.CharField(max_length=20)
 
@@ -47,7 +47,7 @@ class Holder(models.Model):
 
 
 class Piece(models.Model):
-    """What all kinds have: a group (``room``), a condition (``is_open``), relations of each sort."""
+    """The base of all kinds: a group (``room``), a condition (``is_open``), relations of each sort."""
 
     name = models.CharField(max_length=30, unique=True)
     value = models.IntegerField(default=0)
@@ -63,23 +63,23 @@ class Piece(models.Model):
 
 
 class Plain(Piece):
-    """An integer key."""
+    """A model with an integer key."""
 
 
 class Crate(Piece):
-    """A key that is made in Python."""
+    """A model with a key that is made in Python."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
 
 
 class Country(Piece):
-    """A key that must be given."""
+    """A model with a key that must be given."""
 
     code = models.CharField(max_length=10, primary_key=True)
 
 
 class Profile(Piece):
-    """A key that is another row's."""
+    """A model with a key that is another row's."""
 
     holder = models.OneToOneField(Holder, primary_key=True, on_delete=models.CASCADE)
 
@@ -89,7 +89,7 @@ class Base(Piece):
 
 
 class Branch(Base):
-    """Its child."""
+    """A child of it."""
 
     extra = models.IntegerField(default=0)
 
@@ -98,7 +98,7 @@ class Branch(Base):
 
 
 class Twig(Branch):
-    """Its grandchild."""
+    """A grandchild of it."""
 
     leaf = models.IntegerField(default=0)
 
@@ -126,7 +126,7 @@ class Palm(Base, Crown):
 
 
 class Sheet(Plain):
-    """A proxy."""
+    """A proxy model."""
 
     class Meta:
         proxy = True
@@ -134,12 +134,12 @@ class Sheet(Plain):
 
 class AwakeManager(models.Manager["Sleeper"]):
     def get_queryset(self) -> models.QuerySet[Sleeper]:
-        """Leave out who sleeps."""
+        """Leave out sleeping rows."""
         return super().get_queryset().filter(asleep=False)
 
 
 class Sleeper(Piece):
-    """A row that its base manager may hide."""
+    """A model whose base manager may hide rows."""
 
     asleep = models.BooleanField(default=False)
 
@@ -151,13 +151,13 @@ class Sleeper(Piece):
 
 
 class Sluggish(Piece):
-    """A row whose own ``save`` fills a column and counts."""
+    """A model whose own ``save`` fills a column and counts."""
 
     slug = models.CharField(max_length=400, default="")
     saves = models.IntegerField(default=0)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Derive the slug and count, as projects do."""
+        """Set the slug and count, as projects do."""
         self.slug = f"{self.name}-{self.room}".lower()
         self.saves += 1
         if kwargs.get("update_fields") is not None:
@@ -166,14 +166,14 @@ class Sluggish(Piece):
 
 
 class Dated(Piece):
-    """Columns that saving sets."""
+    """A model with columns that saving sets."""
 
     created = models.DateTimeField(auto_now_add=True)
     changed = models.DateTimeField(auto_now=True)
 
 
 class Computed(Piece):
-    """Columns that the database fills."""
+    """A model with columns that the database fills."""
 
     doubled = models.GeneratedField(
         expression=models.F("value") * 2, output_field=models.IntegerField(), db_persist=True
@@ -182,7 +182,7 @@ class Computed(Piece):
 
 
 class Member(models.Model):
-    """A through model of the project's own."""
+    """A through model of the project."""
 
     listed = models.ForeignKey("Listed", on_delete=models.CASCADE)
     label = models.ForeignKey(Label, on_delete=models.CASCADE)
@@ -193,20 +193,20 @@ class Member(models.Model):
 
 
 class Listed(Piece):
-    """A list with a model of its own between."""
+    """A model with a list through a model of the project."""
 
     labels = models.ManyToManyField(Label, through=Member)  # type: ignore[assignment]
 
 
 class Tree(Piece):
-    """Relations to rows of the same model."""
+    """A model with relations to rows of the same model."""
 
     parent = models.ForeignKey("self", null=True, on_delete=models.CASCADE, related_name="children")
     neighbours = models.ManyToManyField("self")
 
 
 class Host(models.Model):
-    """What notes are about."""
+    """The target of generic relations."""
 
     name = models.CharField(max_length=20)
     notes = GenericRelation("matrix.Note")
@@ -216,7 +216,7 @@ class Host(models.Model):
 
 
 class Note(Piece):
-    """A row about any other."""
+    """A model with a generic relation."""
 
     content_type = models.ForeignKey(ContentType, null=True, on_delete=models.CASCADE, db_constraint=False)
     object_id = models.IntegerField(null=True)

@@ -1,4 +1,4 @@
-"""Deal out the product of ways, kinds, moves, endings, sets of bindings and limits, and run one combination of it."""
+"""Selection of combinations of ways, kinds, moves, outcomes, bindings and limits, and the run of one of them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from django.db import connection
 from declbind.models import Event
 from declbind.testing import CapturedEvent
 
-from .bindings import SETS, Ear, as_json, look
-from .endings import ENDINGS
+from .bindings import SETS, Observer, as_json, look
 from .judge import problems
 from .kinds import KINDS, Kind
-from .stage import Stage
+from .outcomes import OUTCOMES
+from .sample import Sample
 from .ways import WAYS, Way
 
-#: Above the limit calls are told by group; no call of the matrix is above the high one.
+#: Above the limit, calls are reported by group; no call of the matrix exceeds the high limit.
 LIMITS = (1_000, 2)
-#: How many combinations of the rest each pair of a way and a kind is run with; 0 runs all of them, for an hour by hand.
+#: The number of combinations that each pair of a way and a kind is run with; 0 runs all of them, which takes an hour.
 #: PostgreSQL takes twice the time for one.
 DEPTH = int(os.environ.get("MATRIX_DEPTH", "2" if connection.vendor == "sqlite" else "1"))
 
@@ -37,7 +37,7 @@ class Scenario:
     way: Way
     kind: Kind
     move: str
-    ending: str
+    outcome: str
     listeners: str
     limit: int
 
@@ -47,28 +47,29 @@ class Scenario:
             "way": self.way.name,
             "kind": self.kind.name,
             "move": self.move,
-            "ending": self.ending,
+            "outcome": self.outcome,
             "listeners": self.listeners,
             "limit": self.limit,
         }
 
 
 def moves_of(way: Way, kind: Kind) -> list[str]:
-    """Return the moves that a way can make with a kind."""
+    """Return the moves that a way can make on a kind."""
     return [name for name in kind.all_moves if name not in way.without] if way.moves else ["stay"]
 
 
 def product(way: Way, kind: Kind) -> Iterator[Scenario]:
     """Yield every combination of a pair."""
-    for rest in itertools.product(moves_of(way, kind), ENDINGS, SETS, LIMITS):
+    for rest in itertools.product(moves_of(way, kind), OUTCOMES, SETS, LIMITS):
         yield Scenario(way, kind, *rest)
 
 
 @cache
 def deal(depth: int = DEPTH) -> list[Scenario]:
-    """Return ``depth`` combinations of each pair that makes sense, the same at each run.
+    """Return ``depth`` combinations of each sensible pair, the same in each run.
 
-    Those are taken that have the most pairs of values which the way has not met yet; before all, pairs that no way has.
+    Combinations are preferred that contain the most pairs of values that the way has not met yet. Pairs that no way
+    has met come first.
     """
     chosen: list[Scenario] = []
     met_by_any: set[Any] = set()
@@ -96,38 +97,38 @@ def _news(scenario: Scenario, met: set[Any]) -> int:
 
 
 def _pairs(scenario: Scenario) -> Iterator[Any]:
-    values = (scenario.move, scenario.ending, scenario.listeners, scenario.limit, scenario.kind.name)
+    values = (scenario.move, scenario.outcome, scenario.listeners, scenario.limit, scenario.kind.name)
     return itertools.combinations(enumerate(values), 2)
 
 
-def run(scenario: Scenario, ears: Sequence[Ear]) -> list[str]:
-    """Run a scenario with the bindings of ``ears`` in force, outside of any transaction; return what was wrong."""
+def run(scenario: Scenario, observers: Sequence[Observer]) -> list[str]:
+    """Run a scenario with the bindings of ``observers`` in force, outside any transaction; return the problems."""
     way, kind = scenario.way, scenario.kind
-    stage = Stage(kind, kind.all_moves[scenario.move])
-    stage.fill(way.prepare)
+    sample = Sample(kind, kind.all_moves[scenario.move])
+    sample.fill(way.prepare)
     found: list[str] = []
     written: list[Any] = []
-    start, before = last_event(), look(ears)
+    start, before = last_event(), look(observers)
 
     def judge(**how: Any) -> list[str]:
         events = events_since(start)
-        return problems(ears, before, events, look(ears), limit=scenario.limit, **how)
+        return problems(observers, before, events, look(observers), limit=scenario.limit, **how)
 
     how = {"is_one_call": way.is_one_call, "may_lose_track": way.may_lose_track, "written": written}
 
     def work() -> None:
-        written.extend(as_json(row.pk) for row in way.run(stage) or ())
+        written.extend(as_json(row.pk) for row in way.run(sample) or ())
 
     def look_inside() -> None:
         found.extend(f"before the end of the transaction: {text}" for text in judge(**how))
 
     def beside() -> None:
-        row = stage.objects.get(name="z")
+        row = sample.objects.get(name="z")
         row.value = 99
         row.save()
 
     try:
-        is_kept = ENDINGS[scenario.ending](work, look_inside, beside)
+        is_kept = OUTCOMES[scenario.outcome](work, look_inside, beside)
     except Exception as error:
         error.add_note(f"in {scenario.coordinates}")
         raise

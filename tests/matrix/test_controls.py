@@ -1,4 +1,4 @@
-"""Break capture on purpose: the judge of the matrix must say so, each time, on a slice of it."""
+"""Deliberately broken capture: the judge of the matrix must detect each variant, on a part of the matrix."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from declbind.outbound.lists import forget_list_managers
 from declbind.serializers import encode_value
 from declbind.testing import override_bindings
 
-from .bindings import SETS, ears_of
+from .bindings import SETS, observers_of
 from .kinds import KINDS
 from .scenarios import Scenario, run
 from .test_machine import Writers
@@ -31,14 +31,14 @@ pytestmark = pytest.mark.usefixtures("arena")
 
 
 def unhooked(name: str) -> AbstractContextManager[Any]:
-    """Take one hook out."""
+    """Remove one hook."""
     [owner] = [owner for owner, hook, _ in capture.HOOKS if hook == name]
     return patch.object(owner, name, getattr(owner, name).__wrapped__)
 
 
 @contextlib.contextmanager
 def unhooked_lists() -> Iterator[None]:
-    """Take the hook of list managers out; Django keeps the managers that it has made."""
+    """Remove the hook of list managers; Django keeps its managers."""
     with unhooked("create_forward_many_to_many_manager"):
         forget_list_managers()
         yield
@@ -47,7 +47,7 @@ def unhooked_lists() -> Iterator[None]:
 
 @contextlib.contextmanager
 def old_groups_after_the_write() -> Iterator[None]:
-    """Ask the row as it is now where it was."""
+    """Compute the old groups from the row as it is now."""
     original = drafts.draft_write
 
     def draft_write(plan: Any, row: Any, pk: Any, old: Any, using: str, *args: Any) -> Any:
@@ -61,7 +61,7 @@ def old_groups_after_the_write() -> Iterator[None]:
 
 @contextlib.contextmanager
 def events_after_the_commit() -> Iterator[None]:
-    """Append when the transaction is over: a crash in between loses them."""
+    """Append the events after the commit: a crash in between loses them."""
 
     def append(found: Any, using: str) -> None:
         transaction.on_commit(lambda: entries.insert(found, connection) if found else None)
@@ -72,7 +72,7 @@ def events_after_the_commit() -> Iterator[None]:
 
 @contextlib.contextmanager
 def events_that_outlive_a_rollback() -> Iterator[None]:
-    """Append beside the transaction, whatever becomes of it."""
+    """Append the events outside the transaction, whether or not it is rolled back."""
     waiting: list[entries.Draft] = []
     leave = transaction.Atomic.__exit__
 
@@ -91,7 +91,7 @@ def events_that_outlive_a_rollback() -> Iterator[None]:
 
 @contextlib.contextmanager
 def last_row_forgotten() -> Iterator[None]:
-    """Leave the last row of many out."""
+    """Leave out the last of several rows."""
     original = written_rows.WrittenRows._draft_rows
 
     def draft_rows(self: Any) -> Any:
@@ -104,7 +104,7 @@ def last_row_forgotten() -> Iterator[None]:
 
 @contextlib.contextmanager
 def resync_of_new_groups_only() -> Iterator[None]:
-    """Forget the groups that many rows have left."""
+    """Leave out the groups that many rows have left."""
     original = written_rows.WrittenRows._touch_moved
 
     def touch_moved(self: Any) -> None:
@@ -117,14 +117,14 @@ def resync_of_new_groups_only() -> Iterator[None]:
 
 @contextlib.contextmanager
 def resync_of_old_groups_only() -> Iterator[None]:
-    """Forget the groups that many rows have come to."""
+    """Leave out the groups that many rows have entered."""
     with patch.object(written_rows.WrittenRows, "_touch_moved", lambda self: None):
         yield
 
 
 @contextlib.contextmanager
 def hiding_delete_with_new_values() -> Iterator[None]:
-    """Give away what a row holds now to those who lose sight of it."""
+    """Send a row's new values to clients that lose sight of it."""
     original = drafts._draft
 
     def draft(plan: Any, outlet: Any, row: Any, *args: Any, **kwargs: Any) -> Any:
@@ -136,8 +136,8 @@ def hiding_delete_with_new_values() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def deaf_children() -> Iterator[None]:
-    """Tell of a table's rows by the binding of its own model alone."""
+def children_without_events() -> Iterator[None]:
+    """Report a table's rows only to the bindings of its own model."""
 
     original = indexes.Listeners.of
 
@@ -150,15 +150,15 @@ def deaf_children() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lists_told_by_all() -> Iterator[None]:
-    """Tell of a list by bindings that do not send it."""
+def lists_reported_to_all() -> Iterator[None]:
+    """Report a list to bindings that do not send it."""
     with patch.object(plans.Plan, "outlets_of", lambda self, field: self.outlets):
         yield
 
 
 @contextlib.contextmanager
-def hidden_rows_not_looked_for() -> Iterator[None]:
-    """Believe that a group which hangs on no column is never left."""
+def hidden_rows_not_searched() -> Iterator[None]:
+    """Assume that a group which depends on no column is never left."""
     needs_old = property(lambda self: self.group_fields is None or bool(self.group_fields))
     with patch.object(plans.Plan, "needs_old", needs_old):
         yield
@@ -166,7 +166,7 @@ def hidden_rows_not_looked_for() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Control:
-    """A broken variant, and the slice in which it must be seen: way, kind, move, ending, listeners, limit."""
+    """A broken variant, and where it must be detected: way, kind, move, outcome, bindings, limit."""
 
     name: str
     sabotage: Callable[[], AbstractContextManager[Any]]
@@ -242,24 +242,24 @@ CONTROLS = (
         [("save", "plain", "hide", "autocommit", "conditions", 1_000)],
     ),
     Control(
-        "children that hear nothing",
-        deaf_children,
+        "children without events",
+        children_without_events,
         [
-            ("update one", "parent heard by child", "move", "autocommit", "constant", 1_000),
-            ("save", "parent heard by grandchild", "move", "committed", "templated", 1_000),
+            ("update one", "parent bound by child", "move", "autocommit", "constant", 1_000),
+            ("save", "parent bound by grandchild", "move", "committed", "templated", 1_000),
         ],
     ),
     Control(
-        "lists told by all",
-        lists_told_by_all,
+        "lists reported to all",
+        lists_reported_to_all,
         [
             ("list add", "plain", "stay", "autocommit", "lists", 1_000),
             ("list loses rows of a query set", "plain", "stay", "autocommit", "lists", 2),
         ],
     ),
     Control(
-        "hidden rows not looked for",
-        hidden_rows_not_looked_for,
+        "hidden rows not searched",
+        hidden_rows_not_searched,
         [("save", "hiding", "sleep", "autocommit", "constant", 1_000)],
     ),
 )
@@ -273,25 +273,25 @@ CAUGHT = hypothesis_settings(
 
 @pytest.mark.parametrize(("control", "where"), SLICES)
 def test_broken_capture_is_caught(control, where, settings):
-    """The slice is sound as it is, and is not with the sabotage."""
-    way, kind_name, move, ending, listeners, limit = where
+    """The part of the matrix passes with sound capture, and fails with the broken variant."""
+    way, kind_name, move, outcome, listeners, limit = where
     [kind] = [kind for kind in KINDS if kind.name == kind_name]
-    scenario = Scenario(WAYS[way], kind, move, ending, listeners, limit)
+    scenario = Scenario(WAYS[way], kind, move, outcome, listeners, limit)
     settings.DECLBIND = {"BULK_LIMIT": limit}
-    ears = ears_of(kind, SETS[listeners])
-    with override_bindings(*(ear.build() for ear in ears)):
-        assert run(scenario, ears) == []
+    observers = observers_of(kind, SETS[listeners])
+    with override_bindings(*(observer.build() for observer in observers)):
+        assert run(scenario, observers) == []
         with control.sabotage():
-            assert run(scenario, ears) != []
+            assert run(scenario, observers) != []
 
 
 def test_every_hook_has_a_control():
-    """A hook without one may be removed and nobody would know."""
+    """Without a control, a hook could be removed without a failing test."""
     assert {f"without {name}" for _, name, _ in capture.HOOKS} <= {control.name for control in CONTROLS}
 
 
 @pytest.mark.parametrize("sabotage", [events_that_outlive_a_rollback, last_row_forgotten, old_groups_after_the_write])
 def test_random_sequences_catch_broken_capture(sabotage):
-    """What the slices catch by choice comes up by chance as well."""
+    """Random sequences detect the variants as well."""
     with sabotage(), pytest.raises(AssertionError):
         run_state_machine_as_test(Writers, settings=CAUGHT)

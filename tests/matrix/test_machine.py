@@ -1,4 +1,4 @@
-"""Random sequences of writes in nested transactions: what a client holds is what is stored, at every step."""
+"""Random sequences of writes in nested transactions: clients hold the stored rows at every step."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from hypothesis.stateful import (
 
 from declbind.testing import override_bindings
 
-from .bindings import SETS, View, ears_of, look
-from .endings import Undo
+from .bindings import SETS, View, look, observers_of
 from .judge import replay_problems
 from .kinds import KINDS, MOVES
+from .outcomes import Undo
+from .sample import Sample, empty
 from .scenarios import last_event, numbered_events
-from .stage import Stage, empty
 from .ways import WAYS
 
-#: What a write may meet that finds the rows as others have left them: what it did is undone then.
+#: Errors of a write on rows that other writes have changed; the write is undone then.
 MISHAPS = (ObjectDoesNotExist, DatabaseError, AttributeError, ValueError)
 DEEPEST = 4
-#: Without the one that explains, which runs everything under a tracer.
+#: Without the way that calls explain(), which would run every statement under a tracer.
 PHASES = (Phase.reuse, Phase.generate, Phase.shrink)
 LENGTH = settings(
     max_examples=100,
@@ -45,10 +45,10 @@ LENGTH = settings(
 
 
 class Writers(RuleBasedStateMachine):
-    """Write in all ways, in transactions that are left in any way, and keep a client of each stream beside.
+    """Writes of all ways, in transactions that end in any way, beside a client of each stream.
 
-    The log is read anew at each step, from inside of the transaction: what is rolled back is not in it any more. A
-    resync finds what was stored when its event was first there.
+    The log is read again at each step, inside the transaction, so that rolled-back events are no longer in it. A
+    resync returns the rows that were stored when its event first appeared.
     """
 
     def __init__(self) -> None:
@@ -61,18 +61,18 @@ class Writers(RuleBasedStateMachine):
     @initialize(kind=st.sampled_from(KINDS), names=st.sampled_from(sorted(SETS)), limit=st.sampled_from([1_000, 2]))
     def begin(self, kind, names, limit):
         empty(KINDS)
-        self.stage = Stage(kind, {})
-        self.stage.fill()
-        self.ears = ears_of(kind, SETS[names])
+        self.sample = Sample(kind, {})
+        self.sample.fill()
+        self.observers = observers_of(kind, SETS[names])
         self.stack.enter_context(override_settings(DECLBIND={"BULK_LIMIT": limit}))
-        self.stack.enter_context(override_bindings(*(ear.build() for ear in self.ears)))
-        self.start, self.before = last_event(), look(self.ears)
+        self.stack.enter_context(override_bindings(*(observer.build() for observer in self.observers)))
+        self.start, self.before = last_event(), look(self.observers)
 
     # --- transactions ------------------------------------------------------------------------------------------------
 
     @property
     def is_broken(self) -> bool:
-        """Whether nothing can be asked until the transaction is left."""
+        """Return whether no query is possible until the transaction ends."""
         return connection.in_atomic_block and connection.needs_rollback
 
     @precondition(lambda self: len(self.open) < DEEPEST and not self.is_broken)
@@ -85,7 +85,7 @@ class Writers(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule()
     def leave(self):
-        # A key to a row that is gone is found out at the commit, which undoes all of it.
+        # A foreign key to a deleted row is detected at the commit, which is then rolled back.
         with contextlib.suppress(DatabaseError):
             self.open.pop().__exit__(None, None, None)
 
@@ -105,9 +105,9 @@ class Writers(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_broken)
     @rule()
     def restock(self):
-        """Make what others have taken away, seen by capture as any write is."""
+        """Recreate missing rows, captured like any write."""
         with contextlib.suppress(DatabaseError), transaction.atomic():
-            self.stage.restock()
+            self.sample.restock()
 
     # --- writes ------------------------------------------------------------------------------------------------------
 
@@ -115,12 +115,12 @@ class Writers(RuleBasedStateMachine):
     @rule(way=st.sampled_from(sorted(WAYS)), move=st.sampled_from(sorted(MOVES)))
     def write(self, way, move):
         chosen = WAYS[way]
-        if not chosen.fits(self.stage.kind):
+        if not chosen.fits(self.sample.kind):
             return
         self.turns += 1
-        self.stage.turn, self.stage.changes = self.turns, dict(MOVES[move])
+        self.sample.shift, self.sample.changes = self.turns, dict(MOVES[move])
         with contextlib.suppress(*MISHAPS), transaction.atomic() if self.open else contextlib.nullcontext():
-            chosen.run(self.stage)
+            chosen.run(self.sample)
 
     # --- what must hold ----------------------------------------------------------------------------------------------
 
@@ -128,12 +128,14 @@ class Writers(RuleBasedStateMachine):
     def clients_hold_what_is_stored(self):
         if self.is_broken:
             return
-        now, events = look(self.ears), numbered_events(self.start)
+        now, events = look(self.observers), numbered_events(self.start)
         self.snapshots = {id_: self.snapshots.get(id_, now) for id_ in events}
         numbers = {id(event): id_ for id_, event in events.items()}
-        for ear in self.ears:
-            own = [event for event in events.values() if event.stream == ear.stream]
-            found = replay_problems(ear.stream, self.before, own, now, lambda event: self.snapshots[numbers[id(event)]])
+        for observer in self.observers:
+            own = [event for event in events.values() if event.stream == observer.stream]
+            found = replay_problems(
+                observer.stream, self.before, own, now, lambda event: self.snapshots[numbers[id(event)]]
+            )
             assert found == []
 
     def teardown(self) -> None:
@@ -143,9 +145,9 @@ class Writers(RuleBasedStateMachine):
             self.clients_hold_what_is_stored()
 
 
-# Shrinking what was found may take five minutes.
+# Shrinking a failure may take five minutes.
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("arena")
 def test_clients_hold_what_is_stored_whatever_is_written_and_rolled_back():
-    """Of any kind of model, by any ways, with savepoints and without, to the last commit."""
+    """Clients hold the stored rows for any kind of model and any ways, with and without savepoints."""
     run_state_machine_as_test(Writers, settings=LENGTH)

@@ -1,4 +1,4 @@
-"""Every write is seen: the product of ways to write, kinds of model, moves, endings, bindings and limits."""
+"""Every write is captured: the product of ways to write, kinds of model, moves, outcomes, bindings and limits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 
 from declbind.testing import override_bindings
 
-from .bindings import SETS, ears_of
-from .endings import ENDINGS
+from .bindings import SETS, observers_of
 from .kinds import KINDS, MOVES
+from .outcomes import OUTCOMES
 from .scenarios import LIMITS, deal, run
 from .ways import WAYS
 
@@ -20,27 +20,27 @@ SCENARIOS = deal()
 @pytest.mark.usefixtures("arena")
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_write_is_seen(kind, settings):
-    """The events say what was done to each row, and a client that hears them holds what is stored."""
+    """The events match the change of each row, and a client that applies them holds the stored rows."""
     wrong = []
     for names, limit in itertools.product(SETS, LIMITS):
         chosen = [at for at in SCENARIOS if (at.kind, at.listeners, at.limit) == (kind, names, limit)]
         settings.DECLBIND = {"BULK_LIMIT": limit}
-        ears = ears_of(kind, SETS[names])
-        with override_bindings(*(ear.build() for ear in ears)):
-            wrong += [(scenario.coordinates, found) for scenario in chosen if (found := run(scenario, ears))]
+        observers = observers_of(kind, SETS[names])
+        with override_bindings(*(observer.build() for observer in observers)):
+            wrong += [(scenario.coordinates, found) for scenario in chosen if (found := run(scenario, observers))]
     assert wrong == []
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_way_is_tried_with_the_kinds_that_it_makes_sense_for(way):
-    """A way that fits too few kinds has a predicate that leaves some out by accident."""
+    """A way that fits too few kinds has a predicate that excludes some by accident."""
     assert sum(map(way.fits, KINDS)) >= way.least
 
 
 def test_thinned_product_keeps_what_matters():
-    """Each way meets each kind that it fits; each way of many kinds, and each kind, all the rest."""
+    """Each way meets each kind that it fits. Each way with many kinds, and each kind, meets all other values."""
     met = {(one, other) for at in SCENARIOS for one, other in itertools.permutations(at.coordinates.items(), 2)}
-    rest: list[tuple[str, object]] = [("ending", name) for name in ENDINGS]
+    rest: list[tuple[str, object]] = [("outcome", name) for name in OUTCOMES]
     rest += [("listeners", name) for name in SETS] + [("limit", limit) for limit in LIMITS]
     moves = [("move", name) for name in MOVES]
     for way in WAYS.values():

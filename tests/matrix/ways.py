@@ -1,7 +1,7 @@
-"""The ways to write that the ORM has, each as a function of a stage.
+"""The ways to write with the ORM, each as a function of the sample.
 
-A way returns the rows that it wrote without perhaps changing them, as instances, or nothing. What it wants made
-beforehand is made by its ``prepare``, out of capture's sight.
+A way returns the rows that it wrote without necessarily changing them, as instances, or nothing. Rows that it needs
+beforehand are made by its ``prepare``, without capture.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from django.db.models.functions import Concat
 
 from .kinds import Kind
 from .models import Box, Holder, Host, Label, Shelf
-from .stage import Stage
+from .sample import Sample
 
-Run = Callable[[Stage], Iterable[Any] | None]
+Run = Callable[[Sample], Iterable[Any] | None]
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way. ``fits`` says for which kinds it makes sense, ``least`` for how many that must be."""
+    """One way. ``fits`` says for which kinds it makes sense, ``least`` how many kinds that must be at least."""
 
     name: str
     run: Run
     fits: Callable[[Kind], bool]
     least: int
-    #: Whether it writes the stage's ``changes``; one that does not has no use for more than one of them.
+    #: Whether it writes the sample's ``changes``; if not, it needs only one of them.
     moves: bool
     #: Moves that it cannot make.
     without: frozenset[str]
-    #: Whether it is one call, which tells of each row once.
+    #: Whether it is one call, which reports each row once.
     is_one_call: bool
-    #: Whether it may be said to every group, for nobody can know the rows.
+    #: Whether all groups may be resynced, because the written rows cannot be determined.
     may_lose_track: bool
-    prepare: Callable[[Stage], Any] | None
+    prepare: Callable[[Sample], Any] | None
 
 
 WAYS: dict[str, Way] = {}
 
-#: A row that its base manager hides cannot be saved: Django looks for it there, and inserts it again.
+#: A row that its base manager hides cannot be saved: Django does not find it, and inserts it again.
 HIDDEN = frozenset({"sleep"})
 #: Django's ``bulk_update`` takes the keys of a second parent's table for those of the row's.
 SECOND = frozenset({"crown"})
@@ -57,17 +57,17 @@ def _any(kind: Kind) -> bool:
 
 
 def _one_table(kind: Kind) -> bool:
-    """Tell whether a row lies in one table, as Django's bulk inserts ask."""
+    """Return whether a row is in one table, as Django's bulk inserts require."""
     return not kind.has_parents
 
 
 def _alone(kind: Kind) -> bool:
-    """Tell whether a row of the written model has no child row, which would keep it from going alone."""
+    """Return whether a row of the written model has no child row, which would prevent its deletion alone."""
     return not kind.has_children
 
 
 def _whole(kind: Kind) -> bool:
-    """Tell whether Django deletes all of a row: of a parent's other children it knows nothing."""
+    """Return whether Django deletes all of a row: it does not know a parent's other children."""
     return kind.beside is None
 
 
@@ -87,9 +87,9 @@ def way(
     without: frozenset[str] = frozenset(),
     is_one_call: bool = True,
     may_lose_track: bool = False,
-    prepare: Callable[[Stage], Any] | None = None,
+    prepare: Callable[[Sample], Any] | None = None,
 ) -> Callable[[Run], Run]:
-    """Put a function into ``WAYS`` under its name in words."""
+    """Register a function in ``WAYS``, with underscores replaced by spaces in its name."""
 
     def add(run: Run) -> Run:
         name = run.__name__.strip("_").replace("_", " ")
@@ -99,124 +99,124 @@ def way(
     return add
 
 
-def free_labels(stage: Stage) -> None:
-    """Let no through row keep a row from being deleted raw."""
-    stage.through.objects.all()._raw_delete("default")
+def free_labels(sample: Sample) -> None:
+    """Remove the through rows that would prevent a row from being deleted raw."""
+    sample.through.objects.all()._raw_delete("default")
 
 
 # save ----------------------------------------------------------------------------------------------------------------
 
 
 @way()
-def save(stage):
-    row = stage.change(stage.row("a"))
+def save(sample):
+    row = sample.change(sample.row("a"))
     row.save()
     return [row]
 
 
 @way()
-def save_where_nothing_changed(stage):
-    row = stage.row("b")
+def save_where_nothing_changed(sample):
+    row = sample.row("b")
     row.save()
     return [row]
 
 
 @way()
-def save_new(stage):
-    stage.make().save()
+def save_new(sample):
+    sample.make().save()
 
 
 @way()
-def save_forced_to_insert(stage):
-    stage.make().save(force_insert=True)
+def save_forced_to_insert(sample):
+    sample.make().save(force_insert=True)
 
 
 @way()
-def save_forced_to_update(stage):
-    row = stage.change(stage.row("c"))
+def save_forced_to_update(sample):
+    row = sample.change(sample.row("c"))
     row.save(force_update=True)
     return [row]
 
 
 @way()
-def save_update_fields(stage):
-    row = stage.change(stage.row("a"))
+def save_update_fields(sample):
+    row = sample.change(sample.row("a"))
     row.name = "never stored"
-    row.save(update_fields=list(stage.changes))
+    row.save(update_fields=list(sample.changes))
     return [row]
 
 
 @way()
-def save_a_row_read_by_only(stage):
-    row = stage.objects.only("pk", "name").get(pk=stage.row("b").pk)
-    stage.change(row).save()
+def save_a_row_read_by_only(sample):
+    row = sample.objects.only("pk", "name").get(pk=sample.row("b").pk)
+    sample.change(row).save()
     return [row]
 
 
 @way()
-def save_a_row_read_by_defer(stage):
-    row = stage.objects.defer("room", "is_open", "shelf").get(pk=stage.row("a").pk)
+def save_a_row_read_by_defer(sample):
+    row = sample.objects.defer("room", "is_open", "shelf").get(pk=sample.row("a").pk)
     row.value = 77
     row.save()
 
 
-# Where the key has a default, Django inserts without a look: there it is no way to update.
+# If the key has a default, Django inserts without looking for the row, so this is not an update there.
 @way(_not("uuid"))
-def save_under_a_known_key(stage):
-    stored = stage.row("a")
-    fields = {field.attname: getattr(stored, field.attname) for field in stage.model._meta.concrete_fields}
-    stage.change(stage.model(**fields)).save()
+def save_under_a_known_key(sample):
+    stored = sample.row("a")
+    fields = {field.attname: getattr(stored, field.attname) for field in sample.model._meta.concrete_fields}
+    sample.change(sample.model(**fields)).save()
     return [stored]
 
 
 @way()
-def save_a_copy_without_key(stage):
-    row = stage.change(stage.row("a"))
-    row.name = stage.new_name()
-    for field in stage.model._meta.concrete_fields:
+def save_a_copy_without_key(sample):
+    row = sample.change(sample.row("a"))
+    row.name = sample.new_name()
+    for field in sample.model._meta.concrete_fields:
         if field.primary_key or field.name.endswith("_ptr"):
             setattr(row, field.attname, None)
     row.pk = None
     row._state.adding = True
-    values = stage.new_values(row.name)
-    for name in set(values) - {"about"} - set(stage.changes):
+    values = sample.new_values(row.name)
+    for name in set(values) - {"about"} - set(sample.changes):
         setattr(row, name, values[name])
     row.save()
 
 
 @way(is_one_call=False, without=HIDDEN)
-def save_twice_in_one_transaction(stage):
-    row = stage.row("a")
+def save_twice_in_one_transaction(sample):
+    row = sample.row("a")
     with transaction.atomic():
         row.value = 61
         row.save()
-        stage.change(row).save()
+        sample.change(row).save()
 
 
 @way(moves=False)
-def save_an_expression(stage):
-    row = stage.row("a")
+def save_an_expression(sample):
+    row = sample.row("a")
     row.value, row.room = F("value") + 1, F("room") + 1
     row.save()
 
 
 @way(_not("hiding"), moves=False)
-def save_an_expression_of_a_null(stage):
-    row = stage.row("s")
+def save_an_expression_of_a_null(sample):
+    row = sample.row("s")
     row.name = Concat("name", Value("!"))
     row.save(update_fields=["name"])
 
 
 @way(_one_table, least=10)
-def save_base_raw(stage):
-    row = stage.change(stage.row("a"))
+def save_base_raw(sample):
+    row = sample.change(sample.row("a"))
     row.save_base(raw=True)
     return [row]
 
 
 @way()
-def save_async(stage):
-    row = stage.change(stage.row("a"))
+def save_async(sample):
+    row = sample.change(sample.row("a"))
     async_to_sync(row.asave)()
     return [row]
 
@@ -225,47 +225,47 @@ def save_async(stage):
 
 
 @way()
-def create(stage):
-    stage.objects.create(**stage.new_values(stage.new_name()))
+def create(sample):
+    sample.objects.create(**sample.new_values(sample.new_name()))
 
 
 @way()
-def create_async(stage):
-    async_to_sync(stage.objects.acreate)(**stage.new_values(stage.new_name()))
+def create_async(sample):
+    async_to_sync(sample.objects.acreate)(**sample.new_values(sample.new_name()))
 
 
 @way()
-def get_or_create_what_is_new(stage):
-    values = stage.new_values(stage.new_name())
-    stage.objects.get_or_create(name=values.pop("name"), defaults=values)
+def get_or_create_what_is_new(sample):
+    values = sample.new_values(sample.new_name())
+    sample.objects.get_or_create(name=values.pop("name"), defaults=values)
 
 
 @way(moves=False)
-def get_or_create_what_is_there(stage):
-    stage.objects.get_or_create(name=stage.row("a").name, defaults={"room": 9})
+def get_or_create_what_is_there(sample):
+    sample.objects.get_or_create(name=sample.row("a").name, defaults={"room": 9})
 
 
 @way()
-def get_or_create_async(stage):
-    values = stage.new_values(stage.new_name())
-    async_to_sync(stage.objects.aget_or_create)(name=values.pop("name"), defaults=values)
+def get_or_create_async(sample):
+    values = sample.new_values(sample.new_name())
+    async_to_sync(sample.objects.aget_or_create)(name=values.pop("name"), defaults=values)
 
 
 @way()
-def update_or_create_what_is_new(stage):
-    values = stage.new_values(stage.new_name())
-    stage.objects.update_or_create(name=values.pop("name"), defaults=values)
+def update_or_create_what_is_new(sample):
+    values = sample.new_values(sample.new_name())
+    sample.objects.update_or_create(name=values.pop("name"), defaults=values)
 
 
 @way()
-def update_or_create_what_is_there(stage):
-    row, _ = stage.objects.update_or_create(name=stage.row("a").name, defaults=stage.changes)
+def update_or_create_what_is_there(sample):
+    row, _ = sample.objects.update_or_create(name=sample.row("a").name, defaults=sample.changes)
     return [row]
 
 
 @way()
-def update_or_create_async(stage):
-    row, _ = async_to_sync(stage.objects.aupdate_or_create)(name=stage.row("b").name, defaults=stage.changes)
+def update_or_create_async(sample):
+    row, _ = async_to_sync(sample.objects.aupdate_or_create)(name=sample.row("b").name, defaults=sample.changes)
     return [row]
 
 
@@ -273,93 +273,93 @@ def update_or_create_async(stage):
 
 
 @way()
-def update_one(stage):
-    row = stage.row("a")
-    stage.objects.filter(pk=row.pk).update(**stage.changes)
+def update_one(sample):
+    row = sample.row("a")
+    sample.objects.filter(pk=row.pk).update(**sample.changes)
     return [row]
 
 
 @way()
-def update_many(stage):
-    rows = list(stage.rows)
-    stage.rows.update(**stage.changes)
+def update_many(sample):
+    rows = list(sample.rows)
+    sample.rows.update(**sample.changes)
     return rows
 
 
 @way()
-def update_async(stage):
-    rows = list(stage.rows)
-    async_to_sync(stage.rows.aupdate)(**stage.changes)
+def update_async(sample):
+    rows = list(sample.rows)
+    async_to_sync(sample.rows.aupdate)(**sample.changes)
     return rows
 
 
 @way()
-def update_of_rows_found_by_what_it_changes(stage):
-    rows = list(stage.rows)
-    stage.rows.filter(value=0, is_open__in=[True, False]).update(**stage.changes)
+def update_of_rows_found_by_what_it_changes(sample):
+    rows = list(sample.rows)
+    sample.rows.filter(value=0, is_open__in=[True, False]).update(**sample.changes)
     return rows
 
 
 @way()
-def update_of_rows_found_by_a_relation(stage):
-    shelf = stage.shelves[0]
-    rows = list(stage.rows.filter(shelf=shelf))
-    stage.rows.filter(shelf__name=shelf.name).update(**stage.changes)
+def update_of_rows_found_by_a_relation(sample):
+    shelf = sample.shelves[0]
+    rows = list(sample.rows.filter(shelf=shelf))
+    sample.rows.filter(shelf__name=shelf.name).update(**sample.changes)
     return rows
 
 
 @way()
-def update_of_rows_found_by_a_list(stage):
-    rows = list(stage.rows)
-    stage.rows.filter(labels__in=stage.labels[:2]).distinct().update(**stage.changes)
+def update_of_rows_found_by_a_list(sample):
+    rows = list(sample.rows)
+    sample.rows.filter(labels__in=sample.labels[:2]).distinct().update(**sample.changes)
     return rows
 
 
 @way(moves=False)
-def update_by_an_expression(stage):
-    stage.rows.update(value=F("value") + 1, room=F("room") + 1)
+def update_by_an_expression(sample):
+    sample.rows.update(value=F("value") + 1, room=F("room") + 1)
 
 
 @way(moves=False)
-def update_of_a_relation(stage):
-    rows = list(stage.rows)
-    stage.rows.update(shelf=stage.shelves[1])
+def update_of_a_relation(sample):
+    rows = list(sample.rows)
+    sample.rows.update(shelf=sample.shelves[1])
     return rows
 
 
 @way()
-def update_of_locked_rows(stage):
-    rows = list(stage.rows)
-    stage.rows.select_for_update().update(**stage.changes)
+def update_of_locked_rows(sample):
+    rows = list(sample.rows)
+    sample.rows.select_for_update().update(**sample.changes)
     return rows
 
 
 @way()
-def update_of_nothing(stage):
-    stage.rows.filter(name="nobody").update(**stage.changes)
+def update_of_nothing(sample):
+    sample.rows.filter(name="nobody").update(**sample.changes)
 
 
 @way()
-def update_of_rows_in_order(stage):
-    rows = list(stage.rows)
-    stage.rows.order_by("-name", "room").update(**stage.changes)
+def update_of_rows_in_order(sample):
+    rows = list(sample.rows)
+    sample.rows.order_by("-name", "room").update(**sample.changes)
     return rows
 
 
 @way()
-def update_by_a_related_manager(stage):
-    shelf = stage.shelves[0]
-    rows = list(stage.objects.filter(shelf=shelf))
-    changes = {name: value for name, value in stage.changes.items() if _is_in_piece(name)} or {"value": 8}
-    stage.reverse(shelf, "shelf").update(**changes)
+def update_by_a_related_manager(sample):
+    shelf = sample.shelves[0]
+    rows = list(sample.objects.filter(shelf=shelf))
+    changes = {name: value for name, value in sample.changes.items() if _is_in_piece(name)} or {"value": 8}
+    sample.reverse(shelf, "shelf").update(**changes)
     return rows
 
 
 @way(_is("text key", "uuid"), least=2, moves=False, may_lose_track=True, is_one_call=False)
-def update_of_the_key(stage):
-    row = stage.row("s")
-    key = uuid.UUID(int=77 + stage.turn) if stage.kind.name == "uuid" else f"moved{stage.turn}"
-    stage.objects.filter(pk=row.pk).update(**{stage.model._meta.pk.name: key})
+def update_of_the_key(sample):
+    row = sample.row("s")
+    key = uuid.UUID(int=77 + sample.shift) if sample.kind.name == "uuid" else f"moved{sample.shift}"
+    sample.objects.filter(pk=row.pk).update(**{sample.model._meta.pk.name: key})
 
 
 def _is_in_piece(name: str) -> bool:
@@ -370,39 +370,39 @@ def _is_in_piece(name: str) -> bool:
 
 
 @way(without=SECOND)
-def bulk_update(stage):
-    rows = [stage.change(row) for row in stage.rows]
-    stage.objects.bulk_update(rows, list(stage.changes))
+def bulk_update(sample):
+    rows = [sample.change(row) for row in sample.rows]
+    sample.objects.bulk_update(rows, list(sample.changes))
     return rows
 
 
 @way(without=SECOND)
-def bulk_update_in_batches(stage):
-    rows = [stage.change(row) for row in stage.rows]
-    stage.objects.bulk_update(rows, list(stage.changes), batch_size=1)
+def bulk_update_in_batches(sample):
+    rows = [sample.change(row) for row in sample.rows]
+    sample.objects.bulk_update(rows, list(sample.changes), batch_size=1)
     return rows
 
 
 @way(without=SECOND)
-def bulk_update_of_one(stage):
-    row = stage.change(stage.row("b"))
-    stage.objects.bulk_update([row], list(stage.changes))
+def bulk_update_of_one(sample):
+    row = sample.change(sample.row("b"))
+    sample.objects.bulk_update([row], list(sample.changes))
     return [row]
 
 
 @way(without=SECOND)
-def bulk_update_async(stage):
-    rows = [stage.change(row) for row in stage.rows]
-    async_to_sync(stage.objects.abulk_update)(rows, list(stage.changes))
+def bulk_update_async(sample):
+    rows = [sample.change(row) for row in sample.rows]
+    async_to_sync(sample.objects.abulk_update)(rows, list(sample.changes))
     return rows
 
 
 @way(moves=False)
-def bulk_update_by_an_expression(stage):
-    rows = list(stage.rows)
+def bulk_update_by_an_expression(sample):
+    rows = list(sample.rows)
     for row in rows:
         row.room = F("room") + 1
-    stage.objects.bulk_update(rows, ["room"])
+    sample.objects.bulk_update(rows, ["room"])
     return rows
 
 
@@ -410,379 +410,380 @@ def bulk_update_by_an_expression(stage):
 
 
 @way(_one_table, least=10)
-def bulk_create(stage):
-    stage.objects.bulk_create([stage.make() for _ in range(3)])
+def bulk_create(sample):
+    sample.objects.bulk_create([sample.make() for _ in range(3)])
 
 
 @way(_one_table, least=10)
-def bulk_create_one(stage):
-    stage.objects.bulk_create([stage.make()])
+def bulk_create_one(sample):
+    sample.objects.bulk_create([sample.make()])
 
 
 @way(_one_table, least=10)
-def bulk_create_in_batches(stage):
-    stage.objects.bulk_create([stage.make() for _ in range(3)], batch_size=2)
+def bulk_create_in_batches(sample):
+    sample.objects.bulk_create([sample.make() for _ in range(3)], batch_size=2)
 
 
 @way(_one_table, least=10)
-def bulk_create_async(stage):
-    async_to_sync(stage.objects.abulk_create)([stage.make() for _ in range(2)])
+def bulk_create_async(sample):
+    async_to_sync(sample.objects.abulk_create)([sample.make() for _ in range(2)])
 
 
 @way(_one_table, least=10, moves=False)
-def bulk_create_of_expressions(stage):
-    stage.objects.bulk_create([stage.make(value=Value(4) + 1, room="7") for _ in range(2)])
+def bulk_create_of_expressions(sample):
+    sample.objects.bulk_create([sample.make(value=Value(4) + 1, room="7") for _ in range(2)])
 
 
 @way(_one_table, least=10)
-def bulk_create_that_ignores_conflicts(stage):
-    taken = stage.row("a").name
-    stage.objects.bulk_create([stage.make(), stage.make(name=taken), stage.make()], ignore_conflicts=True)
+def bulk_create_that_ignores_conflicts(sample):
+    taken = sample.row("a").name
+    sample.objects.bulk_create([sample.make(), sample.make(name=taken), sample.make()], ignore_conflicts=True)
 
 
-#: MySQL and MariaDB are not told by which column rows meet, so nobody knows beforehand which rows an upsert will meet.
+#: MySQL and MariaDB are not told which column conflicts, so the rows of an upsert are not known beforehand.
 HAS_NO_TARGET = connection.vendor == "mysql"
 
 
-def upsert(stage, rows, name):
-    """Insert rows, or update those that they meet."""
+def upsert(sample, rows, name):
+    """Insert rows, or update the rows that they conflict with."""
     target = None if HAS_NO_TARGET else [name]
-    stage.objects.bulk_create(rows, update_conflicts=True, unique_fields=target, update_fields=list(stage.changes))
+    sample.objects.bulk_create(rows, update_conflicts=True, unique_fields=target, update_fields=list(sample.changes))
 
 
 @way(_one_table, least=10, may_lose_track=HAS_NO_TARGET)
-def bulk_create_that_updates_conflicts(stage):
-    row = stage.row("a")
-    rows = [stage.make(), stage.make(name=row.name)]
-    upsert(stage, rows, "name")
+def bulk_create_that_updates_conflicts(sample):
+    row = sample.row("a")
+    rows = [sample.make(), sample.make(name=row.name)]
+    upsert(sample, rows, "name")
     return [row]
 
 
 @way(_one_table, least=10, may_lose_track=HAS_NO_TARGET)
-def bulk_create_that_updates_many_conflicts(stage):
-    stored = list(stage.rows)
-    rows = [stage.make(), *(stage.make(name=row.name) for row in stored)]
-    upsert(stage, rows, "name")
+def bulk_create_that_updates_many_conflicts(sample):
+    stored = list(sample.rows)
+    rows = [sample.make(), *(sample.make(name=row.name) for row in stored)]
+    upsert(sample, rows, "name")
     return stored
 
 
 @way(_one_table, least=10, may_lose_track=HAS_NO_TARGET)
-def bulk_create_that_updates_by_key(stage):
-    row = stage.row("a")
-    keyed = stage.change(stage.objects.get(pk=row.pk))
-    upsert(stage, [keyed], "pk")
+def bulk_create_that_updates_by_key(sample):
+    row = sample.row("a")
+    keyed = sample.change(sample.objects.get(pk=row.pk))
+    upsert(sample, [keyed], "pk")
     return [row]
 
 
 @way(_one_table, least=10, moves=False)
-def bulk_create_by_a_related_manager(stage):
-    shelf = stage.shelves[1]
-    stage.reverse(shelf, "shelf").bulk_create([stage.make(shelf=shelf) for _ in range(2)])
+def bulk_create_by_a_related_manager(sample):
+    shelf = sample.shelves[1]
+    sample.reverse(shelf, "shelf").bulk_create([sample.make(shelf=shelf) for _ in range(2)])
 
 
 # delete --------------------------------------------------------------------------------------------------------------
 
 
 @way(_whole, moves=False)
-def delete(stage):
-    stage.row("b").delete()
+def delete(sample):
+    sample.row("b").delete()
 
 
 @way(_whole, moves=False)
-def delete_of_a_changed_instance(stage):
-    row = stage.row("c")
+def delete_of_a_changed_instance(sample):
+    row = sample.row("c")
     row.room, row.value, row.name = 8, 99, "never stored"
     row.delete()
 
 
 @way(_whole, moves=False)
-def delete_async(stage):
-    async_to_sync(stage.row("b").adelete)()
+def delete_async(sample):
+    async_to_sync(sample.row("b").adelete)()
 
 
 @way(_whole, moves=False)
-def delete_of_a_query_set(stage):
-    stage.rows.delete()
+def delete_of_a_query_set(sample):
+    sample.rows.delete()
 
 
 @way(_whole, moves=False)
-def delete_of_a_query_set_found_by_relations(stage):
-    stage.rows.filter(shelf__name="shelf 0", labels__in=stage.labels).delete()
+def delete_of_a_query_set_found_by_relations(sample):
+    sample.rows.filter(shelf__name="shelf 0", labels__in=sample.labels).delete()
 
 
 @way(_whole, moves=False)
-def delete_of_a_query_set_async(stage):
-    async_to_sync(stage.rows.filter(room=1).adelete)()
+def delete_of_a_query_set_async(sample):
+    async_to_sync(sample.rows.filter(room=1).adelete)()
 
 
 @way(moves=False)
-def delete_of_nothing(stage):
-    stage.rows.filter(name="nobody").delete()
+def delete_of_nothing(sample):
+    sample.rows.filter(name="nobody").delete()
 
 
 @way(_alone, least=12, moves=False, prepare=free_labels)
-def raw_delete(stage):
-    stage.objects.filter(name=stage.row("s").name)._raw_delete("default")
+def raw_delete(sample):
+    sample.objects.filter(name=sample.row("s").name)._raw_delete("default")
 
 
 @way(lambda kind: _alone(kind) and kind.name != "tree", least=12, moves=False, prepare=free_labels)
-def raw_delete_of_many(stage):
-    stage.rows._raw_delete("default")
+def raw_delete_of_many(sample):
+    sample.rows._raw_delete("default")
 
 
 @way(lambda kind: kind.has_parents, least=3, moves=False)
-def delete_that_keeps_parents(stage):
-    stage.row("b").delete(keep_parents=True)
+def delete_that_keeps_parents(sample):
+    sample.row("b").delete(keep_parents=True)
 
 
 @way(moves=False)
-def cascade(stage):
-    stage.boxes[0].delete()
+def cascade(sample):
+    sample.boxes[0].delete()
 
 
 @way(moves=False)
-def cascade_of_a_query_set(stage):
+def cascade_of_a_query_set(sample):
     Box.objects.all().delete()
 
 
 @way(moves=False)
-def set_null(stage):
-    stage.shelves[0].delete()
+def set_null(sample):
+    sample.shelves[0].delete()
 
 
 @way(moves=False)
-def set_null_of_a_query_set(stage):
+def set_null_of_a_query_set(sample):
     Shelf.objects.filter(name__startswith="shelf").delete()
 
 
 @way(_is("one to one"), least=1, moves=False)
-def cascade_by_the_key(stage):
-    stage.row("a").holder.delete()
+def cascade_by_the_key(sample):
+    sample.row("a").holder.delete()
 
 
 @way(_is("one to one"), least=1, moves=False)
-def cascade_by_the_key_of_a_query_set(stage):
-    Holder.objects.filter(pk__in=[row.pk for row in stage.rows]).delete()
+def cascade_by_the_key_of_a_query_set(sample):
+    Holder.objects.filter(pk__in=[row.pk for row in sample.rows]).delete()
 
 
 @way(_is("tree"), least=1, moves=False)
-def cascade_within_the_model(stage):
-    stage.row("a").delete()
+def cascade_within_the_model(sample):
+    sample.row("a").delete()
 
 
-# foreign keys from their other side ----------------------------------------------------------------------------------
+# foreign keys from their other side
+# ----------------------------------------------------------------------------------
 
 
 @way(moves=False)
-def reverse_add(stage):
-    stage.reverse(stage.shelves[1], "shelf").add(stage.row("a"), stage.row("s"))
+def reverse_add(sample):
+    sample.reverse(sample.shelves[1], "shelf").add(sample.row("a"), sample.row("s"))
 
 
 @way(moves=False, is_one_call=False)
-def reverse_add_one_by_one(stage):
-    stage.reverse(stage.shelves[1], "shelf").add(stage.row("a"), stage.row("b"), bulk=False)
+def reverse_add_one_by_one(sample):
+    sample.reverse(sample.shelves[1], "shelf").add(sample.row("a"), sample.row("b"), bulk=False)
 
 
 @way(moves=False)
-def reverse_remove(stage):
-    rows = stage.reverse(stage.shelves[0], "shelf")
+def reverse_remove(sample):
+    rows = sample.reverse(sample.shelves[0], "shelf")
     rows.remove(*rows.all()[:1])
 
 
 @way(moves=False)
-def reverse_clear(stage):
-    stage.reverse(stage.shelves[0], "shelf").clear()
+def reverse_clear(sample):
+    sample.reverse(sample.shelves[0], "shelf").clear()
 
 
 @way(moves=False, is_one_call=False)
-def reverse_clear_one_by_one(stage):
-    stage.reverse(stage.shelves[0], "shelf").clear(bulk=False)
+def reverse_clear_one_by_one(sample):
+    sample.reverse(sample.shelves[0], "shelf").clear(bulk=False)
 
 
 @way(moves=False)
-def reverse_clear_async(stage):
-    async_to_sync(stage.reverse(stage.shelves[0], "shelf").aclear)()
+def reverse_clear_async(sample):
+    async_to_sync(sample.reverse(sample.shelves[0], "shelf").aclear)()
 
 
 @way(moves=False, is_one_call=False)
-def reverse_set(stage):
-    stage.reverse(stage.shelves[1], "shelf").set([stage.row("a"), stage.row("b"), stage.row("s")])
+def reverse_set(sample):
+    sample.reverse(sample.shelves[1], "shelf").set([sample.row("a"), sample.row("b"), sample.row("s")])
 
 
 @way(moves=False, is_one_call=False)
-def reverse_set_async(stage):
-    async_to_sync(stage.reverse(stage.shelves[1], "shelf").aset)([stage.row("b")])
+def reverse_set_async(sample):
+    async_to_sync(sample.reverse(sample.shelves[1], "shelf").aset)([sample.row("b")])
 
 
-@way(_not("child", "grandchild", "child heard by parent", "two parents", "two children"), least=12, moves=False)
-def reverse_create(stage):
-    stage.reverse(stage.shelves[1], "shelf").create(**stage.new_values(stage.new_name()))
+@way(_not("child", "grandchild", "child bound by parent", "two parents", "two children"), least=12, moves=False)
+def reverse_create(sample):
+    sample.reverse(sample.shelves[1], "shelf").create(**sample.new_values(sample.new_name()))
 
 
-@way(_not("child", "grandchild", "child heard by parent", "two parents", "two children"), least=12, moves=False)
-def reverse_update_or_create(stage):
-    row = stage.row("a")
-    shelf = stage.shelves[0]
-    stage.reverse(shelf, "shelf").update_or_create(name=row.name, defaults={"room": 8})
+@way(_not("child", "grandchild", "child bound by parent", "two parents", "two children"), least=12, moves=False)
+def reverse_update_or_create(sample):
+    row = sample.row("a")
+    shelf = sample.shelves[0]
+    sample.reverse(shelf, "shelf").update_or_create(name=row.name, defaults={"room": 8})
 
 
 # lists ---------------------------------------------------------------------------------------------------------------
 
 
 @way(moves=False)
-def list_add(stage):
-    stage.row("b").labels.add(*stage.labels)
+def list_add(sample):
+    sample.row("b").labels.add(*sample.labels)
 
 
 @way(moves=False)
-def list_add_by_key(stage):
-    stage.row("c").labels.add(stage.labels[0].pk, stage.labels[1].pk)
+def list_add_by_key(sample):
+    sample.row("c").labels.add(sample.labels[0].pk, sample.labels[1].pk)
 
 
 @way(moves=False)
-def list_add_what_is_there(stage):
-    stage.row("a").labels.add(stage.labels[0])
+def list_add_what_is_there(sample):
+    sample.row("a").labels.add(sample.labels[0])
 
 
 @way(moves=False)
-def list_add_async(stage):
-    async_to_sync(stage.row("c").labels.aadd)(stage.labels[2])
+def list_add_async(sample):
+    async_to_sync(sample.row("c").labels.aadd)(sample.labels[2])
 
 
 @way(moves=False)
-def list_remove(stage):
-    row = stage.row("a")
-    row.labels.remove(*stage.labels)
+def list_remove(sample):
+    row = sample.row("a")
+    row.labels.remove(*sample.labels)
 
 
 @way(moves=False)
-def list_clear(stage):
-    stage.row("a").labels.clear()
+def list_clear(sample):
+    sample.row("a").labels.clear()
 
 
 @way(moves=False)
-def list_set(stage):
-    stage.row("a").labels.set(stage.labels[1:])
+def list_set(sample):
+    sample.row("a").labels.set(sample.labels[1:])
 
 
 @way(moves=False)
-def list_set_anew(stage):
-    stage.row("a").labels.set(stage.labels[1:], clear=True)
+def list_set_anew(sample):
+    sample.row("a").labels.set(sample.labels[1:], clear=True)
 
 
 @way(moves=False)
-def list_set_async(stage):
-    async_to_sync(stage.row("b").labels.aset)(stage.labels[2:])
+def list_set_async(sample):
+    async_to_sync(sample.row("b").labels.aset)(sample.labels[2:])
 
 
 @way(moves=False)
-def list_create(stage):
-    stage.row("a").labels.create(name="label new")
+def list_create(sample):
+    sample.row("a").labels.create(name="label new")
 
 
 @way(moves=False)
-def list_add_from_the_other_side(stage):
-    stage.reverse(stage.labels[2], "labels").add(*stage.rows)
+def list_add_from_the_other_side(sample):
+    sample.reverse(sample.labels[2], "labels").add(*sample.rows)
 
 
 @way(moves=False)
-def list_remove_from_the_other_side(stage):
-    stage.reverse(stage.labels[0], "labels").remove(stage.row("a"), stage.row("b"))
+def list_remove_from_the_other_side(sample):
+    sample.reverse(sample.labels[0], "labels").remove(sample.row("a"), sample.row("b"))
 
 
 @way(moves=False)
-def list_clear_from_the_other_side(stage):
-    stage.reverse(stage.labels[0], "labels").clear()
+def list_clear_from_the_other_side(sample):
+    sample.reverse(sample.labels[0], "labels").clear()
 
 
 @way(moves=False)
-def list_set_from_the_other_side(stage):
-    stage.reverse(stage.labels[1], "labels").set([stage.row("b"), stage.row("c")])
+def list_set_from_the_other_side(sample):
+    sample.reverse(sample.labels[1], "labels").set([sample.row("b"), sample.row("c")])
 
 
 @way(moves=False)
-def list_loses_a_row(stage):
-    stage.labels[0].delete()
+def list_loses_a_row(sample):
+    sample.labels[0].delete()
 
 
 @way(moves=False)
-def list_loses_rows_of_a_query_set(stage):
+def list_loses_rows_of_a_query_set(sample):
     Label.objects.all().delete()
 
 
 @way(_is("tree"), least=1, moves=False)
-def symmetrical_add(stage):
-    stage.row("c").neighbours.add(stage.row("b"), stage.row("s"))
+def symmetrical_add(sample):
+    sample.row("c").neighbours.add(sample.row("b"), sample.row("s"))
 
 
 @way(_is("tree"), least=1, moves=False)
-def symmetrical_remove(stage):
-    stage.row("a").neighbours.remove(stage.row("b"))
+def symmetrical_remove(sample):
+    sample.row("a").neighbours.remove(sample.row("b"))
 
 
 @way(_is("tree"), least=1, moves=False)
-def symmetrical_clear(stage):
-    stage.row("a").neighbours.clear()
+def symmetrical_clear(sample):
+    sample.row("a").neighbours.clear()
 
 
 @way(_is("tree"), least=1, moves=False)
-def symmetrical_set(stage):
-    stage.row("a").neighbours.set([stage.row("s")])
+def symmetrical_set(sample):
+    sample.row("a").neighbours.set([sample.row("s")])
 
 
 # through rows --------------------------------------------------------------------------------------------------------
 
 
 @way(moves=False)
-def through_save(stage):
-    stage.through(**{f"{stage.owner_column}_id": stage.row("c").pk, "label": stage.labels[0]}).save()
+def through_save(sample):
+    sample.through(**{f"{sample.owner_column}_id": sample.row("c").pk, "label": sample.labels[0]}).save()
 
 
 @way(moves=False)
-def through_save_that_moves(stage):
-    row = stage.through_rows("ab").first()
-    setattr(row, f"{stage.owner_column}_id", stage.row("c").pk)
+def through_save_that_moves(sample):
+    row = sample.through_rows("ab").first()
+    setattr(row, f"{sample.owner_column}_id", sample.row("c").pk)
     row.save()
 
 
 @way(moves=False)
-def through_bulk_create(stage):
-    column = f"{stage.owner_column}_id"
-    rows = [stage.through(**{column: stage.row(letter).pk}, label=stage.labels[2]) for letter in "abc"]
-    stage.through.objects.bulk_create(rows)
+def through_bulk_create(sample):
+    column = f"{sample.owner_column}_id"
+    rows = [sample.through(**{column: sample.row(letter).pk}, label=sample.labels[2]) for letter in "abc"]
+    sample.through.objects.bulk_create(rows)
 
 
 @way(moves=False)
-def through_update(stage):
-    stage.through_rows("b").update(label=stage.labels[2])
+def through_update(sample):
+    sample.through_rows("b").update(label=sample.labels[2])
 
 
 @way(moves=False)
-def through_update_that_moves(stage):
-    stage.through_rows("b").update(**{f"{stage.owner_column}_id": stage.row("c").pk})
+def through_update_that_moves(sample):
+    sample.through_rows("b").update(**{f"{sample.owner_column}_id": sample.row("c").pk})
 
 
 @way(moves=False)
-def through_bulk_update(stage):
-    rows = list(stage.through_rows("a"))
+def through_bulk_update(sample):
+    rows = list(sample.through_rows("a"))
     for row in rows:
-        setattr(row, f"{stage.owner_column}_id", stage.row("c").pk)
-    stage.through.objects.bulk_update(rows, [stage.owner_column])
+        setattr(row, f"{sample.owner_column}_id", sample.row("c").pk)
+    sample.through.objects.bulk_update(rows, [sample.owner_column])
 
 
 @way(moves=False)
-def through_delete(stage):
-    stage.through_rows("ab").first().delete()
+def through_delete(sample):
+    sample.through_rows("ab").first().delete()
 
 
 @way(moves=False)
-def through_delete_of_a_query_set(stage):
-    stage.through_rows("ab").delete()
+def through_delete_of_a_query_set(sample):
+    sample.through_rows("ab").delete()
 
 
 @way(moves=False)
-def through_raw_delete(stage):
-    stage.through_rows("ab")._raw_delete("default")
+def through_raw_delete(sample):
+    sample.through_rows("ab")._raw_delete("default")
 
 
 # fixtures ------------------------------------------------------------------------------------------------------------
@@ -794,10 +795,10 @@ def load(documents: list[dict[str, Any]]) -> None:
         loaded.save()
 
 
-def dump(stage: Stage, letter: str) -> list[dict[str, Any]]:
+def dump(sample: Sample, letter: str) -> list[dict[str, Any]]:
     """Return the fixture of a row, that of its parents first."""
-    row = stage.row(letter)
-    model = stage.model._meta.concrete_model
+    row = sample.row(letter)
+    model = sample.model._meta.concrete_model
     parents = sorted(model._meta.get_parent_list(), key=lambda parent: len(parent._meta.get_parent_list()))
     rows = [parent._base_manager.get(pk=getattr(row, parent._meta.pk.attname)) for parent in parents]
     documents: list[dict[str, Any]] = json.loads(serializers.serialize("json", [*rows, row]))
@@ -805,22 +806,22 @@ def dump(stage: Stage, letter: str) -> list[dict[str, Any]]:
 
 
 @way(is_one_call=False)
-def fixture_of_a_known_row(stage):
-    documents = dump(stage, "a")
+def fixture_of_a_known_row(sample):
+    documents = dump(sample, "a")
     for document in documents:
         fields = document["fields"]
-        fields |= {name: value for name, value in stage.changes.items() if name in fields}
+        fields |= {name: value for name, value in sample.changes.items() if name in fields}
     load(documents)
-    return [stage.row("a")]
+    return [sample.row("a")]
 
 
 @way(_one_table, least=10, is_one_call=False)
-def fixture_of_a_new_row(stage):
-    [document] = dump(stage, "a")
-    values = stage.new_values(stage.new_name())
+def fixture_of_a_new_row(sample):
+    [document] = dump(sample, "a")
+    values = sample.new_values(sample.new_name())
     document["fields"] |= {name: value for name, value in values.items() if name in document["fields"]}
     made = {"text key": values.get("code"), "one to one": getattr(values.get("holder"), "pk", None)}
-    document["pk"] = made.get(stage.kind.name) or ("5" * 32 if stage.kind.name == "uuid" else 5_000 + stage.turn)
+    document["pk"] = made.get(sample.kind.name) or ("5" * 32 if sample.kind.name == "uuid" else 5_000 + sample.shift)
     load([document])
 
 
@@ -828,45 +829,45 @@ def fixture_of_a_new_row(stage):
 
 
 @way(_is("generic"), least=1, moves=False, is_one_call=False)
-def generic_add(stage):
-    stage.hosts[1].notes.add(stage.row("a"), stage.row("b"))
+def generic_add(sample):
+    sample.hosts[1].notes.add(sample.row("a"), sample.row("b"))
 
 
 @way(_is("generic"), least=1, moves=False, is_one_call=False)
-def generic_add_one_by_one(stage):
-    stage.hosts[1].notes.add(stage.row("a"), bulk=False)
+def generic_add_one_by_one(sample):
+    sample.hosts[1].notes.add(sample.row("a"), bulk=False)
 
 
 @way(_is("generic"), least=1, moves=False)
-def generic_create(stage):
-    stage.hosts[1].notes.create(name=stage.new_name(), room=1)
+def generic_create(sample):
+    sample.hosts[1].notes.create(name=sample.new_name(), room=1)
 
 
 @way(_is("generic"), least=1, moves=False)
-def generic_remove(stage):
-    stage.hosts[0].notes.remove(stage.row("a"))
+def generic_remove(sample):
+    sample.hosts[0].notes.remove(sample.row("a"))
 
 
 @way(_is("generic"), least=1, moves=False)
-def generic_clear(stage):
-    stage.hosts[0].notes.clear()
+def generic_clear(sample):
+    sample.hosts[0].notes.clear()
 
 
 @way(_is("generic"), least=1, moves=False, is_one_call=False)
-def generic_set(stage):
-    stage.hosts[1].notes.set([stage.row("a")])
+def generic_set(sample):
+    sample.hosts[1].notes.set([sample.row("a")])
 
 
 @way(_is("generic"), least=1, moves=False)
-def generic_update(stage):
-    stage.hosts[0].notes.update(room=8)
+def generic_update(sample):
+    sample.hosts[0].notes.update(room=8)
 
 
 @way(_is("generic"), least=1, moves=False)
-def generic_cascade(stage):
-    stage.hosts[0].delete()
+def generic_cascade(sample):
+    sample.hosts[0].delete()
 
 
 @way(_is("generic"), least=1, moves=False)
-def generic_cascade_of_a_query_set(stage):
+def generic_cascade_of_a_query_set(sample):
     Host.objects.all().delete()

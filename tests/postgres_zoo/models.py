@@ -8,7 +8,7 @@ from django.db import models
 
 
 class PostgresColumn(models.Model):
-    """A model without annotations of its fields' values: where it is not installed, nobody can tell them."""
+    """A model without annotations of its fields' values, which are unknown where it is not installed."""
 
     array = fields.ArrayField(models.BigIntegerField(), null=True, blank=True)
     array_of_arrays = fields.ArrayField(

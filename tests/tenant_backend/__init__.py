@@ -1,1 +1,1 @@
-"""A database backend that switches schemas, as those of packages for tenants do."""
+"""A database backend that switches schemas, like those of packages for tenants."""

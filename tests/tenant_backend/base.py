@@ -16,7 +16,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     includes_public = True
 
     def set_schema(self, name: str, includes_public: bool = True) -> None:
-        """Look for tables in a tenant's schema first, and then in the common one."""
+        """Search a tenant's schema first for tables, and then the common one."""
         self.schema_name, self.includes_public = name, includes_public
 
     def _cursor(self, name: Any = None) -> Any:

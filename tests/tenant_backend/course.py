@@ -1,4 +1,4 @@
-"""Write in two schemas, in a process of its own; print what the log and the checks say as JSON."""
+"""A process that writes in two schemas, and prints the contents of the log and the checks as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must work when users are in one database and bound models in another. Collected by the inner run only."""
+"""Tests with users in one database and bound models in another. Collected by the inner run only."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def tables(alias: str) -> set[str]:
 
 
 def test_each_table_is_in_one_database() -> None:
-    """No key of declbind's leads to a table that is not there."""
+    """No foreign key of declbind refers to a table in another database."""
     assert database_alias() == "other"
     assert {"declbind_event", "declbind_bindingrecord", "shop_note"} <= tables("other")
     assert not {table for table in tables("default") if table.startswith(("declbind_", "shop_"))}
@@ -91,7 +91,7 @@ def test_each_table_is_in_one_database() -> None:
 
 
 def test_apply_names_its_author(tmp_path: Path) -> None:
-    """By key and name, which stay when the user goes; the record, its revision and its event are in one database."""
+    """Key and name stay when the user is deleted; the record, its revision and its event are in one database."""
     ann = make_user("ann")
     assert "The configuration is at version" in apply(tmp_path, NOTES, user="ann")
     revision = BindingRevision.objects.get()
@@ -110,7 +110,7 @@ def test_apply_names_its_author(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["list", "check", "show notes", "export", "doctor", "connections", "processes"])
 def test_commands_find_their_tables(tmp_path: Path, verb: str) -> None:
-    """Without ``--database``."""
+    """Commands work without ``--database``."""
     apply(tmp_path, NOTES)
     Node.objects.create(id="n", host="web", pid=7, started_at=timezone.now(), seen_at=timezone.now(),
                         **dict(zip(("generation", "version"), _configuration(), strict=True)))  # fmt: skip
@@ -123,7 +123,7 @@ def _configuration() -> tuple[str, int]:
 
 
 def test_checks_of_both_databases(tmp_path: Path) -> None:
-    """Nothing is wrong; what is wrong with a record is found in its own database, and W004 no longer."""
+    """There is no warning; a problem of a record is found in its own database, and W004 is not reported."""
     apply(tmp_path, NOTES, OWN)
     for databases in (["default"], ["other"], ["default", "other"]):
         assert found_by_checks(databases) == set()
@@ -138,7 +138,7 @@ def found_by_checks(databases: list[str]) -> set[str]:
 
 
 def test_a_missing_table_is_named_by_its_database() -> None:
-    """In the database that the router names; the other one is not asked."""
+    """The message names the database that the router names; the other one is not queried."""
     with connections["other"].cursor() as cursor:
         cursor.execute("ALTER TABLE declbind_watch RENAME TO moved")
     try:
@@ -179,7 +179,7 @@ async def log_in(*codenames: str) -> Login:
 
 
 async def test_a_save_arrives_and_a_client_writes(tmp_path: Path) -> None:
-    """Delivery, snapshot, a write of a client, and a scope by the key of a user of the other database."""
+    """Delivery, a snapshot, a client's write, and a scope by the key of a user of the other database."""
     await sync_to_async(apply)(tmp_path, NOTES, OWN)
     login = await log_in("shop.view_note", "shop.add_note")
     async with login.client() as client:
@@ -246,7 +246,7 @@ def controls() -> list[str]:
 
 
 def test_a_change_that_is_rolled_back_leaves_no_control_event() -> None:
-    """It is stored after the commit of the change, and that does not come."""
+    """The event is stored after the commit of the change, which does not happen."""
     user = make_user("ann")
     with transaction.atomic(using="default"):
         user.set_password("x")
@@ -261,7 +261,7 @@ def test_a_change_that_is_rolled_back_leaves_no_control_event() -> None:
 
 
 def test_a_log_that_is_away_does_not_break_the_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The change of the user stands; the check that each process repeats finds it."""
+    """The change of the user is kept; the repeated check of each process finds it."""
 
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OperationalError("the server is away")
@@ -285,7 +285,7 @@ def operator() -> Browser:
 
 
 def test_every_page_answers(tmp_path: Path, operator: Browser) -> None:
-    """With the names of users of the other database on them."""
+    """Pages show the names of users of the other database."""
     apply(tmp_path, NOTES, user="operator")
     ann = make_user("ann", "shop.view_note")
     note = Note.objects.create(text="hello", writer_pk=ann.pk)
@@ -349,7 +349,7 @@ def test_the_form_stores_and_both_logs_say_who(operator: Browser) -> None:
 
 
 def test_saved_views_and_blocks_belong_to_users_of_the_other_database(operator: Browser) -> None:
-    """By key; the views of a user who is deleted go."""
+    """They refer to users by key; the views of a deleted user are deleted."""
     assert operator.post(f"{LIST}live/views/", {"name": "mine", "query": "q=a"}).status_code == 302
     assert "mine" in operator.get(f"{LIST}live/").content.decode()
     ann, root = make_user("ann"), User.objects.get(username="operator")
@@ -368,7 +368,7 @@ def test_saved_views_and_blocks_belong_to_users_of_the_other_database(operator: 
 
 
 def test_groups_grant_across_databases(tmp_path: Path) -> None:
-    """Visibility asks the database of users who may see a row."""
+    """The visibility of a row is computed with the database of users."""
     apply(tmp_path, NOTES)
     group = Group.objects.create(name="readers")
     group.permissions.add(Permission.objects.get(codename="view_note"))

@@ -1,4 +1,4 @@
-"""A strict router: no table is in both databases, and no relation leads from one to the other."""
+"""A strict router: no table is in both databases, and no relation crosses them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def alias_of(app_label: str) -> str:
 
 
 class ShopRouter:
-    """Keep the apps of ``OTHER`` in the database ``other``, and all others out of it."""
+    """A router that keeps the apps of ``OTHER`` in the database ``other``, and all others out of it."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str:
         return alias_of(model._meta.app_label)

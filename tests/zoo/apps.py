@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class ZooConfig(AppConfig):
-    """Install the models without migrations: the test database makes their tables as they stand."""
+    """The app of the models, without migrations: the test database creates their tables as they are."""
 
     name = "tests.zoo"
     label = "zoo"

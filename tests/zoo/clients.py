@@ -1,4 +1,4 @@
-"""Send requests to a binding as a client would, past the socket."""
+"""Requests to a binding as a client would send them, without a socket."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ANIMALS: dict[str, Any] = {
 
 
 def be(user: Any = None) -> Identity:
-    """Return the identity of a user who came without a session, or of nobody."""
+    """Return the identity of a user without a session, or of an anonymous user."""
     return Identity(connection_id="c1") if user is None else Identity(user_pk=str(user.pk), username=user.username)
 
 
 class Client:
-    """Send requests for one binding as one identity."""
+    """A client that sends requests for one binding as one identity."""
 
     def __init__(self, binding: type[Binding], identity: Identity) -> None:
         self.binding, self.identity = binding, identity
@@ -44,7 +44,7 @@ class Client:
         return reply
 
     def refused(self, action: str, pk: Any = None, data: Any = None, **keys: Any) -> ClientError:
-        """Send what must be refused; check that the refusal can be sent, and return it."""
+        """Send a request that must be refused; check that the refusal can be sent, and return it."""
         with pytest.raises(ClientError) as caught:
             self.send(action, pk, data, **keys)
         assert caught.value.code in CODES
@@ -53,6 +53,6 @@ class Client:
 
 
 def connect(binding: Any = None, user: Any = None, **keys: Any) -> Client:
-    """Return a client of a judged class or record; without one, of the animals with ``keys`` laid over their record."""
+    """Return a client of a validated class or record, or of the animals with ``keys`` merged over their record."""
     with registry.override({**ANIMALS, **keys} if binding is None else binding) as judged:
         return Client(next(iter(judged.by_stream.values())), be(user))

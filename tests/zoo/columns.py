@@ -1,4 +1,4 @@
-"""Models that have, together, a column of every type that Django has, and keys of every type that a key may have."""
+"""Models with a column of every type that Django has, and with keys of every possible type."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class TextKey(models.Model):
 
 
 class BigKey(models.Model):
-    """A key that others give, as the ids of social networks are."""
+    """A key that others assign, like the ids of social networks."""
 
     number = models.BigIntegerField(primary_key=True)
     label = models.CharField(max_length=20, blank=True)
@@ -126,14 +126,14 @@ class BinaryKey(models.Model):
 
 
 class OneToOneKey(models.Model):
-    """A row whose key is another row, with a large key."""
+    """A row whose key is another row, which has a large key."""
 
     owner = models.OneToOneField(BigKey, primary_key=True, on_delete=models.CASCADE)
     label = models.CharField(max_length=20, blank=True)
 
 
 class Coin(models.Model):
-    """A row that is referred to by something else than its key."""
+    """A row that is referred to by another column than its key."""
 
     code = models.CharField(max_length=40, unique=True)
     serial = models.BigIntegerField(unique=True)
@@ -160,7 +160,7 @@ class Order(models.Model):
 
 
 class Line(models.Model):
-    """A row with a place among those of its order, and a relation over a column that is no key to the database."""
+    """A row with an order among others, and a relation over a column that is no key in the database."""
 
     order = models.ForeignKey(Order, on_delete=models.CASCADE)
     number = models.IntegerField(default=0)
@@ -179,7 +179,7 @@ class Line(models.Model):
 
 
 class Seat(models.Model):
-    """A row that two columns name."""
+    """A row that is identified by two columns."""
 
     pk = models.CompositePrimaryKey("row", "number")
     row = models.IntegerField()
@@ -187,7 +187,7 @@ class Seat(models.Model):
 
 
 class Hall(models.Model):
-    """A row whose list is held by rows that two columns name."""
+    """A row whose list is stored in rows that are identified by two columns."""
 
     name = models.CharField(max_length=20)
     guests: Any = models.ManyToManyField(Coin, through="Ticket")
@@ -205,7 +205,7 @@ class Ticket(models.Model):
 class Tag(models.Model):
     """A row that belongs to a row of any model.
 
-    The content type has no constraint in the database: its table is made after those of this app.
+    The content type has no constraint in the database, because its table is created after those of this app.
     """
 
     word = models.CharField(max_length=20)
@@ -225,7 +225,7 @@ class Picture(models.Model):
 
 
 class Foreign(models.Model):
-    """A table that somebody else makes."""
+    """An unmanaged table."""
 
     name = models.CharField(max_length=20)
     amount = models.IntegerField(default=0)
@@ -237,7 +237,7 @@ class Foreign(models.Model):
 
 class PublishedManager(models.Manager["Page"]):
     def get_queryset(self) -> models.QuerySet[Page]:
-        """Leave drafts out."""
+        """Leave out drafts."""
         return super().get_queryset().filter(draft=False)
 
 

@@ -1,4 +1,4 @@
-"""Models with code of their own in the ways between a row and its instance, as packages and projects have them."""
+"""Models with code of their own between a row and its instance, as packages and projects have them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Note(models.Model):
 
 
 class Remembering(Note):
-    """Remembers what it was when it was loaded, which loads fields that were left out."""
+    """A model that stores its values when it is loaded, which loads deferred fields."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -28,7 +28,7 @@ class Remembering(Note):
 
 
 class Locked(Note):
-    """Cannot be made from the database, nor read again."""
+    """A model that cannot be loaded from the database."""
 
     is_open = False
 
@@ -57,17 +57,17 @@ class Translated:
 
 
 class Speaking(Note):
-    """Has a descriptor over a field of Django's own."""
+    """A model with a descriptor over a Django field."""
 
 
 Speaking.text = Translated("text")  # type: ignore[assignment]
 
 
 class Stamped(models.IntegerField):
-    """Stores another value than the instance keeps."""
+    """A field that stores another value than the instance keeps."""
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
-        """Return one more than there was, and leave the instance as it is."""
+        """Return the value plus one, and leave the instance unchanged."""
         return getattr(model_instance, self.attname) + 1
 
 
@@ -76,7 +76,7 @@ class Counted(Note):
 
 
 class Versioned(Note):
-    """Counts its updates, as packages for optimistic locking do."""
+    """A model that counts its updates, as packages for optimistic locking do."""
 
     version = models.IntegerField(default=0)
 
@@ -91,19 +91,19 @@ class Versioned(Note):
 
 
 class Rounded(Note):
-    """Has a decimal number for a key."""
+    """A model with a decimal number as its key."""
 
     id = models.DecimalField(max_digits=8, decimal_places=3, primary_key=True)
 
 
 class Kept(Note):
-    """Has columns that tables of other names and types can stand in for."""
+    """A model whose columns can be replaced by tables with other names and types."""
 
     is_gone = models.BooleanField(default=False)
 
 
 class Quoted(Note):
-    """Has names that SQL has to quote."""
+    """A model with names that SQL has to quote."""
 
     order = models.IntegerField(db_column="Order (1)", default=1)
 
@@ -112,7 +112,7 @@ class Quoted(Note):
 
 
 class Viewed(Note):
-    """Rows of a view."""
+    """A model of a view's rows."""
 
     class Meta:
         managed = False
@@ -132,7 +132,7 @@ MANAGERS: dict[str, Any] = {
 
 
 class OddManager(models.Manager["Managed"]):
-    """Does what a test has it do."""
+    """A manager that runs a test's function."""
 
     mind: Any = None
 
@@ -142,7 +142,7 @@ class OddManager(models.Manager["Managed"]):
 
 
 class Managed(Note):
-    """Has a base manager that may do anything."""
+    """A model whose base manager may do anything."""
 
     friend = models.ForeignKey("self", models.SET_NULL, null=True)
 

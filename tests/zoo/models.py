@@ -28,7 +28,7 @@ class Food(models.Model):
 
 
 class Animal(models.Model):
-    """A row with rules of its own: ``clean``, a constraint, a unique pair, a ``save`` that fills ``slug``."""
+    """A model with rules of its own: ``clean``, a constraint, a unique pair, a ``save`` that fills ``slug``."""
 
     KINDS = (("bird", "Bird"), ("fish", "Fish"))
 
@@ -57,12 +57,12 @@ class Animal(models.Model):
         permissions = (("feed_animal", "Can feed an animal"),)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Fill the slug, as projects do."""
+        """Set the slug, as projects do."""
         self.slug = self.slug or slugify(f"{self.name} {self.kind}")
         super().save(*args, **kwargs)
 
     def clean(self) -> None:
-        """Keep fish from walking; the error is under a field that the client may not have sent."""
+        """Refuse walking fish; the error is under a field that the client may not have sent."""
         if self.kind == "fish" and self.legs:
             raise ValidationError({"legs": "A fish has no legs."})
         if self.status == "lost":
@@ -70,7 +70,7 @@ class Animal(models.Model):
 
 
 class Cage(models.Model):
-    """A row that keeps its animal from being deleted."""
+    """A row that prevents the deletion of its animal."""
 
     animal = models.ForeignKey(Animal, on_delete=models.PROTECT)
 
@@ -105,7 +105,7 @@ class Sample(models.Model):
 
 
 class Strict(models.Model):
-    """Columns that must be given."""
+    """A model with required columns."""
 
     title = models.CharField(max_length=20)
     number = models.IntegerField()
@@ -114,14 +114,14 @@ class Strict(models.Model):
 
 
 class Crate(models.Model):
-    """A key that the server makes."""
+    """A key that the server generates."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     label = models.CharField(max_length=20)
 
 
 class Parcel(models.Model):
-    """A column that the database works out."""
+    """A generated column."""
 
     width = models.IntegerField(default=1)
     area = models.GeneratedField(expression=models.F("width") * 2, output_field=models.IntegerField(), db_persist=True)
@@ -135,7 +135,7 @@ class Country(models.Model):
 
 
 class Profile(models.Model):
-    """A row whose key is its owner."""
+    """A row whose key is its owner's."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, db_constraint=False
@@ -154,7 +154,7 @@ class Truck(Vehicle):
 
 
 class Tractor(Vehicle):
-    """A proxy."""
+    """A proxy model."""
 
     class Meta:
         proxy = True
@@ -167,14 +167,14 @@ class Lorry(Truck):
 
 
 class Feather(models.Model):
-    """A row that goes with its animal."""
+    """A row that is deleted with its animal."""
 
     animal = models.ForeignKey(Animal, on_delete=models.CASCADE)
     colour = models.CharField(max_length=20)
 
 
 class Herd(models.Model):
-    """Lists of two more kinds: with a model of its own between, and of rows of the same model."""
+    """Lists of two more kinds: with a through model, and of rows of the same model."""
 
     name = models.CharField(max_length=50)
     members = models.ManyToManyField(Animal, through="Membership")
@@ -189,7 +189,7 @@ class Membership(models.Model):
 
 class AwakeManager(models.Manager["Bear"]):
     def get_queryset(self) -> models.QuerySet[Bear]:
-        """Leave out who sleeps."""
+        """Leave out sleeping rows."""
         return super().get_queryset().filter(asleep=False)
 
 

@@ -1,6 +1,6 @@
 """Fields as packages and projects write them, and models that use them as columns, keys, relations and lists.
 
-Their values are of classes that JSON does not know, or compare in another way than the columns that hold them.
+Their values are of classes that JSON has no form for, or compare in another way than their columns.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django.core.exceptions import ValidationError
 from django.db import connection, models
 from django.db.models import lookups
 
-#: A collation that ignores case, where the database has one without further ado.
+#: A collation that ignores case, if the database has one by default.
 FOLDING = "NOCASE" if connection.vendor == "sqlite" else None
 
 
@@ -68,7 +68,7 @@ class TagField(_TagMixin, models.IntegerField):
 
 
 class AutoTagField(_TagMixin, models.BigAutoField):  # type: ignore[misc]
-    """A key that the database counts and people see as a tag."""
+    """A key that the database generates and users see as a tag."""
 
 
 class Colour(enum.Enum):
@@ -93,7 +93,7 @@ class ColourField(models.CharField):
 
 
 class SetField(models.CharField):
-    """A column of words between commas that is read as a set."""
+    """A column of comma-separated words that is read as a set."""
 
     def to_python(self, value: Any) -> Any:
         return frozenset(value.split(",")) if isinstance(value, str) else value
@@ -125,39 +125,39 @@ class SizeField(models.JSONField):
 
 
 class SetDecoder(json.JSONDecoder):
-    """A decoder that makes sets of lists."""
+    """A decoder that turns lists into sets."""
 
     def decode(self, text: str, *args: Any) -> Any:
         return {key: set(value) for key, value in super().decode(text, *args).items()}
 
 
 class SetEncoder(json.JSONEncoder):
-    """The way back."""
+    """The inverse of the decoder."""
 
     def default(self, value: Any) -> Any:
         return sorted(value) if isinstance(value, set) else super().default(value)
 
 
 class Mute:
-    """A value that nothing can write."""
+    """A value that cannot be written as text."""
 
 
 class MuteField(models.IntegerField):
-    """A column of which large values have no text of their own."""
+    """A column whose large values have no text form."""
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         return Mute() if value is not None and value > 10 else value
 
 
 class AlwaysMuteField(models.IntegerField):
-    """A column whose values have no text of their own."""
+    """A column whose values have no text form."""
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         return None if value is None else Mute()
 
 
 class BlurredField(models.CharField):
-    """A column that reads texts of which queries tell the case in one case."""
+    """A column that reads texts in one case, although queries distinguish case."""
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         return value and value.lower()
@@ -174,7 +174,7 @@ class SealedField(models.CharField):
 
 
 class OneWayField(models.IntegerField):
-    """A column whose values are written in a way that it does not read."""
+    """A column whose values are written in a form that it cannot read."""
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         return None if value is None else Tag(value)
@@ -184,7 +184,7 @@ COUNTER = itertools.count()
 
 
 class LowerField(models.CharField):
-    """A column that is stored in lower case, while the instance keeps what it was given."""
+    """A column that stores lower case, while the instance keeps its value."""
 
     def get_prep_value(self, value: Any) -> Any:
         value = super().get_prep_value(value)
@@ -199,7 +199,7 @@ FoldedField.register_lookup(lookups.IExact, "exact")
 
 
 class Tagged(models.Model):
-    """A key of a class of its own."""
+    """A model whose key has a class of its own."""
 
     id = AutoTagField(primary_key=True)
     name = models.CharField(max_length=20)
@@ -213,7 +213,7 @@ class TaggedLink(models.Model):
 
 
 class OwnValues(models.Model):
-    """Columns of values that JSON does not know."""
+    """Columns of values that JSON has no form for."""
 
     tag = TagField(null=True, blank=True)
     colour = ColourField(max_length=1, null=True, blank=True)
@@ -228,7 +228,7 @@ class MuteValues(models.Model):
 
 
 class Odd(models.Model):
-    """Columns that cannot do everything that a record may ask of a column."""
+    """Columns that cannot do everything that a record may require of a column."""
 
     mute = AlwaysMuteField(null=True)
     blurred = BlurredField(max_length=20, default="")
@@ -238,7 +238,7 @@ class Odd(models.Model):
 
 
 class DocumentKey(models.Model):
-    """A key that no request can name. It is only judged, because MariaDB cannot make such a table."""
+    """A key that no request can express. It is only validated, because MariaDB cannot create such a table."""
 
     id = models.JSONField(primary_key=True)
     name = models.CharField(max_length=20)
@@ -274,7 +274,7 @@ class OwnEquality(models.Model):
 
 
 class WordsField(models.CharField):
-    """Words between commas, read as a list and chosen in a form of several choices."""
+    """Comma-separated words, read as a list and chosen in a form with multiple choices."""
 
     def to_python(self, value: Any) -> Any:
         return value.split(",") if isinstance(value, str) else value
@@ -294,7 +294,7 @@ class WordsField(models.CharField):
 
 
 class PlainListField(WordsField):
-    """The same with the form field of a text."""
+    """The same with a text form field."""
 
     def formfield(self, **kwargs: Any) -> Any:
         return forms.CharField()
@@ -310,7 +310,7 @@ class _AmountForm(forms.MultiValueField):
 
 
 class _AmountDescriptor:
-    """Gives the amount, and sets its unit along when it is given one."""
+    """A descriptor that returns the amount, and also sets its unit when the amount is set."""
 
     def __init__(self, field: Any) -> None:
         self.field = field
@@ -348,7 +348,7 @@ class _Refusing:
         instance.__dict__[self.field.attname] = value
 
 
-#: What the setter says to some values.
+#: The setter's error message for some values.
 REFUSED: dict[Any, Exception] = {
     "value": ValueError("not this one"),
     "type": TypeError("not this one"),

@@ -1,11 +1,11 @@
-// Make the form handier: the columns of the chosen model to click into group templates; codenames only where they count.
+// Conveniences for the form: click columns of the chosen model into group templates; show codenames only where they apply.
 
 const notes = document.querySelector("#declbind-fieldnotes");
 const model = document.querySelector("#id_model");
 const groups = document.querySelector("#id_groups");
 const codenames = document.querySelector(".declbind-permissions datalist");
 
-// Names count only with the choice that asks for names.
+// Names apply only to the choice that takes names.
 for (const choice of document.querySelectorAll(".declbind-choice")) {
   const radios = [...choice.querySelectorAll('input[type="radio"]')];
   const named = radios.filter((radio) => ["these", "but"].includes(radio.value));
@@ -15,7 +15,7 @@ for (const choice of document.querySelectorAll(".declbind-choice")) {
 }
 
 function insert(item) {
-  // Where the cursor is, because a placeholder is a part of a template.
+  // At the cursor, because a placeholder is a part of a template.
   groups.setRangeText(`{${item.dataset.attname}}`, groups.selectionStart, groups.selectionEnd, "end");
   groups.dispatchEvent(new Event("input", { bubbles: true }));
   groups.focus();
@@ -23,13 +23,13 @@ function insert(item) {
 
 function enliven() {
   for (const item of notes.querySelectorAll("li")) {
-    // What is no column can be in no template.
+    // Only columns can be used in a template.
     item.hidden = !item.dataset.attname;
     const code = item.querySelector("code");
     const button = document.createElement("button");
     button.type = "button";
     button.className = "declbind-insert";
-    button.title = "Put it into the template, where the cursor is";
+    button.title = "Insert it into the template at the cursor";
     button.append(code.cloneNode(true));
     button.addEventListener("click", () => insert(item));
     code.replaceWith(button);

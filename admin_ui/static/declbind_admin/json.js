@@ -1,4 +1,4 @@
-// Jump to the line of a mistake in the text.
+// Jump to the line of an error in the text.
 
 const area = document.querySelector("#id_document");
 

@@ -1,5 +1,5 @@
-// Keep the live page going: rows after the cursor are pushed where the server can, and asked for once a second where it
-// cannot. The filters are those of the address; the server applies them.
+// Update the live page: rows after the cursor are pushed if the server supports it, and polled once a second otherwise.
+// The filters are those of the address; the server applies them.
 
 const page = document.querySelector(".declbind-live");
 const find = (name) => page.querySelector(`[data-${name}]`);
@@ -10,27 +10,27 @@ const counter = find("count");
 const pauseButton = find("pause");
 const every = Number(page.dataset.every);
 const maxRows = Number(page.dataset.max);
-const RETRY_PUSH = 15000; // after a failed push, how long it is only polled
-const FEW = 10; // rows that came together and are marked as new: each costs the browser something in every frame
-const PATIENCE = 5000; // how long a push may be reconnecting before it is polled instead
+const RETRY_PUSH = 15000; // after a failed push, how long the page only polls
+const FEW = 10; // the most rows of one update that are marked as new, because each animation costs rendering time
+const PATIENCE = 5000; // how long a push may be reconnecting before the page polls instead
 
 let cursor = page.dataset.cursor;
 let mode = "reconnecting"; // or "live" (pushed), "polling", "over"
 let paused = false;
-let pausedAt = ""; // the cursor at that moment: the log keeps what came since, not this page
+let pausedAt = ""; // the cursor at that moment: rows since then are in the log, not on this page
 let waiting = 0;
-let gap = 0; // rows that were passed over, and the cursor before the first of them
+let gap = 0; // the number of skipped rows, and the cursor before the first of them
 let gapFrom = "";
 let failures = 0;
-let turn = 0; // counts changes of mind: an answer to an earlier question is not listened to
+let turn = 0; // counts changes of mode: answers to earlier requests are ignored
 let source = null;
 let timer = 0;
 let retry = 0;
-let staying = false; // the next page is one of ours: the watch goes on
+let staying = false; // the next page belongs to the live page too: the watch continues
 
 const WORDS = { live: "Live", polling: "Polling", reconnecting: "Reconnecting" };
 
-/** Say how things stand. Only the word is announced to screen readers: numbers change all the time. */
+/** Show the state. Only the word is announced to screen readers, because the numbers change all the time. */
 function tell() {
   if (mode === "over") return;
   let text = paused && mode !== "reconnecting" ? "Paused" : WORDS[mode];
@@ -57,7 +57,7 @@ function put(rows) {
     const row = holder.content.querySelector("tr");
     const known = body.querySelector(`tr[data-key="${CSS.escape(key)}"]`);
     if (known) {
-      // Read twice, or numbered since: what a reader has opened stays open, and where the keyboard is it stays.
+      // Read twice, or numbered since: an opened row stays open, and the focus stays where it is.
       if (known.querySelector("details[open]")) row.querySelector("details")?.setAttribute("open", "");
       if (known.innerHTML !== row.innerHTML && !known.contains(document.activeElement)) known.replaceWith(row);
     } else {
@@ -84,7 +84,7 @@ function tellSample(every) {
   if (every > 1) find("sample").textContent = `Showing 1 in ${every}, refusals, errors and marks always.`;
 }
 
-/** Fill in who got an event, which is known a second or two after it was sent. */
+/** Fill in the recipients of an event, which are known a second or two after it was sent. */
 function fill({ got, known, partial }) {
   for (const row of body.rows) {
     const { offset, at } = row.dataset;
@@ -125,7 +125,7 @@ function receive(answer) {
   tell();
 }
 
-// Asking and being told
+// Requests and pushes
 
 function target(address, more = {}) {
   const url = new URL(address, location.href);
@@ -135,7 +135,7 @@ function target(address, more = {}) {
   return url;
 }
 
-/** Ask for rows; null when it is over or somebody changed his mind meanwhile. Throws where the server does not answer. */
+/** Request rows; null if the watch has ended or the mode changed meanwhile. Throws if the server does not respond. */
 async function ask(more) {
   const asked = turn;
   const answer = await fetch(target(page.dataset.poll, more), { credentials: "same-origin", redirect: "error" });
@@ -173,7 +173,7 @@ function stop() {
   source = null;
 }
 
-/** Go on from the cursor: by push if the server can and nobody paused, else by polling. */
+/** Continue from the cursor: by push if the server supports it and the page is not paused, else by polling. */
 function go() {
   stop();
   if (mode === "over") return;
@@ -195,8 +195,8 @@ function go() {
     mode = "reconnecting";
     tell();
     clearTimeout(retry);
-    // A browser gives up where it is refused, and also when the page is left: a poll then would take back the watch that
-    // leaving ends. Where the line broke it tries again, but not for ever.
+    // A browser gives up when it is refused, and also when the page is left: a poll would then renew the watch that
+    // leaving ends. After a lost connection it retries, but not for ever.
     retry = setTimeout(fallBack, source.readyState === EventSource.CLOSED ? every : PATIENCE);
   });
 }
@@ -207,7 +207,7 @@ function fallBack() {
   retry = setTimeout(go, RETRY_PUSH);
 }
 
-// What people do
+// User actions
 
 function pause() {
   paused = true;
@@ -227,7 +227,7 @@ async function resume() {
     paused = false;
     receive(answer);
   } catch {
-    // The rows are in the log: it is tried again when the button is pressed again.
+    // The rows are in the log: pressing the button again retries.
     cursor = last;
     mode = "reconnecting";
   }
@@ -280,7 +280,7 @@ document.addEventListener("keydown", (event) => {
   const at = event.target;
   if (event.ctrlKey || event.metaKey || event.altKey || at.closest("input, select, textarea, [contenteditable]")) return;
   if (event.key === "Enter" && at.matches("[data-rows] tr")) at.querySelector("[data-open]").click();
-  // Space is also how buttons are pressed.
+  // Space also presses buttons.
   if (!(event.key in KEYS) || (event.key === " " && at.closest("button, summary, a"))) return;
   event.preventDefault();
   KEYS[event.key]();

@@ -1,11 +1,11 @@
-// Keep the panel beside the form up to date: what is wrong, what the edit means, what a row would send.
+// Update the panel beside the form: problems, the meaning of the edit, the frame of a row.
 
 const panel = document.querySelector("#declbind-panel");
 const form = panel?.closest("form");
 const body = panel?.querySelector("[data-panel-body]");
 const status = panel?.querySelector("[data-panel-status]");
 const WAIT = 350;
-// What says nothing of the record and needs no look.
+// Inputs that are not part of the record and need no update.
 const SILENT = new Set(["note", "confirm_widening", "opened_with"]);
 
 let timer = 0;
@@ -32,10 +32,10 @@ async function refresh() {
     });
     if (!answer.ok) return;
     const { html } = await answer.json();
-    // The last question is the one that counts.
+    // Only the answer to the last request is used.
     if (running !== turn) return;
     const focused = body.contains(document.activeElement) ? document.activeElement.id : "";
-    // A tick that was set while the answer was on its way stays, if it still stands beside the same words.
+    // A confirmation that was ticked during the request stays, if the words beside it are still the same.
     const tick = body.querySelector("#id_confirm_widening:checked")?.value;
     body.innerHTML = html;
     const fresh = body.querySelector("#id_confirm_widening");

@@ -1,5 +1,5 @@
-// Two lists in place of names to type: what is not chosen and what is. The text area below stays the form's data, so
-// that names which the model does not have survive, and order is the area's order.
+// Two lists instead of typed names: available and chosen. The text area below remains the form's data. It keeps names
+// that the model does not have, and its order.
 
 const notes = document.querySelector("#declbind-fieldnotes");
 const sentArea = document.querySelector('textarea[data-picks="sent"]');
@@ -22,7 +22,7 @@ function modeOf(area) {
   return area.closest(".declbind-choice")?.querySelector('input[type="radio"]:checked')?.value ?? "these";
 }
 
-/** The names that are sent as the form says now. */
+/** The names that are sent according to the form. */
 function readSent(fields) {
   const names = readNames(sentArea);
   const plain = fields.filter((field) => !field.isSensitive).map((field) => field.name);
@@ -64,7 +64,7 @@ class List {
     });
     this.filter.addEventListener("keydown", (event) => this.onFilterKey(event));
     this.list.addEventListener("keydown", (event) => this.onKey(event));
-    // Neither of a mouse scrolls: its second click would meet another option.
+    // Mouse clicks must not scroll, or a second click would hit another option.
     this.list.addEventListener("focus", () => {
       if (this.list.matches(":focus-visible")) this.activate(this.active ?? this.shown[0]?.name);
     });
@@ -121,7 +121,7 @@ class List {
     else this.list.removeAttribute("aria-activedescendant");
   }
 
-  /** Move the active one, and go on with its neighbour. */
+  /** Move the active option to the other list, and activate its neighbour. */
   moveActive() {
     const { shown } = this;
     const at = shown.findIndex((item) => item.name === this.active);
@@ -238,7 +238,7 @@ class Picker {
       const isOff = this.picks === "editable" && !candidates.includes(field);
       return isOff ? { ...field, marks: [...field.marks, "not sent"] } : field;
     });
-    // A model without secrets needs no lists of them.
+    // A model without sensitive fields needs no lists of them.
     this.box.hidden = !isNamed || (this.picks === "sensitive" && !candidates.length && !names.length);
     const [left, right] = this.titles();
     this.left.show(left, candidates.filter((field) => !names.includes(field.name)));
@@ -282,7 +282,7 @@ document.addEventListener("declbind:fields", () => {
     picker.render();
   }
 });
-// What may be accepted depends on what is sent.
+// The writable fields depend on the sent ones.
 for (const kind of ["input", "change"]) {
   sentArea?.closest(".declbind-choice").addEventListener(kind, () => {
     for (const picker of pickers) if (picker.picks === "editable") picker.render();

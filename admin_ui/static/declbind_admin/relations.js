@@ -1,5 +1,5 @@
-// The relations of the chosen model to click under "Also when these change". The text area stays the form's data. Those
-// one step further are offered once the step before them is named.
+// Relations of the chosen model to click under "Also when these change". The text area remains the form's data.
+// Relations one step further are offered once the step before them is chosen.
 
 const notes = document.querySelector("#declbind-relationnotes");
 const area = document.querySelector("#id_also");
@@ -15,7 +15,7 @@ function toggle(path) {
   area.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
-/** Show which are named, and those that lead on from them. */
+/** Show the chosen relations, and those that lead on from them. */
 function mark() {
   const paths = readPaths();
   for (const item of notes.querySelectorAll("li")) {

@@ -1,4 +1,4 @@
-// Show only what the chosen action needs, and copy the answer as text. Without this the page does all the same.
+// Show only the inputs of the chosen action, and copy the answer as text. The page works without this script.
 
 const action = document.querySelector("[data-action]");
 const stream = document.querySelector("[data-stream]");

@@ -1,7 +1,7 @@
-"""``manage.py declbind VERB``: list, check, plan and apply bindings, and watch what they do.
+"""``manage.py declbind VERB``: list, check, plan and apply bindings, and observe them at work.
 
-The exit status is 1 if something is wrong and 0 otherwise. ``declbind/console`` has the answers of each verb,
-``management/verbs`` its arguments and its output.
+The exit status is 1 if something is wrong and 0 otherwise. ``declbind/console`` computes the answers of each verb.
+``management/verbs`` has the verbs' arguments and output.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from declbind.management.verbs.triggers import TriggerVerbs
 from declbind.registry import database_alias
 from declbind.tenancy import TenantError
 
-#: The verbs that store something: a failure must say what became of it.
+#: The verbs that store something: their failures must say what was stored.
 EDITING_VERBS = frozenset({"accept", "apply", "rollback", "kick", "forget"})
 
 
 class Command(RecordVerbs, RowVerbs, RunningVerbs, TriggerVerbs):
-    """Run one verb."""
+    """The ``declbind`` command, which runs one verb."""
 
-    help = "Look at the bindings, check, plan and apply them, watch what they do."
-    # What is wrong is what several verbs are there to say, in their own way.
+    help = "List, check, plan and apply bindings, and watch their events."
+    # Several verbs report problems themselves, each in its own way.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -42,11 +42,13 @@ class Command(RecordVerbs, RowVerbs, RunningVerbs, TriggerVerbs):
 
         def add(verb: str, text: str, formats: bool = True) -> CommandParser:
             added: CommandParser = verbs.add_parser(verb, help=text, description=text)
-            added.add_argument("--database", choices=list(connections), help="where the records and the log are")
-            added.add_argument("--tenant", default="", help="the tenant whose rows are meant, on a site with tenants")
+            added.add_argument(
+                "--database", choices=list(connections), help="the database that holds the records and the log"
+            )
+            added.add_argument("--tenant", default="", help="the tenant whose rows to use, on a site with tenants")
             if formats:
                 added.add_argument("--format", choices=["text", "json"], default="text")
-            # Django reads these before the verb; people write them after it.
+            # Django reads these options before the verb; users type them after it.
             for option in ("--settings", "--pythonpath", "-v", "--verbosity"):
                 added.add_argument(option, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
             for option in ("--traceback", "--no-color", "--force-color"):
@@ -59,7 +61,10 @@ class Command(RecordVerbs, RowVerbs, RunningVerbs, TriggerVerbs):
         self.add_triggers(add)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run the verb. With ``--format json`` a failure is JSON too, on stdout: ``{"ok": false, "error": ...}``."""
+        """Run the verb.
+
+        With ``--format json`` a failure is JSON on stdout too: ``{"ok": false, "error": ...}``.
+        """
         using = options["database"] or database_alias()
         try:
             with at_a_shell(options["tenant"]):
@@ -74,14 +79,14 @@ class Command(RecordVerbs, RowVerbs, RunningVerbs, TriggerVerbs):
             edits = options["verb"] in EDITING_VERBS or bool(options.get("install") or options.get("remove"))
             self.fail(f"{fault} {fault.outcome}" if edits else str(fault), options, error)
         except BrokenPipeError:
-            # The reader (head, less) has seen enough. Python would complain again when it closes stdout.
+            # The reader (head, less) has closed the pipe. Python would fail again when it closes stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         if not is_well:
             sys.exit(1)
 
     def fail(self, text: str, options: dict[str, Any], error: Exception) -> NoReturn:
-        """End with status 1 and say why, to people or to a machine."""
+        """Exit with status 1 and print the error, for people or as JSON."""
         if options.get("format") != "json":
             raise CommandError(text) from error
         # tail is read line by line.

@@ -1,4 +1,4 @@
-"""Print and change binding records: list, show, check, plan, apply, accept, export, history, rollback."""
+"""The verbs for binding records: list, show, check, plan, apply, accept, export, history, rollback."""
 
 from __future__ import annotations
 
@@ -30,42 +30,46 @@ def _states(state: overview.BindingState) -> Iterator[str]:
 
 
 class RecordVerbs(VerbGroup):
-    """Print and change binding records: list, show, check, plan, apply, export, history, rollback."""
+    """The verbs for binding records: list, show, check, plan, apply, export, history, rollback."""
 
     def add_records(self, add: Add) -> None:
         """Add the verbs and their arguments."""
 
         def by_whom(added: CommandParser) -> None:
-            added.add_argument("--note", default="", help="why, for the revisions")
-            added.add_argument("--user", default="", help="who, for the revisions: a user's name")
+            added.add_argument("--note", default="", help="a reason, stored in the revisions")
+            added.add_argument("--user", default="", help="the author of the revisions: a user's name")
 
         add("list", "List the bindings of every source.")
-        show = add("show", "Show all there is to know of one binding.")
+        show = add("show", "Show everything known about one binding.")
         show.add_argument("stream")
-        add("check", "Judge every binding of every source; status 1 when one is invalid.")
+        add("check", "Validate every binding of every source; exit with status 1 if one is invalid.")
         for verb, text in (
             ("plan", "Show what apply would change in the database."),
             ("apply", "Store the records of a file in the database, all or none."),
         ):
             added = add(verb, text)
             added.add_argument("path", type=Path, help="a file of records, or a folder with *.json")
-            added.add_argument("--prune", action="store_true", help="remove the database's records that are not there")
+            added.add_argument(
+                "--prune", action="store_true", help="remove the database's records that the file or folder lacks"
+            )
             if verb == "apply":
-                added.add_argument("--plan", default="", help="refuse unless the plan is still this one (its hash)")
-                added.add_argument("--yes", action="store_true", help="do not ask before something is opened")
+                added.add_argument("--plan", default="", help="refuse unless the plan still has this hash")
+                added.add_argument(
+                    "--yes", action="store_true", help="do not ask for confirmation if the plan opens something"
+                )
                 by_whom(added)
-        accepted = add("accept", "Send the fields that a model got after its binding was first in force.")
+        accepted = add("accept", "Send the fields that were added to a model after its binding was first in force.")
         accepted.add_argument("stream")
-        accepted.add_argument("--yes", action="store_true", help="do not ask before they are sent")
+        accepted.add_argument("--yes", action="store_true", help="do not ask for confirmation")
         by_whom(accepted)
-        exported = add("export", "Write records as JSON that apply takes back: all of the database.")
+        exported = add("export", "Write records as JSON for apply; by default all records of the database.")
         exported.add_argument("streams", nargs="*", metavar="stream", help="only these, of any source")
-        told = add("history", "Tell the edits of a binding: who, when, why, and what became of each key.")
-        told.add_argument("stream")
-        told.add_argument("--limit", type=int, metavar="N", default=edits.SHOWN_STEPS, help="only the last N")
-        back = add("rollback", "Store again what a record said at a version, as a new revision.")
+        history = add("history", "List the edits of a binding: author, time, reason and the change of each key.")
+        history.add_argument("stream")
+        history.add_argument("--limit", type=int, metavar="N", default=edits.SHOWN_STEPS, help="only the last N")
+        back = add("rollback", "Restore a record as of a version, as a new revision.")
         back.add_argument("stream")
-        back.add_argument("version", type=int, help="a version that history names")
+        back.add_argument("version", type=int, help="a version that history lists")
         by_whom(back)
 
     def run_list(self, using: str, options: dict[str, Any]) -> bool:
@@ -88,7 +92,7 @@ class RecordVerbs(VerbGroup):
         return True
 
     def run_show(self, using: str, options: dict[str, Any]) -> bool:
-        """Print all there is to know of one binding."""
+        """Print everything known about one binding."""
         states = overview.find_states(overview.load_states(using), options["stream"])
         described = [overview.describe(state, using) for state in states]
         if options["format"] == "json":
@@ -96,7 +100,7 @@ class RecordVerbs(VerbGroup):
             return True
         for state, about in zip(states, described, strict=True):
             record = about.pop("record")
-            del about["misses"]  # all that it does not see is told below
+            del about["misses"]  # gaps are printed below
             about["drift"] = state.drift.text if state.drift else "none"
             for key in ("problems", "warnings"):
                 about[key] = "\n".join(f"{item['path']}: {item['message']}" for item in about[key]) or "none"
@@ -126,7 +130,7 @@ class RecordVerbs(VerbGroup):
         return not invalid
 
     def run_plan(self, using: str, options: dict[str, Any]) -> bool:
-        """Print what would change, and the hash to apply exactly that with."""
+        """Print the changes that a plan would make, and the hash with which exactly that plan can be applied."""
         made = plan.make_plan(options["path"], using, options["prune"])
         self.print_plan(made, options)
         if not made.faults and options["format"] == "text":
@@ -134,7 +138,10 @@ class RecordVerbs(VerbGroup):
         return not made.faults
 
     def run_apply(self, using: str, options: dict[str, Any]) -> bool:
-        """Store the records, and print what changed. Ask first if that opens something, unless told not to."""
+        """Store the records, and print what changed.
+
+        If the plan opens something, ask first, unless ``--yes`` is given.
+        """
         done = plan.apply_path(
             options["path"],
             using,
@@ -152,30 +159,43 @@ class RecordVerbs(VerbGroup):
         return not done.faults
 
     def confirm_plan(self, using: str, options: dict[str, Any]) -> str:
-        """Print what a plan opens, and ask. Return the hash of the plan that was agreed to; raise if it was not."""
+        """Print what a plan opens, and ask for confirmation.
+
+        Returns:
+            The hash of the confirmed plan.
+
+        Raises:
+            CommandError: The user did not confirm.
+        """
         made = plan.make_plan(options["path"], using, options["prune"])
         opened = {change.stream: found for change in made.edits if (found := openings.describe_openings(change))}
         if made.faults or not opened:
-            # Without a question nothing needs to stay as it was shown.
+            # Without a question, the plan need not stay as it was printed.
             return str(options["plan"])
         if options["format"] == "json":
-            raise ConfigError("This opens something, which `--format json` cannot ask about. Repeat it with --yes.")
+            raise ConfigError(
+                "This opens something, and `--format json` cannot ask for confirmation. Repeat the command with --yes."
+            )
         for stream, found in opened.items():
             self.print_opened(stream, found)
         self.ask()
         return str(options["plan"] or made.digest)
 
     def print_opened(self, stream: str, texts: Iterable[str]) -> None:
-        """Print what becomes open in a stream."""
+        """Print what a plan opens in a stream."""
         self.stdout.write(f"{stream} opens:")
         for text in texts:
             self.stdout.write(f"    + {text}")
 
     def ask(self) -> None:
-        """Ask whether to store what was printed; raise ``ConfigError`` if not."""
+        """Ask for confirmation of what was printed.
+
+        Raises:
+            ConfigError: The user did not confirm.
+        """
         try:
             answer = input("Store this? [y/N] ")
-        except (EOFError, OSError, RuntimeError) as error:  # the last if a program has no stdin at all
+        except (EOFError, OSError, RuntimeError) as error:  # the last line if a program has no stdin at all
             raise ConfigError(
                 "Expected an answer to whether to store what this opens, and there is nobody to ask: the standard "
                 "input is closed or empty. Nothing was stored. Repeat it with --yes."
@@ -184,7 +204,7 @@ class RecordVerbs(VerbGroup):
             raise ConfigError("Nothing was stored.")
 
     def run_accept(self, using: str, options: dict[str, Any]) -> bool:
-        """Accept the fields of a binding that wait. Ask first, unless told not to."""
+        """Accept the waiting fields of a binding. Ask first, unless ``--yes`` is given."""
         state = overview.find_states(overview.load_states(using), options["stream"])[0]
         if state.binding is None:
             raise ConfigError(f"Binding {options['stream']!r} is not in force: see `manage.py declbind check`.")
@@ -207,7 +227,7 @@ class RecordVerbs(VerbGroup):
         return True
 
     def print_plan(self, made: plan.Plan, options: dict[str, Any]) -> None:
-        """Print the changes key by key and how many of each kind, or what is wrong."""
+        """Print the changes key by key and the number of each kind, or the problems."""
         if options["format"] == "json":
             self.stdout.write(format_json(made.as_json()))
             return
@@ -232,7 +252,7 @@ class RecordVerbs(VerbGroup):
         return True
 
     def run_history(self, using: str, options: dict[str, Any]) -> bool:
-        """Print the edits of a binding, the newest first."""
+        """Print the edits of a binding, newest first."""
         steps = edits.load_history(options["stream"], using, max(1, options["limit"]))
         if options["format"] == "json":
             self.stdout.write(format_json([step.as_json() for step in steps]))
@@ -248,7 +268,7 @@ class RecordVerbs(VerbGroup):
         return True
 
     def run_rollback(self, using: str, options: dict[str, Any]) -> bool:
-        """Store an old version again, and print what changed by it."""
+        """Store an old version again, and print what changed."""
         revision = edits.find_revision(options["stream"], options["version"], using)
         author = preview.load_user(options["user"]) if options["user"] else None
         record = edits.roll_back(revision, using, author, options["note"])
@@ -256,14 +276,14 @@ class RecordVerbs(VerbGroup):
         if options["format"] == "json":
             self.stdout.write(format_json({"ok": True, "changed": record is not None, **step.as_json()}))
         elif record is None:
-            self.stdout.write(f"Binding {options['stream']!r} says that already. Nothing was stored.")
+            self.stdout.write(f"Binding {options['stream']!r} already has this definition. Nothing was stored.")
         else:
             self.print_differences(step.differences, both=step.verb == "changed")
             self.stdout.write(f"The configuration is at version {step.version}.")
         return True
 
     def print_differences(self, differences: Iterable[Difference], *, both: bool) -> None:
-        """Print one line for each key: its old and its new value, or the one that there is."""
+        """Print one line for each key: its old and its new value, or the one that exists."""
         rows = {
             f"    {key}": f"{format_line(old)} -> {format_line(new)}"
             if both

@@ -1,4 +1,4 @@
-"""Ask about one row, and forget it: preview, try, why, forget."""
+"""The verbs about one row: preview, try, why, forget."""
 
 from __future__ import annotations
 
@@ -15,29 +15,35 @@ from . import Add, VerbGroup
 
 
 class RowVerbs(VerbGroup):
-    """Ask about one row, and forget it: preview, try, why, forget."""
+    """The verbs about one row: preview, try, why, forget."""
 
     def add_rows(self, add: Add) -> None:
         """Add the verbs and their arguments."""
-        shown = add("preview", "Show the frame of a row, its groups, and who may see it.")
+        shown = add("preview", "Show the frame of a row, its groups, and whether a user may see it.")
         shown.add_argument("stream")
         shown.add_argument("pk")
         shown.add_argument("--user", default="", help="a user's name or primary key; default: an anonymous visitor")
-        asked = add("why", "Say why a change of a row arrived or did not; status 1 when it was not sent.")
+        asked = add("why", "Explain why a change of a row arrived or not; exit with status 1 if it was not sent.")
         asked.add_argument("stream")
         asked.add_argument("row", nargs="?", default="", help="the key of the row")
-        asked.add_argument("--user", default="", help="a user's name or primary key, or anonymous; default: anybody")
-        asked.add_argument("--at", default="", help="about when, as 2026-05-17T14:01+00:00 or in the site's time zone")
+        asked.add_argument("--user", default="", help="a user's name or primary key, or anonymous; default: all users")
+        asked.add_argument(
+            "--at",
+            default="",
+            help="about when, such as 2026-05-17T14:01+00:00 or without an offset in the site's time zone",
+        )
         asked.add_argument("--offset", type=int, help="the change at this offset")
         asked.add_argument("--connection", default="", help="one connection")
         forgotten = add(
-            "forget", "Erase what declbind has stored about a row or a user, and tell subscribers to resync."
+            "forget", "Erase what declbind has stored about a row or a user, and send subscribers a resync."
         )
         forgotten.add_argument("model", nargs="?", default="", help="the model, as app_label.ModelName")
-        forgotten.add_argument("pk", nargs="?", default="", help="the key of the row, which need not exist any more")
-        forgotten.add_argument("--user", default="", help="a user's name or primary key: also what this user did")
-        tried = add("try", "Try what a user may do or what a change sends, without doing it; status 1 when refused.")
-        tried.add_argument("stream", help='the stream to try; "" for every one in force')
+        forgotten.add_argument("pk", nargs="?", default="", help="the key of the row, which may no longer exist")
+        forgotten.add_argument(
+            "--user", default="", help="a user's name or primary key; also erases this user's traces"
+        )
+        tried = add("try", "Try a user's action or a change without effect; exit with status 1 if it is refused.")
+        tried.add_argument("stream", help='the stream to try; "" for every stream in force')
         tried.add_argument("--action", choices=[*trial.ACTIONS, *trial.ALIASES], default="view")
         tried.add_argument("--pk", default="", help="the row's key")
         tried.add_argument(
@@ -50,17 +56,19 @@ class RowVerbs(VerbGroup):
         )
         tried.add_argument("--data", default="", metavar="JSON", help="all values, as a JSON object")
         tried.add_argument("--user", default="", help="a user's name or primary key; default: an anonymous visitor")
-        tried.add_argument("--params", metavar="JSON", help="of the subscription; default: worked out from the row")
-        tried.add_argument("--revision", type=int, metavar="N", help="under the definition of this revision")
+        tried.add_argument(
+            "--params", metavar="JSON", help="the params of the subscription; default: derived from the row"
+        )
+        tried.add_argument("--revision", type=int, metavar="N", help="try the definition of this revision")
         tried.add_argument("--if-enabled", action="store_true", help="try a disabled binding as if it were enabled")
         tried.add_argument(
             "--carry-out",
             action="store_true",
-            help="store the row and roll it back; mail, tasks and what else leaves the database is not taken back",
+            help="store the row and roll it back; mail, tasks and other effects outside the database cannot be undone",
         )
 
     def run_preview(self, using: str, options: dict[str, Any]) -> bool:
-        """Print what clients would get for a row."""
+        """Print what clients would receive for a row."""
         states = overview.find_states(overview.load_states(using), options["stream"])
         if states[0].binding is None or states[0].problems:
             raise ConfigError(states[0].problems)
@@ -69,12 +77,12 @@ class RowVerbs(VerbGroup):
             self.stdout.write(format_json(made.as_json()))
             return True
         if states[0].state == "off":
-            self.stdout.write("The binding is disabled: nobody gets this now.")
+            self.stdout.write("The binding is disabled: nothing is sent now.")
         self.stdout.write(
             format_pairs(
                 {
                     "frame": made.frame or "none: the binding makes no payload for this row",
-                    "groups": made.groups or "none: nobody hears of this row",
+                    "groups": made.groups or "none: this row is sent to no group",
                     "may view": made.view,
                 }
             )
@@ -88,7 +96,7 @@ class RowVerbs(VerbGroup):
         return True
 
     def run_forget(self, using: str, options: dict[str, Any]) -> bool:
-        """Print what was erased."""
+        """Erase what is stored about a row or a user, and print what was erased."""
         model, pk, user = options["model"], options["pk"], options["user"]
         if bool(user) is bool(model) or bool(model) is not bool(pk):
             raise ConfigError("Expected a model and the key of a row, or --user.")
@@ -100,14 +108,14 @@ class RowVerbs(VerbGroup):
             format_pairs(
                 {
                     "erased": ", ".join(f"{count} in {table}" for table, count in erased.counts.items()) or "nothing",
-                    "told to resync": ", ".join(erased.streams) or "nobody",
+                    "sent a resync": ", ".join(erased.streams) or "nobody",
                 }
             )
         )
         return True
 
     def run_why(self, using: str, options: dict[str, Any]) -> bool:
-        """Print the answers, the one that matters most first."""
+        """Print the answers, the most relevant one first."""
         at = parse_datetime(options["at"]) if options["at"] else None
         if (options["at"] and at is None) or not (options["row"] or options["offset"] is not None):
             raise ConfigError("Expected the key of a row or --offset, and with --at a time such as 2026-05-17T14:01.")
@@ -129,7 +137,7 @@ class RowVerbs(VerbGroup):
         return found.has_arrived
 
     def run_try(self, using: str, options: dict[str, Any]) -> bool:
-        """Print each step of a trial with its verdict, and what would be sent."""
+        """Print each step of a trial with its verdict, and the frames that would be sent."""
         values = assignments.parse_object(options["data"], "--data") if options["data"] else {}
         values |= assignments.parse_assignments(options["assignments"], "--set")
         made = trial.make_trial(

@@ -1,4 +1,4 @@
-"""Look at what runs, and act on it: connections, kick, processes, doctor, tail, relay."""
+"""The verbs for what is running: connections, kick, processes, doctor, tail, relay."""
 
 from __future__ import annotations
 
@@ -23,45 +23,47 @@ from . import Add, VerbGroup
 
 
 class RunningVerbs(VerbGroup):
-    """Look at what runs, and act on it: connections, kick, processes, doctor, tail, relay."""
+    """The verbs for what is running: connections, kick, processes, doctor, tail, relay."""
 
     def add_running(self, add: Add) -> None:
         """Add the verbs and their arguments."""
-        who = add("connections", "List who is connected, and what they hear.")
+        who = add("connections", "List the connections and their subscriptions.")
         for name in ("user", "stream", "group"):
-            who.add_argument(f"--{name}", default="", help=f"only of this {name}")
+            who.add_argument(f"--{name}", default="", help=f"only connections of this {name}")
         who.add_argument("--state", choices=["open", "closed", "all"], default="open")
         who.add_argument("--page", type=int, default=1)
-        kicked = add("kick", "Disconnect a connection or all of a user; with --block keep the user out.", formats=False)
+        kicked = add("kick", "Disconnect a connection or a user; with --block also block the user.", formats=False)
         kicked.add_argument("--connection", help="one connection")
         kicked.add_argument("--user", default="", help="a user's name or primary key")
         kicked.add_argument(
-            "--block", type=int, metavar="SECONDS", help="keep the user out for so long; 0 ends a block"
+            "--block", type=int, metavar="SECONDS", help="block the user for this time; 0 lifts a block"
         )
-        kicked.add_argument("--reason", default="", help="what the client is told")
-        examine = add("doctor", "Examine the running set-up; status 1 when something is bad.")
+        kicked.add_argument("--reason", default="", help="the reason that is sent to the client")
+        examine = add("doctor", "Examine the running installation; exit with status 1 if something is wrong.")
         examine.add_argument(
             "--after-restore",
             action="store_true",
-            help="first begin a new history of the log: the database was restored, and every client must look anew",
+            help="first start a new epoch of the log after a restore of the database; all clients then take a snapshot",
         )
         examine.add_argument(
-            "--forget-unseen", action="store_true", help="first forget the writes that were noticed to leave no event"
+            "--forget-unseen", action="store_true", help="first clear the recorded writes that left no event"
         )
         add("processes", "List the processes that serve sockets: their configuration, connections and lag.")
-        follow = add("tail", "Print events as they come.")
-        follow.add_argument("--since", type=int, metavar="OFFSET", help="begin after this offset; 0 for all there are")
-        follow.add_argument("--stream", help="only this stream (and what concerns all)")
+        follow = add("tail", "Print events as they occur.")
         follow.add_argument(
-            "--limit", type=int, metavar="N", help="end after N events or rows, the last ones unless --since is given"
+            "--since", type=int, metavar="OFFSET", help="start after this offset; 0 for all stored events"
         )
-        follow.add_argument("--once", action="store_true", help="end when there are no more events")
+        follow.add_argument("--stream", help="only this stream, and events that concern all streams")
+        follow.add_argument(
+            "--limit", type=int, metavar="N", help="stop after N events or rows; without --since the last N"
+        )
+        follow.add_argument("--once", action="store_true", help="stop when there are no more events")
         follow.add_argument("--values", action="store_true", help="print the data, not only its keys")
         follow.add_argument("--refused", action="store_true", help="print refusals and errors too")
         follow.add_argument(
-            "--all", action="store_true", help="print requests and connections too, which are noted while this runs"
+            "--all", action="store_true", help="print requests and connections too, which are recorded while this runs"
         )
-        add("relay", "Number and trim the log, until told to stop.", formats=False)
+        add("relay", "Number and trim the log until stopped.", formats=False)
 
     def run_connections(self, using: str, options: dict[str, Any]) -> bool:
         """Print one line for each connection of a page."""
@@ -83,12 +85,12 @@ class RunningVerbs(VerbGroup):
             )
             for row in found.rows
         ]
-        self.stdout.write(format_table(("connection", "who", "by", "since", "process", "hears"), rows))
+        self.stdout.write(format_table(("connection", "user", "by", "since", "process", "subscriptions"), rows))
         self.stdout.write(f"Page {found.page} of {found.pages}, {format_count(found.total, 'connection')} in all.")
         return True
 
     def run_kick(self, using: str, options: dict[str, Any]) -> bool:
-        """Disconnect, and block or let in again."""
+        """Disconnect, and set or lift a block."""
         seconds, user = options["block"], preview.load_user(options["user"]) if options["user"] else None
         if (user is None) == (options["connection"] is None) or (seconds is not None and user is None):
             raise ConfigError("Expected either --connection or --user; --block needs --user.")
@@ -96,7 +98,7 @@ class RunningVerbs(VerbGroup):
             self.stdout.write(self._block(user, seconds, options["reason"]))
         else:
             kick(options["connection"], user, options["reason"])
-            self.stdout.write("The processes are told to close it.")
+            self.stdout.write("The processes have been asked to close it.")
         return True
 
     @staticmethod
@@ -107,10 +109,10 @@ class RunningVerbs(VerbGroup):
             blocks.block(str(user.pk), timedelta(seconds=seconds), username=user.get_username(), reason=reason)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        return f"{user.get_username()} is disconnected and kept out for {seconds} s."
+        return f"{user.get_username()} is disconnected and blocked for {seconds} s."
 
     def run_processes(self, using: str, options: dict[str, Any]) -> bool:
-        """Print one line for each process, and what is wrong with it below."""
+        """Print one line for each process, with its problems below it."""
         found = processes.load_processes(using)
         if options["format"] == "json":
             self.stdout.write(format_json(found.as_json()))
@@ -138,7 +140,7 @@ class RunningVerbs(VerbGroup):
         return True
 
     def run_doctor(self, using: str, options: dict[str, Any]) -> bool:
-        """Print what was examined, and what to do."""
+        """Print the findings, and what to do about them."""
         if options["forget_unseen"]:
             unseen.forget(using)
         if options["after_restore"]:
@@ -187,8 +189,8 @@ class RunningVerbs(VerbGroup):
         return True
 
     def run_relay(self, using: str, options: dict[str, Any]) -> bool:
-        """Number and trim the log until SIGTERM or SIGINT; the batch under way is finished."""
-        log.load_head(using)  # says so now when the table is not there
+        """Number and trim the log until SIGTERM or SIGINT; the current batch is finished first."""
+        log.load_head(using)  # fails now if the table is missing
         with stopped_by_signals() as stop:
             self.stdout.write(f"The relay of database {using!r} runs; stop it with Ctrl-C or SIGTERM.")
             self.stdout.flush()
@@ -199,11 +201,14 @@ class RunningVerbs(VerbGroup):
 
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM and SIGINT set while the block runs. Outside of the main thread nothing sets it."""
+    """Yield an event that SIGTERM and SIGINT set while the block runs.
+
+    Outside the main thread nothing sets it.
+    """
     stop = threading.Event()
 
     def on_signal(number: int, frame: object) -> None:
-        # Not here: the signal may have come while this very thread holds the lock inside of the event.
+        # Do not set the event here: the signal may arrive while this thread holds the lock inside the event.
         threading.Thread(target=stop.set).start()
 
     if threading.current_thread() is not threading.main_thread():

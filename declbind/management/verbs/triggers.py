@@ -1,4 +1,4 @@
-"""Look after the database triggers: triggers."""
+"""The verb for database triggers: triggers."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from . import Add, VerbGroup
 
 
 class TriggerVerbs(VerbGroup):
-    """Look after the database triggers: triggers."""
+    """The verb for database triggers: triggers."""
 
     def add_triggers(self, add: Add) -> None:
         """Add the verb and its arguments."""
         added = add(
             "triggers",
-            'Look after the triggers of bindings with "capture": "triggers"; status 1 when a write may go unheard.',
+            'Manage the triggers of bindings with "capture": "triggers"; exit with status 1 if a write may be missed.',
         )
         what = added.add_mutually_exclusive_group()
-        what.add_argument("--status", action="store_true", help="tell how the triggers of each table are (default)")
-        what.add_argument("--install", action="store_true", help="put in those that bindings want, take out the others")
-        what.add_argument("--remove", action="store_true", help="take out all of them")
-        what.add_argument("--sql", action="store_true", help="print the statements of --install, and change nothing")
+        what.add_argument("--status", action="store_true", help="print the state of each table's triggers (default)")
+        what.add_argument(
+            "--install", action="store_true", help="install the triggers that bindings need, and remove the others"
+        )
+        what.add_argument("--remove", action="store_true", help="remove all triggers")
+        what.add_argument("--sql", action="store_true", help="print the statements of --install without running them")
 
     def run_triggers(self, using: str, options: dict[str, Any]) -> bool:
-        """Do what was asked, and print how the tables are."""
+        """Carry out the command, and print the state of each table."""
         try:
             if options["sql"]:
                 return self._print_statements(upkeep.install_sql(using), options)
@@ -37,7 +39,7 @@ class TriggerVerbs(VerbGroup):
             elif options["remove"]:
                 upkeep.remove(using)
         except upkeep.UnsupportedError as error:
-            raise CommandError(f"Database {using!r} has no triggers of ours: {error}") from error
+            raise CommandError(f"Database {using!r} has no declbind triggers: {error}") from error
         states = upkeep.load_states(using)
         is_well = all(state.is_well for state in states)
         if options["format"] == "json":
@@ -56,13 +58,15 @@ class TriggerVerbs(VerbGroup):
             self.stdout.write(format_json(content))
         elif states:
             rows = [(state.table, state.state, ", ".join(state.unmarked), ", ".join(state.streams)) for state in states]
-            self.stdout.write(format_table(("table", "triggers", "unheard", "streams"), rows))
+            self.stdout.write(format_table(("table", "triggers", "not captured", "streams"), rows))
         else:
-            self.stdout.write('No binding has "capture": "triggers", and no table has triggers of ours.')
+            self.stdout.write('No binding has "capture": "triggers", and no table has declbind triggers.')
         if not is_well and options["format"] == "text":
             wrong = format_count(sum(not state.is_well for state in states), "table")
-            self.stdout.write(f"{wrong} not as the bindings want: run `manage.py declbind triggers --install`.")
-        # Who takes them out wants them to be missing.
+            self.stdout.write(
+                f"{wrong} without the triggers that the bindings need: run `manage.py declbind triggers --install`."
+            )
+        # The missing triggers were removed on purpose.
         return is_well or bool(options["remove"])
 
     def _print_statements(self, statements: list[str], options: dict[str, Any]) -> bool:

@@ -1,7 +1,7 @@
-"""What marks say of the rows of a table over time: the state of a row at the place of a mark.
+"""The history of a table's rows in a batch of marks: the state of a row at the place of a mark.
 
-A mark carries the columns of one table. The other columns of the row are those that marks before it or after it carry,
-so that a row is reported as it was then, even if it has changed since or is gone.
+A mark carries the columns of one table. The other columns of the row come from marks before or after it. The row is
+thus reported as it was then, even if it has changed since or was deleted.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class Histories:
         self._writes: dict[Table, dict[Key, list[tuple[int, RowValues | None, RowValues | None]]]] = {}
 
     def add(self, model: Table, key: Key, place: int, old: RowValues | None, new: RowValues | None) -> None:
-        """Add a write of a row; to be called for each row in the order of places."""
+        """Add a write of a row. Call it for each row in the order of places."""
         self._writes.setdefault(model, {}).setdefault(key, []).append((place, old, new))
 
     def columns_at(self, model: Table, key: Key, place: int) -> RowValues:
-        """Return the columns of a row after the write at a place, those of its parents among them, as far as known."""
+        """Return the columns of a row after the write at a place, its parents' included, as far as known."""
         own: RowValues = {}
         for at, old, new in self._writes.get(model, {}).get(key, ()):
             if at > place:
@@ -40,7 +40,7 @@ class Histories:
         return {**found, **own}
 
     def keys_of_children(self, model: Table, parent: Table, key: Key, place: int) -> list[Key]:
-        """Return the keys of rows of a model that went after a place, and belonged to a row of its parent's table."""
+        """Return the keys of rows of a model that were deleted after a place and belonged to a parent's row."""
         link = model._meta.parents.get(parent)
         if link is None:
             return []

@@ -1,8 +1,9 @@
-"""Make the events of marks: what a row's groups were and are, and its data, as the mark has them.
+"""Conversion of marks to events: a row's old and new groups, and its data, as the mark carries them.
 
-A mark carries the columns of one table. What else a binding needs (a parent's columns, lists, columns that came after
-the trigger) is read as it is now; where that is gone, the binding's groups are told to take a snapshot. Nothing here
-takes a lock: whoever makes events holds the one of the log's head, for which no writer may have to wait.
+A mark carries the columns of one table. Anything else that a binding needs (a parent's columns, lists, columns added
+after the trigger) is read as it is now. If it no longer exists, the binding's groups are told to take a snapshot.
+Nothing here takes a lock, because the process that makes events holds the lock of the log's head, and writers must
+never wait for it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _READERS: dict[str, Reader] = {
 
 @dataclass(frozen=True)
 class Mark:
-    """What a trigger noted: ``data`` is its JSON text."""
+    """The content of a trigger's mark: ``data`` is its JSON text."""
 
     id: int
     data: str
@@ -56,7 +57,7 @@ class Mark:
 
 @dataclass
 class _Write:
-    """One marked write of one row, its columns by attribute name; ``None`` for the side that there is not."""
+    """One marked write of one row, its columns by attribute name; ``None`` for a side that does not exist."""
 
     op: str
     old: RowValues | None
@@ -64,7 +65,7 @@ class _Write:
 
 
 def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
-    """Return the events of each mark, in order; none for a table that no binding listens to any more."""
+    """Return the events of each mark, in order; an empty list for a table that no longer has listeners."""
     tables = heard_tables(current_index())
     found: list[list[Draft]] = [[] for _ in marks]
     calls: list[str] = []
@@ -103,7 +104,7 @@ class _Place:
     number: int
     histories: Histories
     using: str
-    #: Whether base managers show every row, by plan, as far as it was found out for the batch.
+    #: Whether base managers show every row, by plan, as far as it was determined for the batch.
     shown: dict[int, bool]
 
     def shows_every_row(self, plan: Plan) -> bool:
@@ -125,19 +126,23 @@ def _remember(heard: HeardTable, places: list[int], writes: list[_Write], histor
 
 @contextlib.contextmanager
 def _guarded(heard: HeardTable, places: list[int], found: list[list[Draft]], using: str) -> Iterator[None]:
-    """Have marks of a table that cannot be read become a resync: one of them must not hold up the log."""
+    """Replace the marks of a table that cannot be read by a resync; they must not hold up the log."""
     try:
         with transaction.atomic(using=using):
             yield
     except Exception as error:
-        logger.exception("What triggers noted of table %r cannot be told: %s", heard.model._meta.db_table, error)
+        logger.exception(
+            "The marks that triggers made for table %r cannot be converted to events: %s",
+            heard.model._meta.db_table,
+            error,
+        )
         found[places[0]] += _lost(heard, using)
 
 
 def _joined(found: list[list[Draft]], calls: list[str]) -> list[list[Draft]]:
-    """Join the events of one row that come of one call of the ORM, such as a save of a row in several tables.
+    """Join the events of one row that come from one ORM call, such as a save of a row in several tables.
 
-    The event is in the place of the last of them.
+    The joined event takes the place of the last of them.
     """
     earlier: dict[tuple[str, str, str], tuple[int, Draft]] = {}
     for place, call in enumerate(calls):
@@ -161,7 +166,7 @@ def _joined(found: list[list[Draft]], calls: list[str]) -> list[list[Draft]]:
 
 
 def _join(before: Draft, after: Draft) -> Draft:
-    """Return what two events of one row come to."""
+    """Return the combination of two events of one row."""
     first, last = dict(before.changes), dict(after.changes)
     was = {group for group in (*first, *last) if first.get(group, last.get(group)) != "create"}
     is_now = {group for group in (*first, *last) if last.get(group, first.get(group)) != "delete"}
@@ -171,7 +176,7 @@ def _join(before: Draft, after: Draft) -> Draft:
 
 
 def _read_writes(heard: HeardTable, notes: list[str], using: str) -> list[_Write]:
-    """Make values of what marks of one table carry."""
+    """Convert the content of the marks of one table to values."""
     connection = connections[using]
     options = heard.model._meta
     fields = {column_name(field): field for field in options.local_concrete_fields}
@@ -224,7 +229,7 @@ def _draft(heard: HeardTable, write: _Write, place: _Place) -> list[Draft]:
 
 
 def _draft_related(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
-    """Return the events of rows that are related to the one that was written."""
+    """Return the events of rows that are related to the written one."""
     drafts: list[Draft] = []
     for plan, hop in heard.listeners.watches:
         # The table may be a parent's of the model that the relation leads to; they share their keys.
@@ -236,9 +241,9 @@ def _draft_related(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
 
 
 def _draft_kept(plan: Plan, row: StoredRow, hearing: tuple[Outlet, ...], using: str) -> list[Draft]:
-    """Return the events of a row that stays where it is, for those who are told of it.
+    """Return the events of a row that keeps its groups, for the outlets in ``hearing``.
 
-    Where it was cannot be told if code makes its groups: these may hang on the row that was written.
+    If code makes its groups, its old groups are unknown, because they may depend on the row that was written.
     """
     unknown = [outlet for outlet in hearing if outlet.has_group_code]
     known = groups_of(plan, row, using, [outlet for outlet in hearing if outlet not in unknown])
@@ -256,7 +261,7 @@ def _draft_own(plan: Plan, write: _Write, key: str, place: _Place) -> list[Draft
         field.attname not in side and field.attname not in others for side in sides for field in plan.fields
     ):
         now = next(iter(_rows_now(plan, "pk", [pk], using)), None)
-    # Whether a base manager of the project's own showed the row before the write cannot be known.
+    # Whether the project's base manager showed the row before the write cannot be known.
     is_known = shows_all or (write.old is None and now is not None)
     old, new = (_overlaid(plan, now, others, side, using) for side in (write.old, write.new))
     if not is_known or (old is None) != (write.old is None) or (new is None) != (write.new is None):
@@ -269,7 +274,7 @@ def _draft_own(plan: Plan, write: _Write, key: str, place: _Place) -> list[Draft
 def _draft_children(plan: Plan, lookup: str, parent: type[models.Model], write: _Write, place: _Place) -> list[Draft]:
     """Return the events of child rows whose parent's table was written.
 
-    The mark of the child's own table reports rows that came or went.
+    Inserts and deletes of the child's rows are reported by the marks of its own table.
     """
     if write.old is None or write.new is None:
         return []
@@ -300,8 +305,8 @@ def _lost_plans(plans: Iterable[Plan], using: str) -> list[Draft]:
 
 
 def _rows_now(plan: Plan, lookup: str, keys: Iterable[Key], using: str) -> list[StoredRow]:
-    """Return rows as they are, not locked."""
-    # A relation to many leads to a row more than once, so the keys are a query of their own.
+    """Return rows as they are now, not locked."""
+    # A to-many relation finds a row more than once, so the keys are a query of their own.
     found = all_rows(plan.model, using).filter(**{f"{lookup}__in": list(keys)}).values("pk")
     return read_rows(plan, all_rows(plan.model, using).filter(pk__in=found), plan.fields, is_locked=False)
 
@@ -309,9 +314,9 @@ def _rows_now(plan: Plan, lookup: str, keys: Iterable[Key], using: str) -> list[
 def _overlaid(
     plan: Plan, now: StoredRow | None, others: Mapping[str, object], side: Mapping[str, object] | None, using: str
 ) -> StoredRow | None:
-    """Return the row that a mark has, with what the mark lacks from other marks or as it is now.
+    """Return the row of a mark, with the missing columns from other marks or as they are now.
 
-    ``None`` if not all of it can be had.
+    Returns ``None`` if some of them no longer exist.
     """
     if side is None:
         return None

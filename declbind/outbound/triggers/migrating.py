@@ -1,7 +1,7 @@
-"""Take SQLite's triggers out for the time of a migration.
+"""Removal of SQLite's triggers during a migration.
 
-There a trigger holds on to the columns it names: a migration that takes one away would fail, and one that makes its
-table anew would lose the trigger without a word. PostgreSQL's triggers ask a row for what it has.
+SQLite's triggers depend on the columns that they name. A migration that removes such a column would fail, and one
+that recreates the table would drop the trigger silently. PostgreSQL's triggers look up the columns at run time.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from . import upkeep
 
 logger = logging.getLogger("declbind")
 
-#: Databases whose triggers were taken out by the migration that runs.
+#: Databases whose triggers were removed by the current migration.
 _taken_out: set[str] = set()
 
 
 def take_out(using: str, plan: Sized = (), **kwargs: object) -> None:
-    """Take the triggers out where something is to be migrated."""
+    """Remove the triggers if there is anything to migrate."""
     if not plan or using != database_alias() or connections[using].vendor != "sqlite" or using in _taken_out:
         return
     if upkeep.remove(using):
@@ -31,7 +31,7 @@ def take_out(using: str, plan: Sized = (), **kwargs: object) -> None:
 
 
 def put_back(using: str, **kwargs: object) -> None:
-    """Put them back as the bindings want them now; what was written meanwhile went unheard, which is said."""
+    """Install the triggers that bindings need now, and announce the gap: the migration's writes were not captured."""
     if using not in _taken_out:
         return
     _taken_out.discard(using)
@@ -39,13 +39,13 @@ def put_back(using: str, **kwargs: object) -> None:
         upkeep.install(using)
     except Exception as error:
         logger.error(
-            "The triggers could not be put back after the migration: %s. Raw SQL and other programs go unheard until "
-            "`manage.py declbind triggers --install` has run.",
+            "The triggers could not be reinstalled after the migration: %s. Raw SQL and other programs are not "
+            "captured until `manage.py declbind triggers --install` has run.",
             error,
         )
 
 
 def install() -> None:
-    """Listen for migrations."""
+    """Connect to the signals of migrations."""
     pre_migrate.connect(take_out, dispatch_uid="declbind.triggers.take_out")
     post_migrate.connect(put_back, dispatch_uid="declbind.triggers.put_back")

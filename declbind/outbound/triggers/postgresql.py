@@ -1,6 +1,6 @@
-"""Triggers on PostgreSQL: one for each kind of statement, with all rows that it wrote.
+"""Triggers on PostgreSQL: one for each kind of statement, which reads all rows that the statement wrote.
 
-A statement's rows come as transition tables, so that a large statement is one mark, and costs one call of a function.
+The rows of a statement come as transition tables, so that a large statement is one mark and costs one function call.
 Each table has a function, which runs with the rights of its owner: other programs need no right to write to the log.
 """
 
@@ -17,8 +17,8 @@ from .tables import Image, WantedTable
 
 EVENTS = ("insert", "update", "delete", "truncate")
 FUNCTION = "declbind_mark"
-#: How many triggers of a table are there and run in this session. ``REPORTED_SQL`` sets who writes as well, and by
-#: which program.
+#: The number of a table's triggers that exist and are enabled in this session. ``REPORTED_SQL`` also sets the writer
+#: and the program.
 COUNT_SQL = (
     "(SELECT COUNT(*) FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND tgname IN"
     " ('declbind_insert', 'declbind_update', 'declbind_delete', 'declbind_truncate') AND tgenabled IN"
@@ -26,11 +26,11 @@ COUNT_SQL = (
 )
 REPORTED_SQL = f"SELECT set_config('declbind.writer', %s, %s), {COUNT_SQL}"
 VERIFIED_SQL = f"{COUNT_SQL} = {len(EVENTS)}"
-#: Sets the call of the ORM that marks belong to.
+#: Sets the ORM call that marks belong to.
 CALL_SQL = "SELECT set_config('declbind.call', %s, true)"
 
-#: The function of a table. Its statements name the columns, which makes them four times as fast as those that are made
-#: when they run. These are left for a table that has lost a column since: a write must not fail for it.
+#: The function of a table. Its statements name the columns, which makes them four times as fast as statements built at
+#: run time. The latter are used if the table has lost a column since: a write must not fail because of it.
 _FUNCTION_BODY = """
 #variable_conflict use_variable
 DECLARE
@@ -108,10 +108,10 @@ BEGIN
     RETURN NULL;
 END
 """
-#: What stands for the log's table where a function is compared with what it should be.
+#: A placeholder for the log's table when a function is compared with its expected text.
 _EVENTS_PLACE = "the_log"
 _SCHEMA_SQL = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'declbind_event'::regclass"
-#: What the text of a value depends on, and where the log is found; whatever the writer's session says.
+#: Settings that the text of a value and the lookup of the log depend on, fixed whatever the writer's session sets.
 _SETTINGS = (
     "search_path = pg_catalog, pg_temp",
     "datestyle = 'ISO, YMD'",
@@ -129,7 +129,7 @@ _TRANSITIONS = {
 
 
 def install_sql(tables: list[WantedTable], connection: Connection) -> list[str]:
-    """Return the statements that put in the functions and the triggers of tables, in place of what is there."""
+    """Return the statements that install the functions and triggers of tables, replacing existing ones."""
     statements = []
     for table in tables:
         statements += function_sql(table, connection)
@@ -139,7 +139,7 @@ def install_sql(tables: list[WantedTable], connection: Connection) -> list[str]:
 
 
 def remove_sql(triggers: list[tuple[str, str]], connection: Connection) -> list[str]:
-    """Return the statements that take out triggers, given as (table, event), and the functions of their tables."""
+    """Return the statements that remove triggers, given as (table, event), and the functions of their tables."""
     if not triggers:
         return []
     schema = _schema(connection)
@@ -150,7 +150,7 @@ def remove_sql(triggers: list[tuple[str, str]], connection: Connection) -> list[
 def function_sql(table: WantedTable, connection: Connection) -> list[str]:
     """Return the statements that make the function of a table, in the schema of the log.
 
-    Its comment is the name that the model gives to the table, which may have a schema in it.
+    Its comment is the name that the model gives to the table, which may include a schema.
     """
     schema = _schema(connection)
     body = _body(table, f"{schema}.declbind_event").replace("'", "''")
@@ -164,7 +164,7 @@ def function_sql(table: WantedTable, connection: Connection) -> list[str]:
 
 
 def _body(table: WantedTable, events: str) -> str:
-    # Each column as its type writes it, which its type reads again without a loss; except for JSON, which is a part of
+    # Each column is written as text by its type, which reads the text back without loss. JSON columns become part of
     # the note.
     image = ", ".join(
         f"{_text(name)}, CASE WHEN pg_typeof(one.{_quoted(name)}) IN ('json'::regtype, 'jsonb'::regtype)"
@@ -195,7 +195,7 @@ def _function(table: str) -> str:
 
 
 def load_found(connection: Connection) -> dict[tuple[str, str], str]:
-    """Return what triggers of ours there are: (table, event) -> fingerprint, or "disabled"."""
+    """Return the installed declbind triggers: (table, event) -> fingerprint, or "disabled"."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT coalesce(obj_description(function.oid, 'pg_proc'), class.relname), trigger.tgname,"
@@ -210,14 +210,14 @@ def load_found(connection: Connection) -> dict[tuple[str, str], str]:
         return {
             (table, name.removeprefix("declbind_")): "disabled"
             if enabled == "D"
-            # Which schema the log is in is asked once, here, and not for each fingerprint.
+            # The schema of the log is queried once, here, and not for each fingerprint.
             else _digest(source.replace(f"{schema}.declbind_event", _EVENTS_PLACE))
             for table, name, enabled, source, schema in cursor.fetchall()
         }
 
 
 def fingerprint(table: WantedTable, event: str, connection: Connection) -> str:
-    """Return what ``load_found`` says of a trigger that is as it should be."""
+    """Return the value that ``load_found`` gives for an up-to-date trigger."""
     return _digest(_body(table, _EVENTS_PLACE))
 
 
@@ -232,7 +232,7 @@ def _drop(table: str, event: str, connection: Connection) -> str:
 
 
 def _quoted(name: str) -> str:
-    """Quote a name as Django does: one in quotes stays as it is."""
+    """Quote a name as Django does: a name in quotes stays unchanged."""
     return name if name.startswith('"') and name.endswith('"') else f'"{name}"'
 
 
@@ -256,7 +256,7 @@ def read_images(model: type[models.Model], names: list[str], notes: list[str], c
     quote = connection.ops.quote_name
     chosen = ", ".join(f"image.{quote(name)}" for name in names)
     with connection.cursor() as cursor:
-        # The texts go as they are: numbers in them may be larger than Python's.
+        # The texts are passed on unchanged: numbers in them may exceed Python's floats.
         cursor.execute(
             f"SELECT one.place, side.name, {chosen} FROM jsonb_array_elements(%s::jsonb)"
             " WITH ORDINALITY AS one(value, place), (VALUES ('old'), ('new')) AS side(name),"

@@ -1,8 +1,8 @@
-"""Which tables their triggers report, and what a write of the ORM adds to the marks of its rows.
+"""The tables that are reported by their triggers, and the context that an ORM write adds to the marks.
 
-The hooks stand down for a table whose triggers are all in place. Whether they are is asked at each write, in its
-transaction. A mark carries who wrote, the program, and the call of the ORM that it belongs to. PostgreSQL's triggers
-read these from a setting of the session. On SQLite they are stored after the call.
+The hooks stand down for a table whose triggers are all installed. Each write checks this in its own transaction. A
+mark carries the writer, the program, and the ORM call that it belongs to. PostgreSQL's triggers read these from a
+setting of the session. On SQLite they are stored after the call.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from declbind.outbound.statements import fetch
 
 from . import postgresql, sqlite
 
-#: What there is of a table's triggers.
+#: Which of a table's triggers exist.
 Triggers = Literal["all", "some", "none"]
 #: Stands for all tables, among those whose marks are not to be reported.
 EVERY_TABLE = "*"
 
 
 def find_triggers(table: str, using: str, *, may_be_known: bool = False) -> Triggers:
-    """Return what is in place of a table's triggers; on PostgreSQL the session gets its writer as well.
+    """Return which of a table's triggers are installed; on PostgreSQL, also set the session's writer.
 
-    With ``may_be_known`` what was last asked on the connection is enough, if its triggers know the writer.
+    With ``may_be_known``, the last answer on the connection is enough, if its triggers know the writer.
     """
     connection = connections[using]
     if connection.needs_rollback:
@@ -47,7 +47,7 @@ def find_triggers(table: str, using: str, *, may_be_known: bool = False) -> Trig
         known = vars(connection)["declbind_reported"] = _Known.of(connection, actor, program)
     if may_be_known and table in known.tables:
         return "all"
-    # Outside of a transaction a local setting would end with the statement that sets it.
+    # Outside a transaction a local setting would end with the statement that sets it.
     params: list[SqlValue] = [f"{actor}\x1f{program}", connection.in_atomic_block, connection.ops.quote_name(table)]
     found = _describe(_ask(connection, postgresql.REPORTED_SQL, params)[-1], postgresql.EVENTS)
     (known.tables.add if found == "all" else known.tables.discard)(table)
@@ -59,23 +59,23 @@ def _describe(count: int, events: Sequence[str]) -> Triggers:
 
 
 def split_call(text: str) -> tuple[str, frozenset[str]]:
-    """Return the call of a mark, and the tables whose marks of it are not to be reported."""
+    """Return the call of a mark, and the tables whose marks of this call are not to be reported."""
     call, _, tables = text.partition("-")
     return call, frozenset(tables.split("\x1f")) - {""}
 
 
 def forget_reported(connection: Connection) -> None:
-    """Forget what is known of triggers on a connection."""
+    """Drop what is cached about triggers on a connection."""
     vars(connection).pop("declbind_reported", None)
 
 
 @dataclass(frozen=True)
 class _Known:
-    """The tables whose triggers were in place when this was last asked on a connection, and the writer they know."""
+    """The tables whose triggers were installed at the last check on a connection, and the writer that they know."""
 
     writer: tuple[str, str]
     session: object
-    #: The callbacks of the transaction that the writer was set in; Django replaces the list when it is over.
+    #: The callbacks of the transaction that the writer was set in. Django replaces the list when it ends.
     transaction: object
     tables: set[str] = field(default_factory=set)
 
@@ -93,7 +93,7 @@ class _Known:
 
 
 class Verification:
-    """An extension of an update of one row, which returns whether the triggers of the table were in place.
+    """An extension of an update of one row, which returns whether the triggers of the table were installed.
 
     ``is_reported`` is ``None`` if no row was updated.
     """
@@ -107,7 +107,7 @@ class Verification:
         return bool(self.is_reported is None and query.get_meta().concrete_model is self._model)
 
     def extend(self, sql: str, params: Sequence[SqlValue]) -> tuple[str, Sequence[SqlValue]]:
-        """Return the update with the question in it."""
+        """Return the update with the check added."""
         table = self._connection.ops.quote_name(self._model._meta.db_table)
         return f"{sql} RETURNING {postgresql.VERIFIED_SQL} AS declbind_is_reported", (*params, table)
 
@@ -121,7 +121,7 @@ class Verification:
 
 
 class MarkedCall:
-    """One call of the ORM whose rows are marked by triggers. To be begun and ended in one transaction.
+    """One ORM call whose rows are marked by triggers. Begin and end it in one transaction.
 
     ``unreported`` are the tables whose marks are not to be reported, because the hooks report them, or because the
     write is not to be captured.
@@ -134,7 +134,7 @@ class MarkedCall:
         self._last = 0
 
     def begin(self) -> None:
-        """Note what is marked already, or tell the triggers of the call."""
+        """Record the last existing mark, or pass the call to the triggers."""
         if self._connection.vendor == "sqlite":
             self._last = _ask(self._connection, sqlite.LAST_SQL, [])[0]
         elif self._id:
@@ -165,7 +165,7 @@ def _run(connection: Connection, sql: str, params: Sequence[SqlValue]) -> None:
 
 @contextlib.contextmanager
 def _cursor(connection: Connection) -> Iterator[Cursor]:
-    """Open a cursor past Django's, so that the application does not count these queries among its own."""
+    """Open a cursor that bypasses Django's, so that the application does not count these queries among its own."""
     connection.ensure_connection()
     with connection.wrap_database_errors, contextlib.closing(connection.create_cursor()) as cursor:
         yield cursor

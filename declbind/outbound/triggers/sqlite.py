@@ -1,7 +1,7 @@
-"""Triggers on SQLite: one for each kind of write of a row. Values are marked as SQL writes them, which loses nothing.
+"""Triggers on SQLite: one for each kind of write of a row. Marks hold values as SQL literals, without loss.
 
-``INSERT OR REPLACE`` fires no trigger for a row that it replaces, unless ``recursive_triggers`` is on. A trigger before
-each insert notes the rows that are in its way, and the one after it finds out whether they are gone.
+``INSERT OR REPLACE`` fires no trigger for a row that it replaces, unless ``recursive_triggers`` is on. A trigger
+before each insert records the conflicting rows, and the one after it checks whether they were deleted.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from declbind.outbound.django_types import Connection
 
 from .tables import SIDES, Image, WantedTable
 
-#: The kind of write that replaces rows, and what a mark of such a row says until it is known to be gone.
+#: The kind of write that replaces rows, and the kind of such a row's mark until it is known to be deleted.
 REPLACE, CANDIDATE = "replace", "CANDIDATE"
-#: More rows are not replaced by one: there are as many as unique constraints, at most.
+#: A row can replace at most as many rows as there are unique constraints.
 MAX_REPLACED = 16
 EVENTS = ("insert", "update", "delete", REPLACE)
-#: How many triggers of a table there are.
+#: The number of a table's triggers.
 REPORTED_SQL = (
     "SELECT COUNT(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = %s AND name IN"
     " ('declbind_insert_' || tbl_name, 'declbind_update_' || tbl_name, 'declbind_delete_' || tbl_name,"
     " 'declbind_replace_' || tbl_name)"
 )
-#: The last mark before a call of the ORM, and what the marks after it are given. ``after`` tells calls apart.
+#: The last mark before an ORM call, and the values that the marks after it are given. ``after`` distinguishes calls.
 LAST_SQL = "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'declbind_event'"
 COMPLETE_SQL = (
     "UPDATE declbind_event SET actor = %s, origin = %s, data = json_set(data, '$.call', json(%s), '$.after', %s,"
@@ -39,13 +39,13 @@ COMPLETE_SQL = (
 _NOW = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 _VALUES = entries.mark_values(actor="''", origin="'SQL'", created_at=_NOW)
 _INSERT = f"INSERT INTO declbind_event ({entries.MARK_COLUMNS}) SELECT {_VALUES},"
-#: A property of the last mark, if that is of a row which was replaced.
+#: A property of the last mark, if that mark belongs to a replaced row.
 _LAST = (
     "(SELECT json_extract(data, '$.{name}') FROM declbind_event WHERE id = (SELECT MAX(id) FROM declbind_event)"
     " AND kind = 'mark' AND json_extract(data, '$.is_replaced'))"
 )
-#: Have the candidates of the row that was inserted, which are the last marks, be rows that went. The row itself and
-#: what it replaced are marked as one call, for with the same key they are one change.
+#: Turns the candidates of the inserted row, which are the last marks, into deleted rows. The row and the rows it
+#: replaced are marked as one call, because with the same key they are one change.
 _CONFIRM = (
     "UPDATE declbind_event SET data = json_set(data, '$.op', 'DELETE', '$.is_replaced', 1, '$.call', 'replace' || id)"
     f" WHERE kind = 'mark' AND id > (SELECT MAX(id) FROM declbind_event) - {MAX_REPLACED} AND (SELECT"
@@ -56,7 +56,7 @@ _CONFIRM = (
 
 
 def install_sql(tables: list[WantedTable], connection: Connection) -> list[str]:
-    """Return the statements that put in the triggers of tables, in place of what is there."""
+    """Return the statements that install the triggers of tables, replacing existing ones."""
     statements = []
     for table in tables:
         for event in EVENTS:
@@ -65,12 +65,12 @@ def install_sql(tables: list[WantedTable], connection: Connection) -> list[str]:
 
 
 def remove_sql(triggers: list[tuple[str, str]], connection: Connection) -> list[str]:
-    """Return the statements that take out triggers, given as (table, event)."""
+    """Return the statements that remove triggers, given as (table, event)."""
     return [_drop(table, event, connection) for table, event in triggers]
 
 
 def load_found(connection: Connection) -> dict[tuple[str, str], str]:
-    """Return what triggers of ours there are: (table, event) -> fingerprint."""
+    """Return the installed declbind triggers: (table, event) -> fingerprint."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT tbl_name, name, sql FROM sqlite_master WHERE type = 'trigger' AND substr(name, 1, 9) = 'declbind_'"
@@ -79,7 +79,7 @@ def load_found(connection: Connection) -> dict[tuple[str, str], str]:
 
 
 def fingerprint(table: WantedTable, event: str, connection: Connection) -> str:
-    """Return what ``load_found`` says of a trigger that is as it should be."""
+    """Return the value that ``load_found`` gives for an up-to-date trigger."""
     return _digest(_create(table, event, connection))
 
 
@@ -102,10 +102,10 @@ def _create(table: WantedTable, event: str, connection: Connection) -> str:
 
 
 def _create_replace(table: WantedTable, connection: Connection) -> str:
-    """Return the statement of the trigger that notes the rows which a new row may replace.
+    """Return the statement of the trigger that records the rows which a new row may replace.
 
-    ``INSERT OR REPLACE`` deletes them without firing their triggers, and whether an insert is one is not known before
-    it. So the rows are candidates, until the trigger after the insert finds that they are gone.
+    ``INSERT OR REPLACE`` deletes them without firing their triggers, and before an insert it is not known whether it
+    is one. The rows are therefore candidates, until the trigger after the insert finds that they were deleted.
     """
     quote = connection.ops.quote_name
     found = " OR ".join(
@@ -123,9 +123,9 @@ def _create_replace(table: WantedTable, connection: Connection) -> str:
 
 
 def _unique_columns(table: WantedTable, connection: Connection) -> list[list[str]]:
-    """Return the columns of the primary key, and those of each unique index of whole columns without a condition."""
+    """Return the columns of the primary key, and those of each unconditional unique index of whole columns."""
     connection.ensure_connection()
-    # Past Django's cursor: a page that shows the states of many tables would make a query for each.
+    # This bypasses Django's cursor: a page that shows the states of many tables would make a query for each.
     with connection.wrap_database_errors:
         rows = connection.connection.execute(
             "SELECT found.name, part.name FROM pragma_index_list(?) AS found, pragma_index_info(found.name) AS part"
@@ -140,7 +140,7 @@ def _unique_columns(table: WantedTable, connection: Connection) -> list[list[str
 
 
 def _image(table: WantedTable, side: str, quote: Callable[[str], str]) -> str:
-    # quote() writes a float with all its digits, a blob and NULL, none of which JSON would keep.
+    # quote() writes a float with all its digits, a blob and NULL, none of which JSON would preserve.
     return "json_object(" + ", ".join(f"{_text(name)}, quote({side}.{quote(name)})" for name in table.columns) + ")"
 
 
@@ -171,7 +171,7 @@ def read_images(model: type[models.Model], names: list[str], notes: list[str], c
 
 
 def _value(literal: str | None) -> object:
-    """Read a value as ``quote()`` writes it."""
+    """Return the value of a literal as ``quote()`` writes it."""
     if literal is None or literal == "NULL":
         return None
     if literal[0] == "'":

@@ -1,4 +1,4 @@
-"""Say which tables want triggers, and which of their columns a mark has to carry."""
+"""The tables that need triggers, and the columns that a mark has to carry."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ from declbind.outbound.plans import Plan
 
 @dataclass(frozen=True)
 class WantedTable:
-    """One table of which writes are to be marked."""
+    """One table whose writes are to be marked."""
 
     name: str
     key: str
     #: Columns that marks carry, the key among them, in the table's order.
     columns: tuple[str, ...]
-    #: Streams that want it.
+    #: The streams that need it.
     streams: tuple[str, ...]
-    #: More rows than these, written by one statement, are marked as one.
+    #: If one statement writes more rows than this, it is marked as a whole.
     limit: int
 
 
-#: What a row was before a write, and what it is after it.
+#: A row before a write and after it.
 Side = Literal["old", "new"]
 SIDES: tuple[Side, ...] = ("old", "new")
 
 
 class Image(NamedTuple):
-    """A row as a mark carries it: before the write or after it."""
+    """A row as a mark carries it, before or after the write."""
 
     #: The place of the mark among those that were read.
     place: int
     side: Side
-    #: The values of the columns that were asked for.
+    #: The values of the requested columns.
     values: list[object]
 
 
 @dataclass(frozen=True)
 class HeardTable:
-    """What a mark of a table means: a model that has the table as its own, and who hears of it."""
+    """The meaning of a mark of a table: a model whose own table it is, and its listeners."""
 
     model: type[models.Model]
     listeners: TableListeners
 
 
 def heard_tables(index: Index) -> dict[str, list[HeardTable]]:
-    """Return the tables that bindings with triggers hear of, by their names, for each model that has them.
+    """Return the tables that bindings with triggers listen to, by name, for each model that has them.
 
-    Each model reads the columns by fields of its own, so that none stands for its twins.
+    Each model reads the columns through fields of its own, so that models with the same table are kept apart.
     """
     return {
         name: [HeardTable(model, index.marked.of(model)._replace(twins=())) for model in index.marked.models_of(name)]
@@ -63,12 +63,12 @@ def heard_tables(index: Index) -> dict[str, list[HeardTable]]:
 
 
 def table_models(model: type[models.Model]) -> list[type[models.Model]]:
-    """Return the models in whose tables a model's rows lie: its own, and the parents' that it inherits from."""
+    """Return the models whose tables hold a model's rows: itself, and the parents that it inherits from."""
     return [concrete_model(table) for table in (model, *model._meta.all_parents)]
 
 
 def wanted_tables(index: Index) -> list[WantedTable]:
-    """Return the tables that want triggers, by name."""
+    """Return the tables that need triggers, by name."""
     wanted = []
     for name, heard in heard_tables(index).items():
         key = heard[0].model._meta.pk

@@ -1,4 +1,4 @@
-"""Put triggers in, take them out, and tell whether they are what bindings want."""
+"""Installation and removal of triggers, and the comparison with what bindings need."""
 
 from __future__ import annotations
 
@@ -15,64 +15,64 @@ from declbind.outbound.index import Index, current_index
 from . import postgresql, sqlite
 from .tables import WantedTable, heard_tables, wanted_tables
 
-#: The triggers that there are: (table, event) -> fingerprint, or "disabled".
+#: The installed triggers: (table, event) -> fingerprint, or "disabled".
 Found = dict[tuple[str, str], str]
 
 
 class Dialect(Protocol):
-    """A module that says in a database's SQL what triggers are wanted."""
+    """A module that expresses the wanted triggers in a database's SQL."""
 
     @property
     def EVENTS(self) -> tuple[str, ...]:
-        """The kinds of write that have a trigger each."""
+        """The kinds of write, each of which has a trigger."""
 
     def install_sql(self, tables: list[WantedTable], connection: Connection) -> list[str]:
-        """Return the statements that put in the triggers of tables."""
+        """Return the statements that install the triggers of tables."""
 
     def remove_sql(self, triggers: list[tuple[str, str]], connection: Connection) -> list[str]:
-        """Return the statements that take out triggers, given as (table, event)."""
+        """Return the statements that remove triggers, given as (table, event)."""
 
     def load_found(self, connection: Connection) -> Found:
-        """Return what triggers of ours there are."""
+        """Return the installed declbind triggers."""
 
     def fingerprint(self, table: WantedTable, event: str, connection: Connection) -> str:
-        """Return what ``load_found`` says of a trigger that is as it should be."""
+        """Return the value that ``load_found`` gives for an up-to-date trigger."""
 
 
 _DIALECTS: dict[str, Dialect] = {"postgresql": postgresql, "sqlite": sqlite}
 
 
 class UnsupportedError(Exception):
-    """Say that there are no triggers for a database."""
+    """Raised for a database without support for triggers."""
 
 
 @dataclass(frozen=True)
 class TableState:
-    """How one table's triggers are: ``installed``, ``missing``, ``outdated``, ``disabled`` or ``left over``.
+    """The state of one table's triggers: ``installed``, ``missing``, ``outdated``, ``disabled`` or ``left over``.
 
-    ``missing`` says of some of them, ``outdated`` that they would be made another way now: a binding or the table has
-    changed. ``left over`` are those that no binding wants.
+    ``missing`` means that some of them are missing. ``outdated`` means that a binding or the table has changed since
+    they were installed. ``left over`` means that no binding needs them.
     """
 
     table: str
     streams: tuple[str, ...]
     state: str
-    #: The kinds of write that nobody marks, such as "update".
+    #: The kinds of write that are not marked, such as "update".
     unmarked: tuple[str, ...] = ()
 
     @property
     def is_well(self) -> bool:
-        """Tell whether every write of the table is marked as bindings want it."""
+        """Return whether every write of the table is marked as the bindings require."""
         return self.state == "installed"
 
 
 def is_supported(using: str) -> bool:
-    """Tell whether there are triggers for a database."""
+    """Return whether triggers are supported on a database."""
     return connections[using].vendor in _DIALECTS
 
 
 def load_states(using: str, index: Index | None = None) -> list[TableState]:
-    """Return the state of each table that has triggers or wants them, by name."""
+    """Return the state of each table that has triggers or needs them, by name."""
     wanted = wanted_tables(index or current_index())
     if not is_supported(using):
         return [TableState(table.name, table.streams, "missing", ("insert", "update", "delete")) for table in wanted]
@@ -106,9 +106,9 @@ def install_sql(using: str) -> list[str]:
 
 
 def install(using: str) -> None:
-    """Put in the triggers that bindings want, and take out the others: all or none.
+    """Install the triggers that bindings need, and remove the others: all or none.
 
-    What was written before they were there may have gone unheard, so those who listen are told to take a snapshot.
+    Earlier writes may not have been captured, so subscribers are told to take a snapshot.
     """
     unheard = [state.table for state in load_states(using) if not state.is_well]
     _run(install_sql(using), using)
@@ -116,7 +116,7 @@ def install(using: str) -> None:
 
 
 def remove(using: str) -> int:
-    """Take out all triggers of ours; return how many tables had some."""
+    """Remove all declbind triggers; return how many tables had some."""
     connection, dialect = connections[using], _dialect(using)
     found = sorted(dialect.load_found(connection))
     _run(dialect.remove_sql(found, connection), using)
@@ -124,7 +124,7 @@ def remove(using: str) -> int:
 
 
 def announce_gap(tables: Iterable[str], using: str) -> None:
-    """Have all who hear of tables take a snapshot: writes to these went unheard."""
+    """Make the subscribers of tables take a snapshot, because writes to these were not captured."""
     heard = heard_tables(current_index())
     with transaction.atomic(using=using):
         batch = Batch(using)

@@ -14,7 +14,7 @@ PROGRAMS = ("uvicorn", "daphne")
 
 
 def main() -> int:
-    """Send frames to each server; the exit status is 1 if one of them did what it must not."""
+    """Send frames to each server; the exit status is 1 if one of them did something forbidden."""
     parser = argparse.ArgumentParser(prog="python -m tests.attack.fuzzing", description=__doc__)
     parser.add_argument("--frames", type=int, default=1_000_000, help="for all servers together")
     parser.add_argument("--seed", type=int, help="default: another one each time")

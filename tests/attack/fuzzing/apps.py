@@ -1,16 +1,16 @@
-"""Let the server of a siege load what breaks it."""
+"""The app config that loads a deliberate fault into the server."""
 
 from django.apps import AppConfig
 
 
 class FuzzingConfig(AppConfig):
-    """Hold the models of the site."""
+    """The app of the site's models."""
 
     name = "tests.attack.fuzzing"
     label = "fuzzing"
 
     def ready(self) -> None:
-        """Put in the sabotage that the environment names; none is the rule."""
+        """Install the sabotage that the environment names, if any."""
         from . import sabotage
 
         sabotage.install()

@@ -1,4 +1,4 @@
-"""Frames that a client might send: valid ones, ones that are nearly valid, and anything else, all from one seed."""
+"""Frames that a client might send: valid, nearly valid and arbitrary ones, all from one seed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NUMBERS = (
     0, 1, -1, 2, 7, 31, 2**31, -(2**31) - 1, 2**53, 2**63 - 1, 2**63, -(2**63) - 1, 10**30, 10**400, 0.1, -0.0, 1.5,
     1e300, 1e-320,
 )  # fmt: skip
-#: Written as they stand: what ``json.dumps`` would not write.
+#: Written literally, because ``json.dumps`` would not write them.
 RAW = (
     "", " ", "{", "}", "[]", "null", "NaN", '"', "\\", "{}{}", '{"stream":"board"}',
     '{"stream":"board","payload":[]}', "\x00",
@@ -44,19 +44,19 @@ RAW = (
     "[" * 3000, '{"a":' * 3000, "[" * 3000 + "]" * 3000,
     '{"stream":"board","payload":{"data":' + "[" * 40 + "]" * 40 + ',"ref":1}}',
 )  # fmt: skip
-#: Replaced when the frame is sent, by what the server has given to one of the sockets.
+#: Replaced on sending by values that the server has sent to one of the sockets.
 RESUME, EPOCH, OFFSET = "@resume@", "@epoch@", "@offset@"
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One message: a text, or bytes; ``parts`` is in how many fragments it is sent."""
+    """One message: a text or bytes; ``parts`` is the number of fragments in which it is sent."""
 
     data: str | bytes
     parts: int = 1
 
     def fill(self, known: dict[str, Any], chance: random.Random) -> Frame:
-        """Return the frame with what the server has given in place of its marks."""
+        """Return the frame with its placeholders replaced by values from the server."""
         data = self.data
         if not known or not isinstance(data, str) or "@" not in data:
             return self
@@ -66,7 +66,7 @@ class Frame:
 
 
 class Generator:
-    """An endless source of frames; the same seed gives the same ones."""
+    """An endless source of frames; the same seed gives the same frames."""
 
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)
@@ -85,7 +85,7 @@ class Generator:
         text = json.dumps(envelope, ensure_ascii=chance.random() < 0.5)
         if kind < 0.36:
             text = self._scratch(text)
-        # What no text frame can carry is sent as an escape, which JSON allows.
+        # Characters that no text frame can carry are sent as an escape, which JSON allows.
         text = "".join(f"\\u{ord(each):04x}" if "\ud800" <= each <= "\udfff" else each for each in text)
         if kind > 0.995:
             text = text.replace("}", " " * chance.choice((100, 60_000, 66_000)) + "}", 1)
@@ -96,7 +96,7 @@ class Generator:
         return chance.choices(STREAMS, (6, 1, 2, 1, 1, 1))[0] if chance.random() < 0.95 else chance.choice(TEXTS)
 
     def payload(self) -> dict[str, Any]:
-        """Return a payload that has the right form, whatever its values are."""
+        """Return a payload with the right form and any values."""
         chance = self._chance
         action = chance.choices(ACTIONS, (5, 8, 2, 5, 3, 1, 0.2, 0.2, 0.2, 0.2))[0]
         payload: dict[str, Any] = {"action": action}
@@ -174,7 +174,7 @@ class Generator:
         return self._scalar()
 
     def _mutate(self, envelope: dict[str, Any]) -> None:
-        """Change one key, anywhere: leave it out, give it another type, or add one."""
+        """Change one key anywhere: remove it, change its type, or add one."""
         chance = self._chance
         place = chance.choice((envelope, envelope["payload"], envelope["payload"]))
         nested = [value for value in place.values() if isinstance(value, dict)]

@@ -1,4 +1,4 @@
-"""Rows that strangers may write, may only read, or may not even see."""
+"""Rows that anonymous clients may write, may only read, or may not see."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .prepare import LOCKED
 
 
 class Board(models.Model):
-    """A row that everybody may write: a column of each type, and two that nobody may."""
+    """A row that everyone may write: a column of each type, and two that nobody may write."""
 
     flag = models.BooleanField(default=False)
     count = models.IntegerField(null=True, blank=True)
@@ -35,7 +35,7 @@ class Board(models.Model):
 
 
 class Notice(models.Model):
-    """A row that everybody may read."""
+    """A row that everyone may read."""
 
     text = models.CharField(max_length=40)
 

@@ -1,4 +1,4 @@
-"""Make the tables and the first rows of a siege: `python -m tests.attack.fuzzing.prepare`."""
+"""Make the tables and the first rows of the site: `python -m tests.attack.fuzzing.prepare`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import django
 from django.core.management import call_command
 from django.utils import timezone
 
-#: The users, in the order of their keys: who attacks, whose rows must stay, who writes what the witness reads.
+#: The users, in the order of their keys: the attacker, the owner of rows that must stay, the writer for the witness.
 USERS = ("mallory", "victim", "clerk")
-#: What a column has that no client may write.
+#: The value of a column that no client may write.
 LOCKED = "locked"
 BOARDS, NOTICES, LETTERS = 30, 20, 20
 

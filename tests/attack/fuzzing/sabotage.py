@@ -1,4 +1,4 @@
-"""Break the server of a siege on purpose, so that each of the checks is seen to catch what it is for.
+"""Broken variants of the server, to show that each check detects its fault.
 
 `FUZZING_SABOTAGE` names a broken variant.
 """
@@ -14,7 +14,7 @@ VARIABLE = "FUZZING_SABOTAGE"
 
 
 def raise_an_exception() -> None:
-    """Believe that a ``pk`` can be compared with a number."""
+    """Assume that a ``pk`` can be compared with a number."""
     from declbind.core import frames
 
     original = frames.parse_request
@@ -28,7 +28,7 @@ def raise_an_exception() -> None:
 
 
 def let_everybody_write() -> None:
-    """Grant everything to everybody."""
+    """Grant everything to everyone."""
     from declbind.bindings import Binding
 
     def has_permission(self: Any, user: Any, action: str, pk: Any) -> bool:
@@ -69,7 +69,7 @@ def answer_all() -> None:
 
 
 def keep_all() -> None:
-    """Keep what comes in mind for ever, fifty kilobytes of each frame."""
+    """Keep everything that arrives for ever, fifty kilobytes of each frame."""
     from declbind.live import consumers
 
     kept: list[Any] = []
@@ -96,7 +96,7 @@ def stop_reading() -> None:
     consumers._Conversation._take = _take  # type: ignore[method-assign]
 
 
-#: The variants, and the check that has to catch each of them.
+#: The variants, and the check that has to detect each of them.
 VARIANTS: dict[str, tuple[Callable[[], None], str]] = {
     "raise_an_exception": (raise_an_exception, "exception"),
     "let_everybody_write": (let_everybody_write, "changed"),
@@ -108,7 +108,7 @@ VARIANTS: dict[str, tuple[Callable[[], None], str]] = {
 
 
 def install() -> None:
-    """Put in the variant that the environment names."""
+    """Install the variant that the environment names."""
     name = os.environ.get(VARIABLE)
     if name:
         VARIANTS[name][0]()

@@ -1,4 +1,4 @@
-"""Configure the site of a siege. Environment: `DATABASE_URL` and `FUZZING_DECLBIND`, more of the setting in JSON."""
+"""The settings of the site. Environment: `DATABASE_URL` and `FUZZING_DECLBIND`, further settings in JSON."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ TIME_ZONE = "UTC"
 DATABASES: dict[str, dict[str, Any]] = {"default": database_at(os.environ["DATABASE_URL"])}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-#: As many frames as the machine can take: what is limited is not tried here. What is held of them is small, so that
-#: growth would be seen.
+#: As many frames as the machine can process: limits are not tested here. Little of them is kept, so that growth would
+#: be detected.
 DECLBIND: dict[str, Any] = {
     "MESSAGES_PER_SECOND": 1_000_000,
     "MESSAGE_BURST": 1_000_000,

@@ -1,4 +1,4 @@
-"""Configuration of the app that holds the custom user model."""
+"""The app config of the custom user model."""
 
 from django.apps import AppConfig
 

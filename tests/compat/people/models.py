@@ -10,7 +10,7 @@ from django.db import models
 
 
 class PersonManager(BaseUserManager["Person"]):
-    """Creates people by their email address."""
+    """The manager, which creates people by their email address."""
 
     def create_user(self, email: str, password: str | None = None, **values: Any) -> Person:
         """Store and return a new person."""

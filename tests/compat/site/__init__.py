@@ -1,1 +1,1 @@
-"""The Django site that the course runs in each cell; the environment says how it is set up."""
+"""The Django site that the course runs in each cell, configured by the environment."""

@@ -1,4 +1,4 @@
-"""Configuration of the course's app."""
+"""The app config of the course's models."""
 
 import os
 
@@ -13,7 +13,7 @@ class SiteConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Break what `COMPAT_SABOTAGE` names, so that a test can show that the course notices it."""
+        """Install the fault that `COMPAT_SABOTAGE` names, so that a test can show that the course detects it."""
         from . import sabotage
 
         sabotage.install(os.environ.get("COMPAT_SABOTAGE", ""))

@@ -23,5 +23,5 @@ def perform_in_worker(name: str, arguments: dict[str, Any]) -> Any:
 
 
 def run(name: str, arguments: dict[str, Any]) -> Any:
-    """Have a worker perform an operation, and return its result."""
+    """Let a worker perform an operation, and return its result."""
     return perform_in_worker.delay(name, arguments).get(timeout=60)

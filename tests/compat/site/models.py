@@ -24,7 +24,7 @@ class Note(models.Model):
 
 
 class Reading(models.Model):
-    """A row that raw SQL writes; its binding captures by triggers where the database has them."""
+    """A row that raw SQL writes; its binding captures by triggers if the database supports them."""
 
     value = models.IntegerField()
 
@@ -33,7 +33,7 @@ class Reading(models.Model):
 
 
 class Line(models.Model):
-    """One of very many rows, whose snapshot takes a slow reader some time."""
+    """One of very many rows, for a long snapshot."""
 
     text = models.CharField(max_length=250)
 

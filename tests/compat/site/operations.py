@@ -24,7 +24,7 @@ operations: dict[str, Callable[..., Any]] = {}
 
 
 def perform(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Perform an operation; raises what the write raises."""
+    """Perform an operation, and let its exceptions pass."""
     return operations[name](**arguments)
 
 
@@ -73,7 +73,7 @@ def bulk_add(room: int, texts: list[str]) -> None:
 
 @operation
 def bulk_change(pks: list[int], text: str) -> None:
-    """Give each of several notes a text of its own by one statement."""
+    """Set a different text on each of several notes in one statement."""
     notes = list(Note._default_manager.filter(pk__in=pks).order_by("pk"))
     for number, note in enumerate(notes):
         note.text = f"{text} {number}"
@@ -90,7 +90,7 @@ def tag(pk: int, words: list[str]) -> list[int]:
 
 @operation
 def roll_back(room: int) -> None:
-    """Write in a transaction that is rolled back, and in a savepoint that is."""
+    """Write in a transaction and in a savepoint, each of which is rolled back."""
 
     class Changed(Exception):
         pass
@@ -128,7 +128,7 @@ def notes(room: int | None = None) -> list[dict[str, Any]]:
 
 @operation
 def write_sql(values: list[int], *, announce: bool) -> list[int]:
-    """Insert readings by raw SQL; without triggers the rows are announced by hand. Return their keys."""
+    """Insert readings by raw SQL; without triggers, announce the rows by hand. Return their keys."""
     with transaction.atomic(), connection.cursor() as cursor:
         before = set(Reading._default_manager.values_list("pk", flat=True))
         for value in values:
@@ -144,7 +144,7 @@ def write_sql(values: list[int], *, announce: bool) -> list[int]:
 
 @operation
 def fill(count: int) -> None:
-    """Store so many lines of 192 characters, which no compression makes much shorter."""
+    """Store this many lines of 192 characters, which compress badly."""
     chance = random.Random(count)
     lines = (Line(text=f"{chance.getrandbits(768):0192x}") for _ in range(count))
     Line._default_manager.bulk_create(lines, batch_size=1_000)
@@ -152,7 +152,7 @@ def fill(count: int) -> None:
 
 @operation
 def change_line() -> int:
-    """Save the first line anew; return its key."""
+    """Save the first line again; return its key."""
     line = Line._default_manager.order_by("pk")[0]
     line.text = "changed"
     line.save()
@@ -173,7 +173,7 @@ def connections() -> list[list[str]]:
 
 @operation
 def why(stream: str, row: int, user: str) -> list[str]:
-    """Return the causes that the console names for a row's last change, the most important first."""
+    """Return the causes that the console gives for a row's last change, the most important first."""
     question = Question(stream, str(row), user)
     return [answer.cause.name for answer in explain(question, DEFAULT_DB_ALIAS).answers]
 
@@ -207,7 +207,7 @@ def add_user(name: str, codenames: list[str]) -> str:
 
 @operation
 def take_away(name: str, codename: str) -> None:
-    """Take a permission from a user."""
+    """Revoke a permission of a user."""
     users = get_user_model()
     user = users._default_manager.get(**{users.USERNAME_FIELD: name})
     user.user_permissions.remove(Permission.objects.get(codename=codename, content_type__app_label="compat"))

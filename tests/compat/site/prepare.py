@@ -29,7 +29,7 @@ def main() -> None:
     if options.triggers:
         perform("edit_record", {"stream": "readings", "capture": "triggers"})
         call_command("declbind", "triggers", "--install", stdout=sys.stderr)
-    # A client that comes back soon after an edit of the configuration gets a `resync`, which would hide what it misses.
+    # A client that reconnects soon after an edit of the configuration gets a `resync`, which would hide a loss.
     Event.objects.update(created_at=timezone.now() - timedelta(minutes=10))
 
 

@@ -1,4 +1,4 @@
-"""Faults that a test puts into the site on purpose, to show that the course notices them."""
+"""Deliberate faults of the site, to show that the course detects them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def let_updates_pass_unseen() -> None:
-    """Take the hook of `QuerySet.update` out."""
+    """Remove the hook of `QuerySet.update`."""
     from django.db import models
 
     models.QuerySet.update = models.QuerySet.update.__wrapped__  # type: ignore[attr-defined, method-assign]
 
 
 def keep_rights() -> None:
-    """Never check an open socket's rights again."""
+    """Never check an open socket's permissions again."""
     from declbind.live.hub import LiveHub
 
     async def revalidate(self: LiveHub, sockets: Any) -> None:
@@ -24,7 +24,7 @@ def keep_rights() -> None:
 
 
 def stall_at_the_first_wait() -> None:
-    """End a socket whose server cannot take a frame at once, as if going on were impossible."""
+    """Close a socket whose server cannot accept a frame at once, instead of waiting."""
     from declbind.live.socket import Socket
 
     async def lose(self: Socket) -> None:
@@ -41,7 +41,7 @@ def list_no_connections() -> None:
 
 
 def end_without_a_drain() -> None:
-    """Leave the signal to the server."""
+    """Leave the shutdown signal to the server."""
     from declbind.live import shutdown
 
     shutdown.watch = lambda loop, running_hubs: None
@@ -57,6 +57,6 @@ SABOTAGES: dict[str, Callable[[], None]] = {
 
 
 def install(name: str) -> None:
-    """Put a fault in; none for an empty name."""
+    """Install a fault; none for an empty name."""
     if name:
         SABOTAGES[name]()

@@ -1,4 +1,4 @@
-"""Settings of the course's site, laid out by the environment.
+"""The settings of the course's site, from the environment.
 
 - `DATABASE_URL`: the database.
 - `COMPAT_DATABASE`: a JSON object that is merged into `DATABASES["default"]`.

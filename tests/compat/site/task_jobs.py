@@ -17,7 +17,7 @@ def perform_in_worker(name: str, arguments: dict[str, Any]) -> Any:
 
 
 def run_task(name: str, arguments: dict[str, Any], seconds: float = 60.0) -> Any:
-    """Have a worker perform an operation, and return its result."""
+    """Let a worker perform an operation, and return its result."""
     result = perform_in_worker.enqueue(name, arguments)
     deadline = time.monotonic() + seconds
     while not result.is_finished:

@@ -25,7 +25,7 @@ def log_in(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def visit(request: HttpRequest) -> HttpResponse:
-    """Change the session, as a page with a shopping cart does: some stores answer with another cookie."""
+    """Change the session, as a page with a shopping cart does; some stores then set another cookie."""
     request.session["visits"] = request.session.get("visits", 0) + 1
     return JsonResponse({"visits": request.session["visits"]})
 

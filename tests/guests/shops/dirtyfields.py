@@ -1,4 +1,4 @@
-"""django-dirtyfields: a base class whose ``__init__`` and ``save`` remember what each row held."""
+"""django-dirtyfields: a base class whose ``__init__`` and ``save`` store each row's values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""django-fsm-2: a protected field, which only transitions may set, and saves that ask for the old state."""
+"""django-fsm-2: a protected field that only transitions may set, and saves with a condition on the old state."""
 
 from __future__ import annotations
 

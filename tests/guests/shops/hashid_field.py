@@ -27,7 +27,7 @@ def make(title, room):
     return Item.objects.create(title=title, room=room, reference=room * 100)
 
 
-#: What the package says that a column is, by the library of hashes alone.
+#: The form that the package gives to a column's value, computed with the library of hashes alone.
 READERS = {"mysite.Item": {"id": HASHES.encode, "reference": HASHES.encode}, "mysite.Part": {"item": HASHES.encode}}
 RECORDS = [{"stream": "parts", "model": "mysite.Part", "fields": ["name", "item"]}]
 step = Steps()

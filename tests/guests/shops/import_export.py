@@ -1,4 +1,4 @@
-"""django-import-export: rows imported one by one and in bulk, in transactions that are undone on a dry run."""
+"""django-import-export: rows imported one by one and in bulk, in transactions that a dry run rolls back."""
 
 from __future__ import annotations
 

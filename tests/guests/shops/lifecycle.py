@@ -1,4 +1,4 @@
-"""django-lifecycle: hooks that write again, in the middle of a ``save`` or ``delete`` and after the commit."""
+"""django-lifecycle: hooks that write again during a ``save`` or ``delete`` and after the commit."""
 
 from __future__ import annotations
 

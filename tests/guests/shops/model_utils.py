@@ -1,4 +1,4 @@
-"""django-model-utils: trackers that remember fields, descriptors over columns, and managers of its own."""
+"""django-model-utils: trackers that store field values, descriptors over columns, and managers of its own."""
 
 from __future__ import annotations
 

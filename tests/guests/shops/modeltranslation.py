@@ -18,7 +18,8 @@ def make(title, room):
     return Item.objects.create(title=title, room=room)
 
 
-#: The package writes and asks the column of a language; the original one is the default language's, and may be stale.
+#: The package reads and writes the column of a language. The original column is the default language's, and may be
+#: stale.
 OTHER_COLUMNS = {"mysite.Item": {"title": "title_en"}}
 FIELDS = ["title", "title_en", "title_de", "room"]
 RECORDS = [

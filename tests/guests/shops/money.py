@@ -1,4 +1,4 @@
-"""django-money: one field that is two columns, with a manager that rewrites what is asked."""
+"""django-money: one field that is two columns, with a manager that rewrites queries."""
 
 from __future__ import annotations
 

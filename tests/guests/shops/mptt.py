@@ -1,4 +1,4 @@
-"""django-mptt: trees by numbers that SQL of the package shifts, besides the row that is saved."""
+"""django-mptt: trees by numbers that SQL of the package shifts in rows other than the saved one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""django-ordered-model: an order that moves of other rows shift by ``update``."""
+"""django-ordered-model: an order that moving a row changes in other rows by ``update``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""django-parler: translated fields in a table of their own, saved behind the row."""
+"""django-parler: translated fields in a table of their own, saved after the row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""django-pghistory: database triggers that keep a history, and a context that is put in front of each statement."""
+"""django-pghistory: database triggers that keep a history, and a context in front of each statement."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make(title, room):
 
 #: The rows that the triggers of the package write.
 RECORDS = [{"stream": "history", "model": "mysite.ItemEvent", "fields": ["title", "room", "pgh_label", "pgh_obj"]}]
-#: The package's triggers write the history in the database, out of the sight of hooks.
+#: The package's triggers write the history in the database, where hooks cannot see it.
 IN_DATABASE = {"history"}
 HAS_TRIGGERS = True
 step = Steps()

@@ -1,4 +1,4 @@
-"""django-pgtrigger: triggers that change, cancel or replace what was written, and prefixes that switch them off."""
+"""django-pgtrigger: triggers that change, cancel or replace writes, and prefixes that disable them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Item(models.Model):
 
 
 class Soft(models.Model):
-    """A deletion becomes an update."""
+    """A model whose deletion becomes an update."""
 
     name = models.CharField(max_length=50)
     is_active = models.BooleanField(default=True)
@@ -29,7 +29,7 @@ class Soft(models.Model):
 
 
 class Loud(models.Model):
-    """The database changes the name before it is stored, and cancels some writes."""
+    """A model whose name the database changes before it is stored, and whose writes it sometimes cancels."""
 
     name = models.CharField(max_length=50)
     stored = models.IntegerField(default=0)

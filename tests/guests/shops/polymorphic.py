@@ -1,4 +1,4 @@
-"""django-polymorphic: query sets that give the instances of the children, by tables that are joined."""
+"""django-polymorphic: query sets that return instances of child models, through joined tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""django-reversion: versions stored at the end of a revision, and rows that are put back."""
+"""django-reversion: versions stored at the end of a revision, and restored rows."""
 
 from __future__ import annotations
 

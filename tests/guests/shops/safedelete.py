@@ -1,4 +1,4 @@
-"""django-safedelete: deletions that are updates, managers that hide what was deleted, and undeletions."""
+"""django-safedelete: deletions that are updates, managers that hide deleted rows, and undeletions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""django-simple-history: a row of history beside each write, and bulk calls of its own."""
+"""django-simple-history: a row of history for each write, and bulk calls of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""django-taggit: a manager of tags that is a relation by a generic key."""
+"""django-taggit: a manager of tags over a generic relation."""
 
 from __future__ import annotations
 

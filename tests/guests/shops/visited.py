@@ -1,4 +1,4 @@
-"""Packages that wrap cursors, compilers and requests: pages of the admin are visited beside the usual writes."""
+"""Packages that wrap cursors, compilers and requests: admin pages are visited in addition to the usual writes."""
 
 from __future__ import annotations
 

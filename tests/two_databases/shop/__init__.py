@@ -1,1 +1,1 @@
-"""An app whose rows are in another database than the users that they belong to."""
+"""An app whose rows are in another database than their users."""

@@ -1,4 +1,4 @@
-"""Notes of users, which they name by key: a foreign key could not be checked by the database."""
+"""Notes that name their users by key, because the database could not check a foreign key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Note(models.Model):
     room = models.IntegerField(default=1)
     writer_pk = models.IntegerField(null=True, blank=True)
 
-    # Written out for the type checker, whose settings do not install this app.
+    # Stated for the type checker, whose settings do not install this app.
     objects: models.Manager[Note] = models.Manager()
 
     def __str__(self) -> str:

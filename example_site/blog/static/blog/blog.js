@@ -23,7 +23,7 @@ watch.addEventListener('rows', oncePerFrame(draw));
 showEnd(watch);
 
 function draw() {
-  if (cards.size === 0) list.replaceChildren(); // What the server had rendered.
+  if (cards.size === 0) list.replaceChildren(); // Rendered by the server.
   for (const [pk, card] of cards) {
     if (watch.rows.has(pk)) continue;
     card.article.remove();
@@ -34,7 +34,7 @@ function draw() {
     if (!cards.has(pk)) cards.set(pk, { article: document.createElement('article'), shown: '', editing: false });
     const card = cards.get(pk);
     const text = JSON.stringify(data);
-    // A form that is being filled in is left alone; saving it tells whether it was overtaken.
+    // A form that is being filled in stays unchanged; saving it reports a conflict.
     if (card.shown !== text && !card.editing) {
       card.shown = text;
       show(card.article, pk, data);
@@ -93,7 +93,7 @@ function beginEditing(article, pk) {
     const names = Object.keys(now).filter((name) => now[name] !== before[name]);
     if (names.length === 0) return end();
     const data = Object.fromEntries(names.map((name) => [name, now[name]]));
-    // Only the fields that this form changes have to be as they were: two editors may share a post.
+    // Only the fields that this form changes must be unchanged: two editors may share a post.
     const expected = Object.fromEntries(names.map((name) => [name, before[name]]));
     try {
       await posts.update(pk, data, { if: expected });

@@ -1,4 +1,4 @@
-"""Prepare and start the example site with one command."""
+"""The command that prepares and starts the example site."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NUMBERS = {"Coffees today": 7, "Open tickets": 23, "Days without incident": 112,
 
 class Command(BaseCommand):
     help = "Create the demo's database, users and content, then serve the site with the share prices replaying."
-    # The tables that the checks would ask for may not exist yet.
+    # The checks would query tables that may not exist yet.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -69,7 +69,7 @@ class Command(BaseCommand):
                 ) from None
 
     def prepare(self, verbosity: int) -> None:
-        """Bring the database up to date; what is there already stays as it is."""
+        """Bring the database up to date; existing data stays."""
         call_command("migrate", interactive=False, verbosity=verbosity - 1)
         accounts.ensure_users()
         if not IntegerValue.objects.exists():
@@ -101,7 +101,7 @@ class Command(BaseCommand):
         import uvicorn
 
         connections.close_all()
-        # uvicorn shuts down in order, then raises the signal again: that must not end us before the replay.
+        # After its shutdown uvicorn raises the signal again, which must not end this process before the replay.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with contextlib.nullcontext() if speed is None else replaying(speed):
             uvicorn.run(
@@ -120,9 +120,9 @@ class Command(BaseCommand):
 
 @contextlib.contextmanager
 def replaying(speed: float) -> Iterator[None]:
-    """Run the replay beside the server, in a process of its own, as a feed would."""
+    """Run the replay beside the server, in a process of its own, like a real feed."""
     command = [sys.executable, str(SITE / "manage.py"), "replay", "--loop", "--speed", str(speed)]
-    # Should this process be killed, nobody else would end the replay: it looks for its parent itself.
+    # If this process is killed, nothing would end the replay, so it checks for its parent itself.
     replay = subprocess.Popen([*command, "--parent", str(os.getpid())], start_new_session=True)
     try:
         yield

@@ -1,4 +1,4 @@
-/** The board: one subscription, and a write for each press. */
+/** The board: one subscription, and a write for each click. */
 
 import { connectPage, oncePerFrame, showEnd, showErrors } from './status.js';
 
@@ -16,7 +16,7 @@ watch.addEventListener('rows', oncePerFrame(draw));
 showEnd(watch);
 
 function draw() {
-  if (tiles.size === 0) list.replaceChildren(); // What the server had rendered.
+  if (tiles.size === 0) list.replaceChildren(); // Rendered by the server.
   const rows = [...watch.rows].sort(([a, x], [b, y]) => x.name.localeCompare(y.name) || a - b);
   for (const [pk, tile] of tiles) {
     if (watch.rows.has(pk)) continue;
@@ -28,7 +28,7 @@ function draw() {
     tile.querySelector('.name').textContent = data.name;
     tile.querySelector('.number').textContent = data.value;
     for (const button of tile.querySelectorAll('button')) button.setAttribute('aria-label', labelOf(button, data.name));
-    // Moved only if it must be: a moved button loses the focus.
+    // Moved only if necessary, because a moved button loses the focus.
     if (list.children[index] !== tile) list.insertBefore(tile, list.children[index] ?? null);
     if (changed.has(pk)) flash(tile);
   });
@@ -61,7 +61,7 @@ function labelOf(button, name) {
   return `${button.dataset.step > 0 ? 'Increase' : 'Decrease'} ${name}`;
 }
 
-/** Add to the number that is there; when somebody else was quicker, to theirs. */
+/** Add to the current number; after a conflict, to the new one. */
 async function step(pk, by) {
   let value = watch.rows.get(pk).value;
   for (let tries = 0; ; tries += 1) {
@@ -74,7 +74,7 @@ async function step(pk, by) {
   }
 }
 
-/** Wait for the change that made ours a conflict; it may be here already. */
+/** Wait for the change that caused the conflict; it may have arrived already. */
 function newerValue(pk, known) {
   return new Promise((resolve) => {
     const look = () => {

@@ -41,7 +41,7 @@ export function showEnd(subscription) {
   });
 }
 
-/** Run a function once before the next frame, however often it is asked for. */
+/** Run a function once before the next frame, however often it is requested. */
 export function oncePerFrame(draw) {
   let asked = false;
   return () => {
@@ -54,7 +54,7 @@ export function oncePerFrame(draw) {
   };
 }
 
-/** Put the texts of a refused write beside the fields of its form; what has no field goes to the form's own place. */
+/** Put the texts of a refused write beside the fields of its form; others go to the form's own place. */
 export function showErrors(form, error) {
   const places = new Map([...form.querySelectorAll('[data-error]')].map((place) => [place.dataset.error, place]));
   for (const [name, place] of places) {

@@ -1,4 +1,4 @@
-"""Replay the share prices into the model, as a feed would bring them."""
+"""The command that replays the share prices into the model, like a real feed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.db import transaction
 from example_site.ticker.models import Price
 from example_site.ticker.stocks import Quote, load_quotes
 
-PAUSE = 6.0  # seconds at the end, to look at the whole picture
+PAUSE = 6.0  # seconds at the end, to show the whole chart
 
 
 class Command(BaseCommand):
@@ -23,9 +23,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--speed", type=float, default=45.0, help="days of history a second (default 45)")
-        parser.add_argument("--loop", action="store_true", help="begin again at the end")
+        parser.add_argument("--loop", action="store_true", help="start again at the end")
         parser.add_argument("--symbol", action="append", help="only this share; may be given several times")
-        parser.add_argument("--history", type=int, default=24, help="months that are there at once (default 24)")
+        parser.add_argument("--history", type=int, default=24, help="months that are stored at the start (default 24)")
         parser.add_argument("--parent", type=int, help="end when this process is no longer the parent")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -63,7 +63,7 @@ class Command(BaseCommand):
             last = day
 
     def rewind(self, opening: dict[date, list[Quote]], symbols: set[str]) -> None:
-        """Leave the opening months and nothing else; rows that are right already are not written again."""
+        """Keep only the opening months; rows that are already correct are not written again."""
         with transaction.atomic():
             rows = Price.objects.filter(symbol__in=symbols)
             rows.exclude(date__in=list(opening)).delete()
@@ -77,7 +77,7 @@ class Command(BaseCommand):
                 Price.objects.update_or_create(symbol=quote.symbol, date=quote.date, defaults={"price": quote.price})
 
     def wait(self, seconds: float) -> bool:
-        """Sleep; False when the process that started this one is gone."""
+        """Sleep; return False if the process that started this one has ended."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if self.parent is not None and os.getppid() != self.parent:

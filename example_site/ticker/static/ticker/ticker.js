@@ -1,4 +1,4 @@
-/** The ticker: a subscription for each ticked share; its rows are the history, its changes the present. */
+/** The ticker: a subscription for each ticked share; its rows are the history, its changes arrive live. */
 
 import { connectPage, oncePerFrame, showEnd } from '../example/status.js';
 import { Chart, monthOf } from './chart.js';
@@ -29,7 +29,7 @@ for (const share of shares) {
 }
 log.addEventListener('change', redraw);
 
-/** Be subscribed to a share exactly as long as it is ticked. */
+/** Subscribe to a share exactly while it is ticked. */
 function follow(share) {
   if (share.box.checked === Boolean(share.watch)) return;
   if (share.box.checked) {

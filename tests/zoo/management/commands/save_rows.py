@@ -1,4 +1,4 @@
-"""Save rows on demand, in a process of its own: what a management command of a site does beside its web processes."""
+"""A management command that saves rows on request, in a process of its own beside the web processes."""
 
 import json
 import sys
@@ -9,12 +9,12 @@ from django.core.management.base import BaseCommand
 
 
 class Command(BaseCommand):
-    """Read one JSON object a line from standard input, save it as a row, answer with its key."""
+    """The command: reads one JSON object a line from standard input, saves it as a row, answers with its key."""
 
     help = 'Reads lines {"model": "app.Model", "pk": key or null, "values": {...}} and saves each as a row.'
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Go on until standard input ends."""
+        """Read until standard input ends."""
         self.stdout.write("ready")
         self.stdout.flush()
         while line := sys.stdin.readline():

@@ -1,6 +1,6 @@
-"""Aliens: what other packages do to Django in the same process. The matrix is run once more under each of them.
+"""The ways in which other packages change Django in the same process. The matrix is run again with each of them.
 
-Each is a context manager. It changes nothing that a project's own write does, so capture has to tell the same.
+Each is a context manager. It does not change the project's own writes, so capture must produce the same events.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WORDS = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM|SET|WHERE|VALUES|RETURNIN
 
 @contextlib.contextmanager
 def _rewritten(rewrite: Callable[[str], str]) -> Iterator[None]:
-    """Give each statement to a function before it is run, as an execute wrapper does."""
+    """Pass each statement to a function before it is run, as an execute wrapper does."""
     ran: list[str] = []
 
     def wrapper(execute: Any, sql: str, *rest: Any) -> Any:
@@ -38,44 +38,44 @@ def _rewritten(rewrite: Callable[[str], str]) -> Iterator[None]:
 
     with connection.execute_wrapper(wrapper):
         yield
-    assert ran, "no statement went by the alien"
+    assert ran, "no statement passed through the package"
 
 
 def prefixing_wrapper() -> AbstractContextManager[None]:
-    """Put a comment in front of each statement, as packages that trace do."""
+    """Put a comment before each statement, as tracing packages do."""
     return _rewritten(lambda sql: f"/* view=pieces */ {sql}")
 
 
 def suffixing_wrapper() -> AbstractContextManager[None]:
-    """Put a comment behind each statement, as sqlcommenter does."""
+    """Put a comment after each statement, as sqlcommenter does."""
     return _rewritten(lambda sql: f"{sql} /*traceparent='00-01'*/; -- end")
 
 
 def rewriting_wrapper() -> AbstractContextManager[None]:
-    """Write each statement in another way, on PostgreSQL with a table expression before each that changes rows."""
+    """Rewrite each statement, on PostgreSQL with a table expression before each that changes rows."""
 
     def rewrite(sql: str) -> str:
         written = WORDS.sub(lambda found: found[0].lower().replace(" ", "\n  "), sql)
         # SQLite's driver does not count the rows of a statement that begins with a table expression.
         is_common = connection.vendor == "postgresql" and WRITE.match(sql)
-        return f"with alien(x) as (select 1)\n{written}" if is_common else written
+        return f"with package(x) as (select 1)\n{written}" if is_common else written
 
     return _rewritten(rewrite)
 
 
 class TracedCursor:
-    """A cursor around Django's that notes what is run."""
+    """A cursor around Django's that records the statements."""
 
     def __init__(self, cursor: Any, notes: list[str]) -> None:
         self._cursor, self._notes = cursor, notes
 
     def execute(self, sql: str, params: Any = None) -> Any:
-        """Note the statement and run it."""
+        """Record the statement and run it."""
         self._notes.append(sql)
         return self._cursor.execute(sql, params)
 
     def executemany(self, sql: str, params: Any) -> Any:
-        """Note the statement and run it for each of the parameters."""
+        """Record the statement and run it for each set of parameters."""
         self._notes.append(sql)
         return self._cursor.executemany(sql, params)
 
@@ -94,7 +94,7 @@ class TracedCursor:
 
 @contextlib.contextmanager
 def wrapped_cursor() -> Iterator[None]:
-    """Put a cursor of the package around each of Django's."""
+    """Wrap each of Django's cursors in a cursor of the package."""
     notes: list[str] = []
 
     def wrapping(name: str) -> Callable[..., TracedCursor]:
@@ -106,11 +106,11 @@ def wrapped_cursor() -> Iterator[None]:
         for name in names:
             stack.enter_context(patch.object(BaseDatabaseWrapper, name, wrapping(name)))
         yield
-    assert notes, "no statement went by the alien"
+    assert notes, "no statement passed through the package"
 
 
 def _foreign(method: Any, calls: list[str]) -> Any:
-    """Return a wrapper as careful packages write them."""
+    """Return a wrapper as careful packages write it."""
 
     @functools.wraps(method)
     def foreign(*args: Any, **kwargs: Any) -> Any:
@@ -130,11 +130,11 @@ def _hooks(wrap: Callable[[Any, Any, list[str]], None]) -> Iterator[None]:
             wrap(hook, getattr(hook.owner, hook.name), calls)
         forget_list_managers()
         yield
-    assert calls, "no call went by the alien"
+    assert calls, "no call passed through the package"
 
 
 def hooks_wrapped_before() -> AbstractContextManager[None]:
-    """Wrap Django's methods before declbind does: its hooks are put around the package's."""
+    """Wrap Django's methods before declbind does, so that its hooks are outside the package's wrappers."""
 
     def wrap(hook: Any, method: Any, calls: list[str]) -> None:
         setattr(hook.owner, hook.name, _foreign(method.__wrapped__, calls))
@@ -144,7 +144,7 @@ def hooks_wrapped_before() -> AbstractContextManager[None]:
 
 
 def hooks_wrapped_after() -> AbstractContextManager[None]:
-    """Wrap Django's methods after declbind has: the package's wrappers are around its hooks."""
+    """Wrap Django's methods after declbind does, so that the package's wrappers are outside its hooks."""
 
     def wrap(hook: Any, method: Any, calls: list[str]) -> None:
         setattr(hook.owner, hook.name, _foreign(method, calls))
@@ -154,7 +154,7 @@ def hooks_wrapped_after() -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def tracing_model() -> Iterator[None]:
-    """Remember fields when an instance is made and saved, as a base class of a project's models may."""
+    """Store field values when an instance is made and saved, as a base class of a project's models may."""
     make, save = Piece.__init__, Piece.save
     seen: list[Any] = []
 
@@ -172,12 +172,12 @@ def tracing_model() -> Iterator[None]:
 
     with patch.object(Piece, "__init__", init), patch.object(Piece, "save", save_and_remember):
         yield
-    assert seen, "no instance was made under the alien"
+    assert seen, "no instance was made with the package"
 
 
 @contextlib.contextmanager
 def another_language_and_time_zone() -> Iterator[None]:
-    """Write as a thread of somebody far away does."""
+    """Write in a thread with another language and time zone."""
     with (
         override_settings(USE_THOUSAND_SEPARATOR=True),
         translation.override("de"),
@@ -186,9 +186,9 @@ def another_language_and_time_zone() -> Iterator[None]:
         yield
 
 
-ALIENS: dict[str, Callable[[], AbstractContextManager[None]]] = {
-    alien.__name__.replace("_", " "): alien
-    for alien in (
+FOREIGN_PACKAGES: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    package.__name__.replace("_", " "): package
+    for package in (
         prefixing_wrapper,
         suffixing_wrapper,
         rewriting_wrapper,

@@ -1,4 +1,4 @@
-"""The stage: a few rows of one kind and what they hang on, made anew for each scenario, out of capture's sight."""
+"""The sample: a few rows of one kind with their related rows, made again for each scenario without capture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .models import Base, Box, Holder, Host, Label, Shelf
 
 @contextlib.contextmanager
 def uncaptured() -> Iterator[None]:
-    """Take the hooks out, as if declbind were not installed. Django keeps the managers of lists that it has made."""
+    """Remove the hooks, as if declbind were not installed. Django keeps its managers of lists."""
     with contextlib.ExitStack() as stack:
         stack.callback(forget_list_managers)
         for owner, name, _ in capture.HOOKS:
@@ -31,30 +31,30 @@ def uncaptured() -> Iterator[None]:
 
 
 def make_tables() -> None:
-    """Make the tables of all kinds, in a database that has none of them yet."""
+    """Make the tables of all kinds in a database that has none of them yet."""
     with connection.schema_editor() as editor:
         for model in apps.get_app_config("matrix").get_models():
             if not model._meta.proxy:
                 editor.create_model(model)
 
 
-class Stage:
-    """Rows "a", "b", "c", "s" and "z" of a kind (see ``kinds.ROWS``), and what the ways make of them.
+class Sample:
+    """Rows "a", "b", "c", "s" and "z" of a kind (see ``kinds.ROWS``), and the operations of the ways on them.
 
-    ``changes`` are the values that a way is to write. ``turn`` shifts which row is meant by a letter, for sequences.
+    ``changes`` are the values that a way is to write. ``shift`` changes which row a letter means, for sequences.
     """
 
-    def __init__(self, kind: Kind, changes: Mapping[str, Any], turn: int = 0) -> None:
+    def __init__(self, kind: Kind, changes: Mapping[str, Any], shift: int = 0) -> None:
         self.kind = kind
         self.model = kind.model
         self.changes = dict(changes)
-        self.turn = turn
+        self.shift = shift
         self._made = 0
 
-    # --- before ------------------------------------------------------------------------------------------------------
+    # --- before the write -------------------------------------------------------------------------------------------
 
-    def fill(self, prepare: Callable[[Stage], Any] | None = None) -> None:
-        """Empty the tables of the kind, make its rows and what ``prepare`` wants. Not captured."""
+    def fill(self, prepare: Callable[[Sample], Any] | None = None) -> None:
+        """Empty the tables of the kind, make its rows and those that ``prepare`` makes. Not captured."""
         with uncaptured(), transaction.atomic():
             empty([self.kind])
             self._make_relations()
@@ -98,7 +98,7 @@ class Stage:
         return columns
 
     def restock(self) -> None:
-        """Make what has gone since the stage was filled: relations anew, and a row or two."""
+        """Recreate missing rows: relations, and a row or two."""
         for rows in (self.shelves, self.boxes, self.labels, self.hosts):
             for number, row in enumerate(rows):
                 if not type(row).objects.filter(pk=row.pk).exists():
@@ -108,7 +108,7 @@ class Stage:
             row.save()
             row.labels.add(*self.labels[:2])
 
-    # --- what ways ask for -------------------------------------------------------------------------------------------
+    # --- used by the ways -------------------------------------------------------------------------------------------
 
     @property
     def objects(self) -> models.QuerySet[Any]:
@@ -118,17 +118,17 @@ class Stage:
 
     @property
     def rows(self) -> models.QuerySet[Any]:
-        """Return the rows that ways of many rows write: all but "z"."""
+        """Return the rows for ways that write many rows: all but "z"."""
         return self.objects.exclude(name="z")
 
     def row(self, letter: str) -> Any:
         """Return one row, freshly read."""
-        names = sorted(self.rows.values_list("name", flat=True)) if self.turn else []
-        name = names[(ord(letter) + self.turn) % len(names)] if names else letter
+        names = sorted(self.rows.values_list("name", flat=True)) if self.shift else []
+        name = names[(ord(letter) + self.shift) % len(names)] if names else letter
         return self.objects.get(name=name)
 
     def change(self, row: Any) -> Any:
-        """Give a row the values to be written, without storing it; return it."""
+        """Set the values to be written on a row, without storing it; return it."""
         for name, value in self.changes.items():
             setattr(row, name, value)
         return row
@@ -136,10 +136,10 @@ class Stage:
     def new_name(self) -> str:
         """Return a name that no row has."""
         self._made += 1
-        return f"n{self.turn}-{self._made}"
+        return f"n{self.shift}-{self._made}"
 
     def new_values(self, name: str) -> dict[str, Any]:
-        """Return values for a new row. What it needs is made out of capture's sight."""
+        """Return values for a new row. The rows that it needs are made without capture."""
         with uncaptured():
             needed = self.kind.needs(name)
         return {"name": name, "room": 1, **self.changes, **needed}
@@ -149,7 +149,7 @@ class Stage:
         return self.model(**{**self.new_values(self.new_name()), **values})
 
     def reverse(self, of: Any, field: str) -> Any:
-        """Return the related manager by which ``of`` knows the rows whose ``field`` is it."""
+        """Return the related manager of ``of`` for the rows whose ``field`` refers to it."""
         relation = self.model._meta.get_field(field).remote_field
         return getattr(of, relation.get_accessor_name())
 
@@ -172,14 +172,14 @@ class Stage:
 
 
 def empty(kinds: Iterable[Kind]) -> None:
-    """Empty the tables of kinds. What one leaves in them would hang on what the next one takes away."""
+    """Empty the tables of kinds, because leftover rows could refer to rows that the next test deletes."""
     tables = dict.fromkeys(table for kind in kinds for table in (*_own_tables(kind), *RELATED))
     deletes = [f"DELETE FROM {connection.ops.quote_name(table)}" for table in tables]
     # The tables refer to each other, and MySQL and MariaDB check that at each statement.
     is_mysql = connection.vendor == "mysql"
     unchecked = connection.constraint_checks_disabled() if is_mysql else contextlib.nullcontext()
     with unchecked, transaction.atomic(), connection.cursor() as cursor:
-        # One trip instead of ten, where several statements may go together.
+        # One round trip instead of ten, if several statements may be sent together.
         for sql in ["; ".join(deletes)] if connection.vendor == "postgresql" else deletes:
             cursor.execute(sql)
 
@@ -189,7 +189,7 @@ RELATED = tuple(model._meta.db_table for model in (Shelf, Box, Label, Holder, Ho
 
 @cache
 def _own_tables(kind: Kind) -> tuple[str, ...]:
-    """Return the tables that a kind's rows may lie in, those first that hang on others."""
+    """Return the tables that a kind's rows may be in, those with foreign keys to others first."""
     everything = [model for model in apps.get_app_config("matrix").get_models() if not model._meta.proxy]
     chosen: list[Any] = [model._meta.concrete_model for model in (kind.model, *kind.bound)]
     family = {*chosen, *(parent for model in chosen for parent in model._meta.get_parent_list())}

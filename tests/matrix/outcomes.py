@@ -1,7 +1,7 @@
-"""How the work ends: at once, with its transaction, or not at all.
+"""The outcomes of the work: committed at once, committed with its transaction, or rolled back.
 
-Each is called with the work, a look that judges from inside of the transaction, and a write to make beside work that is
-undone. It returns whether the work is to be seen.
+Each function is called with the work, a check inside the transaction, and a write beside work that is rolled back.
+It returns whether the work should be visible.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Step = Callable[[], Any]
 
 
 class Undo(Exception):
-    """Roll the innermost transaction back."""
+    """Raised to roll the innermost transaction back."""
 
 
 def autocommit(work: Step, look: Step, beside: Step) -> bool:
@@ -66,7 +66,7 @@ def undone_by_hand(work: Step, look: Step, beside: Step) -> bool:
     return False
 
 
-ENDINGS: dict[str, Callable[[Step, Step, Step], bool]] = {
+OUTCOMES: dict[str, Callable[[Step, Step, Step], bool]] = {
     "autocommit": autocommit,
     "committed": committed,
     "nested": nested,
