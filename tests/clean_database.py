@@ -11,8 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from django.apps import apps
-from django.contrib.auth.models import Permission
-from django.contrib.contenttypes.models import ContentType
 from django.db import DatabaseError, connection, transaction
 from django.test import TransactionTestCase
 
@@ -21,7 +19,7 @@ from declbind.apps import DeclbindConfig
 Rows = list[tuple[Any, ...]]
 
 #: Tables whose rows `post_migrate` makes and that no test needs to change, referenced tables first.
-KEPT = (ContentType._meta.db_table, Permission._meta.db_table)
+KEPT = ("django_content_type", "auth_permission")
 
 
 class CleanDatabase:
@@ -32,6 +30,9 @@ class CleanDatabase:
 
     def clean(self) -> None:
         """Restore the database to this state."""
+        # Programs without settings import the conftest, which imports this module.
+        from django.contrib.contenttypes.models import ContentType
+
         with transaction.atomic(), connection.cursor() as cursor:
             _suspend_checks(cursor)
             for table in _find_filled():
