@@ -182,7 +182,7 @@ def test_3_event_after_the_commit_would_be_caught():
     """Negative control: a variant that appends in ``on_commit``: a crash in between loses the event."""
     append = log.append
 
-    def append_later(found, using):
+    def append_later(found, using, began_in=None):
         transaction.on_commit(lambda: append(found, using), using=using)
 
     with patch.object(log, "append", append_later), pytest.raises(AssertionError):

@@ -67,7 +67,10 @@ class Forms(HTMLParser):
         if tag == "form":
             self._form = Form(given.get("action", "")) if given.get("method", "").lower() == "post" else None
             self.found += [self._form] if self._form is not None else []
-        elif self._form is None or not name:
+        elif self._form is None or not (name or tag == "option"):
+            return
+        elif name == "grow":
+            # A definition that names its fields is refused with it. `variants` adds it where it has a meaning.
             return
         elif tag == "button" or kind == "submit":
             self._form.buttons.append((name, given.get("value", "")))
@@ -156,6 +159,7 @@ def variants(form: Form, who: str) -> Iterator[dict[str, Any]]:
         yield {**form.data, "text": json.dumps([GREEDY]), "prune": "1"}
     if "fields_mode" in form.data or "opened_with" in form.data:
         yield {**form.data, **GREEDY_INPUTS}
+        yield {**form.data, **GREEDY_INPUTS, "fields_mode": "all", "grow": "on"}
         yield {**form.data, **GREEDY_INPUTS, "_look": "1", "look_q": who}
     if "_selected_action" in form.data or "action" in form.data:
         keys = [str(pk) for pk in BindingRecord.objects.values_list("pk", flat=True)]

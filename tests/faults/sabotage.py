@@ -27,7 +27,7 @@ def send_in_post_save(log: Any) -> None:
 
     from declbind.outbound import entries
 
-    def append(drafts: Sequence[Any], using: str) -> None:
+    def append(drafts: Sequence[Any], using: str, began_in: Any = None) -> None:
         other = connections[using].copy()
         try:
             entries.insert(drafts, other)
@@ -46,7 +46,7 @@ def send_on_commit(log: Any) -> None:
 
     original = log.append
 
-    def append(drafts: Sequence[Any], using: str) -> None:
+    def append(drafts: Sequence[Any], using: str, began_in: Any = None) -> None:
         def send() -> None:
             crashes.reach("before_sending")
             original(drafts, using)

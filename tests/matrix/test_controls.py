@@ -63,7 +63,7 @@ def old_groups_after_the_write() -> Iterator[None]:
 def events_after_the_commit() -> Iterator[None]:
     """Append the events after the commit: a crash in between loses them."""
 
-    def append(found: Any, using: str) -> None:
+    def append(found: Any, using: str, began_in: Any = None) -> None:
         transaction.on_commit(lambda: entries.insert(found, connection) if found else None)
 
     with patch.object(log, "append", append):
@@ -76,7 +76,7 @@ def events_that_outlive_a_rollback() -> Iterator[None]:
     waiting: list[entries.Draft] = []
     leave = transaction.Atomic.__exit__
 
-    def append(found: Any, using: str) -> None:
+    def append(found: Any, using: str, began_in: Any = None) -> None:
         waiting.extend(found)
 
     def leave_and_append(self: Any, *error: Any) -> None:
