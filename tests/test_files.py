@@ -139,8 +139,7 @@ def test_an_empty_folder_and_an_empty_list(folder):
 
 
 def test_reads_the_folders_of_apps(tmp_path, settings, monkeypatch):
-    """`bindings/*.json` of an installed app is read without a setting, and once only if it is in the "
-    "setting too."""
+    """`bindings/*.json` of an installed app is read without a setting, and only once if a setting names it too."""
     settings.DECLBIND = {}
     config = apps.get_app_config("auth")
     monkeypatch.setattr(config, "path", str(tmp_path))

@@ -269,8 +269,7 @@ def test_an_exclusion_beats_sensitive():
 
 
 def test_a_sensitive_primary_key_is_not_bound_by_accident():
-    """The key is sent with every frame, so a session's must not be; nor a relation to it, which is the same "
-    "value."""
+    """Every frame has the key, so sessions cannot be bound, nor can relations to them, which hold the same value."""
     [text] = texts({"stream": "sessions", "model": "sessions.Session", "fields": ["expire_date"]})
     assert text == (
         "$.model: Binding 'sessions': the primary key 'session_key' of sessions.Session looks sensitive and "
@@ -329,8 +328,7 @@ def family():
 
 @pytest.mark.parametrize("model", ["Restaurant", "Diner"])
 def test_children_have_their_parents_fields(family, model):
-    """A child sends its parent's fields; neither its own pk nor the parent's, and may not write what is "
-    "generated."""
+    """A child sends its parent's fields, but neither primary key. Generated fields cannot be written."""
     spec = BindingSpec("r", f"example.{model}", fields=("__all__",))
     sent = ["name", "stars", "doubled", "opened", "owner", "tags"]
     assert names(bound_fields(family[model], spec)) == sent

@@ -276,7 +276,7 @@ async def test_a_check_that_fails_is_a_no(caplog):
             assert (await next_payload(client))["reason"] == "permission"
             await store("a", 1)
             assert (await next_payload(neighbour))["data"]["value"] == 1
-    assert "which is a no" in caplog.text
+    assert "so the permission is denied" in caplog.text
 
 
 # In the same breath --------------------------------------------------------------------------------------------------
