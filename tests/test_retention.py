@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from declbind.core.recent import Recent
+from declbind.live import housekeeping
 from declbind.live.hub import get_hub
 from declbind.models import Event
-from declbind.outbound import expiry, history, relay, retention
+from declbind.outbound import expiry, history, log, relay, retention
 from declbind.registry import database_alias
 from declbind.testing import Client, override_bindings
 from tests.core.test_recent import make_event
@@ -212,3 +213,29 @@ def test_a_bound_reached_after_a_drop_keeps_the_counts_right() -> None:
         recent.add(make_event(offset, "a"))
     assert [event.offset for event in recent.since("a", 3) or ()] == [4, 5]
     assert recent.since("a", 2) is None
+
+
+async def events_after_a_sweep(monkeypatch: pytest.MonkeyPatch, settings: Any) -> int:
+    """Store seven rows, and return how many events a process leaves that keeps one and deletes two at a time."""
+    with override_bindings(NUMBERS):
+        hub = await get_hub()
+        for value in range(7):
+            await store("a", value)
+        await hub.settle()
+        monkeypatch.setattr(log, "TRIM_BATCH", 2)
+        settings.DECLBIND = {"RETENTION_EVENTS": 1}
+        await housekeeping.sweep(hub)
+    return await Event.objects.filter(stream="numbers").acount()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_process_deletes_events_as_fast_as_they_come(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """A site needs no relay of its own for that."""
+    assert await events_after_a_sweep(monkeypatch, settings) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_one_batch_for_each_sweep_is_noticed(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """Negative control of the test before."""
+    monkeypatch.setattr(housekeeping, "TRIM_BATCHES", 0)
+    assert await events_after_a_sweep(monkeypatch, settings) > 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from declbind.conf import settings
 from declbind.core.hub import Hub
-from declbind.outbound import expiry, relay, retention
+from declbind.outbound import relay, retention
 from declbind.registry import BindingRegistry
 
 from . import nodes
@@ -31,8 +31,8 @@ logger = logging.getLogger("declbind")
 
 #: How many sockets are checked in one call. The pump uses the same thread and must not wait long.
 REVALIDATE_SLICE = 50
-#: Batches of expired values that are removed in one sweep.
-EXPIRE_BATCHES = 30
+#: Batches of old events that are deleted, or whose values are removed, in one sweep.
+TRIM_BATCHES = 30
 
 
 class Household(Protocol):
@@ -120,9 +120,9 @@ async def beat(hub: Household) -> None:
 async def sweep(hub: Household) -> None:
     """Delete rows that are older than the retention, and remove values whose binding has a shorter retention."""
     await hub.thread.run(retention.sweep, hub.using)
-    # Values may arrive faster than one batch per sweep. Between two batches the thread can read the log.
-    for _ in range(EXPIRE_BATCHES):
-        if not await hub.thread.run(expiry.expire_values, hub.using):
+    # Events may arrive faster than one batch per sweep. Between two batches the thread can read the log.
+    for _ in range(TRIM_BATCHES):
+        if not await hub.thread.run(retention.trim_batch, hub.using):
             break
 
 

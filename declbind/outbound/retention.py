@@ -28,7 +28,7 @@ def sweep(using: str) -> int:
 
     Return how many events went, and how many were looked at for values to take out.
     """
-    trimmed = log.trim(using) + expire_values(using)
+    trimmed = trim_batch(using)
     now = timezone.now()
     second = timedelta(seconds=1)
     IdempotencyKey.objects.using(using).filter(created_at__lt=now - settings.IDEMPOTENCY_SECONDS * second).delete()
@@ -42,6 +42,11 @@ def sweep(using: str) -> int:
     _sweep_counts(using, now)
     UnseenWrite.objects.using(using).filter(last_at__lt=now - UNSEEN_DAYS * timedelta(days=1)).delete()
     return trimmed
+
+
+def trim_batch(using: str) -> int:
+    """Delete a batch of old events, and take out a batch of old values; return how many events were examined."""
+    return log.trim(using) + expire_values(using)
 
 
 def _sweep_counts(using: str, now: datetime) -> None:
