@@ -117,7 +117,7 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         rows=2,
         picks="sensitive",
         label="Sensitive fields",
-        help_text="Password-like fields that are exposed knowingly, one name a line.",
+        help_text="Password-like fields that are exposed intentionally, one name a line.",
     )
     capture = forms.ChoiceField(
         choices=[
@@ -218,7 +218,7 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         if self.user is not None and not self.user.has_perm(openings.EXPOSE_SENSITIVE):
             values["sensitive"].disabled = True
             values["sensitive"].help_text = (
-                "Password-like fields that are exposed knowingly. Only users with the permission "
+                "Password-like fields that are exposed intentionally. Only users with the permission "
                 f"{openings.describe_right(openings.EXPOSE_SENSITIVE)} may change this."
             )
 

@@ -19,7 +19,9 @@ class Migration(migrations.Migration):
                 (
                     "stream",
                     declbind.models.columns.ExactCharField(
-                        help_text="The name clients use: letters, digits, '.', '_' and '-'.", max_length=64, unique=True
+                        help_text="The name that clients use: letters, digits, '.', '_' and '-'.",
+                        max_length=64,
+                        unique=True,
                     ),
                 ),
                 (
@@ -39,14 +41,14 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "exclude",
-                    models.JSONField(blank=True, default=None, help_text="Send all fields but these.", null=True),
+                    models.JSONField(blank=True, default=None, help_text="Send all fields except these.", null=True),
                 ),
                 (
                     "groups",
                     models.JSONField(
                         blank=True,
                         default=list,
-                        help_text='Group templates, such as "room-{room_id}"; empty: one group for all.',
+                        help_text='Group templates, such as "room-{room_id}". If empty, there is one group for all rows.',
                     ),
                 ),
                 (
@@ -75,20 +77,22 @@ class Migration(migrations.Migration):
                     models.JSONField(
                         blank=True,
                         default=None,
-                        help_text="Fields that clients may write; empty list: none.",
+                        help_text="Fields that clients may write. An empty list means none.",
                         null=True,
                     ),
                 ),
                 (
                     "where",
                     models.JSONField(
-                        blank=True, default=dict, help_text="Only rows with these values exist for the binding."
+                        blank=True, default=dict, help_text="The binding covers only rows with these values."
                     ),
                 ),
                 (
                     "scope",
                     models.JSONField(
-                        blank=True, default=dict, help_text='Each user deals with own rows: {"owner_id": "$user.pk"}.'
+                        blank=True,
+                        default=dict,
+                        help_text='Limit each user to their own rows: {"owner_id": "$user.pk"}.',
                     ),
                 ),
                 (
@@ -101,16 +105,18 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "grow",
-                    models.BooleanField(default=False, help_text="Also send fields that the model gets later."),
+                    models.BooleanField(default=False, help_text="Also send fields that are added to the model later."),
                 ),
                 (
                     "auto_subscribe",
-                    models.BooleanField(default=False, help_text="Join the groups without placeholders at connect."),
+                    models.BooleanField(
+                        default=False, help_text="Subscribe new connections to the groups without placeholders."
+                    ),
                 ),
                 (
                     "sensitive",
                     models.JSONField(
-                        blank=True, default=list, help_text="Password-like fields that are exposed knowingly."
+                        blank=True, default=list, help_text="Password-like fields that are exposed intentionally."
                     ),
                 ),
                 ("serializer", declbind.models.columns.ExactCharField(default="default", max_length=100)),
@@ -119,7 +125,7 @@ class Migration(migrations.Migration):
                     models.PositiveIntegerField(
                         blank=True,
                         default=None,
-                        help_text="For how many seconds the log keeps the values that are sent.",
+                        help_text="How many seconds the log keeps the values that are sent.",
                         null=True,
                     ),
                 ),
@@ -132,7 +138,7 @@ class Migration(migrations.Migration):
                 "ordering": ("stream",),
                 "permissions": (
                     ("expose_sensitive", "Can expose password-like fields in a binding"),
-                    ("bind_rights_models", "Can bind users, groups, tokens and other models that give rights"),
+                    ("bind_rights_models", "Can bind users, groups, tokens and other models that give permissions"),
                 ),
             },
         ),

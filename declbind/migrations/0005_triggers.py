@@ -40,7 +40,7 @@ class Migration(migrations.Migration):
             model_name="bindingrecord",
             name="also",
             field=models.JSONField(
-                blank=True, default=list, help_text="Relations whose change makes a row worth sending again."
+                blank=True, default=list, help_text="Relations whose changes cause a row to be sent again."
             ),
         ),
         migrations.AddField(
@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
             field=declbind.models.columns.ExactCharField(
                 choices=[("orm", "by Django's ORM"), ("triggers", "by Django's ORM and by database triggers")],
                 default="orm",
-                help_text="Whether database triggers report raw SQL and other programs; a command puts them in.",
+                help_text="Whether database triggers capture raw SQL and writes of other programs. A command installs them.",
                 max_length=8,
             ),
         ),
