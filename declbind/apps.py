@@ -32,7 +32,7 @@ class DeclbindConfig(AppConfig):
         post_migrate.connect(self.insert_first_rows, sender=self, dispatch_uid="declbind.first_rows")
 
     def insert_first_rows(self, using: str, **kwargs: Any) -> None:
-        """Insert the rows that a flush deletes; the migration inserts them first (``0006_first_rows``)."""
+        """Insert the rows that a flush deletes; the migration inserts them first (``0002_first_rows``)."""
         from . import growth
         from .models import Configuration, Head
         from .outbound import history, log

@@ -50,7 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "HANDSHAKE_SECONDS": 10.0,  # how long a client waits for its connection to be accepted
     "IDLE_SECONDS": None,  # seconds after which an idle socket is closed; None = never
     "DRAIN_SECONDS": 5.0,  # the time over which an ending process closes its sockets; 0 = as the server does
-    "HEALTH_TOKEN": "",  # bearer token with which declbind/health/ shows numbers; "" = only to users with the permission
+    "HEALTH_TOKEN": "",  # bearer token with which declbind/health/ shows numbers; "" = only with the permission
     "DATABASE_THREADS": 8,  # threads of an ASGI process that serve requests
     "THREADS_PER_CLIENT": 4,  # how many of these threads may work for one user or address at once
     "SNAPSHOTS_AT_ONCE": 2,  # snapshots read at once in one process, one for each user or address

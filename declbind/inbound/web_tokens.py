@@ -149,7 +149,7 @@ def _algorithm_faults(algorithms: list[str] | tuple[str, ...], key: Any) -> Iter
     if unknown:
         yield (
             f"the algorithm {unknown[0]!r} is not known to PyJWT.",
-            f"Known are: {', '.join(sorted(set(known) - {'none'}))}. All except HS... require the package cryptography.",
+            f"Known are: {', '.join(sorted(set(known) - {'none'}))}. All except HS... require cryptography.",
         )
         return
     if len({name in HMAC_BYTES for name in algorithms}) > 1:
