@@ -1,4 +1,4 @@
-"""The page of one row of the live traffic: everything that is known of it, and its values to whoever may read them."""
+"""The page of one row of the live traffic: all that is known about it, and its values for users who may read them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from declbind.console.shown import shown
 from declbind.models import Connection, Event, Traffic
 from declbind.registry import database_alias
 
-#: Where a session keeps that its user has asked for values: they are shown on the pages of rows until it hides them.
+#: The session key for revealed values. They are shown on the pages of rows until the user hides them.
 REVEALED = "declbind_revealed"
 
 
 def row_view(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
-    """Show one row; a POST reveals values, or hides them again."""
+    """Show one row. A POST reveals its values or hides them again."""
     if request.method == "POST":
         return _reveal(model_admin, request, key)
     models = readable_models(request.user)
@@ -69,14 +69,14 @@ def _load(key: str, using: str) -> Event | Traffic:
         raise Http404(f"There is no row {key!r}.")
     model: type[Event] | type[Traffic] = Event if key[0] == "e" else Traffic
     found = model._default_manager.using(using).filter(pk=int(number)).first()
-    # What a trigger noted is no event yet.
+    # The note of a trigger is not an event yet.
     if found is None or (isinstance(found, Event) and found.kind == Event.MARK):
         raise Http404("This row is not kept any more: it is older than the retention.")
     return found
 
 
 def _load_connection(user: Any, row: Row, using: str) -> Connection | None:
-    """Return what is known of the connection, to those who may see who is connected, and from where."""
+    """Return the connection of a row, for users who may see who is connected, and from where."""
     if not (row.connection and may_view(user)):
         return None
     return shown(Connection, using).filter(pk=row.connection).first()
@@ -92,7 +92,7 @@ def _reveal(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
 
 
 def describe_steps(row: Row, reader: Reader) -> list[str]:
-    """Tell what happened to a row, a sentence for each step that is known."""
+    """Return what happened to a row, with a sentence for each known step."""
     if row.kind == "out":
         return _frame_steps(row)
     if row.kind == "control":

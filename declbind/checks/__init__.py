@@ -1,9 +1,8 @@
-"""System checks: what is wrong with the configuration, and how to correct it.
+"""System checks: faults of the configuration, and how to correct them.
 
-Each module checks one noun: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions``, ``installation``,
-``tenants``, ``tokens`` and ``seams``.
-To add a check, write a function ``check_<noun>`` that returns messages, each with a hint, register it in ``install()``,
-and give its id a line in ``CHECKS`` and one in ``docs/checks.md``.
+Each module checks one subject: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions``, ``installation``,
+``tenants``, ``tokens`` and ``seams``. To add a check, write a function ``check_<noun>`` that returns messages, each
+with a hint, register it in ``install()``, and add its id to ``CHECKS`` and to ``docs/checks.md``.
 
 Errors are mistakes in the settings. A faulty binding is a warning, because an error would stop ``migrate``, which may
 be the command that corrects it. Only checks with the ``database`` tag make queries.

@@ -30,7 +30,7 @@ def check_bindings(**kwargs: Any) -> list[CheckMessage]:
     missing = {str(folder).rstrip("/\\") for folder in settings.RECORD_DIRS if not Path(folder).is_dir()}
     found: list[CheckMessage] = []
     for entry in current_registry().entries:
-        if entry.source == "database" or entry.where in missing:  # E005 has named those
+        if entry.source == "database" or entry.where in missing:  # E005 reports those.
             continue
         found += [_invalid(entry, problem, "declbind.W001") for problem in entry.problems]
         found += _doubtful(entry)
@@ -38,7 +38,7 @@ def check_bindings(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_classes(**kwargs: Any) -> list[CheckMessage]:
-    """Check that every process knows the classes of bindings (W016, W017). Makes no query."""
+    """Check that every process knows the binding classes (W016, W017). Makes no query."""
     if not is_readable():
         return []
     scattered: list[CheckMessage] = [
@@ -64,7 +64,7 @@ def check_classes(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_records(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check the records of the database (W002, W003, W004), and fields that wait to be accepted anywhere (W024).
+    """Check the records of the database (W002, W003, W004), and fields that wait to be accepted in any source (W024).
 
     Nothing is checked if the database is not among ``databases`` or is not migrated yet.
     """

@@ -95,7 +95,7 @@ def _names_pool_size(host: Any) -> bool:
 
 
 def _socket_timeout(host: Any) -> float | None:
-    """Return the read timeout of a connection to ``host`` in seconds, or ``None`` if it waits for ever."""
+    """Return the read timeout of a connection to ``host`` in seconds, or ``None`` if there is none."""
     options = host if isinstance(host, dict) else {}
     if "socket_timeout" in options:
         return None if options["socket_timeout"] is None else float(options["socket_timeout"])

@@ -1,4 +1,4 @@
-"""Checks of the session store, by which sockets know whether their user is still logged in (W008, W009)."""
+"""Checks of the session store, which determines whether sockets notice a logout (W008, W009)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CACHED_ENGINES = ("django.contrib.sessions.backends.cache", "django.contrib.sess
 
 
 def check_sessions(**kwargs: Any) -> list[CheckMessage]:
-    """Check that a log-out reaches every process and ends one session only (W008, W009). Makes no query."""
+    """Check that a logout reaches every process and ends one session only (W008, W009). Makes no query."""
     if not apps.is_installed("django.contrib.auth"):
         return []
     try:
         store = session_store()
-    except Exception:  # Django reports a store that cannot be imported, at the first request
+    except Exception:  # Django reports a store that cannot be imported at the first request.
         return []
     if not keeps_sessions(store):
         return [
@@ -61,5 +61,5 @@ def check_sessions(**kwargs: Any) -> list[CheckMessage]:
 def _is_private_cache(alias: str) -> bool:
     try:
         return isinstance(caches[alias], LocMemCache | DummyCache)
-    except Exception:  # Django reports a cache that cannot be made
+    except Exception:  # Django reports a cache that cannot be created.
         return False

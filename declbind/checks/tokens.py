@@ -1,4 +1,4 @@
-"""Checks of how clients are authenticated by tokens (E010, E011, W022)."""
+"""Checks of the authentication of clients by tokens (E010, E011, W022)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examine the running set-up: what is well, what is not, and what to do about it."""
+"""The doctor: an examination of the running installation, with the remedy for each fault."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from .ping import ping
 from .withheld import load_withheld
 
 Level = Literal["ok", "note", "bad"]
-#: Later than this, an event without a number, or a process on an old version, is a fault and no mere moment.
+#: The age from which an event without a number, or a process on an old version, counts as a fault.
 PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing examined: "ok", "note" (worth knowing) or "bad"; what that means, and what to do where it is not ok."""
+    """One result: "ok", "note" (worth knowing) or "bad", its meaning, and the remedy if it is not ok."""
 
     name: str
     level: Level
@@ -49,7 +49,7 @@ class Finding:
         return self.level != "bad"
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the finding as JSON values."""
         return {
             "name": self.name,
             "level": self.level,
@@ -62,8 +62,8 @@ class Finding:
 def examine(using: str, seconds: float | None = None) -> list[Finding]:
     """Return all findings for the log and the records in database ``using``. Rings the doorbell once; changes nothing.
 
-    An examination that fails is a finding too, and the others go on. With ``seconds`` it ends after about that time:
-    a query that takes too long is given up where the database can do that, and what was not looked at is said.
+    An examination that fails is a finding too, and the others go on. With ``seconds``, it ends after about that time:
+    long queries are cancelled if the database supports it, and skipped examinations are reported.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     migrated = _guarded("migrations", lambda: _migrations(using), using, deadline)
@@ -102,7 +102,7 @@ def _guarded(name: str, part: Callable[[], Iterable[Finding]], using: str, deadl
             return list(part())
         with limited_queries(using, left):
             return list(part())
-    except Exception as error:  # a doctor who falls ill is of no use
+    except Exception as error:  # A failing examination must not stop the others.
         return [Finding(name, "bad", f"Could not be examined: {type(error).__name__}: {error}".strip())]
 
 
@@ -261,7 +261,7 @@ def _log(using: str) -> Iterator[Finding]:
         "ok",
         f"Epoch {head.epoch}, offset {head.offset}, the oldest event kept is {head.min_offset} ({kept} in all).",
     )
-    # Where ids are the numbers, nobody reads past a trigger's note that has not been made events.
+    # If ids are the numbers, readers stop at a trigger's note until events are made of it.
     sequenced = history.needs_sequencer(using)
     unread = Q(seq__isnull=True) if sequenced else Q(kind=Event.MARK)
     waiting = Event.objects.using(using).filter(unread)
@@ -324,7 +324,7 @@ def _errors(using: str) -> Iterator[Finding]:
         yield Finding("errors", "ok", "No errors in the last hour.")
         return
     last = recent.order_by("-id").first()
-    # Not its message: what an exception says may quote a row.
+    # Without the message, because the text of an exception may quote a row.
     text = f"{last.stream} {last.outcome}".strip() if last else ""
     yield Finding(
         "errors",

@@ -1,4 +1,4 @@
-"""Word the steps of a trial: what was looked at, what came of it, and why, for an operator."""
+"""The wording of the steps of a trial: the check, its result, and the reason, for an operator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .trial_outbound import Change
 from .trial_view import Grant, find_row, judge_row
 
 DIRECTIONS = {"both": "both ways", "outbound": "only to clients", "inbound": "only from clients"}
-#: What each action passes by.
+#: The steps of each action.
 PASSED_BY = {
     "create": {"row"},
     "delete": {"fields", "values", "inside"},
@@ -32,18 +32,18 @@ SIDE_EFFECTS = "mail, tasks and what else leaves the database"
 
 
 def tell_faults(faults: Faults) -> str:
-    """Name the faults of bindings."""
+    """Describe the faults of bindings."""
     return " ".join(f"Stream {stream!r}: {name_fault(fault)}." for stream, fault in faults)
 
 
 def name_fault(fault: BaseException) -> str:
-    """Name an exception for people."""
+    """Return the class of an exception for people."""
     return f"{type(fault).__name__}: {fault}".strip().rstrip(".:")
 
 
 @dataclass(frozen=True)
 class Telling:
-    """Word the steps of one question; ``bound`` is the binding with the asking user, ``fault`` what code raised."""
+    """The wording of the steps of one question. ``bound`` is the binding with its user, ``fault`` an exception."""
 
     question: Question
     registry: BindingRegistry
@@ -53,7 +53,7 @@ class Telling:
     fault: BaseException | None = None
 
     def concerns(self, name: str) -> bool:
-        """Tell whether a step has anything to say about this question."""
+        """Return whether a step applies to this question."""
         if name in ("groups", "frames", "connections") and self.question.is_outbound:
             return False
         if self.binding is not None:
@@ -69,7 +69,7 @@ class Telling:
     def tell(
         self, names: Sequence[str], entered: Collection[str], last: str, error: ClientError | None, course: Any = None
     ) -> list[Step]:
-        """Word steps in their order: those that were entered, and ``last``, at which it ended, "" if it did not."""
+        """Describe steps in order: those that were entered, and ``last``, at which the request ended ("" if none)."""
         if last and last not in names:
             last = [name for name in names if name in entered][-1]
         return [
@@ -219,14 +219,14 @@ class Telling:
     # --- what is sent ------------------------------------------------------------------------------------------------
 
     def tell_row(self, grant: Grant, row: Any, pk: Any, using: str) -> Step:
-        """Say whether a subscription would show the row."""
+        """Describe whether a subscription would show the row."""
         if grant.bound is None:
             return self.skip("row")
         sight = judge_row(grant, row, pk, using)
         return Step("row", OK if sight.is_seen else REFUSED, sight.text, {"group": grant.group})
 
     def tell_change(self, names: Sequence[str], change: Change, action: str) -> list[Step]:
-        """Word the steps of a row's change up to its groups."""
+        """Describe the steps of a row's change up to its groups."""
         entered = names[: names.index(change.failed) + 1] if change.failed in names else names
         steps = []
         for name in names:
@@ -264,7 +264,7 @@ class Telling:
         row: Any = None,
         faults: Faults = (),
     ) -> Step:
-        """Say in which groups the row was and is, by stream."""
+        """Describe the groups of the row before and after, by stream."""
         found: dict[str, dict[str, list[str]]] = {}
         for frame in frames:
             places = found.setdefault(frame.stream, {"before": [], "after": []})
@@ -299,7 +299,7 @@ class Telling:
         *,
         is_whole: bool = False,
     ) -> Step:
-        """Say how many frames there are, and which binding's code failed."""
+        """Describe the number of frames, and which binding's code failed."""
         evidence: dict[str, Any] = {"streams": list(dict.fromkeys(frame.stream for frame in frames))}
         if faults:
             evidence["faults"] = [f"{stream}: {name_fault(fault)}" for stream, fault in faults]
@@ -315,7 +315,7 @@ class Telling:
         return Step("frames", OK, f"{format_count(len(frames), 'frame')}, one for each group.{beside}", evidence)
 
     def tell_connections(self, listening: Sequence[Listening]) -> Step:
-        """Say how many connections hear it."""
+        """Describe the number of connections that receive it."""
         total = sum(heard.audience.total for heard in listening)
         if not total:
             return Step("connections", NOTE, "Nobody is connected to these groups now.", {"total": 0})
