@@ -63,7 +63,7 @@ class Entered:
         return urlencode({key: value for key in KEYS if (value := getattr(self, key))})
 
     def question(self) -> Question:
-        """Return the question.
+        """Return the fields as a question for a trial.
 
         Raises:
             ConfigError: A value cannot be parsed.

@@ -182,7 +182,7 @@ def _own_keys(before: _Definition | None, after: _Definition) -> Iterator[Openin
 
 
 def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
-    """Yield what clients can learn by writing if nothing is sent: through ``if``, and through the rows they can write."""
+    """Yield what clients can learn by writing if nothing is sent: through ``if``, or through writable rows."""
     if after.spec.outbound or not opened & {"update", "delete"}:
         return
     rule = after.spec.permissions.get("view")
