@@ -83,41 +83,41 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
     )
     model = forms.CharField(widget=forms.Select, help_text="The model whose rows are sent.")
     description = forms.CharField(
-        required=False, strip=False, widget=AdminTextareaWidget({"rows": 2}), help_text="What it is for, for people."
+        required=False, strip=False, widget=AdminTextareaWidget({"rows": 2}), help_text="The purpose of the binding."
     )
-    enabled = forms.BooleanField(required=False, help_text="To clients a disabled binding does not exist.")
+    enabled = forms.BooleanField(required=False, help_text="For clients, a disabled binding does not exist.")
     # The record's key of this name. Django removes it from the class, whose attribute is the dict of all form fields.
     fields = SentField(  # type: ignore[assignment]
         label="Fields",
-        help_text="One name a line. The primary key always travels beside them. Fields that look like passwords or "
+        help_text="One name per line. The primary key is always sent. Fields that look like passwords or "
         "tokens are never sent unless named under 'Sensitive fields'.",
     )
     grow = forms.BooleanField(
         required=False,
         label="Also later fields",
-        help_text="For all fields, or all but some: send fields that the model gets later without asking. Otherwise "
-        "they are sent once somebody has accepted them on this page.",
+        help_text="For all fields, or all except some: also send fields that are added to the model later. Otherwise "
+        "they are sent after they have been accepted on this page.",
     )
     groups = ListField(
-        help_text="Who hears of a row: one template a line, such as room-{room_id}. "
-        "Empty: one group for all rows, named like the stream."
+        help_text="The groups that receive a row: one template per line, such as room-{room_id}. "
+        "If empty, there is one group for all rows, named like the stream."
     )
     where = ObjectField(
         label="Only rows where",
         help_text='JSON, such as {"published": true, "status": ["open", "answered"]}. '
-        "Other rows do not exist for this binding. Empty: all rows.",
+        "Other rows do not exist for this binding. If empty, all rows do.",
     )
     auto_subscribe = forms.BooleanField(
         required=False,
         label="Subscribe at connect",
-        help_text="Connections join the groups without placeholders by themselves.",
+        help_text="New connections are subscribed to the groups without placeholders.",
     )
     serializer = forms.CharField(widget=forms.Select, help_text="How the data of a row is made.")
     sensitive = ListField(
         rows=2,
         picks="sensitive",
         label="Sensitive fields",
-        help_text="Password-like fields that are exposed intentionally, one name a line.",
+        help_text="Password-like fields that are exposed intentionally, one name per line.",
     )
     capture = forms.ChoiceField(
         choices=[
@@ -126,13 +126,13 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         ],
         widget=forms.RadioSelect({"class": "radiolist"}),
         label="Hears of",
-        help_text="Triggers work once somebody has run <code>manage.py declbind triggers --install</code>. Saving this "
-        "form changes no table.",
+        help_text="Triggers work after an administrator has run <code>manage.py declbind triggers --install</code>. "
+        "Saving this form changes no table.",
     )
     also = ListField(
         rows=2,
         label="Also when these change",
-        help_text="A row is sent again when a row that it is related to changes: one relation a line, such as author, "
+        help_text="A row is sent again when a related row changes: one relation per line, such as author, "
         "or author__team for the author and the author's team.",
     )
     retention = forms.IntegerField(
@@ -140,14 +140,14 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         min_value=60,
         max_value=2_147_483_647,
         label="Keep values for",
-        help_text="Seconds for which the event log keeps the values of this binding, 60 or more. It can only shorten "
-        "what the setting RETENTION_SECONDS says. Empty: as the setting says.",
+        help_text="The number of seconds for which the event log keeps the values of this binding, at least 60. It can "
+        "only shorten the setting RETENTION_SECONDS. If empty, the setting applies.",
     )
     permissions = PermissionsField(label="Who may")
     scope = ObjectField(
         label="Own rows only",
-        help_text='JSON, such as {"owner_id": "$user.pk"}: each user deals with own rows. '
-        "Each group template must contain these fields. Empty: no such limit.",
+        help_text='JSON, such as {"owner_id": "$user.pk"}: each user is limited to their own rows. '
+        "Each group template must contain these fields. If empty, there is no such limit.",
     )
     direction = forms.ChoiceField(
         choices=[
@@ -158,18 +158,18 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=forms.RadioSelect({"class": "radiolist"}),
     )
     writable = WritableField(
-        label="Clients may write", help_text="On create and update alike; never the primary key. One name a line."
+        label="Clients may write", help_text="On create and on update, but never the primary key. One name per line."
     )
     relate = ObjectField(
         label="Related rows",
-        help_text='JSON, such as {"project": {"owner_id": "$user.pk"}, "tags": "any"}: which rows clients may choose '
-        "for a relation. Needed for each relation that clients may write if each user deals with own rows.",
+        help_text='JSON, such as {"project": {"owner_id": "$user.pk"}, "tags": "any"}: the rows that clients may '
+        "choose for a relation. If users are limited to their own rows, each writable relation needs an entry.",
     )
     note = forms.CharField(
         required=False,
         max_length=500,
         widget=AdminTextInputWidget,
-        help_text="Why, for those who read the revisions later.",
+        help_text="The reason for the change, for readers of the revisions.",
     )
     opened_with = forms.CharField(required=False, widget=forms.HiddenInput)
     #: The page shows this checkbox beside the text that it confirms.
@@ -310,8 +310,8 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         self.add_error(
             None,
             ValidationError(
-                "Somebody changed this binding while you were editing it. Nothing is saved. Compare both versions "
-                "below; saving again puts yours in place of the other.",
+                "Another user changed this binding while you were editing it. Nothing was saved. Compare both versions "
+                "below. Saving again replaces the other version with yours.",
                 code="conflict",
             ),
         )

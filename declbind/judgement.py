@@ -132,14 +132,14 @@ def warnings(spec: BindingSpec) -> list[Problem]:
             if (field := _find_concrete(model, name)) and field.name not in sent | owned:
                 warn(
                     f"$.groups[{index}]",
-                    f"the group template {template.text!r} uses {name!r}, which is not sent: whoever may "
+                    f"the group template {template.text!r} uses {name!r}, which is not sent: clients that may "
                     f"subscribe can find out its value by trying. Send it, or group by another field.",
                 )
     for name in spec.where:
         if (field := _find_concrete(model, name)) and field.name not in sent:
             warn(
                 f"$.where.{name}",
-                f"'where' asks for {name!r}, which is not sent: that a row appears tells its value. Send it, "
+                f"'where' asks for {name!r}, which is not sent: the presence of a row discloses its value. Send it, "
                 f"or accept this.",
             )
     for name, text in _encrypted_warnings(spec, model, sent):
@@ -149,7 +149,7 @@ def warnings(spec: BindingSpec) -> list[Problem]:
     if spec.auto_subscribe and not any(template.is_constant for template in spec.group_templates):
         warn(
             "$.auto_subscribe",
-            "every group template has placeholders, so nobody is subscribed at connect. Add a template without any.",
+            "every group template has placeholders, so no client is subscribed at connect. Add a template without any.",
         )
     return found
 
@@ -225,7 +225,7 @@ def _model_obstacle(model: type[Model]) -> str:
         return f"expected a model in use, got {options.label}, which is swapped out. Bind {options.swapped!r}."
     if options.app_label == "declbind":
         # Each event would be a write of a bound model, and cause another event.
-        return f"expected a model of the project, got {options.label}, which is one of declbind's own."
+        return f"expected a model of the project, got {options.label}, which belongs to declbind."
     if len(getattr(options, "pk_fields", ())) > 1:
         return f"expected a model with one primary key column, got {options.label} with a composite one."
     if reason := obstacles.key_obstacle(options.pk):
@@ -363,8 +363,8 @@ def _capture_problems(spec: BindingSpec) -> Iterator[Problem]:
     if spec.capture == "triggers" and settings.TENANT is not None:
         yield Problem(
             "$.capture",
-            f"Binding {spec.stream!r}: expected 'orm' on a site with tenants, got 'triggers'. What a trigger notes "
-            "does not say for which tenant. Announce what raw SQL writes with declbind.touch(queryset).",
+            f"Binding {spec.stream!r}: expected 'orm' on a site with tenants, got 'triggers'. A trigger does not "
+            "record the tenant of a write. Announce what raw SQL writes with declbind.touch(queryset).",
         )
 
 
@@ -384,7 +384,7 @@ def _relate_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]
             yield from _owner_problems(spec, related.model, path, rule)
     if not (spec.scope or settings.TENANT) or not spec.inbound:
         return
-    why = "each user deals with own rows" if spec.scope else "each tenant has rows of its own"
+    why = "each user is limited to their own rows" if spec.scope else "each tenant has its own rows"
     owned = {field.name for name in spec.scope if (field := _find_concrete(model, name))}
     written = {field.name for field in writable_fields(model, spec) if field.is_relation}
     for name in sorted(written - owned - spec.relate.keys()):
@@ -455,7 +455,7 @@ def _unknown_field(spec: BindingSpec, model: type[Model], path: str, name: str, 
         kind = type(others[name]).__name__
         return Problem(
             path,
-            f"Binding {spec.stream!r}: {name!r} of {model._meta.label} is no field of the row itself but a "
+            f"Binding {spec.stream!r}: {name!r} of {model._meta.label} is not a column of the row but a "
             f"{kind}. Remove it.",
         )
     if "." in name or "__" in name.strip("_"):

@@ -25,8 +25,8 @@ from declbind.registry import refresh
 from declbind.testing import override_bindings
 from tests.servers import ROOT
 
-INVALID_HINT = "This binding is left out, the others work. `manage.py declbind check` lists all problems."
-SILENCE_HINT = 'If it is meant, silence it: SILENCED_SYSTEM_CHECKS = ["declbind.W003"].'
+INVALID_HINT = "This binding is left out. The others work. `manage.py declbind check` lists all problems."
+SILENCE_HINT = 'If it is intended, silence it: SILENCED_SYSTEM_CHECKS = ["declbind.W003"].'
 CORE_LAYER = "channels_redis.core.RedisChannelLayer"
 
 
@@ -183,7 +183,7 @@ def test_e009_rights_models(settings: Any) -> None:
     assert checks.check_settings() == [
         Error(
             "settings.DECLBIND['RIGHTS_MODELS']: expected an installed model, got 'zoo.Keper'.",
-            hint="Write it as app_label.ModelName. As it is, the model that is meant may be bound like any other.",
+            hint="Write it as app_label.ModelName. Until then, the intended model may be bound like any other.",
             id="declbind.E009",
         )
     ]
@@ -233,8 +233,8 @@ def test_w003_oracle() -> None:
     assert checks.check_records(databases=["default"]) == [
         CheckWarning(
             "database record 'riddle': $.groups[0]: Binding 'riddle': the group template 'mail-{email}' uses "
-            "'email', which is not sent: whoever may subscribe can find out its value by trying. Send it, or group "
-            "by another field.",
+            "'email', which is not sent: clients that may subscribe can find out its value by trying. Send it, or "
+            "group by another field.",
             hint=SILENCE_HINT,
             id="declbind.W003",
         )
@@ -257,8 +257,8 @@ def test_w004_model_of_another_database(settings: Any) -> None:
     settings.DATABASE_ROUTERS = ["tests.test_checks.SplitRouter"]
     assert checks.check_records(databases=["default"]) == [
         CheckWarning(
-            "database record 'groups': binding 'groups' hears no writes: auth.Group is written to database 'archive', "
-            "the log is in 'default'.",
+            "database record 'groups': binding 'groups' captures no writes: auth.Group is written to database "
+            "'archive', the log is in 'default'.",
             hint="An event is stored in the transaction of its write, which takes one database for both. Route the "
             "models of app 'declbind' to the database of the bound models.",
             id="declbind.W004",
@@ -288,7 +288,7 @@ def test_w005_idle_connections_are_dropped(settings: Any, hosts: Any, seconds: s
         CheckWarning(
             "CHANNEL_LAYERS['default']: channels_redis.core.RedisChannelLayer waits 5 s for a message, and its "
             f"connection gives up reading after {seconds} s (socket_timeout; 5 s is the default of redis-py 8): "
-            "a consumer that hears nothing is ended by a TimeoutError.",
+            "a consumer that receives nothing is ended by a TimeoutError.",
             hint='Name the host as a dict without that limit: "hosts": [{"address": "redis://127.0.0.1:6379/0", '
             '"socket_timeout": None, "socket_keepalive": True, "health_check_interval": 30, '
             '"max_connections": 10000}]. Or use channels_redis.pubsub.RedisPubSubChannelLayer, '
@@ -409,8 +409,8 @@ def test_a_table_without_the_triggers_that_were_asked_for_is_named() -> None:
     assert checks.check_triggers(databases=[]) == []
     assert of_id(checks.check_triggers(databases=["default"]), "declbind.W007") == [
         CheckWarning(
-            "Raw SQL and other programs may go unheard: the triggers of table 'zoo_keeper' are missing, and 'keepers' "
-            "asked for them.",
+            "Raw SQL and other programs may not be captured: the triggers of table 'zoo_keeper' are missing, and "
+            "'keepers' ask for them.",
             hint="Run `manage.py declbind triggers --install`; `--sql` prints what it does.",
             id="declbind.W007",
         )

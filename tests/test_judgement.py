@@ -109,7 +109,7 @@ def test_swapped_models(monkeypatch):
 def test_our_own_models_cannot_be_bound():
     """A binding of the event log would log each of its own events."""
     [text] = texts({**USER, "model": "declbind.Event", "fields": []})
-    assert text.endswith("expected a model of the project, got declbind.Event, which is one of declbind's own.")
+    assert text.endswith("expected a model of the project, got declbind.Event, which belongs to declbind.")
 
 
 def test_composite_primary_keys_cannot_be_bound(monkeypatch):
@@ -373,7 +373,7 @@ def test_warns_of_an_oracle():
     assert [str(warning) for warning in warnings(spec)] == [
         (
             "$.groups[0]: Binding 'users': the group template 'mail-{email}' uses 'email', which is not sent: "
-            "whoever may "
+            "clients that may "
             "subscribe can find out its value by trying. Send it, or group by another field."
         ),
         (

@@ -38,7 +38,7 @@ CHECKS = {
     "declbind.E013": "declbind's tables are not shared by all tenants",
     "declbind.W001": "a binding of a file or class is invalid",
     "declbind.W002": "a binding record of the database is invalid",
-    "declbind.W003": "a binding does what is probably not meant",
+    "declbind.W003": "a binding does what is probably not intended",
     "declbind.W004": "a bound model is written to another database than the log",
     "declbind.W005": "the channel layer loses its connections when idle",
     "declbind.W006": "the channel layer has a small pool of connections",

@@ -119,7 +119,7 @@ def _unimported(found: UnimportedClass) -> CheckMessage:
 def _invalid(entry: Entry[Any], problem: Problem, id_: str) -> CheckMessage:
     return CheckWarning(
         f"{entry.where}: {problem}",
-        hint="This binding is left out, the others work. `manage.py declbind check` lists all problems.",
+        hint="This binding is left out. The others work. `manage.py declbind check` lists all problems.",
         id=id_,
     )
 
@@ -142,7 +142,7 @@ def _doubtful(entry: Entry[Any]) -> Iterator[CheckMessage]:
     for problem in judgement.warnings(binding.spec()):
         yield CheckWarning(
             f"{entry.where}: {problem}",
-            hint='If it is meant, silence it: SILENCED_SYSTEM_CHECKS = ["declbind.W003"].',
+            hint='If it is intended, silence it: SILENCED_SYSTEM_CHECKS = ["declbind.W003"].',
             id="declbind.W003",
         )
     guard = binding.resolved().guard
@@ -157,7 +157,7 @@ def _doubtful(entry: Entry[Any]) -> Iterator[CheckMessage]:
     alias = foreign_database(binding)
     if alias and binding.spec().outbound:
         yield CheckWarning(
-            f"{entry.where}: binding {entry.stream!r} hears no writes: {binding.model_class()._meta.label} "
+            f"{entry.where}: binding {entry.stream!r} captures no writes: {binding.model_class()._meta.label} "
             f"is written to database {alias!r}, the log is in {database_alias()!r}.",
             hint="An event is stored in the transaction of its write, which takes one database for both. "
             "Route the models of app 'declbind' to the database of the bound models.",

@@ -36,7 +36,7 @@ def _console(config: AppConfig) -> Iterator[CheckMessage]:
         missing = "" if own.joinpath("apps.py").is_file() else ", which is missing"
         yield CheckWarning(
             f"INSTALLED_APPS: {CONSOLE!r} is the package at {str(imported)!r} and not declbind's console at "
-            f"{str(own)!r}{missing}. The console's pages are not in the admin.",
+            f"{str(own)!r}{missing}. The console's pages are missing from the admin.",
             hint=f"Rename your package, or move it into another package, so that `import {CONSOLE}` finds declbind's. "
             f'If the console is not wanted, silence the check: {SILENCE} = ["declbind.W010"].',
             id="declbind.W010",
@@ -58,7 +58,7 @@ def _console(config: AppConfig) -> Iterator[CheckMessage]:
     if not names and not _is_own(config):
         yield CheckWarning(
             f"The files of declbind's console in {str(own)!r} were overwritten: the app there is "
-            f"{type(config).__module__}.{type(config).__name__}. The console's pages are not in the admin.",
+            f"{type(config).__module__}.{type(config).__name__}. The console's pages are missing from the admin.",
             hint=f"Install declbind again: {REINSTALL}.",
             id="declbind.W010",
         )
@@ -132,7 +132,7 @@ def _client() -> Iterator[CheckMessage]:
     yield CheckWarning(
         f"The static file {CLIENT!r} is {served!r} and not declbind's own at {str(own)!r}: browsers get another client "
         "than the one that belongs to this version.",
-        hint="Remove the copy, or put it under another name. If it is meant, silence the check: "
+        hint="Remove the copy, or put it under another name. If it is intended, silence the check: "
         f'{SILENCE} = ["declbind.W011"].',
         id="declbind.W011",
     )

@@ -29,7 +29,7 @@ def check_sessions(**kwargs: Any) -> list[CheckMessage]:
         return [
             CheckWarning(
                 f"settings.SESSION_ENGINE: {settings.SESSION_ENGINE!r} keeps sessions in the cookie and not on the "
-                "server, so that no single session can be ended. When a user logs out in one browser, the sockets of "
+                "server, so no single session can be ended. When a user logs out in one browser, the sockets of "
                 "this user are closed in all browsers. A copy of the cookie can open a new socket after the log-out, "
                 "until the cookie expires.",
                 hint='Use a store that keeps sessions on the server, such as "django.contrib.sessions.backends.'

@@ -209,6 +209,6 @@ def _rights_models(labels: Sequence[str]) -> Iterator[CheckMessage]:
     for label in unknown_labels(labels):
         yield Error(
             f"settings.DECLBIND['RIGHTS_MODELS']: expected an installed model, got {label!r}.",
-            hint="Write it as app_label.ModelName. As it is, the model that is meant may be bound like any other.",
+            hint="Write it as app_label.ModelName. Until then, the intended model may be bound like any other.",
             id="declbind.E009",
         )

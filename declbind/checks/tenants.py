@@ -47,7 +47,7 @@ def _check_class() -> Iterator[CheckMessage]:
         found = tenancy.get_tenancy()
     except Exception as error:  # The class is project code.
         yield Error(
-            f"{error} Nothing is sent to anybody but a `resync` for each write.",
+            f"{error} Only a `resync` is sent for each write.",
             hint="The class takes no arguments and has of_connection(alias), of_scope(scope) and activate(tenant). For "
             "django-tenants it is 'declbind.contrib.tenants.DjangoTenants'.",
             id="declbind.E012",

@@ -20,7 +20,7 @@ from declbind.fields import bound_fields, concrete_field, find_model, hold_back,
 #: What each action allows, as a text that follows "may".
 DEEDS = {"view": "subscribe", "create": "create rows", "update": "change rows", "delete": "delete rows"}
 
-HEARS_ALL = "also hears raw SQL and other programs, once its triggers are installed"
+HEARS_ALL = "also captures raw SQL and other programs, once its triggers are installed"
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,19 @@ def consequences(
     all fields are sent, or sensitive ones are.
     """
     if new is None:
-        return (Consequence("-", "is removed; to clients the stream no longer exists"),)
+        return (Consequence("-", "is removed: for clients, the stream no longer exists"),)
     before = _read(old, held)
     after = _read(new, [name for name in held if name not in accepted])
     if after is None:
         return (Consequence("~", "cannot be read as it is", widens=True, opens=frozenset(ACTIONS)),)
     if old is None:
-        off = "" if after.spec.enabled else ", switched off"
+        off = "" if after.spec.enabled else ", disabled"
         first = Consequence("+", f"is a new binding of {after.label}{off}", key="model")
         return (first, *_close_unless(after.spec.enabled, _describe(after)))
     if not after.spec.enabled:
         found = list(_compare(before, after)) if before is not None else []
         if before is None or before.spec.enabled:
-            found.insert(0, Consequence("-", "is switched off; to clients the stream does not exist", key="enabled"))
+            found.insert(0, Consequence("-", "is disabled: for clients, the stream does not exist", key="enabled"))
         return _close_unless(False, found) or _say_the_same(old, new)
     if before is None or before.problems or not before.spec.enabled or not in_force:
         why = "disabled" if before is not None and not before.spec.enabled else "not valid"
@@ -177,7 +177,7 @@ def _close_unless(is_open: bool, found: Iterable[Consequence]) -> tuple[Conseque
 def _say_the_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Consequence, ...]:
     if json.dumps(old, sort_keys=True, default=str) == json.dumps(new, sort_keys=True, default=str):
         return ()
-    return (Consequence("~", "means the same, written in another way"),)
+    return (Consequence("~", "has the same meaning, written differently"),)
 
 
 # One record, whole ----------------------------------------------------------------------------------------------------
@@ -188,10 +188,12 @@ def _describe(after: _Meaning) -> Iterator[Consequence]:
     spec = after.spec
     if spec.outbound:
         text = ", ".join(after.sends) or "no field, only that a row changed and its key"
-        later = ", and the fields that the model gets later" if after.is_open else ""
+        later = ", and fields that are added to the model later" if after.is_open else ""
         yield Consequence("+", f"sends {text}{later}", spec.is_open, "fields", after.reading)
     elif after.is_open:
-        yield Consequence("+", "binds all fields, also those that the model gets later", True, "fields", after.reading)
+        yield Consequence(
+            "+", "binds all fields, and fields that are added to the model later", True, "fields", after.reading
+        )
     if spec.sensitive:
         text = f"exposes sensitive fields: {', '.join(spec.sensitive)}"
         yield Consequence("+", text, True, "sensitive", after.reading)
@@ -208,11 +210,11 @@ def _describe(after: _Meaning) -> Iterator[Consequence]:
     for name, value in spec.where.items():
         yield Consequence("-", f"only rows where {_condition(name, _values(value))}", key="where")
     for name, source in spec.scope.items():
-        yield Consequence("-", f"each user deals with own rows only: {name} is {source}", key="scope")
+        yield Consequence("-", f"each user is limited to their own rows: {name} is {source}", key="scope")
     for name, related in spec.relate.items():
         yield Consequence("-", f"clients choose for {name} {_related(related)}", key="relate")
     if spec.auto_subscribe:
-        text = "subscribes connections by itself when they open"
+        text = "subscribes new connections automatically"
         yield Consequence("+", text, key="auto_subscribe", opens=after.reading)
     if spec.serializer != "default":
         yield Consequence("~", f"data is made by {spec.serializer}", key="serializer")
@@ -230,7 +232,9 @@ def _describe(after: _Meaning) -> Iterator[Consequence]:
 def _compare(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
     old, new = before.spec, after.spec
     if old.stream != new.stream:
-        yield Consequence("~", f"is called {new.stream} now; clients of {old.stream} are cut off", key="stream")
+        yield Consequence(
+            "~", f"is called {new.stream} now; clients of {old.stream} lose their subscriptions", key="stream"
+        )
     if before.model is not after.model:
         yield Consequence("~", f"is bound to {after.label} (was: {before.label})", True, "model", after.open_actions)
     yield from _compare_directions(before, after)
@@ -242,7 +246,7 @@ def _compare(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
     if new.inbound:
         yield from _compare_names("accepts", before.accepts, after.accepts, "writable", after.writing)
         if after.accepts_later and not before.accepts_later:
-            text = "also accepts editable fields that the model gets later"
+            text = "also accepts editable fields that are added to the model later"
             yield Consequence("+", text, True, "writable", after.writing)
     yield from _compare_groups(before, after)
     yield from _compare_where(before, after)
@@ -250,9 +254,9 @@ def _compare(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
     yield from _compare_relate(old, new, after.writing)
     if old.auto_subscribe != new.auto_subscribe:
         yield (
-            Consequence("+", "subscribes connections by itself when they open", True, "auto_subscribe", after.reading)
+            Consequence("+", "subscribes new connections automatically", True, "auto_subscribe", after.reading)
             if new.auto_subscribe
-            else Consequence("-", "no longer subscribes connections by itself", key="auto_subscribe")
+            else Consequence("-", "no longer subscribes new connections automatically", key="auto_subscribe")
         )
     if old.serializer != new.serializer:
         # The data of a serializer depends on its code.
@@ -268,7 +272,13 @@ def _compare_directions(before: _Meaning, after: _Meaning) -> Iterator[Consequen
     old, new = before.spec, after.spec
     for was, now, opened, closed, actions in (
         (old.outbound, new.outbound, "sends changes to clients", "no longer sends changes to clients", {"view"}),
-        (old.inbound, new.inbound, "takes changes from clients", "no longer takes changes from clients", ACTIONS[1:]),
+        (
+            old.inbound,
+            new.inbound,
+            "accepts changes from clients",
+            "no longer accepts changes from clients",
+            ACTIONS[1:],
+        ),
     ):
         if was != now:
             opens = after.open_actions.intersection(actions) if now else frozenset[str]()
@@ -280,9 +290,9 @@ def _compare_sent(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
     verb = "sends" if after.spec.outbound else "binds"
     yield from _compare_names(verb, before.sends, after.sends, "fields", after.reading)
     if after.is_open and not before.is_open:
-        yield Consequence("+", f"also {verb} fields that the model gets later", True, "grow", after.reading)
+        yield Consequence("+", f"also {verb} fields that are added to the model later", True, "grow", after.reading)
     elif before.is_open and not after.is_open:
-        yield Consequence("-", f"no longer {verb} fields that the model gets later", key="grow")
+        yield Consequence("-", f"no longer {verb} fields that are added to the model later", key="grow")
     if before.sends != after.sends and set(before.sends) == set(after.sends):
         yield Consequence("~", f"{verb} the fields in another order", key="fields")
 
@@ -304,7 +314,7 @@ def _compare_rules(before: _Meaning, after: _Meaning, action: str) -> Iterator[C
         return
     was = f"(was: {_who(old)})"
     if new is False:
-        text = "nobody may subscribe any more" if action == "view" else f"no longer accepts {action}"
+        text = "no user may subscribe any more" if action == "view" else f"no longer accepts {action}"
         yield Consequence("-", f"{text} {was}", key="permissions")
     elif _is_narrower(old, new):
         yield Consequence("-", f"only {_who(new)} may {DEEDS[action]} {was}", key="permissions")
@@ -379,10 +389,10 @@ def _compare_scope(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) ->
         if was == now:
             continue
         if now is None:
-            text = f"users are no longer kept to own rows by {name} (was: {was})"
+            text = f"users are no longer limited to their own rows by {name} (was: {was})"
             yield Consequence("+", text, True, "scope", opens)
         elif was is None:
-            yield Consequence("-", f"each user deals with own rows only: {name} is {now}", key="scope")
+            yield Consequence("-", f"each user is limited to their own rows: {name} is {now}", key="scope")
         else:
             text = f"own rows are those whose {name} is {now} (was: {was})"
             yield Consequence("~", text, True, "scope", opens)
@@ -415,7 +425,7 @@ def _compare_hearing(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) 
         yield (
             Consequence("+", HEARS_ALL, key="capture")
             if now
-            else Consequence("-", "no longer hears raw SQL and other programs", key="capture")
+            else Consequence("-", "no longer captures raw SQL and other programs", key="capture")
         )
     added, gone = [path for path in new.also if path not in old.also], [p for p in old.also if p not in new.also]
     if added:

@@ -182,7 +182,7 @@ def _own_keys(before: _Definition | None, after: _Definition) -> Iterator[Openin
 
 
 def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
-    """Yield what clients can learn by writing if nothing is sent: through ``if``, or through writable rows."""
+    """Yield what clients can learn by writing if nothing is sent."""
     if after.spec.outbound or not opened & {"update", "delete"}:
         return
     rule = after.spec.permissions.get("view")
@@ -197,7 +197,7 @@ def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
 
 def _withheld(after: _Definition, judged: Sequence[Exposed]) -> Iterator[Opening]:
     if after.model._meta.app_label == "declbind":
-        yield Opening("$.model", f"bind {after.label}", (), "It is one of declbind's own models.")
+        yield Opening("$.model", f"bind {after.label}", (), "It is a model of declbind.")
         return
     for item in judged:
         if item.withheld:
@@ -233,7 +233,7 @@ def _relations(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
         for model in dict.fromkeys(hop.model for hop in hops if not hop.model._meta.auto_created):
             label = model._meta.label
             if model._meta.app_label == "declbind":
-                yield Opening(path, f"tell when rows of {label} change", (), "It is one of declbind's own models.")
+                yield Opening(path, f"tell when rows of {label} change", (), "It is a model of declbind.")
                 continue
             deed = f"tell by {name!r} when rows of {label} change"
             yield Opening(path, deed, (after.codename("view", model),))
