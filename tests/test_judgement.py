@@ -367,7 +367,7 @@ def test_no_concrete_field(family, name):
 
 
 def test_warns_of_an_oracle():
-    """A group or a condition over a field that is not sent tells its value to who tries."""
+    """A group or a condition over a field that is not sent causes a warning, because it discloses the value."""
     record = {"stream": "users", "model": "auth.User", "fields": ["username"]}
     spec = BindingSpec.from_dict({**record, "groups": ["mail-{email}"], "where": {"is_staff": False}})
     assert [str(warning) for warning in warnings(spec)] == [
@@ -377,8 +377,8 @@ def test_warns_of_an_oracle():
             "subscribe can find out its value by trying. Send it, or group by another field."
         ),
         (
-            "$.where.is_staff: Binding 'users': 'where' asks for 'is_staff', which is not sent: that a row "
-            "appears tells "
+            "$.where.is_staff: Binding 'users': 'where' asks for 'is_staff', which is not sent: the presence "
+            "of a row discloses "
             "its value. Send it, or accept this."
         ),
     ]
