@@ -187,12 +187,12 @@ def saved_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         if not name:
             messages.error(request, "Expected a name for the view, got none.")
         elif len(query) > 500:
-            messages.error(request, "These filters are too long to be kept.")
+            messages.error(request, "These filters are too long to be stored.")
         elif not views.filter(name=name).exists() and views.count() >= MAX_SAVED:
             messages.error(request, f"There are {MAX_SAVED} views already: delete one first.")
         else:
             SavedView.objects.update_or_create(owner_pk=_owner(request.user), name=name, defaults={"query": query})
-            messages.success(request, f"Kept as {name}.")
+            messages.success(request, f"Stored as {name}.")
     return HttpResponseRedirect(f"{pages.page_url(model_admin, 'live')}?{query}")
 
 

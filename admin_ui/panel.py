@@ -181,9 +181,9 @@ def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[
     if model is None:
         return Look(query, note="Choose a model first." if not problems else "")
     if not request.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"):
-        return Look(query, note=f"Only holders of the permission to view {model._meta.verbose_name_plural} see rows.")
+        return Look(query, note=f"Rows are shown only to users who may view {model._meta.verbose_name_plural}.")
     if problems:
-        return Look(query, note="Fix the problems above first. Then this shows what a row would send.")
+        return Look(query, note="Fix the problems above first. Then the frame of a row is shown here.")
     binding = build_binding(BindingSpec.from_dict(form.document))
     try:
         # On PostgreSQL, a failed query would break the transaction of the page.
@@ -197,7 +197,7 @@ def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[
         return Look(query, note=f"The admin page of {name} failed with {fault}, so none of its rows are shown here.")
     choices = tuple(RowChoice(str(row.pk), _label(row), row is chosen) for row in found)
     if chosen is None:
-        return Look(query, choices, note="No row is like that." if query else "The model has no rows yet.")
+        return Look(query, choices, note="No row matches." if query else "The model has no rows yet.")
     if chosen not in found:
         choices = (RowChoice(str(chosen.pk), _label(chosen), True), *choices)[:SHOWN_ROWS]
     try:
@@ -214,7 +214,7 @@ def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[
         query,
         choices,
         preview=preview,
-        who=(f"{who}{own}",) if bound.resolved().spec.outbound else ("nobody: nothing is sent to clients",),
+        who=(f"{who}{own}",) if bound.resolved().spec.outbound else ("nobody, because nothing is sent to clients",),
         audience=audience.load_audience(str(binding.stream), preview.groups, database_alias(), SHOWN_NAMES),
         shows_names=request.user.has_perm("declbind.view_connection") or pages.may_watch(request.user),
     )

@@ -142,10 +142,10 @@ def _try(model_admin: Any, request: HttpRequest, entered: Entered, visible: Visi
     if is_other and not pages.may_watch(user):
         # Checked before any lookup, because the existence of a user is not public either.
         raise _refusal(
-            "Trying as another user takes the permission declbind.view_traffic. Try as yourself, or anonymous."
+            "Trying as another user requires the permission declbind.view_traffic. Try as yourself or anonymously."
         )
     if entered.carry_out and not model_admin.has_change_permission(request):
-        raise _refusal("Carrying out takes the permission to change bindings. Validation alone needs none.")
+        raise _refusal("Carrying out requires the permission to change bindings. Validation alone does not.")
     question = entered.question()
     if question.document is not None:
         _check_document(model_admin, request, entered.stream, question.document)
@@ -176,7 +176,7 @@ def _check_document(model_admin: Any, request: HttpRequest, stream: str, documen
     stored = BindingRecord.objects.using(database_alias()).filter(stream=stream or str(document.get("stream"))).first()
     if not (model_admin.has_change_permission(request, stored) if stored else model_admin.has_add_permission(request)):
         word = "change this binding" if stored else "add bindings"
-        raise _refusal(f"Trying an edited record takes the permission to {word}. Try what is stored.")
+        raise _refusal(f"Trying an edited record requires the permission to {word}. Try the stored record.")
     before = stored.definition() if stored else {}
     held = stored.held() if stored else ()
     problems = openings.missing_rights(request.user, before, document, as_if_enabled=True, held=held)

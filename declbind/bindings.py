@@ -560,10 +560,10 @@ class Binding:
         spec = self.resolved().spec
         model, bound = self.model_class(), {field.name for field in self.bound_fields()}
         names = {concrete_field(model, name).name for name in (*spec.where, *spec.scope)}
-        text = "This value is outside of what this stream covers."
+        text = "This value is outside what this stream covers."
         return ClientError(
             "invalid",
-            "The row would lie outside of what this stream covers.",
+            "The row would be outside what this stream covers.",
             {name: [text] for name in sorted(names & bound)},
         )
 

@@ -522,7 +522,7 @@ def _clean_many(field: Any, value: Any) -> Any:
             return form_field.clean(value)
         cleaned = field.to_python(value)
         if isinstance(field.get_prep_value(cleaned), dict | list):
-            raise TypeError("no column takes this")
+            raise TypeError("no column accepts this")
         sent = json.loads(encode_value(json_value(field, cleaned)))
     except PARSE_ERRORS:
         raise ValidationError("Enter a valid value.", code="invalid") from None
@@ -590,7 +590,7 @@ def _settle(value: Any) -> Any:
             a number, and ``0E+999999999`` is a zero to all columns.
     """
     if isinstance(value, dt.timedelta) and abs(value) > LONGEST:
-        raise ValueError("the length of time is too large")
+        raise ValueError("the duration is too large")
     if isinstance(value, Decimal) and abs(value.adjusted()) > MAX_EXPONENT:
         raise ValueError("the exponent is too large")
     if not isinstance(value, dt.datetime):
@@ -601,7 +601,7 @@ def _settle(value: Any) -> Any:
     try:
         aware.astimezone(dt.UTC)
     except OverflowError:
-        raise ValueError("the moment lies outside of the calendar") from None
+        raise ValueError("the time is out of range") from None
     return aware
 
 

@@ -111,7 +111,7 @@ def test_an_operator_learns_what_a_client_does_not():
     foreign = attempt({**record, "where": {}}, pk=row.pk, **given)
     assert {made.error.code for made in (absent, outside, foreign)} == {"not_found"}
     assert "no such row" in absent.refusal.text
-    assert "outside of 'where' (status)" in outside.refusal.text
+    assert "outside 'where' (status)" in outside.refusal.text
     assert "closed" not in outside.refusal.text
     assert "somebody else (scope: owner_id)" in foreign.refusal.text
 
@@ -235,7 +235,7 @@ def test_what_waits_for_the_commit_is_named_and_never_called():
 
 
 def test_validation_alone_runs_no_code_that_stores():
-    """A hand-written create is not called, and the step says that only carrying it out can tell."""
+    """A hand-written create is not called, and the step says that only carrying it out shows the result."""
     called = []
 
     class Handwritten(Noisy):
@@ -513,7 +513,7 @@ def test_connections_that_would_get_it():
     made = attempt(action="update", pk=row.pk, values={"legs": 3})
     assert [heard.audience.total for heard in made.listening] == [1]
     assert step(made, "connections").text == "1 connection now."
-    assert "Heard by: ann" in made.as_text()
+    assert "Received by: ann" in made.as_text()
     assert "ann" not in made.without_names().as_text()
 
 
@@ -535,7 +535,7 @@ def test_a_change_that_reaches_nobody_says_why():
     by_keeper = attempt({**ANIMALS, "groups": ["keeper-{keeper_id}"]}, action="outbound", pk=row.pk)
     assert "null" in step(by_keeper, "groups").text
     outside = attempt({**ANIMALS, "where": {"status": "open"}}, action="outbound", pk=row.pk)
-    assert "outside of 'where' (status)" in step(outside, "groups").text
+    assert "outside 'where' (status)" in step(outside, "groups").text
     assert not outside.frames
 
 
@@ -573,7 +573,7 @@ def test_the_command_prints_steps_and_ends_by_the_verdict():
         seen = Ran("try", "animals", "--params", '{"legs": 2}', "--format", "json").json
         assert [shown["pk"] for shown in seen["rows"]["rows"]] == [row.pk]
         carried = Ran("try", "animals", "--action", "delete", "--pk", str(row.pk), "--carry-out")
-        assert "Carried out, and rolled back." in carried.out
+        assert "Carried out and rolled back." in carried.out
     assert Animal.objects.filter(pk=row.pk).exists()
 
 

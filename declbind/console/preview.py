@@ -128,7 +128,7 @@ def _load_row(bound: Binding, pk: str) -> Any:
     if not bound.get_queryset().filter(pk=row.pk).exists():
         where = bound.resolved().spec.where
         raise ConfigError(
-            f"Binding {bound.stream!r}: {model._meta.label} {row.pk!r} is outside of 'where' "
+            f"Binding {bound.stream!r}: {model._meta.label} {row.pk!r} is outside 'where' "
             f"({json.dumps(dict(where), default=str)}), so for clients it does not exist."
         )
     return row
@@ -148,7 +148,7 @@ def _verdicts(bound: Binding, row: Any, groups: tuple[str, ...]) -> list[Verdict
         if bound.user is not None and params is not None and not bound.has_view_permission(bound.user, params):
             verdicts.append(Verdict(group, params, False, f"view is for {describe_rules(type(bound))['view']}"))
         elif params is None:
-            verdicts.append(Verdict(group, None, False, "no subscription leads to this group"))
+            verdicts.append(Verdict(group, None, False, "no subscription gives this group"))
         elif not owns:
             verdicts.append(Verdict(group, params, False, "the row belongs to another user (scope)"))
         else:

@@ -28,8 +28,8 @@ ACTIONS: Final = {
 #: The replacement of a group name that contains values of a row.
 HIDDEN: Final = "(not shown)"
 GROUP_WORDS: Final = {
-    "group": "The params stand for a group.",
-    "groups": "Not shown: values of the row are in the names of its groups.",
+    "group": "The params select a group.",
+    "groups": "Not shown, because the names of the groups contain values of the row.",
     "row": "The row is in the group.",
 }
 #: Other names of actions.
@@ -49,11 +49,11 @@ TITLES: Final = {
     "row": "Row visible",
     "values": "Values valid",
     "store": "Stored",
-    "inside": "Stays in reach",
+    "inside": "Stays in scope",
     "groups": "Groups before and after",
     "frames": "Frames",
-    "secrets": "Secrets held back",
-    "connections": "Connections that get them",
+    "secrets": "Withheld secrets",
+    "connections": "Connections that receive them",
 }
 
 
@@ -328,7 +328,7 @@ def _lines(trial: Trial) -> list[str]:
     lines += [f"Frame: {frame.text}" for frame in trial.frames]
     names = [listener.username or "anonymous" for heard in trial.listening for listener in heard.audience.listeners]
     if names:
-        lines.append(f"Heard by: {', '.join(dict.fromkeys(names))}")
+        lines.append(f"Received by: {', '.join(dict.fromkeys(names))}")
     if trial.rows is not None:
         lines.append(trial.rows.words())
         lines += [f"  {json.dumps(row.pk)}: {json.dumps(row.data, ensure_ascii=False)}" for row in trial.rows.shown]
@@ -357,7 +357,7 @@ def _without_row(step: Step) -> Step:
     """Reduce the reason why a row is not seen to the fact."""
     if step.name != "row" or "fault" in step.evidence or step.verdict not in (REFUSED, NOTE):
         return step
-    return replace(step, text="It is not there, or this stream does not show it.", evidence={})
+    return replace(step, text="It does not exist, or this stream does not show it.", evidence={})
 
 
 def _without_group(step: Step) -> Step:

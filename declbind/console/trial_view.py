@@ -135,9 +135,9 @@ def judge_row(grant: Grant, row: Any, pk: Any, using: str) -> Sight:
 def _why_unseen(bound: Binding, row: Any, group: str) -> str:
     kept_out = bound.outside_where(row)
     if kept_out:
-        return f"The row is outside of 'where' ({', '.join(kept_out)}): for this stream it does not exist."
+        return f"The row is outside 'where' ({', '.join(kept_out)}): for this stream it does not exist."
     if bound.resolved().spec.scope and not bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists():
-        return f"The row belongs to somebody else (scope: {', '.join(bound.resolved().spec.scope)})."
+        return f"The row belongs to another user (scope: {', '.join(bound.resolved().spec.scope)})."
     heard = list(bound.group_names(row))
     if not heard:
         return "The row is in no group: a field that its group template needs is null."
