@@ -205,7 +205,7 @@ def test_looking_is_no_way_to_have_seen_the_other_version(admin_client):
     record.description = "theirs"
     record.save()
     looked = read_form(admin_client.post(change_url(record), data | {"_look": "1"}).content.decode())
-    assert "Somebody changed" in admin_client.post(change_url(record), looked).content.decode()
+    assert "Another user changed" in admin_client.post(change_url(record), looked).content.decode()
 
 
 def test_the_panel_is_for_editors_only():

@@ -382,4 +382,4 @@ def test_why_a_row_is_not_seen_is_not_told_to_who_may_not_read_it():
             reader = staff(VIEW, READ, name=f"{action}3").post(TRY, ask, follow=True)
         steps = [(step.name, step.verdict, step.text) for step in named.context["trial"].steps]
         assert steps == [(step.name, step.verdict, step.text) for step in missing.context["trial"].steps], action
-        assert "outside of &#x27;where&#x27;" in text_of(reader)
+        assert "outside &#x27;where&#x27;" in text_of(reader)

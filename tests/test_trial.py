@@ -113,7 +113,7 @@ def test_an_operator_learns_what_a_client_does_not():
     assert "no such row" in absent.refusal.text
     assert "outside 'where' (status)" in outside.refusal.text
     assert "closed" not in outside.refusal.text
-    assert "somebody else (scope: owner_id)" in foreign.refusal.text
+    assert "another user (scope: owner_id)" in foreign.refusal.text
 
 
 def test_a_permission_says_where_it_comes_from():
@@ -246,7 +246,7 @@ def test_validation_alone_runs_no_code_that_stores():
     made = attempt(Handwritten, action="create", values={"name": "New"})
     assert called == []
     assert step(made, "store").verdict == NOTE
-    assert "Code of the project stores it" in step(made, "store").text
+    assert "Project code stores the row" in step(made, "store").text
     attempt(Handwritten, action="create", values={"name": "New"}, carry_out=True)
     assert called == [{"name": "New"}]
 
@@ -472,7 +472,7 @@ def test_a_row_that_is_not_seen_says_why():
     assert attempt(pk=row.pk, params={"legs": 3}).refusal.text == "The row is in legs-2, not in legs-3."
     assert attempt(pk=row.pk).verdict == OK
     assert "'where' (status)" in attempt({**ANIMALS, "where": {"status": "open"}}, pk=row.pk).refusal.text
-    assert "somebody else" in attempt(OWN, pk=row.pk, who=user.username).refusal.text
+    assert "another user" in attempt(OWN, pk=row.pk, who=user.username).refusal.text
     assert "There is no zoo.Animal" in attempt(ANIMALS, pk=404).refusal.text
 
 
