@@ -1,4 +1,4 @@
-"""Check the system checks: each message whole, each id documented, no query without leave."""
+"""The system checks: each whole message, the documentation of each id, and no query without permission."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def of_id(messages: list[CheckMessage], *ids: str) -> list[CheckMessage]:
 
 
 def test_the_settings_of_the_suite_pass() -> None:
-    """Negative control: without a mistake nothing is said."""
+    """Negative control: without a mistake there is no message."""
     assert checks.check_settings() == []
     assert checks.check_channel_layer() == []
 
@@ -341,7 +341,7 @@ def test_a_layer_that_waits_long_enough_passes(settings: Any, layer: Any, declbi
 
 
 def test_the_hint_of_w005_works(settings: Any) -> None:
-    """What the hint tells people to write is a configuration that passes."""
+    """The configuration in the hint passes the check."""
     host = ast.literal_eval(checks.WORKING_HOST)  # the text that people copy
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE_LAYER, "CONFIG": {"hosts": [host]}}}
     assert checks.check_channel_layer() == []
@@ -360,7 +360,7 @@ def test_every_id_is_documented() -> None:
 
 
 def test_a_plain_check_makes_no_query() -> None:
-    """Without leave to use a database no check asks one: this test has none, a query would fail it."""
+    """No check makes a query unless the command allows the database. In this test, a query would fail."""
     messages = django_checks.run_checks(tags=["declbind"], databases=[])
     assert [message for message in messages if message.is_serious()] == []
 

@@ -140,7 +140,7 @@ def test_a_package_of_the_project_that_shadows_the_console_is_named(tmp_path: Pa
 
 
 def test_a_package_of_that_name_that_is_no_app_is_none_of_ours(tmp_path: Path) -> None:
-    """INSTALLED_APPS does not name it, so nobody expects the console."""
+    """INSTALLED_APPS does not name it, so the console is not expected."""
     project = Project(tmp_path, console="")
     project.write("admin_ui/__init__.py", "")
     assert "System check identified no issues" in project.check()
@@ -176,7 +176,7 @@ def test_a_distribution_that_installs_the_same_files_is_named(tmp_path: Path, ov
 
 
 def test_files_that_nobody_admits_to_have_overwritten_are_named(tmp_path: Path) -> None:
-    """Copied over, or by a distribution that has been uninstalled since."""
+    """The files were copied over, or belong to a distribution that has been uninstalled since."""
     project = Project(tmp_path)
     project.install_declbind()
     project.write("admin_ui/apps.py", "\n", under=project.site)

@@ -1,4 +1,4 @@
-"""Consequences: an edit in plain words, and the promise that whatever opens something is said to widen."""
+"""Consequences: an edit in plain words, and the guarantee that every edit that opens something is marked."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ NEW = [
 
 @pytest.mark.parametrize(("part", "widens"), NEW)
 def test_a_first_record_widens_where_anyone_gets_something(part, widens):
-    """All fields and sensitive ones want a second look too; holders of a permission do not."""
+    """All fields and sensitive ones require confirmation as well; access for holders of a permission does not."""
     found = consequences(None, {**POST, **part})
     assert any(item.widens for item in found) is widens
     assert found[0].text.startswith("is a new binding")
@@ -364,6 +364,6 @@ def test_a_comparison_that_forgets_a_key_is_caught(key):
 
 
 def test_every_key_of_a_record_has_words():
-    """A key that is added to records must be told of here too."""
+    """A key that is added to records must be described here too."""
     text = Path(module.__file__).read_text(encoding="utf-8")
     assert [key for key in KEYS if f'"{key}"' not in text and key != "exclude"] == []

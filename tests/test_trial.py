@@ -1,4 +1,4 @@
-"""Trying a binding: what each step says, under which configuration, and that nothing of a try remains."""
+"""Trials of a binding: the text of each step, the configuration, and that a trial leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_refusal_names_its_step(record, question, name, text):
 
 
 def test_an_operator_learns_what_a_client_does_not():
-    """Absent, outside of ``where`` and another user's are one answer to clients; the step tells them apart."""
+    """Missing rows, rows outside ``where`` and others' rows are one answer to clients; the step distinguishes them."""
     owner, other = UserFactory.create(), UserFactory.create()
     row = AnimalFactory.create(owner=owner, status="closed")
     record = {**OWN, "where": {"status": "open"}}
@@ -117,7 +117,7 @@ def test_an_operator_learns_what_a_client_does_not():
 
 
 def test_a_permission_says_where_it_comes_from():
-    """A superuser, a permission of one's own, a group; and which groups would give it to who has none."""
+    """A superuser, a user permission, a group; and which groups would give the permission to a user without it."""
     feeders = Group.objects.create(name="Feeders")
     feeders.permissions.add(find_permission(HOLDS))
     make_user(HOLDS, username="holder")
@@ -179,7 +179,7 @@ def traces() -> Any:
 
 
 class Noisy(WebsocketBinding):
-    """Does all that should not be noticed."""
+    """A binding with all side effects that must not remain."""
 
     model = Animal
     stream = "animals"
@@ -217,7 +217,7 @@ def test_a_try_leaves_nothing(action, values, carry_out, django_capture_on_commi
 
 @pytest.mark.django_db(transaction=True)
 def test_what_waits_for_the_commit_is_named_and_never_called():
-    """With real transactions too: the callback is told to the operator, and neither runs now nor later."""
+    """With real transactions too: the callback is named for the operator, and never runs."""
     Noisy.ran.clear()
     before = traces()
     made = attempt(Noisy, action="create", values={"name": "New"}, carry_out=True)
@@ -252,7 +252,7 @@ def test_validation_alone_runs_no_code_that_stores():
 
 
 def test_validation_alone_says_that_mail_is_why():
-    """An operator who wonders why nothing is stored reads it there."""
+    """The step explains to the operator why nothing is stored."""
     made = attempt(action="create", values={"name": "New"})
     assert "mail, tasks" in step(made, "store").text
     assert [frame.action for frame in made.frames] == ["create"]
@@ -267,7 +267,7 @@ def test_validation_alone_finds_what_protects_a_row():
 
 @pytest.mark.django_db(transaction=True)
 def test_no_lock_is_held_while_the_answer_is_worked_out(monkeypatch):
-    """The transaction is over before anybody looks for connections, reasons or rows."""
+    """The transaction is over before connections, reasons or rows are looked up."""
     inside = []
     module: Any
     for module, name in ((trial, "load_audience"), (trial_steps, "explain_permission")):
@@ -316,7 +316,7 @@ def failing(*methods: str) -> Any:
     ],
 )
 def test_a_fault_of_code_is_a_step(method, question, name):
-    """Never an exception: "internal", with the fault named, which no client is told."""
+    """It is "internal" with the name of the fault, which clients never get, and never an exception."""
     row = AnimalFactory.create()
     made = attempt(failing(method), pk=None if question["action"] == "create" else row.pk, **question)
     assert made.refusal.name == name, made.as_text()
@@ -326,7 +326,7 @@ def test_a_fault_of_code_is_a_step(method, question, name):
 
 
 def test_a_fault_in_capture_is_told_to_the_operator_alone(caplog):
-    """The write stands, as it really would; neither a signal nor the log tells of a fault that never was."""
+    """The write succeeds, as a real one would. Neither a signal nor the log reports the fault of a trial."""
     heard: list[Any] = []
     row = AnimalFactory.create()
     signals.binding_failed.connect(lambda **kwargs: heard.append(kwargs), weak=False, dispatch_uid="test")
