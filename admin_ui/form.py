@@ -94,7 +94,7 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
     )
     grow = forms.BooleanField(
         required=False,
-        label="Also later fields",
+        label="Include later fields",
         help_text="For all fields, or all except some: also send fields that are added to the model later. Otherwise "
         "they are sent after they have been accepted on this page.",
     )
@@ -125,13 +125,13 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
             ("triggers", "Also raw SQL and other programs, by database triggers"),
         ],
         widget=forms.RadioSelect({"class": "radiolist"}),
-        label="Hears of",
+        label="Captured writes",
         help_text="Triggers work after an administrator has run <code>manage.py declbind triggers --install</code>. "
         "Saving this form changes no table.",
     )
     also = ListField(
         rows=2,
-        label="Also when these change",
+        label="Send again when these change",
         help_text="A row is sent again when a related row changes: one relation per line, such as author, "
         "or author__team for the author and the author's team.",
     )

@@ -34,7 +34,7 @@ CHECKS = {
     "declbind.E009": "RIGHTS_MODELS names a model that is not installed",
     "declbind.E010": "AUTHENTICATE cannot be used",
     "declbind.E011": "JWT cannot be used",
-    "declbind.E012": "TENANT names no class that tells tenants apart",
+    "declbind.E012": "TENANT names no class that determines tenants",
     "declbind.E013": "declbind's tables are not shared by all tenants",
     "declbind.W001": "a binding of a file or class is invalid",
     "declbind.W002": "a binding record of the database is invalid",

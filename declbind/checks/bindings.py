@@ -130,7 +130,7 @@ def _waiting(entry: Entry[Any]) -> Iterator[CheckMessage]:
     for problem in judgement.waiting(entry.binding.spec()):
         yield CheckWarning(
             f"{entry.where}: {problem}",
-            hint='With "grow": true a binding sends new fields without being asked.',
+            hint='With "grow": true a binding sends new fields automatically.',
             id="declbind.W024",
         )
 

@@ -187,11 +187,11 @@ def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
         return
     rule = after.spec.permissions.get("view")
     if rule not in (None, False, after.codename("view")) and any(item.key == "fields" for item in after.exposed):
-        deed = f"let clients who write rows of {after.label} ask for their values"
+        deed = f"let clients that write rows of {after.label} ask for their values"
         yield Opening("$.permissions.view", deed, (after.codename("view"),))
     if "delete" in opened and after.spec.where:
         # As in Django's admin, users who may change rows may see them.
-        deed = f"let clients who delete rows of {after.label} find out which ones meet its conditions"
+        deed = f"let clients that delete rows of {after.label} find out which ones meet its conditions"
         yield Opening("$.where", deed, (after.codename("view"), after.codename("update")))
 
 
@@ -208,16 +208,16 @@ def _withheld(after: _Definition, judged: Sequence[Exposed]) -> Iterator[Opening
 
 def _rights(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
     if is_rights_model(after.model):
-        deed = f"bind {after.label}, whose rows give or record rights,"
+        deed = f"bind {after.label}, whose rows give or record permissions,"
         yield Opening("$.model", deed, (BIND_RIGHTS_MODELS,))
         return
     for item in after.exposed:
         if item.gives_rights:
-            yield Opening(item.path, f"{_exposing(after, item)}, which gives rights,", (BIND_RIGHTS_MODELS,))
+            yield Opening(item.path, f"{_exposing(after, item)}, which gives permissions,", (BIND_RIGHTS_MODELS,))
     if opened & {"create", "update"}:
         for field in writable_fields(after.model, after.spec):
             if is_rights_column(field):
-                deed = f"let clients write {field.name!r} of {after.label}, which gives rights,"
+                deed = f"let clients write {field.name!r} of {after.label}, which gives permissions,"
                 yield Opening("$.writable", deed, (BIND_RIGHTS_MODELS,))
 
 
@@ -233,12 +233,12 @@ def _relations(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
         for model in dict.fromkeys(hop.model for hop in hops if not hop.model._meta.auto_created):
             label = model._meta.label
             if model._meta.app_label == "declbind":
-                yield Opening(path, f"tell when rows of {label} change", (), "It is a model of declbind.")
+                yield Opening(path, f"disclose when rows of {label} change", (), "It is a model of declbind.")
                 continue
-            deed = f"tell by {name!r} when rows of {label} change"
+            deed = f"disclose by {name!r} when rows of {label} change"
             yield Opening(path, deed, (after.codename("view", model),))
             if is_rights_model(model):
-                yield Opening(path, f"{deed}, which give or record rights,", (BIND_RIGHTS_MODELS,))
+                yield Opening(path, f"{deed}, which give or record permissions,", (BIND_RIGHTS_MODELS,))
 
 
 def _places(definition: _Definition) -> set[tuple[str, Any]]:
