@@ -35,7 +35,8 @@ def _check_backends() -> Iterator[CheckMessage]:
     for text in found:
         yield Error(
             f"{text} declbind has one event log, and cannot separate the rows of one tenant from those of another. "
-            "Writes are not sent row by row: subscribers are sent a `resync` for each, and each binding reports a fault.",
+            "Writes are not sent row by row: subscribers are sent a `resync` for each, and each binding reports a "
+            "fault.",
             hint='Name the class that determines tenants in DECLBIND["TENANT"]. For django-tenants it is '
             "'declbind.contrib.tenants.DjangoTenants'.",
             id="declbind.E008",
