@@ -62,7 +62,7 @@ def test_e001_declbind_is_no_dict(settings: Any) -> None:
 
 
 def test_a_setting_that_cannot_be_read_does_not_break_the_other_checks(settings: Any) -> None:
-    """The checks that build on the settings stay silent where those are named as wrong already."""
+    """Checks that depend on an invalid setting report nothing, because the setting is reported already."""
     mistakes: list[Any] = [[], {"RECORD_DIRS": 5}, {"SERIALIZERS": None}]
     for wrong in mistakes:
         settings.DECLBIND = wrong
@@ -244,7 +244,7 @@ def test_w003_oracle() -> None:
 
 
 class SplitRouter:
-    """Write groups elsewhere."""
+    """A router that writes groups to another database."""
 
     def db_for_write(self, model: Any, **hints: Any) -> str | None:
         return "archive" if model._meta.label == "auth.Group" else None
@@ -317,7 +317,7 @@ def test_w006_a_pool_is_small(settings: Any, hosts: Any) -> None:
 
 
 def test_a_redis_py_without_a_limit_has_no_small_pool(settings: Any, monkeypatch: Any) -> None:
-    """Before version 8 a pool opened what was needed."""
+    """Before version 8, a pool had no limit."""
     monkeypatch.setattr("redis.asyncio.connection.ConnectionPool", lambda: SimpleNamespace(max_connections=2**31))
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE_LAYER}}
     assert of_id(checks.check_channel_layer(), "declbind.W006") == []
@@ -334,7 +334,7 @@ def test_a_redis_py_without_a_limit_has_no_small_pool(settings: Any, monkeypatch
     ],
 )
 def test_a_layer_that_waits_long_enough_passes(settings: Any, layer: Any, declbind: Any) -> None:
-    """Negative control of W005 and W006, their own hint among the cases."""
+    """Negative control of W005 and W006, which includes the configuration of their hint."""
     settings.CHANNEL_LAYERS = {"default": layer}
     settings.DECLBIND = declbind
     assert checks.check_channel_layer() == []
@@ -351,7 +351,7 @@ def test_the_hint_of_w005_works(settings: Any) -> None:
 
 
 def test_every_id_is_documented() -> None:
-    """docs/checks.md lists exactly the ids that the code can give, each once."""
+    """docs/checks.md lists exactly the ids in the code, each once."""
     documented = re.findall(r"^\| `(declbind\.[EW]\d{3})` \|", (ROOT / "docs/checks.md").read_text(), re.MULTILINE)
     modules = [path for path in (ROOT / "declbind/checks").glob("*.py") if path.name != "__init__.py"]
     used = {id_ for path in modules for id_ in re.findall(r'(?:id=|, )"(declbind\.[EW]\d{3})"', path.read_text())}
@@ -367,7 +367,7 @@ def test_a_plain_check_makes_no_query() -> None:
 
 @pytest.mark.django_db
 def test_records_are_asked_for_only_with_their_database() -> None:
-    """Another database than that of the records is none of ours."""
+    """Permission for another database than that of the records causes no query."""
     BindingRecord.objects.create(stream="faulty", model="auth.Group", fields=["name"])
     BindingRecord._base_manager.update(fields=["naem"])
     assert of_id(django_checks.run_checks(), "declbind.W002") == []
@@ -376,7 +376,7 @@ def test_records_are_asked_for_only_with_their_database() -> None:
 
 
 def test_a_database_without_tables_passes(settings: Any, tmp_path: Path) -> None:
-    """Before the first migrate there is nothing to check, and nothing fails."""
+    """Before the first migrate nothing is checked, and nothing fails."""
     ran = subprocess.run(
         [sys.executable, "-m", "django", "check", "--database", "default"],
         cwd=ROOT,
@@ -403,7 +403,7 @@ def fresh_registry(request: pytest.FixtureRequest) -> Any:
 @pytest.mark.needs_triggers
 @pytest.mark.django_db
 def test_a_table_without_the_triggers_that_were_asked_for_is_named() -> None:
-    """Of the databases that may be asked; nothing once they are in place."""
+    """Tables are reported if their database may be queried, and not after the triggers are installed."""
     binding = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name"], "capture": "triggers"}
     BindingRecord.objects.create(**binding)
     assert checks.check_triggers(databases=[]) == []

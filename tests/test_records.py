@@ -1,4 +1,4 @@
-"""Judge binding records on every way into the database, and note every edit."""
+"""The validation of binding records on every way into the database, and the record of every edit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def stored(**changes: Any) -> BindingRecord:
 
 
 def spoil(pk: Any) -> None:
-    """Make a stored record bad behind the judgement's back, as a migration that renames a field does."""
+    """Make a stored record invalid without validation, like a migration that renames a field."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE declbind_bindingrecord SET fields = %s WHERE id = %s", ['["naem"]', pk])
 
@@ -63,7 +63,7 @@ def undone() -> Iterator[None]:
 
 @pytest.fixture
 def fresh_registry() -> Iterator[None]:
-    """Start from what the database holds, and leave no registry of this test behind."""
+    """Start from the state of the database, and leave no registry of this test behind."""
     refresh(force=True)
     yield
     refresh(force=True)
@@ -167,7 +167,7 @@ def test_a_save_without_the_judgement_would_take_it(enter: Way, tmp_path: Path) 
 
 
 def test_problems_stand_under_the_keys_of_the_record() -> None:
-    """full_clean() gives each problem to its key, with the JSON path in the text."""
+    """full_clean() reports each problem under its key, with the JSON path in the text."""
     faulty = record(fields=None, groups=["room-{colour}"], serializer="shiny")
     with pytest.raises(ValidationError) as caught:
         faulty.full_clean()
@@ -363,7 +363,7 @@ def test_a_revision_names_its_author_and_the_note() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_an_edit_is_seen_inside_its_transaction_first(fresh_registry: None) -> None:
-    """Inside the transaction the registry has the edit; the one of the process gets it with the commit."""
+    """Inside the transaction the registry has the edit. The registry of the process gets it at the commit."""
     outside = get_registry()
     with transaction.atomic():
         saved = stored()
@@ -381,7 +381,7 @@ def test_an_edit_is_seen_inside_its_transaction_first(fresh_registry: None) -> N
 
 @pytest.mark.django_db(transaction=True)
 def test_a_rolled_back_edit_never_was(fresh_registry: None) -> None:
-    """Neither the version nor a revision nor the registry keeps a trace, of a savepoint or of a transaction."""
+    """Neither the version nor a revision nor the registry keeps a trace of a rolled-back savepoint or transaction."""
     stored()
     before, known, registry = version(), revisions(), get_registry()
     with transaction.atomic():
@@ -398,7 +398,7 @@ def test_a_rolled_back_edit_never_was(fresh_registry: None) -> None:
 
 
 def test_an_edit_after_a_rolled_back_one_counts(fresh_registry: None) -> None:
-    """An edit after one that was rolled back counts on the state that is left."""
+    """An edit after a rolled-back one builds on the remaining state."""
     stored(stream="first")
     with undone():
         stored(stream="second")
@@ -433,7 +433,7 @@ def test_a_record_gone_bad_leaves_the_others_working(fresh_registry: None) -> No
 
 
 def test_a_stream_of_two_sources_is_an_error_on_both(fresh_registry: None, tmp_path: Path, settings: Any) -> None:
-    """A file that takes the stream of a row (or the other way round): neither wins, and each names the other."""
+    """If a file and a row have the same stream, neither wins, and each error names the other."""
     stored()
     (tmp_path / "one.json").write_text(json.dumps(GROUPS))
     settings.DECLBIND = {"RECORD_DIRS": [str(tmp_path)]}
