@@ -1,4 +1,4 @@
-"""What can be done to the bindings that are ticked in the list."""
+"""The actions for selected bindings in the list."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from declbind.models import BindingRecord, editing
 
 
 class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Be the actions' part of ``BindingRecordAdmin``."""
+    """The actions of ``BindingRecordAdmin``."""
 
     actions = ("enable", "disable", "export", "check_again")
 
     @admin.action(description="Enable selected bindings", permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> HttpResponse | None:
-        """Switch on, once somebody has read what that opens; one that has problems stays off and says which."""
+        """Enable bindings after the user has confirmed what that opens. Invalid bindings are reported instead."""
         proposals = []
         for record in queryset.exclude(enabled=True):
             before, held = record.definition(), record.held()
@@ -56,7 +56,7 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description="Disable selected bindings", permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> None:
-        """Switch off, also one that went bad."""
+        """Disable bindings, including invalid ones."""
         self._switch(request, queryset, False)
 
     def _switch(self, request: HttpRequest, queryset: QuerySet[BindingRecord], enabled: bool) -> None:
@@ -69,7 +69,7 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
                         continue
                     before, held = record.definition(), record.held()
                     record.enabled = enabled
-                    # Somebody may have edited it since it was looked at.
+                    # Another user may have edited it since it was read.
                     missing = openings.missing_rights(request.user, before, record.definition(), held=held)
                     if missing:
                         raise ValidationError([problem.message for problem in missing])
@@ -89,7 +89,7 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description="Check selected bindings", permissions=["view"])
     def check_again(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> None:
-        """Judge again and report."""
+        """Validate bindings again and report the result."""
         reserved = judgement.reserved_streams()
         fine = []
         for record in queryset.order_by("stream"):

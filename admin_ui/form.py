@@ -20,7 +20,7 @@ from declbind.core.spec import DEFAULTS, KEYS
 from declbind.fields import find_model
 from declbind.models import BindingRecord
 
-#: The fields of the form that are no keys of the record.
+#: The fields of the form that are not keys of the record.
 EXTRA = ("note", "opened_with")
 FIELDSETS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("What", {"fields": ("stream", "model", "description", "enabled")}),
@@ -33,7 +33,7 @@ FIELDSETS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def form_values(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record as the form's initial values; the reverse of :meth:`BindingForm.build_document`."""
+    """Return a record as the form's initial values. The reverse of :meth:`BindingForm.build_document`."""
     blank = BindingRecord()
     values = {key: document.get(key, getattr(blank, key)) for key in KEYS if key != "exclude"}
     values["writable"] = {"writable": values["writable"]}
@@ -42,7 +42,7 @@ def form_values(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_choices(current: str) -> list[Any]:
-    """Return the models that can be bound, by app. ``current`` stays as it is written, even where it is missing."""
+    """Return the models that can be bound, by app. ``current`` is included as it is written, even if it is missing."""
     choices: list[Any] = [("", "Choose a model")]
     known = find_model(current) if current else None
     if current and known is None:
@@ -59,22 +59,22 @@ def model_choices(current: str) -> list[Any]:
 
 
 def serializer_choices(current: str) -> list[tuple[str, str]]:
-    """Return the serializers of the settings, and the current one even where it is missing there."""
+    """Return the serializers of the settings, and the current one even if it is missing there."""
     names = serializer_names()
     missing = [(current, f"{current} (not in the settings)")] if current not in names else []
     return [*[(name, name) for name in names], *missing]
 
 
 class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Edit a record. The admin sets what is of one request on the class that it makes for it."""
+    """The form of a record. For each request, the admin makes a subclass and sets its attributes."""
 
-    #: Who edits.
+    #: The user who edits.
     user: Any = None
-    #: Whether the form is only to be looked at: then it is judged, and never valid.
+    #: Whether the form is read-only: then it is validated, but never valid.
     only_look: bool = False
-    #: What the form begins with instead of what is stored: a record that was edited on another page.
+    #: The initial record in place of the stored one: a record that was edited on another page.
     unsaved: documents.Document | None = None
-    #: What that page knew besides: the values of ``EXTRA``.
+    #: The values of ``EXTRA`` from that page.
     carried: Mapping[str, str] = {}
 
     stream = forms.CharField(
@@ -83,41 +83,41 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
     )
     model = forms.CharField(widget=forms.Select, help_text="The model whose rows are sent.")
     description = forms.CharField(
-        required=False, strip=False, widget=AdminTextareaWidget({"rows": 2}), help_text="What it is for, for people."
+        required=False, strip=False, widget=AdminTextareaWidget({"rows": 2}), help_text="The purpose of the binding."
     )
-    enabled = forms.BooleanField(required=False, help_text="To clients a disabled binding does not exist.")
-    # The record's key of this name; Django takes it off the class, whose attribute is the dict of all form fields.
+    enabled = forms.BooleanField(required=False, help_text="For clients, a disabled binding does not exist.")
+    # The record's key of this name. Django removes it from the class, whose attribute is the dict of all form fields.
     fields = SentField(  # type: ignore[assignment]
         label="Fields",
-        help_text="One name a line. The primary key always travels beside them. Fields that look like passwords or "
+        help_text="One name per line. The primary key is always sent. Fields that look like passwords or "
         "tokens are never sent unless named under 'Sensitive fields'.",
     )
     grow = forms.BooleanField(
         required=False,
-        label="Also later fields",
-        help_text="For all fields, or all but some: send fields that the model gets later without asking. Otherwise "
-        "they are sent once somebody has accepted them on this page.",
+        label="Include later fields",
+        help_text="For all fields, or all except some: also send fields that are added to the model later. Otherwise "
+        "they are sent after they have been accepted on this page.",
     )
     groups = ListField(
-        help_text="Who hears of a row: one template a line, such as room-{room_id}. "
-        "Empty: one group for all rows, named like the stream."
+        help_text="The groups that receive a row: one template per line, such as room-{room_id}. "
+        "If empty, there is one group for all rows, named like the stream."
     )
     where = ObjectField(
         label="Only rows where",
         help_text='JSON, such as {"published": true, "status": ["open", "answered"]}. '
-        "Other rows do not exist for this binding. Empty: all rows.",
+        "Other rows do not exist for this binding. If empty, all rows do.",
     )
     auto_subscribe = forms.BooleanField(
         required=False,
         label="Subscribe at connect",
-        help_text="Connections join the groups without placeholders by themselves.",
+        help_text="New connections are subscribed to the groups without placeholders.",
     )
     serializer = forms.CharField(widget=forms.Select, help_text="How the data of a row is made.")
     sensitive = ListField(
         rows=2,
         picks="sensitive",
         label="Sensitive fields",
-        help_text="Password-like fields that are exposed knowingly, one name a line.",
+        help_text="Password-like fields that are exposed intentionally, one name per line.",
     )
     capture = forms.ChoiceField(
         choices=[
@@ -125,14 +125,14 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
             ("triggers", "Also raw SQL and other programs, by database triggers"),
         ],
         widget=forms.RadioSelect({"class": "radiolist"}),
-        label="Hears of",
-        help_text="Triggers work once somebody has run <code>manage.py declbind triggers --install</code>. Saving this "
-        "form changes no table.",
+        label="Captured writes",
+        help_text="Triggers work after an administrator has run <code>manage.py declbind triggers --install</code>. "
+        "Saving this form changes no table.",
     )
     also = ListField(
         rows=2,
-        label="Also when these change",
-        help_text="A row is sent again when a row that it is related to changes: one relation a line, such as author, "
+        label="Send again when these change",
+        help_text="A row is sent again when a related row changes: one relation per line, such as author, "
         "or author__team for the author and the author's team.",
     )
     retention = forms.IntegerField(
@@ -140,14 +140,14 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         min_value=60,
         max_value=2_147_483_647,
         label="Keep values for",
-        help_text="Seconds for which the event log keeps the values of this binding, 60 or more. It can only shorten "
-        "what the setting RETENTION_SECONDS says. Empty: as the setting says.",
+        help_text="The number of seconds for which the event log keeps the values of this binding, at least 60. It can "
+        "only shorten the setting RETENTION_SECONDS. If empty, the setting applies.",
     )
     permissions = PermissionsField(label="Who may")
     scope = ObjectField(
         label="Own rows only",
-        help_text='JSON, such as {"owner_id": "$user.pk"}: each user deals with own rows. '
-        "Each group template must contain these fields. Empty: no such limit.",
+        help_text='JSON, such as {"owner_id": "$user.pk"}: each user is limited to their own rows. '
+        "Each group template must contain these fields. If empty, there is no such limit.",
     )
     direction = forms.ChoiceField(
         choices=[
@@ -158,21 +158,21 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=forms.RadioSelect({"class": "radiolist"}),
     )
     writable = WritableField(
-        label="Clients may write", help_text="On create and update alike; never the primary key. One name a line."
+        label="Clients may write", help_text="On create and on update, but never the primary key. One name per line."
     )
     relate = ObjectField(
         label="Related rows",
-        help_text='JSON, such as {"project": {"owner_id": "$user.pk"}, "tags": "any"}: which rows clients may choose '
-        "for a relation. Needed for each relation that clients may write if each user deals with own rows.",
+        help_text='JSON, such as {"project": {"owner_id": "$user.pk"}, "tags": "any"}: the rows that clients may '
+        "choose for a relation. If users are limited to their own rows, each writable relation needs an entry.",
     )
     note = forms.CharField(
         required=False,
         max_length=500,
         widget=AdminTextInputWidget,
-        help_text="Why, for those who read the revisions later.",
+        help_text="The reason for the change, for readers of the revisions.",
     )
     opened_with = forms.CharField(required=False, widget=forms.HiddenInput)
-    #: The page puts this tick beside the words that it confirms.
+    #: The page shows this checkbox beside the text that it confirms.
     confirm_widening = forms.CharField(required=False, widget=forms.HiddenInput)
 
     class Meta:
@@ -183,11 +183,11 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         instance = kwargs.get("instance")
         #: The record as it is stored now; empty for a new one.
         self.before: documents.Document = instance.definition() if instance is not None and instance.pk else {}
-        #: The fields that it does not send before somebody accepts them.
+        #: The fields that it does not send until they are accepted.
         self.held: list[str] = instance.held() if instance is not None and self.before else []
-        #: What the form says: what it begins with, and once it is cleaned what was sent.
+        #: The record of the form: its initial values, and after cleaning the submitted ones.
         self.document: documents.Document = self.unsaved if self.unsaved is not None else self.before
-        #: What is stored meanwhile, when somebody else changed the record under the editor.
+        #: The stored record, if another user changed it during the edit.
         self.theirs: documents.Document | None = None
         given = kwargs.get("initial") or {}
         kwargs["initial"] = {
@@ -218,14 +218,15 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         if self.user is not None and not self.user.has_perm(openings.EXPOSE_SENSITIVE):
             values["sensitive"].disabled = True
             values["sensitive"].help_text = (
-                "Password-like fields that are exposed knowingly. Only users with the permission "
+                "Password-like fields that are exposed intentionally. Only users with the permission "
                 f"{openings.describe_right(openings.EXPOSE_SENSITIVE)} may change this."
             )
 
-    # --- what it says ------------------------------------------------------------------------------------------------
+    # --- the record of the form
+    # ------------------------------------------------------------------------------------------------
 
     def build_document(self) -> documents.Document:
-        """Return the record that the form describes; a field with an error keeps what is stored."""
+        """Return the record that the form describes. A field with an error keeps its stored value."""
         found: dict[str, Any] = {}
         for key in KEYS:
             if key == "exclude":
@@ -236,36 +237,36 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
             else:
                 found.update({name: self.before[name] for name in _names(key) if name in self.before})
         if isinstance(found.get("description"), str):
-            # Browsers end the lines of a text area in their own way.
+            # Browsers use their own line endings in a text area.
             found["description"] = found["description"].replace("\r\n", "\n")
         return documents.keep_spelling(self.before, documents.normalise(found))
 
     @property
     def is_changed(self) -> bool:
-        """Whether the form says something else than is stored."""
+        """Whether the form differs from the stored record."""
         return documents.canonical(self.before) != documents.canonical(self.document)
 
     @property
     def change(self) -> Change:
-        """The edit in words; nothing for a new record of which nothing can be said yet."""
+        """The edit in words; empty for an incomplete new record."""
         if not self.document.get("model") or not self.is_changed:
             return Change()
         return build_change(self.before or None, self.document, self.held)
 
     def is_valid(self) -> bool:
-        """Tell whether the form may be stored."""
+        """Return whether the form may be stored."""
         return super().is_valid() and not self.only_look
 
     @property
     def only_disables(self) -> bool:
-        """Whether the one change is to switch the record off, which must work for one that went bad."""
+        """Whether the edit only disables the record, which must work even if it has become invalid."""
         return is_only_disabled(self.before, self.document)
 
-    # --- judging it --------------------------------------------------------------------------------------------------
+    # --- validation --------------------------------------------------------------------------------------------------
 
     def _post_clean(self) -> None:
-        # Instead of Django's own, which knows one form field per model field and the errors of nothing else.
-        #: The inputs that could not be read: the document says nothing of what was typed there.
+        # Replaces Django's own, which assumes one form field per model field.
+        #: Inputs that could not be parsed. The document does not contain their values.
         self.unread = set(self.errors)
         self.document = self.build_document()
         if not self.only_look:
@@ -288,7 +289,7 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
             self.add_error(None, ValidationError(ASKING, code=CONFIRM))
 
     def _place(self, error: ValidationError) -> Iterator[tuple[str | None, list[ValidationError]]]:
-        """Yield the form field that each problem belongs to; what a field has said of itself is not said again."""
+        """Yield the form field that each problem belongs to. Problems that a field itself has reported are left out."""
         unclear = set(self.errors)
         for key, errors in error.update_error_dict({}).items():
             name = "fields" if key == "exclude" else key
@@ -302,22 +303,22 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         if not self.before or opened_with == documents.fingerprint(self.before):
             return
         self.theirs = self.before
-        # Both versions are on the page that answers, so the next save is one that has seen them.
+        # The response shows both versions, so the next save is made with knowledge of them.
         data: Any = self.data.copy()  # type: ignore[attr-defined]
         data[self.add_prefix("opened_with")] = documents.fingerprint(self.before)
         self.data = data
         self.add_error(
             None,
             ValidationError(
-                "Somebody changed this binding while you were editing it. Nothing is saved. Compare both versions "
-                "below; saving again puts yours in place of the other.",
+                "Another user changed this binding while you were editing it. Nothing was saved. Compare both versions "
+                "below. Saving again replaces the other version with yours.",
                 code="conflict",
             ),
         )
 
 
 def is_only_disabled(old: documents.Document, new: documents.Document) -> bool:
-    """Tell whether ``new`` is ``old`` switched off."""
+    """Return whether ``new`` is ``old``, but disabled."""
     if not old or old.get("enabled", DEFAULTS["enabled"]) is False or new.get("enabled") is not False:
         return False
     rest = {key: value for key, value in new.items() if key != "enabled"}

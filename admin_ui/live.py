@@ -44,14 +44,14 @@ ACTIONS = (
     "session",
 )
 OUTCOMES = ("ok", *CODES, "origin", "connections", "connected", "disconnected")
-#: Tabs and presets: what ``only`` says, and what people call it.
+#: Tabs and presets: the value of ``only``, and its label.
 TABS = (("", "All"), ("refused", "Refused"), ("errors", "Errors"))
 
 
 def guarded(
     model_admin: Any, view: Callable[..., HttpResponseBase], *, answers_json: bool = False
 ) -> Callable[..., HttpResponseBase]:
-    """Let only staff with ``declbind.view_traffic`` in: 403 for others; who is not logged in may do so, on a page."""
+    """Restrict a view to staff with ``declbind.view_traffic``. Others get 403, and anonymous users a login page."""
 
     def show(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
         return view(model_admin, request, **kwargs)
@@ -71,7 +71,7 @@ def guarded(
 
 
 def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
-    """Return the addresses of the page, of its polls and pushes, and of what hangs on it."""
+    """Return the addresses of the page, of its polls and pushes, and of its subpages."""
 
     def at(route: str, view: Callable[..., HttpResponseBase], name: str, *, answers_json: bool = False) -> URLPattern:
         return path(route, guarded(model_admin, view, answers_json=answers_json), name=f"{prefix}_{name}")
@@ -88,7 +88,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 
 def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Show the newest rows, or those after ``cursor``; works without JavaScript, which only keeps the page going."""
+    """Show the newest rows, or those after ``cursor``. Works without JavaScript, which only adds new rows."""
     watch_page(request)
     wanted = read_wanted(model_admin, request)
     after = traffic.Cursor.parse(request.GET.get("cursor", ""))
@@ -124,7 +124,7 @@ def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         saved=SavedView.objects.filter(owner_pk=_owner(request.user)),
         max_rows=traffic.MAX_ROWS,
         window=traffic.WINDOW,
-        # A page of the past stands still; one that has come to the end goes on.
+        # A page of the past does not change. A page at the end is updated.
         is_live=not page.has_more and not page.is_reset,
         poll_url=pages.page_url(model_admin, "live_rows"),
         stream_url=pages.page_url(model_admin, "live_stream") if can_push(request) else "",
@@ -141,9 +141,9 @@ def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
 
 
 def rows_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Answer a poll: the rows after ``cursor`` as HTML, oldest first, each with its key; renews the watch.
+    """Return the rows after ``cursor`` as HTML for a poll, oldest first, each with its key. Renews the watch.
 
-    ``whole`` asks for all rows, up to a page of them, and not for a sample; ``bare`` for their number only; ``extras``
+    ``whole`` returns all rows, up to a page of them, and not a sample; ``bare`` only their number; ``extras`` adds data
     for the charts.
     """
     cursor = traffic.Cursor.parse(request.GET.get("cursor", ""))
@@ -158,7 +158,7 @@ def rows_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
 
 
 def stop_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Give the watch back: the page says so when it is left."""
+    """End the watch. The page calls this when it is closed."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     end_watch(request.user)
@@ -166,7 +166,7 @@ def stop_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
 
 
 def export_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Answer with a file of what the page shows, by the same filters; values only after they were revealed."""
+    """Return a file with the rows of the page, by the same filters. It has values only after they were revealed."""
     visible = VisibleRows(model_admin.admin_site, request) if request.session.get(REVEALED) else None
     look = traffic.Look(read_wanted(model_admin, request), readable=readable_models(request.user), visible=visible)
     after = traffic.Cursor.parse(request.GET.get("cursor", ""))
@@ -175,7 +175,7 @@ def export_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
 
 
 def saved_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Keep the filters under a name, or forget a name; each user has names of their own."""
+    """Store the filters under a name, or delete a name. Each user has their own names."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     views = SavedView.objects.filter(owner_pk=_owner(request.user))
@@ -187,17 +187,17 @@ def saved_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         if not name:
             messages.error(request, "Expected a name for the view, got none.")
         elif len(query) > 500:
-            messages.error(request, "These filters are too long to be kept.")
+            messages.error(request, "These filters are too long to be stored.")
         elif not views.filter(name=name).exists() and views.count() >= MAX_SAVED:
             messages.error(request, f"There are {MAX_SAVED} views already: delete one first.")
         else:
             SavedView.objects.update_or_create(owner_pk=_owner(request.user), name=name, defaults={"query": query})
-            messages.success(request, f"Kept as {name}.")
+            messages.success(request, f"Stored as {name}.")
     return HttpResponseRedirect(f"{pages.page_url(model_admin, 'live')}?{query}")
 
 
 def read_wanted(model_admin: Any, request: HttpRequest) -> Wanted:
-    """Read the filters from the address. Values are searched of those models whose rows the viewer may all see."""
+    """Read the filters from the address. Values are searched only in models of which the viewer may see all rows."""
     visible = VisibleRows(model_admin.admin_site, request)
     return Wanted.read(request.GET, visible.unlimited(readable_models(request.user)))
 
@@ -216,5 +216,5 @@ def _processes(chosen: str) -> list[tuple[str, str]]:
 
 
 def _owner(user: Any) -> str:
-    """Return the name by which saved views name a user: of each tenant, user 1 is somebody else."""
+    """Return the name of a user as the owner of saved views. User 1 of another tenant is another user."""
     return tenancy.owner_key(get_user_model(), key_of(user), database_alias())

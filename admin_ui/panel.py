@@ -1,4 +1,4 @@
-"""The panel beside the form: what is wrong with the edited binding, what the edit means, what one row would send."""
+"""The panel beside the form: problems of the edited binding, effects of the edit, and the frame of one row."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from declbind.registry import database_alias
 SHOWN_ROWS = 10
 SHOWN_NAMES = 10
 LONGEST_LABEL = 80
-#: More connections than these are counted and not looked into.
+#: The number of connections above which their subscriptions are not counted exactly.
 COUNTED = 1000
-#: The field of a compound input that a link to it leads to.
+#: The field of a compound input that a link leads to.
 ANCHORS = {"fields": "fields_mode_0", "writable": "writable_mode_0", "permissions": "permissions_view",
            "direction": "direction_0", "capture": "capture_0"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class FormProblem:
-    """One thing that is wrong with what the form says; without ``name`` it is about the whole."""
+    """One problem of the form; without ``name`` it is about the whole form."""
 
     name: str
     label: str
@@ -55,7 +55,7 @@ class FormProblem:
 
 @dataclass(frozen=True)
 class RowChoice:
-    """One row that can be looked at."""
+    """One row that can be previewed."""
 
     pk: str
     label: str
@@ -64,7 +64,7 @@ class RowChoice:
 
 @dataclass(frozen=True)
 class Look:
-    """One row as the edited binding would send it. ``note`` says why there is less to see."""
+    """One row as the edited binding would send it. ``note`` explains why something is missing."""
 
     query: str = ""
     rows: tuple[RowChoice, ...] = ()
@@ -76,20 +76,20 @@ class Look:
 
     @property
     def frame(self) -> str:
-        """The frame, for people: a client gets the same without the blanks."""
+        """The frame for people. Clients get the same without the spaces."""
         text = self.preview.frame if self.preview is not None else ""
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False) if text else ""
 
     @property
     def names(self) -> list[str]:
-        """Who of those that would get it, the first of them."""
+        """The first of the users who would receive it."""
         listeners = self.audience.listeners if self.audience is not None else ()
         return list(dict.fromkeys(listener.username or "an anonymous visitor" for listener in listeners))[:SHOWN_NAMES]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """All that stands beside the form."""
+    """The content of the panel."""
 
     problems: tuple[FormProblem, ...] = ()
     change: Change = field(default_factory=Change)
@@ -109,7 +109,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 
 def panel_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Answer with the panel for what the form says now, as HTML in JSON. Stores nothing."""
+    """Return the panel for the present form, as HTML in JSON. Stores nothing."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     record = None
@@ -132,7 +132,7 @@ def panel_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
 
 
 def build_panel(model_admin: Any, request: HttpRequest, form: Any, *, with_row: bool) -> Panel:
-    """Return the panel for a form, sent or not. Rows are looked for only ``with_row``: it takes queries."""
+    """Return the panel for a form, submitted or not. Rows are read only ``with_row``, because they take queries."""
     problems = tuple(_problems(form))
     change: Change = form.change
     stream = str(form.before.get("stream", "")) if form.before else ""
@@ -147,7 +147,10 @@ def build_panel(model_admin: Any, request: HttpRequest, form: Any, *, with_row: 
 
 
 def count_subscribed(stream: str, using: str) -> int:
-    """Return how many connections hear any group of a stream now; of very many, those that lately did count too."""
+    """Return how many connections are subscribed to a group of a stream now.
+
+    If there are very many, those that were subscribed recently count too.
+    """
     begin = f"[{json.dumps(stream)},"
     rows = audience.open_connections(using).filter(subscriptions__contains=begin).order_by()
     found = list(rows.values_list("subscriptions", flat=True)[: COUNTED + 1])
@@ -178,27 +181,27 @@ def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[
     if model is None:
         return Look(query, note="Choose a model first." if not problems else "")
     if not request.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"):
-        return Look(query, note=f"Only holders of the permission to view {model._meta.verbose_name_plural} see rows.")
+        return Look(query, note=f"Rows are shown only to users who may view {model._meta.verbose_name_plural}.")
     if problems:
-        return Look(query, note="Fix the problems above first. Then this shows what a row would send.")
+        return Look(query, note="Fix the problems above first. Then the frame of a row is shown here.")
     binding = build_binding(BindingSpec.from_dict(form.document))
     try:
-        # On PostgreSQL a query that fails would spoil the transaction of the page.
+        # On PostgreSQL, a failed query would break the transaction of the page.
         with transaction.atomic(using=router.db_for_read(model)):
             rows = _readable_rows(model_admin, request, model)
             found = _find_rows(model_admin, request, model, rows, query)
             chosen = _chosen(rows, query, wanted, found)
             found, chosen = _only_allowed(model_admin, request, model, found, chosen)
-    except Exception as error:  # the project's own code, which decides what is seen: without it nothing is
+    except Exception as error:  # Project code decides what is visible. If it fails, no row is.
         name, fault = model._meta.label, type(error).__name__
         return Look(query, note=f"The admin page of {name} failed with {fault}, so none of its rows are shown here.")
     choices = tuple(RowChoice(str(row.pk), _label(row), row is chosen) for row in found)
     if chosen is None:
-        return Look(query, choices, note="No row is like that." if query else "The model has no rows yet.")
+        return Look(query, choices, note="No row matches." if query else "The model has no rows yet.")
     if chosen not in found:
         choices = (RowChoice(str(chosen.pk), _label(chosen), True), *choices)[:SHOWN_ROWS]
     try:
-        # A serializer of the project may spoil the transaction; what follows must not fail for it.
+        # A serializer of the project may break the transaction, which must not affect later queries.
         with transaction.atomic(using=rows.db):
             preview = make_preview(binding, str(chosen.pk), AnonymousUser())
     except (ConfigError, DatabaseError) as error:
@@ -211,25 +214,25 @@ def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[
         query,
         choices,
         preview=preview,
-        who=(f"{who}{own}",) if bound.resolved().spec.outbound else ("nobody: nothing is sent to clients",),
+        who=(f"{who}{own}",) if bound.resolved().spec.outbound else ("nobody, because nothing is sent to clients",),
         audience=audience.load_audience(str(binding.stream), preview.groups, database_alias(), SHOWN_NAMES),
         shows_names=request.user.has_perm("declbind.view_connection") or pages.may_watch(request.user),
     )
 
 
 def _readable_rows(model_admin: Any, request: HttpRequest, model: Any) -> QuerySet[Any]:
-    """Return the rows that the user may see: those of the model's own admin page, where it has one."""
+    """Return the rows that the user may see: those of the model's admin page, if it has one."""
     registered = find_admin(model_admin.admin_site, model)
     if registered is None:
         rows: QuerySet[Any] = model._default_manager.all()
         return rows
     own: QuerySet[Any] = registered.get_queryset(request)
-    # The page may be one of a model with the same rows.
+    # The page may belong to a model with the same rows.
     return own if registered.model is model else model._default_manager.filter(pk__in=own.values("pk"))
 
 
 def _only_allowed(model_admin: Any, request: HttpRequest, model: Any, found: list[Any], chosen: Any) -> Any:
-    """Return the rows that the model's admin page would show one by one, and the chosen one if it is such a row."""
+    """Return the rows that the model's admin page would show, and the chosen one if it is among them."""
     registered = find_admin(model_admin.admin_site, model)
     if registered is None or not is_limited(registered):
         return found, chosen
@@ -242,7 +245,7 @@ def _only_allowed(model_admin: Any, request: HttpRequest, model: Any, found: lis
 
 
 def _find_rows(model_admin: Any, request: HttpRequest, model: Any, rows: QuerySet[Any], query: str) -> list[Any]:
-    """Return the first rows that a search finds; a key that fits exactly comes first."""
+    """Return the first rows that a search finds. A row with exactly this key comes first."""
     if not query:
         return list(rows.order_by("-pk")[:SHOWN_ROWS])
     exact = _by_key(rows, query)
@@ -257,7 +260,7 @@ def _find_rows(model_admin: Any, request: HttpRequest, model: Any, rows: QuerySe
 
 
 def _contains(model: Any, query: str) -> Q:
-    """Ask the model's text columns, but for secrets: a search could guess them letter by letter."""
+    """Search the model's text columns except secrets, which a search could guess letter by letter."""
     condition = Q(pk__in=[])
     for column in model._meta.concrete_fields:
         if isinstance(column, models.CharField | models.TextField) and not is_sensitive_field(column):
@@ -266,7 +269,7 @@ def _contains(model: Any, query: str) -> Q:
 
 
 def _chosen(rows: QuerySet[Any], query: str, wanted: str, found: Sequence[Any]) -> Any:
-    """Return the row that was chosen, else the first that was found; with a search only those that it finds count."""
+    """Return the chosen row, else the first one found. With a search, only rows that it finds count."""
     listed = next((row for row in found if str(row.pk) == wanted), None)
     kept = _by_key(rows, wanted) if wanted and listed is None and not query else None
     return listed or kept or next(iter(found), None)
@@ -283,6 +286,6 @@ def _by_key(rows: QuerySet[Any], text: str) -> Any:
 def _label(row: Any) -> str:
     try:
         text = str(row)
-    except Exception:  # the project's own code; without its words the key must do
+    except Exception:  # Project code. If it fails, the key is shown.
         text = ""
     return text[:LONGEST_LABEL]

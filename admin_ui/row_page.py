@@ -1,4 +1,4 @@
-"""The page of one row of the live traffic: everything that is known of it, and its values to whoever may read them."""
+"""The page of one row of the live traffic: all that is known about it, and its values for users who may read them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from declbind.console.shown import shown
 from declbind.models import Connection, Event, Traffic
 from declbind.registry import database_alias
 
-#: Where a session keeps that its user has asked for values: they are shown on the pages of rows until it hides them.
+#: The session key for revealed values. They are shown on the pages of rows until the user hides them.
 REVEALED = "declbind_revealed"
 
 
 def row_view(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
-    """Show one row; a POST reveals values, or hides them again."""
+    """Show one row. A POST reveals its values or hides them again."""
     if request.method == "POST":
         return _reveal(model_admin, request, key)
     models = readable_models(request.user)
@@ -69,14 +69,14 @@ def _load(key: str, using: str) -> Event | Traffic:
         raise Http404(f"There is no row {key!r}.")
     model: type[Event] | type[Traffic] = Event if key[0] == "e" else Traffic
     found = model._default_manager.using(using).filter(pk=int(number)).first()
-    # What a trigger noted is no event yet.
+    # The note of a trigger is not an event yet.
     if found is None or (isinstance(found, Event) and found.kind == Event.MARK):
-        raise Http404("This row is not kept any more: it is older than the retention.")
+        raise Http404("This row was deleted, because it is older than the retention.")
     return found
 
 
 def _load_connection(user: Any, row: Row, using: str) -> Connection | None:
-    """Return what is known of the connection, to those who may see who is connected, and from where."""
+    """Return the connection of a row, for users who may see who is connected, and from where."""
     if not (row.connection and may_view(user)):
         return None
     return shown(Connection, using).filter(pk=row.connection).first()
@@ -92,11 +92,11 @@ def _reveal(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
 
 
 def describe_steps(row: Row, reader: Reader) -> list[str]:
-    """Tell what happened to a row, a sentence for each step that is known."""
+    """Return what happened to a row, with a sentence for each known step."""
     if row.kind == "out":
         return _frame_steps(row)
     if row.kind == "control":
-        told = "every process obeys it before it delivers anything later"
+        told = "every process applies it before it delivers anything later"
         return [
             f"Written{_by(row)}.",
             f"Number {row.offset} in the log; {told}." if row.is_sequenced else "Not sequenced yet.",
@@ -104,7 +104,7 @@ def describe_steps(row: Row, reader: Reader) -> list[str]:
     if row.kind == Traffic.CONNECTION:
         return [f"{row.outcome.capitalize()}{f': {row.message}' if row.message else ''}."]
     stream, action = f" stream {row.stream}" if row.stream else "", f" to {row.action}" if row.action else ""
-    steps = [f"Asked by {row.who or 'a page'}:{stream}{action}{f' row {row.pk}' if row.pk else ''}."]
+    steps = [f"Requested by {row.who or 'a page'}:{stream}{action}{f' row {row.pk}' if row.pk else ''}."]
     if row.kind == Traffic.REQUEST:
         took = f" after {row.milliseconds:g} ms" if row.milliseconds is not None else ""
         return [*steps, f"Carried out and answered{took}."]
@@ -115,23 +115,23 @@ def describe_steps(row: Row, reader: Reader) -> list[str]:
 def _frame_steps(row: Row) -> list[str]:
     steps = [f"Written{_by(row)} under configuration {row.version}."]
     if not row.is_sequenced:
-        return [*steps, "Not sequenced yet: no relay has given it a number, so nobody has got it."]
+        return [*steps, "Not sequenced yet: no process has given it a number, so no client has received it."]
     steps.append(f"Number {row.offset} in the log.")
     if not row.changes:
-        return [*steps, "In no group: a field that its group is named for is empty, so nobody hears of it."]
+        return [*steps, "In no group: a field of its group template is empty, so no client receives it."]
     if row.told:
         steps.append(f"{row.told[0].upper()}{row.told[1:]}.")
     else:
         steps += [f"{action.capitalize()} for group {group}." for group, action in row.changes]
     if row.delivery is None:
-        return [*steps, "Who got it is not known: nobody was watching, or it was left out of the count."]
+        return [*steps, "The recipients are not known: no operator was watching, or the event was not sampled."]
     if not row.delivery.recipients and not row.delivery.is_least:
-        return [*steps, "Handed to no connection: nobody was subscribed to these groups."]
+        return [*steps, "Sent to no connection: no client was subscribed to these groups."]
     count = row.delivery.recipients
     least = "at least " if row.delivery.is_least else ""
     return [
         *steps,
-        f"Handed to {least}{count} connection{'' if count == 1 else 's'}, the last after {row.latency:g} ms.",
+        f"Sent to {least}{count} connection{'' if count == 1 else 's'}, the last after {row.latency:g} ms.",
     ]
 
 

@@ -18,7 +18,7 @@ from declbind.live.traffic import CAPTURE_FAILED
 from declbind.models import Event, Node, Traffic
 from declbind.outbound import history
 
-#: Groups that a row names before it only counts.
+#: The number of groups that a row lists by name. Others are only counted.
 SHOWN_GROUPS = 6
 
 WORDS = {
@@ -27,13 +27,13 @@ WORDS = {
     Traffic.ERROR: "error",
     Traffic.CONNECTION: "connection",
 }
-#: What is never thinned out.
+#: Kinds that are never sampled.
 ALWAYS_SHOWN = (Traffic.REFUSED, Traffic.ERROR)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the page. ``key`` is stable, so that a row that is read twice is shown once."""
+    """One line of the live page. ``key`` is stable, so a row that is read twice is shown once."""
 
     key: str
     at: datetime
@@ -44,7 +44,7 @@ class Row:
     model: str = ""
     pk: str = ""
     changes: tuple[tuple[str, str], ...] = ()
-    #: What was told to all groups of a bulk write in place of its rows; "" of a change of one row.
+    #: The frame that all groups of a bulk write were sent in place of its rows; "" for a change of one row.
     told: str = ""
     groups: tuple[str, ...] = ()
     more_groups: int = 0
@@ -71,33 +71,33 @@ class Row:
 
     @property
     def latency(self) -> float | None:
-        """How long it took, in milliseconds: a request's answer, or a frame's way."""
+        """The duration in milliseconds: until the answer of a request, or until a frame was delivered."""
         return self.delivery.milliseconds if self.delivery is not None else self.milliseconds
 
 
 @dataclass(frozen=True)
 class Reader:
-    """What rows are made with: whose values may be read, what processes are called, and who got what."""
+    """The context in which rows are made: readable models, names of processes, and deliveries."""
 
     using: str
     models: frozenset[str] = frozenset()
-    #: Whether values are shown where they may be read; else everybody gets their shape.
+    #: Whether values are shown to users who may read them. If not, everyone is shown only their shape.
     values: bool = False
     whole: bool = False
     processes: Mapping[str, str] = field(default_factory=dict)
     stream_models: Mapping[str, str] = field(default_factory=dict)
     deliveries: Deliveries = field(default_factory=Deliveries)
-    #: Which single rows may be read, where the admin pages of their models limit them.
+    #: Which rows may be read, if the admin page of their model limits the rows.
     visible: VisibleRows | None = None
 
     def may_read(self, event: Event) -> bool:
-        """Tell whether the values of an event may be read."""
+        """Return whether the values of an event may be read."""
         if event.model not in self.models:
             return False
         return self.visible is None or self.visible.sees(event.model, parse_key(event.object_pk))
 
     def event_row(self, event: Event) -> Row:
-        """Return the row of an event."""
+        """Describe an event of the log as a line of the live page."""
         sequenced = event.seq is not None or not history.needs_sequencer(self.using)
         offset = (event.seq if event.seq is not None else event.pk) if sequenced else None
         common: dict[str, Any] = {
@@ -126,7 +126,7 @@ class Reader:
             kind="out",
             word="out",
             model=event.model,
-            # A bulk write is of no row.
+            # A bulk write does not belong to one row.
             pk=str(_read(event.object_pk)) if event.kind not in Event.WORDLESS else "",
             told=describe_bulk([group for group, _ in changes], event.kind == Event.EXPIRED)
             if event.kind in Event.WORDLESS
@@ -140,7 +140,7 @@ class Reader:
         )
 
     def traffic_row(self, row: Traffic) -> Row:
-        """Return the row of a request, refusal, error or connection."""
+        """Describe a request, refusal, error or connection as a line of the live page."""
         groups = [str(group) for group in row.groups] if isinstance(row.groups, list) else []
         who = row.username or (f"user {row.user_pk}" if row.user_pk else "")
         shown = len(groups) if self.whole else SHOWN_GROUPS
@@ -175,7 +175,7 @@ class Reader:
 
 
 def load_processes(using: str) -> dict[str, str]:
-    """Return what people call each process, by the id that its rows have. One query."""
+    """Return the display names of processes by the id that their rows have. Makes one query."""
     rows = Node.objects.using(using).values_list("pk", "host", "pid")[:1000]
     return {pk: f"{host}:{pid}" for pk, host, pid in rows}
 

@@ -1,4 +1,4 @@
-"""What a binding in force does not see, and how its triggers are, for its page."""
+"""The writes that a binding in force does not capture, and the state of its triggers, for its page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from declbind.registry import database_alias, get_registry
 
 @dataclass(frozen=True)
 class Blindness:
-    """One kind of write that is not seen, as a page shows it."""
+    """One kind of write that is not captured, as a page shows it."""
 
     text: str
     action: SafeString
@@ -23,21 +23,21 @@ class Blindness:
 
 @dataclass(frozen=True)
 class Sight:
-    """The kinds of write that a binding does not see, and the triggers of the tables that it has watched."""
+    """The kinds of write that a binding does not capture, and the triggers of its tables."""
 
     gaps: tuple[Blindness, ...] = ()
     tables: tuple[TableState, ...] = ()
 
     @property
     def faults(self) -> list[Blindness]:
-        """Those that it is meant to see."""
+        """Those that it is meant to capture."""
         return [gap for gap in self.gaps if gap.is_fault]
 
 
 def load_sight(stream: str, where: str) -> Sight | None:
-    """Return what a binding does not see; None where it is not in force or sends nothing.
+    """Return what a binding does not capture; ``None`` if it is not in force or sends nothing.
 
-    ``where`` is the place of its definition, or "database". No query, but for a binding that wants triggers.
+    ``where`` is the place of its definition, or "database". Makes queries only for a binding that wants triggers.
     """
     registry, using = get_registry(), database_alias()
     binding = registry.by_stream.get(stream)
@@ -51,7 +51,7 @@ def load_sight(stream: str, where: str) -> Sight | None:
 
 
 def mark_code(text: str) -> SafeString:
-    """Return a text as HTML, with what stands between backticks as code."""
+    """Return a text as HTML, with text between backticks as code."""
     parts = enumerate(text.split("`"))
     return format_html_join(
         "", "{}", ((format_html("<code>{}</code>", part) if at % 2 else part,) for at, part in parts)

@@ -1,4 +1,4 @@
-"""Say what a binding of whatever source is, in an operator's words."""
+"""A summary of a binding from any source, in an operator's words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from declbind.fields import bound_fields, find_model, held_fields, is_editable, 
 from declbind.models import BindingRecord
 from declbind.relations import find_relations
 
-#: Relations of a model, and of those that they lead to, that the form offers.
+#: The number of relations of a model, and of related models, that the form offers.
 MAX_RELATIONS = 80
 DIRECTIONS = {"both": "both ways", "outbound": "only to clients", "inbound": "only from clients"}
 EVERYONE, NOBODY, BY_CODE = "everyone", "nobody", "code decides"
@@ -25,7 +25,7 @@ EVERYONE, NOBODY, BY_CODE = "everyone", "nobody", "code decides"
 
 @dataclass(frozen=True)
 class Sent:
-    """What is sent: ``text`` for the list, the names themselves, and whether fields added later go out too."""
+    """The sent fields: ``text`` for the list, the names, and whether fields that are added later are sent too."""
 
     text: str
     names: tuple[str, ...]
@@ -34,7 +34,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Summary:
-    """One binding of any source; ``where`` tells people the place, ``spec`` is None where the schema is broken."""
+    """One binding of any source; ``where`` is its place for people, ``spec`` is ``None`` if it breaks the schema."""
 
     stream: str
     source: str
@@ -53,12 +53,12 @@ class Summary:
 
     @cached_property
     def model(self) -> Any:
-        """The bound model, or None."""
+        """The bound model, or ``None``."""
         return find_model(self.spec.model) if self.spec else None
 
     @property
     def model_text(self) -> str:
-        """The model as people know it, else as the record writes it."""
+        """The display name of the model, or the model as the record writes it."""
         if self.model is not None:
             return str(self.model._meta.label)
         return self.spec.model if self.spec else ""
@@ -70,12 +70,12 @@ class Summary:
 
     @property
     def direction(self) -> str:
-        """Which way it is open."""
+        """The direction in words."""
         return DIRECTIONS.get(self.spec.direction, self.spec.direction) if self.spec else ""
 
     @property
     def hears(self) -> str:
-        """Which writes it hears of; "" where it sends nothing."""
+        """The writes that it captures; "" if it sends nothing."""
         if self.spec is None or not self.spec.outbound:
             return ""
         raw = ", raw SQL and other programs, by triggers" if self.spec.capture == "triggers" else ""
@@ -83,7 +83,7 @@ class Summary:
 
     @cached_property
     def sent(self) -> Sent:
-        """What is sent, counted."""
+        """The number of sent fields, in words."""
         if self.spec is None or self.model is None or self.problems:
             return Sent("", (), False)
         names = tuple(field.name for field in bound_fields(self.model, self.spec))
@@ -100,14 +100,14 @@ class Summary:
 
     @cached_property
     def held(self) -> tuple[str, ...]:
-        """The fields that the model got later, and that nobody has accepted yet."""
+        """The fields that were added to the model later and have not been accepted yet."""
         if self.spec is None or self.model is None or self.problems:
             return ()
         return tuple(field.name for field in held_fields(self.model, self.spec))
 
     @cached_property
     def who(self) -> list[tuple[str, str]]:
-        """Return who may do what: actions with the same answer together, as ("create, update", "nobody")."""
+        """Return who may do what. Actions with the same rule are joined, as ("create, update", "nobody")."""
         if self.spec is None:
             return []
         answers: dict[str, list[str]] = {}
@@ -138,19 +138,19 @@ class Summary:
 
     @property
     def is_open_to_everyone(self) -> bool:
-        """Whether anybody may do anything without logging in."""
+        """Whether users may do anything without logging in."""
         return any(words.startswith(EVERYONE) for _, words in self.who)
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The group templates, or what stands for them."""
+        """The group templates, or the default one."""
         if self.binding is not None and self.binding.overrides("group_names"):
             return (BY_CODE,)
         return tuple(template.text for template in self.spec.group_templates) if self.spec else ()
 
     @property
     def warnings(self) -> list[Problem]:
-        """What is allowed and yet probably not meant."""
+        """Settings that are allowed but probably not intended."""
         if self.spec is None or self.problems:
             return []
         return [*judgement.waiting(self.spec), *judgement.warnings(self.spec)]
@@ -161,7 +161,7 @@ class Summary:
         return self.spec.to_dict() if self.spec else {}
 
     def matches(self, text: str) -> bool:
-        """Tell whether a search for ``text`` finds this binding."""
+        """Return whether a search for ``text`` finds this binding."""
         known = (
             f"{self.stream} {self.model_text} {self.where} {' '.join(self.sent.names)} {' '.join(self.groups)}".lower()
         )
@@ -169,7 +169,7 @@ class Summary:
 
 
 def summarise_record(record: BindingRecord, reserved: Mapping[str, str]) -> Summary:
-    """Judge a row as it is now; ``reserved`` are the streams of files and classes. No query."""
+    """Validate a row as it is now; ``reserved`` are the streams of files and classes. Makes no query."""
     spec, problems = judgement.judge_document(record.definition())
     if spec is not None and isinstance(record.known, list):
         spec = replace(spec, known=frozenset(record.known))
@@ -186,7 +186,7 @@ def summarise_record(record: BindingRecord, reserved: Mapping[str, str]) -> Summ
 
 
 def summarise_entry(entry: Entry[type[Binding]]) -> Summary:
-    """Say what the registry has from a file or a class."""
+    """Summarise a registry entry of a file or a class."""
     spec = entry.binding.spec() if entry.binding is not None else None
     return Summary(
         stream=entry.stream,
@@ -201,7 +201,7 @@ def summarise_entry(entry: Entry[type[Binding]]) -> Summary:
 
 @dataclass(frozen=True)
 class FieldNote:
-    """One field of a model, as the form's panel lists it."""
+    """One field of a model in the panel of the form."""
 
     name: str
     attname: str
@@ -212,7 +212,7 @@ class FieldNote:
 
 
 def describe_fields(label: str) -> list[FieldNote]:
-    """Return the fields that a binding of the model could name; none for a model that is not installed."""
+    """Return the fields that a binding of the model can name; none for a model that is not installed."""
     model = find_model(label)
     notes = []
     for field in model_fields(model) if model is not None else []:
@@ -240,7 +240,7 @@ def describe_fields(label: str) -> list[FieldNote]:
 
 @dataclass(frozen=True)
 class RelationNote:
-    """One relation of a model, or one that it leads to, as the form offers it; ``begin`` is the path before it."""
+    """One relation of a model, or of a related one, as the form offers it; ``begin`` is the path before it."""
 
     path: str
     begin: str
@@ -248,14 +248,14 @@ class RelationNote:
 
 
 def describe_relations(label: str) -> list[RelationNote]:
-    """Return the relations that a binding of the model could name under ``also``, and those one step further."""
+    """Return the relations that a binding of the model can name under ``also``, and those one step further."""
     model = find_model(label)
     if model is None:
         return []
     steps = find_relations(model)
     notes = [_relation_note(name, "", relation) for name, relation in steps.items()]
     for name, relation in steps.items():
-        # The way back leads to rows of the same kind: seldom what is meant, and it can be typed.
+        # The reverse relation leads to rows of the same model. It is seldom intended, and can be typed.
         notes += [
             _relation_note(f"{name}__{further}", name, step)
             for further, step in find_relations(relation.related_model).items()
@@ -265,6 +265,6 @@ def describe_relations(label: str) -> list[RelationNote]:
 
 
 def _relation_note(path: str, begin: str, relation: Any) -> RelationNote:
-    # Back along a foreign key, or a list of rows: many may belong to one.
+    # A reverse foreign key or a list may lead to many rows.
     many = "several " if relation.one_to_many or relation.many_to_many else ""
     return RelationNote(path, begin, f"\N{RIGHTWARDS ARROW} {many}{relation.related_model._meta.label}")

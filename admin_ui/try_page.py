@@ -1,4 +1,4 @@
-"""The page that tries a binding: who may do what, what would be sent to whom, and why. Nothing is done."""
+"""The page that tries a binding: who may do what, what would be sent to whom, and why. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from declbind.registry import database_alias, get_registry
 
 SHOWN_USERS = 200
 SHOWN_REVISIONS = 25
-#: Beyond this many characters an address is cut off by some servers, so the answer comes at once.
+#: Some servers truncate longer addresses, so the answer is then returned without a redirect.
 MAX_ADDRESS = 2000
-#: What the address and the form carry, and what other pages may call the same.
+#: The fields of the address and the form, and their names on other pages.
 KEYS = ("who", "stream", "action", "pk", "values", "params", "revision", "as_if_enabled")
 OTHER_NAMES = {"who": "user", "pk": "row"}
 
 
 @dataclass(frozen=True)
 class Entered:
-    """What the form says, as text; what cannot be read is told when a question is made of it."""
+    """The form as text. Values that cannot be parsed are reported when a question is made."""
 
     who: str = ""
     stream: str = ""
@@ -50,7 +50,7 @@ class Entered:
 
     @classmethod
     def read(cls, sent: Mapping[str, str]) -> Entered:
-        """Take the fields out of an address or a form."""
+        """Read the fields of an address or a form."""
         texts: Any = {
             key: sent.get(key, sent.get(OTHER_NAMES.get(key, key), "")).replace("\0", "").strip()
             for key in ("who", "stream", "action", "pk", "values", "params", "revision", "document")
@@ -59,11 +59,15 @@ class Entered:
 
     @property
     def address(self) -> str:
-        """The query string that asks the same."""
+        """The query string of the same question."""
         return urlencode({key: value for key in KEYS if (value := getattr(self, key))})
 
     def question(self) -> Question:
-        """Return what is asked; raises ``ConfigError`` for what cannot be read."""
+        """Return the fields as a question for a trial.
+
+        Raises:
+            ConfigError: A value cannot be parsed.
+        """
         if self.revision and not (self.revision.isascii() and self.revision.isdigit() and len(self.revision) < 19):
             raise ConfigError([Problem("$", f"Expected the number of a revision, got {self.revision!r:.40}.")])
         return Question(
@@ -90,9 +94,9 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 
 
 def try_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Show the form, and the answer to what it asks: at once where it stands in the address, else when it is sent.
+    """Show the form and the answer: at once for a question in the address, else when the form is submitted.
 
-    A client's write is only tried by a form that is sent; an address that names one fills the form in.
+    A client's write is only tried when the form is submitted. An address with such a question only fills in the form.
     """
     if not model_admin.has_view_permission(request):
         raise PermissionDenied
@@ -132,23 +136,23 @@ def try_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
 
 
 def _try(model_admin: Any, request: HttpRequest, entered: Entered, visible: VisibleRows) -> Trial:
-    """Make the trial as far as the viewer's rights go, and leave a note of one in another's name."""
+    """Make the trial within the viewer's permissions, and record trials as another user."""
     user: Any = request.user
     is_other = bool(entered.who) and entered.who not in (str(user.get_username()), str(user.pk))
     if is_other and not pages.may_watch(user):
-        # Before anything is looked up: whether there is such a user is not for everybody either.
+        # Checked before any lookup, because the existence of a user is not public either.
         raise _refusal(
-            "Trying as another user takes the permission declbind.view_traffic. Try as yourself, or anonymous."
+            "Trying as another user requires the permission declbind.view_traffic. Try as yourself or anonymously."
         )
     if entered.carry_out and not model_admin.has_change_permission(request):
-        raise _refusal("Carrying out takes the permission to change bindings. Validation alone needs none.")
+        raise _refusal("Carrying out requires the permission to change bindings. Validation alone does not.")
     question = entered.question()
     if question.document is not None:
         _check_document(model_admin, request, entered.stream, question.document)
     elif question.revision is not None or question.as_if_enabled:
         _check_stored(request, question)
     if entered.who and not is_other:
-        # By name: the own key might be another user's name.
+        # By name, because the viewer's own key might be another user's name.
         question = replace(question, who=str(user.get_username()))
     if is_other or (entered.carry_out and question.is_inbound):
         how = ", carried out and rolled back" if entered.carry_out and question.is_inbound else ""
@@ -160,19 +164,19 @@ def _try(model_admin: Any, request: HttpRequest, entered: Entered, visible: Visi
     made = make_trial(question)
     visible.load(made.shown_rows)
     made = made.without_values(readable, shape, visible.sees)
-    # Whoever may watch sees who is connected, and the groups of what goes out.
+    # Viewers of the traffic see who is connected, and the groups of frames.
     return made if pages.may_watch(user) else made.without_names().without_groups(readable, visible.sees)
 
 
 def _check_document(model_admin: Any, request: HttpRequest, stream: str, document: Mapping[str, Any]) -> None:
-    """Refuse a definition that the viewer could not store: what it is asked about rows would be answered all the same.
+    """Refuse a definition that the viewer could not store, because its answer would disclose rows all the same.
 
-    By its conditions and groups it could ask for any field of any model.
+    Through its conditions and groups it could ask for any field of any model.
     """
     stored = BindingRecord.objects.using(database_alias()).filter(stream=stream or str(document.get("stream"))).first()
     if not (model_admin.has_change_permission(request, stored) if stored else model_admin.has_add_permission(request)):
         word = "change this binding" if stored else "add bindings"
-        raise _refusal(f"Trying an edited record takes the permission to {word}. Try what is stored.")
+        raise _refusal(f"Trying an edited record requires the permission to {word}. Try the stored record.")
     before = stored.definition() if stored else {}
     held = stored.held() if stored else ()
     problems = openings.missing_rights(request.user, before, document, as_if_enabled=True, held=held)
@@ -183,7 +187,7 @@ def _check_document(model_admin: Any, request: HttpRequest, stream: str, documen
 def _check_stored(request: HttpRequest, question: Question) -> None:
     """Refuse a revision or a disabled definition that the viewer could not put in force.
 
-    Storing a definition that is not in force takes no right to what it would open.
+    Storing a definition that is not in force requires no permission for what it would open.
     """
     stream, registry = question.stream, get_registry()
     entry = registry.entry(stream) if stream else None
@@ -202,7 +206,7 @@ def _check_stored(request: HttpRequest, question: Question) -> None:
 
 
 def _rows(made: Trial) -> list[tuple[Any, list[tuple[str, str]]]]:
-    """Return the rows that the user sees as text: what is no text is written as JSON writes it."""
+    """Return the rows that the user sees as text. Other values are shown as JSON."""
     shown = made.rows.shown if made.rows is not None else ()
     return [
         (row.pk, [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in row.data.items()])
@@ -211,7 +215,7 @@ def _rows(made: Trial) -> list[tuple[Any, list[tuple[str, str]]]]:
 
 
 def _parts(made: Trial, entered: Entered) -> list[dict[str, Any]]:
-    """Return the trials of each binding with the address of each."""
+    """Return the trials of each binding with their addresses."""
     return [{"trial": part, "address": replace(entered, stream=part.question.stream).address} for part in made.parts]
 
 
@@ -227,7 +231,7 @@ def _load_revisions(stream: str) -> list[BindingRevision]:
 
 
 def _load_users(request: HttpRequest) -> list[str]:
-    """Return names to choose from: one's own, or of who may try as others those of the first users."""
+    """Return names to choose from: the viewer's own, or, with the permission to try as others, the first users."""
     user: Any = request.user
     if not pages.may_watch(user):
         return [str(user.get_username())]

@@ -1,7 +1,9 @@
-"""Binding: what ties a model to clients. Records are built into subclasses of it; a project may write its own.
+"""Binding classes, which connect a model to clients.
 
-``Binding`` knows rows, groups, rights and writes, and no protocol; ``WebsocketBinding`` is the subclass that the
-WebSocket consumers serve. Every key of a binding record is a class attribute of the same name.
+The registry builds a subclass of them for each binding record. A project may write subclasses of its own.
+
+``Binding`` covers rows, groups, permissions and writes, and knows no protocol. The WebSocket consumers serve its
+subclass ``WebsocketBinding``. Every key of a binding record is a class attribute of the same name.
 """
 
 from __future__ import annotations
@@ -28,42 +30,43 @@ from declbind.serializers.guard import Guard
 from declbind.stored_rows import AnyRow, model_of, value_of
 from declbind.stored_values import as_stored, comparable, group_text, holds_documents, is_compared_apart
 
-#: What Django calls the permission behind each action.
+#: The first part of the codename that Django gives the permission for each action.
 DJANGO_ACTIONS = {"view": "view", "create": "add", "update": "change", "delete": "delete"}
 
 
 @dataclass(frozen=True, eq=False)
 class Resolved:
-    """What a binding class comes to once models are loaded; made at first use, once per class."""
+    """A binding class resolved against the loaded models; made at first use, once per class."""
 
     spec: BindingSpec
     model: type[models.Model]
     bound: tuple[Any, ...]
-    #: The names of the fields that are not sent before somebody has accepted them.
+    #: The names of the fields that are not sent until an operator has accepted them.
     held: tuple[str, ...]
     writable: tuple[Any, ...]
     where: Mapping[str, tuple[Any, ...]]
-    #: The same by the names of the columns' attributes, in the form in which they are compared in memory.
+    #: The conditions of ``where`` by attribute name, in the form in which they are compared in memory.
     where_values: Mapping[str, tuple[Any, ...]]
-    #: Columns of group templates and ``where`` that do not compare as Python does, by the names of their attributes.
+    #: Attribute names of columns in group templates and ``where`` that the database compares differently from Python.
     compared_apart: Mapping[str, Any]
-    #: Each group template with its placeholders and the attributes that fill them; a constant one with none.
+    #: Each group template with its placeholders and the attributes that fill them. A constant template has none.
     templates: tuple[tuple[GroupTemplate, tuple[tuple[str, str], ...]], ...]
-    #: How rows are found from those that ``also`` names.
+    #: How to find the rows of this binding from related rows that ``also`` names.
     also: tuple[Hop, ...]
-    #: Whether capture runs code of the project for this binding, which may query, fail, or read any field.
+    #: Whether capture runs project code for this binding. Such code may query, fail, or read any field.
     runs_code: bool
-    #: Whether the binding words its whole payload.
+    #: Whether the binding makes its whole payload itself.
     own_payload: bool
-    #: What judges the payloads that code of the project makes; None where only fields are sent.
+    #: The check for secrets in payloads that project code makes. ``None`` if only fields are sent.
     guard: Guard | None
 
 
 class Binding:
-    """Tie a model to clients. A class without ``model`` or without ``stream`` is abstract.
+    """The connection of a model to clients. A class without ``model`` or without ``stream`` is abstract.
 
-    One instance serves one request or one captured write; ``user`` is who asks, ``None`` while a write is captured.
-    Outbound methods (``group_names``, ``serialize_data``, ``serialize``) may be called in any process that writes.
+    One instance serves one request or one captured write. ``user`` is the user of the request, or ``None`` while a
+    write is captured. Any process that writes may call the outbound methods (``group_names``, ``serialize_data``,
+    ``serialize``).
     """
 
     model: ClassVar[Any] = None
@@ -91,7 +94,7 @@ class Binding:
     #: Names of properties and methods of the row (without arguments) that are sent along with the fields.
     send_members: ClassVar[Sequence[str]] = ()
 
-    #: What the last payload of this instance lacks because it looks like a secret: the places of the keys.
+    #: The places of the keys that the last payload of this instance lacks because they look like secrets.
     withheld: tuple[str, ...] = ()
 
     def __init__(self, user: Any = None, using: str | None = None) -> None:
@@ -99,21 +102,26 @@ class Binding:
         self.using = using
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Announce the class: a module that is imported after the start may define bindings too."""
+        """Report the new class to the registry, because a module imported after the start may define bindings too."""
         super().__init_subclass__(**kwargs)
         if cls.__module__ != __name__:
             signals.binding_defined.send(sender=cls)
 
-    # --- what the class is -------------------------------------------------------------------------------------------
+    # --- the class and its fields
+    # -------------------------------------------------------------------------------------------
 
     @classmethod
     def is_concrete(cls) -> bool:
-        """Tell whether the class names a model and a stream."""
+        """Return whether the class names a model and a stream."""
         return cls.model is not None and cls.stream is not None
 
     @classmethod
     def spec(cls) -> BindingSpec:
-        """Return the class as a record; raises ``ConfigError`` for one with neither ``fields`` nor ``exclude``."""
+        """Return the class as a binding record.
+
+        Raises:
+            ConfigError: The class has neither ``fields`` nor ``exclude``, or breaks the schema.
+        """
         document: dict[str, Any] = {
             key: list(value) if isinstance(value := getattr(cls, key), tuple) else value
             for key in KEYS
@@ -130,7 +138,12 @@ class Binding:
 
     @classmethod
     def resolved(cls) -> Resolved:
-        """Return model, fields and templates; raises ``ConfigError`` or ``LookupError`` where they do not exist."""
+        """Return the model, fields and templates of this class, resolved once and kept.
+
+        Raises:
+            ConfigError: The record is not valid.
+            LookupError: The model or one of the fields does not exist.
+        """
         own: Resolved | None = cls.__dict__.get("_resolved")
         if own is None:
             spec = cls.spec()
@@ -199,43 +212,43 @@ class Binding:
 
     @classmethod
     def held_names(cls) -> list[str]:
-        """Return the names of the fields that the model got later and that nobody has accepted yet."""
+        """Return the names of fields that were added to the model later and have not been accepted yet."""
         return list(cls.resolved().held)
 
     @classmethod
     def fingerprint(cls) -> str:
-        """Return a text that changes when the binding means something else."""
+        """Return a text that changes when the meaning of the binding changes."""
         held = cls.held_names()
         waiting = f" without {', '.join(held)}" if held else ""
         return f"{cls.__module__}.{cls.__qualname__} {encode(cls.spec().to_dict())}{waiting}"
 
     @classmethod
     def overrides(cls, *names: str) -> bool:
-        """Tell whether a subclass replaced any of these methods by code of its own."""
+        """Return whether a subclass has replaced any of the methods in ``names``."""
         return any(getattr(getattr(cls, name), "__func__", getattr(cls, name)) is not _original(name) for name in names)
 
     @classmethod
     def runs_code(cls) -> bool:
-        """Tell whether capture runs code of the project for this binding, which may query, fail, or read any field."""
+        """Return whether capture runs project code for this binding. Such code may query, fail, or read any field."""
         return cls.resolved().runs_code
 
     # --- rows --------------------------------------------------------------------------------------------------------
 
     def get_queryset(self) -> models.QuerySet[Any]:
-        """Return the rows that exist for this binding: the base manager's, inside ``where``."""
+        """Return the rows that exist for this binding: those of the base manager that meet ``where``."""
         model = self.model_class()
         rows = model._base_manager.using(self.using or router.db_for_read(model))
         return only_among(rows, self.resolved().where)
 
     def scoped(self, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
-        """Narrow rows to those the user owns by ``scope``; none for a user without the value."""
+        """Return the ``rows`` that belong to the user by ``scope``; none if the user lacks the value."""
         values = self.scope_values()
         if any(value is None for value in values.values()):
             return rows.none()
         return only_equal(rows, values)
 
     def relatable(self, field: Any, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
-        """Narrow the rows of a related model to those that the user may write into a relation, by ``relate``."""
+        """Return the ``rows`` of a related model that the user may write into the relation ``field``, by ``relate``."""
         rule = self.resolved().spec.relate.get(field.name, "any")
         if isinstance(rule, str):
             return rows
@@ -245,7 +258,7 @@ class Binding:
         return only_equal(rows, values)
 
     def scope_values(self) -> dict[str, Any]:
-        """Return ``{field: the user's value}``; the value is ``None`` for an anonymous user."""
+        """Return ``{field: value of the user}``. The value is ``None`` for an anonymous user."""
         return {name: self._user_value(source) for name, source in self.resolved().spec.scope.items()}
 
     def _user_value(self, source: str) -> Any:
@@ -255,7 +268,7 @@ class Binding:
         return self.user.pk if name == "pk" else getattr(self.user, name)
 
     def is_inside(self, instance: AnyRow) -> bool:
-        """Return whether a stored row is inside ``where``."""
+        """Return whether ``instance``, a stored row, meets ``where``."""
         resolved = self.resolved()
         if not resolved.compared_apart:
             wanted = resolved.where_values
@@ -263,7 +276,7 @@ class Binding:
         return not self.outside_where(instance)
 
     def outside_where(self, instance: AnyRow) -> list[str]:
-        """Return the keys of ``where`` that a stored row does not meet."""
+        """Return the keys of ``where`` that ``instance``, a stored row, does not meet."""
         resolved = self.resolved()
         outside = []
         for name, (attname, values) in zip(resolved.where, resolved.where_values.items(), strict=True):
@@ -278,7 +291,7 @@ class Binding:
 
     @classmethod
     def group_names(cls, instance: Any) -> list[str]:
-        """Return the groups that hear of a row: its templates rendered; a template with a null value gives none."""
+        """Return the groups of ``instance``: its templates, rendered. A template with a null value gives no group."""
         names, resolved = [], cls.resolved()
         apart = resolved.compared_apart
         for template, placeholders in resolved.templates:
@@ -293,7 +306,7 @@ class Binding:
         return names
 
     def serialize_data(self, instance: Any) -> dict[str, Any]:
-        """Return the ``data`` of a frame for a stored row."""
+        """Return the ``data`` of a frame for ``instance``, a stored row."""
         data = dict(get_serializer(self.serializer)(instance, self))
         if self.serializer != "default":
             documents = {field.name for field in self.bound_fields() if holds_documents(field)}
@@ -304,7 +317,10 @@ class Binding:
         return data
 
     def outgoing_data(self, instance: Any) -> Mapping[str, Any]:
-        """Return ``serialize_data`` without what looks like a secret and is not in ``sensitive``; see ``withheld``."""
+        """Return ``serialize_data(instance)`` without values that look like secrets and are not in ``sensitive``.
+
+        The places of removed values are then in ``withheld``.
+        """
         data, guard = self.serialize_data(instance), self.resolved().guard
         if guard is None:
             return data
@@ -312,7 +328,7 @@ class Binding:
         return cleaned
 
     def outgoing_payload(self, instance: Any, action: str) -> Mapping[str, Any]:
-        """Return ``serialize`` without the same."""
+        """Return ``serialize(instance, action)`` without values that look like secrets and are not in ``sensitive``."""
         payload, guard = self.serialize(instance, action), self.resolved().guard
         if guard is None or not payload:
             return payload
@@ -320,7 +336,15 @@ class Binding:
         return cleaned
 
     def serialize(self, instance: Any, action: str) -> dict[str, Any]:
-        """Return the whole payload; an empty one sends nothing."""
+        """Return the whole payload of a frame.
+
+        Args:
+            instance: The stored row.
+            action: "create", "update" or "delete".
+
+        Returns:
+            A dict of JSON values. If it is empty, nothing is sent.
+        """
         return {
             "action": action,
             "pk": exact_key(instance.pk, model_of(instance)._meta.pk),
@@ -331,7 +355,15 @@ class Binding:
     # --- rights ------------------------------------------------------------------------------------------------------
 
     def rule(self, action: str) -> str | bool:
-        """Return who may: a codename, "authenticated", "staff", True or False; without a rule Django's own codename."""
+        """Return who may do something with rows of this binding.
+
+        Args:
+            action: "view", "create", "update" or "delete".
+
+        Returns:
+            A codename, "authenticated", "staff", ``True`` (anyone) or ``False`` (nobody). If the record has no rule for
+                the action, this is the codename of Django's own permission.
+        """
         spec = self.resolved().spec
         rule: str | bool | None = spec.permissions.get(action)
         if rule is None:
@@ -340,10 +372,15 @@ class Binding:
         return rule
 
     def has_permission(self, user: Any, action: str, pk: Any) -> bool:
-        """Tell whether a user may create, update or delete (``pk`` is ``None`` for create).
+        """Return whether a user may create, update or delete a row.
 
-        Asks for the codename as such and, with a row, for the codename on that row: backends that know rows answer the
-        second, Django's own only the first.
+        For a codename, two questions are asked: ``has_perm(codename)``, and, if there is a row, ``has_perm(codename,
+        row)``. Object permission backends answer the second one, Django's own backend only the first.
+
+        Args:
+            user: The user of the request.
+            action: "create", "update" or "delete".
+            pk: The primary key of the row, ``None`` for "create".
         """
         rule = self.rule(action)
         if isinstance(rule, bool) or rule in AUDIENCES:
@@ -354,7 +391,7 @@ class Binding:
             return False
         rows = self.scoped(self.get_queryset())
         if connections[rows.db].in_atomic_block:
-            # What the right was given for must not change before the write.
+            # The row for which the permission was given must not change before the write.
             rows = rows.select_related(None).select_for_update()
         try:
             instance = rows.filter(pk=validation.coerce(self.model_class()._meta.pk, pk)).first()
@@ -363,22 +400,35 @@ class Binding:
         return instance is not None and _has_codename(user, rule, instance)
 
     def has_view_permission(self, user: Any, params: Mapping[str, Any]) -> bool:
-        """Tell whether a user may subscribe with these params. Asked at subscribe, snapshot and resume."""
+        """Return whether a user may subscribe with these params. Called at subscribe, snapshot and resume.
+
+        Args:
+            user: The user of the subscription.
+            params: The params of the subscription, by the names of placeholders.
+        """
         rule = self.rule("view")
         if isinstance(rule, bool) or rule in AUDIENCES:
             return is_in_audience(user, rule)
         return _has_codename(user, rule)
 
     def subscription_group(self, user: Any, params: Mapping[str, Any]) -> str | None:
-        """Return the group that params stand for; ``None`` where groups are code of their own.
+        """Return the group that params stand for.
 
-        Raises ``ClientError`` for params that no template takes.
+        Args:
+            user: The user of the subscription.
+            params: The params that the client sent, by the names of placeholders.
+
+        Returns:
+            The name of the group, or ``None`` if the class overrides ``group_names``.
+
+        Raises:
+            ClientError: No template takes these params.
         """
         if self.overrides("group_names"):
             return None
         template = match_template(self.resolved().spec.group_templates, params)
         model = self.model_class()
-        # Only to know how the database's values are read; no query is made.
+        # The alias only decides how values of the database are converted. No query is made.
         using = self.using or DEFAULT_DB_ALIAS
         values = {
             name: as_stored(stored_field(model, name), value, using)
@@ -388,7 +438,7 @@ class Binding:
 
     @classmethod
     def group_values(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return values of a stored row, by the names of columns, as group templates take them."""
+        """Return ``values`` of a stored row, by column name, in the form that group templates take."""
         resolved = cls.resolved()
         if not resolved.compared_apart:
             return dict(values)
@@ -399,7 +449,14 @@ class Binding:
         }
 
     def param_values(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return params as the fields' Python values, so that "03" and 3 are one group; raises ``ClientError``."""
+        """Return params as Python values of their fields, so that "03" and 3 name the same group.
+
+        Args:
+            params: The params that the client sent, by the names of placeholders.
+
+        Raises:
+            ClientError: A value is null or not valid for its field (``invalid``).
+        """
         values: dict[str, Any] = {}
         errors: dict[str, list[str]] = {}
         for name, value in params.items():
@@ -417,33 +474,68 @@ class Binding:
     # --- inbound -----------------------------------------------------------------------------------------------------
 
     def deserialize(self, content: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-        """Return action, pk and data of a request's payload."""
+        """Return the action, the primary key and the data of ``content``, the payload of a request."""
         return content.get("action"), content.get("pk"), content.get("data", {})
 
     def create(self, data: Mapping[str, Any]) -> Any:
-        """Store a new row from whitelisted data and return it; raises ``ClientError`` ``invalid``."""
+        """Store a new row.
+
+        Args:
+            data: The sent values by field name. Only writable fields are among them.
+
+        Returns:
+            The stored instance.
+
+        Raises:
+            ClientError: The data is not valid (``invalid``).
+        """
         model = self.model_class()
         owner = {concrete_field(model, name).attname: value for name, value in self.scope_values().items()}
         return validation.save_new(self, model(**owner), data)
 
     def update(self, pk: Any, data: Mapping[str, Any]) -> Any:
-        """Store the sent fields of a row and return it; raises ``ClientError`` ``not_found`` or ``invalid``."""
+        """Store the sent fields of a row.
+
+        Args:
+            pk: The primary key, as the client sent it.
+            data: The sent values by field name. Only writable fields are among them.
+
+        Returns:
+            The stored instance.
+
+        Raises:
+            ClientError: There is no such row for this user (``not_found``), or the data is not valid (``invalid``).
+        """
         return validation.save_sent(self, self.get_object(pk), data)
 
     def delete(self, pk: Any) -> Any:
-        """Delete a row; raises ``ClientError`` ``not_found``."""
+        """Delete a row.
+
+        Args:
+            pk: The primary key, as the client sent it.
+
+        Returns:
+            ``None``. The return value of an override is ignored.
+
+        Raises:
+            ClientError: There is no such row for this user (``not_found``).
+        """
         row = self.get_object(pk)
         course.enter("store", row)
         row.delete()
 
     def get_object(self, pk: Any) -> Any:
-        """Return the row, locked until the transaction ends; one that is absent or not the user's is ``not_found``.
+        """Return a row, locked until the end of the transaction. Call this inside a transaction.
 
-        Call it inside a transaction. ``pk`` is the client's JSON value, or the key that it stands for.
+        Args:
+            pk: The primary key: the client's JSON value or the Python value.
+
+        Raises:
+            ClientError: The row does not exist, or does not belong to the user (``not_found`` in both cases).
         """
         course.enter("row", pk)
         model: Any = self.model_class()
-        # Joined rows are not ours to lock, and PostgreSQL cannot lock the outer side of a join.
+        # Only the row itself must be locked. PostgreSQL cannot lock the outer side of a join at all.
         rows = self.scoped(self.get_queryset()).select_related(None).select_for_update()
         try:
             return rows.get(pk=validation.coerce(model._meta.pk, pk))
@@ -451,7 +543,11 @@ class Binding:
             raise ClientError("not_found", f"There is no {model._meta.verbose_name} {pk!s:.60}.") from None
 
     def check_inside(self, instance: Any) -> None:
-        """Refuse (``ClientError`` ``invalid``) a stored row that is outside of ``where`` or not the user's."""
+        """Check that ``instance``, a stored row, meets ``where`` and belongs to the user.
+
+        Raises:
+            ClientError: It does not (``invalid``). The error is that of ``outside_error``.
+        """
         course.enter("inside", instance)
         spec = self.resolved().spec
         if not (spec.where or spec.scope):
@@ -460,33 +556,33 @@ class Binding:
             raise self.outside_error()
 
     def outside_error(self) -> ClientError:
-        """Return the answer to a write that would put a row outside of ``where`` or into another user's hands."""
+        """Return the error for a write that would put a row outside of ``where`` or ``scope``."""
         spec = self.resolved().spec
         model, bound = self.model_class(), {field.name for field in self.bound_fields()}
         names = {concrete_field(model, name).name for name in (*spec.where, *spec.scope)}
-        text = "This value is outside of what this stream covers."
+        text = "This value is outside what this stream covers."
         return ClientError(
             "invalid",
-            "The row would lie outside of what this stream covers.",
+            "The row would be outside what this stream covers.",
             {name: [text] for name in sorted(names & bound)},
         )
 
 
 class _Consumer:
-    """Stand for a binding in ``WebsocketDemultiplexer.consumers``: the class itself."""
+    """The value of a binding in ``WebsocketDemultiplexer.consumers``."""
 
     def __get__(self, instance: Any, owner: type[WebsocketBinding]) -> type[WebsocketBinding]:
         return owner
 
 
 class WebsocketBinding(Binding):
-    """Tie a model to WebSocket clients. ``consumer`` is what a demultiplexer takes."""
+    """The connection of a model to WebSocket clients. ``consumer`` is the value that a demultiplexer takes."""
 
     consumer = _Consumer()
 
 
 def build_binding(spec: BindingSpec) -> type[WebsocketBinding]:
-    """Return a new subclass for a record; the class is named after the stream and registered nowhere."""
+    """Return a new subclass for ``spec``, named after the stream. It is not registered anywhere."""
     attributes: dict[str, Any] = {key: getattr(spec, key) for key in KEYS} | {"known": spec.known}
     attributes["__module__"] = __name__
     attributes["__doc__"] = spec.description or f"The binding of stream {spec.stream!r}."
@@ -504,7 +600,15 @@ def _make_guard(cls: type[Binding], model: type[models.Model], spec: BindingSpec
 
 
 def limit_binding(cls: type[Binding], known: frozenset[str] | None) -> type[Binding]:
-    """Return a subclass that sends only these fields of ``"__all__"`` or ``exclude``; the class itself if it does."""
+    """Return a subclass that sends only the ``known`` ones of the fields of ``"__all__"`` or ``exclude``.
+
+    Args:
+        cls: The class to limit.
+        known: The names of the fields that may be sent. ``None`` means all fields.
+
+    Returns:
+        A subclass, or ``cls`` itself if it sends no other field.
+    """
     if known is None or known == cls.known:
         return cls
     spec = replace(cls.spec(), known=known)
@@ -513,7 +617,7 @@ def limit_binding(cls: type[Binding], known: frozenset[str] | None) -> type[Bind
         return cls
     last: type[Binding] | None = cls.__dict__.get("_limited")
     if last is None or last.known != known:
-        # In this module, so that nobody takes it for a class of the project.
+        # With the name of this module, so that it is not taken for a class of the project.
         attributes = {"__module__": __name__, "__doc__": cls.__doc__, "__qualname__": cls.__qualname__, "known": known}
         last = type(cls.__name__, (cls,), attributes)
         cls._limited = last  # type: ignore[attr-defined]
@@ -527,10 +631,14 @@ def _original(name: str) -> Any:
 
 
 def is_in_audience(user: Any, rule: str | bool) -> bool:
-    """Return whether a rule that is no codename lets a user: True, False, "authenticated" or "staff".
+    """Return whether a rule other than a codename allows a user.
 
-    The two words ask for an active user, as ``has_perm()`` does. A user model without ``is_active`` or ``is_staff`` has
-    active users and no staff.
+    The two words ask for an active user, as ``has_perm()`` does. If the user model has no ``is_active``, all users are
+    active. If it has no ``is_staff``, no user is staff.
+
+    Args:
+        user: The user, or ``None``.
+        rule: ``True``, ``False``, "authenticated" or "staff".
     """
     if isinstance(rule, bool):
         return rule
@@ -540,6 +648,6 @@ def is_in_audience(user: Any, rule: str | bool) -> bool:
 
 
 def _has_codename(user: Any, codename: str, instance: Any = None) -> bool:
-    # A user model without PermissionsMixin has no has_perm: nobody gave such a user any right.
+    # A user model without PermissionsMixin has no has_perm. Its users have no permissions.
     has_perm = getattr(user, "has_perm", None)
     return has_perm is not None and bool(has_perm(codename) if instance is None else has_perm(codename, instance))

@@ -1,7 +1,7 @@
-"""The columns whose values a binding record exposes, and the places of the record by which it does.
+"""The columns whose values a binding record exposes, and the places of the record that expose them.
 
-A value reaches clients not only by being sent. Who may subscribe to ``code-{code}`` finds the code by trying, and that
-a row appears tells what ``where`` asks for.
+A value can reach clients without being sent. A client that may subscribe to ``code-{code}`` can guess the code, and the
+presence of a row discloses the value that ``where`` compares.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ class Exposed:
 
     @property
     def gives_rights(self) -> bool:
-        """Whether the column gives rights."""
+        """Whether the column gives permissions."""
         return is_rights_column(self.field)
 
     @property
     def withheld(self) -> str:
-        """What it holds that no operator may expose, or ``""``."""
+        """The kind of content that no operator may expose, or ``""``."""
         return withheld_reason(self.field)
 
 
 def exposed_fields(model: Any, spec: BindingSpec) -> list[Exposed]:
-    """Return every column that a record exposes, once for each of its places."""
+    """Return every column that a record exposes, once for each place."""
     return [found for place in PLACES for found in place(model, spec)]
 
 
 def _key(model: Any, spec: BindingSpec) -> Iterator[Exposed]:
-    # It travels with every frame and every reply.
+    # The primary key is in every frame and every reply.
     yield Exposed("model", "$.model", model._meta.pk)
 
 
@@ -80,8 +80,8 @@ def _columns(model: Any, key: str, named: Iterable[tuple[str, str]]) -> Iterator
         try:
             yield Exposed(key, path, concrete_field(model, name))
         except LookupError:
-            continue  # the judgement of the record reports it
+            continue  # The validation of the record reports it.
 
 
-#: The places, one function each. A key of the record by which clients learn values belongs here.
+#: The places, one function each. Every key of the record by which clients can learn values belongs here.
 PLACES: tuple[Callable[[Any, BindingSpec], Iterator[Exposed]], ...] = (_key, _bound, _groups, _where, _scope)

@@ -72,7 +72,7 @@ def follow_migration(using: str) -> None:
             store_missing(using)
     except DatabaseError as error:
         # The database was migrated to an intermediate state, in which a table lacks a column that the models have.
-        logger.warning("What the definitions of files and classes may send could not be stored: %s", error)
+        logger.warning("The fields that definitions in files and classes may send could not be stored: %s", error)
 
 
 def _forget_removed(using: str) -> None:
@@ -81,7 +81,7 @@ def _forget_removed(using: str) -> None:
     for row in Baseline.objects.using(using).select_for_update().filter(stream__in=present):
         spec = present[row.stream]
         if not spec.is_open or spec.grow:
-            # If it is stored again, it means the fields of that time.
+            # A definition that is stored again later means the fields of that time.
             row.delete(using=using)
             continue
         kept = _still_there(spec.model, row.names)
@@ -98,7 +98,7 @@ def _forget_removed(using: str) -> None:
 
 
 def describe_held(binding: type[Binding]) -> list[str]:
-    """Return what accepting the waiting fields opens, in words; an empty list if none is waiting."""
+    """Return the effects of accepting the waiting fields, in words; an empty list if no field is waiting."""
     spec, held = binding.spec(), binding.held_names()
     if not held:
         return []
@@ -113,7 +113,7 @@ def accept(binding: type[Binding], names: Collection[str], using: str) -> None:
     """Send waiting fields of a binding. A record of the database gets a revision.
 
     Raises:
-        BindingRecord.DoesNotExist: The record was removed meanwhile.
+        BindingRecord.DoesNotExist: The record was removed in the meantime.
     """
     entry = get_registry().entry(str(binding.stream))
     with transaction.atomic(using=using):
@@ -162,7 +162,7 @@ def _is_unknown(record: BindingRecord) -> bool:
 
 
 def _known_now(record: BindingRecord) -> list[str] | None:
-    """Return the fields that a record written without Django may send: those that it means now."""
+    """Return the fields that a record written without Django may send: the present ones."""
     found = dict(_meanings([spec])) if (spec := _spec_of(record)) is not None else {}
     return next(iter(found.values()), None)
 
@@ -172,7 +172,7 @@ def _spec_of(record: BindingRecord) -> BindingSpec | None:
 
 
 def _still_there(label: str, names: Any) -> Any:
-    """Return the names that the model has, or all of them if it is not installed here."""
+    """Return the names of fields that the model still has, or all names if it is not installed here."""
     model = find_model(label)
     if model is None or not isinstance(names, list):
         return names

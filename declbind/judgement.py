@@ -1,7 +1,6 @@
-"""Second judgement of a binding record, against Django: what it names exists, works and exposes nothing by accident.
+"""The validation of a binding record against Django: its names exist and work, and it exposes no secret by accident.
 
-The first one, of the record's shape, is :func:`declbind.core.schema.problems`. :func:`judge_document` asks
-both.
+:func:`declbind.core.schema.problems` validates the form of the record. :func:`judge_document` calls both.
 """
 
 from __future__ import annotations
@@ -55,18 +54,17 @@ def _no_streams() -> Mapping[str, str]:
     return {}
 
 
-#: From each stream that a file or a class defines to where it does. The registry, which knows, puts its own
-#: in here: a row must not take such a stream, yet what judges a row may not import the registry.
+#: Returns the places of the streams that files and classes define. A database record must not use them. The registry
+#: sets this function, because this module may not import the registry.
 reserved_streams: Callable[[], Mapping[str, str]] = _no_streams
 
 
 def judge_document(
     document: object, *, python: bool = False, database: bool = False
 ) -> tuple[BindingSpec | None, list[Problem]]:
-    """Judge a record twice, its shape and then against Django; never raises, whatever ``document`` is.
+    """Validate a record by the schema and then against Django. Never raises, whatever ``document`` is.
 
-    Returns the spec, None when the shape is wrong, and every problem. The keywords are those of
-    :func:`judge`.
+    Returns the spec, ``None`` if it breaks the schema, and every problem. The keywords are those of :func:`judge`.
     """
     problems = schema.problems(document)
     if problems or not isinstance(document, Mapping):
@@ -76,11 +74,10 @@ def judge_document(
 
 
 def judge(spec: BindingSpec, *, python: bool = False, database: bool = False) -> list[Problem]:
-    """Judge a spec against the installed models and settings; return what is wrong with it.
+    """Validate a spec against the installed models and settings. Return the problems.
 
-    ``python`` is for bindings written as code, which may name a sensitive field without ``sensitive``.
-    ``database`` also takes codenames for known that only a row of the Permission table declares; without it
-    no query is made.
+    ``python`` is for binding classes, which may name a sensitive field without ``sensitive``. ``database`` also accepts
+    codenames that only a row of the Permission table declares. Without it, no query is made.
     """
     found = [*_codename_problems(spec, database), *_serializer_problems(spec)]
     model = find_model(spec.model)
@@ -105,10 +102,10 @@ def judge(spec: BindingSpec, *, python: bool = False, database: bool = False) ->
 
 
 def warnings(spec: BindingSpec) -> list[Problem]:
-    """Return what is allowed and yet probably not meant, for a spec without problems.
+    """Return settings of a valid spec that are allowed but probably not intended.
 
-    A group or a condition over a field that is not sent is an oracle for it: whether a frame arrives, or
-    whether a subscription is answered with rows, tells its value.
+    A group or a condition over a field that is not sent discloses it, because the arrival of a frame or the answer to a
+    subscription shows its value.
     """
     model = find_model(spec.model)
     if model is None:
@@ -128,21 +125,21 @@ def warnings(spec: BindingSpec) -> list[Problem]:
                 f"$.fields[{index}]",
                 f"{name!r} is the primary key, which is sent as 'pk' and not in the data. Remove it.",
             )
-    # The server fills in what the scope names, so nobody can try values there.
+    # The server fills in the fields of the scope, so clients cannot try values.
     owned = {field.name for name in spec.scope if (field := _find_concrete(model, name))}
     for index, template in enumerate(spec.group_templates):
         for name in template.placeholders:
             if (field := _find_concrete(model, name)) and field.name not in sent | owned:
                 warn(
                     f"$.groups[{index}]",
-                    f"the group template {template.text!r} uses {name!r}, which is not sent: whoever may "
+                    f"the group template {template.text!r} uses {name!r}, which is not sent: clients that may "
                     f"subscribe can find out its value by trying. Send it, or group by another field.",
                 )
     for name in spec.where:
         if (field := _find_concrete(model, name)) and field.name not in sent:
             warn(
                 f"$.where.{name}",
-                f"'where' asks for {name!r}, which is not sent: that a row appears tells its value. Send it, "
+                f"'where' asks for {name!r}, which is not sent: the presence of a row discloses its value. Send it, "
                 f"or accept this.",
             )
     for name, text in _encrypted_warnings(spec, model, sent):
@@ -152,13 +149,13 @@ def warnings(spec: BindingSpec) -> list[Problem]:
     if spec.auto_subscribe and not any(template.is_constant for template in spec.group_templates):
         warn(
             "$.auto_subscribe",
-            "every group template has placeholders, so nobody is subscribed at connect. Add a template without any.",
+            "every group template has placeholders, so no client is subscribed at connect. Add a template without any.",
         )
     return found
 
 
 def waiting(spec: BindingSpec) -> list[Problem]:
-    """Return which fields wait to be accepted, as one problem or none, for a spec without problems."""
+    """Return the fields of a valid spec that wait to be accepted, as one problem or none."""
     model = find_model(spec.model)
     held = held_fields(model, spec) if model is not None and spec.known is not None else []
     if model is None or not held:
@@ -222,13 +219,13 @@ def _unknown_model(spec: BindingSpec) -> Problem:
 
 
 def _model_obstacle(model: type[Model]) -> str:
-    """Say in a sentence why this model cannot be bound, or return ``""``."""
+    """Return why this model cannot be bound, as a sentence, or ``""``."""
     options = model._meta
     if options.swapped:
         return f"expected a model in use, got {options.label}, which is swapped out. Bind {options.swapped!r}."
     if options.app_label == "declbind":
-        # Each event would be a write of a bound model, and so another event.
-        return f"expected a model of the project, got {options.label}, which is one of declbind's own."
+        # Each event would be a write of a bound model, and cause another event.
+        return f"expected a model of the project, got {options.label}, which belongs to declbind."
     if len(getattr(options, "pk_fields", ())) > 1:
         return f"expected a model with one primary key column, got {options.label} with a composite one."
     if reason := obstacles.key_obstacle(options.pk):
@@ -241,7 +238,7 @@ def _bound_problems(spec: BindingSpec, model: type[Model], python: bool) -> Iter
     for key in ("fields", "exclude", "sensitive"):
         for index, name in enumerate(getattr(spec, key) or ()):
             if key == "sensitive" and (python or spec.serializer != "default") and is_sensitive(name):
-                # A key of a serializer's own, or of code of the class.
+                # An additional key of a serializer, or of code of the class.
                 continue
             if name not in known and not (key == "fields" and spec.all_fields):
                 yield _unknown_field(spec, model, f"$.{key}[{index}]", name, known - _pk_names(model))
@@ -350,10 +347,10 @@ def _comparison_problems(
 
 def _takes(field: Field[Any, Any], value: object) -> bool:
     try:
-        # The same reading as that of the binding that is built.
+        # The same conversion as in the binding.
         for item in accepted_values(field, value):
             comparable(field, item)
-    except Exception:  # a field of the project may raise what it likes; that it does is the answer
+    except Exception:  # A field of the project may raise anything. The exception means that the value does not fit.
         return False
     return True
 
@@ -366,8 +363,8 @@ def _capture_problems(spec: BindingSpec) -> Iterator[Problem]:
     if spec.capture == "triggers" and settings.TENANT is not None:
         yield Problem(
             "$.capture",
-            f"Binding {spec.stream!r}: expected 'orm' on a site with tenants, got 'triggers'. What a trigger notes "
-            "does not say for which tenant. Announce what raw SQL writes with declbind.touch(queryset).",
+            f"Binding {spec.stream!r}: expected 'orm' on a site with tenants, got 'triggers'. A trigger does not "
+            "record the tenant of a write. Announce what raw SQL writes with declbind.touch(queryset).",
         )
 
 
@@ -387,7 +384,7 @@ def _relate_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]
             yield from _owner_problems(spec, related.model, path, rule)
     if not (spec.scope or settings.TENANT) or not spec.inbound:
         return
-    why = "each user deals with own rows" if spec.scope else "each tenant has rows of its own"
+    why = "each user is limited to their own rows" if spec.scope else "each tenant has its own rows"
     owned = {field.name for name in spec.scope if (field := _find_concrete(model, name))}
     written = {field.name for field in writable_fields(model, spec) if field.is_relation}
     for name in sorted(written - owned - spec.relate.keys()):
@@ -400,7 +397,7 @@ def _relate_problems(spec: BindingSpec, model: type[Model]) -> Iterator[Problem]
 
 
 def _owner_problems(spec: BindingSpec, model: type[Model], place: str, owners: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield what is wrong with conditions that compare fields of a model with fields of the user."""
+    """Yield the problems of conditions that compare fields of a model with fields of the user."""
     user = get_user_model()
     for name, source in owners.items():
         path = f"{place}.{name}"
@@ -458,7 +455,7 @@ def _unknown_field(spec: BindingSpec, model: type[Model], path: str, name: str, 
         kind = type(others[name]).__name__
         return Problem(
             path,
-            f"Binding {spec.stream!r}: {name!r} of {model._meta.label} is no field of the row itself but a "
+            f"Binding {spec.stream!r}: {name!r} of {model._meta.label} is not a column of the row but a "
             f"{kind}. Remove it.",
         )
     if "." in name or "__" in name.strip("_"):
@@ -478,7 +475,7 @@ def _codename_problems(spec: BindingSpec, database: bool) -> Iterator[Problem]:
     if unknown and database:
         known |= stored_codenames()
         unknown = {action: rule for action, rule in asked.items() if rule not in known}
-    # One codename for all four is one mistake, not four.
+    # One wrong codename for all four actions is one problem, not four.
     if len(unknown) == 4 and len(set(unknown.values())) == 1:
         unknown = {"": next(iter(unknown.values()))}
     for action, rule in unknown.items():

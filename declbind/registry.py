@@ -1,7 +1,7 @@
-"""Hold the registry that this process runs, and replace it when the configuration changes.
+"""The registry that is in force in this process, and its replacement when the configuration changes.
 
-There is one registry per process, immutable and swapped whole. A transaction that edits records sees its own edits,
-through a registry that lives and dies with that transaction; everybody else sees them after the commit.
+Each process has one registry, which is immutable and is replaced as a whole. A transaction that edits records sees its
+own edits, through a registry of that transaction. All others see the edits after the commit.
 """
 
 from __future__ import annotations
@@ -41,33 +41,33 @@ BindingRegistry = Registry[type[Binding]]
 
 
 class _Holder:
-    """The state behind the functions of this module; ``lock`` guards every change of it."""
+    """The state behind the functions of this module. ``lock`` guards every change of it."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.registry: BindingRegistry | None = None
         self.overridden: BindingRegistry | None = None
         self.static: list[SourceItem] | None = None
-        #: The sound database records in force with their classes, by text: an edit of one builds only that one anew.
+        #: The valid database records in force with their classes, by text. An edit rebuilds only the edited record.
         self.built: dict[str, SourceItem] = {}
-        #: When, by ``time.monotonic()``, the database is to be asked for the version again.
+        #: The time, by ``time.monotonic()``, at which the version is read from the database again.
         self.stale_at = float("-inf")
         self.migrated: set[str] = set()
         #: The databases that have the table of baselines.
         self.has_baselines: set[str] = set()
-        #: Whether a setting was changed that no load of the registry has taken up yet.
+        #: Whether a setting has changed since the registry was loaded.
         self.is_outdated = False
-        #: Whether a transaction of this process has ever edited records: most processes never do.
+        #: Whether a transaction of this process has ever edited records. Most processes never do.
         self.has_edited = False
 
 
 _holder = _Holder()
-#: What a trial has in force, for its own context alone.
+#: The registry of a trial, which is in force only in the context of the trial.
 _tried: ContextVar[BindingRegistry | None] = ContextVar("declbind_tried_registry", default=None)
 
 
 def _free_lock() -> None:
-    """Give a forked child a lock of its own: another thread of its parent may have held this one, and is not here."""
+    """Give a forked child a new lock, because a thread that exists only in the parent may hold the old one."""
     _holder.lock = threading.RLock()
 
 
@@ -76,25 +76,28 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
 
 
 class _Edited:
-    """Mark, among a connection's ``on_commit`` callbacks, that its transaction edited records.
+    """An ``on_commit`` callback that marks its transaction as one that has edited records.
 
-    Django drops the callback with the savepoint or the transaction that is rolled back: no flag to reset, no way to
-    believe in an edit that never was.
+    Django drops the callback when the savepoint or the transaction is rolled back, so the mark disappears with the
+    edit.
     """
 
     def __init__(self) -> None:
         self.registry: BindingRegistry | None = None
 
     def take_effect(self) -> None:
-        """Load what was committed. A method: of a robust callback that fails Django names ``__qualname__``."""
+        """Load the committed configuration.
+
+        This is a method because Django logs the ``__qualname__`` of a robust callback that fails.
+        """
         check_version(force=True)
 
 
 def get_registry() -> BindingRegistry:
     """Return the registry in force, at most ``VERSION_CHECK_SECONDS`` behind the database.
 
-    Inside a transaction that edited records: the registry as of those edits. From async code it is the last one that
-    was loaded. Never raises for a database that is not there: the last good registry stays.
+    Inside a transaction that has edited records, it includes those edits. In async code it is the registry that was
+    loaded last. If the database does not answer, the last registry stays in force and nothing is raised.
     """
     tried = _tried.get()
     if tried is not None:
@@ -111,9 +114,9 @@ def get_registry() -> BindingRegistry:
 
 
 def is_settled(registry: BindingRegistry) -> bool:
-    """Tell that a registry is the one in force here, as far as that is known without asking the database.
+    """Return whether ``registry`` is known to be in force here, without a query.
 
-    False says nothing: ``get_registry`` must be asked. Each write of any model comes by here.
+    If the result is ``False``, call ``get_registry``. This function runs for each write of any model.
     """
     return (
         _holder.registry is registry
@@ -126,7 +129,7 @@ def is_settled(registry: BindingRegistry) -> bool:
 
 
 def current_registry() -> BindingRegistry:
-    """Return the registry in force without asking the database whether there is a newer one."""
+    """Return the registry in force, without asking the database for a newer one."""
     if _holder.overridden is not None:
         return _holder.overridden
     registry = _holder.registry
@@ -134,7 +137,7 @@ def current_registry() -> BindingRegistry:
         with _holder.lock:
             registry = _holder.registry
             if registry is None or _holder.static is None:
-                # The records of the last registry stay: without them, sockets would lose their subscriptions.
+                # The records of the last registry stay in force. Without them, sockets would lose their subscriptions.
                 old: BindingRegistry = registry or Registry()
                 stored = [entry for entry in old.entries if entry.source == "database"]
                 entries = (*_entries(_static_items()), *stored)
@@ -143,7 +146,11 @@ def current_registry() -> BindingRegistry:
 
 
 def check_version(force: bool = False) -> None:
-    """Load the registry anew if the configuration's version moved; asks at most once a ``VERSION_CHECK_SECONDS``."""
+    """Load the registry again if the version of the configuration has changed.
+
+    Args:
+        force: Read the version now. By default it is read at most once per ``VERSION_CHECK_SECONDS``.
+    """
     now = time.monotonic()
     is_fresh = now < _holder.stale_at and not _holder.is_outdated
     if _holder.overridden is not None or (is_fresh and not force):
@@ -166,7 +173,14 @@ def check_version(force: bool = False) -> None:
 
 
 def refresh(force: bool = False) -> BindingRegistry:
-    """Load the registry anew and return it; with ``force`` read files and classes again as well."""
+    """Load the registry again.
+
+    Args:
+        force: Read files and classes again as well.
+
+    Returns:
+        The new registry.
+    """
     if not force:
         check_version(force=True)
         return get_registry()
@@ -177,12 +191,12 @@ def refresh(force: bool = False) -> BindingRegistry:
         try:
             new = _build(using, *_read_version(using))
         except Exception as error:
-            # Without the database there are no records to load: better the last ones than none.
+            # Without the database no records can be loaded. The last ones stay in force.
             logger.warning("The configuration could not be read, the last one stays in force: %s", error)
             return old
         edited = _edited_here()
         if edited is not None:
-            # What is not committed is in force in its transaction only.
+            # Uncommitted edits are in force only in their own transaction.
             edited.registry = new
             return new
         _holder.registry = new
@@ -191,9 +205,13 @@ def refresh(force: bool = False) -> BindingRegistry:
 
 
 def load_configuration(using: str | None = None) -> tuple[list[SourceItem], BindingRegistry]:
-    """Read every source now, past the registry in force, which stays: the items, and the registry they would make.
+    """Read every source now, without changing the registry in force.
 
-    The registry's ``entries`` are in the order of the items. ``using`` is the database of the records.
+    Args:
+        using: The database of the records. By default it is chosen by the routers.
+
+    Returns:
+        The items of all sources, and the registry that they would make. Its ``entries`` are in the order of the items.
     """
     using = using or database_alias()
     generation, version = _read_version(using)
@@ -204,7 +222,14 @@ def load_configuration(using: str | None = None) -> tuple[list[SourceItem], Bind
 
 
 def stored_baselines(using: str) -> Baselines:
-    """Return which fields the definitions of files and classes may send; empty before ``migrate``. One query."""
+    """Return which fields the definitions in files and classes may send. Makes at most one query.
+
+    Args:
+        using: The database of the records.
+
+    Returns:
+        The stored baselines; empty before ``migrate``.
+    """
     if using not in _holder.migrated:
         return {}
     if using not in _holder.has_baselines:
@@ -215,15 +240,22 @@ def stored_baselines(using: str) -> Baselines:
 
 
 def static_specs() -> list[BindingSpec]:
-    """Return what the files and classes say that are sound, without what is stored of them. Makes no query."""
+    """Return the valid specs of files and classes, without the baselines that are stored for them. Makes no query."""
     return [item.spec for item in _static_items() if item.spec is not None and item.is_usable]
 
 
 @contextlib.contextmanager
 def override(*bindings: type[Binding] | BindingSpec | Mapping[str, Any]) -> Iterator[BindingRegistry]:
-    """Put exactly these bindings in force in this process, in every thread; for tests.
+    """Put exactly these bindings in force in all threads of this process. For tests.
 
-    Takes classes, specs and records as dicts; raises ``ConfigError`` for one that does not stand both judgements.
+    Args:
+        *bindings: Binding classes, specs, or records as dicts.
+
+    Yields:
+        The registry of these bindings.
+
+    Raises:
+        ConfigError: A binding is not valid.
     """
     items = [_judge(binding) for binding in bindings]
     problems = [problem for item in items for problem in item.problems]
@@ -243,10 +275,14 @@ def override(*bindings: type[Binding] | BindingSpec | Mapping[str, Any]) -> Iter
 
 
 def build_alternative(registry: BindingRegistry, stream: str, document: Mapping[str, Any] | None) -> BindingRegistry:
-    """Return ``registry`` with a stream as ``document`` defines it (not at all, for None), put into force nowhere.
+    """Return a copy of a registry in which one stream has another definition. It is not put in force.
 
-    The document is judged as a row of the database is; one with problems is an entry that has them. It may give the
-    stream another name.
+    The document is validated like a database row. If it has problems, its entry has them. It may rename the stream.
+
+    Args:
+        registry: The registry to start from.
+        stream: The stream to replace.
+        document: The new record, or ``None`` to leave the stream out.
     """
     names = {stream}
     made: list[Entry[type[Binding]]] = []
@@ -257,7 +293,7 @@ def build_alternative(registry: BindingRegistry, stream: str, document: Mapping[
         entry = registry.entry(stream)
         known = None
         if spec is not None and not problems and entry is not None and entry.binding is not None:
-            # Fields that wait to be accepted are not sent by another definition of the stream either.
+            # Fields that have not been accepted yet are not sent by another definition of the stream either.
             known = hold_back(entry.binding.model_class(), spec, entry.binding.held_names()).known
         where = "the record that is tried"
         item = SourceItem(name, spec, tuple(problems), "database", where, document=document, known=known)
@@ -267,7 +303,7 @@ def build_alternative(registry: BindingRegistry, stream: str, document: Mapping[
         if entry.stream not in names:
             entries.append(entry)
         elif entry.stream == stream:
-            # In its place: the order of the entries is that in which a row's frames go out.
+            # In the same place, because frames of a row are sent in the order of the entries.
             entries += made
             made = []
     return Registry((*entries, *made), registry.generation, registry.version)
@@ -275,7 +311,14 @@ def build_alternative(registry: BindingRegistry, stream: str, document: Mapping[
 
 @contextlib.contextmanager
 def trying(registry: BindingRegistry) -> Iterator[None]:
-    """Put a registry in force for what this thread (or task) does inside the block, and for nobody else."""
+    """Put a registry in force inside the block, for this thread (or task) only.
+
+    Args:
+        registry: The registry to put in force.
+
+    Yields:
+        ``None``.
+    """
     token = _tried.set(registry)
     try:
         yield
@@ -284,7 +327,10 @@ def trying(registry: BindingRegistry) -> Iterator[None]:
 
 
 def reserved_streams() -> dict[str, str]:
-    """Return the streams that files and classes define, each with its place: a record cannot have them."""
+    """Return the streams that files and classes define, with the places of their definitions.
+
+    A database record cannot use these streams.
+    """
     return {item.stream: item.where for item in _static_items() if item.stream}
 
 
@@ -307,7 +353,7 @@ def _edited_here() -> _Edited | None:
     if not _holder.has_edited:
         return None
     connection: Any = connections[database_alias()]
-    # Looked for only after an edit: a transaction with thousands of writes has as many callbacks.
+    # This search runs only after an edit, because a transaction with thousands of writes has as many callbacks.
     if not connection.in_atomic_block or not getattr(connection, "declbind_edited", False):
         return None
     for entry in reversed(connection.run_on_commit):
@@ -319,13 +365,14 @@ def _edited_here() -> _Edited | None:
 
 
 def _read_version(using: str) -> tuple[str, int]:
-    """Read generation and version; ("", 0) before ``migrate``.
+    """Return generation and version of the configuration; ("", 0) before ``migrate``.
 
-    Goes past Django's query log: an application's test that counts its queries must not see one more once a second.
+    The query bypasses Django's query log. Otherwise tests of applications that count queries would see one more per
+    second.
     """
     connection = connections[using]
     if using not in _holder.migrated:
-        # Asking for a table that is not there would break the caller's transaction on PostgreSQL.
+        # On PostgreSQL, a query on a missing table would break the caller's transaction.
         if not has_table(connection, Configuration._meta.db_table):
             return "", 0
         _holder.migrated.add(using)
@@ -336,10 +383,15 @@ def _read_version(using: str) -> tuple[str, int]:
 
 
 def has_table(connection: Any, name: str) -> bool:
-    """Return whether a table is within reach, in whichever schema is searched."""
+    """Return whether a table exists in one of the schemas that are searched.
+
+    Args:
+        connection: The Django database connection.
+        name: The name of the table.
+    """
     if connection.vendor != "postgresql":
         return name in connection.introspection.table_names()
-    # Where tenants have schemas, a package may list the tables of one schema only.
+    # A package that gives tenants their own schemas may list the tables of one schema only.
     with connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [connection.ops.quote_name(name)])
         return bool(cursor.fetchone()[0])
@@ -347,7 +399,7 @@ def has_table(connection: Any, name: str) -> bool:
 
 @contextlib.contextmanager
 def _uncounted_cursor(connection: Any) -> Iterator[Any]:
-    """Open a cursor past Django's, or Django's own in a release that makes none in the known way."""
+    """Open a cursor that bypasses Django's query log. If this Django release has no known way, open its own cursor."""
     if not (hasattr(connection, "create_cursor") and hasattr(connection, "wrap_database_errors")):
         with connection.cursor() as cursor:
             yield cursor
@@ -365,7 +417,7 @@ def _replace(using: str, generation: str, version: int, has_new_sources: bool = 
         elif (generation, version) == (old.generation, old.version):
             return
         new = _build(using, generation, version)
-        # A thread that read an older version and was held up must not undo a newer one.
+        # A slow thread that has read an older version must not replace a newer one.
         if not new.may_replace(old):
             return
         _holder.registry = new
@@ -400,7 +452,7 @@ def _entries(items: list[SourceItem], baselines: Baselines = MappingProxyType({}
                 known = item.known if item.source == "database" else find_baseline(baselines, item.spec)
                 binding = limit_binding(binding, known) if binding else build_binding(replace(item.spec, known=known))
                 binding.resolved()
-            except Exception as error:  # whatever is wrong with one binding, the others must go on working
+            except Exception as error:  # A fault in one binding must not affect the others.
                 binding, problems = None, (Problem("$", f"Binding {item.stream!r}: {error}"),)
         model = item.spec.model if item.spec is not None else str((item.document or {}).get("model") or "")
         yield Entry(item.stream or "", item.where, item.source, binding, problems, model)
@@ -413,7 +465,7 @@ def _on_edit(*, using: str, **kwargs: Any) -> None:
 
 
 def _on_definition(sender: type[Binding], **kwargs: Any) -> None:
-    # The next write or request finds the class in its module. One that a function makes may never get there.
+    # The next write or request finds the class in its module. A class that a function makes may never be found there.
     if "<locals>" not in sender.__qualname__:
         _holder.stale_at = float("-inf")
 
@@ -425,7 +477,7 @@ def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
 
 
 def install() -> None:
-    """Connect the registry to edits and settings; called once, when the app is ready. Makes no query."""
+    """Connect the registry to edits and settings. Called once, when the app is ready. Makes no query."""
     judgement.reserved_streams = reserved_streams
     code.install()
     signals.binding_defined.connect(_on_definition, dispatch_uid="declbind.registry")

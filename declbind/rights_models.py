@@ -1,13 +1,13 @@
-"""Models and columns that give rights, hold secrets, or are never sent by what is stored in the admin.
+"""Models and columns that give permissions, contain secrets, or cannot be sent by bindings stored in the admin.
 
-Three questions, each about a model or a column:
+There are three categories of models and columns:
 
 - a *rights model* decides who may do what (users, groups, permissions, tokens), or records it (the admin's log);
-- a *secret model* holds what logs somebody in (tokens, one-time-password devices, sessions);
-- a *withheld* column is one that no operator may expose: passwords, session keys, and declbind's own tables.
+- a *secret model* contains credentials (tokens, one-time-password devices, sessions);
+- a *withheld* column may not be exposed by any operator: passwords, session keys, and declbind's own tables.
 
-Models are recognised by what they inherit from, by the table that they share, and by their label. No package is
-imported for it: the classes are already there if the package is installed.
+Models are recognised by their base classes, by the table that they share, and by their label. No package is imported
+for this: if the package is installed, the classes exist already.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from django.db.models import Field, Model
 
 from declbind.conf import settings
 
-#: Classes whose subclasses decide, or record, what users may do.
+#: Classes whose subclasses decide or record what users may do.
 RIGHTS_BASES = frozenset(
     {
         "django.contrib.admin.models.LogEntry",
@@ -36,13 +36,13 @@ RIGHTS_BASES = frozenset(
         "django.contrib.sessions.base_session.AbstractBaseSession",
     }
 )
-#: Classes whose relations give rights to the row that has them.
+#: Classes whose relations give permissions to the row that has them.
 GRANTING_BASES = frozenset({"django.contrib.auth.models.Group", "django.contrib.auth.models.Permission"})
 PERMISSION_BASE = "django.contrib.auth.models.Permission"
 SESSION_BASE = "django.contrib.sessions.base_session.AbstractBaseSession"
-#: Packages all of whose models decide what users may do.
+#: Packages in which all models decide what users may do.
 RIGHTS_PACKAGES = ("django.contrib.auth", "guardian")
-#: Packages all of whose models hold what logs somebody in.
+#: Packages in which all models contain credentials.
 SECRET_PACKAGES = (
     "allauth",
     "django_otp",
@@ -59,7 +59,7 @@ SECRET_PACKAGES = (
     "tastypie",
     "two_factor",
 )
-#: The same models by their labels, for a project that has them in a package of its own.
+#: The same models by label, for a project that has its own copy of the package.
 SECRET_LABELS = frozenset(
     {
         "account.emailaddress",
@@ -93,9 +93,9 @@ SECRET_LABELS = frozenset(
     }
 )
 RIGHTS_LABELS = frozenset({"guardian.groupobjectpermission", "guardian.userobjectpermission"})
-#: Columns that give rights, in whatever model they are.
+#: Columns that give permissions in any model.
 RIGHTS_COLUMNS = frozenset({"is_superuser", "is_staff", "is_admin", "user_permissions"})
-#: Kinds of column that hold no secret even in a secret model. The key of a relation is judged by the other model.
+#: Types of columns that contain no secret even in a secret model. For relations, the related model counts.
 _HARMLESS = (models.DateField, models.TimeField, models.DurationField, models.BooleanField)
 _NUMBERS = (models.IntegerField, models.FloatField, models.DecimalField)
 _PASSWORD = re.compile(r"passw(or)?d|passphrase|passcode|(^|_)pwd(_|$)", re.IGNORECASE)
@@ -103,17 +103,17 @@ _SESSION_KEY = re.compile(r"session_?(key|data)", re.IGNORECASE)
 
 
 def is_rights_model(model: Any) -> bool:
-    """Return whether rows of a model decide or record what users may do; secret models are among them."""
+    """Return whether rows of a model decide or record what users may do. Secret models are included."""
     return any(_gives_rights(relative) for relative in _relatives(model))
 
 
 def is_secret_model(model: Any) -> bool:
-    """Return whether rows of a model hold what logs somebody in: tokens, devices, sessions."""
+    """Return whether rows of a model contain credentials: tokens, devices, sessions."""
     return any(_holds_secrets(relative) for relative in _relatives(model))
 
 
 def is_rights_column(field: Any) -> bool:
-    """Return whether a column, or a list of related rows, gives rights to the row that has it."""
+    """Return whether a column, or a list of related rows, gives permissions to its row."""
     if field.name in RIGHTS_COLUMNS:
         return True
     target = _related_model(field)
@@ -121,7 +121,7 @@ def is_rights_column(field: Any) -> bool:
 
 
 def is_secret_column(field: Any) -> bool:
-    """Return whether a column is of a secret model and of a kind that may hold the secret."""
+    """Return whether a column belongs to a secret model and has a type that may contain the secret."""
     value = value_field(field)
     if isinstance(value, (*_HARMLESS, models.AutoField, models.BigAutoField)):
         return False
@@ -129,8 +129,8 @@ def is_secret_column(field: Any) -> bool:
 
 
 def value_field(field: Any) -> Any:
-    """Return the column whose values stand for a field: of a relation that of the rows it leads to."""
-    for _ in range(10):  # a key may be a relation itself, as a child's is
+    """Return the column with the values of a field. For a relation, this is the column that it refers to."""
+    for _ in range(10):  # A key may be a relation itself, as in a child model.
         target = _related_model(field)
         if target is None:
             break
@@ -139,9 +139,9 @@ def value_field(field: Any) -> Any:
 
 
 def withheld_reason(field: Any) -> str:
-    """Return what a column holds that no binding stored in the admin may expose, such as ``"passwords"``, or ``""``.
+    """Return the content of a column that no stored binding may expose, such as ``"passwords"``, or ``""``.
 
-    A relation is judged by the column that it refers to.
+    For a relation, the column that it refers to counts.
     """
     field = value_field(field)
     if field.model._meta.app_label == "declbind":
@@ -152,7 +152,7 @@ def withheld_reason(field: Any) -> str:
         return "passwords"
     if _SESSION_KEY.search(field.name) or any(SESSION_BASE in _names(cls) for cls in _relatives(field.model)):
         return "session keys"
-    # The same column under another name, in a model that shares the table.
+    # The same column may have another name in a model that shares the table.
     namesakes = (twin for cls in _relatives(field.model) for twin in cls._meta.local_concrete_fields)
     if any(twin.column == field.column and _PASSWORD.search(twin.name) for twin in namesakes):
         return "passwords"
@@ -160,7 +160,7 @@ def withheld_reason(field: Any) -> str:
 
 
 def unknown_labels(labels: Sequence[str]) -> list[str]:
-    """Return those labels that no installed model has."""
+    """Return the labels of which no model is installed."""
     known = {model._meta.label_lower for model in apps.get_models(include_auto_created=True)}
     return [label for label in labels if str(label).lower() not in known]
 
@@ -168,16 +168,16 @@ def unknown_labels(labels: Sequence[str]) -> list[str]:
 def _gives_rights(model: Any) -> bool:
     if _holds_secrets(model) or model._meta.app_label == "declbind" or not RIGHTS_BASES.isdisjoint(_names(model)):
         return True
-    # The setting is re-read here, so that a change of it counts at once.
+    # The setting is read again here, so that a change takes effect at once.
     wanted = {str(label).lower() for label in settings.RIGHTS_MODELS} | RIGHTS_LABELS
     wanted.add(django_settings.AUTH_USER_MODEL.lower())
     if not wanted.isdisjoint(_labels(model)) or _comes_from(model, RIGHTS_PACKAGES):
         return True
-    # The table of a list: rows of it are what the list holds.
+    # The table of a many-to-many list contains the entries of the list.
     owner = model._meta.auto_created
     if owner and is_rights_model(owner):
         return True
-    # A row that names a permission grants it to somebody.
+    # A row that refers to a permission grants it.
     targets = (_related_model(field) for field in model._meta.local_concrete_fields)
     return any(target is not None and PERMISSION_BASE in _names(target) for target in targets)
 
@@ -191,7 +191,7 @@ def _holds_secrets(model: Any) -> bool:
 
 
 def _relatives(model: Any) -> Sequence[Any]:
-    """Return the model, those that share its table or a parent's, and those whose rows are partly in its table."""
+    """Return the model, models that share its table or a parent's, and models whose rows are partly in its table."""
     return _find_relatives(tuple(model._meta.apps.get_models(include_auto_created=True)), model)
 
 
@@ -205,7 +205,7 @@ def _find_relatives(installed: tuple[Any, ...], model: Any) -> tuple[Any, ...]:
 
 
 def _table_of(model: Any) -> str:
-    # Whatever the case and the quotes: a model without migrations may name a table of a schema.
+    # Case and quotes are ignored, because a model without migrations may name a table with its schema.
     return str(re.split(r"[.\"`]+", model._meta.db_table.strip('"`'))[-1].lower())
 
 

@@ -1,7 +1,7 @@
-"""Tenants: whose rows a database connection is in, and whose events a socket is sent.
+"""Tenants: the tenant of a database connection, and the tenant whose events a socket is sent.
 
-``DECLBIND["TENANT"]`` names a class that tells them apart (see :class:`Tenancy`). Without it there is one tenant, whose
-name is empty, and nothing here makes a difference.
+``DECLBIND["TENANT"]`` names a class that determines them (see :class:`Tenancy`). Without it there is one tenant with an
+empty name, and this module has no effect.
 """
 
 from __future__ import annotations
@@ -27,48 +27,52 @@ logger = logging.getLogger("declbind")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: As the tenant of an event: it is for the subscribers of all tenants.
+#: The tenant of an event for the subscribers of all tenants.
 EVERYBODY = ""
-#: The longest name of a tenant, which is that of a schema of PostgreSQL.
+#: The longest name of a tenant, which is the limit for schemas in PostgreSQL.
 MAX_LENGTH = 63
-#: The key of a scope under which an authentication middleware says in which tenant it has loaded the user.
+#: The scope key in which an authentication middleware stores the tenant in which it has loaded the user.
 SCOPE_KEY = "declbind.tenant"
-#: The methods that a class must have, and the two that it may have.
+#: The required methods of the class, and the two optional ones.
 METHODS = ("of_connection", "of_scope", "activate")
 OPTIONAL_METHODS = ("is_shared", "sees_all")
 
 
 class Tenancy(Protocol):
-    """The interface of the class that ``DECLBIND["TENANT"]`` names. It is made without arguments, once.
+    """The interface of the class that ``DECLBIND["TENANT"]`` names. It is instantiated once, without arguments.
 
     A class may also have:
 
     - ``is_shared(model) -> bool``: whether the rows of a model are the same for all tenants. By default, none are.
     - ``sees_all(tenant) -> bool``: whether operators in the admin of this tenant see all tenants, and may edit
-      bindings, which all tenants share. By default, nobody does.
+      bindings, which all tenants share. By default, no operator does.
     """
 
     def of_connection(self, alias: str) -> str:
-        """Return the tenant whose rows a database connection reads and writes now; ``""`` if it is none's."""
+        """Return the tenant that a database connection reads and writes now; ``""`` if it belongs to none."""
 
     def of_scope(self, scope: Mapping[str, Any]) -> str:
         """Return the tenant of an ASGI scope; ``""`` to refuse it. Called in a thread, and may query."""
 
     def activate(self, tenant: str) -> AbstractContextManager[object]:
-        """Have this thread's connections read and write the rows of a tenant inside the block, and restore them."""
+        """Switch this thread's connections to a tenant inside the block, and restore them afterwards."""
 
 
 class TenantError(Exception):
-    """A tenant that cannot be told, is unknown, or could not be activated."""
+    """A tenant that is unknown, cannot be determined, or could not be activated."""
 
 
 def is_on() -> bool:
-    """Return whether the site has tenants that declbind keeps apart."""
+    """Return whether the site has tenants that declbind separates."""
     return settings.TENANT is not None
 
 
 def get_tenancy() -> Tenancy | None:
-    """Return the object of ``DECLBIND["TENANT"]``, or ``None``; raises ``ImproperlyConfigured``."""
+    """Return the object of ``DECLBIND["TENANT"]``, or ``None``.
+
+    Raises:
+        ImproperlyConfigured: The setting does not name a class with the required methods.
+    """
     path = settings.TENANT
     return None if path is None else _load(path)
 
@@ -84,13 +88,17 @@ def _load(path: str) -> Tenancy:
     missing = [name for name in METHODS if not callable(getattr(found, name, None))]
     if missing or not isinstance(found, type):
         wanted = ", ".join(f"{name}()" for name in missing or METHODS)
-        raise ImproperlyConfigured(f'DECLBIND["TENANT"]: expected a class with {wanted}, got {path!r} without.')
+        raise ImproperlyConfigured(f'DECLBIND["TENANT"]: expected a class with {wanted}, got {path!r} without them.')
     made: Tenancy = found()
     return made
 
 
 def of_connection(using: str) -> str:
-    """Return the tenant that a connection is in; ``""`` without tenants. Raises ``TenantError`` if it is not known."""
+    """Return the tenant of a connection; ``""`` without tenants.
+
+    Raises:
+        TenantError: The tenant is not known.
+    """
     tenancy = get_tenancy()
     if tenancy is None:
         return ""
@@ -102,11 +110,15 @@ def of_connection(using: str) -> str:
 
 
 def of_scope(scope: Mapping[str, Any]) -> str:
-    """Return the tenant of a scope; ``""`` without tenants. Raises ``TenantError`` if there is none."""
+    """Return the tenant of a scope; ``""`` without tenants.
+
+    Raises:
+        TenantError: The scope belongs to no tenant.
+    """
     tenancy = get_tenancy()
     if tenancy is None:
         return ""
-    # Nobody but the server and the project's own middleware writes keys of a scope.
+    # Only the server and the project's own middleware can write keys of a scope.
     named = scope.get(SCOPE_KEY)
     return _checked(tenancy.of_scope(scope) if named is None else named, "of_scope()")
 
@@ -119,10 +131,10 @@ def _checked(found: object, source: str) -> str:
 
 @contextlib.contextmanager
 def activate(tenant: str) -> Iterator[None]:
-    """Have the connections of this thread be in a tenant inside the block, and as they were after it.
+    """Switch the connections of this thread to a tenant inside the block, and back after it.
 
     Without tenants it does nothing. It checks that the connection to the log is in the tenant, and afterwards that it
-    is back where it was: otherwise the connection is closed and forgotten.
+    is back in the previous one. If it is not, the connection is closed and dropped.
 
     Raises:
         TenantError: The name is empty, or the connection is in another tenant after it was activated.
@@ -145,43 +157,43 @@ def activate(tenant: str) -> Iterator[None]:
             logger.error("activate(%r) left the connection in %r instead of %r.", tenant, after, before)
             if not connections[alias].in_atomic_block:
                 connections[alias].close()
-                # The next use makes another one, in the state in which connections are made.
+                # The next use opens a new connection in its initial state.
                 del connections[alias]
 
 
 def _name(tenancy: Tenancy, alias: str) -> object:
     try:
         return tenancy.of_connection(alias)
-    except Exception as error:  # it is reported where an event needs the name
+    except Exception as error:  # The error is reported when an event needs the name.
         return error.__class__
 
 
 def run_in(tenant: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function inside ``activate``; for calls that are handed to another thread."""
+    """Call a function inside ``activate``. For calls that are passed to another thread."""
     with activate(tenant):
         return function(*args, **kwargs)
 
 
 def is_shared(model: type[Any]) -> bool:
-    """Return whether the class says that the rows of a model are the same for all tenants."""
+    """Return whether the class declares that the rows of a model are the same for all tenants."""
     decide: Any = getattr(get_tenancy(), "is_shared", None)
     return decide is not None and bool(decide(model._meta.concrete_model or model))
 
 
 def may_be_shared(model: type[Any]) -> bool:
-    """Return whether the rows of a model may be the same for all tenants: the class does not say that they are not."""
+    """Return whether the rows of a model may be the same for all tenants, as far as the class does not deny it."""
     return getattr(get_tenancy(), "is_shared", None) is None or is_shared(model)
 
 
 def sees_all(tenant: str) -> bool:
-    """Return whether operators in the admin of a tenant see all tenants; so they do on a site without tenants."""
+    """Return whether operators in the admin of a tenant see all tenants. On a site without tenants they do."""
     tenancy = get_tenancy()
     decide: Any = getattr(tenancy, "sees_all", None)
     return tenancy is None or (decide is not None and bool(tenant) and bool(decide(tenant)))
 
 
 def is_operator_of_all() -> bool:
-    """Return whether the operators of the tenant that this thread's connection is in see all tenants."""
+    """Return whether the operators of the present tenant of this thread's connection see all tenants."""
     if not is_on():
         return True
     try:
@@ -191,9 +203,9 @@ def is_operator_of_all() -> bool:
 
 
 def concerned(model: type[Any], using: str) -> str:
-    """Return the tenants whose sockets a change of rights in a row of a model concerns, as events name them.
+    """Return the tenants whose sockets are affected by a change of permissions in a row of a model.
 
-    Where that cannot be told, it is all of them: to check a right once more does no harm.
+    If they are not known, the result is all tenants, as events name them. An unnecessary check does no harm.
     """
     if not is_on() or may_be_shared(model):
         return EVERYBODY
@@ -204,7 +216,7 @@ def concerned(model: type[Any], using: str) -> str:
 
 
 def owner_key(model: type[Any], key: str, using: str) -> str:
-    """Return the name by which a row of what a user keeps names its owner: the key, or a digest of tenant and key.
+    """Return the name of the owner of a user's saved object: the key, or a digest of tenant and key.
 
     Args:
         model: The user model.

@@ -1,11 +1,11 @@
-"""Tokens by which a client that has no cookie says who it is.
+"""Tokens that authenticate clients without a cookie.
 
-A token is a text such as ``db1-PAYLOAD.SIGNATURE``, signed with ``SECRET_KEY``. It holds the primary key of a user, the
-time at which it ends, the streams that it is for, and a digest of the user's session auth hash, so it ends with the
-password. Its characters may stand in an HTTP header and in the name of a WebSocket subprotocol.
+A token is a text such as ``db1-PAYLOAD.SIGNATURE``, signed with ``SECRET_KEY``. It contains the primary key of a user,
+the time at which it ends, the streams that it is for, and a digest of the user's session auth hash, so a change of the
+password ends it. Its characters are valid in an HTTP header and in the name of a WebSocket subprotocol.
 
-The signature proves that this project has issued the token. Whether the user still exists and may connect is decided
-each time it is used, by ``declbind.inbound.authentication``.
+The signature proves that this project has issued the token. Whether the user still exists and may connect is checked at
+each use, by ``declbind.inbound.authentication``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from django.core.signing import BadSignature, Signer, b64_decode, b64_encode
 from declbind import tenancy
 from declbind.registry import database_alias, get_registry
 
-#: What tokens of this module begin with. No JSON Web Token does: its first bytes are those of an encoded object.
+#: The prefix of tokens of this module. No JSON Web Token begins with it, because those begin with an encoded object.
 PREFIX: Final = "db1-"
 #: The longest token that is read, in characters. Servers accept headers of about this length.
 MAX_LENGTH: Final = 8_192
@@ -36,7 +36,7 @@ _DIGEST_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a token says.
+    """The content of a token.
 
     Attributes:
         expires_at: Seconds since the epoch.
@@ -53,14 +53,14 @@ class Claims:
 
 
 class InvalidTokenError(Exception):
-    """A token that does not authenticate anybody. The text says why, and never holds the token."""
+    """A token that does not authenticate anyone. The text gives the reason and never contains the token."""
 
 
 def issue(user: Any, *, streams: Iterable[str] | None = None, lifetime: float = 300) -> str:
-    """Return a token by which a client can connect as a user.
+    """Return a token with which a client can connect as a user.
 
-    Whoever holds the token has the rights of the user until it ends. Send it in the body of a response to that user
-    alone, and never put it in a URL.
+    The holder of a token has the permissions of the user until it ends. Send it in the body of a response to that user
+    only, and never put it in a URL.
 
     Args:
         user: An active, saved instance of the user model.
@@ -70,7 +70,7 @@ def issue(user: Any, *, streams: Iterable[str] | None = None, lifetime: float = 
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: The user cannot connect, a stream does not exist, or the lifetime is not above 0.
-        TenantError: The users of each tenant are others, and the tenant that the connection is in is not known.
+        TenantError: Each tenant has its own users, and the tenant of the connection is not known.
     """
     _check_user(user)
     if isinstance(lifetime, bool) or not isinstance(lifetime, int | float):
@@ -91,10 +91,10 @@ def issue(user: Any, *, streams: Iterable[str] | None = None, lifetime: float = 
 
 
 def read(token: str) -> Claims:
-    """Return what a token of this project says. Makes no query.
+    """Return the content of a token of this project. Makes no query.
 
     Raises:
-        InvalidTokenError: The token is not one of this project, was changed, or has ended.
+        InvalidTokenError: The token was not issued by this project, was changed, or has ended.
     """
     try:
         signed = _signer().unsign(token)
@@ -109,14 +109,14 @@ def read(token: str) -> Claims:
 
 
 def tenant_of_users() -> str:
-    """Return the tenant whose users this thread's connection reads; "" if they are the same for all tenants."""
+    """Return the tenant whose users this thread's connection reads; "" if all tenants share their users."""
     if not tenancy.is_on() or tenancy.is_shared(get_user_model()):
         return ""
     return tenancy.of_connection(database_alias())
 
 
 def is_own(token: str) -> bool:
-    """Return whether a text claims to be a token of this module. It may be forged."""
+    """Return whether a text looks like a token of this module. It may be forged."""
     return token.startswith(PREFIX)
 
 
@@ -126,7 +126,7 @@ def auth_digest(user: Any) -> str:
 
 
 def digest_holds(digest: str, user: Any) -> bool:
-    """Return whether a digest is that of a user, under ``SECRET_KEY`` or one of ``SECRET_KEY_FALLBACKS``."""
+    """Return whether a digest matches a user, under ``SECRET_KEY`` or one of ``SECRET_KEY_FALLBACKS``."""
     if hmac.compare_digest(digest, auth_digest(user)):
         return True
     fallbacks = user.get_session_auth_fallback_hash() if hasattr(user, "get_session_auth_fallback_hash") else ()
@@ -134,7 +134,7 @@ def digest_holds(digest: str, user: Any) -> bool:
 
 
 def _digest(session_hash: str) -> str:
-    # The payload can be read by whoever holds the token, and the hash itself is part of a valid session.
+    # The holder of a token can read the payload, and the hash itself is part of a valid session.
     made = hmac.digest(session_hash.encode(), _SALT.encode(), sha256)[:_DIGEST_BYTES]
     return b64_encode(made).decode()
 

@@ -1,8 +1,8 @@
-"""Validation of the values that clients send for a row, as by a ``ModelForm`` over the writable fields.
+"""The validation of values that clients send for a row, similar to a ``ModelForm`` over the writable fields.
 
-Form fields read text out of HTML: there a missing checkbox means false, an empty box means null, and ``"yes"`` is true.
-A JSON value has a type of its own. Its type is checked first, and only values that need parsing go through the form
-field. The model itself then validates the row: field validators, ``clean``, uniqueness and constraints.
+Form fields parse text from HTML: a missing checkbox means false, an empty input means null, and ``"yes"`` is true. A
+JSON value has its own type. The type is checked first, and only values that need parsing go through the form field. The
+model itself then validates the row: field validators, ``clean``, uniqueness and constraints.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from declbind.stored_values import is_stock, key_field
 
 #: The largest exponent of a decimal number. No database stores as many digits; PostgreSQL stores 131 072 of them.
 MAX_EXPONENT: Final = 150_000
-#: The longest length of time: databases without a type for it store microseconds in 64 bits.
+#: The longest duration. Databases without a type for it store microseconds in 64 bits.
 LONGEST: Final = dt.timedelta(microseconds=2**63 - 1)
-#: What the parsers of form and model fields raise for values that they were not made for.
+#: The exceptions of form and model fields for unexpected values.
 PARSE_ERRORS: Final = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RecursionError)
 _TEMPORAL: Final = ("DateField", "DateTimeField", "TimeField", "DurationField")
 _NUMBERS: Final = ("FloatField", "DecimalField")
-#: What only the server writes: an index of words is made of other columns.
+#: Fields that only the server writes. A search index is computed from other columns.
 _SERVERS_OWN: Final = ("SearchVectorField", "SearchQueryField")
 _BOUNDS: Final = ("[)", "[]", "(]", "()")
 
@@ -53,14 +53,17 @@ Errors = dict[str, list[ValidationError]]
 
 
 def is_storable_text(text: str) -> bool:
-    """Tell whether every database takes this text: PostgreSQL refuses NUL, no driver encodes half a surrogate pair."""
+    """Return whether every database accepts a text. PostgreSQL refuses NUL, and no driver encodes lone surrogates."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def coerce(field: Any, value: Any) -> Any:
-    """Return a JSON scalar as the field's Python value; raises ``ValueError`` where it is not one of them.
+    """Return a JSON scalar as the field's Python value. A foreign key takes a value of its target.
 
-    Stricter than ``to_python``, which takes ``true`` for 1 and cuts 1.5 to 1. A foreign key is the value of its target.
+    This is stricter than ``to_python``, which takes ``true`` for 1 and truncates 1.5 to 1.
+
+    Raises:
+        ValueError: The field does not accept the value.
     """
     target = key_field(field)
     internal = target.get_internal_type()
@@ -77,9 +80,12 @@ def coerce(field: Any, value: Any) -> Any:
 
 
 def accepted_values(field: Any, value: Any) -> tuple[Any, ...]:
-    """Return the values that ``where`` accepts for a column, ``None`` for null; raises ``ValueError``.
+    """Return the values that ``where`` accepts for a column, ``None`` for null.
 
-    A fraction in a list for a column of whole numbers is left out, because no row has it.
+    A fraction in a list for an integer column is left out, because no row has it.
+
+    Raises:
+        ValueError: A value does not fit the column.
     """
     is_whole = _is_whole(key_field(field).get_internal_type())
     found = []
@@ -100,14 +106,18 @@ def _validate_coerced(field: Any, value: Any) -> None:
     try:
         field.run_validators(value)
     except PARSE_ERRORS:
-        # Validators of a package may expect what a row's attribute gives, such as an amount with its currency, and
-        # those of Django cannot measure a value of a class of its own. Nothing is stored here.
+        # Validators of a package may expect the attribute's type, such as an amount with its currency, and those of
+        # Django cannot measure such a value. Nothing is stored here.
         if is_stock(field):
             raise
 
 
 def check_whitelist(names: Iterable[str], writable: Iterable[Any]) -> None:
-    """Refuse (``ClientError`` ``invalid``) what is not writable; absent and closed fields get the same answer."""
+    """Refuse names that are not writable. Missing and closed fields get the same answer.
+
+    Raises:
+        ClientError: A name is not writable (``invalid``).
+    """
     allowed = {field.name for field in writable}
     errors = {name: ["This field cannot be written here."] for name in names if name not in allowed}
     if errors:
@@ -115,9 +125,12 @@ def check_whitelist(names: Iterable[str], writable: Iterable[Any]) -> None:
 
 
 def save_new(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
-    """Validate and store a new row; a field left out takes its default, one that has none and is required is an error.
+    """Validate and store a new row. A field left out takes its default, or is an error if it is required.
 
-    ``instance`` has the values that the server sets. Raises ``ClientError`` ``invalid``, and what ``save`` raises.
+    ``instance`` has the values that the server sets. Exceptions of ``save`` are raised as well.
+
+    Raises:
+        ClientError: The data is not valid (``invalid``).
     """
     course.enter("values", instance)
     preset = {concrete_field(type(instance), name).name for name in binding.scope_values()}
@@ -125,8 +138,8 @@ def save_new(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
     for field in binding.writable_fields():
         if field.name not in data and field.name not in preset and _is_required(field):
             errors[field.name] = [ValidationError("This field is required.", code="required")]
-    # A field that has no value yet may get one in save(), or from the database, and one that the database makes cannot
-    # even be looked at before: nothing can be said about its uniqueness.
+    # A field without a value may get one in save() or from the database, and a value made by the database cannot be
+    # read before. Its uniqueness cannot be checked.
     unset = {
         field.name
         for field in instance._meta.fields
@@ -135,7 +148,7 @@ def save_new(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
     lists, _ = _assign(binding, instance, data, errors, unjudged=unset)
     course.enter("store", instance)
     key = instance._meta.pk
-    # Without the flag Django would first try an UPDATE of the row that has this key: a create must never be one.
+    # Without the flag, Django would first try an UPDATE of the row with this key. A create must never be an update.
     if instance.pk is not None and not _has_default(key):
         instance.save(force_insert=True)
     else:
@@ -147,10 +160,13 @@ def save_new(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
 
 
 def save_sent(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
-    """Validate and store the sent fields of a row; other columns keep what others wrote.
+    """Validate and store the sent fields of a row. Other columns keep their stored values.
 
-    Columns that their own field fills at every save (``auto_now``, ``pre_save``), and those that a descriptor set along
-    with a sent one, are stored too. Raises ``ClientError`` ``invalid``, and what ``save`` raises.
+    Columns that their field sets at every save (``auto_now``, ``pre_save``), and those that a descriptor set along with
+    a sent one, are stored too. Exceptions of ``save`` are raised as well.
+
+    Raises:
+        ClientError: The data is not valid (``invalid``).
     """
     course.enter("values", instance)
     sent = [field for field in binding.writable_fields() if field.name in data]
@@ -167,7 +183,7 @@ def save_sent(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
 
 
 def moving_columns(instance: Any) -> list[str]:
-    """Return the names of columns that their field fills at every save: ``auto_now``, or a ``pre_save`` of its own."""
+    """Return the columns that their field sets at every save: ``auto_now``, or a custom ``pre_save``."""
     return [
         field.name
         for field in instance._meta.concrete_fields
@@ -177,15 +193,18 @@ def moving_columns(instance: Any) -> list[str]:
     ]
 
 
-#: Narrows the rows of a related model to those that may be chosen.
+#: A function that narrows the rows of a related model to those that may be chosen.
 Narrow = Callable[[models.QuerySet[Any]], models.QuerySet[Any]]
 
 
 def clean_value(field: Any, value: Any, using: str | None = None, narrow: Narrow | None = None) -> Any:
-    """Return a JSON value as what the row's attribute takes; raises ``ValidationError``.
+    """Return a JSON value as a value for the attribute of the row.
 
-    A foreign key gives its row, a many-to-many field its rows. A row that ``narrow`` leaves out is answered like one
-    that does not exist.
+    A foreign key gives its row, a many-to-many field its rows. A row that ``narrow`` excludes is answered like a
+    missing one.
+
+    Raises:
+        ValidationError: The field does not accept the value.
     """
     internal = field.get_internal_type()
     if isinstance(field, models.FileField):
@@ -194,7 +213,7 @@ def clean_value(field: Any, value: Any, using: str | None = None, narrow: Narrow
         raise ValidationError("This field cannot be written here.", code="invalid")
     if field.many_to_many:
         return _clean_keys(field, value, using, narrow)
-    # An empty text is a value of these, and no value of the others.
+    # An empty text is a valid value of these fields only.
     is_text = isinstance(field, models.CharField | models.TextField | models.BinaryField) or internal == "JSONField"
     if value is None or (value == "" and not is_text):
         if not field.null:
@@ -228,7 +247,7 @@ def as_client_error(error: ValidationError, binding: Any, data: Mapping[str, Any
 
     An error of a field that the binding does not send is reported without the field, which clients do not know.
     Django's texts about uniqueness and constraints may name fields that were not sent. Such a text is replaced by one
-    about the fields that were.
+    about the sent fields.
 
     Args:
         data: The values that the client sent, by field.
@@ -254,7 +273,7 @@ def as_client_error(error: ValidationError, binding: Any, data: Mapping[str, Any
 
 
 def _unique_fields(error: ValidationError) -> tuple[str, ...]:
-    """Return the fields of a check for uniqueness that failed; none for any other error."""
+    """Return the fields of a failed uniqueness check; none for any other error."""
     params = error.params or {}
     if error.code == "unique_for_date":
         return str(params.get("field", "")), str(params.get("date_field", ""))
@@ -264,7 +283,7 @@ def _unique_fields(error: ValidationError) -> tuple[str, ...]:
 
 
 def _default_texts(model: type[models.Model]) -> set[str]:
-    """Return the texts of a model's constraints to which the project gave none. They name the constraint."""
+    """Return the texts of a model's constraints without a text of the project. They name the constraint."""
     return {
         str(constraint.get_violation_error_message())
         for owner in (model, *model._meta.all_parents)
@@ -281,10 +300,10 @@ def _assign(
 ) -> tuple[dict[Any, Any], set[str]]:
     """Set the sent values on the instance and validate it.
 
-    Returns the many-to-many lists, to be stored after the row, and the columns that descriptors set along.
+    Returns the many-to-many lists, which are stored after the row, and the columns that descriptors also set.
 
-    ``errors`` are those found before. ``unjudged`` fields take no part in uniqueness and constraints; all others do,
-    sent or not: the row has values for them.
+    ``errors`` are earlier errors. ``unjudged`` fields are left out of uniqueness and constraints. All other fields take
+    part, sent or not, because the row has values for them.
     """
     lists: dict[Any, Any] = {}
     nulls: set[str] = set()
@@ -312,9 +331,9 @@ def _assign(
                 nulls.add(field.name)
             elif field.is_relation:
                 _collect(errors, partial(_run_validators, field, instance))
-    # null=True without blank=True means "required" to a form; JSON says null on purpose.
+    # null=True without blank=True means "required" to a form, but a null in JSON is intentional.
     unsent = {field.name for field in instance._meta.fields if field.name not in data} | nulls
-    # That the row of a relation is there was asked where it will be written; clean_fields would ask a replica.
+    # The existence of a related row was checked in the database of the write. clean_fields would query a replica.
     related = {field.name for field in instance._meta.fields if field.is_relation}
     _collect(errors, partial(_clean_fields, instance, unsent | related | set(errors)))
     _collect(errors, instance.clean)
@@ -326,7 +345,7 @@ def _assign(
 
 
 def _narrow(binding: Any, field: Any, instance: Any) -> Narrow | None:
-    """Return what narrows the rows that a client may choose for a relation; ``None`` if it may choose any."""
+    """Return the function that narrows the rows for a relation; ``None`` if a client may choose any."""
     if not field.is_relation or isinstance(binding.resolved().spec.relate.get(field.name, "any"), str):
         return None
 
@@ -334,7 +353,7 @@ def _narrow(binding: Any, field: Any, instance: Any) -> Narrow | None:
         chosen: models.QuerySet[Any] = binding.relatable(field, rows)
         if instance._state.adding:
             return chosen
-        # What the row has already may be sent back: that ties it to nothing new.
+        # The present value may be sent back, because it adds no relation.
         if field.many_to_many:
             held = models.Q(pk__in=list(getattr(instance, field.name).values_list("pk", flat=True)))
         else:
@@ -345,9 +364,10 @@ def _narrow(binding: Any, field: Any, instance: Any) -> Narrow | None:
 
 
 def _set_value(instance: Any, field: Any, value: Any) -> set[str]:
-    """Set a field of a row; return the names of the other columns that its descriptor set along.
+    """Set a field of a row. Return the names of other columns that its descriptor also set.
 
-    Raises ``ValidationError`` if a descriptor or a field of the project refuses the value.
+    Raises:
+        ValidationError: A descriptor or a field of the project refuses the value.
     """
     before = dict(vars(instance))
     try:
@@ -366,7 +386,7 @@ def _set_value(instance: Any, field: Any, value: Any) -> set[str]:
 
 
 def _check_others(binding: Any, names: set[str]) -> None:
-    """Refuse a value of several parts of which one belongs to a column that the client may not write."""
+    """Refuse a compound value if one part belongs to a column that the client may not write."""
     if closed := names - {field.name for field in binding.writable_fields()}:
         shown = {field.name for field in binding.bound_fields()}
         of = f" ({', '.join(sorted(closed & shown))})" if closed & shown else ""
@@ -374,7 +394,7 @@ def _check_others(binding: Any, names: set[str]) -> None:
 
 
 def _clean_fields(instance: Any, exclude: set[str]) -> None:
-    """Call the instance's ``clean_fields``. A descriptor may refuse the cleaned value that it sets."""
+    """Call the instance's ``clean_fields``. A descriptor may refuse the cleaned value."""
     try:
         instance.clean_fields(exclude=exclude)
     except PARSE_ERRORS:
@@ -421,7 +441,7 @@ def _has_default(field: Any) -> bool:
 
 
 def _type_fault(field: Any, value: Any) -> str:
-    """Say what kind of value was expected, or return ``""`` when this kind will do."""
+    """Return the expected kind of value, or ``""`` if the value has it."""
     internal = field.get_internal_type()
     if isinstance(value, dict | list):
         return "one value"
@@ -455,11 +475,11 @@ def _parse(field: Any, internal: str, value: Any, using: str | None, narrow: Nar
         try:
             value = coerce(field, value)
         except ValueError:
-            # The same words as for a row that does not exist.
+            # The same text as for a row that does not exist.
             value = None
         options = {"using": using}
     elif internal in _TEMPORAL[:3]:
-        # ISO 8601 alone: a form would also read "10/11/2012", in the order of the active language.
+        # Only ISO 8601. A form would also accept "10/11/2012", in the order of the active language.
         value = _settle(field.to_python(value))
     elif isinstance(field, models.URLField) and not field.choices:
         options = {"assume_scheme": "https"}
@@ -467,7 +487,7 @@ def _parse(field: Any, internal: str, value: Any, using: str | None, narrow: Nar
     if form_field is None:
         raise ValidationError("This field cannot be written here.", code="invalid")
     if not field.is_relation and _takes_many(form_field):
-        # The form field expects the values of several widgets. One value is what the field itself reads.
+        # The form field expects the values of several widgets. A single value is read by the model field.
         return field.to_python(value)
     if field.is_relation:
         _limit_choices(form_field)
@@ -476,7 +496,7 @@ def _parse(field: Any, internal: str, value: Any, using: str | None, narrow: Nar
         if value is None:
             raise ValidationError(str(form_field.error_messages["invalid_choice"]), code="invalid_choice")
     elif isinstance(form_field, forms.CharField) and isinstance(field, models.CharField | models.TextField):
-        # A form makes null of an empty text where the column takes null; here the client could have said null.
+        # A form converts an empty text to null if the column accepts null. A client can send null itself.
         form_field.empty_value = ""
     cleaned = form_field.clean(value)
     return _settle(cleaned) if isinstance(cleaned, Decimal | dt.timedelta) else cleaned
@@ -491,8 +511,8 @@ def _takes_many(form_field: Any) -> bool:
 def _clean_many(field: Any, value: Any) -> Any:
     """Return a list or an object as the value of a field that is not Django's own.
 
-    A form field of several values takes a list. Otherwise the field itself must read the value, and must send it in the
-    same form. A text column would store a list as the text that Python makes of it.
+    A form field with several values accepts a list. Otherwise the field itself must read the value, and must send it in
+    the same form. A text column would store a list as its Python representation.
     """
     if is_stock(field) or field.is_relation:
         raise _unexpected("one value", value)
@@ -502,7 +522,7 @@ def _clean_many(field: Any, value: Any) -> Any:
             return form_field.clean(value)
         cleaned = field.to_python(value)
         if isinstance(field.get_prep_value(cleaned), dict | list):
-            raise TypeError("no column takes this")
+            raise TypeError("no column accepts this")
         sent = json.loads(encode_value(json_value(field, cleaned)))
     except PARSE_ERRORS:
         raise ValidationError("Enter a valid value.", code="invalid") from None
@@ -529,7 +549,7 @@ def _clean_keys(field: Any, value: Any, using: str | None, narrow: Narrow | None
             raise _unexpected("a list of keys", item)
     if not keys and not field.blank:
         raise ValidationError(form_field.error_messages["required"], code="required")
-    # The form field's own check makes a query set for each key, and a client may send thousands.
+    # The form field's own check makes a query for each key, and a client may send thousands.
     choices = form_field.queryset if narrow is None else narrow(form_field.queryset)
     rows = list(choices.filter(pk__in=set(keys)))
     missing = sorted(map(str, set(keys) - {row.pk for row in rows}))
@@ -562,15 +582,15 @@ def _clean_range(field: Any, value: Any, using: str | None) -> Any:
 
 
 def _settle(value: Any) -> Any:
-    """Return a moment as the database wants it, aware or naive, and any other value as it is.
+    """Return a time as the database expects it, aware or naive, and any other value unchanged.
 
     Raises:
-        ValueError: A moment is beyond the calendar in UTC; a length of time does not fit into the integer that
-            databases without a type for it store; or a decimal number would take megabytes to write out. A column
-            without ``max_digits`` takes such a number, and ``0E+999999999`` is a zero to all columns.
+        ValueError: A time is out of range in UTC; a duration does not fit into the integer of databases without a type
+            for it; or a decimal number would take megabytes to write out. A column without ``max_digits`` accepts such
+            a number, and ``0E+999999999`` is a zero to all columns.
     """
     if isinstance(value, dt.timedelta) and abs(value) > LONGEST:
-        raise ValueError("the length of time is too large")
+        raise ValueError("the duration is too large")
     if isinstance(value, Decimal) and abs(value.adjusted()) > MAX_EXPONENT:
         raise ValueError("the exponent is too large")
     if not isinstance(value, dt.datetime):
@@ -581,7 +601,7 @@ def _settle(value: Any) -> Any:
     try:
         aware.astimezone(dt.UTC)
     except OverflowError:
-        raise ValueError("the moment lies outside of the calendar") from None
+        raise ValueError("the time is out of range") from None
     return aware
 
 

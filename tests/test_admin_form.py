@@ -331,7 +331,7 @@ def test_a_save_over_a_newer_version_is_refused_and_shows_both(admin_client):
     response = admin_client.post(change_url(record), data)
     page = response.content.decode()
     assert response.status_code == 200
-    assert "Somebody changed this binding" in page
+    assert "Another user changed this binding" in page
     assert "by somebody else" in page
     assert "&quot;mine&quot;" in page
     record.refresh_from_db()
@@ -560,7 +560,7 @@ def test_what_is_not_saved_goes_over_to_the_text_and_back(admin_client):
     assert record.definition() == POST
     record.description = "theirs"
     record.save()
-    assert "Somebody changed this binding" in admin_client.post(url, again).content.decode()
+    assert "Another user changed this binding" in admin_client.post(url, again).content.decode()
 
 
 @pytest.mark.django_db

@@ -561,14 +561,18 @@ def test_a_rows_page_tells_its_steps():
     for text in (
         "Written by bob in manage.py shell",
         "Delete for group blog-1.",
-        "Handed to 1 connection, the last after",
+        "Sent to 1 connection, the last after",
     ):
         assert text in page, text
     refused = add_traffic(
         kind=Traffic.REFUSED, outcome="denied", message="You may not.", detail='{"sent": {"data": {"title": "text"}}}'
     )
     page = client.get(f"{LIVE}row/t{refused.pk}/").content.decode()
-    for text in ("Asked by ann: stream posts to update row 7.", "Refused as denied: You may not.", "&quot;title&quot;"):
+    for text in (
+        "Requested by ann: stream posts to update row 7.",
+        "Refused as denied: You may not.",
+        "&quot;title&quot;",
+    ):
         assert text in page, text
     for row in (
         add_event(changes="[]"), add_event(kind=Event.CONTROL, stream="", data='{"type": "config"}'), add_traffic(),

@@ -65,7 +65,7 @@ def test_another_user_takes_a_right_and_leaves_a_trace():
     plain = staff(VIEW, name="plain")
     for who in ("ann", "nobody-at-all"):
         refused = get(plain, action="view", pk=row.pk, who=who)
-        assert "takes the permission declbind.view_traffic" in text_of(refused)
+        assert "requires the permission declbind.view_traffic" in text_of(refused)
         assert refused.context["trial"] is None
     own = str(User.objects.get(username="plain").pk)
     for who in ("", "plain", own):
@@ -91,7 +91,7 @@ def test_carrying_out_takes_the_right_to_change_and_leaves_a_trace():
     row = AnimalFactory.create(legs=2)
     ask = {"action": "update", "pk": row.pk, "values": "legs = 5"}
     reader = staff(VIEW, name="reader")
-    assert "takes the permission to change bindings" in text_of(post(reader, carry_out="1", **ask))
+    assert "requires the permission to change bindings" in text_of(post(reader, carry_out="1", **ask))
     assert post(reader, **ask).context["trial"].verdict == "ok"
     assert not LogEntry.objects.exists()
     editor = staff(CHANGE, name="editor")
@@ -333,10 +333,10 @@ def test_who_may_not_edit_cannot_ask_by_a_record_of_their_own(right):
     ask = {"action": "outbound", "pk": row.pk, "document": json.dumps(SPYING)}
     told = post(staff(VIEW, right), **ask).content.decode()
     assert "hidden-value" not in told
-    assert "takes the permission to add bindings" in told
+    assert "requires the permission to add bindings" in told
     BindingRecord().assign({**ANIMALS, "stream": "animals"}).save()
     assert (
-        "takes the permission to change this binding"
+        "requires the permission to change this binding"
         in post(staff(VIEW, "declbind.add_bindingrecord", name="adder"), **ask).content.decode()
     )
     assert post(staff(CHANGE, name="editor"), **ask).context["trial"] is not None
@@ -382,4 +382,4 @@ def test_why_a_row_is_not_seen_is_not_told_to_who_may_not_read_it():
             reader = staff(VIEW, READ, name=f"{action}3").post(TRY, ask, follow=True)
         steps = [(step.name, step.verdict, step.text) for step in named.context["trial"].steps]
         assert steps == [(step.name, step.verdict, step.text) for step in missing.context["trial"].steps], action
-        assert "outside of &#x27;where&#x27;" in text_of(reader)
+        assert "outside &#x27;where&#x27;" in text_of(reader)

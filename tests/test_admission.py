@@ -1,4 +1,4 @@
-"""One user, and one address, may have so many sockets open in a process and no more."""
+"""Limits on the open sockets of a user and of an address in a process."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_a_process_that_counts_nothing_is_noticed(settings, monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 async def test_an_address_has_so_many_sockets_and_no_more(settings):
-    """Anonymous clients are told apart by it, behind a proxy by what the proxy has seen."""
+    """Anonymous clients are distinguished by address; behind a proxy, by the address that the proxy has seen."""
     settings.DECLBIND = {"MAX_CONNECTIONS_PER_ADDRESS": 1, "TRUSTED_PROXIES": 1}
     first: dict[str, Any] = {"headers": [HOST, (b"x-forwarded-for", b"192.0.2.1")]}
     other: dict[str, Any] = {"headers": [HOST, (b"x-forwarded-for", b"192.0.2.1, 192.0.2.2")]}

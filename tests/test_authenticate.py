@@ -1,4 +1,4 @@
-"""The request ``authenticate`` on an open socket: who it lets in, what stays, and what it replaces."""
+"""The request ``authenticate`` on an open socket: who is admitted, what stays, and what is replaced."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_an_anonymous_socket_becomes_that_of_the_user():
 
 
 class ForStrangers(WebsocketBinding):
-    """What anonymous visitors see, and nobody else."""
+    """Rows that only anonymous visitors may see."""
 
     model, stream, fields, groups = IntegerValue, "strangers", ["name", "value"], ["strangers-{name}"]
 
@@ -67,7 +67,7 @@ class ForStrangers(WebsocketBinding):
 
 
 async def authenticate_as_one_who_may_less() -> list[Any]:
-    """Return what an anonymous subscriber is sent once it is a user who may not view what it is subscribed to."""
+    """Return the frames of an anonymous subscriber who becomes a user without the view permission."""
     with override_bindings(ForStrangers):
         async with Client() as client:
             await subscribe(client, stream="strangers")
@@ -80,12 +80,12 @@ async def authenticate_as_one_who_may_less() -> list[Any]:
 
 
 async def test_subscriptions_are_judged_again_as_the_user():
-    """One that an anonymous visitor may have, and the user not, ends."""
+    """A subscription that an anonymous visitor may have, but not the user, ends."""
     assert await authenticate_as_one_who_may_less() == ["closed"]
 
 
 async def test_subscriptions_that_are_not_judged_again_are_noticed(monkeypatch):
-    """Negative control of the test before."""
+    """Negative control of the previous test."""
 
     async def revalidate(self: LiveHub, sockets: Any) -> None:
         return None
@@ -300,7 +300,7 @@ async def test_a_session_gives_way_to_a_token_of_its_user():
 
 
 async def test_a_token_for_fewer_streams_ends_the_others():
-    """Those that were asked for are told, and those that were joined at connect fall silent."""
+    """Explicit subscriptions are sent ``closed``, and automatic ones end silently."""
     streams: list[Any] = [{**PRIVATE, "stream": "other"}, {**PRIVATE_BOARD, "stream": "joined"}]
     user = await viewer()
     with override_bindings(PRIVATE, *streams):
@@ -353,7 +353,7 @@ async def check_across_a_renewal(monkeypatch: pytest.MonkeyPatch, clock: clocks.
             newer = await in_thread(authentication.authenticate_now, await issue(user, lifetime=900), {}, socket.id)
 
             def judge_slowly(asked: Any, registry: Any) -> Any:
-                """Judge by the earlier token, which has just ended, while a newer one takes its place."""
+                """Check the earlier token, which has just ended, while a newer one replaces it."""
                 clock.pass_by(41)
                 verdicts = rights.judge_sockets(asked, registry)
                 monkeypatch.setattr(hub_module, "judge_sockets", rights.judge_sockets)
@@ -367,7 +367,7 @@ async def check_across_a_renewal(monkeypatch: pytest.MonkeyPatch, clock: clocks.
 
 
 async def test_a_check_that_began_before_a_renewal_does_not_close_the_socket(clock, monkeypatch):
-    """Its verdict is about the earlier token, so the newer one is judged before anything goes on."""
+    """Its result is for the earlier token, so the newer one is checked before anything else happens."""
     assert await check_across_a_renewal(monkeypatch, clock) is None
 
 
@@ -384,7 +384,7 @@ async def test_a_check_that_believes_a_verdict_about_another_token_is_noticed(cl
 
 
 async def test_a_renewal_that_comes_after_the_end_does_not_count(clock, monkeypatch):
-    """The earlier token ended while the newer one was looked at, and nobody had noticed yet."""
+    """The earlier token ended while the newer one was checked, and this had not been noticed yet."""
     user = await viewer()
     authenticate = authentication._authenticate
 
@@ -426,12 +426,12 @@ async def test_a_renewal_loses_and_doubles_no_frame():
 
 
 async def test_a_page_of_another_site_cannot_bring_a_token_later():
-    """Without a token in the handshake the page is judged by its origin."""
+    """Without a token in the handshake, the origin of the page is checked."""
     assert not await Client(headers=[HOST, (b"origin", b"https://evil.example")]).connect()
 
 
 async def test_what_was_refused_is_shown_with_the_reason():
-    """The client is told that the token is not valid, and the operator why."""
+    """The client only learns that the token is not valid. The operator sees the reason."""
     user = await viewer()
     token = await issue(user)
     user.set_password("another")

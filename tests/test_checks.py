@@ -1,4 +1,4 @@
-"""Check the system checks: each message whole, each id documented, no query without leave."""
+"""The system checks: each whole message, the documentation of each id, and no query without permission."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from declbind.registry import refresh
 from declbind.testing import override_bindings
 from tests.servers import ROOT
 
-INVALID_HINT = "This binding is left out, the others work. `manage.py declbind check` lists all problems."
-SILENCE_HINT = 'If it is meant, silence it: SILENCED_SYSTEM_CHECKS = ["declbind.W003"].'
+INVALID_HINT = "This binding is left out. The others work. `manage.py declbind check` lists all problems."
+SILENCE_HINT = 'If it is intended, silence it: SILENCED_SYSTEM_CHECKS = ["declbind.W003"].'
 CORE_LAYER = "channels_redis.core.RedisChannelLayer"
 
 
@@ -45,7 +45,7 @@ def of_id(messages: list[CheckMessage], *ids: str) -> list[CheckMessage]:
 
 
 def test_the_settings_of_the_suite_pass() -> None:
-    """Negative control: without a mistake nothing is said."""
+    """Negative control: without a mistake there is no message."""
     assert checks.check_settings() == []
     assert checks.check_channel_layer() == []
 
@@ -62,7 +62,7 @@ def test_e001_declbind_is_no_dict(settings: Any) -> None:
 
 
 def test_a_setting_that_cannot_be_read_does_not_break_the_other_checks(settings: Any) -> None:
-    """The checks that build on the settings stay silent where those are named as wrong already."""
+    """Checks that depend on an invalid setting report nothing, because the setting is reported already."""
     mistakes: list[Any] = [[], {"RECORD_DIRS": 5}, {"SERIALIZERS": None}]
     for wrong in mistakes:
         settings.DECLBIND = wrong
@@ -183,7 +183,7 @@ def test_e009_rights_models(settings: Any) -> None:
     assert checks.check_settings() == [
         Error(
             "settings.DECLBIND['RIGHTS_MODELS']: expected an installed model, got 'zoo.Keper'.",
-            hint="Write it as app_label.ModelName. As it is, the model that is meant may be bound like any other.",
+            hint="Write it as app_label.ModelName. Until then, the intended model may be bound like any other.",
             id="declbind.E009",
         )
     ]
@@ -233,8 +233,8 @@ def test_w003_oracle() -> None:
     assert checks.check_records(databases=["default"]) == [
         CheckWarning(
             "database record 'riddle': $.groups[0]: Binding 'riddle': the group template 'mail-{email}' uses "
-            "'email', which is not sent: whoever may subscribe can find out its value by trying. Send it, or group "
-            "by another field.",
+            "'email', which is not sent: clients that may subscribe can find out its value by trying. Send it, or "
+            "group by another field.",
             hint=SILENCE_HINT,
             id="declbind.W003",
         )
@@ -244,7 +244,7 @@ def test_w003_oracle() -> None:
 
 
 class SplitRouter:
-    """Write groups elsewhere."""
+    """A router that writes groups to another database."""
 
     def db_for_write(self, model: Any, **hints: Any) -> str | None:
         return "archive" if model._meta.label == "auth.Group" else None
@@ -257,8 +257,8 @@ def test_w004_model_of_another_database(settings: Any) -> None:
     settings.DATABASE_ROUTERS = ["tests.test_checks.SplitRouter"]
     assert checks.check_records(databases=["default"]) == [
         CheckWarning(
-            "database record 'groups': binding 'groups' hears no writes: auth.Group is written to database 'archive', "
-            "the log is in 'default'.",
+            "database record 'groups': binding 'groups' captures no writes: auth.Group is written to database "
+            "'archive', the log is in 'default'.",
             hint="An event is stored in the transaction of its write, which takes one database for both. Route the "
             "models of app 'declbind' to the database of the bound models.",
             id="declbind.W004",
@@ -288,7 +288,7 @@ def test_w005_idle_connections_are_dropped(settings: Any, hosts: Any, seconds: s
         CheckWarning(
             "CHANNEL_LAYERS['default']: channels_redis.core.RedisChannelLayer waits 5 s for a message, and its "
             f"connection gives up reading after {seconds} s (socket_timeout; 5 s is the default of redis-py 8): "
-            "a consumer that hears nothing is ended by a TimeoutError.",
+            "a consumer that receives nothing is ended by a TimeoutError.",
             hint='Name the host as a dict without that limit: "hosts": [{"address": "redis://127.0.0.1:6379/0", '
             '"socket_timeout": None, "socket_keepalive": True, "health_check_interval": 30, '
             '"max_connections": 10000}]. Or use channels_redis.pubsub.RedisPubSubChannelLayer, '
@@ -317,7 +317,7 @@ def test_w006_a_pool_is_small(settings: Any, hosts: Any) -> None:
 
 
 def test_a_redis_py_without_a_limit_has_no_small_pool(settings: Any, monkeypatch: Any) -> None:
-    """Before version 8 a pool opened what was needed."""
+    """Before version 8, a pool had no limit."""
     monkeypatch.setattr("redis.asyncio.connection.ConnectionPool", lambda: SimpleNamespace(max_connections=2**31))
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE_LAYER}}
     assert of_id(checks.check_channel_layer(), "declbind.W006") == []
@@ -334,14 +334,14 @@ def test_a_redis_py_without_a_limit_has_no_small_pool(settings: Any, monkeypatch
     ],
 )
 def test_a_layer_that_waits_long_enough_passes(settings: Any, layer: Any, declbind: Any) -> None:
-    """Negative control of W005 and W006, their own hint among the cases."""
+    """Negative control of W005 and W006, which includes the configuration of their hint."""
     settings.CHANNEL_LAYERS = {"default": layer}
     settings.DECLBIND = declbind
     assert checks.check_channel_layer() == []
 
 
 def test_the_hint_of_w005_works(settings: Any) -> None:
-    """What the hint tells people to write is a configuration that passes."""
+    """The configuration in the hint passes the check."""
     host = ast.literal_eval(checks.WORKING_HOST)  # the text that people copy
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE_LAYER, "CONFIG": {"hosts": [host]}}}
     assert checks.check_channel_layer() == []
@@ -351,7 +351,7 @@ def test_the_hint_of_w005_works(settings: Any) -> None:
 
 
 def test_every_id_is_documented() -> None:
-    """docs/checks.md lists exactly the ids that the code can give, each once."""
+    """docs/checks.md lists exactly the ids in the code, each once."""
     documented = re.findall(r"^\| `(declbind\.[EW]\d{3})` \|", (ROOT / "docs/checks.md").read_text(), re.MULTILINE)
     modules = [path for path in (ROOT / "declbind/checks").glob("*.py") if path.name != "__init__.py"]
     used = {id_ for path in modules for id_ in re.findall(r'(?:id=|, )"(declbind\.[EW]\d{3})"', path.read_text())}
@@ -360,14 +360,14 @@ def test_every_id_is_documented() -> None:
 
 
 def test_a_plain_check_makes_no_query() -> None:
-    """Without leave to use a database no check asks one: this test has none, a query would fail it."""
+    """No check makes a query unless the command allows the database. In this test, a query would fail."""
     messages = django_checks.run_checks(tags=["declbind"], databases=[])
     assert [message for message in messages if message.is_serious()] == []
 
 
 @pytest.mark.django_db
 def test_records_are_asked_for_only_with_their_database() -> None:
-    """Another database than that of the records is none of ours."""
+    """Permission for another database than that of the records causes no query."""
     BindingRecord.objects.create(stream="faulty", model="auth.Group", fields=["name"])
     BindingRecord._base_manager.update(fields=["naem"])
     assert of_id(django_checks.run_checks(), "declbind.W002") == []
@@ -376,7 +376,7 @@ def test_records_are_asked_for_only_with_their_database() -> None:
 
 
 def test_a_database_without_tables_passes(settings: Any, tmp_path: Path) -> None:
-    """Before the first migrate there is nothing to check, and nothing fails."""
+    """Before the first migrate nothing is checked, and nothing fails."""
     ran = subprocess.run(
         [sys.executable, "-m", "django", "check", "--database", "default"],
         cwd=ROOT,
@@ -403,14 +403,14 @@ def fresh_registry(request: pytest.FixtureRequest) -> Any:
 @pytest.mark.needs_triggers
 @pytest.mark.django_db
 def test_a_table_without_the_triggers_that_were_asked_for_is_named() -> None:
-    """Of the databases that may be asked; nothing once they are in place."""
+    """Tables are reported if their database may be queried, and not after the triggers are installed."""
     binding = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name"], "capture": "triggers"}
     BindingRecord.objects.create(**binding)
     assert checks.check_triggers(databases=[]) == []
     assert of_id(checks.check_triggers(databases=["default"]), "declbind.W007") == [
         CheckWarning(
-            "Raw SQL and other programs may go unheard: the triggers of table 'zoo_keeper' are missing, and 'keepers' "
-            "asked for them.",
+            "Raw SQL and other programs may not be captured: the triggers of table 'zoo_keeper' are missing, and "
+            "'keepers' ask for them.",
             hint="Run `manage.py declbind triggers --install`; `--sql` prints what it does.",
             id="declbind.W007",
         )

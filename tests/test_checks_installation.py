@@ -132,15 +132,15 @@ def test_a_package_of_the_project_that_shadows_the_console_is_named(tmp_path: Pa
     text = project.check()
     assert (
         f"(declbind.W010) INSTALLED_APPS: 'admin_ui' is the package at '{file.parent}' and not declbind's console at "
-        f"'{project.site / 'admin_ui'}'. The console's pages are not in the admin. HINT: Rename your package, or move "
-        "it into another package, so that `import admin_ui` finds declbind's. If the console is not wanted, silence "
-        'the check: SILENCED_SYSTEM_CHECKS = ["declbind.W010"].'
+        f"'{project.site / 'admin_ui'}'. The console's pages are missing from the admin. HINT: Rename your package, or "
+        "move it into another package, so that `import admin_ui` finds declbind's. If the console is not wanted, "
+        'silence the check: SILENCED_SYSTEM_CHECKS = ["declbind.W010"].'
     ) in text
     assert "identified 1 issue" in text
 
 
 def test_a_package_of_that_name_that_is_no_app_is_none_of_ours(tmp_path: Path) -> None:
-    """INSTALLED_APPS does not name it, so nobody expects the console."""
+    """INSTALLED_APPS does not name it, so the console is not expected."""
     project = Project(tmp_path, console="")
     project.write("admin_ui/__init__.py", "")
     assert "System check identified no issues" in project.check()
@@ -176,7 +176,7 @@ def test_a_distribution_that_installs_the_same_files_is_named(tmp_path: Path, ov
 
 
 def test_files_that_nobody_admits_to_have_overwritten_are_named(tmp_path: Path) -> None:
-    """Copied over, or by a distribution that has been uninstalled since."""
+    """The files were copied over, or belong to a distribution that has been uninstalled since."""
     project = Project(tmp_path)
     project.install_declbind()
     project.write("admin_ui/apps.py", "\n", under=project.site)
@@ -221,7 +221,7 @@ def test_an_old_copy_of_the_client_is_named(settings: Any, tmp_path: Path) -> No
         CheckWarning(
             f"The static file 'declbind/declbind.js' is '{copy}' and not declbind's own at '{own}': browsers get "
             "another client than the one that belongs to this version.",
-            hint="Remove the copy, or put it under another name. If it is meant, silence the check: "
+            hint="Remove the copy, or put it under another name. If it is intended, silence the check: "
             'SILENCED_SYSTEM_CHECKS = ["declbind.W011"].',
             id="declbind.W011",
         )

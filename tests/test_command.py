@@ -264,7 +264,7 @@ def test_preview_says_what_is_missing(arguments: list[str], text: str) -> None:
 def test_preview_names_a_row_outside_of_where() -> None:
     store(where={"name": "staff"})
     row = Group.objects.create(name="guests")
-    with pytest.raises(CommandError, match="is outside of 'where'"):
+    with pytest.raises(CommandError, match="is outside 'where'"):
         Ran("preview", "groups", str(row.pk))
 
 

@@ -1,4 +1,4 @@
-"""Consequences: an edit in plain words, and the promise that whatever opens something is said to widen."""
+"""Consequences: an edit in plain words, and the guarantee that every edit that opens something is marked."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ EDITS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     ({}, {"fields": ["title", "body"]}, ["+! also sends body"]),
     ({"fields": ["title", "body"]}, {}, ["- no longer sends body"]),
     ({"fields": ["title", "body"]}, {"fields": ["body", "title"]}, ["~ sends the fields in another order"]),
-    ({"fields": "__all__"}, {"fields": ["__all__"]}, ["~ means the same, written in another way"]),
+    ({"fields": "__all__"}, {"fields": ["__all__"]}, ["~ has the same meaning, written differently"]),
     (
         {"fields": ["blog", "title", "body", "published", "author", "created", "modified"]},
         {"fields": "__all__", "grow": True},
-        ["+! also sends fields that the model gets later"],
+        ["+! also sends fields that are added to the model later"],
     ),
     (
         {"fields": ["title"], "writable": None},
         {"fields": "__all__", "writable": None, "grow": True},
-        ["+! also accepts blog, body, published", "+! also accepts editable fields that the model gets later",
+        ["+! also accepts blog, body, published", "+! also accepts editable fields that are added to the model later",
          "+! also sends blog, body, published, author, created, modified",
-         "+! also sends fields that the model gets later"],
+         "+! also sends fields that are added to the model later"],
     ),
     (
         {"fields": "__all__", "grow": True},
         {"fields": "__all__"},
-        ["- no longer sends fields that the model gets later"],
+        ["- no longer sends fields that are added to the model later"],
     ),
     ({}, {"retention": 60}, ["- keeps values in the log for 60 s (was: as long as the settings say)"]),
     ({"retention": 60}, {"retention": 90}, ["+ keeps values in the log for 90 s (was: for 60 s)"]),
@@ -55,7 +55,7 @@ EDITS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     ({"fields": "__all__"}, {"fields": None, "exclude": ["body"]}, ["- no longer sends body"]),
     ({"fields": None, "exclude": ["body"]}, {"fields": "__all__"}, ["+! also sends body"]),
     ({}, {"permissions": {"view": True}}, ["+! anyone may subscribe (was: holders of blog.view_post)"]),
-    ({}, {"permissions": {"view": "blog.view_post"}}, ["~ means the same, written in another way"]),
+    ({}, {"permissions": {"view": "blog.view_post"}}, ["~ has the same meaning, written differently"]),
     (
         {},
         {"permissions": {"view": "blog.change_post"}},
@@ -82,55 +82,59 @@ EDITS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
         {"direction": "outbound"},
         {"permissions": {"create": False, "update": False}},
         ["+! also accepts title", "+! holders of blog.delete_post may delete rows (was: nobody)",
-         "+! takes changes from clients"],
+         "+! accepts changes from clients"],
     ),
     (
         {"direction": "inbound"},
         {"direction": "inbound", "permissions": {"view": True}},
         ["+! anyone may ask for values when they write (was: holders of blog.view_post)"],
     ),
-    ({}, {"direction": "outbound"}, ["- no longer takes changes from clients"]),
+    ({}, {"direction": "outbound"}, ["- no longer accepts changes from clients"]),
     ({}, {"writable": []}, ["- no longer accepts title"]),
     ({"writable": []}, {}, ["+! also accepts title"]),
     ({}, {"where": {"published": True}}, ["- only rows where published is true"]),
     ({"where": {"published": True}}, {}, ["+! also rows without published is true"]),
     ({"where": {"title": ["a", "b"]}}, {"where": {"title": ["c", "b"]}},
      ['+! also rows where title is "c"', '- no longer rows where title is "a"']),
-    ({"where": {"title": ["a", "b"]}}, {"where": {"title": ["b", "a"]}}, ["~ means the same, written in another way"]),
+    (
+        {"where": {"title": ["a", "b"]}},
+        {"where": {"title": ["b", "a"]}},
+        ["~ has the same meaning, written differently"],
+    ),
     (
         {"groups": ["x-{author_id}"]},
         {"groups": ["x-{author_id}"], "scope": {"author_id": "$user.pk"}},
-        ["- each user deals with own rows only: author_id is $user.pk"],
+        ["- each user is limited to their own rows: author_id is $user.pk"],
     ),
     (
         {"groups": ["x-{author_id}"], "scope": {"author_id": "$user.pk"}},
         {"groups": ["x-{author_id}"]},
-        ["+! users are no longer kept to own rows by author_id (was: $user.pk)"],
+        ["+! users are no longer limited to their own rows by author_id (was: $user.pk)"],
     ),
     ({}, {"groups": ["t-{title}"]}, ["+ also groups rows by t-{title}", "- no longer groups rows by posts"]),
     ({}, {"groups": ["b-{body}"]}, ["+! also groups rows by b-{body}", "- no longer groups rows by posts"]),
     ({"groups": ["t-{title}"]}, {}, ["+! also groups rows by posts", "- no longer groups rows by t-{title}"]),
     ({"groups": ["t-{blog}"]}, {"groups": ["u-{blog_id}"]}, ["~ group t-{blog} is called u-{blog_id} now"]),
-    ({}, {"auto_subscribe": True}, ["+! subscribes connections by itself when they open"]),
-    ({"auto_subscribe": True}, {}, ["- no longer subscribes connections by itself"]),
-    ({}, {"capture": "triggers"}, ["+ also hears raw SQL and other programs, once its triggers are installed"]),
-    ({"capture": "triggers"}, {}, ["- no longer hears raw SQL and other programs"]),
+    ({}, {"auto_subscribe": True}, ["+! subscribes new connections automatically"]),
+    ({"auto_subscribe": True}, {}, ["- no longer subscribes new connections automatically"]),
+    ({}, {"capture": "triggers"}, ["+ also captures raw SQL and other programs, once its triggers are installed"]),
+    ({"capture": "triggers"}, {}, ["- no longer captures raw SQL and other programs"]),
     ({"direction": "inbound"}, {"direction": "inbound", "capture": "triggers", "also": ["blog"]},
-     ["~ means the same, written in another way"]),
+     ["~ has the same meaning, written differently"]),
     ({}, {"also": ["author"]}, ["+! is sent again when author changes"]),
     ({"also": ["blog"]}, {"also": ["author", "blog", "author__groups"]},
      ["+! is sent again when author or author__groups changes"]),
     ({"also": ["author", "blog"]}, {"also": ["blog"]}, ["- is no longer sent again when author changes"]),
-    ({"also": ["author", "blog"]}, {"also": ["blog", "author"]}, ["~ means the same, written in another way"]),
+    ({"also": ["author", "blog"]}, {"also": ["blog", "author"]}, ["~ has the same meaning, written differently"]),
     ({}, {"description": "x"}, ["~ has another description"]),
-    ({}, {"stream": "entries"}, ["~ is called entries now; clients of posts are cut off"]),
+    ({}, {"stream": "entries"}, ["~ is called entries now; clients of posts lose their subscriptions"]),
     ({}, {"model": "blog.Blog"},
      ["+! holders of blog.add_blog may create rows (was: holders of blog.add_post)",
       "+! holders of blog.change_blog may change rows (was: holders of blog.change_post)",
       "+! holders of blog.delete_blog may delete rows (was: holders of blog.delete_post)",
       "+! holders of blog.view_blog may subscribe (was: holders of blog.view_post)",
       "~! is bound to blog.Blog (was: blog.Post)"]),
-    ({}, {"enabled": False}, ["- is switched off; to clients the stream does not exist"]),
+    ({}, {"enabled": False}, ["- is disabled: for clients, the stream does not exist"]),
     ({"enabled": False}, {"enabled": False, "fields": ["title", "body"]}, ["+ also sends body"]),
 ]  # fmt: skip
 
@@ -164,7 +168,7 @@ NEW = [
 
 @pytest.mark.parametrize(("part", "widens"), NEW)
 def test_a_first_record_widens_where_anyone_gets_something(part, widens):
-    """All fields and sensitive ones want a second look too; holders of a permission do not."""
+    """All fields and sensitive ones require confirmation as well; access for holders of a permission does not."""
     found = consequences(None, {**POST, **part})
     assert any(item.widens for item in found) is widens
     assert found[0].text.startswith("is a new binding")
@@ -187,7 +191,7 @@ def test_a_record_that_others_kept_out_of_force_widens():
 
 def test_removing_widens_nothing():
     """And says so."""
-    assert consequences(POST, None) == (Consequence("-", "is removed; to clients the stream no longer exists"),)
+    assert consequences(POST, None) == (Consequence("-", "is removed: for clients, the stream no longer exists"),)
 
 
 @pytest.mark.parametrize(
@@ -360,6 +364,6 @@ def test_a_comparison_that_forgets_a_key_is_caught(key):
 
 
 def test_every_key_of_a_record_has_words():
-    """A key that is added to records must be told of here too."""
+    """A key that is added to records must be described here too."""
     text = Path(module.__file__).read_text(encoding="utf-8")
     assert [key for key in KEYS if f'"{key}"' not in text and key != "exclude"] == []

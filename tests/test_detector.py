@@ -166,7 +166,7 @@ def test_show_and_doctor_name_the_place():
         assert "UPDATE of table zoo_keeper at tests/test_detector.py" in gap.text
         assert "touch" in gap.action
         [finding] = [finding for finding in doctor._capture("default") if finding.level == "bad"]
-        assert finding.meaning.startswith("keepers: not seen: UPDATE of table zoo_keeper")
+        assert finding.meaning.startswith("keepers: not captured: UPDATE of table zoo_keeper")
         unseen.forget("default")
         assert [finding.level for finding in doctor._capture("default")] == ["ok"]
 

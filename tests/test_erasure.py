@@ -1,4 +1,4 @@
-"""``declbind forget``: what is stored about a row or a user is erased, and subscribers look again."""
+"""``declbind forget``: stored data about a row or a user is erased, and subscribers take a snapshot."""
 
 from __future__ import annotations
 

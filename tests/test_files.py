@@ -1,4 +1,4 @@
-"""Records in JSON files: found, read and judged one by one."""
+"""Records in JSON files: found, read and validated one by one."""
 
 import json
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ GOOD = {"model": "auth.User", "fields": ["username"]}
 
 @pytest.fixture
 def folder(tmp_path, settings, monkeypatch):
-    """Be a folder of records, and the only place where any are looked for."""
+    """Return a folder of records, which is the only one that is searched."""
     settings.DECLBIND = {"RECORD_DIRS": [str(tmp_path)]}
     monkeypatch.setattr(files, "apps", SimpleNamespace(get_app_configs=list))
     return tmp_path
@@ -26,7 +26,7 @@ def write(folder, name, content):
 
 
 def test_reads_one_record_and_lists_of_them(folder):
-    """A file holds a record or a list; each becomes an item that says where it stands."""
+    """A file holds a record or a list. Each record becomes an item with its place."""
     write(folder, "b.json", [{**GOOD, "stream": "two"}, {**GOOD, "stream": "three"}])
     write(folder, "a.json", {**GOOD, "stream": "one", "$schema": "../binding.schema.json"})
     write(folder, "notes.txt", "not read")
@@ -46,7 +46,7 @@ def test_reads_one_record_and_lists_of_them(folder):
 
 
 def test_a_list_of_one_is_still_a_list(folder):
-    """The index is part of the place as soon as the file holds a list."""
+    """The index is part of the place if the file holds a list."""
     write(folder, "a.json", [{**GOOD, "stream": "one"}])
     assert [item.where for item in load_files()] == [f"{folder}/a.json[0]"]
 
@@ -64,7 +64,7 @@ def test_a_list_of_one_is_still_a_list(folder):
     ids=repr,
 )
 def test_one_bad_record_spoils_only_itself(folder, bad):
-    """Of a hundred records with one bad among them, ninety-nine work and the bad one is named."""
+    """If one of a hundred records is invalid, the others work and it is reported."""
     records = [{**GOOD, "stream": f"s{number}"} for number in range(99)]
     write(folder, "all.json", [*records[:50], bad, *records[50:]])
     items = load_files()
@@ -76,7 +76,7 @@ def test_one_bad_record_spoils_only_itself(folder, bad):
 
 
 def test_a_key_named_twice_spoils_only_its_record(folder):
-    """Which of the two values counts is open, so that record is left out; its neighbours are not."""
+    """It is not defined which of the two values counts, so only that record is left out."""
     write(
         folder,
         "all.json",
@@ -97,7 +97,7 @@ def test_a_key_named_twice_spoils_only_its_record(folder):
     ],
 )
 def test_a_file_that_cannot_be_read_is_an_item(folder, content, message):
-    """The others are read, and this one is named with what is wrong."""
+    """Other files are read, and the fault of this one is reported."""
     (folder / "broken.json").write_bytes(content)
     write(folder, "good.json", {**GOOD, "stream": "one"})
     broken, good = load_files()
@@ -110,7 +110,7 @@ def test_a_file_that_cannot_be_read_is_an_item(folder, content, message):
 
 
 def test_a_folder_in_the_place_of_a_file_is_an_item(folder):
-    """A folder that is named like a file does not stop the reading."""
+    """A folder with the name of a file does not stop the reading."""
     (folder / "odd.json").mkdir()
     [item] = load_files()
     assert "cannot be read" in item.problems[0].message
@@ -123,7 +123,7 @@ def test_a_byte_order_mark_is_no_fault(folder):
 
 
 def test_a_missing_folder_is_an_item(settings, folder):
-    """A folder of the setting that is not there is a mistake, and is named."""
+    """A missing folder of the setting is reported."""
     settings.DECLBIND = {"RECORD_DIRS": [str(folder / "nowhere")]}
     [item] = load_files()
     assert str(item.problems[0]) == (
@@ -132,15 +132,14 @@ def test_a_missing_folder_is_an_item(settings, folder):
 
 
 def test_an_empty_folder_and_an_empty_list(folder):
-    """No records are no mistake."""
+    """It is no mistake to have no records."""
     assert load_files() == []
     write(folder, "none.json", [])
     assert load_files() == []
 
 
 def test_reads_the_folders_of_apps(tmp_path, settings, monkeypatch):
-    """`bindings/*.json` of an installed app is read without a setting, and once only if it is in the "
-    "setting too."""
+    """`bindings/*.json` of an installed app is read without a setting, and only once if a setting names it too."""
     settings.DECLBIND = {}
     config = apps.get_app_config("auth")
     monkeypatch.setattr(config, "path", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Bindings with code of their own: what they get, what they may return, and what becomes of their faults."""
+"""Bindings with their own code: its arguments, its return values, and the handling of its faults."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ RAISED = [
 
 @pytest.mark.parametrize(("raised", "code"), RAISED)
 def test_fault_11_what_code_raises_is_answered(raised, code, caplog):
-    """Every request gets an answer, never an exception, and never the text of one that was not meant for clients."""
+    """Every request gets an answer, never an exception, and never the text of an exception that is not for clients."""
 
     def create(self: Any, data: Any) -> Any:
         Animal.objects.create(name="half done")
@@ -90,7 +90,7 @@ def test_fault_11_a_leaking_answer_would_be_caught(monkeypatch):
 
 
 def test_fault_11_a_denied_request_is_answered():
-    """In the original a denied or malformed request met silence; here each is an error with a code."""
+    """The original did not answer denied or malformed requests. Here each gets an error with a code."""
     client = connect(permissions={})
     assert client.refused("create", data={"name": "a"}).code == "denied"
     assert client.refused("update", 1, {"name": "a"}).code == "denied"
@@ -152,7 +152,7 @@ def test_the_whitelist_holds_for_hand_written_methods():
 
 
 def test_absence_is_no_more_than_denied_where_code_looks_for_the_row():
-    """has_permission that fetches the row tells an absent one from a forbidden one by an exception; clients cannot."""
+    """A has_permission that fetches the row raises for a missing one. Clients get the answer of a forbidden one."""
 
     class Asking(Handwritten):
         def has_permission(self, user, action, pk):

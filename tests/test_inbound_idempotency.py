@@ -1,4 +1,4 @@
-"""A retried request gets the first answer; requests that meet each other are told apart, retried or refused."""
+"""Idempotency: a retried request gets the first answer; concurrent requests are distinguished, retried or refused."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ def test_forgotten_keys_would_be_caught(monkeypatch):
 
 
 def test_a_delete_is_retried_like_any_other():
-    """The row is gone, and still the retry hears that it worked."""
+    """The row is gone, but the retry still gets the successful reply."""
     row = AnimalFactory.create()
     client = connect()
     assert client.send("delete", row.pk, key="k") == client.send("delete", row.pk, key="k") == {"pk": row.pk}
 
 
 def test_only_success_is_kept():
-    """A refused request leaves no key: mended, it is carried out."""
+    """A refused request leaves no key, so it can be corrected and carried out."""
     client = connect()
     assert client.refused("create", data={"name": ""}, key="k").code == "invalid"
     assert not IdempotencyKey.objects.exists()
@@ -110,7 +110,7 @@ def test_a_user_keeps_the_key_over_a_reconnect():
 
 
 def test_an_old_key_can_be_used_again(settings):
-    """After IDEMPOTENCY_SECONDS the key is free, whether or not its row was cleared away."""
+    """After IDEMPOTENCY_SECONDS the key is free, whether or not its row was deleted."""
     client = connect()
     client.send("create", data={"name": "Ada"}, key="k")
     IdempotencyKey.objects.update(created_at=timezone.now() - timedelta(seconds=601))
@@ -120,7 +120,7 @@ def test_an_old_key_can_be_used_again(settings):
 
 
 def test_a_key_that_no_database_stores_is_invalid():
-    """The key is text of the client, and hostile like any other."""
+    """The key is text from a client, and may be hostile."""
     for key in ("a\0", "\ud800"):
         assert connect().refused("create", data={"name": "a"}, key=key).code == "invalid"
 
@@ -188,7 +188,7 @@ def test_a_request_that_waited_for_a_failure_is_carried_out():
 
 
 def test_a_unique_value_sent_twice_at_once_is_stored_once(monkeypatch):
-    """What both validations let through, the database decides: one is stored, the other is invalid."""
+    """If both validations succeed, the database decides: one value is stored, and the other is invalid."""
     both = threading.Barrier(2)
     save = Animal.save
 
@@ -231,7 +231,7 @@ def test_conditions_let_one_of_many_writers_through():
 
 
 class Colliding(WebsocketBinding):
-    """Fail as two transactions that wait for each other do, a number of times."""
+    """A function that fails a number of times, like one of two transactions in a deadlock."""
 
     model, stream, fields = Animal, "animals", ["name"]
     permissions = ANIMALS["permissions"]
@@ -248,7 +248,7 @@ class Colliding(WebsocketBinding):
 
 @pytest.mark.parametrize(("failures", "code"), [(0, None), (2, None), (3, "conflict")])
 def test_a_collision_is_tried_three_times(failures, code):
-    """The whole transaction is repeated; what is left over of a failed one is nothing."""
+    """The whole transaction is repeated, and a failed one leaves nothing behind."""
     binding: Any = type("Binding", (Colliding,), {"failures": failures})
     client = connect(binding)
     if code is None:
@@ -260,7 +260,7 @@ def test_a_collision_is_tried_three_times(failures, code):
 
 
 def test_inside_a_transaction_nothing_is_tried_again():
-    """A transaction that failed cannot go on, so its caller hears of the collision at once."""
+    """A failed transaction cannot continue, so its caller gets the collision at once."""
     binding: Any = type("Binding", (Colliding,), {"failures": 1})
     client = connect(binding)
     with transaction.atomic():
@@ -278,7 +278,7 @@ def test_inside_a_transaction_nothing_is_tried_again():
     ],
 )
 def test_a_lost_connection_is_no_collision(error, collision):
-    """Only what may go well the next time is tried again."""
+    """Only faults that a retry may resolve are retried."""
     assert writes.is_collision(error) is collision
 
 
@@ -310,7 +310,7 @@ def test_real_deadlocks_are_resolved():
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite checks foreign keys at once")
 def test_what_the_database_finds_at_commit_is_answered():
-    """PostgreSQL checks foreign keys at the commit: that too is the client's to mend."""
+    """PostgreSQL checks foreign keys at the commit. Such a fault is the client's as well."""
 
     class Dangling(WebsocketBinding):
         model, stream, fields = Animal, "animals", ["name"]
@@ -373,6 +373,6 @@ def test_sqlite_in_its_default_mode_queues_writers(monkeypatch):
 
 @only_sqlite
 def test_writers_that_do_not_queue_would_be_caught(monkeypatch):
-    """Negative control: without the lock taken first, the writers above get in each other's way."""
+    """Negative control: without taking the lock first, the writers of the previous test collide."""
     monkeypatch.setattr(writes, "_take_write_lock", lambda using: None)
     assert any(isinstance(result, ClientError) for result in write_at_once(monkeypatch))

@@ -1,4 +1,4 @@
-"""What a client sends is judged as a form would judge it, and refused in words."""
+"""Refusals: data of clients is validated as by a form, and the errors have texts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.django_db
     ],
 )
 def test_a_create_is_judged_as_a_form_would(data, fields):
-    """Field by field, then ``clean``, uniqueness and constraints; each fault under its field, nothing stored."""
+    """Fields, ``clean``, uniqueness and constraints are validated. Each error is under its field; nothing is stored."""
     AnimalFactory.create(name="Taken")
     error = connect().refused("create", data=data)
     assert (error.code, error.fields) == ("invalid", fields)
@@ -49,7 +49,7 @@ def test_a_create_is_judged_as_a_form_would(data, fields):
 
 
 def test_an_update_judges_the_row_and_not_only_what_is_sent():
-    """A unique pair of which one half is sent, and a rule over two fields of which one is sent, hold."""
+    """A unique pair and a rule over two fields hold even if only one of the fields is sent."""
     AnimalFactory.create(name="Taken", kind="bird")
     row = AnimalFactory.create(name="Free", kind="bird", legs=2)
     client = connect()
@@ -59,7 +59,7 @@ def test_an_update_judges_the_row_and_not_only_what_is_sent():
 
 
 def test_old_faults_of_a_row_do_not_stop_an_update():
-    """Only what is sent is judged by its validators: a value from before the rule stays where it is."""
+    """Only sent fields are validated by their validators, so an old invalid value stays."""
     row = AnimalFactory.create(weight=-5.0)
     connect().send("update", row.pk, {"name": "Bea"})
     row.refresh_from_db()
@@ -74,7 +74,7 @@ def test_a_rule_about_an_unsent_field_does_not_raise():
 
 
 def test_required_values_without_defaults():
-    """A boolean and a list are required too: absence is no false, and no empty list."""
+    """Booleans and lists are required too: a missing value is neither false nor an empty list."""
     client = connect({"stream": "s", "model": "zoo.Strict", "fields": ["__all__"], "permissions": OPEN})
     required = ["This field is required."]
     assert client.refused("create", data={}).fields == dict.fromkeys(("title", "number", "flag", "foods"), required)
@@ -86,7 +86,7 @@ def test_required_values_without_defaults():
 
 
 def test_null_clears_what_may_be_null():
-    """null=True without blank=True is required in a form; JSON says null on purpose."""
+    """A form requires a value for null=True without blank=True, but a null in JSON is intentional."""
     row = SampleFactory.create(required_null=5, text="a", extra={"a": 1}, ratio=1.5)
     client = connect({"stream": "s", "model": "zoo.Sample", "fields": ["__all__"], "permissions": OPEN})
     client.send("update", row.pk, {"required_null": None, "text": None, "extra": None, "ratio": None})
@@ -119,7 +119,7 @@ def test_values_arrive_in_the_database_as_they_were_sent():
 )
 @pytest.mark.parametrize("action", ["update", "delete"])
 def test_a_key_that_no_row_has_is_not_found(action, pk):
-    """Whatever comes as pk, the answer is the same, and row 1 is not what ``true`` means."""
+    """For any pk the answer is the same, and ``true`` does not mean row 1."""
     row = AnimalFactory.create(pk=1)
     assert connect().refused(action, pk, {"name": "Bea"} if action == "update" else None).code == "not_found"
     row.refresh_from_db()
@@ -129,7 +129,7 @@ def test_a_key_that_no_row_has_is_not_found(action, pk):
 @pytest.mark.parametrize("data", [[], "x", 5, True, [["name", "x"]]])
 @pytest.mark.parametrize("action", ["create", "update"])
 def test_data_that_is_no_object_is_invalid(action, data):
-    """The shape is judged even when the parser was passed by."""
+    """The form of the data is checked even without the parser."""
     row = AnimalFactory.create()
     client = connect()
     request = Request("animals", action, {"action": action, "pk": row.pk, "data": data}, pk=row.pk)
@@ -139,7 +139,7 @@ def test_data_that_is_no_object_is_invalid(action, data):
 
 
 def test_names_that_cannot_be_answered_are_refused_without_echo():
-    """A name with half a surrogate pair could not be sent back."""
+    """A name with a lone surrogate could not be sent back."""
     assert connect().refused("create", data={"\ud800": 1}).code == "invalid"
 
 
@@ -152,7 +152,7 @@ def test_a_row_that_others_need_is_not_deleted():
 
 @pytest.mark.parametrize(("direction", "code"), [("outbound", "closed_direction"), ("inbound", None)])
 def test_a_closed_direction_refuses(direction, code):
-    """An outbound binding takes nothing, whoever asks."""
+    """An outbound binding accepts no write from any user."""
     root = UserFactory.create(is_superuser=True)
     client = connect(direction=direction, user=root)
     row = AnimalFactory.create()

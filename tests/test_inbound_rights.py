@@ -1,4 +1,4 @@
-"""Who may do what to which rows."""
+"""Permissions of client requests on rows."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def test_each_action_needs_its_own_permission():
 
 
 class Careless(Binding):
-    """Broken on purpose: rights are asked for nothing but deletes."""
+    """A deliberately broken binding that checks permissions only for deletes."""
 
     def has_permission(self, user: Any, action: str, pk: Any) -> bool:
         return action != "delete" or super().has_permission(user, action, pk)
 
 
 def test_a_permission_that_is_not_asked_would_be_caught():
-    """Negative control: a binding that asks for deletes only fails the test above."""
+    """Negative control: a binding that checks permissions only for deletes fails the previous test."""
     keys = {**ANIMALS, "permissions": {}}
     broken = type("Broken", (Careless, WebsocketBinding), keys)
     with pytest.raises((pytest.fail.Exception, AssertionError)):
@@ -73,7 +73,7 @@ def test_a_permission_that_is_not_asked_would_be_caught():
 
 
 def test_a_stale_user_would_be_caught(monkeypatch):
-    """Negative control: a user object that is kept, with the permissions of its time, fails the test above."""
+    """Negative control: a kept user object with cached permissions fails the previous test."""
     stale = make_user(*NEEDED.values())
     monkeypatch.setattr(permissions, "load_current_user", lambda identity: stale)
     with pytest.raises(pytest.fail.Exception):
@@ -82,7 +82,7 @@ def test_a_stale_user_would_be_caught(monkeypatch):
 
 @pytest.mark.parametrize(("rule", "allowed"), [(True, True), (False, False)])
 def test_true_means_anyone_and_false_nobody(rule, allowed):
-    """``true`` lets anonymous users in, ``false`` keeps superusers out."""
+    """``true`` admits anonymous users, and ``false`` refuses superusers."""
     client = connect(
         permissions={**OPEN, "create": rule}, user=None if allowed else UserFactory.create(is_superuser=True)
     )
@@ -93,14 +93,14 @@ def test_true_means_anyone_and_false_nobody(rule, allowed):
 
 
 class OwnerBackend(ModelBackend):
-    """Give owners their rights, row by row."""
+    """A permission backend that gives owners permissions on their rows."""
 
     def has_perm(self, user_obj: Any, perm: str, obj: Any = None) -> bool:
         return obj is not None and obj.owner_id == user_obj.pk
 
 
 def test_a_right_on_the_row_counts_and_absence_looks_like_its_lack():
-    """A backend that knows rows is asked with the row; an absent row and another's get one answer."""
+    """A backend with object permissions gets the row. A missing row and another user's get the same answer."""
     ann, bob = UserFactory.create(), UserFactory.create()
     own, other = AnimalFactory.create(owner=ann), AnimalFactory.create(owner=bob)
     client = connect(permissions={}, user=ann)
@@ -125,7 +125,7 @@ def test_a_session_that_is_over_is_denied():
 
 
 class LooksByItself(WebsocketBinding):
-    """A hand-written binding as in Channels 1.x: it knows nothing of where and scope."""
+    """A hand-written binding as in Channels 1.x, which does not use ``where`` and ``scope``."""
 
     model = Animal
     stream = "animals"
@@ -143,7 +143,7 @@ class LooksByItself(WebsocketBinding):
 
 
 def check_where_holds(client: Client) -> None:
-    """Assert that rows outside of ``where`` are as absent ones, before and after a write."""
+    """Assert that rows outside ``where`` are treated as missing, before and after a write."""
     inside, outside = AnimalFactory.create(kind="bird"), AnimalFactory.create(kind="fish", legs=0)
     for action, data in (("update", {"name": "Bea"}), ("delete", None)):
         answers = {
@@ -167,13 +167,13 @@ def test_rows_outside_of_where_do_not_exist():
 
 
 def test_where_holds_for_hand_written_methods():
-    """Code of the project that looks rows up in its own way is kept inside as well."""
+    """Project code that finds rows in its own way is limited as well."""
     check_where_holds(connect(type("Birds", (LooksByItself,), {"where": {"kind": "bird"}})))
 
 
 @pytest.mark.parametrize("hole", ["get_object", "check_inside"])
 def test_a_hole_in_where_would_be_caught(hole):
-    """Negative control: without the look before or the look after the write, the test above fails."""
+    """Negative control: without the check before or after the write, the previous test fails."""
 
     def get_object(self: Any, pk: Any) -> Any:
         return Animal.objects.filter(pk=pk).first() or Animal(pk=pk)
@@ -192,7 +192,7 @@ OWNED: dict[str, Any] = {
 
 
 def check_scope_holds(client: Client, ann: Any, bob: Any) -> None:
-    """Assert that Ann deals with her rows alone, and cannot give any away."""
+    """Assert that Ann can only use her own rows, and cannot give any away."""
     own, other = AnimalFactory.create(owner=ann), AnimalFactory.create(owner=bob)
     for action, data in (("update", {"name": "Bea"}), ("delete", None)):
         answers = {
@@ -214,7 +214,7 @@ def check_scope_holds(client: Client, ann: Any, bob: Any) -> None:
 
 @pytest.mark.parametrize("name", ["owner_id", "owner"])
 def test_each_user_deals_with_own_rows(name):
-    """A create is given the owner, an update keeps it, another's row is as absent; by either name of the column."""
+    """A create gets the owner, an update keeps it, and another user's row is treated as missing."""
     ann, bob = UserFactory.create(), UserFactory.create()
     keys = {**OWNED, "scope": {name: "$user.pk"}, "groups": [f"zoo-{{{name}}}"]}
     check_scope_holds(connect(user=ann, **keys), ann, bob)
@@ -222,7 +222,7 @@ def test_each_user_deals_with_own_rows(name):
 
 @pytest.mark.parametrize("hole", ["scoped", "scope_values"])
 def test_a_hole_in_the_scope_would_be_caught(hole):
-    """Negative control: a binding that does not narrow rows, or does not know the owner, fails the test above."""
+    """Negative control: a binding that does not narrow rows, or does not set the owner, fails the previous test."""
     methods = {"scoped": lambda self, rows: rows, "scope_values": lambda self: {}}
     broken = type("Broken", (WebsocketBinding,), {**ANIMALS, **OWNED, hole: methods[hole]})
     ann, bob = UserFactory.create(), UserFactory.create()

@@ -1,4 +1,4 @@
-"""What becomes of a row when a client creates, updates or deletes it."""
+"""The rows that result when a client creates, updates or deletes them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_fault_6_all_fields_can_be_written_and_lists_too(fields):
 
 
 def check_create_obeys_whitelist(create: Callable[..., Any]) -> None:
-    """Assert that nobody makes more of a row than the writable fields allow."""
+    """Assert that a create sets no other fields than the writable ones."""
     with pytest.raises(ClientError) as caught:
         create({"username": "eve", "is_superuser": True})
     assert (caught.value.code, list(caught.value.fields)) == ("invalid", ["is_superuser"])
@@ -115,7 +115,7 @@ def test_fault_2_a_create_goes_through_the_models_own_save():
 
 
 def test_fault_2_an_update_of_nothing_allowed_saves_nothing():
-    """Neither a save nor an event comes of an update that is refused or says nothing."""
+    """A refused or empty update causes neither a save nor an event."""
     row = AnimalFactory.create()
     client = connect()
     before = Event.objects.count()
@@ -139,7 +139,7 @@ def test_the_event_of_a_write_names_who_wrote():
 
 
 def test_keys_of_each_kind():
-    """Keys that the server makes come back as JSON; one that nobody can give is refused; rows are never overwritten."""
+    """Generated keys are returned as JSON, other keys are refused, and rows are never overwritten."""
     crate = connect({"stream": "c", "model": "zoo.Crate", "fields": ["label"], "permissions": OPEN})
     pk = crate.send("create", data={"label": "a"})["pk"]
     assert pk == str(Crate.objects.get().pk)

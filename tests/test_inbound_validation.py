@@ -1,4 +1,4 @@
-"""JSON values become a row's values, or are refused in words; none of them raises anything else."""
+"""JSON values are converted to values of a row or refused with a text, and nothing else is raised."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_json_values_become_values_of_the_row(name, value, expected):
     )
 )
 def test_no_json_value_raises_anything_but_a_refusal(name, value):
-    """Whatever comes, the answer is a value or a ValidationError."""
+    """For any JSON value, the result is a value or a ValidationError."""
     clean(name, value)
 
 
@@ -212,7 +212,7 @@ def test_what_is_no_key_is_a_value_error(field, value):
 
 
 def check_whitelist_holds(check: Any) -> None:
-    """Assert that `check` lets through what is writable, alone, and names what is not."""
+    """Assert that `check` accepts only writable names, and reports the others."""
     writable = [Animal._meta.get_field("name"), Animal._meta.get_field("foods")]
     check({"name": 1, "foods": []}, writable)
     for name in ("secret_token", "nonsense", "id", "pk", "owner_id", "__class__", "name "):
@@ -238,13 +238,13 @@ def drops_silently(names, writable):
 
 @pytest.mark.parametrize("broken", [lets_prefixes_through, drops_silently, lambda names, writable: None])
 def test_a_leaking_whitelist_would_be_caught(broken):
-    """Negative control: a check by prefix, one that drops in silence, and none at all fail the test above."""
+    """Negative control: a check by prefix, a silent check, and no check at all fail the previous test."""
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         check_whitelist_holds(broken)
 
 
 def test_errors_of_fields_that_are_not_sent_lose_their_name():
-    """A rule may speak of a field that clients do not know; they hear the words, under no name."""
+    """A rule may be about a field that clients do not know. They get its text without the field."""
     binding = connect(fields=["name"]).binding
     error = validation.as_client_error(ValidationError({"name": "Too short.", "secret_token": "Bad."}), binding, {})
     assert (error.fields, error.message) == ({"name": ["Too short."]}, "Bad.")

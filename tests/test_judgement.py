@@ -1,4 +1,4 @@
-"""The second judgement: whether what a record names exists, and whether it exposes something by accident."""
+"""The validation against Django: the names in a record exist, and no sensitive field is exposed by accident."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ LOG = {"stream": "log", "model": "admin.LogEntry", "fields": ["action_flag", "us
 
 
 def texts(document, **options):
-    """Return what the second judgement says of a record that stands the first."""
+    """Return the problems of a record that is valid by the schema."""
     spec, problems = judge_document(document, **options)
     assert spec is not None, problems
     return [str(problem) for problem in problems]
@@ -42,14 +42,14 @@ def names(fields):
 
 
 def test_good_records_have_no_problems():
-    """Everything that a record may name is found."""
+    """A valid record with every kind of name has no problem."""
     assert texts(USER) == []
     assert texts({**LOG, "groups": ["u-{user_id}"], "scope": {"user_id": "$user.pk"}}) == []
     assert texts({**USER, "fields": "__all__", "permissions": "auth.change_user", "where": {"is_active": True}}) == []
 
 
 def test_the_message_of_a_typing_error(monkeypatch):
-    """An unknown field is named with its stream, its model and the likely right name."""
+    """An unknown field is reported with its stream, its model and a suggestion."""
     with isolate_apps("tests"):
 
         class IntegerValue(models.Model):
@@ -68,7 +68,7 @@ def test_the_message_of_a_typing_error(monkeypatch):
 
 @pytest.mark.parametrize("label", ["auth.User", "auth.user", "AUTH.USER", "Auth.uSER"])
 def test_models_are_found_in_any_case(label):
-    """Upper and lower case make no difference to a model's label."""
+    """The label of a model is not case-sensitive."""
     assert find_model(label) is User
     assert texts({**USER, "model": label}) == []
 
@@ -89,13 +89,13 @@ def test_models_are_found_in_any_case(label):
     ],
 )
 def test_unknown_models(model, message):
-    """A model that is not installed is a problem of the model, with the likely one beside it."""
+    """A model that is not installed is reported with a suggestion."""
     [text] = texts({**USER, "model": model})
     assert text.startswith(f"$.model: Binding 'users': {message}")
 
 
 def test_swapped_models(monkeypatch):
-    """A model that a setting replaced has no table; the message names the one in use."""
+    """A model that a setting has replaced has no table. The message names the one in use."""
     # Django works this out once per model, from a setting, before any test can change it.
     monkeypatch.setitem(vars(User._meta), "swapped", "accounts.Person")
     assert texts(USER) == [
@@ -109,11 +109,11 @@ def test_swapped_models(monkeypatch):
 def test_our_own_models_cannot_be_bound():
     """A binding of the event log would log each of its own events."""
     [text] = texts({**USER, "model": "declbind.Event", "fields": []})
-    assert text.endswith("expected a model of the project, got declbind.Event, which is one of declbind's own.")
+    assert text.endswith("expected a model of the project, got declbind.Event, which belongs to declbind.")
 
 
 def test_composite_primary_keys_cannot_be_bound(monkeypatch):
-    """One row is named by one value on the wire."""
+    """A row in a frame has a single value as its key."""
     with isolate_apps("tests"):
 
         class Seat(models.Model):
@@ -131,12 +131,12 @@ def test_composite_primary_keys_cannot_be_bound(monkeypatch):
 
 @pytest.mark.parametrize("case", MISJUDGED, ids=lambda case: case["name"])
 def test_messages(case):
-    """Each fault has its place, what was expected, what came and the likely fix."""
+    """Each fault has its place, the expected and the given value, and the probable fix."""
     assert texts(case["record"]) == case["problems"]
 
 
 def test_a_foreign_key_is_sent_by_its_name():
-    """The attname is right in templates, where and scope, and a slip in the fields."""
+    """The attname is valid in templates, ``where`` and ``scope``, but not in the fields."""
     assert texts({**LOG, "fields": ["user_id"]}) == [
         "$.fields[0]: Binding 'log': field 'user_id' does not exist on admin.LogEntry. Did you mean 'user'?"
     ]
@@ -145,7 +145,7 @@ def test_a_foreign_key_is_sent_by_its_name():
 
 
 def test_not_editable_is_not_writable():
-    """A field that no form offers is not taken from clients."""
+    """Clients cannot write a field that no form offers."""
     record = {"stream": "log", "model": "admin.LogEntry", "fields": ["action_time", "action_flag"]}
     [text] = texts({**record, "writable": ["action_time"]})
     assert "field 'action_time' of admin.LogEntry is not editable" in text
@@ -154,13 +154,13 @@ def test_not_editable_is_not_writable():
 
 
 def test_serializers_of_the_setting_are_known(settings):
-    """A name from the setting is as good as the default one."""
+    """A name from the setting is valid like the default."""
     settings.DECLBIND = {"SERIALIZERS": {"short": "example.serializers.short"}}
     assert texts({**USER, "serializer": "short"}) == []
 
 
 def test_several_faults_are_all_named():
-    """One look shows everything that is to be mended."""
+    """All faults are reported at once."""
     faulty = {**USER, "fields": ["usrname"], "where": {"x": 1}, "serializer": "s", "permissions": {"view": "a.b"}}
     assert [text.partition(":")[0] for text in texts(faulty)] == [
         "$.fields[0]",
@@ -172,7 +172,7 @@ def test_several_faults_are_all_named():
 
 @pytest.mark.django_db
 def test_codenames_of_the_permission_table():
-    """A permission made by hand is known to those who ask the database, and to them only."""
+    """A permission that only the database has is known only if the database is queried."""
     Permission.objects.create(
         codename="moderate", name="Moderate", content_type=ContentType.objects.get_for_model(User)
     )
@@ -182,7 +182,7 @@ def test_codenames_of_the_permission_table():
 
 
 def test_judging_makes_no_query(django_assert_num_queries, db):
-    """Without being told to, the judgement leaves the database alone: it runs while apps are being set up."""
+    """By default the validation makes no query, because it runs while apps are being set up."""
     with django_assert_num_queries(0):
         texts({**USER, "permissions": "a.b", "groups": ["x-{id}"], "scope": {"id": "$user.pk"}})
 
@@ -210,12 +210,12 @@ def test_names_that_look_sensitive(name):
 
 @pytest.mark.parametrize("name", LOOK_HARMLESS.split())
 def test_names_that_do_not(name):
-    """A word that merely contains one is left alone."""
+    """A word that only contains a sensitive one is not sensitive."""
     assert not is_sensitive(name)
 
 
 def test_a_sensitive_field_is_not_named_by_accident():
-    """It takes a second key to send a password, and the message says which."""
+    """Sending a password requires a second key, which the message names."""
     record = {**USER, "fields": ["username", "password"]}
     assert texts(record) == [
         (
@@ -240,7 +240,7 @@ PLACES = [
 
 @pytest.mark.parametrize(("paths", "part"), PLACES)
 def test_a_sensitive_field_counts_wherever_clients_learn_of_it(paths, part):
-    """Names of groups hold values, and so do the conditions that rows meet; a class may name it, as in ``fields``."""
+    """Names of groups contain values, and conditions disclose them. A class may name such a field, as in ``fields``."""
     record = {"stream": "pets", "model": "zoo.Animal", "fields": ["name"], **part}
     found = [problem for problem in judge_document(record)[1] if "looks sensitive" in problem.message]
     assert [problem.path for problem in found] == paths
@@ -253,7 +253,7 @@ def test_a_sensitive_field_counts_wherever_clients_learn_of_it(paths, part):
 
 
 def test_all_fields_leave_out_the_sensitive_ones():
-    """Neither the word nor an exclusion sends a password, unless it is asked for."""
+    """Neither ``"__all__"`` nor an exclusion sends a password unless it is named."""
     for record in ({**USER, "fields": "__all__"}, {"stream": "users", "model": "auth.User", "exclude": ["email"]}):
         assert texts(record) == []
         assert "password" not in names(bound_fields(User, BindingSpec.from_dict(record)))
@@ -263,14 +263,13 @@ def test_all_fields_leave_out_the_sensitive_ones():
 
 
 def test_an_exclusion_beats_sensitive():
-    """What is excluded is not sent, whatever else is said of it."""
+    """An excluded field is never sent."""
     spec = BindingSpec("users", "auth.User", exclude=("password",), sensitive=("password",))
     assert "password" not in names(bound_fields(User, spec))
 
 
 def test_a_sensitive_primary_key_is_not_bound_by_accident():
-    """The key is sent with every frame, so a session's must not be; nor a relation to it, which is the same "
-    "value."""
+    """Every frame has the key, so sessions cannot be bound, nor can relations to them, which hold the same value."""
     [text] = texts({"stream": "sessions", "model": "sessions.Session", "fields": ["expire_date"]})
     assert text == (
         "$.model: Binding 'sessions': the primary key 'session_key' of sessions.Session looks sensitive and "
@@ -329,8 +328,7 @@ def family():
 
 @pytest.mark.parametrize("model", ["Restaurant", "Diner"])
 def test_children_have_their_parents_fields(family, model):
-    """A child sends its parent's fields; neither its own pk nor the parent's, and may not write what is "
-    "generated."""
+    """A child sends its parent's fields, but neither primary key. Generated fields cannot be written."""
     spec = BindingSpec("r", f"example.{model}", fields=("__all__",))
     sent = ["name", "stars", "doubled", "opened", "owner", "tags"]
     assert names(bound_fields(family[model], spec)) == sent
@@ -338,14 +336,14 @@ def test_children_have_their_parents_fields(family, model):
 
 
 def test_order_of_the_fields(family):
-    """Named fields come in the order in which they are named, and the key is dropped from among them."""
+    """Named fields keep their order, and the primary key is dropped."""
     spec = BindingSpec("r", "example.Restaurant", fields=("tags", "id", "stars", "name"), writable=("name", "tags"))
     assert names(bound_fields(family["Restaurant"], spec)) == ["tags", "stars", "name"]
     assert names(writable_fields(family["Restaurant"], spec)) == ["name", "tags"]
 
 
 def test_what_is_not_bound_is_not_writable(family):
-    """A whitelist cannot open what is not sent."""
+    """A whitelist cannot open a field that is not sent."""
     spec = BindingSpec("r", "example.Restaurant", fields=("stars",), writable=("name", "doubled", "id", "stars"))
     assert names(writable_fields(family["Restaurant"], spec)) == ["stars"]
     assert writable_fields(family["Restaurant"], BindingSpec("r", "x.Y", fields=("stars",), writable=())) == []
@@ -359,7 +357,7 @@ def test_concrete_field(family, name, attname):
 
 @pytest.mark.parametrize("name", ["tags", "nothing", "", "owner__id", "pk"])
 def test_no_concrete_field(family, name):
-    """What has no column in the row is a LookupError."""
+    """A name without a column in the row is a LookupError."""
     with pytest.raises(LookupError):
         concrete_field(family["Restaurant"], name)
 
@@ -369,18 +367,18 @@ def test_no_concrete_field(family, name):
 
 
 def test_warns_of_an_oracle():
-    """A group or a condition over a field that is not sent tells its value to who tries."""
+    """A group or a condition over a field that is not sent causes a warning, because it discloses the value."""
     record = {"stream": "users", "model": "auth.User", "fields": ["username"]}
     spec = BindingSpec.from_dict({**record, "groups": ["mail-{email}"], "where": {"is_staff": False}})
     assert [str(warning) for warning in warnings(spec)] == [
         (
             "$.groups[0]: Binding 'users': the group template 'mail-{email}' uses 'email', which is not sent: "
-            "whoever may "
+            "clients that may "
             "subscribe can find out its value by trying. Send it, or group by another field."
         ),
         (
-            "$.where.is_staff: Binding 'users': 'where' asks for 'is_staff', which is not sent: that a row "
-            "appears tells "
+            "$.where.is_staff: Binding 'users': 'where' asks for 'is_staff', which is not sent: the presence "
+            "of a row discloses "
             "its value. Send it, or accept this."
         ),
     ]
@@ -397,12 +395,12 @@ def test_warns_of_an_oracle():
     ],
 )
 def test_does_not_warn_without_reason(change):
-    """A field that is sent tells nothing new, nor does the key, nor what the server fills in by the scope."""
+    """Sent fields, the primary key, and fields that the scope fills in disclose nothing new."""
     assert warnings(BindingSpec(**{**LOG, **change})) == []
 
 
 def test_warns_of_what_has_no_effect():
-    """The key among the fields, and a subscription at connect to no group."""
+    """The primary key among the fields, and a subscription at connect to no group, have no effect."""
     spec = BindingSpec("users", "auth.User", fields=("id", "username"), groups=("x-{username}",), auto_subscribe=True)
     assert [warning.path for warning in warnings(spec)] == ["$.fields[0]", "$.auto_subscribe"]
     assert judge(spec) == []
@@ -418,14 +416,14 @@ def test_warns_of_what_has_no_effect():
     ids=repr,
 )
 def test_never_raises(document):
-    """Whatever comes in, an answer comes out."""
+    """Any input gives an answer."""
     spec, problems = judge_document(document)
     assert spec is None
     assert problems
 
 
 def test_takes_records_written_in_python():
-    """Tuples stand for lists in both judgements."""
+    """Both validations accept tuples in place of lists."""
     spec, problems = judge_document({**USER, "fields": ("username",), "where": {"id": (1, 2)}})
     assert problems == []
     assert spec is not None

@@ -434,4 +434,4 @@ def test_a_relation_without_a_column_is_left_out():
     assert [event.data.get("coin_serial") for event in events] == [str(LARGE), None]
     assert "coin" not in events[0].data
     _, [problem] = judge_document(record(Line, fields=["coin"]))
-    assert "is no field of the row itself but a ForeignObject" in problem.message
+    assert "is not a column of the row but a ForeignObject" in problem.message

@@ -1,4 +1,4 @@
-"""Joined frames: for who negotiated them, when more than one waits; the same frames in the same order."""
+"""Joined frames: for clients that negotiated them, if more than one waits, with the same frames in the same order."""
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -27,7 +27,7 @@ async def hear_names(client: Client) -> list[str]:
 
 
 async def test_a_burst_comes_joined_to_who_asked_for_it() -> None:
-    """All frames, in order, in far fewer messages; a client beside it that did not ask gets each by itself."""
+    """All frames arrive in order, in far fewer messages. A client without the subprotocol gets them singly."""
     with override_bindings(GROUPS):
         async with Client(subprotocols=["other", BATCH_PROTOCOL]) as joined, Client() as single:
             assert (joined.subprotocol, single.subprotocol) == (BATCH_PROTOCOL, None)
@@ -42,7 +42,7 @@ async def test_a_burst_comes_joined_to_who_asked_for_it() -> None:
 
 
 async def test_a_single_frame_is_not_wrapped() -> None:
-    """What waits alone is sent as it is, also to who negotiated joined frames."""
+    """A frame that waits alone is sent as it is, even if joined frames were negotiated."""
     with override_bindings(GROUPS):
         async with Client(subprotocols=[BATCH_PROTOCOL]) as client:
             reply = await client.request("groups", "subscribe")

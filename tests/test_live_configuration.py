@@ -1,4 +1,4 @@
-"""Edits of records under open sockets: who is concerned is told, nobody else, and what is closed is closed at once."""
+"""Edits of records under open sockets: affected clients are notified, others are not, and closed streams end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ KEEPERS = {
 
 @pytest.fixture(autouse=True)
 def no_grace(settings: Any, transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let no writer be behind, await no open transaction, and start from what the database holds."""
+    """Remove the grace period, wait for no open transaction, and start from the state of the database."""
     settings.DECLBIND = {"VERSION_CHECK_SECONDS": 0}
     monkeypatch.setattr(edits, "LOOK_SECONDS", 600)
     refresh(force=True)
@@ -49,7 +49,7 @@ def no_grace(settings: Any, transactional_db: None, monkeypatch: pytest.MonkeyPa
 
 
 def let_writers_be_behind(settings: Any, seconds: float) -> None:
-    """Make the grace after an edit as long; it is twice the time between two version checks."""
+    """Make the grace period after an edit this long. It is twice the time between two version checks."""
     settings.DECLBIND = {**settings.DECLBIND, "VERSION_CHECK_SECONDS": seconds / 2}
 
 
@@ -104,7 +104,7 @@ async def remove() -> None:
     ],
 )
 async def test_a_subscription_that_is_over_is_told_why(change, reason):
-    """The frame names the group; the socket stays open, and another stream's subscribers hear of nothing."""
+    """The frame names the group. The socket stays open, and subscribers of other streams get nothing."""
     await edit()
     await in_thread(save_record, {**KEEPERS, "stream": "others"})
     async with Client() as client, Client() as neighbour:
@@ -122,7 +122,7 @@ async def test_a_subscription_that_is_over_is_told_why(change, reason):
 
 
 async def test_a_closed_stream_answers_like_an_unknown_one():
-    """Reads and writes of a binding that was disabled are refused, on sockets that knew it as well."""
+    """Reads and writes of a disabled binding are refused, also on sockets that used it before."""
     await edit()
     async with Client() as client:
         await subscribe(client)
@@ -136,7 +136,7 @@ async def test_a_closed_stream_answers_like_an_unknown_one():
 
 
 async def test_who_still_may_is_not_closed_by_a_new_rule():
-    """A changed permission ends the subscriptions of those who lack it, and says nothing to the others."""
+    """A changed permission ends the subscriptions of users without it, and sends nothing to the others."""
     await edit()
     holder = await in_thread(make_user, "zoo.view_keeper")
     async with Client() as client, Client(user=holder) as neighbour:
@@ -149,7 +149,7 @@ async def test_who_still_may_is_not_closed_by_a_new_rule():
 
 
 async def test_a_scope_added_to_a_binding_ends_what_was_everybodys():
-    """The group has the same name, and is its owner's alone from now on."""
+    """The group keeps its name, but only its owner may subscribe to it from now on."""
     await edit()
     ann = await in_thread(make_user, username="ann")
     async with Client() as client, Client(user=ann) as owner:
@@ -165,7 +165,7 @@ async def test_a_scope_added_to_a_binding_ends_what_was_everybodys():
 
 
 async def test_a_stream_joined_at_connect_ends_without_a_word():
-    """Who did not ask gets neither closed nor resync: the old client knows neither."""
+    """Without an explicit subscription, neither closed nor resync is sent, because old clients know neither."""
     await edit(groups=[], auto_subscribe=True)
     async with Client() as client:
         await hire()
@@ -182,7 +182,7 @@ BY_ITSELF = {"groups": [], "auto_subscribe": True}
 
 
 class InCode(BindingConsumer):
-    """Connections join a group that code of the project names."""
+    """Connections that join a group named by project code."""
 
     def connection_groups(self, **kwargs: Any) -> list[str]:
         return [f"name-{kwargs['name']}"]
@@ -222,7 +222,7 @@ async def hide_and_show(**record: Any) -> None:
 
 @pytest.mark.parametrize("change", [disable_and_enable, remove_and_add, close_and_open, hide_and_show])
 async def test_a_group_joined_at_connect_is_joined_again(change):
-    """A client of Channels 1.x cannot ask for it, and does not know that it was gone."""
+    """A client of Channels 1.x cannot subscribe itself, and does not know that the group was closed."""
     await edit(**BY_ITSELF)
     async with Client() as client, Client() as neighbour:
         await change(**BY_ITSELF)
@@ -235,7 +235,7 @@ async def test_a_group_joined_at_connect_is_joined_again(change):
 
 @pytest.mark.parametrize("change", [disable_and_enable, remove_and_add, close_and_open])
 async def test_a_group_granted_by_code_is_joined_again(change):
-    """``connection_groups`` is not asked again: what it named at connect holds as long as the socket is open."""
+    """``connection_groups`` is not called again. Its result holds as long as the socket is open."""
     await edit()
     async with Client(InCode.as_asgi(), url_kwargs={"name": "ann"}) as client:
         await change()
@@ -265,7 +265,7 @@ async def test_a_group_that_an_edit_brings_is_joined_under_an_open_socket(before
 
 
 async def test_a_group_that_the_user_may_not_view_is_not_joined_again():
-    """The right to view is asked for as it is at connect."""
+    """The view permission is checked as at connect."""
     await edit(**BY_ITSELF)
     holder = await in_thread(make_user, "zoo.view_keeper")
     async with Client() as client, Client(user=holder) as neighbour:
@@ -280,7 +280,7 @@ async def test_a_group_that_the_user_may_not_view_is_not_joined_again():
 
 @pytest.mark.parametrize("action", ["subscribe", "unsubscribe"])
 async def test_a_group_that_the_client_has_left_or_asked_for_is_not_joined_again(action):
-    """A client that asked for the group is sent ``closed``, and decides itself whether to ask again."""
+    """A client with an explicit subscription is sent ``closed``, and decides itself whether to subscribe again."""
     await edit(**BY_ITSELF)
     async with Client() as client:
         assert (await client.request("keepers", action))["ok"]
@@ -292,7 +292,7 @@ async def test_a_group_that_the_client_has_left_or_asked_for_is_not_joined_again
 
 
 async def test_a_subscription_that_goes_on_is_not_replaced_by_an_edit():
-    """Frames keep the form that the client asked for, and come once."""
+    """Frames keep the form of the subscription, and arrive once."""
     await edit(**BY_ITSELF, fields=["name", "retired"])
     async with Client() as client, Client() as plain:
         assert (await client.request("keepers", "subscribe"))["ok"]
@@ -306,7 +306,7 @@ async def test_a_subscription_that_goes_on_is_not_replaced_by_an_edit():
 
 
 async def test_a_hub_that_joins_nothing_again_is_noticed(monkeypatch):
-    """Negative control of the tests before."""
+    """Negative control of the previous tests."""
 
     async def join_nothing(hub: LiveHub, streams: Any) -> None:
         pass
@@ -323,7 +323,7 @@ async def test_a_hub_that_joins_nothing_again_is_noticed(monkeypatch):
 
 
 async def test_a_field_that_was_taken_out_is_sent_no_more():
-    """From the commit of the edit on, also in what a writer says that has not noticed the edit."""
+    """It is not sent after the commit of the edit, even if a writer has not noticed the edit."""
     await edit()
     async with Client() as client:
         await subscribe(client)
@@ -336,7 +336,7 @@ async def test_a_field_that_was_taken_out_is_sent_no_more():
 
 
 async def test_a_field_that_was_taken_out_is_not_in_a_replay():
-    """The log still holds it, the reader of the log no longer sends it."""
+    """The log still contains it, but the reader of the log no longer sends it."""
     await edit()
     async with Client() as client:
         # The offset must lie behind the edit that made the binding, or coming back is answered by a resync.
@@ -350,12 +350,12 @@ async def test_a_field_that_was_taken_out_is_not_in_a_replay():
 
 
 def dump(instance: Any, binding: Any) -> dict[str, Any]:
-    """Serialize a row: the bound fields and something of one's own."""
+    """Serialize a row: the bound fields and one additional key."""
     return {field.name: getattr(instance, field.attname) for field in binding.bound_fields()} | {"label": "!"}
 
 
 async def test_a_field_that_was_taken_out_is_hidden_from_a_serializers_data_too(settings):
-    """A serializer may send names of its own; of the model's fields only those that are bound now."""
+    """A serializer may send additional names, but no model field that is not bound now."""
     settings.DECLBIND = {**settings.DECLBIND, "SERIALIZERS": {"own": f"{__name__}.dump"}}
     await edit(serializer="own")
     async with Client() as client:
@@ -366,7 +366,7 @@ async def test_a_field_that_was_taken_out_is_hidden_from_a_serializers_data_too(
 
 
 async def test_a_reader_that_sends_what_the_log_holds_is_noticed(monkeypatch):
-    """Negative control of the three tests before."""
+    """Negative control of the three previous tests."""
     monkeypatch.setattr(changes, "_is_sent", lambda binding, name: True)
     await edit()
     async with Client() as client:
@@ -377,7 +377,7 @@ async def test_a_reader_that_sends_what_the_log_holds_is_noticed(monkeypatch):
 
 
 async def test_rows_that_a_late_writer_puts_into_groups_of_before_are_not_sent():
-    """where decides who hears of a row: what was judged by the where of before is dropped, and told as a resync."""
+    """An event made under the previous ``where`` is dropped, and a resync is sent."""
     await edit()
     async with Client() as client:
         await subscribe(client)
@@ -393,7 +393,7 @@ async def test_rows_that_a_late_writer_puts_into_groups_of_before_are_not_sent()
 
 
 async def test_a_hub_that_started_later_drops_them_too():
-    """A process that starts after the edit knows from the log which events follow rules of before."""
+    """A process that starts after the edit learns from the log which events follow the previous rules."""
     await edit()
     await edit(where={"retired": False})
     async with Client() as client:
@@ -420,19 +420,19 @@ async def check_that_a_trimmed_edit_is_in_force(monkeypatch: pytest.MonkeyPatch,
 
 
 async def test_an_edit_that_was_trimmed_before_the_hub_read_it_is_in_force(monkeypatch, settings):
-    """A hub that was away from the database for longer than the retention does not know what was edited meanwhile."""
+    """A hub that could not read the database for longer than the retention does not know the edits of that time."""
     await check_that_a_trimmed_edit_is_in_force(monkeypatch, settings)
 
 
 async def test_a_hub_that_trusts_the_versions_of_before_a_gap_is_noticed(monkeypatch, settings):
-    """Negative control of the test before."""
+    """Negative control of the previous test."""
     monkeypatch.setattr(LiveHub, "is_in_force", lambda self, event: True)
     with pytest.raises((AssertionError, KeyError)):
         await check_that_a_trimmed_edit_is_in_force(monkeypatch, settings)
 
 
 async def test_a_hub_without_a_memory_of_edits_is_noticed(monkeypatch):
-    """Negative control of the two tests before."""
+    """Negative control of the two previous tests."""
     monkeypatch.setattr(Edits, "is_in_force", lambda self, event: True)
     await edit()
     await edit(where={"retired": False})
@@ -451,7 +451,7 @@ async def test_a_hub_without_a_memory_of_edits_is_noticed(monkeypatch):
     ],
 )
 async def test_an_event_for_a_group_of_before_the_edit_is_a_resync_to_every_subscriber(change):
-    """Nobody is in its group any more, and its row may be in the group of any subscriber of the stream."""
+    """Its former group has no subscribers, and its row may be in the group of any subscriber of the stream."""
     params = {"retired": False} if change["groups"][-1] != "all" else {}
     await edit()
     await edit(**change)
@@ -469,7 +469,7 @@ async def test_an_event_for_a_group_of_before_the_edit_is_a_resync_to_every_subs
 
 @pytest.mark.parametrize("wider", [{"fields": ["name", "retired"]}, {"fields": None, "exclude": []}])
 async def test_an_event_without_the_fields_of_a_widened_binding_is_not_delivered(wider):
-    """A frame with a part of the fields would take the others from the row that the client holds."""
+    """A frame with only some of the fields would remove the others from the client's row."""
     await edit(fields=["name"])
     await edit(**wider)
     await (await get_hub()).settle()
@@ -481,7 +481,7 @@ async def test_an_event_without_the_fields_of_a_widened_binding_is_not_delivered
 
 
 def hold_a_write_open(name: str) -> tuple[Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]:
-    """Return what writes a row in a transaction of another connection, and what commits it."""
+    """Return a function that writes a row in a transaction of another connection, and one that commits it."""
     written, end = threading.Event(), threading.Event()
 
     def run() -> None:
@@ -507,7 +507,7 @@ def hold_a_write_open(name: str) -> tuple[Callable[[], Awaitable[None]], Callabl
 
 
 async def edit_groups_across_an_open_transaction(client: Client) -> None:
-    """Write a row, edit the binding's groups, take a snapshot for the new group, and commit the row after all that."""
+    """Write a row, edit the binding's groups, take a snapshot for the new group, and then commit the row."""
     await edit()
     await hire("ann", retired=True)
     begin, commit = hold_a_write_open("bob")
@@ -523,7 +523,7 @@ async def edit_groups_across_an_open_transaction(client: Client) -> None:
 
 @only_concurrent
 async def test_a_transaction_that_was_open_across_an_edit_of_the_groups_is_a_resync():
-    """The row was not in the snapshot, and its event is for a group of the rules of before."""
+    """The row was not in the snapshot, and its event is for a group of the previous rules."""
     async with Client() as client:
         await edit_groups_across_an_open_transaction(client)
         assert await next_payload(client) == {"action": "resync", "reason": "config"}
@@ -535,7 +535,7 @@ async def test_a_transaction_that_was_open_across_an_edit_of_the_groups_is_a_res
 
 @only_concurrent
 async def test_looking_for_subscribers_before_the_version_is_noticed(monkeypatch):
-    """Negative control of the test before: the event has no subscribers, and the client never learns of the row."""
+    """Negative control of the previous test: the event has no subscribers, and the client never learns of the row."""
     in_force = LiveHub.is_in_force
     monkeypatch.setattr(LiveHub, "is_in_force", lambda self, event: not self.core.hears(event) or in_force(self, event))
     async with Client() as client:
@@ -544,7 +544,7 @@ async def test_looking_for_subscribers_before_the_version_is_noticed(monkeypatch
 
 
 async def test_a_snapshot_taken_while_the_binding_is_narrowed_is_narrow(monkeypatch):
-    """Rows read under the binding of before are thrown away when the hub has another one since."""
+    """Rows read under the previous binding are dropped if the hub has a new one by then."""
     await edit()
     await hire()
     take, loop, done = snapshots.read_snapshot, asyncio.get_running_loop(), False
@@ -580,7 +580,7 @@ async def test_a_snapshot_taken_while_the_binding_is_narrowed_is_narrow(monkeypa
     ],
 )
 async def test_a_widened_binding_is_told_once_when_no_writer_can_be_behind(settings, wider):
-    """One resync config after the grace, not one per edit, and to nobody else."""
+    """One resync ``config`` is sent after the grace period, not one per edit, and only to subscribers of the stream."""
     await edit(fields=["name"], where={"retired": False})
     await in_thread(save_record, {**KEEPERS, "stream": "others"})
     async with Client() as client, Client() as neighbour:
@@ -600,7 +600,7 @@ async def test_a_widened_binding_is_told_once_when_no_writer_can_be_behind(setti
 
 
 async def test_a_setting_that_changes_during_a_version_check_ends_no_subscription(settings, monkeypatch):
-    """The registry is loaded anew after that; until it is, the bindings of the database stay in force."""
+    """The registry is loaded again after that. Until then, the bindings of the database stay in force."""
     await edit()
     async with Client() as client:
         await subscribe(client)
@@ -617,7 +617,7 @@ async def test_a_setting_that_changes_during_a_version_check_ends_no_subscriptio
 
 
 async def test_an_edit_of_words_tells_nobody():
-    """A description, the rights to write, or fewer fields are no reason to take a snapshot again."""
+    """A description, the write permissions, or fewer fields are no reason to take a snapshot again."""
     await edit()
     async with Client() as client:
         await subscribe(client)
@@ -630,7 +630,7 @@ async def test_an_edit_of_words_tells_nobody():
 
 
 async def test_who_subscribes_within_the_grace_is_told_too(settings):
-    """A snapshot taken just after the edit may lack what a late writer does not announce; in a new process too."""
+    """A snapshot taken just after the edit may lack rows of a late writer without an event; in a new process too."""
     let_writers_be_behind(settings, 0.5)
     await edit()
     async with Client() as client:
@@ -656,7 +656,7 @@ async def test_who_subscribes_within_the_grace_is_told_too(settings):
     ],
 )
 def test_which_edits_leave_clients_without_something(old, new, expected):
-    """After such an edit clients take a snapshot, and events of before it are not delivered."""
+    """After such an edit clients take a snapshot, and earlier events are not delivered."""
     before, after = (None if each is None else {**KEEPERS, **each} for each in (old, new))
     assert changes.shows_more(before, after) is expected
 
@@ -673,7 +673,7 @@ def test_which_edits_leave_clients_without_something(old, new, expected):
     ],
 )
 async def test_a_position_from_before_an_edit_that_shows_more_is_a_resync(edits):
-    """Widened, or disabled for a time, or other rows: the log cannot tell what was missed."""
+    """The binding was widened, disabled for a time, or has other rows: the log does not have all missed changes."""
     await edit(fields=["name"])
     async with Client() as client:
         reply = await subscribe(client)
@@ -687,7 +687,7 @@ async def test_a_position_from_before_an_edit_that_shows_more_is_a_resync(edits)
 
 
 async def test_a_position_from_before_other_edits_is_replayed():
-    """Less to see, or another stream's edit, leaves the log a true account."""
+    """After an edit that shows less, or an edit of another stream, the log is complete."""
     await edit()
     async with Client() as client:
         await (await get_hub()).settle()

@@ -1,4 +1,4 @@
-"""Demultiplexers written by hand: which streams they serve, and the groups that their code grants."""
+"""Demultiplexers in project code: the streams that they serve, and the groups that their code grants."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Numbers(WebsocketBinding):
-    """Rooms that only code can grant: nobody has the right to view."""
+    """Rooms that only code can grant, because no user has the view permission."""
 
     stream = "rooms"
     model = IntegerValue
@@ -33,7 +33,7 @@ class Rooms(WebsocketDemultiplexer):
 
 
 def test_a_key_that_is_not_the_bindings_stream_is_refused():
-    """The key is what clients send, the stream is what they get: two names for one thing is a mistake."""
+    """Clients send the key and receive the stream, so they must be equal."""
     with pytest.raises(ImproperlyConfigured) as error:
         type("Mixed", (WebsocketDemultiplexer,), {"consumers": {"room": Numbers.consumer}})
     assert str(error.value) == (
@@ -42,14 +42,14 @@ def test_a_key_that_is_not_the_bindings_stream_is_refused():
 
 
 def test_what_is_no_binding_is_refused():
-    """Channels 1.x took any consumer class here; a frame for it would go nowhere."""
+    """Channels 1.x accepted any consumer class here, but its frames would be lost."""
     with pytest.raises(ImproperlyConfigured) as error:
         type("Mixed", (WebsocketDemultiplexer,), {"consumers": {"rooms": object}})
     assert str(error.value) == "Mixed.consumers['rooms']: expected SomeBinding.consumer, got <class 'object'>."
 
 
 async def test_the_urls_arguments_choose_the_groups():
-    """connection_groups gets what the route found in the address, and its groups need no right to view."""
+    """``connection_groups`` gets the arguments of the URL, and its groups need no view permission."""
     with override_bindings(Numbers):
         async with Client(Rooms.as_asgi(), url_kwargs={"room": "a"}) as client:
             await store("b", 1)
@@ -59,7 +59,7 @@ async def test_the_urls_arguments_choose_the_groups():
 
 
 async def test_asking_is_no_way_into_what_code_grants():
-    """The other way into the same group goes by the right to view."""
+    """An explicit subscription to the same group requires the view permission."""
     with override_bindings(Numbers):
         async with Client(Rooms.as_asgi(), url_kwargs={"room": "a"}) as client:
             assert code_of(await client.request("rooms", "subscribe", params={"name": "b"})) == "denied"
@@ -91,14 +91,14 @@ async def test_it_takes_writes():
 
 
 async def test_a_binding_that_is_not_in_force_is_unknown():
-    """A class that the registry left out is not served by the back door."""
+    """A class that the registry has left out is not served by a demultiplexer either."""
     with override_bindings(NUMBERS):
         async with Client(Rooms.as_asgi(), url_kwargs={"room": "a"}) as client:
             assert code_of(await client.request("rooms", "delete", pk=1)) == "unknown_stream"
 
 
 async def test_a_faulty_binding_keeps_nobody_out(caplog):
-    """One binding whose right to view raises is not joined; the connection and the other streams work."""
+    """A binding whose view permission raises is not joined. The connection and the other streams work."""
 
     class Faulty(WebsocketBinding):
         stream = "faulty"

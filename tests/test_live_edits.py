@@ -1,4 +1,4 @@
-"""Transactions that are open across an edit: what they wrote before anything was bound is heard of after their end."""
+"""Transactions that are open across an edit: their writes to an unbound model are noticed after they end."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def look_often(no_grace: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def subscribe_to_nothing(client: Client) -> dict[str, Any]:
-    """Take a snapshot in which the row of the open transaction is not."""
+    """Take a snapshot without the row of the open transaction."""
     reply = await subscribe(client, params={"name": "bob"}, snapshot=True)
     assert (await next_payload(client))["objects"] == []
     return reply
 
 
 async def write_before_the_edit() -> Callable[[], Awaitable[None]]:
-    """Write a row of a model that nothing is bound to, bind it, and return what commits the row."""
+    """Write a row of an unbound model, bind the model, and return a function that commits the row."""
     begin, commit = hold_a_write_open("bob")
     await begin()
     await edit()
@@ -56,7 +56,7 @@ async def count_ends() -> int:
 
 
 async def test_a_row_from_before_the_edit_is_heard_of_after_its_commit():
-    """No event tells of it, and it is in no snapshot that is taken before."""
+    """It has no event, and it is in no earlier snapshot."""
     await get_hub()
     commit = await write_before_the_edit()
     async with Client() as client:
@@ -73,7 +73,7 @@ async def test_a_row_from_before_the_edit_is_heard_of_after_its_commit():
 
 
 async def test_a_process_that_starts_after_the_edit_awaits_the_transaction_too():
-    """However long ago the edit was, and however many processes there are."""
+    """The age of the edit and the number of processes make no difference."""
     commit = await write_before_the_edit()
     async with Client() as client:
         await subscribe_to_nothing(client)
@@ -82,7 +82,7 @@ async def test_a_process_that_starts_after_the_edit_awaits_the_transaction_too()
 
 
 async def test_a_position_from_before_the_commit_is_a_resync():
-    """Who was away at the end of the transaction is told when he comes back."""
+    """A client that was disconnected at the end of the transaction gets a resync when it resumes."""
     commit = await write_before_the_edit()
     async with Client() as client:
         reply = await subscribe_to_nothing(client)
@@ -95,7 +95,7 @@ async def test_a_position_from_before_the_commit_is_a_resync():
 
 
 async def test_the_end_is_written_once_by_all_processes():
-    """Each process awaits it, and each would write it."""
+    """Each process waits for it, and only one of them writes it."""
     commit = await write_before_the_edit()
     await commit()
     version = await Event.objects.filter(kind=Event.CONTROL).values_list("version", flat=True).aget()
@@ -108,7 +108,7 @@ async def test_the_end_is_written_once_by_all_processes():
 
 
 async def test_nothing_is_written_if_no_transaction_is_open(settings):
-    """An edit is followed by one resync, when the grace is over."""
+    """One resync follows the edit, at the end of the grace period."""
     await get_hub()
     let_writers_be_behind(settings, 0.2)
     await edit()
@@ -121,7 +121,7 @@ async def test_nothing_is_written_if_no_transaction_is_open(settings):
 
 
 async def test_a_database_that_fails_meanwhile_is_asked_again(monkeypatch):
-    """The subscribers are told once it answers."""
+    """The subscribers get the resync once the database answers."""
     are_open, failures = open_writes.are_open, [OperationalError("gone")] * 3
 
     def fail_at_first(moment: str, using: str) -> bool:

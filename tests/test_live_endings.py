@@ -1,4 +1,4 @@
-"""The end of a socket: both sides may end it, in the same moment and in any order, and nothing fails over that."""
+"""The end of a socket: both sides may end it, at the same time and in any order, without a fault."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS = range(12)
 
 
 async def end_from_both_sides(faults: list[dict[str, Any]]) -> None:
-    """End sockets from both sides, with so many steps of the event loop in between, in both orders."""
+    """End sockets from both sides, in both orders, with this many steps of the event loop in between."""
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
     loop.set_exception_handler(lambda loop, context: faults.append(context))
@@ -52,7 +52,7 @@ async def end_from_both_sides(faults: list[dict[str, Any]]) -> None:
 
 @pytest.mark.django_db(transaction=True)
 async def test_both_sides_may_end_a_socket_at_the_same_time(caplog):
-    """Whatever comes first and by how many steps, the connection ends and nothing is logged."""
+    """In any order and at any distance, the connection ends and nothing is logged."""
     faults: list[dict[str, Any]] = []
     await end_from_both_sides(faults)
     assert faults == []
@@ -61,10 +61,10 @@ async def test_both_sides_may_end_a_socket_at_the_same_time(caplog):
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_time_out_that_is_over_is_noticed(monkeypatch):
-    """Control: a callback that does not ask whether the socket is still read meets a time-out that is over."""
+    """Control: a callback that does not check whether the socket is still read reschedules an expired timeout."""
 
     class Kept:
-        """Keep the time-out, as a conversation did that never forgot it."""
+        """A timeout that is kept after it expired, as in a conversation that does not clear it."""
 
         def __init__(self) -> None:
             self.kept: dict[int, Any] = {}

@@ -1,4 +1,4 @@
-"""Whatever a client sends, the socket survives it, and what can be answered is answered; requests keep their order."""
+"""Hostile input: the socket survives, requests are answered if possible, and they keep their order."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ SILENT = [
 
 @pytest.mark.parametrize(("text", "code"), ANSWERED)
 async def test_a_bad_request_with_a_ref_is_answered(text, code):
-    """The answer has the ref, a code of the list and a message, and the socket goes on."""
+    """The reply has the ref, a published code and a message, and the socket stays open."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             await client.send(text)
@@ -109,7 +109,7 @@ async def test_a_bad_request_with_a_ref_is_answered(text, code):
 
 
 async def test_a_bad_frame_without_a_ref_gets_silence():
-    """Without a ref there is nobody to answer: the server is silent as 1.x was, and goes on."""
+    """Without a ref there is no reply, as in Channels 1.x, and the socket stays open."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             for text in SILENT:
@@ -119,7 +119,7 @@ async def test_a_bad_frame_without_a_ref_gets_silence():
 
 
 async def test_binary_frames_are_no_requests():
-    """Bytes are refused whatever they hold; a frame that has neither bytes nor text, too."""
+    """Bytes are refused regardless of their content, and so is a frame with neither bytes nor text."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             request = b'{"stream": "numbers", "payload": {"action": "create", "data": {"name": "a", "value": 1}}}'
@@ -131,7 +131,7 @@ async def test_binary_frames_are_no_requests():
 
 @pytest.mark.parametrize("ref", [0, -1.5, "", "x" * 1000, None, True, 10**30, "\N{GRINNING FACE}\u2028"])
 async def test_any_scalar_is_a_ref(ref):
-    """The ref comes back exactly as it was sent, with an answer good or bad; null asks for one as well."""
+    """The ref is returned exactly as it was sent, in replies and refusals. A null is a ref as well."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             for payload in ({"action": "drop"}, {"action": "subscribe", "params": {"name": "a"}}):
@@ -141,7 +141,7 @@ async def test_any_scalar_is_a_ref(ref):
 
 
 async def test_an_answer_can_always_be_sent():
-    """A ref of half a surrogate pair comes back as its escape: the frame is text that a server can encode."""
+    """A ref with a lone surrogate is returned as its escape, so that the server can encode the frame."""
     sent: list[str] = []
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -196,9 +196,9 @@ FRAMES = (
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(texts=st.lists(FRAMES, min_size=10, max_size=25))
 def test_no_frame_ends_the_socket(texts):
-    """Arbitrary JSON, arbitrary text, requests of arbitrary parts: the next request is answered as ever.
+    """Arbitrary JSON, arbitrary text, and requests of arbitrary parts: the next request is answered as usual.
 
-    What can be read of a ref is answered, and no answer is "internal": the server never fails at a client's frame.
+    If a ref can be read, it is answered, and no answer is "internal": a frame of a client never makes the server fail.
     """
 
     async def talk() -> None:
@@ -223,7 +223,7 @@ def test_no_frame_ends_the_socket(texts):
 
 
 async def test_a_refusal_can_be_stored_whatever_its_stream_is_called():
-    """Traffic rows hold what clients sent, cut and cleaned: no name of a stream keeps the other rows out."""
+    """Traffic rows contain cleaned text of clients. No name of a stream prevents other rows from being stored."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             for stream in ("a\x00b", "x" * 5_000, "\ud800", "\N{GRINNING FACE}"):
@@ -234,7 +234,7 @@ async def test_a_refusal_can_be_stored_whatever_its_stream_is_called():
 
 
 async def test_a_chore_that_fails_does_not_stop_the_others(monkeypatch, settings):
-    """The check of all rights goes on when the traffic cannot be written."""
+    """The check of all permissions continues if the traffic cannot be written."""
     settings.DECLBIND = {"REVALIDATE_SECONDS": 0}
     checked = asyncio.Event()
     with override_bindings(NUMBERS):
@@ -256,7 +256,7 @@ async def test_a_chore_that_fails_does_not_stop_the_others(monkeypatch, settings
 
 
 async def test_requests_of_one_stream_are_applied_in_the_order_sent():
-    """Create, many updates and a delete in one go, and what else was sent behind them."""
+    """A create, many updates and a delete sent at once, followed by other requests."""
     with override_bindings(NUMBERS):
         row = await store("a", 0)
         async with Client() as client:
@@ -294,7 +294,7 @@ async def test_streams_do_not_wait_for_each_other(monkeypatch):
 
 
 async def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(monkeypatch):
-    """What was accepted is carried out; subscriptions that were under way are not left in the hub."""
+    """Accepted requests are carried out, and pending subscriptions are not left in the hub."""
     with override_bindings(NUMBERS):
         for _ in range(5):
             client = Client()
@@ -310,7 +310,7 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(monkeypa
 
 
 async def test_a_request_that_is_cut_off_subscribes_nobody(monkeypatch):
-    """A server that cancels the application does not wait for its requests: they end without effect on the hub."""
+    """If the server cancels the application, pending requests have no effect on the hub."""
     grant, loop = subscriptions._grant, asyncio.get_running_loop()
     begun, release, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -340,7 +340,7 @@ async def test_a_request_that_is_cut_off_subscribes_nobody(monkeypatch):
 
 
 async def test_a_binding_that_raises_is_answered_as_internal(caplog):
-    """Our own mistake does not close the socket either, and its text stays in the log."""
+    """A fault of the server does not close the socket, and its text appears only in the log."""
 
     class Broken(WebsocketBinding):
         stream = "broken"

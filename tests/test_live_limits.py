@@ -1,4 +1,4 @@
-"""Bounds: how much a client may send, how much may wait for it, and how long it may take to read."""
+"""Limits: how much a client may send, how much may wait for it, and how long it may take to read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Clock:
-    """Replace ``time.monotonic`` in the live part: it stands still until it is moved."""
+    """A replacement of ``time.monotonic`` in the live part, which stands still until it is moved."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # A whole number: what the moves add up to must not hang on how the machine's clock is rounded.
@@ -44,7 +44,7 @@ def frame(ref: Any, **payload: Any) -> str:
 
 
 async def test_a_frame_of_64_kib_is_the_largest():
-    """One byte more is too_large, which no ref can be told of: it is not parsed."""
+    """One byte more is ``too_large``. The answer has no ref, because the frame is not parsed."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             text = frame(1, data={"x": ""})
@@ -66,7 +66,7 @@ async def test_bytes_count_not_characters():
 
 
 async def test_json_of_16_levels_is_the_deepest():
-    """Deeper JSON is malformed, told to the ref that could be read."""
+    """Deeper JSON is malformed, and the answer has the ref that could be read."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             for levels, code in ((13, "not_found"), (15, "malformed"), (500, "malformed")):
@@ -77,7 +77,7 @@ async def test_json_of_16_levels_is_the_deepest():
 
 
 async def test_messages_over_the_rate_are_answered_and_not_carried_out(monkeypatch, settings):
-    """The burst goes through, the rest is rate_limited; a second later there is room for some more."""
+    """The burst is carried out and the rest is ``rate_limited``. A second later, some more are allowed."""
     settings.DECLBIND = {"MESSAGES_PER_SECOND": 2, "MESSAGE_BURST": 5}
     clock = Clock(monkeypatch)
     with override_bindings(NUMBERS):
@@ -92,7 +92,7 @@ async def test_messages_over_the_rate_are_answered_and_not_carried_out(monkeypat
 
 
 async def flood(client: Client, clock: Clock, seconds: float) -> None:
-    """Go on sending more than twice what is allowed, until the time is over or the server closes."""
+    """Send more than twice the allowed rate, until the time is over or the server closes."""
     end = clock.now + seconds
     while clock.now < end and client.close_code is None:
         for _ in range(5):
@@ -102,7 +102,7 @@ async def flood(client: Client, clock: Clock, seconds: float) -> None:
 
 
 async def test_who_floods_for_ten_seconds_is_closed(monkeypatch, settings):
-    """Being refused is not enough for some: 4429, while a client that calms down may stay."""
+    """A client that continues after refusals is closed with 4429. A client that slows down may stay."""
     settings.DECLBIND = {"MESSAGES_PER_SECOND": 2, "MESSAGE_BURST": 4}
     clock = Clock(monkeypatch)
     with override_bindings(NUMBERS):
@@ -116,7 +116,7 @@ async def test_who_floods_for_ten_seconds_is_closed(monkeypatch, settings):
 
 
 async def test_the_rate_holds_for_frames_that_are_no_requests(monkeypatch, settings):
-    """Noise is counted too: a flood of malformed frames ends the same way."""
+    """Malformed frames count too: a flood of them has the same end."""
     settings.DECLBIND = {"MESSAGES_PER_SECOND": 2, "MESSAGE_BURST": 4}
     clock = Clock(monkeypatch)
     with override_bindings(NUMBERS):
@@ -137,7 +137,7 @@ async def answer_or_close(client: Client) -> Any:
 
 
 async def test_no_more_requests_than_allowed_are_under_way_at_once(monkeypatch, settings):
-    """Further frames of a connection wait unread; another connection does not wait for them."""
+    """Other frames of the connection wait unread. Another connection does not wait for them."""
     settings.DECLBIND = {"MAX_IN_FLIGHT": 3, "DATABASE_THREADS": 8}
     streams = [{**NUMBERS, "stream": f"numbers-{number}"} for number in range(6)]
     under_way, most, release = 0, 0, asyncio.Event()
@@ -183,7 +183,7 @@ async def write_many(count: int, name: str = "a", first: int = 0) -> None:
 
 @pytest.mark.parametrize("limits", [{"QUEUE_FRAMES": 20}, {"QUEUE_BYTES": 3_000}])
 async def test_a_queue_that_overflows_ends_its_reader_and_no_other(settings, limits):
-    """Too many frames or bytes: 4408 for the slow one; the others miss nothing."""
+    """Too many frames or bytes close the slow client with 4408. The others miss nothing."""
     settings.DECLBIND = limits
     tap = Tap()
     with override_bindings(NUMBERS):
@@ -203,7 +203,7 @@ async def test_a_queue_that_overflows_ends_its_reader_and_no_other(settings, lim
 
 
 async def test_a_frame_that_waits_too_long_ends_its_reader(monkeypatch):
-    """After QUEUE_SECONDS without reading the connection is over, even if it is the last frame for hours."""
+    """After QUEUE_SECONDS without reading the connection ends, even if no more frames follow."""
     clock = Clock(monkeypatch)
     tap = Tap()
     with override_bindings(NUMBERS):
@@ -219,7 +219,7 @@ async def test_a_frame_that_waits_too_long_ends_its_reader(monkeypatch):
 
 
 async def test_one_frame_half_read_ends_its_reader_too(monkeypatch):
-    """Nothing waits in the queue, and yet the reader reads nothing: the frame under way counts."""
+    """Nothing waits in the queue, but the reader does not read: the frame that is being sent counts."""
     clock = Clock(monkeypatch)
     tap = Tap()
     with override_bindings(NUMBERS):
@@ -239,13 +239,13 @@ async def settle() -> None:
 
 
 async def until_given_up() -> None:
-    """Wait until the server has decided to close the one connection there is."""
+    """Wait until the server has decided to close the only connection."""
     [connection] = (await hub.get_hub()).core.connections
     await asyncio.wait_for(asyncio.shield(connection.info.closed), PATIENCE)
 
 
 async def test_a_reader_that_reads_nothing_at_all_is_dropped(monkeypatch, settings):
-    """The close frame is tried for a while and then given up; the hub lets go of the connection."""
+    """The server tries to send the close frame for a while. Then it gives up, and the hub drops the connection."""
     monkeypatch.setattr(socket, "CLOSE_SECONDS", 0.05)
     settings.DECLBIND = {"QUEUE_FRAMES": 5}
     tap = Tap()
@@ -280,7 +280,7 @@ async def prepare_slow_reader(tap: Tap, **payload: Any) -> Client:
 
 
 async def test_a_replay_does_not_overflow_a_slow_but_steady_reader(monkeypatch, settings):
-    """Forty missed frames, a queue of ten, four seconds a frame: it takes minutes, and arrives whole."""
+    """Forty missed frames, a queue of ten, and four seconds per frame: it takes minutes and is complete."""
     settings.DECLBIND = {"QUEUE_FRAMES": 10}
     with override_bindings(NUMBERS):
         async with Client() as client:
@@ -312,7 +312,7 @@ async def test_a_snapshot_does_not_overflow_a_slow_but_steady_reader(monkeypatch
 
 
 async def test_a_replay_that_is_queued_at_once_is_noticed(monkeypatch, settings):
-    """Negative control of the two tests before: without waiting for the reader the queue overflows."""
+    """Negative control of the two previous tests: without waiting for the reader the queue overflows."""
 
     async def push_at_once(self: socket.Socket, texts: list[str], is_wanted: Any) -> None:
         for text in texts:
@@ -337,7 +337,7 @@ async def test_a_replay_that_is_queued_at_once_is_noticed(monkeypatch, settings)
 
 
 class Steady:
-    """Stand before a consumer and take its frames at a steady pace, slower than they can be made."""
+    """A wrapper of a consumer that takes its frames at a steady pace, slower than they can be made."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         taken = 0
@@ -356,7 +356,7 @@ BURST = 1_000
 
 
 async def read_a_burst(settings: Any) -> int:
-    """Have a reader hear five times as much at once as its queue holds; return how much it got."""
+    """Send a reader five times as many frames at once as its queue holds; return how many it received."""
     settings.DECLBIND = {"QUEUE_FRAMES": BURST // 5}
     with override_bindings(NUMBERS):
         async with Client(Steady()) as client:
@@ -373,12 +373,12 @@ async def read_a_burst(settings: Any) -> int:
 
 
 async def test_a_burst_does_not_close_a_reader_that_reads(settings):
-    """We are faster than any reader; who takes frames all the time is waited for a little."""
+    """The hub is faster than any reader, so it waits a little for readers that keep reading."""
     assert await read_a_burst(settings) == BURST
 
 
 async def test_a_burst_that_waits_for_nobody_is_noticed(monkeypatch, settings):
-    """Negative control: the same reader is closed for being slower than the hub."""
+    """Negative control: the same reader is closed because it is slower than the hub."""
 
     async def go_on(self: Flusher, behind: Any) -> None:
         return None
@@ -388,7 +388,7 @@ async def test_a_burst_that_waits_for_nobody_is_noticed(monkeypatch, settings):
 
 
 async def test_who_reads_nothing_holds_nobody_up_for_long(settings):
-    """A reader that has taken nothing is waited for once, not after each slice of a burst."""
+    """The hub waits once for a reader that takes nothing, not after each slice of a burst."""
     settings.DECLBIND = {"QUEUE_FRAMES": BURST // 2}
     waits: list[int] = []
     with override_bindings(NUMBERS):

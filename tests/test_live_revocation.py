@@ -1,4 +1,4 @@
-"""Rights that are taken back: no frame with a higher offset reaches who lost them, and others notice nothing."""
+"""Revoked permissions: their holder gets no frame with a higher offset, and other users are not affected."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PRIVATE_BOARD = {**BOARD, "permissions": {}}
 
 
 class Login:
-    """A user who logged in by a browser, and what the scope of a socket of that session holds."""
+    """A user who logged in with a browser, and the scope of a socket of that session."""
 
     def __init__(self, *codenames: str, user: User | None = None) -> None:
         self.user: User = user or make_user(*codenames)
@@ -101,7 +101,7 @@ async def test_a_logout_ends_the_sockets_of_that_session_alone():
     ],
 )
 async def test_who_is_logged_in_no_more_is_closed(lose: Callable[[Login], Any]):
-    """Whatever ends a login ends its sockets, those that hear nothing and those joined at connect too."""
+    """Every way to end a login ends its sockets, including idle ones and those that joined groups at connect."""
     login = await log_in(VIEW)
     with override_bindings(PRIVATE_BOARD):
         async with login.client() as client:
@@ -159,7 +159,7 @@ def bind_own_rights(allowed: set[str]) -> type[WebsocketBinding]:
 
 @pytest.mark.parametrize("name", ["instances", "keys", "everybody"])
 async def test_rights_of_the_project_are_checked_when_it_says_so(name):
-    """The subscription ends before anything later is delivered, and those of other users go on."""
+    """The subscription ends before anything later is delivered, and those of other users continue."""
     ann, bob = await log_in(), await log_in()
     users = {"instances": [ann.user], "keys": [ann.user.pk], "everybody": None}[name]
     allowed = {str(ann.user.pk), str(bob.user.pk)}
@@ -176,7 +176,7 @@ async def test_rights_of_the_project_are_checked_when_it_says_so(name):
 
 
 async def test_rights_of_the_project_that_nobody_checks_are_noticed():
-    """The control: without the call, the change is delivered."""
+    """Control: without the call, the change is delivered."""
     ann = await log_in()
     allowed = {str(ann.user.pk)}
     with override_bindings(bind_own_rights(allowed)):
@@ -188,7 +188,7 @@ async def test_rights_of_the_project_that_nobody_checks_are_noticed():
 
 
 async def test_a_lost_permission_ends_the_subscription_and_not_the_socket():
-    """The client is told which group is over; other streams and new requests go on."""
+    """The client is sent the group that has ended. Other streams and new requests still work."""
     login = await log_in(VIEW)
     with override_bindings(PRIVATE, {**BOARD, "auto_subscribe": False}):
         async with login.client() as client:
@@ -229,7 +229,7 @@ async def test_a_permission_lost_with_a_group_ends_the_subscription(lose):
 
 
 async def test_a_stream_joined_at_connect_falls_silent():
-    """Who never asked gets no control frames, and no frames either once the right is gone."""
+    """Without an explicit subscription, neither control frames nor changes are sent after the permission is lost."""
     login = await log_in(VIEW)
     with override_bindings(PRIVATE_BOARD):
         async with login.client() as client:
@@ -241,7 +241,7 @@ async def test_a_stream_joined_at_connect_falls_silent():
 
 
 async def test_a_scope_that_changes_ends_the_subscription():
-    """A user whose value moved on hears no more of the rows that were own before."""
+    """A user whose scope value changed gets no more changes of the former rows."""
     record = {**NUMBERS, "scope": {"name": "$user.first_name"}}
     login = await in_thread(lambda: Login(user=make_user(first_name="a")))
     with override_bindings(record):
@@ -256,7 +256,7 @@ async def test_a_scope_that_changes_ends_the_subscription():
 
 
 async def test_a_check_that_fails_is_a_no(caplog):
-    """A right that cannot be established is not assumed, and the hub goes on for everybody else."""
+    """A permission that cannot be checked is denied, and the hub continues for other users."""
     login, other = await log_in(VIEW), await log_in(VIEW)
     fails = False
 
@@ -276,14 +276,14 @@ async def test_a_check_that_fails_is_a_no(caplog):
             assert (await next_payload(client))["reason"] == "permission"
             await store("a", 1)
             assert (await next_payload(neighbour))["data"]["value"] == 1
-    assert "which is a no" in caplog.text
+    assert "so the permission is denied" in caplog.text
 
 
 # In the same breath --------------------------------------------------------------------------------------------------
 
 
 async def lose_then_write(lose: Callable[[Login], Any], *, atomic: bool = False) -> list[Any]:
-    """Take a right back and write at once; return what the client was sent until it had fallen silent."""
+    """Revoke a permission and write at once; return the frames of the client until no more follow."""
     login = await log_in(VIEW)
 
     def run() -> None:
@@ -314,12 +314,12 @@ async def lose_then_write(lose: Callable[[Login], Any], *, atomic: bool = False)
     ("lose", "expected"), [(take_permission, ["closed"]), (change_password, [4401]), (deactivate, [4401])]
 )
 async def test_nothing_written_after_the_loss_is_delivered(lose, expected, atomic):
-    """The hub meets the loss before the write in the log, however close they are."""
+    """The hub reads the revocation before the write in the log, however close they are."""
     assert await lose_then_write(lose, atomic=atomic) == expected
 
 
 async def test_a_hub_that_ignores_control_events_is_noticed(monkeypatch):
-    """Negative control of the test before."""
+    """Negative control of the previous test."""
 
     async def ignore(self: Pump, event: Any) -> None:
         return None
@@ -361,7 +361,7 @@ async def test_a_replay_under_way_stops_at_the_loss():
 
 
 async def grant_then_lose(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Let the right be lost, and the hub know, after it was checked for a request and before the answer."""
+    """Revoke the permission, and let the hub notice, after it was checked for a request and before the answer."""
     login = await log_in(VIEW)
     loop = asyncio.get_running_loop()
     grant = subscriptions._grant
@@ -384,12 +384,12 @@ async def grant_then_lose(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 async def test_a_right_lost_while_it_is_checked_grants_nothing(monkeypatch):
-    """The answer of the check is asked for again when rights were taken back meanwhile."""
+    """The check is repeated if permissions were revoked in the meantime."""
     assert code_of(await grant_then_lose(monkeypatch)) == "denied"
 
 
 async def test_an_answer_that_is_not_asked_again_is_noticed(monkeypatch):
-    """Negative control of the test before: the old answer would have subscribed the client."""
+    """Negative control of the previous test: the old answer would have subscribed the client."""
 
     async def revalidate(self: LiveHub, sockets: Any) -> None:
         return None
@@ -443,7 +443,7 @@ async def test_the_batched_check_finds_what_no_signal_told(settings, joined):
 
 
 async def test_a_control_event_of_a_newer_release_has_all_rights_checked():
-    """What is not understood is not ignored: in a rolling update the newer processes know why."""
+    """An unknown event causes a check of all permissions, because a rolling update may have newer processes."""
     login = await log_in(VIEW)
     with override_bindings(PRIVATE):
         async with login.client() as client:

@@ -1,4 +1,4 @@
-"""A process that is told to end tells its clients, closes them one after the other, and then ends as it always does."""
+"""Shutdown: a process notifies its clients, closes them one after the other, and then ends as usual."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SERVERS: dict[str, dict[str, Any]] = {
 
 
 class Leaver(threading.Thread):
-    """Reads one connection to its end."""
+    """A client that reads one connection to its end."""
 
     def __init__(self, connection: ClientConnection, offset: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def stop(server: DjangoServer, leavers: list[Leaver]) -> int:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_clients_are_told_and_closed_one_after_the_other(django_server, name):
-    """Each hears ``moving``, is closed with 1012 in its turn, and misses nothing when it resumes at another process."""
+    """Each is sent ``moving``, is closed with 1012 in turn, and misses nothing when it resumes at another process."""
     server = django_server(env={"DECLBIND_DRAIN_SECONDS": str(SECONDS)}, **SERVERS[name])
     other = django_server()
     with ExitStack() as stack:
@@ -126,7 +126,7 @@ def test_clients_are_told_and_closed_one_after_the_other(django_server, name):
 
 @pytest.mark.parametrize("name", ["uvicorn", "daphne"])
 def test_without_a_drain_all_clients_are_closed_at_once(django_server, name):
-    """Negative control: this is what a server does by itself."""
+    """Negative control: this is the behaviour of a server without draining."""
     server = django_server(env={"DECLBIND_DRAIN_SECONDS": "0"}, **SERVERS[name])
     with ExitStack() as stack:
         leavers, _ = start_leavers(server, stack)
@@ -138,7 +138,7 @@ def test_without_a_drain_all_clients_are_closed_at_once(django_server, name):
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_ctrl_c_does_not_wait(django_server, name):
-    """Whoever develops does not wait for clients: SIGINT is the server's own."""
+    """In development, SIGINT is handled by the server at once."""
     server = django_server(env={"DECLBIND_DRAIN_SECONDS": "60"}, **SERVERS[name])
     with ExitStack() as stack:
         leavers, _ = start_leavers(server, stack)
@@ -152,7 +152,7 @@ def test_ctrl_c_does_not_wait(django_server, name):
 
 @pytest.mark.parametrize("name", ["uvicorn", "daphne"])
 def test_a_second_signal_ends_the_waiting(django_server, name):
-    """All clients that are left are closed at once, still in order."""
+    """All remaining clients are closed at once, still normally."""
     server = django_server(env={"DECLBIND_DRAIN_SECONDS": "600"}, **SERVERS[name])
     with ExitStack() as stack:
         leavers, _ = start_leavers(server, stack)
@@ -169,7 +169,7 @@ def test_a_second_signal_ends_the_waiting(django_server, name):
 
 @pytest.fixture
 def signals() -> Iterator[list[int]]:
-    """Stand in for a server's own handler of SIGTERM, and return the signals that it got."""
+    """Set a handler of SIGTERM in place of a server's own, and return the signals that it received."""
     got: list[int] = []
 
     def take(number: int, frame: FrameType | None) -> None:
@@ -188,7 +188,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 async def test_the_server_gets_the_signal_when_its_clients_have_gone(settings, signals):
-    """What the server does comes later, and is done by its own handler."""
+    """The server's own handler runs later and does the same as usual."""
     settings.DECLBIND = {"DRAIN_SECONDS": 0.2}
     with override_bindings(NUMBERS):
         async with Client() as first, Client() as second:
@@ -205,7 +205,7 @@ async def test_the_server_gets_the_signal_when_its_clients_have_gone(settings, s
 
 
 async def test_nobody_gets_in_while_the_process_is_ending(settings, signals):
-    """A new client is told to come back, and reaches another process then."""
+    """A new client is asked to come back, and then reaches another process."""
     settings.DECLBIND = {"DRAIN_SECONDS": 60.0}
     with override_bindings(NUMBERS):
         async with Client() as first, Client() as second:
@@ -219,7 +219,7 @@ async def test_nobody_gets_in_while_the_process_is_ending(settings, signals):
 
 
 async def test_clients_of_channels_1x_hear_of_it_by_the_close_alone(settings, signals):
-    """A client that was only subscribed by the server gets no frames that it does not know."""
+    """A client that was only subscribed by the server gets no unknown frames."""
     settings.DECLBIND = {"DRAIN_SECONDS": 0.1}
     with override_bindings(BOARD):
         async with Client() as client:
@@ -230,7 +230,7 @@ async def test_clients_of_channels_1x_hear_of_it_by_the_close_alone(settings, si
 
 
 async def test_a_request_under_way_is_answered_before_the_close(settings, signals, monkeypatch):
-    """A socket leaves when its requests are done."""
+    """A socket is closed after its requests are finished."""
     settings.DECLBIND = {"DRAIN_SECONDS": 0.1}
     with override_bindings(NUMBERS):
         async with Client() as client:
@@ -255,7 +255,7 @@ async def test_a_request_under_way_is_answered_before_the_close(settings, signal
 
 
 async def test_load_balancers_hear_of_it(settings, signals):
-    """The health page says 503 as soon as the process is ending."""
+    """The health page returns 503 as soon as the process is ending."""
     settings.DECLBIND = {"DRAIN_SECONDS": 60.0}
     async with Client(), Client() as second:
         hub = await get_hub()
@@ -269,7 +269,7 @@ async def test_load_balancers_hear_of_it(settings, signals):
 
 
 async def test_a_hub_that_ends_gives_the_signal_back(settings, signals):
-    """The fixture looks that the handler is the one of before; one that was taken meanwhile is not swallowed."""
+    """The fixture checks that the previous handler is restored. A signal that was held is not lost."""
     settings.DECLBIND = {"DRAIN_SECONDS": 60.0}
     async with Client(), Client():
         hub = await get_hub()
@@ -281,7 +281,7 @@ async def test_a_hub_that_ends_gives_the_signal_back(settings, signals):
 
 
 async def test_a_drain_of_no_seconds_leaves_the_signal_alone(settings, signals):
-    """Then everything is as the server does it."""
+    """The server handles the signal itself."""
     settings.DECLBIND = {"DRAIN_SECONDS": 0}
     before = signal.getsignal(signal.SIGTERM)
     async with Client():
@@ -349,7 +349,7 @@ with asyncio.Runner(loop_factory=factory) as runner:
     ],
 )
 def test_the_signal_reaches_whoever_it_would_have_reached(how, said, status, loop):
-    """A handler of the event loop, as hypercorn and granian have it; none at all; and in a forked child at once."""
+    """A handler of the event loop, as in hypercorn and granian; no handler; and a forked child at once."""
     environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT, how, loop],

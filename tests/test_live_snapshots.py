@@ -1,4 +1,4 @@
-"""The age of a snapshot: it is never older than a frame that the same client was sent before it."""
+"""The age of a snapshot: it is never older than a frame that was sent to the same client before it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Read = Callable[..., snapshots.Snapshot]
 
 
 class HeldReads:
-    """Snapshots that have been read and are not returned yet: reading one takes as long as the test wants.
+    """Snapshots that have been read but are not returned yet, so that a read takes as long as the test wants.
 
-    Use an instance instead of ``read_snapshot``. Each read ends after one call of ``let_one_end``.
+    Use an instance in place of ``read_snapshot``. Each read ends after one call of ``let_one_end``.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,9 +109,9 @@ async def change(row: IntegerValue, value: int) -> None:
 
 
 async def change_while_a_live_subscription_reads(monkeypatch: pytest.MonkeyPatch) -> tuple[Reader, list[int]]:
-    """Ask for the rows on a live subscription that is sent a change while they are read.
+    """Request a snapshot on a live subscription that is sent a change while the rows are read.
 
-    Return what the client came to, and the stored values.
+    Return the final rows of the client, and the stored values.
     """
     row = await store("a", 1)
     with override_bindings(NUMBERS):
@@ -139,7 +139,7 @@ async def test_a_snapshot_on_a_live_subscription_is_not_older_than_a_frame_befor
 
 
 async def test_a_snapshot_without_a_lower_bound_leaves_its_client_stale(monkeypatch):
-    """Negative control of the test before: the client drops the change that the snapshot lacks."""
+    """Negative control of the previous test: the client drops the change that the snapshot lacks."""
     monkeypatch.setattr(subscriptions, "_is_ahead", lambda hub, subscription, offset: False)
     reader, stored = await change_while_a_live_subscription_reads(monkeypatch)
     assert reader.was_sent_back
@@ -147,7 +147,7 @@ async def test_a_snapshot_without_a_lower_bound_leaves_its_client_stale(monkeypa
 
 
 async def test_constant_writes_do_not_put_a_snapshot_off(monkeypatch):
-    """Each read is overtaken by a change, yet two reads are enough: the second one finds the subscription held."""
+    """A change overtakes each read, but two reads are enough: the subscription is held during the second one."""
     row = await store("a", 1)
     with override_bindings(NUMBERS):
         async with Client() as client:
@@ -168,7 +168,7 @@ async def test_constant_writes_do_not_put_a_snapshot_off(monkeypatch):
 
 
 async def test_changes_of_other_groups_do_not_make_a_snapshot_be_read_again(monkeypatch):
-    """Only what the subscription itself was sent counts."""
+    """Only frames of the subscription itself count."""
     await store("a", 1)
     with override_bindings(NUMBERS):
         async with Client() as client:
@@ -184,7 +184,7 @@ async def test_changes_of_other_groups_do_not_make_a_snapshot_be_read_again(monk
 
 
 async def test_a_resync_counts_as_a_frame(monkeypatch):
-    """A snapshot that was read before the events that a ``resync`` stands for would hide that they were missed."""
+    """A snapshot that was read before the events of a ``resync`` would hide that they were missed."""
     await store("a", 1)
     with override_bindings(NUMBERS):
         async with Client() as client:
@@ -205,7 +205,7 @@ async def test_a_resync_counts_as_a_frame(monkeypatch):
 
 
 async def test_a_subscription_that_was_held_in_vain_goes_on(monkeypatch, settings):
-    """The second read finds too many rows. The request is refused, and what happened meanwhile is delivered."""
+    """The second read finds too many rows. The request is refused, and changes in the meantime are delivered."""
     settings.DECLBIND = {"MAX_SNAPSHOT_ROWS": 2}
     await store("a", 1)
     with override_bindings(NUMBERS):
@@ -226,7 +226,7 @@ async def test_a_subscription_that_was_held_in_vain_goes_on(monkeypatch, setting
 
 
 async def test_a_snapshot_is_not_older_than_the_plain_frames_before_it(monkeypatch):
-    """A client that was subscribed at connect asks for the rows: those that it was told of are among them."""
+    """A client that was subscribed at connect requests a snapshot, which includes the changes that it was sent."""
     with override_bindings(BOARD):
         async with Client() as client:
             held = HeldReads(monkeypatch)
@@ -245,7 +245,7 @@ async def test_a_snapshot_is_not_older_than_the_plain_frames_before_it(monkeypat
 
 
 def note_calls_of_take(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Return an event that is set when the next snapshot is asked for."""
+    """Return an event that is set when the next snapshot is requested."""
     take, called = snapshots.SnapshotDesk.take, asyncio.Event()
 
     async def take_and_note(self: snapshots.SnapshotDesk, *args: Any) -> snapshots.Snapshot:
@@ -260,10 +260,10 @@ def note_calls_of_take(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 async def ask_during_the_read_of_another_client(
     monkeypatch: pytest.MonkeyPatch, ask: Callable[[Reader], Any]
 ) -> Reader:
-    """Send a client a change while an earlier client's snapshot is read, then let it ask for the same snapshot.
+    """Send a client a change while another client's snapshot is read, then let it request the same snapshot.
 
     Args:
-        ask: Has the client ask, given what it has seen so far.
+        ask: Sends the client's request, given the frames that it has seen so far.
     """
     row = await store("a", 1)
     with override_bindings(NUMBERS):
@@ -304,7 +304,7 @@ async def come_back_and_ask(reader: Reader) -> None:
 
 @pytest.mark.parametrize("ask", [ask_again, leave_and_ask, come_back_and_ask])
 async def test_a_shared_snapshot_is_not_older_than_what_a_later_client_has_seen(monkeypatch, ask):
-    """A read that had begun before the request is not shared: on this connection or another, frames may be newer."""
+    """A read that began before the request is not shared, because the client may have seen newer frames."""
     reader = await ask_during_the_read_of_another_client(monkeypatch, ask)
     assert not reader.was_sent_back
     assert list(reader.rows.values()) == [2]
@@ -312,7 +312,7 @@ async def test_a_shared_snapshot_is_not_older_than_what_a_later_client_has_seen(
 
 @pytest.mark.parametrize("ask", [leave_and_ask, come_back_and_ask])
 async def test_sharing_a_read_that_has_begun_is_noticed(monkeypatch, ask):
-    """Negative control of the test before: the later client gets the rows of a time that it had seen the end of."""
+    """Negative control of the previous test: the later client gets rows that are older than its frames."""
     monkeypatch.setattr(snapshots._SharedRead, "read", lambda self: snapshots.read_snapshot(*self._arguments))
     reader = await ask_during_the_read_of_another_client(monkeypatch, ask)
     assert reader.was_sent_back

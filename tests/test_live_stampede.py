@@ -1,4 +1,4 @@
-"""Many clients at once: the same snapshot is read once, and a short absence is made up for from memory."""
+"""Many clients at once: equal snapshots are read once, and a short absence is replayed from memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLIENTS = 20
 
 
 class Counted:
-    """Count the calls of a function, and how many of them ran at once."""
+    """A counter of the calls of a function, and of how many of them ran at once."""
 
     def __init__(self, function: Any, gate: threading.Event | None = None) -> None:
         self.function, self.gate = function, gate
@@ -46,7 +46,7 @@ class Counted:
 
 
 async def ask_at_once(clients: list[Client], names: list[str], gate: threading.Event, **payload: Any) -> list[Any]:
-    """Send all requests, let them meet, then let the reading begin; return the replies."""
+    """Send all requests, wait until all have arrived, then start the read; return the replies."""
     asked = [
         asyncio.create_task(subscribe(client, name, **payload)) for client, name in zip(clients, names, strict=True)
     ]
@@ -86,7 +86,7 @@ async def test_one_snapshot_serves_all_who_ask_at_once(monkeypatch):
 
 
 async def test_different_snapshots_are_read_a_few_at_a_time(monkeypatch):
-    """Twenty groups at once take no more than their share of the threads."""
+    """Twenty groups at once use only their share of the threads."""
     gate = threading.Event()
     counted = Counted(snapshots.read_snapshot, gate)
     monkeypatch.setattr(snapshots, "read_snapshot", counted)
@@ -101,7 +101,7 @@ async def test_different_snapshots_are_read_a_few_at_a_time(monkeypatch):
 
 
 async def test_a_client_that_leaves_does_not_take_the_snapshot_along(monkeypatch):
-    """Who asked first is gone before the rows are read; who asked second gets them."""
+    """The first client disconnects before the rows are read, and the second one still gets them."""
     gate = threading.Event()
     monkeypatch.setattr(snapshots, "read_snapshot", Counted(snapshots.read_snapshot, gate))
     await store("a", 1)
@@ -123,7 +123,7 @@ async def test_a_client_that_leaves_does_not_take_the_snapshot_along(monkeypatch
 
 
 async def test_a_short_absence_is_made_up_for_from_memory(monkeypatch):
-    """Twenty clients come back at once: what they missed is not read from the log."""
+    """Twenty clients reconnect at once, and their missed events are not read from the log."""
     counted = Counted(subscriptions._read)
     monkeypatch.setattr(subscriptions, "_read", counted)
     with override_bindings(NUMBERS):
@@ -145,7 +145,7 @@ async def test_a_short_absence_is_made_up_for_from_memory(monkeypatch):
 
 
 class Load:
-    """Queries in request threads, as a deployment has them that keeps no connections; notes what was opened."""
+    """Queries in request threads of a deployment that keeps no connections. It records the opened connections."""
 
     def __init__(self, size: int) -> None:
         self.threads = RequestThreads(size)
@@ -167,14 +167,14 @@ class Load:
 
 
 async def end(threads: RequestThreads) -> None:
-    """Wait until the threads have ended: the test's database is to be left by all of them."""
+    """Wait until the threads have ended, because all of them must leave the test's database."""
     threads.close()
     for thread in threads._threads:
         await asyncio.to_thread(thread.join, 10)
 
 
 async def test_a_crowd_shares_the_connections_of_the_threads():
-    """Forty requests at once open one connection a thread, or a few more where a thread was idle in between."""
+    """Forty requests at once open one connection per thread, or a few more if a thread was idle in between."""
     load = Load(4)
     await load.run(40)
     assert len(load.opened) <= 8
@@ -182,7 +182,7 @@ async def test_a_crowd_shares_the_connections_of_the_threads():
 
 
 async def test_an_idle_thread_keeps_no_connection():
-    """When the crowd is gone the database has its connections back, as after a request of Django's own."""
+    """After the burst the connections are closed, as after a normal request of Django."""
     load = Load(4)
     await load.run(40)
     deadline = asyncio.get_running_loop().time() + 10
@@ -193,7 +193,7 @@ async def test_an_idle_thread_keeps_no_connection():
 
 
 async def test_a_call_that_failed_hands_no_connection_on():
-    """What broke one request's connection is not the next one's trouble."""
+    """A connection that one request has broken is not used by the next one."""
 
     def fail() -> None:
         with connections["default"].cursor() as cursor:
@@ -208,7 +208,7 @@ async def test_a_call_that_failed_hands_no_connection_on():
 
 
 async def test_closed_threads_end_what_waits_and_take_no_more():
-    """Nobody waits for ever for threads that have gone."""
+    """No call waits for ever for threads that have ended."""
     threads = RequestThreads(1)
     calls = [asyncio.create_task(threads.run(Event.objects.count)) for _ in range(3)]
     await asyncio.sleep(0)

@@ -27,7 +27,7 @@ PATIENCE = 60.0
 
 
 def test_processes_that_start_together_on_a_fresh_database_all_serve(tmp_path: Path):
-    """SQLite in its default mode locks out whoever reads before it writes: every process still starts."""
+    """In its default mode, SQLite locks out a reader that writes later. Every process starts all the same."""
     environment: dict[str, str | None] = {
         "DJANGO_SETTINGS_MODULE": "tests.sites.plain_sqlite",
         "DATABASE_URL": f"sqlite:///{tmp_path / 'fresh.sqlite3'}",
@@ -57,7 +57,7 @@ def test_processes_that_start_together_on_a_fresh_database_all_serve(tmp_path: P
 
 @pytest.fixture
 def failures(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
-    """Return faults that the next looks at the log meet, one after the other."""
+    """Return a list of faults that the next reads of the log raise, in order."""
     left: list[Exception] = []
     look = LogReader.first_look
 
@@ -88,7 +88,7 @@ async def test_a_database_that_fails_for_a_moment_is_tried_again(failures, caplo
 
 @pytest.mark.django_db(transaction=True)
 async def test_clients_are_told_to_come_back_while_the_database_fails(failures, caplog, monkeypatch):
-    """Each is closed with 1013; the fault is logged once for all that wait for the same start, without a traceback."""
+    """Each is closed with 1013. The fault is logged once for all that wait for the same start, without a traceback."""
     monkeypatch.setattr(starting, "START_SECONDS", 0.0)
     failures.append(locked())
     async with Client() as first:
@@ -104,7 +104,7 @@ async def test_clients_are_told_to_come_back_while_the_database_fails(failures, 
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_fault_of_the_program_is_logged_with_its_traceback(failures, caplog):
-    """It is not the database's, so nothing is retried."""
+    """It is not a database fault, so nothing is retried."""
     failures.append(ZeroDivisionError("ours"))
     async with Client() as client:
         assert await client.wait_closed() == 1013
@@ -115,7 +115,7 @@ async def test_a_fault_of_the_program_is_logged_with_its_traceback(failures, cap
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("function", ["identify", "load_current_user"])
 async def test_a_database_that_fails_during_the_handshake_is_no_traceback(function, caplog, monkeypatch):
-    """The hub runs, and the client is told to come back."""
+    """The hub runs, and the client is asked to come back."""
     async with Client():
         with monkeypatch.context() as patch:
 

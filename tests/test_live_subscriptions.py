@@ -1,4 +1,4 @@
-"""Subscribing: the two forms of a frame, groups and params, snapshots, and the seam between a snapshot and live."""
+"""Subscriptions: the two forms of a frame, groups and params, snapshots, and the change to live events."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def values_of(pages: list[dict[str, Any]]) -> list[int]:
 
 
 async def test_a_plain_frame_has_exactly_four_payload_keys():
-    """Who was subscribed by the server gets the envelope of Channels 1.x and nothing more."""
+    """A client that the server subscribed gets exactly the envelope of Channels 1.x."""
     with override_bindings(BOARD):
         async with Client() as client:
             row = await store("fifty", 51)
@@ -77,7 +77,7 @@ async def test_a_plain_frame_has_exactly_four_payload_keys():
 
 
 async def test_a_tagged_frame_names_its_group_and_offset():
-    """Who asked for a group is told, with each frame, of which group and offset it is."""
+    """Each frame of an explicit subscription has its group and its offset."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             reply = await subscribe(client)
@@ -90,7 +90,7 @@ async def test_a_tagged_frame_names_its_group_and_offset():
 
 
 async def test_an_auto_subscribed_connection_that_asks_gets_tagged_frames_once():
-    """Asking for a group that was joined at connect replaces the plain form, it does not add to it."""
+    """An explicit subscription to a group that was joined at connect replaces the plain form."""
     with override_bindings(BOARD):
         async with Client() as client:
             await client.request("board", "subscribe")
@@ -100,7 +100,7 @@ async def test_an_auto_subscribed_connection_that_asks_gets_tagged_frames_once()
 
 
 async def test_auto_subscribe_joins_no_group_with_placeholders():
-    """Which room a client means cannot be guessed at connect."""
+    """The values of placeholders are not known at connect."""
     record = {**BOARD, "groups": ["everything", "name-{name}"]}
     with override_bindings(record):
         async with Client() as client:
@@ -110,7 +110,7 @@ async def test_auto_subscribe_joins_no_group_with_placeholders():
 
 
 async def test_auto_subscribe_asks_for_the_right_to_view():
-    """A stream joined by itself is no way around its permission."""
+    """Automatic subscriptions require the view permission as well."""
     viewer = await in_thread(make_user, "example.view_integervalue")
     with override_bindings({**BOARD, "permissions": {}}):
         async with Client() as stranger, Client(user=viewer) as client:
@@ -151,7 +151,7 @@ class LaneDemultiplexer(WebsocketDemultiplexer):
 
 
 async def test_a_plain_client_in_several_groups_gets_each_action_once_delete_first():
-    """A move between groups comes as one delete and one create, an update of two common groups as one frame."""
+    """A move between groups is one delete and one create, and an update of two common groups is one frame."""
     with override_bindings(Lane):
         async with Client(LaneDemultiplexer.as_asgi()) as client:
             row = await store("a", 1)
@@ -177,7 +177,7 @@ async def test_a_plain_client_in_several_groups_gets_each_action_once_delete_fir
 
 
 async def test_params_choose_the_group_and_the_rows_of_the_snapshot():
-    """One template says both who hears of a row and which rows a subscriber starts with."""
+    """One template determines the group of a row and the rows of a subscriber's snapshot."""
     await store_all(1, 2)
     await store_all(3, name="b")
     with override_bindings(NUMBERS):
@@ -191,14 +191,14 @@ async def test_params_choose_the_group_and_the_rows_of_the_snapshot():
 
 @pytest.mark.parametrize("params", [{}, {"value": 1}, {"name": "a", "value": 1}, {"name": None}, {"name": ["a"]}])
 async def test_params_that_no_template_takes_are_invalid(params):
-    """The answer is an error, not a group of nobody."""
+    """The answer is an error, not an empty group."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             assert code_of(await client.request("numbers", "subscribe", params=params)) == "invalid"
 
 
 async def test_texts_of_one_value_are_one_group():
-    """A client that sends "03" where another sends 3 hears the same."""
+    """A client that sends "03" and one that sends 3 get the same frames."""
     with override_bindings({**NUMBERS, "groups": ["value-{value}"]}):
         async with Client() as client:
             groups = [
@@ -209,7 +209,7 @@ async def test_texts_of_one_value_are_one_group():
 
 
 async def test_the_right_to_view_is_asked_for_with_the_fields_values():
-    """A rule that closes number 3 is not passed by asking for "03"."""
+    """A rule that forbids number 3 cannot be bypassed with "03"."""
 
     class Guarded(WebsocketBinding):
         stream = "guarded"
@@ -228,7 +228,7 @@ async def test_the_right_to_view_is_asked_for_with_the_fields_values():
 
 
 async def test_where_bounds_the_snapshot_and_the_frames():
-    """Rows outside where do not exist: not in the snapshot, and a row that goes there is deleted."""
+    """Rows outside ``where`` do not exist: they are not in the snapshot, and a row that leaves is a delete."""
     await store_all(1, 99)
     with override_bindings({**NUMBERS, "where": {"value": [1, 2]}}):
         async with Client() as client:
@@ -242,7 +242,7 @@ async def test_where_bounds_the_snapshot_and_the_frames():
 
 
 async def test_subscribing_needs_the_right_to_view():
-    """The codename decides, asked from the database at the moment of the request."""
+    """The codename decides, as it is in the database at the time of the request."""
     user = await in_thread(make_user)
     with override_bindings({**NUMBERS, "permissions": {}}):
         async with Client(user=user) as client:
@@ -261,7 +261,7 @@ async def test_an_inbound_stream_cannot_be_heard():
 
 
 async def test_a_disabled_stream_is_unknown():
-    """Nobody learns by asking that there is a stream which is switched off."""
+    """A request does not disclose that a disabled stream exists."""
     with override_bindings({**NUMBERS, "enabled": False}):
         async with Client() as client:
             assert code_of(await client.request("numbers", "subscribe")) == "unknown_stream"
@@ -279,7 +279,7 @@ def make_two_owners() -> tuple[User, User]:
 
 
 async def test_the_server_fills_in_the_scope():
-    """A user who sends no owner subscribes to own rows, with one who sends the own key too."""
+    """A user who sends no owner subscribes to their own rows, and so does one who sends their own key."""
     with override_bindings(ANIMALS):
         ann, bob = await in_thread(make_two_owners)
         async with Client(user=ann) as client:
@@ -296,7 +296,7 @@ async def test_the_server_fills_in_the_scope():
 
 
 async def test_somebody_elses_scope_is_refused():
-    """Whether the other exists makes no difference."""
+    """It makes no difference whether the other user exists."""
     with override_bindings(ANIMALS):
         ann, bob = await in_thread(make_two_owners)
         async with Client(user=ann) as client:
@@ -306,7 +306,7 @@ async def test_somebody_elses_scope_is_refused():
 
 
 async def test_an_anonymous_client_owns_nothing():
-    """The null of rows without an owner is not everybody's."""
+    """Rows with a null owner do not belong to anonymous clients."""
     with override_bindings(ANIMALS):
         await Animal.objects.acreate(name="stray", owner=None)
         async with Client() as client:
@@ -318,7 +318,7 @@ async def test_an_anonymous_client_owns_nothing():
 
 
 async def test_a_snapshot_comes_in_pages_between_reply_and_changes(settings):
-    """The order is reply, pages, changes; all pages are of one offset and only the last is final."""
+    """The order is reply, pages, changes. All pages have one offset and only the last is final."""
     settings.DECLBIND = {"SNAPSHOT_PAGE_ROWS": 2}
     await store_all(1, 2, 3, 4, 5)
     with override_bindings(NUMBERS):
@@ -350,7 +350,7 @@ async def test_a_snapshot_of_nothing_is_one_final_page():
 
 
 async def test_pages_of_long_rows_are_short(monkeypatch):
-    """A page ends at its bound in characters, though few rows are in it; each row is sent, the longest too."""
+    """A page ends at its limit in characters, even with few rows. Every row is sent, including the longest."""
     monkeypatch.setattr(snapshots, "PAGE_CHARACTERS", 100)
     await store_all(*range(1, 10))
     await store_all(10, name="a")
@@ -363,7 +363,7 @@ async def test_pages_of_long_rows_are_short(monkeypatch):
 
 
 async def test_too_many_rows_are_too_large(settings):
-    """MAX_SNAPSHOT_ROWS is the last number that is sent; the refused client hears nothing."""
+    """MAX_SNAPSHOT_ROWS is the largest number that is sent. The refused client gets no events."""
     settings.DECLBIND = {"MAX_SNAPSHOT_ROWS": 3}
     await store_all(1, 2, 3)
     with override_bindings(NUMBERS):
@@ -379,7 +379,7 @@ async def test_too_many_rows_are_too_large(settings):
 
 
 async def test_a_refused_snapshot_leaves_a_live_subscription_alone(settings):
-    """Who hears a group goes on hearing it when its rows are too many for a snapshot."""
+    """A live subscription continues if its rows are too many for a snapshot."""
     settings.DECLBIND = {"MAX_SNAPSHOT_ROWS": 1}
     await store_all(1, 2)
     with override_bindings(NUMBERS):
@@ -392,7 +392,7 @@ async def test_a_refused_snapshot_leaves_a_live_subscription_alone(settings):
 
 
 async def test_asking_again_with_a_snapshot_keeps_one_subscription():
-    """A live subscription may ask for the rows; later changes come once."""
+    """A live subscription may request a snapshot. Later changes arrive once."""
     await store_all(1)
     with override_bindings(NUMBERS):
         async with Client() as client:
@@ -423,7 +423,7 @@ class Parity(WebsocketBinding):
 
 
 async def test_the_snapshot_of_a_binding_by_code_holds_the_groups_rows():
-    """Where groups are code, the rows of a group are those that the code puts there."""
+    """If groups are project code, the snapshot has the rows that the code puts into the group."""
     await store_all(1, 2, 3)
     with override_bindings(Parity):
         async with Client() as client:
@@ -434,7 +434,7 @@ async def test_the_snapshot_of_a_binding_by_code_holds_the_groups_rows():
 
 @pytest.mark.parametrize("portion", [1, 2, 1_000])
 async def test_the_limit_of_a_snapshot_counts_the_rows_of_the_group_only(monkeypatch, settings, portion):
-    """Where groups are code, the rows of other groups are read too, in portions, and do not count."""
+    """If groups are project code, the rows of other groups are read too, in portions, but do not count."""
     settings.DECLBIND = {"MAX_SNAPSHOT_ROWS": 3}
     monkeypatch.setattr(snapshots, "READ_ROWS", portion)
     await store_all(2, 1, 4, 6, 3, 8, 5)
@@ -451,7 +451,7 @@ async def test_the_limit_of_a_snapshot_counts_the_rows_of_the_group_only(monkeyp
 
 
 async def test_a_binding_by_code_without_a_group_for_params_cannot_be_asked():
-    """Without subscription_group there is nothing that params could mean."""
+    """Without ``subscription_group``, params have no meaning."""
     with override_bindings(Lane):
         async with Client() as client:
             assert code_of(await client.request("lane", "subscribe", params={})) == "invalid"
@@ -461,7 +461,7 @@ async def test_a_binding_by_code_without_a_group_for_params_cannot_be_asked():
 
 
 async def test_unsubscribe_ends_the_frames():
-    """After the reply nothing more of the group comes; ending what is not there is no error."""
+    """No frame of the group follows the reply. Ending a missing subscription is no error."""
     with override_bindings(NUMBERS):
         async with Client() as client:
             await subscribe(client)
@@ -474,7 +474,7 @@ async def test_unsubscribe_ends_the_frames():
 
 
 async def test_too_many_subscriptions_are_refused(settings):
-    """The bound is on different groups: asking again for one of them is no new one, and an ended one makes room."""
+    """The limit counts different groups: subscribing again to one of them does not count, and ending one makes room."""
     settings.DECLBIND = {"MAX_SUBSCRIPTIONS": 2}
     with override_bindings(NUMBERS, BOARD):
         async with Client() as client:
@@ -537,7 +537,7 @@ class Writers:
 
 
 class Mirror:
-    """Apply what a client is sent, as a client would, and note each gap and each repetition."""
+    """A client that applies its frames, and records each gap and each repetition."""
 
     def __init__(self) -> None:
         self.rows: dict[int, Any] = {}
@@ -571,7 +571,7 @@ class Mirror:
 
 
 async def follow_writers(rounds: int) -> Mirror:
-    """Take snapshots again and again among concurrent writers; return what frames and snapshots came to."""
+    """Take snapshots repeatedly during concurrent writes; return the resulting rows of frames and snapshots."""
     mirror = Mirror()
     async with Client() as client:
         with Writers() as writers:
@@ -590,7 +590,7 @@ async def stored_rows() -> dict[int, Any]:
 
 
 async def test_nothing_is_missing_or_repeated_where_the_snapshot_ends(settings):
-    """Writers in other threads change rows all the while; snapshot and changes together are what is stored."""
+    """Writers in other threads change rows all the time. Snapshot and changes together equal the stored rows."""
     settings.DECLBIND = {"MESSAGES_PER_SECOND": 1000, "MESSAGE_BURST": 1000, "SNAPSHOT_PAGE_ROWS": 5}
     with override_bindings(NUMBERS):
         mirror = await follow_writers(rounds=15)
@@ -599,7 +599,7 @@ async def test_nothing_is_missing_or_repeated_where_the_snapshot_ends(settings):
 
 
 async def test_a_snapshot_that_is_older_than_its_offset_is_noticed(settings, monkeypatch):
-    """Negative control of the test before: rows read before the head was are followed by a gap."""
+    """Negative control of the previous test: rows that are read before the head leave a gap."""
     settings.DECLBIND = {"MESSAGES_PER_SECOND": 1000, "MESSAGE_BURST": 1000}
     take_snapshot = snapshots.read_snapshot
 
@@ -619,7 +619,7 @@ async def test_a_snapshot_that_is_older_than_its_offset_is_noticed(settings, mon
 
 @contextmanager
 def held_open(value: int) -> Iterator[None]:
-    """Write a row in a transaction of a connection of its own, which ends after the block."""
+    """Write a row in a transaction of a separate connection, which ends after the block."""
     written, end = threading.Event(), threading.Event()
 
     def run() -> None:
@@ -642,14 +642,14 @@ def held_open(value: int) -> Iterator[None]:
 
 
 def without_sequencer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let committed events wait for their numbers: the relay of another process is slow."""
+    """Leave committed events without numbers, as if the relay of another process were slow."""
     monkeypatch.setattr(sequencer, "sequence", lambda using, limit=0: 0)
 
 
 async def snapshot_while_events_wait(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Take a snapshot that holds a committed row whose event has no number, while a transaction is open.
+    """Take a snapshot with a committed row whose event has no number, while a transaction is open.
 
-    Return the values in the order in which the client got to know them.
+    Return the values in the order in which the client received them.
     """
     with override_bindings(NUMBERS):
         async with Client() as client:
@@ -673,9 +673,9 @@ async def test_a_row_in_the_snapshot_is_not_announced_again_when_its_event_is_nu
 
 
 async def known_after_coming_back(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Take a snapshot of a row whose event has no number, lose the connection, and come back with its offset.
+    """Take a snapshot of a row whose event has no number, lose the connection, and resume from its offset.
 
-    Return the values in the order in which the client got to know them, up to a last one.
+    Return the values in the order in which the client received them, up to a last one.
     """
     with override_bindings(NUMBERS):
         async with Client() as client:
@@ -693,19 +693,19 @@ async def known_after_coming_back(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 async def test_who_comes_back_with_the_offset_of_a_snapshot_hears_nothing_that_it_held(monkeypatch):
-    """The offset alone says what the client has seen, whoever answers it next."""
+    """The offset alone identifies what the client has seen, in every process."""
     assert await known_after_coming_back(monkeypatch) == [1, 2]
 
 
 @only_sequenced
 async def test_an_offset_that_leaves_waiting_events_out_repeats_them_later(monkeypatch):
-    """Negative control of the test before."""
+    """Negative control of the previous test."""
     monkeypatch.setattr(sequencer, "unsequenced_ids", lambda using: frozenset())
     assert await known_after_coming_back(monkeypatch) == [1, 1, 2]
 
 
 @only_sequenced
 async def test_a_snapshot_that_ignores_waiting_events_repeats_them(monkeypatch):
-    """Negative control of the test before: without the ids of waiting events a row comes twice."""
+    """Negative control of the previous test: without the ids of waiting events, a row arrives twice."""
     monkeypatch.setattr(sequencer, "unsequenced_ids", lambda using: frozenset())
     assert sorted(await snapshot_while_events_wait(monkeypatch)) == [1, 1, 2, 3]

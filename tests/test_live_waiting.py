@@ -1,4 +1,4 @@
-"""What a socket may wait for: the handshake for our own work, an open socket for its first request."""
+"""Waiting: how long a handshake may take, and how long an open socket may wait for its first request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Stuck:
-    """Stand for a function that waits for a database which does not answer."""
+    """A function that waits for a database that does not answer."""
 
     def __init__(self) -> None:
         self.answers = threading.Event()
@@ -41,7 +41,7 @@ def short(settings):
 
 @pytest.mark.parametrize("where", ["identify", "load_current_user"])
 async def test_a_handshake_that_waits_for_the_database_is_ended(where, short, monkeypatch, caplog):
-    """The client is told to come back later, whichever query does not come back; and the log says why."""
+    """The client is asked to come back later, whichever query does not return, and the log has the reason."""
     stuck = Stuck()
     with override_bindings(NUMBERS):
         async with Client() as first:
@@ -60,7 +60,7 @@ async def test_a_handshake_that_waits_for_the_database_is_ended(where, short, mo
 
 
 async def test_a_hub_that_cannot_find_the_end_of_the_log_keeps_nobody(short, monkeypatch, caplog):
-    """The first client does not wait for a database that takes the connection and says nothing."""
+    """The first client does not wait for a database that accepts the connection and never answers."""
     stuck = Stuck()
     with override_bindings(NUMBERS), monkeypatch.context() as patch:
         patch.setattr(LogReader, "first_look", stuck)
@@ -76,7 +76,7 @@ async def test_a_hub_that_cannot_find_the_end_of_the_log_keeps_nobody(short, mon
 
 
 async def test_a_handshake_without_a_limit_is_noticed(settings, monkeypatch):
-    """Control: with a limit that is far, the same client waits."""
+    """Control: with a high limit, the same client waits."""
     settings.DECLBIND = {"HANDSHAKE_SECONDS": 3600}
     stuck = Stuck()
     with override_bindings(NUMBERS):
@@ -95,7 +95,7 @@ async def test_a_handshake_without_a_limit_is_noticed(settings, monkeypatch):
 
 
 async def end_idle() -> list[int]:
-    """Do what the hub does each second, and return the codes with which sockets were closed."""
+    """Run the hub's check of each second, and return the codes of closed sockets."""
     hub = await get_hub()
     sockets = hub.sockets()
     housekeeping.end_unused(hub)
@@ -103,7 +103,7 @@ async def end_idle() -> list[int]:
 
 
 async def test_a_socket_that_nobody_uses_is_closed(settings, monkeypatch):
-    """After so many seconds without subscription and request, with 4408."""
+    """It is closed with 4408 after this time without subscription and request."""
     settings.DECLBIND = {"IDLE_SECONDS": 60}
     clock = Clock(monkeypatch)
     with override_bindings(NUMBERS):
@@ -117,7 +117,7 @@ async def test_a_socket_that_nobody_uses_is_closed(settings, monkeypatch):
 
 
 async def test_a_request_begins_the_time_anew(settings, monkeypatch):
-    """Also one that was refused: a client that does anything is in use."""
+    """A refused request counts too."""
     settings.DECLBIND = {"IDLE_SECONDS": 60}
     clock = Clock(monkeypatch)
     with override_bindings(NUMBERS):
@@ -134,7 +134,7 @@ async def test_a_request_begins_the_time_anew(settings, monkeypatch):
 
 @pytest.mark.parametrize("record", [NUMBERS, BOARD])
 async def test_a_quiet_subscriber_is_never_closed(record, settings, monkeypatch):
-    """Nobody writes for a day: who has subscribed, or was subscribed by the server, waits in peace."""
+    """Without any write for a day, subscribed clients stay connected."""
     settings.DECLBIND = {"IDLE_SECONDS": 60}
     clock = Clock(monkeypatch)
     with override_bindings(record):
@@ -147,7 +147,7 @@ async def test_a_quiet_subscriber_is_never_closed(record, settings, monkeypatch)
 
 
 async def test_the_time_begins_when_the_last_subscription_ends(settings, monkeypatch):
-    """A subscription that lasted for a day is no idle time."""
+    """The time of a subscription is not idle time."""
     settings.DECLBIND = {"IDLE_SECONDS": 60}
     clock = Clock(monkeypatch)
     with override_bindings(NUMBERS):
@@ -163,7 +163,7 @@ async def test_the_time_begins_when_the_last_subscription_ends(settings, monkeyp
 
 
 async def test_by_default_nobody_is_closed(monkeypatch):
-    """A page may open its socket long before somebody uses it."""
+    """A page may open its socket long before it is used."""
     clock = Clock(monkeypatch)
     with override_bindings(NUMBERS):
         async with Client():
@@ -177,7 +177,7 @@ async def test_by_default_nobody_is_closed(monkeypatch):
 
 @pytest.mark.parametrize("frame", [{"text": ""}, {"bytes": b""}, {"bytes": b"x" * 1000}, {"text": "x"}])
 async def test_a_thousand_frames_over_the_rate_end_the_socket(frame, monkeypatch):
-    """Empty and binary frames count as well, and nobody waits ten seconds for somebody who is so much too fast."""
+    """Empty and binary frames count as well, and a client far above the rate is closed before ten seconds."""
     Clock(monkeypatch)
     with override_bindings(NUMBERS):
         client = Client()
@@ -190,7 +190,7 @@ async def test_a_thousand_frames_over_the_rate_end_the_socket(frame, monkeypatch
 
 
 async def count_flood(monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
-    """Return how many of 100 refusals the metrics have, and how many rows are kept of them."""
+    """Return how many of 100 refusals the metrics have, and how many of them are stored as rows."""
     Clock(monkeypatch)
     with override_bindings(NUMBERS):
         async with Client() as client:
@@ -204,13 +204,13 @@ async def count_flood(monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
 
 
 async def test_refusals_are_counted_where_they_are_not_recorded(settings, monkeypatch):
-    """Of a flood a few rows are kept; the numbers of the console have all of it."""
+    """Only a few rows of a flood are stored, but the console's numbers include all of it."""
     settings.DECLBIND = {"TRAFFIC_PER_SECOND": 5, "HEARTBEAT_SECONDS": 3600}
     assert await count_flood(monkeypatch) == (100, 5)
 
 
 async def test_counts_of_what_is_recorded_are_noticed(settings, monkeypatch):
-    """Control: a hub that counts what it keeps has too few."""
+    """Control: a hub that counts only stored rows has too few."""
     settings.DECLBIND = {"TRAFFIC_PER_SECOND": 5, "HEARTBEAT_SECONDS": 3600}
     note = LiveHub.note
 

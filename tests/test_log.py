@@ -1,4 +1,4 @@
-"""The event log: what is appended is what is read, in one order; its two ends; and what goes when it is old."""
+"""The event log: events are read as they were appended, in one order; its two ends; and the removal of old events."""
 
 import contextlib
 import datetime as dt
@@ -92,7 +92,7 @@ def test_many_events_are_read_as_they_were_appended(kinds, count):
 
 
 def test_many_events_without_a_difference_are_as_many():
-    """Nothing but their number tells them apart."""
+    """Equal events differ only in their number."""
     log.append([PLAIN] * 50, USING)
     assert sequenced() == ["t"] * 50
 
@@ -143,7 +143,7 @@ def test_any_number_of_events_can_be_appended_at_once():
 
 
 def test_actor_is_noted_inside_of_the_block_only():
-    """For people: who did it. A long name is cut, as the column would refuse it."""
+    """The actor is for people. A long name is cut to the size of the column."""
     with entries.acting("ann" * 100):
         append("a")
     append("b")
@@ -151,7 +151,7 @@ def test_actor_is_noted_inside_of_the_block_only():
 
 
 def test_nothing_to_append_is_nothing_done(rings, django_assert_num_queries):
-    """A write that nobody hears of costs no statement and rings no bell."""
+    """A write without subscribers costs no statement and rings no bell."""
     with django_assert_num_queries(0):
         log.append([], USING)
     assert rings == []
@@ -203,7 +203,7 @@ def test_bell_rings_for_what_a_rolled_back_savepoint_leaves(rings, fails_first):
 
 @pytest.mark.django_db(transaction=True)
 def test_fault_of_the_bell_does_not_reach_the_writer(monkeypatch, caplog):
-    """The write is committed; that nobody could be told costs latency only."""
+    """The write is committed. A missing ring costs latency only."""
 
     def fail(using):
         raise OSError("no bell")
@@ -287,14 +287,14 @@ def test_head_follows_the_last_event():
 
 
 def test_lost_head_is_a_new_epoch():
-    """Whoever empties the tables by hand starts another history; clients are told to begin anew."""
+    """Emptying the tables by hand starts another history, and clients start again."""
     before = log.load_head(USING).epoch
     Head.objects.all().delete()
     assert log.load_head(USING).epoch != before
 
 
 def test_trim_takes_what_is_older_than_the_retention(settings):
-    """By age: old events go, ``min_offset`` tells which is the first that is left."""
+    """By age: old events are deleted, and ``min_offset`` is the first one left."""
     settings.DECLBIND = {"RETENTION_SECONDS": 60}
     append("old", "old", "new")
     sequencer.sequence(USING)
@@ -340,7 +340,7 @@ def test_trimmed_log_keeps_its_head(settings):
 
 
 def test_event_without_a_number_is_never_trimmed(settings):
-    """Nobody has read it yet. On SQLite there is none: each has its number at once."""
+    """No process has read it yet. On SQLite each event has its number at once."""
     settings.DECLBIND = {"RETENTION_SECONDS": -1, "RETENTION_EVENTS": 0}
     append("waiting")
     assert log.trim(USING) == (1 if IS_SQLITE else 0)
@@ -430,7 +430,7 @@ def test_numbered_read_sees_what_its_head_names_and_no_more():
 
 @pytest.mark.django_db(transaction=True)
 def test_numbered_read_numbers_in_the_order_of_the_log():
-    """It does the sequencer's work by the sequencer's rule, whoever sequences next."""
+    """It assigns numbers by the same rule as the sequencer."""
     append("first")
     sequencer.sequence(USING)
     before = log.load_head(USING).offset
@@ -517,7 +517,7 @@ def test_a_head_that_was_lost_goes_on_where_the_events_are():
 
 @pytest.mark.django_db(transaction=True)
 def test_a_log_that_was_emptied_begins_after_its_last_number():
-    """Offsets of before lie before what is kept: who comes back with one is told."""
+    """Earlier offsets lie before the first kept one, so a client that resumes from them gets a resync."""
     append("a")
     while sequencer.sequence(USING):
         pass

@@ -326,7 +326,9 @@ def test_no_trigger_is_promised():
 def test_a_record_that_asks_for_triggers_is_warned_about():
     """A system check reports it once, whatever the number of its tables."""
     record = BindingRecord.objects.create(**KEEPERS, capture="triggers")
-    text = "Raw SQL and other programs go unheard: declbind has no triggers for MariaDB, and 'keepers' asked for them."
+    text = (
+        "Raw SQL and other programs are not captured: declbind has no triggers for MariaDB, and 'keepers' ask for them."
+    )
     hint = 'Set "capture" to "orm", and announce such rows with declbind.touch(queryset).'
     assert checks.check_triggers(databases=["default"]) == [CheckWarning(text, hint=hint, id="declbind.W007")]
     record.capture = "orm"

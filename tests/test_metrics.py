@@ -1,4 +1,4 @@
-"""What a process counts: by the minute always, by the second and by the event only while somebody watches."""
+"""The counts of a process: always by minute; by second and event only while an operator watches."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_latency_is_from_the_write_to_the_hand_over():
 
 @pytest.mark.django_db(transaction=True)
 async def test_the_hub_counts_what_it_hands_out_and_takes_in():
-    """Frames of all connections, requests and refusals; seconds as soon as somebody watches."""
+    """Frames of all connections, requests and refusals; and seconds as soon as an operator watches."""
     with override_bindings(NUMBERS):
         async with Client() as one, Client() as two:
             for client in (one, two):

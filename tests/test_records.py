@@ -1,4 +1,4 @@
-"""Judge binding records on every way into the database, and note every edit."""
+"""The validation of binding records on every way into the database, and the record of every edit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def stored(**changes: Any) -> BindingRecord:
 
 
 def spoil(pk: Any) -> None:
-    """Make a stored record bad behind the judgement's back, as a migration that renames a field does."""
+    """Make a stored record invalid without validation, like a migration that renames a field."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE declbind_bindingrecord SET fields = %s WHERE id = %s", ['["naem"]', pk])
 
@@ -63,7 +63,7 @@ def undone() -> Iterator[None]:
 
 @pytest.fixture
 def fresh_registry() -> Iterator[None]:
-    """Start from what the database holds, and leave no registry of this test behind."""
+    """Start from the state of the database, and leave no registry of this test behind."""
     refresh(force=True)
     yield
     refresh(force=True)
@@ -136,7 +136,7 @@ Way = Callable[[dict[str, Any], Path], None]
 @each_way
 @pytest.mark.parametrize(("document", "text"), [(BAD_SHAPE, SHAPE_TEXT), (BAD_NAME, NAME_TEXT)])
 def test_no_way_in_takes_a_bad_record(enter: Way, document: dict[str, Any], text: str, tmp_path: Path) -> None:
-    """Whichever way a record comes, both judgements are asked, and nothing of the call stays."""
+    """Every way to store a record validates it, and a refused call stores nothing."""
     with pytest.raises((ValidationError, CommandError)) as caught:
         enter(document, tmp_path)
     said = caught.value.messages if isinstance(caught.value, ValidationError) else [str(caught.value)]
@@ -148,7 +148,7 @@ def test_no_way_in_takes_a_bad_record(enter: Way, document: dict[str, Any], text
 
 @each_way
 def test_every_way_in_takes_a_good_record(enter: Way, tmp_path: Path) -> None:
-    """The refusals above are not the refusals of everything."""
+    """A valid record is accepted in every way."""
     enter(GROUPS, tmp_path)
     if enter is not enter_by_full_clean:
         assert BindingRecord.objects.get(stream="groups").definition() == GROUPS
@@ -156,7 +156,7 @@ def test_every_way_in_takes_a_good_record(enter: Way, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("enter", [enter_by_save, enter_by_fixture])
 def test_a_save_without_the_judgement_would_take_it(enter: Way, tmp_path: Path) -> None:
-    """Negative control: with the judge taken out a bad record enters, so the tests above do see him at work."""
+    """Negative control: without the validation, a bad record is stored."""
     arguments: dict[str, Any] = {"sender": BindingRecord, "dispatch_uid": "declbind.judge"}
     assert models.signals.pre_save.disconnect(**arguments)
     try:
@@ -167,7 +167,7 @@ def test_a_save_without_the_judgement_would_take_it(enter: Way, tmp_path: Path) 
 
 
 def test_problems_stand_under_the_keys_of_the_record() -> None:
-    """full_clean() gives each problem to its key, with the JSON path in the text."""
+    """full_clean() reports each problem under its key, with the JSON path in the text."""
     faulty = record(fields=None, groups=["room-{colour}"], serializer="shiny")
     with pytest.raises(ValidationError) as caught:
         faulty.full_clean()
@@ -212,7 +212,7 @@ def test_a_fixture_finds_its_record_by_the_stream(tmp_path: Path) -> None:
 
 
 def test_a_partial_save_is_judged_by_what_the_row_will_hold() -> None:
-    """update_fields stores a part: the rest of the instance neither spoils it nor hides what the row holds."""
+    """With update_fields, only the stored fields of the instance count, together with the rest of the row."""
     saved = stored()
     saved.fields = ["naem"]
     saved.description = "half"
@@ -226,7 +226,7 @@ def test_a_partial_save_is_judged_by_what_the_row_will_hold() -> None:
 
 
 def test_bulk_update_is_judged_by_what_the_rows_hold() -> None:
-    """The same for bulk_update: the revision says what was stored, not what the instance has besides."""
+    """The same holds for bulk_update: the revision has the stored values, not other values of the instance."""
     saved = stored()
     saved.fields, saved.description = ["naem"], "half"
     BindingRecord.objects.bulk_update([saved], ["description"])
@@ -245,7 +245,7 @@ def test_bulk_update_is_judged_by_what_the_rows_hold() -> None:
     ids=["update", "save", "update_fields", "bulk_update", "delete"],
 )
 def test_a_record_gone_bad_can_be_switched_off(disable: Callable[[Any], Any]) -> None:
-    """A record that no longer stands the judgement can be disabled or removed, by every means."""
+    """A record that has become invalid can be disabled or removed in every way."""
     pk = stored().pk
     spoil(pk)
     disable(pk)
@@ -260,7 +260,7 @@ def _disabled(pk: Any) -> BindingRecord:
 
 
 def test_a_record_gone_bad_can_be_nothing_but_switched_off() -> None:
-    """Neither another edit beside it nor switching it on again is let through."""
+    """Neither another edit at the same time nor enabling it again is accepted."""
     pk = stored().pk
     spoil(pk)
     with pytest.raises(ValidationError, match="naem"), transaction.atomic():
@@ -313,7 +313,7 @@ def test_a_record_gone_bad_can_be_nothing_but_switched_off() -> None:
 def test_each_edit_leaves_revisions_and_raises_the_version(
     edit: Callable[[Any], Any], expected: list[tuple[str, str | None]]
 ) -> None:
-    """Every kind of edit says what each stream has become, under one new version; no edit says nothing."""
+    """Every kind of edit stores the new definition of each stream under one new version."""
     pk = stored().pk
     before, known = version(), len(revisions())
     edit(pk)
@@ -363,7 +363,7 @@ def test_a_revision_names_its_author_and_the_note() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_an_edit_is_seen_inside_its_transaction_first(fresh_registry: None) -> None:
-    """Inside the transaction the registry has the edit; the one of the process gets it with the commit."""
+    """Inside the transaction the registry has the edit. The registry of the process gets it at the commit."""
     outside = get_registry()
     with transaction.atomic():
         saved = stored()
@@ -381,7 +381,7 @@ def test_an_edit_is_seen_inside_its_transaction_first(fresh_registry: None) -> N
 
 @pytest.mark.django_db(transaction=True)
 def test_a_rolled_back_edit_never_was(fresh_registry: None) -> None:
-    """Neither the version nor a revision nor the registry keeps a trace, of a savepoint or of a transaction."""
+    """Neither the version nor a revision nor the registry keeps a trace of a rolled-back savepoint or transaction."""
     stored()
     before, known, registry = version(), revisions(), get_registry()
     with transaction.atomic():
@@ -398,7 +398,7 @@ def test_a_rolled_back_edit_never_was(fresh_registry: None) -> None:
 
 
 def test_an_edit_after_a_rolled_back_one_counts(fresh_registry: None) -> None:
-    """An edit after one that was rolled back counts on the state that is left."""
+    """An edit after a rolled-back one builds on the remaining state."""
     stored(stream="first")
     with undone():
         stored(stream="second")
@@ -408,7 +408,7 @@ def test_an_edit_after_a_rolled_back_one_counts(fresh_registry: None) -> None:
 
 
 def test_one_bad_record_of_a_hundred_spoils_only_itself(fresh_registry: None, tmp_path: Path, settings: Any) -> None:
-    """Of a file with a hundred records, one of them bad, the 99 work and the bad one is named with its place."""
+    """If one of a hundred records in a file is invalid, the others work, and it is reported with its place."""
     documents = [{**GROUPS, "stream": f"s{number}"} for number in range(100)]
     documents[41]["fields"] = ["naem"]
     (tmp_path / "all.json").write_text(json.dumps(documents))
@@ -421,7 +421,7 @@ def test_one_bad_record_of_a_hundred_spoils_only_itself(fresh_registry: None, tm
 
 
 def test_a_record_gone_bad_leaves_the_others_working(fresh_registry: None) -> None:
-    """A row that a migration made bad is out of force and named; its neighbour works on."""
+    """A row that a migration has made invalid is reported and not in force. Other rows still work."""
     stored(stream="sound")
     spoil(stored().pk)
     registry = refresh(force=True)
@@ -433,7 +433,7 @@ def test_a_record_gone_bad_leaves_the_others_working(fresh_registry: None) -> No
 
 
 def test_a_stream_of_two_sources_is_an_error_on_both(fresh_registry: None, tmp_path: Path, settings: Any) -> None:
-    """A file that takes the stream of a row (or the other way round): neither wins, and each names the other."""
+    """If a file and a row have the same stream, neither wins, and each error names the other."""
     stored()
     (tmp_path / "one.json").write_text(json.dumps(GROUPS))
     settings.DECLBIND = {"RECORD_DIRS": [str(tmp_path)]}
@@ -451,7 +451,7 @@ def test_a_stream_of_two_sources_is_an_error_on_both(fresh_registry: None, tmp_p
 def test_the_last_registry_stays_when_the_database_is_gone(
     fresh_registry: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that cannot read the records keeps those it has, even when told to load all anew."""
+    """A process that cannot read the records keeps those it has, even if all are to be loaded again."""
     stored()
     assert "groups" in get_registry().by_stream
 
@@ -466,7 +466,7 @@ def test_the_last_registry_stays_when_the_database_is_gone(
 
 @pytest.mark.django_db(transaction=True)
 def test_an_edit_builds_anew_only_what_it_changed() -> None:
-    """The class of a record that says the same stays; one that went bad is judged again."""
+    """The class of an unchanged record stays. A record that has become invalid is validated again."""
     BindingRecord.objects.create(stream="same", model="example.IntegerValue", fields=["name"])
     record = BindingRecord.objects.create(stream="other", model="example.IntegerValue", fields=["name"])
     before = refresh(force=True).by_stream

@@ -1,4 +1,4 @@
-"""Changes of rights become control events, after the change and in its transaction."""
+"""Changes of permissions become control events, after the change and in its transaction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Log:
-    """The control events since the last look."""
+    """The control events since the last read."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -56,7 +56,7 @@ def test_a_logout_names_the_session_by_its_digest():
 
 
 def test_a_logout_without_a_request_still_counts():
-    """Channels' own logout() has no request: the deleted session says it."""
+    """Channels' logout() has no request, so the deleted session is the signal."""
     client, key = logged_in(UserFactory.create())
     log = Log()
     client.session.flush()
@@ -64,7 +64,7 @@ def test_a_logout_without_a_request_still_counts():
 
 
 def test_sessions_that_let_nobody_in_make_no_noise():
-    """Expired and anonymous sessions can be cleared by the thousand without an event."""
+    """Expired and anonymous sessions can be deleted by the thousand without an event."""
     _, key = logged_in(UserFactory.create())
     Session.objects.filter(session_key=key).update(expire_date=timezone.now() - timedelta(days=1))
     anonymous = Client().session
@@ -84,7 +84,7 @@ def test_clearing_sessions_costs_one_look(django_assert_num_queries):
 
 
 def test_a_login_makes_no_event():
-    """Only last_login is written; it gives and takes nothing."""
+    """Only last_login is written, which does not affect permissions."""
     user = UserFactory.create(username="ann")
     log = Log()
     assert Client().login(username="ann", password=PASSWORD)
@@ -94,7 +94,7 @@ def test_a_login_makes_no_event():
 
 
 def test_a_new_user_makes_no_event():
-    """Nobody can be connected as a user who did not exist."""
+    """A user who did not exist cannot be connected."""
     log = Log()
     UserFactory.create()
     assert log.read() == []
@@ -203,7 +203,7 @@ def members_cleared(group):
     "change", [group_permission_added, group_deleted, permission_deleted, permission_renamed, members_cleared]
 )
 def test_what_may_concern_anybody_names_everybody(change):
-    """Who is in a group is not looked up: all are checked again."""
+    """The members of a group are not looked up, so everyone is checked again."""
     group = GroupFactory.create()
     UserFactory.create().groups.add(group)
     log = Log()
@@ -212,7 +212,7 @@ def test_what_may_concern_anybody_names_everybody(change):
 
 
 def test_a_new_permission_makes_no_event():
-    """Each migrate makes some; nobody has them yet."""
+    """Each migrate creates some, and no user has them yet."""
     existing = find_permission("zoo.view_animal")
     log = Log()
     Permission.objects.create(content_type=existing.content_type, codename="pet_animal", name="Can pet")
@@ -234,7 +234,7 @@ def test_a_change_that_is_rolled_back_leaves_no_event():
 
 
 def test_a_kick_names_a_connection_or_a_user():
-    """Both forms carry the reason; a kick of nobody is our mistake and raises."""
+    """Both forms have the reason. A kick without either is a programming error and raises."""
     user = UserFactory.create()
     log = Log()
     revocation.kick(connection="c1", reason="Too loud")
@@ -320,7 +320,7 @@ def test_users_of_a_bound_model_are_named_as_well():
 
 
 def test_a_crowd_of_users_is_told_as_everybody(monkeypatch):
-    """A list of names has an end."""
+    """The number of names in an event is limited."""
     monkeypatch.setattr(revocation, "MAX_NAMED", 1)
     UserFactory.create_batch(2)
     log = Log()
@@ -329,7 +329,7 @@ def test_a_crowd_of_users_is_told_as_everybody(monkeypatch):
 
 
 def test_sessions_that_a_query_set_deletes_are_named():
-    """Those that were still good for something; a sweep of the others says nothing."""
+    """Only sessions that were still valid are named."""
     store = SessionStore()
     store[SESSION_KEY] = "1"
     store.save()
@@ -345,14 +345,14 @@ def test_sessions_that_a_query_set_deletes_are_named():
 
 
 def test_a_codename_that_a_query_set_changes_is_everybodys_concern():
-    """Nobody knows who had it."""
+    """The holders of the codename are not known."""
     log = Log()
     Permission.objects.filter(codename="view_user").update(codename="look_at_user")
     assert log.read() == [{"type": "users", "users": None}]
 
 
 def test_an_update_that_fails_takes_nothing_back():
-    """What is told lies in the transaction of the change."""
+    """The control event is in the transaction of the change."""
     UserFactory.create(username="ann")
     UserFactory.create(username="bob")
     log = Log()

@@ -312,7 +312,7 @@ def test_w008_names_what_sessions_in_cookies_cost(engine):
     engine("signed_cookies")
     expected = CheckWarning(
         "settings.SESSION_ENGINE: 'django.contrib.sessions.backends.signed_cookies' keeps sessions in the cookie and "
-        "not on the server, so that no single session can be ended. When a user logs out in one browser, the sockets "
+        "not on the server, so no single session can be ended. When a user logs out in one browser, the sockets "
         "of this user are closed in all browsers. A copy of the cookie can open a new socket after the log-out, until "
         "the cookie expires.",
         hint='Use a store that keeps sessions on the server, such as "django.contrib.sessions.backends.cached_db". If '

@@ -1,4 +1,4 @@
-"""Trying a binding: what each step says, under which configuration, and that nothing of a try remains."""
+"""Trials of a binding: the text of each step, the configuration, and that a trial leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_refusal_names_its_step(record, question, name, text):
 
 
 def test_an_operator_learns_what_a_client_does_not():
-    """Absent, outside of ``where`` and another user's are one answer to clients; the step tells them apart."""
+    """Missing rows, rows outside ``where`` and others' rows are one answer to clients; the step distinguishes them."""
     owner, other = UserFactory.create(), UserFactory.create()
     row = AnimalFactory.create(owner=owner, status="closed")
     record = {**OWN, "where": {"status": "open"}}
@@ -111,13 +111,13 @@ def test_an_operator_learns_what_a_client_does_not():
     foreign = attempt({**record, "where": {}}, pk=row.pk, **given)
     assert {made.error.code for made in (absent, outside, foreign)} == {"not_found"}
     assert "no such row" in absent.refusal.text
-    assert "outside of 'where' (status)" in outside.refusal.text
+    assert "outside 'where' (status)" in outside.refusal.text
     assert "closed" not in outside.refusal.text
-    assert "somebody else (scope: owner_id)" in foreign.refusal.text
+    assert "another user (scope: owner_id)" in foreign.refusal.text
 
 
 def test_a_permission_says_where_it_comes_from():
-    """A superuser, a permission of one's own, a group; and which groups would give it to who has none."""
+    """A superuser, a user permission, a group; and which groups would give the permission to a user without it."""
     feeders = Group.objects.create(name="Feeders")
     feeders.permissions.add(find_permission(HOLDS))
     make_user(HOLDS, username="holder")
@@ -179,7 +179,7 @@ def traces() -> Any:
 
 
 class Noisy(WebsocketBinding):
-    """Does all that should not be noticed."""
+    """A binding with all side effects that must not remain."""
 
     model = Animal
     stream = "animals"
@@ -217,7 +217,7 @@ def test_a_try_leaves_nothing(action, values, carry_out, django_capture_on_commi
 
 @pytest.mark.django_db(transaction=True)
 def test_what_waits_for_the_commit_is_named_and_never_called():
-    """With real transactions too: the callback is told to the operator, and neither runs now nor later."""
+    """With real transactions too: the callback is named for the operator, and never runs."""
     Noisy.ran.clear()
     before = traces()
     made = attempt(Noisy, action="create", values={"name": "New"}, carry_out=True)
@@ -235,7 +235,7 @@ def test_what_waits_for_the_commit_is_named_and_never_called():
 
 
 def test_validation_alone_runs_no_code_that_stores():
-    """A hand-written create is not called, and the step says that only carrying it out can tell."""
+    """A hand-written create is not called, and the step says that only carrying it out shows the result."""
     called = []
 
     class Handwritten(Noisy):
@@ -246,13 +246,13 @@ def test_validation_alone_runs_no_code_that_stores():
     made = attempt(Handwritten, action="create", values={"name": "New"})
     assert called == []
     assert step(made, "store").verdict == NOTE
-    assert "Code of the project stores it" in step(made, "store").text
+    assert "Project code stores the row" in step(made, "store").text
     attempt(Handwritten, action="create", values={"name": "New"}, carry_out=True)
     assert called == [{"name": "New"}]
 
 
 def test_validation_alone_says_that_mail_is_why():
-    """An operator who wonders why nothing is stored reads it there."""
+    """The step explains to the operator why nothing is stored."""
     made = attempt(action="create", values={"name": "New"})
     assert "mail, tasks" in step(made, "store").text
     assert [frame.action for frame in made.frames] == ["create"]
@@ -267,7 +267,7 @@ def test_validation_alone_finds_what_protects_a_row():
 
 @pytest.mark.django_db(transaction=True)
 def test_no_lock_is_held_while_the_answer_is_worked_out(monkeypatch):
-    """The transaction is over before anybody looks for connections, reasons or rows."""
+    """The transaction is over before connections, reasons or rows are looked up."""
     inside = []
     module: Any
     for module, name in ((trial, "load_audience"), (trial_steps, "explain_permission")):
@@ -316,7 +316,7 @@ def failing(*methods: str) -> Any:
     ],
 )
 def test_a_fault_of_code_is_a_step(method, question, name):
-    """Never an exception: "internal", with the fault named, which no client is told."""
+    """It is "internal" with the name of the fault, which clients never get, and never an exception."""
     row = AnimalFactory.create()
     made = attempt(failing(method), pk=None if question["action"] == "create" else row.pk, **question)
     assert made.refusal.name == name, made.as_text()
@@ -326,7 +326,7 @@ def test_a_fault_of_code_is_a_step(method, question, name):
 
 
 def test_a_fault_in_capture_is_told_to_the_operator_alone(caplog):
-    """The write stands, as it really would; neither a signal nor the log tells of a fault that never was."""
+    """The write succeeds, as a real one would. Neither a signal nor the log reports the fault of a trial."""
     heard: list[Any] = []
     row = AnimalFactory.create()
     signals.binding_failed.connect(lambda **kwargs: heard.append(kwargs), weak=False, dispatch_uid="test")
@@ -472,7 +472,7 @@ def test_a_row_that_is_not_seen_says_why():
     assert attempt(pk=row.pk, params={"legs": 3}).refusal.text == "The row is in legs-2, not in legs-3."
     assert attempt(pk=row.pk).verdict == OK
     assert "'where' (status)" in attempt({**ANIMALS, "where": {"status": "open"}}, pk=row.pk).refusal.text
-    assert "somebody else" in attempt(OWN, pk=row.pk, who=user.username).refusal.text
+    assert "another user" in attempt(OWN, pk=row.pk, who=user.username).refusal.text
     assert "There is no zoo.Animal" in attempt(ANIMALS, pk=404).refusal.text
 
 
@@ -513,7 +513,7 @@ def test_connections_that_would_get_it():
     made = attempt(action="update", pk=row.pk, values={"legs": 3})
     assert [heard.audience.total for heard in made.listening] == [1]
     assert step(made, "connections").text == "1 connection now."
-    assert "Heard by: ann" in made.as_text()
+    assert "Received by: ann" in made.as_text()
     assert "ann" not in made.without_names().as_text()
 
 
@@ -535,7 +535,7 @@ def test_a_change_that_reaches_nobody_says_why():
     by_keeper = attempt({**ANIMALS, "groups": ["keeper-{keeper_id}"]}, action="outbound", pk=row.pk)
     assert "null" in step(by_keeper, "groups").text
     outside = attempt({**ANIMALS, "where": {"status": "open"}}, action="outbound", pk=row.pk)
-    assert "outside of 'where' (status)" in step(outside, "groups").text
+    assert "outside 'where' (status)" in step(outside, "groups").text
     assert not outside.frames
 
 
@@ -573,7 +573,7 @@ def test_the_command_prints_steps_and_ends_by_the_verdict():
         seen = Ran("try", "animals", "--params", '{"legs": 2}', "--format", "json").json
         assert [shown["pk"] for shown in seen["rows"]["rows"]] == [row.pk]
         carried = Ran("try", "animals", "--action", "delete", "--pk", str(row.pk), "--carry-out")
-        assert "Carried out, and rolled back." in carried.out
+        assert "Carried out and rolled back." in carried.out
     assert Animal.objects.filter(pk=row.pk).exists()
 
 

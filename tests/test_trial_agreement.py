@@ -457,7 +457,7 @@ def compare_view(world: World, case: Case) -> str:
     tried = make_trial(ask(world, case))
     assert world.state() == before, "the try left something behind"
     group = tried.step("group")
-    shown = group.text.removeprefix("Params ").split(" stand for")[0] if group and group.verdict == "ok" else "{}"
+    shown = group.text.removeprefix("Params ").split(" select")[0] if group and group.verdict == "ok" else "{}"
     params = json.loads(shown)
     text = json.dumps({"stream": STREAM, "payload": {"action": "subscribe", "params": params, "ref": 1}})
     real = json.loads(answer(text, world, case))["payload"]

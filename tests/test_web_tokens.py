@@ -402,9 +402,9 @@ def test_w022_weak_key(accept):
     accept(JWT={"key": "x" * 47, "algorithms": ["HS256", "HS384"]})
     assert checks.check_tokens() == [
         CheckWarning(
-            "settings.DECLBIND['JWT']: the key is shorter than the digest of its algorithm. Whoever has one token can "
-            "try keys until one fits, and then write tokens for every user.",
-            hint="Use a random key of as many bytes as the algorithm needs at least: HS256 32, HS384 48, HS512 64.",
+            "settings.DECLBIND['JWT']: the key is shorter than the digest of its algorithm. The holder of one token "
+            "can try keys until one fits, and then write tokens for every user.",
+            hint="Use a random key with at least the size that the algorithm requires: HS256 32, HS384 48, HS512 64.",
             id="declbind.W022",
         )
     ]
@@ -414,7 +414,7 @@ def test_w022_setting_without_effect(accept):
     accept(JWT=HMAC, AUTHENTICATE=PATH)
     assert checks.check_tokens() == [
         CheckWarning(
-            "settings.DECLBIND['JWT'] has no effect, because DECLBIND['AUTHENTICATE'] looks at all tokens.",
+            "settings.DECLBIND['JWT'] has no effect, because DECLBIND['AUTHENTICATE'] handles all tokens.",
             hint="Remove one of them.",
             id="declbind.W022",
         )

@@ -1,9 +1,8 @@
-"""System checks: what is wrong with the configuration, and how to correct it.
+"""System checks: faults of the configuration, and how to correct them.
 
-Each module checks one noun: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions``, ``installation``,
-``tenants``, ``tokens`` and ``seams``.
-To add a check, write a function ``check_<noun>`` that returns messages, each with a hint, register it in ``install()``,
-and give its id a line in ``CHECKS`` and one in ``docs/checks.md``.
+Each module checks one subject: ``settings``, ``bindings``, ``databases``, ``layers``, ``sessions``, ``installation``,
+``tenants``, ``tokens`` and ``seams``. To add a check, write a function ``check_<noun>`` that returns messages, each
+with a hint, register it in ``install()``, and add its id to ``CHECKS`` and to ``docs/checks.md``.
 
 Errors are mistakes in the settings. A faulty binding is a warning, because an error would stop ``migrate``, which may
 be the command that corrects it. Only checks with the ``database`` tag make queries.
@@ -35,11 +34,11 @@ CHECKS = {
     "declbind.E009": "RIGHTS_MODELS names a model that is not installed",
     "declbind.E010": "AUTHENTICATE cannot be used",
     "declbind.E011": "JWT cannot be used",
-    "declbind.E012": "TENANT names no class that tells tenants apart",
+    "declbind.E012": "TENANT names no class that determines tenants",
     "declbind.E013": "declbind's tables are not shared by all tenants",
     "declbind.W001": "a binding of a file or class is invalid",
     "declbind.W002": "a binding record of the database is invalid",
-    "declbind.W003": "a binding does what is probably not meant",
+    "declbind.W003": "a binding does what is probably not intended",
     "declbind.W004": "a bound model is written to another database than the log",
     "declbind.W005": "the channel layer loses its connections when idle",
     "declbind.W006": "the channel layer has a small pool of connections",

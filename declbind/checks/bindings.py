@@ -30,7 +30,7 @@ def check_bindings(**kwargs: Any) -> list[CheckMessage]:
     missing = {str(folder).rstrip("/\\") for folder in settings.RECORD_DIRS if not Path(folder).is_dir()}
     found: list[CheckMessage] = []
     for entry in current_registry().entries:
-        if entry.source == "database" or entry.where in missing:  # E005 has named those
+        if entry.source == "database" or entry.where in missing:  # E005 reports those.
             continue
         found += [_invalid(entry, problem, "declbind.W001") for problem in entry.problems]
         found += _doubtful(entry)
@@ -38,7 +38,7 @@ def check_bindings(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_classes(**kwargs: Any) -> list[CheckMessage]:
-    """Check that every process knows the classes of bindings (W016, W017). Makes no query."""
+    """Check that every process knows the binding classes (W016, W017). Makes no query."""
     if not is_readable():
         return []
     scattered: list[CheckMessage] = [
@@ -64,7 +64,7 @@ def check_classes(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_records(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check the records of the database (W002, W003, W004), and fields that wait to be accepted anywhere (W024).
+    """Check the records of the database (W002, W003, W004), and fields that wait to be accepted in any source (W024).
 
     Nothing is checked if the database is not among ``databases`` or is not migrated yet.
     """
@@ -119,7 +119,7 @@ def _unimported(found: UnimportedClass) -> CheckMessage:
 def _invalid(entry: Entry[Any], problem: Problem, id_: str) -> CheckMessage:
     return CheckWarning(
         f"{entry.where}: {problem}",
-        hint="This binding is left out, the others work. `manage.py declbind check` lists all problems.",
+        hint="This binding is left out. The others work. `manage.py declbind check` lists all problems.",
         id=id_,
     )
 
@@ -130,7 +130,7 @@ def _waiting(entry: Entry[Any]) -> Iterator[CheckMessage]:
     for problem in judgement.waiting(entry.binding.spec()):
         yield CheckWarning(
             f"{entry.where}: {problem}",
-            hint='With "grow": true a binding sends new fields without being asked.',
+            hint='With "grow": true a binding sends new fields automatically.',
             id="declbind.W024",
         )
 
@@ -142,7 +142,7 @@ def _doubtful(entry: Entry[Any]) -> Iterator[CheckMessage]:
     for problem in judgement.warnings(binding.spec()):
         yield CheckWarning(
             f"{entry.where}: {problem}",
-            hint='If it is meant, silence it: SILENCED_SYSTEM_CHECKS = ["declbind.W003"].',
+            hint='If it is intended, silence it: SILENCED_SYSTEM_CHECKS = ["declbind.W003"].',
             id="declbind.W003",
         )
     guard = binding.resolved().guard
@@ -157,7 +157,7 @@ def _doubtful(entry: Entry[Any]) -> Iterator[CheckMessage]:
     alias = foreign_database(binding)
     if alias and binding.spec().outbound:
         yield CheckWarning(
-            f"{entry.where}: binding {entry.stream!r} hears no writes: {binding.model_class()._meta.label} "
+            f"{entry.where}: binding {entry.stream!r} captures no writes: {binding.model_class()._meta.label} "
             f"is written to database {alias!r}, the log is in {database_alias()!r}.",
             hint="An event is stored in the transaction of its write, which takes one database for both. "
             "Route the models of app 'declbind' to the database of the bound models.",

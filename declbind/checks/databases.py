@@ -24,7 +24,7 @@ from .bindings import stored_registry
 def check_memory_database(**kwargs: Any) -> list[CheckMessage]:
     """Check that the database is not in the memory of one process (W012). Makes no query.
 
-    Nothing is said while Django's test runner has put such a database in the place of the one in the settings.
+    There is no warning while Django's test runner uses such a database in place of the configured one.
     """
     using = database_alias()
     if reach_of(using) == "everybody" or is_test_database(using):
@@ -43,7 +43,7 @@ def check_memory_database(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check that the database that the routers name for declbind's tables has them (W013).
+    """Check that the tables of declbind are in the database that the routers name for them (W013).
 
     Nothing is checked if it is not among ``databases``, or if no app has been migrated there yet.
     """
@@ -52,7 +52,7 @@ def check_tables(databases: Sequence[str] | None = None, **kwargs: Any) -> list[
         return []
     try:
         tables = set(connections[using].introspection.table_names())
-    except DatabaseError:  # Django reports a database that cannot be reached
+    except DatabaseError:  # Django reports a database that cannot be reached.
         return []
     missing = sorted(model._meta.db_table for model in apps.get_app_config("declbind").get_models())
     missing = [table for table in missing if table not in tables]
@@ -81,7 +81,7 @@ def check_pool(**kwargs: Any) -> list[CheckMessage]:
     pool = options.get("pool") if connections[using].vendor == "postgresql" else None
     if not pool:
         return []
-    # What psycopg_pool takes for a missing size: four connections at least, and no more than at least.
+    # The defaults of psycopg_pool: a minimum of four connections, and a maximum equal to the minimum.
     given = pool if isinstance(pool, dict) else {}
     size = given.get("max_size") or given.get("min_size", 4)
     needed = settings.DATABASE_THREADS + settings.SNAPSHOTS_AT_ONCE + 1
@@ -111,8 +111,8 @@ def check_triggers(databases: Sequence[str] | None = None, **kwargs: Any) -> lis
         return [_no_triggers(asking, connections[using].display_name)] if asking else []
     return [
         CheckWarning(
-            f"Raw SQL and other programs may go unheard: the triggers of table {state.table!r} are {state.state}, and "
-            f"{', '.join(map(repr, state.streams))} asked for them.",
+            f"Raw SQL and other programs may not be captured: the triggers of table {state.table!r} are {state.state}, "
+            f"and {', '.join(map(repr, state.streams))} ask for them.",
             hint="Run `manage.py declbind triggers --install`; `--sql` prints what it does.",
             id="declbind.W007",
         )
@@ -124,8 +124,8 @@ def check_triggers(databases: Sequence[str] | None = None, **kwargs: Any) -> lis
 def _no_triggers(asking: Sequence[upkeep.TableState], database: str) -> CheckMessage:
     streams = dict.fromkeys(stream for state in asking for stream in state.streams)
     return CheckWarning(
-        f"Raw SQL and other programs go unheard: declbind has no triggers for {database}, and "
-        f"{', '.join(map(repr, streams))} asked for them.",
+        f"Raw SQL and other programs are not captured: declbind has no triggers for {database}, and "
+        f"{', '.join(map(repr, streams))} ask for them.",
         hint='Set "capture" to "orm", and announce such rows with declbind.touch(queryset).',
         id="declbind.W007",
     )

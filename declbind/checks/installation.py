@@ -1,4 +1,4 @@
-"""Checks of the installed files: is the console that is imported the one that came with declbind (W010, W011)."""
+"""Checks of the installed files: the imported console must be the one of this declbind (W010, W011)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ REINSTALL = "`pip install --force-reinstall --no-deps declbind`"
 
 
 def check_installation(**kwargs: Any) -> list[CheckMessage]:
-    """Check that ``admin_ui`` is declbind's, and whole, and so is the JavaScript client (W010, W011). Makes no query.
+    """Check that ``admin_ui`` and the JavaScript client are declbind's own and complete (W010, W011). Makes no query.
 
-    Nothing is said about a project that does not list ``admin_ui`` in INSTALLED_APPS.
+    There is no warning for a project that does not list ``admin_ui`` in INSTALLED_APPS.
     """
     config = next((config for config in apps.get_app_configs() if config.name == CONSOLE), None)
     found = [] if config is None else list(_console(config))
@@ -36,7 +36,7 @@ def _console(config: AppConfig) -> Iterator[CheckMessage]:
         missing = "" if own.joinpath("apps.py").is_file() else ", which is missing"
         yield CheckWarning(
             f"INSTALLED_APPS: {CONSOLE!r} is the package at {str(imported)!r} and not declbind's console at "
-            f"{str(own)!r}{missing}. The console's pages are not in the admin.",
+            f"{str(own)!r}{missing}. The console's pages are missing from the admin.",
             hint=f"Rename your package, or move it into another package, so that `import {CONSOLE}` finds declbind's. "
             f'If the console is not wanted, silence the check: {SILENCE} = ["declbind.W010"].',
             id="declbind.W010",
@@ -58,7 +58,7 @@ def _console(config: AppConfig) -> Iterator[CheckMessage]:
     if not names and not _is_own(config):
         yield CheckWarning(
             f"The files of declbind's console in {str(own)!r} were overwritten: the app there is "
-            f"{type(config).__module__}.{type(config).__name__}. The console's pages are not in the admin.",
+            f"{type(config).__module__}.{type(config).__name__}. The console's pages are missing from the admin.",
             hint=f"Install declbind again: {REINSTALL}.",
             id="declbind.W010",
         )
@@ -74,12 +74,12 @@ def _folder_of(config: AppConfig) -> Path:
 
 
 def _is_own(config: AppConfig) -> bool:
-    # By name, because nothing below this package may import the console. A project may derive a class of its own.
+    # By name, because this package may not import the console. A project may use a subclass.
     return any((base.__module__, base.__name__) == (f"{CONSOLE}.apps", CONFIG) for base in type(config).__mro__)
 
 
 def _changed_files(own: Path) -> list[str]:
-    """Return declbind's files of the console that are not as they were installed; none for an editable install."""
+    """Return files of the console that differ from the installed ones; none for an editable install."""
     try:
         files = metadata.distribution("declbind").files or []
     except metadata.PackageNotFoundError:
@@ -90,7 +90,7 @@ def _changed_files(own: Path) -> list[str]:
             continue
         path = Path(str(file.locate()))
         if path.parent != own and own not in path.parents:
-            return []  # the metadata are of another copy of declbind than the one that runs
+            return []  # The metadata belong to another copy of declbind.
         digest = hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b""
         if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
             changed.append(str(file))
@@ -102,7 +102,7 @@ def _other_owners(own: Path) -> list[str]:
     names = set()
     for distribution in metadata.distributions():
         name = distribution.metadata["Name"] or ""
-        # The text first: parsing the lists of all distributions would take half a second.
+        # Search the text first, because parsing the lists of all distributions would take half a second.
         listed = distribution.read_text("RECORD") or distribution.read_text("installed-files.txt") or ""
         if name.lower() == "declbind" or f"{CONSOLE}/" not in listed.replace("\\", "/"):
             continue
@@ -117,7 +117,7 @@ def _listed(files: list[str], shown: int = 3) -> str:
 
 
 def _client() -> Iterator[CheckMessage]:
-    """Compare the JavaScript client that pages get with the one that speaks this version of the protocol."""
+    """Compare the JavaScript client that pages get with the one of this version."""
     if not apps.is_installed("django.contrib.staticfiles"):
         return
     from django.contrib.staticfiles import finders
@@ -125,14 +125,14 @@ def _client() -> Iterator[CheckMessage]:
     own = Path(__file__).parents[1] / "static" / CLIENT
     try:
         served = finders.find(CLIENT)
-    except Exception:  # Django's own check names a finder that does not work
+    except Exception:  # Django's own check reports a finder that does not work.
         return
     if not isinstance(served, str) or not own.is_file() or Path(served).read_bytes() == own.read_bytes():
         return
     yield CheckWarning(
         f"The static file {CLIENT!r} is {served!r} and not declbind's own at {str(own)!r}: browsers get another client "
         "than the one that belongs to this version.",
-        hint="Remove the copy, or put it under another name. If it is meant, silence the check: "
+        hint="Remove the copy, or put it under another name. If it is intended, silence the check: "
         f'{SILENCE} = ["declbind.W011"].',
         id="declbind.W011",
     )

@@ -41,7 +41,7 @@ def check_channel_layer(**kwargs: Any) -> list[CheckMessage]:
             CheckWarning(
                 f"{name}: {CORE_LAYER} waits {wait:g} s for a message, and its "
                 f"connection gives up reading after {min(short):g} s (socket_timeout; 5 s is the default of "
-                "redis-py 8): a consumer that hears nothing is ended by a TimeoutError.",
+                "redis-py 8): a consumer that receives nothing is ended by a TimeoutError.",
                 hint=f'Name the host as a dict without that limit: "hosts": [{WORKING_HOST}]. '
                 "Or use channels_redis.pubsub.RedisPubSubChannelLayer, which does not read that way.",
                 id="declbind.W005",
@@ -95,7 +95,7 @@ def _names_pool_size(host: Any) -> bool:
 
 
 def _socket_timeout(host: Any) -> float | None:
-    """Return the read timeout of a connection to ``host`` in seconds, or ``None`` if it waits for ever."""
+    """Return the read timeout of a connection to ``host`` in seconds, or ``None`` if there is none."""
     options = host if isinstance(host, dict) else {}
     if "socket_timeout" in options:
         return None if options["socket_timeout"] is None else float(options["socket_timeout"])

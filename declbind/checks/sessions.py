@@ -1,4 +1,4 @@
-"""Checks of the session store, by which sockets know whether their user is still logged in (W008, W009)."""
+"""Checks of the session store, which determines whether sockets notice a logout (W008, W009)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ CACHED_ENGINES = ("django.contrib.sessions.backends.cache", "django.contrib.sess
 
 
 def check_sessions(**kwargs: Any) -> list[CheckMessage]:
-    """Check that a log-out reaches every process and ends one session only (W008, W009). Makes no query."""
+    """Check that a logout reaches every process and ends one session only (W008, W009). Makes no query."""
     if not apps.is_installed("django.contrib.auth"):
         return []
     try:
         store = session_store()
-    except Exception:  # Django reports a store that cannot be imported, at the first request
+    except Exception:  # Django reports a store that cannot be imported at the first request.
         return []
     if not keeps_sessions(store):
         return [
             CheckWarning(
                 f"settings.SESSION_ENGINE: {settings.SESSION_ENGINE!r} keeps sessions in the cookie and not on the "
-                "server, so that no single session can be ended. When a user logs out in one browser, the sockets of "
+                "server, so no single session can be ended. When a user logs out in one browser, the sockets of "
                 "this user are closed in all browsers. A copy of the cookie can open a new socket after the log-out, "
                 "until the cookie expires.",
                 hint='Use a store that keeps sessions on the server, such as "django.contrib.sessions.backends.'
@@ -61,5 +61,5 @@ def check_sessions(**kwargs: Any) -> list[CheckMessage]:
 def _is_private_cache(alias: str) -> bool:
     try:
         return isinstance(caches[alias], LocMemCache | DummyCache)
-    except Exception:  # Django reports a cache that cannot be made
+    except Exception:  # Django reports a cache that cannot be created.
         return False

@@ -45,8 +45,8 @@ _LIMIT: Expectation = (
     "a whole number above 0 or None",
 )
 
-#: What the value of a key must be, if the type of its default is not enough to tell. Every other key takes a bool, a
-#: whole number above 0 or a number above 0, whichever its default is.
+#: The expected values of keys whose default does not determine them. Every other key takes a bool, an integer above 0
+#: or a number above 0, like its default.
 EXPECTATIONS: dict[str, Expectation] = {
     "RECORD_DIRS": (_is_list_of(lambda item: isinstance(item, str | Path)), "a list of folders (str or Path)"),
     "SERIALIZERS": (
@@ -97,7 +97,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     wrong = {key for key, value in given.items() if key in DEFAULTS and not _expectation(key)[0](value)}
     found += [
         Error(
-            # Somebody may have written the key of the tokens there.
+            # The value is not shown, because it may contain the key of the tokens.
             f"settings.DECLBIND[{key!r}]: expected {_expectation(key)[1]}, got "
             f"{type(given[key]).__name__ if key == 'JWT' else repr(given[key])}.",
             hint=f"The default is {DEFAULTS[key]!r}.",
@@ -117,7 +117,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_origins(**kwargs: Any) -> list[CheckMessage]:
-    """Check that the site's own origin cannot be chosen by anybody (W020). Makes no query."""
+    """Check that clients cannot choose the site's own origin (W020). Makes no query."""
     if settings.ALLOWED_ORIGINS is not None or "*" not in django_settings.ALLOWED_HOSTS:
         return []
     return [
@@ -174,7 +174,7 @@ def _serializers(serializers: dict[str, str]) -> Iterator[CheckMessage]:
             if callable(import_string(path)):
                 continue
             fault = "which is not callable"
-        except Exception as error:  # whatever the module does when it is imported
+        except Exception as error:  # The module may raise anything when it is imported.
             fault = f"which cannot be imported: {error}"
         yield Error(
             f"settings.DECLBIND['SERIALIZERS'][{name!r}]: expected the dotted path of a callable "
@@ -209,6 +209,6 @@ def _rights_models(labels: Sequence[str]) -> Iterator[CheckMessage]:
     for label in unknown_labels(labels):
         yield Error(
             f"settings.DECLBIND['RIGHTS_MODELS']: expected an installed model, got {label!r}.",
-            hint="Write it as app_label.ModelName. As it is, the model that is meant may be bound like any other.",
+            hint="Write it as app_label.ModelName. Until then, the intended model may be bound like any other.",
             id="declbind.E009",
         )

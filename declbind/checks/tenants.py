@@ -1,4 +1,4 @@
-"""Checks of sites with tenants, and of databases that give each tenant a schema of its own (E008, E012, E013, W023)."""
+"""Checks of sites with tenants, and of databases with a schema for each tenant (E008, E012, E013, W023)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from declbind.outbound import tenants
 
 
 def check_tenants(**kwargs: Any) -> list[CheckMessage]:
-    """Check that tenants are kept apart where there are any (E008, E012, E013, W023). Makes no query."""
+    """Check that tenants are separated if there are any (E008, E012, E013, W023). Makes no query."""
     return list(_check_class() if tenancy.is_on() else _check_backends())
 
 
@@ -34,9 +34,10 @@ def _check_backends() -> Iterator[CheckMessage]:
         found = [f"INSTALLED_APPS has {name!r}, which switches schemas." for name in tenants.find_apps()[:1]]
     for text in found:
         yield Error(
-            f"{text} declbind has one event log, and cannot tell the rows of one tenant from those of another. Writes "
-            "are not sent row by row: subscribers are sent a `resync` for each, and each binding reports a fault.",
-            hint='Name the class that tells tenants apart in DECLBIND["TENANT"]. For django-tenants it is '
+            f"{text} declbind has one event log, and cannot separate the rows of one tenant from those of another. "
+            "Writes are not sent row by row: subscribers are sent a `resync` for each, and each binding reports a "
+            "fault.",
+            hint='Name the class that determines tenants in DECLBIND["TENANT"]. For django-tenants it is '
             "'declbind.contrib.tenants.DjangoTenants'.",
             id="declbind.E008",
         )
@@ -45,9 +46,9 @@ def _check_backends() -> Iterator[CheckMessage]:
 def _check_class() -> Iterator[CheckMessage]:
     try:
         found = tenancy.get_tenancy()
-    except Exception as error:  # the class is code of the project
+    except Exception as error:  # The class is project code.
         yield Error(
-            f"{error} Nothing is sent to anybody but a `resync` for each write.",
+            f"{error} Only a `resync` is sent for each write.",
             hint="The class takes no arguments and has of_connection(alias), of_scope(scope) and activate(tenant). For "
             "django-tenants it is 'declbind.contrib.tenants.DjangoTenants'.",
             id="declbind.E012",
@@ -78,12 +79,12 @@ def _are_sessions_shared() -> bool:
     try:
         store = permissions.session_store()
         if hasattr(store, "cache_key_prefix"):
-            # A function for keys is what keeps tenants apart in a cache. What it does cannot be told.
+            # A key function separates tenants in a cache. Its behaviour cannot be checked.
             cache = settings.CACHES.get(settings.SESSION_CACHE_ALIAS, {})
             if not cache.get("KEY_FUNCTION"):
                 return True
             return hasattr(store, "get_model_class") and tenancy.is_shared(store.get_model_class())
         return not hasattr(store, "get_model_class") or tenancy.is_shared(store.get_model_class())
     except (ImportError, AttributeError, ImproperlyConfigured, RuntimeError):
-        # An engine that does not load, or whose app is not installed, is Django's to report.
+        # Django reports an engine that does not load or whose app is not installed.
         return False

@@ -1,4 +1,4 @@
-"""Checks of how clients are authenticated by tokens (E010, E011, W022)."""
+"""Checks of the authentication of clients by tokens (E010, E011, W022)."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def _check_web_tokens(config: Any) -> Iterator[CheckMessage]:
     if not faults and isinstance(config, Mapping) and web_tokens.is_weak(config):
         sizes = ", ".join(f"{name} {size}" for name, size in web_tokens.HMAC_BYTES.items())
         yield CheckWarning(
-            "settings.DECLBIND['JWT']: the key is shorter than the digest of its algorithm. Whoever has one token can "
-            "try keys until one fits, and then write tokens for every user.",
-            hint=f"Use a random key of as many bytes as the algorithm needs at least: {sizes}.",
+            "settings.DECLBIND['JWT']: the key is shorter than the digest of its algorithm. The holder of one token "
+            "can try keys until one fits, and then write tokens for every user.",
+            hint=f"Use a random key with at least the size that the algorithm requires: {sizes}.",
             id="declbind.W022",
         )
     if not faults and settings.AUTHENTICATE is not None:
         yield CheckWarning(
-            "settings.DECLBIND['JWT'] has no effect, because DECLBIND['AUTHENTICATE'] looks at all tokens.",
+            "settings.DECLBIND['JWT'] has no effect, because DECLBIND['AUTHENTICATE'] handles all tokens.",
             hint="Remove one of them.",
             id="declbind.W022",
         )

@@ -27,7 +27,7 @@ class Cause(Enum):
         "Enable it, or correct what its page says is wrong.",
     )
     CLOSED_DIRECTION = Meaning(
-        "The binding only takes changes from clients and sends none.",
+        "The binding only accepts changes from clients and sends none.",
         "Open its direction if clients should receive changes.",
     )
     NOT_CAPTURED = Meaning(

@@ -1,7 +1,7 @@
-"""Say what an edit of a binding record means, in plain words, and whether it opens anything.
+"""The effects of an edit of a binding record, in plain words, and whether it opens anything.
 
-The second answer is safe rather than exact. An edit is said to widen unless it is certain that nobody can get or write
-more than before: rules, conditions and serializers that cannot be compared count as wider.
+The second answer is safe rather than exact. An edit counts as widening unless it is certain that no client can read or
+write more than before. Rules, conditions and serializers that cannot be compared count as wider.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from declbind.core.spec import ACTIONS, AUTHENTICATED, STAFF, BindingSpec
 from declbind.core.wording import AUDIENCE_WORDS
 from declbind.fields import bound_fields, concrete_field, find_model, hold_back, writable_fields
 
-#: What a user does by each action, as it stands behind "may".
+#: What each action allows, as a text that follows "may".
 DEEDS = {"view": "subscribe", "create": "create rows", "update": "change rows", "delete": "delete rows"}
 
-HEARS_ALL = "also hears raw SQL and other programs, once its triggers are installed"
+HEARS_ALL = "also captures raw SQL and other programs, once its triggers are installed"
 
 
 @dataclass(frozen=True)
 class Consequence:
-    """One thing that an edit changes: "+" comes, "-" goes, "~" is another; ``key`` is the record's key behind it.
+    """One effect of an edit: "+" adds, "-" removes, "~" changes; ``key`` is the key of the record.
 
-    ``opens`` are the actions that it lets somebody do who could not, or could do less. What ``widens`` wants a second
-    look. A first record that lets holders of a permission in opens without widening.
+    ``opens`` are the actions that it allows to users who could not do them, or could do less. Effects with ``widens``
+    require confirmation. A first record that admits holders of a permission opens without widening.
     """
 
     sign: Literal["+", "-", "~"]
@@ -46,29 +46,29 @@ def consequences(
     held: Collection[str] = (),
     accepted: Collection[str] = (),
 ) -> tuple[Consequence, ...]:
-    """Return what changes for clients when record ``old`` becomes ``new``; None is no record. Makes no query.
+    """Return what changes for clients when record ``old`` becomes ``new``; ``None`` is no record. Makes no query.
 
-    ``held`` are the fields that ``old`` does not send before somebody accepts them (``BindingRecord.held``). The edit
-    accepts those in ``accepted``; ``new`` sends others of them only if it names them.
+    ``held`` are the fields that ``old`` does not send until they are accepted (``BindingRecord.held``). The edit
+    accepts those in ``accepted``. ``new`` sends others of them only if it names them.
 
-    Never raises, whatever the records hold. Pass ``in_force=False`` where the old record was out of force for a reason
-    that it does not tell itself, such as a stream that a file took meanwhile. A first record widens only where anyone
-    may do something, all fields are sent, or sensitive ones are.
+    Never raises, whatever the records contain. Pass ``in_force=False`` if the old record was not in force for a reason
+    outside the record, such as a stream that a file has taken. A first record widens only if anyone may do something,
+    all fields are sent, or sensitive ones are.
     """
     if new is None:
-        return (Consequence("-", "is removed; to clients the stream no longer exists"),)
+        return (Consequence("-", "is removed: for clients, the stream no longer exists"),)
     before = _read(old, held)
     after = _read(new, [name for name in held if name not in accepted])
     if after is None:
         return (Consequence("~", "cannot be read as it is", widens=True, opens=frozenset(ACTIONS)),)
     if old is None:
-        off = "" if after.spec.enabled else ", switched off"
+        off = "" if after.spec.enabled else ", disabled"
         first = Consequence("+", f"is a new binding of {after.label}{off}", key="model")
         return (first, *_close_unless(after.spec.enabled, _describe(after)))
     if not after.spec.enabled:
         found = list(_compare(before, after)) if before is not None else []
         if before is None or before.spec.enabled:
-            found.insert(0, Consequence("-", "is switched off; to clients the stream does not exist", key="enabled"))
+            found.insert(0, Consequence("-", "is disabled: for clients, the stream does not exist", key="enabled"))
         return _close_unless(False, found) or _say_the_same(old, new)
     if before is None or before.problems or not before.spec.enabled or not in_force:
         why = "disabled" if before is not None and not before.spec.enabled else "not valid"
@@ -84,12 +84,13 @@ def in_words(found: Iterable[Consequence]) -> str:
     return "; ".join(consequence.text for consequence in found)
 
 
-# What a record comes to -----------------------------------------------------------------------------------------------
+# The meaning of a record
+# -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Meaning:
-    """A record as its model makes it out; ``problems`` tells whether it is out of force."""
+    """A record resolved against its model; ``problems`` shows whether it is out of force."""
 
     spec: BindingSpec
     model: Any
@@ -105,7 +106,7 @@ class _Meaning:
 
     @property
     def is_open(self) -> bool:
-        """Whether fields that the model gets later go out too."""
+        """Whether fields that are added to the model later are sent too."""
         return self.spec.grows
 
     @property
@@ -114,35 +115,35 @@ class _Meaning:
 
     @property
     def accepts_later(self) -> bool:
-        """Whether clients may write fields that the model gets later."""
+        """Whether clients may write fields that are added to the model later."""
         return self.spec.inbound and self.is_open and self.spec.writable is None
 
     @property
     def known(self) -> set[str]:
-        """The columns whose values a reader of a row gets."""
+        """The columns whose values a reader of a row receives."""
         return {getattr(field, "attname", field.name) for field in bound_fields(self.model, self.spec)} | {
             self.model._meta.pk.attname
         }
 
     def rule(self, action: str) -> str | bool:
-        """Return who may: False where the direction is closed, Django's own codename where the record is silent."""
+        """Return who may do it: ``False`` if the direction is closed, Django's codename if the record has no rule."""
         is_closed = not (self.spec.outbound if action == "view" else self.spec.inbound)
         return False if is_closed else self.written_rule(action)
 
     def written_rule(self, action: str) -> str | bool:
-        """Return the rule of the record, whatever its direction: that to view counts for conditions of writes too."""
+        """Return the rule of the record in any direction. The view rule also counts for conditions of writes."""
         rule: str | bool | None = self.spec.permissions.get(action)
         options = self.model._meta
         return f"{options.app_label}.{DJANGO_ACTIONS[action]}_{options.model_name}" if rule is None else rule
 
     @property
     def open_actions(self) -> frozenset[str]:
-        """The actions that the record lets somebody do."""
+        """The actions that the record allows."""
         return frozenset(action for action in ACTIONS if self.rule(action) is not False)
 
     @property
     def reading(self) -> frozenset[str]:
-        """The actions by which clients learn of values: those who may write can ask for them with ``if``."""
+        """The actions by which clients learn values. Clients that may write can ask for values with ``if``."""
         return self.open_actions & ({"view"} if self.spec.outbound else {"update", "delete"})
 
     @property
@@ -151,7 +152,7 @@ class _Meaning:
         return self.open_actions & {"create", "update"}
 
     def columns(self, names: Iterable[str]) -> frozenset[str]:
-        """Return the columns behind a template's placeholders, which may be called in two ways."""
+        """Return the columns behind a template's placeholders, which may have two names."""
         return frozenset(self._column(name) for name in names)
 
     def _column(self, name: str) -> str:
@@ -176,21 +177,23 @@ def _close_unless(is_open: bool, found: Iterable[Consequence]) -> tuple[Conseque
 def _say_the_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Consequence, ...]:
     if json.dumps(old, sort_keys=True, default=str) == json.dumps(new, sort_keys=True, default=str):
         return ()
-    return (Consequence("~", "means the same, written in another way"),)
+    return (Consequence("~", "has the same meaning, written differently"),)
 
 
 # One record, whole ----------------------------------------------------------------------------------------------------
 
 
 def _describe(after: _Meaning) -> Iterator[Consequence]:
-    """Say all that a record opens; what widens is what a first record needs a second look for."""
+    """Describe everything that a record opens. What widens requires confirmation of a first record."""
     spec = after.spec
     if spec.outbound:
         text = ", ".join(after.sends) or "no field, only that a row changed and its key"
-        later = ", and the fields that the model gets later" if after.is_open else ""
+        later = ", and fields that are added to the model later" if after.is_open else ""
         yield Consequence("+", f"sends {text}{later}", spec.is_open, "fields", after.reading)
     elif after.is_open:
-        yield Consequence("+", "binds all fields, also those that the model gets later", True, "fields", after.reading)
+        yield Consequence(
+            "+", "binds all fields, and fields that are added to the model later", True, "fields", after.reading
+        )
     if spec.sensitive:
         text = f"exposes sensitive fields: {', '.join(spec.sensitive)}"
         yield Consequence("+", text, True, "sensitive", after.reading)
@@ -207,11 +210,11 @@ def _describe(after: _Meaning) -> Iterator[Consequence]:
     for name, value in spec.where.items():
         yield Consequence("-", f"only rows where {_condition(name, _values(value))}", key="where")
     for name, source in spec.scope.items():
-        yield Consequence("-", f"each user deals with own rows only: {name} is {source}", key="scope")
+        yield Consequence("-", f"each user is limited to their own rows: {name} is {source}", key="scope")
     for name, related in spec.relate.items():
         yield Consequence("-", f"clients choose for {name} {_related(related)}", key="relate")
     if spec.auto_subscribe:
-        text = "subscribes connections by itself when they open"
+        text = "subscribes new connections automatically"
         yield Consequence("+", text, key="auto_subscribe", opens=after.reading)
     if spec.serializer != "default":
         yield Consequence("~", f"data is made by {spec.serializer}", key="serializer")
@@ -229,7 +232,9 @@ def _describe(after: _Meaning) -> Iterator[Consequence]:
 def _compare(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
     old, new = before.spec, after.spec
     if old.stream != new.stream:
-        yield Consequence("~", f"is called {new.stream} now; clients of {old.stream} are cut off", key="stream")
+        yield Consequence(
+            "~", f"is called {new.stream} now; clients of {old.stream} lose their subscriptions", key="stream"
+        )
     if before.model is not after.model:
         yield Consequence("~", f"is bound to {after.label} (was: {before.label})", True, "model", after.open_actions)
     yield from _compare_directions(before, after)
@@ -241,7 +246,7 @@ def _compare(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
     if new.inbound:
         yield from _compare_names("accepts", before.accepts, after.accepts, "writable", after.writing)
         if after.accepts_later and not before.accepts_later:
-            text = "also accepts editable fields that the model gets later"
+            text = "also accepts editable fields that are added to the model later"
             yield Consequence("+", text, True, "writable", after.writing)
     yield from _compare_groups(before, after)
     yield from _compare_where(before, after)
@@ -249,12 +254,12 @@ def _compare(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
     yield from _compare_relate(old, new, after.writing)
     if old.auto_subscribe != new.auto_subscribe:
         yield (
-            Consequence("+", "subscribes connections by itself when they open", True, "auto_subscribe", after.reading)
+            Consequence("+", "subscribes new connections automatically", True, "auto_subscribe", after.reading)
             if new.auto_subscribe
-            else Consequence("-", "no longer subscribes connections by itself", key="auto_subscribe")
+            else Consequence("-", "no longer subscribes new connections automatically", key="auto_subscribe")
         )
     if old.serializer != new.serializer:
-        # What either of them puts into the data is their code's business.
+        # The data of a serializer depends on its code.
         text = f"data is made by {new.serializer} (was: {old.serializer})"
         yield Consequence("~", text, True, "serializer", after.reading)
     yield from _compare_hearing(old, new, after.reading)
@@ -267,7 +272,13 @@ def _compare_directions(before: _Meaning, after: _Meaning) -> Iterator[Consequen
     old, new = before.spec, after.spec
     for was, now, opened, closed, actions in (
         (old.outbound, new.outbound, "sends changes to clients", "no longer sends changes to clients", {"view"}),
-        (old.inbound, new.inbound, "takes changes from clients", "no longer takes changes from clients", ACTIONS[1:]),
+        (
+            old.inbound,
+            new.inbound,
+            "accepts changes from clients",
+            "no longer accepts changes from clients",
+            ACTIONS[1:],
+        ),
     ):
         if was != now:
             opens = after.open_actions.intersection(actions) if now else frozenset[str]()
@@ -275,13 +286,13 @@ def _compare_directions(before: _Meaning, after: _Meaning) -> Iterator[Consequen
 
 
 def _compare_sent(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
-    # Where nothing is sent a bound field still answers the conditions that clients put on their writes.
+    # If nothing is sent, bound fields still answer the conditions of writes.
     verb = "sends" if after.spec.outbound else "binds"
     yield from _compare_names(verb, before.sends, after.sends, "fields", after.reading)
     if after.is_open and not before.is_open:
-        yield Consequence("+", f"also {verb} fields that the model gets later", True, "grow", after.reading)
+        yield Consequence("+", f"also {verb} fields that are added to the model later", True, "grow", after.reading)
     elif before.is_open and not after.is_open:
-        yield Consequence("-", f"no longer {verb} fields that the model gets later", key="grow")
+        yield Consequence("-", f"no longer {verb} fields that are added to the model later", key="grow")
     if before.sends != after.sends and set(before.sends) == set(after.sends):
         yield Consequence("~", f"{verb} the fields in another order", key="fields")
 
@@ -303,17 +314,17 @@ def _compare_rules(before: _Meaning, after: _Meaning, action: str) -> Iterator[C
         return
     was = f"(was: {_who(old)})"
     if new is False:
-        text = "nobody may subscribe any more" if action == "view" else f"no longer accepts {action}"
+        text = "no user may subscribe any more" if action == "view" else f"no longer accepts {action}"
         yield Consequence("-", f"{text} {was}", key="permissions")
     elif _is_narrower(old, new):
         yield Consequence("-", f"only {_who(new)} may {DEEDS[action]} {was}", key="permissions")
     else:
-        # Who holds one codename and not the other cannot be told, so another one is a wider one.
+        # It is not known who holds one codename but not the other, so another codename counts as wider.
         yield Consequence("+", f"{_who(new)} may {DEEDS[action]} {was}", True, "permissions", frozenset({action}))
 
 
 def _compare_asking(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
-    """Where nothing is sent, the rule to view still says who may put conditions on writes, which tells values."""
+    """If nothing is sent, the view rule still decides who may put conditions on writes, which disclose values."""
     old, new = before.written_rule("view"), after.written_rule("view")
     if after.spec.outbound or old == new or not after.reading:
         return
@@ -341,8 +352,8 @@ def _compare_groups(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
         if twin is not None:
             yield Consequence("~", f"group {twin} is called {text} now", key="groups")
             continue
-        # Nothing new where some old template showed the same rows to who knew less: what is to be known beyond that
-        # was in the rows themselves. A row of which a placeholder is null is in no group.
+        # Nothing new if an old template showed the same rows to clients that knew less, because the additional values
+        # were in the rows. A row with a null placeholder is in no group.
         reached = any(other <= columns and columns - other <= before.known for other in old.values())
         opens = frozenset() if reached else after.reading
         yield Consequence("+", f"also groups rows by {text}", not reached, "groups", opens)
@@ -358,7 +369,7 @@ def _compare_where(before: _Meaning, after: _Meaning) -> Iterator[Consequence]:
             text = f"also rows without {_condition(name, _values(old.where[name]))}"
             yield Consequence("+", text, True, "where", opens)
             continue
-        # Fewer rows, and yet a condition over a column that is not sent tells what the column holds.
+        # Fewer rows, but a condition over a column that is not sent discloses the value of the column.
         told = frozenset() if after.columns([name]) <= after.known else after.reading
         now = _values(new.where[name])
         if name not in old.where:
@@ -378,17 +389,17 @@ def _compare_scope(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) ->
         if was == now:
             continue
         if now is None:
-            text = f"users are no longer kept to own rows by {name} (was: {was})"
+            text = f"users are no longer limited to their own rows by {name} (was: {was})"
             yield Consequence("+", text, True, "scope", opens)
         elif was is None:
-            yield Consequence("-", f"each user deals with own rows only: {name} is {now}", key="scope")
+            yield Consequence("-", f"each user is limited to their own rows: {name} is {now}", key="scope")
         else:
             text = f"own rows are those whose {name} is {now} (was: {was})"
             yield Consequence("~", text, True, "scope", opens)
 
 
 def _related(rule: str | Mapping[str, str]) -> str:
-    """Return which related rows a rule of ``relate`` lets clients choose, in words."""
+    """Return in words which related rows a rule of ``relate`` allows clients to choose."""
     if isinstance(rule, str):
         return "any row"
     return "rows whose " + " and ".join(f"{name} is {source}" for name, source in rule.items())
@@ -400,7 +411,7 @@ def _compare_relate(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) -
         if was == now:
             continue
         text = f"clients choose for {name} {_related(now)} (was: {_related(was)})"
-        # More conditions choose among fewer rows; of two others it cannot be told which one opens more.
+        # More conditions allow fewer rows. Two different rules cannot be compared.
         is_narrower = isinstance(was, str) or (not isinstance(now, str) and was.items() <= now.items())
         yield Consequence("-" if is_narrower else "+", text, not is_narrower, "relate", opens)
 
@@ -410,16 +421,16 @@ def _compare_hearing(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) 
         return
     was, now = old.capture == "triggers", new.capture == "triggers"
     if was != now:
-        # No wider: of the same rows, to those who may see them, and what a snapshot would have shown them anyway.
+        # Not wider: the same rows go to the same clients, which a snapshot would have shown anyway.
         yield (
             Consequence("+", HEARS_ALL, key="capture")
             if now
-            else Consequence("-", "no longer hears raw SQL and other programs", key="capture")
+            else Consequence("-", "no longer captures raw SQL and other programs", key="capture")
         )
     added, gone = [path for path in new.also if path not in old.also], [p for p in old.also if p not in new.also]
     if added:
-        # Wider, though no column more is sent: that a row comes again tells when one of another model was written,
-        # which its readers need not be allowed to view. With a relation to users: each time that one of them logs in.
+        # Wider, though no further column is sent: a repeated row shows when a row of another model was written, which
+        # its readers may not be allowed to view. For a relation to users, that is at each login.
         yield Consequence("+", f"is sent again when {_any_of(added)} changes", True, "also", opens)
     if gone:
         yield Consequence("-", f"is no longer sent again when {_any_of(gone)} changes", key="also")
@@ -428,7 +439,7 @@ def _compare_hearing(old: BindingSpec, new: BindingSpec, opens: frozenset[str]) 
 def _compare_retention(old: BindingSpec, new: BindingSpec) -> Iterator[Consequence]:
     if old.retention == new.retention:
         return
-    # No wider: whoever may resume may take a snapshot as well.
+    # Not wider: clients that may resume may take a snapshot as well.
     sign: Literal["+", "-"] = "-" if old.retention is None or (new.retention or 2**31) < old.retention else "+"
     was, now = _kept_for(old.retention), _kept_for(new.retention)
     yield Consequence(sign, f"keeps values in the log {now} (was: {was})", key="retention")
@@ -447,7 +458,7 @@ def _who(rule: str | bool) -> str:
 
 
 def _values(value: Any) -> list[str]:
-    """Return the values of a condition as JSON: Python would take 1 for true."""
+    """Return the values of a condition as JSON, because Python treats 1 and true as equal."""
     return [json.dumps(item) for item in (value if isinstance(value, tuple) else (value,))]
 
 

@@ -1,4 +1,4 @@
-"""Examine the running set-up: what is well, what is not, and what to do about it."""
+"""The doctor: an examination of the running installation, with the remedy for each fault."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from .ping import ping
 from .withheld import load_withheld
 
 Level = Literal["ok", "note", "bad"]
-#: Later than this, an event without a number, or a process on an old version, is a fault and no mere moment.
+#: The age from which an event without a number, or a process on an old version, counts as a fault.
 PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing examined: "ok", "note" (worth knowing) or "bad"; what that means, and what to do where it is not ok."""
+    """One result: "ok", "note" (worth knowing) or "bad", its meaning, and the remedy if it is not ok."""
 
     name: str
     level: Level
@@ -49,7 +49,7 @@ class Finding:
         return self.level != "bad"
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the finding as JSON values."""
         return {
             "name": self.name,
             "level": self.level,
@@ -62,8 +62,8 @@ class Finding:
 def examine(using: str, seconds: float | None = None) -> list[Finding]:
     """Return all findings for the log and the records in database ``using``. Rings the doorbell once; changes nothing.
 
-    An examination that fails is a finding too, and the others go on. With ``seconds`` it ends after about that time:
-    a query that takes too long is given up where the database can do that, and what was not looked at is said.
+    An examination that fails is a finding too, and the others go on. With ``seconds``, it ends after about that time:
+    long queries are cancelled if the database supports it, and skipped examinations are reported.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     migrated = _guarded("migrations", lambda: _migrations(using), using, deadline)
@@ -93,8 +93,8 @@ def _guarded(name: str, part: Callable[[], Iterable[Finding]], using: str, deadl
             Finding(
                 name,
                 "bad",
-                "Not examined: the examinations before it took all the time there is.",
-                "Run it again, or run `manage.py declbind doctor`, which takes the time it needs.",
+                "Not examined: the examinations before it took all of the time.",
+                "Run it again, or run `manage.py declbind doctor`, which has no time limit.",
             )
         ]
     try:
@@ -102,7 +102,7 @@ def _guarded(name: str, part: Callable[[], Iterable[Finding]], using: str, deadl
             return list(part())
         with limited_queries(using, left):
             return list(part())
-    except Exception as error:  # a doctor who falls ill is of no use
+    except Exception as error:  # A failing examination must not stop the others.
         return [Finding(name, "bad", f"Could not be examined: {type(error).__name__}: {error}".strip())]
 
 
@@ -127,13 +127,13 @@ def _settings() -> Iterator[Finding]:
         level: Level = "bad" if message.is_serious() else "note"
         yield Finding("settings", level, f"{message.id}: {message.msg}", message.hint or "")
     if not messages:
-        yield Finding("settings", "ok", "DECLBIND is sound.")
+        yield Finding("settings", "ok", "DECLBIND is valid.")
     if django_settings.DEBUG:
         yield Finding(
             "debug",
             "note",
-            "DEBUG is on: each database connection of each process keeps the text of its last 9000 statements.",
-            "Turn DEBUG off wherever clients are served for long.",
+            "DEBUG is on: each database connection of each process keeps its last 9000 statements in memory.",
+            "Turn DEBUG off in long-running processes.",
         )
 
 
@@ -175,7 +175,7 @@ def _channel_layer() -> Iterator[Finding]:
         yield Finding(
             "channel layer",
             "ok",
-            f"{which}: other processes look at the log every {settings.POLL_SECONDS:g} s.",
+            f"{which}: other processes read the log every {settings.POLL_SECONDS:g} s.",
         )
         return
     for message in checks.check_channel_layer():
@@ -187,7 +187,7 @@ def _channel_layer() -> Iterator[Finding]:
         yield Finding(
             "channel layer",
             "bad",
-            f"{backend} does not answer ({type(error).__name__}: {error}): nothing is lost, but other processes hear "
+            f"{backend} does not answer ({type(error).__name__}: {error}): nothing is lost, but other processes learn "
             f"of a change up to {settings.POLL_SECONDS:g} s later.",
             "Start the server behind CHANNEL_LAYERS, or correct its address.",
         )
@@ -198,8 +198,8 @@ def _channel_layer() -> Iterator[Finding]:
         yield Finding(
             "channel layer",
             "note",
-            f"{backend} silently drops messages when {capacity} wait in a process. declbind loses nothing by it, "
-            "consumers of your own may.",
+            f"{backend} silently drops messages when {capacity} wait in a process. declbind loses nothing, "
+            "but your own consumers may.",
             'Raise CONFIG["capacity"], or use channels_redis.pubsub.RedisPubSubChannelLayer.',
         )
 
@@ -220,8 +220,8 @@ def _bindings(using: str) -> Iterator[Finding]:
             yield Finding(
                 "binding",
                 "note",
-                f"{stream}: {binding.model_class()._meta.label} got {', '.join(held)} later, not sent before it is "
-                "accepted.",
+                f"{stream}: {binding.model_class()._meta.label} got {', '.join(held)} later, which is not sent until "
+                "it is accepted.",
                 f"Accept this on the binding's page, or run `manage.py declbind accept {stream}`.",
             )
     yield Finding("bindings", "ok", f"{format_count(len(registry.by_stream), 'binding')} in force.")
@@ -232,25 +232,25 @@ def _capture(using: str) -> Iterator[Finding]:
     for stream, gap in unseen.faulty_streams(using):
         faults.setdefault(gap, []).append(stream)
     for gap, streams in faults.items():
-        yield Finding("capture", "bad", f"{', '.join(streams)}: not seen: {gap.text}", gap.action)
+        yield Finding("capture", "bad", f"{', '.join(streams)}: not captured: {gap.text}", gap.action)
     left_over = [state.table for state in upkeep.load_states(using) if state.state == "left over"]
     if left_over:
         yield Finding(
             "capture",
             "note",
-            f"Triggers that no binding wants watch {', '.join(left_over)}.",
+            f"Triggers that no binding uses are installed on {', '.join(left_over)}.",
             unseen.INSTALL,
         )
     held_back = load_withheld(using)
     for stream, text in held_back.items():
         yield Finding(
-            "secrets", "bad", f"{stream}: {text}", "Nobody is sent the values. Correct the code or the record."
+            "secrets", "bad", f"{stream}: {text}", "The values are not sent to anyone. Correct the code or the record."
         )
     broken = [fault for fault in find_faults() if fault.seam.concerns != "none"]
     for seam_fault in broken:
         yield Finding("capture", "bad", seam_fault.text, seam_fault.action)
     if not (faults or broken):
-        yield Finding("capture", "ok", "The bindings see what they are meant to see.")
+        yield Finding("capture", "ok", "The bindings capture the writes that they are meant to capture.")
 
 
 def _log(using: str) -> Iterator[Finding]:
@@ -261,7 +261,7 @@ def _log(using: str) -> Iterator[Finding]:
         "ok",
         f"Epoch {head.epoch}, offset {head.offset}, the oldest event kept is {head.min_offset} ({kept} in all).",
     )
-    # Where ids are the numbers, nobody reads past a trigger's note that has not been made events.
+    # If ids are the numbers, readers stop at a trigger's note until events are made of it.
     sequenced = history.needs_sequencer(using)
     unread = Q(seq__isnull=True) if sequenced else Q(kind=Event.MARK)
     waiting = Event.objects.using(using).filter(unread)
@@ -279,7 +279,7 @@ def _log(using: str) -> Iterator[Finding]:
         "sequencer",
         "bad" if late else "ok",
         f"{what} without a number, the oldest for {age:.0f} s.",
-        "Nobody numbers the log, so clients hear nothing. Run an ASGI process, or `manage.py declbind relay`."
+        "No process numbers the log, so clients receive nothing. Run an ASGI process, or `manage.py declbind relay`."
         if late
         else "",
     )
@@ -292,7 +292,7 @@ def _processes(using: str) -> Iterator[Finding]:
         yield Finding(
             "processes",
             "note",
-            "No ASGI process is alive, so no client can be connected.",
+            "No ASGI process is running, so no client can be connected.",
             "Start one, such as daphne or uvicorn.",
         )
         return
@@ -308,13 +308,13 @@ def _processes(using: str) -> Iterator[Finding]:
             "processes",
             "bad" if late else "ok",
             f"{meaning}; {names}.",
-            "Look at their last error and restart them." if late else "",
+            "Read their last error and restart them." if late else "",
         )
     else:
         yield Finding("processes", "ok", f"{meaning}.")
     for node in alive:
         if node.last_error:
-            yield Finding("processes", "bad", f"{node}: {node.last_error}", "Look at the log of that process.")
+            yield Finding("processes", "bad", f"{node}: {node.last_error}", "Read the log of that process.")
 
 
 def _errors(using: str) -> Iterator[Finding]:
@@ -324,11 +324,11 @@ def _errors(using: str) -> Iterator[Finding]:
         yield Finding("errors", "ok", "No errors in the last hour.")
         return
     last = recent.order_by("-id").first()
-    # Not its message: what an exception says may quote a row.
+    # Without the message, because the text of an exception may quote a row.
     text = f"{last.stream} {last.outcome}".strip() if last else ""
     yield Finding(
         "errors",
         "bad",
         f"{format_count(count, 'error')} in the last hour, the last one: {text}",
-        "Look at the live page of the admin, or the server's log.",
+        "Open the live page of the admin, or read the server's log.",
     )

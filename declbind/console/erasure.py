@@ -1,8 +1,7 @@
-"""Erase what declbind has stored about a row or a user, as a person may demand.
+"""The erasure of stored data about a row or a user, for requests under privacy law.
 
-The log keeps the values of written rows for as long as clients may resume. An erased event becomes one that has its
-subscribers take a snapshot, so offsets go on without a gap, and nobody misses anything. Rows of the project itself are
-not touched.
+The log keeps the values of written rows for as long as clients may resume. An erased event becomes a ``resync``, so
+offsets have no gap and subscribers lose nothing. The project's own rows are not changed.
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ from .shown import viewed_tenant
 
 @dataclass(frozen=True)
 class Erasure:
-    """What was erased.
+    """The result of an erasure.
 
     Attributes:
-        counts: The number of rows by the table that they were in; tables without any are left out.
+        counts: The number of erased rows by table; tables without any are left out.
         streams: The streams whose subscribers are sent a ``resync``.
     """
 
@@ -50,7 +49,7 @@ class Erasure:
     streams: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the result as JSON values."""
         return {"erased": self.counts, "streams": list(self.streams)}
 
 
@@ -58,7 +57,7 @@ def forget_row(label: str, pk: str, using: str) -> Erasure:
     """Erase the values of a row from the log and the traffic. The row need not exist any more.
 
     Args:
-        label: The model, as ``app_label.ModelName``. Its parents and children are the same row.
+        label: The model, as ``app_label.ModelName``. Its parents and children count as the same row.
         pk: The primary key as text.
 
     Raises:
@@ -68,7 +67,7 @@ def forget_row(label: str, pk: str, using: str) -> Erasure:
     tenant = _tenant_of(model)
     try:
         key = model._meta.pk.to_python(pk)
-    except Exception:  # what a field of the project raises for a text that is not its own
+    except Exception:  # A field of the project may raise anything for an invalid text.
         raise ConfigError(f"Expected the primary key of a {label}, got {pk!r}.") from None
     sequencer.settle(using)
     with transaction.atomic(using=using):
@@ -119,7 +118,11 @@ def forget_user(user: Any, using: str) -> Erasure:
 
 
 def _tenant_of(model: Any) -> str | None:
-    """Return the tenant whose row or user is meant; ``None`` for all. Raises ``ConfigError`` if that must be said."""
+    """Return the tenant of the row or user; ``None`` for all.
+
+    Raises:
+        ConfigError: The tenant must be named.
+    """
     tenant = viewed_tenant()
     if not tenancy.is_on() or tenancy.is_shared(model) or (tenant is None and tenancy.may_be_shared(model)):
         return None
@@ -139,7 +142,7 @@ def _of(tenant: str | None, model: Any, using: str) -> models.QuerySet[Any]:
 def _by(user: Any, key: str, tenant: str | None) -> models.Q:
     """Return the condition for idempotency keys that a user has used."""
     by = models.Q(actor=name_actor(user, "", tenant or ""))
-    # Of each tenant, where all tenants share their users.
+    # The keys of each tenant, if all tenants share their users.
     return by | models.Q(actor__endswith=f', "user:{key}"]') if tenancy.is_on() and tenant is None else by
 
 
@@ -148,7 +151,7 @@ def _forget_rows(family: Collection[type[models.Model]], key: str, using: str, t
     events = _of(tenant, Event, using).filter(model__in=labels, object_pk=key).exclude(kind__in=_WITHOUT_ROW)
     streams = set(events.values_list("stream", flat=True))
     counts = {}
-    # Its groups are replaced as well: a template may have put a value of the row into a name.
+    # The groups are replaced as well, because a template may have put a value of the row into a name.
     if erased := expiry.empty(events, Event.BULK):
         counts[Event._meta.db_table] = erased
     bound = {
@@ -161,7 +164,7 @@ def _forget_rows(family: Collection[type[models.Model]], key: str, using: str, t
     if erased := shown.update(object_pk="", groups=[], message="", detail=""):
         counts[Traffic._meta.db_table] = erased
     if streams:
-        # Processes hold the last events in memory, and clients hold rows that they were sent.
+        # Processes keep the last events in memory, and clients keep the rows that they were sent.
         reach = tenancy.EVERYBODY if tenant is None else tenant
         log.append_control({"type": "forgotten", "streams": sorted(streams)}, using, tenant=reach)
         log.append_for(reach, [_resync_of(stream) for stream in sorted(streams)], using)

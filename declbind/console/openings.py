@@ -1,8 +1,8 @@
-"""Decide whether somebody may open what an edit of a binding opens: nobody gains by an edit what they do not hold.
+"""The permissions that an edit of a binding requires: no user can open by an edit what they may not do themselves.
 
-What an edit opens is what :mod:`declbind.console.consequences` says of it. This module adds the right that each opening
-takes, and is asked by every way in which the console puts a definition in force. An edit that opens nothing takes no
-right but that to edit bindings.
+:mod:`declbind.console.consequences` determines what an edit opens. This module adds the permission that each opening
+requires. Every part of the console that puts a definition in force calls it. An edit that opens nothing requires only
+the permission to edit bindings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .plan import Change
 
 EXPOSE_SENSITIVE = "declbind.expose_sensitive"
 BIND_RIGHTS_MODELS = "declbind.bind_rights_models"
-#: What is opened by each action, as it stands behind "may".
+#: What each action opens, as a text that follows "may".
 DEEDS = {
     "view": "send rows of {model}",
     "create": "let clients create rows of {model}",
@@ -37,10 +37,10 @@ DEEDS = {
 
 @dataclass(frozen=True)
 class Opening:
-    """One thing that an edit opens, and what it takes to open it.
+    """One thing that an edit opens, and the permissions to open it.
 
-    ``rights`` are codenames, any of which is enough; none of them is enough if there are none. ``deed`` says what is
-    opened, as it stands behind "may"; ``path`` is the place in the record.
+    ``rights`` are codenames, any of which is enough. If there are none, nobody may open it. ``deed`` is what is opened,
+    as a text that follows "may"; ``path`` is the place in the record.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Opening:
     reason: str = ""
 
     def problem(self) -> Problem:
-        """Return what to tell somebody who has none of the rights."""
+        """Return the problem for a user without any of the permissions."""
         if not self.rights:
             return Problem(self.path, f"Nobody may {self.deed} by a binding that is stored in the admin. {self.reason}")
         wanted = " or ".join(map(describe_right, self.rights))
@@ -69,11 +69,11 @@ def missing_rights(
     held: Collection[str] = (),
     accepted: Collection[str] = (),
 ) -> list[Problem]:
-    """Return what keeps a user from putting ``new`` in the place of ``old``; an empty document is no record.
+    """Return what prevents a user from replacing ``old`` with ``new``. An empty document means no record.
 
-    ``held`` and ``accepted`` are those of :func:`~declbind.console.consequences.consequences`. With ``as_if_enabled`` a
-    definition that is switched off is judged as if it were not: for pages that answer questions about it. Reads the
-    user's permissions.
+    ``held`` and ``accepted`` are those of :func:`~declbind.console.consequences.consequences`. With ``as_if_enabled``,
+    a disabled definition is treated as enabled. This is for pages that answer questions about it. Reads the user's
+    permissions.
     """
     found = find_openings(old, new, as_if_enabled, held, accepted)
     return [opening.problem() for opening in found if not _holds(user, opening)]
@@ -86,7 +86,7 @@ def find_openings(
     held: Collection[str] = (),
     accepted: Collection[str] = (),
 ) -> list[Opening]:
-    """Return everything that an edit opens. Makes no query; an edit that cannot be read is the judgement's."""
+    """Return everything that an edit opens. Makes no query. Unreadable edits are left to the validation."""
     if new and as_if_enabled:
         new = {**new, "enabled": True}
     after = _read(new, [name for name in held if name not in accepted])
@@ -98,7 +98,7 @@ def find_openings(
 
 
 def describe_openings(change: Change) -> list[str]:
-    """Return what a change of a plan opens, and to whom, in words. No right is asked for."""
+    """Return what a change of a plan opens, and to whom, in words. No permission is checked."""
     if change.after is None:
         return []
     found = _consequences(change.before, change.after, change.held)
@@ -113,7 +113,7 @@ def _consequences(
 
 
 def describe_right(codename: str) -> str:
-    """Return a permission as the admin calls it, with its codename."""
+    """Return the admin's name of a permission, with its codename."""
     return f'"{_name_of(codename)}" ({codename})'
 
 
@@ -134,7 +134,7 @@ class _Definition:
 
 
 def _read(document: Mapping[str, Any] | None, held: Collection[str]) -> _Definition | None:
-    # Problems that are no obstacle to reading it are left to the judgement, which every way in asks too.
+    # Problems that do not prevent reading it are left to the validation, which always runs as well.
     if not document:
         return None
     try:
@@ -153,7 +153,7 @@ def _read(document: Mapping[str, Any] | None, held: Collection[str]) -> _Definit
 
 def _openings(before: _Definition | None, after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
     known = set() if before is None or before.model is not after.model else _places(before)
-    # What a definition exposes newly counts even if it is switched off, or if it narrows the rows.
+    # Newly exposed fields count even if the definition is disabled or narrows the rows.
     judged = after.exposed if opened else [item for item in after.exposed if (item.key, item.field) not in known]
     yield from _withheld(after, judged)
     for item in judged:
@@ -171,7 +171,7 @@ def _openings(before: _Definition | None, after: _Definition, opened: frozenset[
 
 
 def _own_keys(before: _Definition | None, after: _Definition) -> Iterator[Opening]:
-    """Yield the keys of a serializer's own that a definition exposes newly."""
+    """Yield a serializer's additional keys that a definition newly exposes."""
     known = {field.name for field in after.model._meta.get_fields()}
     same = before is not None and before.spec.serializer == after.spec.serializer
     was = before.spec.sensitive if before is not None and same else ()
@@ -182,22 +182,22 @@ def _own_keys(before: _Definition | None, after: _Definition) -> Iterator[Openin
 
 
 def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
-    """Yield what is learned by writing where nothing is sent: by ``if``, and by which rows there are to be written."""
+    """Yield what clients can learn by writing if nothing is sent."""
     if after.spec.outbound or not opened & {"update", "delete"}:
         return
     rule = after.spec.permissions.get("view")
     if rule not in (None, False, after.codename("view")) and any(item.key == "fields" for item in after.exposed):
-        deed = f"let clients who write rows of {after.label} ask for their values"
+        deed = f"let clients that write rows of {after.label} ask for their values"
         yield Opening("$.permissions.view", deed, (after.codename("view"),))
     if "delete" in opened and after.spec.where:
-        # In Django's admin too, users who may change rows may see them.
-        deed = f"let clients who delete rows of {after.label} find out which ones meet its conditions"
+        # As in Django's admin, users who may change rows may see them.
+        deed = f"let clients that delete rows of {after.label} find out which ones meet its conditions"
         yield Opening("$.where", deed, (after.codename("view"), after.codename("update")))
 
 
 def _withheld(after: _Definition, judged: Sequence[Exposed]) -> Iterator[Opening]:
     if after.model._meta.app_label == "declbind":
-        yield Opening("$.model", f"bind {after.label}", (), "It is one of declbind's own models.")
+        yield Opening("$.model", f"bind {after.label}", (), "It is a model of declbind.")
         return
     for item in judged:
         if item.withheld:
@@ -208,16 +208,16 @@ def _withheld(after: _Definition, judged: Sequence[Exposed]) -> Iterator[Opening
 
 def _rights(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
     if is_rights_model(after.model):
-        deed = f"bind {after.label}, whose rows give or record rights,"
+        deed = f"bind {after.label}, whose rows give or record permissions,"
         yield Opening("$.model", deed, (BIND_RIGHTS_MODELS,))
         return
     for item in after.exposed:
         if item.gives_rights:
-            yield Opening(item.path, f"{_exposing(after, item)}, which gives rights,", (BIND_RIGHTS_MODELS,))
+            yield Opening(item.path, f"{_exposing(after, item)}, which gives permissions,", (BIND_RIGHTS_MODELS,))
     if opened & {"create", "update"}:
         for field in writable_fields(after.model, after.spec):
             if is_rights_column(field):
-                deed = f"let clients write {field.name!r} of {after.label}, which gives rights,"
+                deed = f"let clients write {field.name!r} of {after.label}, which gives permissions,"
                 yield Opening("$.writable", deed, (BIND_RIGHTS_MODELS,))
 
 
@@ -229,16 +229,16 @@ def _relations(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
         try:
             hops = find_hops(after.model, name)
         except LookupError:
-            continue  # the judgement reports it
+            continue  # The validation reports it.
         for model in dict.fromkeys(hop.model for hop in hops if not hop.model._meta.auto_created):
             label = model._meta.label
             if model._meta.app_label == "declbind":
-                yield Opening(path, f"tell when rows of {label} change", (), "It is one of declbind's own models.")
+                yield Opening(path, f"disclose when rows of {label} change", (), "It is a model of declbind.")
                 continue
-            deed = f"tell by {name!r} when rows of {label} change"
+            deed = f"disclose by {name!r} when rows of {label} change"
             yield Opening(path, deed, (after.codename("view", model),))
             if is_rights_model(model):
-                yield Opening(path, f"{deed}, which give or record rights,", (BIND_RIGHTS_MODELS,))
+                yield Opening(path, f"{deed}, which give or record permissions,", (BIND_RIGHTS_MODELS,))
 
 
 def _places(definition: _Definition) -> set[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Show what clients get for one row, in which groups, and who may see it. Nothing is sent."""
+"""A preview: what clients receive for one row, in which groups, and who may see it. Nothing is sent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .overview import describe_rules
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a user may see the row in one group, and why. ``params`` are what the subscription would ask with."""
+    """Whether a user may see the row in one group, and why. ``params`` are those of the subscription."""
 
     group: str
     params: Mapping[str, Any] | None
@@ -33,7 +33,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Preview:
-    """The frame of an update of one row, as text and read; its groups; the verdicts for one user."""
+    """The frame of an update of one row, as text and parsed, its groups, and the verdicts for one user."""
 
     stream: str
     pk: Any
@@ -43,16 +43,16 @@ class Preview:
     view: str
     user: str
     verdicts: tuple[Verdict, ...]
-    #: What is not sent because it looks like a secret: the places of the keys.
+    #: The places of keys that are not sent because they look like secrets.
     withheld: tuple[str, ...] = ()
 
     @property
     def warning(self) -> str:
-        """What is to be said of that, or ""."""
+        """The warning about withheld values, or ""."""
         return describe_withheld(self.withheld) if self.withheld else ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the preview as JSON values."""
         return {
             "stream": self.stream,
             "pk": self.pk,
@@ -67,7 +67,11 @@ class Preview:
 
 
 def load_user(name: str) -> Any:
-    """Return the user of a name or a primary key, for "" an anonymous one; raises ``ConfigError`` for no such user."""
+    """Return the user with a name or a primary key; for "" an anonymous user.
+
+    Raises:
+        ConfigError: There is no such user.
+    """
     if not name:
         return AnonymousUser()
     model = get_user_model()
@@ -85,8 +89,9 @@ def load_user(name: str) -> Any:
 def make_preview(binding: type[Binding], pk: str, user: Any) -> Preview:
     """Build the frame for the stored row ``pk`` as if it had just been saved.
 
-    Raises ``ConfigError`` when there is no such row for the binding, or its code fails: the binding's mistakes are what
-    a preview is there to find.
+    Raises:
+        ConfigError: The binding has no such row, or its code fails. Finding faults of the binding is the purpose of a
+            preview.
     """
     bound = binding()
     row = _load_row(bound, pk)
@@ -123,7 +128,7 @@ def _load_row(bound: Binding, pk: str) -> Any:
     if not bound.get_queryset().filter(pk=row.pk).exists():
         where = bound.resolved().spec.where
         raise ConfigError(
-            f"Binding {bound.stream!r}: {model._meta.label} {row.pk!r} is outside of 'where' "
+            f"Binding {bound.stream!r}: {model._meta.label} {row.pk!r} is outside 'where' "
             f"({json.dumps(dict(where), default=str)}), so for clients it does not exist."
         )
     return row
@@ -143,7 +148,7 @@ def _verdicts(bound: Binding, row: Any, groups: tuple[str, ...]) -> list[Verdict
         if bound.user is not None and params is not None and not bound.has_view_permission(bound.user, params):
             verdicts.append(Verdict(group, params, False, f"view is for {describe_rules(type(bound))['view']}"))
         elif params is None:
-            verdicts.append(Verdict(group, None, False, "no subscription leads to this group"))
+            verdicts.append(Verdict(group, None, False, "no subscription gives this group"))
         elif not owns:
             verdicts.append(Verdict(group, params, False, "the row belongs to another user (scope)"))
         else:
@@ -152,7 +157,7 @@ def _verdicts(bound: Binding, row: Any, groups: tuple[str, ...]) -> list[Verdict
 
 
 def _subscriptions(bound: Binding, row: Any, groups: tuple[str, ...]) -> list[tuple[str, dict[str, Any] | None]]:
-    """Return each group of the row with the params of a subscription to it; ``None`` where it takes code to know."""
+    """Return each group of the row with the params of a subscription; ``None`` if only project code knows them."""
     if bound.overrides("group_names"):
         try:
             own = bound.subscription_group(bound.user, {})

@@ -1,8 +1,8 @@
-"""Try a binding without doing anything: who may do what, why, and what would be sent to whom.
+"""Trials of a binding without side effects: who may do what, why, and what would be sent to whom.
 
-Every verdict is that of the code which serves clients, run for a fresh user under a named configuration. Nothing is
-stored, sent or noted. What a project's own code does outside of the database (mail, tasks, other databases) no trial
-can take back: so mutations are only checked, unless ``carry_out`` asks for more.
+Every verdict comes from the code that serves clients, run for a freshly loaded user under a chosen configuration.
+Nothing is stored, sent or recorded. A trial cannot undo what project code does outside the database (mail, tasks, other
+databases). Mutations are therefore only checked unless ``carry_out`` is set.
 """
 
 from __future__ import annotations
@@ -56,16 +56,17 @@ __all__ = [
     "Frame", "Question", "Step", "Trial", "make_trial",
 ]  # fmt: skip
 
-#: So many bindings are tried when every one is asked for.
+#: The maximum number of bindings that are tried if all are asked for.
 MAX_STREAMS = 100
-#: After so long no further one is begun: the project's code may be slow, and somebody waits for the page.
+#: The seconds after which no further binding is tried. Project code may be slow, and a user waits for the page.
 MAX_SECONDS = 10.0
 
 
 def make_trial(question: Question, using: str | None = None) -> Trial:
-    """Answer a question. Raises ``ConfigError`` for one that names no action, no user or no revision that there is.
+    """Answer a question. Faults of project code are steps of the answer and are never raised.
 
-    Faults of a project's code are steps of the answer, never raised.
+    Raises:
+        ConfigError: There is no such action, user or revision.
     """
     using = using or database_alias()
     question = dataclasses.replace(question, action=ALIASES.get(question.action, question.action))
@@ -83,14 +84,14 @@ def make_trial(question: Question, using: str | None = None) -> Trial:
         except (ConfigError, DatabaseError):
             raise
         except Exception as fault:
-            # Code of a model or a field, which no step is about: an operator must read of it, not meet it.
+            # A fault in the code of a model or a field, outside the steps. It must be shown and not raised.
             text = f"internal: the project's code failed with {name_fault(fault)}."
             step = Step("binding", REFUSED, text, {"fault": name_fault(fault)})
             return Trial(question, describe_user(user), (step,))
 
 
 def find_user(who: str) -> tuple[Identity, Any]:
-    """Return the identity of a user as a connection without a session has it, and the user; no permission is cached."""
+    """Return the identity of a user in a connection without a session, and the user without cached permissions."""
     named = preview.load_user(who)
     tenant = tenancy.of_connection(database_alias())
     if not named.is_authenticated:
@@ -100,7 +101,7 @@ def find_user(who: str) -> tuple[Identity, Any]:
 
 
 def choose_registry(question: Question, using: str) -> tuple[BindingRegistry, Question]:
-    """Return the registry of the configuration that is tried, and the question with the stream's name in it."""
+    """Return the registry of the tried configuration, and the question with the name of the stream in it."""
     registry = get_registry()
     document, stream = question.document, question.stream
     if question.revision is not None:
@@ -141,7 +142,7 @@ def _try_all(
 
 @dataclasses.dataclass(frozen=True)
 class _Attempt:
-    """One question about one stream, under one registry, which is in force for this thread."""
+    """One question about one stream under one registry, which is in force for this thread."""
 
     question: Question
     registry: BindingRegistry
@@ -316,7 +317,7 @@ class _Attempt:
             try:
                 groups = list(bound.group_names(row)) if bound.is_inside(row) else []
             except Exception:
-                groups = []  # the step of the groups has said so
+                groups = []  # The step of the groups has reported it.
             return load_viewers(binding, row, groups, self.using)
 
     def _answer(
@@ -340,7 +341,7 @@ class _Attempt:
 
 
 def _with_secrets(made: Trial, held_back: Sequence[tuple[str, tuple[str, ...]]]) -> Trial:
-    """Add what the code of bindings would send and what is not sent, because it looks like a secret."""
+    """Add what project code would send but is withheld because it looks like a secret."""
     if not held_back:
         return made
     texts = {stream: describe_withheld(names) for stream, names in held_back}

@@ -1,4 +1,4 @@
-"""What a trial is asked and what it answers, as values; ``declbind.console.trial`` makes one of the other."""
+"""The question and the answer of a trial as values; ``declbind.console.trial`` computes the answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .visibility import Viewers, VisibleRows
 
 OK, REFUSED, SKIPPED, NOTE = "ok", "refused", "skipped", "note"
 
-#: What may be asked, in an operator's words.
+#: The questions in an operator's words.
 ACTIONS: Final = {
     "view": "sees rows (subscribes)",
     "create": "creates a row",
@@ -25,11 +25,11 @@ ACTIONS: Final = {
     "outbound-create": "a row is created: what is sent",
     "outbound-delete": "a row is deleted: what is sent",
 }
-#: In place of a group's name that tells what is in a row.
+#: The replacement of a group name that contains values of a row.
 HIDDEN: Final = "(not shown)"
 GROUP_WORDS: Final = {
-    "group": "The params stand for a group.",
-    "groups": "Not shown: values of the row are in the names of its groups.",
+    "group": "The params select a group.",
+    "groups": "Not shown, because the names of the groups contain values of the row.",
     "row": "The row is in the group.",
 }
 #: Other names of actions.
@@ -49,23 +49,23 @@ TITLES: Final = {
     "row": "Row visible",
     "values": "Values valid",
     "store": "Stored",
-    "inside": "Stays in reach",
+    "inside": "Stays in scope",
     "groups": "Groups before and after",
     "frames": "Frames",
-    "secrets": "Secrets held back",
-    "connections": "Connections that get them",
+    "secrets": "Withheld secrets",
+    "connections": "Connections that receive them",
 }
 
 
 @dataclass(frozen=True)
 class Question:
-    """Ask who may do what, or what would be sent.
+    """A question who may do what, or what would be sent.
 
-    ``who`` is a user's name or key, "" an anonymous visitor. ``stream`` "" means every binding in force. ``action`` is
-    one of ``ACTIONS``. ``params`` None lets a subscription's params be worked out from the row ``pk``. ``document`` (an
-    edited record) or ``revision`` (the key of a ``BindingRevision``) put another definition of the stream in place of
-    the active one; ``as_if_enabled`` tries a disabled one all the same. Mutations are checked without being stored
-    unless ``carry_out``; then they are carried out and rolled back. ``wide`` adds who else sees the row.
+    ``who`` is a user's name or key, or "" for an anonymous visitor. ``stream`` "" means every binding in force.
+    ``action`` is one of ``ACTIONS``. If ``params`` is ``None``, the params of a subscription are derived from the row
+    ``pk``. ``document`` (an edited record) or ``revision`` (the key of a ``BindingRevision``) replaces the active
+    definition of the stream. ``as_if_enabled`` tries a disabled one all the same. Mutations are checked without being
+    stored unless ``carry_out`` is set; then they are carried out and rolled back. ``wide`` adds who else sees the row.
     """
 
     who: str = ""
@@ -87,11 +87,11 @@ class Question:
 
     @property
     def is_outbound(self) -> bool:
-        """Whether it is asked what a row's change sends, whoever makes it."""
+        """Whether the question is what a row's change sends, regardless of who makes it."""
         return self.action.startswith("outbound")
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the question as JSON values."""
         return {
             "who": self.who,
             "stream": self.stream,
@@ -106,7 +106,7 @@ class Question:
 
     @property
     def configuration(self) -> str:
-        """Which definition is tried, in words."""
+        """The tried definition, in words."""
         if self.document is not None:
             return "edited record"
         return "active" if self.revision is None else f"revision {self.revision}"
@@ -114,7 +114,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that was looked at: its verdict, why, and what shows it. ``evidence`` holds no values of rows."""
+    """One check: its verdict, the reason, and the evidence. ``evidence`` contains no values of rows."""
 
     name: str
     verdict: str
@@ -123,18 +123,18 @@ class Step:
 
     @property
     def title(self) -> str:
-        """What was looked at, in words."""
+        """The check, in words."""
         return TITLES[self.name]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame that would go out: ``text`` for explicit subscriptions, ``plain`` for those that the server made.
+    """One frame that would be sent: ``text`` for explicit subscriptions, ``plain`` for those that the server made.
 
     There is no ``plain`` form of a resync.
 
-    ``model`` is the lower-case label of the model whose values it carries; ``offset`` is the log's next number, which
-    the event gets if no other comes before it. ``is_shape`` says that the values were taken out.
+    ``model`` is the lower-case label of the model whose values it carries. ``offset`` is the next number of the log,
+    which the event gets if no other comes first. If ``is_shape`` is set, the values were removed.
     """
 
     stream: str
@@ -149,7 +149,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Listening:
-    """Who hears the frames of one stream now."""
+    """The present subscribers of the frames of one stream."""
 
     stream: str
     audience: Audience
@@ -157,9 +157,9 @@ class Listening:
 
 @dataclass(frozen=True)
 class Trial:
-    """What would happen. ``reply`` is the content of the answer that a client would get, ``error`` its refusal.
+    """The result of a trial. ``reply`` is the content of the reply that a client would get, ``error`` its refusal.
 
-    ``answer`` is the frame of the one or the other. ``parts`` are the trials of each binding when all were asked for.
+    ``answer`` is the frame of either. ``parts`` are the trials of each binding if all were asked for.
     """
 
     question: Question
@@ -174,25 +174,25 @@ class Trial:
     rows: VisibleRows | None = None
     viewers: Viewers | None = None
     parts: tuple[Trial, ...] = ()
-    #: Whether no group of the stream is named by values of rows.
+    #: Whether no group name of the stream contains values of rows.
     has_fixed_groups: bool = False
 
     @property
     def verdict(self) -> str:
-        """Return "refused" if any step was, else "ok"."""
+        """Return "refused" if any step was refused, else "ok"."""
         return REFUSED if any(step.verdict == REFUSED for step in self.steps) else OK
 
     @property
     def refusal(self) -> Step | None:
-        """The step at which it ended."""
+        """The step that refused the request."""
         return next((step for step in self.steps if step.verdict == REFUSED), None)
 
     def step(self, name: str) -> Step | None:
-        """Return the step of a name."""
+        """Return the step with this ``name``."""
         return next((step for step in self.steps if step.name == name), None)
 
     def groups(self, stream: str) -> tuple[list[str], list[str]]:
-        """Return the groups of a stream that heard of the row before, and those that do after."""
+        """Return the groups of a stream before and after the change of the row."""
         changes = [(frame.group, frame.action) for frame in self.frames if frame.stream == stream]
         return (
             list(dict.fromkeys(group for group, action in changes if action != "create")),
@@ -201,7 +201,7 @@ class Trial:
 
     @property
     def shown_rows(self) -> list[tuple[str, Any]]:
-        """Every row of which the answer tells values, as its model and its key."""
+        """Every row whose values the answer discloses, as its model and its key."""
         found = [(frame.model, key_of(frame)) for frame in self.frames]
         found.append((self.model, self.question.pk))
         found += [(self.model, row.pk) for row in self.rows.shown] if self.rows is not None else []
@@ -213,7 +213,7 @@ class Trial:
         shape: Callable[[Any, int], Any],
         sees: Callable[[str, Any], bool] = lambda model, pk: True,
     ) -> Trial:
-        """Return the trial with the shape of rows in place of their values.
+        """Return the trial with shapes in place of the values of rows.
 
         It is for models that are not readable, and for single rows, by model and key, that the viewer may not see.
         """
@@ -242,9 +242,9 @@ class Trial:
     def without_groups(
         self, is_readable: Callable[[str], bool], sees: Callable[[str, Any], bool] = lambda model, pk: True
     ) -> Trial:
-        """Return the trial without the names of groups that values of rows are in, for what is not readable.
+        """Return the trial without the names of groups that contain values of rows, unless these are readable.
 
-        Nor does it tell what keeps a row from being seen, which is something about its values too.
+        The reason why a row is not seen is removed too, because it also discloses values.
         """
         parts = tuple(part.without_groups(is_readable, sees) for part in self.parts)
         frames = tuple(
@@ -270,13 +270,13 @@ class Trial:
         return replace(made, steps=steps, reply=reply, answer=answer, rows=rows)
 
     def without_names(self) -> Trial:
-        """Return the trial without who else is connected or sees the row: only how many are connected."""
+        """Return the trial without the names of connected users and viewers of the row. Only their number remains."""
         listening = tuple(replace(heard, audience=replace(heard.audience, listeners=())) for heard in self.listening)
         parts = tuple(part.without_names() for part in self.parts)
         return replace(self, listening=listening, viewers=None, parts=parts)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a machine reads."""
+        """Return the trial as JSON values."""
         error = self.error
         return {
             "question": self.question.as_json(),
@@ -304,7 +304,7 @@ class Trial:
         }
 
     def as_text(self) -> str:
-        """Return all of it as plain text, for a ticket."""
+        """Return the whole trial as plain text, for a ticket."""
         return "\n".join(_lines(self))
 
 
@@ -328,7 +328,7 @@ def _lines(trial: Trial) -> list[str]:
     lines += [f"Frame: {frame.text}" for frame in trial.frames]
     names = [listener.username or "anonymous" for heard in trial.listening for listener in heard.audience.listeners]
     if names:
-        lines.append(f"Heard by: {', '.join(dict.fromkeys(names))}")
+        lines.append(f"Received by: {', '.join(dict.fromkeys(names))}")
     if trial.rows is not None:
         lines.append(trial.rows.words())
         lines += [f"  {json.dumps(row.pk)}: {json.dumps(row.data, ensure_ascii=False)}" for row in trial.rows.shown]
@@ -341,7 +341,7 @@ def _lines(trial: Trial) -> list[str]:
 
 
 def _without_messages(step: Step) -> Step:
-    """Leave of each fault its name: what an exception says may quote a row."""
+    """Reduce faults to their class, because the text of an exception may quote a row."""
     text, evidence = step.text, dict(step.evidence)
     for fault in (evidence.get("fault", ""), *(each.partition(": ")[2] for each in evidence.get("faults", ()))):
         if fault:
@@ -354,14 +354,14 @@ def _without_messages(step: Step) -> Step:
 
 
 def _without_row(step: Step) -> Step:
-    """Leave of why a row is not seen that it is not."""
+    """Reduce the reason why a row is not seen to the fact."""
     if step.name != "row" or "fault" in step.evidence or step.verdict not in (REFUSED, NOTE):
         return step
-    return replace(step, text="It is not there, or this stream does not show it.", evidence={})
+    return replace(step, text="It does not exist, or this stream does not show it.", evidence={})
 
 
 def _without_group(step: Step) -> Step:
-    """Leave of groups that there are some."""
+    """Reduce the names of groups to their existence."""
     if step.name not in GROUP_WORDS or step.verdict != OK:
         return step
     return replace(step, text=GROUP_WORDS[step.name], evidence={})
@@ -380,7 +380,7 @@ def _without_group_of(frame: Frame) -> Frame:
 
 
 def key_of(frame: Frame) -> Any:
-    """Return the key of the row that a frame is about, as a JSON value; None if it is about none."""
+    """Return the key of the row of a frame, as a JSON value; ``None`` if it is about no row."""
     text = frame.text or frame.plain
     return json.loads(text)["payload"].get("pk") if text else None
 

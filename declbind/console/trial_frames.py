@@ -1,4 +1,4 @@
-"""Make the frames of a write that is not there: of a row as it would be, or of events that will be rolled back."""
+"""The frames of a write that does not happen: of a row as it would be, or of events that will be rolled back."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from declbind.registry import BindingRegistry
 from .shown import shown
 from .trial_answer import Frame
 
-#: What bindings' code raised, by stream.
+#: The exceptions of bindings' code, by stream.
 Faults = Sequence[tuple[str, Exception]]
 
 
 def foresee(
     index: Index, row: Any, action: str, using: str, written: Collection[str] | None = None
 ) -> Iterator[entries.Draft]:
-    """Give the drafts that capture would make of a row, whose values are those after the write, table by table.
+    """Return the drafts that capture would make of a row with the values after the write, table by table.
 
-    For a delete they are those that are stored. ``written`` are the names of the fields that are saved, None for all:
-    a parent's table of which none is written is left alone. Reads the stored row; writes nothing.
+    For a delete, the values are the stored ones. ``written`` are the names of the saved fields, ``None`` for all. A
+    parent's table with no saved field is left out. Reads the stored row; writes nothing.
     """
     for model in _tables(type(row)):
         plan = index.plan_for(model)
@@ -57,7 +57,7 @@ def draft_with(plan: Plan, row: Any, pk: Any, action: str, using: str) -> list[e
 
 
 def as_stored(row: Any) -> Any:
-    """Bring values into the form in which a database gives them back: all places of decimals, moments in UTC."""
+    """Convert values to the form in which a database returns them: all places of decimals, times in UTC."""
     for field in row._meta.concrete_fields:
         value = row.__dict__.get(field.attname)
         if isinstance(value, Decimal) and isinstance(field, models.DecimalField) and value.is_finite():
@@ -68,7 +68,7 @@ def as_stored(row: Any) -> Any:
 
 
 def number_drafts(drafts: Sequence[entries.Draft], using: str) -> list[LogEvent]:
-    """Return drafts as the events that a reader of the log would meet, with the numbers that come next."""
+    """Return drafts as the events that a reader of the log would get, with the next numbers."""
     return [
         LogEvent(
             offset=offset,
@@ -103,14 +103,14 @@ def load_drafts(after: int, signature: str, using: str) -> list[entries.Draft]:
 
 
 def next_offset(using: str) -> int:
-    """Return the number that the log gives next, if nobody else appends before."""
+    """Return the next number of the log, if no other writer appends before."""
     return log.load_head(using).offset + len(sequencer.unsequenced_ids(using)) + 1
 
 
 def build_frames(
     registry: BindingRegistry, events: Sequence[LogEvent], faults: list[tuple[str, Exception]]
 ) -> tuple[Frame, ...]:
-    """Return the frames of events, as the hub builds them; what cannot be built is added to ``faults``."""
+    """Return the frames of events, as the hub builds them. Faults are added to ``faults``."""
     frames = []
     for event in events:
         if event.kind == Event.CONTROL:
@@ -127,7 +127,7 @@ def build_frames(
 
 
 def _tables(model: type[models.Model]) -> list[type[models.Model]]:
-    """Return the concrete models whose tables a save of a row writes, in the order in which it does."""
+    """Return the concrete models whose tables a save of a row writes, in order."""
     concrete: Any = model._meta.concrete_model
     found: dict[type[models.Model], None] = {}
     for parent in concrete._meta.parents:

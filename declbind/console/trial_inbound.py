@@ -1,4 +1,4 @@
-"""Try a client's create, update or delete: the code that serves clients, followed, and rolled back."""
+"""Trials of a client's create, update or delete, which run the code that serves clients and roll it back."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from declbind.stored_values import comparable
 from .shown import shown
 from .trial_frames import Faults, foresee, load_drafts, number_drafts
 
-#: Steps of a mutation, in the order in which they are taken.
+#: The steps of a mutation in order.
 STEPS = ("binding", "request", "who", "direction", "permission", "fields", "scope", "row", "values", "store", "inside")
-#: What a check of the code is a part of.
+#: The step that each check of the code belongs to.
 PART_OF = {"write": "store", "done": "store"}
 
 
 @dataclass
 class Course(course.Follower):
-    """What one mutation passed: the checks it entered, what it found there, and the events it would leave."""
+    """The course of one mutation: the checks that it entered, its results there, and the events that it would leave."""
 
     index: Index
     sent: Mapping[str, Any]
@@ -49,9 +49,9 @@ class Course(course.Follower):
     found: dict[str, Any] = field(default_factory=dict)
     drafts: list[entries.Draft] = field(default_factory=list)
     reply: dict[str, Any] | None = None
-    #: What the project waits to do after the commit, which never comes.
+    #: The project's callbacks for the commit, which never happens.
     callbacks: list[str] = field(default_factory=list)
-    #: Whether code of the project stores the row, so that checks alone cannot tell what becomes of it.
+    #: Whether project code stores the row, so that checks alone cannot predict the result.
     is_left_to_code: bool = False
     last_event: int = 0
 
@@ -64,22 +64,22 @@ class Course(course.Follower):
     @property
     def passed(self) -> set[str]:
         """The steps that were entered."""
-        # Of declbind's own methods "write" is only the beginning: they look for the row and judge it first.
+        # For declbind's own methods, "write" is only the beginning: they find the row and validate it first.
         own = "write" in self.entered and not self.bound.overrides(self.found["write"])
         return {PART_OF.get(name, name) for name in self.entered if not (own and name == "write")}
 
     @property
     def user(self) -> Any:
-        """The user as the request loaded it; None before that."""
+        """The user as the request loaded it; ``None`` before that."""
         return self.found.get("direction")
 
     @property
     def bound(self) -> Any:
-        """The binding of the request; None before that."""
+        """The binding of the request; ``None`` before that."""
         return self.found.get("request")
 
     def enter(self, step: str, found: Any) -> None:
-        """Note it; end the request where there is no more to see."""
+        """Record a check; end the request if there is nothing more to observe."""
         self.entered.append(step)
         if found is not None:
             self.found[step] = found
@@ -94,28 +94,28 @@ class Course(course.Follower):
             raise course.EnoughError
 
     def _foresee(self, row: Any) -> None:
-        """Say what a write would lead to that was found valid and is not carried out."""
+        """Record what a valid write that is not carried out would lead to."""
         bound: Binding = self.bound
         action = self.found["write"]
         if action == "delete":
-            # What protects the row says so while Django collects what would go along.
+            # Protected relations raise while Django collects the rows that would be deleted as well.
             Collector(using=str(bound.using), origin=row).collect([row])
             self.reply = {"pk": self.found.get("pk")}
         else:
             self.enter("inside", row)
             if not bound.overrides("get_queryset", "scoped", "check_inside"):
                 _check_foreseen(bound, row)
-            # The key of a new row is given when it is stored.
+            # A new row gets its key when it is stored.
             self.reply = {"pk": json.loads(encode_key(row.pk, row._meta.pk))} if action == "update" else None
         if log.is_here(bound.using):
             written = None if action != "update" else {*self.sent, *validation.moving_columns(row)}
             self.drafts = list(foresee(self.index, row, action, str(bound.using), written))
 
     def _look(self, reply: dict[str, Any]) -> None:
-        """Read, inside the transaction, what the write left."""
+        """Read, inside the transaction, the result of the write."""
         connection = connections[str(self.bound.using)]
         if connection.vendor == "postgresql":
-            # A key to a row that is not there would be found at the commit.
+            # A foreign key to a missing row would be found at the commit.
             connection.check_constraints()
         self.reply = reply
         self.callbacks = [name for entry in connection.run_on_commit if (name := _name_callback(entry[1]))]
@@ -124,7 +124,7 @@ class Course(course.Follower):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a tried mutation ended. ``fault`` is what is behind an ``internal``; ``faults`` are those of bindings."""
+    """The result of a tried mutation. ``fault`` is the cause of an ``internal``; ``faults`` are those of bindings."""
 
     course: Course
     error: ClientError | None
@@ -136,7 +136,7 @@ class Outcome:
 def try_write(
     request: Request, binding: type[Binding], identity: Identity, index: Index, *, carry_out: bool
 ) -> Outcome:
-    """Rehearse one mutation. What comes after is up to the caller: here the database's locks are free again."""
+    """Rehearse one mutation. When this returns, the locks of the database are released."""
     using = database_alias()
     followed = Course(index, request.data, stores=carry_out)
     followed.found["pk"] = request.pk
@@ -155,7 +155,7 @@ def try_write(
 
 
 def _check_foreseen(bound: Binding, row: Any) -> None:
-    """Refuse, as ``check_inside`` would, a row whose checked values lie outside of ``where`` or of the user's own."""
+    """Refuse, as ``check_inside`` would, a row whose checked values are outside ``where`` or ``scope``."""
     own = bound.scope_values().items()
     model = bound.model_class()
     fields = {name: concrete_field(model, name) for name, _ in own}

@@ -1,4 +1,4 @@
-"""Try what a row's change would send, whoever makes it: the drafts and frames of production, of a row in memory."""
+"""Trials of what a row's change would send, with the drafts and frames of production for a row in memory."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .trial_answer import Frame
 from .trial_frames import Faults, build_frames, draft_with, number_drafts
 from .trial_view import CODE, find_row, rolled_back
 
-#: Steps of a change, in the order in which they are taken.
+#: The steps of a change in order.
 STEPS = ("binding", "direction", "row", "fields", "values", "groups", "frames", "connections")
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a change of a row sends on one stream. ``failed`` names the step that kept it from being made.
+    """What a change of a row sends on one stream. ``failed`` is the name of the step that failed.
 
-    ``row`` is the row after the change, for a delete before it. ``also`` names other streams that tell of it.
+    ``row`` is the row after the change, for a delete before it. ``also`` names other streams that report it.
     """
 
     row: Any = None
@@ -73,7 +73,7 @@ def try_change(
     if plan is None:
         return Change(row)
     also = tuple(outlet.stream for outlet in plan.outlets if outlet.stream != binding.stream)
-    # All of them, for each takes a number of the log.
+    # All streams, because each event takes a number of the log.
     with gather_faults() as gathered, rolled_back(binding, using, *CODE):
         drafts = draft_with(plan, row, row.pk, action, using)
     events = [event for event in number_drafts(drafts, using) if event.stream == binding.stream]
@@ -83,7 +83,7 @@ def try_change(
 
 
 def assign(row: Any, values: Mapping[str, Any], using: str) -> Change | None:
-    """Put JSON values on a row; return what is wrong with them, None where nothing is."""
+    """Set JSON values on a row. Return what is wrong with them, ``None`` if nothing is."""
     unknown: dict[str, list[str]] = {}
     errors: dict[str, list[str]] = {}
     names = [field.name for field in row._meta.concrete_fields]

@@ -1,4 +1,4 @@
-"""Word the steps of a trial: what was looked at, what came of it, and why, for an operator."""
+"""The wording of the steps of a trial: the check, its result, and the reason, for an operator."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from .trial_outbound import Change
 from .trial_view import Grant, find_row, judge_row
 
 DIRECTIONS = {"both": "both ways", "outbound": "only to clients", "inbound": "only from clients"}
-#: What each action passes by.
+#: The steps of each action.
 PASSED_BY = {
     "create": {"row"},
     "delete": {"fields", "values", "inside"},
     "outbound-create": {"row"},
     "outbound-delete": {"fields", "values"},
 }
-SIDE_EFFECTS = "mail, tasks and what else leaves the database"
+SIDE_EFFECTS = "mail, tasks and other effects outside the database"
 
 
 def tell_faults(faults: Faults) -> str:
-    """Name the faults of bindings."""
+    """Describe the faults of bindings."""
     return " ".join(f"Stream {stream!r}: {name_fault(fault)}." for stream, fault in faults)
 
 
 def name_fault(fault: BaseException) -> str:
-    """Name an exception for people."""
+    """Return the class of an exception for people."""
     return f"{type(fault).__name__}: {fault}".strip().rstrip(".:")
 
 
 @dataclass(frozen=True)
 class Telling:
-    """Word the steps of one question; ``bound`` is the binding with the asking user, ``fault`` what code raised."""
+    """The wording of the steps of one question. ``bound`` is the binding with its user, ``fault`` an exception."""
 
     question: Question
     registry: BindingRegistry
@@ -53,7 +53,7 @@ class Telling:
     fault: BaseException | None = None
 
     def concerns(self, name: str) -> bool:
-        """Tell whether a step has anything to say about this question."""
+        """Return whether a step applies to this question."""
         if name in ("groups", "frames", "connections") and self.question.is_outbound:
             return False
         if self.binding is not None:
@@ -69,7 +69,7 @@ class Telling:
     def tell(
         self, names: Sequence[str], entered: Collection[str], last: str, error: ClientError | None, course: Any = None
     ) -> list[Step]:
-        """Word steps in their order: those that were entered, and ``last``, at which it ended, "" if it did not."""
+        """Describe steps in order: those that were entered, and ``last``, at which the request ended ("" if none)."""
         if last and last not in names:
             last = [name for name in names if name in entered][-1]
         return [
@@ -95,7 +95,7 @@ class Telling:
             text, found = self._no_binding()
             evidence |= found
         elif name == "who":
-            text = f"{describe_user(self.user)} is not active, or gone: the session is over."
+            text = f"{describe_user(self.user)} is not active or was deleted: the session is over."
         elif name == "direction":
             text = f"The stream is open {DIRECTIONS[self._spec().direction]}."
         elif name == "permission":
@@ -120,7 +120,7 @@ class Telling:
             return f"No binding has the stream {self.question.stream!r}.{near}", {}
         if entry.problems:
             problems = [str(problem) for problem in entry.problems]
-            return f"The binding is invalid, and so not in force: {' '.join(problems)}", {"problems": problems}
+            return f"The binding is invalid and therefore not in force: {' '.join(problems)}", {"problems": problems}
         return "The binding is disabled.", {"where": entry.where}
 
     def _why_no_row(self) -> str:
@@ -131,9 +131,9 @@ class Telling:
             if row is None:
                 return f"There is no such row of {self.binding.model_name()}. "
             if kept_out := bound.outside_where(row):
-                return f"The row is outside of 'where' ({', '.join(kept_out)}). "
+                return f"The row is outside 'where' ({', '.join(kept_out)}). "
             if self._spec().scope and not bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists():
-                return f"The row belongs to somebody else (scope: {', '.join(self._spec().scope)}). "
+                return f"The row belongs to another user (scope: {', '.join(self._spec().scope)}). "
         except Exception:
             return ""
         return ""
@@ -148,10 +148,10 @@ class Telling:
             return self._stored(course)
         if name == "fields":
             sent = ", ".join(self.question.values) or "none"
-            return Step(name, OK, f"Sent: {sent}. All of them may be written.", self._writable())
+            return Step(name, OK, f"Sent: {sent}. All of them are writable.", self._writable())
         if name == "group" and isinstance(course, Grant):
             shown = json.dumps(dict(course.params), default=str)
-            return Step(name, OK, f"Params {shown} stand for group {course.group}.", {"group": course.group})
+            return Step(name, OK, f"Params {shown} select group {course.group}.", {"group": course.group})
         return Step(name, OK, self._words(name), self._place() if name == "binding" else {})
 
     def _words(self, name: str) -> str:
@@ -166,10 +166,10 @@ class Telling:
             if not getattr(self.user, "is_authenticated", False)
             else f"{describe_user(self.user)}, as the database has it now.",
             "direction": f"Open {DIRECTIONS[spec.direction]}." if spec else "",
-            "scope": f"Own rows only: {scope}." if scope else "Rows belong to nobody here.",
+            "scope": f"Own rows only: {scope}." if scope else "The rows of this stream have no owner.",
             "row": "The row exists for this user.",
             "values": "The values are valid.",
-            "inside": "The row stays inside of what this stream covers.",
+            "inside": "The row stays within what this stream covers.",
         }.get(name, "Passed.")
 
     def _place(self) -> dict[str, Any]:
@@ -185,7 +185,7 @@ class Telling:
         try:
             reason = explain_permission(self.bound, action, key, is_granted)
         except Exception as fault:
-            return f"Why cannot be told: {name_fault(fault)}.", {}
+            return f"The reason is not known: {name_fault(fault)}.", {}
         return reason.text, {"rule": reason.rule, "granted by": list(reason.granted_by)}
 
     def _writable(self) -> dict[str, Any]:
@@ -198,18 +198,18 @@ class Telling:
 
     def _stored(self, course: Course) -> Step:
         if course.is_left_to_code:
-            text = "Code of the project stores it: only carrying it out can tell what becomes of it."
+            text = "Project code stores the row: only carrying it out shows the result."
             return Step("store", NOTE, text)
         if not course.stores:
             what = "deleted" if self.question.action == "delete" else "stored"
-            text = f"Not {what}: this was validation alone, for {SIDE_EFFECTS} could not be taken back."
+            text = f"Not {what}: only validated, because {SIDE_EFFECTS} could not be rolled back."
             return Step("store", NOTE, text)
-        text = "Carried out, and rolled back."
+        text = "Carried out and rolled back."
         if self.question.action == "create":
-            text += " A real one may get another key."
+            text += " A real write may get another key."
         if not course.callbacks:
             return Step("store", OK, text)
-        text += f" After the commit would have run: {', '.join(course.callbacks)}."
+        text += f" These would have run after the commit: {', '.join(course.callbacks)}."
         return Step("store", OK, text, {"after commit": course.callbacks})
 
     def _spec(self) -> Any:
@@ -219,14 +219,14 @@ class Telling:
     # --- what is sent ------------------------------------------------------------------------------------------------
 
     def tell_row(self, grant: Grant, row: Any, pk: Any, using: str) -> Step:
-        """Say whether a subscription would show the row."""
+        """Describe whether a subscription would show the row."""
         if grant.bound is None:
             return self.skip("row")
         sight = judge_row(grant, row, pk, using)
         return Step("row", OK if sight.is_seen else REFUSED, sight.text, {"group": grant.group})
 
     def tell_change(self, names: Sequence[str], change: Change, action: str) -> list[Step]:
-        """Word the steps of a row's change up to its groups."""
+        """Describe the steps of a row's change up to its groups."""
         entered = names[: names.index(change.failed) + 1] if change.failed in names else names
         steps = []
         for name in names:
@@ -253,7 +253,7 @@ class Telling:
         kept_out = self.binding().outside_where(change.row) if change.row is not None else []
         if kept_out and self.question.action == "outbound":
             return Step(
-                "row", NOTE, f"The row is stored; after the change it is outside of 'where' ({', '.join(kept_out)})."
+                "row", NOTE, f"The row is stored; after the change it is outside 'where' ({', '.join(kept_out)})."
             )
         return Step("row", OK, "The row is stored.")
 
@@ -264,7 +264,7 @@ class Telling:
         row: Any = None,
         faults: Faults = (),
     ) -> Step:
-        """Say in which groups the row was and is, by stream."""
+        """Describe the groups of the row before and after, by stream."""
         found: dict[str, dict[str, list[str]]] = {}
         for frame in frames:
             places = found.setdefault(frame.stream, {"before": [], "after": []})
@@ -273,7 +273,7 @@ class Telling:
             if frame.action != "delete" and frame.group not in places["after"]:
                 places["after"].append(frame.group)
         if not found:
-            why = "Only carrying it out can tell." if is_left_to_code else self._why_silent(row, faults)
+            why = "Only carrying it out shows this." if is_left_to_code else self._why_silent(row, faults)
             return Step("groups", NOTE, why)
         text = " ".join(
             f"{stream}: {_names(places['before'])} \N{RIGHTWARDS ARROW} {_names(places['after'])}."
@@ -287,8 +287,8 @@ class Telling:
         if faults:
             return "Not known: the binding's code failed."
         if row is not None and (kept_out := self.binding().outside_where(row)):
-            return f"None: the row is outside of 'where' ({', '.join(kept_out)}), before and after."
-        return "None: no group hears of the row, for instance because a field that the group needs is null."
+            return f"None: the row is outside 'where' ({', '.join(kept_out)}), before and after."
+        return "None: the row is in no group, for example because a field of the group template is null."
 
     def tell_frames(
         self,
@@ -299,7 +299,7 @@ class Telling:
         *,
         is_whole: bool = False,
     ) -> Step:
-        """Say how many frames there are, and which binding's code failed."""
+        """Describe the number of frames, and which binding's code failed."""
         evidence: dict[str, Any] = {"streams": list(dict.fromkeys(frame.stream for frame in frames))}
         if faults:
             evidence["faults"] = [f"{stream}: {name_fault(fault)}" for stream, fault in faults]
@@ -308,17 +308,17 @@ class Telling:
                 return Step("frames", REFUSED, f"internal: {text}", evidence)
             return Step("frames", NOTE, f"{text[0].upper()}{text[1:]}", evidence)
         if is_left_to_code:
-            return Step("frames", NOTE, "Only carrying it out can tell.", evidence)
-        beside = f" Other streams that tell of it: {', '.join(also)}." if also else ""
+            return Step("frames", NOTE, "Only carrying it out shows this.", evidence)
+        beside = f" Other streams that report it: {', '.join(also)}." if also else ""
         if not frames:
             return Step("frames", NOTE, f"None is sent.{beside}", evidence)
         return Step("frames", OK, f"{format_count(len(frames), 'frame')}, one for each group.{beside}", evidence)
 
     def tell_connections(self, listening: Sequence[Listening]) -> Step:
-        """Say how many connections hear it."""
+        """Describe the number of connections that receive it."""
         total = sum(heard.audience.total for heard in listening)
         if not total:
-            return Step("connections", NOTE, "Nobody is connected to these groups now.", {"total": 0})
+            return Step("connections", NOTE, "No connection is subscribed to these groups now.", {"total": 0})
         return Step("connections", OK, f"{format_count(total, 'connection')} now.", {"total": total})
 
 

@@ -1,4 +1,4 @@
-"""Try a subscription: the code that grants them, followed; and whether its snapshot would show a row."""
+"""Trials of a subscription, which run the code that grants it, and whether its snapshot would show a row."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from declbind.live.consumers import FAULT
 
 from .visibility import is_visible, subscriptions_to
 
-#: Steps of a subscription, in the order in which they are taken.
+#: The steps of a subscription in order.
 STEPS = ("binding", "request", "direction", "who", "scope", "group", "permission")
-#: Methods of a binding by which code of the project takes part in a subscription.
+#: Methods of a binding through which project code takes part in a subscription.
 CODE = ("has_view_permission", "subscription_group", "group_names", "get_queryset", "scoped", "scope_values", "rule")
 
 
 @dataclass
 class Passage(course.Follower):
-    """What one subscription passed: the checks it entered, and what it found there."""
+    """The course of one subscription: the checks that it entered, and the results there."""
 
     entered: list[str] = field(default_factory=list)
     found: dict[str, Any] = field(default_factory=dict)
 
     def enter(self, step: str, found: Any) -> None:
-        """Note it."""
+        """Record a check and its result."""
         self.entered.append(step)
         if found is not None:
             self.found[step] = found
@@ -42,7 +42,7 @@ class Passage(course.Follower):
 
 @dataclass(frozen=True)
 class Grant:
-    """How a tried subscription ended: what was granted, or why not. ``fault`` is what is behind an ``internal``."""
+    """The result of a tried subscription: the grant or the refusal. ``fault`` is the cause of an ``internal``."""
 
     passage: Passage
     params: Mapping[str, Any]
@@ -54,13 +54,13 @@ class Grant:
 
     @property
     def asker(self) -> Binding | None:
-        """The binding with its user, refused or not, as far as the request came."""
+        """The binding with its user, as far as the request came, even if it was refused."""
         return self.bound or self.passage.found.get("scope")
 
 
 @dataclass(frozen=True)
 class Sight:
-    """Whether a row is seen by a granted subscription, and if not, why: for an operator, not for clients."""
+    """Whether a granted subscription shows a row, and why not: for an operator, not for clients."""
 
     is_seen: bool
     text: str
@@ -68,9 +68,9 @@ class Sight:
 
 @contextlib.contextmanager
 def rolled_back(binding: type[Binding], using: str, *methods: str) -> Iterator[None]:
-    """Let nothing stay of what code of the project does inside the block.
+    """Roll back everything that project code does inside the block.
 
-    Without such code no transaction is begun: on SQLite it would take the lock that writers wait for.
+    Without project code, no transaction is begun. On SQLite it would take the lock that writers wait for.
     """
     if not connections[using].in_atomic_block and not binding.runs_code() and not binding.overrides(*methods):
         yield
@@ -83,7 +83,7 @@ def rolled_back(binding: type[Binding], using: str, *methods: str) -> Iterator[N
 
 
 def try_subscription(request: Request, binding: type[Binding], identity: Identity, using: str) -> Grant:
-    """Ask for one subscription, as far as its grant."""
+    """Request one subscription, up to its grant."""
     passage = Passage()
     try:
         with rolled_back(binding, using, *CODE), course.followed(passage):
@@ -96,7 +96,7 @@ def try_subscription(request: Request, binding: type[Binding], identity: Identit
 
 
 def find_row(binding: type[Binding], pk: Any, using: str) -> Any:
-    """Return the stored row of a key, whether it exists for the binding or not; None where there is none."""
+    """Return the stored row of a key, even if it does not exist for the binding; ``None`` if there is none."""
     model: Any = binding.model_class()
     try:
         key = validation.coerce(model._meta.pk, pk)
@@ -106,19 +106,19 @@ def find_row(binding: type[Binding], pk: Any, using: str) -> Any:
 
 
 def choose_params(binding: type[Binding], row: Any, user: Any, using: str) -> list[dict[str, Any]]:
-    """Return the params of the subscriptions that lead to a row; empty ones where none does."""
+    """Return the params of the subscriptions that lead to a row; empty ones if there are none."""
     bound = binding(user=user, using=using)
     try:
         with rolled_back(binding, using, *CODE):
             groups = list(bound.group_names(row)) if bound.is_inside(row) else []
             found = [params for _, params in subscriptions_to(bound, row, groups) if params is not None]
     except Exception:
-        found = []  # the subscription itself will tell
+        found = []  # The subscription itself will report it.
     return found or [{}]
 
 
 def judge_row(grant: Grant, row: Any, pk: Any, using: str) -> Sight:
-    """Say whether the snapshot of a granted subscription would show the row."""
+    """Return whether the snapshot of a granted subscription would show the row."""
     assert grant.bound is not None
     bound, model = grant.bound, grant.bound.model_class()
     if row is None:
@@ -135,9 +135,9 @@ def judge_row(grant: Grant, row: Any, pk: Any, using: str) -> Sight:
 def _why_unseen(bound: Binding, row: Any, group: str) -> str:
     kept_out = bound.outside_where(row)
     if kept_out:
-        return f"The row is outside of 'where' ({', '.join(kept_out)}): for this stream it does not exist."
+        return f"The row is outside 'where' ({', '.join(kept_out)}): for this stream it does not exist."
     if bound.resolved().spec.scope and not bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists():
-        return f"The row belongs to somebody else (scope: {', '.join(bound.resolved().spec.scope)})."
+        return f"The row belongs to another user (scope: {', '.join(bound.resolved().spec.scope)})."
     heard = list(bound.group_names(row))
     if not heard:
         return "The row is in no group: a field that its group template needs is null."

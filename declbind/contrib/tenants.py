@@ -4,8 +4,8 @@
 
     "websocket": TenantAuthMiddlewareStack(URLRouter(websocket_urlpatterns))
 
-The middleware serves any class that ``DECLBIND["TENANT"]`` names. It stands in the place of Channels'
-``AuthMiddlewareStack``, which loads sessions and users before anybody knows the tenant.
+The middleware works with any class that ``DECLBIND["TENANT"]`` names. It replaces Channels' ``AuthMiddlewareStack``,
+which loads sessions and users before the tenant is known.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from declbind.tenancy import TenantError
 
 
 class DjangoTenants:
-    """The schemas of django-tenants. A tenant is named by its schema, the public one included.
+    """The schemas of django-tenants. The name of a tenant is that of its schema, including the public one.
 
-    The host of a socket decides its tenant, as ``TenantMainMiddleware`` does for requests. Override ``hostname`` if the
-    project finds tenants in another way, or ``of_scope`` if it is not by host.
+    The host of a socket determines its tenant, as ``TenantMainMiddleware`` does for requests. Override ``hostname`` if
+    the project finds the host in another way, or ``of_scope`` if the tenant does not depend on the host.
     """
 
     def of_connection(self, alias: str) -> str:
-        """Return the schema that a connection is in."""
+        """Return the schema of a connection."""
         return str(getattr(connections[alias], "schema_name", None) or "")
 
     def of_scope(self, scope: Mapping[str, Any]) -> str:
-        """Return the schema of the domain that a client asked for; ``""`` for an unknown one."""
+        """Return the schema of the requested domain; ``""`` for an unknown one."""
         from django_tenants.utils import get_public_schema_name, get_tenant_domain_model, schema_context
 
         hostname = self.hostname(scope)
@@ -52,7 +52,7 @@ class DjangoTenants:
         return "" if domain is None else str(domain.tenant.schema_name)
 
     def hostname(self, scope: Mapping[str, Any]) -> str:
-        """Return the domain that a client asked for; ``""`` for one that ``ALLOWED_HOSTS`` does not allow."""
+        """Return the requested domain; ``""`` if ``ALLOWED_HOSTS`` does not allow it."""
         from django_tenants.middleware.main import TenantMainMiddleware
 
         request = HttpRequest()
@@ -71,10 +71,10 @@ class DjangoTenants:
 
     @contextlib.contextmanager
     def activate(self, tenant: str) -> Iterator[None]:
-        """Have this thread's connection search the schema of a tenant first, inside the block.
+        """Put the schema of a tenant first in the search path of this thread's connection, inside the block.
 
         Raises:
-            TenantError: There is no such tenant, or no such schema: PostgreSQL would skip it, and read the public one.
+            TenantError: The tenant or its schema does not exist. PostgreSQL would skip it and read the public one.
         """
         from django_tenants.utils import (
             get_public_schema_name,
@@ -127,17 +127,17 @@ Application = Callable[[dict[str, Any], Any, Any], Awaitable[Any]]
 
 
 class TenantAuthMiddleware:
-    """An ASGI middleware that puts the tenant, the session and the user of a cookie into the scope.
+    """An ASGI middleware that adds the tenant, and the session and user of the cookie, to the scope.
 
-    The session and the user are those of the tenant: it is activated while they are loaded. A scope of no tenant gets
-    an anonymous user and no tenant, and declbind refuses it.
+    The session and the user are loaded while the tenant is active. The scope of a connection without a tenant gets an
+    anonymous user and no tenant, and declbind refuses it.
     """
 
     def __init__(self, inner: Application) -> None:
         self.inner = inner
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> Any:
-        """Serve one connection."""
+        """Add the keys to the scope and serve the connection."""
         found = await database_sync_to_async(_authenticate)(scope)
         return await self.inner({**scope, **found}, receive, send)
 
@@ -154,7 +154,7 @@ def _authenticate(scope: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load_user(session: Any, tenant: str) -> Any:
-    """Return the user who logged in by a session, if the session is good for that user of this tenant."""
+    """Return the user who logged in with a session, if the session is valid for that user of this tenant."""
     user_pk = session.get(SESSION_KEY)
     if user_pk is None or not session.session_key:
         return AnonymousUser()
@@ -169,7 +169,7 @@ def _load_user(session: Any, tenant: str) -> Any:
 
 
 def TenantAuthMiddlewareStack(inner: Application) -> Any:
-    """Return an application with cookies, the tenant, its session and its user in the scope."""
+    """Return an application whose scope has the cookies, the tenant, its session and its user."""
     return CookieMiddleware(TenantAuthMiddleware(inner))
 
 

@@ -1,7 +1,7 @@
 """The wire format: JSON text frames in the multiplexing envelope of Channels 1.x.
 
-The shapes are published in ``schemas/request.schema.json`` and ``schemas/event.schema.json``; no other module builds or
-takes apart a frame. Change frames are joined from JSON text that was encoded once, when the event was written.
+The frames are published in ``schemas/request.schema.json`` and ``schemas/event.schema.json``. No other module builds or
+parses frames. Change frames are joined from JSON text that was encoded once, when the event was written.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from .errors import ClientError
 
 MUTATIONS: Final = frozenset({"create", "update", "delete"})
 ACTIONS: Final = MUTATIONS | {"subscribe", "unsubscribe"}
-#: The request that is about the connection and not about a stream.
+#: The action of the request that is about the connection and not about a stream.
 AUTHENTICATE: Final = "authenticate"
-#: The action of a change that the log does not tell row by row: what a subscriber holds may be stale.
+#: The action of a change that is not logged row by row: the data of a subscriber may be stale.
 RESYNC: Final = "resync"
-#: Stands for all groups of a stream, in a change whose groups are not known. No group is named so.
+#: Stands for all groups of a stream, in a change whose groups are not known. No group can have this name.
 EVERY_GROUP: Final = "*"
 MAX_KEY_LENGTH: Final = 200
-#: WebSocket subprotocol: one text frame may hold a JSON array of frames. Used only when more than one waits.
+#: The WebSocket subprotocol in which a text frame may be a JSON array of frames. It is used if more than one waits.
 BATCH_PROTOCOL: Final = "declbind.batch.v1"
-#: WebSocket subprotocol of a client that takes one frame at a time, and has to offer one beside its token.
+#: The WebSocket subprotocol of a client that takes one frame at a time and must offer one in addition to its token.
 PLAIN_PROTOCOL: Final = "declbind.v1"
 
 
@@ -37,14 +37,14 @@ class _Missing:
         return "<not sent>"
 
 
-#: Stands for a key that the client did not send, where ``null`` would mean something else.
+#: The value of a key that the client did not send, because ``null`` would mean something else.
 MISSING: Final = _Missing()
 
 type_name = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
 
 
 class RequestError(ClientError):
-    """A frame that cannot be carried out; keeps the ``stream`` and ``ref`` that could still be read, for the answer."""
+    """A frame that cannot be carried out, with the ``stream`` and ``ref`` that could still be read, for the reply."""
 
     def __init__(self, code: str, message: str, *, stream: str = "", ref: Any = MISSING) -> None:
         super().__init__(code, message)
@@ -54,7 +54,7 @@ class RequestError(ClientError):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One frame from a client: the stream, its payload (any object), and the ``ref`` if an answer is wanted."""
+    """One frame from a client: the stream, its payload (any object), and the ``ref`` if a reply is wanted."""
 
     stream: str
     payload: Mapping[str, Any]
@@ -72,7 +72,7 @@ class Since:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, its keys checked for type; what they mean for a model is judged later."""
+    """One request whose keys have been checked for type. Their meaning for a model is checked later."""
 
     stream: str
     action: str
@@ -88,22 +88,25 @@ class Request:
 
     @property
     def is_mutation(self) -> bool:
-        """Tell whether the request writes."""
+        """Whether the request writes."""
         return self.action in MUTATIONS
 
 
 def parse_envelope(text: str, *, max_bytes: int, max_depth: int, max_digits: int = 1_000) -> Envelope:
-    """Take one text frame apart; raises ``RequestError`` with code ``too_large`` or ``malformed``.
+    """Parse one text frame.
 
-    Refused beside broken JSON: NaN and infinities (also as ``1e999``), numbers of more than ``max_digits`` characters,
-    duplicate keys, nesting deeper than ``max_depth``, lone surrogates (no database stores them).
+    It refuses invalid JSON, NaN and infinities (also as ``1e999``), numbers of more than ``max_digits`` characters,
+    duplicate keys, nesting deeper than ``max_depth``, and lone surrogates (no database stores them).
+
+    Raises:
+        RequestError: The frame is refused (``too_large`` or ``malformed``).
     """
     if len(text) > max_bytes or len(text.encode("utf-8", "surrogatepass")) > max_bytes:
         raise RequestError("too_large", f"Expected a frame of at most {max_bytes} bytes.")
     numbers = _Numbers(max_digits)
     hooks: dict[str, Any] = {"parse_float": _finite}
     if len(text) > max_digits and _long_run(max_digits).search(text):
-        # Only then, for a hook costs a call for each number. The run may be one inside a string.
+        # Only in this case, because a hook costs a call for each number. The digits may also be inside a string.
         hooks = {"parse_int": numbers.parse_int, "parse_float": numbers.parse_float}
     try:
         content = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, **hooks)
@@ -129,16 +132,15 @@ def parse_envelope(text: str, *, max_bytes: int, max_depth: int, max_digits: int
     if numbers.problem:
         raise RequestError("malformed", numbers.problem, stream=known_stream, ref=ref)
     if _has_surrogate(text) or ("\\u" in text and _has_surrogate(json.dumps(content, ensure_ascii=False))):
-        raise RequestError(
-            "malformed", "Expected Unicode text, got half a surrogate pair.", stream=known_stream, ref=ref
-        )
+        raise RequestError("malformed", "Expected Unicode text, got a lone surrogate.", stream=known_stream, ref=ref)
     return Envelope(stream, payload, ref)
 
 
 def parse_request(envelope: Envelope) -> Request:
-    """Check the types of the keys that the action takes; raises ``RequestError`` (``unknown_action``, ``malformed``).
+    """Check the types of the keys that the action takes. Other keys are ignored, as ``request.schema.json`` says.
 
-    Other keys are ignored, as ``request.schema.json`` says.
+    Raises:
+        RequestError: The action is unknown or a key has the wrong type (``unknown_action``, ``malformed``).
     """
     payload = envelope.payload
 
@@ -154,7 +156,11 @@ def parse_request(envelope: Envelope) -> Request:
 
 
 def parse_token(envelope: Envelope) -> str:
-    """Return the token of an ``authenticate`` request; raises ``RequestError`` ``malformed`` if it holds none."""
+    """Return the token of an ``authenticate`` request.
+
+    Raises:
+        RequestError: There is no token (``malformed``).
+    """
     token = envelope.payload.get("token")
     if not isinstance(token, str):
         came = type_name.get(type(token), "a number") if "token" in envelope.payload else "none"
@@ -213,9 +219,14 @@ def _since(value: Any, error: Callable[[str], RequestError]) -> Since | None:
 
 
 def encode(value: Any) -> str:
-    """Return compact JSON text. Raises ``ValueError`` on NaN, ``TypeError`` on what JSON has no form for."""
+    """Return compact JSON text.
+
+    Raises:
+        ValueError: The value contains NaN or an infinity.
+        TypeError: The value contains something without a JSON form.
+    """
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    # A refusal gives back the ref that came, even one of half a surrogate pair, and only its escape can be sent.
+    # A refusal returns the ref of the request. It may contain a lone surrogate, which can only be sent escaped.
     return json.dumps(value, separators=(",", ":"), allow_nan=False) if _has_surrogate(text) else text
 
 
@@ -225,12 +236,12 @@ def encode_payload(action: str, pk: str, data: str, model: str) -> str:
 
 
 def encode_plain(stream: str, payload: str) -> str:
-    """Join the plain form of a frame, for who was subscribed by the server."""
+    """Join the plain form of a frame, for clients that the server subscribed."""
     return f'{{"stream":"{stream}","payload":{payload}}}'
 
 
 def encode_tagged(stream: str, group: str, offset: int, payload: str) -> str:
-    """Join the tagged form of a frame, for who asked for the group. Stream and group are plain ASCII by their rules."""
+    """Join the tagged form of a frame, for explicit subscribers. Stream and group are plain ASCII by their rules."""
     return f'{{"stream":"{stream}","group":"{group}","offset":{offset},"payload":{payload}}}'
 
 
@@ -240,12 +251,12 @@ def encode_batch(texts: Sequence[str]) -> str:
 
 
 def encode_reply(stream: str, ref: Any, result: Mapping[str, Any]) -> str:
-    """Return the answer to a request that was carried out."""
+    """Return the reply to a request that was carried out."""
     return encode({"stream": stream, "payload": {"action": "reply", "ref": ref, "ok": True, **result}})
 
 
 def encode_refusal(stream: str, ref: Any, error: ClientError) -> str:
-    """Return the answer to a request that was refused: ``code``, ``message``, ``fields`` (name -> list of texts)."""
+    """Return the reply to a refused request: ``code``, ``message``, ``fields`` (name -> list of texts)."""
     detail = {
         "code": error.code,
         "message": error.message,
@@ -265,7 +276,7 @@ def encode_snapshot(
 
 
 def encode_resync(stream: str, group: str, offset: int, reason: str) -> str:
-    """Return the notice that what the client holds may be stale."""
+    """Return the notice that the data of the client may be stale."""
     return encode_tagged(stream, group, offset, encode_resync_payload(reason))
 
 
@@ -282,19 +293,19 @@ def encode_closed(stream: str, group: str, offset: int, reason: str) -> str:
 def encode_moving() -> str:
     """Return the notice that the process is ending and that the socket will soon be closed with 1012.
 
-    It has the tagged form of all notices. No subscription has its stream and group, so a client that looks frames up by
-    these and does not know the notice ignores it.
+    It has the tagged form of all notices. No subscription has its stream and group, so a client that does not know the
+    notice ignores it.
     """
     return encode_tagged("", "", 0, encode({"action": "moving"}))
 
 
 def encode_expiring(seconds: int) -> str:
-    """Return the notice that the token of the connection ends in so many seconds. It has the form of ``moving``."""
+    """Return the notice that the token of the connection ends in ``seconds``. It has the form of ``moving``."""
     return encode_tagged("", "", 0, encode({"action": "expiring", "seconds": seconds}))
 
 
 def describe(value: Any) -> str:
-    """Say what kind of JSON value came, for an error text that does not echo megabytes."""
+    """Return the kind of a JSON value, for an error text that does not repeat megabytes."""
     return type_name.get(type(value)) or f"{value!r:.40}"
 
 
@@ -305,7 +316,7 @@ def _describe_key(payload: Mapping[str, Any], key: str) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        # Counted in one go: ten thousand names compared with each other would hold up everybody else's frames.
+        # Counted in one pass: comparing ten thousand names with each other would delay the frames of other clients.
         counts = Counter(name for name, _ in pairs)
         twice = next(name for name, count in counts.items() if count > 1)
         raise ValueError(f"the key {twice!r:.60} stands twice in one object")
@@ -317,10 +328,10 @@ def _refuse_constant(name: str) -> Any:
 
 
 class _Numbers:
-    """The number hooks of ``json.loads`` for a text that may have a number that is too long.
+    """The number hooks of ``json.loads`` for a text that may contain a number that is too long.
 
-    Python takes quadratic time for the digits of an integer and refuses more than 4300. ``MISSING`` stands for a number
-    that is too long, so what else the frame says can be read, and the answer has its ``ref``.
+    Python takes quadratic time for the digits of an integer and refuses more than 4300. ``MISSING`` replaces a number
+    that is too long, so the rest of the frame can be read and the reply has its ``ref``.
     """
 
     def __init__(self, max_digits: int) -> None:
@@ -342,7 +353,7 @@ class _Numbers:
 
 @functools.lru_cache(maxsize=8)
 def _long_run(digits: int) -> re.Pattern[str]:
-    # Begins where no digit stands before: each place is looked at once, so the search is linear.
+    # A match begins only where no digit precedes, so each position is checked once and the search is linear.
     return re.compile(rf"(?<![0-9])[0-9]{{{digits}}}")
 
 
@@ -361,7 +372,7 @@ def _ref(payload: Any) -> Any:
 
 
 def _deeper_than(value: Any, limit: int) -> bool:
-    # Not recursive: the depth is the client's choice.
+    # Not recursive, because the client chooses the depth.
     level = [value]
     for _ in range(limit):
         level = [

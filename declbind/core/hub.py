@@ -3,7 +3,7 @@
 The hub knows connections, their subscriptions and the cursor: the offset of the last event that was dispatched. It has
 no clock, no socket and no database. Time is passed as an argument, and frames leave through ``Connection.outbox``. The
 owner of the socket sends them when ``Connection.flush`` is called. A hub belongs to one thread, that of the event loop,
-so nothing here locks.
+so it uses no locks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from . import frames
 
 @dataclass(frozen=True, slots=True)
 class LogEvent:
-    """One event of the log in the form that a reader needs; ``object_pk`` and ``data`` are JSON text."""
+    """One event of the log in the form that readers need; ``object_pk`` and ``data`` are JSON text."""
 
     offset: int
     id: int
@@ -29,12 +29,12 @@ class LogEvent:
     data: str
     version: int
     created_at: Any = None
-    #: The tenant whose subscribers it is for, "" for all.
+    #: The tenant of the event, "" for all tenants.
     tenant: str = ""
 
     @property
     def tells_every_group(self) -> bool:
-        """Tell whether the event is for all groups of its stream, as nobody knows for which."""
+        """Whether the event is for all groups of its stream, because its groups are not known."""
         return bool(self.changes) and self.changes[0][0] == frames.EVERY_GROUP
 
     def is_for(self, tenant: str) -> bool:
@@ -48,7 +48,7 @@ class LogEvent:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bound what may wait for one connection: whichever of the three is passed first ends it."""
+    """The limits of a queue. A connection that exceeds any of the three is closed."""
 
     bytes: int = 1_048_576
     frames: int = 1_000
@@ -56,14 +56,14 @@ class Limits:
 
 
 class Outbox:
-    """Hold the frames that wait for one connection. Full means the reader is too slow: ``push`` answers False."""
+    """The frames that wait for one connection. If it is full, the reader is too slow and ``push`` returns ``False``."""
 
     __slots__ = ("limits", "size", "waiting")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        #: (text, when it was pushed), oldest first.
-        # A list: an empty deque takes 600 bytes, for each of thousands of connections that have nothing waiting.
+        #: Pairs of a text and the time at which it was pushed, oldest first.
+        # A list, because an empty deque takes 600 bytes, for each of thousands of idle connections.
         self.waiting: list[tuple[str, float]] = []
         self.size = 0
 
@@ -71,7 +71,7 @@ class Outbox:
         return len(self.waiting)
 
     def push(self, text: str, now: float) -> bool:
-        """Add a frame; False, and the frame is not added, when a limit is passed. A text counts by its characters."""
+        """Add a frame, or return ``False`` if that would exceed a limit. The size of a text is in characters."""
         waiting = self.waiting
         size = self.size + len(text)
         if waiting:
@@ -83,13 +83,17 @@ class Outbox:
         return True
 
     def pop(self) -> str:
-        """Take the oldest frame; raises ``IndexError`` when none waits."""
+        """Remove and return the oldest frame.
+
+        Raises:
+            IndexError: No frame waits.
+        """
         text, _ = self.waiting.pop(0)
         self.size -= len(text)
         return text
 
     def take(self, frames: int, characters: int) -> tuple[str, ...]:
-        """Take the oldest frames, at least one if any waits, as many as fit both limits."""
+        """Remove and return the oldest frames within both limits, at least one if any waits."""
         waiting = self.waiting
         texts = [text for text, _ in waiting[:frames]]
         if self.size > characters:
@@ -104,23 +108,23 @@ class Outbox:
         return tuple(texts)
 
     def is_filling(self) -> bool:
-        """Tell whether more than half of what may wait does."""
+        """Return whether the queue is more than half full."""
         return 2 * len(self.waiting) > self.limits.frames or 2 * self.size > self.limits.bytes
 
     def is_stale(self, now: float) -> bool:
-        """Tell whether the oldest frame has waited longer than allowed."""
+        """Return whether the oldest frame has waited longer than allowed."""
         return bool(self.waiting) and now - self.waiting[0][1] > self.limits.seconds
 
     def clear(self) -> None:
-        """Drop what waits."""
+        """Drop the waiting frames."""
         self.waiting.clear()
         self.size = 0
 
 
 class Joiner:
-    """Join the frames that wait for a connection; connections with the same backlog share the joined text."""
+    """A cache of joined frames. Connections with the same backlog share the joined text."""
 
-    #: Backlogs remembered at once. Connections that keep up have the same one, those that do not have few in common.
+    #: The number of cached backlogs. Connections that keep up have the same one. Slow connections rarely share one.
     SIZE = 32
 
     __slots__ = ("_joined",)
@@ -129,7 +133,7 @@ class Joiner:
         self._joined: dict[tuple[str, ...], str] = {}
 
     def join(self, texts: tuple[str, ...]) -> str:
-        """Return one frame for one or more."""
+        """Return one frame for one or more texts."""
         if len(texts) == 1:
             return texts[0]
         joined = self._joined.get(texts)
@@ -142,10 +146,10 @@ class Joiner:
 
 @dataclass(eq=False, slots=True)
 class Connection:
-    """One socket as the hub sees it.
+    """The hub's view of one socket.
 
-    ``flush`` has its owner send what waits, as far as the reader takes it at once; ``overflow`` tells it that the
-    reader is too slow.
+    ``flush`` asks the owner to send waiting frames as far as the reader takes them at once. ``overflow`` reports that
+    the reader is too slow.
     """
 
     outbox: Outbox
@@ -153,13 +157,13 @@ class Connection:
     overflow: Callable[[], None]
     subscriptions: dict[tuple[str, str], Subscription] = field(default_factory=dict)
     info: Any = None
-    #: The tenant whose events it is sent; "" on a site without tenants.
+    #: The tenant of the connection; "" on a site without tenants.
     tenant: str = ""
 
     def queue(self, text: str, now: float) -> bool:
-        """Queue a frame that somebody will flush; False when the queue is full.
+        """Queue a frame that will be flushed later. Return ``False`` if the queue is full.
 
-        A full one is flushed first: slow is only who does not read.
+        A full queue is flushed first, because only a client that does not read counts as slow.
         """
         outbox = self.outbox
         if not outbox.push(text, now):
@@ -170,7 +174,7 @@ class Connection:
         return True
 
     def push(self, text: str, now: float) -> bool:
-        """Queue a frame and flush; False when the queue is full."""
+        """Queue a frame and flush. Return ``False`` if the queue is full."""
         queued = self.queue(text, now)
         self.flush()
         return queued
@@ -180,8 +184,8 @@ class Connection:
 class Subscription:
     """The subscription of one connection to one group of one stream.
 
-    Events up to ``offset`` are known to the client already. While the subscription is not ``live``, the hub sends it no
-    events, because it catches up from the log or waits for a snapshot.
+    The client knows all events up to ``offset``. While the subscription is not ``live``, the hub sends it no events,
+    because it catches up from the log or waits for a snapshot.
     """
 
     connection: Connection
@@ -200,12 +204,15 @@ class Subscription:
         self.after = self.offset
 
     def wants(self, event: LogEvent) -> bool:
-        """Tell whether the event is news for this subscription."""
+        """Return whether the event is new for this subscription."""
         return event.offset > self.offset and event.is_for(self.connection.tenant)
 
 
 class Variants:
-    """Build each form of one event's frames at most once. ``payload`` gives an action's payload text, or ``None``."""
+    """The forms of one event's frames, each built at most once.
+
+    ``payload`` returns the payload text for an action, or ``None`` if nothing is to be sent.
+    """
 
     __slots__ = ("_event", "_payload", "_payloads", "_plain")
 
@@ -216,13 +223,13 @@ class Variants:
         self._plain: dict[str, str] = {}
 
     def payload(self, action: str) -> str | None:
-        """Return the payload text for an action; ``None`` where nothing is to be sent."""
+        """Return the payload text for an action; ``None`` if nothing is to be sent."""
         if action not in self._payloads:
             self._payloads[action] = self._payload(action)
         return self._payloads[action]
 
     def plain(self, action: str) -> str | None:
-        """Return the plain frame for an action; there is none for what is not of Channels 1.x."""
+        """Return the plain frame for an action; ``None`` if Channels 1.x has no such action."""
         if action == frames.RESYNC:
             return None
         if action not in self._plain:
@@ -233,7 +240,7 @@ class Variants:
         return self._plain[action]
 
     def tagged(self, group: str, action: str) -> str | None:
-        """Return the tagged frame for a group and its action (each group has one action, so none is built twice)."""
+        """Return the tagged frame for a group and its action. Each group has one action, so no frame is built twice."""
         payload = self.payload(action)
         if payload is None:
             return None
@@ -245,28 +252,28 @@ _Groups = dict[tuple[str, str], dict[Subscription, None]]
 
 
 class Hub:
-    """Fan events out to the connections of this process, in the order of the log."""
+    """The fan-out of events to the connections of this process, in the order of the log."""
 
     def __init__(self) -> None:
         self.cursor = 0
         self.connections: dict[Connection, None] = {}
-        #: Connections for which frames were queued since this was last taken; each has to be flushed.
+        #: Connections with newly queued frames, which must be flushed.
         self.waiting: list[Connection] = []
         #: The subscriptions to each stream and group, by tenant. Without tenants there is one, whose name is empty.
         self._by_tenant: dict[str, _Groups] = {}
 
     def attach(self, connection: Connection) -> None:
-        """Take a connection in."""
+        """Add a connection."""
         self.connections[connection] = None
 
     def detach(self, connection: Connection) -> None:
-        """Forget a connection and all it subscribed to."""
+        """Remove a connection and all its subscriptions."""
         for subscription in list(connection.subscriptions.values()):
             self.unsubscribe(subscription)
         self.connections.pop(connection, None)
 
     def subscribe(self, subscription: Subscription) -> None:
-        """Let a subscription hear its group; one that the connection had for the same group is replaced."""
+        """Start the delivery of events to a subscription. It replaces one of the same connection to the same group."""
         key = (subscription.stream, subscription.group)
         earlier = subscription.connection.subscriptions.get(key)
         if earlier is not None:
@@ -276,7 +283,7 @@ class Hub:
         groups.setdefault(key, {})[subscription] = None
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """End a subscription; ending it twice is harmless."""
+        """End a subscription. It is no error if it has ended already."""
         key = (subscription.stream, subscription.group)
         if subscription.connection.subscriptions.get(key) is subscription:
             del subscription.connection.subscriptions[key]
@@ -290,14 +297,14 @@ class Hub:
                     del self._by_tenant[subscription.connection.tenant]
 
     def subscriptions(self, stream: str | None = None) -> Iterator[Subscription]:
-        """Return the subscriptions of a stream, or all; safe against changes while iterating."""
+        """Return the subscriptions of a stream, or all. The result is safe against changes while iterating."""
         for groups in list(self._by_tenant.values()):
             for (name, _), members in list(groups.items()):
                 if stream is None or name == stream:
                     yield from list(members)
 
     def hears(self, event: LogEvent) -> bool:
-        """Tell whether anybody here is in a group of the event."""
+        """Return whether any connection is subscribed to a group of the event."""
         for groups in self._groups_of(event):
             for group, _ in self._changes(event, groups):
                 if (event.stream, group) in groups:
@@ -305,7 +312,7 @@ class Hub:
         return False
 
     def _groups_of(self, event: LogEvent) -> Sequence[_Groups]:
-        """Return the groups of the tenant that an event is for, or those of each tenant."""
+        """Return the groups of the event's tenant, or those of each tenant."""
         if event.tenant:
             groups = self._by_tenant.get(event.tenant)
             return () if groups is None else (groups,)
@@ -318,10 +325,10 @@ class Hub:
         return [(group, frames.RESYNC) for stream, group in list(groups) if stream == event.stream]
 
     def dispatch(self, event: LogEvent, variants: Variants, now: float) -> int:
-        """Queue the event's frames for all who hear it and move the cursor; return how many frames were queued.
+        """Queue the event's frames for its subscribers and move the cursor. Return the number of queued frames.
 
-        Changes come in the order delete, update, create. A plain connection gets each action once, whatever the number
-        of its groups; a tagged subscription gets a frame of its own. Nothing is sent: see ``waiting``.
+        Changes come in the order delete, update, create. A plain connection gets each action once, for any number of
+        its groups. A tagged subscription gets its own frame. Nothing is sent yet: see ``take_waiting``.
         """
         count = 0
         for groups in self._groups_of(event):
@@ -341,7 +348,7 @@ class Hub:
             tagged: tuple[str, float] | None = None
             built = False
             for subscription in list(members):
-                # What ``wants`` says, without the call: this is done once for every frame that leaves the process.
+                # The same as ``wants``, without a call for every frame that leaves the process.
                 if not subscription.live or offset <= subscription.offset:
                     continue
                 connection = subscription.connection
@@ -358,7 +365,7 @@ class Hub:
                     entry = None if text is None else (text, now)
                 if entry is None:
                     continue
-                # And what ``Connection.queue`` does, where there is room.
+                # The same as ``Connection.queue`` if there is room.
                 outbox = connection.outbox
                 waiting, limits = outbox.waiting, outbox.limits
                 size = outbox.size + len(entry[0])
@@ -376,13 +383,13 @@ class Hub:
         return count
 
     def take_waiting(self) -> list[Connection]:
-        """Take the connections that have to be flushed."""
+        """Remove and return the connections that must be flushed."""
         waiting, self.waiting = self.waiting, []
         return waiting
 
 
 def frames_for(subscription: Subscription, event: LogEvent, variants: Variants) -> Sequence[str]:
-    """Return the frames of one event for one subscription that catches up from the log."""
+    """Return the frames of one event for a subscription that catches up from the log."""
     if not subscription.wants(event):
         return ()
     texts = (

@@ -1,4 +1,4 @@
-"""The published JSON Schemas, and the first judgement of a binding record: its shape."""
+"""The published JSON Schemas, and the validation of a binding record against them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ SchemaName = Literal["binding", "request", "event"]
 
 _ALL_FIELDS: Final = "__all__"
 _PACKAGE = Path(__file__).resolve().parent.parent
-#: An installed package carries the schemas inside; in a checkout they lie at the top, where people look for
-#: them.
+#: The schemas are inside an installed package, and at the top of a checkout.
 _FOLDERS: Final = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
 _UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class RepeatedKeys(dict[str, Any]):
-    """Be a JSON object that named a key twice.
+    """A JSON object that has the same key twice.
 
-    JSON leaves open which of the two counts, so the record is refused; as a value of its own, because only
-    the one record of a file is to blame and the others must go on working.
+    JSON does not say which of the two counts, so the record is refused. The object is kept as a value of its own class,
+    because only this record of the file is at fault. The others must go on working.
     """
 
     repeated: tuple[str, ...] = ()
@@ -40,7 +39,7 @@ class RepeatedKeys(dict[str, Any]):
 
 @cache
 def load_schema(name: SchemaName) -> dict[str, Any]:
-    """Read a published schema from its file; the same dict for every caller, not to be changed."""
+    """Return a published schema, read from its file. All callers share one dict and must not change it."""
     for folder in _FOLDERS:
         path = folder / f"{name}.schema.json"
         if path.is_file():
@@ -51,8 +50,8 @@ def load_schema(name: SchemaName) -> dict[str, Any]:
 
 
 def _match_pattern(_validator: Any, pattern: str, instance: object, _schema: Any) -> Iterator[ValidationError]:
-    # JSON Schema means ECMAScript's "$", the very end. Python's lets a line break follow, so "intval\n" would
-    # pass.
+    # In JSON Schema, "$" means the end of the text, as in ECMAScript. Python's "$" also matches before a final line
+    # break, so "intval\n" would pass.
     if isinstance(instance, str) and not re.search(re.sub(r"\$\Z", r"\\Z", pattern), instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
@@ -63,23 +62,25 @@ _Validator: Final = _extend(Draft202012Validator, {"pattern": _match_pattern})
 
 @cache
 def validator(name: SchemaName) -> Any:
-    """Return the validator of a published schema, with ``iter_errors(instance)`` and "
-    "``is_valid(instance)``."""
+    """Return the validator of a published schema.
+
+    It has ``iter_errors(instance)`` and ``is_valid(instance)``.
+    """
     return _Validator(load_schema(name))
 
 
 def problems(document: object) -> list[Problem]:
-    """Judge the shape of a binding record; return what is wrong with it, in the order of the record.
+    """Return the problems of a binding record, in the order of the record.
 
-    Asks the published schema, then what a schema cannot say: that templates can be parsed and told apart,
-    that each contains the scope's fields, that ``"__all__"`` stands alone. A tuple counts as a list, since
-    records are written in Python too. Never raises, whatever it is given.
+    The published schema is applied first, then the rules that a schema cannot express: templates can be parsed and told
+    apart, each contains the fields of the scope, and ``"__all__"`` stands alone. A tuple counts as a list, since
+    records are written in Python too. Nothing is raised, whatever the document is.
     """
     try:
         document = _plain(document)
         found = list(_json_problems(document, "$"))
     except RecursionError:
-        return [Problem("$", f"Expected {EXPECTED['$']}, got one that is nested far too deep.")]
+        return [Problem("$", f"Expected {EXPECTED['$']}, got one that is nested too deeply.")]
     if not isinstance(document, dict):
         return found or [Problem("$", f"Expected {EXPECTED['$']}, got {show(document)}.")]
     if any(not isinstance(key, str) for key in document):
@@ -95,11 +96,16 @@ def problems(document: object) -> list[Problem]:
 
 
 def parse_documents(text: str, where: str) -> list[Any]:
-    """Read the text of a JSON file that holds one record or a list of them, and return the records unjudged.
+    """Return the records of a JSON file that holds one record or a list of them, without validating them.
 
-    Raises ConfigError, naming ``where`` with line and column, when the text is no JSON or holds something
-    else. What is wrong with a single record (not an object, a key twice, NaN) is left for :func:`problems` to
-    say of that record.
+    Faults of a single record (not an object, a repeated key, NaN) are reported by :func:`problems`.
+
+    Args:
+        text: The text of the file.
+        where: The name of the file for messages.
+
+    Raises:
+        ConfigError: The text is not JSON, or holds something else. The message gives ``where``, line and column.
     """
     try:
         content = json.loads(text, object_pairs_hook=_build_object)
@@ -152,7 +158,7 @@ def _plain(value: object) -> object:
 
 
 def _json_problems(value: object, path: str) -> Iterator[Problem]:
-    """Yield what no JSON file should hold, though Python would let it pass."""
+    """Yield the values that JSON cannot hold, though Python can."""
     if isinstance(value, RepeatedKeys):
         for key in value.repeated:
             yield Problem(
@@ -168,8 +174,8 @@ def _json_problems(value: object, path: str) -> Iterator[Problem]:
         for index, item in enumerate(value):
             yield from _json_problems(item, f"{path}[{index}]")
     elif isinstance(value, str) and (fault := _UNSTORABLE.search(value)):
-        # Half of a surrogate pair is no character; PostgreSQL stores neither that nor NUL.
-        yield Problem(path, f"Expected text that can be stored, got the character {fault[0]!r} in it. Remove it.")
+        # A lone surrogate is not a character. PostgreSQL stores neither that nor NUL.
+        yield Problem(path, f"Expected text that can be stored, got the character {fault[0]!r}. Remove it.")
     elif isinstance(value, float) and not math.isfinite(value):
         yield Problem(path, f"Expected a number that JSON can hold, got {value!r}.")
 
@@ -179,9 +185,8 @@ def _all_fields_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
     if isinstance(fields, list) and _ALL_FIELDS in fields and len(fields) > 1:
         yield Problem(
             "$.fields",
-            f'Expected "{_ALL_FIELDS}" alone or a list of names, got both in {show(fields)}. Remove '
-            f'"{_ALL_FIELDS}", '
-            "or everything else.",
+            f'Expected "{_ALL_FIELDS}" alone or a list of names, got both in {show(fields)}. '
+            f'Remove "{_ALL_FIELDS}" or all other names.',
         )
     for key in ("exclude", "writable", "sensitive"):
         names = document.get(key)
@@ -194,7 +199,7 @@ def _all_fields_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _grow_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
-    # Refused instead of ignored: it would read as if more were sent than is.
+    # Refused and not ignored, because the record would look as if it sent more than it does.
     fields = document.get("fields")
     if document.get("grow") is True and isinstance(fields, list) and _ALL_FIELDS not in fields:
         yield Problem(
@@ -212,8 +217,7 @@ def _group_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
             wanted = "-".join(f"{{{name}}}" for name in scope_names)
             yield Problem(
                 "$.groups",
-                f"Expected group templates that contain the scope's fields, got none: one group for all rows "
-                f"would show "
+                "Expected group templates that contain the scope's fields, got none: one group for all rows would show "
                 f'each user the rows of the others. Add "groups": ["own-{wanted}"].',
             )
         return
@@ -221,7 +225,7 @@ def _group_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
         return
     parsed: list[tuple[str, GroupTemplate]] = []
     for index, text in enumerate(groups):
-        # The schema speaks of what is no string, or an empty one.
+        # The schema reports values that are not strings, and empty strings.
         if not isinstance(text, str) or not text:
             continue
         path = f"$.groups[{index}]"
@@ -238,7 +242,6 @@ def _group_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(
                 path,
                 f"Expected a template that contains the scope's fields, got {text!r} without "
-                f"{', '.join(missing)}: its "
-                f"group would show each user the rows of others. Write {text + wanted!r}.",
+                f"{', '.join(missing)}: its group would show each user the rows of others. Write {text + wanted!r}.",
             )
     yield from ambiguity_problems(parsed)

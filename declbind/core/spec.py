@@ -1,4 +1,4 @@
-"""BindingSpec: one binding record, as an immutable value."""
+"""One binding record as an immutable value."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ Direction = Literal["both", "outbound", "inbound"]
 Capture = Literal["orm", "triggers"]
 Scalar = str | int | float | bool | None
 
-#: Stands in ``fields`` for every field of the model that does not look sensitive.
+#: The value of ``fields`` that means every field of the model that does not look sensitive.
 ALL_FIELDS: Final = "__all__"
-#: What a rule may say in place of a codename: any active user who is logged in, or any active user with staff status.
+#: Words that a rule may use in place of a codename: any active user who is logged in, or any active staff user.
 AUTHENTICATED: Final = "authenticated"
 STAFF: Final = "staff"
 AUDIENCES: Final = (AUTHENTICATED, STAFF)
-#: What may be asked of a row, in the order in which a record names it.
+#: The actions that rules apply to, in the order of the record.
 ACTIONS: Final = ("view", "create", "update", "delete")
 
 
 class FrozenMapping(Mapping[str, Any]):
-    """Hold a mapping that can neither be changed nor lose its order; equal to any mapping of the same "
-    "content."""
+    """An immutable, ordered mapping, which equals any mapping with the same content."""
 
     __slots__ = ("_items",)
     _items: dict[str, Any]
@@ -54,43 +53,43 @@ class FrozenMapping(Mapping[str, Any]):
 
 @dataclass(frozen=True)
 class BindingSpec:
-    """Be one binding record: what is sent, to whom, and who may write it back.
+    """One binding record: what is sent, to whom, and who may write it back.
 
-    The attributes are the record's keys, in the order of the published table. Lists are tuples, objects are
-    frozen mappings, so a spec can be hashed and is compared by content. Made from a record by
-    :meth:`from_dict`, which judges it; the constructor only brings values into form.
+    The attributes are the keys of the record, in the order of the published table. Lists are tuples and objects are
+    frozen mappings, so that a spec is hashable and is compared by content. :meth:`from_dict` validates a record and
+    makes a spec of it. The constructor only converts the values.
     """
 
     stream: str
     model: str
-    #: Names, or ``("__all__",)``; None where ``exclude`` is used.
+    #: Names, or ``("__all__",)``; ``None`` if ``exclude`` is used.
     fields: tuple[str, ...] | None = None
     exclude: tuple[str, ...] | None = None
-    #: Empty means one constant group named like the stream: see :attr:`group_templates`.
+    #: If empty, there is one constant group with the name of the stream: see :attr:`group_templates`.
     groups: tuple[str, ...] = ()
-    #: From an action of :data:`ACTIONS` to a codename, a word of :data:`AUDIENCES`, True (anyone) or False (nobody).
-    #: An action that is missing asks for Django's own codename of the model.
+    #: Maps an action of :data:`ACTIONS` to a codename, a word of :data:`AUDIENCES`, ``True`` (anyone) or ``False``
+    #: (nobody). A missing action requires the codename of Django's own permission.
     permissions: Mapping[str, str | bool] = field(default_factory=FrozenMapping)
     direction: Direction = "both"
-    #: None means the editable ones of the bound fields.
+    #: ``None`` means the bound fields that are editable.
     writable: tuple[str, ...] | None = None
     where: Mapping[str, Scalar | tuple[Scalar, ...]] = field(default_factory=FrozenMapping)
     scope: Mapping[str, str] = field(default_factory=FrozenMapping)
-    #: From a writable relation to ``"any"``, or to conditions like those of ``scope`` on the related model.
+    #: Maps a writable relation to ``"any"``, or to conditions like those of ``scope`` on the related model.
     relate: Mapping[str, str | Mapping[str, str]] = field(default_factory=FrozenMapping)
-    #: Whether ``"__all__"`` and ``exclude`` send fields that the model gets later.
+    #: Whether ``"__all__"`` and ``exclude`` send fields that are added to the model later.
     grow: bool = False
     auto_subscribe: bool = False
     sensitive: tuple[str, ...] = ()
     serializer: str = "default"
     capture: Capture = "orm"
     also: tuple[str, ...] = ()
-    #: For how many seconds values are kept in the log; None means for as long as the setting says.
+    #: The number of seconds for which values are kept in the log. ``None`` means as long as the setting says.
     retention: int | None = None
     enabled: bool = True
     description: str = ""
-    #: No key of the record: the fields that ``"__all__"`` or ``exclude`` may send, as they were when somebody last said
-    #: so. None means all that there are. See ``declbind.fields.bound_fields``.
+    #: The fields that ``"__all__"`` or ``exclude`` may send, as they were last accepted. This is not a key of the
+    #: record. ``None`` means all fields. See ``declbind.fields.bound_fields``.
     known: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
@@ -106,7 +105,7 @@ class BindingSpec:
         for name in ("where", "scope"):
             set_value(self, name, FrozenMapping(getattr(self, name)))
         if self.retention is not None:
-            # 60.0 is a whole number in JSON, too.
+            # 60.0 is an integer in JSON, too.
             set_value(self, "retention", int(self.retention))
         if self.known is not None:
             set_value(self, "known", frozenset(self.known))
@@ -119,10 +118,15 @@ class BindingSpec:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> BindingSpec:
-        """Make a spec of a record; raise ConfigError with every problem when the record breaks the schema.
+        """Make a spec of a record.
 
-        Whether the model and its fields exist is not asked here: that is the second judgement, which needs
-        Django.
+        Whether the model and its fields exist is not checked here, because that check needs Django.
+
+        Args:
+            document: The record, as a dict of JSON values.
+
+        Raises:
+            ConfigError: The record breaks the schema. The error lists every problem.
         """
         found = schema_problems(document)
         if found:
@@ -130,8 +134,7 @@ class BindingSpec:
         return cls(**{key: document[key] for key in KEYS if key in document})
 
     def to_dict(self) -> dict[str, Any]:
-        """Write the record in its one canonical form: JSON values, keys in table order, none that is at its "
-        "default."""
+        """Return the record in its canonical form: JSON values, keys in table order, no default values."""
         document: dict[str, Any] = {}
         for key in KEYS:
             value = getattr(self, key)
@@ -141,8 +144,7 @@ class BindingSpec:
 
     @cached_property
     def group_templates(self) -> tuple[GroupTemplate, ...]:
-        """The parsed templates; for a record without ``groups`` the one constant group named like the "
-        "stream."""
+        """The parsed templates. A record without ``groups`` has one constant group with the name of the stream."""
         return tuple(
             GroupTemplate.parse(text, f"$.groups[{index}]") for index, text in enumerate(self.groups or (self.stream,))
         )
@@ -164,18 +166,18 @@ class BindingSpec:
 
     @property
     def is_open(self) -> bool:
-        """Whether fields are sent that the record does not name: ``"__all__"`` or ``exclude``."""
+        """Whether the record sends fields that it does not name: ``"__all__"`` or ``exclude``."""
         return self.fields is None or self.all_fields
 
     @property
     def grows(self) -> bool:
-        """Whether fields that the model gets later are sent without anybody saying so."""
+        """Whether fields that are added to the model later are sent without being accepted first."""
         return self.grow and self.is_open
 
 
-#: The record's keys in the order of the published table (a file may carry ``$schema`` beside them).
+#: The keys of the record in the order of the published table. A file may also have ``$schema``.
 KEYS: Final = tuple(item.name for item in fields(BindingSpec) if item.name != "known")
-#: What a key that is left out stands for, in the spec's own form.
+#: The value of each key that is left out, in the form of the spec.
 DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
     {key: getattr(BindingSpec(stream="", model=""), key) for key in KEYS if key not in ("stream", "model")}
 )

@@ -1,10 +1,11 @@
-"""Who a token stands for: where it is found in a connection, and the identity that it gives.
+"""Authentication by token: where the token of a connection is, and the identity that it gives.
 
-A token is one of this project (``declbind.tokens``) or, with ``DECLBIND["JWT"]``, a JSON Web Token. A callable of the
-project replaces both with ``DECLBIND["AUTHENTICATE"]``. Nothing here knows sockets: ``find_token`` reads the headers of
-any ASGI scope, ``bearer_token`` those of an HTTP request, and ``authenticate_now`` can be called by a view.
+A token is one of this project (``declbind.tokens``) or, with ``DECLBIND["JWT"]``, a JSON Web Token.
+``DECLBIND["AUTHENTICATE"]`` names a callable of the project that replaces both. This module does not know sockets:
+``find_token`` reads the headers of any ASGI scope, ``bearer_token`` those of an HTTP request, and ``authenticate_now``
+can be called by a view.
 
-No text that is made here, for clients or for operators, holds a token.
+No text that is made here, for clients or for operators, contains a token.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from .terms import Term
 
 logger = logging.getLogger("declbind")
 
-#: What a subprotocol begins with that is a token.
+#: The prefix of a subprotocol that is a token.
 TOKEN_PROTOCOL: Final = "declbind.token."
-#: What a client is told. Why its token was refused is in the traffic.
+#: The error message for clients. The reason of the refusal is in the traffic.
 REFUSAL: Final = "The token is not valid."
-#: An end after the year 9999 is none: no database and no calendar holds it.
+#: An end after the year 9999 counts as no end, because databases and calendars cannot store it.
 NEVER: Final = 253_402_300_800.0
 _CALLABLE: Final = 'DECLBIND["AUTHENTICATE"]'
 
@@ -86,13 +87,13 @@ async def authenticate(run: Run, token: str, scope: Mapping[str, Any], connectio
         run: Calls a function with arguments in a thread that may use the database.
 
     Raises:
-        InvalidTokenError: The token does not authenticate anybody.
+        InvalidTokenError: The token does not authenticate anyone.
         DatabaseError: The user could not be loaded.
-        TenantError: The scope is no tenant's.
+        TenantError: The scope belongs to no tenant.
     """
     function = load_callable()
     if function is None or tenancy.is_on():
-        # On a site with tenants the callable has to run in a thread, where its tenant is activated.
+        # On a site with tenants, the callable must run in a thread in which its tenant is activated.
         identity: Identity = await run(authenticate_now, token, scope, connection_id)
         return identity
     _check_length(token)
@@ -107,9 +108,9 @@ async def authenticate(run: Run, token: str, scope: Mapping[str, Any], connectio
 
 
 def authenticate_now(token: str, scope: Mapping[str, Any], connection_id: str = "") -> Identity:
-    """Return the identity that a token gives; blocks on the database. Raises what ``authenticate`` raises.
+    """Return the identity that a token gives. Blocks on the database. Raises the same errors as ``authenticate``.
 
-    The user is one of the tenant of the scope: key 1 is another user in each.
+    The user belongs to the tenant of the scope: key 1 is another user in each tenant.
     """
     _check_length(token)
     tenant = tenancy.of_scope(scope)
@@ -145,7 +146,7 @@ def load_callable() -> Callable[..., Any] | None:
     """Return the callable of ``DECLBIND["AUTHENTICATE"]``, or ``None`` if the setting is not used.
 
     Raises:
-        InvalidTokenError: It cannot be imported. Then nobody is authenticated.
+        InvalidTokenError: It cannot be imported. Then no token is accepted.
     """
     path = settings.AUTHENTICATE
     if path is None:
@@ -163,10 +164,10 @@ def find_fault(path: Any) -> str | None:
     if path is None:
         return None
     if not isinstance(path, str):
-        return "which is not a text"
+        return "which is not a string"
     try:
         return None if callable(import_string(path)) else "which is not callable"
-    except Exception as error:  # whatever the module does when it is imported
+    except Exception as error:  # The module may raise anything when it is imported.
         return f"which cannot be imported: {error}"
 
 
@@ -183,27 +184,27 @@ def _check_length(token: str) -> None:
 
 
 def _failed(token: str) -> InvalidTokenError:
-    """Log the exception in hand, which may quote the token, and return what is raised instead."""
+    """Log the current exception, which may quote the token, and return the exception to raise instead."""
     logger.error("%s failed.\n%s", _CALLABLE, traceback.format_exc().replace(token, "[token]"))
     return InvalidTokenError(f"{_CALLABLE} failed; the log has the exception.")
 
 
 def _admit(answer: Any, connection_id: str) -> Identity:
-    """Return the identity for what the callable of the project returned."""
+    """Return the identity for the return value of the project's callable."""
     if answer is None:
         raise InvalidTokenError(f"{_CALLABLE} did not accept the token.")
     try:
         user, end = answer
         expires_at = _seconds(end)
-        # The key of an instance of another model would be that of some user.
+        # The key of an instance of another model would be taken for that of a user.
         key = user.pk if user is not None and user.is_authenticated else None
         if key is not None and not isinstance(user, get_user_model()):
             raise TypeError
-    except Exception as error:  # whatever the properties of the project's objects do
+    except Exception as error:  # Properties of the project's objects may raise anything.
         name = type(error).__name__
         logger.error("%s: expected (user, expires_at) or None, got something else (%s).", _CALLABLE, name)
         raise InvalidTokenError(f"{_CALLABLE} returned neither (user, expires_at) nor None.") from None
-    # Loaded again: the callable may have kept an instance from before the user was deactivated.
+    # The user is loaded again, because the callable may have kept an instance from before a deactivation.
     stored = None if key is None else find_active_user("pk", key)
     return _identity(stored, expires_at, connection_id)
 
@@ -236,7 +237,7 @@ def _identity(
         expires_at = None
     identity = Identity(
         user_pk=str(user.pk),
-        # Two connections must never share it.
+        # Two connections must never share an id.
         connection_id=connection_id or secrets.token_hex(8),
         username=str(user.get_username()) if hasattr(user, "get_username") else str(user.pk),
         auth_digest=tokens.auth_digest(user) if digest is None else digest,

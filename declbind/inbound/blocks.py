@@ -1,4 +1,4 @@
-"""Keep a user out for a while: close what is open, and refuse new connections until the time is over."""
+"""Temporary blocks of users: their connections are closed, and new ones are refused until the block ends."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ def block(
 ) -> Block:
     """Block a user, given by key, from now on for ``length``, and close all connections of that user.
 
-    ``tenant`` is the one whose user it is, by default as in :func:`declbind.inbound.revocation.kick`.
+    ``tenant`` is the tenant of the user. Its default is that of :func:`declbind.inbound.revocation.kick`.
 
-    A block that is there already is replaced. Raises ``ValueError`` for a length of nothing or of more than a year. An
-    anonymous client cannot be blocked: nothing tells it from the next one.
+    An existing block is replaced. An anonymous client cannot be blocked, because nothing distinguishes it from the next
+    one.
+
+    Raises:
+        ValueError: The length is not positive, or is more than a year.
     """
     if not user_pk:
         raise ValueError("block() expected the key of a user, got none.")
@@ -41,7 +44,7 @@ def block(
     using = database_alias()
     tenant = reach_of_kick(user_pk, tenant)
     with transaction.atomic(using=using):
-        # The order counts: a connection that does not see the block yet is open, or opening, when the kick is read.
+        # The order matters: a connection that does not see the block yet is open, or opening, when the kick is read.
         row, _ = Block.objects.using(using).update_or_create(
             tenant=tenant,
             user_pk=user_pk,
@@ -57,7 +60,7 @@ def block(
 
 
 def unblock(user_pk: str, tenant: str | None = None) -> bool:
-    """End the block of a user; tell whether there was one."""
+    """End the block of a user; return whether there was one."""
     blocks = Block.objects.using(database_alias())
     count, _ = blocks.filter(user_pk=user_pk, tenant=reach_of_kick(user_pk, tenant)).delete()
     return bool(count)

@@ -1,4 +1,4 @@
-"""Judge ``if``: let a write happen only while the row is as the client knows it."""
+"""The ``if`` of a request: a write happens only while the row has the values that the client expects."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from declbind.stored_values import holds_documents
 
 
 def check_condition(bound: Binding, action: str, key: Any, condition: Mapping[str, Any] | None) -> None:
-    """Compare ``{field: expected}`` with the row as a frame would show it, and lock the row until the transaction ends.
+    """Compare ``{field: expected}`` with the row as a frame would show it. Lock the row until the transaction ends.
 
-    The answer tells whether a field has a value, so the user needs the right to view the row.
+    The answer discloses whether a field has a value, so the user needs the permission to view the row.
 
-    Raises ``ClientError``: ``conflict`` with the fields that differ, ``invalid`` for fields that are not bound,
-    ``denied``, ``not_found``.
+    Raises:
+        ClientError: ``conflict`` with the fields that differ, ``invalid`` for fields that are not bound, ``denied``, or
+            ``not_found``.
     """
     if not condition:
         return
     if action == "create":
-        raise ClientError("invalid", "'if' speaks of a stored row, and there is none before a create.")
+        raise ClientError("invalid", "'if' compares a stored row, and there is none before a create.")
     fields = {field.name: field for field in bound.bound_fields()}
     unknown = {name: ["This field is not sent here."] for name in condition if name not in fields}
     if unknown:
-        raise ClientError("invalid", "'if' takes fields that this stream sends.", unknown)
+        raise ClientError("invalid", "'if' accepts only fields that this stream sends.", unknown)
     row = bound.get_object(key)
     if not _may_view(bound, key, row):
-        raise ClientError("denied", "'if' takes the right to view the row.")
+        raise ClientError("denied", "'if' requires the permission to view the row.")
     differing = {
         name: ["The row has another value."]
         for name, expected in condition.items()
@@ -44,7 +45,7 @@ def check_condition(bound: Binding, action: str, key: Any, condition: Mapping[st
 
 
 def _may_view(bound: Binding, key: Any, row: Any) -> bool:
-    """Return whether the user may view a row: have it sent in one of its groups, or view this very row."""
+    """Return whether the user may view a row, either in one of its groups or by a permission on the row itself."""
     if bound.overrides("has_view_permission"):
         return any(bound.has_view_permission(bound.user, params) for params in _params_of(bound, row))
     if bound.has_view_permission(bound.user, {}):
@@ -63,7 +64,7 @@ def _params_of(bound: Binding, row: Any) -> list[dict[str, Any]]:
 
 
 def _as_sent(field: Any, expected: Any) -> Any:
-    """Return an expected value with its large numbers as frames have them; clients may write them either way."""
+    """Return an expected value with its large numbers as frames have them. Clients may write them either way."""
     if holds_documents(field):
         return expected
     if isinstance(expected, dict):

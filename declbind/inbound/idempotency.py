@@ -1,7 +1,7 @@
-"""Answer a retry with the first answer: one row per actor, stream and key, in the transaction of the write.
+"""Idempotency keys: a retry gets the first reply. One row per actor, stream and key, in the transaction of the write.
 
 The row is inserted before anything else. A second request with the same key therefore waits at the unique index until
-the first is through: then it finds the answer, or, after a failure, no row and carries out the work itself.
+the first one ends. Then it finds the reply, or, after a failure, no row, and carries out the work itself.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from declbind.conf import settings
 from declbind.core.errors import ClientError
 from declbind.models import IdempotencyKey
 
-#: The row may be rolled back or trimmed between our insert and our look; more than a few times is no accident.
+#: The row may be rolled back or trimmed between insert and read. More than a few times is no coincidence.
 _TRIES = 5
 
 
 def name_actor(user: Any, connection_id: str, tenant: str = "") -> str:
-    """Return who a key belongs to: the user on every connection of a tenant, or one anonymous connection."""
+    """Return the owner of a key: the user on every connection of a tenant, or one anonymous connection."""
     actor = f"user:{user.pk}" if user.is_authenticated else f"connection:{connection_id}"
     if tenant:
         actor = json.dumps([tenant, actor])
@@ -34,12 +34,12 @@ def name_actor(user: Any, connection_id: str, tenant: str = "") -> str:
 def claim(
     actor: str, stream: str, key: str, using: str, request: Sequence[Any] = ()
 ) -> tuple[IdempotencyKey, dict[str, Any] | None]:
-    """Take a key, and return its row with the first reply, or with ``None`` if the request has to be carried out.
+    """Take a key. Return its row with the first reply, or with ``None`` if the request must be carried out.
 
-    Waits for a request that is under way with the same key. Call it inside a transaction on ``using``.
+    Waits for a running request with the same key. Call it inside a transaction on ``using``.
 
     Args:
-        request: The action and the key of the row, as JSON values: what a retry has in common with the first request.
+        request: The action and the key of the row, as JSON values. A retry must have the same.
 
     Raises:
         ClientError: ``invalid`` if the key was used for another request.
@@ -60,7 +60,7 @@ def claim(
             return row, first["reply"]
         row.created_at = timezone.now()
         return row, None
-    raise OperationalError(f"The idempotency key {key!r} was taken and given back {_TRIES} times.")
+    raise OperationalError(f"The idempotency key {key!r} was taken and released {_TRIES} times.")
 
 
 def _is_same_request(first: Mapping[str, Any], request: Sequence[Any]) -> bool:

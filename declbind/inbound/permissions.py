@@ -40,8 +40,8 @@ class Identity:
     """The user and session of a connection, as of the moment it was opened.
 
     ``user_pk`` is the user's primary key as text, or ``None`` for an anonymous user. The three session values are set
-    only if this session logged the user in; a user who was authenticated by a token has none. ``username`` is for
-    display only. ``tenant`` is the one whose rows the connection deals with; "" on a site without tenants.
+    only if this session logged the user in. A user who was authenticated by a token has none. ``username`` is for
+    display only. ``tenant`` is the tenant of the connection; "" on a site without tenants.
 
     The last three are set only if a token authenticated the user: the digest of the session auth hash, the term of the
     token (``None`` if it never ends), and the only streams that it is for (``None`` for all).
@@ -60,12 +60,12 @@ class Identity:
 
     @property
     def has_token(self) -> bool:
-        """Tell whether a token, and no session, authenticated the user."""
+        """Return whether a token, and not a session, authenticated the user."""
         return self.auth_digest is not None
 
     @property
     def credential(self) -> str:
-        """Say what authenticated the user: "token", "session", "scope" (middleware of the project) or ""."""
+        """The source of the authentication: "token", "session", "scope" (middleware of the project) or ""."""
         if self.user_pk is None:
             return ""
         if self.has_token:
@@ -81,12 +81,12 @@ class Identity:
         return self.streams is None or stream in self.streams
 
     def narrow(self, bindings: Mapping[str, T]) -> Mapping[str, T]:
-        """Return those bindings, by stream, that the token of this identity is for."""
+        """Return the bindings, by stream, that the token of this identity allows."""
         return bindings if self.streams is None else {s: each for s, each in bindings.items() if s in self.streams}
 
     @property
     def account(self) -> str | None:
-        """The user's key, with the tenant in front if there are tenants; ``None`` for an anonymous user."""
+        """The user's key, preceded by the tenant if there are tenants; ``None`` for an anonymous user."""
         return f"{self.tenant}\0{self.user_pk}" if self.tenant and self.user_pk is not None else self.user_pk
 
 
@@ -97,7 +97,8 @@ def identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
     is replaced by a random one, because two anonymous connections must never share it.
 
     Raises:
-        TenantError: The scope is no tenant's, or its user was loaded where the same key may be another tenant's user.
+        TenantError: The scope belongs to no tenant, or its user was loaded where the same key may be another tenant's
+            user.
     """
     tenant = tenancy.of_scope(scope)
     with tenancy.activate(tenant):
@@ -112,9 +113,9 @@ def identify(scope: Mapping[str, Any], connection_id: str) -> Identity:
 
 
 def _is_of_tenant(identity: Identity, scope: Mapping[str, Any]) -> bool:
-    """Return whether the user of a scope is one of its tenant.
+    """Return whether the user of a scope belongs to its tenant.
 
-    A session says so as well: it is loaded again, in the tenant, before the connection is accepted.
+    A session shows this as well: it is loaded again, in the tenant, before the connection is accepted.
     """
     if identity.user_pk is None or scope.get(tenancy.SCOPE_KEY) == identity.tenant:
         return True
@@ -159,20 +160,20 @@ def load_current_user(identity: Identity) -> Any | None:
 def is_current(identity: Identity) -> bool:
     """Return whether the identity of a connection is still valid.
 
-    It is not if the user was deleted or deactivated, the session or the token has ended, the password has changed, or
-    the authentication backend is no longer in use. An anonymous identity is always valid. For a user without a session
-    and without a token, only the user is checked.
+    It is not valid if the user was deleted or deactivated, the session or the token has ended, the password has
+    changed, or the authentication backend is no longer in use. An anonymous identity is always valid. For a user
+    without a session and without a token, only the user is checked.
     """
     return load_current_user(identity) is not None
 
 
 def survives_logout(identity: Identity) -> bool:
-    """Return whether the session of a connection is still good after its user logged out of some session.
+    """Return whether the session of a connection is still valid after its user logged out of some session.
 
-    A log-out names the key that the session has at that moment. The same session may have had another key when it
-    opened the socket: ``signed_cookies`` makes a new key from the data at each write, and ``cycle_key()`` replaces it.
-    So each of the user's sessions is looked up, and one that the store does not know is over. A store that keeps
-    nothing on the server knows none, and cannot tell this session from the user's others: all of them are over.
+    A logout names the current key of the session. The session may have had another key when it opened the socket:
+    ``signed_cookies`` makes a new key from the data at each write, and ``cycle_key()`` replaces it. Therefore each of
+    the user's sessions is looked up, and those that the store does not know are over. A store that keeps nothing on the
+    server knows none, and cannot tell one session of the user from another. Then all of them are over.
     """
     if identity.session_key is None:
         return True
@@ -195,9 +196,9 @@ def session_store() -> Any:
 def keeps_sessions(store_class: Any) -> bool:
     """Return whether a session store keeps its sessions on the server, so that it can end one of them.
 
-    The other kind, such as ``signed_cookies``, computes the key from the data. It does so by overriding
-    ``_get_session_key()``, which otherwise only returns the key that the store was given. A release of Django without
-    this method does not tell, and a store counts as one of the other kind.
+    Other stores, such as ``signed_cookies``, compute the key from the data. They override ``_get_session_key()``, which
+    otherwise returns the key that the store was given. In a Django release without this method, every store counts as
+    one that keeps nothing.
     """
     own, djangos = (getattr(found, "_get_session_key", None) for found in (store_class, SessionBase))
     return not issubclass(store_class, SessionBase) or (
@@ -206,15 +207,15 @@ def keeps_sessions(store_class: Any) -> bool:
 
 
 def reads_session_ends_together() -> bool:
-    """Return whether one query tells when many sessions end, because the store keeps them in the database."""
+    """Return whether one query can return the ends of many sessions, because the store keeps them in the database."""
     return hasattr(session_store(), "get_model_class")
 
 
 def load_session_ends(keys: Collection[str]) -> dict[str, datetime | None]:
-    """Return when sessions end; ``None`` if the store does not tell. A session that is not stored ends now.
+    """Return when sessions end; ``None`` if the store does not know. A session that is not stored ends now.
 
-    An end of an age, as opposed to one of a date, may come earlier than told: stores in a cache count it from the last
-    write, and this function from now.
+    If the store has an age and not a date, the session may end earlier: stores in a cache count the age from the last
+    write, and this function counts it from now.
     """
     store_class = session_store()
     if hasattr(store_class, "get_model_class"):
@@ -229,8 +230,8 @@ def _told_end(store_class: Any, key: str) -> datetime | None:
     try:
         store = store_class(key)
         return _aware(store.get_expiry_date()) if store.load() else timezone.now()
-    except Exception:  # a store of the project may not tell, and the regular check finds its end
-        logger.debug("The session store %r does not tell when a session ends.", store_class, exc_info=True)
+    except Exception:  # A store of the project may not know the end. Then the regular check finds it.
+        logger.debug("The session store %r does not report when a session ends.", store_class, exc_info=True)
         return None
 
 
@@ -246,7 +247,7 @@ def session_digest(session_key: str | None) -> str:
 def find_active_user(name: str, value: Any) -> Any | None:
     """Return the stored, active user whose field has a value, or ``None``. The value may be of any type."""
     model = get_user_model()
-    # Not from a replica, which may lag behind the control event that asks for this check.
+    # Replicas are not used: they may lag behind the control event that asks for this check.
     users = model._default_manager.using(router.db_for_write(model))
     field: Any = model._meta.pk if name == "pk" else model._meta.get_field(name)
     try:
@@ -255,9 +256,9 @@ def find_active_user(name: str, value: Any) -> Any | None:
     except (model.DoesNotExist, model.MultipleObjectsReturned):
         return None
     except (ValidationError, ValueError, TypeError, OverflowError, DataError):
-        # No row of this column can have the value.
+        # No row can have this value in the column.
         return None
-    # Some collations find "Ann" for "ANN", and the two may be different users where the value comes from.
+    # Some collations find "Ann" for "ANN", which may be different users at the issuer.
     is_equal = field.to_python(getattr(user, field.attname)) == wanted
     return user if is_equal and getattr(user, "is_active", True) else None
 
@@ -272,14 +273,14 @@ def _session_holds(identity: Identity, user: Any) -> bool:
     if identity.backend not in settings.AUTHENTICATION_BACKENDS:
         return False
     store = session_store()(identity.session_key)
-    # load() and not get(), which would start a new session in place of a missing one and store its key.
+    # get() would start a new session in place of a missing one and store its key; load() does not.
     if store.load().get(SESSION_KEY) != identity.user_pk:
         return False
     return not hasattr(user, "get_session_auth_hash") or _hash_holds(identity.session_hash or "", user)
 
 
 def _token_holds(identity: Identity, user: Any) -> bool:
-    # The time is asked for last, after the queries.
+    # The time is read last, after the queries.
     return identity.auth_digest is None or (digest_holds(identity.auth_digest, user) and not identity.is_over())
 
 

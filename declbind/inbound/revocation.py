@@ -1,13 +1,15 @@
-"""Control events for changes of rights: each hub reads them in order with the events, and checks its sockets again.
+"""Control events for changes of permissions.
 
-If the change is in the database of the log, its control event is stored in the same transaction, so that a process
-which reads the event reads the new rights too. If users and permissions are in another database, there is no common
-transaction: the control event is stored right after the commit of the change. A process that dies between the two
+Each hub reads them in order with all other events, and then checks its sockets again.
+
+If the change is in the database of the log, its control event is stored in the same transaction. A process that reads
+the event then also reads the new permissions. If users and permissions are in another database, there is no common
+transaction, and the control event is stored right after the commit of the change. A process that dies between the two
 commits leaves the change without an event.
 
-Such a change, and every other one that no signal reports, is found by the check that each process repeats every
-``REVALIDATE_SECONDS``, and by every request, for which the rights are loaded again. No signal reports raw SQL, rows of
-a many-to-many table that are deleted by hand, the rules of a permission backend, and a session that expires.
+Such a change, and any other change that no signal reports, is found in two ways: by the check that each process repeats
+every ``REVALIDATE_SECONDS``, and by every request, which loads the permissions again. No signal reports raw SQL, rows
+of a many-to-many table that are deleted directly, the rules of a permission backend, or a session that expires.
 """
 
 from __future__ import annotations
@@ -33,21 +35,28 @@ from declbind.registry import database_alias
 
 from .permissions import session_digest
 
-#: Saves of only these columns of a user give and take nothing; the first is written at every login.
+#: Columns of a user that do not affect permissions. ``last_login`` is written at every login.
 HARMLESS_USER_FIELDS = frozenset({"last_login"})
-#: Users and sessions of one call that are named; of more, everybody is checked.
+#: The maximum number of users and sessions that one control event names. If there are more, everyone is checked.
 MAX_NAMED = 1_000
 _LIST_CHANGES = ("post_add", "post_remove", "post_clear")
 
 
 def kick(connection: str | None = None, user: Any = None, reason: str = "", tenant: str | None = None) -> None:
-    """Close one connection, or all of a user (an instance or a key), in whichever process they are.
+    """Close one connection or all connections of a user, in whichever process they are.
 
-    Not a ban: the client may connect again if its rights allow.
+    This is not a ban: the client may connect again if its permissions allow it.
 
     Args:
-        tenant: The one whose connections are closed, "" for all. By default it is the one that the database connection
-            is in; if its operators see all tenants, one connection is found in any, and a user in any that share users.
+        connection: The id of a connection.
+        user: An instance of the user model, or a primary key.
+        reason: The text that the client receives.
+        tenant: The tenant whose connections are closed, "" for all. By default it is the tenant of the database
+            connection. If its operators see all tenants, a connection is found in any tenant, and a user in any tenant
+            that shares users.
+
+    Raises:
+        ValueError: Neither ``connection`` nor ``user`` was given.
     """
     if connection is None and user is None:
         raise ValueError("kick() expected a connection or a user, got neither.")
@@ -58,7 +67,15 @@ def kick(connection: str | None = None, user: Any = None, reason: str = "", tena
 
 
 def reach_of_kick(user: str | None, tenant: str | None) -> str:
-    """Return the tenant in which connections are closed, "" for all; raises ``TenantError`` if it is not known."""
+    """Return the tenant in which connections are closed, "" for all.
+
+    Args:
+        user: The primary key of the user, or ``None`` if one connection is closed.
+        tenant: The tenant that the caller gave, or ``None``.
+
+    Raises:
+        TenantError: The tenant is not known.
+    """
     if tenant is not None or not tenancy.is_on():
         return tenant or tenancy.EVERYBODY
     current = tenancy.of_connection(database_alias())
@@ -67,13 +84,13 @@ def reach_of_kick(user: str | None, tenant: str | None) -> str:
 
 
 def recheck(users: Iterable[Any] | None = None) -> None:
-    """Have the rights of users checked on their open sockets, before anything later is delivered to them.
+    """Check the permissions of users on their open sockets before anything later is delivered to them.
 
-    For rights that declbind cannot see change: those of a permission backend, or of a project's own tables. Call it in
-    the transaction of the change, so that a process which reads the one reads the other.
+    Use this for permissions whose changes declbind cannot see: those of a permission backend, or of the project's own
+    tables. Call it in the transaction of the change, so that a process that reads one also reads the other.
 
     Args:
-        users: Instances of the user model, or primary keys. ``None`` stands for everybody.
+        users: Instances of the user model, or primary keys. ``None`` means all users.
     """
     keys = None if users is None else [user.pk if isinstance(user, models.Model) else user for user in users]
     with transaction.atomic(using=database_alias()):
@@ -81,7 +98,7 @@ def recheck(users: Iterable[Any] | None = None) -> None:
 
 
 def install() -> None:
-    """Connect to the signals; called once, when the app is ready. Makes no query."""
+    """Connect to the signals. Called once, when the app is ready. Makes no query."""
     signals.configuration_edited.connect(_on_configuration_edited, dispatch_uid="declbind.revocation")
     if apps.is_installed("django.contrib.auth"):
         user_logged_out.connect(_on_logged_out, dispatch_uid="declbind.revocation")
@@ -93,7 +110,7 @@ def install() -> None:
 
 
 def _append(content: dict[str, Any], using: str | None, tenant: str) -> None:
-    """Append in the transaction of a change on ``using``. For a change in another database, append after its commit."""
+    """Append an event in the transaction of a change on ``using``, or after its commit if that is another database."""
     alias = database_alias()
     if log.is_here(alias):
         _after_change(lambda: log.append_control(content, alias, tenant=tenant), using, alias)
@@ -107,10 +124,10 @@ def _after_change(act: Callable[[], object], using: str | None, alias: str) -> N
 
 
 def _append_users(pks: Iterable[Any] | None, using: str, model: Any = None) -> None:
-    """Append a change of rights that rows of a model give, by default of users."""
+    """Append a change of permissions that rows of a model cause. By default they are users."""
     users = None if pks is None else [str(pk) for pk in pks]
     if users != []:
-        # For the sockets of the tenants that have these rows, and of them only: user 1 of another is somebody else.
+        # Only for sockets of the tenants that have these rows: user 1 of another tenant is another user.
         _append({"type": "users", "users": users}, using, tenancy.concerned(model or get_user_model(), using))
 
 
@@ -155,7 +172,7 @@ def _on_user_lists_changed(
     *, instance: Any, action: str, reverse: bool, pk_set: Iterable[Any] | None, using: str, **kwargs: Any
 ) -> None:
     if action in _LIST_CHANGES:
-        # From the group's side pk_set holds the users; a clear from there does not say whom it concerned.
+        # From the group's side, pk_set holds the users. After a clear from there, the users are not known.
         _append_users(pk_set if reverse else [instance.pk], using)
 
 
@@ -179,7 +196,7 @@ def _on_rights_deleted(*, instance: Any, using: str, **kwargs: Any) -> None:
 
 
 def _on_permission_saved(*, instance: Any, created: bool, using: str, **kwargs: Any) -> None:
-    # A new permission is nobody's yet; an old one may have got another codename.
+    # A new permission has not been granted to anyone. An existing one may have a new codename.
     if not created:
         _append_users(None, using, type(instance))
 
@@ -200,7 +217,7 @@ def _on_logged_out(*, request: Any, user: Any, **kwargs: Any) -> None:
     # Sent before the session is flushed, while it still has its key.
     if user is None:
         return
-    # Channels' own logout() has no request, and some sessions no key: then nothing names the session. The user is named
+    # Channels' logout() has no request, and some sessions have no key, so the session may be unknown. The user is named
     # in any case, because sockets that this session opened under an earlier key do not have this digest.
     key = getattr(getattr(request, "session", None), "session_key", None)
     content = {"type": "session", "session": session_digest(key), "user": str(user.pk)}
@@ -208,7 +225,7 @@ def _on_logged_out(*, request: Any, user: Any, **kwargs: Any) -> None:
 
 
 def _on_session_deleted(session: Any, using: str) -> None:
-    # A session that ran out lets nobody in; nor does one without a login.
+    # Neither an expired session nor one without a login authenticates anyone.
     if session.expire_date > timezone.now() and SESSION_KEY in session.get_decoded():
         content = {"type": "session", "session": session_digest(session.session_key)}
         _append(content, using, tenancy.concerned(type(session), using))
@@ -225,7 +242,7 @@ def _on_sessions_written(rows: models.QuerySet[Any], names: frozenset[str] | Non
 
 
 def _session_models() -> set[Any]:
-    """Return the models that hold sessions: Django's own if installed, and that of the engine in use."""
+    """Return the models that hold sessions: Django's own if installed, and the model of the configured engine."""
     found: set[Any] = set()
     if apps.is_installed("django.contrib.sessions"):
         found.add(apps.get_model("sessions", "Session"))
@@ -234,7 +251,7 @@ def _session_models() -> set[Any]:
         if hasattr(store, "get_model_class"):
             found.add(store.get_model_class())
     except (ImportError, AttributeError, ImproperlyConfigured, RuntimeError):
-        # An engine that does not load is the project's to notice, at its first request; not ours to stop the start.
+        # The project notices an engine that does not load at its first request. It must not stop the start.
         pass
     return found
 

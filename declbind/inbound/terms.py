@@ -1,4 +1,4 @@
-"""The time for which a token grants something, by two clocks."""
+"""The period for which a token is valid, measured by two clocks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Self
 class Term:
     """The end of a token, which is reached as soon as one of two clocks says so.
 
-    The wall clock can be set back while the process runs, and the monotonic clock can stand still while the machine
-    sleeps. Neither of them can make a term longer alone.
+    The wall clock can be set back while the process runs, and the monotonic clock can stop while the machine sleeps.
+    Neither of them alone can make a term longer.
 
     Attributes:
         ends_at: Seconds since the epoch.

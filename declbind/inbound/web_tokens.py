@@ -1,7 +1,7 @@
-"""JSON Web Tokens of another issuer, as ``DECLBIND["JWT"]`` describes them. Takes PyJWT, the extra ``jwt``.
+"""JSON Web Tokens of another issuer, as ``DECLBIND["JWT"]`` describes them. Requires PyJWT, the extra ``jwt``.
 
-A token names one of the configured algorithms, and these are of one kind. Otherwise a public key, which anybody may
-know, could be used as the secret of an HMAC.
+A token must use one of the configured algorithms, and these must all be of one kind. Otherwise a public key, which
+anyone may know, could be used as the secret of an HMAC.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ KEYS: Final[dict[str, Any]] = {
     "issuer": None,
     "tenant_claim": None,
 }
-#: The bytes that a key of an HMAC should have at least (RFC 7518, section 3.2).
+#: The minimum length of HMAC keys in bytes (RFC 7518, section 3.2).
 HMAC_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 Fault = tuple[str, str]
 
 
 def read(token: str) -> tuple[Any | None, float]:
-    """Return the user of a JSON Web Token, ``None`` if there is none, and its end; blocks on the database.
+    """Return the user of a JSON Web Token, ``None`` if there is none, and its end. Blocks on the database.
 
     Raises:
         InvalidTokenError: The token is not valid, or the setting cannot be used.
@@ -64,18 +64,18 @@ def read(token: str) -> tuple[Any | None, float]:
             options={"require": ["exp", claim]},
         )
         expires_at = float(int(claims["exp"]))
-    except Exception as error:  # PyJWT lets some errors of the standard library through
-        # Its texts name claims and algorithms, and quote parts of a header that the client chose.
+    except Exception as error:  # PyJWT lets some errors of the standard library through.
+        # PyJWT's messages name claims and algorithms, and quote parts of a header that the client chose.
         raise InvalidTokenError(f"The JSON Web Token was refused: {type(error).__name__}.") from None
     _check_tenant(claims, config["tenant_claim"])
     value = claims[claim]
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise InvalidTokenError(f"Expected a text or a whole number as the claim {claim!r}.")
+        raise InvalidTokenError(f"Expected a text or an integer as the claim {claim!r}.")
     return find_active_user(config["user_field"], value), expires_at
 
 
 def _check_tenant(claims: Mapping[str, Any], name: str | None) -> None:
-    """Refuse a token of another tenant, whose user may have the same key. Called inside of the connection's tenant."""
+    """Refuse a token of another tenant, whose user may have the same key. Called inside the connection's tenant."""
     if name is not None and tenancy.is_on():
         if claims.get(name) != tenancy.of_connection(database_alias()):
             raise InvalidTokenError(f"Expected the name of this tenant as the claim {name!r}.")
@@ -85,7 +85,7 @@ def _check_tenant(claims: Mapping[str, Any], name: str | None) -> None:
         )
 
 
-#: The last setting that was looked at, and what is wrong with it. A public key takes long to read.
+#: The last setting that was checked, and its faults. Cached because a public key takes long to load.
 _seen: tuple[Any, list[Fault]] = (None, [])
 
 
@@ -101,7 +101,7 @@ def _usable(given: Any) -> dict[str, Any]:
 
 
 def find_faults(config: Any) -> Iterator[Fault]:
-    """Return why ``DECLBIND["JWT"]`` cannot be used, as pairs of a text and a hint; nothing if it can."""
+    """Return why ``DECLBIND["JWT"]`` cannot be used, as pairs of a text and a hint. Empty if it can be used."""
     if not isinstance(config, Mapping):
         yield f"expected a dict or None, got {type(config).__name__}.", f"Its keys are: {', '.join(KEYS)}."
         return
@@ -142,20 +142,20 @@ def _algorithm_faults(algorithms: list[str] | tuple[str, ...], key: Any) -> Iter
     if any(name.lower() == "none" for name in algorithms):
         yield (
             "expected algorithms that sign, got 'none'.",
-            "Anybody could write such a token. Name the algorithm that the issuer signs with.",
+            "Anyone could make such a token. Name the algorithm that the issuer signs with.",
         )
         return
     unknown = [name for name in algorithms if name not in known]
     if unknown:
         yield (
             f"the algorithm {unknown[0]!r} is not known to PyJWT.",
-            f"Known are: {', '.join(sorted(set(known) - {'none'}))}. All but HS... take the package cryptography.",
+            f"Known are: {', '.join(sorted(set(known) - {'none'}))}. All except HS... require cryptography.",
         )
         return
     if len({name in HMAC_BYTES for name in algorithms}) > 1:
         yield (
             f"expected algorithms of one kind, got {', '.join(algorithms)}.",
-            "The public key, which anybody may know, would be the secret of an HMAC. Name those that the issuer uses.",
+            "The public key, which anyone may know, would be the secret of an HMAC. Name those that the issuer uses.",
         )
         return
     if not isinstance(key, str | bytes) or not key:
@@ -167,13 +167,13 @@ def _algorithm_faults(algorithms: list[str] | tuple[str, ...], key: Any) -> Iter
     for name in algorithms:
         try:
             is_public = hasattr(known[name].prepare_key(key), "verify") or name in HMAC_BYTES
-        except Exception as error:  # whatever the library says of a key that it cannot read
+        except Exception as error:  # The library may raise anything for a key that it cannot read.
             yield f"the key cannot be used with {name}: {type(error).__name__}.", "Give the issuer's public key as PEM."
             return
         if not is_public:
             yield (
                 f"expected a public key for {name}, got a private one.",
-                "A private key belongs to the issuer of the tokens alone.",
+                "Only the issuer of the tokens may have the private key.",
             )
             return
 

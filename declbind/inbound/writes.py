@@ -1,7 +1,7 @@
-"""Carry out one mutation of a client: one request, one transaction, one answer.
+"""The mutations of clients: one request, one transaction, one reply.
 
-The order is part of the protection. What a client may learn grows with each step: whether it may at all, which fields
-it may send, whether the row exists for it, whether its values will do.
+The order of the checks is part of the protection, because each step discloses more to the client: whether it may write
+at all, which fields it may send, whether the row exists for it, and whether its values are valid.
 """
 
 from __future__ import annotations
@@ -36,27 +36,29 @@ from .conditions import check_condition
 logger = logging.getLogger("declbind")
 
 ATTEMPTS: Final = 3
-#: After this many seconds a collision is answered instead of tried again: SQLite waits long before it reports one.
+#: After this many seconds a collision is answered and not retried, because SQLite waits long before it reports one.
 RETRY_SECONDS: Final = 5.0
-#: Deadlock and serialization failure as PostgreSQL numbers them.
+#: PostgreSQL's codes for deadlocks and serialization failures.
 _SQLSTATES: Final = frozenset({"40001", "40P01"})
-#: Lock wait timeout, deadlock and a changed record (MariaDB, under snapshot isolation) as MySQL numbers them.
+#: MySQL's numbers for a lock wait timeout, a deadlock and a changed record (MariaDB, under snapshot isolation).
 _MYSQL_ERRORS: Final = frozenset({1205, 1213, 1020})
-#: What else a value that does not fit its column may be to MySQL and MariaDB: incorrect for a date, a UUID and the
-#: like, or text that the character set lacks.
+#: More error numbers of MySQL and MariaDB for a value that does not fit its column: an incorrect date, UUID or the
+#: like, or text outside the character set.
 _MYSQL_UNFIT: Final = frozenset({1292, 1366, 1367, 1411})
 _UNFIT: Final = "The database refuses this row: a value does not fit its column."
-#: What a client learns of a fault that is none of its business.
-INTERNAL: Final = "The server could not carry this out; its operators can see why."
-#: How long a rehearsal waits for a row that somebody else holds, and for one statement: an operator waits for it.
+#: The error message for an internal fault.
+INTERNAL: Final = "The server could not carry this out. Its operators can see why."
+#: How long a rehearsal waits for a locked row and for one statement. An operator waits for the result.
 _LOCK_SECONDS, _STATEMENT_SECONDS = 2, 10
 
 
 def handle(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, Any]:
-    """Carry out a create, update or delete and return the reply's content, ``{"pk": ...}``, once it is committed.
+    """Carry out a create, update or delete. After the commit, return the content of the reply, ``{"pk": ...}``.
 
-    Raises ``ClientError`` and nothing else: any other fault is logged and answered ``internal``, without its text.
     Blocks on the database, so call it in a worker thread.
+
+    Raises:
+        ClientError: The request is refused. Any other fault is logged and answered ``internal``, without its text.
     """
     try:
         with tenancy.activate(identity.tenant):
@@ -72,15 +74,17 @@ def handle(request: Request, binding: type[Binding], identity: permissions.Ident
 
 
 def rehearse(request: Request, binding: type[Binding], identity: permissions.Identity) -> dict[str, Any]:
-    """Do what :func:`handle` does, by the same code, and roll it back; for a trial, which follows it (``core.course``).
+    """Run the code of :func:`handle` and roll it back. For a trial, which observes it (``core.course``).
 
-    Whatever happens, nothing is stored, no event stays in the log and nothing that waits for the commit is called.
-    Raises the ``ClientError`` that a client would get; that of a fault has the fault as its cause. A follower that does
-    not let it store keeps it from SQLite's write lock too.
+    Nothing is stored, no event stays in the log, and no callback for the commit is called. If the trial does not allow
+    the write itself, SQLite's write lock is not taken either.
+
+    Raises:
+        ClientError: The error that a client would get. The error for a fault has the fault as its cause.
     """
     using = router.db_for_write(binding.model_class())
     follower = course.current()
-    # A transaction around the request's own: were that to commit by mistake, this one would not.
+    # An outer transaction, which would still roll back if the inner one committed by mistake.
     with tenancy.activate(identity.tenant), transaction.atomic(using=using):
         try:
             with _limited_waiting(using):
@@ -101,7 +105,7 @@ def rehearse(request: Request, binding: type[Binding], identity: permissions.Ide
 
 @contextmanager
 def _limited_waiting(using: str) -> Iterator[None]:
-    """Bound how long statements wait for locks inside the block, and how long they may take where that can be set."""
+    """Limit how long statements wait for locks inside the block, and how long they run if the database supports it."""
     connection: Any = connections[using]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -109,7 +113,7 @@ def _limited_waiting(using: str) -> Iterator[None]:
             cursor.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
         yield
     elif connection.vendor == "mysql":
-        # It has no setting for one transaction: that of the session is restored.
+        # MySQL has no setting for one transaction, so the setting of the session is changed and restored.
         with connection.cursor() as cursor:
             cursor.execute("SELECT @@innodb_lock_wait_timeout")
             (before,) = cursor.fetchone()
@@ -117,7 +121,7 @@ def _limited_waiting(using: str) -> Iterator[None]:
         try:
             yield
         finally:
-            # Past Django's cursors, which refuse to work in a transaction that has failed.
+            # Django's cursors are not used, because they refuse to work in a failed transaction.
             with suppress(connection.Database.Error), connection.connection.cursor() as cursor:
                 cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [before])
     else:
@@ -137,7 +141,7 @@ def _carry_out_patiently(request: Request, binding: type[Binding], identity: per
         except OperationalError as error:
             if not is_collision(error):
                 raise
-            # Inside somebody's transaction the failed one cannot be begun again.
+            # Inside a transaction of the caller, the failed one cannot be retried.
             if connections[using].in_atomic_block or time.monotonic() - started > RETRY_SECONDS:
                 break
         if attempt < ATTEMPTS:
@@ -146,7 +150,7 @@ def _carry_out_patiently(request: Request, binding: type[Binding], identity: per
 
 
 def is_collision(error: OperationalError) -> bool:
-    """Tell whether two transactions got in each other's way, so that one of them can be tried again."""
+    """Return whether two transactions conflicted, so that one of them can be retried."""
     cause = error.__cause__
     if getattr(cause, "sqlstate", None) in _SQLSTATES:
         return True
@@ -154,7 +158,7 @@ def is_collision(error: OperationalError) -> bool:
 
 
 class _Write:
-    """What becomes of one transaction. ``committed`` is set first of all that waits for the commit."""
+    """The result of one transaction. ``committed`` is set by the first callback that runs after the commit."""
 
     def __init__(self) -> None:
         self.reply: dict[str, Any] | None = None
@@ -171,7 +175,7 @@ def _carry_out(request: Request, binding: type[Binding], identity: permissions.I
         raise ClientError("denied", "The session is over.")
     course.enter("direction", user)
     if not binding.resolved().spec.inbound:
-        raise ClientError("closed_direction", f"Stream {binding.stream!r} takes no changes.")
+        raise ClientError("closed_direction", f"Stream {binding.stream!r} accepts no changes.")
     bound = binding(user=user, using=using)
     write = _Write()
     username = str(user.get_username()) if user.is_authenticated else ""
@@ -189,7 +193,7 @@ def _carry_out(request: Request, binding: type[Binding], identity: permissions.I
             if answer is None:
                 raise
             raise answer from error
-        # An on_commit callback of the project failed: the write stands, and the client must not repeat it.
+        # An on_commit callback of the project failed. The write is stored, and the client must not repeat it.
         logger.exception("Stream %r: what a client's %s caused after its commit failed.", bound.stream, request.action)
     assert write.reply is not None
     return write.reply
@@ -208,7 +212,7 @@ def _answer_once(request: Request, bound: Binding, identity: permissions.Identit
     using = database_alias()
     actor = idempotency.name_actor(bound.user, identity.connection_id, identity.tenant)
     asked = (request.action, request.pk)
-    # A model in another database has a transaction of its own, inside that of the key.
+    # A model in another database has its own transaction, inside that of the key.
     with nullcontext() if using == bound.using else transaction.atomic(using=using):
         row, reply = idempotency.claim(actor, str(bound.stream), request.key, using, asked)
         if reply is None:
@@ -245,15 +249,15 @@ def _may(bound: Binding, action: str, key: Any) -> bool:
     try:
         return bound.has_permission(bound.user, action, key)
     except ObjectDoesNotExist:
-        # Code of the project looked for the row. That it is absent must not be told from "not yours".
+        # Project code searched for the row. A missing row must give the same answer as a forbidden one.
         return False
 
 
 def _write(bound: Binding, action: str, key: Any, data: Mapping[str, Any], pk: Any) -> Any:
-    """Call the binding's method between two looks at ``where`` and ``scope``; return the row's key as JSON.
+    """Call the binding's method between two checks of ``where`` and ``scope``. Return the key of the row as JSON.
 
-    A hand-written method may look a row up in its own way, and may return nothing: it must not reach what lies outside
-    either.
+    A hand-written method may find a row in its own way, and may return nothing. It must not reach rows outside
+    ``where`` and ``scope``.
     """
     spec = bound.resolved().spec
     found = None
@@ -273,12 +277,12 @@ def _write(bound: Binding, action: str, key: Any, data: Mapping[str, Any], pk: A
 
 
 def _row_key(bound: Binding, action: str, pk: Any) -> Any:
-    """Return the key that a client's ``pk`` stands for; a value that no row can have is like an absent row."""
+    """Return the key for a client's ``pk``. A value that no row can have is treated like a missing row."""
     if isinstance(pk, str | int | float) and not (isinstance(pk, str) and not validation.is_storable_text(pk)):
         try:
             return validation.coerce(bound.model_class()._meta.pk, pk)
         except ValueError:
-            # Code of the project may find rows by something else than their key.
+            # Project code may find rows by something other than their key.
             if not isinstance(pk, bool) and bound.overrides("deserialize", "get_object", action):
                 return pk
     if not bound.overrides("has_permission"):
@@ -290,7 +294,7 @@ def _row_key(bound: Binding, action: str, pk: Any) -> Any:
 
 
 def _without_key(bound: Binding, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave a sent primary key out: the server gives it."""
+    """Drop a sent primary key, because the server chooses it."""
     key = bound.model_class()._meta.pk
     writable = {field.name for field in bound.writable_fields()}
     ignored = {"pk", key.name, key.attname} - writable
@@ -298,7 +302,7 @@ def _without_key(bound: Binding, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_text(data: Mapping[str, Any]) -> None:
-    """Refuse text that a database would choke on, wherever in the values it stands."""
+    """Refuse text that a database cannot store, at any depth of the values."""
     if not all(map(validation.is_storable_text, data)):
         raise ClientError("invalid", "Expected names of fields without NUL and surrogates.")
     errors = {
@@ -317,7 +321,7 @@ def _is_storable(value: Any) -> bool:
 
 
 def _check_scope(bound: Binding, action: str, data: Mapping[str, Any]) -> None:
-    """Refuse to give a row to somebody else, and to make one without an owner."""
+    """Refuse to give a row to another user, or to create a row without an owner."""
     model = bound.model_class()
     errors: dict[str, list[str]] = {}
     for name, own in bound.scope_values().items():
@@ -332,13 +336,13 @@ def _check_scope(bound: Binding, action: str, data: Mapping[str, Any]) -> None:
         except ValueError:
             differs = True
         if differs:
-            errors[field.name] = ["Expected your own, or leave it out."]
+            errors[field.name] = ["Expected your own value. Correct it or leave it out."]
     if errors:
         raise ClientError("invalid", f"Not accepted: {', '.join(sorted(errors))}.", errors)
 
 
 def _as_client_error(error: Exception, request: Request, bound: Binding) -> ClientError | None:
-    """Return what a client may know of an error of Django or the database; ``None`` if it is not the client's fault."""
+    """Return the client's version of an error of Django or the database; ``None`` if the client did not cause it."""
     match error:
         case ValidationError():
             return validation.as_client_error(error, bound, request.data)
@@ -347,9 +351,11 @@ def _as_client_error(error: Exception, request: Request, bound: Binding) -> Clie
         case ObjectDoesNotExist() | Http404():
             return ClientError("not_found", f"There is no such {bound.model_class()._meta.verbose_name}.")
         case IntegrityError() if request.action == "delete":
-            return ClientError("conflict", "Other rows need this one; delete those first.")
+            return ClientError("conflict", "Other rows refer to this one. Delete them first.")
         case IntegrityError():
-            return ClientError("invalid", "The database refuses this row: a value is missing or meets another row's.")
+            return ClientError(
+                "invalid", "The database refuses this row: a value is missing or conflicts with another row."
+            )
         case DataError():
             return ClientError("invalid", _UNFIT)
         case OperationalError() if error.args and error.args[0] in _MYSQL_UNFIT:

@@ -1,4 +1,4 @@
-"""How many sockets one user, and one address, may have open in a process at the same time."""
+"""Limits on the open sockets of one user, and of one address, in a process."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 from declbind.conf import settings
 
-#: A network of IPv6 of this size belongs to one customer of a provider, who may use any address of it.
+#: The size of the IPv6 networks that providers assign to one customer, who may use any address of it.
 IPV6_PREFIX = 64
 
 
 class Admission:
-    """Counts the open sockets of users and of addresses. Belongs to an event loop."""
+    """The numbers of open sockets by user and by address. Belongs to an event loop."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
 
     def enter(self, user_pk: str | None, address: str) -> bool:
-        """Count a socket, or return ``False`` if its user or its address has as many as the settings allow."""
+        """Count a socket. Return ``False`` if its user or its address already has the maximum of open sockets."""
         keys = _keys(user_pk, address)
         limits = {"user": settings.MAX_CONNECTIONS_PER_USER, "address": settings.MAX_CONNECTIONS_PER_ADDRESS}
         if any(limits[kind] is not None and self._counts[kind, key] >= limits[kind] for kind, key in keys):
@@ -29,7 +29,7 @@ class Admission:
         return True
 
     def leave(self, user_pk: str | None, address: str) -> None:
-        """Stop counting a socket that has entered."""
+        """Stop counting a socket that was admitted."""
         for key in _keys(user_pk, address):
             self._counts[key] -= 1
             if not self._counts[key]:
@@ -37,15 +37,15 @@ class Admission:
 
 
 def _keys(user_pk: str | None, address: str) -> list[tuple[str, str]]:
-    # Anonymous clients have nothing in common but their address.
+    # Anonymous clients can only be told apart by address.
     return [(kind, key) for kind, key in (("user", user_pk or ""), ("address", address)) if key]
 
 
 def client_address(scope: Mapping[str, Any]) -> str:
-    """Return the address of a connection's client; empty if it is not known.
+    """Return the address of a connection's client; empty if it is unknown.
 
-    With ``TRUSTED_PROXIES`` it is the one that the outermost of these proxies has seen, from ``X-Forwarded-For``. What
-    stands before that in the header was written by the client. Addresses of IPv6 are cut to their network.
+    With ``TRUSTED_PROXIES``, it is the address that the outermost of these proxies has added to ``X-Forwarded-For``.
+    Entries before that one were written by the client. IPv6 addresses are reduced to their network.
     """
     proxies = settings.TRUSTED_PROXIES
     seen = str((scope.get("client") or ("",))[0] or "")

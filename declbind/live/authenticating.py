@@ -1,4 +1,4 @@
-"""The request ``authenticate``: an anonymous socket becomes a user's, or a token is replaced by a newer one."""
+"""The ``authenticate`` request: an anonymous socket gets a user, or a token is replaced by a newer one."""
 
 from __future__ import annotations
 
@@ -21,22 +21,25 @@ from .socket import FORBIDDEN, TRY_AGAIN_LATER, Socket
 if TYPE_CHECKING:
     from .hub import LiveHub
 
-#: What a client is told whose socket has ended meanwhile; most often nobody reads it.
+#: The error message for a client whose socket has ended during the request. Most clients never receive it.
 _OVER = ClientError("denied", "The session is over.")
 
 
 async def renew(hub: LiveHub, socket: Socket, envelope: frames.Envelope, scope: Mapping[str, Any]) -> int | None:
-    """Let a socket go on by the token of a request; return the seconds until that ends, ``None`` if it never does.
+    """Authenticate a socket by the token of a request.
 
-    Subscriptions stay and are judged again. Nothing changes if the request is refused.
+    Subscriptions stay and are checked again. If the request is refused, nothing changes.
+
+    Returns:
+        The seconds until the token ends, ``None`` if it never does.
 
     Raises:
-        ClientError: The token is not valid, or it is one of another user.
-        TimeoutError: Nobody said in time who it is.
+        ClientError: The token is not valid, or it belongs to another user.
+        TimeoutError: Authentication took too long.
     """
     token = frames.parse_token(envelope)
     try:
-        # Nothing is read meanwhile, and code of the project may wait for another server.
+        # The socket is not read during this call, and project code may wait for another server.
         async with asyncio.timeout(settings.HANDSHAKE_SECONDS):
             identity = await authenticate(hub.requests.run, token, _in_same_tenant(socket, scope), socket.id)
     except (InvalidTokenError, TenantError) as error:
@@ -46,31 +49,31 @@ async def renew(hub: LiveHub, socket: Socket, envelope: frames.Envelope, scope: 
     _become(hub, socket, identity)
     try:
         await hub.revalidate([socket])
-        # A block that was made after the first look may have found the socket before it was the user's.
+        # A block that was made after the first check may have missed the socket, which did not belong to the user then.
         if await hub.requests.run(find_block, identity.user_pk, identity.tenant):
             socket.close(FORBIDDEN, "Blocked by an operator.")
         await join_again(hub, socket)
     except BaseException:
-        # What the socket is subscribed to has not been judged.
+        # The subscriptions of the socket have not been checked.
         socket.close(TRY_AGAIN_LATER, "The database failed.")
         raise
     return None if identity.term is None else round(identity.term.seconds_left())
 
 
 def _in_same_tenant(socket: Socket, scope: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a scope by which a token is looked for in the tenant of its socket, which stays the same."""
+    """Return a scope that authenticates a token in the tenant of its socket, which stays the same."""
     tenant = socket.identity.tenant
     return {**scope, SCOPE_KEY: tenant} if tenant else scope
 
 
 def _become(hub: LiveHub, socket: Socket, identity: Identity) -> None:
-    """Give a socket its new identity, if that is allowed now. There is no step of the event loop in between."""
+    """Give a socket its new identity, if that is allowed now, in a single step of the event loop."""
     if socket.is_over():
         raise _OVER
     before = socket.identity.user_pk
     if before not in (None, identity.user_pk):
         raise ClientError("denied", "Expected a token of the same user. Open another connection for another user.")
-    # The address has been counted already.
+    # The address is counted already.
     if before is None and not hub.admission.enter(identity.account, ""):
         raise ClientError("denied", "The user has too many connections.")
     socket.become(identity)

@@ -1,4 +1,4 @@
-"""The effect of an edit of a binding on events, subscriptions and replays that are under way."""
+"""The effect of an edited binding on events, subscriptions and replays in progress."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from declbind.serializers import encode_value
 
 Definition = Mapping[str, Any] | None
 
-#: Keys of a record that decide which groups a row is in, or how its data is made.
+#: Keys of a record that determine the groups of a row, or how its data is made.
 _PLACING = ("model", "groups", "where", "scope", "serializer")
 
 
 def grace() -> timedelta:
-    """Return how long after an edit some writer may still use the previous configuration."""
+    """Return for how many seconds after an edit a writer may still use the previous configuration."""
     return timedelta(seconds=2 * settings.VERSION_CHECK_SECONDS)
 
 
 def payload(registry: BindingRegistry, event: LogEvent, action: str) -> str | None:
-    """Return the payload text of an event for one action under a registry; ``None`` where nothing is to be sent.
+    """Return the payload text of an event for one action under a registry; ``None`` if nothing is to be sent.
 
-    An event written before the fields were narrowed loses what is no longer sent.
+    If the fields were narrowed after the event was written, removed fields are left out.
     """
     binding = registry.by_stream.get(event.stream)
     if binding is None or not binding.spec().outbound:
@@ -59,12 +59,12 @@ def payload(registry: BindingRegistry, event: LogEvent, action: str) -> str | No
 def _is_sent(binding: type[Binding], name: str) -> bool:
     if name in binding.send_members or any(name == field.name for field in binding.bound_fields()):
         return True
-    # A serializer may send names of its own, but no field that is not bound.
+    # A serializer may send additional names, but no model field that is not bound.
     return binding.serializer != "default" and name not in {field.name for field in binding.model_class()._meta.fields}
 
 
 def end_of(subscription: Subscription, registry: BindingRegistry) -> str | None:
-    """Return why a subscription ends under a new registry, or ``None`` if it continues."""
+    """Return the reason why a subscription ends under a new registry, or ``None`` if it continues."""
     binding = registry.by_stream.get(subscription.stream)
     if binding is None:
         entry = registry.entry(subscription.stream)
@@ -81,10 +81,10 @@ def end_of(subscription: Subscription, registry: BindingRegistry) -> str | None:
 
 
 def shows_more(old: Definition, new: Definition) -> bool:
-    """Return whether clients may lack something after the edit: the binding was added, enabled, widened or re-grouped.
+    """Return whether clients may lack rows or fields after an edit.
 
-    Events that were made before such an edit must not be delivered after it. They name groups of earlier rules, or lack
-    fields that are sent now.
+    This is so if the binding was added, enabled, widened or re-grouped. Events from before such an edit must not be
+    delivered after it, because their groups follow the old rules or they lack fields that are sent now.
     """
     before, after = _in_force(old), _in_force(new)
     if after is None:
@@ -107,12 +107,12 @@ def _chosen(spec: BindingSpec) -> tuple[Any, ...]:
 
 
 def breaks_replay(old: Definition, new: Definition) -> bool:
-    """Return whether a client that resumes from before the edit must take a snapshot; disabling counts too."""
+    """Return whether a client that resumes from before the edit must take a snapshot. Disabling counts too."""
     return shows_more(old, new) or (_in_force(old) is not None and _in_force(new) is None)
 
 
 def moves_view(old: Definition, new: Definition) -> bool:
-    """Return whether other users may view the stream after the edit than before it, while it stayed in force."""
+    """Return whether an edit of a binding that stays in force changes which users may view the stream."""
     before, after = _in_force(old), _in_force(new)
     return before is not None and after is not None and before.permissions.get("view") != after.permissions.get("view")
 

@@ -1,7 +1,7 @@
-"""The table of connections: who is connected, since when, and which groups each connection hears at which offsets.
+"""The table of connections, which lists the clients, the groups of each, and the offsets that they have received.
 
-Channel layers cannot list their groups, and the process that shows the list may serve no socket at all. Therefore each
-process writes its own connections into the database: changes only, once a second, in batches. A connection whose row
+Channel layers cannot list their groups, and the process that shows the list may serve no sockets. Each process
+therefore writes its own connections into the database: only changes, once a second, in batches. A connection whose row
 is written takes no memory here.
 """
 
@@ -22,7 +22,7 @@ from declbind.models import Connection
 if TYPE_CHECKING:
     from .socket import Socket
 
-#: Rows per write. The hub's thread reads the log between two writes.
+#: Rows per write. The hub's thread reads the log between writes.
 PORTION = 250
 #: Open connections of one process that get a row. Connections above this number are served but not listed.
 MAX_ROWS = 20_000
@@ -40,21 +40,21 @@ CHANGING = (
 
 
 class ConnectionLog:
-    """The connections of this process whose rows have to be written.
+    """The connections of this process whose rows must be written.
 
-    The event loop owns the object; only ``write`` runs in the hub's thread.
+    The object belongs to the event loop. Only ``write`` runs in the hub's thread.
     """
 
     def __init__(self, node: str) -> None:
         self.node = node
         self._listed = 0
-        #: Sockets whose row must be written: the columns that are only known now.
+        #: Sockets whose row must be written, with the columns that are not known later.
         self._changed: dict[Socket, dict[str, Any]] = {}
         self._queued: set[Socket] = set()
 
     def opened(self, socket: Socket, scope: Mapping[str, Any]) -> None:
         """Record an accepted connection, with the columns that never change from its scope."""
-        # Connections that opened and closed while the database did not answer wait here as well.
+        # Connections that opened and closed while the database was down also wait here.
         if self._listed >= MAX_ROWS or len(self._changed) >= MAX_ROWS:
             return
         self._listed += 1
@@ -85,14 +85,14 @@ class ConnectionLog:
         self._queued = waiting
 
     def take(self) -> list[Change]:
-        """Remove and return up to ``PORTION`` changes that have to be written."""
+        """Remove and return up to ``PORTION`` changes that must be written."""
         taken = [(socket, self._changed[socket]) for socket in islice(self._changed, PORTION)]
         for socket, _ in taken:
             del self._changed[socket]
         return taken
 
     def give_back(self, changes: Sequence[Change]) -> None:
-        """Keep changes that could not be written, of at most ``MAX_ROWS`` connections."""
+        """Return changes that could not be written to the waiting ones, of at most ``MAX_ROWS`` connections."""
         for socket, known in changes:
             if len(self._changed) < MAX_ROWS or socket in self._changed:
                 self._changed[socket] = {**known, **self._changed.get(socket, {})}
@@ -104,7 +104,7 @@ class ConnectionLog:
     @staticmethod
     def write(rows: Sequence[Connection], using: str) -> None:
         """Insert new rows and update known ones, in one statement."""
-        # MySQL and MariaDB take no conflict target: any unique index counts, and this table has only its key.
+        # MySQL and MariaDB have no conflict target. Any unique index counts, and this table has only its primary key.
         takes_target = connections[using].features.supports_update_conflicts_with_target
         Connection.objects.using(using).bulk_create(
             rows, update_conflicts=True, unique_fields=["id"] if takes_target else None, update_fields=CHANGING
@@ -114,7 +114,8 @@ class ConnectionLog:
 def mask_address(scope: Mapping[str, Any]) -> str:
     """Return the network of a client, which identifies an office or a crawler but not a person.
 
-    The address is the one that the server saw: behind a proxy it is the proxy's, unless the server reads its headers.
+    The address is that of the server's peer. Behind a proxy it is the proxy's, unless the server reads forwarded
+    headers.
     """
     client = scope.get("client")
     try:
@@ -142,12 +143,12 @@ def _end_of_token(socket: Socket) -> datetime | None:
     try:
         return None if term is None else datetime.fromtimestamp(term.ends_at, UTC)
     except (OverflowError, ValueError, OSError):
-        # An issuer may write any number; this one is beyond the calendar.
+        # An issuer may write any number. This one is beyond the calendar.
         return None
 
 
 def _row(socket: Socket, node: str, offset: int, known: Mapping[str, Any]) -> Connection:
-    # The subscriptions of a closed connection are among its past ones.
+    # The subscriptions of a closed connection are stored as past ones.
     heard = () if "closed_at" in known else socket.subscriptions.values()
     live = [(subscription.stream, subscription.group, None, subscription.after, "") for subscription in heard]
     return Connection(
@@ -158,7 +159,7 @@ def _row(socket: Socket, node: str, offset: int, known: Mapping[str, Any]) -> Co
         username=socket.identity.username[:150],
         credential=socket.identity.credential,
         credential_ends_at=_end_of_token(socket),
-        # Only a new row gets these: an update leaves them alone.
+        # These columns are only inserted, never updated.
         **{"opened_at": timezone.now(), **known},
         offset=offset,
         queued=len(socket.connection.outbox),

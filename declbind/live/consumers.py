@@ -1,4 +1,4 @@
-"""The ASGI consumers, which accept sockets, read their frames in order, and answer each of them."""
+"""The ASGI consumers, which accept sockets, read requests in order, and answer each of them."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ from .traffic import (
 
 logger = logging.getLogger("declbind")
 
-#: A client that stays over its rate for so many seconds is closed.
+#: The number of seconds after which a client that exceeds its rate is closed.
 FLOOD_SECONDS = 10.0
-#: So is one that has sent so many messages over its rate: to read them costs the others more than to end it.
+#: The number of messages over its rate after which a client is closed. Reading them costs more than closing it.
 FLOOD_MESSAGES = 1_000
-#: What a client learns of a fault outside of its request's transaction.
+#: The error message for a fault outside the transaction of a request.
 FAULT = "The server failed; the request may or may not have been carried out."
 TURNED_AWAY = "A client was told to try again later, because the database failed: %s"
 #: The scope of a socket that has been accepted.
@@ -69,23 +69,25 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class BindingConsumer(AsyncConsumer):
-    """Serve every enabled binding of the registry on one WebSocket.
+    """A consumer that serves every enabled binding of the registry on one WebSocket.
 
-    Reads its own messages instead of being dispatched to: ``AsyncConsumer.dispatch`` takes a thread for each message,
-    and a channel for each socket. One instance serves one connection.
+    It reads its own messages and is not dispatched to: ``AsyncConsumer.dispatch`` takes a thread for each message, and
+    a channel for each socket. One instance serves one connection.
     """
 
     @classmethod
     def as_asgi(cls, **initkwargs: Any) -> Any:
         """Return an ASGI application that makes an instance for each connection.
 
-        Not Channels' own, whose coroutine would stand around ours, and keep the scope, as long as the socket is open.
+        This replaces Channels' own method, whose coroutine would keep the scope in memory as long as the socket is
+        open.
         """
 
         @markcoroutinefunction
         def application(scope: Mapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
             connection = cls(**initkwargs)(scope, receive, send)
-            # A time-out has to be able to cancel the task. What granian's own scheduler passes for one cannot be.
+            # A timeout must be able to cancel the task. The object that granian's own scheduler uses as a task has no
+            # cancel.
             task = asyncio.current_task()
             can_be_cancelled = task is not None and type(task).cancel is asyncio.Task.cancel
             return connection if can_be_cancelled else asyncio.create_task(connection)
@@ -96,16 +98,22 @@ class BindingConsumer(AsyncConsumer):
         return application
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        """Serve one connection until either side ends it."""
+        """Serve one connection until either side closes it.
+
+        Args:
+            scope: The ASGI scope of a WebSocket.
+            receive: The ASGI ``receive`` of the server.
+            send: The ASGI ``send`` of the server.
+        """
         self.scope = scope
         server_limits.warn_once(receive)
         read_in_portions(receive, send)
         if (await receive())["type"] != "websocket.connect":
             return
-        # Another site's page can make a browser send its cookies, but no token.
+        # A page of another site can make a browser send cookies, but not a token.
         if not has_token(scope) and not is_origin_allowed(scope):
             await send({"type": "websocket.close", "code": FORBIDDEN})
-            # A hub that cannot start has said so; the refusal does not need it.
+            # A hub that cannot start has logged why. The refusal does not need the hub.
             with contextlib.suppress(Exception):
                 (await get_hub()).note(None, Traffic.REFUSED, **describe_origin(scope))
             return
@@ -119,7 +127,7 @@ class BindingConsumer(AsyncConsumer):
             async with asyncio.timeout_at(deadline):
                 hub = await get_hub()
         except Exception as error:
-            # The hub has logged why it could not start, but not that it is still trying.
+            # The hub has logged why it could not start, but not that it is still retrying.
             if isinstance(error, TimeoutError):
                 logger.warning(TURNED_AWAY, describe_failure(error))
             await turn_away(scope, send)
@@ -164,18 +172,18 @@ class BindingConsumer(AsyncConsumer):
                 socket.close(TRY_AGAIN_LATER, "The database failed.")
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
             hub.connection_log.opened(socket, scope)
-            # It would take a thousand bytes for as long as the socket is open. Only code of the project that reads
-            # tokens asks for it later.
+            # The scope would take a thousand bytes for as long as the socket is open. Later, only project code that
+            # reads tokens needs it.
             kept = NO_SCOPE if settings.AUTHENTICATE is None else without_cookies(scope)
             self.scope = scope = NO_SCOPE
-            # Only now: the handshake was the session's and the HTTP channel's to write.
+            # Not earlier, because the handshake must pass the session wrapper and the HTTP channel.
             short = without_session(send)
             paced = pace(short)
             socket.open(paced or short, hub.inline)
             hub.note(socket, Traffic.CONNECTION, outcome="connected")
             await _Conversation(self, hub, socket, client, receive, kept).run()
         finally:
-            # Requests may still be under way when the server gave us up: what they find out must go nowhere.
+            # Requests may still be running when the server cancels the connection. Their results must not be sent.
             socket.close(1000)
             if paced is not None:
                 paced.release()
@@ -187,13 +195,17 @@ class BindingConsumer(AsyncConsumer):
             hub.note(socket, Traffic.CONNECTION, **describe_end(*socket.closed.result()))
 
     def bindings(self, hub: RegistryHolder) -> Mapping[str, type[Binding]]:
-        """Return the bindings that this socket may speak of, by stream."""
+        """Return the bindings that this socket may use, by stream.
+
+        Args:
+            hub: The hub of the running loop.
+        """
         return hub.registry.by_stream
 
     def connection_groups(self, **kwargs: Any) -> list[str]:
         """Return the names of groups that each connection joins, in all streams that it serves.
 
-        The groups are granted by this code, whatever ``view`` says. It is called once for each connection.
+        Override it to grant groups regardless of ``view``. It is called once for each connection.
 
         Args:
             **kwargs: The arguments of the URL.
@@ -201,7 +213,7 @@ class BindingConsumer(AsyncConsumer):
         return []
 
     async def _join(self, hub: LiveHub, socket: Socket) -> None:
-        """Subscribe the socket to the groups that it joins without asking, or close it if it may not be connected."""
+        """Subscribe the socket to the groups that it joins automatically, or close it if it may not be connected."""
         while True:
             turn = hub.turns, socket.checks
             try:
@@ -227,11 +239,11 @@ class BindingConsumer(AsyncConsumer):
     def _find_joins(
         self, bindings: Mapping[str, type[Binding]], identity: permissions.Identity
     ) -> tuple[list[Join], tuple[str, ...]] | None:
-        """Return the groups to join, and the names that ``connection_groups`` gave; ``None`` if the session is over."""
+        """Return the groups to join, and the names from ``connection_groups``; ``None`` if the session is over."""
         user = permissions.load_current_user(identity)
         if user is None:
             return None
-        # The socket is attached already. If the user is blocked after this query, the kick finds the socket there.
+        # The socket is attached already. If the user is blocked after this query, the kick finds the socket.
         block = find_block(identity.user_pk, identity.tenant)
         if block is not None:
             raise ClientError("denied", f"Blocked until {block.until:%Y-%m-%d %H:%M} UTC. {block.reason}".strip())
@@ -240,17 +252,21 @@ class BindingConsumer(AsyncConsumer):
         return find_joins(identity.narrow(bindings), user, connection_groups), connection_groups
 
 
-#: The classes that demultiplexers name without effect, and that have been reported.
+#: Classes named by demultiplexers that are not in force and have been reported.
 _reported: WeakSet[type[Binding]] = WeakSet()
 
 
 class WebsocketDemultiplexer(BindingConsumer):
-    """Serve the bindings that ``consumers`` names, as ``{stream: SomeBinding.consumer}``."""
+    """A consumer that serves only the bindings in ``consumers``, as ``{stream: SomeBinding.consumer}``."""
 
     consumers: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Check that each key is its binding's stream; raises ``ImproperlyConfigured``."""
+        """Check that each key is the stream of its binding.
+
+        Raises:
+            ImproperlyConfigured: A value is not a consumer of a binding, or its stream differs from the key.
+        """
         super().__init_subclass__(**kwargs)
         for stream, binding in cls.consumers.items():
             if not (isinstance(binding, type) and issubclass(binding, Binding)):
@@ -264,7 +280,11 @@ class WebsocketDemultiplexer(BindingConsumer):
                 )
 
     def bindings(self, hub: RegistryHolder) -> Mapping[str, type[Binding]]:
-        """Return those of the named bindings that are in force."""
+        """Return the named bindings that are in force, by stream.
+
+        Args:
+            hub: The hub of the running loop.
+        """
         by_stream = hub.registry.by_stream
         found = {stream: by_stream[stream] for stream in self.consumers if stream in by_stream}
         if len(found) < len(self.consumers):
@@ -287,7 +307,7 @@ class WebsocketDemultiplexer(BindingConsumer):
 
 
 class _UnderWay:
-    """Hold the requests of one socket that are being served; it lives no longer than they do."""
+    """The requests of one socket that are being served. Each object lives no longer than they do."""
 
     def __init__(self) -> None:
         self.free = asyncio.Semaphore(settings.MAX_IN_FLIGHT)
@@ -295,12 +315,12 @@ class _UnderWay:
         self.tasks: set[asyncio.Task[None]] = set()
 
     def add(self, stream: str, task: asyncio.Task[None]) -> None:
-        """Take in a request that was started, after all earlier ones on its stream."""
+        """Add a request that was started, after all earlier ones on its stream."""
         self.last[stream] = task
         self.tasks.add(task)
 
     def done(self, task: asyncio.Task[None]) -> None:
-        """Let go of a request."""
+        """Remove a request."""
         self.free.release()
         self.tasks.discard(task)
         for stream, last in list(self.last.items()):
@@ -309,7 +329,7 @@ class _UnderWay:
 
 
 class _Conversation:
-    """Read one socket's frames and answer them: in order within a stream, side by side between streams."""
+    """The requests of one socket and their replies: in order within a stream, concurrent between streams."""
 
     __slots__ = ("_rate", "_reading", "_receive", "_scope", "_under_way", "client", "consumer", "hub", "socket")
 
@@ -326,14 +346,14 @@ class _Conversation:
         self._receive, self._scope = receive, scope
         self._rate = RateLimit(settings.MESSAGES_PER_SECOND, settings.MESSAGE_BURST, time.monotonic())
         self._under_way: _UnderWay | None = None
-        #: Ends the reading; ``None`` while the socket is not read.
+        #: The timeout that ends reading; ``None`` while the socket is not read.
         self._reading: asyncio.Timeout | None = None
 
     async def run(self) -> None:
         """Read until the client leaves or the server closes the socket."""
         socket = self.socket
         try:
-            # The time-out has no time: it expires when the socket is closed, so reading needs no task of its own.
+            # The timeout has no time. It expires when the socket is closed, so reading needs no task of its own.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None) as self._reading:
                     socket.closed.add_done_callback(self._stop_reading)
@@ -349,13 +369,13 @@ class _Conversation:
             if socket.closed.done():
                 await socket.send_close()
             socket.close(1000)
-            # What was accepted is carried out: a write does not stop half-way because its sender left.
+            # Accepted requests are carried out: a write does not stop half-way because its client has left.
             if self._under_way is not None and self._under_way.tasks:
                 await asyncio.wait(self._under_way.tasks)
 
     def _stop_reading(self, _: object) -> None:
-        # The loop calls this a moment after the socket was closed. The client may have left in that moment, and a
-        # time-out that is over cannot be rescheduled.
+        # The loop calls this shortly after the socket was closed. The client may have left in between, and a timeout
+        # that is over cannot be rescheduled.
         if self._reading is not None:
             self._reading.reschedule(0.0)
 
@@ -380,7 +400,7 @@ class _Conversation:
                 self.socket.close(FLOODING, "Too many messages.")
             return
         if envelope.payload.get("action") == frames.AUTHENTICATE:
-            # Nothing more is read meanwhile: what the client sends after it is for its new identity.
+            # Nothing is read during this request, because later messages belong to the new identity.
             await self._authenticate(envelope)
             return
         identity = self.socket.identity
@@ -388,7 +408,7 @@ class _Conversation:
         if under_way is None:
             under_way = self._under_way = _UnderWay()
         await under_way.free.acquire()
-        # It may have ended with its last request while this one waited.
+        # The predecessor may have been removed with its last request while this one waited.
         self._under_way = under_way
         task = asyncio.create_task(self._serve(envelope, identity, under_way.last.get(envelope.stream)))
         under_way.add(envelope.stream, task)
@@ -411,7 +431,7 @@ class _Conversation:
         except ClientError as error:
             self._refuse(envelope.stream, envelope.ref, frames.AUTHENTICATE, error)
         except Exception:
-            logger.exception("A client's token could not be looked at.")
+            logger.exception("A client's token could not be checked.")
             fault = ClientError("internal", FAULT)
             self._refuse(envelope.stream, envelope.ref, frames.AUTHENTICATE, fault, Traffic.ERROR)
         else:
@@ -481,7 +501,7 @@ class _Conversation:
         kind: str = Traffic.REFUSED,
         payload: Mapping[str, Any] = NO_SCOPE,
     ) -> None:
-        # A shape is made when the row is kept: of a flood most are not.
+        # The shape is computed only if the row is kept. In a flood, most rows are not.
         about = partial(describe_refusal, error, payload)
         pk = payload.get("pk")
         self.hub.note(
@@ -491,7 +511,7 @@ class _Conversation:
             action=action,
             object_pk=str(pk) if isinstance(pk, str | int) else "",
             outcome=error.code,
-            # Why a token was refused is for operators.
+            # Only operators may know why a token was refused.
             message=str(error.__cause__) if isinstance(error.__cause__, InvalidTokenError) else error.message,
             detail=about,
         )
@@ -500,23 +520,43 @@ class _Conversation:
 
 
 def describe_failure(error: Exception) -> str:
-    """Say why a handshake failed; a time-out has no words of its own."""
+    """Return the text of a failed handshake for the log. A timeout has no text of its own.
+
+    Args:
+        error: The exception of the handshake.
+    """
     return str(error) or f"no answer within HANDSHAKE_SECONDS ({settings.HANDSHAKE_SECONDS:g})"
 
 
 async def turn_away(
     scope: Mapping[str, Any], send: Send, code: int = TRY_AGAIN_LATER, reason: str = "The server is not ready."
 ) -> None:
-    """Close a connection in its handshake; by default the client is told to try again later.
+    """Close a connection in its handshake. By default the client is asked to try again later.
 
-    The socket is accepted for that: a browser does not show its page what the status of a refused handshake is.
+    The socket is accepted first, because browsers hide the status of a refused handshake from the page.
+
+    Args:
+        scope: The ASGI scope of the connection.
+        send: Its ASGI ``send``.
+        code: The close code.
+        reason: The reason of the close frame.
     """
     await send({"type": "websocket.accept", "subprotocol": choose_subprotocol(scope)})
     await send_close(send, code, reason)
 
 
 def read_envelope(text: str | None) -> frames.Envelope:
-    """Take a message apart within the limits of the settings; raises ``RequestError``."""
+    """Parse a message within the limits of the settings.
+
+    Args:
+        text: The text of the message, ``None`` if it is binary.
+
+    Returns:
+        The envelope of the request.
+
+    Raises:
+        RequestError: The message is binary, too large or malformed.
+    """
     if text is None:
         raise frames.RequestError("malformed", "Expected a text frame, got a binary one.")
     return frames.parse_envelope(
@@ -530,7 +570,15 @@ def read_envelope(text: str | None) -> frames.Envelope:
 def read_request(
     envelope: frames.Envelope, bindings: Mapping[str, type[Binding]]
 ) -> tuple[type[Binding], frames.Request]:
-    """Return the binding that is spoken to, and the request; raises ``ClientError``."""
+    """Return the binding that a message is for, and its request.
+
+    Args:
+        envelope: The parsed message.
+        bindings: The bindings that the socket may use, by stream.
+
+    Raises:
+        ClientError: There is no such stream, or the request is malformed.
+    """
     course.enter("binding")
     binding = bindings.get(envelope.stream)
     if binding is None:

@@ -1,4 +1,4 @@
-"""Hear the doorbell that other processes ring through the channel layer."""
+"""The listener for the doorbell that other processes ring through the channel layer."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from declbind.outbound import relay
 
 logger = logging.getLogger("declbind")
 
-#: A doorbell that was silent for so long joins its group again, which the layer may have forgotten.
+#: The seconds of silence after which the listener joins its group again, in case the layer has forgotten it.
 REJOIN_SECONDS = 30.0
 
 
 async def listen(wake: Callable[[], None]) -> None:
-    """Call ``wake`` at each ring, for ever; whatever happens to the layer costs latency only."""
+    """Call ``wake`` at each ring, until cancelled. Faults of the channel layer cost latency only."""
     if not relay.carries_doorbell():
         return
     while True:
@@ -32,8 +32,9 @@ async def listen(wake: Callable[[], None]) -> None:
                             await layer.receive(channel)
                             wake()
         except Exception as error:
-            # An idle consumer is cut after 5 s by redis-py 8's default time-out: no fault, a bell to connect anew.
-            logger.info("The doorbell is silent, polling goes on: %s", error)
+            # The default timeout of redis-py 8 disconnects an idle consumer after 5 s. This is not a fault: connect
+            # again.
+            logger.info("The channel layer failed. Polling goes on: %s", error)
         finally:
             if layer is not None and hasattr(layer, "close_pools"):
                 with contextlib.suppress(Exception):

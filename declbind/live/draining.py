@@ -1,6 +1,6 @@
-"""Draining: before a process ends, it tells its clients and closes their sockets one after the other.
+"""Draining: before a process ends, it notifies its clients and closes their sockets one after the other.
 
-A server that ends closes all its sockets in the same moment, and then all clients come back in the same moment.
+Without it, all sockets close at the same moment, and all clients reconnect at the same moment.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from .socket import RESTART, Socket
 
 logger = logging.getLogger("declbind")
 
-#: How long sockets may take to end after the last of them was closed. Clients that read nothing are not waited for.
+#: How long sockets may take to end after the last of them was closed. Clients that do not read are not waited for.
 LAST_SECONDS = 3.0
-#: What a client reads in its close frame.
+#: The reason in the close frame.
 REASON = "The server is restarting."
 
 
@@ -45,13 +45,13 @@ class Drain:
         self._is_empty = asyncio.Event()
         self._server_end: ServerEnd | None = None
         self._run: asyncio.Task[None] | None = None
-        #: What the hub has to cancel when it stops.
+        #: The task that the hub cancels when it stops.
         self.tasks: list[asyncio.Task[None]] = []
-        #: Whether the process is ending. New sockets are refused from then on.
+        #: Whether the process is ending. If so, new sockets are refused.
         self.is_moving = False
 
     def watch_server(self, send: Send) -> None:
-        """Close the sockets when the server ends without a signal, if ``send`` leads to a server that says so."""
+        """Drain the sockets when a server that announces its end through ``send`` ends without a signal."""
         if self._server_end is None and settings.DRAIN_SECONDS > 0:
             self._server_end = find_server_end(send)
             if self._server_end is not None:
@@ -62,9 +62,9 @@ class Drain:
         self.start(min(settings.DRAIN_SECONDS, end.seconds))
 
     def start(self, seconds: float) -> asyncio.Task[None]:
-        """Begin to close all sockets, evenly spread over so many seconds; return the task that does, or did already.
+        """Start to close all sockets, spread evenly over ``seconds``. Return the task, which may be running already.
 
-        It ends when no socket is open any more, or ``LAST_SECONDS`` after the last one was closed.
+        The task ends when no socket is open, or ``LAST_SECONDS`` after the last one was closed.
         """
         if self._run is None:
             self._run = self._hub.loop.create_task(self._close_all(seconds))
@@ -72,11 +72,11 @@ class Drain:
         return self._run
 
     def hurry(self) -> None:
-        """Close all sockets that are left at once."""
+        """Close all remaining sockets at once."""
         self._hurry.set()
 
     def socket_ended(self) -> None:
-        """Take note that a socket has ended."""
+        """Record that a socket has ended."""
         if self.is_moving and not self._hub.core.connections:
             self._is_empty.set()
 
@@ -95,7 +95,7 @@ class Drain:
         for position, socket in enumerate(sockets):
             await self._wait_until(begun + seconds * position / len(sockets))
             socket.leave(RESTART, REASON)
-        # Some may have been half-way through their handshake.
+        # Some sockets may still have been in their handshake.
         for socket in self._hub.sockets():
             socket.leave(RESTART, REASON)
         if self._hub.core.connections:

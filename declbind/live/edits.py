@@ -1,9 +1,9 @@
-"""Edits of bindings under open sockets: which events are outdated, and when clients are told to take a snapshot.
+"""The effect of edits on open sockets: which events are outdated, and when clients are told to take a snapshot.
 
-Writers follow an edit within ``changes.grace()``. Then the subscribers of a stream that shows more than before are sent
-a ``resync``, for rows may have been written without an event. A transaction that wrote before the grace was over may
-be open for longer. Its rows cannot be in any snapshot yet, so its end is awaited and written to the log, and all hubs
-send a ``resync`` once more.
+All writers follow an edit within ``changes.grace()``. Then the subscribers of a stream that shows more than before are
+sent a ``resync``, because rows may have been written without an event. A transaction that wrote during the grace period
+may stay open for longer. Its rows cannot be in any snapshot yet. The hub therefore waits for its end, which is written
+to the log, and all hubs send a second ``resync``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from .threads import HubThread
 
 logger = logging.getLogger("declbind")
 
-#: The shortest time between two looks whether a transaction that was open across an edit has ended. The longest is four
-#: times as long, at random: InnoDB lists its transactions anew only if nobody has asked for 0.1 s.
+#: The shortest time between two checks whether a transaction that was open across an edit has ended. The longest is
+#: four times as long, chosen at random: InnoDB refreshes its list of transactions only after 0.1 s without a query for
+#: it.
 LOOK_SECONDS = 1.0
 
 P = ParamSpec("P")
@@ -37,7 +38,7 @@ T = TypeVar("T")
 
 
 class EditedHub(Protocol):
-    """The parts of a hub that its edits use."""
+    """The parts of a hub that edits use."""
 
     loop: asyncio.AbstractEventLoop
     core: Hub
@@ -46,7 +47,7 @@ class EditedHub(Protocol):
     thread: HubThread
 
     def resync(self, subscription: Subscription, reason: str) -> None:
-        """Tell a subscriber to take a snapshot."""
+        """Send a subscriber a ``resync``."""
 
 
 class Edits:
@@ -56,19 +57,19 @@ class Edits:
         self._hub = hub
         #: By stream, the version of the last edit that changed its groups or data. Older events are not delivered.
         self._floors: dict[str, int] = {}
-        #: Streams that will be told to resync, with the timer.
+        #: Streams with a scheduled ``resync``, and its timer.
         self._due: dict[str, asyncio.TimerHandle] = {}
-        #: Streams of edits that may still have open transactions, and the task that awaits the end of these.
+        #: Streams of edits that may still have open transactions, and the task that waits for their end.
         self._followed: set[str] = set()
         self._follower: asyncio.Task[None] | None = None
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
-        """What the hub has to cancel when it stops."""
+        """The tasks and timers that the hub cancels when it stops."""
         return [self._follower] if self._follower is not None else []
 
     def note(self, content: dict[str, Any], version: int) -> list[str]:
-        """Note an edit, and return the streams that show more than before."""
+        """Record an edit, and return the streams that show more than before."""
         streams = [stream for stream, (old, new) in content.get("changes", {}).items() if changes.shows_more(old, new)]
         for stream in streams:
             self._floors[stream] = max(self._floors.get(stream, 0), version)
@@ -83,7 +84,7 @@ class Edits:
             self.resync_in(stream, grace)
         self._followed.update(streams)
         if self._follower is not None:
-            # What is open across the earlier edit is open across this one, too.
+            # A transaction that is open across the earlier edit is open across this one, too.
             self._follower.cancel()
         # An empty context: the task outlives the request that may have started the hub.
         self._follower = self._hub.loop.create_task(self._await_writers(grace), context=contextvars.Context())
@@ -93,15 +94,15 @@ class Edits:
         return event.version >= self._floors.get(event.stream, 0)
 
     def forget(self) -> None:
-        """Forget which events are outdated: the configuration has another history."""
+        """Forget which events are outdated, because the configuration has another history."""
         self._floors.clear()
 
     def distrust_all(self) -> None:
-        """Take all events from before the present configuration for outdated: edits may have been missed."""
+        """Treat all events from before the present configuration as outdated, because edits may have been missed."""
         self._floors = dict.fromkeys(self._hub.registry.by_stream, self._hub.registry.version)
 
     def resync_in(self, stream: str, seconds: float) -> None:
-        """Schedule one ``resync`` for the subscribers of a stream, not before this time and any scheduled one."""
+        """Schedule one ``resync`` for the subscribers of a stream, in ``seconds`` or at a later scheduled time."""
         due = self._due.pop(stream, None)
         at = self._hub.loop.time() + seconds
         if due is not None:
@@ -114,12 +115,12 @@ class Edits:
         self.resync(stream)
 
     def resync(self, stream: str) -> None:
-        """Send ``resync`` to the subscribers of a stream now; what is scheduled stays so."""
+        """Send ``resync`` to the subscribers of a stream now. A scheduled ``resync`` is still sent."""
         for subscription in self._hub.core.subscriptions(stream):
             self._hub.resync(subscription, "config")
 
     async def _await_writers(self, grace: float) -> None:
-        # Half of the grace is the time between two version checks: who writes later writes by the new rules.
+        # Half of the grace period is the time between two version checks. Later writes follow the new rules.
         await asyncio.sleep(grace / 2)
         moment = await self._ask(open_writes.present_moment, self._hub.using)
         if moment is None:
@@ -138,11 +139,11 @@ class Edits:
             return await self._hub.thread.run(open_writes.are_open, moment, self._hub.using)
         except DatabaseError as error:
             _warn(error)
-            # One that ends while nobody can look was open.
+            # A transaction that ends while the database cannot be asked counts as open.
             return True
 
     async def _ask(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function in the hub's thread, again and again while the database fails."""
+        """Call a function in the hub's thread, and retry while the database fails."""
         while True:
             try:
                 return await self._hub.thread.run(function, *args, **kwargs)
@@ -159,7 +160,7 @@ def note_end(streams: list[str], version: int, using: str) -> None:
     """Write to the log that the transactions open across an edit have ended, unless another process has done so."""
     content = {"type": "written", "version": version, "streams": streams}
     with transaction.atomic(using=using):
-        # Processes come here one after the other.
+        # Processes run this one after the other.
         Configuration.objects.using(using).select_for_update().filter(pk=1).first()
         edit = Event.objects.using(using).filter(kind=Event.CONTROL, version=version).order_by("id").first()
         since = edit.pk if edit is not None else 0

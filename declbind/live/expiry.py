@@ -1,10 +1,10 @@
-"""The ends of the tokens of open sockets: no socket outlives its token by an event.
+"""The ends of the tokens of open sockets. No event is sent to a socket after its token has ended.
 
-The pump calls ``enforce`` after it has read the log and before it hands out what it read. An event that was committed
-after a token ended was read after that as well, so its socket is closed by then, even if the event loop was blocked. A
-timer does the same for sockets to which nothing is sent, and tells clients before their token ends.
+The pump calls ``enforce`` after it has read the log and before it dispatches the events. An event that was committed
+after a token ended was also read after that, so its socket is closed by then, even if the event loop was blocked. A
+timer does the same for idle sockets, and notifies clients before their token ends.
 
-Each of the two clocks of a ``Term`` has a heap, so a look costs the same however many sockets there are.
+Each of the two clocks of a ``Term`` has a heap, so a check costs the same for any number of sockets.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from declbind.inbound.terms import Term
 
 from .socket import Socket
 
-#: So many seconds before the end of its token a client is told.
+#: How many seconds before the end of its token a client is notified.
 NOTICE_SECONDS: Final = 30.0
-#: The longest time that the timer is set to. Some event loops cannot wait for years.
+#: The longest delay of the timer. Some event loops cannot wait for years.
 _LONGEST: Final = 3_600.0
-#: Entries of closed sockets and earlier terms that the heaps may hold beside as many as there are open sockets.
+#: The number of outdated entries that the heaps may hold, in addition to one for each open socket.
 _SPARE: Final = 64
 
 Entry = tuple[float, int, Socket, Term]
@@ -45,7 +45,7 @@ class Expiry:
         self._due: float | None = None
 
     def watch(self, socket: Socket) -> None:
-        """Close a socket when its present identity ends, in place of an earlier one."""
+        """Close a socket when its present identity ends. This replaces the term of an earlier identity."""
         term = socket.identity.term
         if term is None:
             self.forget(socket)
@@ -84,12 +84,12 @@ class Expiry:
     def _take(self, heap: list[Entry], until: float, act: Callable[[Socket, Term], None]) -> None:
         while heap and heap[0][0] <= until:
             _, _, socket, term = heapq.heappop(heap)
-            # It may have ended, or have got a new term, since the entry was made.
+            # Since the entry was made, the socket may have ended or may have a new term.
             if self._watched.get(socket) is term and not socket.closed.done():
                 act(socket, term)
 
     def _compact(self) -> None:
-        """Make the heaps anew, without the entries that mean nothing any more."""
+        """Rebuild the heaps without outdated entries."""
         waiting = {id(term) for _, _, socket, term in self._notices if self._watched.get(socket) is term}
         self._by_deadline, self._by_wall_clock, self._notices = [], [], []
         for socket, term in self._watched.items():
@@ -103,7 +103,7 @@ class Expiry:
         self._due = due
         if due is not None:
             delay = min(max(0.0, due - time.monotonic()), _LONGEST)
-            # Nobody's context: the timer outlives the request that sets it.
+            # An empty context, because the timer outlives the request that sets it.
             self._timer = asyncio.get_running_loop().call_later(delay, self._wake, context=contextvars.Context())
 
     def _wake(self) -> None:

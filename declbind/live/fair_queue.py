@@ -1,7 +1,7 @@
-"""Serve the clients of a process in turn, so that one with many requests does not delay the others.
+"""Fair scheduling of clients, so that one with many requests does not delay the others.
 
 A client is a user, or the address of an anonymous visitor. Clients take turns, and so do the sockets of one client:
-behind a proxy that is not in ``TRUSTED_PROXIES``, many visitors have one address.
+behind a proxy that is not in ``TRUSTED_PROXIES``, many visitors have the same address.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 
 class Client(NamedTuple):
-    """Whom a call is made for: the owner of the requests, and one of the owner's sockets."""
+    """The client that a call is made for: the owner of the requests, and one of the owner's sockets."""
 
     owner: str
     socket: str = ""
 
 
-#: Whom a call is made for that no client has asked for.
+#: The client of calls that no client has asked for.
 NOBODY = Client("")
 _current: ContextVar[Client] = ContextVar("declbind_client", default=NOBODY)
 
@@ -42,7 +42,7 @@ def current_client() -> Client:
 
 @contextlib.contextmanager
 def working_for(client: Client) -> Iterator[None]:
-    """Let the calls of the running task, and of tasks that it starts, wait as those of a client."""
+    """Schedule the calls of the running task, and of tasks that it starts, as those of a client."""
     token = _current.set(client)
     try:
         yield
@@ -51,23 +51,23 @@ def working_for(client: Client) -> Iterator[None]:
 
 
 class FairQueue(Generic[T]):
-    """Items that wait, given out in turn between owners, and between the sockets of an owner.
+    """A queue that gives out items in turn between owners, and between the sockets of an owner.
 
-    The items of one socket stay in their order. At most ``each`` items of one owner are under way at once. No method
-    depends on how many items wait. Not safe for threads.
+    The items of one socket stay in order. At most ``each`` items of one owner are in progress at once. The cost of each
+    method does not depend on the number of items. Not thread-safe.
     """
 
     def __init__(self, each: int) -> None:
         self._each = each
-        #: What waits, by owner and socket. The next in turn is the first.
+        #: Waiting items by owner and socket. The first one is the next in turn.
         self._turns: OrderedDict[str, OrderedDict[str, deque[T]]] = OrderedDict()
-        #: The owners that have as many items under way as one may have.
+        #: The owners with the maximum number of items in progress.
         self._resting: dict[str, OrderedDict[str, deque[T]]] = {}
         self._under_way: Counter[str] = Counter()
 
     @property
     def has_waiting(self) -> bool:
-        """Return whether items wait, also those of owners that may not have more under way just now."""
+        """Return whether items wait, including those of owners with the maximum number of items in progress."""
         return bool(self._turns or self._resting)
 
     def put(self, client: Client, item: T) -> None:
@@ -79,7 +79,7 @@ class FairQueue(Generic[T]):
         sockets.setdefault(client.socket, deque()).append(item)
 
     def take(self) -> tuple[Client, T] | None:
-        """Take the next item in turn, or return ``None`` if there is none that may be under way."""
+        """Remove and return the next item in turn, or ``None`` if none may start now."""
         if not self._turns:
             return None
         owner, sockets = self._turns.popitem(last=False)
@@ -93,11 +93,11 @@ class FairQueue(Generic[T]):
         return Client(owner, socket), item
 
     def _is_full(self, owner: str) -> bool:
-        # What no client has asked for takes its turn, but no client's share.
+        # Calls that no client has asked for take turns too, but their number is not limited.
         return owner != NOBODY.owner and self._under_way[owner] >= self._each
 
     def done(self, client: Client) -> None:
-        """Report that an item of a client is not under way any more."""
+        """Record that an item of a client is no longer in progress."""
         self._under_way[client.owner] -= 1
         if not self._under_way[client.owner]:
             del self._under_way[client.owner]
@@ -110,8 +110,8 @@ class FairGate:
     """A number of places for one kind of work, given to clients in turn. Belongs to the event loop.
 
     Args:
-        places: How many may be taken at once.
-        each: How many of them one owner may take.
+        places: The number of places that may be taken at once.
+        each: The number of places that one owner may take.
     """
 
     def __init__(self, places: int, each: int = 1) -> None:
@@ -119,16 +119,15 @@ class FairGate:
         self._queue: FairQueue[asyncio.Future[Client]] = FairQueue(each)
 
     def ask(self, client: Client, place: asyncio.Future[Client]) -> None:
-        """Let a future get a place in the name of a client.
+        """Queue a future for a place on behalf of a client.
 
-        It may wait in the name of several clients: the first whose turn comes is its result. It has to be given to
-        ``wait``.
+        A future may wait for several clients. Its result is the client whose turn comes first. Pass it to ``wait``.
         """
         self._queue.put(client, place)
         self._give()
 
     async def wait(self, place: asyncio.Future[Client]) -> Client:
-        """Wait for the place that a future has asked for, and return in whose name it was given."""
+        """Wait for the place that a future was queued for. Return the client that got it."""
         try:
             return await place
         except asyncio.CancelledError:
@@ -137,14 +136,14 @@ class FairGate:
             raise
 
     def leave(self, client: Client) -> None:
-        """Give a place back."""
+        """Release a place."""
         self._free += 1
         self._queue.done(client)
         self._give()
 
     @contextlib.asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
-        """Hold a place in the name of the client that the running task works for."""
+        """Hold a place for the client that the running task works for."""
         place: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self.ask(current_client(), place)
         client = await self.wait(place)
@@ -157,7 +156,7 @@ class FairGate:
         while self._free and (found := self._queue.take()) is not None:
             client, place = found
             if place.done():
-                # Its task was cancelled, or it has a place in the name of another client.
+                # Its task was cancelled, or it already has a place through another client.
                 self._queue.done(client)
                 continue
             self._free -= 1

@@ -1,4 +1,4 @@
-"""Send what the hub has queued for its connections, fair to all of them and to the rest of the event loop."""
+"""The delivery of queued frames to connections, fair to all of them and to the rest of the event loop."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from declbind.core.hub import Connection, Hub
 if TYPE_CHECKING:
     from .socket import Socket
 
-#: After so many seconds of sending others than the hub get a turn.
+#: The number of seconds of sending after which other tasks of the event loop get a turn.
 SENDING_SECONDS = 0.005
-#: So long readers that read may be waited for after each slice of events.
+#: The longest wait for active readers after each slice of events.
 CATCH_UP_SECONDS = 0.05
 
 
 class Flusher:
-    """Flush the connections of one hub; belongs to its event loop."""
+    """The flusher of one hub's connections. Belongs to its event loop."""
 
     def __init__(self, core: Hub) -> None:
         self._core = core
-        #: Connections for which something still waited when all was flushed.
+        #: Connections that still had queued frames after the last flush.
         self._lagging: dict[Connection, None] = {}
 
     async def flush(self) -> None:
-        """Send what was queued, as far as the readers take it."""
+        """Send queued frames, as far as the readers accept them."""
         pause_at = time.monotonic() + SENDING_SECONDS
         for connection in self._core.take_waiting():
             connection.flush()
@@ -40,10 +40,10 @@ class Flusher:
             await self._wait_for([connection.info for connection in self._lagging if connection.outbox.is_filling()])
 
     async def _wait_for(self, behind: list[Socket]) -> None:
-        """Give readers that do read a moment to catch up: in a burst we are faster than any of them.
+        """Give active readers time to catch up, because in a burst the hub is faster than any of them.
 
-        All together not for longer than ``CATCH_UP_SECONDS`` after each slice of events: so much may slow readers cost
-        the quick ones, until their queue is full. Who took nothing in that time is not waited for again.
+        All readers together get at most ``CATCH_UP_SECONDS`` after each slice of events, which limits how much slow
+        readers delay fast ones. A reader that accepts nothing in that time is not waited for again.
         """
         until = time.monotonic() + CATCH_UP_SECONDS
         taken = {socket: socket.sent for socket in behind if not socket.is_given_up()}

@@ -1,4 +1,4 @@
-"""The handshake of a socket: by what a client says who it is, and which subprotocol it gets."""
+"""The handshake of a socket: its identity and its subprotocol."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from declbind.inbound.authentication import TOKEN_PROTOCOL, Run, authenticate, f
 from declbind.tenancy import run_in
 from declbind.tokens import InvalidTokenError
 
-#: The parts of a scope that come from cookies. A connection with a token uses none of them.
+#: The keys of a scope that come from cookies. A connection with a token uses none of them.
 _OF_COOKIES = ("cookies", "session", "user")
 
 
 def has_token(scope: Mapping[str, Any]) -> bool:
-    """Return whether a client has sent a token, good or bad. Then its cookies count for nothing."""
+    """Return whether a client has sent a token, valid or not. If it has, its cookies are ignored."""
     try:
         return find_token(scope) is not None
     except InvalidTokenError:
@@ -26,8 +26,8 @@ def has_token(scope: Mapping[str, Any]) -> bool:
 def choose_subprotocol(scope: Mapping[str, Any]) -> str | None:
     """Return the subprotocol with which a handshake is answered, ``None`` for none.
 
-    A browser gives up a connection if it has offered subprotocols and the server chooses none of them. So the token
-    itself is chosen if the client has offered nothing else that is known here.
+    A browser closes a connection if it has offered subprotocols and the server chooses none of them. If the client has
+    offered no other known subprotocol, the token itself is therefore chosen.
     """
     offered = scope.get("subprotocols", ())
     for known in (BATCH_PROTOCOL, PLAIN_PROTOCOL):
@@ -37,14 +37,14 @@ def choose_subprotocol(scope: Mapping[str, Any]) -> str | None:
 
 
 async def identify(run: Run, scope: Mapping[str, Any]) -> tuple[permissions.Identity, Mapping[str, Any]]:
-    """Return the identity of a client, and the scope without what its cookies say if it has sent a token.
+    """Return the identity of a client, and its scope. If the client has sent a token, the scope has no cookies.
 
     Args:
         run: Calls a function with arguments in a thread that may use the database.
 
     Raises:
-        InvalidTokenError: The token does not authenticate anybody.
-        TenantError: The connection is no tenant's.
+        InvalidTokenError: The token does not authenticate anyone.
+        TenantError: The connection belongs to no tenant.
         DatabaseError: The user could not be loaded.
     """
     token = find_token(scope)
@@ -52,11 +52,11 @@ async def identify(run: Run, scope: Mapping[str, Any]) -> tuple[permissions.Iden
         return await run(permissions.identify, scope, ""), scope
     scope = without_cookies(scope)
     identity = await authenticate(run, token, scope)
-    # Code of the project may look at the user, as it does in connections with a session.
+    # Project code may read the user, as it does in connections with a session.
     return identity, {**scope, "user": await run(run_in, identity.tenant, permissions.load_user, identity)}
 
 
 def without_cookies(scope: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a scope without the cookies and what middleware has made of them."""
+    """Return a scope without the cookies and without the keys that middleware has derived from them."""
     headers = [(name, value) for name, value in scope.get("headers", ()) if name != b"cookie"]
     return {**{key: value for key, value in scope.items() if key not in _OF_COOKIES}, "headers": headers}

@@ -12,14 +12,14 @@ from declbind.registry import current_registry, database_alias, get_registry
 
 from .hub import LiveHub, running_hubs
 
-#: An event that waits for its number, or for this process, longer than so many seconds is not healthy.
+#: The number of seconds that an event may wait for its number, or for this process, before the state is not ``ok``.
 PATIENCE_SECONDS = 10.0
 
 
 def measure() -> dict[str, Any]:
     """Return the state as JSON values; ``ok`` sums it up. Blocks on the database; never raises.
 
-    ``log`` is ``null`` where the database does not answer, ``process`` where no socket has come to this process yet.
+    ``log`` is ``null`` if the database does not answer. ``process`` is ``null`` if this process has had no socket yet.
     Ages are in seconds, lags in events and in seconds, queues in frames and in characters.
     """
     using = database_alias()
@@ -57,7 +57,7 @@ def _hub_state(hub: LiveHub, using: str) -> dict[str, Any]:
     cursor, column = hub.core.cursor, history.offset_column(using)
     missed = Event.objects.using(using).filter(**{f"{column}__gt": cursor}).order_by(column)
     oldest = missed.values_list("created_at", flat=True).first()
-    # The event loop owns these; a list of them is one step of the interpreter, and numbers may be a moment old.
+    # These belong to the event loop. Copying them into a list is atomic, and the numbers may be slightly old.
     queues = [connection.outbox for connection in list(hub.core.connections)]
     return {
         "node": hub.heartbeat.id,
@@ -70,9 +70,9 @@ def _hub_state(hub: LiveHub, using: str) -> dict[str, Any]:
         "queued_characters": sum(queue.size for queue in queues),
         "longest_queue_frames": max((len(queue) for queue in queues), default=0),
         "version": hub.registry.version,
-        # The process is ending and takes no more sockets.
+        # The process is ending and accepts no more sockets.
         "moving": hub.drain.is_moving,
-        # The class alone: the text of a database's error may name hosts, users and values.
+        # Only the class, because the text of a database error may name hosts, users and values.
         "last_error": hub.heartbeat.last_error.partition(":")[0],
     }
 

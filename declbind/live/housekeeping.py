@@ -1,7 +1,7 @@
 """The periodic work of a hub beside its pump.
 
-It stores traffic, connections and metrics, renews the heartbeat, deletes old rows, checks permissions, and ends readers
-that are stuck.
+It stores traffic, connections and metrics, renews the heartbeat, deletes old rows, checks permissions, and closes stuck
+or unused sockets.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ logger = logging.getLogger("declbind")
 
 #: How many sockets are checked in one call. The pump uses the same thread and must not wait long.
 REVALIDATE_SLICE = 50
-#: Batches of old events that are deleted, or whose values are taken out, in one sweep.
+#: Batches of old events that are deleted, or whose values are removed, in one sweep.
 TRIM_BATCHES = 30
 
 
@@ -59,11 +59,12 @@ Task = Callable[[Household], Awaitable[None]]
 
 
 async def run_housekeeping(hub: Household) -> None:
-    """Run each task when its interval is over, until cancelled. A task that fails is repeated, and stops no other."""
+    """Run each task at its interval until cancelled. A task that fails is retried and does not stop the others."""
     done: dict[Task, float] = {revalidate_all: time.monotonic()}
     while True:
         tasks: tuple[tuple[Task, float], ...] = (
-            # First: rows of a process without a heartbeat are taken for those of a dead process.
+            # The heartbeat comes first, because the rows of a process without one are treated as those of a dead
+            # process.
             (beat, settings.HEARTBEAT_SECONDS),
             (end_sessions, 0.0),
             (write_traffic, 0.0),
@@ -81,7 +82,7 @@ async def run_housekeeping(hub: Household) -> None:
                 hub.heartbeat.forget_fault(task.__name__)
             except Exception as error:
                 hub.heartbeat.note_fault(task.__name__, error)
-                logger.warning("Housekeeping failed, it tries again: %s", error)
+                logger.warning("Housekeeping failed and is retried: %s", error)
         await asyncio.sleep(1.0)
 
 
@@ -117,30 +118,30 @@ async def beat(hub: Household) -> None:
 
 
 async def sweep(hub: Household) -> None:
-    """Delete rows that are older than the retention, and take out values that are older than that of their binding."""
+    """Delete rows that are older than the retention, and remove values whose binding has a shorter retention."""
     await hub.thread.run(retention.sweep, hub.using)
-    # Events may come faster than one batch for each sweep. Between two batches the thread can read the log.
+    # Events may arrive faster than one batch per sweep. Between two batches the thread can read the log.
     for _ in range(TRIM_BATCHES):
         if not await hub.thread.run(retention.trim_batch, hub.using):
             break
 
 
 async def end_sessions(hub: Household) -> None:
-    """Check the permissions of sockets whose session has run out."""
+    """Check the permissions of sockets whose session has expired."""
     over = await hub.session_ends.find_over(hub.sockets(), hub.thread, time.monotonic())
     for start in range(0, len(over), REVALIDATE_SLICE):
         await hub.revalidate(over[start : start + REVALIDATE_SLICE])
 
 
 async def revalidate_all(hub: Household) -> None:
-    """Check the permissions of all sockets, for changes that left no event."""
+    """Check the permissions of all sockets, to find changes without an event."""
     sockets = hub.sockets()
     for start in range(0, len(sockets), REVALIDATE_SLICE):
         await hub.revalidate(sockets[start : start + REVALIDATE_SLICE])
 
 
 def end_unused(hub: Household) -> None:
-    """Close each socket whose reader is stuck or that nobody uses."""
+    """Close each socket that nobody uses or whose reader is stuck."""
     for socket in hub.sockets():
         if socket.is_stuck(time.monotonic()):
             socket.overflow()
@@ -149,7 +150,7 @@ def end_unused(hub: Household) -> None:
 
 
 async def watch_readers(hub: Household) -> None:
-    """Close sockets whose readers are stuck, and those that nobody uses; needs no database."""
+    """Close sockets with stuck readers and sockets that nobody uses. Needs no database."""
     while True:
         end_unused(hub)
         await asyncio.sleep(1.0)

@@ -1,6 +1,6 @@
 """The hub of one event loop: its subscriptions, the frames of events, and the effect of edits and lost permissions.
 
-A hub belongs to its loop and ends with it. What it applies, and in which order, is in ``pump``.
+A hub belongs to its loop and ends with it. The ``pump`` module decides what is applied, and in which order.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("declbind")
 
-#: So many events' frames are kept: a crowd that comes back asks for the same ones.
+#: The number of events whose frames are cached. Clients that reconnect together need the same ones.
 VARIANTS_KEPT = 1_000
 
 _hubs: dict[asyncio.AbstractEventLoop, LiveHub] = {}
 
 
 async def get_hub() -> LiveHub:
-    """Return the hub of the running loop, started at first use."""
+    """Return the hub of the running loop, which is started at first use."""
     loop = asyncio.get_running_loop()
     hub = _hubs.get(loop)
     if hub is None:
@@ -65,13 +65,13 @@ async def get_hub() -> LiveHub:
 
 
 def running_hubs() -> list[LiveHub]:
-    """Return the hubs of this process, one for each event loop that serves sockets; from any thread."""
-    # A hub that never started is not taken out when its loop ends.
+    """Return the hubs of this process, one for each event loop that serves sockets. May be called from any thread."""
+    # A hub that never started is not removed when its loop ends.
     return [hub for loop, hub in list(_hubs.items()) if not loop.is_closed()]
 
 
 class LiveHub:
-    """Join the pure hub to the log, the registry and the clock of one process."""
+    """The connection of the pure hub to the log, the registry and the clock of one process."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop
@@ -88,7 +88,7 @@ class LiveHub:
         self.log_reader = LogReader(self.using)
         self.registry = registries.current_registry()
         self.epoch = ""
-        #: Counts new registries and new beginnings of the log: whoever works for long compares it before and after.
+        #: The number of new registries and new histories of the log. Long operations compare it before and after.
         self.turns = 0
         self.requests = RequestThreads(settings.DATABASE_THREADS, settings.THREADS_PER_CLIENT)
         self.snapshots = SnapshotDesk(self.requests, settings.SNAPSHOTS_AT_ONCE)
@@ -100,28 +100,28 @@ class LiveHub:
         self.metrics = Metrics(self.heartbeat.id)
         self.session_ends = SessionEnds()
         self.admission = Admission()
-        #: The registry whose changes all subscriptions have been told.
+        #: The registry that has been applied to all subscriptions.
         self._announced = self.registry
-        #: Frames of the last events that were built, by offset, and the registry under which.
+        #: Cached frames of the last events, by offset, and the registry with which they were built.
         self._variants: dict[int, Variants] = {}
         self._variants_of: registries.BindingRegistry | None = None
         self._started: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def ready(self) -> None:
-        """Wait until the hub knows where the log ends.
+        """Wait until the hub knows the end of the log.
 
         Raises:
-            Exception: What kept it from finding out. The fault has been logged, and the next call tries again.
+            Exception: The fault that prevented it. It has been logged, and the next call tries again.
         """
         self.loop = asyncio.get_running_loop()
         started = self._started
         if started is None or (started.done() and (started.cancelled() or started.exception())):
-            # A task of its own: the request that happens to come first may be cancelled while others wait for the hub,
-            # which outlives them all and must not carry anybody's context.
+            # A separate task, because the first request may be cancelled while others wait for the hub. The hub
+            # outlives all requests and must not keep their context.
             context = contextvars.Context()
             started = self._started = self.loop.create_task(self._start(), context=context)
-            # Everybody who waits for it may have left when it fails.
+            # All waiting requests may have ended when it fails.
             started.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(started)
 
@@ -143,7 +143,7 @@ class LiveHub:
         shutdown.watch(self.loop, running_hubs)
 
     async def settle(self) -> None:
-        """Wait until the hub has looked at the log once more than it had; for tests and for shutting down."""
+        """Wait until the hub has read the log once more. For tests and for shutting down."""
         await self.pump.settle()
 
     async def stop(self) -> None:
@@ -174,8 +174,8 @@ class LiveHub:
         """Queue the frames of one event for its subscribers, and return the number of frames."""
         queued = 0
         self.recent.add(event)
-        # In this order: an outdated event may be for groups that have no subscribers any more, while its row is in a
-        # group that has some.
+        # Check this first: the groups of an outdated event may have no subscribers, while the present groups of its row
+        # have some.
         if self.is_in_force(event) and self.core.hears(event):
             queued = self.core.dispatch(event, self.variants(event), time.monotonic())
             if queued:
@@ -184,10 +184,10 @@ class LiveHub:
         return queued
 
     def is_in_force(self, event: LogEvent) -> bool:
-        """Return whether an event was made under rules that still hold.
+        """Return whether an event was made under the present rules.
 
-        If it was not, nobody is sent it, and every subscriber of its stream is sent a ``resync``: the groups that the
-        row would be in by the present rules are not known.
+        If not, it is not sent, and every subscriber of its stream is sent a ``resync``, because the groups of the row
+        under the present rules are not known.
         """
         if self.edits.is_in_force(event):
             return True
@@ -195,7 +195,7 @@ class LiveHub:
         return False
 
     def variants(self, event: LogEvent) -> Variants:
-        """Return the frames of an event under the configuration in force now: the same for all who catch up on it."""
+        """Return the frames of an event under the configuration in force now. Clients that catch up share them."""
         registry = registries.current_registry()
         if self._variants_of is not registry or len(self._variants) >= VARIANTS_KEPT:
             self._variants, self._variants_of = {}, registry
@@ -206,27 +206,27 @@ class LiveHub:
 
     def _payload(self, event: LogEvent, action: str) -> str | None:
         try:
-            # The newest that the process knows, though the pump may not have come to its edit: what was taken out must
-            # not be sent any more.
+            # The newest registry of the process, though the pump may not have reached its edit. Removed fields must not
+            # be sent any more.
             return changes.payload(registries.current_registry(), event, action)
-        except Exception:  # one event that cannot be sent must not hold up all that follow
+        except Exception:  # An event that cannot be sent must not block later events.
             logger.exception("Event %s of stream %r cannot be sent.", event.id, event.stream)
             self.edits.resync_in(event.stream, settings.POLL_SECONDS)
             return None
 
     def forget_recent(self) -> None:
-        """Drop the events that are held in memory. Replays read the log, from which values may have been erased."""
+        """Drop the events in memory, because values may have been erased from the log. Replays read the log."""
         self.recent.start(self.core.cursor)
         self._variants = {}
 
     def forget_values(self, reached: Mapping[str, int]) -> None:
-        """Drop the events of streams up to offsets from memory: their values were taken out of the log."""
+        """Drop events of streams up to these offsets from memory, because their values were removed from the log."""
         for stream, offset in reached.items():
             self.recent.forget(stream, offset)
         self._variants = {}
 
     def continue_at(self, head: log.HeadState, reason: str) -> None:
-        """Continue at the end of the log, past what cannot be read. Each explicit subscription is sent a ``resync``."""
+        """Continue at the end of the log, past unreadable events. Each explicit subscription is sent a ``resync``."""
         reached = self.core.cursor
         self.epoch, self.core.cursor = head.epoch, head.offset
         self.recent.start(head.offset)
@@ -237,7 +237,7 @@ class LiveHub:
             self.resync(subscription, reason)
 
     async def apply_registry(self, new: registries.BindingRegistry) -> None:
-        """Put a registry in force: end what it no longer allows, check what it changed, and join new groups."""
+        """Put a registry in force: end subscriptions that it forbids, check changed ones, and join new groups."""
         old = self._announced
         if old is new:
             return
@@ -267,11 +267,11 @@ class LiveHub:
         }
         if renewed:
             await rejoin(self, renewed)
-        # Last: if the database fails before this, the pump does all of it again.
+        # This comes last. If the database fails before this line, the pump repeats all of it.
         self._announced = new
 
     async def revalidate(self, sockets: Collection[Socket]) -> None:
-        """Check who is still who they were, and every subscription's right to view; end what is over."""
+        """Check the identity of each socket and the view permission of each subscription; end those that fail."""
         if not sockets:
             return
         asked = []
@@ -280,7 +280,7 @@ class LiveHub:
             socket.checks += 1
             asked.append((socket, [s for s in socket.subscriptions.values() if s.params is not None]))
         verdicts = await self.thread.run(judge_sockets, asked, self.registry)
-        # The verdict may be about a token that a newer one has replaced meanwhile.
+        # The result may be for a token that a newer one has replaced in the meantime.
         await self.revalidate([socket for socket in sockets if socket.identity is not identities[socket]])
         for socket, current, denied in verdicts:
             if socket.identity is not identities[socket]:
@@ -292,7 +292,7 @@ class LiveHub:
                 self.end(subscription, "permission")
 
     def subscribe(self, subscription: Subscription) -> None:
-        """Let a subscription hear its group, in place of one that the connection had for it."""
+        """Start the delivery of events to a subscription. It replaces one of the same connection and group."""
         earlier = subscription.connection.subscriptions.get((subscription.stream, subscription.group))
         if earlier is not None:
             self._remember(earlier, "again")
@@ -305,7 +305,7 @@ class LiveHub:
         self.core.unsubscribe(subscription)
 
     def start_anew(self, subscription: Subscription, reached: int) -> None:
-        """Let a subscription that came as far as ``reached`` go on at the cursor, past a gap."""
+        """Continue a subscription at the cursor, past a gap, if it has received events up to ``reached`` only."""
         subscription.connection.info.remember(subscription, reached, "resync")
         self.connection_log.changed(subscription.connection.info)
         subscription.live, subscription.offset, subscription.after = True, self.core.cursor, self.core.cursor
@@ -316,7 +316,7 @@ class LiveHub:
         self.connection_log.changed(socket)
 
     def end(self, subscription: Subscription, reason: str) -> None:
-        """End a subscription, unless it is over already, and tell a client that asked for it."""
+        """End a subscription, unless it is over, and notify the client if it is an explicit one."""
         key = (subscription.stream, subscription.group)
         if subscription.connection.subscriptions.get(key) is not subscription:
             return
@@ -326,7 +326,7 @@ class LiveHub:
             subscription.connection.push(text, time.monotonic())
 
     def resync(self, subscription: Subscription, reason: str) -> None:
-        """Send an explicit subscription a ``resync``: what the client holds may be stale."""
+        """Send an explicit subscription a ``resync``, because the data of the client may be stale."""
         if subscription.tagged:
             subscription.resynced_at = self.core.cursor
             text = frames.encode_resync(subscription.stream, subscription.group, self.core.cursor, reason)
@@ -337,9 +337,9 @@ class LiveHub:
         return [connection.info for connection in self.core.connections]
 
     def note(self, socket: Socket | None, kind: str, **values: Any) -> None:
-        """Note traffic of a socket, or of a handshake that did not come to one."""
+        """Record traffic of a socket, or of a handshake that failed."""
         stream = values.get("stream", "")
-        # A client chooses the name that it asks for; counts are kept of streams that there are.
+        # Clients can send any name. Counts are kept for existing streams only.
         self.metrics.count(kind, stream if stream in self.registry.by_stream else "")
         if socket is not None:
             values.update(

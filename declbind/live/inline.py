@@ -1,7 +1,7 @@
-"""Coroutines that run inline up to their first wait, inside a real task that carries on when they have to wait.
+"""A runner that executes coroutines inline up to their first wait. A real task continues those that have to wait.
 
-A task for each frame would cost a third of what sending costs, and most frames never wait. ``asyncio``'s own eager
-tasks come with Python 3.12 and still allocate a task for each coroutine.
+A task for each frame would cost a third of the cost of sending, and most frames never wait. The eager tasks of
+``asyncio`` need Python 3.12 and still allocate a task for each coroutine.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 
 class InlineRunner:
-    """Runs coroutines inline, and keeps the tasks that stand ready to carry them on. Belongs to one event loop.
+    """A runner for coroutines, with spare tasks that continue those that have to wait. Belongs to one event loop.
 
-    The task that carries a coroutine on is ``asyncio.current_task()`` from its first step to its last. Time-outs and
+    The task that continues a coroutine is ``asyncio.current_task()`` from its first step to its last. Timeouts and
     cancel scopes depend on that: they cancel the task in which they were entered, and must be left in the same one.
     """
 
     def __init__(self) -> None:
-        #: Tasks that have nothing to carry on yet. More than one exists only if a coroutine runs another one inline.
+        #: Spare tasks. More than one exists only if a coroutine runs another one inline.
         self._spares: list[_Carrier] = []
         self._is_closed = False
 
@@ -35,10 +35,10 @@ class InlineRunner:
             context: The context of all its steps. No other code may have entered it.
 
         Returns:
-            ``None`` if the coroutine is finished, otherwise the task that carries it on.
+            ``None`` if the coroutine is finished, otherwise the task that continues it.
 
         Raises:
-            BaseException: What the coroutine raised before its first wait.
+            BaseException: The exception that the coroutine raised before its first wait.
         """
         loop = asyncio.get_running_loop()
         carrier = self._spares.pop() if self._spares else _Carrier(loop)
@@ -66,7 +66,7 @@ class InlineRunner:
         return task
 
     def close(self) -> None:
-        """Cancel the spare tasks. Coroutines that are being carried on are not affected."""
+        """Cancel the spare tasks. Coroutines that tasks are continuing are not affected."""
         self._is_closed = True
         while self._spares:
             self._spares.pop().task.cancel()
@@ -79,7 +79,7 @@ class InlineRunner:
 
 
 class _Carrier:
-    """A task that waits until a started coroutine is handed over to it, and then carries that on to its end."""
+    """A task that waits for a started coroutine and then continues it to its end."""
 
     __slots__ = ("_handed_over", "_loop", "_rest", "task")
 
@@ -91,7 +91,7 @@ class _Carrier:
         self.task: asyncio.Task[None] = loop.create_task(self._carry_on(), context=contextvars.Context())
 
     def hand_over(self, work: Coroutine[Any, Any, None], context: contextvars.Context, waits_for: Any) -> None:
-        """Take over a coroutine that waits for something."""
+        """Pass a started coroutine, which waits for ``waits_for``, to this task."""
         self._rest = _Rest(work, context, waits_for)
         if self._handed_over is None:
             # The task has not made its first step. If it is cancelled now, it will never make one.
@@ -115,19 +115,19 @@ class _Carrier:
 
 
 class _Rest:
-    """An awaitable that carries on a coroutine whose first step was made elsewhere."""
+    """An awaitable that continues a coroutine whose first step was made elsewhere."""
 
     __slots__ = ("_context", "_waits_for", "_work", "interruption")
 
     def __init__(self, work: Coroutine[Any, Any, None], context: contextvars.Context, waits_for: Any) -> None:
         self._work, self._context, self._waits_for = work, context, waits_for
-        #: A cancellation that came before the task began to wait for what the coroutine waits for.
+        #: A cancellation that arrived before the task could wait for the coroutine's future.
         self.interruption: asyncio.CancelledError | None = None
 
     def __await__(self) -> Generator[Any, Any, None]:
         work, run, waits_for = self._work, self._context.run, self._waits_for
         error: BaseException | None = self.interruption
-        # As ``Task.cancel()`` does: cancel what is waited for, and interrupt the coroutine itself if that is done.
+        # As ``Task.cancel()`` does: cancel the awaited future, or interrupt the coroutine itself if the future is done.
         if error is not None and (cancel := getattr(waits_for, "cancel", None)) is not None and cancel():
             error = None
         try:
@@ -144,5 +144,5 @@ class _Rest:
         except StopIteration:
             return
         finally:
-            # A traceback that refers to this frame must not be kept alive by it.
+            # This frame must not keep a traceback alive that refers to it.
             error = None

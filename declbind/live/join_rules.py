@@ -1,4 +1,4 @@
-"""What decides which groups a socket joins without asking."""
+"""The rules for groups that a socket joins automatically."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from declbind.registry import BindingRegistry
 
 
 class RegistryHolder(Protocol):
-    """A hub, for what it knows of bindings."""
+    """The part of a hub that knows the bindings."""
 
     registry: BindingRegistry
 
 
 @dataclass(frozen=True, slots=True)
 class JoinRules:
-    """What decides which groups a socket joins.
+    """The rules for the groups that a socket joins.
 
     Attributes:
         bindings: Returns the bindings that the socket's consumer serves, by stream.
-        connection_groups: The groups that code of the project named when the socket was opened.
+        connection_groups: The groups that project code named when the socket was opened.
     """
 
     bindings: Callable[[RegistryHolder], Mapping[str, type[Binding]]]

@@ -1,7 +1,7 @@
-"""The groups that a connection joins without asking, when it opens and when a binding comes into force under it.
+"""The groups that a connection joins automatically, when it opens and when a binding comes into force later.
 
-They are the groups without placeholders of bindings with ``auto_subscribe``, and those that ``connection_groups`` of a
-demultiplexer names. Their subscriptions get plain frames, and the client is not told when one begins or ends.
+They are the groups without placeholders of bindings with ``auto_subscribe``, and the groups that ``connection_groups``
+of a demultiplexer names. Their subscriptions get plain frames, and the client is not notified when one begins or ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .threads import HubThread
 
 logger = logging.getLogger("declbind")
 
-#: Reasons for the end of a subscription that the client itself gave: it left the group, or asked for it explicitly.
+#: Reasons with which a client itself ended a subscription: it left the group, or subscribed to it explicitly.
 _BY_THE_CLIENT = ("client", "again")
 
 
@@ -44,7 +44,7 @@ class JoinableHub(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A group that a connection joins; code of the project may have granted it, whatever ``view`` says."""
+    """A group that a connection joins. Project code may have granted it regardless of ``view``."""
 
     stream: str
     group: str
@@ -52,13 +52,13 @@ class Join:
 
 
 def find_joins(bindings: Mapping[str, type[Binding]], user: Any, connection_groups: Iterable[str]) -> list[Join]:
-    """Return the groups of these bindings that a user's connection joins; blocks on the database."""
+    """Return the groups of these bindings that a user's connection joins. Blocks on the database."""
     joins = []
     for stream, binding in bindings.items():
         try:
             joins += [Join(stream, group, False) for group in auto_groups(binding, user)]
-        except Exception:  # a faulty binding must not affect the others
-            logger.exception("No connection joins stream %r by itself, because its binding failed.", stream)
+        except Exception:  # A faulty binding must not affect the others.
+            logger.exception("No connection joins stream %r automatically, because its binding failed.", stream)
     return joins + [Join(stream, group, True) for stream in bindings for group in connection_groups]
 
 
@@ -77,7 +77,7 @@ def auto_groups(binding: type[Binding], user: Any) -> list[str]:
 
 
 def join(hub: JoinableHub, socket: Socket, joins: Iterable[Join]) -> None:
-    """Subscribe a socket to groups, from the hub's cursor on."""
+    """Subscribe a socket to groups, starting at the hub's cursor."""
     for each in joins:
         hub.subscribe(
             Subscription(
@@ -92,15 +92,15 @@ def join(hub: JoinableHub, socket: Socket, joins: Iterable[Join]) -> None:
 
 
 async def rejoin(hub: JoinableHub, streams: Collection[str]) -> None:
-    """Let the open sockets join the groups of bindings that have come into force or were changed.
+    """Subscribe the open sockets to groups of bindings that were changed or have come into force.
 
-    A group that the client has left, or has asked for explicitly, is its own affair from then on.
+    Groups that the client has left, or has subscribed to explicitly, are left out.
     """
     asked = []
     for socket in hub.sockets():
         rules = socket.join_rules
         if rules is None:
-            # Its handshake is not over. It finds out that the configuration has changed, and looks again.
+            # Its handshake is not over. It will notice the changed configuration and look again.
             continue
         offered = {stream: binding for stream, binding in rules.bindings(hub).items() if stream in streams}
         if rules.connection_groups or any(binding.spec().auto_subscribe for binding in offered.values()):
@@ -113,7 +113,7 @@ async def rejoin(hub: JoinableHub, streams: Collection[str]) -> None:
 
 
 async def join_again(hub: JoinableHub, socket: Socket) -> None:
-    """Let a socket whose identity has changed join the groups that it would join if it connected now."""
+    """Subscribe a socket whose identity has changed to the groups that it would join if it connected now."""
     rules = socket.join_rules
     if rules is None:
         return
@@ -136,10 +136,10 @@ _Asked = tuple[Socket, Mapping[str, type[Binding]], Iterable[str]]
 
 
 def _find_joins_of_sockets(asked: Iterable[_Asked]) -> list[tuple[Socket, list[Join]]]:
-    """Return the groups that each socket joins; loads each user once. Blocks on the database."""
+    """Return the groups that each socket joins. Loads each user once; blocks on the database."""
     found: list[tuple[Socket, list[Join]]] = []
     for tenant, some in group_by_tenant(asked, lambda each: each[0]).items():
-        # The sockets of a tenant that is gone join nothing, and the next check of rights closes them.
+        # The sockets of a removed tenant join nothing. The next check of permissions closes them.
         found += ask_tenant(tenant, partial(_find_joins_in_tenant, some), [])
     return found
 

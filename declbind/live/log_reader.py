@@ -33,7 +33,7 @@ class Tick:
     registry: registries.BindingRegistry
 
     def is_whole(self, cursor: int) -> bool:
-        """Tell whether no event is missing between the cursor and the last event read, but for what was trimmed."""
+        """Return whether no event is missing between the cursor and the last event read, except trimmed ones."""
         if not self.head.is_whole:
             return False
         if not self.events or self.head.min_offset - 1 > cursor:
@@ -42,17 +42,17 @@ class Tick:
 
 
 class LogReader:
-    """The reader of one hub. Every method blocks on the database and belongs to the hub's thread."""
+    """The reader of one hub. Every method blocks on the database and runs in the hub's thread."""
 
     def __init__(self, using: str) -> None:
         self.using = using
-        #: The database's connection, as long as it is the one that was looked at.
+        #: The database connection that was checked last.
         self._connection: Any = None
 
     def first_look(self) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
-        """Return where the log ends, and the edits that it holds: what changed, the version, whether all follow it."""
+        """Return the end of the log and its edits: what changed, the version, and whether all writers follow it."""
         if growth.store_missing(self.using):
-            logger.info("What the definitions of files and classes may send was stored.")
+            logger.info("The fields that definitions in files and classes may send were stored.")
         registries.check_version(force=True)
         self._check_connection()
         relay.run_once(self.using)
@@ -61,7 +61,8 @@ class LogReader:
             head = self.renew_epoch(head.epoch)
         oldest = timezone.now() - changes.grace() - dt.timedelta(seconds=open_writes.oldest_seconds(self.using))
         controls = Event.objects.using(self.using).filter(kind=Event.CONTROL).order_by("id")
-        # All that the log still holds: a transaction open for longer than the grace ends with events of old rules.
+        # All edits in the log, because a transaction that stays open longer than the grace period ends with outdated
+        # events.
         edits = [
             (content, version, at < oldest)
             for data, version, at in controls.values_list("data", "version", "created_at")
@@ -70,7 +71,7 @@ class LogReader:
         return Tick(head, [], registries.get_registry()), edits
 
     def look(self, cursor: int) -> Tick:
-        """Number what waits, and return what follows the cursor."""
+        """Number waiting events, and return the events after the cursor."""
         registries.check_version()
         self._check_connection()
         look = log.look(cursor, READ_BATCH, self.using)
@@ -80,7 +81,7 @@ class LogReader:
         return Tick(look.head, look.events, registries.get_registry())
 
     def _check_connection(self) -> None:
-        """See whether a new connection leads to the tables that the one before led to."""
+        """Check whether a new connection leads to the same tables as the previous one."""
         connection = connections[self.using]
         connection.ensure_connection()
         if connection.connection is not self._connection:
@@ -88,11 +89,11 @@ class LogReader:
             self._connection = connection.connection
 
     def renew_epoch(self, epoch: str) -> log.HeadState:
-        """Begin another history after this one, and return its head."""
+        """Start a new history after ``epoch``, and return its head."""
         history.renew_epoch(self.using, epoch)
         return log.load_head(self.using)
 
     def newest_registry(self) -> registries.BindingRegistry:
-        """Return the registry as of this moment."""
+        """Return the registry in force at this moment."""
         registries.check_version(force=True)
         return registries.get_registry()

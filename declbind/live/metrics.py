@@ -1,6 +1,6 @@
-"""Counts of the frames that one process sends and receives, for the charts and for the last use of each stream.
+"""Counts of the frames that a process sends and receives, for the charts and for the last use of each stream.
 
-Each event costs one addition, whatever its number of frames. Minutes are always stored, with the heartbeat. Seconds,
+Each event costs one addition, for any number of frames. Minutes are always stored, with the heartbeat. Seconds,
 latencies and the recipients of each event are stored only while an operator watches.
 """
 
@@ -20,17 +20,18 @@ from declbind.core.hub import LogEvent
 from declbind.models import Activity, Event, StreamUse, Traffic
 from declbind.outbound import history
 
-#: Events of a second whose recipients and latency are noted: above it one in 2, in 4, in 8.
+#: The number of events per second whose recipients and latency are recorded. Above it, events are sampled: one in 2, in
+#: 4, in 8.
 MAX_DELIVERIES = 200
-#: Minutes and seconds that may wait where the database does not answer; older ones are given up.
+#: Minutes and seconds that may wait while the database does not answer. Older ones are dropped.
 MAX_WAITING = 10
-#: Streams in one statement: some databases take no more than 999 parameters.
+#: Streams in one statement, because some databases accept at most 999 parameters.
 STREAMS_AT_ONCE = 400
 
 
 @dataclass
 class Counts:
-    """Frames handed out, requests, refusals by stream, and faults, of some stretch of time."""
+    """The frames, requests, refusals by stream, and faults in a period of time."""
 
     sent: Counter[str] = field(default_factory=Counter)
     received: Counter[str] = field(default_factory=Counter)
@@ -38,7 +39,7 @@ class Counts:
     errors: int = 0
 
     def add(self, kind: str, stream: str) -> None:
-        """Count one thing that ``Traffic`` has a kind for; who opens or closes a connection asks for nothing."""
+        """Count one thing that ``Traffic`` has a kind for, except the start or end of a connection."""
         if kind == Traffic.CONNECTION:
             return
         if stream or kind != Traffic.REFUSED:
@@ -49,7 +50,7 @@ class Counts:
             self.errors += 1
 
     def update(self, other: Counts) -> None:
-        """Add what another stretch counted."""
+        """Add the counts of another period."""
         self.sent.update(other.sent)
         self.received.update(other.received)
         self.refused.update(other.refused)
@@ -74,13 +75,13 @@ class Counts:
 
 @dataclass
 class Second(Counts):
-    """Count one second, and note its events: offset, when it was handed over, to how many."""
+    """The counts of one second, and its events: offset, time of delivery, and number of frames."""
 
     every: int = 1
     events: list[tuple[int, float, int]] = field(default_factory=list)
 
     def note(self, offset: int, at: float, frames: int) -> None:
-        """Note an event, unless too many are; then they are thinned out, in every process alike."""
+        """Record an event. If there are too many, they are sampled, in every process alike."""
         if not sampling.keeps(offset, self.every):
             return
         self.events.append((offset, at, frames))
@@ -101,11 +102,11 @@ class Metrics:
         self._clock = clock
         self._fresh = Counts()
         self._seconds: dict[int, Second] = {}
-        #: Up to which second all has been taken.
+        #: The last second that has been taken.
         self._taken = 0
-        #: Minutes that are not stored yet, or not over.
+        #: Minutes that are not over or not stored yet.
         self._minutes: dict[int, Counts] = {}
-        #: Which minute each stream was last said to be of use in, by column.
+        #: The last minute of use that was stored for each stream, by column.
         self._used: dict[str, dict[str, int]] = {"sent_at": {}, "asked_at": {}}
 
     # --- in the event loop -------------------------------------------------------------------------------------------
@@ -120,13 +121,13 @@ class Metrics:
             second.note(event.offset, now, frames)
 
     def count(self, kind: str, stream: str) -> None:
-        """Count a request, refusal or fault; ``stream`` is one that there is, or ""."""
+        """Count a request, refusal or fault; ``stream`` is an existing stream or ""."""
         self._fresh.add(kind, stream)
         if self.watched:
             self._second(int(self._clock())).add(kind, stream)
 
     def watch(self, watched: bool) -> None:
-        """Begin to count seconds, or end it."""
+        """Start or stop counting seconds."""
         if watched and not self.watched:
             self._taken = int(self._clock())
         self.watched = watched
@@ -142,7 +143,7 @@ class Metrics:
         return found
 
     def take_seconds(self) -> dict[int, Second]:
-        """Take the seconds that are over; one in which nothing happened is a count too, so that zero can be told."""
+        """Remove and return finished seconds. A second without traffic is included, so that a zero can be stored."""
         if not self.watched:
             return {}
         now = int(self._clock())
@@ -151,7 +152,7 @@ class Metrics:
         return {at: self._seconds.pop(at, Second()) for at in range(first, now)}
 
     def take_fresh(self) -> Counts:
-        """Take what was counted since the last time."""
+        """Remove and return the counts since the last call."""
         fresh, self._fresh = self._fresh, Counts()
         return fresh
 
@@ -164,7 +165,7 @@ class Metrics:
         written = _created([offset for second in seconds.values() for offset, _, _ in second.events], using)
         rows = []
         for at, second in seconds.items():
-            # A clock that is behind the writer's would make it negative.
+            # If this clock is behind the writer's, the latency would be negative.
             deliveries = [
                 [offset, frames, round(max(0.0, 1000 * (handed_over - written[offset])), 1)]
                 for offset, handed_over, frames in second.events
@@ -182,13 +183,13 @@ class Metrics:
                     **second.values(),
                 )
             )
-        # Conflicts only where the clock was put back.
+        # There are conflicts only if the clock was set back.
         Activity.objects.using(using).bulk_create(rows, ignore_conflicts=True)
 
     def write_minute(self, fresh: Counts, using: str) -> None:
-        """Add to the row of this minute, and remember which streams were of use in it.
+        """Add counts to the row of this minute, and store which streams were used in it.
 
-        The row gets the minute's whole count each time: one that could not be written is made up for by the next.
+        The row gets the whole count of the minute each time, so a failed write is made up for by the next one.
         """
         minute = int(self._clock()) // 60 * 60
         if fresh:
@@ -222,12 +223,12 @@ class Metrics:
 
 
 def read_clock(seconds: float) -> datetime:
-    """Return a moment, given in seconds since 1970, as the project's columns hold it: naive without ``USE_TZ``."""
+    """Return a time, given in seconds since 1970, as the project's columns store it: naive without ``USE_TZ``."""
     return datetime.fromtimestamp(seconds, UTC if django_settings.USE_TZ else None)
 
 
 def _created(offsets: list[int], using: str) -> dict[int, float]:
-    """Return when events were written, as the wall clock has it."""
+    """Return when events were written, by the wall clock."""
     column = history.offset_column(using)
     created: dict[int, float] = {}
     for start in range(0, len(offsets), MAX_DELIVERIES):

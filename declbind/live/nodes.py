@@ -1,4 +1,4 @@
-"""Keep this process's heartbeat row, by which operators see who serves sockets under which configuration."""
+"""The heartbeat row of this process, which shows operators who serves sockets under which configuration."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from .connection_log import RESTART, close_all
 
 
 class Heartbeat:
-    """Renew one ``Node`` row; every method runs in the hub's thread."""
+    """The owner of one ``Node`` row. Every method runs in the hub's thread."""
 
     def __init__(self) -> None:
         self.id = secrets.token_hex(8)
         self.started_at: datetime = timezone.now()
-        #: The faults that last, by what failed.
+        #: The current faults, by what failed.
         self.faults: dict[str, str] = {}
 
     @property
     def last_error(self) -> str:
-        """The fault that was noted last and is not over; empty if there is none."""
+        """The current fault that was recorded last; empty if there is none."""
         return next(reversed(self.faults.values()), "")
 
     def note_fault(self, what: str, error: Exception) -> None:
-        """Note that something failed."""
+        """Record that ``what`` failed."""
         self.faults.pop(what, None)
         self.faults[what] = f"{type(error).__name__}: {error}"
 
     def forget_fault(self, what: str) -> None:
-        """Note that something worked again."""
+        """Record that ``what`` works again."""
         self.faults.pop(what, None)
 
     def beat(self, state: dict[str, Any], using: str) -> None:
-        """Store the state of now."""
+        """Store the current state."""
         Node.objects.using(using).update_or_create(
             id=self.id,
             defaults={
@@ -56,13 +56,13 @@ class Heartbeat:
         )
 
     def end(self, using: str) -> None:
-        """Remove the row of a process that ends in order."""
+        """Remove the row of a process that ends normally."""
         close_all(self.id, using, RESTART, "The process ended.")
         Node.objects.using(using).filter(id=self.id).delete()
 
 
 def describe(hub: Hub, registry: BindingRegistry) -> dict[str, Any]:
-    """Return what the heartbeat tells of a hub; called in the event loop, which owns the hub."""
+    """Return the state of a hub for the heartbeat. Called in the event loop, which owns the hub."""
     streams = Counter(subscription.stream for subscription in hub.subscriptions())
     return {
         "generation": registry.generation,

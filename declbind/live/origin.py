@@ -1,4 +1,4 @@
-"""Judge the Origin header of a WebSocket handshake: scheme, host and port must be the site's own or be listed."""
+"""The check of a WebSocket handshake's Origin header: scheme, host and port must be the site's own or be listed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Origin = tuple[str, str, int]
 
 
 def is_origin_allowed(scope: Mapping[str, Any]) -> bool:
-    """Tell whether a handshake may go on. Without the header it may: only browsers send it, and they always do.
+    """Return whether a handshake may continue. Without the header it may, because all browsers send it.
 
-    ``null`` (a sandboxed page, a file) is refused. The site's own origin is what Django makes of the same headers, with
-    ``ALLOWED_HOSTS``, ``SECURE_PROXY_SSL_HEADER`` and ``USE_X_FORWARDED_HOST``: a foreign name that merely leads here
-    (DNS rebinding) is not the site's own.
+    ``null`` (a sandboxed page, a file) is refused. The site's own origin is computed by Django from the same headers,
+    with ``ALLOWED_HOSTS``, ``SECURE_PROXY_SSL_HEADER`` and ``USE_X_FORWARDED_HOST``. A foreign name that resolves to
+    this server (DNS rebinding) is not the site's own.
     """
     origins = [value for name, value in scope.get("headers", ()) if name == b"origin"]
     if not origins:
@@ -56,7 +56,7 @@ def _parse_origin(text: str) -> Origin | None:
         return None
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         return None
-    # RFC 6454, section 6.2: an origin is a scheme, a host and a port. Browsers send nothing else.
+    # RFC 6454, section 6.2: an origin is a scheme, a host and a port. Browsers send exactly these.
     rest = text.partition("://")[2]
     if any(character in rest.removesuffix("/") for character in "/?#@\\") or any(map(str.isspace, text)):
         return None

@@ -30,7 +30,7 @@ from .threads import HubThread
 
 logger = logging.getLogger("declbind")
 
-#: After so many events, or so many frames for all connections together, what was queued is sent.
+#: The number of events, and of frames for all connections together, after which queued frames are sent.
 SLICE_EVENTS, SLICE_FRAMES = 50, 20_000
 
 
@@ -47,25 +47,25 @@ class PumpedHub(Protocol):
     thread: HubThread
 
     def dispatch(self, event: LogEvent) -> int:
-        """Queue the frames of an event, and return how many."""
+        """Queue the frames of an event, and return their number."""
 
     async def apply_registry(self, new: BindingRegistry) -> None:
-        """Bring a registry into force for the open subscriptions."""
+        """Put a registry in force for the open subscriptions."""
 
     async def revalidate(self, sockets: Collection[Socket]) -> None:
-        """Check the permissions of sockets, and end what is no longer allowed."""
+        """Check the permissions of sockets, and end connections and subscriptions that are no longer allowed."""
 
     def sockets(self) -> list[Socket]:
         """Return the open sockets."""
 
     def forget_recent(self) -> None:
-        """Forget the events that are kept in memory: something in them was erased."""
+        """Forget the events in memory, because values in them were erased."""
 
     def forget_values(self, reached: Mapping[str, int]) -> None:
-        """Forget the events of streams up to offsets: their values were taken out of the log."""
+        """Forget events of streams up to these offsets, because their values were removed from the log."""
 
     def continue_at(self, head: log.HeadState, reason: str) -> None:
-        """Have all subscribers take a snapshot, and go on at the end of the log."""
+        """Send all subscribers a ``resync``, and continue at the end of the log."""
 
 
 class Pump:
@@ -74,24 +74,25 @@ class Pump:
     def __init__(self, hub: PumpedHub) -> None:
         self._hub = hub
         self._bell = asyncio.Event()
-        #: Counts how often the log was read to its end.
+        #: The number of times that the log was read to its end.
         self.looks = 0
 
     def wake(self) -> None:
-        """Have the log read now; to be called in the hub's event loop."""
+        """Read the log now. Must be called in the hub's event loop."""
         self._bell.set()
 
     async def settle(self) -> None:
-        """Wait until the log was read to its end once more, from now on."""
+        """Wait until the log has been read to its end once more."""
         looks = self.looks
         while self.looks < looks + 2:
             self.wake()
             await asyncio.sleep(0.005)
 
     async def run(self) -> None:
-        """Read the log until cancelled. A failure is logged, and the next look tries again."""
+        """Read the log until cancelled. A failure is logged, and the read is retried."""
         while True:
-            # Not wait_for(): before Python 3.12 it swallows a cancellation that meets the bell, and never ends.
+            # wait_for() is not used: before Python 3.12 it loses a cancellation that arrives together with the
+            # doorbell, and never ends.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(settings.POLL_SECONDS):
                     await self._bell.wait()
@@ -103,20 +104,20 @@ class Pump:
                 self._hub.heartbeat.forget_fault("log")
             except Exception as error:
                 self._hub.heartbeat.note_fault("log", error)
-                logger.warning("The hub could not read the log, it tries again: %s", error)
+                logger.warning("The hub could not read the log and retries: %s", error)
 
     async def _advance(self) -> bool:
-        """Look once; return whether there is more to read at once."""
+        """Read the log once; return whether there is more to read at once."""
         hub = self._hub
         cursor = hub.core.cursor
         tick = await hub.thread.run(hub.log_reader.look, cursor)
-        # After the log was read: what was committed after a token ended is not handed out to its socket.
+        # This runs after the log was read, so no event that was committed after a token ended is sent to its socket.
         hub.expiry.enforce()
         await hub.apply_registry(tick.registry)
         if tick.head.epoch == hub.epoch and (tick.head.offset < cursor or not tick.is_whole(cursor)):
-            # A backup was restored, or the log was emptied. Its numbers will be given again, to other events, or what
-            # they stood for is gone. A client that comes back with an offset of the lost history must not be told that
-            # what is found now is all that followed.
+            # A backup was restored, or the log was emptied. Its numbers will be given to other events, or their events
+            # are gone. A client that resumes from the lost history must not take the present events for everything that
+            # followed.
             head = await hub.thread.run(hub.log_reader.renew_epoch, hub.epoch)
             await self._start_over(head, "epoch")
             return False
@@ -148,7 +149,7 @@ class Pump:
     async def _start_over(self, head: log.HeadState, reason: str) -> None:
         """Continue at the end of a log that has another history, or that was trimmed before it was read to its end.
 
-        Control events may be among the lost ones, so everything is checked.
+        Lost events may include control events, so everything is checked.
         """
         hub = self._hub
         await hub.apply_registry(await hub.thread.run(hub.log_reader.newest_registry))
@@ -163,7 +164,7 @@ class Pump:
         match json.loads(event.data):
             case {"type": "session", "session": digest, **rest}:
                 for socket in sockets:
-                    # A log-out may name no session, and a socket may have none: these two are not equal.
+                    # A logout may name no session, and a socket may have none. These two must not match.
                     if digest and socket.session == digest:
                         socket.close(SESSION_OVER, "The session is over.")
                 user = rest.get("user")
@@ -188,5 +189,5 @@ class Pump:
             case {"type": "forgotten"}:
                 hub.forget_recent()
             case _:
-                # Everybody's rights, or what a newer release of this package says and we do not understand.
+                # The permissions of all users, or a control event of a newer release that this one does not know.
                 await hub.revalidate(sockets)

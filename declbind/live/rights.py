@@ -1,4 +1,4 @@
-"""Judge the rights of open sockets again: who is still who they were, and what of theirs may go on."""
+"""Repeated checks of the permissions of open sockets: which sockets and subscriptions may continue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Item = TypeVar("Item")
 def judge_sockets(
     asked: Iterable[tuple[Socket, list[Subscription]]], registry: BindingRegistry
 ) -> list[tuple[Socket, bool, list[Subscription]]]:
-    """Return for each socket whether it may go on, and which of its subscriptions may not; asks once for each user."""
+    """Return for each socket whether it may continue, and which subscriptions may not. Loads each user once."""
     verdicts: list[tuple[Socket, bool, list[Subscription]]] = []
     for tenant, some in group_by_tenant(asked, lambda pair: pair[0]).items():
         over: list[tuple[Socket, bool, list[Subscription]]] = [(socket, False, []) for socket, _ in some]
@@ -53,7 +53,7 @@ def _judge(
 
 
 def group_by_tenant(items: Iterable[Item], socket_of: Callable[[Item], Socket]) -> dict[str, list[Item]]:
-    """Return what belongs to sockets by the tenant of each, so that a tenant is activated once for all of its own."""
+    """Group items by the tenant of their sockets, so that each tenant is activated once."""
     found: dict[str, list[Item]] = {}
     for item in items:
         found.setdefault(socket_of(item).identity.tenant, []).append(item)
@@ -61,10 +61,10 @@ def group_by_tenant(items: Iterable[Item], socket_of: Callable[[Item], Socket]) 
 
 
 def ask_tenant(tenant: str, question: Callable[[], Answer], otherwise: Answer) -> Answer:
-    """Return the answer to a question that is asked inside a tenant, or ``otherwise`` if the tenant is gone.
+    """Return the result of ``question``, called inside a tenant, or ``otherwise`` if the tenant was removed.
 
-    One that is gone must not keep the others from going on. Errors that say nothing of the tenant, such as a database
-    that is away, are raised.
+    A removed tenant must not stop the others. Errors that are not about the tenant, such as an unavailable database,
+    are raised.
     """
     try:
         with tenancy.activate(tenant):
@@ -74,7 +74,7 @@ def ask_tenant(tenant: str, question: Callable[[], Answer], otherwise: Answer) -
     except (tenancy.TenantError, DatabaseError) as error:
         if not tenant:
             raise
-        logger.warning("Tenant %r cannot be asked, and its sockets are closed: %s", tenant, error)
+        logger.warning("Tenant %r cannot be activated, so its sockets are closed: %s", tenant, error)
         return otherwise
 
 
@@ -101,8 +101,11 @@ def _may_go_on(subscription: Subscription, registry: BindingRegistry, user: Any)
             bound.has_view_permission(user, subscription.params)
         )
     except (OperationalError, InterfaceError):
-        # The database is away: that says nothing about rights, and the pump asks again before it goes on.
+        # The database is unavailable, which says nothing about permissions. The pump repeats the check before it
+        # continues.
         raise
     except Exception:
-        logger.exception("Stream %r: the check of the right to view failed, which is a no.", subscription.stream)
+        logger.exception(
+            "Stream %r: the check of the view permission failed, so the permission is denied.", subscription.stream
+        )
         return False

@@ -1,12 +1,12 @@
-"""Shortcuts to the server: past wrappers that frames need not pass, and around what daphne lacks.
+"""Shortcuts to the server: around wrappers that frames need not pass, and around missing features of daphne.
 
-Channels' session wrapper asks the lazy session twice for each message, to act on HTTP responses alone. That is a fifth
-of what a frame costs.
+Channels' session wrapper evaluates the lazy session twice for each message, though only HTTP responses need it. That is
+a fifth of the cost of a frame.
 
-daphne hands each frame to Twisted and goes on, and Twisted buffers without a bound. Its transports tell a registered
-producer when to pause and when to resume. daphne also drops the reason of a close, and refuses the codes that WebSocket
-has for servers (1011 to 1014): autobahn's ``sendClose`` is meant for applications. The way to the transport and the
-protocol leads through the ``partial`` that daphne passes as ``send``. Nothing changes under other servers.
+daphne passes each frame to Twisted without waiting, and Twisted buffers without a limit. Twisted's transports notify a
+registered producer when to pause and when to resume. daphne also drops the reason of a close, and refuses WebSocket's
+codes for servers (1011 to 1014), because autobahn's ``sendClose`` is meant for applications. The transport and the
+protocol are found through the ``partial`` that daphne passes as ``send``. Nothing changes under other servers.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any
 
 from channels import sessions
 
-#: Bytes of a close frame's reason.
+#: The maximum bytes of the reason in a close frame.
 MAX_REASON = 120
 
-#: What Channels wraps around ``send``; nothing in a release that has no such class (see ``outbound.seams``).
+#: The classes that Channels wraps around ``send``; empty in a release without them (see ``outbound.seams``).
 SESSION_WRAPPER: Any = getattr(sessions, "InstanceSessionWrapper", ())
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 def without_session(send: Send) -> Send:
-    """Return ``send`` without Channels' session wrappers; for frames, not for the handshake."""
+    """Return ``send`` without Channels' session wrappers. For frames, not for the handshake."""
     inner: Any = send
     while isinstance(wrapper := getattr(inner, "__self__", None), SESSION_WRAPPER) and hasattr(wrapper, "real_send"):
         inner = wrapper.real_send
@@ -37,53 +37,54 @@ def without_session(send: Send) -> Send:
 
 
 class PacedSend:
-    """Call ``send`` when the transport has room. A Twisted push producer; belongs to the event loop."""
+    """A ``send`` that waits until the transport has room. A Twisted push producer; belongs to the event loop."""
 
     def __init__(self, send: Send, transport: Any) -> None:
         self.inner, self._transport = send, transport
         self._room = asyncio.Event()
         self._room.set()
-        # The HTTP channel, which produced the handshake, is still registered and has nothing more to say.
+        # The HTTP channel, which produced the handshake, is still registered and has nothing more to send.
         transport.unregisterProducer()
         transport.registerProducer(self, True)
 
     async def __call__(self, message: Mapping[str, Any]) -> None:
-        """Send a message; frames wait for room, the end of the connection does not."""
+        """Send a message. Frames wait for room; the end of the connection does not."""
         if message["type"] == "websocket.send":
             await self._room.wait()
         await self.inner(message)
 
     def release(self) -> None:
-        """Let go of the transport, which does not close while somebody may still produce."""
+        """Unregister from the transport, which does not close while a producer is registered."""
         self._transport.unregisterProducer()
 
     def pauseProducing(self) -> None:
-        """Stop: more than Twisted's buffer size waits."""
+        """Pause: more than Twisted's buffer size is waiting."""
         self._room.clear()
 
     def resumeProducing(self) -> None:
-        """Go on."""
+        """Continue sending."""
         self._room.set()
 
     def stopProducing(self) -> None:
-        """Go on: the connection is lost, and who waits must find out."""
+        """Continue after the connection was lost, so that waiting senders notice it."""
         self._room.set()
 
 
 def pace(send: Send) -> PacedSend | None:
-    """Return a ``send`` that waits for a slow reader, or ``None`` if the server's own does or cannot be helped.
+    """Return a ``send`` that waits for a slow reader, or ``None`` if the server has its own or does not support one.
 
     Args:
-        send: The server's, without wrappers. The handshake must be over: until then the transport is the server's.
+        send: The server's, without wrappers. The handshake must be over, because the server uses the transport until
+            then.
     """
     transport: Any = getattr(_daphne_protocol(send), "transport", None)
     return PacedSend(send, transport) if hasattr(transport, "registerProducer") else None
 
 
 async def send_close(send: Send, code: int, reason: str) -> None:
-    """Close an accepted WebSocket. Raises what ``send`` raises."""
+    """Close an accepted WebSocket. Raises the exceptions of ``send``."""
     inner = send.inner if isinstance(send, PacedSend) else without_session(send)
-    # RFC 6455, section 5.5: 125 bytes with the code. A server refuses a longer one, and the code with it.
+    # RFC 6455, section 5.5: at most 125 bytes with the code. A server refuses a longer one together with the code.
     said = reason.encode("utf-8", "replace")[:MAX_REASON].decode("utf-8", "ignore")
     close_frame = getattr(_daphne_protocol(inner), "sendCloseFrame", None)
     if close_frame is not None:
@@ -93,7 +94,7 @@ async def send_close(send: Send, code: int, reason: str) -> None:
 
 
 def find_transport(send: Send) -> Any:
-    """Return the Twisted transport of a connection, or ``None`` on another server than daphne."""
+    """Return the Twisted transport of a connection, or ``None`` on a server other than daphne."""
     return getattr(_daphne_protocol(without_session(send)), "transport", None)
 
 

@@ -1,7 +1,7 @@
-"""The largest message that the server takes from a client, where a server tells it.
+"""The server's limit for messages of clients, if it is known.
 
 A server reads a whole message into memory before it passes the message on. If its limit is above ``MAX_FRAME_BYTES``,
-strangers can make the process hold messages that declbind refuses anyway.
+clients can fill memory with messages that declbind refuses anyway.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from declbind.conf import settings
 
 logger = logging.getLogger("declbind")
 
-#: uvicorn's option, and the environment variable that stands for it.
+#: uvicorn's option, and the corresponding environment variable.
 OPTION, VARIABLE = "--ws-max-size", "UVICORN_WS_MAX_SIZE"
 _is_checked = False
 
 
 def warn_once(receive: Any) -> None:
-    """Log a warning, at the first connection of a process, if its server takes messages that are too large.
+    """Log a warning at the first connection of a process if its server accepts messages that are too large.
 
     Args:
-        receive: The ``receive`` of an ASGI connection, as the server or a middleware gave it. It tells the limit of
-            uvicorn if no middleware has replaced it.
+        receive: The ``receive`` of an ASGI connection, as the server or a middleware passed it. It gives access to
+            uvicorn's limit unless a middleware has replaced it.
     """
     global _is_checked
     if _is_checked:
@@ -39,7 +39,7 @@ def warn_once(receive: Any) -> None:
 
 
 def find_limit(receive: Any) -> int | None:
-    """Return the largest message in bytes that uvicorn takes; ``None`` if the server is another one."""
+    """Return uvicorn's limit for a message in bytes; ``None`` for another server."""
     config = getattr(getattr(receive, "__self__", None), "config", None)
     limit = getattr(config, "ws_max_size", None)
     return limit if isinstance(limit, int) else None

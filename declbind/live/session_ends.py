@@ -1,7 +1,7 @@
-"""The moments at which the sessions of open sockets end, so that a socket does not outlive its session.
+"""The times at which the sessions of open sockets end, so that a socket does not outlive its session.
 
-A session that runs out leaves no event, but its end is known before: a store in the database has it in a column, and
-other stores tell it when the session is loaded. The application may move the end (``set_expiry``), so the column is
+A session that expires leaves no event, but its end is known in advance. A store in the database has it in a column, and
+other stores return it when the session is loaded. The application may move the end (``set_expiry``), so the column is
 read again every ``REFRESH_SECONDS``.
 """
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from .socket import Socket
     from .threads import HubThread
 
-#: How often the ends of known sessions are read again, where one query reads many.
+#: The interval at which the ends of known sessions are read again, if one query can read many.
 REFRESH_SECONDS = 10.0
-#: Sessions that are loaded one by one in one call. The pump uses the same thread and must not wait long.
+#: The number of sessions that one call loads one by one. The pump uses the same thread and must not wait long.
 SLICE = 100
 
-#: A session: the tenant, and the key that it has there.
+#: A session: the tenant, and the session key there.
 _Session = tuple[str, str]
 
 
@@ -51,7 +51,7 @@ class SessionEnds:
                 by_key.setdefault((socket.identity.tenant, socket.identity.session_key), []).append(socket)
         self._ends = {key: end for key, end in self._ends.items() if key in by_key}
         if not by_key:
-            # The project may have no sessions, and an engine that cannot be imported.
+            # A project without sessions may have an engine that cannot be imported.
             return []
         is_cheap = permissions.reads_session_ends_together()
         if is_cheap and now - self._read_at >= REFRESH_SECONDS:
@@ -63,13 +63,13 @@ class SessionEnds:
         moment = timezone.now()
         over = [key for key, end in self._ends.items() if end is not None and end <= moment]
         for key in over:
-            # It may have been extended, which is seen when it is checked; then its end is read again.
+            # The session may have been extended. The check notices that, and then its end is read again.
             del self._ends[key]
         return [socket for key in over for socket in by_key[key]]
 
 
 def _load_ends(sessions: Iterable[_Session]) -> dict[_Session, datetime | None]:
-    """Return when sessions end, each as its tenant knows it; those of a tenant that is gone end now."""
+    """Return when sessions end, loaded in the tenant of each. Sessions of a removed tenant end now."""
     keys: dict[str, list[str]] = {}
     for tenant, key in sessions:
         keys.setdefault(tenant, []).append(key)

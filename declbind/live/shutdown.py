@@ -1,9 +1,8 @@
-"""SIGTERM, taken before the server has it: the sockets of this process are drained first, and then the server ends.
+"""The handling of SIGTERM before the server receives it: the sockets are drained first, and then the server ends.
 
-No ASGI server tells its application in time that it is ending: by the ``lifespan`` shutdown all sockets are gone.
-Therefore the signal itself is taken, in the main thread, while a hub runs there. It is handed on to the handler that
-was there before, so the server does what it always does, only ``DRAIN_SECONDS`` later. SIGINT, which Ctrl-C sends, is
-never touched.
+No ASGI server notifies its application in time that it is ending. At the ``lifespan`` shutdown, all sockets are gone.
+Therefore the signal itself is handled, in the main thread, while a hub runs there. It is then passed on to the previous
+handler, so the server behaves as usual, only ``DRAIN_SECONDS`` later. SIGINT, which Ctrl-C sends, is never handled.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ from declbind.conf import settings
 from .sending import Send
 
 SIGNAL = signal.SIGTERM
-#: Event loops whose own handler of a signal does nothing: what was set by ``add_signal_handler`` is woken otherwise.
+#: Event loops whose own signal handler does nothing. Functions set by ``add_signal_handler`` are woken in another way.
 LOOPS = frozenset({"asyncio", "uvloop", "rloop", "winloop"})
 
 _interception: Interception | None = None
 
 
 class SocketDrain(Protocol):
-    """What closes the sockets of a hub."""
+    """The part of a hub that closes its sockets."""
 
     def start(self, seconds: float) -> asyncio.Task[None]:
-        """Begin to close all sockets, evenly spread over so many seconds."""
+        """Start to close all sockets, spread evenly over ``seconds``."""
 
     def hurry(self) -> None:
-        """Close all sockets that are left at once."""
+        """Close all remaining sockets at once."""
 
 
 class EndingHub(Protocol):
@@ -47,16 +46,16 @@ class EndingHub(Protocol):
 
     @property
     def drain(self) -> SocketDrain:
-        """What closes its sockets."""
+        """The object that closes its sockets."""
 
 
 def watch(loop: asyncio.AbstractEventLoop, running_hubs: Callable[[], Sequence[EndingHub]]) -> None:
-    """Drain the hubs of this process when it gets SIGTERM.
+    """Drain the hubs of this process when it receives SIGTERM.
 
-    Does nothing if ``DRAIN_SECONDS`` is 0, or in a thread that cannot take signals, as under ``runserver``.
+    Does nothing if ``DRAIN_SECONDS`` is 0, or in a thread that cannot handle signals, as under ``runserver``.
 
     Args:
-        loop: The running loop. The signal is taken until ``unwatch`` is called with it.
+        loop: The running loop. The signal is handled until ``unwatch`` is called with it.
         running_hubs: Returns the hubs to drain.
     """
     global _interception
@@ -66,13 +65,13 @@ def watch(loop: asyncio.AbstractEventLoop, running_hubs: Callable[[], Sequence[E
         if _interception.is_in_force():
             return
         _interception.end()
-    # ``None`` is a handler that was not set from Python: nothing can be handed on to it.
+    # ``None`` is a handler that was not set from Python. No signal can be passed on to it.
     can_hand_on = signal.getsignal(SIGNAL) not in (signal.SIG_IGN, None)
     _interception = Interception(loop, running_hubs) if can_hand_on else None
 
 
 def unwatch(loop: asyncio.AbstractEventLoop) -> None:
-    """Give the signal back, if it was taken for this loop."""
+    """Restore the previous signal handler, if the signal is handled for this loop."""
     global _interception
     if (
         _interception is not None
@@ -84,7 +83,7 @@ def unwatch(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class ServerEnd(NamedTuple):
-    """The end of a server: what waits for it to begin, and how many seconds sockets have from then on."""
+    """The end of a server: how to wait for its start, and how many seconds sockets have from then on."""
 
     wait: Callable[[], Awaitable[object]]
     seconds: float
@@ -93,20 +92,20 @@ class ServerEnd(NamedTuple):
 def find_server_end(send: Send) -> ServerEnd | None:
     """Return the end of a server whose workers get no signal, or ``None``.
 
-    hypercorn starts its workers as processes and ends them by an event. The way to it leads through ``send``, which is
-    a method of the connection.
+    hypercorn starts its workers as processes and ends them by an event. The event is found through ``send``, which is a
+    method of the connection.
     """
     stream = getattr(send, "__self__", None)
     if not type(stream).__module__.startswith("hypercorn."):
         return None
     wait = getattr(getattr(getattr(stream, "context", None), "terminated", None), "wait", None)
     seconds = getattr(getattr(stream, "config", None), "graceful_timeout", None)
-    # Not all of it: after that time hypercorn cuts connections off, without a close frame.
+    # Not the whole timeout, because hypercorn then drops connections without a close frame.
     return ServerEnd(wait, 0.7 * seconds) if wait is not None and isinstance(seconds, int | float) else None
 
 
 class Interception:
-    """A handler of SIGTERM in front of the one that was there before. Belongs to the main thread."""
+    """A handler of SIGTERM in front of the previous one. Belongs to the main thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, running_hubs: Callable[[], Sequence[EndingHub]]) -> None:
         self.loop = loop
@@ -121,12 +120,12 @@ class Interception:
         signal.signal(SIGNAL, self._take)
 
     def is_in_force(self) -> bool:
-        """Return whether this handler takes the next signal, and can."""
+        """Return whether this handler will receive the next signal, and can handle it."""
         is_ours = self._pid == os.getpid() and not self.loop.is_closed()
         return is_ours and not self._is_over and signal.getsignal(SIGNAL) == self._take
 
     def end(self) -> None:
-        """Give the signal back. One that was taken is handed on."""
+        """Restore the previous handler. A signal that was received is passed on."""
         if self._draining is not None:
             self._hand_on()
         elif not self._is_over:
@@ -136,14 +135,14 @@ class Interception:
         return self._draining is not None and not self._is_over
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        # A forked child has this handler too, but not the loop. Somebody's own handler may call it at any time.
+        # A forked child has this handler too, but not the loop. Another handler may call this one at any time.
         if self._is_over or self._pid != os.getpid() or self.loop.is_closed():
             self._call_previous()
         elif self._draining is None:
             self._draining = self._running_hubs()
             self.loop.call_soon_threadsafe(self._begin)
         else:
-            # The second signal: no more waiting.
+            # The second signal: stop waiting.
             for hub in self._draining:
                 _call(hub.loop, hub.drain.hurry)
 
@@ -185,10 +184,10 @@ class Interception:
 
 
 class WakeupGate:
-    """A pipe before the one that wakes an event loop for signals. It holds SIGTERM back and lets all others pass.
+    """A pipe in front of the one that wakes an event loop for signals. It holds SIGTERM back and passes all others on.
 
-    What was set by ``loop.add_signal_handler`` is called when the loop reads the signal's number from its pipe,
-    whatever handler Python has. No interface gives that function away, so the number is held back instead.
+    A function set by ``loop.add_signal_handler`` is called when the loop reads the signal's number from its pipe,
+    regardless of Python's handler. No interface returns that function, so the number is held back instead.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_holding: Callable[[], bool]) -> None:
@@ -203,7 +202,7 @@ class WakeupGate:
     def _read(self) -> None:
         with contextlib.suppress(BlockingIOError):
             numbers = self._reader.recv(4096)
-            # The handler has run before the loop gets here. If another one took its place, nothing is held back.
+            # The handler has run before the loop gets here. If another handler has replaced it, nothing is held back.
             held = bytes(number for number in numbers if number == SIGNAL) if self._is_holding() else b""
             self._held += held
             self._pass_on(bytes(number for number in numbers if not held or number != SIGNAL))
@@ -214,10 +213,10 @@ class WakeupGate:
                 os.write(self._beyond, numbers)
 
     def close(self) -> None:
-        """Let through what was held back, and connect the signals with the loop again."""
+        """Pass on the signals that were held back, and connect signals with the loop again."""
         current = signal.set_wakeup_fd(self._beyond)
         if current != self._writer.fileno():
-            # Somebody else has it now, most likely the loop itself.
+            # Another pipe has replaced this one, most likely the loop's own.
             signal.set_wakeup_fd(current)
         if not self._loop.is_closed():
             self._read()
@@ -229,7 +228,7 @@ class WakeupGate:
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: Any) -> bool:
-    """Call a function in an event loop; return whether that still runs."""
+    """Call a function in an event loop; return whether the loop still runs."""
     try:
         loop.call_soon_threadsafe(function, *args)
     except RuntimeError:
@@ -238,5 +237,5 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: 
 
 
 def _drain(hub: EndingHub, done: Callable[[], object]) -> None:
-    """Start to drain a hub, in its loop, and call ``done`` when that has come to an end, whatever end it was."""
+    """Start to drain a hub in its loop, and call ``done`` when that ends, even with an error."""
     hub.drain.start(settings.DRAIN_SECONDS).add_done_callback(lambda task: done())

@@ -1,4 +1,4 @@
-"""Snapshots: the current rows of a group, in one state of the database that an offset of the log names."""
+"""Snapshots: the current rows of a group, in one state of the database that an offset of the log identifies."""
 
 from __future__ import annotations
 
@@ -25,42 +25,45 @@ from declbind.tenancy import run_in
 from .fair_queue import Client, FairGate, current_client, working_for
 from .threads import RequestThreads
 
-#: The largest page of a snapshot, in characters, however few its rows: a slow reader must receive it in time.
+#: The largest page of a snapshot in characters, for any number of rows. A slow reader must receive it in time.
 PAGE_CHARACTERS = 65_536
-#: Rows that are read together where code selects from them.
+#: The number of rows that are read together if project code selects from them.
 READ_ROWS = 1_000
 
-#: What a shared read is found by: a tenant, a binding class and a group.
+#: The key of a shared read: a tenant, a binding class and a group.
 _Key = tuple[str, type[Binding], str]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The rows of one state of the database: the one after the event at ``offset``."""
+    """The rows in one state of the database: the state after the event at ``offset``."""
 
     offset: int
     pages: list[list[tuple[str, str]]]
 
 
 class SnapshotDesk:
-    """The reads of snapshots of one hub: a few at a time, one for each client, shared by all that can use the same one.
+    """The snapshot reads of one hub: a limited number at a time, one for each client, shared by equal requests.
 
-    A request joins a read only if that read has not begun. So a snapshot is never older than its request, nor than any
-    frame that the client was sent before, on this connection or on another one. Belongs to the event loop.
+    A request joins a read only if that read has not begun. A snapshot is therefore never older than its request, nor
+    than any frame that the client was sent before on any connection. Belongs to the event loop.
     """
 
     def __init__(self, threads: RequestThreads, at_once: int) -> None:
         self._threads = threads
-        #: The other threads are left to other requests.
+        #: The remaining threads are left to other requests.
         self._gate = FairGate(at_once)
-        #: The last read that was asked for, by tenant, binding class and group. An edit of a binding makes another
-        #: class.
+        #: The last requested read by tenant, binding class and group. An edit of a binding makes a new class.
         self._last: dict[_Key, _SharedRead] = {}
 
     async def take(
         self, bound: Binding, group: str, params: Mapping[str, Any], using: str, tenant: str = ""
     ) -> Snapshot:
-        """Return a snapshot of a group that is not older than this call; raises ``ClientError`` ``too_large``."""
+        """Return a snapshot of a group that is not older than this call.
+
+        Raises:
+            ClientError: The group has too many rows (``too_large``).
+        """
         if not _is_same_for_all(type(bound)):
             async with self._gate.hold():
                 return await self._threads.run(run_in, tenant, read_snapshot, bound, group, params, using)
@@ -74,12 +77,13 @@ class SnapshotDesk:
         else:
             self._ask_for(shared)
         assert shared.task is not None
-        # The first request may be cancelled while others still wait.
+        # The first request may be cancelled while others still wait for the read.
         return await asyncio.shield(shared.task)
 
     async def _read(self, shared: _SharedRead, earlier: _SharedRead | None) -> Snapshot:
         if earlier is not None and earlier.task is not None:
-            # Two reads of one group at the same time would take all places. More requests can join this one meanwhile.
+            # Two reads of one group at the same time would take all places. Until this one begins, more requests can
+            # join it.
             await asyncio.wait({earlier.task})
         place = shared.place = asyncio.get_running_loop().create_future()
         for client in shared.clients.values():
@@ -92,7 +96,7 @@ class SnapshotDesk:
             self._gate.leave(client)
 
     def _ask_for(self, shared: _SharedRead) -> None:
-        """Let a read that others wait for begin as soon as it is the turn of this client."""
+        """Queue a shared read for a turn of this client."""
         client = current_client()
         if client.owner not in shared.clients:
             shared.clients[client.owner] = client
@@ -115,25 +119,28 @@ class _SharedRead:
         self._tenant = tenant
         self._arguments = bound, group, params, using
         self.task: asyncio.Task[Snapshot] | None = None
-        #: One socket of each client that waits. The read begins when it is the turn of one of them.
+        #: One socket of each waiting client. The read begins at the first turn of one of them.
         self.clients = {client.owner: client for client in [current_client()]}
         self.place: asyncio.Future[Client] | None = None
-        #: Set by the reading thread before its first query, read by the event loop.
+        #: Set by the reading thread before its first query. Read by the event loop.
         self.has_begun = False
 
     def read(self) -> Snapshot:
-        """Read the snapshot; blocks on the database."""
+        """Read the snapshot. Blocks on the database."""
         self.has_begun = True
         return run_in(self._tenant, read_snapshot, *self._arguments)
 
 
 def _is_same_for_all(binding: type[Binding]) -> bool:
-    """Tell whether the rows of a group do not depend on who asks (a scope is part of the group)."""
+    """Return whether the rows of a group are the same for all users. A scope is part of the group."""
     return not binding.runs_code() and not binding.overrides("get_queryset", "scoped", "subscription_group")
 
 
 def select_rows(bound: Binding, params: Mapping[str, Any]) -> models.QuerySet[Any]:
-    """Return the rows of a subscription by key. If groups are code, ``is_in_group`` has to select from them."""
+    """Return the rows of a subscription, ordered by key.
+
+    If groups are project code, the caller must select from them with ``is_in_group``.
+    """
     rows = bound.scoped(bound.get_queryset())
     if not has_group_code(bound):
         rows = only_equal(rows, params)
@@ -141,22 +148,22 @@ def select_rows(bound: Binding, params: Mapping[str, Any]) -> models.QuerySet[An
 
 
 def has_group_code(bound: Binding) -> bool:
-    """Return whether code of the project decides which groups a row is in, so that no query can."""
+    """Return whether project code determines the groups of a row, so that no query can."""
     return bound.overrides("group_names", "subscription_group")
 
 
 def is_in_group(bound: Binding, group: str, row: Any) -> bool:
-    """Return whether a selected row is in the group; only code of the project has to be asked."""
+    """Return whether a selected row is in the group. Only project code has to be asked."""
     return not has_group_code(bound) or group in bound.group_names(row)
 
 
 def load_rows(bound: Binding, group: str, params: Mapping[str, Any], limit: int) -> Sequence[AnyRow]:
-    """Load the rows of a group by key, at most ``limit``; blocks on the database.
+    """Load at most ``limit`` rows of a group, ordered by key. Blocks on the database.
 
-    They are instances only if code of the project is to see them.
+    They are instances only if project code needs them.
 
-    If groups are code, as many rows of the table are read as it takes. They are read in portions and only those of the
-    group are held.
+    If groups are project code, the rows of the table are read in portions until there are enough. Only the rows of the
+    group are kept.
     """
     rows = select_rows(bound, params)
     if not has_group_code(bound):
@@ -166,12 +173,12 @@ def load_rows(bound: Binding, group: str, params: Mapping[str, Any], limit: int)
 
 
 def _load_columns(bound: Binding, rows: models.QuerySet[Any], limit: int) -> list[StoredRow]:
-    """Read the columns that are sent of selected rows, without making instances of their model."""
+    """Read the sent columns of selected rows, without making instances of the model."""
     model: Any = bound.model_class()
     columns = [column_of(field) for field in bound.bound_fields() if not field.many_to_many]
     names = list(dict.fromkeys(field.attname for field in (model._meta.pk, *columns)))
     if type(model._base_manager) is not models.Manager or bound.overrides("get_queryset", "scoped"):
-        # A manager or code of the project may join, group or annotate. It says which rows there are, and no more.
+        # A manager or project code may join, group or annotate. Its query only selects the rows.
         rows = models.QuerySet(model, using=rows.db).filter(pk__in=rows.order_by().values("pk")).order_by("pk")
     return [
         StoredRow(model, dict(zip(names, values, strict=True)), rows.db) for values in rows[:limit].values_list(*names)
@@ -179,7 +186,11 @@ def _load_columns(bound: Binding, rows: models.QuerySet[Any], limit: int) -> lis
 
 
 def read_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: str) -> Snapshot:
-    """Read the rows of a group; blocks on the database. Raises ``ClientError`` ``too_large``."""
+    """Read the rows of a group. Blocks on the database.
+
+    Raises:
+        ClientError: The group has too many rows (``too_large``).
+    """
     limit: int = settings.MAX_SNAPSHOT_ROWS
     with sequencer.numbered_read(using) as head:
         found = load_rows(bound, group, params, limit + 1)
@@ -193,7 +204,7 @@ def read_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: 
 
 
 def _in_pages(objects: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
-    """Cut rows into pages; there is always one, for the client waits for the final one."""
+    """Split rows into pages. There is at least one, because the client waits for the final page."""
     pages: list[list[tuple[str, str]]] = [[]]
     size = 0
     for pk, data in objects:

@@ -21,37 +21,37 @@ from .sending import send_close
 
 logger = logging.getLogger("declbind")
 
-#: For so long a close frame is tried on a reader that reads nothing; then the connection is dropped.
+#: The seconds for which a close frame waits for a reader that does not read. Then the connection is dropped.
 CLOSE_SECONDS = 5.0
 
-#: What one joined frame holds at most: a reader that is slow must not wait long for the whole of it.
+#: The maximum content of a joined frame. A slow reader must not wait long for the whole of it.
 BATCH_FRAMES, BATCH_CHARACTERS = 200, 65_536
 
-#: What of a replay or a snapshot may wait at most, and how soon a reader takes a frame that is not slow.
+#: The maximum number of waiting frames of a replay or a snapshot, and how soon a reader that is not slow takes a frame.
 PACED_FRAMES, PACED_CHARACTERS, PACE_SECONDS = 32, 16_384, 0.1
 
-#: Ended subscriptions that a socket is remembered with.
+#: The number of ended subscriptions that are kept for a socket.
 MAX_PAST = 100
 
 #: Close codes.
 SESSION_OVER, FORBIDDEN, TOO_SLOW, FLOODING = 4401, 4403, 4408, 4429
-#: WebSocket's own codes (RFC 6455, section 7.4.1, and its registry): a fault of the server, a server that is ending,
-#: and one that cannot serve just now.
+#: WebSocket's own codes (RFC 6455, section 7.4.1, and its registry): a server fault, a server that is ending, and a
+#: server that is temporarily unable to serve.
 INTERNAL_ERROR, RESTART, TRY_AGAIN_LATER = 1011, 1012, 1013
 
-#: What a client reads in the close frame with which its token ends.
+#: The reason in the close frame when a token has ended.
 TOKEN_OVER = "The token has ended."
 
-#: How long a socket that is leaving waits for the requests that are being carried out.
+#: How long a leaving socket waits for requests that are being carried out.
 LEAVE_SECONDS = 2.0
 
 
-#: Sockets share theirs: each of ten thousand would have its own copy of three numbers.
+#: Shared by all sockets. Otherwise each of ten thousand would have its own copy of three numbers.
 _limits = functools.lru_cache(maxsize=8)(Limits)
 
 
 class Socket:
-    """One accepted WebSocket. All methods belong to the event loop; ``connection`` is what the hub sees of it."""
+    """One accepted WebSocket. All methods belong to the event loop. ``connection`` is the hub's view of the socket."""
 
     __slots__ = (
         "__weakref__", "_context", "_given_up_at", "_is_sending", "_joiner", "_leaving", "_limits", "_progress",
@@ -66,19 +66,20 @@ class Socket:
         send: Callable[[Mapping[str, Any]], Awaitable[None]],
         joiner: Joiner | None = None,
     ) -> None:
-        #: Joins what waits, for a client that takes several frames in one.
+        #: Joins waiting frames, for a client that accepts several frames in one.
         self._joiner = joiner
         self.id = identity.connection_id
         self.identity = identity
         self.user_key = identity.user_pk
-        #: What control events call its session; made once, for each of them is compared with every socket.
+        #: The digest of its session in control events. It is computed once, because each such event is compared with
+        #: every socket.
         self.session = session_digest(identity.session_key)
-        #: What decides which groups it joins by itself; ``None`` until it has joined those of its handshake.
+        #: The rules for the groups that it joins automatically; ``None`` until it has joined those of its handshake.
         self.join_rules: JoinRules | None = None
-        #: Whether the table of connections has it, and what it heard before: (stream, group, until, after, reason).
+        #: Whether it is in the table of connections, and its past subscriptions: (stream, group, until, after, reason).
         self.is_listed = False
         self.past: tuple[tuple[str, str, int, int, str], ...] = ()
-        #: Counts the checks of its permissions. What was granted during a check may no longer be allowed.
+        #: The number of checks of its permissions. A grant that was made during a check may be outdated.
         self.checks = 0
         self._limits = _limits(settings.QUEUE_BYTES, settings.QUEUE_FRAMES, settings.QUEUE_SECONDS)
         self.connection = Connection(
@@ -86,21 +87,21 @@ class Socket:
         )
         self.closed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._send = send
-        #: What runs the sending of frames, and in which context. ``None`` before the handshake is over.
+        #: The runner that sends frames, and its context. ``None`` before the handshake is over.
         self._runner: InlineRunner | None = None
         self._context: contextvars.Context | None = None
         self._is_sending = False
         self._rest: asyncio.Task[None] | None = None
         self._sending_since: float | None = None
-        #: How many frames the server has taken.
+        #: The number of frames that the server has taken.
         self.sent = 0
         self._given_up_at = -1
-        #: How many frames are being sent just now, and how many of a replay or a snapshot may wait at once.
+        #: The number of frames that are being sent now, and how many of a replay or a snapshot may wait at once.
         self._under_way = 0
         self._window = 1
-        #: How many requests are being carried out, and how the socket is closed when there are none.
+        #: The number of requests that are being carried out, and how the socket is closed when there are none.
         self.requests = 0
-        #: When it was first seen without subscriptions and requests, if it has had none since.
+        #: When it was first seen idle, if it has been idle since then.
         self.idle_since: float | None = None
         self._leaving: tuple[int, str] | None = None
         self._progress: asyncio.Future[None] | None = None
@@ -115,17 +116,17 @@ class Socket:
     def takes_control_frames(self) -> bool:
         """Return whether the client knows the frames that Channels 1.x did not have.
 
-        A client that was only subscribed by the server may be one of Channels 1.x.
+        A client with no explicit subscription may be a Channels 1.x client.
         """
         subscriptions = self.connection.subscriptions
         return self._joiner is not None or not subscriptions or any(each.tagged for each in subscriptions.values())
 
     def become(self, identity: Identity) -> None:
-        """Go on with another identity, of the same connection."""
+        """Replace the identity of this connection."""
         self.identity = identity
         self.user_key = identity.user_pk
         self.session = session_digest(identity.session_key)
-        # What was granted to the identity before may not be allowed to this one.
+        # Grants to the previous identity may not be allowed for this one.
         self.checks += 1
 
     def is_over(self) -> bool:
@@ -135,16 +136,16 @@ class Socket:
         return self.closed.done()
 
     def close_expired(self) -> None:
-        """End the socket because its token has ended."""
+        """Close the socket because its token has ended."""
         self.close(SESSION_OVER, TOKEN_OVER)
 
     def remember(self, subscription: Subscription, until: int, reason: str) -> None:
-        """Keep in mind what a subscription heard that is over."""
+        """Keep an ended subscription, with the offset until which it received events."""
         ended = (subscription.stream, subscription.group, until, subscription.after, reason)
         self.past = (*self.past, ended)[-MAX_PAST:]
 
     def open(self, send: Callable[[Mapping[str, Any]], Awaitable[None]], runner: InlineRunner) -> None:
-        """Begin to send after the handshake, starting with the frames that wait.
+        """Start sending after the handshake, beginning with the waiting frames.
 
         Args:
             send: The ASGI ``send`` that takes frames.
@@ -155,15 +156,15 @@ class Socket:
         self.flush()
 
     def push(self, text: str) -> None:
-        """Queue a frame and send it if the reader keeps up. One for a socket whose token has ended is dropped."""
+        """Queue a frame and send it if the reader keeps up. If the token has ended, the frame is dropped."""
         if not self.identity.is_over():
             self.connection.push(text, time.monotonic())
 
     async def push_paced(self, texts: Sequence[str], is_wanted: Callable[[], bool]) -> None:
-        """Send frames as fast as the reader takes them: what comes from the log or a table waits there, not in a queue.
+        """Send frames as fast as the reader takes them. The rest waits in the log or the table, not in a queue.
 
-        So many go at once as the reader has lately taken at once, so a slow one has ``QUEUE_SECONDS`` for each of them.
-        ``is_wanted`` is asked before each portion: what was ended meanwhile gets nothing more.
+        Each portion is as large as the reader has lately taken at once, so a slow reader has ``QUEUE_SECONDS`` for each
+        frame. ``is_wanted`` is called before each portion, so nothing more is sent after the subscription has ended.
         """
         if self._turn is None:
             self._turn = asyncio.Lock()
@@ -178,7 +179,7 @@ class Socket:
                 start = stop
                 last = self.sent + self._under_way + len(self.connection.outbox)
                 if self.sent == last:
-                    # A reader that is faster than we are must not keep the event loop to itself.
+                    # A reader that is faster than this loop must not occupy it.
                     await asyncio.sleep(0)
                 while self.sent < last and not self.closed.done():
                     self._progress = asyncio.get_running_loop().create_future()
@@ -194,12 +195,12 @@ class Socket:
         return stop
 
     def is_stuck(self, now: float) -> bool:
-        """Tell whether the reader has left a frame waiting, or half read, for longer than allowed."""
+        """Return whether the reader has left a frame waiting, or half read, for longer than allowed."""
         since = self._sending_since
         return self.connection.outbox.is_stale(now) or (since is not None and now - since > self._limits.seconds)
 
     def is_idle(self, now: float) -> bool:
-        """Tell whether the socket has had neither subscriptions nor requests for ``IDLE_SECONDS``; asked regularly."""
+        """Return whether the socket has had no subscription and no request for ``IDLE_SECONDS``. Called regularly."""
         if self.requests or self.connection.subscriptions:
             self.idle_since = None
         elif self.idle_since is None:
@@ -208,34 +209,34 @@ class Socket:
         return limit is not None and self.idle_since is not None and now - self.idle_since >= limit
 
     def give_up(self) -> None:
-        """Remember that the reader takes nothing."""
+        """Record that the reader takes nothing."""
         self._given_up_at = self.sent
 
     def is_given_up(self) -> bool:
-        """Tell whether the reader has taken nothing since it was given up."""
+        """Return whether the reader has taken nothing since ``give_up`` was called."""
         return self._given_up_at == self.sent
 
     def close(self, code: int, reason: str = "") -> None:
-        """End the socket: nothing that waits is sent any more."""
+        """Close the socket. Waiting frames are not sent."""
         if not self.closed.done():
             self.closed.set_result((code, reason))
             self.connection.outbox.clear()
             self._report_progress()
 
     def leave(self, code: int, reason: str) -> None:
-        """Close the socket when its requests are answered and its frames sent, at the latest in ``LEAVE_SECONDS``."""
+        """Close the socket when its requests are answered and its frames sent, or after ``LEAVE_SECONDS``."""
         if self._leaving is None:
             self._leaving = code, reason
             asyncio.get_running_loop().call_later(LEAVE_SECONDS, self.close, code, reason)
             self.leave_if_idle()
 
     def leave_if_idle(self) -> None:
-        """Close a socket that is leaving and has nothing more to do."""
+        """Close a socket that is leaving and has no more requests or frames."""
         if self._leaving is not None and not (self.requests or self._rest or self.connection.outbox.waiting):
             self.close(*self._leaving)
 
     def flush(self) -> None:
-        """Send the frames that wait, as far as the server takes them at once. A task sends the rest."""
+        """Send waiting frames, as far as the server takes them at once. A task sends the rest."""
         runner, context = self._runner, self._context
         if self._is_sending or runner is None or not self.connection.outbox.waiting or self.closed.done():
             return
@@ -258,7 +259,7 @@ class Socket:
         waiting = outbox.waiting
         while waiting and not self.closed.done():
             if joiner is None:
-                # What ``Outbox.pop`` does, without the call: once for every frame.
+                # The same as ``Outbox.pop``, without a call for every frame.
                 text, count = waiting.pop(0)[0], 1
                 outbox.size -= len(text)
             else:
@@ -268,7 +269,7 @@ class Socket:
             await send({"type": "websocket.send", "text": text})
             self.sent += count
             if self._rest is not None:
-                # Only a frame that found no room has had to wait.
+                # Only a frame for which there was no room has waited.
                 self._sending_since = time.monotonic()
             if self._progress is not None:
                 self._under_way = 0
@@ -289,7 +290,7 @@ class Socket:
         self.leave_if_idle()
 
     def _fail(self, error: BaseException) -> None:
-        """End a socket whose server took no frame: most often the client has just left, which the server says so."""
+        """End a socket whose server took no frame. Most often the client has just left."""
         logger.debug("A frame could not be sent: %r", error)
         self.close(INTERNAL_ERROR)
 
@@ -299,27 +300,27 @@ class Socket:
             progress.set_result(None)
 
     async def stop_sending(self) -> None:
-        """Give up what is being sent."""
+        """Cancel the sending of frames."""
         self._is_sending = True
         rest, self._rest = self._rest, None
         if rest is not None:
             rest.cancel()
             await asyncio.wait({rest})
             if not rest.cancelled():
-                # The connection is over, whatever the server says about its last frame.
+                # The connection is over, even if the server fails to send its last frame.
                 rest.exception()
 
     async def send_close(self) -> None:
-        """Tell the client that it is over; gives up on one that does not read."""
+        """Send the close frame. Give up on a client that does not read."""
         code, reason = self.closed.result()
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await send_close(self._send, code, reason)
 
     def overflow(self) -> None:
-        """End a reader that is too slow."""
+        """Close the socket of a reader that is too slow."""
         self.close(TOO_SLOW, "Too slow: more frames waited, or longer, than allowed.")
 
     def time_out(self) -> None:
-        """End a socket that nobody uses."""
+        """Close a socket that nobody uses."""
         self.leave(TOO_SLOW, "Idle: neither a subscription nor a request for IDLE_SECONDS.")

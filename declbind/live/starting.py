@@ -1,4 +1,4 @@
-"""The start of a hub on a database that may fail for a moment."""
+"""The start of a hub on a database that may be temporarily unavailable."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .threads import HubThread
 
 logger = logging.getLogger("declbind")
 
-#: For how long a start is retried while the database fails, and the first pause between two attempts.
+#: How long a start is retried while the database fails, and the first pause between two attempts.
 START_SECONDS, FIRST_PAUSE = 5.0, 0.05
 #: The longest pause between two attempts.
 LAST_PAUSE = 1.0
 
 
 async def look_first(thread: HubThread, log_reader: LogReader) -> tuple[Tick, list[tuple[dict[str, Any], int, bool]]]:
-    """Look at the log for the first time, and retry for ``START_SECONDS`` while the database fails.
+    """Read the end of the log for the first time, and retry for ``START_SECONDS`` while the database fails.
 
     Processes that start together on a fresh SQLite database find it locked.
 
     Returns:
-        What ``LogReader.first_look`` returns.
+        The result of ``LogReader.first_look``.
 
     Raises:
-        Exception: The last fault. It has been logged, with a traceback only if it is not the database's.
+        Exception: The last fault. It has been logged, with a traceback unless it is a database error.
     """
     until, pause = time.monotonic() + START_SECONDS, FIRST_PAUSE
     while True:

@@ -34,11 +34,11 @@ from .snapshots import Snapshot
 from .socket import Socket
 
 READ_BATCH = 500
-#: Events that are made into frames before others have their turn.
+#: The number of events that are made into frames before other clients get a turn.
 PORTION = 50
-#: The longest replay, in events of all streams. Beyond it, a snapshot is cheaper, and the client gets a `resync`.
+#: The longest replay, in events of all streams. Beyond it, a snapshot is cheaper, and the client is sent a `resync`.
 MAX_REPLAY_EVENTS = 20_000
-#: What a client is told whose token is for other streams, whether the stream exists or not.
+#: The error message if the token is for other streams, whether the stream exists or not.
 NOT_COVERED = "The token is not for this stream."
 
 
@@ -47,10 +47,10 @@ class Granted:
     """A subscription that is allowed.
 
     Attributes:
-        params: The params, with what the scope filled in.
-        resync: Why what was missed cannot be replayed, or ``None``.
-        head: The last offset of the log when the right was checked; 0 if nothing is to be replayed.
-        held_from: The offset from which the right has been held, as a proof of the client says.
+        params: The params, with the values that the scope filled in.
+        resync: The reason why missed events cannot be replayed, or ``None``.
+        head: The last offset of the log when the permission was checked; 0 if nothing is to be replayed.
+        held_from: The offset since which the permission has been held, by a proof of the client.
     """
 
     bound: Binding
@@ -62,12 +62,16 @@ class Granted:
 
 
 async def subscribe(hub: LiveHub, socket: Socket, binding: type[Binding], request: frames.Request) -> str:
-    """Carry out a ``subscribe`` request, including its reply, and return the group. Raises ``ClientError``."""
+    """Carry out a ``subscribe`` request, including its reply, and return the group.
+
+    Raises:
+        ClientError: The request is refused.
+    """
     held: list[Subscription] = []
     try:
         return await _subscribe(hub, socket, binding, request, held)
     finally:
-        # A subscription that was not replaced after all continues where it was held.
+        # If the subscription was not replaced, it continues where it was held.
         for subscription in held:
             await catch_up(hub, socket, subscription)
 
@@ -84,7 +88,8 @@ async def _subscribe(
         if request.snapshot and not socket.closed.done():
             snapshot = await _take_snapshot(hub, socket, granted, held)
         elif granted.resync == "unproven":
-            # The hub may not have come to the end of the log, and the client must not be sent what is there already.
+            # The hub may not have reached the end of the log, and the client must not be sent events that are in the
+            # snapshot.
             await hub.settle()
         if socket.is_over():
             return granted.group
@@ -103,7 +108,7 @@ async def _subscribe(
         )
     subscription = Subscription(
         connection=socket.connection,
-        # The binding's text, not the request's: the same for all who subscribe.
+        # The text of the binding, not of the request, so that all subscribers share it.
         stream=binding.stream or request.stream,
         group=granted.group,
         tagged=True,
@@ -131,8 +136,8 @@ async def _subscribe(
 
 
 async def unsubscribe(hub: LiveHub, socket: Socket, binding: type[Binding], request: frames.Request) -> str:
-    """End a subscription; ending one that does not exist is no error. Return the group."""
-    # Who has a subscription has had the right; to others, the answers about params would tell of fields.
+    """End a subscription and return its group. It is no error if the subscription does not exist."""
+    # Subscribers had the view permission. To other clients, errors about params would disclose fields.
     is_known = any(stream == request.stream for stream, _ in socket.subscriptions)
     group = await hub.requests.run(
         run_in, socket.identity.tenant, _group_of, binding, request.params, socket.identity, is_known
@@ -146,7 +151,7 @@ async def unsubscribe(hub: LiveHub, socket: Socket, binding: type[Binding], requ
 
 
 async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> None:
-    """Read the log for one subscription up to the hub's cursor, at the reader's pace, then let the hub take over."""
+    """Read the log for one subscription up to the hub's cursor, at the reader's pace. Then the hub takes over."""
     position = subscription.offset
     while not subscription.live and _is_wanted(socket, subscription):
         cursor = hub.core.cursor
@@ -172,7 +177,7 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
             return
         for start in range(0, len(events), PORTION):
             portion = [event for event in events[start : start + PORTION] if event.offset <= cursor]
-            # In turn with the other clients: to make frames takes time of the event loop.
+            # Clients take turns here, because making frames takes time of the event loop.
             async with hub.replays.hold():
                 texts = [
                     text
@@ -182,15 +187,15 @@ async def catch_up(hub: LiveHub, socket: Socket, subscription: Subscription) -> 
                 ]
                 await asyncio.sleep(0)
             await socket.push_paced(texts, partial(_is_wanted, socket, subscription))
-        # Control events are the pump's: it has obeyed all up to the cursor.
+        # The pump handles control events, and has handled all up to the cursor.
         position = cursor if is_all else min(events[-1].offset, cursor)
         subscription.offset = position
 
 
 async def _take_snapshot(hub: LiveHub, socket: Socket, granted: Granted, held: list[Subscription]) -> Snapshot:
-    """Return a snapshot that is not older than any frame sent to the subscription that it is for.
+    """Return a snapshot that is not older than any frame sent to its subscription.
 
-    Clients drop the offsets that they have seen. After an older snapshot, they would drop the events that it lacks.
+    Clients drop offsets that they have seen. After an older snapshot, they would drop the events that it lacks.
 
     Args:
         held: Receives the live subscription if it had to be held. The caller replaces it or lets it catch up.
@@ -203,8 +208,8 @@ async def _take_snapshot(hub: LiveHub, socket: Socket, granted: Granted, held: l
         if subscription is None or socket.closed.done() or not _is_ahead(hub, subscription, snapshot.offset):
             return snapshot
         if subscription.live:
-            # Frames were sent while the rows were read, and under constant writes that could happen every time. While
-            # the subscription is held it is sent none, so the next snapshot has all that was sent before.
+            # Frames were sent while the rows were read. Under constant writes that could happen every time. A held
+            # subscription is sent no frames, so the next snapshot includes all sent ones.
             subscription.live, subscription.offset = False, hub.core.cursor
             held.append(subscription)
 
@@ -266,7 +271,14 @@ def _holder(epoch: str, request: frames.Request, group: str, identity: permissio
 def judge(
     using: str, binding: type[Binding], request: frames.Request, identity: permissions.Identity
 ) -> tuple[Binding, str, dict[str, Any]]:
-    """Return the binding for the user as the database has it now, the group, and the params; raises ``ClientError``."""
+    """Check a subscription against the current state of the database.
+
+    Returns:
+        The binding for the user, the group, and the params.
+
+    Raises:
+        ClientError: The subscription is not allowed.
+    """
     course.enter("direction")
     if not binding.spec().outbound:
         raise ClientError("closed_direction", f"Stream {request.stream!r} sends nothing.")
@@ -275,18 +287,22 @@ def judge(
     if user is None:
         raise ClientError("denied", "The session is over.")
     if not identity.covers(request.stream):
-        # It was replaced, after the request was taken, by one with other streams.
+        # After the request arrived, the token was replaced by one for other streams.
         raise ClientError("denied", NOT_COVERED)
-    # Rows are read where the log is, in one transaction with it; never from a replica.
+    # Rows are read from the database of the log, in one transaction with it, and never from a replica.
     bound = binding(user=user, using=using)
     group, params = judge_user(bound, request.params)
     return bound, group, params
 
 
 def judge_user(bound: Binding, sent: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the group and the params of a subscription that the binding's user may have; raises ``ClientError``."""
+    """Return the group and the params of a subscription that the binding's user may have.
+
+    Raises:
+        ClientError: The user may not have it.
+    """
     if not bound.overrides("has_view_permission") and not bound.has_view_permission(bound.user, {}):
-        # The rule needs no params, and answers about params would tell of fields.
+        # The rule needs no params, and errors about params would disclose fields.
         course.enter("scope", bound)
         course.enter("permission", {})
         raise ClientError("denied", "Not allowed.")
@@ -298,7 +314,7 @@ def judge_user(bound: Binding, sent: Mapping[str, Any]) -> tuple[str, dict[str, 
 
 
 def _locate(bound: Binding, user: Any, sent: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the group and the params, as the fields' values: a rule that knows room 3 must not be asked for "03"."""
+    """Return the group, and the params as values of the fields: a rule that knows room 3 must not be asked for "03"."""
     course.enter("scope", bound)
     params = _full_params(bound, sent)
     course.enter("group", params)
@@ -309,7 +325,11 @@ def _locate(bound: Binding, user: Any, sent: Mapping[str, Any]) -> tuple[str, di
 
 
 def _full_params(bound: Binding, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in the scope's params from the user; raises ``ClientError`` ``denied`` where the client sent others."""
+    """Fill in the scope's params from the user.
+
+    Raises:
+        ClientError: The client has sent other values (``denied``).
+    """
     full = dict(params)
     for name, value in bound.scope_values().items():
         if value is None:
@@ -331,7 +351,7 @@ def _group_of(binding: type[Binding], params: Mapping[str, Any], identity: permi
 
 
 def _obstacle(head: log.HeadState, epoch: str, since: frames.Since) -> str | None:
-    """Return why the log cannot replay what was missed, ``None`` if it can."""
+    """Return why the log cannot replay the missed events; ``None`` if it can."""
     if since.epoch != epoch or head.epoch != epoch or since.offset > head.offset or not head.is_whole:
         return "epoch"
     if since.offset < head.min_offset - 1:
@@ -340,10 +360,11 @@ def _obstacle(head: log.HeadState, epoch: str, since: frames.Since) -> str | Non
 
 
 def _find_break(stream: str, offset: int, identity: permissions.Identity, using: str) -> str | None:
-    """Return why a replay from an offset would not be right, ``None`` if it would be.
+    """Return why a replay from an offset would not be right; ``None`` if it would be.
 
-    It is not if the binding changed after the client left, or so shortly before that some writers may not have known of
-    it. Nor is it if the rights of the user changed after that: they may have been lost and given back.
+    It is not right if the binding changed after the client left, or shortly before, when some writers may still have
+    used the previous configuration. It is not right either if the permissions of the user changed after that, because
+    they may have been revoked and granted again.
     """
     column = history.offset_column(using)
     controls = Event.objects.using(using).filter(kind=Event.CONTROL, tenant__in=(EVERYBODY, identity.tenant))
@@ -361,12 +382,12 @@ def _find_break(stream: str, offset: int, identity: permissions.Identity, using:
 
 
 def _may_break_right(content: dict[str, Any], stream: str, user_pk: str | None) -> bool:
-    """Return whether a control event may have interrupted a user's right to view a stream."""
+    """Return whether a control event may have interrupted a user's permission to view a stream."""
     match content:
         case {"type": "users", "users": users}:
             return user_pk is not None and (users is None or user_pk in users)
         case {"type": "kick", "user": user}:
-            # Operators may keep a user out for a time, and what happens then is not for this user.
+            # An operator may have blocked the user for a time. Events during that time are not for this user.
             return user_pk is not None and user == user_pk
         case {"type": "config", "changes": edits} if stream in edits:
             return changes.moves_view(*edits[stream])

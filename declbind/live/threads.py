@@ -1,4 +1,4 @@
-"""Run database work beside the event loop, in threads that keep Django's rules for connections."""
+"""Threads for database work beside the event loop, which follow Django's rules for connections."""
 
 from __future__ import annotations
 
@@ -18,38 +18,43 @@ from .fair_queue import Client, FairQueue, current_client
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: What a thread has to do, and where the result goes.
+#: The work of a thread, and the future for its result.
 Call = tuple[Future[Any], Callable[[], Any]]
 
 
 class RequestThreads:
-    """A bounded pool for requests, whose threads give their connections back when they have nothing to do.
+    """A bounded pool for requests, whose threads close their connections when they are idle.
 
-    Under load the connection of one call serves the next, whatever ``CONN_MAX_AGE`` says: a thousand clients that come
-    back at once must not make the database open thousands of connections. That is why the threads are our own: those of
-    ``ThreadPoolExecutor`` do not tell when they are idle. asgiref's ``sync_to_async`` would put all of it into one.
+    Under load, the connection of one call serves the next, regardless of ``CONN_MAX_AGE``: a thousand clients that
+    reconnect at once must not make the database open thousands of connections. The pool has its own threads because
+    those of ``ThreadPoolExecutor`` do not report when they are idle. asgiref's ``sync_to_async`` would run all calls in
+    one thread.
 
-    Calls of different clients are served in turn, and one client has a part of the threads only: see ``fair_queue``.
+    Calls of different clients are served in turn, and one client gets only a part of the threads: see ``fair_queue``.
     """
 
     def __init__(self, size: int, each: int | None = None) -> None:
-        """Make a pool without threads, which are started when they are needed.
+        """Create a pool. Threads are started when they are needed.
 
         Args:
-            size: How many threads there may be.
-            each: How many of them may work for one client at once; ``None`` for all.
+            size: The maximum number of threads.
+            each: The number of threads that may work for one client at once; ``None`` for all.
         """
         self._size = size
         self._queue: FairQueue[Call] = FairQueue(each or size)
         #: Guards the queue.
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
-        #: Calls that are not done; belongs to the event loop.
+        #: Calls that are not finished. Belongs to the event loop.
         self._open = 0
         self._is_closed = False
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function in the pool and return what it returns; raises ``RuntimeError`` when that is closed."""
+        """Call a function in the pool and return its result.
+
+        Raises:
+            RuntimeError: The pool is closed.
+        """
         if self._is_closed:
             raise RuntimeError("The threads of this hub have been closed.")
         self._open += 1
@@ -65,13 +70,13 @@ class RequestThreads:
             self._open -= 1
 
     def close(self) -> None:
-        """Let calls end that were begun or wait, and then the threads; does not wait for them."""
+        """Finish the calls that were queued, and then end the threads. Does not wait for them."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
     def _start_thread(self) -> None:
-        # A daemon: a process may end without anybody closing this, and must not wait for calls that never come.
+        # A daemon, because a process may end without closing the pool and must not wait for calls that never come.
         thread = threading.Thread(target=self._work, name=f"declbind-request-{len(self._threads)}", daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -90,15 +95,16 @@ class RequestThreads:
                 else:
                     future.set_result(result)
                     del result
-            # Not while the next call is waited for: it holds what the caller may have let go.
+            # Dropped before the next wait, because it keeps objects of the caller alive.
             del taken, future, function
         connections.close_all()
 
     def _next_call(self, last: Client | None) -> tuple[Client, Call] | None:
-        """Return the next call in turn, or ``None`` if the pool is closed and empty; ``last`` is who was served."""
+        """Return the next call in turn, or ``None`` if the pool is closed and empty. ``last`` was served before."""
         with self._changed:
             if last is not None:
-                # If another thread waits, at most the client that was served has a call that may begin now. It is ours.
+                # If another thread waits, at most the client that was just served has a call that may start. This
+                # thread takes it.
                 self._queue.done(last)
                 if self._is_closed:
                     self._changed.notify_all()
@@ -115,19 +121,19 @@ class RequestThreads:
 
 
 class HubThread:
-    """One thread with a lasting connection, for the hub's own reading: a poll must not cost a new connection."""
+    """One thread with a lasting connection for the hub's own reads. A poll must not cost a new connection."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="declbind-hub")
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function in the thread; a fault closes the thread's connections, so the next call starts anew."""
+        """Call a function in the thread. A fault closes the thread's connections, so the next call opens new ones."""
         return await asyncio.get_running_loop().run_in_executor(
             self._executor, partial(_afresh_after_fault, function, *args, **kwargs)
         )
 
     def close(self, *last: Callable[[], Any]) -> None:
-        """Call these, close the thread's connections and end it; waits for it."""
+        """Call these functions, close the thread's connections and end it. Waits for the end."""
         for function in last:
             self._executor.submit(_afresh_after_fault, function)
         self._executor.submit(connections.close_all)

@@ -1,7 +1,8 @@
-"""Note what an operator may want to see: requests and their outcome, refusals, errors, connections.
+"""The traffic that operators may want to see: requests and their outcome, refusals, errors, connections.
 
-Noting is cheap and bounded: rows gather in memory and are written once a second by the hub's own thread. Refusals,
-errors and connections that we end are always kept, up to a number per second; the rest only while somebody watches.
+Recording is cheap and bounded. Rows are collected in memory and written once a second by the hub's own thread.
+Refusals, errors and connections that the server ends are always kept, up to a number per second. Other rows are kept
+only while an operator watches.
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ from declbind.tokens import InvalidTokenError
 
 logger = logging.getLogger("declbind")
 
-#: Rows that may wait for the next write; more are counted and dropped.
+#: The number of rows that may wait for the next write. Others are counted and dropped.
 MAX_WAITING = 2_000
-#: Characters of a row's JSON; more is left out as a whole, for half of a document is none.
+#: The maximum characters of a row's JSON. Longer JSON is left out as a whole, because half a document cannot be parsed.
 MAX_DETAIL = 8_000
-#: What stands before the words of an exception, which may quote a row.
+#: The text before that of an exception, which may quote a row.
 CAPTURE_FAILED = "The binding failed while a write was captured"
-#: The outcome of a row that says that values were held back.
+#: The outcome of a row that reports withheld values.
 WITHHELD = "withheld"
-#: A client that closes in order, and a socket whose server took no frame: neither is our doing.
+#: Close codes that the server did not choose: the client closed normally, or the server took no frame.
 CLOSED, LOST = 1000, 1011
 
 
 class TrafficLog:
-    """Gather traffic rows of one process. ``note`` belongs to the event loop, ``write`` to the hub's thread."""
+    """The traffic rows of one process. ``note`` belongs to the event loop, ``write`` to the hub's thread."""
 
     def __init__(self, node: str) -> None:
         self.node = node
@@ -57,7 +58,7 @@ class TrafficLog:
         detail: Callable[[], Mapping[str, Any]] | None = None,
         **values: Any,
     ) -> None:
-        """Note one thing; silently counted as dropped when there are too many. ``detail`` is asked if it is kept."""
+        """Record one thing, or count it as dropped if there are too many. ``detail`` is called only if it is kept."""
         if always or kind in (Traffic.REFUSED, Traffic.ERROR):
             self._always += 1
             if self._always > settings.TRAFFIC_PER_SECOND:
@@ -75,13 +76,13 @@ class TrafficLog:
         self._waiting.append(row)
 
     def take(self) -> list[Traffic]:
-        """Take the rows that wait; called once a second."""
+        """Remove and return the waiting rows. Called once a second."""
         waiting, self._waiting = self._waiting, []
         self._always = 0
         return waiting
 
     def write(self, rows: list[Traffic], using: str) -> None:
-        """Store rows, and look whether anybody watches."""
+        """Store rows, and check whether an operator watches."""
         if rows:
             Traffic.objects.using(using).bulk_create(rows)
         self.watched = Watch.objects.using(using).filter(until__gt=timezone.now()).exists()
@@ -95,7 +96,7 @@ def _cut(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_refusal(error: ClientError, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is kept of a refused request: what was wrong with which field, and the shape of what was sent."""
+    """Return the row of a refused request: the fields and their errors, and the shape of the request."""
     data = payload.get("data")
     sent: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
     fields = {
@@ -106,7 +107,7 @@ def describe_refusal(error: ClientError, payload: Mapping[str, Any]) -> dict[str
 
 
 def describe_origin(scope: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of a handshake that another site's page began."""
+    """Return the row of a handshake from a page of another site."""
     origins = ", ".join(value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"origin")
     return {
         "action": "connect",
@@ -116,12 +117,12 @@ def describe_origin(scope: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_stranger(error: TenantError) -> dict[str, Any]:
-    """Return the row of a connection that was refused because it is of no tenant."""
+    """Return the row of a connection that was refused because it belongs to no tenant."""
     return {"action": "connect", "outcome": "tenant", "message": str(error)[:500]}
 
 
 def describe_token(error: InvalidTokenError) -> dict[str, Any]:
-    """Return the row of a handshake whose token authenticates nobody. It does not hold the token."""
+    """Return the row of a handshake whose token authenticates nobody. It does not contain the token."""
     return {"action": "connect", "outcome": "token", "message": str(error)}
 
 
@@ -139,19 +140,19 @@ def describe_crowd(identity: permissions.Identity) -> dict[str, Any]:
 
 
 def describe_end(code: int, reason: str) -> dict[str, Any]:
-    """Return the row of a connection that is over; one that we ended is always noted, with why."""
+    """Return the row of a closed connection. If the server closed it, it is always recorded, with the reason."""
     if code in (CLOSED, LOST):
         return {"outcome": "disconnected"}
     return {"outcome": f"closed {code}", "message": reason, "always": True}
 
 
 def _storable(text: str) -> str:
-    # A client chooses its stream's name; one row that a database refuses would take the others with it.
+    # Clients can send any stream name. A row that the database refuses would make the whole batch fail.
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _note_failure(*, stream: str, error: BaseException, instance: Any, using: str, **kwargs: Any) -> None:
-    """Store the fault of a binding, from any process that writes, in the transaction of the write."""
+    """Store the fault of a binding in the transaction of the write. Called in any process that writes."""
     with transaction.atomic(using=using):
         Traffic.objects.using(using).create(
             **_cut(
@@ -169,7 +170,7 @@ def _note_failure(*, stream: str, error: BaseException, instance: Any, using: st
 
 
 def _note_withheld(*, stream: str, names: Sequence[str], using: str, **kwargs: Any) -> None:
-    """Store that values were held back, in the transaction of a write. No value is among the words."""
+    """Store that values were withheld, in the transaction of a write. The row contains no value."""
     with transaction.atomic(using=using):
         Traffic.objects.using(using).create(
             **_cut(
@@ -185,6 +186,6 @@ def _note_withheld(*, stream: str, names: Sequence[str], using: str, **kwargs: A
 
 
 def install() -> None:
-    """Store faults of bindings."""
+    """Connect to the signals for faults of bindings."""
     signals.values_withheld.connect(_note_withheld, dispatch_uid="declbind.traffic")
     signals.binding_failed.connect(_note_failure, dispatch_uid="declbind.traffic")

@@ -17,7 +17,9 @@ class Migration(migrations.Migration):
                 (
                     "stream",
                     declbind.models.columns.ExactCharField(
-                        help_text="The name clients use: letters, digits, '.', '_' and '-'.", max_length=64, unique=True
+                        help_text="The name that clients use: letters, digits, '.', '_' and '-'.",
+                        max_length=64,
+                        unique=True,
                     ),
                 ),
                 (
@@ -37,14 +39,14 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "exclude",
-                    models.JSONField(blank=True, default=None, help_text="Send all fields but these.", null=True),
+                    models.JSONField(blank=True, default=None, help_text="Send all fields except these.", null=True),
                 ),
                 (
                     "groups",
                     models.JSONField(
                         blank=True,
                         default=list,
-                        help_text='Group templates, such as "room-{room_id}"; empty: one group for all.',
+                        help_text='Group templates, such as "room-{room_id}". If empty, there is one group for all rows.',
                     ),
                 ),
                 (
@@ -72,20 +74,22 @@ class Migration(migrations.Migration):
                     models.JSONField(
                         blank=True,
                         default=None,
-                        help_text="Fields that clients may write; empty list: none.",
+                        help_text="Fields that clients may write. An empty list means none.",
                         null=True,
                     ),
                 ),
                 (
                     "where",
                     models.JSONField(
-                        blank=True, default=dict, help_text="Only rows with these values exist for the binding."
+                        blank=True, default=dict, help_text="The binding covers only rows with these values."
                     ),
                 ),
                 (
                     "scope",
                     models.JSONField(
-                        blank=True, default=dict, help_text='Each user deals with own rows: {"owner_id": "$user.pk"}.'
+                        blank=True,
+                        default=dict,
+                        help_text='Limit each user to their own rows: {"owner_id": "$user.pk"}.',
                     ),
                 ),
                 (
@@ -96,15 +100,20 @@ class Migration(migrations.Migration):
                         help_text='Which related rows clients may write: {"project": {"owner_id": "$user.pk"}}.',
                     ),
                 ),
-                ("grow", models.BooleanField(default=False, help_text="Also send fields that the model gets later.")),
+                (
+                    "grow",
+                    models.BooleanField(default=False, help_text="Also send fields that are added to the model later."),
+                ),
                 (
                     "auto_subscribe",
-                    models.BooleanField(default=False, help_text="Join the groups without placeholders at connect."),
+                    models.BooleanField(
+                        default=False, help_text="Subscribe new connections to the groups without placeholders."
+                    ),
                 ),
                 (
                     "sensitive",
                     models.JSONField(
-                        blank=True, default=list, help_text="Password-like fields that are exposed knowingly."
+                        blank=True, default=list, help_text="Password-like fields that are exposed intentionally."
                     ),
                 ),
                 ("serializer", declbind.models.columns.ExactCharField(default="default", max_length=100)),
@@ -113,14 +122,14 @@ class Migration(migrations.Migration):
                     declbind.models.columns.ExactCharField(
                         choices=[("orm", "by Django's ORM"), ("triggers", "by Django's ORM and by database triggers")],
                         default="orm",
-                        help_text="Whether database triggers report raw SQL and other programs; a command puts them in.",
+                        help_text="Whether database triggers capture raw SQL and writes of other programs. A command installs them.",
                         max_length=8,
                     ),
                 ),
                 (
                     "also",
                     models.JSONField(
-                        blank=True, default=list, help_text="Relations whose change makes a row worth sending again."
+                        blank=True, default=list, help_text="Relations whose changes cause a row to be sent again."
                     ),
                 ),
                 (
@@ -128,7 +137,7 @@ class Migration(migrations.Migration):
                     models.PositiveIntegerField(
                         blank=True,
                         default=None,
-                        help_text="For how many seconds the log keeps the values that are sent.",
+                        help_text="How many seconds the log keeps the values that are sent.",
                         null=True,
                     ),
                 ),
@@ -141,7 +150,7 @@ class Migration(migrations.Migration):
                 "ordering": ("stream",),
                 "permissions": (
                     ("expose_sensitive", "Can expose password-like fields in a binding"),
-                    ("bind_rights_models", "Can bind users, groups, tokens and other models that give rights"),
+                    ("bind_rights_models", "Can bind users, groups, tokens and other models that give permissions"),
                 ),
             },
         ),

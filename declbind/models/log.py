@@ -1,4 +1,4 @@
-"""Store the event log: what happened, in an order that every reader agrees on."""
+"""The event log: all captured changes, in an order that is the same for every reader."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from .columns import ExactCharField, ExactTextField, PartialIndex, PartialUnique
 
 
 class Head(models.Model):
-    """Mark the two ends of the log: one row, which the relay locks while it gives out numbers.
+    """The two ends of the log: one row, which the relay locks while it gives out numbers.
 
-    ``seq`` is the last number given (unused on SQLite, where the event's id is its number); events below ``min_seq``
-    have been trimmed. ``epoch`` is random, and new when the history is another one: older offsets mean nothing then.
-    ``incarnation`` names the tables themselves, which a restore replaces.
+    ``seq`` is the last number given. It is unused on SQLite, where the id of an event is its number. Events below
+    ``min_seq`` have been trimmed. ``epoch`` is random and changes when a new history begins, which makes older offsets
+    meaningless. ``incarnation`` identifies the tables themselves, which a restore replaces.
     """
 
     epoch = ExactCharField(max_length=32)
@@ -28,16 +28,23 @@ class Head(models.Model):
 
 
 class Event(models.Model):
-    """Note one write of one row for one binding, or a change of rights or configuration.
+    """One write of one row for one binding, or a change of permissions or configuration.
 
-    ``kind`` is "row" (the row was written), "gone" (it was deleted), "payload" (the binding makes its own payloads),
-    "bulk" (more rows were written than are told of one by one), "control", "mark" (what a database trigger noted:
-    events are made of it before anybody reads it), or "expired" (its values were taken out, because they were older
-    than the retention of its binding). ``changes`` is a JSON list of ``[group, action]``; with "bulk" and "expired" the
-    action is "resync", and the group "*" stands for all. ``data`` is the JSON text of the sent fields, with "payload"
-    of ``{action: payload}``, with "control" of what changed. ``object_pk`` is the primary key as a JSON scalar.
-    ``version`` is the configuration under which the writer made it. ``tenant`` is the one that it is for, "" for all
-    tenants, of which most sites have one.
+    ``kind`` is one of:
+
+    - "row": the row was written.
+    - "gone": the row was deleted.
+    - "payload": the row was written, and the binding makes its own payloads.
+    - "bulk": more rows were written than are reported one by one.
+    - "control": permissions or the configuration changed.
+    - "mark": a note of a database trigger. It is replaced by events before the log is read.
+    - "expired": the values were removed because they were older than the retention of the binding.
+
+    ``changes`` is a JSON list of ``[group, action]``. For "bulk" and "expired" the action is "resync", and "*" as the
+    group means all groups. ``data`` is the JSON text of the sent fields; for "payload" it is ``{action: payload}``, and
+    for "control" it describes the change. ``object_pk`` is the primary key as a JSON scalar. ``version`` is the
+    configuration with which the event was written. ``tenant`` is the tenant of the event, or "" for all tenants. Most
+    sites have only one.
     """
 
     ROW = "row"
@@ -47,7 +54,7 @@ class Event(models.Model):
     MARK = "mark"
     CONTROL = "control"
     EXPIRED = "expired"
-    #: The kinds that tell nothing of a row, only that a snapshot has to be taken.
+    #: The kinds that hold no row and only say that a new snapshot is needed.
     WORDLESS = (BULK, EXPIRED)
 
     id = models.BigAutoField(primary_key=True)
@@ -67,11 +74,11 @@ class Event(models.Model):
     class Meta:
         db_table = "declbind_event"
         ordering = ("id",)
-        # Partial where possible: an insert pays for each index that it enters. On SQLite, seq stays null.
+        # The index is partial where possible, because each insert pays for each index. On SQLite, seq stays null.
         constraints = (
             PartialUnique(fields=("seq",), name="declbind_event_sequenced", where=models.Q(seq__isnull=False)),
         )
-        # Migrations remove the first on SQLite, and the last where it would be the same as the second.
+        # Migrations remove the first index on SQLite, and the last one on databases where it would equal the second.
         indexes = (
             PartialIndex(
                 fields=("id",), name="declbind_event_unsequenced", where=models.Q(seq__isnull=True), whole=("seq",)

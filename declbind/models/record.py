@@ -1,4 +1,4 @@
-"""Store binding records, and judge and announce every edit of them."""
+"""Binding records, and the validation and announcement of every edit."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ from .revision import Edit, announce
 
 
 class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
-    """Judge and announce what the bulk methods write, as ``save()`` and ``delete()`` do.
+    """A query set whose bulk methods validate and announce their writes, as ``save()`` and ``delete()`` do.
 
-    What is judged and announced is what the database holds afterwards: a bulk method may write a part of a record only.
+    The records are validated and announced as they are stored afterwards, because a bulk method may write only a part
+    of a record.
     """
 
     def bulk_create(self, objs: Iterable[BindingRecord], *args: Any, **kwargs: Any) -> list[BindingRecord]:
-        """Insert records that all stand both judgements; one that does not stops the whole call."""
+        """Insert valid records. If one is not valid, none is inserted."""
         records = list(objs)
         for record in records:
             record.full_clean(validate_unique=False)
             record.known = _settle_known(None, record)
         _refuse_repeats(records)
         using = self._write_alias()
-        # Some of them may be there already: ignore_conflicts leaves those as they are, update_conflicts changes them.
+        # Some of them may exist already: ignore_conflicts leaves those unchanged, update_conflicts changes them.
         touched = models.Q(stream__in=[record.stream for record in records]) | models.Q(
             pk__in={record.pk for record in records} - {None}
         )
@@ -47,7 +48,7 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
         return created
 
     def bulk_update(self, objs: Iterable[BindingRecord], *args: Any, **kwargs: Any) -> int:
-        """Store records, each with a revision; one whose result does not stand both judgements stops the whole call."""
+        """Store records, each with a revision. If one result is not valid, none is stored."""
         records = list(objs)
         using = self._write_alias()
         touched = models.Q(pk__in=[record.pk for record in records])
@@ -59,7 +60,7 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
         return count
 
     def update(self, **kwargs: Any) -> int:
-        """Update in one statement, judge the result, and announce it; an invalid result is rolled back."""
+        """Update in one statement, validate the result, and announce it. An invalid result is rolled back."""
         if _silent.get():
             return super().update(**kwargs)
         using = self._write_alias()
@@ -73,15 +74,19 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
     update.alters_data = True  # type: ignore[attr-defined]
 
     def _write_alias(self) -> str:
-        alias: str | None = getattr(self, "_db", None)  # what using() chose; the stubs do not know it
+        alias: str | None = getattr(self, "_db", None)  # The alias that using() chose; the stubs do not know it.
         return alias or router.db_for_write(self.model)
 
 
 class BindingRecordManager(models.Manager.from_queryset(BindingRecordQuerySet)):  # type: ignore[misc]
-    """Find records by their natural key, the stream."""
+    """A manager that finds records by their natural key, the stream."""
 
     def get_by_natural_key(self, stream: str) -> BindingRecord:
-        """Return the record of a stream; raises ``BindingRecord.DoesNotExist``."""
+        """Return the record of a stream.
+
+        Raises:
+            BindingRecord.DoesNotExist: There is no such record.
+        """
         record: BindingRecord = self.get(stream=stream)
         return record
 
@@ -91,7 +96,7 @@ _silent: ContextVar[bool] = ContextVar("declbind_silent", default=False)
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # bulk_update() calls update() per batch on our own query set: it is announced once, by its caller.
+    # bulk_update() calls update() for each batch on this query set. The caller announces all of them once.
     token = _silent.set(True)
     try:
         yield
@@ -100,24 +105,24 @@ def _quiet() -> Iterator[None]:
 
 
 class BindingRecord(models.Model):
-    """Keep one binding record: one model field per key of the record (design: "The binding record").
+    """One binding record, with one model field for each key of the record.
 
-    ``full_clean()`` judges it against the schema and against Django and raises ``ValidationError`` whose keys are the
-    record's keys; ``save()``, ``bulk_create()``, ``loaddata`` and the admin judge the same way.
+    ``full_clean()`` validates it against the schema and against Django. Its ``ValidationError`` has the keys of the
+    record. ``save()``, ``bulk_create()``, ``loaddata`` and the admin validate in the same way.
     """
 
     stream = ExactCharField(
-        max_length=64, unique=True, help_text="The name clients use: letters, digits, '.', '_' and '-'."
+        max_length=64, unique=True, help_text="The name that clients use: letters, digits, '.', '_' and '-'."
     )
     model = ExactCharField(max_length=200, help_text="The bound model, as app_label.ModelName.")
     fields = models.JSONField(
         null=True, blank=True, default=None, help_text='Names of the fields that are sent, or "__all__".'
     )
-    exclude = models.JSONField(null=True, blank=True, default=None, help_text="Send all fields but these.")
+    exclude = models.JSONField(null=True, blank=True, default=None, help_text="Send all fields except these.")
     groups = models.JSONField(
         blank=True,
         default=list,
-        help_text='Group templates, such as "room-{room_id}"; empty: one group for all.',
+        help_text='Group templates, such as "room-{room_id}". If empty, there is one group for all rows.',
     )
     permissions = models.JSONField(
         blank=True,
@@ -131,36 +136,38 @@ class BindingRecord(models.Model):
         choices=[("both", "both ways"), ("outbound", "only to clients"), ("inbound", "only from clients")],
     )
     writable = models.JSONField(
-        null=True, blank=True, default=None, help_text="Fields that clients may write; empty list: none."
+        null=True, blank=True, default=None, help_text="Fields that clients may write. An empty list means none."
     )
-    where = models.JSONField(blank=True, default=dict, help_text="Only rows with these values exist for the binding.")
+    where = models.JSONField(blank=True, default=dict, help_text="The binding covers only rows with these values.")
     scope = models.JSONField(
-        blank=True, default=dict, help_text='Each user deals with own rows: {"owner_id": "$user.pk"}.'
+        blank=True, default=dict, help_text='Limit each user to their own rows: {"owner_id": "$user.pk"}.'
     )
     relate = models.JSONField(
         blank=True,
         default=dict,
         help_text='Which related rows clients may write: {"project": {"owner_id": "$user.pk"}}.',
     )
-    grow = models.BooleanField(default=False, help_text="Also send fields that the model gets later.")
-    auto_subscribe = models.BooleanField(default=False, help_text="Join the groups without placeholders at connect.")
-    sensitive = models.JSONField(blank=True, default=list, help_text="Password-like fields that are exposed knowingly.")
+    grow = models.BooleanField(default=False, help_text="Also send fields that are added to the model later.")
+    auto_subscribe = models.BooleanField(
+        default=False, help_text="Subscribe new connections to the groups without placeholders."
+    )
+    sensitive = models.JSONField(
+        blank=True, default=list, help_text="Password-like fields that are exposed intentionally."
+    )
     serializer = ExactCharField(max_length=100, default="default")
     capture = ExactCharField(
         max_length=8,
         default="orm",
         choices=[("orm", "by Django's ORM"), ("triggers", "by Django's ORM and by database triggers")],
-        help_text="Whether database triggers report raw SQL and other programs; a command puts them in.",
+        help_text="Whether database triggers capture raw SQL and writes of other programs. A command installs them.",
     )
-    also = models.JSONField(
-        blank=True, default=list, help_text="Relations whose change makes a row worth sending again."
-    )
+    also = models.JSONField(blank=True, default=list, help_text="Relations whose changes cause a row to be sent again.")
     retention = models.PositiveIntegerField(
-        null=True, blank=True, default=None, help_text="For how many seconds the log keeps the values that are sent."
+        null=True, blank=True, default=None, help_text="How many seconds the log keeps the values that are sent."
     )
     enabled = models.BooleanField(default=True)
     description = ExactTextField(blank=True, default="")
-    #: No key of the record: the fields that "__all__" or exclude may send; null where the record names its fields.
+    #: The fields that "__all__" or exclude may send; null if the record names its fields. Not a key of the record.
     known = models.JSONField(null=True, blank=True, default=None, editable=False)
 
     objects = BindingRecordManager()
@@ -170,14 +177,14 @@ class BindingRecord(models.Model):
         ordering = ("stream",)
         permissions = (
             ("expose_sensitive", "Can expose password-like fields in a binding"),
-            ("bind_rights_models", "Can bind users, groups, tokens and other models that give rights"),
+            ("bind_rights_models", "Can bind users, groups, tokens and other models that give permissions"),
         )
 
     def __str__(self) -> str:
         return self.stream
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Judge, store, write a revision, raise the configuration version: all or nothing."""
+        """Validate, store, write a revision and raise the configuration version, all in one transaction."""
         using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
         with transaction.atomic(using=using):
             super().save(*args, **kwargs)
@@ -187,7 +194,7 @@ class BindingRecord(models.Model):
         return (self.stream,)
 
     def definition(self) -> dict[str, Any]:
-        """Return the record as a JSON object: the keys that say something, in the order of the design's table."""
+        """Return the record as a JSON object, without default values, in the order of the published table."""
         document = {}
         for key in KEYS:
             value = getattr(self, key)
@@ -196,39 +203,43 @@ class BindingRecord(models.Model):
         return document
 
     def assign(self, document: dict[str, Any]) -> Self:
-        """Take over a whole record: keys that the document does not name get their defaults. Does not save."""
+        """Replace the whole record: keys that the document does not name get their defaults. Does not save."""
         for key in KEYS:
             setattr(self, key, document[key] if key in document else _default(key))
         return self
 
     def to_spec(self) -> BindingSpec:
-        """Return the record as a ``BindingSpec``; raises ``ConfigError`` where it breaks the schema."""
+        """Return the record as a ``BindingSpec``.
+
+        Raises:
+            ConfigError: The record breaks the schema.
+        """
         return BindingSpec.from_dict(self.definition())
 
     def held(self) -> list[str]:
-        """Return the names of the fields that wait for somebody to accept them (see ``declbind.fields``)."""
+        """Return the names of the fields that wait to be accepted (see ``declbind.fields``)."""
         found = _read(self)
         return [] if found is None else [field.name for field in held_fields(*found)]
 
     def sent(self) -> list[str]:
-        """Return the names of the fields that are sent; none of a record that cannot be read."""
+        """Return the names of the fields that are sent; none for a record that cannot be read."""
         found = _read(self)
         return [] if found is None else [field.name for field in bound_fields(*found)]
 
     def accept(self, names: Iterable[str]) -> Self:
-        """Have the next ``save()`` send held fields of these names. Does not save."""
+        """Make the next ``save()`` send held fields of these names. Does not save."""
         return self.send_only({*self.sent(), *names})
 
     def send_only(self, names: Iterable[str] | None) -> Self:
-        """Have the next ``save()`` hold back all other fields of ``"__all__"`` or ``exclude``; all are sent for None.
+        """Make the next ``save()`` hold back all other fields of ``"__all__"`` or ``exclude``; none for ``None``.
 
-        Does not save. Any other save keeps back what is held back, and nothing else.
+        Does not save. Any other save holds back the same fields as before.
         """
         self.__dict__["_chosen"] = None if names is None else set(names)
         return self
 
     def problems(self) -> list[Problem]:
-        """Return what both judgements find, plus a stream that a file or a class already has."""
+        """Return the problems of the record, including a stream that a file or a class already has."""
         _, problems = judgement.judge_document(self.definition())
         taken = judgement.reserved_streams().get(self.stream)
         if taken:
@@ -247,10 +258,14 @@ class BindingRecord(models.Model):
         validate_unique: bool = True,
         validate_constraints: bool = True,
     ) -> None:
-        """Judge the record; raises ``ValidationError`` keyed by the record's keys, each text with its JSON path."""
+        """Validate the record.
+
+        Raises:
+            ValidationError: The record is not valid. The keys are those of the record, and each text has its JSON path.
+        """
         errors: dict[str, list[Any]] = {}
         left_out = set(exclude or ())
-        # The JSON-valued keys, choices and patterns are the judgement's business: it words the problems with a path.
+        # JSON-valued keys, choices and patterns are validated as a record, which gives messages with a path.
         try:
             super().full_clean({*left_out, *KEYS} - {"stream"}, validate_unique, validate_constraints)
         except ValidationError as error:
@@ -271,7 +286,7 @@ def _default(key: str) -> Any:
 
 
 def _read(record: BindingRecord) -> tuple[Any, BindingSpec] | None:
-    """Return the model and the spec of a record that can be read, with what it may send."""
+    """Return the model and the spec of a readable record, with the fields that it may send."""
     try:
         spec = record.to_spec()
     except ConfigError:
@@ -282,9 +297,9 @@ def _read(record: BindingRecord) -> tuple[Any, BindingSpec] | None:
 
 
 def _settle_known(before: BindingRecord | None, after: BindingRecord) -> list[str] | None:
-    """Return what ``known`` is to be once ``after`` is stored in the place of ``before``.
+    """Return the value of ``known`` once ``after`` is stored in place of ``before``.
 
-    A field that is held back stays so, whatever else the edit changes. A record that is new sends what it means now.
+    Fields that are held back stay so, whatever else the edit changes. A new record sends all present fields.
     """
     chosen = after.__dict__.pop("_chosen", after)
     found = _read(after)
@@ -302,13 +317,13 @@ def _settle_known(before: BindingRecord | None, after: BindingRecord) -> list[st
     if was is not None and was[0] is model and before is not None:
         if chosen is after:
             names -= set(before.held())
-        # A process with newer code may have accepted fields that the model here does not have yet.
+        # A process with newer code may have accepted fields that the model in this process does not have yet.
         names |= set(was[1].known or ()) - {field.name for field in model_fields(model)}
     return sorted(names)
 
 
 def _edits(before: Mapping[Any, BindingRecord], after: Mapping[Any, BindingRecord]) -> list[Edit]:
-    """Compare by primary key: a record that got another stream ends under the old one and begins under the new."""
+    """Compare by primary key. A record with a new stream ends under the old one and begins under the new one."""
     streams = {record.stream for record in after.values()}
     old = {record.stream: record for record in before.values()}
     gone = [Edit(stream, old[stream].definition(), None) for stream in sorted(old.keys() - streams)]
@@ -342,19 +357,19 @@ def _judge_and_announce(
 def _store_known(using: str, record: BindingRecord, known: list[str] | None) -> None:
     if known != record.known:
         record.known = known
-        # The base manager's query set is Django's own, which judges and announces nothing.
+        # The base manager's query set is Django's own, which neither validates nor announces.
         BindingRecord._base_manager.using(using).filter(pk=record.pk).update(known=known)
 
 
 def _is_switched_off(before: BindingRecord | None, after: BindingRecord) -> bool:
-    """Tell whether nothing was done but to disable: that is let through for a record that went bad later."""
+    """Return whether the edit only disables the record. This is allowed even if the record has become invalid."""
     if before is None or after.enabled is not False:
         return False
     return {**before.definition(), "enabled": False} == {**after.definition(), "enabled": False}
 
 
 def _load(using: str, condition: models.Q) -> dict[Any, BindingRecord]:
-    """Return stored records by primary key, in the order of their streams; locked where the database can."""
+    """Return stored records by primary key, in the order of their streams. Lock them if the database supports it."""
     rows = BindingRecord.objects.using(using).filter(condition).order_by("stream")
     if connections[using].in_atomic_block:
         rows = rows.select_for_update()
@@ -371,11 +386,11 @@ def _refuse_repeats(records: Sequence[BindingRecord]) -> None:
 def _judge_before_save(
     instance: BindingRecord, raw: bool, using: str, update_fields: Collection[str] | None = None, **kwargs: Any
 ) -> None:
-    """Judge on ``pre_save``: the one place that ``save()`` and ``loaddata`` both pass."""
+    """Validate on ``pre_save``, which both ``save()`` and ``loaddata`` pass."""
     before = _load_stored(instance, using)
     result = instance
     if before is not None and update_fields is not None:
-        # The rest of the instance is not stored, so it neither counts nor hides what the row holds.
+        # The other fields of the instance are not stored, so those of the stored row count.
         result = copy.copy(before)
         for name in update_fields:
             setattr(result, name, getattr(instance, name))
@@ -398,7 +413,7 @@ def _announce_save(instance: BindingRecord, using: str, **kwargs: Any) -> None:
 
 
 def _note_before_delete(instance: BindingRecord, using: str, **kwargs: Any) -> None:
-    # The instance may have got another stream that was never stored.
+    # The instance may have a new stream that was never stored.
     instance.__dict__["_edit"] = _load_stored(instance, using), None
 
 
@@ -409,7 +424,7 @@ def _announce_delete(instance: BindingRecord, using: str, **kwargs: Any) -> None
 
 
 def _load_stored(instance: BindingRecord, using: str) -> BindingRecord | None:
-    key: Any = instance.pk  # None before the first save, whatever the stubs say
+    key: Any = instance.pk  # None before the first save, unlike in the stubs.
     return None if key is None else _load(using, models.Q(pk=key)).get(key)
 
 

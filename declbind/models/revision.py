@@ -1,4 +1,4 @@
-"""What an edit of the configuration leaves in the database: a revision, and the version that every process compares."""
+"""The records of configuration edits: a revision for each, and the version that every process compares."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ CHOOSING = ("model", "fields", "exclude", "sensitive", "grow")
 
 
 class Edit(NamedTuple):
-    """One edit: what a stream's record said before and what it says now; ``None`` for a record that was not or is not.
+    """One edit: the definition of a stream before and after; ``None`` if there was or is no record.
 
-    ``known`` is what ``BindingRecord.known`` was and is.
+    ``known`` is the value of ``BindingRecord.known`` before and after.
     """
 
     stream: str
@@ -33,11 +33,11 @@ class Edit(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is different."""
+        """Whether the edit changes nothing."""
         return self.before == self.after and self.known[0] == self.known[1]
 
     def definitions(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-        """Return both definitions, with ``known`` if nothing else tells that other fields are sent."""
+        """Return both definitions. They include ``known`` if nothing else shows that the sent fields differ."""
         if self.before is None or self.after is None or self.known[0] == self.known[1]:
             return self.before, self.after
         if any(self.before.get(key) != self.after.get(key) for key in CHOOSING):
@@ -50,9 +50,9 @@ _editor: ContextVar[tuple[Any, str, str]] = ContextVar("declbind_editor", defaul
 
 @contextlib.contextmanager
 def editing(author: Any = None, note: str = "", source: str = "") -> Iterator[None]:
-    """Name the author and the note of the revisions made inside the block, and the file that they come from.
+    """Set the author, the note and the source file of the revisions that are made inside the block.
 
-    ``author`` is a user or ``None``. The block may be entered in any thread or task; it is local to it.
+    ``author`` is a user or ``None``. The block is local to the thread or task.
     """
     token = _editor.set((author, note, source))
     try:
@@ -64,7 +64,7 @@ def editing(author: Any = None, note: str = "", source: str = "") -> Iterator[No
 class Configuration(models.Model):
     """The number of edits of the binding records: one row, raised inside the transaction of each edit.
 
-    ``generation`` is random and changes whenever the row is inserted anew, for example after a flush. Version 3 of
+    ``generation`` is random and changes whenever the row is inserted again, for example after a flush. Version 3 of
     another history is therefore never taken for an older state of this one.
     """
 
@@ -80,16 +80,16 @@ class Configuration(models.Model):
 
     @staticmethod
     def ensure(using: str) -> None:
-        """Insert the row if it is missing; any number of processes may do so at once."""
+        """Insert the row if it is missing. Any number of processes may do so at once."""
         rows = Configuration.objects.using(using)
         if not rows.filter(pk=1).exists():
             rows.bulk_create([Configuration(pk=1, generation=secrets.token_hex(16))], ignore_conflicts=True)
 
     @classmethod
     def bump(cls, using: str) -> int:
-        """Raise the version by one and return it. Takes the row's lock until the transaction ends.
+        """Raise the version by one and return it. Locks the row until the transaction ends.
 
-        Because of the lock, versions become visible in their own order.
+        Because of the lock, versions become visible in order.
         """
         cls.ensure(using)
         row = cls.objects.using(using).select_for_update().get(pk=1)
@@ -99,11 +99,11 @@ class Configuration(models.Model):
 
 
 class BindingRevision(Authored):
-    """Keep what a record said after an edit; ``definition`` is null where the edit removed it."""
+    """A record as it was after an edit; ``definition`` is null if the edit removed it."""
 
     stream = ExactCharField(max_length=64, db_index=True)
     definition = models.JSONField(null=True, encoder=DjangoJSONEncoder)
-    #: The fields that "__all__" or exclude might send after the edit; null where the record names its fields.
+    #: The fields that "__all__" or exclude might send after the edit; null if the record names its fields.
     known = models.JSONField(null=True, blank=True, default=None, editable=False)
     version = models.PositiveBigIntegerField(help_text="The configuration version that the edit made.")
     note = ExactCharField(max_length=500, blank=True, default="")
@@ -123,8 +123,8 @@ class BindingRevision(Authored):
 def announce(sender: type[models.Model], using: str, edits: Sequence[Edit]) -> None:
     """Record edits inside their transaction: the version, a signal, and the revisions.
 
-    The signal makes the registry of this transaction one of its own, and puts a control event into the log. It is sent
-    right after the version is raised: until then, a read of the configuration would take the edit for a committed one.
+    The signal gives the transaction its own registry, and appends a control event to the log. It is sent right after
+    the version is raised. Before that, a read of the configuration would take the edit for a committed one.
     """
     if not edits:
         return

@@ -1,7 +1,7 @@
-"""Drafts of events, made from rows: the groups that an event is for, and its data.
+"""Drafts of events, made from rows: the groups of an event, and its data.
 
-A fault of a binding is recorded and never reaches the writer, nor the bindings beside it. Instead of the event that it
-could not make, its groups are sent a resync.
+A fault of a binding is recorded and affects neither the writer nor other bindings. The groups of the faulty binding are
+sent a resync in place of the event.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from .plans import Outlet, Plan
 
 logger = logging.getLogger("declbind")
 
-#: Groups that one event names one by one.
+#: The maximum number of groups that one event names.
 MAX_GROUPS = 1_000
 
 #: The groups of one row, by binding; ``UNKNOWN`` for a binding that failed on the row.
 Groups = dict[Outlet, Sequence[str]]
 
-#: Stands for the groups of a row that could not be found out. As an event's groups it means all groups of the stream.
+#: Stands for the groups of a row if they are not known. As the groups of an event it means all groups of the stream.
 UNKNOWN: Sequence[str] = (EVERY_GROUP,)
 
 
 def _savepoint(outlet: Outlet, using: str) -> AbstractContextManager[object]:
-    # Only code of the project queries, and reads of lists. Elsewhere a savepoint would cost two statements a write.
+    # Only project code and reads of lists make queries. Without those, a savepoint would cost two statements per write.
     if outlet.runs_code:
         return transaction.atomic(using=using)
     if not outlet.lists:
@@ -56,9 +56,9 @@ _NO_SAVEPOINT = nullcontext()
 
 
 def _subject(outlet: Outlet, row: AnyRow) -> AnyRow:
-    """Return what a binding is asked about: a whole instance for code of the project, else the columns alone.
+    """Return the argument for the binding's code: a whole instance for project code, otherwise only the columns.
 
-    To be called inside of the guard, because an instance is made by code of the project too.
+    Must be called inside the guard, because project code takes part in making an instance.
     """
     if outlet.runs_code and isinstance(row, StoredRow):
         return row.make_instance(outlet.binding.model_class())
@@ -70,7 +70,7 @@ _withheld: ContextVar[list[tuple[str, tuple[str, ...]]] | None] = ContextVar("de
 
 @contextlib.contextmanager
 def gather_withheld() -> Iterator[list[tuple[str, tuple[str, ...]]]]:
-    """Collect what is held back inside the block, as (stream, names), instead of reporting it; for trials."""
+    """Collect withheld values inside the block, as (stream, names), instead of reporting them. For trials."""
     found: list[tuple[str, tuple[str, ...]]] = []
     token = _withheld.set(found)
     try:
@@ -84,7 +84,7 @@ _faults: ContextVar[list[tuple[str, Exception]] | None] = ContextVar("declbind_f
 
 @contextlib.contextmanager
 def gather_faults() -> Iterator[list[tuple[str, Exception]]]:
-    """Collect the faults of bindings inside the block, as (stream, fault), instead of reporting them; for trials."""
+    """Collect the faults of bindings inside the block, as (stream, fault), instead of reporting them. For trials."""
     faults: list[tuple[str, Exception]] = []
     token = _faults.set(faults)
     try:
@@ -93,14 +93,14 @@ def gather_faults() -> Iterator[list[tuple[str, Exception]]]:
         _faults.reset(token)
 
 
-#: When each kind of value that was held back was last noted, by ``time.monotonic()``.
+#: When each kind of withheld value was last reported, by ``time.monotonic()``.
 _noted: dict[tuple[str, tuple[str, ...]], float] = {}
-#: Seconds after which it is noted again, as long as it goes on, and how many kinds are remembered.
+#: Seconds after which it is reported again, and how many kinds are remembered.
 NOTE_SECONDS, MAX_NOTED = 3_600.0, 1_000
 
 
 def _note_withheld(outlet: Outlet, names: tuple[str, ...], using: str) -> None:
-    """Report values that were held back: to a trial, or by ``values_withheld``, once in a while for each kind."""
+    """Report withheld values to a trial, or by ``values_withheld`` at intervals for each kind."""
     gathered = _withheld.get()
     if gathered is not None:
         gathered.append((outlet.stream, names))
@@ -116,9 +116,10 @@ def _note_withheld(outlet: Outlet, names: tuple[str, ...], using: str) -> None:
 
 
 def _record(outlet: Outlet, row: AnyRow | None, using: str, error: Exception) -> None:
-    """Report a binding's fault, which must not reach the writer. Called while the fault is being handled.
+    """Report a binding's fault, which must not reach the writer. Called while the exception is being handled.
 
-    ``row`` is ``None`` if it could not be read. Raises it all the same if it has ended the writer's transaction.
+    ``row`` is ``None`` if it could not be read. The exception is raised all the same if it has ended the writer's
+    transaction.
     """
     if ends_transaction(error, using):
         raise error
@@ -131,7 +132,7 @@ def report_failure(
 ) -> None:
     """Report a binding's fault to the log of the process and to ``binding_failed``, or to ``gather_faults``.
 
-    ``subject`` says what was changed.
+    ``subject`` describes the changed object.
     """
     gathered = _faults.get()
     if gathered is not None:
@@ -159,7 +160,7 @@ def _group_names(outlet: Outlet, row: AnyRow, using: str) -> Sequence[str]:
 
 
 def _check_group_names(names: object) -> None:
-    """Raise for what code must not return: such a name would break every frame that carries it."""
+    """Check the return value of project code, because an invalid name would break every frame that has it."""
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise TypeError(f"group_names: expected a list of names, got {names!r:.100}.")
     for name in names:
@@ -170,9 +171,9 @@ def _check_group_names(names: object) -> None:
 
 
 def groups_of(plan: Plan, row: AnyRow, using: str, hearing: Container[Outlet] | None = None) -> Groups:
-    """Return the groups of a stored row per binding; ``UNKNOWN`` for a binding that fails, which is recorded.
+    """Return the groups of a stored row by binding; ``UNKNOWN`` for a binding that fails, which is recorded.
 
-    ``hearing`` are the bindings that are asked, ``None`` stands for all.
+    ``hearing`` are the bindings to ask, ``None`` stands for all.
     """
     groups: Groups = {}
     for outlet in plan.outlets:
@@ -192,7 +193,7 @@ def draft_write(
 ) -> list[Draft]:
     """Return the events of a row that was written. ``old`` are its groups before, ``None`` for a new row.
 
-    ``hearing`` are the bindings that tell of it, ``None`` stands for all.
+    ``hearing`` are the bindings that report the write, ``None`` stands for all.
     """
     drafts = []
     for outlet in plan.outlets:
@@ -200,7 +201,7 @@ def draft_write(
             continue
         before = () if old is None or not plan.needs_old else old.get(outlet, UNKNOWN)
         if before is UNKNOWN:
-            # The fault is recorded already. Half a diff would tell subscribers wrong things.
+            # The fault is recorded already. Half a diff would send subscribers wrong changes.
             drafts += draft_bulk(plan, {outlet: UNKNOWN})
             continue
         new = UNKNOWN
@@ -219,13 +220,13 @@ def draft_write(
 
 
 def _draft_resync(plan: Plan, outlet: Outlet, *groups: Sequence[str]) -> list[Draft]:
-    """Return the event that stands for one that could not be made."""
+    """Return the event that replaces one that could not be made."""
     names = UNKNOWN if UNKNOWN in groups else dict.fromkeys(name for some in groups for name in some)
     return draft_bulk(plan, {outlet: names})
 
 
 def draft_hidden(plan: Plan, pk: Key, old: Groups | None, using: str) -> list[Draft]:
-    """Return the events of a row that its model's base manager does not show after the write: it is out of sight."""
+    """Return the events of a row that its model's base manager hides after the write."""
     drafts = []
     for outlet, groups in (old or {}).items():
         try:
@@ -240,9 +241,9 @@ def draft_hidden(plan: Plan, pk: Key, old: Groups | None, using: str) -> list[Dr
 
 
 def unread(plan: Plan, using: str, error: Exception) -> Groups:
-    """Record a row that could not be read as a fault of all its bindings; return its groups, which are not known.
+    """Record a row that could not be read as a fault of all its bindings. Return its groups, which are not known.
 
-    Called while the error is being handled. Raises it all the same if it has ended the writer's transaction.
+    Called while the exception is being handled. It is raised all the same if it has ended the writer's transaction.
     """
     for outlet in plan.outlets:
         _record(outlet, None, using, error)
@@ -250,7 +251,7 @@ def unread(plan: Plan, using: str, error: Exception) -> Groups:
 
 
 def draft_bulk(plan: Plan, touched: Mapping[Outlet, Iterable[str]]) -> list[Draft]:
-    """Return an event for each binding that has the groups given for it take a snapshot; too many stand for all."""
+    """Return one ``resync`` event per binding for the groups given for it, or for all groups if there are too many."""
     drafts = []
     for outlet, groups in touched.items():
         names = list(groups)
@@ -263,7 +264,7 @@ def draft_bulk(plan: Plan, touched: Mapping[Outlet, Iterable[str]]) -> list[Draf
 
 
 def draft_delete(plan: Plan, row: AnyRow, using: str) -> list[Draft]:
-    """Return the events of a row that is about to go, with its last stored data."""
+    """Return the events of a row that is about to be deleted, with its last stored data."""
     drafts = []
     for outlet in plan.outlets:
         before = UNKNOWN
@@ -293,7 +294,7 @@ def _draft(
     bound = outlet.binding(using=using)
     kind, data = (Event.GONE if gone else Event.ROW), "{}"
     if outlet.own_payload:
-        # A "delete" that only hides the row must not carry what it now holds: the reader of the log words that one.
+        # A "delete" that only hides the row must not carry its new values. The reader of the log makes that payload.
         actions = sorted({action for _, action in changes if gone or action != "delete"})
         kind, data = Event.PAYLOAD, encode_value({action: bound.outgoing_payload(row, action) for action in actions})
     elif row is not None and (after or gone):

@@ -25,21 +25,20 @@ from declbind.models import Event
 
 from .django_types import Connection, SqlValue
 
-#: Columns of an event that differ from one to the next, and those that are mostly the same for all events of a binding
-#: and a process.
+#: Columns that differ between events, and those that are mostly the same for all events of a binding and a process.
 VARYING = ("object_pk", "changes", "data", "created_at")
 CONSTANT = ("kind", "stream", "model", "version", "actor", "origin", "tenant")
 COLUMNS = (*VARYING, *CONSTANT)
 INSERT = f"INSERT INTO declbind_event ({','.join(COLUMNS)}) "
-#: The columns of a trigger's mark, with the data last, and what most of them hold.
+#: The columns of a trigger's mark, with the data last, and the usual values of the others.
 MARK_COLUMNS = ",".join((*(column for column in COLUMNS if column != "data"), "data"))
 _MARK_VALUES = {"kind": "'mark'", "changes": "'[]'", "version": "0"}
-#: The types of columns that are not text, where PostgreSQL is to be told.
+#: The types of columns that are not text, for PostgreSQL.
 TYPES = {"version": "bigint", "created_at": "timestamptz"}
-#: From so many events on, PostgreSQL gets them as one value: a parameter for each of theirs takes four times as long.
+#: The number of events from which PostgreSQL gets them as one value. Single parameters take four times as long.
 MANY = 20
 
-#: So much data goes in one statement on MySQL and MariaDB, whose limit is 16 MiB in bytes by default.
+#: The maximum data of one statement on MySQL and MariaDB, whose default limit is 16 MiB.
 PACKET_CHARACTERS, PACKET_RESERVE = 1_000_000, 100_000
 
 logger = logging.getLogger("declbind")
@@ -49,14 +48,14 @@ _INERT = re.compile(r"[A-Za-z0-9_./ -]*", re.ASCII)
 _actor: ContextVar[str] = ContextVar("declbind_actor", default="")
 
 
-#: As the tenant of a draft: the event is for all tenants, whichever the connection is in.
+#: The tenant of a draft whose event is for all tenants, regardless of the connection's tenant.
 ALL_TENANTS = "*"
 
 
 class Draft(NamedTuple):
     """One event before it is appended; the attributes are the columns of ``Event``.
 
-    A tuple, for a frozen dataclass takes four times as long to make, and each write makes one.
+    It is a tuple, because a frozen dataclass takes four times as long to make, and each write makes one.
     """
 
     stream: str
@@ -66,12 +65,12 @@ class Draft(NamedTuple):
     data: str = "{}"
     version: int = 0
     kind: str = Event.ROW
-    #: The tenant that it is for, "" for all of them and before the event is appended.
+    #: The tenant of the event; "" for all tenants, and before the event is appended.
     tenant: str = ""
 
     @classmethod
     def of(cls, event: Event) -> Draft:
-        """Return a stored event as it was before it was appended."""
+        """Return a stored event as a draft."""
         changes = tuple((group, action) for group, action in json.loads(event.changes))
         return cls(
             event.stream, event.model, event.object_pk, changes, event.data, event.version, event.kind, event.tenant
@@ -88,7 +87,7 @@ class Placed(NamedTuple):
 
 @contextlib.contextmanager
 def acting(actor: str) -> Iterator[None]:
-    """Note ``actor`` (for people) in the events appended inside the block."""
+    """Set ``actor`` (for people) as the author of the events appended inside the block."""
     token = _actor.set(actor[:150])
     try:
         yield
@@ -97,13 +96,13 @@ def acting(actor: str) -> Iterator[None]:
 
 
 def writer() -> tuple[str, str]:
-    """Return who writes, for people, and by which program."""
+    """Return the author of writes, for people, and the program."""
     return _actor.get(), _origin()
 
 
 def insert(drafts: Sequence[Draft], connection: Connection) -> None:
-    """Insert events, without waking any reader."""
-    # The database is asked for its bound only if there may be too many: a save has one event.
+    """Insert events without waking any reader."""
+    # The limit of the database is looked up only if there may be too many events. A save has only one.
     batch = batch_size(connection.alias) // len(COLUMNS) if len(drafts) > 1 else 1
     portions: Iterable[Sequence[Draft]] = (drafts[start : start + batch] for start in range(0, len(drafts), batch))
     if connection.vendor == "mysql":
@@ -115,10 +114,10 @@ def insert(drafts: Sequence[Draft], connection: Connection) -> None:
 
 
 def _in_packets(drafts: Sequence[Draft], batch: int, connection: Connection) -> Iterator[list[Draft]]:
-    """Yield events in lists of at most ``batch`` that make statements which MySQL and MariaDB accept.
+    """Yield lists of at most ``batch`` events whose statements MySQL and MariaDB accept.
 
-    A statement longer than ``max_allowed_packet`` costs the host its connection. An event that is too long by itself
-    becomes a resync of its groups.
+    A statement longer than ``max_allowed_packet`` would end the writer's connection. An event that is too long by
+    itself is replaced by a resync of its groups.
     """
     some: list[Draft] = []
     size = 0
@@ -135,11 +134,11 @@ def _in_packets(drafts: Sequence[Draft], batch: int, connection: Connection) -> 
 
 
 def _fitting(draft: Draft, connection: Connection) -> Draft:
-    """Return a long event as it is, or, if the server would not take it, as a resync of its groups."""
+    """Return a long event as it is, or, if the server would not accept it, as a resync of its groups."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@max_allowed_packet")
         (limit,) = cursor.fetchone()
-    # The driver escapes quotes and backslashes, of which JSON has many; the rest of the statement is short.
+    # The driver escapes quotes and backslashes, and JSON has many. The rest of the statement is short.
     escaped = len(draft.data.encode()) + draft.data.count('"') + draft.data.count("\\")
     if escaped + PACKET_RESERVE < limit:
         return draft
@@ -153,7 +152,7 @@ def _fitting(draft: Draft, connection: Connection) -> Draft:
 
 
 def _insert_values(drafts: Sequence[Draft], connection: Connection) -> tuple[str, list[SqlValue]]:
-    """Return the statement that inserts events, with parameters for what differs."""
+    """Return the statement that inserts events, with parameters for values that differ."""
     now, rows = _adapted_now(connection), []
     values: list[SqlValue] = []
     for draft in drafts:
@@ -164,7 +163,7 @@ def _insert_values(drafts: Sequence[Draft], connection: Connection) -> tuple[str
 
 
 def _insert_as_one(drafts: Sequence[Draft], connection: Connection) -> tuple[str, list[SqlValue]]:
-    """Return the statement that inserts events, in their order: of each column one value, or all as JSON text."""
+    """Return the statement that inserts events in order, with one value for each column, or all as JSON text."""
     columns: dict[str, list[SqlValue]] = {
         "object_pk": [draft.object_pk for draft in drafts],
         "changes": [_encode_changes(draft.changes) for draft in drafts],
@@ -175,20 +174,20 @@ def _insert_as_one(drafts: Sequence[Draft], connection: Connection) -> tuple[str
         "origin": [_origin()],
         "tenant": [draft.tenant for draft in drafts],
     }
-    # The keys make the rows, be they the same or not.
+    # The keys determine the rows, even if they are equal.
     varying = [name for name, values in columns.items() if name == "object_pk" or len(set(values)) > 1]
-    # With types: a SELECT takes for text what has none.
+    # With types, because values without a type are text in a SELECT.
     picked = [f"{f'e.{name}' if name in varying else '%s'}::{TYPES.get(name, 'text')}" for name in columns]
     arrays = ", ".join(["json_array_elements_text(%s::json)"] * len(varying))
     source = f"ROWS FROM ({arrays}) WITH ORDINALITY AS e({','.join(varying)}, place)"
     sql = f"INSERT INTO declbind_event ({','.join(columns)}) SELECT {','.join(picked)} FROM {source} ORDER BY e.place"
     same = [values[0] for name, values in columns.items() if name not in varying]
-    # Not escaped: what is text here is so in the other statement as well.
+    # Not escaped, as in the other statement.
     return sql, [*same, *(json.dumps(columns[name], ensure_ascii=False) for name in varying)]
 
 
 def insert_placed(events: Sequence[Placed], column: str, connection: Connection) -> None:
-    """Insert events with their numbers in ``column``, with actor, origin and time of the rows that they stand for."""
+    """Insert events with their numbers in ``column``, and with actor, origin and time of the rows that they replace."""
     columns = (column, *COLUMNS)
     rows = [
         (
@@ -214,9 +213,9 @@ def insert_placed(events: Sequence[Placed], column: str, connection: Connection)
 
 
 def row_of(draft: Draft, connection: Connection, now: SqlValue = None) -> tuple[Sequence[str], list[SqlValue]]:
-    """Return an event's row as SQL, an expression for each of ``COLUMNS``, and the parameters in it.
+    """Return an event's row as SQL, with an expression for each of ``COLUMNS``, and the parameters.
 
-    ``now`` is the time as the database takes it, for who makes many rows.
+    ``now`` is the time in the form of the database, for callers that make many rows.
     """
     constant = (draft.kind, draft.stream, draft.model, draft.version, _actor.get(), _origin(), draft.tenant)
     row, values = _constant_part(constant)
@@ -226,8 +225,8 @@ def row_of(draft: Draft, connection: Connection, now: SqlValue = None) -> tuple[
 
 @functools.lru_cache(maxsize=1024)
 def _constant_part(constant: tuple[str | int, ...]) -> tuple[Sequence[str], list[SqlValue]]:
-    # Values that mean nothing to SQL nor to its driver stand in the statement: a parameter costs as much as a field of
-    # the row that is saved.
+    # Values without special characters are written into the statement, because a parameter costs as much as a field of
+    # the saved row.
     is_inert = [_INERT.fullmatch(str(value)) is not None for value in constant]
     texts = [f"'{value}'" if inert else "%s" for value, inert in zip(constant, is_inert, strict=True)]
     values: list[SqlValue] = [value for value, inert in zip(constant, is_inert, strict=True) if not inert]
@@ -244,7 +243,7 @@ def mark_values(*, actor: str, origin: str, created_at: str) -> str:
 
 def _adapted_now(connection: Connection) -> SqlValue:
     if connection.vendor == "sqlite" and connection.timezone is dt.UTC:
-        # What Django's adapter comes to, in a fifth of its time.
+        # The same result as Django's adapter, in a fifth of its time.
         return str(dt.datetime.now(dt.UTC).replace(tzinfo=None))
     return connection.ops.adapt_datetimefield_value(timezone.now())
 

@@ -1,10 +1,10 @@
-"""Append to, look at, read and trim the event log.
+"""The event log: appending, reading and trimming.
 
-The log is the truth of what clients must hear. An event is inserted in the transaction of the write it tells of, so it
-exists exactly when the write does. Readers need an order in which nothing appears behind their back:
+The log is the source of truth for delivery. An event is inserted in the transaction of its write, so it exists exactly
+if the write does. Readers need an order in which no event appears behind their position:
 
-- on SQLite writers queue for one lock, so ids become visible in their order and the id is the offset;
-- elsewhere a transaction with a low id may commit after one with a high id, and the sequencer gives the offsets.
+- on SQLite, writers wait for one lock, so ids become visible in order and the id is the offset;
+- elsewhere, a transaction with a low id may commit after one with a high id, and the sequencer assigns the offsets.
 """
 
 from __future__ import annotations
@@ -39,21 +39,22 @@ READ_COLUMNS = (
 )  # fmt: skip
 TRIM_BATCH = 1_000
 
-#: Called after the commit of a transaction that appended; set by ``relay``. Must not block and must not fail.
+#: The function that is called after the commit of a transaction that appended; set by ``relay``. Must not block or
+#: fail.
 ring: Callable[[str], None] = lambda using: None  # noqa: E731 - a hook with a default, not a function definition
 
-#: The databases that have the log, each with the schema that a tenant has on it, and whether that includes the common
-#: one.
+#: The databases that have the log, each with the schema of a tenant on it, and whether the search path includes the
+#: common one.
 _migrated: set[tuple[str, str, bool]] = set()
-#: Those from which it is out of reach, and of which that was said.
+#: Those from which the log is out of reach and for which this was reported.
 _out_of_reach: set[tuple[str, str, bool]] = set()
 
 
 @dataclass(frozen=True, slots=True)
 class HeadState:
-    """The two ends of the log: ``offset`` of the last event, ``min_offset`` of the first that is kept.
+    """The two ends of the log: ``offset`` of the last event, ``min_offset`` of the first one that is kept.
 
-    The log is not whole when events have gone that nobody trimmed: the table was emptied, or its rows deleted.
+    The log is not whole if events disappeared without being trimmed: the table was emptied, or its rows were deleted.
     """
 
     epoch: str
@@ -64,7 +65,7 @@ class HeadState:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one statement saw: the ends of the log, the events after an offset, and whether some have no number yet."""
+    """The result of one statement: the ends of the log, the events after an offset, and whether some have no number."""
 
     head: HeadState
     events: list[LogEvent]
@@ -72,9 +73,9 @@ class Look:
 
 
 def append(drafts: Sequence[Draft], using: str, began_in: str | None = None) -> None:
-    """Insert events in the caller's transaction, in as few statements as the database allows; ring after its commit.
+    """Insert events in the caller's transaction, in few statements, and ring the doorbell after its commit.
 
-    They are for the tenant that the connection is in now. ``began_in`` is the one that it was in when the write began.
+    They are for the present tenant of the connection. ``began_in`` is its tenant when the write began.
     """
     if not drafts:
         return
@@ -89,61 +90,61 @@ def append(drafts: Sequence[Draft], using: str, began_in: str | None = None) -> 
 
 
 def append_for(tenant: str, drafts: Sequence[Draft], using: str) -> None:
-    """Insert events that are for a tenant, "" for all, whichever the connection is in; otherwise like ``append``."""
+    """Insert events for ``tenant``, "" for all, regardless of the connection's tenant; otherwise like ``append``."""
     if drafts:
         insert([draft._replace(tenant=tenant) for draft in drafts], connections[using])
         ring_after_commit(connections[using])
 
 
 def _append_without_rows(drafts: Sequence[Draft], connection: Connection) -> None:
-    """Append what may be sent where tenants have schemas of their own, from which the log may be out of reach."""
+    """Append the replacement events if tenants have their own schemas, from which the log may be out of reach."""
     found = tenants.without_rows(drafts, connection.alias)
     try:
         with transaction.atomic(using=connection.alias):
             insert(found, connection)
-    except DatabaseError as error:  # it must not break the write
-        logger.error("The event log is out of reach of a tenant's schema: %s", error)
+    except DatabaseError as error:  # This must not break the write.
+        logger.error("The event log cannot be reached from a tenant's schema: %s", error)
     else:
         ring_after_commit(connection)
 
 
 def ring_after_commit(connection: Connection) -> None:
-    """Ring when what was appended is committed; at once, in autocommit."""
-    # One bell is enough for all events of a transaction. If the last callback is a bell already, whatever rolls it back
-    # rolls this event back as well: its savepoints are still open around us, or they are over.
+    """Ring the doorbell when the appended events are committed; at once, in autocommit."""
+    # One bell is enough for all events of a transaction. If the last callback is a bell, a rollback of it also rolls
+    # back this event: its savepoints are either still open here or have ended.
     waiting = connection.run_on_commit
     if not (connection.in_atomic_block and waiting and getattr(waiting[-1][1], "__func__", None) is _Bell.ring):
-        # A method, for Django names the callback that failed, and an object that can be called has no name.
+        # A method, because Django logs the name of a callback that fails, and a callable object has none.
         connection.on_commit(_Bell(connection.alias).ring, robust=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Bell:
-    """Remember which log has grown until the commit."""
+    """A callback that keeps until the commit which log has grown."""
 
     using: str
 
     def ring(self) -> None:
-        """Tell whoever reads it."""
+        """Notify the readers of the log."""
         ring(self.using)
 
 
 def append_control(
     content: dict[str, object], using: str, *, stream: str = "", version: int = 0, tenant: str = ""
 ) -> None:
-    """Append a change of rights or configuration; ``content`` is JSON and has a ``type``.
+    """Append a change of permissions or configuration; ``content`` is JSON and has a ``type``.
 
-    ``tenant`` is the one whose sockets it concerns, "" for those of all tenants.
+    ``tenant`` is the tenant whose sockets it concerns, "" for all tenants.
     """
     draft = Draft(stream=stream, kind=Event.CONTROL, data=json.dumps(content), version=version, tenant=tenant)
     append([draft], using)
 
 
 def is_here(using: str | None) -> bool:
-    """Tell whether writes on a database can be logged in their own transaction: the log is there and migrated."""
+    """Return whether writes on a database can be logged in their own transaction: the log is there and migrated."""
     if using is None or using != database_alias():
         return False
-    # Tables of a tenant's schema are not those of another.
+    # Each tenant's schema has its own tables.
     connection: Any = connections[using]
     schema = getattr(connection, "schema_name", None) or ""
     place = using, schema, bool(getattr(connection, "include_public_schema", True))
@@ -151,22 +152,24 @@ def is_here(using: str | None) -> bool:
         if not has_table(connection, Event._meta.db_table):
             if settings.TENANT is not None and _migrated and place not in _out_of_reach:
                 _out_of_reach.add(place)
-                logger.error("Nobody hears of writes in schema %r, from which the event log is out of reach.", schema)
+                logger.error(
+                    "Writes in schema %r are not captured, because the event log cannot be reached from it.", schema
+                )
             return False
         _migrated.add(place)
     return True
 
 
 def load_head(using: str) -> HeadState:
-    """Return the ends of the log."""
+    """Return the ends of the log. Makes one query."""
     return look(0, 0, using).head
 
 
 def look(after: int, limit: int, using: str) -> Look:
     """Return the ends of the log, and up to ``limit`` events with offsets above ``after`` in order.
 
-    One statement, so that all of it is of one state, and for every process asks several times a second. The events are
-    without their time.
+    This is one statement, so that all of it shows one state, and because every process runs it several times a second.
+    The events are without their time.
     """
     with connections[using].cursor() as cursor:
         cursor.execute(_look_statement(needs_sequencer(using)), [after, limit])
@@ -175,7 +178,7 @@ def look(after: int, limit: int, using: str) -> Look:
         ensure_head(using)
         return look(after, limit, using)
     epoch, last, min_offset, first, newest, has_waiting = rows[0][:HEAD_COLUMNS]
-    # Where none is to be kept, what still lies below is only not deleted yet.
+    # If no event is to be kept, those below are only not deleted yet.
     is_whole = last < min_offset or (first is not None and first <= min_offset and newest == last)
     events = [_log_event(row[HEAD_COLUMNS:]) for row in rows if row[HEAD_COLUMNS] is not None]
     return Look(HeadState(epoch, last, min_offset, is_whole), events, bool(has_waiting))
@@ -187,7 +190,7 @@ HEAD_COLUMNS = 6
 @functools.cache
 def _look_statement(is_sequenced: bool) -> str:
     column = "seq" if is_sequenced else "id"
-    # Where ids are numbers nobody reads past a mark: its events are not made yet, and will move what follows.
+    # If ids are the numbers, readers stop at a mark. Its events are not made yet, and will move later ones.
     settled = "" if is_sequenced else f" AND id < {FIRST_MARK}"
     names = [column, *(name for name in READ_COLUMNS if name != "created_at")]
     places = [f"c{number}" for number in range(len(names))]
@@ -225,9 +228,9 @@ def read(after: int, limit: int, using: str, stream: str | None = None, tenant: 
 
 
 def trim(using: str) -> int:
-    """Delete one batch of what is older than the retention; return how many events went.
+    """Delete one batch of events that are older than the retention; return the number of deleted events.
 
-    Only numbered events go, oldest first, and ``min_seq`` moves in the same transaction.
+    Only numbered events are deleted, oldest first, and ``min_seq`` moves in the same transaction.
     """
     head = load_head(using)
     column = offset_column(using)
@@ -240,7 +243,7 @@ def trim(using: str) -> int:
     if last < head.min_offset:
         return 0
     with transaction.atomic(using=using):
-        # Never back: another relay may have trimmed further since we looked, and a reader trusts this number.
+        # Never lower the number, because readers trust it and another relay may have trimmed further in the meantime.
         Head.objects.using(using).filter(pk=1, min_seq__lte=last).update(min_seq=last + 1)
         count, _ = events.filter(**{f"{column}__lte": last}).delete()
     return count

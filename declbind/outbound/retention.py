@@ -1,4 +1,4 @@
-"""Delete what is older than its retention, in batches, so that no sweep holds up the log."""
+"""The deletion of rows that are older than their retention, in batches that do not delay the log."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from declbind.models import Activity, Connection, IdempotencyKey, Node, Traffic,
 from . import log
 from .expiry import expire_values
 
-#: Closed connections that are remembered, and how many are forgotten at once.
+#: The number of closed connections that are kept, and how many are deleted at once.
 CLOSED_KEPT, CLOSED_BATCH, CLOSED_BATCHES = 20_000, 5_000, 20
-#: The close code of a connection that nobody closed (RFC 6455, section 7.4.1).
+#: The close code of a lost connection (RFC 6455, section 7.4.1).
 LOST = 1006
-#: How long counts are kept, by the seconds that each row stands for, and how many rows one sweep deletes.
+#: How long counts are kept, by the seconds that each row covers, and how many rows one sweep deletes.
 ACTIVITY_SECONDS = {1: 600, 60: 86_400}
 ACTIVITY_BATCH = 1_000
-#: So long a place in the code is remembered that wrote without an event.
+#: How many days a place in the code that wrote without an event is kept.
 UNSEEN_DAYS = 7
 
 
 def sweep(using: str) -> int:
-    """Delete what is older than the retention: events, traffic, counts, keys, dead processes.
+    """Delete rows that are older than their retention: events, traffic, counts, keys, dead processes.
 
-    Return how many events went, and how many were looked at for values to take out.
+    Returns:
+        The number of events that were deleted or examined for values to remove.
     """
     trimmed = trim_batch(using)
     now = timezone.now()
@@ -45,30 +46,30 @@ def sweep(using: str) -> int:
 
 
 def trim_batch(using: str) -> int:
-    """Delete a batch of old events, and take out a batch of old values; return how many events were examined."""
+    """Delete a batch of old events and remove a batch of old values. Return how many events were examined."""
     return log.trim(using) + expire_values(using)
 
 
 def _sweep_counts(using: str, now: datetime) -> None:
     for seconds, kept in ACTIVITY_SECONDS.items():
         rows = Activity.objects.using(using).filter(seconds=seconds, at__lt=now - timedelta(seconds=kept))
-        # Read first: MySQL takes no LIMIT in the subquery of a DELETE.
+        # Read first, because MySQL accepts no LIMIT in the subquery of a DELETE.
         old = list(rows.order_by("at").values_list("pk", flat=True)[:ACTIVITY_BATCH])
         Activity.objects.using(using).filter(pk__in=old).delete()
 
 
 def _sweep_connections(using: str, now: datetime) -> None:
-    """End in the table what a process that died could not end itself, and forget what ended long ago."""
+    """Close the rows of connections whose process died, and delete those that ended long ago."""
     rows = Connection.objects.using(using)
     alive = Node.objects.using(using).values("pk")
     rows.filter(closed_at=None).exclude(node__in=alive).update(
-        closed_at=now, close_code=LOST, close_reason="The process ended without a word."
+        closed_at=now, close_code=LOST, close_reason="The process ended unexpectedly."
     )
     closed = rows.exclude(closed_at=None).order_by("-closed_at")
     edge = closed.values_list("closed_at", flat=True)[CLOSED_KEPT : CLOSED_KEPT + 1].first()
     oldest = max(filter(None, (edge, now - timedelta(seconds=settings.RETENTION_SECONDS))))
     old = closed.filter(closed_at__lt=oldest).order_by("closed_at").values_list("pk", flat=True)
-    # Clients may come and go faster than one portion for each sweep; the bound is for the thread, which the log shares.
+    # Clients may come and go faster than one batch per sweep. The limit is for the thread, which also reads the log.
     for _ in range(CLOSED_BATCHES):
         some = list(old[:CLOSED_BATCH])
         rows.filter(pk__in=some).delete()

@@ -1,9 +1,10 @@
-"""Whose events are those of a write: each event is for one tenant, or for all of them.
+"""The tenant of each event: one tenant, or all of them.
 
-It is for the tenant that the connection is in at the moment of the write. An event of a table that all tenants share is
-for everybody. What cannot be told is a ``resync`` for the tenants that it may concern, and no row.
+An event belongs to the tenant of the connection at the moment of the write. An event of a table that all tenants share
+is for all of them. If the tenant cannot be determined, the event is a ``resync`` without a row, for the tenants that it
+may concern.
 
-Without ``DECLBIND["TENANT"]``, nothing keeps tenants apart. On a backend that switches schemas no row is sent then: the
+Without ``DECLBIND["TENANT"]``, nothing separates tenants. On a backend that switches schemas, no row is sent then: the
 bindings of each write get a fault, and their groups a ``resync``.
 """
 
@@ -26,14 +27,14 @@ from declbind.registry import current_registry
 from .drafts import report_failure
 from .entries import ALL_TENANTS, Draft
 
-#: The packages that have such a backend. A name that begins with one of these and an underscore counts as well.
+#: Packages with such a backend. A name that begins with one of these and an underscore counts as well.
 PACKAGES = ("django_tenants", "tenant_schemas", "django_pgschemas")
 #: The methods by which a connection of such a backend changes its schema.
 METHODS = ("set_schema", "set_tenant")
 
 
 class MixedTenantsError(Exception):
-    """A write whose rows cannot be told from those of other tenants."""
+    """A write whose rows cannot be separated from those of other tenants."""
 
     def __init__(self, using: str) -> None:
         engine = type(connections[using]).__module__.removesuffix(".base")
@@ -44,7 +45,7 @@ class MixedTenantsError(Exception):
 
 
 class SwitchedTenantError(Exception):
-    """A write during which the connection was given to another tenant."""
+    """A write during which the connection was switched to another tenant."""
 
     def __init__(self, began_in: str, ended_in: str) -> None:
         super().__init__(
@@ -77,12 +78,12 @@ def _is_switcher(module: str) -> bool:
 
 
 def are_mixed(using: str) -> bool:
-    """Return whether rows of several tenants would come into one log, with nothing that tells them apart."""
+    """Return whether the rows of several tenants would be in one log without a way to separate them."""
     return settings.TENANT is None and switches_schemas(using)
 
 
 def present_tenant(using: str) -> str | None:
-    """Return the tenant that a connection is in, ``None`` if it cannot be told. Never raises."""
+    """Return the tenant of a connection, ``None`` if it cannot be determined. Never raises."""
     if settings.TENANT is None:
         return ""
     try:
@@ -92,15 +93,15 @@ def present_tenant(using: str) -> str | None:
 
 
 def address(drafts: Sequence[Draft], using: str, began_in: str | None = None) -> Sequence[Draft]:
-    """Return the events that are stored for a write: each with its tenant, or others in their place.
+    """Return the events to store for a write: each with its tenant, or others in their place.
 
-    To be called at the moment of the write. ``began_in`` is the tenant that the connection was in when it began.
+    Must be called at the moment of the write. ``began_in`` is the tenant of the connection when the write began.
     """
     if settings.TENANT is None:
         return drafts
     try:
         return _addressed_to(tenancy.of_connection(using), drafts, using, began_in)
-    except Exception as error:  # the class is code of the project, and must not break the write
+    except Exception as error:  # The class is project code, and must not break the write.
         return without_rows(drafts, using, error)
 
 
@@ -118,7 +119,7 @@ def _addressed(draft: Draft, tenant: str) -> Draft:
         return draft._replace(tenant=tenant)
     binding = current_registry().by_stream.get(draft.stream)
     if draft.kind != Event.BULK and (binding is None or _depends_on_tenant(binding)):
-        # Code of the project may have put into the data what only this tenant may see.
+        # Project code may have put values into the data that only this tenant may see.
         return _resync(draft, tenancy.EVERYBODY)
     return draft._replace(tenant=tenancy.EVERYBODY)
 
@@ -131,27 +132,27 @@ def _is_shared(label: str) -> bool:
 
 
 def _depends_on_tenant(binding: type[Any]) -> bool:
-    """Return whether what a binding sends of a shared row may be made of rows that are not shared."""
+    """Return whether the data of a shared row may include rows that are not shared."""
     return bool(binding.runs_code()) or any(
         not tenancy.is_shared(field.remote_field.through) for field in binding.bound_fields() if field.many_to_many
     )
 
 
 def reaches_other_tenants(table: type[models.Model], bound: type[models.Model]) -> bool:
-    """Return whether a write to a table changes what is sent of rows of another model in every tenant.
+    """Return whether a write to a table changes the data of rows of another model in every tenant.
 
-    The rows of one tenant can be looked for, those of the others are out of reach.
+    Only the rows of the present tenant can be searched. Those of other tenants are out of reach.
     """
     try:
         return settings.TENANT is not None and tenancy.is_shared(table) and not tenancy.is_shared(bound)
-    except Exception:  # what is wrong with the class is reported when the events are made
+    except Exception:  # A fault of the class is reported when the events are made.
         return False
 
 
 def without_rows(
     drafts: Iterable[Draft], using: str, error: Exception | None = None, tenant: str = tenancy.EVERYBODY
 ) -> Sequence[Draft]:
-    """Return the events that may be sent in the place of others: for each binding a ``resync`` of all its groups.
+    """Return the events that may replace others: a ``resync`` of all groups for each binding.
 
     The fault of the binding is recorded, once for each call.
     """

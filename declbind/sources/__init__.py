@@ -1,9 +1,8 @@
-"""Where bindings come from: JSON files, database rows and Python classes.
+"""The sources of bindings: JSON files, database rows and Python classes.
 
-Each source has a module with one ``load_...`` function that returns :class:`SourceItem` values, one for each
-record or class it found, the faulty ones too: to leave those out, to say so and to keep the others working is
-the registry's part, as is the quarrel about a stream that two sources define. To add a source, write such a
-function and let the registry call it. What a record means is not decided here but by
+Each source has a module with a ``load_...`` function. It returns one :class:`SourceItem` for each record or class,
+including faulty ones. The registry leaves those out, reports them, and resolves conflicts over streams that two sources
+define. To add a source, write such a function and call it in the registry. Records are validated by
 :mod:`declbind.judgement`.
 """
 
@@ -19,11 +18,10 @@ from declbind.core.spec import BindingSpec
 
 @dataclass(frozen=True)
 class SourceItem:
-    """Be one binding as a source holds it, with what both judgements found.
+    """One binding of a source, with the problems that validation found.
 
-    ``stream`` is None when not even that can be read. ``spec`` is None when the record breaks the schema; an
-    item with a spec may have problems all the same. ``where`` says for people where to look:
-    ``bindings/all.json[3]``.
+    ``stream`` is ``None`` if it cannot be read. ``spec`` is ``None`` if the record breaks the schema. An item with a
+    spec may have problems all the same. ``where`` is the place for people: ``bindings/all.json[3]``.
     """
 
     stream: str | None
@@ -33,7 +31,7 @@ class SourceItem:
     where: str
     binding: type[Any] | None = None
     document: Mapping[str, Any] | None = None
-    #: Of a database record, the fields that it may send besides those that it names; ``None`` where there is no limit.
+    #: The fields that a database record may send in addition to those it names; ``None`` if there is no limit.
     known: frozenset[str] | None = None
 
     @property

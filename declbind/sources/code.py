@@ -26,7 +26,7 @@ from declbind.core.errors import ConfigError, Problem
 
 from . import SourceItem
 
-#: Seconds after its definition for which a class is waited for to appear in its module.
+#: The number of seconds that a class may take after its definition to appear in its module.
 IMPORT_SECONDS = 60.0
 
 BindingClass = type[Binding]
@@ -43,15 +43,15 @@ def _free_lock() -> None:
     _lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):  # another thread of the parent may hold the lock, and does not exist in the child
+if hasattr(os, "register_at_fork"):  # A thread of the parent, which does not exist in the child, may hold the lock.
     os.register_at_fork(after_in_child=_free_lock)
 
 
 def load_code() -> list[SourceItem]:
-    """Return one item per concrete binding class; imports the ``bindings`` modules of the installed apps.
+    """Return one item for each concrete binding class. Imports the ``bindings`` modules of the installed apps.
 
-    Classes are found by the names of modules, so a class that a reload has replaced is no longer bound, and a class
-    that two modules import counts once. A subclass that keeps its parent's stream takes the parent's place.
+    Classes are found by the names of modules. A class that a reload has replaced is therefore no longer bound, and a
+    class that two modules import counts once. A subclass with the stream of its parent replaces the parent.
     """
     classes = dict.fromkeys([*_autodiscovered(), *find_scattered()])
     with _lock:
@@ -62,7 +62,7 @@ def load_code() -> list[SourceItem]:
 
 
 def judge_class(cls: BindingClass) -> SourceItem:
-    """Return the item of one binding class, with what both judgements find."""
+    """Return the item of one binding class, with the problems that validation found."""
     where = name_of(cls)
     stream = str(cls.stream)
     try:
@@ -75,16 +75,16 @@ def judge_class(cls: BindingClass) -> SourceItem:
 
 
 def find_scattered() -> list[BindingClass]:
-    """Return the concrete classes that other modules have than the ``bindings`` modules of the installed apps."""
+    """Return the concrete classes outside the ``bindings`` modules of the installed apps."""
     known = set(_autodiscovered())
     return [cls for cls in _project_classes() if cls.is_concrete() and cls not in known and is_in_module(cls)]
 
 
 def find_unbound() -> Iterator[tuple[BindingClass, str]]:
-    """Yield the classes that look like bindings and that no registry can have, each with the reason."""
+    """Yield the classes that look like bindings but cannot be in any registry, each with the reason."""
     lost = [cls for cls in _project_classes() if _is_lost(cls)]
     if lost:
-        # A class that nobody refers to any more is still among the subclasses of its base until it is collected.
+        # An unreferenced class stays among the subclasses of its base until it is garbage-collected.
         lost.clear()
         gc.collect()
     for cls in _project_classes():
@@ -98,7 +98,7 @@ def find_unbound() -> Iterator[tuple[BindingClass, str]]:
 
 
 def has_new_classes() -> bool:
-    """Return whether a concrete class was defined since the last ``load_code``, and its module has it by now."""
+    """Return whether a concrete class was defined since the last ``load_code`` and is in its module by now."""
     if not _defined:
         return False
     now = time.monotonic()
@@ -121,24 +121,24 @@ def name_of(cls: BindingClass) -> str:
 
 
 def is_in_module(cls: BindingClass) -> bool:
-    """Return whether an imported module has the class, under any name. Modules of tests do not count."""
+    """Return whether an imported module has the class, under any name. Test modules do not count."""
     own = None if is_test_module(cls.__module__) else sys.modules.get(cls.__module__)
     if own is not None and (_follow(own, cls.__qualname__) is cls or _has(own, cls)):
         return True
-    # What a function makes is in the module that has called it.
+    # A class that a function makes is in the module that called the function.
     return "<locals>" in cls.__qualname__ and any(
         not is_test_module(name) and _has(module, cls) for name, module in list(sys.modules.items())
     )
 
 
 def is_test_module(module: str) -> bool:
-    """Return whether a module is one of tests by its name; the classes there are put in force by the tests."""
+    """Return whether a module is a test module by its name. Tests put their classes in force themselves."""
     name = module.rpartition(".")[2]
     return name in ("tests", "conftest") or name.startswith("test_") or name.endswith("_test")
 
 
 def install() -> None:
-    """Collect the classes that are defined from now on, such as those of modules that ``asgi.py`` imports."""
+    """Start to collect new classes, such as those of modules that ``asgi.py`` imports."""
     signals.binding_defined.connect(_on_definition, dispatch_uid="declbind.sources.code")
 
 
@@ -164,7 +164,7 @@ def _modules() -> Iterator[ModuleType]:
 
 
 def _project_classes(base: BindingClass = Binding) -> Iterator[BindingClass]:
-    """Yield the subclasses that are not declbind's own, nor built from records, in the order of their definition."""
+    """Yield the subclasses that belong to the project, except those built from records, in the order of definition."""
     seen: dict[BindingClass, None] = {}
     waiting = [base]
     while waiting:

@@ -1,4 +1,4 @@
-"""Read the binding records that operators keep in the database."""
+"""The binding records that operators store in the database."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from . import SourceItem
 
 
 def load_database(using: str, known: Mapping[str, SourceItem] = MappingProxyType({})) -> list[SourceItem]:
-    """Return one item per record; one that went bad since it was saved carries its problems. One query.
+    """Return one item for each record. A record that has become invalid has its problems. Makes one query.
 
-    ``known`` are items by the text of their records (see ``text_of``), which are taken as they are instead of judged.
+    ``known`` are items by the text of their records (see ``text_of``). They are used without validating the record
+    again.
     """
     items = []
     for record in BindingRecord.objects.using(using).order_by("stream"):
         document = record.definition()
         item = known.get(text_of(document)) or _judge(record.stream, document)
         names = frozenset(record.known) if isinstance(record.known, list) else None
-        # One that was built sends other fields, once somebody has accepted them.
+        # A class that was built before sends other fields than after they have been accepted.
         items.append(item if item.known == names else replace(item, known=names, binding=None))
     return items
 
 
 def text_of(document: Mapping[str, Any]) -> str:
-    """Return a record as the text that stands for its content."""
+    """Return a record as the text that identifies its content."""
     return json.dumps(document, sort_keys=True)
 
 

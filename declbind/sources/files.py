@@ -1,4 +1,4 @@
-"""Read binding records from the JSON files of a project."""
+"""Binding records from the JSON files of a project."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from declbind.judgement import judge_document
 
 from . import SourceItem
 
-#: The folder inside an installed app whose files are read without being named in a setting.
+#: The folder of an installed app whose files are read even if no setting names it.
 APP_FOLDER = "bindings"
 
 
 def load_files() -> list[SourceItem]:
-    """Read and judge the records of ``DECLBIND["RECORD_DIRS"]`` and of each app's ``bindings/*.json``.
+    """Read and validate the records of ``DECLBIND["RECORD_DIRS"]`` and of each app's ``bindings/*.json``.
 
-    Folders come in the order of the setting, then that of ``INSTALLED_APPS``; the files of one by name. Never
-    raises: what cannot be read is an item with a problem. Records are judged one by one, so a bad one spoils
-    only itself.
+    Folders are read in the order of the setting, then in the order of ``INSTALLED_APPS``. The files of a folder are
+    sorted by name. Nothing is raised: a file that cannot be read becomes an item with a problem. Records are validated
+    one by one, so that a bad record affects no other.
     """
     items: list[SourceItem] = []
     for folder, shown in _folders():
         if not folder.is_dir():
-            # Only a folder of the setting comes here missing; an app without one has nothing to say.
+            # Only a folder of the setting can be missing here. Apps without a folder are left out.
             items.append(
                 _unreadable(shown, f"Expected a folder at {shown} (from DECLBIND['RECORD_DIRS']), found none.")
             )
@@ -39,9 +39,9 @@ def load_files() -> list[SourceItem]:
 
 
 def load_file(path: Path, where: str) -> list[SourceItem]:
-    """Read and judge the records of one file; ``where`` is what messages call it."""
+    """Read and validate the records of one file. ``where`` is the name of the file in messages."""
     try:
-        # An editor on Windows may have put a byte order mark at the beginning.
+        # An editor on Windows may have written a byte order mark.
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         return [_unreadable(where, f"Expected a JSON file in UTF-8 at {where}, got one that cannot be read: {error}.")]
@@ -49,8 +49,10 @@ def load_file(path: Path, where: str) -> list[SourceItem]:
 
 
 def load_text(text: str, where: str) -> list[SourceItem]:
-    """Judge the records of a file's text: one record stands at ``where``, those of a list at ``where[0]`` "
-    "and so on."""
+    """Validate the records of a file's text.
+
+    The place of a single record is ``where``. The places of a list are ``where[0]``, ``where[1]`` and so on.
+    """
     try:
         documents = parse_documents(text, where)
     except ConfigError as error:
@@ -67,7 +69,7 @@ def _folders() -> Iterator[tuple[Path, str]]:
         yield folder, str(configured).rstrip("/\\")
     for config in apps.get_app_configs():
         folder = Path(config.path) / APP_FOLDER
-        # Named in the setting as well it would define each of its streams twice.
+        # If the setting names the folder too, reading it here again would define each stream twice.
         if folder.is_dir() and folder.resolve() not in seen:
             seen.add(folder.resolve())
             yield folder, f"{config.label}/{APP_FOLDER}"

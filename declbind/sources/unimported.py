@@ -1,6 +1,6 @@
 """Binding classes in files of the installed apps that this process has not imported.
 
-Nobody may ever import such a file, so it is read and not executed. Only what its text says for certain is used.
+Such a file may never be imported, so it is parsed and not executed. Only what is certain from its text is used.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from django.apps import apps
 
 from .code import is_test_module
 
-#: Apps that have no bindings of a project, by the first part of their names.
+#: Apps without bindings of a project, by the first part of their names.
 FOREIGN = frozenset({"admin_ui", "channels", "daphne", "declbind", "django"})
-#: Folders that have no modules of the app itself.
+#: Folders without modules of the app itself.
 PRUNED = frozenset({"migrations", "node_modules", "site-packages", "static", "templates", "tests"})
 #: Files of an app that are read.
 MAX_FILES = 1000
@@ -45,7 +45,7 @@ def find_unimported() -> Iterator[UnimportedClass]:
             text = path.read_text(encoding="utf-8")
             if "declbind" in text:
                 yield from _classes_of(module, ast.parse(text))
-        except (OSError, SyntaxError, ValueError):  # an import of the module reports it
+        except (OSError, SyntaxError, ValueError):  # An import of the module reports it.
             continue
 
 
@@ -74,7 +74,7 @@ def _classes_of(module: str, tree: ast.Module) -> Iterator[UnimportedClass]:
         for alias in node.names
         if alias.name in BASES
     }
-    #: What each binding class of the file has, with what it inherits from others of the file.
+    #: The attributes of each binding class of the file, including those inherited within the file.
     known: dict[str, dict[str, ast.expr | None]] = {}
     for node in tree.body:
         if not isinstance(node, ast.ClassDef):

@@ -53,7 +53,7 @@ def test_a_try_from_the_question_to_the_ticket(operator, site, expect):
     page.get_by_label("Who").fill("operator")
     page.get_by_label("carry out and roll back").check()
     page.get_by_role("button", name="Try").click()
-    expect(page.locator(".declbind-steps")).to_contain_text("Carried out, and rolled back.")
+    expect(page.locator(".declbind-steps")).to_contain_text("Carried out and rolled back.")
     take_pictures(page, "try-written")
     page.set_viewport_size({"width": 400, "height": 800})
     assert overflow(page) <= 0

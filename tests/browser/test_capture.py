@@ -56,7 +56,7 @@ def test_a_binding_is_set_to_capture_raw_sql(site: Any, root: User, browser: Any
         assert page.locator("#id_also").input_value() == "author\nauthor__groups"
         words = page.locator("#declbind-change")
         words.get_by_text("is sent again when author or author__groups changes").wait_for()
-        words.get_by_text("also hears raw SQL and other programs, once its triggers are installed").wait_for()
+        words.get_by_text("also captures raw SQL and other programs, once its triggers are installed").wait_for()
         # A second click removes a relation, and relations that lead on from it stay while they are named.
         page.locator("#declbind-relationnotes").get_by_role("button", name="author__groups", exact=True).click()
         words.get_by_text("is sent again when author changes").wait_for()

@@ -296,7 +296,7 @@ def test_it_fits_a_phone(operator, site, expect):
     page.locator("summary", has_text="Saved views").click()
     page.get_by_label("Keep these filters as").fill("Posts")
     page.get_by_role("button", name="Keep").click()
-    expect(page.locator(".success")).to_contain_text("Kept as Posts")
+    expect(page.locator(".success")).to_contain_text("Stored as Posts")
     page.locator("summary", has_text="Saved views").click()
     page.locator(".declbind-saved").get_by_role("link", name="Posts").click()
     expect(page).to_have_url(f"{site.url}{LIST}live/?q=post")

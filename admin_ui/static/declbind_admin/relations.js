@@ -1,4 +1,4 @@
-// Relations of the chosen model to click under "Also when these change". The text area remains the form's data.
+// Relations of the chosen model to click under "Send again when these change". The text area remains the form's data.
 // Relations one step further are offered once the step before them is chosen.
 
 const notes = document.querySelector("#declbind-relationnotes");

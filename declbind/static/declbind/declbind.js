@@ -8,12 +8,12 @@
  *     const watch = posts.subscribe({ blog_id: 3 }, { onRows: ({ rows }) => draw(rows) });
  *     await posts.update(7, { title: 'Better' });        // resolves when it is stored
  *
- * What is promised: `rows` holds the rows of the subscription as the server had them, each change
- * is applied once and in commit order, and nothing is lost over a reconnect: the client comes back
- * with the place it had reached, and takes a new snapshot where the server can no longer tell what
- * was missed. A write whose reply was lost is sent again under the same idempotency key, so it
+ * Guarantees: `rows` holds the rows of the subscription as the server had them, each change
+ * is applied once and in commit order, and nothing is lost over a reconnect: the client resumes
+ * from the offset that it had reached, and takes a new snapshot if the server can no longer send
+ * missed changes. A write whose reply was lost is sent again with the same idempotency key, so it
  * writes once. (Keys of a visitor who is not logged in are kept per connection only; a page where
- * such visitors may write passes `retryWrites: false` and hears `disconnected` instead.)
+ * such visitors may write passes `retryWrites: false` and gets `disconnected` instead.)
  *
  * One module, no dependencies, no build step. It runs wherever WebSocket, EventTarget and
  * CustomEvent exist.
@@ -22,12 +22,12 @@
  */
 
 /**
- * @typedef {string | number} PrimaryKey  As the server writes it: an integer beyond `Number.MAX_SAFE_INTEGER` is a
- *   string, here and in the data. Hand it back as it came.
+ * @typedef {string | number} PrimaryKey  As the server sends it: an integer beyond `Number.MAX_SAFE_INTEGER` is a
+ *   string, here and in the data. Send it back unchanged.
  * @typedef {Record<string, unknown>} Data
  *
  * @typedef {'connecting' | 'live' | 'reconnecting' | 'refused' | 'closed'} ClientState
- *   `refused`: the server ended the session (4401) or took the right away (4403); call `reconnect()`
+ *   `refused`: the server ended the session (4401) or revoked the permission (4403). Call `reconnect()`
  *   when that has changed. With a function as `token`, a new token is tried first. `closed`: `close()` was called.
  *
  * @typedef {'subscribing' | 'live' | 'stale' | 'closed'} SubscriptionState
@@ -35,31 +35,31 @@
  *
  * @typedef {object} ClientOptions
  * @property {number} [timeout=30000]  Milliseconds a write may take, reconnects included.
- * @property {boolean} [retryWrites=true]  Send writes that were under way again after a reconnect.
- * @property {number} [inFlight=8]  Writes under way at once; the others wait in the client.
+ * @property {boolean} [retryWrites=true]  Send writes without a reply again after a reconnect.
+ * @property {number} [inFlight=8]  Writes in progress at once. The others wait in the client.
  * @property {number} [baseDelay=500]  First upper bound of the reconnect delay, in milliseconds.
  * @property {number} [maxDelay=30000]  Last upper bound of the reconnect delay.
- * @property {boolean} [batch=true]  Let the server join frames that wait into one. Switch it off behind a proxy that
+ * @property {boolean} [batch=true]  Let the server join waiting frames into one. Disable it behind a proxy that
  *   drops the subprotocol header.
- * @property {string | (() => string | Promise<string>)} [token]  Says who the client is, instead of a cookie. A function
- *   is called for each connection, and again before its token ends, so that the connection goes on.
+ * @property {string | (() => string | Promise<string>)} [token]  Authenticates the client instead of a cookie. A function
+ *   is called for each connection, and again before its token ends, to keep the connection.
  * @property {typeof WebSocket} [WebSocket]  Another implementation of WebSocket.
  *
  * @typedef {object} WriteOptions
- * @property {string | null} [key]  Idempotency key; random by default. `null`: none, and then never sent twice.
+ * @property {string | null} [key]  Idempotency key; random by default. `null`: none, so the write is never sent twice.
  * @property {Data} [if]  Expected values of fields; the write is refused with `conflict` if they differ.
- * @property {number} [timeout]  Milliseconds, instead of the client's.
+ * @property {number} [timeout]  Milliseconds, in place of the client's.
  *
  * @typedef {object} Change
  * @property {'create' | 'update' | 'delete'} action
  * @property {PrimaryKey} pk
- * @property {Data} data  The new values; of a deleted row the last ones, or `{}` if it only left the group.
- * @property {Data | undefined} previous  What `rows` held before.
+ * @property {Data} data  The new values. For a deleted row the last ones, or `{}` if it only left the group.
+ * @property {Data | undefined} previous  The previous value in `rows`.
  * @property {string} model
  * @property {number} offset
  *
  * @typedef {object} SubscribeOptions
- * @property {boolean} [snapshot=true]  Begin with the current rows. Without, `rows` holds only what changed since.
+ * @property {boolean} [snapshot=true]  Begin with the current rows. Without it, `rows` holds only rows that changed since.
  * @property {(change: Change) => void} [onChange]
  * @property {(detail: {rows: Map<PrimaryKey, Data>, change: Change | null}) => void} [onRows]
  * @property {(detail: {state: SubscriptionState}) => void} [onState]
@@ -88,8 +88,8 @@ const LISTENERS = {
 export class DeclbindError extends Error {
   /**
    * @param {string} code  One of the protocol's codes (`denied`, `invalid`, `conflict`, ...), or one of the
-   *   client's own: `timeout` and `disconnected` (it may have been carried out or not), `refused`, `closed`, and
-   *   `token` (the page's own function gave none).
+   *   client's own: `timeout` and `disconnected` (the request may have been carried out or not), `refused`, `closed`, and
+   *   `token` (the page's own function returned none).
    * @param {string} message
    * @param {Record<string, string[]>} [fields]  Texts by field name; `__all__` for the row as a whole.
    */
@@ -102,7 +102,7 @@ export class DeclbindError extends Error {
 }
 
 /**
- * Connect to a declbind endpoint; the socket is opened at once and kept open.
+ * Connect to a declbind endpoint. The socket is opened at once and kept open.
  *
  * @param {string | URL} [url]  Absolute or relative to the page; `http:` counts as `ws:`, `https:` as `wss:`.
  * @param {ClientOptions} [options]
@@ -116,8 +116,8 @@ export function connect(url = '/ws/bindings/', options = {}) {
  * One connection, shared by all streams of a page.
  *
  * Events: `state` ({state, code?, retryIn?}), `frame` ({stream, payload}: changes of streams that the
- * server subscribed by itself), `error` (a DeclbindError: the server sent what nobody can read, or there is no
- * token to go on with).
+ * server subscribed by itself), `error` (a DeclbindError: the server sent an invalid frame, or there is no
+ * token for the connection).
  */
 export class Client extends EventTarget {
   /** @type {WebSocket | null} */
@@ -131,16 +131,16 @@ export class Client extends EventTarget {
   #retryLocked = false;
   #stableTimer = 0;
   #hiddenAt = 0;
-  /** Whether the server has said that it will close this connection, and spreads that over all clients. */
+  /** Whether the server has announced that it will close its connections one after the other. */
   #moving = false;
-  /** Changes with each connection: a token that comes for an earlier one is dropped. */
+  /** Changes with each connection: a token that arrives for an earlier one is dropped. */
   #turn = 0;
   #renewTimer = 0;
-  /** Whether a fresh token was refused, since a connection last lasted. */
+  /** Whether a new token was refused since the last stable connection. */
   #tokenRefused = false;
-  /** Subscribe requests waiting for their reply; they end with the connection. */
+  /** Subscribe requests that wait for their reply. They end with the connection. */
   #asks = new Map();
-  /** Writes waiting for their reply, oldest first; they outlive the connection. */
+  /** Writes that wait for their reply, oldest first. They outlive the connection. */
   #writes = new Map();
   /** @type {Map<string, Feed>} */
   #feeds = new Map();
@@ -167,7 +167,7 @@ export class Client extends EventTarget {
   }
 
   /**
-   * Name a stream; costs nothing.
+   * Return a stream by name, without a request.
    * @param {string} name
    * @returns {Stream}
    */
@@ -176,11 +176,11 @@ export class Client extends EventTarget {
   }
 
   /**
-   * Hear the changes of a stream that the server subscribed by itself (`auto_subscribe`).
+   * Listen to the changes of a stream that the server subscribed automatically (`auto_subscribe`).
    *
    * @param {string} stream
    * @param {(payload: {action: string, pk: PrimaryKey, data: Data, model: string}) => void} listener
-   * @returns {() => void}  Ends it.
+   * void}  Ends it. => @returns {() => void}  Stops listening. => void}  Ends it.
    */
   on(stream, listener) {
     const relay = (event) => {
@@ -190,7 +190,7 @@ export class Client extends EventTarget {
     return () => this.removeEventListener('frame', relay);
   }
 
-  /** Connect again now: after `refused` (a new login, say), or instead of waiting for the next attempt. */
+  /** Connect again now: after `refused` (for example after a new login), or instead of waiting for the next attempt. */
   reconnect() {
     if (this.#state === 'closed') throw new DeclbindError('closed', 'This client was closed; call connect() again.');
     this.#drop();
@@ -198,7 +198,7 @@ export class Client extends EventTarget {
     this.#open();
   }
 
-  /** Close for good. Subscriptions end, and writes still under way reject with `closed`. */
+  /** Close permanently. Subscriptions end, and writes without a reply reject with `closed`. */
   close() {
     if (this.#state === 'closed') return;
     globalThis.removeEventListener?.('online', this.#wake);
@@ -227,7 +227,7 @@ export class Client extends EventTarget {
     });
   }
 
-  /** Hand a token of the page's function to `use`; without one, tell the page and call `fail`. */
+  /** Pass a token of the page's function to `use`. Without one, emit an error and call `fail`. */
   #getToken(use, fail) {
     Promise.resolve().then(this.#options.token).then(use).catch((error) => {
       emit(this, 'error', new DeclbindError('token', `There is no token to go on with: ${error?.message ?? error}`));
@@ -256,7 +256,7 @@ export class Client extends EventTarget {
     this.#pump();
   }
 
-  /** Let go of the socket without waiting for its close event, which a dead network delays by minutes. */
+  /** Drop the socket without waiting for its close event, which a dead network delays by minutes. */
   #drop() {
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#stableTimer);
@@ -272,7 +272,7 @@ export class Client extends EventTarget {
     this.#asks.clear();
     for (const feed of this.#feeds.values()) feed.disconnected();
     for (const [ref, write] of this.#writes) {
-      // What was never sent may wait; what was sent may have been carried out, so only a key allows a second time.
+      // Unsent writes may wait. Sent ones may have been carried out, so they are sent again only with a key.
       if (write.socket && !(this.#options.retryWrites && 'key' in write.payload)) {
         const text = 'The connection was lost before the reply came; whether it was stored is unknown.';
         this.#settleWrite(ref, new DeclbindError('disconnected', text));
@@ -285,7 +285,7 @@ export class Client extends EventTarget {
   #lost(code) {
     this.#drop();
     if (code === 4401 && typeof this.#options.token === 'function' && !this.#tokenRefused) {
-      // The token has ended. If a fresh one is refused too, the user has to log in again.
+      // The token has ended. If a new one is refused too, the user must log in again.
       this.#tokenRefused = true;
       this.#retryLater(0, code);
       return;
@@ -298,11 +298,11 @@ export class Client extends EventTarget {
     }
     const { baseDelay, maxDelay } = this.#options;
     // A server that announced its end closes its clients one after the other. Without the announcement all of them
-    // were closed in the same moment, and spread themselves over a longer time.
+    // were closed at the same moment, so they reconnect over a longer time.
     if (code === TRY_AGAIN_LATER || (code === MOVING && !this.#moving)) {
       this.#attempt = Math.max(this.#attempt, PATIENT_ATTEMPTS);
     }
-    // Full jitter: a restarted server must not meet all its clients in the same second.
+    // Full jitter: the clients of a restarted server must not reconnect in the same second.
     let delay = Math.random() * Math.min(maxDelay, baseDelay * 2 ** this.#attempt);
     if (code === 4429) delay = maxDelay * (1 + Math.random());
     this.#attempt += 1;
@@ -315,7 +315,7 @@ export class Client extends EventTarget {
     this.#retryTimer = setTimeout(() => this.#open(), delay);
   }
 
-  /** Use the moment when the network or the reader comes back. */
+  /** Reconnect at once when the network or the page becomes active again. */
   #wake = (event) => {
     const hidden = globalThis.document?.visibilityState === 'hidden';
     if (event.type === 'visibilitychange' && hidden) {
@@ -326,7 +326,7 @@ export class Client extends EventTarget {
       this.#open();
       return;
     }
-    // A machine that slept, or changed its network, may hold a socket that is dead without knowing it.
+    // After sleep or a change of network, the socket may be dead without an event.
     const doubtful = event.type === 'online' || Date.now() - this.#hiddenAt > HIDDEN_LONG;
     if (this.#state === 'live' && doubtful) {
       const feed = [...this.#feeds.values()].find((one) => one.state === 'live');
@@ -351,7 +351,7 @@ export class Client extends EventTarget {
       frame = null;
     }
     if (Array.isArray(frame)) {
-      // Several frames in one, as negotiated by the subprotocol.
+      // Joined frames, as negotiated by the subprotocol.
       for (const each of frame) this.#take(each, text);
     } else {
       this.#take(frame, text);
@@ -366,7 +366,7 @@ export class Client extends EventTarget {
     } else if (payload.action === 'reply') {
       this.#settle(payload);
     } else if (payload.action === 'moving' && frame.stream === '') {
-      // The connection is good until the server closes it. Leaving now would make all clients leave at once.
+      // The connection works until the server closes it. Closing it now would make all clients reconnect at once.
       this.#moving = true;
     } else if (payload.action === 'expiring' && frame.stream === '') {
       this.#renewLater(payload.seconds);
@@ -379,7 +379,7 @@ export class Client extends EventTarget {
     }
   }
 
-  /** Send a newer token in time; not at once, because that one may end soon too. */
+  /** Send a newer token in time, but not at once, because it may end soon too. */
   #renewLater(seconds) {
     if (typeof this.#options.token !== 'function') return;
     const turn = this.#turn;
@@ -442,7 +442,7 @@ export class Client extends EventTarget {
     });
   }
 
-  /** Send what waits, in the order it was asked for, as far as the server takes it at once. */
+  /** Send waiting writes in order, up to the number that may be in progress. */
   #pump() {
     if (!this.#isOpen) return;
     let under = 0;
@@ -491,7 +491,7 @@ export class Client extends EventTarget {
   }
 
   /**
-   * Send a subscribe request; false when there is no connection (each feed is asked for when there is one).
+   * Send a subscribe request. Return false without a connection; each feed subscribes when there is one.
    * @package
    */
   ask(stream, payload, done, timeout = REPLY_TIMEOUT) {
@@ -507,12 +507,12 @@ export class Client extends EventTarget {
   }
 
   /**
-   * Forget a feed; the server is told unless it ended it.
+   * Remove a feed, and unsubscribe unless the server has ended it.
    * @package
    */
   leave(feed, tell) {
     if (!this.#feeds.delete(feed.key) || !tell || !this.#isOpen) return;
-    // Other parameters may name the same group (the server fills in a scope): then somebody still needs it.
+    // Other parameters may select the same group, because the server fills in a scope. Then it is still needed.
     for (const other of this.#feeds.values()) {
       if (other.stream === feed.stream && other.group && other.group === feed.group) return;
     }
@@ -520,7 +520,7 @@ export class Client extends EventTarget {
   }
 }
 
-/** One stream of a client: what a binding offers. */
+/** One stream of a client: the rows and writes of a binding. */
 export class Stream {
   #client;
 
@@ -541,7 +541,7 @@ export class Stream {
   }
 
   /**
-   * Store a new row; resolves with `{pk}` after commit, rejects with a DeclbindError.
+   * Store a new row. Resolves with `{pk}` after the commit, rejects with a DeclbindError.
    * @param {Data} data
    * @param {WriteOptions} [options]
    */
@@ -550,7 +550,7 @@ export class Stream {
   }
 
   /**
-   * Store the given fields of a row; the others keep what they hold.
+   * Store the given fields of a row. Other fields keep their values.
    * @param {PrimaryKey} pk
    * @param {Data} data
    * @param {WriteOptions} [options]
@@ -572,9 +572,9 @@ export class Stream {
 /**
  * The rows of one group, live.
  *
- * Events, each with its facts in `detail`: `change` (Change), `rows` (after each change and each
- * snapshot), `state`, `resync` ({reason}: a new snapshot is asked for), `closed` ({reason}: over, for
- * good), `error` (a DeclbindError). A redraw belongs in a requestAnimationFrame: a burst fires `rows` often.
+ * Events, with their data in `detail`: `change` (Change), `rows` (after each change and each
+ * snapshot), `state`, `resync` ({reason}: a new snapshot is requested), `closed` ({reason}: ended
+ * permanently), `error` (a DeclbindError). Redraw in a requestAnimationFrame, because a burst fires `rows` often.
  */
 export class Subscription extends EventTarget {
   #feed;
@@ -585,7 +585,7 @@ export class Subscription extends EventTarget {
     for (const [option, type] of Object.entries(LISTENERS)) {
       if (options[option]) this.addEventListener(type, (event) => options[option](event.detail));
     }
-    /** @type {Promise<Subscription>}  Fulfilled when the rows are there; rejected if it is refused. */
+    /** @type {Promise<Subscription>}  Fulfilled when the rows have arrived, rejected if the subscription is refused. */
     this.ready = new Promise((resolve, reject) => {
       this.addEventListener('error', (event) => reject(event.detail));
       this.addEventListener('closed', (event) => {
@@ -607,7 +607,7 @@ export class Subscription extends EventTarget {
     return this.#feed.params;
   }
 
-  /** @returns {Map<PrimaryKey, Data>}  Always the same map; treat it as read-only. */
+  /** @returns {Map<PrimaryKey, Data>}  Always the same map. Treat it as read-only. */
   get rows() {
     return this.#feed.rows;
   }
@@ -624,28 +624,28 @@ export class Subscription extends EventTarget {
 }
 
 /**
- * What the server sends for one stream and one set of parameters, shared by the subscriptions to it.
- * Not public: the protocol's rules about snapshots, offsets and resyncs live here.
+ * The data of one stream and one set of parameters, shared by its subscriptions.
+ * Not public. It implements the protocol's rules for snapshots, offsets and resyncs.
  */
 class Feed {
   #client;
   /** @type {Set<Subscription>} */
   #subscriptions = new Set();
   #wantsRows = false;
-  /** The rows are not (or no longer) known, so coming back with an offset would be wrong. */
+  /** Whether the rows are not (or no longer) known, so resuming from an offset would be wrong. */
   #needsSnapshot = false;
-  /** From the request to the reply, and on to the last page if rows were asked for. */
+  /** Whether a request waits for its reply, or for the last page of its snapshot. */
   #asking = false;
   #askAgain = false;
   #timer = 0;
   #failures = 0;
   #epoch = null;
   #offset = 0;
-  /** The server's proof of the offset from which this user was allowed to see the group. */
+  /** The server's proof of the offset since which this user has been allowed to see the group. */
   #resume = null;
   /** @type {{pk: PrimaryKey, data: Data}[] | null}  Pages of a snapshot that is not complete. */
   #pages = null;
-  /** Changes that came since the snapshot was asked for: some of them are newer than it. */
+  /** Changes since the request of the snapshot. Some of them are newer than the snapshot. */
   #between = [];
 
   constructor(client, key, stream, params) {
@@ -673,7 +673,7 @@ class Feed {
     } else if (first) {
       this.ask();
     } else if (this.state === 'live') {
-      // Listeners are added after subscribe() returns, so tell them a moment later.
+      // Listeners are added after subscribe() returns, so the event is emitted later.
       queueMicrotask(() => {
         if (!this.has(subscription) || this.state !== 'live') return;
         emit(subscription, 'rows', { rows: this.rows, change: null });
@@ -692,7 +692,7 @@ class Feed {
     }
   }
 
-  /** Ask the server: for a snapshot if one is needed, else for what was missed. */
+  /** Subscribe with a snapshot if one is needed, else with the missed changes. */
   ask(timeout) {
     if (this.#asking) {
       this.#askAgain = true;
@@ -717,7 +717,7 @@ class Feed {
     this.group = reply.group;
     this.#resume = reply.resume;
     if (reply.epoch !== this.#epoch) {
-      // After another epoch a resync follows; should the connection end before it comes, the flag remembers.
+      // With another epoch a resync follows. If the connection ends before it arrives, the flag keeps this.
       if (resume) this.#needsSnapshot = this.#wantsRows;
       this.#epoch = reply.epoch;
       this.#offset = reply.offset;
@@ -725,12 +725,12 @@ class Feed {
     } else if (!resume) {
       this.#offset = Math.max(this.#offset, reply.offset);
     }
-    // Resumed in the same epoch: the reply's offset is the head, and what lies before it is still on its way.
-    // Taking it now would lose that if the connection ended in between, so only frames move the offset.
+    // Resumed in the same epoch: the reply's offset is the head, and earlier frames have not arrived yet.
+    // Taking it now would lose them if the connection ended in between, so only frames move the offset.
     if (!this.#pages) this.#asked();
   }
 
-  /** An answer is complete. */
+  /** Finish a complete answer. */
   #asked() {
     this.#asking = false;
     if (this.#askAgain) {
@@ -760,7 +760,7 @@ class Feed {
     this.#timer = setTimeout(() => this.ask(), Math.random() * bound);
   }
 
-  /** The connection is gone: what was asked for will not come, and what is held gets old. */
+  /** The connection was lost: requests are not answered, and the rows become stale. */
   disconnected() {
     clearTimeout(this.#timer);
     this.#asking = this.#askAgain = false;
@@ -800,7 +800,7 @@ class Feed {
     if (!this.#pages) return; // Asked for by nobody here (any more).
     this.#pages.push(...objects);
     if (!final) return;
-    // All at once, so that nobody ever sees a half-filled map.
+    // All at once, so that listeners never see a partly filled map.
     this.rows.clear();
     for (const { pk, data } of this.#pages) this.rows.set(pk, data);
     for (const [payload, at] of this.#between) if (at > offset) this.#apply(payload, at);
@@ -816,9 +816,9 @@ class Feed {
     if (this.#wantsRows) {
       this.#needsSnapshot = true;
       this.#setState('stale');
-      // A snapshot under way may have been read before whatever this resync is about.
+      // A pending snapshot may have been read before the cause of this resync.
       if (this.#asking) this.#askAgain = true;
-      // Spread out, since everybody who watches this group was told in the same moment.
+      // Spread over time, because all subscribers of this group got the resync at the same moment.
       else this.#askLater(250);
     } else if (Number.isInteger(offset)) {
       this.#offset = offset;
