@@ -61,7 +61,10 @@ def install() -> None:
     cases: Any = TransactionTestCase
     flush: Callable[[TransactionTestCase], None] = cases._fixture_teardown
 
-    def clean(case: TransactionTestCase) -> None:
+    def clean(case: Any) -> None:
+        if case._databases_names(include_mirrors=False) != [connection.alias]:
+            flush(case)
+            return
         try:
             state.clean()
         except DatabaseError:

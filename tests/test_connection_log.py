@@ -16,7 +16,7 @@ from declbind.inbound.blocks import block, find_block, unblock
 from declbind.inbound.permissions import Identity
 from declbind.live import connection_log, housekeeping
 from declbind.live.connection_log import mask_address
-from declbind.live.hub import get_hub
+from declbind.live.hub import LiveHub, get_hub
 from declbind.live.socket import Socket
 from declbind.models import Block, Connection, Event, Node
 from declbind.outbound import retention
@@ -34,6 +34,15 @@ async def write() -> None:
     await hub.settle()
     await housekeeping.beat(hub)
     await housekeeping.write_connections(hub)
+
+
+async def fails_to_write(hub: LiveHub) -> bool:
+    """Have the process write what it knows, and return whether it could not."""
+    try:
+        await housekeeping.write_connections(hub)
+    except OSError:
+        return True
+    return False
 
 
 async def load_only() -> Connection:
@@ -113,8 +122,9 @@ async def test_rows_that_could_not_be_written_are_written_later(monkeypatch: pyt
             client = Client()
             await client.connect()
             await hub.settle()
-            with pytest.raises(OSError, match="away"):
-                await housekeeping.write_connections(hub)
+            # The hub's own task may have taken the rows just now; it gives them back.
+            while not await fails_to_write(hub):
+                await asyncio.sleep(0)
         assert not await Connection.objects.aexists()
         await write()
         assert (await load_only()).closed_at is None
