@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.apps import apps
+from django.core.management.color import no_style
 from django.db import DatabaseError, connection, transaction
 from django.test import TransactionTestCase
 
@@ -47,11 +48,17 @@ class CleanDatabase:
         config.insert_first_rows(using=connection.alias)
 
     def _restore(self, cursor: Any) -> None:
+        from django.contrib.auth.models import Permission
+        from django.contrib.contenttypes.models import ContentType
+
         for table in reversed(KEPT):
             cursor.execute(f"DELETE FROM {_quoted(table)}")
         for table in KEPT:
             places = ", ".join(["%s"] * len(self._kept[table][0]))
             cursor.executemany(f"INSERT INTO {_quoted(table)} VALUES ({places})", self._kept[table])
+        # The test may have begun the sequences anew, as a flush does.
+        for statement in connection.ops.sequence_reset_sql(no_style(), [ContentType, Permission]):
+            cursor.execute(statement)
 
 
 def install() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
+from django.core.management.color import no_style
+from django.db import connection
 
 from declbind.models import Configuration, Event, Head
 from example_site.example.models import IntegerValue
@@ -64,3 +66,15 @@ def test_rows_that_are_left_are_noticed():
     """Control: the search for filled tables finds leftover rows."""
     IntegerValue.objects.create(name="a", value=1)
     assert IntegerValue._meta.db_table in _find_filled()
+
+
+def test_keys_go_on_behind_those_that_are_restored(state):
+    """A test may have flushed the database, which begins the sequences anew."""
+    Permission.objects.filter(codename="view_user").delete()
+    with connection.cursor() as cursor:
+        for statement in connection.ops.sequence_reset_by_name_sql(
+            no_style(), [{"table": model._meta.db_table, "column": "id"} for model in (Permission, ContentType)]
+        ):
+            cursor.execute(statement)
+    state.clean()
+    assert ContentType.objects.create(app_label="new", model="new").pk > ContentType.objects.earliest("pk").pk

@@ -51,9 +51,10 @@ def fill_console() -> dict[str, Any]:
     )  # fmt: skip
     record.description = "Posts of a blog, live for its readers."
     record.save()
-    BindingRecord.objects.create(
+    growing = BindingRecord.objects.create(
         stream="prices", model="ticker.Price", fields="__all__", direction="outbound", enabled=False
     )
+    spoil(growing, known=(growing.known or [])[1:])
     watched = BindingRecord.objects.create(
         stream="watched", model="blog.Post", fields=["title"], capture="triggers", also=["author", "author__groups"]
     )
@@ -107,7 +108,7 @@ def fill_console() -> dict[str, Any]:
         )  # fmt: skip
     return {
         "record": record.pk, "bad": bad.pk, "post": post.pk, "offset": offset, "event": f"e{latest.pk}",
-        "watched": watched.pk, "bulk": f"e{bulk.pk}",
+        "watched": watched.pk, "growing": growing.pk, "bulk": f"e{bulk.pk}",
         "revision": BindingRevision.objects.latest("pk").pk,
         "old": BindingRevision.objects.filter(stream="articles").earliest("pk").pk,
     }  # fmt: skip

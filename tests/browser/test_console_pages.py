@@ -33,6 +33,7 @@ SCREENS: dict[str, str] = {
     "history": "{record}/history/",
     "json": "{record}/json/",
     "add_json": "add/json/",
+    "accept": "{growing}/accept/",
     "elsewhere": "defined/blog/bindings/posts.json[0]/",
     "live": "live/",
     "live_row": "live/row/{event}/",
