@@ -617,10 +617,10 @@ def limit_binding(cls: type[Binding], known: frozenset[str] | None) -> type[Bind
         return cls
     last: type[Binding] | None = cls.__dict__.get("_limited")
     if last is None or last.known != known:
-        # With the name of this module, so that it is not taken for a class of the project.
+        # The name of this module marks it as declbind's own: searches for classes of the project skip it.
         attributes = {"__module__": __name__, "__doc__": cls.__doc__, "__qualname__": cls.__qualname__, "known": known}
         last = type(cls.__name__, (cls,), attributes)
-        cls._limited = last  # type: ignore[attr-defined]
+        cls._limited = last  # type: ignore[attr-defined]  # set on each class by itself, so none inherits it
     return last
 
 

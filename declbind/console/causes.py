@@ -36,7 +36,7 @@ class Cause(Enum):
     )
     TOLD_IN_BULK = Meaning(
         "The row was one of many: its groups were told to take a snapshot, and the rows were not sent singly.",
-        "Nothing, if the client takes a snapshot when it is told to resync. To send more rows one by one, raise "
+        "Nothing, if the client takes a snapshot after a `resync`. To send more rows one by one, raise "
         "DECLBIND['BULK_LIMIT'].",
     )
     ROLLED_BACK = Meaning(

@@ -67,7 +67,7 @@ def explain_bulk(event: Event, user: str, connection: str, binding: type[Binding
         ("by", describe_writer(event.actor, event.origin)),
     )
     # Raising the limit does not help if it is not known which rows were written.
-    advice = "Nothing, if the client takes a snapshot when it is told to resync." if is_every else ""
+    advice = "Nothing, if the client takes a snapshot after a `resync`." if is_every else ""
     answer = Answer(Cause.TOLD_IN_BULK, text, evidence, advice=advice)
     return [answer, *explain_event(event, user, connection, binding, using)]
 

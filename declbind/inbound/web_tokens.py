@@ -131,7 +131,7 @@ def find_faults(config: Any) -> Iterator[Fault]:
 
 
 def is_weak(config: Mapping[str, Any]) -> bool:
-    """Return whether the key of an HMAC is shorter than its digest, so that it could be guessed."""
+    """Return whether the key of an HMAC is shorter than its digest. Such a key could be guessed."""
     key, algorithms = config.get("key") or b"", config.get("algorithms") or ()
     size = len(key.encode() if isinstance(key, str) else key)
     return any(size < HMAC_BYTES.get(name, 0) for name in algorithms)

@@ -1,4 +1,4 @@
-"""The effect of edits on open sockets: which events are outdated, and when clients are told to take a snapshot.
+"""The effect of edits on open sockets: which events are outdated, and when clients are sent a ``resync``.
 
 All writers follow an edit within ``changes.grace()``. Then the subscribers of a stream that shows more than before are
 sent a ``resync``, because rows may have been written without an event. A transaction that wrote during the grace period

@@ -54,8 +54,8 @@ def keep_coming(batch: Batch, watches: Watches, instances: Iterable[models.Model
 def both_ways(watches: Watches) -> list[tuple[Plan, Hop]]:
     """Return the watches that must also be recorded before a row is changed.
 
-    In these, the row itself stores the relation, so that it may change. Or code of the project makes the groups of
-    the related rows, and may use the changed values.
+    In some of them the row itself stores the relation, which may change. In others, code of the project makes the
+    groups of the related rows, and may use the changed values.
     """
     return [(plan, hop) for plan, hop in watches if hop.column != "pk" or _may_move(plan, hop)]
 
