@@ -20,8 +20,10 @@ from admin_ui.wanted import readable_models, stream_models
 from declbind.console import why
 from declbind.console.bulk import describe_bulk
 from declbind.console.shown import shown
+from declbind.console.times import format_distance, format_time
+from declbind.console.why.absence import ANONYMOUS
 from declbind.console.why.causes import Cause
-from declbind.console.why.delivery import ANONYMOUS, groups_of, offset_of
+from declbind.console.why.events import describe_place, groups_of, offset_of
 from declbind.console.writers import describe_writer
 from declbind.models import Connection, Event
 from declbind.registry import database_alias, get_registry
@@ -68,6 +70,9 @@ def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         streams=sorted(get_registry().by_stream),
         users=_offered_users(using),
         sent=Cause.SENT,
+        unknown=why.Certainty.CANNOT_TELL,
+        written=format_time(found.event.created_at) if found is not None and found.event is not None else "",
+        around=_around(found) if found is not None else (),
         now=pages.local(timezone.now()),
     )
 
@@ -118,6 +123,17 @@ def _parse_time(text: str) -> datetime | None:
     if django_settings.USE_TZ:
         return timezone.make_aware(found) if timezone.is_naive(found) else found
     return timezone.make_naive(found) if timezone.is_aware(found) else found
+
+
+def _around(found: why.Explanation) -> list[tuple[str, str, str]]:
+    """Return the changes before and after the time in question, and how far they are from it."""
+    at = found.question.at
+    near = (("The change before", found.before), ("The change after", found.after))
+    return [
+        (words, describe_place(event), format_distance(event.created_at - at) if at is not None else "")
+        for words, event in near
+        if event is not None
+    ]
 
 
 def _bulk_words(event: Event) -> str:

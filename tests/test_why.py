@@ -13,12 +13,13 @@ from django.utils import timezone
 
 from declbind.console import why
 from declbind.console.connections import Heard
-from declbind.console.why import delivery
+from declbind.console.why import events
 from declbind.console.why.causes import Cause
+from declbind.console.why.certainty import Certainty
 from declbind.inbound.blocks import block
 from declbind.live import housekeeping
 from declbind.live.hub import get_hub
-from declbind.models import BindingRecord, Connection, Event, Node, Traffic, editing
+from declbind.models import BindingRecord, Connection, Event, Head, Node, Traffic, editing
 from declbind.outbound import history, sequencer
 from declbind.outbound.batch import Batch
 from declbind.outbound.index import current_index
@@ -71,7 +72,7 @@ def last_event() -> Event:
 
 
 def last_offset() -> int:
-    offset = delivery.offset_of(last_event())
+    offset = events.offset_of(last_event())
     assert offset is not None
     return offset
 
@@ -129,9 +130,12 @@ def test_an_inbound_binding() -> None:
 
 
 def test_a_row_that_was_never_committed() -> None:
-    """Its transaction did not commit."""
+    """Its transaction did not commit, or the key is wrong if it is far from those that were given out."""
     with override_bindings(NUMBERS):
-        assert cause_of(4711) is Cause.ROLLED_BACK
+        assert cause_of(stored().pk + 1) is Cause.ROLLED_BACK
+        assert cause_of(4711) is Cause.WRONG_KEY
+        answer = ask("no number").answers[0]
+        assert (answer.cause, answer.certainty) == (Cause.WRONG_KEY, Certainty.CERTAIN)
 
 
 def test_a_row_outside_of_where() -> None:
@@ -178,6 +182,7 @@ def test_a_row_written_by_sql_while_its_triggers_are_missing() -> None:
             run("UPDATE example_integervalue SET value = 98 WHERE id = %s", row.pk)
             found = ask(row.pk).answers
             assert [found[0].cause, found[0].evidence] == [Cause.NOT_SEQUENCED, (("notes that wait", 1),)]
+            assert found[0].certainty is Certainty.LIKELY
             sequencer.settle(database_alias())
             assert cause_of(row.pk) is Cause.NOBODY_SUBSCRIBED
         finally:
@@ -199,7 +204,8 @@ def test_a_row_of_a_bulk_event(settings: Any, heard: list[Any], expected: Cause)
         if heard:
             attend(make_user(), heard)
         found = ask(rows[0].pk)
-        assert [answer.cause for answer in found.answers] == [Cause.TOLD_IN_BULK, expected]
+        assert [answer.cause for answer in found.answers][:2] == [Cause.TOLD_IN_BULK, expected]
+        assert {answer.certainty for answer in found.answers} == {Certainty.LIKELY}
         assert found.has_arrived is bool(heard)
         assert "More than 2 rows were written by one call" in found.answers[0].text
         assert f"at offset {last_offset()}" in found.answers[0].text
@@ -235,7 +241,7 @@ def test_a_resync_of_every_group_concerns_every_subscriber(settings: Any) -> Non
         user = make_user()
         attend(user, [["numbers", "name-other", None, offset - 1, ""]])
         found = ask(row.pk, user=user.username).answers
-    assert [answer.cause for answer in found] == [Cause.TOLD_IN_BULK, Cause.SENT]
+    assert [answer.cause for answer in found][:2] == [Cause.TOLD_IN_BULK, Cause.SENT]
     assert "every group of the stream" in found[0].text
 
 
@@ -245,7 +251,9 @@ def test_a_time_at_which_nothing_was_committed() -> None:
         row = stored()
         Event.objects.update(created_at=timezone.now() - timedelta(minutes=30))
         assert cause_of(row.pk, at=timezone.now()) is Cause.ROLLED_BACK
-        assert cause_of(row.pk, at=timezone.now() - timedelta(hours=2)) is Cause.EXPIRED
+        Head.objects.update(min_seq=2, trimmed_until=timezone.now() - timedelta(hours=1))
+        answer = ask(row.pk, at=timezone.now() - timedelta(hours=2)).answers[0]
+        assert (answer.cause, answer.certainty) == (Cause.EXPIRED, Certainty.CERTAIN)
 
 
 def test_a_fault_of_the_binding() -> None:
@@ -355,11 +363,20 @@ def test_a_user_who_never_came_perhaps_for_the_page_is_foreign() -> None:
     with override_bindings(NUMBERS):
         row = stored()
         last_event()
-        assert cause_of(row.pk, user="nobody") is Cause.NOT_CONNECTED
-        Traffic.objects.create(
+        user = make_user()
+        assert cause_of(row.pk, user=user.username) is Cause.NOT_CONNECTED
+        refused = Traffic.objects.create(
             at=timezone.now(), kind=Traffic.REFUSED, outcome="origin", message="https://evil.example"
         )
-        assert [answer.cause for answer in ask(row.pk, user="nobody").answers] == [Cause.NOT_CONNECTED, Cause.ORIGIN]
+        found = ask(row.pk, user=user.username).answers
+        assert [(answer.cause, answer.certainty) for answer in found] == [
+            (Cause.NOT_CONNECTED, Certainty.CERTAIN), (Cause.ORIGIN, Certainty.CANNOT_TELL),
+        ]  # fmt: skip
+        Traffic.objects.filter(pk=refused.pk).update(user_pk=str(user.pk), username=user.username)
+        found = ask(row.pk, user=user.username).answers
+        assert (Cause.ORIGIN, Certainty.CERTAIN) in [(answer.cause, answer.certainty) for answer in found]
+        other = make_user()
+        assert Cause.ORIGIN not in [answer.cause for answer in ask(row.pk, user=other.username).answers]
 
 
 def test_an_overflow_and_the_resume_after_it() -> None:
@@ -373,7 +390,7 @@ def test_an_overflow_and_the_resume_after_it() -> None:
         assert cause_of(row.pk, user=user.username) is Cause.TOO_SLOW
         attend(user, [["numbers", "name-a", None, offset - 1, ""]], "again", opened_at=timezone.now())
         answers = ask(row.pk, user=user.username).answers
-        assert [answer.cause for answer in answers] == [Cause.SENT, Cause.TOO_SLOW]
+        assert [answer.cause for answer in answers if answer.connection] == [Cause.SENT, Cause.TOO_SLOW]
         assert "resume" in answers[0].text
 
 
@@ -383,7 +400,7 @@ def test_a_process_that_is_behind_or_gone() -> None:
     with override_bindings(NUMBERS):
         row = stored()
         event = last_event()
-        offset = delivery.offset_of(event)
+        offset = events.offset_of(event)
         assert offset is not None
         Event.objects.update(created_at=timezone.now() - timedelta(minutes=1))
         attend(user, [["numbers", "name-a", None, offset - 1, ""]])
@@ -469,7 +486,7 @@ async def play(seed: int) -> list[tuple[bool, Cause]]:
         event = await Event.objects.aget(pk=event_pk)
         for position, user in enumerate(users):
             answer = await in_thread(cause_of, row_pk, user=user.username)
-            found.append((delivery.offset_of(event) in arrived[position], answer))
+            found.append((events.offset_of(event) in arrived[position], answer))
     for client in clients:
         if client is not None:
             await client.disconnect()

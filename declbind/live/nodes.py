@@ -61,7 +61,7 @@ class Heartbeat:
         Node.objects.using(using).filter(id=self.id).delete()
 
 
-def describe(hub: Hub, registry: BindingRegistry) -> dict[str, Any]:
+def describe(hub: Hub, registry: BindingRegistry, dropped: int = 0) -> dict[str, Any]:
     """Return the state of a hub for the heartbeat. Called in the event loop, which owns the hub."""
     streams = Counter(subscription.stream for subscription in hub.subscriptions())
     return {
@@ -72,4 +72,5 @@ def describe(hub: Hub, registry: BindingRegistry) -> dict[str, Any]:
         "subscriptions": sum(streams.values()),
         "streams": dict(streams),
         "offset": hub.cursor,
+        "dropped": dropped,
     }
