@@ -15,7 +15,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from declbind import validation
+from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.checks import foreign_database
 from declbind.live import changes
@@ -160,7 +160,7 @@ def _keys(row: str, binding: type[Binding] | None) -> set[str]:
     if binding is not None:
         try:
             key = binding.model_class()._meta.pk
-            keys.add(encode_key(validation.coerce(key, row), key))
+            keys.add(encode_key(value_validation.coerce(key, row), key))
         except ValueError:
             pass
     elif row.lstrip("-").isdigit():
