@@ -22,7 +22,8 @@ from django.core.signals import setting_changed
 from django.db import connections, router, transaction
 
 from declbind import record_validation, signals
-from declbind.bindings import Binding, build_binding, limit_binding
+from declbind.binding_classes import build_binding, limit_binding
+from declbind.bindings import Binding
 from declbind.conf import settings
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.registry import Entry, Registry

@@ -20,7 +20,7 @@ from django.core.management import call_command
 from django.db import DatabaseError
 
 from declbind import WebsocketBinding, growth, registry
-from declbind.bindings import limit_binding
+from declbind.binding_classes import limit_binding
 from declbind.console.consequences import consequences
 from declbind.console.openings import find_openings
 from declbind.core.spec import BindingSpec
