@@ -8,13 +8,13 @@ from typing import Any
 
 from declbind import value_validation
 from declbind.bindings import Binding
+from declbind.console.shown import shown
+from declbind.console.stored import read_json
 from declbind.models import Event
 from declbind.registry import get_registry
 from declbind.serializers import encode_value
 
 from .delivery import groups_of
-from .shown import shown
-from .stored import read_json
 
 
 def load_row(binding: type[Binding], row: str, using: str) -> Any | None:
