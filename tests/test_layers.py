@@ -41,6 +41,7 @@ LAYERS = [
         "declbind.value_validation",
     ],
     ["declbind.models", "declbind.migrations"],
+    ["declbind.configuration_version"],
     ["declbind.equality"],
     [
         "declbind.audiences",
@@ -53,7 +54,7 @@ LAYERS = [
         "declbind.validation_errors",
     ],
     ["declbind.sources"],
-    ["declbind.registry", "declbind.growth"],
+    ["declbind.registry", "declbind.registry_entries", "declbind.growth"],
     ["declbind.tenancy"],
     ["declbind.tokens"],
     ["declbind.outbound"],
