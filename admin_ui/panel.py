@@ -19,7 +19,7 @@ from admin_ui import pages
 from admin_ui.changes import CONFIRM, Change
 from admin_ui.visible import find_admin, is_limited
 from declbind import value_validation
-from declbind.bindings import build_binding
+from declbind.binding_classes import build_binding
 from declbind.console import audience
 from declbind.console.preview import Preview, make_preview
 from declbind.core.errors import ConfigError
