@@ -19,6 +19,7 @@ from declbind import signals
 from declbind.bindings import Binding
 from declbind.core.frames import EVERY_GROUP, RESYNC
 from declbind.core.groups import diff, is_legal_name
+from declbind.django_types import Key, through_of
 from declbind.models import Event
 from declbind.serializers import encode_key, encode_value
 from declbind.serializers.exact import exact_key
@@ -26,7 +27,6 @@ from declbind.serializers.guard import describe_withheld
 from declbind.stored_rows import AnyRow, StoredRow
 
 from .catalog import savepoint_for
-from .django_types import Key, through_of
 from .entries import Draft
 from .locks import ends_transaction
 from .plans import Outlet, Plan
@@ -296,7 +296,8 @@ def _draft(
     if outlet.own_payload:
         # A "delete" that only hides the row must not carry its new values. The reader of the log makes that payload.
         actions = sorted({action for _, action in changes if gone or action != "delete"})
-        kind, data = Event.PAYLOAD, encode_value({action: bound.outgoing_payload(row, action) for action in actions})
+        payloads = {action: bound.outgoing_payload(row, action) for action in actions} if row is not None else {}
+        kind, data = Event.PAYLOAD, encode_value(payloads)
     elif row is not None and (after or gone):
         data = encode_value(bound.outgoing_data(row))
     if bound.withheld:

@@ -12,10 +12,10 @@ from django.apps import apps
 from django.db import models
 
 from declbind import registry as registries
+from declbind.django_types import ListField, concrete_model, through_of
 from declbind.registry import BindingRegistry, get_registry, is_settled
 from declbind.relations import Hop
 
-from .django_types import ListField, concrete_model, through_of
 from .observers import bulk_observers
 from .plans import Plan, build_plan
 
@@ -83,9 +83,8 @@ class Listeners:
                 bound[concrete] = None
                 for hop in binding.resolved().also:
                     self._watches.setdefault(concrete_model(hop.model), {})[concrete, hop] = None
-                for listed in binding.bound_fields():
-                    if listed.many_to_many:
-                        self._owners.setdefault(through_of(listed), {})[concrete, listed] = None
+                for listed in binding.list_fields():
+                    self._owners.setdefault(through_of(listed), {})[concrete, listed] = None
         self._bound = tuple(bound)
 
     def plan_for(self, model: type[models.Model]) -> Plan | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connections, models
 
-from declbind import validation
+from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.models import Event
 from declbind.registry import get_registry
@@ -42,7 +42,12 @@ def find_other_rows(binding: type[Binding], key: str, row: Any | None, using: st
         if alias == using:
             continue
         try:
-            other = model._base_manager.using(alias).filter(pk=validation.coerce(model._meta.pk, key)).values().first()
+            other = (
+                model._base_manager.using(alias)
+                .filter(pk=value_validation.coerce(model._meta.pk, key))
+                .values()
+                .first()
+            )
         except Exception:  # the table is not there, or the database is not, or a test forbids it
             continue
         if other is not None:
@@ -59,7 +64,7 @@ def find_relatives(binding: type[Binding], key: str, using: str) -> list[Relativ
     found = []
     for relative, is_parent in (*parents, *children):
         try:
-            rows = relative._base_manager.using(using).filter(pk=validation.coerce(relative._meta.pk, key))
+            rows = relative._base_manager.using(using).filter(pk=value_validation.coerce(relative._meta.pk, key))
             is_there = rows.exists()
         except ValueError:
             continue

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from django.db.models import QuerySet
 
-from declbind import validation
+from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.console.shown import shown
 from declbind.console.stored import read_changes
@@ -69,7 +69,7 @@ def keys_of(row: str, binding: type[Binding] | None) -> set[str]:
     if binding is not None:
         try:
             key = binding.model_class()._meta.pk
-            keys.add(encode_key(validation.coerce(key, row), key))
+            keys.add(encode_key(value_validation.coerce(key, row), key))
         except ValueError:
             pass
     elif row.lstrip("-").isdigit():

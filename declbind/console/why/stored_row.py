@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from declbind import validation
+from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.console.stored import read_json
 from declbind.models import Event
@@ -33,7 +33,7 @@ def load_row(binding: type[Binding], row: str, using: str) -> Any | None:
     """Return a row by its key as text, or None if there is no such row or the key is invalid."""
     model = binding.model_class()
     try:
-        return model._base_manager.using(using).filter(pk=validation.coerce(model._meta.pk, row)).first()
+        return model._base_manager.using(using).filter(pk=value_validation.coerce(model._meta.pk, row)).first()
     except ValueError:
         return None
 
