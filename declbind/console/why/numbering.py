@@ -7,10 +7,10 @@ from django.utils import timezone
 from declbind.console.audience import oldest_heartbeat
 from declbind.console.times import format_distance
 from declbind.models import Event, Node
+from declbind.outbound.sessions import age_of, find_head_holders
 
 from .answer import Answer
 from .causes import Cause
-from .sessions import age_of, find_head_holders
 
 
 def explain_waiting(event: Event, using: str) -> Answer:

@@ -12,8 +12,8 @@ from declbind.checks import foreign_database
 from declbind.console.times import format_distance, format_time
 from declbind.live import changes
 from declbind.models import Event
+from declbind.outbound import sessions
 
-from . import sessions
 from .answer import Answer, cannot_tell, likely
 from .case import Case
 from .causes import Cause

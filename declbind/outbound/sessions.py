@@ -91,6 +91,19 @@ def find_head_holders(using: str) -> list[Session]:
     return []
 
 
+def describe_holders(using: str) -> str:
+    """Return which session keeps the log from being numbered, as a sentence; "" if there is none."""
+    holders = find_head_holders(using)
+    if not holders:
+        return ""
+    first = holders[0]
+    who = f"session {first.pid} of the database" if first.pid else "a session of the database"
+    program = f" ({first.program})" if first.program else ""
+    since = f" since {first.began_at:%Y-%m-%d %H:%M:%S %Z}" if first.began_at is not None else ""
+    query = f", its last statement began {first.query_at:%H:%M:%S}" if first.query_at is not None else ""
+    return f"The log cannot be numbered: {who}{program} has held its lock{since}{query}."
+
+
 def find_writers(table: str, using: str) -> list[Session]:
     """Return the sessions whose transaction has written something and is still open, those of the table first."""
     connection = connections[using]
