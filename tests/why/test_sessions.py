@@ -112,7 +112,7 @@ async def test_a_held_lock_stops_neither_the_heartbeat_nor_the_start_of_a_proces
     monkeypatch.setattr(sequencer, "LOCK_SECONDS", 0.2)
     monkeypatch.setattr(sessions, "HELD_SECONDS", 0.0)
     settings.DECLBIND = {"HEALTH_TOKEN": "t"}
-    held = elsewhere(hold_the_head)
+    held: Any = elsewhere(hold_the_head)
     with override_bindings(NUMBERS):
         await store("a", 1)
         # As any earlier start of a process has done.
