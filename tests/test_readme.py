@@ -1,6 +1,5 @@
 """The project of the developer tutorial, built from its printed files and commands, with its page in a browser."""
 
-import ast
 import os
 import re
 import shlex
@@ -14,7 +13,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from declbind.conf import DEFAULTS
 from declbind.core.errors import CODES
 from tests.docs.blocks import find_blocks
 from tests.servers import Server
@@ -334,12 +332,6 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
-
-
-def test_every_setting_is_documented() -> None:
-    """The page on settings names each key of DECLBIND with its default, and no other key."""
-    rows = re.findall(r"^\| `([A-Z_]+)` \| `(.*?)` \|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
-    assert {name: ast.literal_eval(default) for name, default in rows} == DEFAULTS
 
 
 def test_every_error_code_is_documented() -> None:
