@@ -116,13 +116,15 @@ def fill_console() -> dict[str, Any]:
 
 def find_violations(page: Any) -> list[str]:
     """Return the serious and critical findings of axe-core, which is evaluated so that the page's policy stays."""
+    page.wait_for_load_state()
     page.evaluate(AXE)
     found: list[str] = page.evaluate(AXE_RUN)
     return found
 
 
 def overflow(page: Any) -> int:
-    """Return by how many pixels a page is wider than its window."""
+    """Return by how many pixels a page is wider than its window, when it has loaded."""
+    page.wait_for_load_state()
     pixels: int = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     return pixels
 
