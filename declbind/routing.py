@@ -7,10 +7,14 @@ therefore be in any order.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import markcoroutinefunction
 from django.urls import path
+
+if TYPE_CHECKING:
+    # The stubs of Channels have their own type for routes.
+    from channels.routing import URLRouter, _ExtendedURLPattern
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -31,4 +35,4 @@ def serve_bindings(scope: Mapping[str, Any], receive: Receive, send: Send) -> Aw
 
 
 # The type stubs of Django know HTTP views only.
-websocket_urlpatterns = [path("ws/bindings/", serve_bindings)]  # type: ignore[arg-type]
+websocket_urlpatterns: list[_ExtendedURLPattern | URLRouter] = [path("ws/bindings/", serve_bindings)]  # type: ignore[arg-type]

@@ -40,6 +40,7 @@ SERVERS = {
     "test_renamed_names",
     "test_tokens_servers",
     "test_two_databases",
+    "typed",
 }
 #: Modules other than those of `SERVERS` whose tests start processes by themselves.
 PROCESSES = {"test_admin_snippets", "test_live_start", "test_sequencer", "test_servers", "test_tenants"}

@@ -20,6 +20,11 @@ class Broken(Exception):
     """A step of the checklist failed. The text says what was expected, what was found and how to fix it."""
 
 
+def clean_environment() -> dict[str, str]:
+    """Return the variables of this process without those that lead to the checkout, its settings or its repository."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(DROPPED)}
+
+
 def run(command: Sequence[str], folder: Path, *, timeout: float = 300, **environment: str) -> str:
     """Run a command in a folder, without the variables that lead to the checkout or its settings.
 
@@ -35,7 +40,7 @@ def run(command: Sequence[str], folder: Path, *, timeout: float = 300, **environ
     Raises:
         Broken: The command failed. The text is everything that it printed.
     """
-    env = {**{key: value for key, value in os.environ.items() if not key.startswith(DROPPED)}, **environment}
+    env = {**clean_environment(), **environment}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=timeout, check=False)
     if done.returncode:
         raise Broken(done.stdout + done.stderr)
