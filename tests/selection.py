@@ -29,6 +29,7 @@ SERVERS = {
     "docs",
     "faults",
     "guests",
+    "release",
     "test_checks_installation",
     "test_django_tenants",
     "test_first_rows",

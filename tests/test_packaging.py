@@ -28,6 +28,7 @@ from tests.release.project import (
     run,
     tracked_files,
 )
+from tests.release.steps import expected_files, wheel_files
 from tests.servers import ROOT
 from tests.test_readme import write_files
 
@@ -85,9 +86,8 @@ def wheel(distributions: Path) -> Path:
 def test_the_wheel_holds_the_two_packages_and_the_schemas(wheel: Path) -> None:
     """The wheel contains every file of the packages, with the schemas inside declbind, and no other package."""
     with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")}
-    schemas = {f"declbind/{name}" for name in tracked_files(ROOT, "schemas")}
-    assert names == tracked_files(ROOT, "declbind", "admin_ui") | schemas
+        names = wheel_files(archive)
+    assert names == expected_files(ROOT)
     assert {name.split("/")[0] for name in names} == {"declbind", "admin_ui"}
 
 
