@@ -104,7 +104,7 @@ SETTINGS = {
         kinds.MODEL_LABELS,
         'Labels (`"app.Model"`) of more models that decide what users may do. Binding them in the admin requires '
         "`declbind.bind_rights_models`, as it does for users, groups and tokens. See "
-        "[Security](security.md#models-that-give-rights).",
+        "[Security](security.md#rights-models).",
     ),
     "RETENTION_SECONDS": Setting(
         3600,

@@ -87,7 +87,7 @@ def check_changelog(release: Release) -> str:
     """Check that the first entry of the changelog is the one of this version, and has a date and a text."""
     text = (release.root / "CHANGELOG.md").read_text()
     [first, *_] = re.findall(r"^## (.*)\n((?:(?!^## ).*\n)*)", text, re.MULTILINE) or [("no entry", "")]
-    heading, body = first
+    heading, body = map(str, first)
     written = heading.removeprefix(f"{release.version}, ")
     wanted = f"Write '## {release.version}, {today()}' above the changes."
     try:
