@@ -21,8 +21,8 @@ from declbind import WebsocketBinding
 from declbind.console.visibility import subscriptions_to
 from declbind.core.errors import ClientError, ConfigError
 from declbind.judgement import judge_document
+from declbind.live.grants import check_subscriber
 from declbind.live.snapshots import select_rows
-from declbind.live.subscriptions import judge_user
 from declbind.serializers import default, encode_key
 from declbind.serializers.exact import MAX_EXACT
 from declbind.testing import capture_events, override_bindings
@@ -106,7 +106,7 @@ def record(model: Any, **keys: Any) -> dict[str, Any]:
 def find_group(client: Client, params: dict[str, Any]) -> tuple[str, list[Any]]:
     """Return the group that a subscription's params name, and the keys of the rows in its snapshot."""
     bound = client.binding(using="default")
-    group, values = judge_user(bound, json.loads(json.dumps(params)))
+    group, values = check_subscriber(bound, json.loads(json.dumps(params)))
     return group, [row.pk for row in select_rows(bound, values)]
 
 

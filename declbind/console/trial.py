@@ -21,7 +21,7 @@ from declbind.core import frames
 from declbind.core.errors import ClientError, ConfigError, Problem
 from declbind.core.frames import Request
 from declbind.inbound.permissions import Identity, load_user
-from declbind.live.consumers import read_envelope, read_request
+from declbind.live.conversation import read_envelope, read_request
 from declbind.models import BindingRevision
 from declbind.outbound import index as indexes
 from declbind.outbound import log

@@ -18,7 +18,7 @@ from .trial_answer import NOTE, OK, REFUSED, SKIPPED, Frame, Listening, Question
 from .trial_frames import Faults
 from .trial_inbound import Course
 from .trial_outbound import Change
-from .trial_view import Grant, find_row, judge_row
+from .trial_view import Grant, find_row, look_for_row
 
 DIRECTIONS = {"both": "both ways", "outbound": "only to clients", "inbound": "only from clients"}
 #: The steps of each action.
@@ -222,7 +222,7 @@ class Telling:
         """Describe whether a subscription would show the row."""
         if grant.bound is None:
             return self.skip("row")
-        sight = judge_row(grant, row, pk, using)
+        sight = look_for_row(grant, row, pk, using)
         return Step("row", OK if sight.is_seen else REFUSED, sight.text, {"group": grant.group})
 
     def tell_change(self, names: Sequence[str], change: Change, action: str) -> list[Step]:

@@ -15,8 +15,8 @@ from declbind.core import course
 from declbind.core.errors import ClientError
 from declbind.core.frames import Request
 from declbind.inbound.permissions import Identity
-from declbind.live import subscriptions
-from declbind.live.consumers import FAULT
+from declbind.live import grants
+from declbind.live.conversation import FAULT
 
 from .visibility import is_visible, subscriptions_to
 
@@ -87,7 +87,7 @@ def try_subscription(request: Request, binding: type[Binding], identity: Identit
     passage = Passage()
     try:
         with rolled_back(binding, using, *CODE), course.followed(passage):
-            bound, group, full = subscriptions.judge(using, binding, request, identity)
+            bound, group, full = grants.check_request(using, binding, request, identity)
     except ClientError as error:
         return Grant(passage, request.params, error=error)
     except Exception as fault:
@@ -117,7 +117,7 @@ def choose_params(binding: type[Binding], row: Any, user: Any, using: str) -> li
     return found or [{}]
 
 
-def judge_row(grant: Grant, row: Any, pk: Any, using: str) -> Sight:
+def look_for_row(grant: Grant, row: Any, pk: Any, using: str) -> Sight:
     """Return whether the snapshot of a granted subscription would show the row."""
     assert grant.bound is not None
     bound, model = grant.bound, grant.bound.model_class()

@@ -16,7 +16,7 @@ from declbind.bindings import Binding
 from declbind.core.errors import ClientError
 from declbind.core.groups import match_template
 from declbind.fields import concrete_field
-from declbind.live import snapshots, subscriptions
+from declbind.live import grants, snapshots
 from declbind.serializers import encode_key, encode_value
 
 SHOWN_ROWS = 50
@@ -203,7 +203,7 @@ def _heard(bound: Binding, row: Any, groups: Iterable[str]) -> tuple[str, ...]:
         if params is None:
             continue
         try:
-            granted, full = subscriptions.judge_user(bound, params)
+            granted, full = grants.check_subscriber(bound, params)
         except ClientError:
             continue
         # The scope fills in the user's own values: another user's row is in another group.

@@ -18,7 +18,7 @@ from declbind.core.hub import Hub, Subscription
 from declbind.inbound import permissions
 from declbind.registry import BindingRegistry
 
-from .rights import ask_tenant, group_by_tenant
+from .permission_checks import ask_tenant, group_by_tenant
 from .socket import Socket
 from .threads import HubThread
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from declbind.console import openings
 from declbind.console.visibility import load_rows
 from declbind.core.errors import ClientError
-from declbind.live.subscriptions import judge_user
+from declbind.live.grants import check_subscriber
 from declbind.models import BindingRecord, Event
 from declbind.registry import get_registry
 from tests.attack.pages import GREEDY, Walk, walk
@@ -74,7 +74,7 @@ def gained_by_socket(user: User) -> list[str]:
     for stream, binding in get_registry().by_stream.items():
         bound = binding(user=user, using="default")
         try:
-            group, params = judge_user(bound, {})
+            group, params = check_subscriber(bound, {})
             rows = load_rows(bound, str(group), params)
             text = json.dumps([dict(row.data) for row in rows.shown])
             found += [f"{stream}: {value}" for value in (EMAIL, NAME, TOKEN) if value in text]

@@ -24,18 +24,18 @@ Answer = TypeVar("Answer")
 Item = TypeVar("Item")
 
 
-def judge_sockets(
+def check_sockets(
     asked: Iterable[tuple[Socket, list[Subscription]]], registry: BindingRegistry
 ) -> list[tuple[Socket, bool, list[Subscription]]]:
     """Return for each socket whether it may continue, and which subscriptions may not. Loads each user once."""
     verdicts: list[tuple[Socket, bool, list[Subscription]]] = []
     for tenant, some in group_by_tenant(asked, lambda pair: pair[0]).items():
         over: list[tuple[Socket, bool, list[Subscription]]] = [(socket, False, []) for socket, _ in some]
-        verdicts += ask_tenant(tenant, partial(_judge, some, registry), over)
+        verdicts += ask_tenant(tenant, partial(_check, some, registry), over)
     return verdicts
 
 
-def _judge(
+def _check(
     asked: Iterable[tuple[Socket, list[Subscription]]], registry: BindingRegistry
 ) -> list[tuple[Socket, bool, list[Subscription]]]:
     users: dict[permissions.Identity, Any] = {}
