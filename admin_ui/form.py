@@ -219,7 +219,7 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
             values["sensitive"].disabled = True
             values["sensitive"].help_text = (
                 "Password-like fields that are exposed intentionally. Only users with the permission "
-                f"{openings.describe_right(openings.EXPOSE_SENSITIVE)} may change this."
+                f"{openings.describe_permission(openings.EXPOSE_SENSITIVE)} may change this."
             )
 
     # --- the record of the form
@@ -280,7 +280,9 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         except ValidationError as error:
             for name, errors in self._place(error):
                 self.add_error(name, errors)
-        missing = openings.missing_rights(self.user, self.before, self.document, held=self.held) if self.user else ()
+        missing = (
+            openings.missing_permissions(self.user, self.before, self.document, held=self.held) if self.user else ()
+        )
         for problem in missing:
             key = "fields" if problem.key == "exclude" else problem.key
             self.add_error(key if key in self.inputs else None, ValidationError(problem.message))

@@ -38,7 +38,7 @@ def accept_view(model_admin: Any, request: HttpRequest, object_id: str) -> HttpR
             messages.info(request, f"The binding {record} has no new fields to accept.")
             return HttpResponseRedirect(back)
         change = build_change(before, before, held, held)
-        problems = openings.missing_rights(request.user, before, before, held=held, accepted=held)
+        problems = openings.missing_permissions(request.user, before, before, held=held, accepted=held)
         proposal = Proposal(record.stream, change, problems)
         # Only the fields that were on the page are stored, not fields that were added meanwhile.
         shown = documents.canonical([documents.fingerprint(before), held])

@@ -136,7 +136,7 @@ class ImportPage:
             return "You may not add bindings."
         if change.action == "change" and not self.admin.has_change_permission(self.request, record):
             return "You may not change this binding."
-        problems = openings.missing_rights(self.request.user, change.before, change.after, held=change.held)
+        problems = openings.missing_permissions(self.request.user, change.before, change.after, held=change.held)
         return " ".join(problem.message for problem in problems)
 
     def _apply(self, text: str, source: str, items: Sequence[SourceItem]) -> HttpResponse:

@@ -150,7 +150,7 @@ class JsonPage:
                 record.full_clean()
             except ValidationError as error:
                 problems = list(as_problems(error))
-        return [*problems, *openings.missing_rights(self.request.user, before, plain, held=held)], False
+        return [*problems, *openings.missing_permissions(self.request.user, before, plain, held=held)], False
 
     def _leave(self, record: BindingRecord) -> HttpResponse:
         if "_continue" in self.request.POST:

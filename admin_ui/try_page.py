@@ -179,7 +179,7 @@ def _check_document(model_admin: Any, request: HttpRequest, stream: str, documen
         raise _refusal(f"Trying an edited record requires the permission to {word}. Try the stored record.")
     before = stored.definition() if stored else {}
     held = stored.held() if stored else ()
-    problems = openings.missing_rights(request.user, before, document, as_if_enabled=True, held=held)
+    problems = openings.missing_permissions(request.user, before, document, as_if_enabled=True, held=held)
     if problems:
         raise ConfigError(problems)
 
@@ -200,7 +200,7 @@ def _check_stored(request: HttpRequest, question: Question) -> None:
     current = registry.by_stream.get(stream)
     before = current.spec().to_dict() if current is not None else {}
     held = entry.binding.held_names() if entry is not None and entry.binding is not None else ()
-    problems = openings.missing_rights(request.user, before, document, as_if_enabled=True, held=held)
+    problems = openings.missing_permissions(request.user, before, document, as_if_enabled=True, held=held)
     if problems:
         raise ConfigError(problems)
 

@@ -66,7 +66,7 @@ class RollbackPage:
             problems = [] if only_disables else self._judge(record, before, target)
             if not only_disables:
                 user = self.request.user
-                problems += openings.missing_rights(user, before, target, held=held, accepted=accepted)
+                problems += openings.missing_permissions(user, before, target, held=held, accepted=accepted)
             proposal = Proposal(
                 revision.stream,
                 build_change(before or None, target, held, accepted) if not is_same else Change(),

@@ -39,20 +39,20 @@ DEEDS = {
 class Opening:
     """One thing that an edit opens, and the permissions to open it.
 
-    ``rights`` are codenames, any of which is enough. If there are none, nobody may open it. ``deed`` is what is opened,
-    as a text that follows "may"; ``path`` is the place in the record.
+    ``permissions`` are codenames, any of which is enough. If there are none, nobody may open it. ``deed`` is what is
+    opened, as a text that follows "may"; ``path`` is the place in the record.
     """
 
     path: str
     deed: str
-    rights: tuple[str, ...]
+    permissions: tuple[str, ...]
     reason: str = ""
 
     def problem(self) -> Problem:
         """Return the problem for a user without any of the permissions."""
-        if not self.rights:
+        if not self.permissions:
             return Problem(self.path, f"Nobody may {self.deed} by a binding that is stored in the admin. {self.reason}")
-        wanted = " or ".join(map(describe_right, self.rights))
+        wanted = " or ".join(map(describe_permission, self.permissions))
         return Problem(
             self.path,
             f"Only users with the permission {wanted} may {self.deed.rstrip(',')}, and you do not have it. Ask a "
@@ -60,7 +60,7 @@ class Opening:
         )
 
 
-def missing_rights(
+def missing_permissions(
     user: Any,
     old: Mapping[str, Any] | None,
     new: Mapping[str, Any] | None,
@@ -112,7 +112,7 @@ def _consequences(
     return consequences(old or None, new, in_force=in_force, held=held, accepted=accepted)
 
 
-def describe_right(codename: str) -> str:
+def describe_permission(codename: str) -> str:
     """Return the admin's name of a permission, with its codename."""
     return f'"{_name_of(codename)}" ({codename})'
 
@@ -154,9 +154,9 @@ def _read(document: Mapping[str, Any] | None, held: Collection[str]) -> _Definit
 def _openings(before: _Definition | None, after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
     known = set() if before is None or before.model is not after.model else _places(before)
     # Newly exposed fields count even if the definition is disabled or narrows the rows.
-    judged = after.exposed if opened else [item for item in after.exposed if (item.key, item.field) not in known]
-    yield from _withheld(after, judged)
-    for item in judged:
+    newly_exposed = after.exposed if opened else [item for item in after.exposed if (item.key, item.field) not in known]
+    yield from _withheld(after, newly_exposed)
+    for item in newly_exposed:
         if item.is_sensitive and not item.withheld:
             yield Opening(item.path, f"{_exposing(after, item)}, which looks like a secret,", (EXPOSE_SENSITIVE,))
     yield from _own_keys(before, after)
@@ -166,7 +166,7 @@ def _openings(before: _Definition | None, after: _Definition, opened: frozenset[
         if action in opened:
             yield Opening(_path(after.spec, action), _deed(after, action), (after.codename(action),))
     yield from _asking(after, opened)
-    yield from _rights(after, opened)
+    yield from _permission_givers(after, opened)
     yield from _relations(after, opened)
 
 
@@ -195,18 +195,19 @@ def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
         yield Opening("$.where", deed, (after.codename("view"), after.codename("update")))
 
 
-def _withheld(after: _Definition, judged: Sequence[Exposed]) -> Iterator[Opening]:
+def _withheld(after: _Definition, newly_exposed: Sequence[Exposed]) -> Iterator[Opening]:
     if after.model._meta.app_label == "declbind":
         yield Opening("$.model", f"bind {after.label}", (), "It is a model of declbind.")
         return
-    for item in judged:
+    for item in newly_exposed:
         if item.withheld:
             fix = "Bind another model." if item.key == "model" else f"Remove {item.name!r} from '{item.key}'."
             reason = f"It holds {item.withheld}. {fix}"
             yield Opening(item.path, _exposing(after, item), (), reason)
 
 
-def _rights(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
+def _permission_givers(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
+    """Yield models and columns that give or record permissions."""
     if is_rights_model(after.model):
         deed = f"bind {after.label}, whose rows give or record permissions,"
         yield Opening("$.model", deed, (BIND_RIGHTS_MODELS,))
@@ -259,7 +260,7 @@ def _deed(after: _Definition, action: str) -> str:
 
 
 def _holds(user: Any, opening: Opening) -> bool:
-    return any(user.has_perm(codename) for codename in opening.rights)
+    return any(user.has_perm(codename) for codename in opening.permissions)
 
 
 def _name_of(codename: str) -> str:

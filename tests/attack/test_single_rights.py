@@ -121,7 +121,7 @@ def test_all_permissions_to_edit_bindings_give_no_other_and_no_value(world):
 @pytest.mark.parametrize("right", ["add", "change"])
 def test_the_walk_finds_the_hole_where_the_decision_is_missing(world, monkeypatch, right):
     """Control: the same walk ends with a superuser if every edit is allowed."""
-    monkeypatch.setattr(openings, "missing_rights", lambda *args, **kwargs: [])
+    monkeypatch.setattr(openings, "missing_permissions", lambda *args, **kwargs: [])
     client, user = operator(f"declbind.{right}_bindingrecord")
     made = walk(client, "victim")
     found = harm(made, user, user.get_all_permissions(), world)
@@ -158,5 +158,5 @@ def test_a_condition_over_a_column_is_no_way_to_ask_for_it(world):
 
     assert answers() == {"refused"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openings, "missing_rights", lambda *args, **kwargs: [])
+        patch.setattr(openings, "missing_permissions", lambda *args, **kwargs: [])
         assert len(answers()) == 2
