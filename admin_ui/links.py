@@ -56,7 +56,7 @@ class Links:
         """Return the links of a row."""
         action = row.action or (row.changes[0][1] if row.changes else "")
         # The rows of a bulk write are not known.
-        may_ask = row.stream and row.kind != "control" and not row.told
+        may_ask = row.stream and row.kind != "control" and not row.bulk_text
         return RowLinks(
             open=self._row.format(row.key),
             like=self._to(

@@ -93,7 +93,7 @@ class Panel:
 
     problems: tuple[FormProblem, ...] = ()
     change: Change = field(default_factory=Change)
-    told: int = 0
+    notified: int = 0
     look: Look = field(default_factory=Look)
     ticked: str = ""
     is_new: bool = False
@@ -139,7 +139,7 @@ def build_panel(model_admin: Any, request: HttpRequest, form: Any, *, with_row: 
     return Panel(
         problems=problems,
         change=change,
-        told=count_subscribed(stream, database_alias()) if stream and change.items else 0,
+        notified=count_subscribed(stream, database_alias()) if stream and change.items else 0,
         look=_look(model_admin, request, form, problems) if with_row else Look(),
         ticked=request.POST.get(CONFIRM, ""),
         is_new=not form.before,

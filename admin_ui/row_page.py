@@ -55,7 +55,7 @@ def row_view(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
         steps=describe_steps(row, reader),
         receipts=_receipts(row, reader),
         connection=_load_connection(request.user, row, using),
-        may_reveal=row.kind == "out" and isinstance(found, Event) and reader.may_read(found) and not row.told,
+        may_reveal=row.kind == "out" and isinstance(found, Event) and reader.may_read(found) and not row.bulk_text,
         hidden_notes=reader.visible.notes if reader.visible is not None else (),
         is_revealed=revealed,
         live_url=pages.page_url(model_admin, "live"),
@@ -96,10 +96,10 @@ def describe_steps(row: Row, reader: Reader) -> list[str]:
     if row.kind == "out":
         return _frame_steps(row)
     if row.kind == "control":
-        told = "every process applies it before it delivers anything later"
+        effect = "every process applies it before it delivers anything later"
         return [
             f"Written{_by(row)}.",
-            f"Number {row.offset} in the log; {told}." if row.is_sequenced else "Not sequenced yet.",
+            f"Number {row.offset} in the log; {effect}." if row.is_sequenced else "Not sequenced yet.",
         ]
     if row.kind == Traffic.CONNECTION:
         return [f"{row.outcome.capitalize()}{f': {row.message}' if row.message else ''}."]
@@ -119,8 +119,8 @@ def _frame_steps(row: Row) -> list[str]:
     steps.append(f"Number {row.offset} in the log.")
     if not row.changes:
         return [*steps, "In no group: a field of its group template is empty, so no client receives it."]
-    if row.told:
-        steps.append(f"{row.told[0].upper()}{row.told[1:]}.")
+    if row.bulk_text:
+        steps.append(f"{row.bulk_text[0].upper()}{row.bulk_text[1:]}.")
     else:
         steps += [f"{action.capitalize()} for group {group}." for group, action in row.changes]
     if row.delivery is None:

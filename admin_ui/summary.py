@@ -74,7 +74,7 @@ class Summary:
         return DIRECTIONS.get(self.spec.direction, self.spec.direction) if self.spec else ""
 
     @property
-    def hears(self) -> str:
+    def captures(self) -> str:
         """The writes that it captures; "" if it sends nothing."""
         if self.spec is None or not self.spec.outbound:
             return ""

@@ -63,7 +63,7 @@ def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         links=_links(model_admin, found) if found is not None else {},
         offset=offset_of(found.event) if found is not None and found.event is not None else None,
         changes=groups_of(found.event) if found is not None and found.event is not None else (),
-        told=_bulk_words(found.event) if found is not None and found.event is not None else "",
+        bulk_text=_bulk_words(found.event) if found is not None and found.event is not None else "",
         writer=_writer(found.event) if found is not None and found.event is not None else "",
         streams=sorted(get_registry().by_stream),
         users=_offered_users(using),

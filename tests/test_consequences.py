@@ -366,5 +366,5 @@ def test_a_comparison_that_forgets_a_key_is_caught(key):
 
 def test_every_key_of_a_record_has_words():
     """A key that is added to records must be described here too."""
-    text = "".join(Path(part.__file__).read_text(encoding="utf-8") for part in (comparison, module))
+    text = "".join(Path(str(part.__file__)).read_text(encoding="utf-8") for part in (comparison, module))
     assert [key for key in KEYS if f'"{key}"' not in text and key != "exclude"] == []

@@ -23,7 +23,7 @@ _LOGINS = {"": "nothing", "session": "a session", "token": "a token", "scope": "
 
 
 @dataclass(frozen=True)
-class Heard:
+class ListedSubscription:
     """One subscription to the events above ``after`` up to ``until``; ``reason`` says why it ended."""
 
     stream: str
@@ -59,7 +59,7 @@ class ListedConnection:
     offset: int
     queued: int
     behind: int | None
-    heard: tuple[Heard, ...]
+    subscriptions: tuple[ListedSubscription, ...]
 
     @property
     def who(self) -> str:
@@ -72,9 +72,9 @@ class ListedConnection:
         return _LOGINS.get(self.credential, self.credential)
 
     @property
-    def hears(self) -> tuple[Heard, ...]:
+    def current_subscriptions(self) -> tuple[ListedSubscription, ...]:
         """Return the current subscriptions."""
-        return tuple(item for item in self.heard if item.until is None)
+        return tuple(item for item in self.subscriptions if item.until is None)
 
     @property
     def is_open(self) -> bool:
@@ -83,7 +83,7 @@ class ListedConnection:
 
     def as_json(self) -> dict[str, Any]:
         """Return the connection as JSON values."""
-        return {**{k: v for k, v in vars(self).items() if k != "heard"}, "heard": [vars(item) for item in self.heard]}
+        return {**vars(self), "subscriptions": [vars(item) for item in self.subscriptions]}
 
 
 @dataclass(frozen=True)
@@ -179,5 +179,5 @@ def _describe(row: Connection, node: Node | None, behind: int | None) -> ListedC
         offset=row.offset,
         queued=row.queued,
         behind=behind if is_open else None,
-        heard=tuple(Heard(*item) for item in read_subscriptions(row.subscriptions)),
+        subscriptions=tuple(ListedSubscription(*item) for item in read_subscriptions(row.subscriptions)),
     )

@@ -45,11 +45,11 @@ def compare(binding: type[Binding], row: Any, latest: Event | None, using: str) 
         return None
     if latest.kind not in (Event.ROW, Event.GONE) or (latest.kind == Event.ROW and latest.data == "{}"):
         return None
-    told = read_json(latest.data)
-    if not isinstance(told, dict):
+    sent = read_json(latest.data)
+    if not isinstance(sent, dict):
         return None
     stored = json.loads(encode_value(binding(using=using).outgoing_data(row)))
-    return sorted(name for name in stored if latest.kind == Event.GONE or stored[name] != told.get(name))
+    return sorted(name for name in stored if latest.kind == Event.GONE or stored[name] != sent.get(name))
 
 
 def says_it_is_there(latest: Event) -> bool:

@@ -219,10 +219,10 @@ def format_event(event: LogEvent, values: bool) -> str:
         return f"{event.offset}  {at}  {event.stream}  expired  {event.model}  {describe_bulk((), is_expired=True)}"
     if event.kind == Event.BULK:
         groups = [group for group, _ in event.changes]
-        told = (
+        description = (
             f"{describe_bulk(groups)} ({list_groups(groups)})" if EVERY_GROUP not in groups else describe_bulk(groups)
         )
-        return f"{event.offset}  {at}  {event.stream}  resync  {event.model}  {told}"
+        return f"{event.offset}  {at}  {event.stream}  resync  {event.model}  {description}"
     changes = ", ".join(f"{action}/{group}" for group, action in event.changes)
     data = event.data if values else "{" + ", ".join(sorted(json.loads(event.data))) + "}"
     return f"{event.offset}  {at}  {event.stream}  {changes}  {event.model} {event.object_pk}  {data}"

@@ -271,7 +271,7 @@ class Trial:
 
     def without_names(self) -> Trial:
         """Return the trial without the names of connected users and viewers of the row. Only their number remains."""
-        listening = tuple(replace(heard, audience=replace(heard.audience, listeners=())) for heard in self.listening)
+        listening = tuple(replace(each, audience=replace(each.audience, listeners=())) for each in self.listening)
         parts = tuple(part.without_names() for part in self.parts)
         return replace(self, listening=listening, viewers=None, parts=parts)
 
@@ -292,11 +292,11 @@ class Trial:
             "frames": [vars(frame) for frame in self.frames],
             "connections": [
                 {
-                    "stream": heard.stream,
-                    "total": heard.audience.total,
-                    "shown": [vars(listener) for listener in heard.audience.listeners],
+                    "stream": each.stream,
+                    "total": each.audience.total,
+                    "shown": [vars(listener) for listener in each.audience.listeners],
                 }
-                for heard in self.listening
+                for each in self.listening
             ],
             "rows": None if self.rows is None else self.rows.as_json(),
             "viewers": None if self.viewers is None else self.viewers.as_json(),
@@ -326,7 +326,7 @@ def _lines(trial: Trial) -> list[str]:
     if trial.answer:
         lines.append(f"Answer: {trial.answer}")
     lines += [f"Frame: {frame.text}" for frame in trial.frames]
-    names = [listener.username or "anonymous" for heard in trial.listening for listener in heard.audience.listeners]
+    names = [listener.username or "anonymous" for each in trial.listening for listener in each.audience.listeners]
     if names:
         lines.append(f"Received by: {', '.join(dict.fromkeys(names))}")
     if trial.rows is not None:

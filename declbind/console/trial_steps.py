@@ -31,7 +31,7 @@ PASSED_BY = {
 SIDE_EFFECTS = "mail, tasks and other effects outside the database"
 
 
-def tell_faults(faults: Faults) -> str:
+def describe_faults(faults: Faults) -> str:
     """Describe the faults of bindings."""
     return " ".join(f"Stream {stream!r}: {name_fault(fault)}." for stream, fault in faults)
 
@@ -42,7 +42,7 @@ def name_fault(fault: BaseException) -> str:
 
 
 @dataclass(frozen=True)
-class Telling:
+class StepDescriptions:
     """The wording of the steps of one question. ``bound`` is the binding with its user, ``fault`` an exception."""
 
     question: Question
@@ -66,7 +66,7 @@ class Telling:
         """Return a step that was not reached."""
         return Step(name, SKIPPED, "Not reached.")
 
-    def tell(
+    def describe(
         self, names: Sequence[str], entered: Collection[str], last: str, error: ClientError | None, course: Any = None
     ) -> list[Step]:
         """Describe steps in order: those that were entered, and ``last``, at which the request ended ("" if none)."""
@@ -218,14 +218,14 @@ class Telling:
 
     # --- what is sent ------------------------------------------------------------------------------------------------
 
-    def tell_row(self, grant: Grant, row: Any, pk: Any, using: str) -> Step:
+    def describe_row(self, grant: Grant, row: Any, pk: Any, using: str) -> Step:
         """Describe whether a subscription would show the row."""
         if grant.bound is None:
             return self.skip("row")
         sight = look_for_row(grant, row, pk, using)
         return Step("row", OK if sight.is_seen else REFUSED, sight.text, {"group": grant.group})
 
-    def tell_change(self, names: Sequence[str], change: Change, action: str) -> list[Step]:
+    def describe_change(self, names: Sequence[str], change: Change, action: str) -> list[Step]:
         """Describe the steps of a row's change up to its groups."""
         entered = names[: names.index(change.failed) + 1] if change.failed in names else names
         steps = []
@@ -257,7 +257,7 @@ class Telling:
             )
         return Step("row", OK, "The row is stored.")
 
-    def tell_groups(
+    def describe_groups(
         self,
         frames: Sequence[Frame],
         is_left_to_code: bool,
@@ -290,7 +290,7 @@ class Telling:
             return f"None: the row is outside 'where' ({', '.join(kept_out)}), before and after."
         return "None: the row is in no group, for example because a field of the group template is null."
 
-    def tell_frames(
+    def describe_frames(
         self,
         frames: Sequence[Frame],
         faults: Faults,
@@ -303,7 +303,7 @@ class Telling:
         evidence: dict[str, Any] = {"streams": list(dict.fromkeys(frame.stream for frame in frames))}
         if faults:
             evidence["faults"] = [f"{stream}: {name_fault(fault)}" for stream, fault in faults]
-            text = f"a binding's code failed, so its subscribers are sent a resync. {tell_faults(faults)}"
+            text = f"a binding's code failed, so its subscribers are sent a resync. {describe_faults(faults)}"
             if is_whole:
                 return Step("frames", REFUSED, f"internal: {text}", evidence)
             return Step("frames", NOTE, f"{text[0].upper()}{text[1:]}", evidence)
@@ -314,9 +314,9 @@ class Telling:
             return Step("frames", NOTE, f"None is sent.{beside}", evidence)
         return Step("frames", OK, f"{format_count(len(frames), 'frame')}, one for each group.{beside}", evidence)
 
-    def tell_connections(self, listening: Sequence[Listening]) -> Step:
+    def describe_connections(self, listening: Sequence[Listening]) -> Step:
         """Describe the number of connections that receive it."""
-        total = sum(heard.audience.total for heard in listening)
+        total = sum(each.audience.total for each in listening)
         if not total:
             return Step("connections", NOTE, "No connection is subscribed to these groups now.", {"total": 0})
         return Step("connections", OK, f"{format_count(total, 'connection')} now.", {"total": total})

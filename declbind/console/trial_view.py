@@ -138,7 +138,7 @@ def _why_unseen(bound: Binding, row: Any, group: str) -> str:
         return f"The row is outside 'where' ({', '.join(kept_out)}): for this stream it does not exist."
     if bound.resolved().spec.scope and not bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists():
         return f"The row belongs to another user (scope: {', '.join(bound.resolved().spec.scope)})."
-    heard = list(bound.group_names(row))
-    if not heard:
+    groups = list(bound.group_names(row))
+    if not groups:
         return "The row is in no group: a field that its group template needs is null."
-    return f"The row is in {', '.join(heard)}, not in {group}."
+    return f"The row is in {', '.join(groups)}, not in {group}."

@@ -119,9 +119,9 @@ def _noticed_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
     """Yield the writes to the binding's tables that the detector found."""
     lists = (field.remote_field.through for field in binding.bound_fields() if field.many_to_many)
     own = {model._meta.db_table for model in (*tables.table_models(binding.model_class()), *lists)}
-    heard = {state.table for state in known.states if state.is_well and binding.stream in state.streams}
+    captured = {state.table for state in known.states if state.is_well and binding.stream in state.streams}
     for write in known.noticed:
-        if write.table in own - heard:
+        if write.table in own - captured:
             where = write.location or "places beyond the limit"
             last = write.last_at.isoformat(timespec="seconds")
             yield Gap(

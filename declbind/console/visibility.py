@@ -178,13 +178,13 @@ def load_viewers(binding: type[Binding], row: Any, groups: Iterable[str], using:
             break
         examined += 1
         try:
-            heard = _heard(binding(user=user, using=using), row, groups)
+            visible = _visible_groups(binding(user=user, using=using), row, groups)
         except Exception as error:
-            heard, fault = (), f"{type(error).__name__}: {error}"
-        if heard:
-            found.append(Viewer(str(user.pk), str(user.get_username()), heard))
+            visible, fault = (), f"{type(error).__name__}: {error}"
+        if visible:
+            found.append(Viewer(str(user.pk), str(user.get_username()), visible))
     try:
-        anonymous = bool(_heard(binding(user=AnonymousUser(), using=using), row, groups))
+        anonymous = bool(_visible_groups(binding(user=AnonymousUser(), using=using), row, groups))
     except Exception as error:
         anonymous, fault = False, f"{type(error).__name__}: {error}"
     return Viewers(
@@ -197,8 +197,8 @@ def load_viewers(binding: type[Binding], row: Any, groups: Iterable[str], using:
     )
 
 
-def _heard(bound: Binding, row: Any, groups: Iterable[str]) -> tuple[str, ...]:
-    heard = []
+def _visible_groups(bound: Binding, row: Any, groups: Iterable[str]) -> tuple[str, ...]:
+    visible = []
     for group, params in subscriptions_to(bound, row, groups):
         if params is None:
             continue
@@ -210,5 +210,5 @@ def _heard(bound: Binding, row: Any, groups: Iterable[str]) -> tuple[str, ...]:
         if granted == group and (
             not bound.overrides("get_queryset", "scoped") or is_visible(bound, group, full, row.pk)
         ):
-            heard.append(group)
-    return tuple(heard)
+            visible.append(group)
+    return tuple(visible)

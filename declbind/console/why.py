@@ -33,7 +33,7 @@ from .withheld import load_withheld
 from .writers import describe_writer
 
 #: Causes that come from reading the row, or from an exception that may quote it.
-TELLING = frozenset({Cause.OUTSIDE_WHERE, Cause.NO_GROUP, Cause.NOT_CAPTURED, Cause.BINDING_FAILED})
+DISCLOSING = frozenset({Cause.OUTSIDE_WHERE, Cause.NO_GROUP, Cause.NOT_CAPTURED, Cause.BINDING_FAILED})
 NOT_SHOWN = "The particulars are for those who may view the model."
 #: How far a change may lie from the time in question.
 WINDOW = timedelta(minutes=2)
@@ -64,14 +64,14 @@ class Explanation:
 
     @property
     def has_arrived(self) -> bool:
-        """Return whether a client in question received it, or was told to take a snapshot instead."""
-        causes = [answer.cause for answer in self.answers if answer.cause is not Cause.TOLD_IN_BULK]
+        """Return whether a client in question received it, or was asked to take a snapshot instead."""
+        causes = [answer.cause for answer in self.answers if answer.cause is not Cause.BULK_RESYNC]
         return causes[:1] == [Cause.SENT]
 
     def without_values(self) -> Explanation:
         """Return the answers without details of the row, which only users who may view it may read."""
         answers = tuple(
-            replace(answer, text=NOT_SHOWN, evidence=()) if answer.cause in TELLING else answer
+            replace(answer, text=NOT_SHOWN, evidence=()) if answer.cause in DISCLOSING else answer
             for answer in self.answers
         )
         return replace(self, answers=answers)
@@ -97,18 +97,18 @@ def explain(question: Question, using: str) -> Explanation:
     event = find_event(question, binding, using)
     if event is None:
         silence = list(_explain_silence(question, binding, using))
-        told = _find_bulk_of_row(question, binding, using) if _is_uncaptured(silence) else None
-        if told is not None:
-            return _explain_bulk(question, told, binding, using)
+        bulk = _find_bulk_of_row(question, binding, using) if _is_uncaptured(silence) else None
+        if bulk is not None:
+            return _explain_bulk(question, bulk, binding, using)
         return Explanation(question, tuple(silence))
     if event.kind == Event.BULK:
         return _explain_bulk(question, event, binding, using)
     answers = [*explain_event(event, question.user, question.connection, binding, using)]
     if question.offset is None and binding is not None:
         missed, latest = _find_missed_write(question, event, binding, using)
-        told = _find_bulk_of_row(question, binding, using, latest) if _is_uncaptured(missed) else None
-        if told is not None:
-            return _explain_bulk(question, told, binding, using)
+        bulk = _find_bulk_of_row(question, binding, using, latest) if _is_uncaptured(missed) else None
+        if bulk is not None:
+            return _explain_bulk(question, bulk, binding, using)
         answers = [*missed, *answers]
     if held_back := load_withheld(using, question.stream).get(question.stream):
         answers.append(Answer(Cause.HELD_BACK, held_back))

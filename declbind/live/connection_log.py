@@ -149,8 +149,8 @@ def _end_of_token(socket: Socket) -> datetime | None:
 
 def _row(socket: Socket, node: str, offset: int, known: Mapping[str, Any]) -> Connection:
     # The subscriptions of a closed connection are stored as past ones.
-    heard = () if "closed_at" in known else socket.subscriptions.values()
-    live = [(subscription.stream, subscription.group, None, subscription.after, "") for subscription in heard]
+    current = () if "closed_at" in known else socket.subscriptions.values()
+    live = [(subscription.stream, subscription.group, None, subscription.after, "") for subscription in current]
     return Connection(
         id=socket.id,
         node=node,

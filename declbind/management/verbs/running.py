@@ -81,7 +81,7 @@ class RunningVerbs(VerbGroup):
                 row.login,
                 row.opened_at.isoformat(timespec="seconds"),
                 row.process,
-                ", ".join(f"{item.stream}/{item.group}" for item in row.hears),
+                ", ".join(f"{item.stream}/{item.group}" for item in row.current_subscriptions),
             )
             for row in found.rows
         ]
