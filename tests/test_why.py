@@ -11,9 +11,10 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from declbind.console import delivery, why
-from declbind.console.causes import Cause
+from declbind.console import why
 from declbind.console.connections import ListedSubscription
+from declbind.console.why import delivery
+from declbind.console.why.causes import Cause
 from declbind.inbound.blocks import block
 from declbind.live import housekeeping
 from declbind.live.hub import get_hub

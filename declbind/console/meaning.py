@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from django.db.models import Model
 
-from declbind import judgement
+from declbind import record_validation
 from declbind.bindings import DJANGO_ACTIONS
 from declbind.core.spec import ACTIONS, BindingSpec
 from declbind.fields import bound_fields, concrete_field, find_model, hold_back, writable_fields
@@ -89,7 +89,7 @@ class Meaning:
 
 def read_meaning(document: Mapping[str, object] | None, held: Collection[str]) -> Meaning | None:
     """Return the meaning of a record, or ``None`` if it cannot be read or its model does not exist. Makes no query."""
-    spec, problems = judgement.judge_document(document)
+    spec, problems = record_validation.validate_document(document)
     model = find_model(spec.model) if spec is not None else None
     if spec is None or model is None:
         return None

@@ -12,17 +12,17 @@ from django.db.models import Q
 from django.utils import timezone
 
 from declbind.bindings import Binding
+from declbind.console.bulk import is_concerned, list_groups
+from declbind.console.connections import ListedConnection, ListedSubscription, describe_connections
+from declbind.console.lag import MOMENT
+from declbind.console.overview import describe_rules
+from declbind.console.shown import shown
+from declbind.console.stored import read_changes
 from declbind.live import changes
 from declbind.models import Connection, Event, Node, Traffic
 from declbind.outbound import history
 
-from .bulk import is_concerned, list_groups
 from .causes import Answer, Cause
-from .connections import ListedConnection, ListedSubscription, describe_connections
-from .lag import MOMENT
-from .overview import describe_rules
-from .shown import shown
-from .stored import read_changes
 
 #: How far a refused handshake may lie from the time in question.
 HANDSHAKES = timedelta(minutes=10)
@@ -74,7 +74,7 @@ def explain_event(
             Cause.OLD_VERSION,
             f"It was written under configuration {event.version} when {config.version} had already changed the "
             "subscribers.",
-            (("told to take a snapshot", "all subscribers"), ("offset", offset)),
+            (("asked to take a snapshot", "all subscribers"), ("offset", offset)),
         )
         return
     found = _connections(user, connection, event, using)
