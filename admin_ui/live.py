@@ -104,15 +104,12 @@ def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         request,
         "live.html",
         "Live traffic",
+        **_addresses(model_admin, request, wanted),
         rows=[(row, links.of(row)) for row in page.rows],
         page=page,
         after=after,
         wanted=wanted,
         tabs=[(label, f"?{wanted.but(only=only)}", wanted.only == only) for only, label in TABS],
-        problems_url=f"?{wanted.but(only='problems')}",
-        mine_url=f"?{wanted.but(user=request.user.get_username())}",
-        connections_url=find_page(model_admin, "connections") or f"?{wanted.but(only='connections')}",
-        processes_url=find_processes(model_admin),
         streams=_choices(by_stream, wanted.stream),
         models=_choices(set(by_stream.values()), wanted.model),
         actions=_choices(ACTIONS, wanted.action),
@@ -126,11 +123,6 @@ def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         window=traffic.WINDOW,
         # A page of the past does not change. A page at the end is updated.
         is_live=not page.has_more and not page.is_reset,
-        poll_url=pages.page_url(model_admin, "live_rows"),
-        stream_url=pages.page_url(model_admin, "live_stream") if can_push(request) else "",
-        stop_url=pages.page_url(model_admin, "live_stop"),
-        export_url=pages.page_url(model_admin, "live_export"),
-        saved_url=pages.page_url(model_admin, "live_saved"),
         poll_milliseconds=POLL_MILLISECONDS,
         query=query,
         now_url=f"?{query}",
@@ -138,6 +130,21 @@ def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         clear_url=f"?{onward}cursor={look.cursor}",
         may_see_bindings=model_admin.has_view_permission(request),
     )
+
+
+def _addresses(model_admin: Any, request: HttpRequest, wanted: Wanted) -> dict[str, str]:
+    """Return the addresses that the page links to or calls."""
+    return {
+        "problems_url": f"?{wanted.but(only='problems')}",
+        "mine_url": f"?{wanted.but(user=request.user.get_username())}",
+        "connections_url": find_page(model_admin, "connections") or f"?{wanted.but(only='connections')}",
+        "processes_url": find_processes(model_admin),
+        "poll_url": pages.page_url(model_admin, "live_rows"),
+        "stream_url": pages.page_url(model_admin, "live_stream") if can_push(request) else "",
+        "stop_url": pages.page_url(model_admin, "live_stop"),
+        "export_url": pages.page_url(model_admin, "live_export"),
+        "saved_url": pages.page_url(model_admin, "live_saved"),
+    }
 
 
 def rows_view(model_admin: Any, request: HttpRequest) -> HttpResponse:

@@ -73,7 +73,7 @@ class ListedConnection:
 
     @property
     def current_subscriptions(self) -> tuple[ListedSubscription, ...]:
-        """Return the current subscriptions."""
+        """Return the subscriptions that have not ended."""
         return tuple(item for item in self.subscriptions if item.until is None)
 
     @property
