@@ -10,6 +10,7 @@ from django.template.loader import render_to_string
 from admin_ui import traffic
 from admin_ui.deliveries import load_recent
 from admin_ui.links import Links
+from admin_ui.pages import RecordAdmin
 from admin_ui.rates import load_rates
 from admin_ui.rows import Row
 from admin_ui.wanted import Wanted
@@ -22,7 +23,7 @@ MAX_RETURNED = 1_000
 class Answers:
     """The updates for one page."""
 
-    def __init__(self, model_admin: Any, wanted: Wanted) -> None:
+    def __init__(self, model_admin: RecordAdmin, wanted: Wanted) -> None:
         self.wanted = wanted
         self.links = Links(model_admin)
         self._returned: dict[str, None] = {}

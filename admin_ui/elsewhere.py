@@ -12,6 +12,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
 from admin_ui import documents, pages
+from admin_ui.pages import RecordAdmin
 from admin_ui.sight import load_sight
 from admin_ui.summary import Summary, summarise_entry
 from declbind.models import BindingRecord
@@ -23,7 +24,7 @@ MAX_STREAM = 64
 PART, PART_SIZE = "elsewhere", 50
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the address of the page."""
 
     def show(request: HttpRequest, where: str) -> TemplateResponse:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -14,6 +13,7 @@ from django.urls import URLPattern, path
 from admin_ui import documents, pages
 from admin_ui.changes import Change, build_change, is_ticked
 from admin_ui.form import is_only_disabled
+from admin_ui.pages import RecordAdmin
 from admin_ui.places import place_problems
 from declbind import record_validation
 from declbind.console import openings
@@ -22,7 +22,7 @@ from declbind.core.errors import ConfigError, Problem
 from declbind.models import BindingRecord, editing
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the addresses of the page, for a new record and for a stored one."""
 
     def show(request: HttpRequest, object_id: str | None = None) -> HttpResponse:
@@ -38,7 +38,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 class JsonPage:
     """The handling of one request for the page; ``record`` is new if a record is added by its text."""
 
-    def __init__(self, model_admin: Any, request: HttpRequest) -> None:
+    def __init__(self, model_admin: RecordAdmin, request: HttpRequest) -> None:
         self.admin = model_admin
         self.request = request
 

@@ -5,38 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
-from django.contrib.admin import AdminSite
+from django.contrib.admin import ModelAdmin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.db.models.options import Options
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 
 from declbind.console.shown import sees_all
+from declbind.django_types import Operator
 from declbind.models import BindingRecord
 
-
-class RecordAdmin(Protocol):
-    """The part of ``BindingRecordAdmin`` that pages use."""
-
-    admin_site: AdminSite
-    opts: Options[BindingRecord]
-
-    def has_view_permission(self, request: HttpRequest, obj: BindingRecord | None = None) -> bool:
-        """Return whether the user may view bindings."""
-        ...
-
-    def has_change_permission(self, request: HttpRequest, obj: BindingRecord | None = None) -> bool:
-        """Return whether the user may change this record."""
-        ...
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may add records."""
-        ...
+#: The admin of the records, which the pages belong to.
+RecordAdmin: TypeAlias = "ModelAdmin[BindingRecord]"
 
 
 def page_url(model_admin: RecordAdmin, page: str, *args: Any) -> str:
@@ -108,7 +92,7 @@ def render_page(
     return Page(request, f"declbind_admin/{template}", everything, status=status)
 
 
-def may_watch(user: Any) -> bool:
+def may_watch(user: Operator) -> bool:
     """Return whether the user may see live traffic."""
     return bool(user.has_perm("declbind.view_traffic"))
 

@@ -17,6 +17,7 @@ from django.urls import URLPattern, path
 
 from admin_ui import pages
 from admin_ui.changes import CONFIRM, Change
+from admin_ui.pages import RecordAdmin
 from admin_ui.visible import find_admin, is_limited
 from declbind import value_validation
 from declbind.bindings import build_binding
@@ -99,7 +100,7 @@ class Panel:
     is_new: bool = False
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the address that the form's script asks."""
 
     def show(request: HttpRequest) -> HttpResponse:
@@ -108,7 +109,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
     return [path("panel/", model_admin.admin_site.admin_view(show), name=f"{prefix}_panel")]
 
 
-def panel_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+def panel_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     """Return the panel for the present form, as HTML in JSON. Stores nothing."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
@@ -131,7 +132,7 @@ def panel_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     return JsonResponse({"html": html}, headers={"Cache-Control": "no-store"})
 
 
-def build_panel(model_admin: Any, request: HttpRequest, form: Any, *, with_row: bool) -> Panel:
+def build_panel(model_admin: RecordAdmin, request: HttpRequest, form: Any, *, with_row: bool) -> Panel:
     """Return the panel for a form, submitted or not. Rows are read only ``with_row``, because they take queries."""
     problems = tuple(_problems(form))
     change: Change = form.change
@@ -175,7 +176,7 @@ def _problems(form: Any) -> Iterator[FormProblem]:
 # One row --------------------------------------------------------------------------------------------------------------
 
 
-def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[FormProblem]) -> Look:
+def _look(model_admin: RecordAdmin, request: HttpRequest, form: Any, problems: Sequence[FormProblem]) -> Look:
     query, wanted = request.POST.get("look_q", "").strip()[:100], request.POST.get("look_pk", "")[:200]
     model = find_model(str(form.document.get("model", "")))
     if model is None:
@@ -220,7 +221,7 @@ def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[
     )
 
 
-def _readable_rows(model_admin: Any, request: HttpRequest, model: Any) -> QuerySet[Any]:
+def _readable_rows(model_admin: RecordAdmin, request: HttpRequest, model: Any) -> QuerySet[Any]:
     """Return the rows that the user may see: those of the model's admin page, if it has one."""
     registered = find_admin(model_admin.admin_site, model)
     if registered is None:
@@ -231,7 +232,7 @@ def _readable_rows(model_admin: Any, request: HttpRequest, model: Any) -> QueryS
     return own if registered.model is model else model._default_manager.filter(pk__in=own.values("pk"))
 
 
-def _only_allowed(model_admin: Any, request: HttpRequest, model: Any, found: list[Any], chosen: Any) -> Any:
+def _only_allowed(model_admin: RecordAdmin, request: HttpRequest, model: Any, found: list[Any], chosen: Any) -> Any:
     """Return the rows that the model's admin page would show, and the chosen one if it is among them."""
     registered = find_admin(model_admin.admin_site, model)
     if registered is None or not is_limited(registered):
@@ -244,7 +245,9 @@ def _only_allowed(model_admin: Any, request: HttpRequest, model: Any, found: lis
     return allowed, chosen
 
 
-def _find_rows(model_admin: Any, request: HttpRequest, model: Any, rows: QuerySet[Any], query: str) -> list[Any]:
+def _find_rows(
+    model_admin: RecordAdmin, request: HttpRequest, model: Any, rows: QuerySet[Any], query: str
+) -> list[Any]:
     """Return the first rows that a search finds. A row with exactly this key comes first."""
     if not query:
         return list(rows.order_by("-pk")[:SHOWN_ROWS])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 
@@ -11,10 +10,12 @@ from admin_ui import pages
 from admin_ui.connections_page import may_view
 from admin_ui.deliveries import Deliveries, load_deliveries
 from admin_ui.links import Links
+from admin_ui.pages import RecordAdmin
 from admin_ui.rows import Reader, Row, load_processes
 from admin_ui.visible import VisibleRows
 from admin_ui.wanted import readable_models, stream_models
 from declbind.console.shown import shown
+from declbind.django_types import Operator
 from declbind.models import Connection, Event, Traffic
 from declbind.registry import database_alias
 
@@ -22,7 +23,7 @@ from declbind.registry import database_alias
 REVEALED = "declbind_revealed"
 
 
-def row_view(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
+def row_view(model_admin: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
     """Show one row. A POST reveals its values or hides them again."""
     if request.method == "POST":
         return _reveal(model_admin, request, key)
@@ -75,14 +76,14 @@ def _load(key: str, using: str) -> Event | Traffic:
     return found
 
 
-def _load_connection(user: Any, row: Row, using: str) -> Connection | None:
+def _load_connection(user: Operator, row: Row, using: str) -> Connection | None:
     """Return the connection of a row, for users who may see who is connected, and from where."""
     if not (row.connection and may_view(user)):
         return None
     return shown(Connection, using).filter(pk=row.connection).first()
 
 
-def _reveal(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
+def _reveal(model_admin: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
     if request.POST.get("hide"):
         request.session.pop(REVEALED, None)
     elif not request.session.get(REVEALED):

@@ -15,6 +15,7 @@ from django.db.models.functions import Cast, StrIndex
 from declbind.console.shown import shown_activity
 from declbind.console.stored import read_deliveries
 from declbind.core.frames import EVERY_GROUP, RESYNC
+from declbind.django_types import Operator
 from declbind.equality import ExactText
 from declbind.live.traffic import CAPTURE_FAILED
 from declbind.models import Event, Traffic
@@ -88,7 +89,7 @@ class Wanted:
         return not (self.only or self.outcome)
 
 
-def readable_models(user: Any) -> frozenset[str]:
+def readable_models(user: Operator) -> frozenset[str]:
     """Return the models whose values the user may see, by the model's own view permission."""
     return frozenset(
         model._meta.label_lower
