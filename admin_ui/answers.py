@@ -28,7 +28,7 @@ class Answers:
         self.links = Links(model_admin)
         self._returned: dict[str, None] = {}
 
-    def rows(self, cursor: traffic.Cursor, *, whole: bool = False, bare: bool = False) -> dict[str, Any]:
+    def rows(self, cursor: traffic.Cursor, *, whole: bool = False, bare: bool = False) -> dict[str, object]:
         """Return the rows after the cursor, oldest first; ``bare`` only counts them, for a paused page.
 
         Traffic that was returned recently is left out.
@@ -48,7 +48,7 @@ class Answers:
             "reset": page.is_reset,
         }
 
-    def extras(self) -> dict[str, Any]:
+    def extras(self) -> dict[str, object]:
         """Return what changes without a new row: the recipients of the newest events, and the charts."""
         recent = load_recent(database_alias())
         rates = load_rates()

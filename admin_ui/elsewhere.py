@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Page, Paginator
@@ -48,12 +47,12 @@ def find_elsewhere(where: str) -> Summary | None:
     return next((summary for summary in load_elsewhere() if summary.where == where), None)
 
 
-def load_document(summary: Summary) -> dict[str, Any] | None:
+def load_document(summary: Summary) -> dict[str, object] | None:
     """Return the record as JSON. An invalid one is read from its file; None if even that is impossible."""
     if summary.spec is not None:
         return summary.document
     found = (item.document for item in load_files() if item.where == summary.where and item.document is not None)
-    document: Mapping[str, Any] | None = next(found, None)
+    document: Mapping[str, object] | None = next(found, None)
     return dict(document) if document is not None else None
 
 
@@ -78,7 +77,7 @@ def elsewhere_view(model_admin: pages.RecordAdmin, request: HttpRequest, where: 
     )
 
 
-def copied_values(where: str) -> dict[str, Any] | None:
+def copied_values(where: str) -> dict[str, object] | None:
     """Return the initial record for a copy of the binding at ``where``: disabled, under a free name."""
     summary = find_elsewhere(where)
     if summary is None or summary.spec is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -29,7 +28,7 @@ def export_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     return download(record.definition() for record in model_admin.get_queryset(request))
 
 
-def download(records: Iterable[Mapping[str, Any]]) -> HttpResponse:
+def download(records: Iterable[Mapping[str, object]]) -> HttpResponse:
     """Answer with a file of records: the same bytes that ``manage.py declbind export`` writes for them."""
     return HttpResponse(
         format_export(records),

@@ -6,7 +6,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TypeVar
 
 from django.db import Error as DatabaseFailure
 from django.http import HttpRequest, HttpResponse
@@ -23,9 +23,10 @@ logger = logging.getLogger("declbind")
 PASSING = frozenset({"collision", "locked", "timeout", "unreachable", "read-only", "full"})
 
 
-def report_faults(
-    model_admin: RecordAdmin, patterns: Iterable[URLPattern | URLResolver]
-) -> list[URLPattern | URLResolver]:
+Pattern = TypeVar("Pattern", bound=URLPattern | URLResolver)
+
+
+def report_faults(model_admin: RecordAdmin, patterns: Iterable[Pattern]) -> list[Pattern]:
     """Make each page show an explanation instead of an internal error if the database fails.
 
     Asynchronous views are left unchanged, because they answer with a stream.
@@ -33,7 +34,7 @@ def report_faults(
     return [_reporting(model_admin, pattern) for pattern in patterns]
 
 
-def _reporting(model_admin: RecordAdmin, pattern: URLPattern | URLResolver) -> URLPattern | URLResolver:
+def _reporting(model_admin: RecordAdmin, pattern: Pattern) -> Pattern:
     if isinstance(pattern, URLPattern) and not inspect.iscoroutinefunction(pattern.callback):
         pattern.callback = _reporting_view(model_admin, pattern.callback)
     return pattern
@@ -41,7 +42,7 @@ def _reporting(model_admin: RecordAdmin, pattern: URLPattern | URLResolver) -> U
 
 def _reporting_view(model_admin: RecordAdmin, view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     @functools.wraps(view)
-    def report(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def report(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
         try:
             return view(request, *args, **kwargs)
         except DatabaseFailure as error:

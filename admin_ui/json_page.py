@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import router, transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import URLPattern, path
 
 from admin_ui import documents, pages
@@ -79,10 +81,18 @@ class JsonPage:
         if problems:
             return self._show(record, before, text, problems=problems, opened_with=self._opened_with())
         carried = {"note": self.request.POST.get("note", ""), "opened_with": self._opened_with()}
-        response: HttpResponse = self.admin.unsaved_view(
-            self.request, str(record.pk) if record.pk else None, documents.normalise(document), carried
-        )
-        return response
+        return self._show_form(record, documents.normalise(document), carried)
+
+    def _show_form(
+        self, record: BindingRecord, document: documents.Document, carried: Mapping[str, str]
+    ) -> HttpResponse:
+        """Show the form with the unsaved content of this page, and its additional values. Nothing is stored."""
+        shown: Any = copy.copy(self.request)
+        shown.method, shown.POST = "GET", QueryDict()
+        shown.declbind_unsaved = document, carried
+        object_id = str(record.pk) if record.pk else None
+        address = pages.page_url(self.admin, "change", object_id) if object_id else pages.page_url(self.admin, "add")
+        return self.admin.changeform_view(shown, object_id, address)
 
     def _opened_with(self) -> str:
         # Switching the view does not reload what is stored, so a conflict is still detected on saving.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.apps import apps
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
@@ -36,7 +35,7 @@ class Surroundings:
     #: The list's own filters, for the link back to it.
     preserved: str = ""
 
-    def change_url(self, model_admin: RecordAdmin, pk: Any) -> str:
+    def change_url(self, model_admin: RecordAdmin, pk: object) -> str:
         """Return the address of a record's form, with the list's filters for the way back."""
         url = pages.page_url(model_admin, "change", pk)
         return add_preserved_filters({"opts": model_admin.opts, "preserved_filters": self.preserved}, url)

@@ -16,7 +16,7 @@ from admin_ui import export, pages, traffic
 from admin_ui.answers import Answers
 from admin_ui.links import Links, find_page, find_processes
 from admin_ui.nodes import load_spread
-from admin_ui.pages import RecordAdmin
+from admin_ui.pages import Context, RecordAdmin
 from admin_ui.rates import load_rates
 from admin_ui.row_page import REVEALED, row_view
 from admin_ui.stream import can_push, stream_view
@@ -55,12 +55,12 @@ def guarded(
 ) -> Callable[..., HttpResponseBase]:
     """Restrict a view to staff with ``declbind.view_traffic``. Others get 403, and anonymous users a login page."""
 
-    def show(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
+    def show(request: HttpRequest, **kwargs: object) -> HttpResponseBase:
         return view(model_admin, request, **kwargs)
 
     wrapped = model_admin.admin_site.admin_view(show)
 
-    def guard(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
+    def guard(request: HttpRequest, **kwargs: object) -> HttpResponseBase:
         allowed = model_admin.admin_site.has_permission(request) and pages.may_watch(request.user)
         if not allowed and answers_json:
             return JsonResponse({"error": "denied"}, status=403)
@@ -134,7 +134,7 @@ def live_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     )
 
 
-def _addresses(model_admin: RecordAdmin, request: HttpRequest, wanted: Wanted) -> dict[str, Any]:
+def _addresses(model_admin: RecordAdmin, request: HttpRequest, wanted: Wanted) -> Context:
     """Return the addresses that the page links to or calls."""
     return {
         "problems_url": f"?{wanted.but(only='problems')}",

@@ -19,11 +19,13 @@ from declbind.console.shown import sees_all
 from declbind.django_types import Operator
 from declbind.models import BindingRecord
 
+#: The context of a template.
+Context: TypeAlias = dict[str, Any]
 #: The admin of the records, which the pages belong to.
 RecordAdmin: TypeAlias = "ModelAdmin[BindingRecord]"
 
 
-def page_url(model_admin: RecordAdmin, page: str, *args: Any) -> str:
+def page_url(model_admin: RecordAdmin, page: str, *args: object) -> str:
     """Return the address of one of the admin's pages, on the site that it is registered on."""
     name = f"admin:{model_admin.opts.app_label}_{model_admin.opts.model_name}_{page}"
     return reverse(name, args=args, current_app=model_admin.admin_site.name)
@@ -67,12 +69,12 @@ def local(moment: datetime) -> datetime:
 class Page(TemplateResponse):
     """A page that may quote a client's input: half a surrogate pair, which UTF-8 cannot encode, is escaped."""
 
-    def make_bytes(self, value: Any) -> bytes:
+    def make_bytes(self, value: object) -> bytes:
         """Encode the page."""
         return value.encode(self.charset, "backslashreplace") if isinstance(value, str) else super().make_bytes(value)
 
 
-def read_text(sent: Mapping[str, Any], name: str, length: int = 200) -> str:
+def read_text(sent: Mapping[str, object], name: str, length: int = 200) -> str:
     """Return a field of an address or a form, shortened, and without NUL, which PostgreSQL does not accept."""
     return str(sent.get(name, "")).replace("\0", "").strip()[:length]
 

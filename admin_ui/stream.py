@@ -72,7 +72,7 @@ class Viewer:
         self._identity = permissions.identify(scope, "admin")
         self.answers = Answers(model_admin, self._wanted(request.user))
 
-    async def ask(self, hub: LiveHub, function: Callable[..., Any], *args: Any) -> Any:
+    async def ask(self, hub: LiveHub, function: Callable[..., Any], *args: object) -> Any:
         """Call one of the methods in a thread of the hub, in the tenant of the viewer."""
         return await hub.requests.run(tenancy.run_in, self._identity.tenant, function, *args)
 
@@ -131,7 +131,7 @@ async def push(
         relay.remove_listener(key)
 
 
-def encode(event: str, content: dict[str, Any], last_id: str = "") -> bytes:
+def encode(event: str, content: dict[str, object], last_id: str = "") -> bytes:
     """Return one server-sent event; JSON has no line breaks, so its data is one line."""
     head = f"id: {last_id}\n" if last_id else ""
     return f"{head}event: {event}\ndata: {json.dumps(content)}\n\n".encode()

@@ -156,7 +156,7 @@ class Summary:
         return [*record_warnings.find_waiting_fields(self.spec), *record_warnings.find_warnings(self.spec)]
 
     @property
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         """The record in its canonical form."""
         return self.spec.to_dict() if self.spec else {}
 

@@ -169,7 +169,9 @@ def _try(model_admin: RecordAdmin, request: HttpRequest, entered: Entered, visib
     return made if pages.may_watch(user) else made.without_names().without_groups(readable, visible.sees)
 
 
-def _check_document(model_admin: RecordAdmin, request: HttpRequest, stream: str, document: Mapping[str, Any]) -> None:
+def _check_document(
+    model_admin: RecordAdmin, request: HttpRequest, stream: str, document: Mapping[str, object]
+) -> None:
     """Refuse a definition that the viewer could not store, because its answer would disclose rows all the same.
 
     Through its conditions and groups it could ask for any field of any model.
@@ -215,7 +217,7 @@ def _rows(made: Trial) -> list[tuple[Any, list[tuple[str, str]]]]:
     ]
 
 
-def _parts(made: Trial, entered: Entered) -> list[dict[str, Any]]:
+def _parts(made: Trial, entered: Entered) -> list[dict[str, object]]:
     """Return the trials of each binding with their addresses."""
     return [{"trial": part, "address": replace(entered, stream=part.question.stream).address} for part in made.parts]
 

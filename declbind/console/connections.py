@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -81,7 +80,7 @@ class ListedConnection:
         """Return whether it is open and its process alive."""
         return self.closed_at is None and not self.is_lost
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the connection as JSON values."""
         return {**vars(self), "subscriptions": [vars(item) for item in self.subscriptions]}
 

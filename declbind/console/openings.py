@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+from django.db.models import Model
 
 from declbind import record_validation
 from declbind.bindings import DJANGO_ACTIONS
@@ -33,6 +35,13 @@ DEEDS = {
     "update": "let clients change rows of {model}",
     "delete": "let clients delete rows of {model}",
 }
+
+
+class PermissionHolder(Protocol):
+    """A user who edits bindings."""
+
+    def has_perm(self, codename: str, /) -> bool:
+        """Return whether the user has a permission."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +70,9 @@ class Opening:
 
 
 def missing_permissions(
-    user: Any,
-    old: Mapping[str, Any] | None,
-    new: Mapping[str, Any] | None,
+    user: PermissionHolder,
+    old: Mapping[str, object] | None,
+    new: Mapping[str, object] | None,
     *,
     as_if_enabled: bool = False,
     held: Collection[str] = (),
@@ -80,8 +89,8 @@ def missing_permissions(
 
 
 def find_openings(
-    old: Mapping[str, Any] | None,
-    new: Mapping[str, Any] | None,
+    old: Mapping[str, object] | None,
+    new: Mapping[str, object] | None,
     as_if_enabled: bool = False,
     held: Collection[str] = (),
     accepted: Collection[str] = (),
@@ -106,7 +115,10 @@ def describe_openings(change: Change) -> list[str]:
 
 
 def _consequences(
-    old: Mapping[str, Any] | None, new: Mapping[str, Any], held: Collection[str] = (), accepted: Collection[str] = ()
+    old: Mapping[str, object] | None,
+    new: Mapping[str, object],
+    held: Collection[str] = (),
+    accepted: Collection[str] = (),
 ) -> Sequence[Consequence]:
     in_force = not old or old.get("stream") not in record_validation.reserved_streams()
     return consequences(old or None, new, in_force=in_force, held=held, accepted=accepted)
@@ -120,7 +132,7 @@ def describe_permission(codename: str) -> str:
 @dataclass(frozen=True)
 class _Definition:
     spec: BindingSpec
-    model: Any
+    model: type[Model]
     exposed: Sequence[Exposed]
     open_actions: frozenset[str]
 
@@ -133,7 +145,7 @@ class _Definition:
         return f"{options.app_label}.{DJANGO_ACTIONS[action]}_{options.model_name}"
 
 
-def _read(document: Mapping[str, Any] | None, held: Collection[str]) -> _Definition | None:
+def _read(document: Mapping[str, object] | None, held: Collection[str]) -> _Definition | None:
     # Problems that do not prevent reading it are left to the validation, which always runs as well.
     if not document:
         return None
@@ -259,7 +271,7 @@ def _deed(after: _Definition, action: str) -> str:
     return DEEDS[action].format(model=after.label)
 
 
-def _holds(user: Any, opening: Opening) -> bool:
+def _holds(user: PermissionHolder, opening: Opening) -> bool:
     return any(user.has_perm(codename) for codename in opening.permissions)
 
 

@@ -20,6 +20,7 @@ from declbind.bindings import Binding
 from declbind.core import frames
 from declbind.core.errors import ClientError, ConfigError, Problem
 from declbind.core.frames import Request
+from declbind.django_types import User
 from declbind.inbound.permissions import Identity, load_user
 from declbind.live.conversation import read_envelope, read_request
 from declbind.models import BindingRevision
@@ -49,7 +50,7 @@ from .trial_answer import (
 )
 from .trial_frames import build_frames
 from .trial_steps import StepDescriptions, describe_faults, name_fault
-from .visibility import has_fixed_groups, load_rows, load_viewers
+from .visibility import Viewers, has_fixed_groups, load_rows, load_viewers
 
 __all__ = [
     "ACTIONS", "ALIASES", "INBOUND", "NOTE", "OK", "REFUSED", "SKIPPED",
@@ -123,7 +124,7 @@ def choose_registry(question: Question, using: str) -> tuple[BindingRegistry, Qu
 
 
 def _try_all(
-    question: Question, registry: BindingRegistry, index: Index, identity: Identity, user: Any, using: str
+    question: Question, registry: BindingRegistry, index: Index, identity: Identity, user: User, using: str
 ) -> Trial:
     streams = sorted(registry.by_stream)
     parts: list[Trial] = []
@@ -148,7 +149,7 @@ class _Attempt:
     registry: BindingRegistry
     index: Index
     identity: Identity
-    user: Any
+    user: User
     using: str
 
     def make(self) -> Trial:
@@ -166,7 +167,7 @@ class _Attempt:
         question = self.question
         if question.is_outbound:
             return self.registry.by_stream.get(question.stream), None, None
-        payload: dict[str, Any] = {"action": "subscribe" if question.action == "view" else question.action, "ref": 1}
+        payload: dict[str, object] = {"action": "subscribe" if question.action == "view" else question.action, "ref": 1}
         if question.action == "view":
             payload["params"] = dict(question.params or {})
         if question.is_inbound and question.action != "create" and question.pk is not None:
@@ -230,7 +231,7 @@ class _Attempt:
             steps, binding, reply=reply, error=grant.error, listening=listening, rows=rows, viewers=viewers
         )
 
-    def _granted(self, grant: trial_view.Grant) -> dict[str, Any]:
+    def _granted(self, grant: trial_view.Grant) -> dict[str, object]:
         head = log.load_head(self.using)
         return {"group": grant.group, "epoch": head.epoch, "offset": head.offset}
 
@@ -311,7 +312,9 @@ class _Attempt:
             Listening(stream, load_audience(stream, groups, self.using)) for stream, groups in wanted if groups
         )
 
-    def _viewers(self, binding: type[Binding], row: Model) -> Any:
+    def _viewers(self, binding: type[Binding], row: Model | None) -> Viewers | None:
+        if row is None:
+            return None
         bound = binding(user=self.user, using=self.using)
         with trial_view.rolled_back(binding, self.using, *trial_view.CODE):
             try:
@@ -325,7 +328,7 @@ class _Attempt:
         steps: Sequence[Step],
         binding: type[Binding] | None,
         *,
-        reply: dict[str, Any] | None = None,
+        reply: dict[str, object] | None = None,
         error: ClientError | None = None,
         **rest: Any,
     ) -> Trial:

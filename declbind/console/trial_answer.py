@@ -71,10 +71,10 @@ class Question:
     who: str = ""
     stream: str = ""
     action: str = "view"
-    pk: Any = None
-    values: Mapping[str, Any] = field(default_factory=dict)
-    params: Mapping[str, Any] | None = None
-    document: Mapping[str, Any] | None = None
+    pk: object = None
+    values: Mapping[str, object] = field(default_factory=dict)
+    params: Mapping[str, object] | None = None
+    document: Mapping[str, object] | None = None
     revision: int | None = None
     as_if_enabled: bool = False
     carry_out: bool = False
@@ -90,7 +90,7 @@ class Question:
         """Whether the question is what a row's change sends, regardless of who makes it."""
         return self.action.startswith("outbound")
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the question as JSON values."""
         return {
             "who": self.who,
@@ -165,7 +165,7 @@ class Trial:
     question: Question
     user: str
     steps: tuple[Step, ...]
-    reply: Mapping[str, Any] | None = None
+    reply: Mapping[str, object] | None = None
     error: ClientError | None = None
     answer: str = ""
     model: str = ""
@@ -218,7 +218,7 @@ class Trial:
         It is for models that are not readable, and for single rows, by model and key, that the viewer may not see.
         """
 
-        def reads(model: str, pk: Any) -> bool:
+        def reads(model: str, pk: object) -> bool:
             return is_readable(model) and sees(model, pk)
 
         frames = tuple(frame if reads(frame.model, key_of(frame)) else _hide(frame, shape) for frame in self.frames)
@@ -275,7 +275,7 @@ class Trial:
         parts = tuple(part.without_names() for part in self.parts)
         return replace(self, listening=listening, viewers=None, parts=parts)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the trial as JSON values."""
         error = self.error
         return {

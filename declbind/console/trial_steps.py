@@ -7,9 +7,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Model
+
 from declbind.bindings import Binding
 from declbind.core.errors import ClientError
 from declbind.core.wording import suggest
+from declbind.django_types import User
 from declbind.registry import BindingRegistry
 
 from .output import format_count
@@ -47,7 +50,7 @@ class StepDescriptions:
 
     question: Question
     registry: BindingRegistry
-    user: Any
+    user: User
     binding: type[Binding] | None = None
     bound: Binding | None = None
     fault: BaseException | None = None
@@ -84,7 +87,7 @@ class StepDescriptions:
     # --- refused -----------------------------------------------------------------------------------------------------
 
     def _refused(self, name: str, error: ClientError | None) -> Step:
-        evidence: dict[str, Any] = {}
+        evidence: dict[str, object] = {}
         if error is not None:
             evidence = {"code": error.code, "message": error.message, "fields": error.fields}
         if self.fault is not None and error is not None and error.code == "internal":
@@ -113,7 +116,7 @@ class StepDescriptions:
             name, REFUSED, " ".join(part for part in (text, said, f"({fields})" if fields else "") if part), evidence
         )
 
-    def _no_binding(self) -> tuple[str, dict[str, Any]]:
+    def _no_binding(self) -> tuple[str, dict[str, object]]:
         entry = self.registry.entry(self.question.stream)
         if entry is None:
             near = suggest(self.question.stream, sorted(self.registry.by_stream))
@@ -172,12 +175,12 @@ class StepDescriptions:
             "inside": "The row stays within what this stream covers.",
         }.get(name, "Passed.")
 
-    def _place(self) -> dict[str, Any]:
+    def _place(self) -> dict[str, object]:
         entry = self.registry.entry(self.question.stream)
         where = {"defined in": entry.where, "source": entry.source} if entry is not None else {}
         return {**where, "configuration": self.question.configuration, "version": self.registry.version}
 
-    def _permission(self, is_granted: bool, course: Any = None) -> tuple[str, dict[str, Any]]:
+    def _permission(self, is_granted: bool, course: Any = None) -> tuple[str, dict[str, object]]:
         if self.bound is None:
             return "", {}
         action = "view" if self.question.action == "view" else self.question.action
@@ -188,7 +191,7 @@ class StepDescriptions:
             return f"The reason is not known: {name_fault(fault)}.", {}
         return reason.text, {"rule": reason.rule, "granted by": list(reason.granted_by)}
 
-    def _writable(self) -> dict[str, Any]:
+    def _writable(self) -> dict[str, object]:
         if self.binding is None:
             return {}
         return {
@@ -218,7 +221,7 @@ class StepDescriptions:
 
     # --- what is sent ------------------------------------------------------------------------------------------------
 
-    def describe_row(self, grant: Grant, row: Any, pk: Any, using: str) -> Step:
+    def describe_row(self, grant: Grant, row: Model | None, pk: object, using: str) -> Step:
         """Describe whether a subscription would show the row."""
         if grant.bound is None:
             return self.skip("row")
@@ -261,7 +264,7 @@ class StepDescriptions:
         self,
         frames: Sequence[Frame],
         is_left_to_code: bool,
-        row: Any = None,
+        row: Model | None = None,
         faults: Faults = (),
     ) -> Step:
         """Describe the groups of the row before and after, by stream."""
@@ -281,7 +284,7 @@ class StepDescriptions:
         )
         return Step("groups", OK, text, found)
 
-    def _why_silent(self, row: Any, faults: Faults) -> str:
+    def _why_silent(self, row: Model | None, faults: Faults) -> str:
         if self.binding is None or not self.binding.spec().outbound:
             return "The stream is only from clients: it sends nothing."
         if faults:
@@ -300,7 +303,7 @@ class StepDescriptions:
         is_whole: bool = False,
     ) -> Step:
         """Describe the number of frames, and which binding's code failed."""
-        evidence: dict[str, Any] = {"streams": list(dict.fromkeys(frame.stream for frame in frames))}
+        evidence: dict[str, object] = {"streams": list(dict.fromkeys(frame.stream for frame in frames))}
         if faults:
             evidence["faults"] = [f"{stream}: {name_fault(fault)}" for stream, fault in faults]
             text = f"a binding's code failed, so its subscribers are sent a resync. {describe_faults(faults)}"

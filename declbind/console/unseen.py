@@ -42,7 +42,7 @@ class Gap:
         """Return the warning for a check."""
         return Problem("$.capture", f"Binding {stream!r} does not capture: {self.text} {self.action}")
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the gap as JSON values."""
         return {"text": self.text, "action": self.action, "fault": self.is_fault}
 

@@ -12,6 +12,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError
 
 from declbind import tenancy
 from declbind.core.hub import Subscription
+from declbind.django_types import User
 from declbind.inbound import permissions
 from declbind.registry import BindingRegistry
 
@@ -90,7 +91,7 @@ def _find_ended(sockets: Iterable[Socket]) -> list[Socket]:
     return [socket for socket in sockets if not permissions.survives_logout(socket.identity)]
 
 
-def _may_go_on(subscription: Subscription, registry: BindingRegistry, user: Any) -> bool:
+def _may_go_on(subscription: Subscription, registry: BindingRegistry, user: User) -> bool:
     binding = registry.by_stream.get(subscription.stream)
     if binding is None:
         return False

@@ -12,19 +12,18 @@ protocol are found through the ``partial`` that daphne passes as ``send``. Nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
 from channels import sessions
+
+from .asgi import Message, Send
 
 #: The maximum bytes of the reason in a close frame.
 MAX_REASON = 120
 
 #: The classes that Channels wraps around ``send``; empty in a release without them (see ``outbound.seams``).
 SESSION_WRAPPER: Any = getattr(sessions, "InstanceSessionWrapper", ())
-
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 def without_session(send: Send) -> Send:
@@ -47,7 +46,7 @@ class PacedSend:
         transport.unregisterProducer()
         transport.registerProducer(self, True)
 
-    async def __call__(self, message: Mapping[str, Any]) -> None:
+    async def __call__(self, message: Message) -> None:
         """Send a message. Frames wait for room; the end of the connection does not."""
         if message["type"] == "websocket.send":
             await self._room.wait()

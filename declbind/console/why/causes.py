@@ -129,7 +129,7 @@ class Answer:
         """Return the advice."""
         return self.advice or self.cause.value.remedy
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the answer as JSON values."""
         return {
             "cause": self.cause.code,

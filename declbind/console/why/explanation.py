@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from declbind.models import Event
 
@@ -38,7 +37,7 @@ class Explanation:
         )
         return replace(self, answers=answers)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the explanation as JSON values."""
         event = self.event
         return {
