@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from channels import sessions
 
@@ -35,10 +35,20 @@ def without_session(send: Send) -> Send:
     return shortest
 
 
+class Transport(Protocol):
+    """The part of a Twisted transport that paces a producer."""
+
+    def registerProducer(self, producer: PacedSend, streaming: bool) -> None:
+        """Tell the producer when to pause and when to resume."""
+
+    def unregisterProducer(self) -> None:
+        """Forget the producer."""
+
+
 class PacedSend:
     """A ``send`` that waits until the transport has room. A Twisted push producer; belongs to the event loop."""
 
-    def __init__(self, send: Send, transport: Any) -> None:
+    def __init__(self, send: Send, transport: Transport) -> None:
         self.inner, self._transport = send, transport
         self._room = asyncio.Event()
         self._room.set()
@@ -92,12 +102,12 @@ async def send_close(send: Send, code: int, reason: str) -> None:
         await send({"type": "websocket.close", "code": code, "reason": said})
 
 
-def find_transport(send: Send) -> Any:
+def find_transport(send: Send) -> object:
     """Return the Twisted transport of a connection, or ``None`` on a server other than daphne."""
     return getattr(_daphne_protocol(without_session(send)), "transport", None)
 
 
-def _daphne_protocol(send: Send) -> Any:
+def _daphne_protocol(send: Send) -> object:
     """Return daphne's protocol object of a connection, or ``None`` on another server."""
     if not isinstance(send, partial) or not send.args:
         return None
