@@ -21,7 +21,7 @@ from admin_ui.form import BindingForm
 from admin_ui.pages import RecordAdmin
 from admin_ui.visible import find_admin, is_limited
 from declbind import value_validation
-from declbind.bindings import build_binding
+from declbind.binding_classes import build_binding
 from declbind.console import audience
 from declbind.console.preview import Preview, make_preview
 from declbind.core.errors import ConfigError
@@ -282,8 +282,8 @@ def _chosen(rows: QuerySet[Model], query: str, wanted: str, found: Sequence[Any]
     return listed or kept or next(iter(found), None)
 
 
-def _by_key(rows: QuerySet[Model], text: str) -> Any:
-    key: object = rows.model._meta.pk
+def _by_key(rows: QuerySet[Model], text: str) -> Model | None:
+    key = rows.model._meta.pk
     try:
         return rows.filter(pk=value_validation.coerce(key, text)).first()
     except (ValueError, ValidationError, OverflowError):

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from declbind.bindings import build_binding
+from declbind.binding_classes import build_binding
 from declbind.console import comparison
 from declbind.console import consequences as module
 from declbind.console.consequences import Consequence, consequences, in_words
@@ -224,7 +224,7 @@ class Visitor:
 
 
 CODENAMES = ("blog.view_post", "blog.add_post", "blog.change_post", "blog.delete_post")
-VISITORS = [
+VISITORS: list[Any] = [
     Visitor(None, frozenset()),
     Visitor(1, frozenset()),
     *(Visitor(1, frozenset({codename})) for codename in CODENAMES),

@@ -120,7 +120,7 @@ def make_preview(binding: type[Binding], pk: str, user: User) -> Preview:
 
 def _load_row(bound: Binding, pk: str) -> Any:
     model = bound.model_class()
-    key: object = model._meta.pk
+    key = model._meta.pk
     try:
         row = model._base_manager.filter(pk=value_validation.coerce(key, pk)).first()
     except ValueError as error:

@@ -49,7 +49,7 @@ def explain_permission(bound: Binding, action: str, pk: object, is_granted: bool
         return Reason(rule, (), f"Open to {AUDIENCE_WORDS[rule]}; {who} {verb} of them.")
     if not is_granted:
         return Reason(rule, (), f"It requires {rule}, which {who} does not have.{_holders(rule)}")
-    granted = tuple(_sources(bound.user, rule, _find_row(bound, pk)))
+    granted = tuple(_sources(bound.user, rule, _find_row(bound, pk))) if bound.user is not None else ()
     return Reason(rule, granted, f"It requires {rule}; {who} has it{': ' if granted else ''}{', '.join(granted)}.")
 
 

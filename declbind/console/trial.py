@@ -28,7 +28,8 @@ from declbind.outbound import index as indexes
 from declbind.outbound import log
 from declbind.outbound.drafts import gather_withheld
 from declbind.outbound.index import Index
-from declbind.registry import BindingRegistry, build_alternative, database_alias, get_registry
+from declbind.registry import BindingRegistry, database_alias, get_registry
+from declbind.registry_entries import build_alternative
 from declbind.serializers.guard import describe_withheld
 
 from . import preview, trial_inbound, trial_outbound, trial_view

@@ -12,6 +12,7 @@ from django.db.models import deletion
 from declbind.bindings import Binding
 from declbind.checks import foreign_database
 from declbind.core.errors import Problem
+from declbind.django_types import through_of
 from declbind.models import UnseenWrite
 from declbind.outbound import tenants
 from declbind.outbound.capture import find_faults
@@ -108,7 +109,7 @@ def _hook_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
     concerns = {"all"}
     if binding.model_class()._meta.all_parents:
         concerns.add("children")
-    if any(field.many_to_many for field in binding.bound_fields()):
+    if binding.list_fields():
         concerns.add("lists")
     for fault in known.seam_faults:
         if fault.seam.concerns in concerns:
@@ -117,7 +118,7 @@ def _hook_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
 
 def _noticed_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
     """Yield the writes to the binding's tables that the detector found."""
-    lists = (field.remote_field.through for field in binding.bound_fields() if field.many_to_many)
+    lists = map(through_of, binding.list_fields())
     own = {model._meta.db_table for model in (*tables.table_models(binding.model_class()), *lists)}
     captured = {state.table for state in known.states if state.is_well and binding.stream in state.streams}
     for write in known.noticed:

@@ -296,7 +296,8 @@ def _draft(
     if outlet.own_payload:
         # A "delete" that only hides the row must not carry its new values. The reader of the log makes that payload.
         actions = sorted({action for _, action in changes if gone or action != "delete"})
-        kind, data = Event.PAYLOAD, encode_value({action: bound.outgoing_payload(row, action) for action in actions})
+        payloads = {action: bound.outgoing_payload(row, action) for action in actions} if row is not None else {}
+        kind, data = Event.PAYLOAD, encode_value(payloads)
     elif row is not None and (after or gone):
         data = encode_value(bound.outgoing_data(row))
     if bound.withheld:

@@ -83,9 +83,8 @@ class Listeners:
                 bound[concrete] = None
                 for hop in binding.resolved().also:
                     self._watches.setdefault(concrete_model(hop.model), {})[concrete, hop] = None
-                for listed in binding.bound_fields():
-                    if listed.many_to_many:
-                        self._owners.setdefault(through_of(listed), {})[concrete, listed] = None
+                for listed in binding.list_fields():
+                    self._owners.setdefault(through_of(listed), {})[concrete, listed] = None
         self._bound = tuple(bound)
 
     def plan_for(self, model: type[models.Model]) -> Plan | None:

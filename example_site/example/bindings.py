@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import Model
-
 from declbind import WebsocketBinding, WebsocketDemultiplexer
 from example_site.example.models import IntegerValue
 
@@ -19,7 +17,7 @@ class IntegerValueBinding(WebsocketBinding):
     auto_subscribe = True
 
     @classmethod
-    def group_names(cls, instance: Model) -> list[str]:
+    def group_names(cls, instance: object) -> list[str]:
         return ["intval-updates"]
 
     def subscription_group(self, user: Any, params: Mapping[str, object]) -> str:
