@@ -13,7 +13,7 @@ from admin_ui.changes import build_change, is_ticked
 from admin_ui.confirm import Proposal, confirm_page, digest_of
 from admin_ui.export_page import download
 from admin_ui.summary import summarise_record
-from declbind import judgement
+from declbind import record_validation
 from declbind.console import openings
 from declbind.models import BindingRecord, editing
 
@@ -31,7 +31,7 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
             before, held = record.definition(), record.held()
             record.enabled = True
             after = record.definition()
-            problems = record.problems() or openings.missing_rights(request.user, before, after, held=held)
+            problems = record.problems() or openings.missing_permissions(request.user, before, after, held=held)
             if problems:
                 self.message_user(request, " ".join(map(str, problems)), messages.ERROR)
             else:
@@ -70,7 +70,7 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
                     before, held = record.definition(), record.held()
                     record.enabled = enabled
                     # Another user may have edited it since it was read.
-                    missing = openings.missing_rights(request.user, before, record.definition(), held=held)
+                    missing = openings.missing_permissions(request.user, before, record.definition(), held=held)
                     if missing:
                         raise ValidationError([problem.message for problem in missing])
                     record.save(update_fields=["enabled"])
@@ -90,7 +90,7 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.action(description="Check selected bindings", permissions=["view"])
     def check_again(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> None:
         """Validate bindings again and report the result."""
-        reserved = judgement.reserved_streams()
+        reserved = record_validation.reserved_streams()
         fine = []
         for record in queryset.order_by("stream"):
             summary = summarise_record(record, reserved)

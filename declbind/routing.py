@@ -6,22 +6,21 @@ therefore be in any order.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
 
 from asgiref.sync import markcoroutinefunction
 from django.urls import path
+
+from declbind.live.asgi import Receive, Scope, Send
 
 if TYPE_CHECKING:
     # The stubs of Channels have their own type for routes.
     from channels.routing import URLRouter, _ExtendedURLPattern
 
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-
 
 @markcoroutinefunction
-def serve_bindings(scope: Mapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
+def serve_bindings(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
     """Serve one WebSocket connection with its own ``BindingConsumer``.
 
     Returns:

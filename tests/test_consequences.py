@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from declbind.bindings import build_binding
+from declbind.binding_classes import build_binding
+from declbind.console import comparison
 from declbind.console import consequences as module
 from declbind.console.consequences import Consequence, consequences, in_words
 from declbind.core.spec import ACTIONS, AUDIENCES, KEYS, BindingSpec
 from declbind.fields import concrete_field
-from declbind.judgement import judge_document
+from declbind.record_validation import validate_document
 from example_site.blog.models import Post
 
 POST: dict[str, Any] = {"stream": "posts", "model": "blog.Post", "fields": ["title"]}
@@ -223,7 +224,7 @@ class Visitor:
 
 
 CODENAMES = ("blog.view_post", "blog.add_post", "blog.change_post", "blog.delete_post")
-VISITORS = [
+VISITORS: list[Any] = [
     Visitor(None, frozenset()),
     Visitor(1, frozenset()),
     *(Visitor(1, frozenset({codename})) for codename in CODENAMES),
@@ -310,7 +311,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def is_valid(document: dict[str, Any]) -> bool:
-    return not judge_document(document)[1]
+    return not validate_document(document)[1]
 
 
 edits = st.tuples(documents().filter(is_valid), documents().filter(is_valid))
@@ -365,5 +366,5 @@ def test_a_comparison_that_forgets_a_key_is_caught(key):
 
 def test_every_key_of_a_record_has_words():
     """A key that is added to records must be described here too."""
-    text = Path(module.__file__).read_text(encoding="utf-8")
+    text = "".join(Path(str(part.__file__)).read_text(encoding="utf-8") for part in (comparison, module))
     assert [key for key in KEYS if f'"{key}"' not in text and key != "exclude"] == []

@@ -13,11 +13,12 @@ from declbind.core.errors import ClientError
 from declbind.core.spec import BindingSpec
 from declbind.fields import bound_fields
 from declbind.inbound.conditions import is_same_json
-from declbind.judgement import judge_document, warnings
+from declbind.live.grants import check_subscriber
 from declbind.live.snapshots import read_snapshot, select_rows
-from declbind.live.subscriptions import judge_user
 from declbind.models import Traffic
 from declbind.outbound import drafts
+from declbind.record_validation import validate_document
+from declbind.record_warnings import find_warnings
 from declbind.serializers import encode_value
 from declbind.testing import capture_events, override_bindings
 from tests.factories import UserFactory
@@ -51,7 +52,7 @@ SENT: list[tuple[str, Any, Any]] = [
 def subscribed_rows(binding, sent, user=None) -> set[Any]:
     """Return the keys of the rows that a new snapshot has."""
     bound = connect(binding, user).binding(user=user, using="default")
-    _, params = judge_user(bound, sent)
+    _, params = check_subscriber(bound, sent)
     return {row.pk for row in select_rows(bound, params)}
 
 
@@ -74,7 +75,7 @@ def test_a_value_names_a_group_and_stands_in_where(name):
     value, sent = next((value, sent) for known, value, sent in SENT if known == name)
     binding = {**VALUES, "groups": [f"of-{{{name}}}"], "where": {name: sent}}
     bound = connect(binding).binding(using="default")
-    group, params = judge_user(bound, {name: sent})
+    group, params = check_subscriber(bound, {name: sent})
     with override_bindings(binding), capture_events() as events:
         row = OwnValues.objects.create(**{name: value})
         OwnValues.objects.create()
@@ -155,7 +156,7 @@ def check_that_live_rows_are_those_of_a_snapshot(extra, sent):
     user = UserFactory.create(username="Ada")
     binding = {**EQUAL, **extra}
     bound = connect(binding, user).binding(user=user, using="default")
-    group, _ = judge_user(bound, sent)
+    group, _ = check_subscriber(bound, sent)
     with override_bindings(binding), capture_events() as events:
         for text in TEXTS:
             OwnEquality.objects.create(address=text, nick=text, folded=text, info=text)
@@ -201,7 +202,9 @@ def test_a_scope_is_compared_as_it_is_stored():
 def test_documents_that_differ_by_type_have_groups_of_their_own():
     """A number, its text, and `true`; while a whole number and the same float are one."""
     client = connect({**EQUAL, "groups": ["of-{info}"]})
-    names = [judge_user(client.binding(using="default"), {"info": value})[0] for value in (1, 1.0, "1", True, "true")]
+    names = [
+        check_subscriber(client.binding(using="default"), {"info": value})[0] for value in (1, 1.0, "1", True, "true")
+    ]
     assert names[0] == names[1]
     assert len(set(names)) == 4
 
@@ -318,7 +321,7 @@ REFUSED_RECORDS: dict[str, tuple[dict[str, Any], str, str]] = {
 @pytest.mark.parametrize(("record", "path", "reason"), REFUSED_RECORDS.values(), ids=REFUSED_RECORDS)
 def test_what_a_field_cannot_do_is_refused_in_the_record(record, path, reason):
     """With its place and the reason, before any event is lost."""
-    _, problems = judge_document({key: value for key, value in record.items() if value is not None})
+    _, problems = validate_document({key: value for key, value in record.items() if value is not None})
     assert reason in {problem.path: str(problem) for problem in problems}[path]
 
 
@@ -328,25 +331,25 @@ ACCEPTED = [VALUES, EQUAL, PARCELS, {**VALUES, "groups": ["t-{tag}"], "where": {
 @pytest.mark.parametrize("record", ACCEPTED)
 def test_fields_that_can_do_it_are_accepted(record):
     """Samples that a field does not understand say nothing about it."""
-    assert judge_document(record)[1] == []
+    assert validate_document(record)[1] == []
 
 
 @pytest.mark.parametrize("value", [30, "r ", "x", True, [1]])
 def test_where_is_judged_as_it_is_read(value):
     """A value that the binding could not use is refused in the record, not when the binding is built."""
     record = {**VALUES, "where": {"colour": value}}
-    assert [problem.path.partition("[")[0] for problem in judge_document(record)[1]] == ["$.where.colour"]
+    assert [problem.path.partition("[")[0] for problem in validate_document(record)[1]] == ["$.where.colour"]
 
 
 def warned(record: dict[str, Any]) -> list[str]:
-    return [str(problem) for problem in warnings(BindingSpec.from_dict(record))]
+    return [str(problem) for problem in find_warnings(BindingSpec.from_dict(record))]
 
 
 def test_encrypted_columns_are_not_sent_by_accident():
     """They are left out unless named, and both are said."""
     spec = BindingSpec.from_dict({**ODD, "fields": "__all__"})
     assert "sealed" not in {field.name for field in bound_fields(Odd, spec)}
-    [left_out] = [str(found) for found in warnings(spec) if "sealed" in str(found)]
+    [left_out] = [str(found) for found in find_warnings(spec) if "sealed" in str(found)]
     assert "therefore not sent" in left_out
     [sent] = warned({**ODD, "fields": ["sealed"]})
     assert sent.startswith("$.fields[0]")
@@ -369,7 +372,7 @@ def test_numbers_in_where_are_those_of_the_column():
     rows = [OwnValues.objects.create() for _ in range(3)]
     one, two, _ = (row.pk for row in rows)
     record = {**VALUES, "where": {"id": [one, float(two), two + 0.5]}}
-    assert judge_document(record)[1] == []
+    assert validate_document(record)[1] == []
     bound = connect(record).binding(using="default")
     assert {row.pk for row in bound.get_queryset()} == {one, two}
     assert [bound.is_inside(row) for row in rows] == [True, True, False]

@@ -19,7 +19,7 @@ from declbind.core.recent import Recent
 from declbind.inbound import idempotency, permissions, writes
 from declbind.inbound.blocks import block, find_block
 from declbind.inbound.revocation import kick, recheck
-from declbind.live import rights
+from declbind.live import permission_checks
 from declbind.live.admission import Admission
 from declbind.live.proofs import Holder
 from declbind.live.snapshots import SnapshotDesk
@@ -238,8 +238,8 @@ def test_a_tenant_that_cannot_be_asked_stops_nobody_else(monkeypatch: pytest.Mon
     def fail() -> str:
         raise tenancy.TenantError("gone")
 
-    assert rights.ask_tenant("acme", fail, "over") == "over"
-    assert rights.ask_tenant("beta", current.get, "over") == "beta"
+    assert permission_checks.ask_tenant("acme", fail, "over") == "over"
+    assert permission_checks.ask_tenant("beta", current.get, "over") == "beta"
 
 
 # The core ------------------------------------------------------------------------------------------------------------
@@ -261,10 +261,10 @@ def check_dispatch() -> None:
     hub.dispatch(event(5, "beta", "*"), Variants(event(5, "beta", "*"), lambda action: "{}"), 0.0)
     assert [len(connection.outbox) for connection in connections.values()] == [2, 3]
     assert hub.cursor == 5
-    assert [hub.hears(event(6, tenant)) for tenant in ("acme", "", "gamma")] == [True, True, False]
+    assert [hub.has_subscribers(event(6, tenant)) for tenant in ("acme", "", "gamma")] == [True, True, False]
     for connection in connections.values():
         hub.detach(connection)
-    assert not hub.hears(event(6, ""))
+    assert not hub.has_subscribers(event(6, ""))
 
 
 def test_the_hub_finds_subscriptions_by_tenant() -> None:

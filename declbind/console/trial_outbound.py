@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.db.models import Model
 
-from declbind import validation
+from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.core.wording import suggest
 from declbind.outbound.drafts import gather_faults
@@ -30,10 +31,10 @@ class Change:
     ``row`` is the row after the change, for a delete before it. ``also`` names other streams that report it.
     """
 
-    row: Any = None
+    row: Model | None = None
     failed: str = ""
     text: str = ""
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, object] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
     faults: Faults = ()
     also: tuple[str, ...] = ()
@@ -42,8 +43,8 @@ class Change:
 def try_change(
     binding: type[Binding],
     action: str,
-    pk: Any,
-    values: Mapping[str, Any],
+    pk: object,
+    values: Mapping[str, object],
     registry: BindingRegistry,
     index: Index,
     using: str,
@@ -63,7 +64,7 @@ def try_change(
             return failed
         if action == "create" and pk is not None:
             try:
-                row.pk = validation.coerce(model._meta.pk, pk)
+                row.pk = value_validation.coerce(model._meta.pk, pk)
             except ValueError as error:
                 return Change(failed="values", text=f"This cannot be a key: {error}.")
         for moving in model._meta.concrete_fields:
@@ -82,7 +83,7 @@ def try_change(
     return Change(row, frames=frames, faults=faults, also=also)
 
 
-def assign(row: Any, values: Mapping[str, Any], using: str) -> Change | None:
+def assign(row: Model, values: Mapping[str, object], using: str) -> Change | None:
     """Set JSON values on a row. Return what is wrong with them, ``None`` if nothing is."""
     unknown: dict[str, list[str]] = {}
     errors: dict[str, list[str]] = {}
@@ -95,7 +96,7 @@ def assign(row: Any, values: Mapping[str, Any], using: str) -> Change | None:
             unknown[name] = ["A list is stored beside its row, as a change of its own."]
         else:
             try:
-                found.save_form_data(row, validation.clean_value(found, value, using))
+                found.save_form_data(row, value_validation.clean_value(found, value, using))
             except ValidationError as error:
                 errors[name] = [str(text) for text in error.messages]
     if unknown:
@@ -105,7 +106,7 @@ def assign(row: Any, values: Mapping[str, Any], using: str) -> Change | None:
     return None
 
 
-def _find_field(row: Any, name: str) -> Any:
+def _find_field(row: Model, name: str) -> Any:
     for column in row._meta.concrete_fields:
         if name in (column.name, column.attname):
             return column

@@ -24,11 +24,11 @@ from django.db.backends.signals import connection_created
 from django.utils import timezone
 
 from declbind.conf import settings
+from declbind.django_types import Connection, ExecuteContext, Method
 from declbind.models import UnseenWrite
 from declbind.registry import database_alias
 
 from . import log
-from .django_types import Connection, ExecuteContext, Method
 from .index import current_index
 from .triggers import upkeep
 from .writes import is_captured
@@ -128,10 +128,10 @@ class Detector:
 
 def _store(counts: dict[Place, int], using: str) -> None:
     now = timezone.now()
-    heard = {state.table for state in upkeep.load_states(using) if state.is_well} if counts else set()
+    captured = {state.table for state in upkeep.load_states(using) if state.is_well} if counts else set()
     rows = UnseenWrite.objects.using(using)
     for place, count in counts.items():
-        if place.table in heard:
+        if place.table in captured:
             continue
         row, is_new = rows.get_or_create(
             table=place.table,

@@ -15,11 +15,11 @@ from django.db import models
 from django.db.models import query_utils
 from django.db.models.fields import related_descriptors
 
+from declbind.django_types import Column
 from declbind.stored_rows import StoredRow
 from declbind.stored_values import is_stock, key_field
 
 from .catalog import facts_of
-from .django_types import Column
 from .plans import Plan
 
 #: Values of exactly these types are stored unchanged by these fields. All others are read back after the write.
@@ -131,7 +131,7 @@ def _plain_type(field: Column) -> tuple[type | None, _IsPlain | None]:
     """Return the type whose values a column stores unchanged, and a further condition on a value."""
     target = key_field(field)
     internal = target.get_internal_type()
-    if internal == "DecimalField":
+    if isinstance(target, models.DecimalField):
         return decimal.Decimal, partial(_has_places, target.decimal_places)
     if internal == "DateTimeField":
         return dt.datetime, _is_utc

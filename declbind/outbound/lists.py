@@ -14,11 +14,11 @@ from django.apps import apps
 from django.db import connections, models, router
 from django.db.models.fields import related_descriptors
 
+from declbind.django_types import Connection, Key, ListField, Rows, through_of
 from declbind.serializers.lists import list_columns
 from declbind.stored_rows import value_of
 
 from .batch import Batch
-from .django_types import Connection, Key, ListField, Rows, through_of
 from .hooks import note_unread
 from .index import Index, current_index, known_index
 from .places import is_logged
@@ -141,7 +141,7 @@ def _capture_set(
     @functools.wraps(original)
     def set_list(self: ListManager, /, *args: P.args, **kwargs: P.kwargs) -> object:
         known = known_index()
-        if known is not None and not known.heard[self.through]:
+        if known is not None and not known.bound[self.through]:
             return original(self, *args, **kwargs)
         using = router.db_for_write(self.through, instance=self.instance)
         index = current_index()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from declbind.inbound import conditions, idempotency
-from declbind.live import subscriptions
+from declbind.live import grants
 from declbind.live.origin import is_origin_allowed
 from declbind.testing import Client, override_bindings
 from tests.factories import AnimalFactory, make_user
@@ -80,7 +80,7 @@ def test_a_constraint_of_other_fields_names_none():
 @pytest.mark.django_db
 def test_the_texts_of_django_would_name_other_fields(monkeypatch):
     """Control: Django's own texts."""
-    monkeypatch.setattr("declbind.validation._unique_fields", lambda error: ())
+    monkeypatch.setattr("declbind.validation_errors._unique_fields", lambda error: ())
     AnimalFactory.create(name="Taken", kind="bird", legs=2)
     error = connect(fields=["name", "legs"]).refused("create", data={"name": "Taken", "legs": 2})
     assert "kind" in error.message.lower()
@@ -139,10 +139,10 @@ async def test_params_are_checked_after_the_permission():
 async def test_params_that_are_checked_first_are_detected(monkeypatch):
     """Control: params that are checked first."""
 
-    def judge_in_the_old_order(bound: Any, sent: Any) -> Any:
-        return subscriptions._locate(bound, bound.user, sent)
+    def check_in_the_old_order(bound: Any, sent: Any) -> Any:
+        return grants.locate(bound, sent)
 
-    monkeypatch.setattr(subscriptions, "judge_user", judge_in_the_old_order)
+    monkeypatch.setattr(grants, "check_subscriber", check_in_the_old_order)
     with override_bindings(CLOSED):
         assert "invalid" in await codes()
 

@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from declbind.console.delivery import offset_of
+from declbind.console.why.delivery import offset_of
 from declbind.models import Activity, BindingRecord, BindingRevision, Connection, Event, Node, Traffic
 from declbind.outbound import relay
 from declbind.registry import database_alias

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from declbind.conf.table import SETTINGS
-from declbind.console.causes import Cause
+from declbind.console.why.causes import Cause
 from declbind.core.errors import CODES
 from tests.servers import ROOT
 

@@ -1,4 +1,4 @@
-"""The types that capture passes around, by short names, and accessors where Django's stubs allow for ``None``."""
+"""Short names for types of Django and of its values, and accessors where Django's stubs allow for ``None``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.contrib.auth.models import AbstractUser, AnonymousUser
     from django.db import models
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.backends.utils import CursorWrapper
@@ -27,6 +29,11 @@ Selection: TypeAlias = "models.QuerySet[models.Model, object]"
 #: A field with a column, whatever the type of its values.
 Column: TypeAlias = "models.Field[Any, Any]"
 ListField: TypeAlias = "models.ManyToManyField[models.Model, models.Model]"
+
+#: The user of a request. Another user model of the project may lack the methods of ``PermissionsMixin``.
+User: TypeAlias = "AbstractBaseUser | AnonymousUser"
+#: The user of a page of the admin, which needs the methods of ``PermissionsMixin``.
+Operator: TypeAlias = "AbstractUser | AnonymousUser"
 
 #: The value of a primary key, or of a column by which rows are found. Only passed on and compared.
 Key: TypeAlias = object
@@ -50,6 +57,13 @@ def column_name(field: Column) -> str:
 def concrete_model(model: type[models.Model]) -> type[models.Model]:
     """Return a model's concrete model: the model itself, unless it is a proxy."""
     return model._meta.concrete_model or model
+
+
+def related_model(field: Column) -> type[models.Model]:
+    """Return the model that a relation leads to."""
+    model = field.related_model
+    assert isinstance(model, type)
+    return model
 
 
 def through_of(field: ListField) -> type[models.Model]:
