@@ -83,7 +83,7 @@ class Viewer:
         user = permissions.load_current_user(self._identity)
         if user is None:
             return False
-        self._request.user = user
+        self._request.user = user  # type: ignore[assignment]  # the stubs know one user model only
         if not (self._admin.admin_site.has_permission(self._request) and pages.may_watch(user)):
             return False
         renew_watch(user)

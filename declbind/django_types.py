@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ SqlValue: TypeAlias = "bool | int | float | decimal.Decimal | str | bytes | dt.d
 SqlValues: TypeAlias = Sequence[SqlValue]
 #: Converts a value from the driver to a Python value.
 Converter: TypeAlias = "Callable[[object, Expression, Connection], object]"
+#: The scope of an ASGI connection.
+Scope: TypeAlias = Mapping[str, Any]
 #: The context that Django passes to an execute wrapper: the connection and the cursor of a statement.
 ExecuteContext: TypeAlias = dict[str, Any]
 

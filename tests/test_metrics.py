@@ -289,6 +289,7 @@ def test_percentiles_are_of_the_nearest_rank(share, expected):
 def test_shapes_and_messages_hold_no_values():
     """Of an object of any size, and whatever the message quotes."""
     wide = shape({f"key{number}": number for number in range(1000)})
+    assert isinstance(wide, dict)
     assert len(wide) == 41
     assert wide["…"] == "960 more keys"
     assert without_values("“hunter2” value must be an integer.", ["hunter2"]) == "… value must be an integer."

@@ -36,7 +36,7 @@ def _is_list_of(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list | tuple) and all(map(accepts, value))
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -75,7 +75,7 @@ EXPECTATIONS: dict[str, Expectation] = {
 }
 
 
-def check_settings(**kwargs: Any) -> list[CheckMessage]:
+def check_settings(**kwargs: object) -> list[CheckMessage]:
     """Check the dict ``DECLBIND`` (E001 to E006, E009). Makes no query."""
     given = getattr(django_settings, "DECLBIND", {})
     if not isinstance(given, dict):
@@ -116,7 +116,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     return found
 
 
-def check_origins(**kwargs: Any) -> list[CheckMessage]:
+def check_origins(**kwargs: object) -> list[CheckMessage]:
     """Check that clients cannot choose the site's own origin (W020). Makes no query."""
     if settings.ALLOWED_ORIGINS is not None or "*" not in django_settings.ALLOWED_HOSTS:
         return []
@@ -132,7 +132,7 @@ def check_origins(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_message_size(**kwargs: Any) -> list[CheckMessage]:
+def check_message_size(**kwargs: object) -> list[CheckMessage]:
     """Check that the environment limits the messages of uvicorn, if uvicorn is installed (W021). Starts nothing."""
     limit = os.environ.get(VARIABLE, "")
     is_set = limit.isdigit() and int(limit) <= settings.MAX_FRAME_BYTES
