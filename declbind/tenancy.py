@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, models
 from django.utils.module_loading import import_string
 
+from declbind.asgi_types import Scope
 from declbind.conf import settings
 from declbind.registry import database_alias
 
@@ -51,7 +52,7 @@ class Tenancy(Protocol):
     def of_connection(self, alias: str) -> str:
         """Return the tenant that a database connection reads and writes now; ``""`` if it belongs to none."""
 
-    def of_scope(self, scope: Mapping[str, object]) -> str:
+    def of_scope(self, scope: Scope) -> str:
         """Return the tenant of an ASGI scope; ``""`` to refuse it. Called in a thread, and may query."""
 
     def activate(self, tenant: str) -> AbstractContextManager[object]:
@@ -109,7 +110,7 @@ def of_connection(using: str) -> str:
     return _checked(found, f"of_connection({using!r})")
 
 
-def of_scope(scope: Mapping[str, object]) -> str:
+def of_scope(scope: Scope) -> str:
     """Return the tenant of a scope; ``""`` without tenants.
 
     Raises:

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from declbind import WebsocketBinding
 from declbind.inbound import authentication, blocks, writes
-from declbind.live import authenticating, rights
+from declbind.live import authenticating, permission_checks
 from declbind.live.expiry import Expiry
 from declbind.live.hub import LiveHub, get_hub
 from declbind.live.socket import SESSION_OVER
@@ -355,13 +355,13 @@ async def check_across_a_renewal(monkeypatch: pytest.MonkeyPatch, clock: clocks.
             def judge_slowly(asked: Any, registry: Any) -> Any:
                 """Check the earlier token, which has just ended, while a newer one replaces it."""
                 clock.pass_by(41)
-                verdicts = rights.judge_sockets(asked, registry)
-                monkeypatch.setattr(hub_module, "judge_sockets", rights.judge_sockets)
+                verdicts = permission_checks.check_sockets(asked, registry)
+                monkeypatch.setattr(hub_module, "check_sockets", permission_checks.check_sockets)
                 loop.call_soon_threadsafe(socket.become, newer)
                 return verdicts
 
             monkeypatch.setattr(Expiry, "enforce", lambda self: None)
-            monkeypatch.setattr(hub_module, "judge_sockets", judge_slowly)
+            monkeypatch.setattr(hub_module, "check_sockets", judge_slowly)
             await (await get_hub()).revalidate([socket])
             return socket.closed.result()[0] if socket.closed.done() else None
 
@@ -375,7 +375,7 @@ async def test_a_check_that_believes_a_verdict_about_another_token_is_noticed(cl
     """Negative control of the test before: the socket would be closed although its token is good."""
 
     async def revalidate(self: LiveHub, sockets: Any) -> None:
-        for socket, current, _ in await self.thread.run(hub_module.judge_sockets, [(s, []) for s in sockets], None):
+        for socket, current, _ in await self.thread.run(hub_module.check_sockets, [(s, []) for s in sockets], None):
             if not current:
                 socket.close(SESSION_OVER)
 

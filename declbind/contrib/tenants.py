@@ -26,9 +26,9 @@ from django.db import connections, models
 from django.http import HttpRequest
 
 from declbind import tenancy
-from declbind.django_types import Scope, User
+from declbind.asgi_types import Receive, Scope, Send
+from declbind.django_types import User
 from declbind.inbound import permissions
-from declbind.routing import Receive, Send
 from declbind.tenancy import TenantError
 
 

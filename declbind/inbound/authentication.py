@@ -26,8 +26,9 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from declbind import tenancy, tokens
+from declbind.asgi_types import Scope
 from declbind.conf import settings
-from declbind.django_types import Scope, User
+from declbind.django_types import User
 from declbind.tokens import InvalidTokenError
 
 from . import web_tokens

@@ -27,7 +27,8 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from declbind import tenancy
-from declbind.django_types import Scope, User
+from declbind.asgi_types import Scope
+from declbind.django_types import User
 from declbind.tokens import digest_holds
 
 from .terms import Term

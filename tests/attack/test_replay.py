@@ -145,7 +145,7 @@ async def test_events_during_a_lost_permission_are_not_replayed():
 
 async def test_a_replay_across_a_loss_is_detected(monkeypatch):
     """Control: a replay across a loss."""
-    monkeypatch.setattr("declbind.live.subscriptions._may_break_right", lambda *args: False)
+    monkeypatch.setattr("declbind.live.replays._may_interrupt_permission", lambda *args: False)
     ann = await in_thread(make_user, VIEW)
     with override_bindings(RESTRICTED):
         assert await values_of_replay(await lose_and_regain(ann), ann) == [SECRET, SECRET]

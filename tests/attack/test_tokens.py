@@ -250,7 +250,7 @@ async def test_a_token_does_not_open_the_origin_check_for_cookies():
 async def test_cookies_beside_a_token_are_noticed(monkeypatch):
     """Negative control: if a bad token fell back to the session, the page would be the visitor."""
     monkeypatch.setattr(handshake, "find_token", lambda scope: None)
-    monkeypatch.setattr("declbind.live.consumers.has_token", lambda scope: True)
+    monkeypatch.setattr("declbind.live.handshake.has_token", lambda scope: True)
     assert await cookie_beside_a_bad_token() is None
 
 
