@@ -35,3 +35,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     for module in (tokens, terms, expiry):
         monkeypatch.setattr(module, "time", clocks)
     return clocks
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    """Return clocks in place of those by which tokens end."""
+    return install(monkeypatch)

@@ -29,8 +29,8 @@ from example_site.example.models import IntegerValue
 from tests import clocks
 from tests.live import in_thread, subscribe
 from tests.test_live_revocation import log_in
-from tests.test_tokens import HOST, PRIVATE, VIEW, close_code, issue, viewer
-from tests.test_web_tokens import HMAC, PRIVATE_PEM, PUBLIC_PEM, RSA, SECRET, opens, sign
+from tests.tokens import HOST, PRIVATE, VIEW, close_code, issue, viewer
+from tests.web_tokens import HMAC, PRIVATE_PEM, PUBLIC_PEM, RSA, SECRET, opens, sign
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -19,12 +19,14 @@ import psutil  # type: ignore[import-untyped]
 from tests.servers import DjangoServer, RedisServer, Server
 
 from . import crashes, sabotage
-from .checker import History, LedgerError, Record, Rows, Verdict, check
+from .checker import Verdict, check
 from .client import REPLY_SECONDS, Client, Crowd, Feed
 from .databases import Databases, environment, run_module
 from .editor import Editor
+from .history import History, LedgerError
 from .ledger import Ledger, LedgerReader
 from .mutations import Count, check_mutations
+from .observations import Record, Rows
 from .proxy import Proxy
 from .writer import ROOMS, SENTINELS
 

@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 from websockets.typing import Subprotocol
 
-from .checker import Asked, Back, Frame, Observation, Record, Snapshot, Stale
+from .observations import Asked, Back, Frame, Observation, Record, Snapshot, Stale
 
 STREAM = "items"
 #: The subprotocol for batches: several waiting frames arrive as a JSON array.

@@ -16,10 +16,10 @@ from collections import Counter as Multiset
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from .checker import Write
 from .client import RETRY_SECONDS, STREAM, Client
 from .ledger import Ledger
 from .mutations import Mutation
+from .observations import Write
 from .writer import ROOMS, SENTINELS, SHARED
 
 COUNTERS = "counters"

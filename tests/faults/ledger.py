@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .checker import Outcome, Work, Write
+from .observations import Outcome, Work, Write
 
 
 class Ledger:
