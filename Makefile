@@ -9,6 +9,8 @@ CHROMIUM ?=
 export PYTHON CHROMIUM
 # The tests must not use a database or channel layer that is set in the surrounding shell.
 unexport DATABASE_URL CHANNEL_LAYER_URL DJANGO_SETTINGS_MODULE TEST_DATABASE TEST_CHOICE
+# Container images often set this one. Then each of the several hundred processes of the suite compiles our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 SET_UP := .venv/.installed-

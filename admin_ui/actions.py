@@ -13,7 +13,7 @@ from admin_ui.changes import build_change, is_ticked
 from admin_ui.confirm import Proposal, confirm_page, digest_of
 from admin_ui.export_page import download
 from admin_ui.summary import summarise_record
-from declbind import judgement
+from declbind import record_validation
 from declbind.console import openings
 from declbind.models import BindingRecord, editing
 
@@ -90,7 +90,7 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.action(description="Check selected bindings", permissions=["view"])
     def check_again(self, request: HttpRequest, queryset: QuerySet[BindingRecord]) -> None:
         """Validate bindings again and report the result."""
-        reserved = judgement.reserved_streams()
+        reserved = record_validation.reserved_streams()
         fine = []
         for record in queryset.order_by("stream"):
             summary = summarise_record(record, reserved)

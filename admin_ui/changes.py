@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from admin_ui import documents
-from declbind import judgement
+from declbind import record_validation
 from declbind.console.consequences import Consequence, consequences, in_words
 
 #: The confirmation that stores a widening edit; its value is the ``digest`` of the words beside it.
@@ -45,7 +45,7 @@ def build_change(
 
     ``held`` and ``accepted`` are those of :func:`~declbind.console.consequences.consequences`.
     """
-    in_force = old is None or old.get("stream") not in judgement.reserved_streams()
+    in_force = old is None or old.get("stream") not in record_validation.reserved_streams()
     items = consequences(old or None, new, in_force=in_force, held=held, accepted=accepted)
     widening = [f"{item.sign} {item.text}" for item in items if item.widens]
     return Change(items, _digest([documents.canonical(old or {}), *widening]) if widening else "")

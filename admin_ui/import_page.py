@@ -15,7 +15,7 @@ from django.utils.functional import cached_property
 
 from admin_ui import pages
 from admin_ui.review import Review, Row
-from declbind import judgement
+from declbind import record_validation
 from declbind.console import openings
 from declbind.console.consequences import consequences
 from declbind.console.history import Step, load_edits_since
@@ -115,7 +115,7 @@ class ImportPage:
         review = Review(plan_items(items, self.using, self.prune), ())
         shown = [change for change in review.sound if change.action != "keep"]
         records = {record.stream: record for record in self._records([change.stream for change in shown])}
-        reserved = judgement.reserved_streams()
+        reserved = record_validation.reserved_streams()
         rows = [
             Row(
                 change,

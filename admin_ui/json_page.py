@@ -15,7 +15,7 @@ from admin_ui import documents, pages
 from admin_ui.changes import Change, build_change, is_ticked
 from admin_ui.form import is_only_disabled
 from admin_ui.places import place_problems
-from declbind import judgement
+from declbind import record_validation
 from declbind.console import openings
 from declbind.core import schema
 from declbind.core.errors import ConfigError, Problem
@@ -66,7 +66,7 @@ class JsonPage:
         self, record: BindingRecord, before: documents.Document, document: documents.Document
     ) -> HttpResponse:
         """Show the content of a form, with the version that it was opened with. Nothing is stored."""
-        text, problems = documents.dump(document), judgement.judge_document(document)[1]
+        text, problems = documents.dump(document), record_validation.validate_document(document)[1]
         return self._show(record, before, text, problems=problems, opened_with=self._opened_with())
 
     def _as_form(self, record: BindingRecord, before: documents.Document, text: str) -> HttpResponse:
@@ -142,7 +142,7 @@ class JsonPage:
             record.enabled = False
             return [], True
         # The document itself is validated, because the record could not hold its unknown keys.
-        _, problems = judgement.judge_document(document)
+        _, problems = record_validation.validate_document(document)
         held = record.held() if before else []
         if not problems:
             record.assign(plain)

@@ -15,7 +15,7 @@ from admin_ui import cells, elsewhere, filters, pages
 from admin_ui.doctor_page import may_examine
 from admin_ui.listing import Surroundings, find_streams, load_surroundings, models_to_begin_with
 from admin_ui.summary import Summary, summarise_record
-from declbind import judgement
+from declbind import record_validation
 from declbind.console.overview import load_latest
 from declbind.models import BindingRecord, Node
 from declbind.registry import database_alias
@@ -41,7 +41,7 @@ class BindingChangeList(ChangeList):
         """Load the page."""
         super().get_results(request)
         records: list[Any] = list(self.result_list)
-        reserved = judgement.reserved_streams()
+        reserved = record_validation.reserved_streams()
         revisions, drifts = load_latest(database_alias(), {record.stream: record.definition() for record in records})
         for record in records:
             record.summary = summarise_record(record, reserved)

@@ -18,7 +18,7 @@ from django.urls import URLPattern, path
 from admin_ui import pages
 from admin_ui.changes import CONFIRM, Change
 from admin_ui.visible import find_admin, is_limited
-from declbind import validation
+from declbind import value_validation
 from declbind.bindings import build_binding
 from declbind.console import audience
 from declbind.console.preview import Preview, make_preview
@@ -278,7 +278,7 @@ def _chosen(rows: QuerySet[Any], query: str, wanted: str, found: Sequence[Any]) 
 def _by_key(rows: QuerySet[Any], text: str) -> Any:
     key: Any = rows.model._meta.pk
     try:
-        return rows.filter(pk=validation.coerce(key, text)).first()
+        return rows.filter(pk=value_validation.coerce(key, text)).first()
     except (ValueError, ValidationError, OverflowError):
         return None
 

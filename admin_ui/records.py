@@ -26,7 +26,7 @@ from admin_ui.screens import screen_urls
 from admin_ui.sight import load_sight
 from admin_ui.snippets import build_snippets
 from admin_ui.summary import describe_fields, describe_relations, summarise_record
-from declbind import judgement
+from declbind import record_validation
 from declbind.console.shown import sees_all
 from declbind.models import BindingRecord, editing
 
@@ -155,7 +155,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
         if obj is not None:
             # The object itself may hold the values of a refused form.
             stored = BindingRecord.objects.get(pk=obj.pk)
-            summary = summarise_record(stored, judgement.reserved_streams())
+            summary = summarise_record(stored, record_validation.reserved_streams())
             extra.update(summary=summary, document=documents.dump(stored.definition()), steps=load_steps(stored.stream))
             extra["sight"] = load_sight(stored.stream, summary.where)
             extra["json_url"] = pages.page_url(self, "json", obj.pk)

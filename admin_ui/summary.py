@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from declbind import judgement
+from declbind import record_validation, record_warnings
 from declbind.bindings import DJANGO_ACTIONS, Binding
 from declbind.core.errors import Problem
 from declbind.core.registry import Entry
@@ -153,7 +153,7 @@ class Summary:
         """Settings that are allowed but probably not intended."""
         if self.spec is None or self.problems:
             return []
-        return [*judgement.waiting(self.spec), *judgement.warnings(self.spec)]
+        return [*record_warnings.find_waiting_fields(self.spec), *record_warnings.find_warnings(self.spec)]
 
     @property
     def document(self) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class Summary:
 
 def summarise_record(record: BindingRecord, reserved: Mapping[str, str]) -> Summary:
     """Validate a row as it is now; ``reserved`` are the streams of files and classes. Makes no query."""
-    spec, problems = judgement.judge_document(record.definition())
+    spec, problems = record_validation.validate_document(record.definition())
     if spec is not None and isinstance(record.known, list):
         spec = replace(spec, known=frozenset(record.known))
     if record.stream in reserved:

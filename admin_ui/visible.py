@@ -15,7 +15,7 @@ from django.contrib.admin import ModelAdmin
 from django.db import transaction
 from django.http import HttpRequest
 
-from declbind import validation
+from declbind import value_validation
 from declbind.fields import find_model
 
 
@@ -105,7 +105,7 @@ class VisibleRows:
         by_key: dict[Any, str] = {}
         for text, key in keys.items():
             try:
-                by_key[validation.coerce(model._meta.pk, key)] = text
+                by_key[value_validation.coerce(model._meta.pk, key)] = text
             except ValueError:
                 continue
         rows = registered.get_queryset(self._request).filter(pk__in=list(by_key))

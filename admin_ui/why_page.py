@@ -19,9 +19,9 @@ from admin_ui.visible import VisibleRows, parse_key
 from admin_ui.wanted import readable_models, stream_models
 from declbind.console import why
 from declbind.console.bulk import describe_bulk
-from declbind.console.causes import Cause
-from declbind.console.delivery import ANONYMOUS, groups_of, offset_of
 from declbind.console.shown import shown
+from declbind.console.why.causes import Cause
+from declbind.console.why.delivery import ANONYMOUS, groups_of, offset_of
 from declbind.console.writers import describe_writer
 from declbind.models import Connection, Event
 from declbind.registry import database_alias, get_registry

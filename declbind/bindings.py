@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from django.db import DEFAULT_DB_ALIAS, connections, models, router
 
-from declbind import signals, validation
+from declbind import row_validation, signals, value_validation
 from declbind.core import course
 from declbind.core.errors import ClientError, ConfigError
 from declbind.core.frames import encode
@@ -151,7 +151,7 @@ class Binding:
             if model is None:
                 raise LookupError(f"There is no model {spec.model!r}.")
             where = {
-                name: validation.accepted_values(concrete_field(model, name), value)
+                name: value_validation.accepted_values(concrete_field(model, name), value)
                 for name, value in spec.where.items()
             }
             columns = [stored_field(model, name) for name in where]
@@ -394,7 +394,7 @@ class Binding:
             # The row for which the permission was given must not change before the write.
             rows = rows.select_related(None).select_for_update()
         try:
-            instance = rows.filter(pk=validation.coerce(self.model_class()._meta.pk, pk)).first()
+            instance = rows.filter(pk=value_validation.coerce(self.model_class()._meta.pk, pk)).first()
         except ValueError:
             return False
         return instance is not None and _has_codename(user, rule, instance)
@@ -461,7 +461,7 @@ class Binding:
         errors: dict[str, list[str]] = {}
         for name, value in params.items():
             try:
-                values[name] = validation.coerce(concrete_field(self.model_class(), name), value)
+                values[name] = value_validation.coerce(concrete_field(self.model_class(), name), value)
             except ValueError as error:
                 errors[name] = [f"{error}."]
             else:
@@ -491,7 +491,7 @@ class Binding:
         """
         model = self.model_class()
         owner = {concrete_field(model, name).attname: value for name, value in self.scope_values().items()}
-        return validation.save_new(self, model(**owner), data)
+        return row_validation.save_new(self, model(**owner), data)
 
     def update(self, pk: Any, data: Mapping[str, Any]) -> Any:
         """Store the sent fields of a row.
@@ -506,7 +506,7 @@ class Binding:
         Raises:
             ClientError: There is no such row for this user (``not_found``), or the data is not valid (``invalid``).
         """
-        return validation.save_sent(self, self.get_object(pk), data)
+        return row_validation.save_sent(self, self.get_object(pk), data)
 
     def delete(self, pk: Any) -> Any:
         """Delete a row.
@@ -538,7 +538,7 @@ class Binding:
         # Only the row itself must be locked. PostgreSQL cannot lock the outer side of a join at all.
         rows = self.scoped(self.get_queryset()).select_related(None).select_for_update()
         try:
-            return rows.get(pk=validation.coerce(model._meta.pk, pk))
+            return rows.get(pk=value_validation.coerce(model._meta.pk, pk))
         except (model.DoesNotExist, ValueError):
             raise ClientError("not_found", f"There is no {model._meta.verbose_name} {pk!s:.60}.") from None
 

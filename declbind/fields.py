@@ -99,6 +99,19 @@ def concrete_field(model: type[Model], name: str) -> Field[Any, Any]:
     raise LookupError(f"Expected a column of {model._meta.label}, got {name!r}.")
 
 
+def find_column(model: type[Model], name: str) -> Field[Any, Any] | None:
+    """Return the column of this field name or attname, or ``None``."""
+    try:
+        return concrete_field(model, name)
+    except LookupError:
+        return None
+
+
+def key_names(model: type[Model]) -> set[str]:
+    """Return the field names and attnames of a model's primary key. A child table has the keys of its parents too."""
+    return {name for field in model._meta.concrete_fields if field.primary_key for name in (field.name, field.attname)}
+
+
 def stored_field(model: type[Model], name: str) -> Field[Any, Any]:
     """Return the column that holds the values of ``concrete_field``, which differs if the field is translated."""
     column: Field[Any, Any] = column_of(concrete_field(model, name))

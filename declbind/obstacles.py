@@ -29,7 +29,7 @@ from declbind.stored_values import (
     is_stored_differently,
     key_field,
 )
-from declbind.validation import coerce
+from declbind.value_validation import coerce
 
 #: Columns of several values, by the internal types of their fields.
 _CONTAINERS: Final = ("JSONField", "ArrayField", "HStoreField")

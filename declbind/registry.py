@@ -21,7 +21,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.core.signals import setting_changed
 from django.db import connections, router, transaction
 
-from declbind import judgement, signals
+from declbind import record_validation, signals
 from declbind.bindings import Binding, build_binding, limit_binding
 from declbind.conf import settings
 from declbind.core.errors import ConfigError, Problem
@@ -31,7 +31,7 @@ from declbind.fields import hold_back
 from declbind.models import Baseline, Configuration
 from declbind.sources import SourceItem, code
 from declbind.sources.baselines import Baselines, find_baseline, load_baselines
-from declbind.sources.code import judge_class, load_code
+from declbind.sources.code import load_code, validate_class
 from declbind.sources.database import load_database, text_of
 from declbind.sources.files import load_files
 
@@ -257,7 +257,7 @@ def override(*bindings: type[Binding] | BindingSpec | Mapping[str, Any]) -> Iter
     Raises:
         ConfigError: A binding is not valid.
     """
-    items = [_judge(binding) for binding in bindings]
+    items = [_validate(binding) for binding in bindings]
     problems = [problem for item in items for problem in item.problems]
     if problems:
         raise ConfigError(problems)
@@ -287,7 +287,7 @@ def build_alternative(registry: BindingRegistry, stream: str, document: Mapping[
     names = {stream}
     made: list[Entry[type[Binding]]] = []
     if document is not None:
-        spec, problems = judgement.judge_document(document)
+        spec, problems = record_validation.validate_document(document)
         name = spec.stream if spec is not None else stream
         names.add(name)
         entry = registry.entry(stream)
@@ -339,12 +339,12 @@ def database_alias() -> str:
     return router.db_for_write(Configuration)
 
 
-def _judge(binding: type[Binding] | BindingSpec | Mapping[str, Any]) -> SourceItem:
+def _validate(binding: type[Binding] | BindingSpec | Mapping[str, Any]) -> SourceItem:
     if isinstance(binding, type):
         code.note_given(binding)
-        return judge_class(binding)
+        return validate_class(binding)
     document = binding.to_dict() if isinstance(binding, BindingSpec) else dict(binding)
-    spec, problems = judgement.judge_document(document)
+    spec, problems = record_validation.validate_document(document)
     stream = spec.stream if spec else str(document.get("stream", ""))
     return SourceItem(stream=stream, spec=spec, problems=tuple(problems), source="code", where="override()")
 
@@ -478,7 +478,7 @@ def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
 
 def install() -> None:
     """Connect the registry to edits and settings. Called once, when the app is ready. Makes no query."""
-    judgement.reserved_streams = reserved_streams
+    record_validation.reserved_streams = reserved_streams
     code.install()
     signals.binding_defined.connect(_on_definition, dispatch_uid="declbind.registry")
     signals.configuration_edited.connect(_on_edit, dispatch_uid="declbind.registry")

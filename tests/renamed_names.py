@@ -156,7 +156,7 @@ def ask() -> dict[str, Any]:
 
     from declbind.inbound.permissions import keeps_sessions
     from declbind.outbound.relay import make_layer
-    from declbind.validation import coerce
+    from declbind.value_validation import coerce
     from tests.zoo.models import Sample
 
     try:

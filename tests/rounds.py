@@ -25,11 +25,13 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "test-results"
 #: pytest's exit status when no test was selected, which `-k` may cause in one round and not in another.
 NO_TESTS = 5
+#: How many of its slowest tests each round lists.
+SLOWEST = 25
 
 
 @dataclass(frozen=True)
 class End:
-    """A Python version, and the databases of its rounds; `:core` means `TEST_CHOICE=core` (see `selection.py`)."""
+    """A Python version, and its rounds as `DATABASE:CHOICE`; see `selection.py` for the choices."""
 
     python: str
     databases: Sequence[str]
@@ -58,7 +60,7 @@ class Round:
 
 #: The oldest and the newest that the metadata names. Rounds that take longest come first.
 ENDS = (
-    End("3.13", ("sqlite:servers", "sqlite:others", "postgres:core", "mariadb:core")),
+    End("3.13", ("sqlite:others", "sqlite:servers", "sqlite:faults", "postgres:core", "mariadb:core")),
     End("3.11", ("postgres", "sqlite:core")),
 )
 
@@ -118,7 +120,7 @@ class Suite:
         path = RESULTS / f"{title.lower().replace(', ', '-').replace(' ', '-')}.log"
         with path.open("w") as output:
             this.status = subprocess.run(
-                [python, "-m", "pytest", "-p", "no:cacheprovider", *self.arguments],
+                [python, "-m", "pytest", "-p", "no:cacheprovider", f"--durations={SLOWEST}", *self.arguments],
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "TEST_DATABASE": name, "TEST_CHOICE": choice},
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False,
             ).returncode  # fmt: skip

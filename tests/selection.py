@@ -3,9 +3,10 @@
 Environment: `TEST_DATABASE` is the database of the round. `TEST_CHOICE` is empty for all tests that the database may
 affect, or one of:
 
-- `core`: fewer tests, for a version or a database whose other tests have passed in another round.
-- `servers` and `others`: the two halves of all tests. Those of `servers` start many processes and mostly wait for them,
-  so they run well beside a round that needs the processor.
+- `core`: fewer tests, for a version or a database whose other tests have passed in another round. On SQLite also the
+  tests that need no database, and the pages.
+- `faults`, `servers` and `others`: the three parts of all tests. Those of the first two start many processes and often
+  wait for them, so they run well beside a round that needs the processor.
 - `quick`: the tests that need neither a database nor another process, for `make quick`.
 """
 
@@ -20,14 +21,13 @@ ROOT = Path(__file__).resolve().parent
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "django_db_serialized_rollback"}
 
 # Names of modules and folders of tests, as paths without a suffix.
+FAULTS = {"attack/test_fuzz", "faults"}
 SERVERS = {
-    "attack/test_fuzz",
     "browser/test_example_site",
     "browser/test_other_admins",
     "browser/test_wagtail",
     "compat",
     "docs",
-    "faults",
     "guests",
     "test_checks_installation",
     "test_django_tenants",
@@ -41,7 +41,7 @@ SERVERS = {
     "test_tokens_servers",
     "test_two_databases",
 }
-#: Modules other than those of `SERVERS` whose tests start processes by themselves.
+#: Other modules whose tests start processes by themselves.
 PROCESSES = {"test_admin_snippets", "test_live_start", "test_sequencer", "test_servers", "test_tenants"}
 SERVER_FIXTURES = {"django_server", "mariadb_process", "postgres_process", "redis_process"}
 #: The log, the sequencer, each kind of write, keys and values, sockets, and operators' data.
@@ -55,31 +55,48 @@ CORE = {
 }  # fmt: skip
 #: Behaviour beyond the core that may differ in other versions of Django or of a database's driver.
 VERSIONS = {
-    "matrix/test_controls", "matrix/test_machine", "matrix/test_matrix", "test_cancelled_writes",
-    "test_capture_faults", "test_capture_locks", "test_capture_races", "test_foreign_lists", "test_joint_update",
-    "test_live_edits", "test_relations", "test_seam_parameters", "test_seams", "test_shared_tables",
-    "test_statements", "test_stored_rows", "test_strange_managers", "test_strange_tables",
-    "test_trigger_replacements", "test_trigger_reporting", "test_trigger_upkeep", "test_triggers",
-    "test_triggers_together",
+    "matrix/test_matrix", "test_cancelled_writes", "test_capture_faults", "test_capture_locks",
+    "test_capture_races", "test_foreign_lists", "test_joint_update", "test_live_edits", "test_relations",
+    "test_seam_parameters", "test_seams", "test_shared_tables", "test_statements", "test_stored_rows",
+    "test_strange_managers", "test_strange_tables", "test_trigger_replacements", "test_trigger_reporting",
+    "test_trigger_upkeep", "test_triggers", "test_triggers_together",
 }  # fmt: skip
-#: Behaviour of an older Python or Django that is tested on SQLite only: pages, packages, the README.
-PAGES_AND_PACKAGES = {"browser", "guests/test_guests", "test_readme"}
-#: What operators may do in the console, in every way. It does not depend on the bound database.
-CONSOLE = {"attack/test_openings", "attack/test_secrets", "attack/test_single_rights"}
-#: Pages that are tested on each database: the paths from a write to a browser.
-BROWSER_ON_EACH_DATABASE = {
-    "browser/test_main_job", "browser/test_live", "browser/test_capture", "browser/test_channels_1x",
+#: The pages of the console without a browser, and the commands: they may differ in another Django, and their queries
+#: are those of the ORM. Tests of queries that a database may answer otherwise are not among them.
+CONSOLE = {
+    "test_admin_form", "test_admin_growth", "test_admin_import", "test_admin_json", "test_admin_panel",
+    "test_admin_sight", "test_admin_snippets", "test_admin_try", "test_admin_undo", "test_admin_visible",
+    "test_binding_classes", "test_command", "test_command_history", "test_command_plan", "test_consequences",
 }  # fmt: skip
+#: What depends neither on a version nor on the bound database: permissions of operators, sizes, spellings of numbers.
+ONCE = {
+    "attack/test_openings", "attack/test_secrets", "attack/test_single_rights", "browser", "docs", "test_admin_numbers",
+    "test_admin_scale",
+}  # fmt: skip
+#: The pages in a browser that an older Django may show otherwise, and its packages.
+PAGES_AND_PACKAGES = {
+    "browser/test_admin",
+    "browser/test_console_pages",
+    "browser/test_main_job",
+    "guests/test_guests",
+    "test_readme",
+}
+#: The paths from a write to a browser: on each database.
+BROWSER_ON_EACH_DATABASE = {"browser/test_main_job", "browser/test_channels_1x"}
 
 
 def select(item: pytest.Item, database: str, choice: str) -> bool:
     """Return whether a round runs a test."""
     if choice == "quick":
-        return not (touches_database(item) or starts_server(item) or _is_in(item, SERVERS | PROCESSES | {"browser"}))
+        return not (
+            touches_database(item) or starts_server(item) or _is_in(item, FAULTS | SERVERS | PROCESSES | {"browser"})
+        )
+    if choice == "faults":
+        return _is_in(item, FAULTS)
     if choice == "servers":
         return _is_in(item, SERVERS)
     if choice == "others":
-        return not _is_in(item, SERVERS)
+        return not _is_in(item, FAULTS | SERVERS)
     if database == "sqlite":
         return choice != "core" or _is_in_core_of_sqlite(item)
     if not touches_database(item) or is_about_pages(item):
@@ -106,17 +123,16 @@ def starts_server(item: pytest.Item) -> bool:
 
 
 def is_about_pages(item: pytest.Item) -> bool:
-    """Return whether a test is about the look of pages in a browser, or about operators' permissions.
-
-    The queries of the pages have tests without a browser. The paths from a write to a browser are tested again.
-    """
-    return _is_in(item, {"browser", "docs"} | CONSOLE) and not _is_in(item, BROWSER_ON_EACH_DATABASE)
+    """Return whether a test is about what SQLite shows as well: pages, commands, or operators' permissions."""
+    return _is_in(item, CONSOLE | ONCE) and not _is_in(item, BROWSER_ON_EACH_DATABASE)
 
 
 def _is_in_core_of_sqlite(item: pytest.Item) -> bool:
-    if _is_in(item, PAGES_AND_PACKAGES):
-        return not _is_in(item, SERVERS) or _is_in(item, {"guests/test_guests", "test_readme"})
-    return _is_in(item, CORE | VERSIONS) or not (touches_database(item) or _is_in(item, SERVERS))
+    if _is_in(item, PAGES_AND_PACKAGES | CONSOLE):
+        return True
+    if _is_in(item, ONCE | FAULTS | SERVERS):
+        return False
+    return _is_in(item, CORE) or not touches_database(item)
 
 
 def _is_in(item: pytest.Item, names: set[str]) -> bool:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from admin_ui import import_page
 from admin_ui.records import BindingRecordAdmin
-from declbind import judgement
+from declbind import record_validation
 from declbind.console import plan
 from declbind.console.export import format_export
 from declbind.models import BindingRecord, BindingRevision
@@ -344,7 +344,7 @@ def valid_records(draw: st.DrawFn) -> dict[str, Any]:
     for key, strategy in optional.items():
         if draw(st.booleans()):
             document[key] = draw(strategy)
-    assume(not judgement.judge_document(document)[1])
+    assume(not record_validation.validate_document(document)[1])
     return document
 
 

@@ -4,9 +4,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from declbind.judgement import judge_document
 from declbind.models import Event
 from declbind.outbound.triggers import upkeep
+from declbind.record_validation import validate_document
 from declbind.testing import capture_events, override_bindings
 from tests.test_capture import actions, uncaptured, watching
 from tests.zoo.models import Animal, Feather, Food, Herd, Keeper, Lorry, Membership, Truck, Vehicle
@@ -209,7 +209,7 @@ FAULTS = [
 @pytest.mark.parametrize(("paths", "text"), FAULTS, ids=[paths[0] for paths, _ in FAULTS])
 def test_a_path_that_leads_nowhere_is_a_problem_with_its_place(paths, text):
     """The message lists the possible relations."""
-    _, problems = judge_document({**ANIMALS, "also": paths})
+    _, problems = validate_document({**ANIMALS, "also": paths})
     assert [problem.path for problem in problems] == ["$.also[0]"]
     assert text in str(problems[0])
 

@@ -13,8 +13,8 @@ from declbind.bindings import build_binding, is_in_audience
 from declbind.console.overview import describe_rules
 from declbind.console.reasons import explain_permission
 from declbind.core.spec import ACTIONS, BindingSpec
-from declbind.judgement import judge_document
 from declbind.models import BindingRecord
+from declbind.record_validation import validate_document
 from declbind.testing import override_bindings
 from tests.factories import make_user
 from tests.live import NUMBERS, code_of, in_thread, next_payload, store, subscribe
@@ -54,7 +54,7 @@ def test_a_rule_without_a_codename_admits_its_users(rule):
 def test_a_rule_applies_to_one_action_or_to_all_four(word):
     """It is no codename that must exist."""
     for permissions in (word, {"view": word}, dict.fromkeys(ACTIONS, word)):
-        spec, problems = judge_document({**ANIMALS, "permissions": permissions})
+        spec, problems = validate_document({**ANIMALS, "permissions": permissions})
         assert problems == []
         assert spec is not None
         assert spec.permissions["view"] == word
@@ -63,7 +63,7 @@ def test_a_rule_applies_to_one_action_or_to_all_four(word):
 @pytest.mark.parametrize(("typed", "meant"), [("authentcated", "authenticated"), ("Staff", "staff")])
 def test_a_mistyped_rule_is_not_taken_for_a_codename(typed, meant):
     """The message names the rule that was probably meant."""
-    _, [problem] = judge_document({**ANIMALS, "permissions": {"view": typed}})
+    _, [problem] = validate_document({**ANIMALS, "permissions": {"view": typed}})
     assert problem.message.endswith(f"Did you mean {meant!r}?")
 
 

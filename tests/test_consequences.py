@@ -16,7 +16,7 @@ from declbind.console import consequences as module
 from declbind.console.consequences import Consequence, consequences, in_words
 from declbind.core.spec import ACTIONS, AUDIENCES, KEYS, BindingSpec
 from declbind.fields import concrete_field
-from declbind.judgement import judge_document
+from declbind.record_validation import validate_document
 from example_site.blog.models import Post
 
 POST: dict[str, Any] = {"stream": "posts", "model": "blog.Post", "fields": ["title"]}
@@ -310,7 +310,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def is_valid(document: dict[str, Any]) -> bool:
-    return not judge_document(document)[1]
+    return not validate_document(document)[1]
 
 
 edits = st.tuples(documents().filter(is_valid), documents().filter(is_valid))

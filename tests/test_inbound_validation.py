@@ -13,7 +13,7 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from declbind import validation
+from declbind import row_validation, validation_errors, value_validation
 from declbind.core.errors import ClientError
 from tests.factories import FoodFactory, KeeperFactory
 from tests.zoo.clients import connect
@@ -107,7 +107,7 @@ VALUES: list[tuple[str, Any, Any]] = [
 def clean(name: str, value: Any) -> Any:
     field: Any = Sample._meta.get_field(name)
     try:
-        cleaned = validation.clean_value(field, value)
+        cleaned = value_validation.clean_value(field, value)
         # What the parser lets through, the model's own validators still judge.
         if cleaned is not None:
             field.clean(cleaned, Sample())
@@ -156,18 +156,18 @@ def test_a_foreign_key_takes_the_key_of_a_row_that_may_be_chosen():
     """Absent rows, rows outside of limit_choices_to and values of another type get one answer."""
     field = Animal._meta.get_field("keeper")
     keeper, retired = KeeperFactory.create(), KeeperFactory.create(retired=True)
-    assert validation.clean_value(field, keeper.pk) == keeper
-    assert validation.clean_value(field, str(keeper.pk)) == keeper
-    assert validation.clean_value(field, None) is None
+    assert value_validation.clean_value(field, keeper.pk) == keeper
+    assert value_validation.clean_value(field, str(keeper.pk)) == keeper
+    assert value_validation.clean_value(field, None) is None
     texts = set()
     for value in (retired.pk, 999_999, 10**30, 1.0, "x"):
         with pytest.raises(ValidationError) as caught:
-            validation.clean_value(field, value)
+            value_validation.clean_value(field, value)
         texts.update(caught.value.messages)
     assert texts == {"Select a valid choice. That choice is not one of the available choices."}
     for value in ([keeper.pk], {"pk": keeper.pk}, True):
         with pytest.raises(ValidationError, match=r"Expected (one value|a key)"):
-            validation.clean_value(field, value)
+            value_validation.clean_value(field, value)
 
 
 @pytest.mark.django_db
@@ -175,13 +175,13 @@ def test_a_list_takes_keys_of_rows_that_may_be_chosen():
     """A many-to-many field takes a list of keys, each of them a row that a form would offer."""
     field = Animal._meta.get_field("foods")
     hay, bread, arsenic = FoodFactory.create(), FoodFactory.create(), FoodFactory.create(poisonous=True)
-    assert set(validation.clean_value(field, [hay.pk, str(bread.pk), hay.pk])) == {hay, bread}
-    assert list(validation.clean_value(field, [])) == []
+    assert set(value_validation.clean_value(field, [hay.pk, str(bread.pk), hay.pk])) == {hay, bread}
+    assert list(value_validation.clean_value(field, [])) == []
     no_lists: list[Any] = [None, hay.pk, "1", {}, True]
     no_keys: list[Any] = [[True], [None], [[1]], [1.0], [10**30], [999_999], [arsenic.pk], ["x"]]
     for value in no_lists + no_keys:
         with pytest.raises(ValidationError):
-            validation.clean_value(field, value)
+            value_validation.clean_value(field, value)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_list_takes_keys_of_rows_that_may_be_chosen():
 )
 def test_a_scalar_becomes_the_fields_value(field, value, expected):
     """Keys, params and conditions are compared as values of their field, a relation as its target's."""
-    assert validation.coerce(field, value) == expected
+    assert value_validation.coerce(field, value) == expected
 
 
 @pytest.mark.parametrize("value", [True, 1.5, [1], {}, "x", 2**63, 10**400, "1e400", "a\0"])
@@ -208,7 +208,7 @@ def test_a_scalar_becomes_the_fields_value(field, value, expected):
 def test_what_is_no_key_is_a_value_error(field, value):
     """``true`` is not row 1, 1.5 is not row 1, and nothing else than ValueError comes of any of them."""
     with pytest.raises(ValueError, match="expected"):
-        validation.coerce(field, value)
+        value_validation.coerce(field, value)
 
 
 def check_whitelist_holds(check: Any) -> None:
@@ -224,12 +224,12 @@ def check_whitelist_holds(check: Any) -> None:
 
 def test_a_name_that_is_not_writable_is_refused_by_name():
     """Closed, absent and misspelt fields get one answer, under their name."""
-    check_whitelist_holds(validation.check_whitelist)
+    check_whitelist_holds(row_validation.check_whitelist)
 
 
 def lets_prefixes_through(names, writable):
     allowed = tuple(field.name for field in writable)
-    validation.check_whitelist([name for name in names if not name.startswith(allowed)], writable)
+    row_validation.check_whitelist([name for name in names if not name.startswith(allowed)], writable)
 
 
 def drops_silently(names, writable):
@@ -246,5 +246,7 @@ def test_a_leaking_whitelist_would_be_caught(broken):
 def test_errors_of_fields_that_are_not_sent_lose_their_name():
     """A rule may be about a field that clients do not know. They get its text without the field."""
     binding = connect(fields=["name"]).binding
-    error = validation.as_client_error(ValidationError({"name": "Too short.", "secret_token": "Bad."}), binding, {})
+    error = validation_errors.as_client_error(
+        ValidationError({"name": "Too short.", "secret_token": "Bad."}), binding, {}
+    )
     assert (error.fields, error.message) == ({"name": ["Too short."]}, "Bad.")

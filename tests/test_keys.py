@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from declbind import WebsocketBinding
 from declbind.console.visibility import subscriptions_to
 from declbind.core.errors import ClientError, ConfigError
-from declbind.judgement import judge_document
 from declbind.live.snapshots import select_rows
 from declbind.live.subscriptions import judge_user
+from declbind.record_validation import validate_document
 from declbind.serializers import default, encode_key
 from declbind.serializers.exact import MAX_EXACT
 from declbind.testing import capture_events, override_bindings
@@ -373,7 +373,7 @@ def test_an_unknown_class_of_value_is_written_as_django_writes_it(monkeypatch):
 def test_a_model_with_a_composite_key_is_refused():
     """A key in a frame is one value; a record and a class get an error, and nothing else breaks."""
     text = "expected a model with one primary key column, got zoo.Seat with a composite one."
-    _, [problem] = judge_document({"stream": "seats", "model": "zoo.Seat", "fields": ["row"]})
+    _, [problem] = validate_document({"stream": "seats", "model": "zoo.Seat", "fields": ["row"]})
     assert (problem.path, problem.message) == ("$.model", f"Binding 'seats': {text}")
 
     class Seats(WebsocketBinding):
@@ -433,5 +433,5 @@ def test_a_relation_without_a_column_is_left_out():
         client.send("update", line.pk, {"coin_serial": None})
     assert [event.data.get("coin_serial") for event in events] == [str(LARGE), None]
     assert "coin" not in events[0].data
-    _, [problem] = judge_document(record(Line, fields=["coin"]))
+    _, [problem] = validate_document(record(Line, fields=["coin"]))
     assert "is not a column of the row but a ForeignObject" in problem.message

@@ -537,7 +537,9 @@ async def test_a_transaction_that_was_open_across_an_edit_of_the_groups_is_a_res
 async def test_looking_for_subscribers_before_the_version_is_noticed(monkeypatch):
     """Negative control of the previous test: the event has no subscribers, and the client never learns of the row."""
     in_force = LiveHub.is_in_force
-    monkeypatch.setattr(LiveHub, "is_in_force", lambda self, event: not self.core.hears(event) or in_force(self, event))
+    monkeypatch.setattr(
+        LiveHub, "is_in_force", lambda self, event: not self.core.has_subscribers(event) or in_force(self, event)
+    )
     async with Client() as client:
         await edit_groups_across_an_open_transaction(client)
         assert await client.is_silent()

@@ -13,11 +13,12 @@ from declbind.core.errors import ClientError
 from declbind.core.spec import BindingSpec
 from declbind.fields import bound_fields
 from declbind.inbound.conditions import is_same_json
-from declbind.judgement import judge_document, warnings
 from declbind.live.snapshots import read_snapshot, select_rows
 from declbind.live.subscriptions import judge_user
 from declbind.models import Traffic
 from declbind.outbound import drafts
+from declbind.record_validation import validate_document
+from declbind.record_warnings import find_warnings
 from declbind.serializers import encode_value
 from declbind.testing import capture_events, override_bindings
 from tests.factories import UserFactory
@@ -318,7 +319,7 @@ REFUSED_RECORDS: dict[str, tuple[dict[str, Any], str, str]] = {
 @pytest.mark.parametrize(("record", "path", "reason"), REFUSED_RECORDS.values(), ids=REFUSED_RECORDS)
 def test_what_a_field_cannot_do_is_refused_in_the_record(record, path, reason):
     """With its place and the reason, before any event is lost."""
-    _, problems = judge_document({key: value for key, value in record.items() if value is not None})
+    _, problems = validate_document({key: value for key, value in record.items() if value is not None})
     assert reason in {problem.path: str(problem) for problem in problems}[path]
 
 
@@ -328,25 +329,25 @@ ACCEPTED = [VALUES, EQUAL, PARCELS, {**VALUES, "groups": ["t-{tag}"], "where": {
 @pytest.mark.parametrize("record", ACCEPTED)
 def test_fields_that_can_do_it_are_accepted(record):
     """Samples that a field does not understand say nothing about it."""
-    assert judge_document(record)[1] == []
+    assert validate_document(record)[1] == []
 
 
 @pytest.mark.parametrize("value", [30, "r ", "x", True, [1]])
 def test_where_is_judged_as_it_is_read(value):
     """A value that the binding could not use is refused in the record, not when the binding is built."""
     record = {**VALUES, "where": {"colour": value}}
-    assert [problem.path.partition("[")[0] for problem in judge_document(record)[1]] == ["$.where.colour"]
+    assert [problem.path.partition("[")[0] for problem in validate_document(record)[1]] == ["$.where.colour"]
 
 
 def warned(record: dict[str, Any]) -> list[str]:
-    return [str(problem) for problem in warnings(BindingSpec.from_dict(record))]
+    return [str(problem) for problem in find_warnings(BindingSpec.from_dict(record))]
 
 
 def test_encrypted_columns_are_not_sent_by_accident():
     """They are left out unless named, and both are said."""
     spec = BindingSpec.from_dict({**ODD, "fields": "__all__"})
     assert "sealed" not in {field.name for field in bound_fields(Odd, spec)}
-    [left_out] = [str(found) for found in warnings(spec) if "sealed" in str(found)]
+    [left_out] = [str(found) for found in find_warnings(spec) if "sealed" in str(found)]
     assert "therefore not sent" in left_out
     [sent] = warned({**ODD, "fields": ["sealed"]})
     assert sent.startswith("$.fields[0]")
@@ -369,7 +370,7 @@ def test_numbers_in_where_are_those_of_the_column():
     rows = [OwnValues.objects.create() for _ in range(3)]
     one, two, _ = (row.pk for row in rows)
     record = {**VALUES, "where": {"id": [one, float(two), two + 0.5]}}
-    assert judge_document(record)[1] == []
+    assert validate_document(record)[1] == []
     bound = connect(record).binding(using="default")
     assert {row.pk for row in bound.get_queryset()} == {one, two}
     assert [bound.is_inside(row) for row in rows] == [True, True, False]

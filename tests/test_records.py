@@ -118,12 +118,12 @@ def test_every_way_in_takes_a_good_record(enter: Way, tmp_path: Path) -> None:
 @pytest.mark.parametrize("enter", [enter_by_save, enter_by_fixture])
 def test_a_save_without_the_judgement_would_take_it(enter: Way, tmp_path: Path) -> None:
     """Negative control: without the validation, a bad record is stored."""
-    arguments: dict[str, Any] = {"sender": BindingRecord, "dispatch_uid": "declbind.judge"}
+    arguments: dict[str, Any] = {"sender": BindingRecord, "dispatch_uid": "declbind.validate"}
     assert models.signals.pre_save.disconnect(**arguments)
     try:
         enter(BAD_NAME, tmp_path)
     finally:
-        models.signals.pre_save.connect(record_module._judge_before_save, **arguments)
+        models.signals.pre_save.connect(record_module._validate_before_save, **arguments)
     assert BindingRecord.objects.get().problems() != []
 
 
@@ -169,7 +169,7 @@ def test_a_fixture_finds_its_record_by_the_stream(tmp_path: Path) -> None:
     assert written[0]["fields"]["stream"] == "groups"
 
 
-# What a judgement looks at --------------------------------------------------------------------------------
+# What the validation looks at --------------------------------------------------------------------------------
 
 
 def test_a_partial_save_is_judged_by_what_the_row_will_hold() -> None:

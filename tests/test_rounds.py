@@ -75,8 +75,8 @@ def test_a_nonexistent_python_fails():
 def test_each_module_of_a_choice_exists():
     """A renamed module would otherwise silently leave a round."""
     names = (
-        selection.SERVERS | selection.CORE | selection.VERSIONS | selection.PAGES_AND_PACKAGES
-        | selection.BROWSER_ON_EACH_DATABASE | selection.CONSOLE
+        selection.FAULTS | selection.SERVERS | selection.PROCESSES | selection.CORE | selection.VERSIONS
+        | selection.PAGES_AND_PACKAGES | selection.BROWSER_ON_EACH_DATABASE | selection.CONSOLE | selection.ONCE
     )  # fmt: skip
     tests = ROOT / "tests"
     assert [name for name in names if not ((tests / name).is_dir() or (tests / f"{name}.py").exists())] == []

@@ -261,10 +261,10 @@ def check_dispatch() -> None:
     hub.dispatch(event(5, "beta", "*"), Variants(event(5, "beta", "*"), lambda action: "{}"), 0.0)
     assert [len(connection.outbox) for connection in connections.values()] == [2, 3]
     assert hub.cursor == 5
-    assert [hub.hears(event(6, tenant)) for tenant in ("acme", "", "gamma")] == [True, True, False]
+    assert [hub.has_subscribers(event(6, tenant)) for tenant in ("acme", "", "gamma")] == [True, True, False]
     for connection in connections.values():
         hub.detach(connection)
-    assert not hub.hears(event(6, ""))
+    assert not hub.has_subscribers(event(6, ""))
 
 
 def test_the_hub_finds_subscriptions_by_tenant() -> None:

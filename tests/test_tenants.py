@@ -17,10 +17,10 @@ from django.test.utils import override_settings
 
 from declbind import checks, signals
 from declbind.console import unseen
-from declbind.judgement import judge_document
 from declbind.models import Event
 from declbind.outbound import log, sequencer, tenants
 from declbind.outbound.triggers import upkeep
+from declbind.record_validation import validate_document
 from declbind.registry import get_registry
 from declbind.testing import capture_events, override_bindings
 from tests.servers import ROOT
@@ -235,16 +235,16 @@ def test_relations_that_clients_write_need_a_rule(path: str) -> None:
     record = {"stream": "animals", "model": "zoo.Animal", "fields": ["name", "keeper"]}
     ruled = {**record, "writable": ["name"]} if path == "writable" else {**record, "relate": {"keeper": "any"}}
     with override_settings(DECLBIND=separate()):
-        assert [problem.path for problem in judge_document(record)[1]] == ["$.relate"]
-        assert judge_document(ruled)[1] == []
-    assert judge_document(record)[1] == []
+        assert [problem.path for problem in validate_document(record)[1]] == ["$.relate"]
+        assert validate_document(ruled)[1] == []
+    assert validate_document(record)[1] == []
 
 
 def test_triggers_are_refused_with_tenants() -> None:
     record = {**KEEPERS, "capture": "triggers"}
     with override_settings(DECLBIND=separate()):
-        assert [problem.path for problem in judge_document(record)[1]] == ["$.capture"]
-    assert judge_document(record)[1] == []
+        assert [problem.path for problem in validate_document(record)[1]] == ["$.capture"]
+    assert validate_document(record)[1] == []
 
 
 @pytest.mark.django_db

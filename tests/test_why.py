@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from declbind.console.causes import Cause
+from declbind.console.why.causes import Cause
 from declbind.models import BindingRecord, Event, Traffic, editing
 from declbind.outbound import sequencer
 from declbind.outbound.triggers import upkeep

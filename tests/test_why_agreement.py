@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from declbind.console import delivery
-from declbind.console.causes import Cause
 from declbind.console.connections import Heard
+from declbind.console.why import delivery
+from declbind.console.why.causes import Cause
 from declbind.live import housekeeping
 from declbind.live.hub import get_hub
 from declbind.models import Event

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from declbind.console import delivery
-from declbind.console.causes import Cause
+from declbind.console.why import delivery
+from declbind.console.why.causes import Cause
 from declbind.inbound.blocks import block
 from declbind.live import housekeeping
 from declbind.live.hub import get_hub

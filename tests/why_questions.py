@@ -9,8 +9,9 @@ from typing import Any
 from django.db import connection
 from django.utils import timezone
 
-from declbind.console import delivery, why
-from declbind.console.causes import Cause
+from declbind.console import why
+from declbind.console.why import delivery
+from declbind.console.why.causes import Cause
 from declbind.models import Connection, Event, Node
 from declbind.outbound import history
 from declbind.outbound.batch import Batch

@@ -10,7 +10,7 @@ from django.core.checks import CheckMessage
 from django.core.checks import Warning as CheckWarning
 from django.db import DatabaseError, connections, router
 
-from declbind import judgement
+from declbind import record_warnings
 from declbind.bindings import Binding
 from declbind.conf import settings
 from declbind.core.errors import Problem
@@ -127,7 +127,7 @@ def _invalid(entry: Entry[Any], problem: Problem, id_: str) -> CheckMessage:
 def _waiting(entry: Entry[Any]) -> Iterator[CheckMessage]:
     if entry.binding is None or entry.problems or not entry.binding.enabled:
         return
-    for problem in judgement.waiting(entry.binding.spec()):
+    for problem in record_warnings.find_waiting_fields(entry.binding.spec()):
         yield CheckWarning(
             f"{entry.where}: {problem}",
             hint='With "grow": true a binding sends new fields automatically.',
@@ -139,7 +139,7 @@ def _doubtful(entry: Entry[Any]) -> Iterator[CheckMessage]:
     binding = entry.binding
     if binding is None or entry.problems or not binding.enabled:
         return
-    for problem in judgement.warnings(binding.spec()):
+    for problem in record_warnings.find_warnings(binding.spec()):
         yield CheckWarning(
             f"{entry.where}: {problem}",
             hint='If it is intended, silence it: SILENCED_SYSTEM_CHECKS = ["declbind.W003"].',

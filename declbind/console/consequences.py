@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from declbind import judgement
+from declbind import record_validation
 from declbind.bindings import DJANGO_ACTIONS
 from declbind.core.spec import ACTIONS, AUTHENTICATED, STAFF, BindingSpec
 from declbind.core.wording import AUDIENCE_WORDS
@@ -163,7 +163,7 @@ class _Meaning:
 
 
 def _read(document: Mapping[str, Any] | None, held: Collection[str]) -> _Meaning | None:
-    spec, problems = judgement.judge_document(document)
+    spec, problems = record_validation.validate_document(document)
     model = find_model(spec.model) if spec is not None else None
     if spec is None or model is None:
         return None

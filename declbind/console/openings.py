@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from declbind import judgement
+from declbind import record_validation
 from declbind.bindings import DJANGO_ACTIONS
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.spec import ACTIONS, BindingSpec
@@ -108,7 +108,7 @@ def describe_openings(change: Change) -> list[str]:
 def _consequences(
     old: Mapping[str, Any] | None, new: Mapping[str, Any], held: Collection[str] = (), accepted: Collection[str] = ()
 ) -> Sequence[Consequence]:
-    in_force = not old or old.get("stream") not in judgement.reserved_streams()
+    in_force = not old or old.get("stream") not in record_validation.reserved_streams()
     return consequences(old or None, new, in_force=in_force, held=held, accepted=accepted)
 
 

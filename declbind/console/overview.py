@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 
-from declbind import judgement
+from declbind import record_warnings
 from declbind.bindings import DJANGO_ACTIONS, Binding
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.registry import Entry
@@ -245,9 +245,9 @@ def _state(
     if record is None and spec is not None:
         record = spec.to_dict()
     drift = drifts.get(entry.stream) if entry.source == "database" else None
-    warnings = judgement.warnings(spec) if spec is not None and not item.problems else []
+    warnings = record_warnings.find_warnings(spec) if spec is not None and not item.problems else []
     if entry.binding is not None and not entry.problems:
-        warnings += judgement.waiting(entry.binding.spec())
+        warnings += record_warnings.find_waiting_fields(entry.binding.spec())
     if drift is not None:
         warnings.append(drift.as_problem(entry.stream))
     if entry.stream in held_back and not entry.problems:

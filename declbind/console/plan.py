@@ -12,7 +12,7 @@ from typing import Any, Literal
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connections, transaction
 
-from declbind import judgement
+from declbind import record_validation
 from declbind.core.errors import ConfigError, Problem
 from declbind.models import BindingRecord, Configuration, editing
 from declbind.registry import get_registry, trying
@@ -214,7 +214,7 @@ def load_path(path: Path) -> list[SourceItem]:
 
 def find_faults(items: Sequence[SourceItem]) -> list[Fault]:
     """Return all problems of the records: invalid records, streams that are taken, and duplicate streams."""
-    taken = judgement.reserved_streams()
+    taken = record_validation.reserved_streams()
     places: dict[str, list[str]] = {}
     for item in items:
         if item.stream is not None:

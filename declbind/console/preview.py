@@ -10,7 +10,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 
-from declbind import validation
+from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.core import frames
 from declbind.core.errors import ClientError, ConfigError, Problem
@@ -120,7 +120,7 @@ def _load_row(bound: Binding, pk: str) -> Any:
     model = bound.model_class()
     key: Any = model._meta.pk
     try:
-        row = model._base_manager.filter(pk=validation.coerce(key, pk)).first()
+        row = model._base_manager.filter(pk=value_validation.coerce(key, pk)).first()
     except ValueError as error:
         raise ConfigError(f"Expected a primary key of {model._meta.label}, got {pk!r}: {error}.") from error
     if row is None:

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connections
 from django.db.models.deletion import Collector
 
-from declbind import validation
+from declbind import row_validation
 from declbind.bindings import Binding
 from declbind.core import course
 from declbind.core.errors import ClientError
@@ -108,7 +108,7 @@ class Course(course.Follower):
             # A new row gets its key when it is stored.
             self.reply = {"pk": json.loads(encode_key(row.pk, row._meta.pk))} if action == "update" else None
         if log.is_here(bound.using):
-            written = None if action != "update" else {*self.sent, *validation.moving_columns(row)}
+            written = None if action != "update" else {*self.sent, *row_validation.moving_columns(row)}
             self.drafts = list(foresee(self.index, row, action, str(bound.using), written))
 
     def _look(self, reply: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 
-from declbind import validation
+from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.core.wording import suggest
 from declbind.outbound.drafts import gather_faults
@@ -63,7 +63,7 @@ def try_change(
             return failed
         if action == "create" and pk is not None:
             try:
-                row.pk = validation.coerce(model._meta.pk, pk)
+                row.pk = value_validation.coerce(model._meta.pk, pk)
             except ValueError as error:
                 return Change(failed="values", text=f"This cannot be a key: {error}.")
         for moving in model._meta.concrete_fields:
@@ -95,7 +95,7 @@ def assign(row: Any, values: Mapping[str, Any], using: str) -> Change | None:
             unknown[name] = ["A list is stored beside its row, as a change of its own."]
         else:
             try:
-                found.save_form_data(row, validation.clean_value(found, value, using))
+                found.save_form_data(row, value_validation.clean_value(found, value, using))
             except ValidationError as error:
                 errors[name] = [str(text) for text in error.messages]
     if unknown:

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from declbind import validation
+from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.core import course
 from declbind.core.errors import ClientError
@@ -99,7 +99,7 @@ def find_row(binding: type[Binding], pk: Any, using: str) -> Any:
     """Return the stored row of a key, even if it does not exist for the binding; ``None`` if there is none."""
     model: Any = binding.model_class()
     try:
-        key = validation.coerce(model._meta.pk, pk)
+        key = value_validation.coerce(model._meta.pk, pk)
     except ValueError:
         return None
     return model._base_manager.using(using).filter(pk=key).first()

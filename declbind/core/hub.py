@@ -33,7 +33,7 @@ class LogEvent:
     tenant: str = ""
 
     @property
-    def tells_every_group(self) -> bool:
+    def is_for_every_group(self) -> bool:
         """Whether the event is for all groups of its stream, because its groups are not known."""
         return bool(self.changes) and self.changes[0][0] == frames.EVERY_GROUP
 
@@ -43,7 +43,7 @@ class LogEvent:
 
     def concerns(self, group: str) -> bool:
         """Return whether subscribers of a group of the event's stream are sent the event."""
-        return self.tells_every_group or any(name == group for name, _ in self.changes)
+        return self.is_for_every_group or any(name == group for name, _ in self.changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +303,7 @@ class Hub:
                 if stream is None or name == stream:
                     yield from list(members)
 
-    def hears(self, event: LogEvent) -> bool:
+    def has_subscribers(self, event: LogEvent) -> bool:
         """Return whether any connection is subscribed to a group of the event."""
         for groups in self._groups_of(event):
             for group, _ in self._changes(event, groups):
@@ -320,7 +320,7 @@ class Hub:
 
     @staticmethod
     def _changes(event: LogEvent, groups: _Groups) -> Sequence[tuple[str, str]]:
-        if not event.tells_every_group:
+        if not event.is_for_every_group:
             return event.changes
         return [(group, frames.RESYNC) for stream, group in list(groups) if stream == event.stream]
 

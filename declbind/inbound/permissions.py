@@ -223,10 +223,10 @@ def load_session_ends(keys: Collection[str]) -> dict[str, datetime | None]:
         rows = model._default_manager.using(router.db_for_write(model)).filter(session_key__in=keys)
         found: dict[str, datetime] = dict(rows.values_list("session_key", "expire_date"))
         return {key: _aware(found.get(key, timezone.now())) for key in keys}
-    return {key: _told_end(store_class, key) for key in keys}
+    return {key: _read_session_end(store_class, key) for key in keys}
 
 
-def _told_end(store_class: Any, key: str) -> datetime | None:
+def _read_session_end(store_class: Any, key: str) -> datetime | None:
     try:
         store = store_class(key)
         return _aware(store.get_expiry_date()) if store.load() else timezone.now()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any, Final
 
 from django.contrib.auth import get_user_model
@@ -20,13 +21,8 @@ from declbind.tokens import InvalidTokenError, tenant_of_users
 
 from .permissions import find_active_user
 
-try:
-    import jwt as pyjwt
-    from jwt.algorithms import get_default_algorithms
-except ImportError:
-    HAS_JWT = False
-else:
-    HAS_JWT = True
+# Imported where it is used: it loads cryptography, which a site without the setting would pay for at every start.
+HAS_JWT = find_spec("jwt") is not None
 
 logger = logging.getLogger("declbind")
 
@@ -53,6 +49,8 @@ def read(token: str) -> tuple[Any | None, float]:
         InvalidTokenError: The token is not valid, or the setting cannot be used.
     """
     config = _usable(settings.JWT)
+    import jwt as pyjwt
+
     claim = config["user_claim"]
     try:
         claims = pyjwt.decode(
@@ -138,6 +136,8 @@ def is_weak(config: Mapping[str, Any]) -> bool:
 
 
 def _algorithm_faults(algorithms: list[str] | tuple[str, ...], key: Any) -> Iterator[Fault]:
+    from jwt.algorithms import get_default_algorithms
+
     known = get_default_algorithms()
     if any(name.lower() == "none" for name in algorithms):
         yield (

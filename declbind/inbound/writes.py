@@ -18,7 +18,7 @@ from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, Validat
 from django.db import DataError, IntegrityError, OperationalError, connections, models, router, transaction
 from django.http import Http404
 
-from declbind import tenancy, validation
+from declbind import row_validation, tenancy, validation_errors, value_validation
 from declbind.bindings import Binding
 from declbind.core import course
 from declbind.core.errors import ClientError
@@ -207,7 +207,7 @@ def _take_write_lock(using: str) -> None:
 def _answer_once(request: Request, bound: Binding, identity: permissions.Identity) -> dict[str, Any]:
     if request.key is None:
         return _answer(request, bound)
-    if not validation.is_storable_text(request.key):
+    if not value_validation.is_storable_text(request.key):
         raise ClientError("invalid", "Expected a key without NUL and surrogates.")
     using = database_alias()
     actor = idempotency.name_actor(bound.user, identity.connection_id, identity.tenant)
@@ -238,7 +238,7 @@ def _answer(request: Request, bound: Binding) -> dict[str, Any]:
         data = _without_key(bound, data)
     course.enter("fields", data)
     _check_text(data)
-    validation.check_whitelist(data, bound.writable_fields())
+    row_validation.check_whitelist(data, bound.writable_fields())
     course.enter("scope")
     _check_scope(bound, action, data)
     check_condition(bound, action, key, request.condition)
@@ -278,9 +278,9 @@ def _write(bound: Binding, action: str, key: Any, data: Mapping[str, Any], pk: A
 
 def _row_key(bound: Binding, action: str, pk: Any) -> Any:
     """Return the key for a client's ``pk``. A value that no row can have is treated like a missing row."""
-    if isinstance(pk, str | int | float) and not (isinstance(pk, str) and not validation.is_storable_text(pk)):
+    if isinstance(pk, str | int | float) and not (isinstance(pk, str) and not value_validation.is_storable_text(pk)):
         try:
-            return validation.coerce(bound.model_class()._meta.pk, pk)
+            return value_validation.coerce(bound.model_class()._meta.pk, pk)
         except ValueError:
             # Project code may find rows by something other than their key.
             if not isinstance(pk, bool) and bound.overrides("deserialize", "get_object", action):
@@ -303,7 +303,7 @@ def _without_key(bound: Binding, data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_text(data: Mapping[str, Any]) -> None:
     """Refuse text that a database cannot store, at any depth of the values."""
-    if not all(map(validation.is_storable_text, data)):
+    if not all(map(value_validation.is_storable_text, data)):
         raise ClientError("invalid", "Expected names of fields without NUL and surrogates.")
     errors = {
         name: ["Expected text without NUL and surrogates."] for name, value in data.items() if not _is_storable(value)
@@ -314,7 +314,7 @@ def _check_text(data: Mapping[str, Any]) -> None:
 
 def _is_storable(value: Any) -> bool:
     if isinstance(value, str):
-        return validation.is_storable_text(value)
+        return value_validation.is_storable_text(value)
     if isinstance(value, dict):
         return all(_is_storable(item) for pair in value.items() for item in pair)
     return all(map(_is_storable, value)) if isinstance(value, list) else True
@@ -331,7 +331,7 @@ def _check_scope(bound: Binding, action: str, data: Mapping[str, Any]) -> None:
         if field.name not in data:
             continue
         try:
-            sent = validation.coerce(field, data[field.name])
+            sent = value_validation.coerce(field, data[field.name])
             differs = comparable(field, sent) != comparable(field, own)
         except ValueError:
             differs = True
@@ -345,7 +345,7 @@ def _as_client_error(error: Exception, request: Request, bound: Binding) -> Clie
     """Return the client's version of an error of Django or the database; ``None`` if the client did not cause it."""
     match error:
         case ValidationError():
-            return validation.as_client_error(error, bound, request.data)
+            return validation_errors.as_client_error(error, bound, request.data)
         case PermissionDenied():
             return ClientError("denied", "Not allowed.")
         case ObjectDoesNotExist() | Http404():

@@ -176,7 +176,7 @@ class LiveHub:
         self.recent.add(event)
         # Check this first: the groups of an outdated event may have no subscribers, while the present groups of its row
         # have some.
-        if self.is_in_force(event) and self.core.hears(event):
+        if self.is_in_force(event) and self.core.has_subscribers(event):
             queued = self.core.dispatch(event, self.variants(event), time.monotonic())
             if queued:
                 self.metrics.count_frames(event, queued)

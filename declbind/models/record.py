@@ -12,7 +12,7 @@ from typing import Any, Self
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import connections, models, router, transaction
 
-from declbind import judgement
+from declbind import record_validation
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.spec import KEYS, BindingSpec
 from declbind.fields import bound_fields, find_model, held_fields, model_fields
@@ -44,7 +44,7 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
             before = _load(using, touched)
             created = super().bulk_create(records, *args, **kwargs)
             after = _load(using, touched)
-            _judge_and_announce(using, before, after, skip_unchanged=True)
+            _validate_and_announce(using, before, after, skip_unchanged=True)
         return created
 
     def bulk_update(self, objs: Iterable[BindingRecord], *args: Any, **kwargs: Any) -> int:
@@ -56,7 +56,7 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
             before = _load(using, touched)
             with _quiet():
                 count = super().bulk_update(records, *args, **kwargs)
-            _judge_and_announce(using, before, _load(using, touched))
+            _validate_and_announce(using, before, _load(using, touched))
         return count
 
     def update(self, **kwargs: Any) -> int:
@@ -68,7 +68,7 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
             touched = models.Q(pk__in=list(self.using(using).values_list("pk", flat=True)))
             before = _load(using, touched)
             count = super().update(**kwargs)
-            _judge_and_announce(using, before, _load(using, touched))
+            _validate_and_announce(using, before, _load(using, touched))
         return count
 
     update.alters_data = True  # type: ignore[attr-defined]
@@ -240,8 +240,8 @@ class BindingRecord(models.Model):
 
     def problems(self) -> list[Problem]:
         """Return the problems of the record, including a stream that a file or a class already has."""
-        _, problems = judgement.judge_document(self.definition())
-        taken = judgement.reserved_streams().get(self.stream)
+        _, problems = record_validation.validate_document(self.definition())
+        taken = record_validation.reserved_streams().get(self.stream)
         if taken:
             problems.append(
                 Problem(
@@ -338,7 +338,7 @@ def _edits(before: Mapping[Any, BindingRecord], after: Mapping[Any, BindingRecor
     ]
 
 
-def _judge_and_announce(
+def _validate_and_announce(
     using: str,
     before: Mapping[Any, BindingRecord],
     after: Mapping[Any, BindingRecord],
@@ -383,7 +383,7 @@ def _refuse_repeats(records: Sequence[BindingRecord]) -> None:
             raise ValidationError({"stream": [f"$.stream: Binding {stream!r} stands twice in one call."]})
 
 
-def _judge_before_save(
+def _validate_before_save(
     instance: BindingRecord, raw: bool, using: str, update_fields: Collection[str] | None = None, **kwargs: Any
 ) -> None:
     """Validate on ``pre_save``, which both ``save()`` and ``loaddata`` pass."""
@@ -428,7 +428,7 @@ def _load_stored(instance: BindingRecord, using: str) -> BindingRecord | None:
     return None if key is None else _load(using, models.Q(pk=key)).get(key)
 
 
-models.signals.pre_save.connect(_judge_before_save, sender=BindingRecord, dispatch_uid="declbind.judge")
+models.signals.pre_save.connect(_validate_before_save, sender=BindingRecord, dispatch_uid="declbind.validate")
 models.signals.post_save.connect(_announce_save, sender=BindingRecord, dispatch_uid="declbind.announce")
 models.signals.pre_delete.connect(_note_before_delete, sender=BindingRecord, dispatch_uid="declbind.note")
 models.signals.post_delete.connect(_announce_delete, sender=BindingRecord, dispatch_uid="declbind.announce")

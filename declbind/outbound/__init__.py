@@ -10,8 +10,8 @@ checks whether the wrappers are still called. ``capture`` installs the hooks. Ea
 - ``inserts``: ``bulk_create`` and methods that call it, such as ``add`` of a many-to-many list;
 - ``lists``: ``set`` of a list, and the rows whose lists change with through rows.
 
-``writes`` holds the captured write that these share, and ``django_types`` the names of types. ``plans`` holds what
-they need to know about a model, and ``index`` the bindings that listen to a table. ``batch`` gathers the rows of one
+``writes`` holds the captured write that these share. ``plans`` holds what they need to know about a
+model, and ``index`` the bindings that listen to a table. ``batch`` gathers the rows of one
 call, those of each model in ``written_rows``, and ``also`` finds related rows that are sent again. ``rows`` reads
 stored rows, ``statements`` extends the statements that Django writes, and ``drafts`` turns rows into events.
 ``entries`` writes events; ``log`` appends, reads and trims. ``sequencer`` numbers events; ``relay`` runs it and

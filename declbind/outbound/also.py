@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from django.db import models
 
 from declbind.batches import in_batches
+from declbind.django_types import Key, Rows
 from declbind.relations import Hop
 from declbind.stored_rows import value_of
 
 from .batch import Batch
-from .django_types import Key, Rows
 from .plans import Plan
 from .rows import all_rows, keys_of
 from .written_rows import Chosen

@@ -13,12 +13,12 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from django.db import models
 
 from declbind.conf import settings
+from declbind.django_types import Key, through_of
 from declbind.serializers.lists import load_lists
 from declbind.stored_rows import StoredRow
 
 from . import log
 from .catalog import facts_of, savepoint_for
-from .django_types import Key, through_of
 from .drafts import UNKNOWN, draft_delete, groups_of, unread
 from .entries import Draft
 from .plans import Outlet, Plan

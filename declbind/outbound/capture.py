@@ -14,11 +14,11 @@ from typing import NamedTuple
 from django.db import models, router, transaction
 
 from declbind.batches import in_batches
+from declbind.django_types import Key, Method, Rows
 
 from . import catalog, detector, hooks, memory_databases, seams
 from .batch import Batch
 from .deletes import capture_delete, capture_raw_delete
-from .django_types import Key, Method, Rows
 from .index import current_index
 from .inserts import capture_bulk_create
 from .lists import capture_list_manager, forget_list_managers

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from django.db import connections, models, transaction
 from django.db.backends.signals import connection_created
 
-from .django_types import Connection, ExecuteContext, Method, concrete_model
+from declbind.django_types import Connection, ExecuteContext, Method, concrete_model
 
 if TYPE_CHECKING:
     from django.db.models.options import Options as ModelOptions

@@ -14,10 +14,11 @@ from typing import Concatenate, ParamSpec, Protocol, TypeAlias
 
 from django.db import connections, models
 
+from declbind.django_types import Column, Rows
+
 from . import log
 from .also import keep_watching
 from .batch import Batch
-from .django_types import Column, Rows
 from .hooks import note_unread
 from .index import Index, TableListeners, Watch, current_index, known_index
 from .lists import keep_owners

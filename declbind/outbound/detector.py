@@ -24,11 +24,11 @@ from django.db.backends.signals import connection_created
 from django.utils import timezone
 
 from declbind.conf import settings
+from declbind.django_types import Connection, ExecuteContext, Method
 from declbind.models import UnseenWrite
 from declbind.registry import database_alias
 
 from . import log
-from .django_types import Connection, ExecuteContext, Method
 from .index import current_index
 from .triggers import upkeep
 from .writes import is_captured

@@ -19,6 +19,7 @@ from declbind import signals
 from declbind.bindings import Binding
 from declbind.core.frames import EVERY_GROUP, RESYNC
 from declbind.core.groups import diff, is_legal_name
+from declbind.django_types import Key, through_of
 from declbind.models import Event
 from declbind.serializers import encode_key, encode_value
 from declbind.serializers.exact import exact_key
@@ -26,7 +27,6 @@ from declbind.serializers.guard import describe_withheld
 from declbind.stored_rows import AnyRow, StoredRow
 
 from .catalog import savepoint_for
-from .django_types import Key, through_of
 from .entries import Draft
 from .locks import ends_transaction
 from .plans import Outlet, Plan

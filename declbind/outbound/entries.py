@@ -21,9 +21,8 @@ from django.utils import timezone
 
 from declbind.batches import batch_size
 from declbind.core.frames import RESYNC
+from declbind.django_types import Connection, SqlValue
 from declbind.models import Event
-
-from .django_types import Connection, SqlValue
 
 #: Columns that differ between events, and those that are mostly the same for all events of a binding and a process.
 VARYING = ("object_pk", "changes", "data", "created_at")

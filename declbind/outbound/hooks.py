@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from .django_types import Method
+from declbind.django_types import Method
+
 from .seam_checks import Seam, SeamFault
 from .seams import NEEDED, find_name_faults
 

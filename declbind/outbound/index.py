@@ -12,10 +12,10 @@ from django.apps import apps
 from django.db import models
 
 from declbind import registry as registries
+from declbind.django_types import ListField, concrete_model, through_of
 from declbind.registry import BindingRegistry, get_registry, is_settled
 from declbind.relations import Hop
 
-from .django_types import ListField, concrete_model, through_of
 from .observers import bulk_observers
 from .plans import Plan, build_plan
 

@@ -14,11 +14,11 @@ from operator import or_
 from django.db import connections, models
 
 from declbind.batches import in_batches
+from declbind.django_types import Key, Method, Rows, concrete_model, through_of
 
 from .also import both_ways, keep_coming, keep_watching
 from .batch import Batch
 from .catalog import facts_of
-from .django_types import Key, Method, Rows, concrete_model, through_of
 from .hooks import Arguments, note_unread
 from .index import Relative, TableListeners, current_index, known_index
 from .known_values import stored_row

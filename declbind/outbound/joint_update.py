@@ -11,8 +11,9 @@ from contextlib import contextmanager, nullcontext
 
 from django.db import DatabaseError, connections, models, transaction
 
+from declbind.django_types import Column, Connection, Cursor, Query, SqlValue
+
 from . import entries, log, tenants
-from .django_types import Column, Connection, Cursor, Query, SqlValue
 from .drafts import draft_write
 from .known_values import is_as_stored, is_saved_by_django, take_values
 from .plans import Plan

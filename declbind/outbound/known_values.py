@@ -15,11 +15,11 @@ from django.db import models
 from django.db.models import query_utils
 from django.db.models.fields import related_descriptors
 
+from declbind.django_types import Column
 from declbind.stored_rows import StoredRow
 from declbind.stored_values import is_stock, key_field
 
 from .catalog import facts_of
-from .django_types import Column
 from .plans import Plan
 
 #: Values of exactly these types are stored unchanged by these fields. All others are read back after the write.

@@ -14,11 +14,11 @@ from django.apps import apps
 from django.db import connections, models, router
 from django.db.models.fields import related_descriptors
 
+from declbind.django_types import Connection, Key, ListField, Rows, through_of
 from declbind.serializers.lists import list_columns
 from declbind.stored_rows import value_of
 
 from .batch import Batch
-from .django_types import Connection, Key, ListField, Rows, through_of
 from .hooks import note_unread
 from .index import Index, current_index, known_index
 from .places import is_logged

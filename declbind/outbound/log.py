@@ -23,12 +23,12 @@ from django.utils import timezone
 
 from declbind.conf import settings
 from declbind.core.hub import LogEvent
+from declbind.django_types import Connection
 from declbind.models import Event, Head
 from declbind.registry import database_alias, has_table
 from declbind.tenancy import EVERYBODY
 
 from . import tenants
-from .django_types import Connection
 from .entries import Draft, insert
 from .history import FIRST_MARK, LAST_ID, ensure_head, needs_sequencer, offset_column
 

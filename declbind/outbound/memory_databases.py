@@ -15,7 +15,7 @@ from typing import Literal
 from django.db import connections
 from django.db.backends.signals import connection_created
 
-from .django_types import Connection, ExecuteContext, Method
+from declbind.django_types import Connection, ExecuteContext, Method
 
 #: The name that Django's test runner gives to its database in memory, which exists as long as the tests run.
 _TEST_DATABASE = "file:memorydb_"

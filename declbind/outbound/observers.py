@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from django.db import models, transaction
 
-from .django_types import Rows
+from declbind.django_types import Rows
 
 DeleteObserver: TypeAlias = Callable[[models.Model, str], None]
 BulkObserver: TypeAlias = "Callable[[Rows, frozenset[str] | None, str], None]"

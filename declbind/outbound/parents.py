@@ -11,9 +11,10 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 
 from django.db import connections, models
 
+from declbind.django_types import Key, Method
+
 from . import log
 from .batch import Batch
-from .django_types import Key, Method
 from .drafts import Groups
 from .hooks import note_unread
 from .index import Relative, TableListeners, current_index

@@ -7,10 +7,10 @@ from typing import Any
 
 from django.db import models, router
 
+from declbind.django_types import Rows
 from declbind.registry import current_registry, database_alias
 
 from . import log
-from .django_types import Rows
 
 logger = logging.getLogger("declbind")
 

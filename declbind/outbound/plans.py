@@ -8,12 +8,11 @@ from typing import Any
 from django.db import models
 
 from declbind.bindings import Binding
+from declbind.django_types import Column, ListField
 from declbind.fields import stored_field
 from declbind.registry import BindingRegistry
 from declbind.relations import Hop
 from declbind.stored_values import column_of
-
-from .django_types import Column, ListField
 
 
 @dataclass(frozen=True)

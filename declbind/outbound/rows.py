@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from django.db import connections, models, transaction
 
 from declbind.batches import in_batches
+from declbind.django_types import Column, Connection, Converter, Key, Rows, Selection, column_name, through_of
 from declbind.serializers.lists import load_lists
 from declbind.stored_rows import StoredRow
 
 from .catalog import facts_of, savepoint_for
-from .django_types import Column, Connection, Converter, Key, Rows, Selection, column_name, through_of
 from .plans import Plan
 
 if TYPE_CHECKING:

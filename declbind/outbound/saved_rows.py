@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 
-from .django_types import Key
+from declbind.django_types import Key
+
 from .drafts import Groups, draft_bulk, draft_hidden, draft_write, groups_of, unread
 from .entries import Draft
 from .known_values import stored_row

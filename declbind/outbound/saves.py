@@ -13,10 +13,10 @@ from collections.abc import Container, Iterable
 from django.db import connections, models
 
 from declbind.conf import settings
+from declbind.django_types import Key, Method, concrete_model
 
 from .also import both_ways, keep_coming, keep_watching
 from .catalog import facts_of
-from .django_types import Key, Method, concrete_model
 from .drafts import Groups
 from .hooks import Arguments, note_unread
 from .index import Index, Relative, current_index, known_index

@@ -19,10 +19,10 @@ from django.db.models.expressions import RawSQL
 
 from declbind.batches import in_batches
 from declbind.conf import settings
+from declbind.django_types import Connection
 from declbind.models import Event, Head
 
 from . import entries
-from .django_types import Connection
 from .history import FIRST_MARK, ensure_head, needs_sequencer
 from .log import HeadState, load_head, look
 from .triggers.marks import Mark, convert

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 from django.db import NotSupportedError, connections, models
 from django.db.models.sql import constants
 
+from declbind.django_types import Column, Connection, Cursor, Key, Query, SqlValue, column_name
 from declbind.stored_rows import StoredRow
 
-from .django_types import Column, Connection, Cursor, Key, Query, SqlValue, column_name
 from .rows import Columns
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import connections, models
 
 from declbind.batches import in_batches
+from declbind.django_types import Column, Key, Method, Rows, concrete_model
 
 from .also import both_ways, keep_watching
 from .catalog import facts_of
-from .django_types import Column, Key, Method, Rows, concrete_model
 from .hooks import Arguments, note_unread, takes_options
 from .index import current_index, known_index
 from .lists import keep_owners

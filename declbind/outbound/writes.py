@@ -15,10 +15,10 @@ from django.db import connections, models, transaction
 from django.db.models.expressions import RawSQL
 
 from declbind.conf import settings
+from declbind.django_types import Connection, Key, Rows
 
 from . import log
 from .batch import Batch
-from .django_types import Connection, Key, Rows
 from .entries import Draft
 from .index import Index, TableListeners
 from .locks import take_write_lock

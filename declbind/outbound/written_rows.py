@@ -12,11 +12,11 @@ from django.db import models
 from declbind.batches import in_batches
 from declbind.conf import settings
 from declbind.core.frames import EVERY_GROUP
+from declbind.django_types import Column, Key, Rows, Selection
 from declbind.stored_rows import StoredRow
 from declbind.stored_values import is_stock
 
 from .catalog import facts_of
-from .django_types import Column, Key, Rows, Selection
 from .drafts import Groups, draft_bulk, draft_hidden, draft_write, groups_of
 from .entries import ALL_TENANTS, Draft
 from .plans import Outlet, Plan

@@ -2,8 +2,8 @@
 
 A serializer is a callable ``(instance, binding) -> dict`` of JSON values. ``default`` sends the bound fields as
 Django's JSON encoder writes them. To add a serializer, put its dotted path into ``DECLBIND["SERIALIZERS"]`` or call
-``register_serializer``, and name it in a record. Which fields are sent is decided in ``declbind.judgement``, not
-here.
+``register_serializer``, and name it in a record. ``declbind.fields`` decides which fields
+are sent.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Each source has a module with a ``load_...`` function. It returns one :class:`SourceItem` for each record or class,
 including faulty ones. The registry leaves those out, reports them, and resolves conflicts over streams that two sources
 define. To add a source, write such a function and call it in the registry. Records are validated by
-:mod:`declbind.judgement`.
+:mod:`declbind.record_validation`.
 """
 
 from __future__ import annotations

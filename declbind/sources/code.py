@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from django.apps import apps
 from django.utils.module_loading import module_has_submodule
 
-from declbind import judgement, signals
+from declbind import record_validation, signals
 from declbind.bindings import Binding
 from declbind.core.errors import ConfigError, Problem
 
@@ -58,10 +58,10 @@ def load_code() -> list[SourceItem]:
         for cls in classes:
             _defined.pop(cls, None)
     refined = {base for cls in classes for base in cls.__mro__[1:] if base in classes and base.stream == cls.stream}
-    return [judge_class(cls) for cls in classes if cls not in refined]
+    return [validate_class(cls) for cls in classes if cls not in refined]
 
 
-def judge_class(cls: BindingClass) -> SourceItem:
+def validate_class(cls: BindingClass) -> SourceItem:
     """Return the item of one binding class, with the problems that validation found."""
     where = name_of(cls)
     stream = str(cls.stream)
@@ -70,8 +70,8 @@ def judge_class(cls: BindingClass) -> SourceItem:
     except (ConfigError, TypeError, ValueError) as error:
         found = error.problems if isinstance(error, ConfigError) else (Problem("$", f"{where}: {error}"),)
         return SourceItem(stream=stream, spec=None, problems=tuple(found), source="code", where=where)
-    judged, problems = judgement.judge_document(spec.to_dict(), python=True)
-    return SourceItem(stream=stream, spec=judged, problems=tuple(problems), source="code", where=where, binding=cls)
+    validated, problems = record_validation.validate_document(spec.to_dict(), python=True)
+    return SourceItem(stream=stream, spec=validated, problems=tuple(problems), source="code", where=where, binding=cls)
 
 
 def find_scattered() -> list[BindingClass]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from declbind import judgement
+from declbind import record_validation
 from declbind.models import BindingRecord
 
 from . import SourceItem
@@ -23,7 +23,7 @@ def load_database(using: str, known: Mapping[str, SourceItem] = MappingProxyType
     items = []
     for record in BindingRecord.objects.using(using).order_by("stream"):
         document = record.definition()
-        item = known.get(text_of(document)) or _judge(record.stream, document)
+        item = known.get(text_of(document)) or _validate(record.stream, document)
         names = frozenset(record.known) if isinstance(record.known, list) else None
         # A class that was built before sends other fields than after they have been accepted.
         items.append(item if item.known == names else replace(item, known=names, binding=None))
@@ -35,8 +35,8 @@ def text_of(document: Mapping[str, Any]) -> str:
     return json.dumps(document, sort_keys=True)
 
 
-def _judge(stream: str, document: Mapping[str, Any]) -> SourceItem:
-    spec, problems = judgement.judge_document(document)
+def _validate(stream: str, document: Mapping[str, Any]) -> SourceItem:
+    spec, problems = record_validation.validate_document(document)
     return SourceItem(
         stream=stream,
         spec=spec,

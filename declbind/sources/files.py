@@ -10,7 +10,7 @@ from django.apps import apps
 from declbind.conf import settings
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.schema import parse_documents
-from declbind.judgement import judge_document
+from declbind.record_validation import validate_document
 
 from . import SourceItem
 
@@ -76,7 +76,7 @@ def _folders() -> Iterator[tuple[Path, str]]:
 
 
 def _item(document: object, where: str) -> SourceItem:
-    spec, problems = judge_document(document)
+    spec, problems = validate_document(document)
     record = document if isinstance(document, dict) else None
     stream = record.get("stream") if record is not None else None
     return SourceItem(

@@ -28,7 +28,7 @@ MARKER = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.MULTILINE)
 OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+([A-Z]+\.md)\)")
 SCHEMA = ROOT / "schemas/binding.schema.json"
 CLIENT = ROOT / "declbind/static/declbind/declbind.js"
-CAUSES = ROOT / "declbind/console/causes.py"
+CAUSES = ROOT / "declbind/console/why/causes.py"
 MODELS = ROOT / "declbind/models"
 VERBS = ROOT / "declbind/management"
 
@@ -108,7 +108,7 @@ def _describe_type(key: dict[str, Any]) -> str:
 
 def describe_causes() -> str:
     """Return the table of the causes that "Why?" may answer."""
-    from declbind.console.causes import Cause
+    from declbind.console.why.causes import Cause
 
     rows = [(f"`{cause.code}`", cause.value.title, cause.value.remedy or "Nothing.") for cause in Cause]
     return format_table(("cause", "meaning", "what to do"), rows)

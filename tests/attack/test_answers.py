@@ -80,7 +80,7 @@ def test_a_constraint_of_other_fields_names_none():
 @pytest.mark.django_db
 def test_the_texts_of_django_would_name_other_fields(monkeypatch):
     """Control: Django's own texts."""
-    monkeypatch.setattr("declbind.validation._unique_fields", lambda error: ())
+    monkeypatch.setattr("declbind.validation_errors._unique_fields", lambda error: ())
     AnimalFactory.create(name="Taken", kind="bird", legs=2)
     error = connect(fields=["name", "legs"]).refused("create", data={"name": "Taken", "legs": 2})
     assert "kind" in error.message.lower()

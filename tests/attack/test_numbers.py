@@ -13,7 +13,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection, models
 
-from declbind import validation
+from declbind import value_validation
 from declbind.core.frames import RequestError, parse_envelope
 from declbind.serializers import encode_value
 from declbind.testing import Client, override_bindings
@@ -83,7 +83,7 @@ FIELDS = {field.name: field for field in make_fields()}
 
 def pass_on(field: Any, value: Any) -> None:
     """Read a value as a write, as params and as a condition do, and write the result."""
-    for read in (validation.clean_value, validation.coerce):
+    for read in (value_validation.clean_value, value_validation.coerce):
         try:
             found = read(field, value)
         except (ValidationError, ValueError):
@@ -115,7 +115,7 @@ def test_no_value_takes_memory_or_raises(name):
 
 def test_an_expanded_number_is_detected(monkeypatch):
     """Control: without the bound on the exponent, one value of ten characters takes twenty megabytes."""
-    monkeypatch.setattr(validation, "MAX_EXPONENT", 10**9)
+    monkeypatch.setattr(value_validation, "MAX_EXPONENT", 10**9)
     assert measure(FIELDS["unbounded"], HOSTILE["an exponent that fits into memory"]) > MAX_BYTES
 
 
@@ -160,7 +160,7 @@ async def test_no_value_causes_an_internal_error(settings):
 async def test_a_value_that_no_column_holds_is_detected(settings, monkeypatch):
     """Control: without its bound, a duration is too large for the integer that some databases store."""
     settings.DECLBIND = {"MESSAGES_PER_SECOND": 1_000_000, "MESSAGE_BURST": 1_000_000}
-    monkeypatch.setattr(validation, "LONGEST", timedelta.max)
+    monkeypatch.setattr(value_validation, "LONGEST", timedelta.max)
     has_own_type = connection.features.has_native_duration_field
     faults = await find_faults(["span"])
     assert (("span", "the longest time", "create") in faults) is not has_own_type

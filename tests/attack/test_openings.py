@@ -16,8 +16,8 @@ from declbind.console import openings
 from declbind.console.openings import BIND_RIGHTS_MODELS, EXPOSE_SENSITIVE
 from declbind.core.spec import ACTIONS, BindingSpec
 from declbind.fields import find_model
-from declbind.judgement import judge_document
 from declbind.models import BindingRecord
+from declbind.record_validation import validate_document
 from tests.attack.ways import CLOSED, EDIT, LIST, STREAM, WAYS, is_in_force, operator, send_json
 from tests.test_admin_form import post_confirmed, read_form
 from tests.test_consequences import documents, possible
@@ -213,7 +213,7 @@ class Holder:
         return codename in self.codenames
 
 
-edits = st.tuples(documents(), documents()).filter(lambda pair: not any(judge_document(item)[1] for item in pair))
+edits = st.tuples(documents(), documents()).filter(lambda pair: not any(validate_document(item)[1] for item in pair))
 
 
 def opened_without_right(old: dict[str, Any], new: dict[str, Any]) -> set[str]:

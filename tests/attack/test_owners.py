@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from declbind.core.errors import ClientError
-from declbind.judgement import judge_document
+from declbind.record_validation import validate_document
 from tests.factories import AnimalFactory, make_user
 from tests.zoo.clients import ANIMALS, Client, connect
 from tests.zoo.models import Animal, Food, Keeper
@@ -114,7 +114,7 @@ OWNED = {**ANIMALS, "relate": {}, "groups": ["z-{owner}"], "scope": {"owner": "$
 
 
 def places(document: dict[str, Any]) -> list[str]:
-    return [problem.path for problem in judge_document(document)[1]]
+    return [problem.path for problem in validate_document(document)[1]]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from declbind.console.delivery import offset_of
+from declbind.console.why.delivery import offset_of
 from declbind.models import Activity, BindingRecord, BindingRevision, Connection, Event, Node, Traffic
 from declbind.outbound import relay
 from declbind.registry import database_alias
@@ -116,13 +116,15 @@ def fill_console() -> dict[str, Any]:
 
 def find_violations(page: Any) -> list[str]:
     """Return the serious and critical findings of axe-core, which is evaluated so that the page's policy stays."""
+    page.wait_for_load_state()
     page.evaluate(AXE)
     found: list[str] = page.evaluate(AXE_RUN)
     return found
 
 
 def overflow(page: Any) -> int:
-    """Return by how many pixels a page is wider than its window."""
+    """Return by how many pixels a page is wider than its window, when it has loaded."""
+    page.wait_for_load_state()
     pixels: int = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     return pixels
 

@@ -11,6 +11,7 @@ from django.test import Client
 
 from declbind.models import BindingRecord
 from example_site.blog.models import Blog, Post
+from tests.browser.console import overflow
 from tests.test_admin_form import LIST, POST, save, spoil
 
 #: The folder for pictures; none are taken without it.
@@ -50,11 +51,6 @@ def operator(site, page):
     client.force_login(user)
     page.context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": site.url}])
     return page
-
-
-def overflow(page):
-    """Return by how many pixels the page is wider than the window."""
-    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 
 
 def test_an_operator_binds_a_model_by_the_form(operator, site, expect):

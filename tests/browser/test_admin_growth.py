@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from declbind.models import BindingRecord
-from tests.browser.console import find_violations
-from tests.browser.test_admin import operator, overflow, site, take_pictures
+from tests.browser.console import find_violations, overflow
+from tests.browser.test_admin import operator, site, take_pictures
 from tests.test_admin_form import LIST
 from tests.test_growth import grown
 

@@ -8,7 +8,8 @@ from datetime import timedelta
 from django.utils import timezone
 
 from declbind.models import BindingRecord, Configuration, Node
-from tests.browser.test_admin import operator, overflow, site, take_pictures
+from tests.browser.console import overflow
+from tests.browser.test_admin import operator, site, take_pictures
 from tests.test_admin_form import LIST, POST, save, spoil
 
 __all__ = ["operator", "site"]
@@ -34,6 +35,7 @@ def test_a_file_is_reviewed_and_applied(operator, site, expect, tmp_path):
     (tmp_path / "live.json").write_text(json.dumps([changed, USERS]))
     page.goto(f"{site.url}{LIST}")
     page.get_by_role("link", name="Import", exact=True).click()
+    page.wait_for_url("**/import/")
     assert fits(page, "import")
     page.set_input_files("#id_file", tmp_path / "live.json")
     page.check("#id_prune")

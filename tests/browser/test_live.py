@@ -14,7 +14,8 @@ from django.utils import timezone
 from declbind.models import Activity, Event, Traffic, Watch
 from declbind.outbound import relay
 from declbind.registry import database_alias
-from tests.browser.test_admin import operator, overflow, site, take_pictures
+from tests.browser.console import overflow
+from tests.browser.test_admin import operator, site, take_pictures
 from tests.servers import DjangoServer
 from tests.test_admin_form import LIST
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from declbind.console.causes import Cause
+from declbind.console.why.causes import Cause
 from declbind.core.errors import CODES
 from tests.servers import ROOT
 

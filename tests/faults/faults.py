@@ -299,9 +299,9 @@ def everybody_wrote(arena: Arena) -> list[str]:
 FAULTS: dict[str, Fault] = {
     fault.name: fault
     for fault in (
-        Fault("web killed", kill_web, arm_webs, rounds=3, disconnects=True, options={"daphnes": 1}),
-        Fault("relay killed", kill_relay, arm_relays, rounds=3, needs_server=True, options={"relays": 2}),
-        Fault("writer killed", kill_writer, arm_writers, rounds=3),
+        Fault("web killed", kill_web, arm_webs, rounds=2, disconnects=True, options={"daphnes": 1}),
+        Fault("relay killed", kill_relay, arm_relays, rounds=2, needs_server=True, options={"relays": 2}),
+        Fault("writer killed", kill_writer, arm_writers, rounds=2),
         Fault("redis broken", break_redis, rounds=1, needs_redis=True),
         Fault("database restarted", restart_database, needs_server=True, options={"editors": 2}),
         Fault("connections cut", cut_connections, rounds=1, disconnects=True, options={"proxied": True, "editors": 2}),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from django.db import models
 
-from declbind.outbound.django_types import Key, RowValues, concrete_model
+from declbind.django_types import Key, RowValues, concrete_model
 
 #: A model, for its own table.
 Table = type[models.Model]

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 from django.db import connections, models, transaction
 
 from declbind.core.groups import diff
+from declbind.django_types import Column, Connection, Converter, Key, RowValues, column_name, concrete_model
 from declbind.models import Event
 from declbind.outbound import tenants
 from declbind.outbound.batch import Batch
-from declbind.outbound.django_types import Column, Connection, Converter, Key, RowValues, column_name, concrete_model
 from declbind.outbound.drafts import UNKNOWN, draft_delete, draft_write, groups_of
 from declbind.outbound.entries import Draft
 from declbind.outbound.index import current_index

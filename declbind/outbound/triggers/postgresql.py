@@ -10,8 +10,8 @@ import hashlib
 
 from django.db import models
 
+from declbind.django_types import Connection
 from declbind.outbound import entries
-from declbind.outbound.django_types import Connection
 
 from .tables import Image, WantedTable
 

@@ -17,8 +17,8 @@ from typing import Any, Literal
 from django.db import connections, models
 
 from declbind.conf import settings
+from declbind.django_types import Connection, Cursor, Query, SqlValue, concrete_model
 from declbind.outbound import entries
-from declbind.outbound.django_types import Connection, Cursor, Query, SqlValue, concrete_model
 from declbind.outbound.statements import fetch
 
 from . import postgresql, sqlite

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from django.db import models
 
+from declbind.django_types import Connection
 from declbind.outbound import entries
-from declbind.outbound.django_types import Connection
 
 from .tables import SIDES, Image, WantedTable
 

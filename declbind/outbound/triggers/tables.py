@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from django.db import models
 
 from declbind.conf import settings
-from declbind.outbound.django_types import Column, column_name, concrete_model
+from declbind.django_types import Column, column_name, concrete_model
 from declbind.outbound.index import Index, TableListeners
 from declbind.outbound.plans import Plan
 

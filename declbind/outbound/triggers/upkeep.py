@@ -8,8 +8,8 @@ from typing import Protocol
 
 from django.db import connections, transaction
 
+from declbind.django_types import Connection
 from declbind.outbound.batch import Batch
-from declbind.outbound.django_types import Connection
 from declbind.outbound.index import Index, current_index
 
 from . import postgresql, sqlite

@@ -39,16 +39,16 @@ def let_everybody_write() -> None:
 
 def open_the_columns() -> None:
     """Let a new row have a value in a column that no client may write."""
-    from declbind import validation
+    from declbind import row_validation
 
-    original = validation.save_new
+    original = row_validation.save_new
 
     def save_new(binding: Any, instance: Any, data: Any) -> Any:
         if hasattr(instance, "hidden"):
             instance.hidden = "x"
         return original(binding, instance, data)
 
-    validation.save_new = save_new
+    row_validation.save_new = save_new
 
 
 def answer_all() -> None:

@@ -9,16 +9,16 @@ from typing import Any
 from django.db.models import QuerySet
 
 from declbind.bindings import Binding
+from declbind.console import bulk, unseen
+from declbind.console.shown import shown
+from declbind.console.stored import read_json
+from declbind.console.writers import describe_writer
 from declbind.core.frames import EVERY_GROUP
 from declbind.models import Event
 from declbind.outbound.triggers.tables import table_models
 
-from . import bulk, unseen
 from .causes import Answer, Cause
 from .delivery import explain_event, groups_of, offset_of
-from .shown import shown
-from .stored import read_json
-from .writers import describe_writer
 
 #: The number of bulk events, and of marks, that are examined.
 MAX_BULKS, MAX_MARKS = 200, 1_000

@@ -11,28 +11,21 @@ from django.contrib.sessions.models import Session
 from django.db import models
 from django.test.utils import isolate_apps
 
-from declbind import judgement
+from declbind import record_validation
 from declbind.core.spec import BindingSpec
-from declbind.judgement import (
-    bound_fields,
-    concrete_field,
-    find_model,
-    is_sensitive,
-    judge,
-    judge_document,
-    warnings,
-    writable_fields,
-)
+from declbind.fields import bound_fields, concrete_field, find_model, is_sensitive, writable_fields
+from declbind.record_validation import validate_document, validate_spec
+from declbind.record_warnings import find_warnings
 
 RECORDS = Path(__file__).parent / "data" / "records"
-MISJUDGED = json.loads((RECORDS / "misjudged.json").read_text(encoding="utf-8"))
+REFUSED = json.loads((RECORDS / "refused_by_django.json").read_text(encoding="utf-8"))
 USER = {"stream": "users", "model": "auth.User", "fields": ["username"]}
 LOG = {"stream": "log", "model": "admin.LogEntry", "fields": ["action_flag", "user"]}
 
 
 def texts(document, **options):
     """Return the problems of a record that is valid by the schema."""
-    spec, problems = judge_document(document, **options)
+    spec, problems = validate_document(document, **options)
     assert spec is not None, problems
     return [str(problem) for problem in problems]
 
@@ -59,7 +52,7 @@ def test_the_message_of_a_typing_error(monkeypatch):
             class Meta:
                 app_label = "example"
 
-    monkeypatch.setattr(judgement, "find_model", lambda label: IntegerValue)
+    monkeypatch.setattr(record_validation, "find_model", lambda label: IntegerValue)
     record = {"stream": "intval", "model": "example.IntegerValue", "fields": ["name", "valeu"]}
     assert texts(record) == [
         "$.fields[1]: Binding 'intval': field 'valeu' does not exist on example.IntegerValue. Did you mean 'value'?"
@@ -124,12 +117,12 @@ def test_composite_primary_keys_cannot_be_bound(monkeypatch):
             class Meta:
                 app_label = "example"
 
-    monkeypatch.setattr(judgement, "find_model", lambda label: Seat)
+    monkeypatch.setattr(record_validation, "find_model", lambda label: Seat)
     [text] = texts({"stream": "seats", "model": "example.Seat", "fields": ["row"]})
     assert "got example.Seat with a composite one" in text
 
 
-@pytest.mark.parametrize("case", MISJUDGED, ids=lambda case: case["name"])
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case["name"])
 def test_messages(case):
     """Each fault has its place, the expected and the given value, and the probable fix."""
     assert texts(case["record"]) == case["problems"]
@@ -242,14 +235,14 @@ PLACES = [
 def test_a_sensitive_field_counts_wherever_clients_learn_of_it(paths, part):
     """Names of groups contain values, and conditions disclose them. A class may name such a field, as in ``fields``."""
     record = {"stream": "pets", "model": "zoo.Animal", "fields": ["name"], **part}
-    found = [problem for problem in judge_document(record)[1] if "looks sensitive" in problem.message]
+    found = [problem for problem in validate_document(record)[1] if "looks sensitive" in problem.message]
     assert [problem.path for problem in found] == paths
     assert all(
         f"Remove it from '{problem.key}', or name it in 'sensitive' as well" in problem.message for problem in found
     )
-    confirmed = judge_document({**record, "sensitive": ["secret_token"]})[1]
+    confirmed = validate_document({**record, "sensitive": ["secret_token"]})[1]
     assert [problem for problem in confirmed if "sensitive" in problem.message] == []
-    assert not any("sensitive" in problem.message for problem in judge_document(record, python=True)[1])
+    assert not any("sensitive" in problem.message for problem in validate_document(record, python=True)[1])
 
 
 def test_all_fields_leave_out_the_sensitive_ones():
@@ -370,7 +363,7 @@ def test_warns_of_an_oracle():
     """A group or a condition over a field that is not sent causes a warning, because it discloses the value."""
     record = {"stream": "users", "model": "auth.User", "fields": ["username"]}
     spec = BindingSpec.from_dict({**record, "groups": ["mail-{email}"], "where": {"is_staff": False}})
-    assert [str(warning) for warning in warnings(spec)] == [
+    assert [str(warning) for warning in find_warnings(spec)] == [
         (
             "$.groups[0]: Binding 'users': the group template 'mail-{email}' uses 'email', which is not sent: "
             "clients that may "
@@ -382,7 +375,7 @@ def test_warns_of_an_oracle():
             "its value. Send it, or accept this."
         ),
     ]
-    assert judge(spec) == []
+    assert validate_spec(spec) == []
 
 
 @pytest.mark.parametrize(
@@ -396,14 +389,14 @@ def test_warns_of_an_oracle():
 )
 def test_does_not_warn_without_reason(change):
     """Sent fields, the primary key, and fields that the scope fills in disclose nothing new."""
-    assert warnings(BindingSpec(**{**LOG, **change})) == []
+    assert find_warnings(BindingSpec(**{**LOG, **change})) == []
 
 
 def test_warns_of_what_has_no_effect():
     """The primary key among the fields, and a subscription at connect to no group, have no effect."""
     spec = BindingSpec("users", "auth.User", fields=("id", "username"), groups=("x-{username}",), auto_subscribe=True)
-    assert [warning.path for warning in warnings(spec)] == ["$.fields[0]", "$.auto_subscribe"]
-    assert judge(spec) == []
+    assert [warning.path for warning in find_warnings(spec)] == ["$.fields[0]", "$.auto_subscribe"]
+    assert validate_spec(spec) == []
 
 
 # Both judgements
@@ -417,14 +410,14 @@ def test_warns_of_what_has_no_effect():
 )
 def test_never_raises(document):
     """Any input gives an answer."""
-    spec, problems = judge_document(document)
+    spec, problems = validate_document(document)
     assert spec is None
     assert problems
 
 
 def test_takes_records_written_in_python():
     """Both validations accept tuples in place of lists."""
-    spec, problems = judge_document({**USER, "fields": ("username",), "where": {"id": (1, 2)}})
+    spec, problems = validate_document({**USER, "fields": ("username",), "where": {"id": (1, 2)}})
     assert problems == []
     assert spec is not None
     assert spec.fields == ("username",)

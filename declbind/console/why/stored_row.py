@@ -6,22 +6,22 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from declbind import validation
+from declbind import value_validation
 from declbind.bindings import Binding
+from declbind.console.shown import shown
+from declbind.console.stored import read_json
 from declbind.models import Event
 from declbind.registry import get_registry
 from declbind.serializers import encode_value
 
 from .delivery import groups_of
-from .shown import shown
-from .stored import read_json
 
 
 def load_row(binding: type[Binding], row: str, using: str) -> Any | None:
     """Return a row by its key as text, or None if there is no such row or the key is invalid."""
     model = binding.model_class()
     try:
-        return model._base_manager.using(using).filter(pk=validation.coerce(model._meta.pk, row)).first()
+        return model._base_manager.using(using).filter(pk=value_validation.coerce(model._meta.pk, row)).first()
     except ValueError:
         return None
 

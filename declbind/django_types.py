@@ -1,4 +1,4 @@
-"""The types that capture passes around, by short names, and accessors where Django's stubs allow for ``None``."""
+"""Short names for types of Django and of its values, and accessors where Django's stubs allow for ``None``."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ def column_name(field: Column) -> str:
 def concrete_model(model: type[models.Model]) -> type[models.Model]:
     """Return a model's concrete model: the model itself, unless it is a proxy."""
     return model._meta.concrete_model or model
+
+
+def related_model(field: Column) -> type[models.Model]:
+    """Return the model that a relation leads to."""
+    model = field.related_model
+    assert isinstance(model, type)
+    return model
 
 
 def through_of(field: ListField) -> type[models.Model]:

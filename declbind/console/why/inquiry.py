@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.utils import timezone
 
-from declbind import validation
+from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.checks import foreign_database
+from declbind.console.shown import shown
+from declbind.console.withheld import load_withheld
+from declbind.console.writers import describe_writer
 from declbind.live import changes
 from declbind.models import BindingRevision, Event, Traffic
 from declbind.outbound import history, log
@@ -25,67 +26,11 @@ from declbind.registry import get_registry
 from declbind.serializers import encode_key
 
 from .causes import Answer, Cause
-from .delivery import explain_event, groups_of, offset_of
+from .delivery import explain_event, groups_of
+from .explanation import Explanation
 from .missed import explain_bulk, explain_uncaptured, find_bulk
-from .shown import shown
+from .question import WINDOW, Question
 from .stored_row import compare, find_latest, load_row, row_groups, says_it_is_there
-from .withheld import load_withheld
-from .writers import describe_writer
-
-#: Causes that come from reading the row, or from an exception that may quote it.
-TELLING = frozenset({Cause.OUTSIDE_WHERE, Cause.NO_GROUP, Cause.NOT_CAPTURED, Cause.BINDING_FAILED})
-NOT_SHOWN = "The particulars are for those who may view the model."
-#: How far a change may lie from the time in question.
-WINDOW = timedelta(minutes=2)
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question: a stream, a row's key as text, and optionally user, time and change.
-
-    ``user`` is a name or a key, or "anonymous"; ``connection`` narrows it to one connection.
-    """
-
-    stream: str
-    row: str
-    user: str = ""
-    at: datetime | None = None
-    offset: int | None = None
-    connection: str = ""
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """The answers, the most relevant first, and the change that they are about, if there is one."""
-
-    question: Question
-    answers: tuple[Answer, ...]
-    event: Event | None = None
-
-    @property
-    def has_arrived(self) -> bool:
-        """Return whether a client in question received it, or was told to take a snapshot instead."""
-        causes = [answer.cause for answer in self.answers if answer.cause is not Cause.TOLD_IN_BULK]
-        return causes[:1] == [Cause.SENT]
-
-    def without_values(self) -> Explanation:
-        """Return the answers without details of the row, which only users who may view it may read."""
-        answers = tuple(
-            replace(answer, text=NOT_SHOWN, evidence=()) if answer.cause in TELLING else answer
-            for answer in self.answers
-        )
-        return replace(self, answers=answers)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the explanation as JSON values."""
-        event = self.event
-        return {
-            "question": vars(self.question),
-            "change": None
-            if event is None
-            else {"id": event.pk, "offset": offset_of(event), "at": event.created_at, "changes": groups_of(event)},
-            "answers": [answer.as_json() for answer in self.answers],
-        }
 
 
 def explain(question: Question, using: str) -> Explanation:
@@ -160,7 +105,7 @@ def _keys(row: str, binding: type[Binding] | None) -> set[str]:
     if binding is not None:
         try:
             key = binding.model_class()._meta.pk
-            keys.add(encode_key(validation.coerce(key, row), key))
+            keys.add(encode_key(value_validation.coerce(key, row), key))
         except ValueError:
             pass
     elif row.lstrip("-").isdigit():

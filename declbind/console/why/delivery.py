@@ -12,17 +12,17 @@ from django.db.models import Q
 from django.utils import timezone
 
 from declbind.bindings import Binding
+from declbind.console.bulk import is_told, list_groups
+from declbind.console.connections import Heard, ListedConnection, describe_connections
+from declbind.console.lag import MOMENT
+from declbind.console.overview import describe_rules
+from declbind.console.shown import shown
+from declbind.console.stored import read_changes
 from declbind.live import changes
 from declbind.models import Connection, Event, Node, Traffic
 from declbind.outbound import history
 
-from .bulk import is_told, list_groups
 from .causes import Answer, Cause
-from .connections import Heard, ListedConnection, describe_connections
-from .lag import MOMENT
-from .overview import describe_rules
-from .shown import shown
-from .stored import read_changes
 
 #: How far a refused handshake may lie from the time in question.
 HANDSHAKES = timedelta(minutes=10)

@@ -1,0 +1,116 @@
+"""Warnings about valid binding records: settings that are allowed but probably not intended."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from django.db.models import Model
+
+from declbind import obstacles
+from declbind.core.errors import Problem
+from declbind.core.spec import BindingSpec
+from declbind.field_validation import field_path
+from declbind.fields import bound_fields, find_column, find_model, held_fields, model_fields
+from declbind.stored_values import is_encrypted
+
+
+def find_warnings(spec: BindingSpec) -> list[Problem]:
+    """Return settings of a valid spec that are allowed but probably not intended.
+
+    A group or a condition over a field that is not sent discloses it, because the arrival of a frame or the answer to a
+    subscription shows its value.
+    """
+    model = find_model(spec.model)
+    if model is None:
+        return []
+    sent = {field.name for field in bound_fields(model, spec)} | {
+        field.name for field in model._meta.concrete_fields if field.primary_key
+    }
+    found: list[Problem] = []
+
+    def warn(path: str, text: str) -> None:
+        found.append(Problem(path, f"Binding {spec.stream!r}: {text}"))
+
+    for index, name in enumerate(spec.fields or ()):
+        field = find_column(model, name)
+        if field is not None and field.primary_key:
+            warn(
+                f"$.fields[{index}]",
+                f"{name!r} is the primary key, which is sent as 'pk' and not in the data. Remove it.",
+            )
+    # The server fills in the fields of the scope, so clients cannot try values.
+    owned = {field.name for name in spec.scope if (field := find_column(model, name))}
+    for index, template in enumerate(spec.group_templates):
+        for name in template.placeholders:
+            if (field := find_column(model, name)) and field.name not in sent | owned:
+                warn(
+                    f"$.groups[{index}]",
+                    f"the group template {template.text!r} uses {name!r}, which is not sent: clients that may "
+                    f"subscribe can find out its value by trying. Send it, or group by another field.",
+                )
+    for name in spec.where:
+        if (field := find_column(model, name)) and field.name not in sent:
+            warn(
+                f"$.where.{name}",
+                f"'where' asks for {name!r}, which is not sent: the presence of a row discloses its value. Send it, "
+                f"or accept this.",
+            )
+    for name, text in _encrypted_warnings(spec, model, sent):
+        warn(field_path(spec, name), text)
+    if text := _hidden_rows_warning(spec, model):
+        warn("$.model", text)
+    if spec.auto_subscribe and not any(template.is_constant for template in spec.group_templates):
+        warn(
+            "$.auto_subscribe",
+            "every group template has placeholders, so no client is subscribed at connect. Add a template without any.",
+        )
+    return found
+
+
+def find_waiting_fields(spec: BindingSpec) -> list[Problem]:
+    """Return the fields of a valid spec that wait to be accepted, as one problem or none."""
+    model = find_model(spec.model)
+    held = held_fields(model, spec) if model is not None and spec.known is not None else []
+    if model is None or not held:
+        return []
+    names = ", ".join(repr(field.name) for field in held)
+    are, them = ("it is", "it") if len(held) == 1 else ("they are", "them")
+    return [
+        Problem(
+            "$.exclude" if spec.fields is None else "$.fields",
+            f"Binding {spec.stream!r}: {model._meta.label} got {names} later, and {are} not sent. To send {them}, "
+            f"accept {them} on the binding's page in the admin or with `manage.py declbind accept {spec.stream}`. To "
+            f"leave {them} out for good, name the fields to send, or add to 'exclude'.",
+        )
+    ]
+
+
+def _encrypted_warnings(spec: BindingSpec, model: type[Model], sent: Collection[str]) -> Iterator[tuple[str, str]]:
+    for field in model_fields(model):
+        if not is_encrypted(field) or field.name in (spec.exclude or ()):
+            continue
+        if field.name in sent:
+            text = "It is sent, and kept in the event log, in clear text. Exclude it, or accept this."
+        elif spec.fields is None or spec.all_fields:
+            text = (
+                "It is therefore not sent. Name it in 'exclude' to confirm this, or in 'sensitive' to send it and keep "
+                "it in the event log in clear text."
+            )
+        else:
+            continue
+        yield field.name, f"{field.name!r} is encrypted in its column. {text}"
+
+
+def _hidden_rows_warning(spec: BindingSpec, model: type[Model]) -> str:
+    """Return a warning for a model whose default manager hides rows, for instance deleted ones, or ``""``."""
+    hiding = obstacles.hiding_fields(model)
+    if hiding is None:
+        return ""
+    named = {field.name for name in spec.where if (field := find_column(model, name))}
+    if hiding and named.issuperset(hiding):
+        return ""
+    by = f" by {', '.join(map(repr, hiding))}" if hiding else ""
+    return (
+        f"the default manager of {model._meta.label} hides rows{by}. Bindings use the base manager, so clients are "
+        f"sent the hidden rows too and may write them. Leave them out with 'where', or accept this."
+    )
