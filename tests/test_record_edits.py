@@ -82,7 +82,7 @@ def _changed(pk: Any, **values: Any) -> BindingRecord:
     return found
 
 
-def test_the_signal_tells_before_and_after() -> None:
+def test_the_signal_has_the_definitions_before_and_after() -> None:
     """configuration_edited has both definitions of every stream that the edit touched, a renamed one twice."""
     pk = stored().pk
     heard: list[dict[str, Any]] = []
@@ -99,7 +99,7 @@ def test_the_signal_tells_before_and_after() -> None:
 
 
 def test_a_revision_names_its_author_and_the_note() -> None:
-    """editing() names who did it and why, inside its block only."""
+    """editing() sets who made the edit and why, inside its block only."""
     author = User.objects.create(username="operator")
     with editing(author, "for the launch"):
         saved = stored()
@@ -131,8 +131,8 @@ def test_an_edit_is_seen_inside_its_transaction_first(fresh_registry: None) -> N
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_rolled_back_edit_never_was(fresh_registry: None) -> None:
-    """Neither the version nor a revision nor the registry keeps a trace of a rolled-back savepoint or transaction."""
+def test_a_rolled_back_edit_leaves_no_trace(fresh_registry: None) -> None:
+    """Version, revisions and registry are unchanged after a rolled-back savepoint or transaction."""
     stored()
     before, known, registry = version(), revisions(), get_registry()
     with transaction.atomic():
@@ -158,7 +158,9 @@ def test_an_edit_after_a_rolled_back_one_counts(fresh_registry: None) -> None:
     assert "second" not in get_registry().by_stream
 
 
-def test_one_bad_record_of_a_hundred_spoils_only_itself(fresh_registry: None, tmp_path: Path, settings: Any) -> None:
+def test_one_bad_record_of_a_hundred_does_not_affect_the_others(
+    fresh_registry: None, tmp_path: Path, settings: Any
+) -> None:
     """If one of a hundred records in a file is invalid, the others work, and it is reported with its place."""
     documents = [{**GROUPS, "stream": f"s{number}"} for number in range(100)]
     documents[41]["fields"] = ["naem"]
@@ -171,7 +173,7 @@ def test_one_bad_record_of_a_hundred_spoils_only_itself(fresh_registry: None, tm
     assert str(problem) == NAME_TEXT.replace("'groups'", "'s41'")
 
 
-def test_a_record_gone_bad_leaves_the_others_working(fresh_registry: None) -> None:
+def test_a_record_that_became_invalid_does_not_affect_the_others(fresh_registry: None) -> None:
     """A row that a migration has made invalid is reported and not in force. Other rows still work."""
     stored(stream="sound")
     spoil(stored().pk)
@@ -216,7 +218,7 @@ def test_the_last_registry_stays_when_the_database_is_gone(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_edit_builds_anew_only_what_it_changed() -> None:
+def test_an_edit_rebuilds_only_what_it_changed() -> None:
     """The class of an unchanged record stays. A record that has become invalid is validated again."""
     BindingRecord.objects.create(stream="same", model="example.IntegerValue", fields=["name"])
     record = BindingRecord.objects.create(stream="other", model="example.IntegerValue", fields=["name"])

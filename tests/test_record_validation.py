@@ -173,7 +173,7 @@ def test_codenames_of_the_permission_table():
     assert texts(record, database=True) == []
 
 
-def test_judging_makes_no_query(django_assert_num_queries, db):
+def test_validation_makes_no_query(django_assert_num_queries, db):
     """By default the validation makes no query, because it runs while apps are being set up."""
     with django_assert_num_queries(0):
         texts({**USER, "permissions": "a.b", "groups": ["x-{id}"], "scope": {"id": "$user.pk"}})

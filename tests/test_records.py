@@ -1,4 +1,4 @@
-"""The validation of binding records on every way into the database, and the record of every edit."""
+"""The validation of binding records in every way in which they are stored."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ Way = Callable[[dict[str, Any], Path], None]
 
 @each_way
 @pytest.mark.parametrize(("document", "text"), [(BAD_SHAPE, SHAPE_TEXT), (BAD_NAME, NAME_TEXT)])
-def test_no_way_in_takes_a_bad_record(enter: Way, document: dict[str, Any], text: str, tmp_path: Path) -> None:
+def test_no_way_to_store_accepts_an_invalid_record(
+    enter: Way, document: dict[str, Any], text: str, tmp_path: Path
+) -> None:
     """Every way to store a record validates it, and a refused call stores nothing."""
     with pytest.raises((ValidationError, CommandError)) as caught:
         enter(document, tmp_path)
@@ -108,7 +110,7 @@ def test_no_way_in_takes_a_bad_record(enter: Way, document: dict[str, Any], text
 
 
 @each_way
-def test_every_way_in_takes_a_good_record(enter: Way, tmp_path: Path) -> None:
+def test_every_way_to_store_accepts_a_valid_record(enter: Way, tmp_path: Path) -> None:
     """A valid record is accepted in every way."""
     enter(GROUPS, tmp_path)
     if enter is not enter_by_full_clean:
@@ -116,7 +118,7 @@ def test_every_way_in_takes_a_good_record(enter: Way, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("enter", [enter_by_save, enter_by_fixture])
-def test_a_save_without_the_judgement_would_take_it(enter: Way, tmp_path: Path) -> None:
+def test_a_save_without_the_validation_would_store_it(enter: Way, tmp_path: Path) -> None:
     """Negative control: without the validation, a bad record is stored."""
     arguments: dict[str, Any] = {"sender": BindingRecord, "dispatch_uid": "declbind.validate"}
     assert models.signals.pre_save.disconnect(**arguments)
@@ -140,7 +142,7 @@ def test_problems_stand_under_the_keys_of_the_record() -> None:
     assert caught.value.message_dict["groups"][0].startswith("$.groups[0]: Binding 'groups': field 'colour'")
 
 
-def test_a_stream_is_taken_once() -> None:
+def test_a_stream_is_unique() -> None:
     """Two rows, two records of one call, and a row beside a Python class: each is refused under the stream."""
     stored()
     for attempt in (
@@ -158,7 +160,7 @@ def test_a_stream_is_taken_once() -> None:
 
 
 def test_a_fixture_finds_its_record_by_the_stream(tmp_path: Path) -> None:
-    """A fixture without primary keys edits the row of its stream, and dumpdata writes such a fixture."""
+    """A fixture without primary keys edits the row of its stream, and `dumpdata` writes such a fixture."""
     stored()
     enter_by_fixture({**GROUPS, "description": "second"}, tmp_path)
     assert BindingRecord.objects.get().description == "second"
@@ -172,7 +174,7 @@ def test_a_fixture_finds_its_record_by_the_stream(tmp_path: Path) -> None:
 # What the validation looks at --------------------------------------------------------------------------------
 
 
-def test_a_partial_save_is_judged_by_what_the_row_will_hold() -> None:
+def test_a_partial_save_is_validated_with_the_rest_of_the_row() -> None:
     """With update_fields, only the stored fields of the instance count, together with the rest of the row."""
     saved = stored()
     saved.fields = ["naem"]
@@ -186,7 +188,7 @@ def test_a_partial_save_is_judged_by_what_the_row_will_hold() -> None:
         saved.save(update_fields=["description"])
 
 
-def test_bulk_update_is_judged_by_what_the_rows_hold() -> None:
+def test_bulk_update_is_validated_with_the_rest_of_the_rows() -> None:
     """The same holds for bulk_update: the revision has the stored values, not other values of the instance."""
     saved = stored()
     saved.fields, saved.description = ["naem"], "half"
@@ -205,7 +207,7 @@ def test_bulk_update_is_judged_by_what_the_rows_hold() -> None:
     ],
     ids=["update", "save", "update_fields", "bulk_update", "delete"],
 )
-def test_a_record_gone_bad_can_be_switched_off(disable: Callable[[Any], Any]) -> None:
+def test_a_record_that_became_invalid_can_be_disabled(disable: Callable[[Any], Any]) -> None:
     """A record that has become invalid can be disabled or removed in every way."""
     pk = stored().pk
     spoil(pk)
@@ -220,7 +222,7 @@ def _disabled(pk: Any) -> BindingRecord:
     return found
 
 
-def test_a_record_gone_bad_can_be_nothing_but_switched_off() -> None:
+def test_a_record_that_became_invalid_can_only_be_disabled() -> None:
     """Neither another edit at the same time nor enabling it again is accepted."""
     pk = stored().pk
     spoil(pk)

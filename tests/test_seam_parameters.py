@@ -25,7 +25,7 @@ def more_keywords(method):
 
 
 def pass_more(method):
-    """Wrap a hook so that it is called as by a newer Django."""
+    """Wrap a hook so that it is called as a newer Django would call it."""
     return lambda self, *args, **kwargs: method(self, *args, durable=True, **kwargs)
 
 
@@ -104,7 +104,7 @@ OTHER_METHODS = {
 
 @pytest.mark.parametrize("name", OTHER_METHODS)
 def test_a_method_with_other_parameters_is_left_alone_and_reported(name, monkeypatch, caplog):
-    """The meaning of a call would be unknown."""
+    """The meaning of a call would be unknown, so no hook is installed."""
     hook = HOOKS[name]
     monkeypatch.setattr(hook.owner, name, OTHER_METHODS[name])
     with caplog.at_level(logging.ERROR, "declbind"):
@@ -162,7 +162,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_that_cannot_be_read_goes_through_and_is_reported(name, monkeypatch):
+def test_a_call_with_unknown_arguments_is_passed_on_and_reported(name, monkeypatch):
     """A package that accepts any arguments may be called in ways that declbind does not know."""
     hook = HOOKS[name]
     monkeypatch.setattr(hooks, "_unread", {})

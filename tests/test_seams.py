@@ -100,7 +100,7 @@ def written(events):
     return [action for _, _, found in actions(events) for action in found]
 
 
-def test_nothing_is_reported_of_the_installed_packages():
+def test_nothing_is_reported_for_the_installed_packages():
     """Negative control: each name that declbind needs exists."""
     assert list(capture.find_faults()) == []
     assert checks.check_seams() == []
@@ -172,7 +172,7 @@ def test_a_method_that_was_replaced_afterwards_is_reported(name, replace, monkey
 
 @pytest.mark.needs_triggers
 @pytest.mark.django_db(transaction=True)
-def test_a_binding_with_triggers_does_without_hooks(monkeypatch):
+def test_a_binding_with_triggers_needs_no_hooks(monkeypatch):
     """Its tables are reported by their triggers."""
     monkeypatch.setattr(QuerySet, "update", bare(HOOKS["update"]))
     with override_bindings({**KEEPERS, "capture": "triggers"}):
@@ -196,7 +196,7 @@ def test_a_missing_method_is_reported(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_without_a_name_that_capture_uses_no_hook_is_installed(name, monkeypatch):
+def test_no_hook_is_installed_if_a_name_that_it_uses_is_missing(name, monkeypatch):
     """A hook that cannot do its work would make the write fail."""
     hook = HOOKS[name]
     method = bare(hook)
@@ -211,14 +211,14 @@ def test_without_a_name_that_capture_uses_no_hook_is_installed(name, monkeypatch
 
 @pytest.mark.parametrize("seam", seams.NEEDED, ids=str)
 def test_each_name_that_capture_uses_is_checked(seam, monkeypatch):
-    """A missing attribute is detected, for each of them."""
+    """For each name, a missing attribute is detected."""
     assert seam.find_problem() == ""
     for name in seam.attributes:
         monkeypatch.setattr(seam_checks, "_has", lambda made, path, name=name: path != name)
         assert seam.find_problem().startswith(f"{seam} has no {name} in ")
 
 
-def test_a_class_that_is_made_in_another_way_is_reported(monkeypatch):
+def test_a_class_that_is_built_in_another_way_is_reported(monkeypatch):
     """The attributes of its instances are then unknown."""
     collector = next(seam for seam in seams.NEEDED if seam.name == "Collector")
     monkeypatch.setattr(collector.find_owner(), "Collector", type("Collector", (), {}))
@@ -244,7 +244,7 @@ def test_a_package_that_is_not_in_use_is_not_checked(monkeypatch):
 
 
 def test_the_names_of_optional_packages_are_as_expected():
-    """In a process of its own, because importing daphne installs a reactor."""
+    """The names are checked in a process of their own, because importing daphne installs a reactor."""
     modules = sorted({seam.module for seam in seams.SEAMS})
     code = f"""
 import importlib

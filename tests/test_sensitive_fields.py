@@ -29,7 +29,7 @@ def test_names_that_look_sensitive(name):
 
 
 @pytest.mark.parametrize("name", LOOK_HARMLESS.split())
-def test_names_that_do_not(name):
+def test_names_that_do_not_look_sensitive(name):
     """A word that only contains a sensitive one is not sensitive."""
     assert not is_sensitive(name)
 
@@ -59,7 +59,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("paths", "part"), PLACES)
-def test_a_sensitive_field_counts_wherever_clients_learn_of_it(paths, part):
+def test_a_sensitive_field_in_groups_and_conditions_is_exposed(paths, part):
     """Names of groups contain values, and conditions disclose them. A class may name such a field, as in ``fields``."""
     record = {"stream": "pets", "model": "zoo.Animal", "fields": ["name"], **part}
     found = [problem for problem in validate_document(record)[1] if "looks sensitive" in problem.message]

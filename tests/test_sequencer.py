@@ -26,14 +26,14 @@ def empty_database(request):
 
 
 def test_every_committed_event_is_read_once_and_in_order(outcome_of_the_race):
-    """Eight writers, three relays: the reader saw the committed events, dense, each row's versions ascending."""
+    """With eight writers and three relays, the log is dense, and each row's versions ascend."""
     assert len(outcome_of_the_race["committed"]) > 200
     assert outcome_of_the_race["rolled_back"] > 50
     check_order(outcome_of_the_race["committed"], outcome_of_the_race["reader"])
 
 
 def test_several_relays_share_the_work(outcome_of_the_race):
-    """More than one of them numbered events, together each event once, and none is left."""
+    """More than one relay numbered events, together each event once, and no event is left."""
     assert len([count for count in outcome_of_the_race["sequenced"] if count]) > 1
     assert sum(outcome_of_the_race["sequenced"]) == len(outcome_of_the_race["reader"])
     assert outcome_of_the_race["waiting"] == 0
@@ -71,7 +71,7 @@ def test_concurrent_relays_do_not_fail_in_a_stricter_isolation_level(postgres_da
     assert outcome["faults"] == []
 
 
-def test_looking_before_locking_would_be_caught(empty_database):
+def test_reading_before_locking_would_be_caught(empty_database):
     """Both relays have read the same events and number them one after the other."""
     outcome = run_program(empty_database, "race_relays", "read first")
     with pytest.raises(AssertionError, match="gaps"):

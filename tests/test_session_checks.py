@@ -12,7 +12,7 @@ from tests.session_stores import BACKENDS, engine
 __all__ = ["engine"]
 
 
-def test_w008_names_what_sessions_in_cookies_cost(engine):
+def test_w008_reports_the_limits_of_sessions_in_cookies(engine):
     """The check runs with all others, under the tag of the package."""
     engine("signed_cookies")
     expected = CheckWarning(
@@ -42,6 +42,7 @@ def test_w008_names_what_sessions_in_cookies_cost(engine):
     ],
 )
 def test_w009_names_a_cache_of_one_process(engine, name, cost):
+    """Other processes cannot read sessions in such a cache."""
     engine(name)
     assert check_sessions() == [
         CheckWarning(
@@ -66,7 +67,7 @@ def test_w009_names_a_cache_of_one_process(engine, name, cost):
     ],
 )
 def test_stores_that_all_processes_share_pass(engine, settings, name, backend):
-    """Negative control; a store that cannot be imported is reported by Django, at the first request."""
+    """Negative control. Django itself reports a store that cannot be imported, at the first request."""
     engine(name)
     settings.CACHES = {"default": {"BACKEND": f"django.core.cache.backends.{backend}", "LOCATION": "redis://x"}}
     assert check_sessions() == []

@@ -27,8 +27,8 @@ __all__ = ["engine"]
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["signed_cookies", "tokens"])
-async def test_a_logout_ends_all_sockets_of_the_user_if_the_store_cannot_tell_sessions_apart(engine, name):
-    """The key has changed since; sockets of another user, and of the same user by a token, stay open."""
+async def test_without_stable_session_keys_a_logout_ends_all_sockets_of_the_user(engine, name):
+    """The key has changed since. Sockets of other users, and of the same user by a token, stay open."""
     engine(name)
     user, other = await in_thread(lambda: (make_user(VIEW), make_user(VIEW)))
     first, second, stranger = await browser_of(user), await browser_of(user), await browser_of(other)
@@ -72,7 +72,7 @@ async def test_a_changed_key_ends_no_socket(engine, name):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", SERVER_STORES)
-async def test_a_logout_ends_one_session_if_the_store_knows_it(engine, name):
+async def test_with_stable_session_keys_a_logout_ends_one_session(engine, name):
     """The same user stays connected in another browser."""
     engine(name)
     user = await in_thread(lambda: make_user(VIEW))
@@ -90,7 +90,7 @@ async def test_a_logout_ends_one_session_if_the_store_knows_it(engine, name):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", [*SERVER_STORES, "rotating"])
-async def test_a_logout_under_a_later_key_ends_the_sockets_of_the_earlier_one(engine, name):
+async def test_a_logout_under_a_new_key_ends_sockets_of_the_old_key(engine, name):
     """``cycle_key()`` gave the session another key after the socket was opened."""
     engine(name)
     user = await in_thread(lambda: make_user(VIEW))
@@ -111,7 +111,7 @@ async def test_a_logout_under_a_later_key_ends_the_sockets_of_the_earlier_one(en
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["db", "cached_db", "signed_cookies", "tokens"])
 async def test_a_logout_by_channels_ends_the_sockets(engine, name):
-    """It names the user and no session; sockets without a session stay open."""
+    """It has the user and no session. Sockets without a session stay open."""
     engine(name)
     user = await in_thread(lambda: make_user(VIEW))
     browser = await browser_of(user)
@@ -168,8 +168,8 @@ async def test_a_session_that_is_flushed_ends_its_sockets_at_the_next_check(engi
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_without_the_look_at_other_sessions_a_rewritten_cookie_survives_the_logout(engine, monkeypatch):
-    """Negative control: the digest of the key alone does not find the socket."""
+async def test_comparing_the_digest_of_the_key_alone_would_be_caught(engine, monkeypatch):
+    """Negative control: the socket of a session whose cookie was rewritten survives the logout."""
     engine("signed_cookies")
     monkeypatch.setattr(permissions, "survives_logout", lambda identity: True)
     browser = await browser_of(await in_thread(lambda: make_user(VIEW)))

@@ -77,7 +77,7 @@ def test_writes_by_the_model_that_is_not_bound_are_reported(second: Any, name: s
         assert set(event.data) == {"name", "retired"}
 
 
-def test_models_of_migrations_are_left_alone(second: Any) -> None:
+def test_models_of_migrations_are_not_reported(second: Any) -> None:
     """Their table may lack columns that the present model has."""
     historical: Any = ProjectState.from_apps(apps).apps.get_model("zoo", "Keeper")
     with override_bindings(BY_NAME), capture_events() as events:
@@ -85,7 +85,7 @@ def test_models_of_migrations_are_left_alone(second: Any) -> None:
     assert events == []
 
 
-def test_a_model_with_another_key_is_left_alone() -> None:
+def test_writes_of_a_model_with_another_key_are_not_reported() -> None:
     """Its keys do not identify rows of the bound model."""
 
     class Third(models.Model):
@@ -113,7 +113,7 @@ def test_a_model_with_another_key_is_left_alone() -> None:
 BY_TITLE = {"stream": "seconds", "model": "zoo.Second", "fields": ["title"], "groups": ["t-{title}"]}
 
 
-def told(events: Any) -> list[Any]:
+def events_of_both(events: Any) -> list[Any]:
     """Return the events of each model: the stream, the changes without the prefix of a group, and the title."""
     return sorted(
         (event.stream, [(group[2:], action) for group, action in event.changes], event.data.get("title", "-"))
@@ -168,7 +168,7 @@ def check_that_both_are_told(second: Any, name: str, writer: str, **keys: Any) -
         sequencer.settle("default")
     with override_bindings({**BY_NAME, **keys}, {**BY_TITLE, **keys}), capture_events() as events:
         write(row if writer == "second" else Keeper(pk=row.pk, name=row.title, retired=row.retired))
-    assert told(events) == (of_both(expected[0]) if expected else [])
+    assert events_of_both(events) == (of_both(expected[0]) if expected else [])
 
 
 @pytest.mark.parametrize(("name", "writer"), EACH_WAY)
@@ -214,13 +214,14 @@ def check_that_raw_sql_is_told_of_both(name: str) -> None:
         with connection.cursor() as cursor:
             cursor.execute(statement)
         sequencer.settle("default")
-    assert told(events) == of_both(expected)
+    assert events_of_both(events) == of_both(expected)
 
 
 @pytest.mark.needs_triggers
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", RAW)
 def test_raw_sql_is_reported_for_both_bound_models(marked: Any, name: str) -> None:
+    """The names and values are those of each model."""
     check_that_raw_sql_is_told_of_both(name)
 
 
@@ -258,4 +259,4 @@ def test_each_binding_has_its_own_way_of_capture(second: Any, writer: str) -> No
                     second.objects.create(title="n")
         finally:
             upkeep.remove("default")
-    assert told(events) == of_both([("n-n", "create")])
+    assert events_of_both(events) == of_both([("n-n", "create")])

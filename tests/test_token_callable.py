@@ -1,4 +1,4 @@
-"""The callable of a project that authenticates tokens."""
+"""The callable of a project that authenticates tokens, `DECLBIND["AUTHENTICATE"]`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def answer_never(token: str, scope: Any) -> Any:
 
 
 class Pretender:
-    """An object of another kind, whose key is that of a user."""
+    """An object that is not a user, with the key of a user."""
 
     is_authenticated = is_active = True
 
@@ -80,8 +80,8 @@ def answers():
 
 
 @pytest.mark.parametrize("name", ["answer", "answer_later", "answerer"])
-async def test_a_callable_replaces_both(accept, answers, name):
-    """A function, a coroutine function or an object with either; nothing else is accepted beside it."""
+async def test_a_callable_replaces_the_other_tokens(accept, answers, name):
+    """It may be a function, a coroutine function or an object with either. No other token is accepted."""
     user = await viewer()
     own = await issue(user)
     accept(AUTHENTICATE=f"tests.test_token_callable.{name}", JWT=HMAC)
@@ -104,8 +104,8 @@ async def test_a_callable_replaces_both(accept, answers, name):
         (lambda: None, None),
     ],
 )
-async def test_the_callable_says_when_it_ends(accept, answers, settings, end, seconds):
-    """A time without a zone is in the zone of the project; ``None`` never ends."""
+async def test_the_callable_decides_when_the_connection_ends(accept, answers, settings, end, seconds):
+    """A time without a zone is in the zone of the project, and ``None`` means no end."""
     settings.TIME_ZONE = time.tzname[0] if time.tzname[0] == "UTC" else settings.TIME_ZONE
     user = await viewer()
     accept(AUTHENTICATE=PATH)
@@ -119,8 +119,8 @@ async def test_the_callable_says_when_it_ends(accept, answers, settings, end, se
     assert seconds is None or seconds - 5 < left <= seconds
 
 
-async def test_a_callable_that_fails_lets_nobody_in(accept, answers, caplog):
-    """It is logged without the token, and the socket gets a close code and no exception."""
+async def test_a_callable_that_raises_admits_nobody(accept, answers, caplog):
+    """The exception is logged without the token, and the socket is closed with a code."""
     user = await viewer()
     inactive = await in_thread(User.objects.create, username="gone", is_active=False)
     accept(AUTHENTICATE=PATH)
@@ -150,8 +150,8 @@ async def test_a_callable_that_fails_lets_nobody_in(accept, answers, caplog):
                 assert code_of(await client.authenticate(token)) == "denied"
 
 
-async def test_a_callable_that_does_not_answer_holds_up_nobody_for_ever(accept, answers):
-    """The client is told to come back, and on an open socket that the server failed."""
+async def test_a_callable_that_does_not_return_is_cancelled(accept, answers):
+    """In the handshake the client is asked to retry. On an open socket the reply is an internal error."""
     accept(AUTHENTICATE="tests.test_token_callable.answer_never", HANDSHAKE_SECONDS=0.2)
     with override_bindings(PRIVATE):
         assert await close_code(Client(token="good")) == 1013
@@ -161,7 +161,7 @@ async def test_a_callable_that_does_not_answer_holds_up_nobody_for_ever(accept, 
 
 
 async def test_the_callable_is_given_the_scope(accept, answers):
-    """In the handshake and later; neither has cookies, a session or their user."""
+    """This holds in the handshake and later. The scope has no cookies, no session and no user of a session."""
     user = await viewer()
     accept(AUTHENTICATE=PATH)
     answers["good"] = (user, None)

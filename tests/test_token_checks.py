@@ -22,7 +22,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 not_callable = 5
 
 
-def test_the_defaults_and_good_settings_pass(accept):
+def test_valid_settings_pass(accept):
+    """The defaults and valid settings have no message."""
     for values in ({}, {"JWT": HMAC}, {"JWT": RSA}, {"JWT": {**RSA, "user_field": "username"}}, {"AUTHENTICATE": PATH}):
         accept(**values)
         assert checks.check_tokens() == []
@@ -37,7 +38,7 @@ def test_the_defaults_and_good_settings_pass(accept):
     ],
 )
 async def test_e010_callable_that_cannot_be_used(accept, path, fault):
-    """Nobody gets in by a token until it is corrected, not by those of this project either."""
+    """No token is accepted until the setting is corrected, not even one of this project."""
     accept(AUTHENTICATE=path)
     assert checks.check_tokens() == [
         Error(
@@ -75,7 +76,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("config", "text"), FAULTS, ids=[text for _, text in FAULTS])
 async def test_e011_web_tokens_that_cannot_be_read(accept, config, text):
-    """The message never holds the key, and nobody gets in by a web token, even if the check is silenced."""
+    """The message does not contain the key. No web token is accepted, even if the check is silenced."""
     accept(JWT=config)
     found = [str(message.msg) for message in checks.check_tokens() if message.id == "declbind.E011"]
     assert f"settings.DECLBIND['JWT']: {text}" in found
@@ -87,6 +88,7 @@ async def test_e011_web_tokens_that_cannot_be_read(accept, config, text):
 
 
 def test_e011_without_the_package(accept, monkeypatch):
+    """Web tokens need PyJWT."""
     monkeypatch.setattr(web_tokens, "HAS_JWT", False)
     accept(JWT=HMAC)
     assert checks.check_tokens() == [
@@ -99,6 +101,7 @@ def test_e011_without_the_package(accept, monkeypatch):
 
 
 def test_w022_weak_key(accept):
+    """A key is weak if it is shorter than the digest of its algorithm."""
     accept(JWT={"key": "x" * 47, "algorithms": ["HS256", "HS384"]})
     assert checks.check_tokens() == [
         CheckWarning(
@@ -111,6 +114,7 @@ def test_w022_weak_key(accept):
 
 
 def test_w022_setting_without_effect(accept):
+    """A callable replaces web tokens."""
     accept(JWT=HMAC, AUTHENTICATE=PATH)
     assert checks.check_tokens() == [
         CheckWarning(
@@ -122,7 +126,7 @@ def test_w022_setting_without_effect(accept):
 
 
 def test_a_key_in_place_of_the_dict_is_not_printed(settings):
-    """The message of a wrong value quotes it otherwise."""
+    """The messages about other wrong values quote the value."""
     settings.DECLBIND = {"JWT": SECRET}
     (message,) = checks.check_settings()
     assert (message.id, message.msg) == (

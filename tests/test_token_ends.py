@@ -55,7 +55,7 @@ def deactivate(user: User) -> None:
     ],
 )
 async def test_what_ends_a_session_ends_a_token(lose: Callable[[User], Any], code: int):
-    """Before anything later is delivered."""
+    """The connection ends before anything later is delivered."""
     user = await viewer()
     with override_bindings(PRIVATE):
         async with Client(token=await issue(user)) as client:
@@ -67,8 +67,8 @@ async def test_what_ends_a_session_ends_a_token(lose: Callable[[User], Any], cod
 
 
 @pytest.mark.parametrize("lose", [change_password, deactivate, lambda user: user.delete()])
-async def test_a_token_of_such_a_user_opens_nothing_any_more(lose):
-    """It is refused as one that never was."""
+async def test_a_token_that_was_ended_is_refused(lose):
+    """It is refused like an invalid one."""
     user = await viewer()
     token = await issue(user)
     await in_thread(lose, user)
@@ -76,8 +76,8 @@ async def test_a_token_of_such_a_user_opens_nothing_any_more(lose):
         assert await close_code(Client(token=token)) == 4401
 
 
-async def test_a_permission_that_is_lost_ends_the_subscription():
-    """As on a socket with a session."""
+async def test_a_lost_permission_ends_the_subscription():
+    """The same happens on a socket with a session."""
     user = await viewer()
     with override_bindings(PRIVATE):
         async with Client(token=await issue(user)) as client:
@@ -88,8 +88,8 @@ async def test_a_permission_that_is_lost_ends_the_subscription():
             assert await client.is_silent()
 
 
-async def test_recheck_reaches_connections_with_a_token():
-    """For rights of the project that declbind cannot see change."""
+async def test_recheck_covers_connections_with_a_token():
+    """A project calls it for permissions whose changes declbind cannot detect."""
     allowed = True
 
     class OwnRights(WebsocketBinding):
@@ -107,8 +107,8 @@ async def test_recheck_reaches_connections_with_a_token():
             assert await next_payload(client) == {"action": "closed", "reason": "permission"}
 
 
-async def test_a_secret_key_that_was_replaced_ends_a_token_unless_it_is_a_fallback():
-    """The fallbacks hold for the signature and for the digest of the password."""
+async def test_a_replaced_secret_key_ends_tokens_unless_it_is_a_fallback():
+    """The fallbacks apply to the signature and to the digest of the password."""
     user = await viewer()
     with override_settings(SECRET_KEY="old" * 20):
         token = await issue(user)
@@ -119,8 +119,8 @@ async def test_a_secret_key_that_was_replaced_ends_a_token_unless_it_is_a_fallba
         assert await close_code(Client(token=token)) == 4401
 
 
-async def test_a_proof_of_a_right_holds_for_the_next_token_of_the_user():
-    """A client that comes back with a new token gets what it missed."""
+async def test_a_proof_is_valid_with_the_next_token_of_the_user():
+    """A client that reconnects with a new token gets the events that it missed."""
     user = await viewer()
     with override_bindings(PRIVATE):
         async with Client(token=await issue(user)) as client:
@@ -134,8 +134,8 @@ async def test_a_proof_of_a_right_holds_for_the_next_token_of_the_user():
 # The end of a term ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_client_is_told_before_its_token_ends(clock):
-    """Thirty seconds before, and at the end it is closed though nothing is written."""
+async def test_a_notice_is_sent_before_the_token_ends(clock):
+    """It is sent 30 seconds before. At the end the socket is closed, even if nothing is written."""
     with override_bindings(PRIVATE):
         async with Client(token=await issue(await viewer())) as client:
             hub = await get_hub()
@@ -156,14 +156,14 @@ async def test_a_client_is_told_before_its_token_ends(clock):
 
 
 async def test_a_token_that_ends_soon_is_announced_at_once():
-    """With the seconds that are left."""
+    """The notice has the remaining seconds."""
     with override_bindings(PRIVATE):
         async with Client(token=await issue(await viewer(), lifetime=12)) as client:
             assert await next_payload(client) == {"action": "expiring", "seconds": 12}
 
 
 async def test_an_idle_socket_is_closed_when_its_token_ends():
-    """By the timer: the pump has nothing to do with it."""
+    """A timer closes it, without the pump."""
     with override_bindings(PRIVATE):
         async with Client(token=await issue(await viewer(), lifetime=0.3)) as client:
             with pytest.MonkeyPatch.context() as patch:
@@ -198,7 +198,7 @@ def write_across_the_end(clock: Clocks, move: Move) -> None:
 
 
 async def values_across_the_end(clock: Clocks, move: Move, *, blocks_loop: bool) -> list[int]:
-    """Write a hundred rows, the second half after the end of a token; return what its socket got before it closed."""
+    """Write 100 rows, half of them after the end of a token; return the values that its socket got before it closed."""
     received: list[int] = []
     with override_bindings(PRIVATE):
         async with Client(token=await issue(await viewer())) as client:
@@ -221,21 +221,21 @@ async def values_across_the_end(clock: Clocks, move: Move, *, blocks_loop: bool)
 @pytest.mark.parametrize("blocks_loop", [False, True])
 @pytest.mark.parametrize("move", [pass_by, sleep, set_back])
 async def test_nothing_is_delivered_that_was_committed_after_the_end(clock, move, blocks_loop):
-    """However fast it is written, whichever clock tells the end, and if the event loop was busy then."""
+    """This holds at any speed of writing, on any clock, and with a busy event loop."""
     received = await values_across_the_end(clock, move, blocks_loop=blocks_loop)
     assert received == list(range(len(received)))
     assert all(value < 50 for value in received)
 
 
-async def test_a_hub_without_the_barrier_is_noticed(clock, monkeypatch):
-    """Negative control of the test before: a regular look at all sockets would come too late."""
+async def test_a_hub_without_the_barrier_would_be_caught(clock, monkeypatch):
+    """Negative control of the test before: a regular check of all sockets would be too late."""
     monkeypatch.setattr(Expiry, "enforce", lambda self: None)
     assert await values_across_the_end(clock, pass_by, blocks_loop=True) == list(range(100))
 
 
 @pytest.mark.parametrize("action", ["snapshot", "replay"])
 async def test_a_read_that_ends_after_the_token_is_not_delivered(clock, monkeypatch, action):
-    """Rows that were read after the end are dropped, even if nobody else has noticed the end yet."""
+    """Rows that were read after the end are dropped, even if nothing else has detected the end yet."""
     with override_bindings(PRIVATE):
         user = await viewer()
         async with Client(token=await issue(user)) as client:
@@ -268,8 +268,8 @@ def let_end_in(monkeypatch: pytest.MonkeyPatch, clock: Clocks, name: str) -> Non
     monkeypatch.setattr(f"{module}.{name}", read)
 
 
-async def test_a_read_without_the_check_is_noticed(clock, monkeypatch):
-    """Negative control of the test before."""
+async def test_a_read_without_the_check_would_be_caught(clock, monkeypatch):
+    """Negative control of the test before: rows that were read after the end are sent."""
     monkeypatch.setattr(Socket, "is_over", lambda self: self.closed.done())
     monkeypatch.setattr(Socket, "push", lambda self, text: self.connection.push(text, 0.0))
     monkeypatch.setattr(Expiry, "enforce", lambda self: None)
@@ -282,7 +282,7 @@ async def test_a_read_without_the_check_is_noticed(clock, monkeypatch):
 
 
 async def test_a_write_after_the_end_is_refused(clock, monkeypatch):
-    """A request that waited until the token had ended stores nothing."""
+    """A request that waits until the token has ended stores nothing."""
     monkeypatch.setattr(Expiry, "enforce", lambda self: None)
     with override_bindings(PRIVATE):
         async with Client(token=await issue(await viewer())) as client:
@@ -294,8 +294,8 @@ async def test_a_write_after_the_end_is_refused(clock, monkeypatch):
     assert not await IntegerValue.objects.aexists()
 
 
-def test_a_look_costs_the_same_however_many_sockets_there_are(clock, event_loop_runner):
-    """Ten thousand sockets are not looked at one by one, and closed ones are forgotten."""
+def test_the_cost_of_a_check_does_not_depend_on_the_number_of_sockets(clock, event_loop_runner):
+    """Ten thousand sockets are not checked one by one, and closed ones are removed."""
     asked = 0
 
     class Quiet:

@@ -1,4 +1,4 @@
-"""Tokens: how they are issued, the ways in which they come, what they grant, and when they end."""
+"""Tokens: how they are issued and transmitted, and what they grant."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LEGAL = re.compile(r"[A-Za-z0-9._-]+\Z")
 
 
 def test_a_token_is_legal_in_a_header_and_in_a_subprotocol():
-    """It is read back as it was issued."""
+    """It is received as it was issued."""
     user = make_user(username="ann:=/ü")
     with override_bindings(NUMBERS):
         token = tokens.issue(user, streams=["numbers"], lifetime=60)
@@ -42,7 +42,7 @@ def test_a_token_is_legal_in_a_header_and_in_a_subprotocol():
 
 
 def test_a_token_does_not_hold_the_session_auth_hash():
-    """Whoever reads the payload learns nothing that a session could be made of."""
+    """The payload contains nothing from which a session could be made."""
     user = make_user()
     payload = b64_decode(tokens.issue(user).removeprefix(tokens.PREFIX).partition(".")[0].encode()).decode()
     assert user.get_session_auth_hash() not in payload
@@ -71,13 +71,13 @@ def saved(**values: Any) -> Any:
         (saved, {"streams": ["numbers", "nowhere"]}, ValueError, "got 'nowhere'. In force are: .*numbers"),
     ],
 )
-def test_what_cannot_be_issued_is_refused_with_the_reason(user, arguments, error, text):
-    """The message says what was expected and what came."""
+def test_invalid_arguments_of_issue_are_refused(user, arguments, error, text):
+    """The message says what was expected and what was given."""
     with override_bindings(NUMBERS), pytest.raises(error, match=text):
         tokens.issue(user(), **arguments)
 
 
-def test_streams_that_do_not_fit_are_refused():
+def test_a_token_with_too_many_streams_is_refused():
     """A server would refuse the header."""
     records: list[Any] = [{**NUMBERS, "stream": f"{'s' * 60}{number:03}"} for number in range(120)]
     with override_bindings(*records), pytest.raises(ValueError, match="streams that fit"):
@@ -87,8 +87,8 @@ def test_streams_that_do_not_fit_are_refused():
 # Ways in -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_token_comes_in_the_header():
-    """The scheme has no case, as HTTP says."""
+async def test_a_token_may_be_in_the_header():
+    """The scheme is not case-sensitive, as in HTTP."""
     token = await issue(await viewer())
     with override_bindings(PRIVATE):
         async with Client(token=token) as client:
@@ -98,8 +98,8 @@ async def test_a_token_comes_in_the_header():
             await subscribe(client)
 
 
-async def test_a_token_comes_as_a_subprotocol():
-    """The one way that a browser has."""
+async def test_a_token_may_be_a_subprotocol():
+    """Browsers have no other way."""
     token = await issue(await viewer())
     with override_bindings(PRIVATE):
         async with by_protocol(f"declbind.token.{token}") as client:
@@ -122,7 +122,7 @@ async def test_a_token_comes_as_a_subprotocol():
 )
 @pytest.mark.parametrize("is_good", [True, False])
 async def test_the_server_chooses_a_subprotocol_that_was_offered(offered, chosen, is_good):
-    """A browser gives up otherwise, also before it can tell the page why it was refused."""
+    """Otherwise a browser fails the connection, before the page can learn the reason of a refusal."""
     token = await issue(await viewer()) if is_good else "db1-forged.forged"
     protocol = f"declbind.token.{token}"
     client = by_protocol(*(protocol if name == "TOKEN" else name for name in offered))
@@ -131,8 +131,8 @@ async def test_the_server_chooses_a_subprotocol_that_was_offered(offered, chosen
     await client.disconnect()
 
 
-async def test_the_same_token_may_come_twice_and_two_different_ones_may_not():
-    """Nobody could say which of two counts."""
+async def test_two_different_tokens_are_refused():
+    """The same token may be given twice."""
     user = await viewer()
     first, second = await issue(user), await issue(user, lifetime=100)
     with override_bindings(PRIVATE):
@@ -145,23 +145,23 @@ async def test_the_same_token_may_come_twice_and_two_different_ones_may_not():
         assert await close_code(Client(headers=headers)) == 4401
 
 
-async def test_other_schemes_are_no_tokens():
-    """A proxy may ask for a password of its own."""
+async def test_other_schemes_are_ignored():
+    """A proxy may require a password in the same header."""
     with override_bindings(NUMBERS):
         async with Client(headers=[HOST, (b"authorization", b"Basic YW5uOnNlY3JldA==")]) as client:
             await subscribe(client)
 
 
 @pytest.mark.parametrize("text", ["", "x", "db1-", "db1-.", "a.b.c", "\xff\xfe", "x" * 10_000])
-async def test_what_is_no_token_is_closed_with_4401(text):
-    """The handshake succeeds, because a browser does not say why one was refused."""
+async def test_an_invalid_token_is_closed_with_4401(text):
+    """The handshake succeeds, because a browser does not report why one was refused."""
     client = Client(headers=[HOST, (b"authorization", b"Bearer " + text.encode("latin-1"))])
     with override_bindings(NUMBERS):
         assert await close_code(client) == 4401
 
 
 async def test_a_refused_token_is_recorded_without_its_text():
-    """The operator reads why; the token may still be good elsewhere."""
+    """The operator sees the reason. The token may still be valid elsewhere."""
     token = await issue(await viewer())
     forged = token[:-3] + "AAA"
     with override_bindings(NUMBERS):
@@ -176,8 +176,8 @@ async def test_a_refused_token_is_recorded_without_its_text():
     assert not any(forged[:30] in str(vars(row)) for row in rows)
 
 
-async def test_the_traffic_never_holds_a_token():
-    """Neither of a request that is carried out, nor of one that is malformed, nor of one for a stream."""
+async def test_the_traffic_never_contains_a_token():
+    """This covers requests that are carried out, malformed ones, and requests to a stream."""
     token = await issue(await viewer())
     with override_bindings(PRIVATE):
         # An operator watches, so that requests which are carried out are kept too.
@@ -201,7 +201,7 @@ FOREIGN = (b"origin", b"https://evil.example")
 
 
 async def test_a_connection_with_a_token_needs_no_origin():
-    """Another site's page can make a browser send cookies, and cannot make it send a token that the page lacks."""
+    """A page of another site can make a browser send cookies, but not a token that the page does not have."""
     token = await issue(await viewer())
     with override_bindings(PRIVATE):
         async with Client(token=token, headers=[HOST, FOREIGN]) as client:
@@ -210,8 +210,8 @@ async def test_a_connection_with_a_token_needs_no_origin():
 
 
 @pytest.mark.parametrize("token", ["", "db1-forged.forged"])
-async def test_a_bad_token_does_not_open_the_way_for_cookies(token):
-    """A page of another site that sends any token with the cookies of its visitor gets nothing."""
+async def test_a_bad_token_does_not_make_cookies_count(token):
+    """A page of another site could send any token with the cookies of its visitor."""
     login = await log_in(VIEW)
     with override_bindings(PRIVATE):
         client = Client(user=login.user, session=login.session, token=token, headers=[HOST, FOREIGN])
@@ -219,7 +219,7 @@ async def test_a_bad_token_does_not_open_the_way_for_cookies(token):
 
 
 async def test_cookies_do_not_count_beside_a_token():
-    """Neither their rights nor their log-out are those of the connection."""
+    """Neither their permissions nor their logout affect the connection."""
     strong = await log_in(VIEW)
     weak = await viewer("example.add_integervalue")
     with override_bindings(PRIVATE):
@@ -234,7 +234,7 @@ async def test_cookies_do_not_count_beside_a_token():
 
 
 async def test_code_of_the_project_sees_the_user_of_the_token():
-    """``connection_groups`` is asked with a scope that holds nothing of the cookies."""
+    """The scope that ``connection_groups`` gets contains nothing of the cookies."""
     login, user = await log_in(VIEW), await viewer()
     seen: list[Any] = []
 
@@ -256,7 +256,7 @@ async def test_code_of_the_project_sees_the_user_of_the_token():
 
 
 async def test_other_streams_than_those_of_the_token_are_denied():
-    """Streams that exist and others are refused alike, whatever is asked of them."""
+    """Existing and other streams are refused alike, for every action."""
     with override_bindings(PRIVATE, {**PRIVATE, "stream": "other"}):
         token = await issue(await viewer(), streams=["numbers"])
         async with Client(token=token) as client:
@@ -277,7 +277,7 @@ async def test_other_streams_than_those_of_the_token_are_denied():
 
 
 async def test_other_streams_are_not_joined_at_connect():
-    """Neither by ``auto_subscribe`` nor by ``connection_groups``."""
+    """This covers ``auto_subscribe`` and ``connection_groups``."""
     covered, other = {**PRIVATE_BOARD, "stream": "covered"}, {**PRIVATE_BOARD, "stream": "other"}
 
     class Demultiplexer(WebsocketDemultiplexer):
@@ -300,7 +300,7 @@ async def test_other_streams_are_not_joined_at_connect():
 
 
 async def test_a_binding_that_comes_into_force_later_is_not_joined_either():
-    """What the token is for is asked again when the configuration changes."""
+    """The streams of the token are checked again when the configuration changes."""
     covered, other = {**PRIVATE_BOARD, "stream": "covered"}, {**PRIVATE_BOARD, "stream": "other"}
     with override_bindings(covered, other):
         token = await issue(await viewer(), streams=["covered"])

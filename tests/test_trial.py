@@ -1,4 +1,4 @@
-"""Trials of a binding: the text of each step, the configuration, and that a trial leaves nothing behind."""
+"""Trials of a binding: the text of each step, the configuration that is tried, and the command."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_a_granted_write_passes_every_step():
-    """In the order in which the server takes them, with the frames and groups at the end."""
+    """The steps are in the order in which the server takes them, followed by the frames and groups."""
     row = AnimalFactory.create(name="Ada", legs=2)
     made = attempt(action="update", pk=row.pk, values={"legs": 5}, carry_out=True)
     assert list(verdicts(made)) == [
@@ -62,7 +62,7 @@ def test_a_granted_write_passes_every_step():
     ],
 )
 def test_a_refusal_names_its_step(record, question, name, text):
-    """The step at which it ended says why in an operator's words; later ones say that they were not reached."""
+    """The step that refuses gives the reason in an operator's words. Later steps say that they were not reached."""
     made = attempt(record, **question)
     assert made.verdict == REFUSED
     assert made.refusal.name == name, made.as_text()
@@ -72,8 +72,11 @@ def test_a_refusal_names_its_step(record, question, name, text):
     assert not made.frames
 
 
-def test_an_operator_learns_what_a_client_does_not():
-    """Missing rows, rows outside ``where`` and others' rows are one answer to clients; the step distinguishes them."""
+def test_an_operator_sees_why_a_row_is_not_found():
+    """Clients get the same answer for missing rows, rows outside ``where`` and rows of others.
+
+    The step distinguishes them.
+    """
     owner, other = UserFactory.create(), UserFactory.create()
     row = AnimalFactory.create(owner=owner, status="closed")
     record = {**OWN, "where": {"status": "open"}}
@@ -88,8 +91,11 @@ def test_an_operator_learns_what_a_client_does_not():
     assert "another user (scope: owner_id)" in foreign.refusal.text
 
 
-def test_a_permission_says_where_it_comes_from():
-    """A superuser, a user permission, a group; and which groups would give the permission to a user without it."""
+def test_a_permission_is_shown_with_its_origin():
+    """The origin is a superuser, a user permission or a group.
+
+    Groups that would give a missing permission are listed.
+    """
     feeders = Group.objects.create(name="Feeders")
     feeders.permissions.add(find_permission(HOLDS))
     make_user(HOLDS, username="holder")
@@ -107,8 +113,8 @@ def test_a_permission_says_where_it_comes_from():
     assert "plain does not have. Groups with it: Feeders." in said["plain"]
 
 
-def test_a_permission_by_code_says_so():
-    """The verdict is the code's, and the place of the code is named."""
+def test_a_permission_check_by_code_is_named():
+    """The step has the result of the code and its location."""
 
     class Handwritten(WebsocketBinding):
         model = Animal
@@ -125,8 +131,8 @@ def test_a_permission_by_code_says_so():
     assert "answers no" in refused.refusal.text
 
 
-def test_the_user_is_as_the_database_has_it():
-    """Rights count as of now, whatever was asked a moment ago, and an inactive user has none."""
+def test_the_user_is_read_from_the_database():
+    """Current permissions count, whatever an earlier trial read, and an inactive user has none."""
     user = make_user(HOLDS, username="ann")
     record = {**GROUPED, "permissions": {**OPEN, "create": HOLDS}}
     given = {"action": "create", "values": {"name": "x"}, "who": "ann"}
@@ -141,8 +147,8 @@ def test_the_user_is_as_the_database_has_it():
 # Configurations -----------------------------------------------------------------------------------------------------
 
 
-def test_an_edited_record_is_tried_and_put_into_force_for_nobody(monkeypatch):
-    """Not for other threads while it is tried, and not for this one afterwards."""
+def test_an_edited_record_is_tried_without_being_in_force(monkeypatch):
+    """It is not in force for other threads during the trial, nor for this thread afterwards."""
     seen: list[Any] = []
     elsewhere: list[Any] = []
     write = writes.rehearse
@@ -171,7 +177,7 @@ def test_an_edited_record_is_tried_and_put_into_force_for_nobody(monkeypatch):
 
 
 def test_an_old_revision_is_tried():
-    """A stream as it was, under its number; a stream that was removed then is unknown."""
+    """The stream is tried as it was, with the revision's number. A stream that had been removed by then is unknown."""
     record = BindingRecord().assign(GROUPED)
     record.save()
     record.permissions = {**OPEN, "view": False}
@@ -185,15 +191,15 @@ def test_an_old_revision_is_tried():
     assert ask(pk=row.pk).refusal.name == "binding"
 
 
-def test_an_invalid_record_says_what_is_wrong():
-    """A mistake in the edit is the first step's reason, with its place."""
+def test_an_invalid_record_is_reported():
+    """The first step has the problem and its place."""
     made = attempt(document={**GROUPED, "fields": ["naem"]})
     assert made.refusal.name == "binding"
     assert "Did you mean 'name'?" in made.refusal.text
 
 
-def test_a_disabled_binding_can_be_tried_before_it_goes_live():
-    """As it is it refuses; as if it were enabled it answers."""
+def test_a_disabled_binding_can_be_tried():
+    """It refuses as it is. Tried as if it were enabled, it answers."""
     row = AnimalFactory.create()
     disabled = {**GROUPED, "enabled": False}
     assert "disabled" in attempt(document=disabled, pk=row.pk).refusal.text
@@ -212,8 +218,8 @@ def test_a_disabled_binding_can_be_tried_before_it_goes_live():
         ({"action": "create", "values": {"x": float("nan")}}, "Expected values that JSON can hold"),
     ],
 )
-def test_a_question_without_sense_is_refused(question, text):
-    """Before anything is tried."""
+def test_a_contradictory_question_is_refused(question, text):
+    """It is refused before anything is tried."""
     with pytest.raises(ConfigError, match=text):
         attempt(**question)
 
@@ -221,8 +227,8 @@ def test_a_question_without_sense_is_refused(question, text):
 # What a change sends ------------------------------------------------------------------------------------------------
 
 
-def test_a_change_that_reaches_nobody_says_why():
-    """A null field, or a row outside of ``where`` before and after."""
+def test_a_change_without_subscribers_is_explained():
+    """The group field is null, or the row is outside of ``where`` before and after the change."""
     row = AnimalFactory.create(status="closed")
     by_keeper = attempt({**ANIMALS, "groups": ["keeper-{keeper_id}"]}, action="outbound", pk=row.pk)
     assert "null" in step(by_keeper, "groups").text
@@ -231,8 +237,8 @@ def test_a_change_that_reaches_nobody_says_why():
     assert not outside.frames
 
 
-def test_a_row_that_leaves_where_is_told_to_go():
-    """The frame that hides it carries no values."""
+def test_a_row_that_leaves_where_is_a_delete():
+    """The frame that hides it contains no values."""
     row = AnimalFactory.create()
     record = {**ANIMALS, "where": {"status": "open"}}
     made = attempt(record, action="outbound", pk=row.pk, values={"status": "closed"})
@@ -240,8 +246,8 @@ def test_a_row_that_leaves_where_is_told_to_go():
     assert '"data":{}' in made.frames[0].text
 
 
-def test_values_of_a_change_are_read_as_the_fields_would():
-    """A field that does not exist and a value that does not fit are refused, each by name."""
+def test_values_of_a_change_are_converted_by_their_fields():
+    """A missing field and an invalid value are refused, each by its name."""
     row = AnimalFactory.create()
     unknown = attempt(action="outbound", pk=row.pk, values={"lges": 1})
     assert unknown.refusal.name == "fields"
@@ -252,8 +258,8 @@ def test_values_of_a_change_are_read_as_the_fields_would():
 # The command --------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_prints_steps_and_ends_by_the_verdict():
-    """Status 0 for what may be done, 1 for what is refused; JSON for machines."""
+def test_the_exit_status_of_the_command_is_the_result():
+    """The status is 0 if the action is allowed, and 1 if it is refused. JSON is for programs."""
     row = AnimalFactory.create(legs=2)
     with override(GROUPED):
         ran = Ran("try", "animals", "--action", "update", "--pk", str(row.pk), "--set", "legs=5", "--set", "name=Bea")
@@ -279,8 +285,8 @@ def test_the_command_prints_steps_and_ends_by_the_verdict():
         (["--revision", "9"], "There is no revision 9 of stream 'animals'"),
     ],
 )
-def test_the_command_says_what_is_wrong_with_its_arguments(arguments, text):
-    """As an error, with what was expected."""
+def test_the_command_refuses_invalid_arguments(arguments, text):
+    """The error says what was expected."""
     with override(GROUPED), pytest.raises(CommandError) as caught:
         Ran("try", "animals", *arguments)
     assert text in str(caught.value)

@@ -1,4 +1,4 @@
-"""A try and reality agree: each generated case runs both ways, and what came of it is compared to the letter."""
+"""A trial agrees with reality: each generated case runs both ways, and the results are compared exactly."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.trial_comparison import run, same_keys
 
 @pytest.fixture(autouse=True)
 def silence(caplog):
-    """Faults of code are a part of the cases."""
+    """Silence the log, because some cases raise exceptions in code."""
     caplog.set_level("CRITICAL", logger="declbind")
 
 
 @pytest.mark.django_db
 def test_requests_agree():
-    """Verdict, code, message, fields, groups and frames of a client's request are those of the real one, literally."""
+    """Verdict, code, message, fields, groups and frames equal those of the real request."""
     seen = run(ACTIONS, 450)
     for action, codes in {
         "create": {"ok", "denied", "invalid", "closed_direction", "internal", "undecided"},
@@ -42,7 +42,7 @@ def test_requests_agree():
 
 @pytest.mark.django_db
 def test_changes_agree():
-    """What a row's change would send is what it sends: through the log and the hub."""
+    """The predicted frames of a row's change equal those that the log and the hub deliver."""
     seen = run(OUTBOUND, 130)
     for action in OUTBOUND:
         assert {"sent", "silent"} <= {end for name, end in seen if name == action}, seen
@@ -52,7 +52,7 @@ def test_changes_agree():
 
 
 def forget_scope(patch: Any) -> None:
-    """Try without the rule of own rows in mutations."""
+    """Try mutations without the scope."""
     rehearse, check = writes.rehearse, writes._check_scope
 
     def careless(*args: Any) -> Any:
@@ -66,7 +66,7 @@ def forget_scope(patch: Any) -> None:
 
 
 def trust_everybody(patch: Any) -> None:
-    """Try as if every permission were there, as who kept an old user object might."""
+    """Try as if every permission were granted, as with an outdated user object."""
     attempt = trial_inbound.try_write
 
     def careless(request: Any, binding: Any, identity: Any, index: Any, *, carry_out: bool) -> Any:
@@ -77,7 +77,7 @@ def trust_everybody(patch: Any) -> None:
 
 
 def word_it_differently(patch: Any) -> None:
-    """Answer with the right code in other words."""
+    """Answer with the right code and another message."""
     attempt = trial_inbound.try_write
 
     def careless(*args: Any, **kwargs: Any) -> Any:
@@ -90,12 +90,12 @@ def word_it_differently(patch: Any) -> None:
 
 
 def forget_old_groups(patch: Any) -> None:
-    """Take the groups from the row as it is after the change alone."""
+    """Compute the groups from the row after the change only."""
     patch.setattr(trial_frames, "groups_of", lambda plan, row, using: {})
 
 
 def show_hidden_values(patch: Any) -> None:
-    """Send the new values along with the delete that hides a row."""
+    """Send the new values with the delete that hides a row."""
     build_frames = trial_frames.build_frames
 
     def careless(*args: Any) -> Any:
@@ -107,7 +107,7 @@ def show_hidden_values(patch: Any) -> None:
 
 
 def forget_to_roll_back(patch: Any) -> None:
-    """Carry a try out for good."""
+    """Commit what the trial wrote."""
     patch.setattr(writes, "rehearse", writes.handle)
     patch.setattr(trial_inbound.Course, "_look", lambda self, reply: None)
     patch.setattr(trial_inbound.Course, "enter", leave_it_be)
@@ -132,8 +132,8 @@ def leave_it_be(self: Any, step: str, found: Any) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_try_that_diverges_would_be_caught(diverge, actions, monkeypatch):
-    """Negative control: each way of evaluating something else than reality fails the comparison."""
+def test_a_trial_that_differs_would_be_caught(diverge, actions, monkeypatch):
+    """Negative control: each faulty evaluation fails the comparison."""
     diverge(monkeypatch)
     with pytest.raises(AssertionError):
         run(actions, 300)
@@ -158,8 +158,8 @@ def try_with_same_keys(question: Question) -> trial.Trial:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_socket_gets_what_the_try_foretold():
-    """The answers and frames of a real connection, byte for byte, are those that were tried just before."""
+async def test_a_socket_gets_what_the_trial_predicted():
+    """The answers and frames of a real connection equal those of the trial before, byte for byte."""
     owner, plain = await in_thread(make_user, HOLDS), await in_thread(UserFactory.create)
     row = await in_thread(AnimalFactory.create, name="Own", owner=owner)
     asked = [

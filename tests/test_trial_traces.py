@@ -37,7 +37,7 @@ def traces() -> Any:
 
 
 class Noisy(WebsocketBinding):
-    """A binding with all side effects that must not remain."""
+    """A binding with every side effect that must not remain."""
 
     model = Animal
     stream = "animals"
@@ -63,8 +63,8 @@ class Noisy(WebsocketBinding):
     ("action", "values"),
     [("create", {"name": "New"}), ("update", {"legs": 5}), ("delete", {}), ("update", {"legs": "x"})],
 )
-def test_a_try_leaves_nothing(action, values, carry_out, django_capture_on_commit_callbacks):
-    """No row, no event, no traffic, no key, and nothing that waits for a commit."""
+def test_a_trial_leaves_nothing(action, values, carry_out, django_capture_on_commit_callbacks):
+    """It leaves no row, event, traffic or key, and no callback that waits for the commit."""
     row = AnimalFactory.create(legs=2)
     before = traces()
     with django_capture_on_commit_callbacks() as callbacks:
@@ -74,8 +74,8 @@ def test_a_try_leaves_nothing(action, values, carry_out, django_capture_on_commi
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_waits_for_the_commit_is_named_and_never_called():
-    """With real transactions too: the callback is named for the operator, and never runs."""
+def test_on_commit_callbacks_are_named_and_never_called():
+    """This holds in real transactions too."""
     Noisy.ran.clear()
     before = traces()
     made = attempt(Noisy, action="create", values={"name": "New"}, carry_out=True)
@@ -93,7 +93,7 @@ def test_what_waits_for_the_commit_is_named_and_never_called():
 
 
 def test_validation_alone_runs_no_code_that_stores():
-    """A hand-written create is not called, and the step says that only carrying it out shows the result."""
+    """A hand-written create is not called, and the step says that only a full trial shows its result."""
     called = []
 
     class Handwritten(Noisy):
@@ -109,14 +109,14 @@ def test_validation_alone_runs_no_code_that_stores():
     assert called == [{"name": "New"}]
 
 
-def test_validation_alone_says_that_mail_is_why():
-    """The step explains to the operator why nothing is stored."""
+def test_validation_alone_names_mail_as_its_reason():
+    """The step explains why nothing is stored."""
     made = attempt(action="create", values={"name": "New"})
     assert "mail, tasks" in step(made, "store").text
     assert [frame.action for frame in made.frames] == ["create"]
 
 
-def test_validation_alone_finds_what_protects_a_row():
+def test_validation_alone_finds_rows_that_protect_another():
     """A delete that other rows forbid is refused without being tried."""
     row = Cage.objects.create(animal=AnimalFactory.create()).animal
     made = attempt(action="delete", pk=row.pk)
@@ -124,7 +124,7 @@ def test_validation_alone_finds_what_protects_a_row():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_lock_is_held_while_the_answer_is_worked_out(monkeypatch):
+def test_no_lock_is_held_during_the_evaluation(monkeypatch):
     """The transaction is over before connections, reasons or rows are looked up."""
     inside = []
     module: Any
@@ -142,8 +142,8 @@ def test_no_lock_is_held_while_the_answer_is_worked_out(monkeypatch):
     assert not any(inside)
 
 
-def test_nobody_follows_a_client():
-    """Outside of a try the marks in the code do nothing."""
+def test_requests_of_clients_are_not_traced():
+    """Outside of a trial, the trace points in the code do nothing."""
     assert course.current() is None
     course.enter("permission")
 
@@ -174,7 +174,7 @@ def failing(*methods: str) -> Any:
     ],
 )
 def test_a_fault_of_code_is_a_step(method, question, name):
-    """It is "internal" with the name of the fault, which clients never get, and never an exception."""
+    """The step is "internal" with the name of the exception, which clients never get. The trial does not raise it."""
     row = AnimalFactory.create()
     made = attempt(failing(method), pk=None if question["action"] == "create" else row.pk, **question)
     assert made.refusal.name == name, made.as_text()
@@ -183,8 +183,8 @@ def test_a_fault_of_code_is_a_step(method, question, name):
     assert "secret" not in made.answer
 
 
-def test_a_fault_in_capture_is_told_to_the_operator_alone(caplog):
-    """The write succeeds, as a real one would. Neither a signal nor the log reports the fault of a trial."""
+def test_a_fault_in_capture_is_shown_to_the_operator_only(caplog):
+    """The write succeeds, as a real one would. Neither a signal nor the log reports the fault."""
     heard: list[Any] = []
     row = AnimalFactory.create()
     signals.binding_failed.connect(lambda **kwargs: heard.append(kwargs), weak=False, dispatch_uid="test")
@@ -197,8 +197,8 @@ def test_a_fault_in_capture_is_told_to_the_operator_alone(caplog):
     assert "RuntimeError" in step(made, "frames").text
 
 
-def test_without_the_right_to_values_nothing_of_them_is_left():
-    """Frames, rows and the words of exceptions become shapes and names."""
+def test_without_the_permission_to_view_no_values_are_shown():
+    """Frames, rows and the texts of exceptions are reduced to shapes and names."""
     row = AnimalFactory.create(name="hush")
 
     class Quoting(failing()):  # type: ignore[misc]

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_rows_that_the_user_sees_are_those_of_the_snapshot():
-    """Own ones only, inside ``where``, and no more than are shown."""
+    """They are the user's own rows inside ``where``, up to a limit."""
     owner, other = UserFactory.create(), UserFactory.create()
     mine = AnimalFactory.create(owner=owner)
     AnimalFactory.create(owner=owner, status="closed")
@@ -31,7 +31,7 @@ def test_rows_that_the_user_sees_are_those_of_the_snapshot():
 
 
 def test_rows_are_bounded(monkeypatch):
-    """The first are shown, and that there are more is said."""
+    """The first rows are shown, and that there are more."""
     monkeypatch.setattr(visibility, "SHOWN_ROWS", 2)
     for _ in range(3):
         AnimalFactory.create()
@@ -40,8 +40,8 @@ def test_rows_are_bounded(monkeypatch):
     assert "the first 2, there are more" in rows.words()
 
 
-def test_a_row_that_is_not_seen_says_why():
-    """Another group than the one asked for, none at all, outside of ``where``, another owner."""
+def test_a_hidden_row_is_shown_with_the_reason():
+    """It is in another group or in none, outside of ``where``, or belongs to another owner."""
     user = UserFactory.create()
     row = AnimalFactory.create(legs=2, status="closed", owner=None)
     assert attempt(pk=row.pk, params={"legs": 3}).refusal.text == "The row is in legs-2, not in legs-3."
@@ -52,7 +52,7 @@ def test_a_row_that_is_not_seen_says_why():
 
 
 def test_users_who_see_a_row():
-    """By permission and by scope, active ones only, anonymous visitors beside them."""
+    """They have the permission and the scope, and are active. Anonymous visitors are listed too."""
     holder, owner = make_user(HOLDS, username="holder"), make_user(HOLDS, username="owner")
     UserFactory.create(username="plain")
     make_user(HOLDS, username="gone", is_active=False)
@@ -66,8 +66,8 @@ def test_users_who_see_a_row():
     assert attempt(ANIMALS, pk=row.pk).viewers.anonymous
 
 
-def test_so_many_users_are_examined(monkeypatch):
-    """And it is said that there are others."""
+def test_the_number_of_examined_users_is_limited(monkeypatch):
+    """The answer says that there are others."""
     monkeypatch.setattr(visibility, "EXAMINED_USERS", 2)
     monkeypatch.setattr(visibility, "SHOWN_VIEWERS", 1)
     for _ in range(3):
@@ -77,8 +77,8 @@ def test_so_many_users_are_examined(monkeypatch):
     assert "2 of the first 2 active users" in viewers.words()
 
 
-def test_connections_that_would_get_it():
-    """Those that the processes say are in the groups, both of the stream's own and of others'."""
+def test_connections_that_would_get_a_frame():
+    """They are the connections in the groups, as their processes report them."""
     now = timezone.now()
     Node.objects.create(id="n", host="h", pid=1, started_at=now, seen_at=now)
     for name, group in (("ann", "legs-2"), ("bob", "legs-9")):
@@ -93,7 +93,7 @@ def test_connections_that_would_get_it():
 
 
 def test_every_binding_is_tried():
-    """One line for each stream in force, with where it ended."""
+    """There is one line for each stream in force, with the step that decided."""
     with override(ANIMALS, {**ANIMALS, "stream": "closed", "permissions": {"view": False}}):
         made = make_trial(Question(action="view"))
     assert [(part.question.stream, part.verdict) for part in made.parts] == [("animals", OK), ("closed", REFUSED)]
@@ -101,8 +101,8 @@ def test_every_binding_is_tried():
     assert "closed: Permission: Nobody may" in made.as_text()
 
 
-def test_a_slow_rule_is_asked_for_a_bounded_time(monkeypatch):
-    """Of users as of bindings, and the answer says how many there were more."""
+def test_a_slow_rule_is_evaluated_for_a_limited_time(monkeypatch):
+    """The limit applies to users and to bindings, and the answer says how many were left out."""
     clock = iter(range(10_000))
     monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
     for _ in range(8):

@@ -27,7 +27,7 @@ def states():
     return {state.table: (state.state, state.unmarked) for state in upkeep.load_states("default")}
 
 
-def test_status_from_nothing_to_installed_and_back():
+def test_status_before_during_and_after_installation():
     """The states are missing, installed, left over, and none."""
     every = ("insert", "update", "delete")
     with override_bindings(TRUCKS):
@@ -120,7 +120,7 @@ THINGS = {"stream": "things", "model": "zoo.Thing", "fields": ["name", "colour"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_column_that_triggers_watch_can_be_taken_away(thing):
+def test_a_column_that_triggers_use_can_be_removed(thing):
     """On SQLite a trigger would prevent it. The other columns get triggers again, and clients a resync."""
     row = thing.objects.create(name="a")
     with override_bindings(THINGS):
@@ -141,8 +141,8 @@ def test_a_column_that_triggers_watch_can_be_taken_away(thing):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_column_that_triggers_watch_would_be_held_on_to(thing, monkeypatch):
-    """Control: without the signals such a migration fails on SQLite, and only there."""
+def test_without_the_signals_a_column_cannot_be_removed(thing, monkeypatch):
+    """Control: without the signals the migration fails on SQLite, and only there."""
     monkeypatch.setattr(migrating, "take_out", lambda **kwargs: None)
     with override_bindings(THINGS):
         upkeep.install("default")
@@ -187,8 +187,8 @@ def command(*arguments):
     return printed.getvalue(), 0
 
 
-def test_the_command_from_status_to_removal():
-    """Status 1 while a write may be missed; JSON for programs; the statements, without running them."""
+def test_the_command_shows_installs_and_removes_triggers():
+    """Status 1 while a write may be missed. JSON for programs. It can print the statements without running them."""
     with override_bindings(KEEPERS):
         text, status = command()
         assert status == 1

@@ -1,4 +1,4 @@
-"""Triggers: raw SQL and other programs are captured, nothing is reported twice, and `status` is right."""
+"""Writes by raw SQL and other programs, which triggers capture, without reporting any write twice."""
 
 import contextlib
 import datetime as dt
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.needs_triggers]
 
 
 def test_raw_sql_is_captured_in_all_its_forms():
-    """Insert, update and delete, with data as stored and the groups of each state."""
+    """Insert, update and delete have events with the stored data and the groups of each state."""
     ann = Keeper.objects.create(name="Ann")
     with marking(BY_NAME) as events:
         run("UPDATE zoo_keeper SET name = 'Bea' WHERE id = %s", ann.pk)
@@ -50,7 +50,7 @@ def test_without_triggers_raw_sql_is_not_captured():
 
 
 def test_raw_and_orm_writes_keep_their_order():
-    """A row that both write ends for the client as it ends in the database."""
+    """A row that both write has the same last value for the client and in the database."""
     ann = Keeper.objects.create(name="a")
     with marking(KEEPERS) as events:
         for number in range(3):
@@ -82,7 +82,7 @@ def test_hooks_that_do_not_stand_down_would_be_caught(monkeypatch):
         test_nothing_is_reported_twice()
 
 
-def test_rolled_back_marks_leave_nothing():
+def test_rolled_back_marks_leave_no_event():
     """A mark is in the transaction of its write."""
     ann = Keeper.objects.create(name="Ann")
     with marking(KEEPERS) as events:
@@ -105,7 +105,7 @@ def test_failed_orm_write_leaves_the_triggers_active():
 
 
 def test_bindings_without_triggers_get_no_events_of_marks():
-    """Each binding opts into triggers."""
+    """Triggers are an option of each binding."""
     ann = Keeper.objects.create(name="Ann")
     with marking(KEEPERS, {**KEEPERS, "stream": "other", "capture": "orm"}) as events:
         run("UPDATE zoo_keeper SET name = 'x' WHERE id = %s", ann.pk)
@@ -117,7 +117,7 @@ def test_bindings_without_triggers_get_no_events_of_marks():
 
 @each_column
 def test_each_type_of_column_is_marked_without_loss(model, name):
-    """The event of a mark equals that of a hook: when the row is created, changed, and deleted."""
+    """A mark and a hook give the same event when the row is created, changed and deleted."""
     with override_bindings(record(model)), capture_events() as hooked:
         rows = [model.objects.create(**{name: case.value}) for case in all_cases(name)]
     with marking({**record(model), "capture": "triggers"}) as events:
@@ -230,8 +230,8 @@ def test_unconvertible_marks_do_not_block_the_log(caplog, monkeypatch):
     assert "zoo_keeper" in caplog.text
 
 
-def test_the_log_stays_whole():
-    """Offsets have no gap, before and after marks became events, whatever their number."""
+def test_marks_leave_no_gap_in_the_log():
+    """This holds before and after marks become events, whatever their number."""
     ann = Keeper.objects.create(name="a")
     with marking({**KEEPERS, "where": {"retired": False}}, {**KEEPERS, "stream": "twice"}) as events:
         before = log.load_head("default")
@@ -251,8 +251,8 @@ def test_the_log_stays_whole():
     assert sorted(event.stream for event in events) == ["keepers"] * 3 + ["twice"] * 4
 
 
-def test_a_snapshot_names_a_state_with_its_marks():
-    """Rows in a snapshot are not sent again."""
+def test_a_snapshot_includes_the_marks_of_its_state():
+    """Rows in the snapshot are not sent again."""
     ann = Keeper.objects.create(name="a")
     with marking(KEEPERS):
         run("UPDATE zoo_keeper SET name = 'b' WHERE id = %s", ann.pk)
@@ -276,8 +276,8 @@ def test_copy_and_truncate_on_postgresql():
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite writes values one way only.")
-def test_the_writers_own_settings_change_nothing():
-    """The date and byte formats of the writer's session do not matter."""
+def test_settings_of_the_writer_do_not_matter():
+    """They may set other formats for dates and bytes."""
     columns = {"stream": "columns", "model": "zoo.Column", "fields": "__all__", "capture": "triggers"}
     moment = dt.datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=dt.UTC)
     row = Column.objects.create(

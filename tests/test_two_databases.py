@@ -1,4 +1,4 @@
-"""Users in one database, bound models and declbind in another: the whole course, on each kind of database."""
+"""Users in one database, bound models and declbind in another: the whole course on each kind of database."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_course_completes_on_two_databases(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="files need no server")
 def test_a_new_site_is_set_up_by_migrate(tmp_path: Path) -> None:
-    """Either database first; before that, commands and checks name the database that lacks its tables."""
+    """The order of the databases does not matter. Before that, commands and checks name the database without tables."""
     site = Site(tmp_path)
     file = tmp_path / "records.json"
     file.write_text('{"stream": "notes", "model": "shop.Note", "fields": ["text"]}')

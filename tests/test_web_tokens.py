@@ -1,4 +1,4 @@
-"""Tokens that others issue: JSON Web Tokens, and those that a callable of the project looks at."""
+"""JSON Web Tokens of another issuer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 async def test_a_web_token_opens_a_connection(accept):
-    """Beside tokens of this project, which go on to be accepted; with a shared secret or with a public key."""
+    """It may use a shared secret or a public key. Tokens of this project are still accepted."""
     user = await viewer()
     own = await issue(user)
     assert not await opens(sign({"sub": str(user.pk)}))
@@ -37,7 +37,7 @@ async def test_a_web_token_opens_a_connection(accept):
 
 
 async def test_the_user_is_found_by_the_claim_and_the_field_of_the_setting(accept):
-    """A number counts like its digits, and a name has to be the same to the letter."""
+    """A number equals its digits, and a name has to match exactly."""
     user = await viewer()
     accept(JWT={**HMAC, "user_claim": "user_id"})
     assert await opens(sign({"user_id": user.pk}))
@@ -49,23 +49,23 @@ async def test_the_user_is_found_by_the_claim_and_the_field_of_the_setting(accep
 
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "x", "9" * 40, "1.5", "\0", "null", "None"])
-async def test_a_claim_that_is_nobody_opens_nothing(accept, value):
-    """Whatever it is, it is refused like a user who does not exist."""
+async def test_a_claim_without_a_user_is_refused(accept, value):
+    """It is refused like a user who does not exist."""
     accept(JWT=HMAC)
     assert not await opens(sign({"sub": value}))
 
 
 @pytest.mark.parametrize("value", [True, None, [1], {"pk": 1}, 1.0])
-async def test_a_claim_of_another_kind_opens_nothing(accept, value):
-    """True is not the user whose key is 1."""
+async def test_a_claim_of_another_type_is_refused(accept, value):
+    """`True` is not the user whose key is 1."""
     await in_thread(User.objects.create, pk=1, username="one", is_superuser=True)
     accept(JWT={**HMAC, "user_claim": "uid"})
     assert await opens(sign({"uid": 1}))
     assert not await opens(sign({"uid": value}))
 
 
-async def test_what_the_setting_names_is_required(accept):
-    """Audience and issuer; and a token for another audience is refused where none is named."""
+async def test_audience_and_issuer_of_the_setting_are_required(accept):
+    """A token for some audience is refused if the setting names none."""
     user = {"sub": str((await viewer()).pk)}
     accept(JWT={**HMAC, "audience": "here", "issuer": "there"})
     assert await opens(sign({**user, "aud": "here", "iss": "there"}))
@@ -76,8 +76,8 @@ async def test_what_the_setting_names_is_required(accept):
     assert not await opens(sign({**user, "aud": "elsewhere"}))
 
 
-async def test_the_end_of_a_web_token_is_that_of_its_connection(accept):
-    """The notice comes at once where less than half a minute is left, and then the close."""
+async def test_a_connection_ends_with_its_web_token(accept):
+    """If less than 30 seconds are left, the notice is sent at once, and then the socket is closed."""
     user = await viewer()
     accept(JWT=HMAC)
     with override_bindings(PRIVATE):
@@ -90,7 +90,10 @@ async def test_the_end_of_a_web_token_is_that_of_its_connection(accept):
 
 
 async def test_a_password_change_closes_connections_of_web_tokens(accept):
-    """As those of sessions. The issuer's token itself opens a new one, for it knows nothing of passwords here."""
+    """It closes those of sessions too.
+
+    The issuer's token is still valid, because it does not depend on the password.
+    """
     user = await viewer()
     accept(JWT=HMAC)
     token = sign({"sub": str(user.pk)})
@@ -104,7 +107,7 @@ async def test_a_password_change_closes_connections_of_web_tokens(accept):
 
 
 async def test_a_web_token_renews_a_connection(accept):
-    """And one of another user does not."""
+    """A web token of another user does not."""
     user, other = await viewer(), await viewer()
     accept(JWT=HMAC)
     with override_bindings(PRIVATE):
@@ -119,7 +122,7 @@ async def test_a_web_token_renews_a_connection(accept):
 
 
 def test_the_header_of_a_request_gives_the_same_identity(rf, django_user_model):
-    """A view can use what the sockets use."""
+    """A view can authenticate in the same way as sockets."""
     user = get_user_model().objects.create(username="ann")
     request = rf.get("/", headers={"Authorization": f"Bearer {tokens.issue(user)}"})
     token = authentication.bearer_token(request.headers.get("Authorization"))

@@ -1,4 +1,4 @@
-"""Why a frame arrived or did not: each cause in its situation, and all answers against what happened."""
+"""Why a frame did not arrive: causes that concern the binding, the row and its write."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_row_written_by_sql_while_its_triggers_are_missing() -> None:
     [([], Cause.NOBODY_SUBSCRIBED), ([["numbers", "name-a", None, 0, ""]], Cause.SENT)],
 )
 def test_a_row_of_a_bulk_event(settings: Any, heard: list[Any], expected: Cause) -> None:
-    """The answer says that its groups were told to take a snapshot, and counts as sent."""
+    """The answer says that its groups got a resync, and counts as sent."""
     settings.DECLBIND = {"BULK_LIMIT": 2}
     with override_bindings(NUMBERS):
         rows = [stored(name=name) for name in "aab"]
@@ -145,7 +145,7 @@ def test_a_row_of_a_bulk_event(settings: Any, heard: list[Any], expected: Cause)
 
 
 def test_a_row_without_events_but_a_bulk_event(settings: Any) -> None:
-    """A row that such a call created, and one that it deleted."""
+    """This covers a row that such a call created, and one that it deleted."""
     settings.DECLBIND = {"BULK_LIMIT": 2}
     with override_bindings(NUMBERS):
         rows = IntegerValue.objects.bulk_create([IntegerValue(name="a", value=number) for number in range(3)])
@@ -157,7 +157,7 @@ def test_a_row_without_events_but_a_bulk_event(settings: Any) -> None:
 
 
 def test_a_resync_of_every_group_concerns_every_subscriber(settings: Any) -> None:
-    """If the written rows are unknown nobody is left out, and the answer says so."""
+    """If the written rows are unknown, all subscribers get a resync, and the answer says so."""
     with override_bindings(NUMBERS):
         row = stored()
         last_event()

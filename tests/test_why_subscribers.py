@@ -92,7 +92,7 @@ def test_a_subscription_that_was_refused(outcome: str, expected: Cause) -> None:
         (4429, Cause.OVER_LIMIT), (1006, Cause.PROCESS_LOST),
     ],
 )  # fmt: skip
-def test_a_connection_that_was_over_before(code: int, expected: Cause) -> None:
+def test_a_connection_that_had_ended_before(code: int, expected: Cause) -> None:
     """The way it ended explains why its user was not connected."""
     user = make_user()
     attend(user, closed_at=timezone.now() - timedelta(minutes=1), close_code=code)
@@ -102,8 +102,8 @@ def test_a_connection_that_was_over_before(code: int, expected: Cause) -> None:
         assert cause_of(row.pk, user=user.username) is expected
 
 
-def test_a_user_who_never_came_perhaps_for_the_page_is_foreign() -> None:
-    """A refused handshake near that time is named as well, because it does not identify its user."""
+def test_a_user_without_a_connection_after_a_refused_origin() -> None:
+    """A refused handshake near that time is named too, because it does not identify its user."""
     with override_bindings(NUMBERS):
         row = stored()
         last_event()
@@ -146,7 +146,7 @@ def test_a_process_that_is_behind_or_gone() -> None:
 
 
 def test_a_change_written_under_an_old_configuration() -> None:
-    """It was not delivered, and subscribers were told to take a snapshot."""
+    """It was not delivered, and subscribers got a resync."""
     user = make_user()
     record = BindingRecord.objects.create(**{**NUMBERS, "stream": "numbers"})
     refresh()

@@ -103,7 +103,7 @@ class Forms(HTMLParser):
 
 @dataclass
 class Walk:
-    """The content that one operator was shown, and the addresses that answered."""
+    """The content that one operator was shown, and the addresses that responded."""
 
     client: Client
     texts: list[str] = field(default_factory=list)

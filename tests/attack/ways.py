@@ -27,7 +27,7 @@ CLOSED: dict[str, Any] = {
 
 
 def operator(*codenames: str, name: str = "operator") -> tuple[Client, User]:
-    """Return a staff user who holds these permissions and no others, and their client."""
+    """Return a staff user with these permissions and no others, and a browser with that user's login."""
     user, _ = User.objects.get_or_create(username=name, defaults={"is_staff": True})
     held = [
         Permission.objects.get(content_type__app_label=app_label, codename=codename)
@@ -53,14 +53,14 @@ def _save(document: dict[str, Any]) -> BindingRecord:
 
 
 def _send(client: Client, url: str, data: dict[str, Any]) -> None:
-    """Send a form, and send it again with the tick if the page asks for one."""
+    """Send a form, and send it again with the confirmation if the page asks for one."""
     page = client.post(url, data)
     if page.status_code == 200 and (ticked := tick(page.content.decode())):
         client.post(url, data | ticked)
 
 
 def _form(client: Client, url: str, document: dict[str, Any]) -> None:
-    """Let the JSON page fill the form in, as an operator does who goes from one to the other."""
+    """Let the JSON page fill in the form, as for an operator who switches between them."""
     page = client.get(f"{url}json/")
     opened_with = read_form(page.content.decode(), "").get("opened_with", "") if page.status_code == 200 else ""
     text = json.dumps(document)
@@ -90,7 +90,7 @@ def change_json(client: Client, document: dict[str, Any]) -> None:
 
 
 def send_json(client: Client, record: BindingRecord, document: dict[str, Any]) -> None:
-    """Put a definition in the place of a stored one by its JSON page."""
+    """Replace a stored definition by its JSON page."""
     opened_with = documents.fingerprint(record.definition())
     _send(client, f"{LIST}{record.pk}/json/", {"document": json.dumps(document), "opened_with": opened_with})
 

@@ -69,7 +69,7 @@ def answer_all() -> None:
 
 
 def keep_all() -> None:
-    """Keep everything that arrives for ever, fifty kilobytes of each frame."""
+    """Keep everything that arrives for ever, fifty kilobytes for each frame."""
     from declbind.live import consumers
 
     kept: list[Any] = []
