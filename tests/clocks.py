@@ -1,4 +1,4 @@
-"""Clocks that a test moves by hand, in place of those by which tokens end."""
+"""Clocks that a test moves, in place of those by which tokens end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from declbind.live import expiry
 
 
 class Clocks:
-    """The wall clock and the monotonic clock of this process, each moved as a test says."""
+    """The wall clock and the monotonic clock of this process, each moved by a test."""
 
     def __init__(self) -> None:
         self.wall = self.steady = 0.0

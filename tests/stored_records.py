@@ -30,7 +30,7 @@ def stored(**changes: Any) -> BindingRecord:
 
 
 def spoil(pk: Any) -> None:
-    """Make a stored record invalid without validation, like a migration that renames a field."""
+    """Make a stored record invalid without validation, as a migration that renames a field would."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE declbind_bindingrecord SET fields = %s WHERE id = %s", ['["naem"]', pk])
 

@@ -38,7 +38,7 @@ async def close_code(client: Client) -> int:
 
 
 async def load_rows(model: Any) -> list[Any]:
-    """Return the rows of a table of the console, after the hub has written what waits."""
+    """Return the rows of a table of the console, after the hub has written what is pending."""
     hub = await get_hub()
     await hub.thread.run(hub.traffic.write, hub.traffic.take(), hub.using)
     await hub.thread.run(

@@ -154,7 +154,7 @@ def draw_case(chance: random.Random, actions: list[str]) -> Case:
 
 
 class World:
-    """Rows and users, the same for every case."""
+    """The rows and users, which are the same for every case."""
 
     def __init__(self) -> None:
         self.users = {
@@ -196,7 +196,7 @@ class World:
         return values
 
     def state(self) -> Any:
-        """Return all that a try might leave behind."""
+        """Return everything that a trial might leave behind."""
         return (
             list(Animal.objects.order_by("pk").values()),
             sorted(Animal.foods.through.objects.values_list("animal_id", "food_id")),

@@ -35,7 +35,7 @@ from tests.zoo.models import Animal
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a case: the answer's frame, and every frame that went out, tagged and plain."""
+    """The result of a case: the frame of the answer, and every frame that was sent, tagged and plain."""
 
     answer: str
     frames: list[tuple[str, ...]]
@@ -50,7 +50,7 @@ def undone() -> Iterator[None]:
 
 @contextlib.contextmanager
 def same_keys() -> Iterator[None]:
-    """Give the keys that the block took once more: no database takes those of a sequence back with a roll-back."""
+    """Restore the keys that the block used, because no database returns those of a sequence after a rollback."""
     if connection.vendor == "sqlite":
         yield
         return
@@ -75,7 +75,7 @@ def same_keys() -> Iterator[None]:
 
 
 def give_key(key: int) -> None:
-    """Have the next animal that this connection inserts get a key, on MySQL and MariaDB."""
+    """Set the key of the next animal that this connection inserts, on MySQL and MariaDB."""
 
     def give(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
         if sql.startswith("INSERT INTO `zoo_animal` "):
@@ -111,8 +111,8 @@ def answer(text: str, world: World, case: Case) -> str:
     return frames.encode_reply(STREAM, 1, result)
 
 
-def hear(after: int) -> list[tuple[str, ...]]:
-    """Return the frames of the events after an offset, as the hub hands them to two connections of each group."""
+def frames_since(after: int) -> list[tuple[str, ...]]:
+    """Return the frames of the events after an offset, as the hub gives them to two connections of each group."""
     while sequencer.sequence("default"):
         pass
     live = LiveHub()
@@ -144,15 +144,15 @@ def request_text(world: World, case: Case) -> str:
 
 
 def carry_out(world: World, case: Case) -> Result:
-    """Do it: what a client asks for, or what a program writes."""
+    """Carry out a case: a client's request, or a program's write."""
     while sequencer.sequence("default"):
         pass
     after = log.load_head("default").offset
     with undone():
         if case.action.startswith("outbound"):
             write(world, case)
-            return Result("", [heard for heard in hear(after) if heard[0] == STREAM])
-        return Result(answer(request_text(world, case), world, case), hear(after))
+            return Result("", [heard for heard in frames_since(after) if heard[0] == STREAM])
+        return Result(answer(request_text(world, case), world, case), frames_since(after))
 
 
 def write(world: World, case: Case) -> None:
@@ -171,7 +171,7 @@ def write(world: World, case: Case) -> None:
 
 
 def compare_request(world: World, case: Case) -> str:
-    """Try a client's request, carry it out, and compare; return what came of it."""
+    """Try a client's request, carry it out, and compare; return the result."""
     before = world.state()
     with same_keys():
         tried = make_trial(ask(world, case))
@@ -206,14 +206,14 @@ def listed(tried: trial.Trial) -> list[tuple[str, ...]]:
 
 
 def in_order(heard: list[tuple[str, ...]], case: Case) -> list[tuple[str, ...]]:
-    """Leave foreseen frames without their numbers where the database decides which of two streams is first."""
+    """Return predicted frames without their numbers if the database decides which of two streams is first."""
     if connection.vendor == "sqlite" or (case.carry_out and not case.action.startswith("outbound")):
         return heard
     return sorted(tuple(re.sub(r'"offset":\d+,', "", text) for text in one) for one in heard)
 
 
 def check_groups(tried: trial.Trial, real: Result) -> None:
-    """Compare the groups before and after, worked out from the real frames' actions."""
+    """Compare the groups before and after with those of the actions of the real frames."""
     for stream in {heard[0] for heard in real.frames}:
         changes = [(group, action) for name, group, action, *_ in real.frames if name == stream]
         assert tried.groups(stream) == (
@@ -223,7 +223,7 @@ def check_groups(tried: trial.Trial, real: Result) -> None:
 
 
 def compare_view(world: World, case: Case) -> str:
-    """Try a subscription, ask for it, and compare the answer and whether its snapshot has the row."""
+    """Try a subscription, subscribe, and compare the answers, and whether the snapshot has the row."""
     before = world.state()
     tried = make_trial(ask(world, case))
     assert world.state() == before, "the try left something behind"
@@ -253,7 +253,7 @@ def compare_view(world: World, case: Case) -> str:
 
 
 def compare_change(world: World, case: Case) -> str:
-    """Try what a row's change sends, change it, and compare the frames."""
+    """Try a row's change, carry it out, and compare the frames."""
     question = replace(ask(world, case), pk=77_777 if case.action == "outbound-create" else world.pk(case.row))
     before = world.state()
     tried = make_trial(question)
@@ -277,7 +277,7 @@ def compare(world: World, case: Case) -> str:
 
 
 def run(actions: list[str], count: int) -> Counter[tuple[str, str]]:
-    """Compare so many generated cases, the same ones each time; return how often each action came to what."""
+    """Compare this many generated cases, the same in each run; return how often each action had which result."""
     world, seen, chance = World(), Counter[tuple[str, str]](), random.Random(7)
     for _ in range(count):
         case = draw_case(chance, actions)

@@ -14,12 +14,12 @@ OWN = {**ANIMALS, "groups": ["own-{owner_id}"], "scope": {"owner_id": "$user.pk"
 
 
 def ask(**question: Any) -> Any:
-    """Try a question under what is in force."""
+    """Try a question under the bindings in force."""
     return make_trial(Question(**{"stream": "animals", **question}))
 
 
 def attempt(record: Any = GROUPED, **question: Any) -> Any:
-    """Try a question under one record or class in force."""
+    """Try a question with one record or class in force."""
     with override(record):
         return ask(**question)
 

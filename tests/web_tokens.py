@@ -40,7 +40,7 @@ def accept(settings):
 
 
 async def opens(token: str) -> bool:
-    """Return whether a token opens a connection that may view what its user may."""
+    """Return whether a token opens a connection with the permissions of its user."""
     with override_bindings(PRIVATE):
         client = Client(token=token)
         await client.connect()

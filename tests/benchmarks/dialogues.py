@@ -43,7 +43,7 @@ class Speaker:
         self.sent_at = time.monotonic()
         self.socket.send(masked_frame(TEXT, text.encode()))
 
-    def hears_itself(self) -> bool:
+    def reads_its_own_update(self) -> bool:
         """Read what has arrived; return whether the frame of the last update is among it (a reply is not)."""
         self.rest += read(self.socket)
         frames, position = split_frames(self.rest)
@@ -70,7 +70,7 @@ def echo(open_sockets: Sequence[socket.socket], request: str, seconds: float) ->
         while waiting and (ready := selector.select(PATIENCE_SECONDS)):
             for key, _ in ready:
                 speaker = key.data
-                if not speaker.hears_itself():
+                if not speaker.reads_its_own_update():
                     continue
                 ended = time.monotonic()
                 speaker.times.append(ended - speaker.sent_at)

@@ -1,4 +1,4 @@
-"""Be one client that asks for as much as it may: several sockets of one address, each at its rate limit.
+"""A client that sends as many requests as it may: several sockets of one address, each at its rate limit.
 
 `python -m tests.benchmarks.stormer PORT PATH`, driven by lines of JSON on standard input, one line of answer each:
 - `{"do": "connect", "clients": n, "address": a}` opens sockets from an address of this machine, and subscribes them;

@@ -1,4 +1,4 @@
-"""Paste the blocks of the front-end tutorial into the console of a browser, as it says."""
+"""The blocks of the front-end tutorial, pasted into the console of a browser."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCKS = [block for block in find_blocks() if block.page == "docs/tutorials/fron
 
 
 class Console:
-    """The console of the developer tools of a page: what one block declares, the next one can use."""
+    """The console of a page's developer tools: a block can use what earlier blocks declared."""
 
     def __init__(self, page: Page) -> None:
         self.session = page.context.new_cdp_session(page)
@@ -54,7 +54,7 @@ def console(page: Page, django_server: Callable[..., DjangoServer]) -> Console:
 
 
 def paste(console: Console, blocks: list[Block]) -> None:
-    """Run blocks in their order, and check after each what the page promises of it."""
+    """Run blocks in order, and check after each the result that the page describes."""
     for block in blocks:
         console.run(block.code)
         for sign, (expression, wanted) in PROMISES.items():
@@ -83,7 +83,7 @@ def test_the_blocks_do_what_the_tutorial_says(console: Console) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_block_that_is_wrong_is_caught(console: Console) -> None:
-    """The control: a method that does not exist fails the test."""
+    """Control: a method that does not exist fails the test."""
     broken = Block(
         "x.md", 1, "js", "const { connect } = await import('/static/declbind/declbind.js'); connect().streem('x')"
     )
