@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 from unittest.mock import patch
 
 from django.core.management import call_command
@@ -38,7 +37,7 @@ def check_order(committed, seen):
     assert len(set(ids)) == len(ids), "an event came twice"
     rows = [(pk, version) for _, _, pk, version in seen if pk is not None]
     assert sorted(rows) == sorted(map(tuple, committed)), "something was lost, or came from a roll-back"
-    latest: dict[Any, int] = {}
+    latest: dict[object, int] = {}
     for pk, version in rows:
         assert version > latest.get(pk, 0), f"row {pk} went back from {latest[pk]} to {version}"
         latest[pk] = version
@@ -99,7 +98,7 @@ def relay(written):
 
 def follow(read, finished):
     """Read from a cursor until everything has arrived; return all events, in order."""
-    seen: list[list[Any]] = []
+    seen: list[list[object]] = []
     cursor = 0
     while True:
         is_last = finished.is_set()
@@ -133,7 +132,7 @@ def run_all(jobs):
     context = multiprocessing.get_context("fork")
     connections.close_all()
     results = context.SimpleQueue()
-    got: list[tuple[str, Any]] = []
+    got: list[tuple[str, object]] = []
 
     def work(name, job, *args):
         results.put((name, job(*args)))
@@ -157,7 +156,7 @@ def soak(seconds):
     prepare()
     context = multiprocessing.get_context("fork")
     written, finished = context.Event(), context.Event()
-    jobs: list[tuple[Any, ...]] = [("writer", write, number, float(seconds)) for number in range(WRITERS)]
+    jobs: list[tuple[object, ...]] = [("writer", write, number, float(seconds)) for number in range(WRITERS)]
     jobs += [("relay", relay, written)] * RELAYS
     jobs += [("reader", follow, read_log, finished), ("naive", follow, read_by_id, finished)]
     wait_for = run_all(jobs)
@@ -283,7 +282,7 @@ def race_relays(order):
     }
 
 
-PROGRAMS: dict[str, Callable[..., dict[str, Any]]] = {
+PROGRAMS: dict[str, Callable[..., dict[str, object]]] = {
     "soak": soak,
     "commit_late": commit_late,
     "race_relays": race_relays,

@@ -33,9 +33,9 @@ BACKENDS = "django.contrib.sessions.backends"
 class TokenStore(SessionBase):
     """A project's store that keeps all data in the key, written independently of ``signed_cookies``."""
 
-    def load(self) -> dict[str, Any]:
+    def load(self) -> dict[str, object]:
         try:
-            data: dict[str, Any] = signing.loads(self.session_key or "", salt="tokens")
+            data: dict[str, object] = signing.loads(self.session_key or "", salt="tokens")
         except signing.BadSignature:
             return {}
         return data

@@ -12,9 +12,12 @@ from django.db import connection, transaction
 from declbind.models import BindingRecord, BindingRevision, Configuration
 from declbind.registry import refresh
 
-GROUPS = {"stream": "groups", "model": "auth.Group", "fields": ["name"], "permissions": {"view": True}}
-BAD_SHAPE = {"stream": "groups", "model": "auth.Group", "fields": ["name"], "direction": "sideways"}
-BAD_NAME = {"stream": "groups", "model": "auth.Group", "fields": ["naem"]}
+#: The definition of a binding record.
+Document = dict[str, Any]
+
+GROUPS: Document = {"stream": "groups", "model": "auth.Group", "fields": ["name"], "permissions": {"view": True}}
+BAD_SHAPE: Document = {"stream": "groups", "model": "auth.Group", "fields": ["name"], "direction": "sideways"}
+BAD_NAME: Document = {"stream": "groups", "model": "auth.Group", "fields": ["naem"]}
 SHAPE_TEXT = """$.direction: Expected "both", "outbound" or "inbound", got 'sideways'."""
 NAME_TEXT = "$.fields[0]: Binding 'groups': field 'naem' does not exist on auth.Group. Did you mean 'name'?"
 

@@ -31,15 +31,15 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(connection.vendor != "mysql", reason="other databases have no such ways"),
 ]
-KEEPERS: dict[str, Any] = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name"]}
+KEEPERS: dict[str, object] = {"stream": "keepers", "model": "zoo.Keeper", "fields": ["name"]}
 BY_RETIREMENT = {**KEEPERS, "groups": ["retired-{retired}"]}
 PATIENCE = 20.0
 DEADLOCK = OperationalError(1213, "Deadlock found when trying to get lock; try restarting transaction")
 
 
-def elsewhere(work: Callable[[], Any]) -> Any:
+def elsewhere(work: Callable[[], object]) -> object:
     """Run in another thread, with a connection of its own, and return the result."""
-    results: list[Any] = []
+    results: list[object] = []
 
     def run() -> None:
         try:
@@ -196,7 +196,7 @@ def test_reading_keys_from_the_snapshot_would_be_caught(monkeypatch):
         update_what_the_snapshot_hides()
 
 
-def lose_the_transaction(*args: Any, **kwargs: Any) -> Any:
+def lose_the_transaction(*args: object, **kwargs: object) -> object:
     """Imitate a deadlock: the server rolls back, and one statement gets the error."""
     with connection.cursor() as cursor:
         cursor.execute("ROLLBACK")

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.django_db
 
 VALUES = {"stream": "own", "model": "zoo.OwnValues", "fields": "__all__", "permissions": OPEN}
 #: Values of each column, with their JSON.
-SENT: list[tuple[str, Any, Any]] = [
+SENT: list[tuple[str, object, object]] = [
     ("tag", Tag(5), "t-5"),
     ("colour", Colour.RED, "r"),
     ("words", frozenset({"b", "a"}), "a,b"),
@@ -49,7 +49,7 @@ SENT: list[tuple[str, Any, Any]] = [
 ]
 
 
-def subscribed_rows(binding, sent, user=None) -> set[Any]:
+def subscribed_rows(binding, sent, user=None) -> set[object]:
     """Return the keys of the rows in a new snapshot."""
     bound = connect(binding, user).binding(user=user, using="default")
     _, params = judge_user(bound, sent)
@@ -149,7 +149,7 @@ CONFIGURATIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     *(({"where": {"info": value}}, {}) for value in (5, "5", True, 1, "", [1, "1"])),
 ]
 TEXTS = ("Ada", "ada", "ADA", "Ada ", "Bob")
-DOCUMENTS: tuple[Any, ...] = (5, "5", 5.0, True, 1, 1.0, "true", False, 0.5, {"a": 5}, [5], "", {})
+DOCUMENTS: tuple[object, ...] = (5, "5", 5.0, True, 1, 1.0, "true", False, 0.5, {"a": 5}, [5], "", {})
 
 
 def check_that_live_rows_are_those_of_a_snapshot(extra, sent):
@@ -258,7 +258,7 @@ def test_values_of_several_parts_are_stored(parcel, name, value, stored):
 
 
 #: Values that a form, a field or a setter refuses, by column.
-UNFIT: dict[str, list[Any]] = {
+UNFIT: dict[str, list[object]] = {
     "words": [["x"], "x", [1], [{}], {"a": 1}, [["s"]], 5, True],
     "plain_list": [["x"], [1], {"s": "l"}, [None], [[]]],
     "amount": ["x", ["1"], ["x", "kg"], [], {"amount": "1"}, True, "12345.678", None],
@@ -293,7 +293,7 @@ def test_columns_that_their_field_fills_are_stored_too(parcel):
 
 
 ODD = {"stream": "odd", "model": "zoo.Odd", "fields": ["blurred"]}
-REFUSED_RECORDS: dict[str, tuple[dict[str, Any], str, str]] = {
+REFUSED_RECORDS: dict[str, tuple[dict[str, object], str, str]] = {
     "a value without a form": ({**ODD, "fields": ["mute"]}, "$.fields[0]", "have no JSON form"),
     "all of them": ({**ODD, "fields": "__all__"}, "$.fields", "have no JSON form"),
     "but some": ({**ODD, "fields": None, "exclude": ["size"]}, "$.exclude", "have no JSON form"),

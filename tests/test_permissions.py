@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.models import Session
 from django.test import Client, override_settings
 from django.utils import timezone
@@ -29,16 +30,18 @@ ENGINES = [
 ]
 
 
-def log_in(user: Any) -> Any:
+def log_in(user: User) -> SessionBase:
     """Return a session store that logged the user in."""
     client = Client()
     client.force_login(user)
-    return import_module(settings.SESSION_ENGINE).SessionStore(client.cookies[settings.SESSION_COOKIE_NAME].value)
+    key = client.cookies[settings.SESSION_COOKIE_NAME].value
+    store: SessionBase = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    return store
 
 
-def connect(user: Any, session: Any = None) -> Identity:
+def connect(user: User | AnonymousUser | None, session: SessionBase | None = None) -> Identity:
     """Return the identity of a connection, whose scope is lazy as in Channels."""
-    scope = {"user": SimpleLazyObject(lambda: user)}
+    scope: dict[str, object] = {"user": SimpleLazyObject(lambda: user)}
     if session is not None:
         scope["session"] = session
     return permissions.identify(scope, "c1")

@@ -22,17 +22,17 @@ class Reader:
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
-        self.frames: list[dict[str, Any]] = []
+        self.frames: list[dict[str, object]] = []
 
     def request(self, payload: Mapping[str, Any], stream: str = "blogs") -> dict[str, Any]:
         """Send a request and return its reply; other frames are kept."""
         self.connection.send(json.dumps({"stream": stream, "payload": {**payload, "ref": 1}}))
         return self.wait(lambda payload: payload["action"] == "reply")
 
-    def wait(self, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    def wait(self, is_wanted: Callable[[dict[str, object]], bool]) -> dict[str, object]:
         """Return the payload of the first wanted frame."""
         while True:
-            payload: dict[str, Any] = json.loads(self.connection.recv(PATIENCE))["payload"]
+            payload: dict[str, object] = json.loads(self.connection.recv(PATIENCE))["payload"]
             if is_wanted(payload):
                 return payload
 

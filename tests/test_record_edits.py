@@ -62,7 +62,7 @@ pytestmark = pytest.mark.django_db
     ],
 )  # fmt: skip
 def test_each_edit_leaves_revisions_and_raises_the_version(
-    edit: Callable[[Any], Any], expected: list[tuple[str, str | None]]
+    edit: Callable[[object], object], expected: list[tuple[str, str | None]]
 ) -> None:
     """Every kind of edit stores the new definition of each stream under one new version."""
     pk = stored().pk
@@ -75,7 +75,7 @@ def test_each_edit_leaves_revisions_and_raises_the_version(
     assert {revision.version for revision in made} <= {version()}
 
 
-def _changed(pk: Any, **values: Any) -> BindingRecord:
+def _changed(pk: object, **values: object) -> BindingRecord:
     found: BindingRecord = BindingRecord.objects.get(pk=pk)
     for name, value in values.items():
         setattr(found, name, value)
@@ -85,9 +85,9 @@ def _changed(pk: Any, **values: Any) -> BindingRecord:
 def test_the_signal_has_the_definitions_before_and_after() -> None:
     """configuration_edited has both definitions of every stream that the edit touched, a renamed one twice."""
     pk = stored().pk
-    heard: list[dict[str, Any]] = []
+    heard: list[dict[str, object]] = []
 
-    def listen(*, changes: dict[str, Any], **kwargs: Any) -> None:
+    def listen(*, changes: dict[str, object], **kwargs: object) -> None:
         heard.append(changes)
 
     signals.configuration_edited.connect(listen)
@@ -208,7 +208,7 @@ def test_the_last_registry_stays_when_the_database_is_gone(
     stored()
     assert "groups" in get_registry().by_stream
 
-    def fail(using: str) -> Any:
+    def fail(using: str) -> object:
         raise OSError("no route to the database")
 
     with monkeypatch.context() as patch:

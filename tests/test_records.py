@@ -20,6 +20,7 @@ from tests.stored_records import (
     GROUPS,
     NAME_TEXT,
     SHAPE_TEXT,
+    Document,
     record,
     revisions,
     spoil,
@@ -33,47 +34,47 @@ pytestmark = pytest.mark.django_db
 # Ways in ----------------------------------------------------------------------------------------------------
 
 
-def enter_by_full_clean(document: dict[str, Any], folder: Path) -> None:
+def enter_by_full_clean(document: Document, folder: Path) -> None:
     BindingRecord().assign(document).full_clean()
 
 
-def enter_by_save(document: dict[str, Any], folder: Path) -> None:
+def enter_by_save(document: Document, folder: Path) -> None:
     BindingRecord().assign(document).save()
 
 
-def enter_by_create(document: dict[str, Any], folder: Path) -> None:
+def enter_by_create(document: Document, folder: Path) -> None:
     BindingRecord.objects.create(**document)
 
 
-def enter_by_bulk_create(document: dict[str, Any], folder: Path) -> None:
+def enter_by_bulk_create(document: Document, folder: Path) -> None:
     other = {**GROUPS, "stream": "sound"}
     BindingRecord.objects.bulk_create([BindingRecord().assign(each) for each in (other, document)])
 
 
-def enter_by_bulk_update(document: dict[str, Any], folder: Path) -> None:
+def enter_by_bulk_update(document: Document, folder: Path) -> None:
     with transaction.atomic():
         saved = stored()
         BindingRecord.objects.bulk_update([saved.assign(document)], ["fields", "direction"])
 
 
-def enter_by_update(document: dict[str, Any], folder: Path) -> None:
+def enter_by_update(document: Document, folder: Path) -> None:
     with transaction.atomic():
         stored()
         BindingRecord.objects.filter(stream="groups").update(**document)
 
 
-def enter_by_update_fields(document: dict[str, Any], folder: Path) -> None:
+def enter_by_update_fields(document: Document, folder: Path) -> None:
     with transaction.atomic():
         stored().assign(document).save(update_fields=["fields", "direction"])
 
 
-def enter_by_fixture(document: dict[str, Any], folder: Path) -> None:
+def enter_by_fixture(document: Document, folder: Path) -> None:
     path = folder / "records.json"
     path.write_text(json.dumps([{"model": "declbind.bindingrecord", "fields": document}]))
     call_command("loaddata", str(path), verbosity=0)
 
 
-def enter_by_apply(document: dict[str, Any], folder: Path) -> None:
+def enter_by_apply(document: Document, folder: Path) -> None:
     path = folder / "records.json"
     path.write_text(json.dumps(document))
     call_command("declbind", "apply", "--yes", str(path))
@@ -91,14 +92,12 @@ WAYS = [
     enter_by_apply,
 ]
 each_way = pytest.mark.parametrize("enter", WAYS)
-Way = Callable[[dict[str, Any], Path], None]
+Way = Callable[[Document, Path], None]
 
 
 @each_way
 @pytest.mark.parametrize(("document", "text"), [(BAD_SHAPE, SHAPE_TEXT), (BAD_NAME, NAME_TEXT)])
-def test_no_way_to_store_accepts_an_invalid_record(
-    enter: Way, document: dict[str, Any], text: str, tmp_path: Path
-) -> None:
+def test_no_way_to_store_accepts_an_invalid_record(enter: Way, document: Document, text: str, tmp_path: Path) -> None:
     """Every way to store a record validates it, and a refused call stores nothing."""
     with pytest.raises((ValidationError, CommandError)) as caught:
         enter(document, tmp_path)
@@ -207,7 +206,7 @@ def test_bulk_update_is_validated_with_the_rest_of_the_rows() -> None:
     ],
     ids=["update", "save", "update_fields", "bulk_update", "delete"],
 )
-def test_a_record_that_became_invalid_can_be_disabled(disable: Callable[[Any], Any]) -> None:
+def test_a_record_that_became_invalid_can_be_disabled(disable: Callable[[object], object]) -> None:
     """A record that has become invalid can be disabled or removed in every way."""
     pk = stored().pk
     spoil(pk)
@@ -216,7 +215,7 @@ def test_a_record_that_became_invalid_can_be_disabled(disable: Callable[[Any], A
     assert len(revisions()) == 2
 
 
-def _disabled(pk: Any) -> BindingRecord:
+def _disabled(pk: object) -> BindingRecord:
     found: BindingRecord = BindingRecord.objects.get(pk=pk)
     found.enabled = False
     return found

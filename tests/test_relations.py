@@ -29,7 +29,7 @@ def record(model: Any, **keys: Any) -> dict[str, Any]:
     return {"stream": "rows", "model": model._meta.label, "fields": "__all__", "permissions": OPEN, **keys}
 
 
-def told(events: Any) -> list[tuple[Any, list[tuple[str, str]]]]:
+def told(events: Any) -> list[tuple[object, list[tuple[str, str]]]]:
     return [(event.pk, event.changes) for event in events]
 
 
@@ -202,27 +202,27 @@ def test_an_unmanaged_model_can_be_bound():
 class OnSQLite:
     """A router that leaves out, for a further database, what only PostgreSQL supports."""
 
-    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+    def allow_migrate(self, db: str, app_label: str, **hints: object) -> bool:
         return app_label != "postgres_zoo"
 
 
 class ReplicaRouter(OnSQLite):
     """A router that reads from a copy and writes to the original."""
 
-    def db_for_read(self, model: Any, **hints: Any) -> str:
+    def db_for_read(self, model: object, **hints: object) -> str:
         return "replica"
 
-    def db_for_write(self, model: Any, **hints: Any) -> str:
+    def db_for_write(self, model: object, **hints: object) -> str:
         return "default"
 
-    def allow_relation(self, one: Any, other: Any, **hints: Any) -> bool:
+    def allow_relation(self, one: object, other: object, **hints: object) -> bool:
         return True
 
 
 class SecondRouter(OnSQLite):
     """A router that keeps the zoo and the log in a second database, and all else in the first."""
 
-    def _route(self, model: Any, **hints: Any) -> str | None:
+    def _route(self, model: Any, **hints: object) -> str | None:
         return "second" if model._meta.app_label in ("zoo", "declbind") else None
 
     db_for_read = db_for_write = _route
@@ -247,7 +247,7 @@ def added_database(alias: str, folder: Any) -> Iterator[None]:
 
 
 @pytest.fixture
-def replica(db: None, tmp_path: Any) -> Iterator[None]:
+def replica(db: None, tmp_path: object) -> Iterator[None]:
     """Read from a copy of the tables that lags behind: it has none of the writes made here."""
     with override_settings(DATABASE_ROUTERS=[f"{__name__}.ReplicaRouter"]), added_database("replica", tmp_path):
         yield

@@ -33,7 +33,7 @@ NOT_RENAMED = {
     "concrete_model", "concrete_fields",
 }  # fmt: skip
 #: The effects of each name without which declbind works differently.
-EFFECTS: dict[str, dict[str, Any]] = {
+EFFECTS: dict[str, dict[str, object]] = {
     "_get_session_key": {"keeps sessions": False},
     "from_current_timezone": {"moment": "ValueError"},
 }

@@ -235,13 +235,13 @@ async def events_after_a_sweep(monkeypatch: pytest.MonkeyPatch, settings: Any) -
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_process_deletes_events_as_fast_as_they_come(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+async def test_a_process_deletes_events_as_fast_as_they_come(monkeypatch: pytest.MonkeyPatch, settings: object) -> None:
     """A site needs no relay of its own for that."""
     assert await events_after_a_sweep(monkeypatch, settings) == 1
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_one_batch_for_each_sweep_would_be_caught(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+async def test_one_batch_for_each_sweep_would_be_caught(monkeypatch: pytest.MonkeyPatch, settings: object) -> None:
     """Negative control of the test before."""
     monkeypatch.setattr(housekeeping, "TRIM_BATCHES", 0)
     assert await events_after_a_sweep(monkeypatch, settings) > 1

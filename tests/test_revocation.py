@@ -286,7 +286,7 @@ def test_a_user_model_without_groups_and_permissions_is_supported(monkeypatch):
 @pytest.mark.django_db(transaction=True)
 def test_users_in_another_database_are_announced_after_their_commit(monkeypatch):
     """No transaction includes two databases, and the event must not be read before the change can be."""
-    appended: list[tuple[Any, str]] = []
+    appended: list[tuple[object, str]] = []
     monkeypatch.setattr(revocation, "database_alias", lambda: "log")
     monkeypatch.setattr(log, "is_here", lambda using: True)
     monkeypatch.setattr(log, "append_control", lambda content, using, tenant: appended.append((content, using)))

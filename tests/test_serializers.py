@@ -265,7 +265,7 @@ def test_plain_row_costs_no_query(django_assert_num_queries):
 
 def test_code_may_register_a_serializer(monkeypatch):
     """A name from code is equivalent to one from the setting, and cannot replace another."""
-    registered: dict[str, Any] = {}
+    registered: dict[str, object] = {}
     monkeypatch.setattr("declbind.conf.registered_serializers", registered)
     monkeypatch.setattr("declbind.serializers.registered_serializers", registered)
 

@@ -34,7 +34,7 @@ async def application(scope, receive, send):
 
 
 @pytest.fixture
-def hello_app(tmp_path: Path) -> dict[str, Any]:
+def hello_app(tmp_path: Path) -> dict[str, object]:
     """Return the arguments for a server that answers with the environment's GREETING."""
     (tmp_path / "hello_app.py").write_text(HELLO)
     return {"app": "hello_app:application", "env": {"PYTHONPATH": str(tmp_path), "GREETING": "good day"}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from importlib import import_module
-from typing import Any
 
 import pytest
 from channels.auth import logout as channels_logout
@@ -208,7 +207,7 @@ async def test_a_socket_ends_with_its_session(engine, name):
 async def test_a_socket_that_outlives_its_session_is_detected(engine, monkeypatch):
     """Control: without checking the ends of sessions, only the regular check would find it."""
 
-    async def find_nothing(*args: Any) -> list[Any]:
+    async def find_nothing(*args: object) -> list[object]:
         return []
 
     monkeypatch.setattr(SessionEnds, "find_over", find_nothing)

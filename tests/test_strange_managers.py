@@ -28,7 +28,7 @@ SENT: dict[str, Any] = {"fields": ["text"]}
 @pytest.fixture
 def with_base_manager(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     """Return a function that makes the base manager do something to its rows."""
-    return lambda change: monkeypatch.setattr(OddManager, "with_base_manager", staticmethod(change))
+    return lambda change: monkeypatch.setattr(OddManager, "mind", staticmethod(change))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_snapshot_by_a_manager_with_side_effects(row: Managed, with_base_manag
     assert pages == [[(str(row.pk), '{"text":"one"}')]]
 
 
-def raise_anyway(found: Any) -> Any:
+def raise_anyway(found: object) -> object:
     raise RuntimeError("no tenant")
 
 
@@ -96,13 +96,13 @@ def check_that_a_failing_manager_costs_a_resync(with_base_manager: Any, row: Man
 
 
 @pytest.mark.parametrize("failing", FAILING.values(), ids=FAILING)
-def test_a_manager_that_fails_costs_a_resync(row: Managed, with_base_manager: Any, failing: Any) -> None:
+def test_a_manager_that_fails_costs_a_resync(row: Managed, with_base_manager: object, failing: object) -> None:
     """The write succeeds in a transaction that continues, and the cause is recorded."""
     check_that_a_failing_manager_costs_a_resync(with_base_manager, row, failing)
 
 
 def test_a_manager_asked_without_a_savepoint_would_be_caught(
-    row: Managed, with_base_manager: Any, monkeypatch: pytest.MonkeyPatch
+    row: Managed, with_base_manager: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failed statement ends the transaction on some databases; on others, an exception is let through."""
     if connection.vendor == "postgresql":
@@ -153,12 +153,12 @@ def write_raw(with_base_manager: Any, change: Any) -> list[Any]:
     return [(event.kind, event.changes, event.data) for event in events]
 
 
-ROW_BY_ROW: list[Any] = [
+ROW_BY_ROW: list[object] = [
     ("row", [("room-1", "create")], {"text": "new"}),
     ("row", [("room-1", "delete"), ("room-2", "create")], {"text": "other"}),
     ("gone", [("room-2", "delete")], {"text": "other"}),
 ]
-RESYNC: Any = ("bulk", [(EVERY_GROUP, "resync")], {})
+RESYNC: object = ("bulk", [(EVERY_GROUP, "resync")], {})
 #: What such a manager may do without excluding rows.
 UNRESTRICTED = ["joins", "ranks", "defers", "orders", "extra"]
 
@@ -166,7 +166,9 @@ UNRESTRICTED = ["joins", "ranks", "defers", "orders", "extra"]
 @pytest.mark.needs_triggers
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["nothing", *UNRESTRICTED])
-def test_marks_of_a_manager_that_restricts_nothing_are_reported_row_by_row(with_base_manager: Any, name: str) -> None:
+def test_marks_of_a_manager_that_restricts_nothing_are_reported_row_by_row(
+    with_base_manager: object, name: str
+) -> None:
     """This applies although it is one of the project's own."""
     assert write_raw(with_base_manager, MANAGERS.get(name)) == ROW_BY_ROW
 
@@ -183,7 +185,7 @@ RESTRICTED = {
 @pytest.mark.needs_triggers
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("restricted", RESTRICTED.values(), ids=RESTRICTED)
-def test_a_manager_that_may_hide_rows_costs_a_resync(with_base_manager: Any, restricted: Any) -> None:
+def test_a_manager_that_may_hide_rows_costs_a_resync(with_base_manager: object, restricted: object) -> None:
     """Whether it showed a row before the write is unknown."""
     told = write_raw(with_base_manager, restricted)
     assert told[1:] == [RESYNC] * 2
@@ -193,7 +195,7 @@ def test_a_manager_that_may_hide_rows_costs_a_resync(with_base_manager: Any, res
 @pytest.mark.needs_triggers
 @pytest.mark.django_db(transaction=True)
 def test_judging_a_manager_by_its_class_would_be_caught(
-    with_base_manager: Any, monkeypatch: pytest.MonkeyPatch
+    with_base_manager: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Negative control: only the class of a manager decides."""
     monkeypatch.setattr(marks, "shows_every_row", lambda plan, using: plan.shows_all)
@@ -205,7 +207,7 @@ def test_judging_a_manager_by_its_class_would_be_caught(
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("restricted", RESTRICTED.values(), ids=RESTRICTED)
 def test_taking_each_manager_for_a_plain_one_would_be_caught(
-    with_base_manager: Any, restricted: Any, monkeypatch: pytest.MonkeyPatch
+    with_base_manager: object, restricted: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Negative control: each manager is treated as a plain one."""
     monkeypatch.setattr(marks, "shows_every_row", lambda plan, using: True)

@@ -85,7 +85,7 @@ def check_that_a_changed_write_is_told(write: Any) -> None:
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_the_values_that_a_trigger_stores_are_reported(write: Any, raised_text: None) -> None:
+def test_the_values_that_a_trigger_stores_are_reported(write: object, raised_text: None) -> None:
     """This holds for each kind of write."""
     check_that_a_changed_write_is_told(write)
 
@@ -150,7 +150,7 @@ def check_that_a_row_that_stays_is_not_deleted(delete: Any, **keys: Any) -> list
 
 
 @pytest.mark.parametrize("delete", DELETES.values(), ids=DELETES)
-def test_a_delete_that_keeps_the_row_is_an_update(delete: Any) -> None:
+def test_a_delete_that_keeps_the_row_is_an_update(delete: object) -> None:
     """A trigger turns the delete into an update."""
     told = check_that_a_row_that_stays_is_not_deleted(delete)
     assert told == [([("room-1", "update")], {"text": "one", "room": 1, "is_gone": True})]

@@ -62,7 +62,7 @@ def upsert(keeper: Keeper) -> None:
     Keeper.objects.bulk_create([row], update_conflicts=True, unique_fields=["id"], update_fields=["name"])
 
 
-WRITES: dict[str, Callable[[Keeper], Any]] = {
+WRITES: dict[str, Callable[[Keeper], object]] = {
     "create": lambda keeper: Keeper.objects.create(name="Cid"),
     "save": save,
     "save_loaded": lambda keeper: save(Keeper.objects.get(pk=keeper.pk)),
@@ -154,7 +154,7 @@ def test_a_write_without_a_tenant_is_a_resync_for_all(faults: list[Exception]) -
 
 
 @pytest.mark.parametrize("path", ["tests.tenants.classes.Lacking", "tests.no_such.Class", 3])
-def test_a_class_that_cannot_be_used_sends_no_row(path: Any, faults: list[Exception]) -> None:
+def test_a_class_that_cannot_be_used_sends_no_row(path: object, faults: list[Exception]) -> None:
     """The write succeeds, and the system check reports the class."""
     with override_settings(DECLBIND={"TENANT": path}), override_bindings(NAMED), capture_events() as events:
         Keeper.objects.create(name="Ann")
@@ -165,7 +165,7 @@ def test_a_class_that_cannot_be_used_sends_no_row(path: Any, faults: list[Except
 def check_that_a_switch_inside_a_write_is_detected() -> None:
     """Check the events of a write during which a handler of ``pre_delete`` switches the tenant."""
 
-    def switch(**kwargs: Any) -> None:
+    def switch(**kwargs: object) -> None:
         current.set("beta")
 
     with inside("acme"):
@@ -258,7 +258,7 @@ def test_a_connection_that_is_not_restored_is_closed(caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize("name", ["", None, 7, "x" * 64])
-def test_a_tenant_is_a_nonempty_name(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tenant_is_a_nonempty_name(name: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Separate, "of_connection", lambda self, alias: name)
     with pytest.raises(tenancy.TenantError):
         tenancy.of_connection("default")

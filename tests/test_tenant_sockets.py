@@ -95,7 +95,7 @@ class Joined(WebsocketDemultiplexer):
 
     consumers = {"rows": Rows.consumer}
 
-    def connection_groups(self, **kwargs: Any) -> list[str]:
+    def connection_groups(self, **kwargs: object) -> list[str]:
         """Grant one group."""
         return ["rows"]
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,14 +35,14 @@ TRUCKS = {"stream": "trucks", "model": "zoo.Truck", "fields": ["plate", "load"],
 @pytest.fixture
 def switching(db: None) -> Iterator[None]:
     """Use a connection that switches schemas in this thread."""
-    one: Any = connections["default"]
+    one: object = connections["default"]
     plain = type(one)
     one.__class__ = type("DatabaseWrapper", (plain,), {"set_schema": lambda self, name: None})
     yield
     one.__class__ = plain
 
 
-def make_keeper() -> Any:
+def make_keeper() -> object:
     return Keeper.objects.create(name="Ann")
 
 
@@ -60,7 +60,9 @@ def bulk_update(keeper: Any) -> None:
     Keeper.objects.bulk_update([keeper], ["name"])
 
 
-WRITES = {
+Write = Callable[[Keeper], object]
+
+WRITES: dict[str, Write] = {
     "create": lambda keeper: Keeper.objects.create(name="Cid"),
     "save": save,
     "save_loaded": save_loaded,
@@ -86,11 +88,11 @@ def failures() -> Iterator[list[tuple[str, Exception]]]:
     signals.binding_failed.disconnect(note)
 
 
-def told(events: Any) -> list[Any]:
+def told(events: Any) -> list[object]:
     return [(event.stream, event.kind, event.changes, event.data) for event in events]
 
 
-def resync_of(stream: str) -> Any:
+def resync_of(stream: str) -> object:
     return stream, Event.BULK, [("*", "resync")], {}
 
 
@@ -104,13 +106,13 @@ def check_that_no_row_is_sent(write: Any, failures: Any) -> None:
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_each_write_is_one_resync_and_one_fault(write: Any, switching: None, failures: Any) -> None:
+def test_each_write_is_one_resync_and_one_fault(write: Write, switching: None, failures: object) -> None:
     """This holds for each way to write, and the write succeeds."""
     check_that_no_row_is_sent(write, failures)
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_rows_that_are_mixed_would_be_caught(write: Any, switching: None, failures: Any, monkeypatch: Any) -> None:
+def test_rows_that_are_mixed_would_be_caught(write: Write, switching: None, failures: object, monkeypatch: Any) -> None:
     """Control: a variant that treats the database as one without tenants."""
     monkeypatch.setattr(tenants, "are_mixed", lambda using: False)
     with pytest.raises(AssertionError):

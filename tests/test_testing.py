@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -32,7 +31,7 @@ def at_once() -> Iterator[None]:
     assert time.monotonic() - started < AT_ONCE
 
 
-async def speak() -> dict[str, Any]:
+async def speak() -> dict[str, object]:
     with override_bindings(NUMBERS):
         async with Client() as client:
             return await subscribe(client)

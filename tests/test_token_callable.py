@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 PATH = "tests.test_token_callable.answer"
 
 #: What the callable answers, and what it was asked.
-ANSWERS: dict[str, Any] = {}
+ANSWERS: dict[str, object] = {}
 ASKED: list[Any] = []
 
 
@@ -38,17 +38,17 @@ def answer(token: str, scope: Any) -> Any:
     return found
 
 
-async def answer_later(token: str, scope: Any) -> Any:
+async def answer_later(token: str, scope: object) -> object:
     await asyncio.sleep(0)
     return answer(token, scope)
 
 
 class Answerer:
-    async def __call__(self, token: str, scope: Any) -> Any:
+    async def __call__(self, token: str, scope: object) -> object:
         return answer(token, scope)
 
 
-async def answer_never(token: str, scope: Any) -> Any:
+async def answer_never(token: str, scope: object) -> Any:
     await asyncio.Event().wait()
 
 
@@ -57,7 +57,7 @@ class Pretender:
 
     is_authenticated = is_active = True
 
-    def __init__(self, pk: Any) -> None:
+    def __init__(self, pk: object) -> None:
         self.pk = pk
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from django.core.checks import Error
@@ -52,7 +51,7 @@ async def test_e010_callable_that_cannot_be_used(accept, path, fault):
     assert not await opens(await issue(await viewer()))
 
 
-FAULTS: list[tuple[dict[str, Any], str]] = [
+FAULTS: list[tuple[dict[str, object], str]] = [
     ({"algorithms": ["HS256"]}, "expected a key as text or bytes, got none."),
     ({"algorithms": ["HS256"], "key": ""}, "expected a key as text or bytes, got none."),
     ({"algorithms": ["HS256"], "key": ["x"]}, "expected a key as text or bytes, got list."),

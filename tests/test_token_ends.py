@@ -54,7 +54,7 @@ def deactivate(user: User) -> None:
         (lambda user: blocks.block(str(user.pk), timedelta(hours=1)), 4403),
     ],
 )
-async def test_what_ends_a_session_ends_a_token(lose: Callable[[User], Any], code: int):
+async def test_what_ends_a_session_ends_a_token(lose: Callable[[User], object], code: int):
     """The connection ends before anything later is delivered."""
     user = await viewer()
     with override_bindings(PRIVATE):
@@ -248,7 +248,7 @@ async def test_a_read_that_ends_after_the_token_is_not_delivered(clock, monkeypa
         async with Client(token=token) as client:
             monkeypatch.setattr(Expiry, "enforce", lambda self: None)
             let_end_in(monkeypatch, clock, "read_snapshot" if action == "snapshot" else "_read")
-            payload: dict[str, Any] = {"snapshot": True} if action == "snapshot" else {"since": since}
+            payload: dict[str, object] = {"snapshot": True} if action == "snapshot" else {"since": since}
             request = {"action": "subscribe", "params": {"name": "a"}, "ref": 1, **payload}
             await client.send({"stream": "numbers", "payload": request})
             assert [action for action in await actions_to_the_close(client) if action != "reply"] == []
@@ -260,7 +260,7 @@ def let_end_in(monkeypatch: pytest.MonkeyPatch, clock: Clocks, name: str) -> Non
     module = "declbind.live.snapshots" if name == "read_snapshot" else "declbind.live.subscriptions"
     function = getattr(__import__(module, fromlist=[name]), name)
 
-    def read(*args: Any) -> Any:
+    def read(*args: object) -> object:
         found = function(*args)
         clock.pass_by(400)
         return found
@@ -330,7 +330,7 @@ def test_the_cost_of_a_check_does_not_depend_on_the_number_of_sockets(clock, eve
     assert asked == 0
 
 
-def terms_until(clock: Clocks, seconds: float) -> Any:
+def terms_until(clock: Clocks, seconds: float) -> object:
     from declbind.inbound.terms import Term
 
     return Term.until(clock.time() + seconds)

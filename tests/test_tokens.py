@@ -49,7 +49,7 @@ def test_a_token_does_not_hold_the_session_auth_hash():
     assert user.password not in payload
 
 
-def saved(**values: Any) -> Any:
+def saved(**values: object) -> object:
     return make_user(**values)
 
 
@@ -236,10 +236,10 @@ async def test_cookies_do_not_count_beside_a_token():
 async def test_code_of_the_project_sees_the_user_of_the_token():
     """The scope that ``connection_groups`` gets contains nothing of the cookies."""
     login, user = await log_in(VIEW), await viewer()
-    seen: list[Any] = []
+    seen: list[object] = []
 
     class Demultiplexer(WebsocketDemultiplexer):
-        def connection_groups(self, **kwargs: Any) -> list[str]:
+        def connection_groups(self, **kwargs: object) -> list[str]:
             seen.append((self.scope["user"], "session" in self.scope, dict(self.scope["headers"]).get(b"cookie")))
             return []
 
@@ -262,7 +262,7 @@ async def test_other_streams_than_those_of_the_token_are_denied():
         async with Client(token=token) as client:
             await subscribe(client)
             for stream in ("other", "nowhere", ""):
-                requests: list[tuple[str, dict[str, Any]]] = [
+                requests: list[tuple[str, dict[str, object]]] = [
                     ("subscribe", {"params": {"name": "a"}}),
                     ("unsubscribe", {"params": {"name": "a"}}),
                     ("create", {"data": {"name": "a", "value": 1}}),

@@ -152,7 +152,7 @@ def test_requests_of_clients_are_not_traced():
 
 
 def failing(*methods: str) -> Any:
-    def fail(self: Any, *args: Any) -> Any:
+    def fail(self: object, *args: object) -> object:
         raise RuntimeError("the secret")
 
     attributes = {"model": Animal, "stream": "animals", "fields": ["name"], **dict.fromkeys(methods, fail)}

@@ -56,7 +56,7 @@ def told(events: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
-def test_triggers_report_what_the_hooks_would_and_nothing_twice(way: Way, write: Callable[[Keeper], Any]) -> None:
+def test_triggers_report_what_the_hooks_would_and_nothing_twice(way: Way, write: Callable[[Keeper], object]) -> None:
     """This holds whatever another package does to the statements."""
     found = []
     for binding, inside in ((ROWS, contextlib.nullcontext), (KEEPERS, way)):
@@ -225,7 +225,7 @@ def test_fixtures_that_are_not_captured_are_not_marked_either(settings: Any) -> 
 def test_marks_wake_readers_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that triggers report reaches clients as fast as one that hooks report."""
     ann = Keeper.objects.create(name="Ann")
-    rung: list[Any] = []
+    rung: list[object] = []
     monkeypatch.setattr("declbind.outbound.log.ring_after_commit", lambda connection: rung.append(connection.alias))
     with marking(KEEPERS):
         rung.clear()

@@ -4,7 +4,6 @@ import contextlib
 import json
 import random
 import threading
-from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, connections, transaction
@@ -77,7 +76,7 @@ class Reader:
 
     def __init__(self):
         self.cursor = log.load_head("default").offset
-        self.groups: dict[str, dict[str, Any]] = {}
+        self.groups: dict[str, dict[str, object]] = {}
         self.lost: list[tuple[int, int]] = []
 
     def read(self):
@@ -98,7 +97,7 @@ class Reader:
 
 def stored():
     """Return the stored rows, by group."""
-    groups: dict[str, dict[str, Any]] = {"retired-false": {}, "retired-true": {}}
+    groups: dict[str, dict[str, object]] = {"retired-false": {}, "retired-true": {}}
     for row in Keeper.objects.all():
         groups[f"retired-{str(row.retired).lower()}"][str(row.pk)] = {"name": row.name, "retired": row.retired}
     return groups

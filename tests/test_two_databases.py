@@ -9,7 +9,6 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.db import connection
@@ -17,7 +16,7 @@ from django.db import connection
 from tests.servers import ROOT
 
 
-def two_databases(folder: Path) -> dict[str, Any]:
+def two_databases(folder: Path) -> dict[str, object]:
     """Return the settings of two databases of this run's kind, with names of their own on a server."""
     names = {alias: f"two_{alias}_{uuid.uuid4().hex[:8]}" for alias in ("default", "other")}
     if connection.vendor == "sqlite":

@@ -156,7 +156,7 @@ def test_a_row_without_events_but_a_bulk_event(settings: Any) -> None:
         assert cause_of(rows[0].pk) is Cause.TOLD_IN_BULK
 
 
-def test_a_resync_of_every_group_concerns_every_subscriber(settings: Any) -> None:
+def test_a_resync_of_every_group_concerns_every_subscriber(settings: object) -> None:
     """If the written rows are unknown, all subscribers get a resync, and the answer says so."""
     with override_bindings(NUMBERS):
         row = stored()

@@ -26,26 +26,26 @@ BESIDE = {"stream": "beside", "model": "zoo.Animal", "fields": ["name"], "groups
 class Case:
     """One question: a binding as a record or with code of its own, a user, an action, a row, values."""
 
-    record: dict[str, Any]
+    record: dict[str, object]
     code: str
     user: str
     action: str
     row: str
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
     carry_out: bool = True
 
 
-def has_permission_by_code(self: Any, user: Any, action: str, pk: Any) -> bool:
+def has_permission_by_code(self: object, user: Any, action: str, pk: Any) -> bool:
     if pk is None:
         return bool(user.is_authenticated)
     return bool(Animal.objects.get(pk=pk).legs < 10)
 
 
-def create_by_code(self: Any, data: Any) -> Any:
+def create_by_code(self: object, data: Any) -> object:
     return Animal.objects.create(name=data.get("name", "none"), kind="bird", status="open")
 
 
-def update_by_code(self: Any, pk: Any, data: Any) -> Any:
+def update_by_code(self: object, pk: Any, data: Any) -> Any:
     Animal.objects.filter(pk=pk).update(legs=4)
     row = Animal.objects.get(pk=pk)
     row.name = data["name"]
@@ -53,11 +53,11 @@ def update_by_code(self: Any, pk: Any, data: Any) -> Any:
     return row
 
 
-def fail(self: Any, *args: Any) -> Any:
+def fail(self: object, *args: object) -> object:
     raise RuntimeError("the secret")
 
 
-def groups_by_code(cls: Any, instance: Any) -> list[str]:
+def groups_by_code(cls: object, instance: Any) -> list[str]:
     return ["flyers" if instance.kind == "bird" else "swimmers"]
 
 
@@ -67,7 +67,7 @@ def payload_by_code(self: Any, instance: Any, action: str) -> dict[str, Any]:
     )
 
 
-CODE: dict[str, dict[str, Any]] = {
+CODE: dict[str, dict[str, object]] = {
     "permission": {"has_permission": has_permission_by_code},
     "create": {"create": create_by_code, "update": update_by_code},
     "failing permission": {"has_permission": fail, "has_view_permission": fail},
@@ -87,9 +87,9 @@ FIELDS = [
 ]
 
 
-def draw_record(chance: random.Random) -> dict[str, Any]:
+def draw_record(chance: random.Random) -> dict[str, object]:
     fields, scope = chance.choice(FIELDS), chance.random() < 0.4
-    record: dict[str, Any] = {
+    record: dict[str, object] = {
         "stream": STREAM,
         "model": "zoo.Animal",
         "fields": fields,
@@ -106,7 +106,7 @@ def draw_record(chance: random.Random) -> dict[str, Any]:
     return record
 
 
-VALUES: list[dict[str, Any]] = [
+VALUES: list[dict[str, object]] = [
     {"name": "New"},
     {"name": "New", "legs": 4},
     {"name": "New", "kind": "fish", "legs": 0},
@@ -189,7 +189,7 @@ class World:
     def values(self, case: Case) -> dict[str, Any]:
         user = self.users.get(case.user)
         known = {"KEEPER": self.keeper.pk, "SELF": user.pk if user else None}
-        values: dict[str, Any] = dict(case.values)
+        values: dict[str, object] = dict(case.values)
         values.update((name, known[value]) for name, value in case.values.items() if value in ("KEEPER", "SELF"))
         if "foods" in values:
             values["foods"] = [self.food.pk]

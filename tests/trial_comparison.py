@@ -77,7 +77,7 @@ def same_keys() -> Iterator[None]:
 def give_key(key: int) -> None:
     """Set the key of the next animal that this connection inserts, on MySQL and MariaDB."""
 
-    def give(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+    def give(execute: Callable[..., Any], sql: str, params: object, many: bool, context: Any) -> object:
         if sql.startswith("INSERT INTO `zoo_animal` "):
             connection.execute_wrappers.remove(give)
             context["cursor"].execute(f"SET INSERT_ID = {key}")
@@ -135,7 +135,7 @@ def frames_since(after: int) -> list[tuple[str, ...]]:
 
 def request_text(world: World, case: Case) -> str:
     """Write the request that a client would send for a case."""
-    payload: dict[str, Any] = {"action": case.action, "ref": 1}
+    payload: dict[str, object] = {"action": case.action, "ref": 1}
     if case.action in ("update", "delete") and world.pk(case.row) is not None:
         payload["pk"] = world.pk(case.row)
     if case.action in ("create", "update"):

@@ -33,7 +33,7 @@ def sign(claims: dict[str, Any], key: Any = SECRET, algorithm: str = "HS256", **
 def accept(settings):
     """Return a function that puts settings of tokens in force."""
 
-    def put(**values: Any) -> None:
+    def put(**values: object) -> None:
         settings.DECLBIND = values
 
     return put

@@ -24,7 +24,7 @@ def ask(row: Any, stream: str = "numbers", **values: Any) -> why.Explanation:
     return why.explain(why.Question(stream, str(row), **values), database_alias())
 
 
-def cause_of(row: Any, stream: str = "numbers", **values: Any) -> Cause:
+def cause_of(row: object, stream: str = "numbers", **values: object) -> Cause:
     """Return the cause that is named first."""
     return ask(row, stream, **values).answers[0].cause
 

@@ -23,7 +23,7 @@ from tests.zoo.models import Sample
 MAX_BYTES = 4_000_000
 
 DIGITS = "9" * 60_000
-HOSTILE: dict[str, Any] = {
+HOSTILE: dict[str, object] = {
     "an exponent": "1E+999999999",
     "a negative exponent": "1E-999999999",
     "an exponent that fits into memory": "1E+20000000",
@@ -81,7 +81,7 @@ def make_fields() -> list[Any]:
 FIELDS = {field.name: field for field in make_fields()}
 
 
-def pass_on(field: Any, value: Any) -> None:
+def pass_on(field: object, value: object) -> None:
     """Parse a value as a write, as params and as a condition, and encode the result."""
     for read in (value_validation.clean_value, value_validation.coerce):
         try:
@@ -95,7 +95,7 @@ def pass_on(field: Any, value: Any) -> None:
             encode_value({"x": found})
 
 
-def measure(field: Any, value: Any) -> int:
+def measure(field: object, value: object) -> int:
     """Return the memory in bytes that it takes to process a value."""
     tracemalloc.start()
     try:

@@ -30,7 +30,7 @@ RIGHTS = ("auth.User", "auth.Group", "auth.Permission", "admin.LogEntry", "conte
 TRIED = ("zoo.Animal", "auth.User")
 
 
-def opening(label: str, action: str, **more: Any) -> dict[str, Any]:
+def opening(label: str, action: str, **more: object) -> dict[str, Any]:
     """Return a definition that opens one action of a model to everyone, and nothing else."""
     permissions = {**dict.fromkeys(ACTIONS, False), action: True}
     return {"stream": STREAM, "model": label, "fields": [], "permissions": permissions, **more}
@@ -102,7 +102,7 @@ def test_passwords_and_session_keys_are_never_exposed(monkeypatch, label, fields
     assert is_in_force(document)
 
 
-SECRET_PLACES: dict[str, dict[str, Any]] = {
+SECRET_PLACES: dict[str, dict[str, object]] = {
     "fields": {"fields": ["secret_token"]},
     "groups": {"groups": ["of-{secret_token}"]},
     "where": {"where": {"secret_token": "hidden"}},
@@ -216,7 +216,7 @@ class Holder:
 edits = st.tuples(documents(), documents()).filter(lambda pair: not any(validate_document(item)[1] for item in pair))
 
 
-def opened_without_permission(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
+def opened_without_permission(old: dict[str, object], new: dict[str, object]) -> set[str]:
     """Return the actions by which clients get or write more, although no permission was required."""
     gained = possible(new) - possible(old)
     if new["direction"] == "inbound":
@@ -236,7 +236,8 @@ def test_every_gain_of_clients_requires_a_permission(edit):
 
 def test_a_decision_that_forgets_an_action_would_be_caught(monkeypatch):
     """Control of the previous test."""
-    new = {**CLOSED, "direction": "both", "fields": ["title"], "permissions": {**CLOSED["permissions"], "view": True}}
+    permissions = {**CLOSED["permissions"], "view": True}
+    new = {**CLOSED, "direction": "both", "fields": ["title"], "permissions": permissions}
     assert opened_without_permission(CLOSED, new) == set()
     monkeypatch.setattr(openings, "find_openings", lambda *args: [])
     assert opened_without_permission(CLOSED, new) == {"view"}

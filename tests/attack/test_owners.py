@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 
 from declbind.core.errors import ClientError
@@ -32,7 +33,7 @@ def relation(request: Any) -> str:
     return name
 
 
-def make_related(relation: str, owner: str) -> Any:
+def make_related(relation: str, owner: str) -> Model:
     return (Keeper if relation == "keeper" else Food).objects.create(name=owner)
 
 

@@ -25,7 +25,7 @@ UNPROVEN = {"action": "resync", "reason": "unproven"}
 SECRET = 42
 
 
-async def leave_secret(viewer: Any = None) -> dict[str, Any]:
+async def leave_secret(viewer: object = None) -> dict[str, object]:
     """Subscribe and disconnect; then write a row that is deleted again. Return the ``since`` of the client."""
     async with Client(user=viewer) as client:
         since = since_of(await subscribe(client))
@@ -34,9 +34,9 @@ async def leave_secret(viewer: Any = None) -> dict[str, Any]:
     return since
 
 
-async def values_of_replay(since: dict[str, Any], user: Any = None, name: str = "a") -> list[Any]:
+async def values_of_replay(since: dict[str, object], user: object = None, name: str = "a") -> list[object]:
     """Return what a resuming client is sent: values of rows, and the reasons of resyncs."""
-    found: list[Any] = []
+    found: list[object] = []
     async with Client(user=user) as client:
         await subscribe(client, name, since=since)
         while not await client.is_silent():

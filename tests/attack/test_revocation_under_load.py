@@ -203,7 +203,7 @@ async def test_nothing_later_than_the_loss_is_sent(name, credential):
 async def test_a_hub_without_the_barrier_is_caught(monkeypatch, name):
     """Control: control events are read and not obeyed."""
 
-    async def ignore(self: Pump, event: Any) -> None:
+    async def ignore(self: Pump, event: object) -> None:
         return None
 
     monkeypatch.setattr(Pump, "_obey", ignore)
@@ -226,7 +226,7 @@ async def test_a_hub_that_obeys_too_late_is_caught(monkeypatch, name):
 async def test_a_hub_that_ignores_an_edit_is_caught(monkeypatch, name):
     """Control: the new registry has no effect on subscriptions."""
 
-    async def ignore(self: LiveHub, new: Any) -> None:
+    async def ignore(self: LiveHub, new: object) -> None:
         return None
 
     monkeypatch.setattr(LiveHub, "apply_registry", ignore)

@@ -46,7 +46,7 @@ def parts(token: str) -> tuple[list[Any], str]:
     return json.loads(signing.b64_decode(payload.encode())), signature
 
 
-def rewritten(token: str, place: int, value: Any) -> str:
+def rewritten(token: str, place: int, value: object) -> str:
     """Return a token with another payload and the old signature."""
     content, signature = parts(token)
     content[place] = value

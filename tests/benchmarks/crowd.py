@@ -197,7 +197,7 @@ def _use(listing: Any, live: Any, until: float) -> None:
 
 
 @contextmanager
-def _browser(site: Set) -> Iterator[tuple[Any, Any]]:
+def _browser(site: Set) -> Iterator[tuple[object, object]]:
     """Open the list and the live page in Chromium."""
     from playwright.sync_api import sync_playwright
 

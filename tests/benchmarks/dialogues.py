@@ -56,7 +56,7 @@ class Speaker:
         )
 
 
-def echo(open_sockets: Sequence[socket.socket], request: str, seconds: float) -> dict[str, Any]:
+def echo(open_sockets: Sequence[socket.socket], request: str, seconds: float) -> dict[str, object]:
     """Make all clients update, each after it has received its own frame; ends when none is waiting any more."""
     speakers = [Speaker(index, client, request) for index, client in enumerate(open_sockets)]
     waiting: set[Speaker] = set(speakers)
@@ -99,7 +99,7 @@ def resume(port: int, path: str, subscribe: str, frames: int, mark: bytes) -> di
         return {"seconds": time.monotonic() - started, "frames": count}
 
 
-def come_back(port: int, path: str, subscribe: str, clients: int, frames: int, mark: bytes) -> dict[str, Any]:
+def come_back(port: int, path: str, subscribe: str, clients: int, frames: int, mark: bytes) -> dict[str, object]:
     """Let many clients connect at once, each request what it missed, and measure until the last has all of it."""
     started = time.monotonic()
     with ExitStack() as stack:

@@ -102,7 +102,7 @@ def run_python(task: dict[str, Any]) -> None:
     check_results(module.__dict__)
 
 
-def check_results(values: dict[str, Any]) -> None:
+def check_results(values: dict[str, object]) -> None:
     """Check what a block has defined: settings, binding classes, test cases."""
     if isinstance(values.get("DECLBIND"), dict):
         from django.test import override_settings
@@ -146,7 +146,7 @@ def find_name(name: str) -> Any:
     return import_string(name) if "." in name else NAMES[name]()
 
 
-def settings_names() -> dict[str, Any]:
+def settings_names() -> dict[str, object]:
     """Return the names that a settings module of `startproject` has defined above the lines of a block."""
     return {
         "BASE_DIR": Path(tempfile.gettempdir()),
@@ -165,7 +165,7 @@ def settings_names() -> dict[str, Any]:
 
 
 def _model(label: str) -> Callable[[], Any]:
-    def find() -> Any:
+    def find() -> object:
         from django.apps import apps
 
         return apps.get_model(label)
@@ -199,7 +199,7 @@ def _public_key() -> str:
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-NAMES: dict[str, Callable[[], Any]] = {
+NAMES: dict[str, Callable[[], object]] = {
     "Note": _model("notes.Note"),
     "Room": _model("notes.Room"),
     "Post": _model("blog.Post"),

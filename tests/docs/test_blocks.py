@@ -26,14 +26,14 @@ MOST_NOT_RUN = 12
 LANGUAGES = {"json", "python", "sh", "html", "js"}
 
 
-def of_language(*languages: str) -> list[Any]:
+def of_language(*languages: str) -> list[object]:
     return [pytest.param(block, id=block.place) for block in BLOCKS if block.language in languages]
 
 
 # What runs them ---------------------------------------------------------------------------------------------
 
 
-def run_apart(tasks: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+def run_apart(tasks: Sequence[Mapping[str, object]]) -> dict[int, str]:
     """Run tasks in the runner; return the problems by the task's number."""
     dropped = ("DJANGO", "DATABASE", "TEST")
     env = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
@@ -51,7 +51,7 @@ def run_apart(tasks: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     return {int(number): text for number, text in json.loads(done.stdout).items()}
 
 
-def python_task(block: Block) -> dict[str, Any]:
+def python_task(block: Block) -> dict[str, object]:
     return {
         "kind": "python",
         "code": block.code,
@@ -61,7 +61,7 @@ def python_task(block: Block) -> dict[str, Any]:
     }
 
 
-def read_documents(block: Block) -> list[Any]:
+def read_documents(block: Block) -> list[object]:
     """Return the JSON documents of a block: one, or one for each line."""
     try:
         return [json.loads(block.code)]
@@ -98,7 +98,7 @@ def records_of(block: Block) -> list[Any]:
     """Return the records of a JSON block whose models exist here."""
     if block.language != "json" or block.comment == "record of another project":
         return []
-    found = []
+    found: list[object] = []
     for document in read_documents(block):
         if schema_of(block, document) == "binding":
             found += document if isinstance(document, list) else [document]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page
@@ -24,7 +23,7 @@ class Console:
     def __init__(self, page: Page) -> None:
         self.session = page.context.new_cdp_session(page)
 
-    def run(self, code: str) -> Any:
+    def run(self, code: str) -> object:
         """Run code and return its value; raises ``AssertionError`` if it throws."""
         answer = self.session.send(
             "Runtime.evaluate",
@@ -34,7 +33,7 @@ class Console:
         assert details == {}, details["exception"]["description"]
         return answer["result"].get("value")
 
-    def wait(self, expression: str, wanted: Any) -> None:
+    def wait(self, expression: str, wanted: object) -> None:
         """Wait until an expression has a value."""
         deadline = time.monotonic() + PATIENCE
         while (found := self.run(expression)) != wanted:
@@ -63,7 +62,7 @@ def paste(console: Console, blocks: list[Block]) -> None:
 
 
 #: What is true after a block, by a piece of its code.
-PROMISES: dict[str, tuple[str, Any]] = {
+PROMISES: dict[str, tuple[str, object]] = {
     "console.table": ("watch.rows.size", 1),
     "prepend(list)": ("list.textContent", "Coffees today: 7"),
     "{ value: 42 });\n": ("list.textContent", "Coffees today: 42"),

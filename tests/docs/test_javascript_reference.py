@@ -14,7 +14,7 @@ CLIENT = ROOT / "declbind/static/declbind/declbind.js"
 
 
 @pytest.fixture
-def javascript(monkeypatch: pytest.MonkeyPatch) -> Any:
+def javascript(monkeypatch: pytest.MonkeyPatch) -> object:
     monkeypatch.syspath_prepend(str(ROOT / "docs/_extensions"))
     return importlib.import_module("javascript")
 

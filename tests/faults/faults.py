@@ -156,7 +156,7 @@ def restart_webs(arena: Arena) -> None:
 
 def edit_record(arena: Arena) -> None:
     """Widen, narrow, regroup, disable and restore the record, as an operator does."""
-    edits: Sequence[dict[str, Any]] = (
+    edits: Sequence[dict[str, object]] = (
         {"fields": ["room", "stamp", "text"]},
         {"groups": ["items", "hall-{room}"]},
         {"enabled": False},

@@ -78,12 +78,12 @@ class Idle(Separate):
 class Lacking:
     """A class without two of the three methods."""
 
-    def of_scope(self, scope: Mapping[str, Any]) -> str:
+    def of_scope(self, scope: Mapping[str, object]) -> str:
         """Return a name."""
         return "acme"
 
 
-def separate(name: str = "Separate") -> dict[str, Any]:
+def separate(name: str = "Separate") -> dict[str, object]:
     """Return the settings that name one of the classes here."""
     return {"TENANT": f"{__name__}.{name}"}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.db import connection
@@ -71,7 +70,7 @@ def related_rows_of_another_tenant_are_refused() -> Result:
 def threads_return_to_the_public_schema() -> Result:
     """Ask the threads after requests of both tenants, some of which failed."""
 
-    def fail(*args: Any) -> None:
+    def fail(*args: object) -> None:
         raise ZeroDivisionError
 
     async def go() -> object:

@@ -10,7 +10,6 @@ import json
 import sys
 import traceback
 from importlib import import_module
-from typing import Any
 
 import django
 from django.core.management import call_command
@@ -43,12 +42,12 @@ def build() -> None:
             User.objects.get_or_create(pk=1, defaults={"username": f"of {name}", "password": f"!{name}"})
 
 
-def main(arguments: list[str]) -> dict[str, Any]:
+def main(arguments: list[str]) -> dict[str, object]:
     """Take steps; return what each saw and expected, or the error."""
     broken = next((word.partition("=")[2] for word in arguments if word.startswith("sabotage=")), "")
     names = [word for word in arguments if "=" not in word] or list(STEPS)
     sabotage(broken)
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name in names:
         clear()
         connection.set_schema_to_public()  # type: ignore[attr-defined]

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Group, User
@@ -41,7 +40,7 @@ from tests.tenants.site import (
 )
 
 
-async def frames_after(act: Callable[[], object], **cookies: str) -> dict[str, Any]:
+async def frames_after(act: Callable[[], object], **cookies: str) -> dict[str, object]:
     """Return what the sockets of user 1 of both tenants, with the same session key, were sent because of an act."""
     async with contextlib.AsyncExitStack() as stack:
         found = {}
@@ -110,7 +109,7 @@ def _lose_under_load(lose: Callable[[], object]) -> object:
                 await asyncio.to_thread(writer.join)
             received, elsewhere = await received_by(mine), await received_by(other)
         # The row that was under way when the right was lost may have been committed before or after it.
-        late = [text for text in received if text.isdigit() and int(text) > lost[0]]
+        late = [text for text in received if isinstance(text, str) and text.isdigit() and int(text) > lost[0]]
         return received[-1], late, elsewhere == [str(number) for number in range(counts["beta"])]
 
     cookies = {name: log_in(name) for name in TENANTS}

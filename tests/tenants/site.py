@@ -99,9 +99,9 @@ async def ask(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return await sync_to_async(function)(*args, **kwargs)
 
 
-async def received_by(one: Client) -> list[Any]:
+async def received_by(one: Client) -> list[object]:
     """Return what a client has received since: texts of rows, or actions."""
-    found: list[Any] = []
+    found: list[object] = []
     while not await one.is_silent():
         try:
             payload = (await one.receive())["payload"]

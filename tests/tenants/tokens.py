@@ -57,7 +57,7 @@ def a_token_is_valid_in_its_tenant_only() -> Result:
     return seen, ONE_TENANT
 
 
-def _web_token(**claims: Any) -> str:
+def _web_token(**claims: object) -> str:
     import jwt
 
     return jwt.encode({"sub": "1", "exp": int(time.time()) + 60, **claims}, "k" * 32, algorithm="HS256")
@@ -79,7 +79,7 @@ def a_web_token_names_its_tenant() -> Result:
     return seen, [ONE_TENANT, refused, refused]
 
 
-async def find_user(token: str, scope: Any) -> Any:
+async def find_user(token: str, scope: object) -> object:
     """Return the user with this name in the tenant of the scope, as a callable of a project would."""
     user = await User.objects.filter(username=token).afirst()
     return None if user is None else (user, None)

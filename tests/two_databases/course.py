@@ -43,7 +43,7 @@ OWN = {
 
 
 @pytest.fixture(autouse=True)
-def fresh_registry() -> Any:
+def fresh_registry() -> object:
     refresh(force=True)
     yield
     refresh(force=True)
@@ -263,7 +263,7 @@ def test_a_change_that_is_rolled_back_leaves_no_control_event() -> None:
 def test_an_unavailable_log_does_not_break_the_change(monkeypatch: pytest.MonkeyPatch) -> None:
     """The change of the user is kept, and the repeated check of each process detects it."""
 
-    def fail(*args: Any, **kwargs: Any) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
         raise OperationalError("the server is away")
 
     user = make_user("ann")

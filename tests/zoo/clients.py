@@ -15,7 +15,7 @@ from declbind.inbound import writes
 from declbind.inbound.permissions import Identity
 
 OPEN = {"view": True, "create": True, "update": True, "delete": True}
-ANIMALS: dict[str, Any] = {
+ANIMALS: dict[str, object] = {
     "stream": "animals",
     "model": "zoo.Animal",
     "fields": ["name", "kind", "legs", "weight", "keeper", "foods"],

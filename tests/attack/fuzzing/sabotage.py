@@ -31,7 +31,7 @@ def let_everybody_write() -> None:
     """Grant everything to everyone."""
     from declbind.bindings import Binding
 
-    def has_permission(self: Any, user: Any, action: str, pk: Any) -> bool:
+    def has_permission(self: object, user: object, action: str, pk: object) -> bool:
         return True
 
     Binding.has_permission = has_permission  # type: ignore[method-assign]
@@ -43,7 +43,7 @@ def open_the_columns() -> None:
 
     original = row_validation.save_new
 
-    def save_new(binding: Any, instance: Any, data: Any) -> Any:
+    def save_new(binding: Any, instance: Any, data: Any) -> object:
         if hasattr(instance, "hidden"):
             instance.hidden = "x"
         return original(binding, instance, data)
@@ -72,7 +72,7 @@ def keep_all() -> None:
     """Keep everything that arrives for ever, fifty kilobytes for each frame."""
     from declbind.live import consumers
 
-    kept: list[Any] = []
+    kept: list[object] = []
     original = consumers._Conversation._take
 
     async def _take(self: Any, text: str | None) -> None:

@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 from websockets.asyncio.client import ClientConnection, connect
@@ -89,7 +88,7 @@ class Attacker:
     def __init__(self, connection: ClientConnection, outcome: Outcome) -> None:
         self.connection, self._outcome = connection, outcome
         #: The last replies to ``subscribe``: what may be resumed.
-        self.known: dict[str, Any] = {}
+        self.known: dict[str, object] = {}
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._reader = asyncio.create_task(self._read())
 

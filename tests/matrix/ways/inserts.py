@@ -91,7 +91,7 @@ def bulk_create_by_a_related_manager(sample):
 # fixtures ------------------------------------------------------------------------------------------------------------
 
 
-def load(documents: list[dict[str, Any]]) -> None:
+def load(documents: list[dict[str, object]]) -> None:
     """Store rows as ``loaddata`` does."""
     for loaded in serializers.deserialize("json", json.dumps(documents)):
         loaded.save()

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Model
+
 from tests.matrix.kinds import Kind
 from tests.matrix.sample import Sample
 
-Run = Callable[[Sample], Iterable[Any] | None]
+Run = Callable[[Sample], Iterable[Model] | None]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Way:
     is_one_call: bool
     #: Whether all groups may be resynced, because the written rows cannot be determined.
     may_lose_track: bool
-    prepare: Callable[[Sample], Any] | None
+    prepare: Callable[[Sample], object] | None
 
 
 WAYS: dict[str, Way] = {}
