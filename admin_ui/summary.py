@@ -74,7 +74,7 @@ class Summary:
         return DIRECTIONS.get(self.spec.direction, self.spec.direction) if self.spec else ""
 
     @property
-    def hears(self) -> str:
+    def captures(self) -> str:
         """The writes that it captures; "" if it sends nothing."""
         if self.spec is None or not self.spec.outbound:
             return ""
@@ -156,7 +156,7 @@ class Summary:
         return [*record_warnings.find_waiting_fields(self.spec), *record_warnings.find_warnings(self.spec)]
 
     @property
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         """The record in its canonical form."""
         return self.spec.to_dict() if self.spec else {}
 

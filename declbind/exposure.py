@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+
+from django.db.models import Model
 
 from declbind.core.spec import BindingSpec
+from declbind.django_types import Column
 from declbind.fields import bound_fields, concrete_field, is_sensitive_field
 from declbind.rights_models import is_rights_column, withheld_reason
 
@@ -21,12 +23,12 @@ class Exposed:
 
     key: str
     path: str
-    field: Any
+    field: Column
 
     @property
     def name(self) -> str:
         """The name of the field."""
-        return str(self.field.name)
+        return self.field.name
 
     @property
     def is_sensitive(self) -> bool:
@@ -44,17 +46,17 @@ class Exposed:
         return withheld_reason(self.field)
 
 
-def exposed_fields(model: Any, spec: BindingSpec) -> list[Exposed]:
+def exposed_fields(model: type[Model], spec: BindingSpec) -> list[Exposed]:
     """Return every column that a record exposes, once for each place."""
     return [found for place in PLACES for found in place(model, spec)]
 
 
-def _key(model: Any, spec: BindingSpec) -> Iterator[Exposed]:
+def _key(model: type[Model], spec: BindingSpec) -> Iterator[Exposed]:
     # The primary key is in every frame and every reply.
     yield Exposed("model", "$.model", model._meta.pk)
 
 
-def _bound(model: Any, spec: BindingSpec) -> Iterator[Exposed]:
+def _bound(model: type[Model], spec: BindingSpec) -> Iterator[Exposed]:
     key = "fields" if spec.exclude is None else "exclude"
     for field in bound_fields(model, spec):
         named = key == "fields" and spec.fields is not None and field.name in spec.fields
@@ -62,20 +64,20 @@ def _bound(model: Any, spec: BindingSpec) -> Iterator[Exposed]:
         yield Exposed("fields", f"$.{key}{at}", field)
 
 
-def _groups(model: Any, spec: BindingSpec) -> Iterator[Exposed]:
+def _groups(model: type[Model], spec: BindingSpec) -> Iterator[Exposed]:
     for index, template in enumerate(spec.group_templates if spec.groups else ()):
         yield from _columns(model, "groups", ((f"$.groups[{index}]", name) for name in template.placeholders))
 
 
-def _where(model: Any, spec: BindingSpec) -> Iterator[Exposed]:
+def _where(model: type[Model], spec: BindingSpec) -> Iterator[Exposed]:
     yield from _columns(model, "where", ((f"$.where.{name}", name.partition("__")[0]) for name in spec.where))
 
 
-def _scope(model: Any, spec: BindingSpec) -> Iterator[Exposed]:
+def _scope(model: type[Model], spec: BindingSpec) -> Iterator[Exposed]:
     yield from _columns(model, "scope", ((f"$.scope.{name}", name) for name in spec.scope))
 
 
-def _columns(model: Any, key: str, named: Iterable[tuple[str, str]]) -> Iterator[Exposed]:
+def _columns(model: type[Model], key: str, named: Iterable[tuple[str, str]]) -> Iterator[Exposed]:
     for path, name in named:
         try:
             yield Exposed(key, path, concrete_field(model, name))
@@ -84,4 +86,4 @@ def _columns(model: Any, key: str, named: Iterable[tuple[str, str]]) -> Iterator
 
 
 #: The places, one function each. Every key of the record by which clients can learn values belongs here.
-PLACES: tuple[Callable[[Any, BindingSpec], Iterator[Exposed]], ...] = (_key, _bound, _groups, _where, _scope)
+PLACES: tuple[Callable[[type[Model], BindingSpec], Iterator[Exposed]], ...] = (_key, _bound, _groups, _where, _scope)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from django.apps import apps
-from django.db.models import Field, ManyToManyField, Model
+from django.db.models import ManyToManyField, Model
 
 from declbind.core.spec import BindingSpec
+from declbind.django_types import Column
 from declbind.rights_models import is_secret_column, value_field
 from declbind.stored_values import column_of, is_encrypted
 
@@ -49,7 +49,7 @@ def is_sensitive(name: str) -> bool:
     )
 
 
-def is_sensitive_field(field: Field[Any, Any]) -> bool:
+def is_sensitive_field(field: Column) -> bool:
     """Return whether the value sent for this field looks sensitive, by its name or by its model.
 
     In a model of tokens, one-time-password devices or sessions, each field that may hold the secret is sensitive. A
@@ -73,7 +73,7 @@ def find_model(label: str) -> type[Model] | None:
     return None
 
 
-def model_fields(model: type[Model]) -> list[Field[Any, Any]]:
+def model_fields(model: type[Model]) -> list[Column]:
     """Return the fields that a binding could send, in model order: columns first, then many-to-many.
 
     The primary key is left out, because frames carry it beside the data. So is the link to a parent under
@@ -83,11 +83,12 @@ def model_fields(model: type[Model]) -> list[Field[Any, Any]]:
     """
     own = model._meta
     columns = [field for field in own.concrete_fields if field is not own.pk and not field.primary_key]
-    lists: Sequence[Any] = own.many_to_many
+    # The list also holds fields of packages, unlike in the stubs.
+    lists: Sequence[object] = own.many_to_many
     return [*columns, *(field for field in lists if isinstance(field, ManyToManyField))]
 
 
-def concrete_field(model: type[Model], name: str) -> Field[Any, Any]:
+def concrete_field(model: type[Model], name: str) -> Column:
     """Return the column that a template, ``where`` or ``scope`` names by field name or attname; pk included.
 
     Raises:
@@ -99,7 +100,7 @@ def concrete_field(model: type[Model], name: str) -> Field[Any, Any]:
     raise LookupError(f"Expected a column of {model._meta.label}, got {name!r}.")
 
 
-def find_column(model: type[Model], name: str) -> Field[Any, Any] | None:
+def find_column(model: type[Model], name: str) -> Column | None:
     """Return the column of this field name or attname, or ``None``."""
     try:
         return concrete_field(model, name)
@@ -112,13 +113,12 @@ def key_names(model: type[Model]) -> set[str]:
     return {name for field in model._meta.concrete_fields if field.primary_key for name in (field.name, field.attname)}
 
 
-def stored_field(model: type[Model], name: str) -> Field[Any, Any]:
+def stored_field(model: type[Model], name: str) -> Column:
     """Return the column that holds the values of ``concrete_field``, which differs if the field is translated."""
-    column: Field[Any, Any] = column_of(concrete_field(model, name))
-    return column
+    return column_of(concrete_field(model, name))
 
 
-def bound_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]:
+def bound_fields(model: type[Model], spec: BindingSpec) -> list[Column]:
     """Return the fields that the binding sends: in the order of ``fields``, or in model order. Never the pk.
 
     With ``"__all__"`` or ``exclude``, a field that looks sensitive or is encrypted in its column is left out unless
@@ -139,7 +139,7 @@ def bound_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]
     ]
 
 
-def held_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]:
+def held_fields(model: type[Model], spec: BindingSpec) -> list[Column]:
     """Return the fields that ``"__all__"`` or ``exclude`` would send once they are accepted.
 
     They were added to the model after the record was last stored. A spec without ``known`` holds nothing back.
@@ -156,14 +156,14 @@ def hold_back(model: type[Model], spec: BindingSpec, names: Collection[str]) -> 
     return replace(spec, known=frozenset(field.name for field in everything).difference(names))
 
 
-def writable_fields(model: type[Model], spec: BindingSpec) -> list[Field[Any, Any]]:
+def writable_fields(model: type[Model], spec: BindingSpec) -> list[Column]:
     """Return the bound fields that clients may set, in the order of ``writable`` or else of the bound fields."""
     editable = {field.name: field for field in bound_fields(model, spec) if is_editable(field)}
     names: Iterable[str] = editable if spec.writable is None else spec.writable
     return [editable[name] for name in names if name in editable]
 
 
-def is_editable(field: Field[Any, Any]) -> bool:
+def is_editable(field: Column) -> bool:
     """Return whether a form would offer this field: no pk, no generated column, no link to a parent's row."""
     is_parent_link = bool(getattr(field.remote_field, "parent_link", False))
     return field.editable and not field.primary_key and not field.generated and not is_parent_link

@@ -17,10 +17,11 @@ from django.db import DatabaseError, connections, transaction
 
 from declbind import signals
 from declbind.bindings import Binding
+from declbind.configuration_version import has_table
 from declbind.core.spec import ALL_FIELDS, BindingSpec
 from declbind.fields import bound_fields, find_model, model_fields, writable_fields
 from declbind.models import Baseline, BindingRecord, Configuration
-from declbind.registry import database_alias, get_registry, has_table, static_specs
+from declbind.registry import database_alias, get_registry, static_specs
 from declbind.sources.baselines import definition_digest, load_baselines
 
 logger = logging.getLogger("declbind")

@@ -14,30 +14,27 @@ import time
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.core.signals import setting_changed
-from django.db import connections, router, transaction
+from django.db import connections, transaction
 
 from declbind import record_validation, signals
-from declbind.bindings import Binding, build_binding, limit_binding
+from declbind.bindings import Binding
 from declbind.conf import settings
-from declbind.core.errors import ConfigError, Problem
-from declbind.core.registry import Entry, Registry
+from declbind.configuration_version import database_alias, is_migrated, read_version
+from declbind.core.errors import ConfigError
+from declbind.core.registry import Registry
 from declbind.core.spec import BindingSpec
-from declbind.fields import hold_back
-from declbind.models import Baseline, Configuration
+from declbind.registry_entries import BindingRegistry, build_entries, validate_given
 from declbind.sources import SourceItem, code
-from declbind.sources.baselines import Baselines, find_baseline, load_baselines
-from declbind.sources.code import load_code, validate_class
+from declbind.sources.baselines import stored_baselines
+from declbind.sources.code import load_code
 from declbind.sources.database import load_database, text_of
 from declbind.sources.files import load_files
 
 logger = logging.getLogger("declbind")
-
-BindingRegistry = Registry[type[Binding]]
 
 
 class _Holder:
@@ -52,9 +49,6 @@ class _Holder:
         self.built: dict[str, SourceItem] = {}
         #: The time, by ``time.monotonic()``, at which the version is read from the database again.
         self.stale_at = float("-inf")
-        self.migrated: set[str] = set()
-        #: The databases that have the table of baselines.
-        self.has_baselines: set[str] = set()
         #: Whether a setting has changed since the registry was loaded.
         self.is_outdated = False
         #: Whether a transaction of this process has ever edited records. Most processes never do.
@@ -107,7 +101,7 @@ def get_registry() -> BindingRegistry:
     edited = _edited_here()
     if edited is not None:
         if edited.registry is None:
-            edited.registry = _build(database_alias(), *_read_version(database_alias()))
+            edited.registry = _build(database_alias(), *read_version(database_alias()))
         return edited.registry
     check_version()
     return current_registry()
@@ -140,7 +134,7 @@ def current_registry() -> BindingRegistry:
                 # The records of the last registry stay in force. Without them, sockets would lose their subscriptions.
                 old: BindingRegistry = registry or Registry()
                 stored = [entry for entry in old.entries if entry.source == "database"]
-                entries = (*_entries(_static_items()), *stored)
+                entries = (*build_entries(_static_items()), *stored)
                 registry = _holder.registry = Registry(entries, old.generation, old.version)
     return registry
 
@@ -159,7 +153,7 @@ def check_version(force: bool = False) -> None:
     if _edited_here() is not None:
         return
     try:
-        generation, version = _read_version(using)
+        generation, version = read_version(using)
         registry = current_registry()
         has_new_sources = _holder.is_outdated or code.has_new_classes()
         if has_new_sources or (generation, version) != (registry.generation, registry.version):
@@ -189,7 +183,7 @@ def refresh(force: bool = False) -> BindingRegistry:
         old = current_registry()
         _holder.static, _holder.built, _holder.is_outdated = None, {}, False
         try:
-            new = _build(using, *_read_version(using))
+            new = _build(using, *read_version(using))
         except Exception as error:
             # Without the database no records can be loaded. The last ones stay in force.
             logger.warning("The configuration could not be read, the last one stays in force: %s", error)
@@ -214,29 +208,11 @@ def load_configuration(using: str | None = None) -> tuple[list[SourceItem], Bind
         The items of all sources, and the registry that they would make. Its ``entries`` are in the order of the items.
     """
     using = using or database_alias()
-    generation, version = _read_version(using)
+    generation, version = read_version(using)
     items = [*load_code(), *load_files()]
-    if using in _holder.migrated:
+    if is_migrated(using):
         items += load_database(using)
-    return items, Registry(tuple(_entries(items, stored_baselines(using))), generation, version)
-
-
-def stored_baselines(using: str) -> Baselines:
-    """Return which fields the definitions in files and classes may send. Makes at most one query.
-
-    Args:
-        using: The database of the records.
-
-    Returns:
-        The stored baselines; empty before ``migrate``.
-    """
-    if using not in _holder.migrated:
-        return {}
-    if using not in _holder.has_baselines:
-        if not has_table(connections[using], Baseline._meta.db_table):
-            return {}
-        _holder.has_baselines.add(using)
-    return load_baselines(using)
+    return items, Registry(tuple(build_entries(items, stored_baselines(using))), generation, version)
 
 
 def static_specs() -> list[BindingSpec]:
@@ -245,7 +221,7 @@ def static_specs() -> list[BindingSpec]:
 
 
 @contextlib.contextmanager
-def override(*bindings: type[Binding] | BindingSpec | Mapping[str, Any]) -> Iterator[BindingRegistry]:
+def override(*bindings: type[Binding] | BindingSpec | Mapping[str, object]) -> Iterator[BindingRegistry]:
     """Put exactly these bindings in force in all threads of this process. For tests.
 
     Args:
@@ -257,12 +233,12 @@ def override(*bindings: type[Binding] | BindingSpec | Mapping[str, Any]) -> Iter
     Raises:
         ConfigError: A binding is not valid.
     """
-    items = [_validate(binding) for binding in bindings]
+    items = [validate_given(binding) for binding in bindings]
     problems = [problem for item in items for problem in item.problems]
     if problems:
         raise ConfigError(problems)
     before, earlier = current_registry(), _holder.overridden
-    registry = Registry(tuple(_entries(items)), before.generation, before.version)
+    registry = Registry(tuple(build_entries(items)), before.generation, before.version)
     if registry.problems:
         raise ConfigError([problem for _, problem in registry.problems])
     _holder.overridden = registry
@@ -272,41 +248,6 @@ def override(*bindings: type[Binding] | BindingSpec | Mapping[str, Any]) -> Iter
     finally:
         _holder.overridden = earlier
         signals.registry_changed.send_robust(sender=Registry, old=registry, new=current_registry())
-
-
-def build_alternative(registry: BindingRegistry, stream: str, document: Mapping[str, Any] | None) -> BindingRegistry:
-    """Return a copy of a registry in which one stream has another definition. It is not put in force.
-
-    The document is validated like a database row. If it has problems, its entry has them. It may rename the stream.
-
-    Args:
-        registry: The registry to start from.
-        stream: The stream to replace.
-        document: The new record, or ``None`` to leave the stream out.
-    """
-    names = {stream}
-    made: list[Entry[type[Binding]]] = []
-    if document is not None:
-        spec, problems = record_validation.validate_document(document)
-        name = spec.stream if spec is not None else stream
-        names.add(name)
-        entry = registry.entry(stream)
-        known = None
-        if spec is not None and not problems and entry is not None and entry.binding is not None:
-            # Fields that have not been accepted yet are not sent by another definition of the stream either.
-            known = hold_back(entry.binding.model_class(), spec, entry.binding.held_names()).known
-        where = "the record that is tried"
-        item = SourceItem(name, spec, tuple(problems), "database", where, document=document, known=known)
-        made = list(_entries([item]))
-    entries: list[Entry[type[Binding]]] = []
-    for entry in registry.entries:
-        if entry.stream not in names:
-            entries.append(entry)
-        elif entry.stream == stream:
-            # In the same place, because frames of a row are sent in the order of the entries.
-            entries += made
-            made = []
-    return Registry((*entries, *made), registry.generation, registry.version)
 
 
 @contextlib.contextmanager
@@ -334,21 +275,6 @@ def reserved_streams() -> dict[str, str]:
     return {item.stream: item.where for item in _static_items() if item.stream}
 
 
-def database_alias() -> str:
-    """Return the database that holds the records and the log."""
-    return router.db_for_write(Configuration)
-
-
-def _validate(binding: type[Binding] | BindingSpec | Mapping[str, Any]) -> SourceItem:
-    if isinstance(binding, type):
-        code.note_given(binding)
-        return validate_class(binding)
-    document = binding.to_dict() if isinstance(binding, BindingSpec) else dict(binding)
-    spec, problems = record_validation.validate_document(document)
-    stream = spec.stream if spec else str(document.get("stream", ""))
-    return SourceItem(stream=stream, spec=spec, problems=tuple(problems), source="code", where="override()")
-
-
 def _edited_here() -> _Edited | None:
     if not _holder.has_edited:
         return None
@@ -362,51 +288,6 @@ def _edited_here() -> _Edited | None:
             return edited
     connection.declbind_edited = False
     return None
-
-
-def _read_version(using: str) -> tuple[str, int]:
-    """Return generation and version of the configuration; ("", 0) before ``migrate``.
-
-    The query bypasses Django's query log. Otherwise tests of applications that count queries would see one more per
-    second.
-    """
-    connection = connections[using]
-    if using not in _holder.migrated:
-        # On PostgreSQL, a query on a missing table would break the caller's transaction.
-        if not has_table(connection, Configuration._meta.db_table):
-            return "", 0
-        _holder.migrated.add(using)
-    with _uncounted_cursor(connection) as cursor:
-        cursor.execute("SELECT generation, version FROM declbind_configuration WHERE id = 1")
-        row = cursor.fetchone()
-    return (str(row[0]), int(row[1])) if row else ("", 0)
-
-
-def has_table(connection: Any, name: str) -> bool:
-    """Return whether a table exists in one of the schemas that are searched.
-
-    Args:
-        connection: The Django database connection.
-        name: The name of the table.
-    """
-    if connection.vendor != "postgresql":
-        return name in connection.introspection.table_names()
-    # A package that gives tenants their own schemas may list the tables of one schema only.
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [connection.ops.quote_name(name)])
-        return bool(cursor.fetchone()[0])
-
-
-@contextlib.contextmanager
-def _uncounted_cursor(connection: Any) -> Iterator[Any]:
-    """Open a cursor that bypasses Django's query log. If this Django release has no known way, open its own cursor."""
-    if not (hasattr(connection, "create_cursor") and hasattr(connection, "wrap_database_errors")):
-        with connection.cursor() as cursor:
-            yield cursor
-        return
-    connection.ensure_connection()
-    with connection.wrap_database_errors, contextlib.closing(connection.create_cursor()) as cursor:
-        yield cursor
 
 
 def _replace(using: str, generation: str, version: int, has_new_sources: bool = False) -> None:
@@ -426,9 +307,9 @@ def _replace(using: str, generation: str, version: int, has_new_sources: bool = 
 
 def _build(using: str, generation: str, version: int) -> BindingRegistry:
     items = list(_static_items())
-    if using in _holder.migrated:
+    if is_migrated(using):
         items += load_database(using, _holder.built)
-    entries = tuple(_entries(items, stored_baselines(using)))
+    entries = tuple(build_entries(items, stored_baselines(using)))
     _holder.built = {
         text_of(item.document): replace(item, binding=entry.binding)
         for item, entry in zip(items, entries, strict=True)
@@ -444,33 +325,19 @@ def _static_items() -> list[SourceItem]:
         return _holder.static
 
 
-def _entries(items: list[SourceItem], baselines: Baselines = MappingProxyType({})) -> Iterator[Entry[type[Binding]]]:
-    for item in items:
-        binding, problems = item.binding, tuple(item.problems)
-        if not problems and item.spec is not None:
-            try:
-                known = item.known if item.source == "database" else find_baseline(baselines, item.spec)
-                binding = limit_binding(binding, known) if binding else build_binding(replace(item.spec, known=known))
-                binding.resolved()
-            except Exception as error:  # A fault in one binding must not affect the others.
-                binding, problems = None, (Problem("$", f"Binding {item.stream!r}: {error}"),)
-        model = item.spec.model if item.spec is not None else str((item.document or {}).get("model") or "")
-        yield Entry(item.stream or "", item.where, item.source, binding, problems, model)
-
-
-def _on_edit(*, using: str, **kwargs: Any) -> None:
+def _on_edit(*, using: str, **kwargs: object) -> None:
     connection: Any = connections[using]
     _holder.has_edited = connection.declbind_edited = True
     transaction.on_commit(_Edited().take_effect, using=using, robust=True)
 
 
-def _on_definition(sender: type[Binding], **kwargs: Any) -> None:
+def _on_definition(sender: type[Binding], **kwargs: object) -> None:
     # The next write or request finds the class in its module. A class that a function makes may never be found there.
     if "<locals>" not in sender.__qualname__:
         _holder.stale_at = float("-inf")
 
 
-def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
+def _on_setting_changed(*, setting: str, **kwargs: object) -> None:
     if setting in ("DECLBIND", "INSTALLED_APPS", "AUTH_USER_MODEL"):
         with _holder.lock:
             _holder.static, _holder.built, _holder.is_outdated = None, {}, True
@@ -487,7 +354,6 @@ def install() -> None:
 
 __all__ = [
     "BindingRegistry",
-    "build_alternative",
     "check_version",
     "current_registry",
     "database_alias",
@@ -499,6 +365,5 @@ __all__ = [
     "refresh",
     "reserved_streams",
     "static_specs",
-    "stored_baselines",
     "trying",
 ]

@@ -6,18 +6,16 @@ therefore be in any order.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable
 
 from asgiref.sync import markcoroutinefunction
 from django.urls import path
 
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+from declbind.live.asgi import Receive, Scope, Send
 
 
 @markcoroutinefunction
-def serve_bindings(scope: Mapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
+def serve_bindings(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
     """Serve one WebSocket connection with its own ``BindingConsumer``.
 
     Returns:

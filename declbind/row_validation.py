@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models.fields.related import RelatedField
 
+from declbind.binding_rows import BindingRows
 from declbind.core import course
 from declbind.core.errors import ClientError
+from declbind.django_types import Column, Rows
 from declbind.fields import concrete_field
 from declbind.stored_values import is_stock
 from declbind.validation_errors import Errors, as_client_error
 from declbind.value_validation import PARSE_ERRORS, Narrow, clean_value
 
 
-def check_whitelist(names: Iterable[str], writable: Iterable[Any]) -> None:
+def check_whitelist(names: Iterable[str], writable: Iterable[Column]) -> None:
     """Refuse names that are not writable. Missing and closed fields get the same answer.
 
     Raises:
@@ -33,7 +35,7 @@ def check_whitelist(names: Iterable[str], writable: Iterable[Any]) -> None:
         raise ClientError("invalid", f"Not accepted: {', '.join(sorted(errors))}.", errors)
 
 
-def save_new(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
+def save_new(binding: BindingRows, instance: models.Model, data: Mapping[str, object]) -> models.Model:
     """Validate and store a new row. A field left out takes its default, or is an error if it is required.
 
     ``instance`` has the values that the server sets. Exceptions of ``save`` are raised as well.
@@ -68,7 +70,7 @@ def save_new(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
     return instance
 
 
-def save_sent(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
+def save_sent(binding: BindingRows, instance: models.Model, data: Mapping[str, object]) -> models.Model:
     """Validate and store the sent fields of a row. Other columns keep their stored values.
 
     Columns that their field sets at every save (``auto_now``, ``pre_save``), and those that a descriptor set along with
@@ -91,7 +93,7 @@ def save_sent(binding: Any, instance: Any, data: Mapping[str, Any]) -> Any:
     return instance
 
 
-def moving_columns(instance: Any) -> list[str]:
+def moving_columns(instance: models.Model) -> list[str]:
     """Return the columns that their field sets at every save: ``auto_now``, or a custom ``pre_save``."""
     return [
         field.name
@@ -103,8 +105,8 @@ def moving_columns(instance: Any) -> list[str]:
 
 
 def _assign(
-    binding: Any, instance: Any, data: Mapping[str, Any], errors: Errors, unchecked: set[str]
-) -> tuple[dict[Any, Any], set[str]]:
+    binding: BindingRows, instance: models.Model, data: Mapping[str, object], errors: Errors, unchecked: set[str]
+) -> tuple[dict[Column, object], set[str]]:
     """Set the sent values on the instance and validate it.
 
     Returns the many-to-many lists, which are stored after the row, and the columns that descriptors also set.
@@ -112,7 +114,7 @@ def _assign(
     ``errors`` are earlier errors. ``unchecked`` fields are left out of uniqueness and constraints. All other fields
     take part, sent or not, because the row has values for them.
     """
-    lists: dict[Any, Any] = {}
+    lists: dict[Column, object] = {}
     nulls: set[str] = set()
     moved: set[str] = set()
     for field in binding.writable_fields():
@@ -151,13 +153,13 @@ def _assign(
     return lists, moved
 
 
-def _narrow(binding: Any, field: Any, instance: Any) -> Narrow | None:
+def _narrow(binding: BindingRows, field: Column, instance: models.Model) -> Narrow | None:
     """Return the function that narrows the rows for a relation; ``None`` if a client may choose any."""
-    if not field.is_relation or isinstance(binding.resolved().spec.relate.get(field.name, "any"), str):
+    if not isinstance(field, RelatedField) or isinstance(binding.resolved().spec.relate.get(field.name, "any"), str):
         return None
 
-    def narrow(rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
-        chosen: models.QuerySet[Any] = binding.relatable(field, rows)
+    def narrow(rows: Rows) -> Rows:
+        chosen = binding.relatable(field, rows)
         if instance._state.adding:
             return chosen
         # The present value may be sent back, because it adds no relation.
@@ -170,7 +172,7 @@ def _narrow(binding: Any, field: Any, instance: Any) -> Narrow | None:
     return narrow
 
 
-def _set_value(instance: Any, field: Any, value: Any) -> set[str]:
+def _set_value(instance: models.Model, field: Column, value: object) -> set[str]:
     """Set a field of a row. Return the names of other columns that its descriptor also set.
 
     Raises:
@@ -192,7 +194,7 @@ def _set_value(instance: Any, field: Any, value: Any) -> set[str]:
     }
 
 
-def _check_others(binding: Any, names: set[str]) -> None:
+def _check_others(binding: BindingRows, names: set[str]) -> None:
     """Refuse a compound value if one part belongs to a column that the client may not write."""
     if closed := names - {field.name for field in binding.writable_fields()}:
         shown = {field.name for field in binding.bound_fields()}
@@ -200,7 +202,7 @@ def _check_others(binding: Any, names: set[str]) -> None:
         raise ValidationError(f"This value would change another field{of} that cannot be written here.", code="invalid")
 
 
-def _clean_fields(instance: Any, exclude: set[str]) -> None:
+def _clean_fields(instance: models.Model, exclude: set[str]) -> None:
     """Call the instance's ``clean_fields``. A descriptor may refuse the cleaned value."""
     try:
         instance.clean_fields(exclude=exclude)
@@ -224,21 +226,21 @@ def _collect(errors: Errors, validate: Callable[[], None]) -> None:
         error.update_error_dict(errors)
 
 
-def _run_validators(field: Any, instance: Any) -> None:
+def _run_validators(field: Column, instance: models.Model) -> None:
     try:
         field.run_validators(getattr(instance, field.attname))
     except ValidationError as error:
         raise ValidationError({field.name: error}) from None
 
 
-def _store_lists(instance: Any, lists: Mapping[Any, Any]) -> None:
+def _store_lists(instance: models.Model, lists: Mapping[Column, object]) -> None:
     for field, rows in lists.items():
         field.save_form_data(instance, rows)
 
 
-def _is_required(field: Any) -> bool:
+def _is_required(field: Column) -> bool:
     return not (field.blank or field.null or _has_default(field))
 
 
-def _has_default(field: Any) -> bool:
+def _has_default(field: Column) -> bool:
     return bool(field.has_default() or getattr(field, "db_default", models.NOT_PROVIDED) is not models.NOT_PROVIDED)

@@ -8,9 +8,10 @@ the thread.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from django.db import models
+
+from declbind.django_types import Key, RowValues
 
 _MISSING = object()
 
@@ -24,12 +25,12 @@ class StoredRow:
 
     __slots__ = ("lists", "model", "pk", "using", "values")
 
-    def __init__(self, model: type[models.Model], values: dict[str, Any], using: str) -> None:
+    def __init__(self, model: type[models.Model], values: RowValues, using: str) -> None:
         self.model = model
         self.values = values
         self.using = using
         self.pk = values[model._meta.pk.attname]
-        self.lists: dict[str, list[Any]] = {}
+        self.lists: dict[str, list[Key]] = {}
 
     def make_instance(self, model: type[models.Model]) -> models.Model:
         """Return the row as an instance of `model`, which is the row's model or a proxy of it.
@@ -44,9 +45,9 @@ class StoredRow:
 AnyRow = StoredRow | models.Model
 
 
-def value_of(row: AnyRow, attname: str) -> Any:
+def value_of(row: AnyRow, attname: str) -> object:
     """Return the value of a column, bypassing descriptors that a package may put over the field."""
-    values: Mapping[str, Any] = row.values if isinstance(row, StoredRow) else vars(row)
+    values: Mapping[str, object] = row.values if isinstance(row, StoredRow) else vars(row)
     value = values.get(attname, _MISSING)
     # An instance loads a column that it lacks.
     return getattr(row, attname) if value is _MISSING else value

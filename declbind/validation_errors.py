@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import models
 
 from declbind.core.errors import ClientError
+from declbind.resolved_binding import ResolvedBinding
 
 _UNFIT: Final = "These values do not go together."
 
@@ -16,7 +17,9 @@ _UNFIT: Final = "These values do not go together."
 Errors = dict[str, list[ValidationError]]
 
 
-def as_client_error(error: ValidationError, binding: Any, data: Mapping[str, Any]) -> ClientError:
+def as_client_error(
+    error: ValidationError, binding: ResolvedBinding | type[ResolvedBinding], data: Mapping[str, object]
+) -> ClientError:
     """Return Django's errors as a ``ClientError`` ``invalid``.
 
     An error of a field that the binding does not send is reported without the field, which clients do not know.

@@ -19,11 +19,13 @@ from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models.fields.related import RelatedField
 from django.forms import models as form_models
 from django.forms import utils as form_utils
 from django.utils import timezone
 
 from declbind.core.frames import describe
+from declbind.django_types import Column, Rows, related_model
 from declbind.serializers import encode_value
 from declbind.serializers.default import json_value
 from declbind.stored_values import is_stock, key_field
@@ -43,9 +45,6 @@ _BOUNDS: Final = ("[)", "[]", "(]", "()")
 #: Undocumented functions of Django; ``None`` in a release without them (see ``outbound.seams``).
 _limit_choices: Any = getattr(form_models, "apply_limit_choices_to_to_formfield", None)
 _from_current_timezone: Any = getattr(form_utils, "from_current_timezone", None)
-_UNFIT: Final = "These values do not go together."
-
-Errors = dict[str, list[ValidationError]]
 
 
 def is_storable_text(text: str) -> bool:
@@ -53,7 +52,7 @@ def is_storable_text(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def coerce(field: Any, value: Any) -> Any:
+def coerce(field: Column, value: object) -> object:
     """Return a JSON scalar as the field's Python value. A foreign key takes a value of its target.
 
     This is stricter than ``to_python``, which takes ``true`` for 1 and truncates 1.5 to 1.
@@ -75,7 +74,7 @@ def coerce(field: Any, value: Any) -> Any:
     return result
 
 
-def accepted_values(field: Any, value: Any) -> tuple[Any, ...]:
+def accepted_values(field: Column, value: object) -> tuple[object, ...]:
     """Return the values that ``where`` accepts for a column, ``None`` for null.
 
     A fraction in a list for an integer column is left out, because no row has it.
@@ -98,7 +97,7 @@ def _is_whole(internal: str) -> bool:
     return "Integer" in internal or internal.endswith("AutoField")
 
 
-def _validate_coerced(field: Any, value: Any) -> None:
+def _validate_coerced(field: Column, value: object) -> None:
     try:
         field.run_validators(value)
     except PARSE_ERRORS:
@@ -109,10 +108,10 @@ def _validate_coerced(field: Any, value: Any) -> None:
 
 
 #: A function that narrows the rows of a related model to those that may be chosen.
-Narrow = Callable[[models.QuerySet[Any]], models.QuerySet[Any]]
+Narrow = Callable[[Rows], Rows]
 
 
-def clean_value(field: Any, value: Any, using: str | None = None, narrow: Narrow | None = None) -> Any:
+def clean_value(field: Column, value: object, using: str | None = None, narrow: Narrow | None = None) -> object:
     """Return a JSON value as a value for the attribute of the row.
 
     A foreign key gives its row, a many-to-many field its rows. A row that ``narrow`` excludes is answered like a
@@ -141,9 +140,9 @@ def clean_value(field: Any, value: Any, using: str | None = None, narrow: Narrow
     if internal == "ArrayField":
         if not isinstance(value, list):
             raise _unexpected("a list", value)
-        return [clean_value(field.base_field, item, using) for item in value]
-    if hasattr(field, "range_type"):
-        return _clean_range(field, value, using)
+        return [clean_value(_base_field(field), item, using) for item in value]
+    if (range_type := getattr(field, "range_type", None)) is not None:
+        return _clean_range(_base_field(field), range_type, value, using)
     if isinstance(value, dict | list):
         return _clean_many(field, value)
     if fault := _type_fault(field, value):
@@ -157,7 +156,7 @@ def clean_value(field: Any, value: Any, using: str | None = None, narrow: Narrow
     return cleaned
 
 
-def _type_fault(field: Any, value: Any) -> str:
+def _type_fault(field: Column, value: object) -> str:
     """Return the expected kind of value, or ``""`` if the value has it."""
     internal = field.get_internal_type()
     if isinstance(value, dict | list):
@@ -178,24 +177,19 @@ def _type_fault(field: Any, value: Any) -> str:
     return ""
 
 
-def _unexpected(expected: str, value: Any) -> ValidationError:
+def _unexpected(expected: str, value: object) -> ValidationError:
     return ValidationError(f"Expected {expected}, got {describe(value)}.", code="invalid")
 
 
-def _parse(field: Any, internal: str, value: Any, using: str | None, narrow: Narrow | None) -> Any:
+def _parse(field: Column, internal: str, value: object, using: str | None, narrow: Narrow | None) -> object:
     if internal == "BooleanField":
         return value
     if internal == "BinaryField":
         return _decode(value)
+    if isinstance(field, RelatedField):
+        return _parse_relation(field, value, using, narrow)
     options: dict[str, Any] = {}
-    if field.is_relation:
-        try:
-            value = coerce(field, value)
-        except ValueError:
-            # The same text as for a row that does not exist.
-            value = None
-        options = {"using": using}
-    elif internal in _TEMPORAL[:3]:
+    if internal in _TEMPORAL[:3]:
         # Only ISO 8601. A form would also accept "10/11/2012", in the order of the active language.
         value = _settle(field.to_python(value))
     elif isinstance(field, models.URLField) and not field.choices:
@@ -203,29 +197,58 @@ def _parse(field: Any, internal: str, value: Any, using: str | None, narrow: Nar
     form_field = field.formfield(**options)
     if form_field is None:
         raise ValidationError("This field cannot be written here.", code="invalid")
-    if not field.is_relation and _takes_many(form_field):
+    if _takes_many(form_field):
         # The form field expects the values of several widgets. A single value is read by the model field.
         return field.to_python(value)
-    if field.is_relation:
-        _limit_choices(form_field)
-        if narrow is not None:
-            form_field.queryset = narrow(form_field.queryset)
-        if value is None:
-            raise ValidationError(str(form_field.error_messages["invalid_choice"]), code="invalid_choice")
-    elif isinstance(form_field, forms.CharField) and isinstance(field, models.CharField | models.TextField):
+    if isinstance(form_field, forms.CharField) and isinstance(field, models.CharField | models.TextField):
         # A form converts an empty text to null if the column accepts null. A client can send null itself.
         form_field.empty_value = ""
     cleaned = form_field.clean(value)
     return _settle(cleaned) if isinstance(cleaned, Decimal | dt.timedelta) else cleaned
 
 
-def _takes_many(form_field: Any) -> bool:
+def _parse_relation(field: Column, value: object, using: str | None, narrow: Narrow | None) -> object:
+    try:
+        value = coerce(field, value)
+    except ValueError:
+        # The same text as for a row that does not exist.
+        value = None
+    form_field = _choice_field(field, using)
+    if narrow is not None and form_field.queryset is not None:
+        form_field.queryset = narrow(form_field.queryset)
+    if value is None:
+        raise ValidationError(str(form_field.error_messages["invalid_choice"]), code="invalid_choice")
+    return form_field.clean(value)
+
+
+def _choice_field(field: Column, using: str | None) -> forms.ModelChoiceField[models.Model]:
+    """Return the form field of a relation, limited by ``limit_choices_to``.
+
+    Raises:
+        ValidationError: A field of the project has no form field.
+    """
+    found: Any = field.formfield(using=using)
+    if found is None:
+        raise ValidationError("This field cannot be written here.", code="invalid")
+    _limit_choices(found)
+    form_field: forms.ModelChoiceField[models.Model] = found
+    return form_field
+
+
+def _base_field(field: Column) -> Column:
+    """Return the field of the items of an array, or of the bounds of a range."""
+    base: Column | None = getattr(field, "base_field", None)
+    assert base is not None
+    return base
+
+
+def _takes_many(form_field: forms.Field) -> bool:
     """Return whether a form field expects a list: an amount with its currency, or several choices."""
     is_many = isinstance(form_field, forms.MultiValueField | forms.MultipleChoiceField)
     return is_many or bool(getattr(form_field.widget, "allow_multiple_selected", False))
 
 
-def _clean_many(field: Any, value: Any) -> Any:
+def _clean_many(field: Column, value: object) -> object:
     """Return a list or an object as the value of a field that is not Django's own.
 
     A form field with several values accepts a list. Otherwise the field itself must read the value, and must send it in
@@ -248,12 +271,11 @@ def _clean_many(field: Any, value: Any) -> Any:
     return cleaned
 
 
-def _clean_keys(field: Any, value: Any, using: str | None, narrow: Narrow | None) -> Any:
+def _clean_keys(field: Column, value: object, using: str | None, narrow: Narrow | None) -> object:
     if not isinstance(value, list):
         raise _unexpected("a list of keys", value)
-    target = field.remote_field.model._meta.pk
-    form_field = field.formfield(using=using)
-    _limit_choices(form_field)
+    target = related_model(field)._meta.pk
+    form_field = _choice_field(field, using)
     keys = []
     for item in value:
         try:
@@ -267,7 +289,10 @@ def _clean_keys(field: Any, value: Any, using: str | None, narrow: Narrow | None
     if not keys and not field.blank:
         raise ValidationError(form_field.error_messages["required"], code="required")
     # The form field's own check makes a query for each key, and a client may send thousands.
-    choices = form_field.queryset if narrow is None else narrow(form_field.queryset)
+    choices = form_field.queryset
+    assert choices is not None
+    if narrow is not None:
+        choices = narrow(choices)
     rows = list(choices.filter(pk__in=set(keys)))
     missing = sorted(map(str, set(keys) - {row.pk for row in rows}))
     if missing:
@@ -276,29 +301,29 @@ def _clean_keys(field: Any, value: Any, using: str | None, narrow: Narrow | None
     return rows
 
 
-def _clean_texts(value: Any) -> Any:
+def _clean_texts(value: object) -> object:
     if not isinstance(value, dict) or not all(item is None or isinstance(item, str) for item in value.values()):
         raise _unexpected("an object of texts and nulls", value)
     return value
 
 
-def _clean_range(field: Any, value: Any, using: str | None) -> Any:
+def _clean_range(base: Column, range_type: Callable[..., object], value: object, using: str | None) -> object:
     """Return a range from its bounds, in the form in which it is sent."""
     if value == {"empty": True} and value["empty"] is True:
-        return field.range_type(empty=True)
+        return range_type(empty=True)
     if not isinstance(value, dict) or value.keys() != {"lower", "upper", "bounds"} or value["bounds"] not in _BOUNDS:
         raise _unexpected("an object of lower, upper and bounds, or of empty", value)
-    lower, upper = (
-        None if value[end] is None else clean_value(field.base_field, value[end], using) for end in ("lower", "upper")
-    )
-    for bound in (lower, upper):
-        field.base_field.run_validators(bound)
+    ends = (value["lower"], value["upper"])
+    bounds: list[Any] = [None if end is None else clean_value(base, end, using) for end in ends]
+    for bound in bounds:
+        base.run_validators(bound)
+    lower, upper = bounds
     if lower is not None and upper is not None and lower > upper:
         raise ValidationError("The start of the range must not exceed its end.", code="bound_ordering")
-    return field.range_type(lower, upper, value["bounds"])
+    return range_type(lower, upper, value["bounds"])
 
 
-def _settle(value: Any) -> Any:
+def _settle(value: object) -> object:
     """Return a time as the database expects it, aware or naive, and any other value unchanged.
 
     Raises:
@@ -322,8 +347,10 @@ def _settle(value: Any) -> Any:
     return aware
 
 
-def _decode(value: Any) -> bytes:
+def _decode(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise _unexpected("base64", value)
     try:
         return base64.b64decode(value, validate=True)
-    except (binascii.Error, TypeError, ValueError):
+    except (binascii.Error, ValueError):
         raise _unexpected("base64", value) from None

@@ -114,7 +114,7 @@ def test_the_verb_connections_lists_who_is_there():
     assert user.username in text
     assert "numbers/name-a" in text
     found = json.loads(run("connections", "--user", user.username, "--format", "json")[0])
-    assert found["connections"][0]["heard"][0]["group"] == "name-a"
+    assert found["connections"][0]["subscriptions"][0]["group"] == "name-a"
     assert json.loads(run("connections", "--stream", "other", "--format", "json")[0])["total"] == 0
 
 

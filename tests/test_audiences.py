@@ -9,7 +9,8 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, User
 
 from admin_ui.summary import summarise_record
-from declbind.bindings import build_binding, is_in_audience
+from declbind.audiences import is_in_audience
+from declbind.binding_classes import build_binding
 from declbind.console.overview import describe_rules
 from declbind.console.reasons import explain_permission
 from declbind.core.spec import ACTIONS, BindingSpec

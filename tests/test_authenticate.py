@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from declbind import WebsocketBinding
 from declbind.inbound import authentication, blocks, writes
-from declbind.live import authenticating, rights
+from declbind.live import authenticating, permission_checks
 from declbind.live.expiry import Expiry
 from declbind.live.hub import LiveHub, get_hub
 from declbind.live.socket import SESSION_OVER
@@ -352,13 +352,13 @@ async def check_across_a_renewal(monkeypatch: pytest.MonkeyPatch, clock: Clocks)
             def judge_slowly(asked: Any, registry: Any) -> Any:
                 """Check the earlier token, which has just ended, while a newer one replaces it."""
                 clock.pass_by(41)
-                verdicts = rights.judge_sockets(asked, registry)
-                monkeypatch.setattr(hub_module, "judge_sockets", rights.judge_sockets)
+                verdicts = permission_checks.check_sockets(asked, registry)
+                monkeypatch.setattr(hub_module, "check_sockets", permission_checks.check_sockets)
                 loop.call_soon_threadsafe(socket.become, newer)
                 return verdicts
 
             monkeypatch.setattr(Expiry, "enforce", lambda self: None)
-            monkeypatch.setattr(hub_module, "judge_sockets", judge_slowly)
+            monkeypatch.setattr(hub_module, "check_sockets", judge_slowly)
             await (await get_hub()).revalidate([socket])
             return socket.closed.result()[0] if socket.closed.done() else None
 

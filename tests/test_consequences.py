@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from declbind.bindings import build_binding
+from declbind.binding_classes import build_binding
+from declbind.console import comparison
 from declbind.console import consequences as module
 from declbind.console.consequences import Consequence, consequences, in_words
 from declbind.core.spec import ACTIONS, AUDIENCES, KEYS, BindingSpec
@@ -223,7 +224,7 @@ class Visitor:
 
 
 CODENAMES = ("blog.view_post", "blog.add_post", "blog.change_post", "blog.delete_post")
-VISITORS = [
+VISITORS: list[Any] = [
     Visitor(None, frozenset()),
     Visitor(1, frozenset()),
     *(Visitor(1, frozenset({codename})) for codename in CODENAMES),
@@ -365,5 +366,5 @@ def test_a_comparison_that_forgets_a_key_is_caught(key):
 
 def test_every_key_of_a_record_has_words():
     """A key that is added to records must be described here too."""
-    text = Path(module.__file__).read_text(encoding="utf-8")
+    text = "".join(Path(str(part.__file__)).read_text(encoding="utf-8") for part in (comparison, module))
     assert [key for key in KEYS if f'"{key}"' not in text and key != "exclude"] == []

@@ -19,6 +19,9 @@ from tests.servers import ROOT
 FOLDERS = ("declbind", "admin_ui", "example_site", "tests")
 #: Files of the public API, whose functions document their arguments, results and errors.
 PUBLIC_FILES = (
+    "declbind/audiences.py",
+    "declbind/binding_classes.py",
+    "declbind/binding_keys.py",
     "declbind/bindings.py",
     "declbind/core/errors.py",
     "declbind/inbound/revocation.py",

@@ -20,13 +20,14 @@ from django.core.management import call_command
 from django.db import DatabaseError
 
 from declbind import WebsocketBinding, growth, registry
-from declbind.bindings import limit_binding
+from declbind.binding_classes import limit_binding
 from declbind.console.consequences import consequences
 from declbind.console.openings import find_openings
 from declbind.core.spec import BindingSpec
 from declbind.fields import bound_fields, find_model
 from declbind.live.log_reader import LogReader
 from declbind.models import Baseline, BindingRecord, BindingRevision, Configuration
+from declbind.sources import baselines
 from declbind.sources.baselines import definition_digest, find_baseline
 from tests.servers import ROOT
 
@@ -305,7 +306,7 @@ def test_naming_what_waits_takes_the_right_to_open_it() -> None:
     del named["exclude"]
     wanted = {"declbind.bind_rights_models"}
     held = ["is_staff"]
-    assert wanted <= {right for opening in find_openings(user, named, held=held) for right in opening.rights}
+    assert wanted <= {right for opening in find_openings(user, named, held=held) for right in opening.permissions}
     assert find_openings(user, named) == []
     widening = [item.text for item in consequences(user, named, held=held) if item.widens]
     assert widening == ["also sends is_staff", "also accepts is_staff"]
@@ -430,15 +431,15 @@ def test_a_load_costs_one_query_more(django_assert_num_queries: Any) -> None:
     """The number of definitions does not matter."""
     registry.refresh(force=True)
     with django_assert_num_queries(1):
-        registry.stored_baselines("default")
+        baselines.stored_baselines("default")
 
 
 def test_without_the_table_nothing_is_limited_and_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before migrate there is no baseline, and no query that would break a transaction."""
-    monkeypatch.setattr(registry._holder, "has_baselines", set())
-    monkeypatch.setattr(registry, "has_table", lambda connection, name: False)
+    monkeypatch.setattr(baselines, "_present", set())
+    monkeypatch.setattr(baselines, "has_table", lambda connection, name: False)
     monkeypatch.setattr(growth, "has_table", lambda connection, name: False)
-    assert registry.stored_baselines("default") == {}
+    assert baselines.stored_baselines("default") == {}
     assert growth.store_missing("default") == 0
 
 

@@ -13,8 +13,8 @@ from declbind.core.errors import ClientError
 from declbind.core.spec import BindingSpec
 from declbind.fields import bound_fields
 from declbind.inbound.conditions import is_same_json
+from declbind.live.grants import check_subscriber
 from declbind.live.snapshots import read_snapshot, select_rows
-from declbind.live.subscriptions import judge_user
 from declbind.models import Traffic
 from declbind.outbound import drafts
 from declbind.record_validation import validate_document
@@ -52,7 +52,7 @@ SENT: list[tuple[str, object, object]] = [
 def subscribed_rows(binding, sent, user=None) -> set[object]:
     """Return the keys of the rows in a new snapshot."""
     bound = connect(binding, user).binding(user=user, using="default")
-    _, params = judge_user(bound, sent)
+    _, params = check_subscriber(bound, sent)
     return {row.pk for row in select_rows(bound, params)}
 
 
@@ -75,7 +75,7 @@ def test_a_value_can_be_in_a_group_and_in_where(name):
     value, sent = next((value, sent) for known, value, sent in SENT if known == name)
     binding = {**VALUES, "groups": [f"of-{{{name}}}"], "where": {name: sent}}
     bound = connect(binding).binding(using="default")
-    group, params = judge_user(bound, {name: sent})
+    group, params = check_subscriber(bound, {name: sent})
     with override_bindings(binding), capture_events() as events:
         row = OwnValues.objects.create(**{name: value})
         OwnValues.objects.create()
@@ -156,7 +156,7 @@ def check_that_live_rows_are_those_of_a_snapshot(extra, sent):
     user = UserFactory.create(username="Ada")
     binding = {**EQUAL, **extra}
     bound = connect(binding, user).binding(user=user, using="default")
-    group, _ = judge_user(bound, sent)
+    group, _ = check_subscriber(bound, sent)
     with override_bindings(binding), capture_events() as events:
         for text in TEXTS:
             OwnEquality.objects.create(address=text, nick=text, folded=text, info=text)
@@ -202,7 +202,9 @@ def test_a_scope_is_compared_as_it_is_stored():
 def test_documents_that_differ_by_type_have_groups_of_their_own():
     """A number, its text and `true` differ. A whole number and the equal float do not."""
     client = connect({**EQUAL, "groups": ["of-{info}"]})
-    names = [judge_user(client.binding(using="default"), {"info": value})[0] for value in (1, 1.0, "1", True, "true")]
+    names = [
+        check_subscriber(client.binding(using="default"), {"info": value})[0] for value in (1, 1.0, "1", True, "true")
+    ]
     assert names[0] == names[1]
     assert len(set(names)) == 4
 

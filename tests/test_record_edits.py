@@ -212,7 +212,7 @@ def test_the_last_registry_stays_when_the_database_is_gone(
         raise OSError("no route to the database")
 
     with monkeypatch.context() as patch:
-        patch.setattr("declbind.registry._read_version", fail)
+        patch.setattr("declbind.registry.read_version", fail)
         assert "groups" in refresh(force=True).by_stream
         assert "groups" in get_registry().by_stream
 

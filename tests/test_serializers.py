@@ -13,7 +13,7 @@ from django.utils.functional import lazystr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from declbind.bindings import build_binding
+from declbind.binding_classes import build_binding
 from declbind.core.spec import BindingSpec
 from declbind.serializers import encode_value, get_serializer, register_serializer
 from declbind.serializers.default import field_value, serialize_fields

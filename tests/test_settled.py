@@ -85,7 +85,7 @@ def test_considering_bound_models_only_is_detected():
     with override_bindings(FED, BY_FEATHER, TRUCKS):
         expected = told()
     only_bound = lambda self, model: self.plan_for(model) is not None  # noqa: E731 - a broken variant in one line
-    with patch.object(indexes.Index, "_hears", only_bound), settled(FED, BY_FEATHER, TRUCKS):
+    with patch.object(indexes.Index, "_is_bound", only_bound), settled(FED, BY_FEATHER, TRUCKS):
         assert told() != expected
 
 

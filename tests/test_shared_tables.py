@@ -13,7 +13,7 @@ from django.db.migrations.state import ProjectState
 import declbind
 from declbind.outbound import index, sequencer
 from declbind.outbound.triggers import marks, upkeep
-from declbind.outbound.triggers.tables import heard_tables
+from declbind.outbound.triggers.tables import captured_tables
 from declbind.testing import capture_events, override_bindings
 from tests.zoo.models import Keeper
 
@@ -230,7 +230,9 @@ def test_raw_sql_is_reported_for_both_bound_models(marked: object, name: str) ->
 @pytest.mark.parametrize("name", RAW)
 def test_marks_of_one_model_would_be_caught(marked: object, name: str, monkeypatch: Any) -> None:
     """Negative control: a variant that reads a mark as a row of the first model only."""
-    monkeypatch.setattr(marks, "heard_tables", lambda now: {name: one[:1] for name, one in heard_tables(now).items()})
+    monkeypatch.setattr(
+        marks, "captured_tables", lambda now: {name: one[:1] for name, one in captured_tables(now).items()}
+    )
     with pytest.raises(AssertionError):
         check_that_raw_sql_is_told_of_both(name)
 

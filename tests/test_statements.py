@@ -157,10 +157,10 @@ def reported(write: Callable[[Keeper], Any], way: Way) -> list[Any]:
         write(row)
         assert connection.execute_wrappers == wrappers
     assert "compiler" not in vars(connection.ops)
-    first = min([int(event.pk) for event in events if event.pk], default=0)
+    first = min([int(str(event.pk)) for event in events if event.pk], default=0)
     # The events of one write have no order among streams.
     return [
-        (event.stream, event.kind, int(event.pk) - first if event.pk else None, event.changes, event.data)
+        (event.stream, event.kind, int(str(event.pk)) - first if event.pk else None, event.changes, event.data)
         for event in sorted(events, key=lambda event: event.stream)
     ]
 

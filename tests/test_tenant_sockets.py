@@ -19,7 +19,7 @@ from declbind.core.recent import Recent
 from declbind.inbound import idempotency, permissions, writes
 from declbind.inbound.blocks import block, find_block
 from declbind.inbound.revocation import kick, recheck
-from declbind.live import rights
+from declbind.live import permission_checks
 from declbind.live.admission import Admission
 from declbind.live.proofs import Holder
 from declbind.live.snapshots import SnapshotDesk
@@ -238,8 +238,8 @@ def test_an_unreachable_tenant_does_not_affect_the_others(monkeypatch: pytest.Mo
     def fail() -> str:
         raise tenancy.TenantError("gone")
 
-    assert rights.ask_tenant("acme", fail, "over") == "over"
-    assert rights.ask_tenant("beta", current.get, "over") == "beta"
+    assert permission_checks.ask_tenant("acme", fail, "over") == "over"
+    assert permission_checks.ask_tenant("beta", current.get, "over") == "beta"
 
 
 # The core ------------------------------------------------------------------------------------------------------------

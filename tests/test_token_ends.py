@@ -247,7 +247,7 @@ async def test_a_read_that_ends_after_the_token_is_not_delivered(clock, monkeypa
         token = await issue(user)
         async with Client(token=token) as client:
             monkeypatch.setattr(Expiry, "enforce", lambda self: None)
-            let_end_in(monkeypatch, clock, "read_snapshot" if action == "snapshot" else "_read")
+            let_end_in(monkeypatch, clock, "read_snapshot" if action == "snapshot" else "read_missed")
             payload: dict[str, object] = {"snapshot": True} if action == "snapshot" else {"since": since}
             request = {"action": "subscribe", "params": {"name": "a"}, "ref": 1, **payload}
             await client.send({"stream": "numbers", "payload": request})
@@ -257,7 +257,7 @@ async def test_a_read_that_ends_after_the_token_is_not_delivered(clock, monkeypa
 
 def let_end_in(monkeypatch: pytest.MonkeyPatch, clock: Clocks, name: str) -> None:
     """Let the token end while a function reads from the database."""
-    module = "declbind.live.snapshots" if name == "read_snapshot" else "declbind.live.subscriptions"
+    module = "declbind.live.snapshots" if name == "read_snapshot" else "declbind.live.replays"
     function = getattr(__import__(module, fromlist=[name]), name)
 
     def read(*args: object) -> object:

@@ -131,15 +131,15 @@ def test_a_row_of_a_bulk_event(settings: Any, heard: list[Any], expected: Cause)
         if heard:
             attend(make_user(), heard)
         found = ask(rows[0].pk)
-        assert [answer.cause for answer in found.answers] == [Cause.TOLD_IN_BULK, expected]
+        assert [answer.cause for answer in found.answers] == [Cause.BULK_RESYNC, expected]
         assert found.has_arrived is bool(heard)
         assert "More than 2 rows were written by one call" in found.answers[0].text
         assert f"at offset {last_offset()}" in found.answers[0].text
-        assert ("groups told", 2) in found.answers[0].evidence
-        assert cause_of(rows[0].pk, at=timezone.now()) is Cause.TOLD_IN_BULK
-        assert cause_of("", offset=last_offset()) is Cause.TOLD_IN_BULK
+        assert ("groups asked", 2) in found.answers[0].evidence
+        assert cause_of(rows[0].pk, at=timezone.now()) is Cause.BULK_RESYNC
+        assert cause_of("", offset=last_offset()) is Cause.BULK_RESYNC
         # A row that was not part of it has its own event, and an uncaptured write is not part of a bulk event.
-        assert cause_of(other.pk) is not Cause.TOLD_IN_BULK
+        assert cause_of(other.pk) is not Cause.BULK_RESYNC
         run("UPDATE example_integervalue SET value = 5 WHERE id = %s", other.pk)
         assert cause_of(other.pk) is Cause.NOT_CAPTURED
 
@@ -149,11 +149,11 @@ def test_a_row_without_events_but_a_bulk_event(settings: Any) -> None:
     settings.DECLBIND = {"BULK_LIMIT": 2}
     with override_bindings(NUMBERS):
         rows = IntegerValue.objects.bulk_create([IntegerValue(name="a", value=number) for number in range(3)])
-        assert cause_of(rows[0].pk) is Cause.TOLD_IN_BULK
+        assert cause_of(rows[0].pk) is Cause.BULK_RESYNC
         IntegerValue.objects.get(pk=rows[0].pk).save()
-        assert cause_of(rows[0].pk) is not Cause.TOLD_IN_BULK
+        assert cause_of(rows[0].pk) is not Cause.BULK_RESYNC
         IntegerValue.objects.all().delete()
-        assert cause_of(rows[0].pk) is Cause.TOLD_IN_BULK
+        assert cause_of(rows[0].pk) is Cause.BULK_RESYNC
 
 
 def test_a_resync_of_every_group_concerns_every_subscriber(settings: object) -> None:
@@ -167,7 +167,7 @@ def test_a_resync_of_every_group_concerns_every_subscriber(settings: object) -> 
         user = make_user()
         attend(user, [["numbers", "name-other", None, offset - 1, ""]])
         found = ask(row.pk, user=user.username).answers
-    assert [answer.cause for answer in found] == [Cause.TOLD_IN_BULK, Cause.SENT]
+    assert [answer.cause for answer in found] == [Cause.BULK_RESYNC, Cause.SENT]
     assert "every group of the stream" in found[0].text
 
 

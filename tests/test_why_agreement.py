@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from declbind.console.connections import Heard
+from declbind.console.connections import ListedSubscription
 from declbind.console.why import delivery
 from declbind.console.why.causes import Cause
 from declbind.live import housekeeping
@@ -94,7 +94,7 @@ async def test_the_answers_agree_with_what_happened(seed: int) -> None:
 
 async def test_an_answer_that_is_one_off_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: subscriptions that seem to begin one change too early."""
-    monkeypatch.setattr(Heard, "covers", lambda self, offset: self.after <= offset)
+    monkeypatch.setattr(ListedSubscription, "covers", lambda self, offset: self.after <= offset)
     with override_bindings(NUMBERS):
         found = [pair for seed in range(3) for pair in await play(seed)]
     assert [pair for pair in found if pair[0] != (pair[1] is Cause.SENT)]

@@ -21,8 +21,8 @@ from declbind.core.errors import ClientError
 from declbind.core.hub import Connection, Hub, Limits, Outbox, Subscription
 from declbind.inbound import writes
 from declbind.inbound.permissions import Identity
-from declbind.live import subscriptions
-from declbind.live.consumers import FAULT, read_envelope, read_request
+from declbind.live import grants
+from declbind.live.conversation import FAULT, read_envelope, read_request
 from declbind.live.hub import LiveHub
 from declbind.live.snapshots import read_snapshot
 from declbind.models import Event
@@ -99,7 +99,7 @@ def answer(text: str, world: World, case: Case) -> str:
     try:
         binding, request = read_request(read_envelope(text), in_force)
         if request.action == "subscribe":
-            granted = subscriptions._grant("default", "e", binding, request, identify(world, case))
+            granted = grants.grant("default", "e", binding, request, identify(world, case))
             head = log.load_head("default")
             result = {"group": granted.group, "epoch": head.epoch, "offset": head.offset}
         else:
@@ -241,7 +241,7 @@ def compare_view(world: World, case: Case) -> str:
         return "ok"
     binding = registry.get_registry().by_stream[STREAM]
     request = frames.parse_request(read_envelope(text))
-    granted = subscriptions._grant("default", "e", binding, request, identify(world, case))
+    granted = grants.grant("default", "e", binding, request, identify(world, case))
     try:
         snapshot = read_snapshot(granted.bound, granted.group, granted.params, "default")
     except RuntimeError:

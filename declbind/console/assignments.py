@@ -9,7 +9,7 @@ from typing import Any
 from declbind.core.errors import ConfigError, Problem
 
 
-def parse_values(text: str, where: str = "values") -> dict[str, Any]:
+def parse_values(text: str, where: str = "values") -> dict[str, object]:
     """Parse a JSON object, or ``field = value`` lines.
 
     Raises:
@@ -22,7 +22,7 @@ def parse_values(text: str, where: str = "values") -> dict[str, Any]:
     return parse_assignments((line for line in text.splitlines() if line.strip()), where)
 
 
-def parse_object(text: str, where: str = "values") -> dict[str, Any]:
+def parse_object(text: str, where: str = "values") -> dict[str, object]:
     """Parse a JSON object.
 
     Raises:
@@ -37,9 +37,9 @@ def parse_object(text: str, where: str = "values") -> dict[str, Any]:
     return found
 
 
-def parse_assignments(lines: Iterable[str], where: str = "values") -> dict[str, Any]:
+def parse_assignments(lines: Iterable[str], where: str = "values") -> dict[str, object]:
     """Return ``{field: value}``; a value is parsed as JSON if possible, and is text otherwise."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for line in lines:
         name, sign, value = line.partition("=")
         name = name.strip()

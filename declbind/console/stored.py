@@ -58,5 +58,5 @@ def read_deliveries(deliveries: Any) -> Iterator[tuple[int, int, float]]:
             yield item[0], item[1], item[2]
 
 
-def _items(value: Any) -> list[Any]:
+def _items(value: object) -> list[Any]:
     return value if isinstance(value, list) else []

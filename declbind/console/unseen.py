@@ -12,6 +12,7 @@ from django.db.models import deletion
 from declbind.bindings import Binding
 from declbind.checks import foreign_database
 from declbind.core.errors import Problem
+from declbind.django_types import through_of
 from declbind.models import UnseenWrite
 from declbind.outbound import tenants
 from declbind.outbound.capture import find_faults
@@ -42,7 +43,7 @@ class Gap:
         """Return the warning for a check."""
         return Problem("$.capture", f"Binding {stream!r} does not capture: {self.text} {self.action}")
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the gap as JSON values."""
         return {"text": self.text, "action": self.action, "fault": self.is_fault}
 
@@ -108,7 +109,7 @@ def _hook_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
     concerns = {"all"}
     if binding.model_class()._meta.all_parents:
         concerns.add("children")
-    if any(field.many_to_many for field in binding.bound_fields()):
+    if binding.list_fields():
         concerns.add("lists")
     for fault in known.seam_faults:
         if fault.seam.concerns in concerns:
@@ -117,11 +118,11 @@ def _hook_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
 
 def _noticed_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
     """Yield the writes to the binding's tables that the detector found."""
-    lists = (field.remote_field.through for field in binding.bound_fields() if field.many_to_many)
+    lists = map(through_of, binding.list_fields())
     own = {model._meta.db_table for model in (*tables.table_models(binding.model_class()), *lists)}
-    heard = {state.table for state in known.states if state.is_well and binding.stream in state.streams}
+    captured = {state.table for state in known.states if state.is_well and binding.stream in state.streams}
     for write in known.noticed:
-        if write.table in own - heard:
+        if write.table in own - captured:
             where = write.location or "places beyond the limit"
             last = write.last_at.isoformat(timespec="seconds")
             yield Gap(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from types import MappingProxyType
@@ -15,6 +15,8 @@ from .schema import problems as schema_problems
 Direction = Literal["both", "outbound", "inbound"]
 Capture = Literal["orm", "triggers"]
 Scalar = str | int | float | bool | None
+#: What ``where`` compares a column with: a value, or any of several.
+Condition = Scalar | Sequence[Scalar]
 
 #: The value of ``fields`` that means every field of the model that does not look sensitive.
 ALL_FIELDS: Final = "__all__"

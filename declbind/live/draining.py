@@ -14,7 +14,7 @@ from declbind.conf import settings
 from declbind.core import frames
 from declbind.core.hub import Hub
 
-from .sending import Send
+from .asgi import Send
 from .shutdown import ServerEnd, find_server_end
 from .socket import RESTART, Socket
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.utils import timezone
@@ -77,7 +78,7 @@ def _hub_state(hub: LiveHub, using: str) -> dict[str, Any]:
     }
 
 
-def _configuration() -> dict[str, Any]:
+def _configuration() -> dict[str, object]:
     registry = get_registry()
     return {
         "version": registry.version,
@@ -87,5 +88,5 @@ def _configuration() -> dict[str, Any]:
     }
 
 
-def _age(moment: Any) -> float:
+def _age(moment: datetime | None) -> float:
     return 0.0 if moment is None else round(max((timezone.now() - moment).total_seconds(), 0.0), 3)

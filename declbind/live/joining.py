@@ -15,10 +15,11 @@ from typing import Any, Protocol
 
 from declbind.bindings import Binding
 from declbind.core.hub import Hub, Subscription
+from declbind.django_types import User
 from declbind.inbound import permissions
 from declbind.registry import BindingRegistry
 
-from .rights import ask_tenant, group_by_tenant
+from .permission_checks import ask_tenant, group_by_tenant
 from .socket import Socket
 from .threads import HubThread
 
@@ -51,7 +52,7 @@ class Join:
     granted_by_code: bool
 
 
-def find_joins(bindings: Mapping[str, type[Binding]], user: Any, connection_groups: Iterable[str]) -> list[Join]:
+def find_joins(bindings: Mapping[str, type[Binding]], user: User, connection_groups: Iterable[str]) -> list[Join]:
     """Return the groups of these bindings that a user's connection joins. Blocks on the database."""
     joins = []
     for stream, binding in bindings.items():
@@ -62,7 +63,7 @@ def find_joins(bindings: Mapping[str, type[Binding]], user: Any, connection_grou
     return joins + [Join(stream, group, True) for stream in bindings for group in connection_groups]
 
 
-def auto_groups(binding: type[Binding], user: Any) -> list[str]:
+def auto_groups(binding: type[Binding], user: User) -> list[str]:
     """Return the groups of a binding that have no placeholders, if it has ``auto_subscribe`` and the user may view."""
     spec = binding.spec()
     if not (spec.auto_subscribe and spec.outbound) or spec.scope:

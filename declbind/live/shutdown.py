@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 from declbind.conf import settings
 
-from .sending import Send
+from .asgi import Send
 
 SIGNAL = signal.SIGTERM
 #: Event loops whose own signal handler does nothing. Functions set by ``add_signal_handler`` are woken in another way.
@@ -227,7 +227,7 @@ class WakeupGate:
         self._writer.close()
 
 
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: Any) -> bool:
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: object) -> bool:
     """Call a function in an event loop; return whether the loop still runs."""
     try:
         loop.call_soon_threadsafe(function, *args)

@@ -140,7 +140,7 @@ class HubThread:
         self._executor.shutdown(wait=True)
 
 
-def _afresh_after_fault(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+def _afresh_after_fault(function: Callable[..., T], *args: object, **kwargs: object) -> T:
     try:
         with take_turn():
             return function(*args, **kwargs)

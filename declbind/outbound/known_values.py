@@ -131,7 +131,7 @@ def _plain_type(field: Column) -> tuple[type | None, _IsPlain | None]:
     """Return the type whose values a column stores unchanged, and a further condition on a value."""
     target = key_field(field)
     internal = target.get_internal_type()
-    if internal == "DecimalField":
+    if isinstance(target, models.DecimalField):
         return decimal.Decimal, partial(_has_places, target.decimal_places)
     if internal == "DateTimeField":
         return dt.datetime, _is_utc

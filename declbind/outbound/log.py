@@ -22,10 +22,11 @@ from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from declbind.conf import settings
+from declbind.configuration_version import has_table
 from declbind.core.hub import LogEvent
 from declbind.django_types import Connection
 from declbind.models import Event, Head
-from declbind.registry import database_alias, has_table
+from declbind.registry import database_alias
 from declbind.tenancy import EVERYBODY
 
 from . import tenants

@@ -97,7 +97,7 @@ def build_plan(registry: BindingRegistry, model: type[models.Model], capture: st
         data_fields.update(
             dict.fromkeys(column_of(bound) for bound in resolved.bound if bound.concrete and not bound.many_to_many)
         )
-    m2m = dict.fromkeys(bound for binding in bindings for bound in binding.bound_fields() if bound.many_to_many)
+    m2m = dict.fromkeys(listed for binding in bindings for listed in binding.list_fields())
     return Plan(
         model=model,
         version=registry.version,
@@ -121,7 +121,7 @@ def _build_outlet(binding: type[Binding]) -> Outlet:
         runs_code=resolved.runs_code,
         own_payload=resolved.own_payload,
         has_group_code=binding.overrides("group_names"),
-        lists=tuple(field for field in resolved.bound if field.many_to_many),
+        lists=binding.list_fields(),
         constant_groups=tuple(template.render({}) or "" for template in templates) if is_constant else None,
     )
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from declbind.bindings import Binding
 from declbind.core.errors import Problem
 from declbind.core.spec import BindingSpec
 
@@ -29,8 +30,8 @@ class SourceItem:
     problems: tuple[Problem, ...]
     source: Literal["file", "database", "code"]
     where: str
-    binding: type[Any] | None = None
-    document: Mapping[str, Any] | None = None
+    binding: type[Binding] | None = None
+    document: Mapping[str, object] | None = None
     #: The fields that a database record may send in addition to those it names; ``None`` if there is no limit.
     known: frozenset[str] | None = None
 

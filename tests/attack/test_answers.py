@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from declbind.inbound import conditions, idempotency
-from declbind.live import subscriptions
+from declbind.live import grants
 from declbind.live.origin import is_origin_allowed
 from declbind.testing import Client, override_bindings
 from tests.factories import AnimalFactory, make_user
@@ -139,10 +139,10 @@ async def test_params_are_checked_after_the_permission():
 async def test_params_that_are_checked_first_are_detected(monkeypatch):
     """Control: params that are checked first."""
 
-    def judge_in_the_old_order(bound: Any, sent: Any) -> Any:
-        return subscriptions._locate(bound, bound.user, sent)
+    def check_in_the_old_order(bound: Any, sent: Any) -> Any:
+        return grants.locate(bound, sent)
 
-    monkeypatch.setattr(subscriptions, "judge_user", judge_in_the_old_order)
+    monkeypatch.setattr(grants, "check_subscriber", check_in_the_old_order)
     with override_bindings(CLOSED):
         assert "invalid" in await codes()
 

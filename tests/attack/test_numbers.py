@@ -81,7 +81,7 @@ def make_fields() -> list[Any]:
 FIELDS = {field.name: field for field in make_fields()}
 
 
-def pass_on(field: object, value: object) -> None:
+def pass_on(field: models.Field[Any, Any], value: object) -> None:
     """Parse a value as a write, as params and as a condition, and encode the result."""
     for read in (value_validation.clean_value, value_validation.coerce):
         try:
@@ -95,7 +95,7 @@ def pass_on(field: object, value: object) -> None:
             encode_value({"x": found})
 
 
-def measure(field: object, value: object) -> int:
+def measure(field: models.Field[Any, Any], value: object) -> int:
     """Return the memory in bytes that it takes to process a value."""
     tracemalloc.start()
     try:

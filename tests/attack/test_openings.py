@@ -42,7 +42,7 @@ def codename(label: str, action: str) -> str:
 
 def allow_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the decision with the broken variant."""
-    monkeypatch.setattr(openings, "missing_rights", lambda *args, **kwargs: [])
+    monkeypatch.setattr(openings, "missing_permissions", lambda *args, **kwargs: [])
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -68,9 +68,11 @@ def test_an_action_requires_its_permission_for_every_model(label, action):
     """For more models, only the decision is called: it requires each permission, and no other."""
     needed = [codename(label, action), *([BIND_RIGHTS_MODELS] if label in RIGHTS else [])]
     document = opening(label, action)
-    assert openings.missing_rights(Holder(*needed), None, document) == []
+    assert openings.missing_permissions(Holder(*needed), None, document) == []
     for missing in needed:
-        [problem] = openings.missing_rights(Holder(*(right for right in needed if right != missing)), None, document)
+        [problem] = openings.missing_permissions(
+            Holder(*(right for right in needed if right != missing)), None, document
+        )
         assert f"({missing})" in problem.message
 
 
@@ -223,7 +225,7 @@ def opened_without_permission(old: dict[str, object], new: dict[str, object]) ->
         # Users who may view the model learn from a condition only what they may see anyway.
         gained = {item for item in gained if not (item[0] == "get" and item[1].has_perm("blog.view_post"))}
     done = {"view" if kind == "get" else kind for kind, *_ in gained}
-    asked = {right for item in openings.find_openings(old, new) for right in item.rights}
+    asked = {right for item in openings.find_openings(old, new) for right in item.permissions}
     return {action for action in done if codename("blog.Post", action) not in asked}
 
 
@@ -245,7 +247,7 @@ def test_a_decision_that_forgets_an_action_would_be_caught(monkeypatch):
 
 def test_the_message_names_the_permission_and_its_holders():
     """The message has the permission's name in the admin and its codename, and says who can make the change."""
-    [problem] = openings.missing_rights(Holder(), None, opening("zoo.Animal", "delete"))
+    [problem] = openings.missing_permissions(Holder(), None, opening("zoo.Animal", "delete"))
     assert problem.path == "$.permissions.delete"
     assert problem.message == (
         'Only users with the permission "Can delete animal" (zoo.delete_animal) may let clients delete rows of '
@@ -263,22 +265,22 @@ def test_conditions_require_the_permission_to_view(action, rule):
     if rule is None:
         del document["permissions"]["view"]
     needed = codename("zoo.Animal", action)
-    paths = [problem.path for problem in openings.missing_rights(Holder(needed), None, document)]
+    paths = [problem.path for problem in openings.missing_permissions(Holder(needed), None, document)]
     assert paths == ([] if rule in (None, False, "zoo.view_animal") else ["$.permissions.view"])
-    assert openings.missing_rights(Holder(needed, "zoo.view_animal"), None, document) == []
+    assert openings.missing_permissions(Holder(needed, "zoo.view_animal"), None, document) == []
     closed = {**document, "permissions": {**document["permissions"], "view": False}}
-    found = openings.missing_rights(Holder(needed), closed, document)
+    found = openings.missing_permissions(Holder(needed), closed, document)
     assert [problem.path for problem in found] == paths
-    assert openings.missing_rights(Holder(), document, closed) == []
+    assert openings.missing_permissions(Holder(), document, closed) == []
 
 
 def test_a_condition_over_a_column_requires_a_permission_on_its_values():
     """A condition over a column discloses it by the existence of a row."""
     document = opening("zoo.Animal", "delete", where={"status": "open"}, direction="inbound")
-    paths = [problem.path for problem in openings.missing_rights(Holder("zoo.delete_animal"), None, document)]
+    paths = [problem.path for problem in openings.missing_permissions(Holder("zoo.delete_animal"), None, document)]
     assert paths == ["$.where"]
     for right in ("view", "change"):
-        assert openings.missing_rights(Holder("zoo.delete_animal", f"zoo.{right}_animal"), None, document) == []
+        assert openings.missing_permissions(Holder("zoo.delete_animal", f"zoo.{right}_animal"), None, document) == []
 
 
 def test_every_model_of_the_list_is_installed():
@@ -313,7 +315,7 @@ def test_the_enabled_definition_is_the_checked_one(monkeypatch):
     closed, wide = {**CLOSED, "enabled": False}, {**opening("auth.User", "view"), "enabled": False}
     record = BindingRecord().assign(closed)
     record.save()
-    judged = openings.missing_rights
+    judged = openings.missing_permissions
 
     def edit_after(user: Any, old: Any, new: Any, **options: Any) -> Any:
         found = judged(user, old, new, **options)
@@ -321,7 +323,7 @@ def test_the_enabled_definition_is_the_checked_one(monkeypatch):
             record.assign(wide).save()
         return found
 
-    monkeypatch.setattr(openings, "missing_rights", edit_after)
+    monkeypatch.setattr(openings, "missing_permissions", edit_after)
     client, _ = operator(*EDIT)
     client.post(LIST, {"action": "enable", "_selected_action": [str(record.pk)], "asked": "yes"})
     record.refresh_from_db()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import override_settings
 
 from declbind.inbound.revocation import kick
@@ -25,7 +26,7 @@ UNPROVEN = {"action": "resync", "reason": "unproven"}
 SECRET = 42
 
 
-async def leave_secret(viewer: object = None) -> dict[str, object]:
+async def leave_secret(viewer: User | None = None) -> dict[str, object]:
     """Subscribe and disconnect; then write a row that is deleted again. Return the ``since`` of the client."""
     async with Client(user=viewer) as client:
         since = since_of(await subscribe(client))
@@ -34,7 +35,7 @@ async def leave_secret(viewer: object = None) -> dict[str, object]:
     return since
 
 
-async def values_of_replay(since: dict[str, object], user: object = None, name: str = "a") -> list[object]:
+async def values_of_replay(since: dict[str, object], user: User | None = None, name: str = "a") -> list[object]:
     """Return what a resuming client is sent: values of rows, and the reasons of resyncs."""
     found: list[object] = []
     async with Client(user=user) as client:
@@ -145,7 +146,7 @@ async def test_events_during_a_lost_permission_are_not_replayed():
 
 async def test_a_replay_across_a_loss_is_detected(monkeypatch):
     """Control: a replay across a loss."""
-    monkeypatch.setattr("declbind.live.subscriptions._may_break_right", lambda *args: False)
+    monkeypatch.setattr("declbind.live.replays._may_interrupt_permission", lambda *args: False)
     ann = await in_thread(make_user, VIEW)
     with override_bindings(RESTRICTED):
         assert await values_of_replay(await lose_and_regain(ann), ann) == [SECRET, SECRET]

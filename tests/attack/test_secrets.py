@@ -168,7 +168,7 @@ def test_the_setting_adds_models(settings):
     assert not is_rights_model(Keeper)
     settings.DECLBIND = {**settings.DECLBIND, "RIGHTS_MODELS": ["zoo.KEEPER"]}
     assert is_rights_model(Keeper)
-    asked = {right for opening in openings.find_openings(None, document) for right in opening.rights}
+    asked = {right for opening in openings.find_openings(None, document) for right in opening.permissions}
     assert openings.BIND_RIGHTS_MODELS in asked
     with isolate_apps("tests.zoo"):
         assert is_rights_model(make("Warden", Keeper, meta={"proxy": True}))

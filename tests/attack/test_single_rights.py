@@ -12,7 +12,7 @@ from django.utils import timezone
 from declbind.console import openings
 from declbind.console.visibility import load_rows
 from declbind.core.errors import ClientError
-from declbind.live.subscriptions import judge_user
+from declbind.live.grants import check_subscriber
 from declbind.models import BindingRecord, Event
 from declbind.registry import get_registry
 from tests.attack.pages import GREEDY, Walk, walk
@@ -74,7 +74,7 @@ def gained_by_socket(user: User) -> list[str]:
     for stream, binding in get_registry().by_stream.items():
         bound = binding(user=user, using="default")
         try:
-            group, params = judge_user(bound, {})
+            group, params = check_subscriber(bound, {})
             rows = load_rows(bound, str(group), params)
             text = json.dumps([dict(row.data) for row in rows.shown])
             found += [f"{stream}: {value}" for value in (EMAIL, NAME, TOKEN) if value in text]
@@ -121,7 +121,7 @@ def test_all_permissions_to_edit_bindings_give_no_other_and_no_value(world):
 @pytest.mark.parametrize("right", ["add", "change"])
 def test_a_missing_decision_would_be_caught(world, monkeypatch, right):
     """Control: if every edit is allowed, the same walk ends with a superuser."""
-    monkeypatch.setattr(openings, "missing_rights", lambda *args, **kwargs: [])
+    monkeypatch.setattr(openings, "missing_permissions", lambda *args, **kwargs: [])
     client, user = operator(f"declbind.{right}_bindingrecord")
     made = walk(client, "victim")
     found = harm(made, user, user.get_all_permissions(), world)
@@ -158,5 +158,5 @@ def test_a_condition_over_a_column_does_not_disclose_it(world):
 
     assert answers() == {"refused"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openings, "missing_rights", lambda *args, **kwargs: [])
+        patch.setattr(openings, "missing_permissions", lambda *args, **kwargs: [])
         assert len(answers()) == 2

@@ -250,7 +250,7 @@ async def test_a_token_does_not_disable_the_origin_check_of_cookies():
 async def test_falling_back_to_cookies_would_be_caught(monkeypatch):
     """Negative control: if a bad token fell back to the session, the page would act as the visitor."""
     monkeypatch.setattr(handshake, "find_token", lambda scope: None)
-    monkeypatch.setattr("declbind.live.consumers.has_token", lambda scope: True)
+    monkeypatch.setattr("declbind.live.handshake.has_token", lambda scope: True)
     assert await cookie_beside_a_bad_token() is None
 
 

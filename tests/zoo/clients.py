@@ -15,7 +15,7 @@ from declbind.inbound import writes
 from declbind.inbound.permissions import Identity
 
 OPEN = {"view": True, "create": True, "update": True, "delete": True}
-ANIMALS: dict[str, object] = {
+ANIMALS: dict[str, Any] = {
     "stream": "animals",
     "model": "zoo.Animal",
     "fields": ["name", "kind", "legs", "weight", "keeper", "foods"],

@@ -34,8 +34,8 @@ class Cause(Enum):
         "The row was written in a way that the binding does not capture.",
         "Write the row through the ORM, or announce it with declbind.touch().",
     )
-    TOLD_IN_BULK = Meaning(
-        "The row was one of many: its groups were told to take a snapshot, and the rows were not sent singly.",
+    BULK_RESYNC = Meaning(
+        "The row was one of many: its groups were asked to take a snapshot, and the rows were not sent singly.",
         "Nothing, if the client takes a snapshot after a `resync`. To send more rows one by one, raise "
         "DECLBIND['BULK_LIMIT'].",
     )
@@ -77,7 +77,7 @@ class Cause(Enum):
         "The client was over a limit.", "Let it send fewer requests, or raise the limit in the settings."
     )
     OLD_VERSION = Meaning(
-        "A process still used an older configuration; subscribers were told to take a snapshot.",
+        "A process still used an older configuration; subscribers were asked to take a snapshot.",
         "Nothing: this ends by itself. If it does not, find the process that still uses the older configuration.",
     )
     NOT_SEQUENCED = Meaning(
@@ -129,7 +129,7 @@ class Answer:
         """Return the advice."""
         return self.advice or self.cause.value.remedy
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the answer as JSON values."""
         return {
             "cause": self.cause.code,

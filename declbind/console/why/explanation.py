@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from declbind.models import Event
 
@@ -12,7 +11,7 @@ from .delivery import groups_of, offset_of
 from .question import Question
 
 #: Causes that come from reading the row, or from an exception that may quote it.
-TELLING = frozenset({Cause.OUTSIDE_WHERE, Cause.NO_GROUP, Cause.NOT_CAPTURED, Cause.BINDING_FAILED})
+DISCLOSING = frozenset({Cause.OUTSIDE_WHERE, Cause.NO_GROUP, Cause.NOT_CAPTURED, Cause.BINDING_FAILED})
 NOT_SHOWN = "The particulars are for those who may view the model."
 
 
@@ -26,19 +25,19 @@ class Explanation:
 
     @property
     def has_arrived(self) -> bool:
-        """Return whether a client in question received it, or was told to take a snapshot instead."""
-        causes = [answer.cause for answer in self.answers if answer.cause is not Cause.TOLD_IN_BULK]
+        """Return whether a client in question received it, or was asked to take a snapshot instead."""
+        causes = [answer.cause for answer in self.answers if answer.cause is not Cause.BULK_RESYNC]
         return causes[:1] == [Cause.SENT]
 
     def without_values(self) -> Explanation:
         """Return the answers without details of the row, which only users who may view it may read."""
         answers = tuple(
-            replace(answer, text=NOT_SHOWN, evidence=()) if answer.cause in TELLING else answer
+            replace(answer, text=NOT_SHOWN, evidence=()) if answer.cause in DISCLOSING else answer
             for answer in self.answers
         )
         return replace(self, answers=answers)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the explanation as JSON values."""
         event = self.event
         return {

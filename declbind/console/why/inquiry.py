@@ -42,18 +42,18 @@ def explain(question: Question, using: str) -> Explanation:
     event = find_event(question, binding, using)
     if event is None:
         silence = list(_explain_silence(question, binding, using))
-        told = _find_bulk_of_row(question, binding, using) if _is_uncaptured(silence) else None
-        if told is not None:
-            return _explain_bulk(question, told, binding, using)
+        bulk = _find_bulk_of_row(question, binding, using) if _is_uncaptured(silence) else None
+        if bulk is not None:
+            return _explain_bulk(question, bulk, binding, using)
         return Explanation(question, tuple(silence))
     if event.kind == Event.BULK:
         return _explain_bulk(question, event, binding, using)
     answers = [*explain_event(event, question.user, question.connection, binding, using)]
     if question.offset is None and binding is not None:
         missed, latest = _find_missed_write(question, event, binding, using)
-        told = _find_bulk_of_row(question, binding, using, latest) if _is_uncaptured(missed) else None
-        if told is not None:
-            return _explain_bulk(question, told, binding, using)
+        bulk = _find_bulk_of_row(question, binding, using, latest) if _is_uncaptured(missed) else None
+        if bulk is not None:
+            return _explain_bulk(question, bulk, binding, using)
         answers = [*missed, *answers]
     if held_back := load_withheld(using, question.stream).get(question.stream):
         answers.append(Answer(Cause.HELD_BACK, held_back))

@@ -44,31 +44,31 @@ def find_bulk(
 
 
 def _tells(event: Event, groups: Collection[str]) -> bool:
-    told = {group for group, _ in groups_of(event)}
-    return any(bulk.is_told(group, told) for group in groups)
+    concerned = {group for group, _ in groups_of(event)}
+    return any(bulk.is_concerned(group, concerned) for group in groups)
 
 
 def explain_bulk(event: Event, user: str, connection: str, binding: type[Binding] | None, using: str) -> list[Answer]:
     """Return that a row was part of a bulk event, and what became of the event for each connection."""
-    told = [group for group, _ in groups_of(event)]
-    is_every = EVERY_GROUP in told
+    groups = [group for group, _ in groups_of(event)]
+    is_every = EVERY_GROUP in groups
     offset = offset_of(event)
     number = f", at offset {offset}" if offset is not None else ""
     text = (
         f"The rows written at {event.created_at:%H:%M:%S} could not be sent row by row: every group of the stream was "
-        f"told to take a snapshot{number}."
+        f"asked to take a snapshot{number}."
         if is_every
         else f"More than {bulk.limit()} rows were written by one call at {event.created_at:%H:%M:%S}: its groups were "
-        f"told to take a snapshot{number}."
+        f"asked to take a snapshot{number}."
     )
     evidence = (
         ("written", event.created_at),
-        ("groups told", "every one" if is_every else len(told)),
+        ("groups asked", "every one" if is_every else len(groups)),
         ("by", describe_writer(event.actor, event.origin)),
     )
     # Raising the limit does not help if it is not known which rows were written.
     advice = "Nothing, if the client takes a snapshot after a `resync`." if is_every else ""
-    answer = Answer(Cause.TOLD_IN_BULK, text, evidence, advice=advice)
+    answer = Answer(Cause.BULK_RESYNC, text, evidence, advice=advice)
     return [answer, *explain_event(event, user, connection, binding, using)]
 
 

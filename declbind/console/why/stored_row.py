@@ -6,6 +6,8 @@ import json
 from collections.abc import Collection
 from typing import Any
 
+from django.db.models import Model
+
 from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.console.shown import shown
@@ -26,7 +28,7 @@ def load_row(binding: type[Binding], row: str, using: str) -> Any | None:
         return None
 
 
-def row_groups(bound: Binding, row: Any) -> list[str]:
+def row_groups(bound: Binding, row: Model) -> list[str]:
     """Return the groups that a row is in."""
     try:
         return list(bound.group_names(row))
@@ -39,17 +41,17 @@ def find_latest(stream: str, keys: Collection[str], using: str) -> Event | None:
     return shown(Event, using).filter(stream=stream, object_pk__in=keys).order_by("-pk").first()
 
 
-def compare(binding: type[Binding], row: Any, latest: Event | None, using: str) -> list[str] | None:
+def compare(binding: type[Binding], row: Model, latest: Event | None, using: str) -> list[str] | None:
     """Return the names whose stored values differ from the last event, or ``None`` if that is unknown."""
     if latest is None or binding.runs_code() or latest.version != get_registry().version:
         return None
     if latest.kind not in (Event.ROW, Event.GONE) or (latest.kind == Event.ROW and latest.data == "{}"):
         return None
-    told = read_json(latest.data)
-    if not isinstance(told, dict):
+    sent = read_json(latest.data)
+    if not isinstance(sent, dict):
         return None
     stored = json.loads(encode_value(binding(using=using).outgoing_data(row)))
-    return sorted(name for name in stored if latest.kind == Event.GONE or stored[name] != told.get(name))
+    return sorted(name for name in stored if latest.kind == Event.GONE or stored[name] != sent.get(name))
 
 
 def says_it_is_there(latest: Event) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
@@ -11,7 +9,7 @@ from declbind.console import assignments, erasure, overview, preview, trial, why
 from declbind.console.output import format_json, format_line, format_pairs
 from declbind.core.errors import ConfigError
 
-from . import Add, VerbGroup
+from . import Add, Options, VerbGroup
 
 
 class RowVerbs(VerbGroup):
@@ -67,7 +65,7 @@ class RowVerbs(VerbGroup):
             help="store the row and roll it back; mail, tasks and other effects outside the database cannot be undone",
         )
 
-    def run_preview(self, using: str, options: dict[str, Any]) -> bool:
+    def run_preview(self, using: str, options: Options) -> bool:
         """Print what clients would receive for a row."""
         states = overview.find_states(overview.load_states(using), options["stream"])
         if states[0].binding is None or states[0].problems:
@@ -95,7 +93,7 @@ class RowVerbs(VerbGroup):
             self.stdout.write(f"{made.user} {may} in group {verdict.group}{asked}: {verdict.reason}.")
         return True
 
-    def run_forget(self, using: str, options: dict[str, Any]) -> bool:
+    def run_forget(self, using: str, options: Options) -> bool:
         """Erase what is stored about a row or a user, and print what was erased."""
         model, pk, user = options["model"], options["pk"], options["user"]
         if bool(user) is bool(model) or bool(model) is not bool(pk):
@@ -114,7 +112,7 @@ class RowVerbs(VerbGroup):
         )
         return True
 
-    def run_why(self, using: str, options: dict[str, Any]) -> bool:
+    def run_why(self, using: str, options: Options) -> bool:
         """Print the answers, the most relevant one first."""
         at = parse_datetime(options["at"]) if options["at"] else None
         if (options["at"] and at is None) or not (options["row"] or options["offset"] is not None):
@@ -136,7 +134,7 @@ class RowVerbs(VerbGroup):
                 self.stdout.write(format_pairs({"": answer.text, **evidence, "to do": answer.remedy or "nothing"}))
         return found.has_arrived
 
-    def run_try(self, using: str, options: dict[str, Any]) -> bool:
+    def run_try(self, using: str, options: Options) -> bool:
         """Print each step of a trial with its verdict, and the frames that would be sent."""
         values = assignments.parse_object(options["data"], "--data") if options["data"] else {}
         values |= assignments.parse_assignments(options["assignments"], "--set")

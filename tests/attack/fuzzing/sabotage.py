@@ -43,7 +43,7 @@ def open_the_columns() -> None:
 
     original = row_validation.save_new
 
-    def save_new(binding: Any, instance: Any, data: Any) -> object:
+    def save_new(binding: Any, instance: Any, data: Any) -> Any:
         if hasattr(instance, "hidden"):
             instance.hidden = "x"
         return original(binding, instance, data)
@@ -54,9 +54,9 @@ def open_the_columns() -> None:
 def answer_all() -> None:
     """Send each refusal to all sockets."""
     from declbind.core import frames
-    from declbind.live import consumers
+    from declbind.live import conversation
 
-    original = consumers._Conversation._refuse
+    original = conversation.Conversation._refuse
 
     def _refuse(self: Any, stream: str, ref: Any, action: str, error: Any, *args: Any, **kwargs: Any) -> None:
         original(self, stream, ref, action, error, *args, **kwargs)
@@ -65,35 +65,35 @@ def answer_all() -> None:
                 if socket is not self.socket:
                     socket.push(frames.encode_refusal(stream, ref, error))
 
-    consumers._Conversation._refuse = _refuse  # type: ignore[method-assign]
+    conversation.Conversation._refuse = _refuse  # type: ignore[method-assign]
 
 
 def keep_all() -> None:
     """Keep everything that arrives for ever, fifty kilobytes for each frame."""
-    from declbind.live import consumers
+    from declbind.live import conversation
 
     kept: list[object] = []
-    original = consumers._Conversation._take
+    original = conversation.Conversation._take
 
     async def _take(self: Any, text: str | None) -> None:
         kept.append(bytearray(50_000))
         await original(self, text)
 
-    consumers._Conversation._take = _take  # type: ignore[method-assign]
+    conversation.Conversation._take = _take  # type: ignore[method-assign]
 
 
 def stop_reading() -> None:
     """Wait for ever after a frame that is not text."""
-    from declbind.live import consumers
+    from declbind.live import conversation
 
-    original = consumers._Conversation._take
+    original = conversation.Conversation._take
 
     async def _take(self: Any, text: str | None) -> None:
         if text is None:
             await asyncio.Event().wait()
         await original(self, text)
 
-    consumers._Conversation._take = _take  # type: ignore[method-assign]
+    conversation.Conversation._take = _take  # type: ignore[method-assign]
 
 
 #: The variants, and the check that has to detect each of them.
