@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from asgiref.sync import markcoroutinefunction
 from django.urls import path
 
-from declbind.live.asgi import Receive, Scope, Send
+from declbind.asgi_types import Receive, Scope, Send
 
 if TYPE_CHECKING:
     # The stubs of Channels have their own type for routes.

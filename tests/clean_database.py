@@ -17,7 +17,7 @@ from django.test import TransactionTestCase
 
 from declbind.apps import DeclbindConfig
 
-Rows = list[tuple[Any, ...]]
+Rows = list[tuple[object, ...]]
 
 #: Tables whose rows `post_migrate` makes and that no test needs to change, referenced tables first.
 KEPT = ("django_content_type", "auth_permission")

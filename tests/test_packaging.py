@@ -138,7 +138,7 @@ def test_the_source_distribution_builds_the_same_wheel(distributions: Path, whee
 
 
 def test_an_editable_install_exposes_the_packages_only(tmp_path: Path) -> None:
-    """From another folder, declbind and admin_ui of the checkout are found; its tests and its example are not."""
+    """From another folder, declbind and admin_ui of the checkout can be imported; its tests and its example cannot."""
     environment = Environment(tmp_path / "venv")
     environment.install("--editable", str(ROOT))
     admin_ui, declbind, title, others = run([environment.python, "-c", LOOK], tmp_path).splitlines()
@@ -156,7 +156,7 @@ def test_a_path_to_the_checkout_would_expose_more(tmp_path: Path) -> None:
 
 
 def test_a_project_runs_on_the_wheel(wheel: Path, tmp_path: Path) -> None:
-    """A new project with declbind from the wheel passes its checks, migrates, and finds schema and JavaScript."""
+    """A new project with the wheel passes its checks, migrates, and finds the schema and the JavaScript."""
     environment = Environment(tmp_path / "venv")
     environment.install(str(wheel))
     python = environment.python

@@ -241,7 +241,7 @@ def test_the_readme_works(page: Page, expect: Callable[..., Any]) -> None:
     [(), ("force-sort-within-sections=true",), ("from-first=true", "length-sort=true"), ("force-single-line=true",)],
 )
 def test_a_sorted_asgi_file_works(project: Project, options: tuple[str, ...]) -> None:
-    """A server can import ``asgi.py`` in any order of ruff's."""
+    """A server can import ``asgi.py`` in every order that ruff can choose."""
     sort_imports(project.root / "mysite/asgi.py", *options)
     project.shell("python -c 'import mysite.asgi'", project.root)
 
@@ -331,7 +331,7 @@ def anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize(
     "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: str(page.relative_to(ROOT))
 )
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     """Each link to a file of the repository names an existing file and heading."""
     for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
         path, _, anchor = link.partition("#")

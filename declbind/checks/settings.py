@@ -6,7 +6,6 @@ import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error
@@ -19,7 +18,7 @@ from declbind.live.server_limits import OPTION, VARIABLE
 from declbind.rights_models import unknown_labels
 
 
-def check_settings(**kwargs: Any) -> list[CheckMessage]:
+def check_settings(**kwargs: object) -> list[CheckMessage]:
     """Check the dict ``DECLBIND`` (E001 to E006, E009). Makes no query."""
     given = getattr(django_settings, "DECLBIND", {})
     if not isinstance(given, dict):
@@ -59,7 +58,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     return found
 
 
-def check_origins(**kwargs: Any) -> list[CheckMessage]:
+def check_origins(**kwargs: object) -> list[CheckMessage]:
     """Check that clients cannot choose the site's own origin (W020). Makes no query."""
     if settings.ALLOWED_ORIGINS is not None or "*" not in django_settings.ALLOWED_HOSTS:
         return []
@@ -75,7 +74,7 @@ def check_origins(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_message_size(**kwargs: Any) -> list[CheckMessage]:
+def check_message_size(**kwargs: object) -> list[CheckMessage]:
     """Check that the environment limits the messages of uvicorn, if uvicorn is installed (W021). Starts nothing."""
     limit = os.environ.get(VARIABLE, "")
     is_set = limit.isdigit() and int(limit) <= settings.MAX_FRAME_BYTES

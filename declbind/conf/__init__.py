@@ -7,7 +7,7 @@ Django's settings at first use and again after ``setting_changed``, so ``overrid
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -19,7 +19,7 @@ from .table import SETTINGS
 DEFAULTS: dict[str, Any] = {key: setting.default for key, setting in SETTINGS.items()}
 
 #: Serializers that were registered in code, by name; see ``declbind.serializers.register_serializer``.
-registered_serializers: dict[str, Callable[[Any, Any], Any]] = {}
+registered_serializers: dict[str, Callable[..., Mapping[str, object]]] = {}
 
 
 def serializer_names() -> list[str]:
@@ -46,7 +46,7 @@ class Settings:
         """Forget the values read so far."""
         vars(self).clear()
 
-    def _usable(self) -> dict[str, Any]:
+    def _usable(self) -> dict[str, object]:
         # A system check reports a value of the wrong type. It must not stop Django before the check runs.
         return {
             key: value
@@ -55,7 +55,7 @@ class Settings:
         }
 
     @staticmethod
-    def _given() -> dict[str, Any]:
+    def _given() -> dict[str, object]:
         given = getattr(django_settings, "DECLBIND", {})
         return given if isinstance(given, dict) else {}
 
@@ -68,7 +68,7 @@ def _suggest(name: str) -> str:
 settings = Settings()
 
 
-def _reload_on_change(*, setting: str, **kwargs: Any) -> None:
+def _reload_on_change(*, setting: str, **kwargs: object) -> None:
     if setting == "DECLBIND":
         settings.reload()
 

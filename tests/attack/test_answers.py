@@ -23,7 +23,7 @@ WRITABLE = {**ANIMALS, "permissions": {"view": VIEW, "update": CHANGE, "delete":
 # A condition as a question about values ------------------------------------------------------------------------------
 
 
-def guess(user: Any, row: Animal, legs: int, action: str = "update") -> str | None:
+def guess(user: object, row: Animal, legs: int, action: str = "update") -> str | None:
     """Send a write that happens only if the row has this many legs; return the code of the answer."""
     client = connect(None, user, **WRITABLE)
     data = {"legs": row.legs} if action == "update" else None
@@ -32,7 +32,7 @@ def guess(user: Any, row: Animal, legs: int, action: str = "update") -> str | No
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("action", ["update", "delete"])
-def test_a_condition_takes_the_right_to_view(action):
+def test_a_condition_requires_the_permission_to_view(action):
     """The answer is the same whether the guess is right or wrong."""
     row = AnimalFactory.create(name="Ada", legs=4)
     writer = make_user(CHANGE)

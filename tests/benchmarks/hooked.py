@@ -23,7 +23,7 @@ from django.db import connection, transaction
 ROWS = 1_000
 #: Calls before the measured ones: installing or removing a hook empties the interpreter's caches of the class.
 WARM_UP = 3
-Answer = dict[str, Any]
+Answer = dict[str, object]
 Call = Callable[[], object]
 
 

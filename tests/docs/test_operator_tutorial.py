@@ -1,4 +1,4 @@
-"""Compare the labels that the operator tutorial names with those on the pages of the console."""
+"""The labels that the operator tutorial names, compared with those on the pages of the console."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECORDS = "/admin/declbind/bindingrecord/"
 
 
 def named_labels(text: str) -> list[str]:
-    """Return what the tutorial prints bold or in italics: what the reader looks for on a page."""
+    """Return the texts that the tutorial prints bold or in italics: those that the reader looks for on a page."""
     return [bold or italic for bold, italic in re.findall(r"\*\*([^*]+)\*\*|\*([^*\n]+)\*", text)]
 
 
@@ -58,13 +58,13 @@ def console_text(settings: Any, db: None) -> str:
 
 
 def test_the_labels_of_the_tutorial_are_on_the_pages(console_text: str) -> None:
-    """What the reader has to click or to read is on the pages in these words."""
+    """The pages have these labels in the same words."""
     labels = named_labels(TUTORIAL.read_text())
     assert len(labels) > 15
     assert [label for label in labels if label not in console_text] == []
 
 
-def test_another_label_would_be_missed(console_text: str) -> None:
-    """The control: a label that no page has is found."""
+def test_a_missing_label_would_be_caught(console_text: str) -> None:
+    """Control: a label that no page has is found."""
     labels = named_labels("Click **Save** and then **Publish everywhere**.")
     assert [label for label in labels if label not in console_text] == ["Publish everywhere"]

@@ -16,6 +16,8 @@ from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
 
+from declbind.bindings import Binding
+
 VARIABLE = "FAULTS_SABOTAGE"
 #: The advisory lock on which a broken sequencer waits between reading and locking.
 GATE = 4_711
@@ -145,10 +147,10 @@ def keep_the_key_apart(writes: Any) -> None:
 class _Unlocked:
     """A binding that finds rows without locking them."""
 
-    def __init__(self, bound: Any) -> None:
+    def __init__(self, bound: Binding) -> None:
         self.bound = bound
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self.bound, name)
 
     def get_object(self, key: Any) -> Any:
@@ -171,7 +173,7 @@ def look_without_locking(writes: Any) -> None:
 LOG, HISTORY, SEQUENCER = "declbind.outbound.log", "declbind.outbound.history", "declbind.outbound.sequencer"
 WRITES = "declbind.inbound.writes"
 #: Each variant with the module that it changes.
-VARIANTS: dict[str, tuple[Callable[[Any], None], str]] = {
+VARIANTS: dict[str, tuple[Callable[[object], None], str]] = {
     "send in post_save": (send_in_post_save, LOG),
     "send on commit": (send_on_commit, LOG),
     "read by id": (read_by_id, LOG),

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 from django.test import override_settings
 from django.utils import timezone, translation
 
@@ -32,7 +33,7 @@ def _rewritten(rewrite: Callable[[str], str]) -> Iterator[None]:
     """Pass each statement to a function before it is run, as an execute wrapper does."""
     ran: list[str] = []
 
-    def wrapper(execute: Any, sql: str, *rest: Any) -> Any:
+    def wrapper(execute: Any, sql: str, *rest: Any) -> object:
         ran.append(sql)
         return execute(rewrite(sql), *rest)
 
@@ -66,7 +67,7 @@ def rewriting_wrapper() -> AbstractContextManager[None]:
 class TracedCursor:
     """A cursor around Django's that records the statements."""
 
-    def __init__(self, cursor: Any, notes: list[str]) -> None:
+    def __init__(self, cursor: CursorWrapper, notes: list[str]) -> None:
         self._cursor, self._notes = cursor, notes
 
     def execute(self, sql: str, params: Any = None) -> Any:
@@ -79,7 +80,7 @@ class TracedCursor:
         self._notes.append(sql)
         return self._cursor.executemany(sql, params)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._cursor, name)
 
     def __iter__(self) -> Iterator[Any]:
@@ -88,8 +89,8 @@ class TracedCursor:
     def __enter__(self) -> TracedCursor:
         return self
 
-    def __exit__(self, *exc_info: object) -> Any:
-        return self._cursor.__exit__(*exc_info)
+    def __exit__(self, *exc_info: Any) -> None:
+        self._cursor.__exit__(*exc_info)
 
 
 @contextlib.contextmanager
@@ -121,7 +122,7 @@ def _foreign(method: Any, calls: list[str]) -> Any:
 
 
 @contextlib.contextmanager
-def _hooks(wrap: Callable[[Any, Any, list[str]], None]) -> Iterator[None]:
+def _hooks(wrap: Callable[[object, object, list[str]], None]) -> Iterator[None]:
     calls: list[str] = []
     with contextlib.ExitStack() as stack:
         stack.callback(forget_list_managers)

@@ -30,7 +30,7 @@ from .ways import WAYS
 pytestmark = pytest.mark.usefixtures("arena")
 
 
-def unhooked(name: str) -> AbstractContextManager[Any]:
+def unhooked(name: str) -> AbstractContextManager[object]:
     """Remove one hook."""
     [owner] = [owner for owner, hook, _ in capture.HOOKS if hook == name]
     return patch.object(owner, name, getattr(owner, name).__wrapped__)
@@ -94,7 +94,7 @@ def last_row_forgotten() -> Iterator[None]:
     """Leave out the last of several rows."""
     original = written_rows.WrittenRows._draft_rows
 
-    def draft_rows(self: Any) -> Any:
+    def draft_rows(self: Any) -> object:
         found = original(self)
         return found[:-1] if len(found) > 1 else found
 
@@ -169,7 +169,7 @@ class Control:
     """A broken variant, and where it must be detected: way, kind, move, outcome, bindings, limit."""
 
     name: str
-    sabotage: Callable[[], AbstractContextManager[Any]]
+    sabotage: Callable[[], AbstractContextManager[object]]
     slices: Sequence[tuple[str, str, str, str, str, int]]
 
 

@@ -51,11 +51,11 @@ class _TagMixin:
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         return None if value is None else Tag(value)
 
-    def get_prep_value(self, value: Any) -> Any:
+    def get_prep_value(self, value: object) -> Any:
         tag = self.to_python(value)
         return None if tag is None else tag.number
 
-    def formfield(self, **kwargs: Any) -> Any:
+    def formfield(self, **kwargs: object) -> Any:
         return forms.CharField()
 
     @property
@@ -85,7 +85,7 @@ class ColourField(models.CharField):
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         return None if value is None else Colour(value)
 
-    def get_prep_value(self, value: Any) -> Any:
+    def get_prep_value(self, value: Any) -> object:
         return None if value is None else self.to_python(value).value
 
     def value_to_string(self, obj: Any) -> str:
@@ -101,7 +101,7 @@ class SetField(models.CharField):
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         return self.to_python(value)
 
-    def get_prep_value(self, value: Any) -> Any:
+    def get_prep_value(self, value: Any) -> object:
         return value if value is None or isinstance(value, str) else ",".join(sorted(value))
 
     def value_to_string(self, obj: Any) -> str:
@@ -120,7 +120,7 @@ class SizeField(models.JSONField):
         found = super().from_db_value(value, expression, connection)
         return None if found is None else Size(**found)
 
-    def get_prep_value(self, value: Any) -> Any:
+    def get_prep_value(self, value: object) -> object:
         return dataclasses.asdict(value) if isinstance(value, Size) else value
 
 
@@ -134,7 +134,7 @@ class SetDecoder(json.JSONDecoder):
 class SetEncoder(json.JSONEncoder):
     """The inverse of the decoder."""
 
-    def default(self, value: Any) -> Any:
+    def default(self, value: object) -> object:
         return sorted(value) if isinstance(value, set) else super().default(value)
 
 
@@ -166,7 +166,7 @@ class BlurredField(models.CharField):
 class SealedField(models.CharField):
     """A column that stores a text differently each time, as encryption does."""
 
-    def get_prep_value(self, value: Any) -> Any:
+    def get_prep_value(self, value: object) -> object:
         return value and f"{next(COUNTER)}:{value}"
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
@@ -186,7 +186,7 @@ COUNTER = itertools.count()
 class LowerField(models.CharField):
     """A column that stores lower case, while the instance keeps its value."""
 
-    def get_prep_value(self, value: Any) -> Any:
+    def get_prep_value(self, value: Any) -> object:
         value = super().get_prep_value(value)
         return value and value.lower()
 
@@ -282,21 +282,21 @@ class WordsField(models.CharField):
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         return None if value is None else self.to_python(value)
 
-    def get_prep_value(self, value: Any) -> Any:
+    def get_prep_value(self, value: object) -> object:
         return ",".join(value) if isinstance(value, list) else value
 
     def validate(self, value: Any, model_instance: Any) -> None:
         if not set(value) <= {"s", "l"}:
             raise ValidationError("Expected sizes.", code="invalid")
 
-    def formfield(self, **kwargs: Any) -> Any:
+    def formfield(self, **kwargs: object) -> Any:
         return forms.MultipleChoiceField(choices=[("s", "S"), ("l", "L")], required=False)
 
 
 class PlainListField(WordsField):
     """The same with a text form field."""
 
-    def formfield(self, **kwargs: Any) -> Any:
+    def formfield(self, **kwargs: object) -> Any:
         return forms.CharField()
 
 
@@ -305,14 +305,14 @@ class _AmountForm(forms.MultiValueField):
         super().__init__([forms.DecimalField(), forms.CharField()])
         self.widget = forms.MultiWidget([forms.TextInput(), forms.TextInput()])
 
-    def compress(self, data_list: Any) -> Any:
+    def compress(self, data_list: Any) -> object:
         return tuple(data_list)
 
 
 class _AmountDescriptor:
     """A descriptor that returns the amount, and also sets its unit when the amount is set."""
 
-    def __init__(self, field: Any) -> None:
+    def __init__(self, field: models.Field[Any, Any]) -> None:
         self.field = field
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -331,12 +331,12 @@ class AmountField(models.DecimalField):
         super().contribute_to_class(cls, name, private_only)
         setattr(cls, name, _AmountDescriptor(self))
 
-    def formfield(self, **kwargs: Any) -> Any:
+    def formfield(self, **kwargs: object) -> Any:
         return _AmountForm()
 
 
 class _Refusing:
-    def __init__(self, field: Any) -> None:
+    def __init__(self, field: models.Field[Any, Any]) -> None:
         self.field = field
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -349,7 +349,7 @@ class _Refusing:
 
 
 #: The setter's error message for some values.
-REFUSED: dict[Any, Exception] = {
+REFUSED: dict[object, Exception] = {
     "value": ValueError("not this one"),
     "type": TypeError("not this one"),
     "invalid": ValidationError("not this one"),

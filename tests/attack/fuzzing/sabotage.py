@@ -31,7 +31,7 @@ def let_everybody_write() -> None:
     """Grant everything to everyone."""
     from declbind.bindings import Binding
 
-    def has_permission(self: Any, user: Any, action: str, pk: Any) -> bool:
+    def has_permission(self: object, user: object, action: str, pk: object) -> bool:
         return True
 
     Binding.has_permission = has_permission  # type: ignore[method-assign]
@@ -69,10 +69,10 @@ def answer_all() -> None:
 
 
 def keep_all() -> None:
-    """Keep everything that arrives for ever, fifty kilobytes of each frame."""
+    """Keep everything that arrives for ever, fifty kilobytes for each frame."""
     from declbind.live import conversation
 
-    kept: list[Any] = []
+    kept: list[object] = []
     original = conversation.Conversation._take
 
     async def _take(self: Any, text: str | None) -> None:

@@ -29,24 +29,28 @@ class LongNoteBinding(WebsocketBinding):
     fields = ("text",)
 
     @classmethod
-    def group_names(cls, instance: Note) -> list[str]:
+    def group_names(cls, instance: object) -> list[str]:
         """Return one group for even rooms and one for odd ones."""
+        assert isinstance(instance, Note)
         return [f"parity-{instance.room % 2}"]
 
-    def subscription_group(self, user: AbstractBaseUser | AnonymousUser, params: Mapping[str, object]) -> str | None:
+    def subscription_group(
+        self, user: AbstractBaseUser | AnonymousUser | None, params: Mapping[str, object]
+    ) -> str | None:
         """Return the group that the client names."""
         return f"parity-{params['parity']}"
 
-    def has_view_permission(self, user: AbstractBaseUser | AnonymousUser, params: Mapping[str, object]) -> bool:
+    def has_view_permission(self, user: AbstractBaseUser | AnonymousUser | None, params: Mapping[str, object]) -> bool:
         """Let active users subscribe."""
-        return user.is_active
+        return user is not None and user.is_active
 
-    def has_permission(self, user: AbstractBaseUser | AnonymousUser, action: str, pk: object) -> bool:
+    def has_permission(self, user: AbstractBaseUser | AnonymousUser | None, action: str, pk: object) -> bool:
         """Let nobody write."""
         return False
 
-    def serialize_data(self, instance: Note) -> dict[str, object]:
+    def serialize_data(self, instance: object) -> dict[str, object]:
         """Add the length of the text."""
+        assert isinstance(instance, Note)
         return {**super().serialize_data(instance), "length": len(instance.text)}
 
 
