@@ -39,7 +39,7 @@ def faults() -> Iterator[list[Exception]]:
     """Collect the faults of bindings."""
     found: list[Exception] = []
 
-    def note(*, error: Exception, **kwargs: Any) -> None:
+    def note(*, error, **kwargs):
         found.append(error)
 
     signals.binding_failed.connect(note)

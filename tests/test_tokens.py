@@ -281,10 +281,10 @@ async def test_other_streams_are_not_joined_at_connect():
     covered, other = {**PRIVATE_BOARD, "stream": "covered"}, {**PRIVATE_BOARD, "stream": "other"}
 
     class Demultiplexer(WebsocketDemultiplexer):
-        def bindings(self, hub: Any) -> Any:
+        def bindings(self, hub):
             return hub.registry.by_stream
 
-        def connection_groups(self, **kwargs: Any) -> list[str]:
+        def connection_groups(self, **kwargs):
             return ["extra"]
 
     with override_bindings(covered, other):

@@ -153,7 +153,7 @@ def test_an_edited_record_is_tried_without_being_in_force(monkeypatch):
     elsewhere: list[Any] = []
     write = writes.rehearse
 
-    def look(*args: Any) -> Any:
+    def look(*args):
         seen.append(registry.get_registry().by_stream["animals"].spec().groups)
         thread = threading.Thread(
             target=lambda: elsewhere.append(registry.current_registry().by_stream["animals"].spec().groups)

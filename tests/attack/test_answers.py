@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import pytest
 
@@ -139,7 +138,7 @@ async def test_params_are_checked_after_the_permission():
 async def test_params_that_are_checked_first_are_detected(monkeypatch):
     """Control: params that are checked first."""
 
-    def check_in_the_old_order(bound: Any, sent: Any) -> Any:
+    def check_in_the_old_order(bound, sent):
         return grants.locate(bound, sent)
 
     monkeypatch.setattr(grants, "check_subscriber", check_in_the_old_order)

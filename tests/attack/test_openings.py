@@ -317,7 +317,7 @@ def test_the_enabled_definition_is_the_checked_one(monkeypatch):
     record.save()
     judged = openings.missing_permissions
 
-    def edit_after(user: Any, old: Any, new: Any, **options: Any) -> Any:
+    def edit_after(user, old, new, **options):
         found = judged(user, old, new, **options)
         if old["model"] == "blog.Post":
             record.assign(wide).save()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -146,7 +145,7 @@ def test_a_condition_over_a_column_does_not_disclose_it(world):
     """A watching operator tries a definition that is not in force, whose condition must not affect the answer."""
     client, _ = operator(*EDIT, "declbind.view_traffic")
 
-    def answers(monkeypatch: Any = None) -> set[str]:
+    def answers(monkeypatch: pytest.MonkeyPatch | None = None) -> set[str]:
         found = set()
         for email in (EMAIL, "nobody@hidden.example"):
             document = {**GREEDY, "fields": ["username"], "where": {"email": email}, "writable": []}

@@ -11,7 +11,7 @@ import importlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
@@ -29,7 +29,7 @@ def send_in_post_save(log: Any) -> None:
 
     from declbind.outbound import entries
 
-    def append(drafts: Sequence[Any], using: str, began_in: Any = None) -> None:
+    def append(drafts, using, began_in=None):
         other = connections[using].copy()
         try:
             entries.insert(drafts, other)
@@ -48,7 +48,7 @@ def send_on_commit(log: Any) -> None:
 
     original = log.append
 
-    def append(drafts: Sequence[Any], using: str, began_in: Any = None) -> None:
+    def append(drafts, using, began_in=None):
         def send() -> None:
             crashes.reach("before_sending")
             original(drafts, using)
@@ -124,7 +124,7 @@ def keep_the_key_apart(writes: Any) -> None:
     from declbind.inbound import idempotency
     from declbind.models import IdempotencyKey
 
-    def answer_once(request: Any, bound: Any, identity: Any) -> dict[str, Any]:
+    def answer_once(request, bound, identity):
         actor = idempotency.name_actor(bound.user, identity.connection_id)
         stream = str(bound.stream)
         kept = IdempotencyKey.objects.filter(actor=actor, stream=stream, key=request.key).first()
@@ -161,7 +161,7 @@ def look_without_locking(writes: Any) -> None:
     """Check a condition on a row that is not locked, on a slow machine: two concurrent writes both succeed."""
     original = writes.check_condition
 
-    def check_condition(bound: Any, action: str, key: Any, condition: Any) -> None:
+    def check_condition(bound, action, key, condition):
         with contextlib.suppress(ObjectDoesNotExist):
             original(_Unlocked(bound), action, key, condition)
         if condition:

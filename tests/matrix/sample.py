@@ -72,7 +72,7 @@ class Sample:
                 prepare(self)
 
     def _make_relations(self) -> None:
-        def make(model: Any, count: int) -> list[Any]:
+        def make(model, count):
             word = model._meta.model_name
             rows: list[Any] = model.objects.bulk_create(model(name=f"{word} {number}") for number in range(count))
             return rows

@@ -48,7 +48,7 @@ class _TagMixin:
             return value
         return Tag(value) if isinstance(value, int) else Tag.parse(value)
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return None if value is None else Tag(value)
 
     def get_prep_value(self, value: object) -> Any:
@@ -82,13 +82,13 @@ class ColourField(models.CharField):
     def to_python(self, value: Any) -> Any:
         return value if value is None or isinstance(value, Colour) else Colour(value)
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return None if value is None else Colour(value)
 
     def get_prep_value(self, value: Any) -> object:
         return None if value is None else self.to_python(value).value
 
-    def value_to_string(self, obj: Any) -> str:
+    def value_to_string(self, obj: models.Model) -> str:
         return str(self.get_prep_value(self.value_from_object(obj)))
 
 
@@ -98,13 +98,13 @@ class SetField(models.CharField):
     def to_python(self, value: Any) -> Any:
         return frozenset(value.split(",")) if isinstance(value, str) else value
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return self.to_python(value)
 
     def get_prep_value(self, value: Any) -> object:
         return value if value is None or isinstance(value, str) else ",".join(sorted(value))
 
-    def value_to_string(self, obj: Any) -> str:
+    def value_to_string(self, obj: models.Model) -> str:
         return str(self.get_prep_value(self.value_from_object(obj)))
 
 
@@ -116,7 +116,7 @@ class Size:
 class SizeField(models.JSONField):
     """A document that is read as a dataclass."""
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> object:
         found = super().from_db_value(value, expression, connection)
         return None if found is None else Size(**found)
 
@@ -145,21 +145,21 @@ class Mute:
 class MuteField(models.IntegerField):
     """A column whose large values have no text form."""
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return Mute() if value is not None and value > 10 else value
 
 
 class AlwaysMuteField(models.IntegerField):
     """A column whose values have no text form."""
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return None if value is None else Mute()
 
 
 class BlurredField(models.CharField):
     """A column that reads texts in one case, although queries distinguish case."""
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return value and value.lower()
 
 
@@ -169,14 +169,14 @@ class SealedField(models.CharField):
     def get_prep_value(self, value: object) -> object:
         return value and f"{next(COUNTER)}:{value}"
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return value and value.partition(":")[2]
 
 
 class OneWayField(models.IntegerField):
     """A column whose values are written in a form that it cannot read."""
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return None if value is None else Tag(value)
 
 
@@ -279,13 +279,13 @@ class WordsField(models.CharField):
     def to_python(self, value: Any) -> Any:
         return value.split(",") if isinstance(value, str) else value
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+    def from_db_value(self, value: Any, expression: object, connection: object) -> object:
         return None if value is None else self.to_python(value)
 
     def get_prep_value(self, value: object) -> object:
         return ",".join(value) if isinstance(value, list) else value
 
-    def validate(self, value: Any, model_instance: Any) -> None:
+    def validate(self, value: Any, model_instance: models.Model | None) -> None:
         if not set(value) <= {"s", "l"}:
             raise ValidationError("Expected sizes.", code="invalid")
 
@@ -315,7 +315,7 @@ class _AmountDescriptor:
     def __init__(self, field: models.Field[Any, Any]) -> None:
         self.field = field
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
+    def __get__(self, instance: Any, owner: object = None) -> Any:
         return self if instance is None else instance.__dict__[self.field.attname]
 
     def __set__(self, instance: Any, value: Any) -> None:
@@ -327,7 +327,7 @@ class _AmountDescriptor:
 class AmountField(models.DecimalField):
     """An amount whose unit is in a column beside it."""
 
-    def contribute_to_class(self, cls: Any, name: str, private_only: bool = False) -> None:
+    def contribute_to_class(self, cls: type[models.Model], name: str, private_only: bool = False) -> None:
         super().contribute_to_class(cls, name, private_only)
         setattr(cls, name, _AmountDescriptor(self))
 
@@ -339,7 +339,7 @@ class _Refusing:
     def __init__(self, field: models.Field[Any, Any]) -> None:
         self.field = field
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
+    def __get__(self, instance: Any, owner: object = None) -> Any:
         return self if instance is None else instance.__dict__[self.field.attname]
 
     def __set__(self, instance: Any, value: Any) -> None:
@@ -360,7 +360,7 @@ REFUSED: dict[object, Exception] = {
 class RefusingField(models.CharField):
     """A column whose descriptor refuses some values."""
 
-    def contribute_to_class(self, cls: Any, name: str, private_only: bool = False) -> None:
+    def contribute_to_class(self, cls: type[models.Model], name: str, private_only: bool = False) -> None:
         super().contribute_to_class(cls, name, private_only)
         setattr(cls, name, _Refusing(self))
 
@@ -368,7 +368,7 @@ class RefusingField(models.CharField):
 class CountedField(models.IntegerField):
     """A column that counts the saves of its row."""
 
-    def pre_save(self, model_instance: Any, add: bool) -> Any:
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         number = (getattr(model_instance, self.attname) or 0) + 1
         setattr(model_instance, self.attname, number)
         return number
