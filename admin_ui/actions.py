@@ -31,7 +31,7 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
             before, held = record.definition(), record.held()
             record.enabled = True
             after = record.definition()
-            problems = record.problems() or openings.missing_rights(request.user, before, after, held=held)
+            problems = record.problems() or openings.missing_permissions(request.user, before, after, held=held)
             if problems:
                 self.message_user(request, " ".join(map(str, problems)), messages.ERROR)
             else:
@@ -70,7 +70,7 @@ class RecordActions(admin.ModelAdmin):  # type: ignore[type-arg]
                     before, held = record.definition(), record.held()
                     record.enabled = enabled
                     # Another user may have edited it since it was read.
-                    missing = openings.missing_rights(request.user, before, record.definition(), held=held)
+                    missing = openings.missing_permissions(request.user, before, record.definition(), held=held)
                     if missing:
                         raise ValidationError([problem.message for problem in missing])
                     record.save(update_fields=["enabled"])

@@ -10,34 +10,35 @@ from django.template.loader import render_to_string
 from admin_ui import traffic
 from admin_ui.deliveries import load_recent
 from admin_ui.links import Links
+from admin_ui.pages import RecordAdmin
 from admin_ui.rates import load_rates
 from admin_ui.rows import Row
 from admin_ui.wanted import Wanted
 from declbind.registry import database_alias
 
 #: The number of rows that are remembered, because rows that may have been late are read more than once.
-MAX_TOLD = 1_000
+MAX_RETURNED = 1_000
 
 
 class Answers:
     """The updates for one page."""
 
-    def __init__(self, model_admin: Any, wanted: Wanted) -> None:
+    def __init__(self, model_admin: RecordAdmin, wanted: Wanted) -> None:
         self.wanted = wanted
         self.links = Links(model_admin)
-        self._told: dict[str, None] = {}
+        self._returned: dict[str, None] = {}
 
-    def rows(self, cursor: traffic.Cursor, *, whole: bool = False, bare: bool = False) -> dict[str, Any]:
+    def rows(self, cursor: traffic.Cursor, *, whole: bool = False, bare: bool = False) -> dict[str, object]:
         """Return the rows after the cursor, oldest first; ``bare`` only counts them, for a paused page.
 
         Traffic that was returned recently is left out.
         """
         page = traffic.load_page(self.wanted, cursor, whole=whole)
-        fresh = [row for row in reversed(page.rows) if row.key not in self._told]
+        fresh = [row for row in reversed(page.rows) if row.key not in self._returned]
         # Events are not left out, because they are sent again when they get their number.
-        self._told.update((row.key, None) for row in fresh if row.key.startswith("t"))
-        for key in list(self._told)[:-MAX_TOLD]:
-            del self._told[key]
+        self._returned.update((row.key, None) for row in fresh if row.key.startswith("t"))
+        for key in list(self._returned)[:-MAX_RETURNED]:
+            del self._returned[key]
         return {
             "rows": [] if bare else [{"key": row.key, "html": self._html(row)} for row in fresh],
             "cursor": str(page.cursor),
@@ -47,7 +48,7 @@ class Answers:
             "reset": page.is_reset,
         }
 
-    def extras(self) -> dict[str, Any]:
+    def extras(self) -> dict[str, object]:
         """Return what changes without a new row: the recipients of the newest events, and the charts."""
         recent = load_recent(database_alias())
         rates = load_rates()

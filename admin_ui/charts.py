@@ -132,8 +132,8 @@ def describe(title: str, series: Sequence[Series], marks: Sequence[Mark] = (), u
             parts.append(
                 f"{line.label}: now {number(last(line.values))}, at most {number(high)}{f' {unit}' if unit else ''}"
             )
-    told = f" Marks: {'; '.join(mark.text for mark in marks)}." if marks else ""
-    return f"{title}. {'. '.join(parts)}.{told}"
+    marks_text = f" Marks: {'; '.join(mark.text for mark in marks)}." if marks else ""
+    return f"{title}. {'. '.join(parts)}.{marks_text}"
 
 
 def path(values: Values, steps: int, top: float) -> str:

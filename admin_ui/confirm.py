@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
 from admin_ui import documents, pages
 from admin_ui.changes import Change, combine_digests
+from admin_ui.pages import RecordAdmin
 from declbind.core.errors import Problem
 
 
@@ -30,7 +30,7 @@ def digest_of(proposals: Iterable[Proposal]) -> str:
 
 
 def confirm_page(
-    model_admin: Any,
+    model_admin: RecordAdmin,
     request: HttpRequest,
     title: str,
     proposals: Sequence[Proposal],

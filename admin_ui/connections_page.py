@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
@@ -12,8 +11,10 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 
 from admin_ui import pages
+from admin_ui.pages import RecordAdmin
 from declbind.console import connections
 from declbind.console.shown import shown
+from declbind.django_types import Operator
 from declbind.inbound.blocks import block, unblock
 from declbind.inbound.revocation import kick
 from declbind.models import Block, Node
@@ -29,7 +30,7 @@ LENGTHS = (
 )
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the addresses of the list and of one connection."""
     wrap = model_admin.admin_site.admin_view
 
@@ -45,17 +46,17 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
     ]
 
 
-def may_view(user: Any) -> bool:
+def may_view(user: Operator) -> bool:
     """Return whether a user may see the connections."""
     return bool(user.has_perm("declbind.view_connection"))
 
 
-def may_disconnect(user: Any) -> bool:
+def may_disconnect(user: Operator) -> bool:
     """Return whether a user may disconnect and block others."""
     return bool(user.has_perm("declbind.disconnect"))
 
 
-def list_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+def list_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     """Show a page of connections; filters are in the address. ``POST`` lifts a block."""
     if not may_view(request.user):
         raise PermissionDenied
@@ -82,7 +83,7 @@ def list_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     )
 
 
-def detail_view(model_admin: Any, request: HttpRequest, connection: str) -> HttpResponse:
+def detail_view(model_admin: RecordAdmin, request: HttpRequest, connection: str) -> HttpResponse:
     """Show one connection with all its subscriptions; ``POST`` disconnects it."""
     if not may_view(request.user):
         raise PermissionDenied
@@ -102,7 +103,7 @@ def detail_view(model_admin: Any, request: HttpRequest, connection: str) -> Http
     )
 
 
-def _put_out(model_admin: Any, request: HttpRequest, found: connections.ListedConnection) -> HttpResponse:
+def _put_out(model_admin: RecordAdmin, request: HttpRequest, found: connections.ListedConnection) -> HttpResponse:
     if not may_disconnect(request.user):
         raise PermissionDenied
     seconds = _number(request.POST.get("seconds"), -1)
@@ -128,7 +129,7 @@ def _put_out(model_admin: Any, request: HttpRequest, found: connections.ListedCo
     return HttpResponseRedirect(pages.page_url(model_admin, "connections"))
 
 
-def _lift(model_admin: Any, request: HttpRequest) -> HttpResponse:
+def _lift(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     if not may_disconnect(request.user):
         raise PermissionDenied
     user_pk = pages.read_text(request.POST, "unblock", 64)

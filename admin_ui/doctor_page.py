@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -11,6 +10,7 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 
 from admin_ui import pages
+from admin_ui.pages import RecordAdmin
 from declbind.console import doctor
 from declbind.console.shown import sees_all
 from declbind.registry import database_alias
@@ -25,7 +25,7 @@ LEVELS: tuple[tuple[doctor.Level, str, str], ...] = (
 )
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the address of the page."""
 
     def show(request: HttpRequest) -> HttpResponse:

@@ -31,12 +31,12 @@ __all__ = [
 Document = dict[str, Any]
 
 
-def dump(document: Any) -> str:
+def dump(document: object) -> str:
     """Return a document as text for people: keys in their own order, two spaces, no ASCII escapes."""
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
-def normalise(document: Mapping[str, Any]) -> Document:
+def normalise(document: Mapping[str, object]) -> Document:
     """Return the document as a stored record would return it: no ``$schema``, no key at its default."""
     return BindingRecord().assign(dict(document)).definition()
 
@@ -69,14 +69,14 @@ def _parse_object(text: str, where: str, expected: str) -> Document:
     return document
 
 
-def has_repeats(value: Any) -> bool:
+def has_repeats(value: object) -> bool:
     """Return whether some object in the value had a duplicate key."""
     if isinstance(value, dict):
         return (isinstance(value, RepeatedKeys) and bool(value.repeated)) or any(map(has_repeats, value.values()))
     return isinstance(value, list) and any(map(has_repeats, value))
 
 
-def keep_spelling(old: Mapping[str, Any], new: Mapping[str, Any]) -> Document:
+def keep_spelling(old: Mapping[str, object], new: Mapping[str, object]) -> Document:
     """Return ``new``, spelled as ``old`` wherever both are equivalent.
 
     A form has one way to say "all fields" where a record has two. Saving the form unchanged must not rewrite the
@@ -88,7 +88,7 @@ def keep_spelling(old: Mapping[str, Any], new: Mapping[str, Any]) -> Document:
     }
 
 
-def _meaning(key: str, value: Any) -> Any:
+def _meaning(key: str, value: object) -> object:
     if key == "fields" and value == ALL_FIELDS:
         return [ALL_FIELDS]
     if key == "permissions" and isinstance(value, str):

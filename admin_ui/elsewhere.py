@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Page, Paginator
@@ -12,6 +11,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
 from admin_ui import documents, pages
+from admin_ui.pages import RecordAdmin
 from admin_ui.sight import load_sight
 from admin_ui.summary import Summary, summarise_entry
 from declbind.models import BindingRecord
@@ -23,7 +23,7 @@ MAX_STREAM = 64
 PART, PART_SIZE = "elsewhere", 50
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the address of the page."""
 
     def show(request: HttpRequest, where: str) -> TemplateResponse:
@@ -47,12 +47,12 @@ def find_elsewhere(where: str) -> Summary | None:
     return next((summary for summary in load_elsewhere() if summary.where == where), None)
 
 
-def load_document(summary: Summary) -> dict[str, Any] | None:
+def load_document(summary: Summary) -> dict[str, object] | None:
     """Return the record as JSON. An invalid one is read from its file; None if even that is impossible."""
     if summary.spec is not None:
         return summary.document
     found = (item.document for item in load_files() if item.where == summary.where and item.document is not None)
-    document: Mapping[str, Any] | None = next(found, None)
+    document: Mapping[str, object] | None = next(found, None)
     return dict(document) if document is not None else None
 
 
@@ -77,7 +77,7 @@ def elsewhere_view(model_admin: pages.RecordAdmin, request: HttpRequest, where: 
     )
 
 
-def copied_values(where: str) -> dict[str, Any] | None:
+def copied_values(where: str) -> dict[str, object] | None:
     """Return the initial record for a copy of the binding at ``where``: disabled, under a free name."""
     summary = find_elsewhere(where)
     if summary is None or summary.spec is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import models
+from django.db.models import Model
 
 #: The maximum number of rows that are made for each other because a user must refer to them.
 MAX_DEPTH = 3
@@ -56,7 +57,7 @@ def build_user() -> ExampleUser:
 
 
 def _store(
-    code: ExampleUser, model: Any, name: str, made_by: str, needed: set[str], extra: dict[str, str], depth: int
+    code: ExampleUser, model: type[Model], name: str, made_by: str, needed: set[str], extra: dict[str, str], depth: int
 ) -> None:
     values = dict(extra)
     for column in _needed_columns(model, needed):
@@ -77,7 +78,7 @@ def _store(
     code.lines += [f"{name} = {made_by}({given})", f"await {name}.asave()"]
 
 
-def _needed_columns(model: Any, needed: set[str]) -> Iterator[Any]:
+def _needed_columns(model: type[Model], needed: set[str]) -> Iterator[Any]:
     """Yield the required columns: those requested, and those that may be neither empty nor left out."""
     for column in model._meta.concrete_fields:
         is_left_out = (

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from django.http import HttpResponse
 
@@ -20,7 +19,7 @@ COLUMNS = (
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-def as_json(row: Row) -> dict[str, Any]:
+def as_json(row: Row) -> dict[str, object]:
     """Return one row as JSON values."""
     return {
         "time": row.at.isoformat(),
@@ -75,7 +74,7 @@ def defuse(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

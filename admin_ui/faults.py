@@ -6,13 +6,14 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TypeVar
 
 from django.db import Error as DatabaseFailure
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver
 
 from admin_ui import pages
+from admin_ui.pages import RecordAdmin
 from declbind.console.database_fault import DatabaseFault, describe_fault, failed_alias
 from declbind.registry import database_alias
 
@@ -22,7 +23,10 @@ logger = logging.getLogger("declbind")
 PASSING = frozenset({"collision", "locked", "timeout", "unreachable", "read-only", "full"})
 
 
-def report_faults(model_admin: Any, patterns: Iterable[URLPattern | URLResolver]) -> list[URLPattern | URLResolver]:
+Pattern = TypeVar("Pattern", bound=URLPattern | URLResolver)
+
+
+def report_faults(model_admin: RecordAdmin, patterns: Iterable[Pattern]) -> list[Pattern]:
     """Make each page show an explanation instead of an internal error if the database fails.
 
     Asynchronous views are left unchanged, because they answer with a stream.
@@ -30,15 +34,15 @@ def report_faults(model_admin: Any, patterns: Iterable[URLPattern | URLResolver]
     return [_reporting(model_admin, pattern) for pattern in patterns]
 
 
-def _reporting(model_admin: Any, pattern: URLPattern | URLResolver) -> URLPattern | URLResolver:
+def _reporting(model_admin: RecordAdmin, pattern: Pattern) -> Pattern:
     if isinstance(pattern, URLPattern) and not inspect.iscoroutinefunction(pattern.callback):
         pattern.callback = _reporting_view(model_admin, pattern.callback)
     return pattern
 
 
-def _reporting_view(model_admin: Any, view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def _reporting_view(model_admin: RecordAdmin, view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     @functools.wraps(view)
-    def report(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def report(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
         try:
             return view(request, *args, **kwargs)
         except DatabaseFailure as error:
@@ -50,7 +54,7 @@ def _reporting_view(model_admin: Any, view: Callable[..., HttpResponse]) -> Call
     return report
 
 
-def _is_staff(model_admin: Any, request: HttpRequest) -> bool:
+def _is_staff(model_admin: RecordAdmin, request: HttpRequest) -> bool:
     """Return whether the user may read the text, which names the database; false if that cannot be determined."""
     try:
         return bool(model_admin.admin_site.has_permission(request))
@@ -58,7 +62,7 @@ def _is_staff(model_admin: Any, request: HttpRequest) -> bool:
         return False
 
 
-def _show(model_admin: Any, request: HttpRequest, fault: DatabaseFault) -> HttpResponse:
+def _show(model_admin: RecordAdmin, request: HttpRequest, fault: DatabaseFault) -> HttpResponse:
     status = 503 if fault.kind in PASSING else 500
     is_edit = request.method == "POST"
     outcome = fault.outcome if is_edit else ""

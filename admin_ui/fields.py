@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
 
 from admin_ui import documents
+from admin_ui.pages import Context
 from declbind.core.errors import ConfigError
 from declbind.core.spec import ACTIONS, ALL_FIELDS, AUDIENCES, AUTHENTICATED, STAFF
 from declbind.fields import find_model
@@ -18,7 +18,7 @@ from declbind.fields import find_model
 DEFAULT, EVERYONE, NOBODY, HOLDERS = "default", "everyone", "nobody", "holders"
 
 
-def as_lines(value: Any) -> str:
+def as_lines(value: object) -> str:
     """Return a list as text, one item a line; any other value (of an invalid record) as JSON."""
     if value is None:
         return ""
@@ -47,7 +47,7 @@ class ListWidget(forms.Textarea):
             {"rows": rows, "class": "declbind-lines", "spellcheck": "false", "autocapitalize": "none", **marks}
         )
 
-    def format_value(self, value: Any) -> str:
+    def format_value(self, value: object) -> str:
         """Return the lines."""
         return as_lines(value)
 
@@ -55,7 +55,7 @@ class ListWidget(forms.Textarea):
 class ChangeByContent:
     """A mixin that compares a field's submitted content with its initial one as JSON documents."""
 
-    def has_changed(self, initial: Any, data: Any) -> bool:
+    def has_changed(self, initial: object, data: object) -> bool:
         """Return whether the content differs; input that cannot be parsed counts as a change."""
         if self.disabled:  # type: ignore[attr-defined]
             return False
@@ -68,12 +68,12 @@ class ChangeByContent:
 class ListField(ChangeByContent, forms.Field):
     """A list of names from a text area."""
 
-    def __init__(self, *, rows: int = 4, picks: str = "", **kwargs: Any) -> None:
-        super().__init__(widget=ListWidget(rows, picks), required=False, **kwargs)
+    def __init__(self, *, rows: int = 4, picks: str = "", label: str | None = None, help_text: str = "") -> None:
+        super().__init__(widget=ListWidget(rows, picks), required=False, label=label, help_text=help_text)
 
-    def clean(self, value: Any) -> list[str]:
+    def clean(self, value: object) -> list[str]:
         """Return the names."""
-        return value if isinstance(value, list) else from_lines(value)
+        return value if isinstance(value, list) else from_lines(value if isinstance(value, str) else None)
 
 
 class ObjectWidget(forms.Textarea):
@@ -82,7 +82,7 @@ class ObjectWidget(forms.Textarea):
     def __init__(self) -> None:
         super().__init__({"rows": 3, "class": "declbind-json", "spellcheck": "false", "autocapitalize": "none"})
 
-    def format_value(self, value: Any) -> str:
+    def format_value(self, value: object) -> str:
         """Return the JSON text; submitted text is returned unchanged."""
         if isinstance(value, str):
             return value
@@ -92,10 +92,10 @@ class ObjectWidget(forms.Textarea):
 class ObjectField(ChangeByContent, forms.Field):
     """A JSON object from a text area."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(widget=ObjectWidget(), required=False, **kwargs)
+    def __init__(self, *, label: str | None = None, help_text: str = "") -> None:
+        super().__init__(widget=ObjectWidget(), required=False, label=label, help_text=help_text)
 
-    def clean(self, value: Any) -> dict[str, Any]:
+    def clean(self, value: object) -> documents.Document:
         """Return the object.
 
         Raises:
@@ -104,7 +104,7 @@ class ObjectField(ChangeByContent, forms.Field):
         if isinstance(value, dict):
             return value
         try:
-            return documents.parse_object(value or "", "this field")
+            return documents.parse_object(value if isinstance(value, str) else "", "this field")
         except ConfigError as error:
             raise ValidationError([problem.message for problem in error.problems]) from error
 
@@ -115,9 +115,9 @@ class CompoundWidget(forms.MultiWidget):
     use_fieldset = False  # the admin would repeat the label as a legend; the templates have a group of their own
     group_label: str = ""
 
-    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+    def get_context(self, name: str, value: object, attrs: Context | None) -> Context:
         """Add the label of the group, and give the inputs their names as ids, where Django would use numbers."""
-        context: dict[str, Any] = super().get_context(name, value, attrs)
+        context: Context = super().get_context(name, value, attrs)
         for single in context["widget"]["subwidgets"]:
             single["attrs"]["id"] = f"id_{single['name']}"
         context["widget"]["group_label"] = self.group_label
@@ -136,7 +136,7 @@ class ChoiceAndNames(CompoundWidget):
 class SentWidget(ChoiceAndNames):
     """The widget of ``fields`` and ``exclude``, of which a record has one."""
 
-    def decompress(self, value: Any) -> list[Any]:
+    def decompress(self, value: object) -> list[object]:
         """Return the choice and the names of ``{"fields": ...}`` or ``{"exclude": ...}``."""
         given = value if isinstance(value, Mapping) else {}
         if given.get("exclude") is not None:
@@ -150,16 +150,16 @@ class SentWidget(ChoiceAndNames):
 class SentField(ChangeByContent, forms.Field):
     """The choice of sent fields. The value is the part of the record with the one key that states it."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, label: str | None = None, help_text: str = "") -> None:
         choices = [
             ("these", "These fields:"),
             ("but", "All fields but these:"),
             ("all", "All fields"),
             ("none", "No fields: only the key of each changed row"),
         ]
-        super().__init__(widget=SentWidget(choices, "sent"), required=False, **kwargs)
+        super().__init__(widget=SentWidget(choices, "sent"), required=False, label=label, help_text=help_text)
 
-    def clean(self, value: Any) -> dict[str, Any]:
+    def clean(self, value: object) -> dict[str, object]:
         """Return ``{"fields": ...}`` or ``{"exclude": ...}``."""
         mode, text = _pair(value)
         names = from_lines(text)
@@ -177,7 +177,7 @@ class SentField(ChangeByContent, forms.Field):
 class WritableWidget(ChoiceAndNames):
     """The widget of ``writable``."""
 
-    def decompress(self, value: Any) -> list[Any]:
+    def decompress(self, value: object) -> list[object]:
         """Return the choice and the names of ``{"writable": ...}``."""
         names = value.get("writable") if isinstance(value, Mapping) else None
         if names is None:
@@ -191,15 +191,15 @@ class WritableField(ChangeByContent, forms.Field):
     It is not the list itself, which a ``MultiWidget`` would take for the values of its inputs.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, label: str | None = None, help_text: str = "") -> None:
         choices = [
             ("editable", "The sent fields that are editable"),
             ("these", "Only these:"),
             ("nothing", "Nothing"),
         ]
-        super().__init__(widget=WritableWidget(choices, "editable"), required=False, **kwargs)
+        super().__init__(widget=WritableWidget(choices, "editable"), required=False, label=label, help_text=help_text)
 
-    def clean(self, value: Any) -> dict[str, list[str] | None]:
+    def clean(self, value: object) -> dict[str, list[str] | None]:
         """Return ``{"writable": ...}``, None for the editable ones of the sent fields."""
         mode, text = _pair(value)
         names = from_lines(text)
@@ -235,10 +235,10 @@ class PermissionsWidget(CompoundWidget):
             )
         super().__init__(widgets)
 
-    def decompress(self, value: Any) -> list[Any]:
+    def decompress(self, value: object) -> list[object]:
         """Return choice and codename for each action."""
         given = dict.fromkeys(ACTIONS, value) if isinstance(value, str) else value
-        found: list[Any] = []
+        found: list[object] = []
         for action in ACTIONS:
             rule = given.get(action) if isinstance(given, Mapping) else None
             if isinstance(rule, bool):
@@ -249,7 +249,7 @@ class PermissionsWidget(CompoundWidget):
                 found += [DEFAULT, ""] if rule is None else [HOLDERS, rule]
         return found
 
-    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+    def get_context(self, name: str, value: object, attrs: Context | None) -> Context:
         """Group the inputs by action, and add the codenames to choose from."""
         context = super().get_context(name, value, attrs)
         widget = context["widget"]
@@ -266,16 +266,16 @@ class PermissionsWidget(CompoundWidget):
 class PermissionsField(ChangeByContent, forms.Field):
     """The permission of each action; an action with Django's own permission is left out."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(widget=PermissionsWidget(), required=False, **kwargs)
+    def __init__(self, *, label: str | None = None, help_text: str = "") -> None:
+        super().__init__(widget=PermissionsWidget(), required=False, label=label, help_text=help_text)
 
-    def clean(self, value: Any) -> dict[str, str | bool]:
+    def clean(self, value: object) -> dict[str, str | bool]:
         """Return the rules by action.
 
         Raises:
             ValidationError: A choice and its codename do not match.
         """
-        given = [*(value or ()), *[None] * (2 * len(ACTIONS))]
+        given = [*(value if isinstance(value, Sequence) else ()), *[None] * (2 * len(ACTIONS))]
         rules: dict[str, str | bool] = {}
         errors: list[ValidationError] = []
         for position, action in enumerate(ACTIONS):
@@ -303,6 +303,6 @@ class PermissionsField(ChangeByContent, forms.Field):
         return rules
 
 
-def _pair(value: Any) -> tuple[str | None, str | None]:
-    mode, text = [*(value or ()), None, None][:2]
+def _pair(value: object) -> tuple[str | None, str | None]:
+    mode, text = [*(value if isinstance(value, Sequence) else ()), None, None][:2]
     return mode, text if isinstance(text, str) or text is None else as_lines(text)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from admin_ui.pages import RecordAdmin
 from admin_ui.summary import Summary
 from declbind.console.usage import load_used_streams
 from declbind.models import BindingRecord
@@ -20,7 +20,7 @@ class BindingFilter(admin.SimpleListFilter):
 
     choices_offered: tuple[tuple[str, str], ...] = ()
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: RecordAdmin) -> list[tuple[str, str]]:
         """Return the choices."""
         return list(self.choices_offered)
 
@@ -87,7 +87,7 @@ class AppFilter(BindingFilter):
     title = "app"
     parameter_name = "app"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: RecordAdmin) -> list[tuple[str, str]]:
         """Return the apps that have bindings, including invalid ones. Makes no query, to limit those of the list."""
         found = {entry.model.partition(".")[0].lower() for entry in get_registry().entries} - {""}
         return [(label, label) for label in sorted(found)]

@@ -12,17 +12,26 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 
 from admin_ui import documents
 from admin_ui.changes import ASKING, CONFIRM, Change, build_change, is_ticked
-from admin_ui.fields import ListField, ObjectField, PermissionsField, PermissionsWidget, SentField, WritableField
+from admin_ui.fields import (
+    CompoundWidget,
+    ListField,
+    ObjectField,
+    PermissionsField,
+    PermissionsWidget,
+    SentField,
+    WritableField,
+)
 from declbind.codenames import declared_codenames, stored_codenames
 from declbind.conf import serializer_names
 from declbind.console import openings
 from declbind.core.spec import DEFAULTS, KEYS
+from declbind.django_types import Operator
 from declbind.fields import find_model
 from declbind.models import BindingRecord
 
 #: The fields of the form that are not keys of the record.
 EXTRA = ("note", "opened_with")
-FIELDSETS: tuple[tuple[str, dict[str, Any]], ...] = (
+FIELDSETS: tuple[tuple[str, dict[str, object]], ...] = (
     ("What", {"fields": ("stream", "model", "description", "enabled")}),
     ("Sent", {"fields": ("fields", "grow", "groups", "where", "auto_subscribe", "serializer", "sensitive")}),
     ("When", {"fields": ("capture", "also", "retention")}),
@@ -32,7 +41,7 @@ FIELDSETS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def form_values(document: Mapping[str, Any]) -> dict[str, Any]:
+def form_values(document: Mapping[str, object]) -> documents.Document:
     """Return a record as the form's initial values. The reverse of :meth:`BindingForm.build_document`."""
     blank = BindingRecord()
     values = {key: document.get(key, getattr(blank, key)) for key in KEYS if key != "exclude"}
@@ -41,9 +50,9 @@ def form_values(document: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def model_choices(current: str) -> list[Any]:
+def model_choices(current: str) -> list[tuple[str, str | list[tuple[str, str]]]]:
     """Return the models that can be bound, by app. ``current`` is included as it is written, even if it is missing."""
-    choices: list[Any] = [("", "Choose a model")]
+    choices: list[tuple[str, str | list[tuple[str, str]]]] = [("", "Choose a model")]
     known = find_model(current) if current else None
     if current and known is None:
         choices.append((current, f"{current} (not installed)"))
@@ -69,7 +78,7 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
     """The form of a record. For each request, the admin makes a subclass and sets its attributes."""
 
     #: The user who edits.
-    user: Any = None
+    user: Operator | None = None
     #: Whether the form is read-only: then it is validated, but never valid.
     only_look: bool = False
     #: The initial record in place of the stored one: a record that was edited on another page.
@@ -201,17 +210,23 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         self._prepare_widgets()
 
     @property
-    def inputs(self) -> dict[str, Any]:
+    def inputs(self) -> dict[str, forms.Field]:
         """The form fields by name."""
-        found: dict[str, Any] = vars(self)["fields"]
+        found: dict[str, forms.Field] = vars(self)["fields"]
         return found
 
     def _prepare_widgets(self) -> None:
         values = self.inputs
-        values["model"].widget.choices = model_choices(str(self.initial.get("model") or ""))
-        values["serializer"].widget.choices = serializer_choices(str(self.initial.get("serializer") or "default"))
+        for name, choices in (
+            ("model", model_choices(str(self.initial.get("model") or ""))),
+            ("serializer", serializer_choices(str(self.initial.get("serializer") or "default"))),
+        ):
+            select: Any = values[name].widget
+            select.choices = choices
         for name in ("fields", "permissions", "writable"):
-            values[name].widget.group_label = values[name].label
+            compound = values[name].widget
+            if isinstance(compound, CompoundWidget):
+                compound.group_label = str(values[name].label)
         widget = values["permissions"].widget
         if isinstance(widget, PermissionsWidget):
             widget.codenames = sorted(declared_codenames() | stored_codenames())
@@ -219,7 +234,7 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
             values["sensitive"].disabled = True
             values["sensitive"].help_text = (
                 "Password-like fields that are exposed intentionally. Only users with the permission "
-                f"{openings.describe_right(openings.EXPOSE_SENSITIVE)} may change this."
+                f"{openings.describe_permission(openings.EXPOSE_SENSITIVE)} may change this."
             )
 
     # --- the record of the form
@@ -227,7 +242,7 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def build_document(self) -> documents.Document:
         """Return the record that the form describes. A field with an error keeps its stored value."""
-        found: dict[str, Any] = {}
+        found: documents.Document = {}
         for key in KEYS:
             if key == "exclude":
                 continue
@@ -280,7 +295,9 @@ class BindingForm(forms.ModelForm):  # type: ignore[type-arg]
         except ValidationError as error:
             for name, errors in self._place(error):
                 self.add_error(name, errors)
-        missing = openings.missing_rights(self.user, self.before, self.document, held=self.held) if self.user else ()
+        missing = (
+            openings.missing_permissions(self.user, self.before, self.document, held=self.held) if self.user else ()
+        )
         for problem in missing:
             key = "fields" if problem.key == "exclude" else problem.key
             self.add_error(key if key in self.inputs else None, ValidationError(problem.message))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import router, transaction
@@ -13,11 +11,12 @@ from django.urls import URLPattern, path
 from admin_ui import documents, pages
 from admin_ui.changes import build_change, is_ticked
 from admin_ui.confirm import Proposal, confirm_page, digest_of
+from admin_ui.pages import RecordAdmin
 from declbind.console import openings
 from declbind.models import BindingRecord, editing
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the address of the page, for each record."""
 
     def show(request: HttpRequest, object_id: str) -> HttpResponse:
@@ -27,7 +26,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
     return [path("<path:object_id>/accept/", view, name=f"{prefix}_accept")]
 
 
-def accept_view(model_admin: Any, request: HttpRequest, object_id: str) -> HttpResponse:
+def accept_view(model_admin: RecordAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
     """Show what accepting the new fields opens, or accept them. The row stays locked from the check to the change."""
     using = router.db_for_write(BindingRecord)
     with transaction.atomic(using=using):
@@ -38,7 +37,7 @@ def accept_view(model_admin: Any, request: HttpRequest, object_id: str) -> HttpR
             messages.info(request, f"The binding {record} has no new fields to accept.")
             return HttpResponseRedirect(back)
         change = build_change(before, before, held, held)
-        problems = openings.missing_rights(request.user, before, before, held=held, accepted=held)
+        problems = openings.missing_permissions(request.user, before, before, held=held, accepted=held)
         proposal = Proposal(record.stream, change, problems)
         # Only the fields that were on the page are stored, not fields that were added meanwhile.
         shown = documents.canonical([documents.fingerprint(before), held])
@@ -72,7 +71,7 @@ def accept_view(model_admin: Any, request: HttpRequest, object_id: str) -> HttpR
         return HttpResponseRedirect(back)
 
 
-def _load(model_admin: Any, request: HttpRequest, object_id: str) -> BindingRecord:
+def _load(model_admin: RecordAdmin, request: HttpRequest, object_id: str) -> BindingRecord:
     rows = model_admin.get_queryset(request)
     if request.method == "POST":
         rows = rows.select_for_update()

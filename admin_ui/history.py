@@ -8,10 +8,12 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.urls import URLPattern
 from django.utils.safestring import SafeString, mark_safe
 
 from admin_ui import documents
 from admin_ui.faults import report_faults
+from admin_ui.pages import Context
 from admin_ui.undo import rollback_url
 from declbind.console.consequences import Consequence, consequences
 from declbind.models import BindingRecord, BindingRevision
@@ -66,7 +68,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     actions = None
 
-    def get_urls(self) -> list[Any]:
+    def get_urls(self) -> list[URLPattern]:
         """Return the addresses of Django's pages, wrapped to explain a failing database."""
         return report_faults(self, super().get_urls())
 
@@ -74,11 +76,11 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Return False, because nobody may add rows."""
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: BindingRecord | None = None) -> bool:
         """Return False, because nobody may change rows."""
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: BindingRecord | None = None) -> bool:
         """Return False, because nobody may delete rows."""
         return False
 
@@ -96,15 +98,13 @@ class BindingRevisionAdmin(ReadOnlyAdmin):
     class Media:
         css = {"all": ("declbind_admin/admin.css", "declbind_admin/form.css")}
 
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
+    def render_change_form(self, request: HttpRequest, context: Context, *args: Any, **kwargs: Any) -> HttpResponse:
         """Offer a rollback to users who may make it."""
         revision = context["original"]
         target = find_restorable(revision)
         exists = BindingRecord.objects.filter(stream=revision.stream).exists()
-        right = "change" if exists else "add"
-        if target is not None and request.user.has_perm(f"declbind.{right}_bindingrecord"):
+        action = "change" if exists else "add"
+        if target is not None and request.user.has_perm(f"declbind.{action}_bindingrecord"):
             context["rollback_url"] = rollback_url(self.admin_site.name, target)
             context["rollback_text"] = f"{'Roll back' if exists else 'Restore'} to version {target.version}"
         return super().render_change_form(request, context, *args, **kwargs)

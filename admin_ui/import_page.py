@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.functional import cached_property
 
 from admin_ui import pages
+from admin_ui.pages import RecordAdmin
 from admin_ui.review import Review, Row
 from declbind import record_validation
 from declbind.console import openings
@@ -33,7 +34,7 @@ MAX_RECORDS = 2000
 PASTED = "pasted text"
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the address of the page."""
 
     def show(request: HttpRequest) -> HttpResponse:
@@ -45,7 +46,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 class ImportPage:
     """The handling of one request for the page."""
 
-    def __init__(self, model_admin: Any, request: HttpRequest) -> None:
+    def __init__(self, model_admin: RecordAdmin, request: HttpRequest) -> None:
         self.admin = model_admin
         self.request = request
         self.using = database_alias()
@@ -126,8 +127,9 @@ class ImportPage:
         ]
         return replace(review, rows=rows)
 
-    def _records(self, streams: Sequence[str]) -> Any:
-        return BindingRecord.objects.using(self.using).filter(stream__in=streams)
+    def _records(self, streams: Sequence[str]) -> QuerySet[BindingRecord]:
+        records: QuerySet[BindingRecord] = BindingRecord.objects.using(self.using).filter(stream__in=streams)
+        return records
 
     def _denial(self, change: Change, record: BindingRecord | None) -> str:
         if change.action == "remove":
@@ -136,7 +138,7 @@ class ImportPage:
             return "You may not add bindings."
         if change.action == "change" and not self.admin.has_change_permission(self.request, record):
             return "You may not change this binding."
-        problems = openings.missing_rights(self.request.user, change.before, change.after, held=change.held)
+        problems = openings.missing_permissions(self.request.user, change.before, change.after, held=change.held)
         return " ".join(problem.message for problem in problems)
 
     def _apply(self, text: str, source: str, items: Sequence[SourceItem]) -> HttpResponse:

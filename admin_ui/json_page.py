@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import router, transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import URLPattern, path
 
 from admin_ui import documents, pages
 from admin_ui.changes import Change, build_change, is_ticked
 from admin_ui.form import is_only_disabled
+from admin_ui.pages import RecordAdmin
 from admin_ui.places import place_problems
 from declbind import record_validation
 from declbind.console import openings
@@ -22,7 +24,7 @@ from declbind.core.errors import ConfigError, Problem
 from declbind.models import BindingRecord, editing
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the addresses of the page, for a new record and for a stored one."""
 
     def show(request: HttpRequest, object_id: str | None = None) -> HttpResponse:
@@ -38,7 +40,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
 class JsonPage:
     """The handling of one request for the page; ``record`` is new if a record is added by its text."""
 
-    def __init__(self, model_admin: Any, request: HttpRequest) -> None:
+    def __init__(self, model_admin: RecordAdmin, request: HttpRequest) -> None:
         self.admin = model_admin
         self.request = request
 
@@ -79,10 +81,18 @@ class JsonPage:
         if problems:
             return self._show(record, before, text, problems=problems, opened_with=self._opened_with())
         carried = {"note": self.request.POST.get("note", ""), "opened_with": self._opened_with()}
-        response: HttpResponse = self.admin.unsaved_view(
-            self.request, str(record.pk) if record.pk else None, documents.normalise(document), carried
-        )
-        return response
+        return self._show_form(record, documents.normalise(document), carried)
+
+    def _show_form(
+        self, record: BindingRecord, document: documents.Document, carried: Mapping[str, str]
+    ) -> HttpResponse:
+        """Show the form with the unsaved content of this page, and its additional values. Nothing is stored."""
+        shown: Any = copy.copy(self.request)
+        shown.method, shown.POST = "GET", QueryDict()
+        shown.declbind_unsaved = document, carried
+        object_id = str(record.pk) if record.pk else None
+        address = pages.page_url(self.admin, "change", object_id) if object_id else pages.page_url(self.admin, "add")
+        return self.admin.changeform_view(shown, object_id, address)
 
     def _opened_with(self) -> str:
         # Switching the view does not reload what is stored, so a conflict is still detected on saving.
@@ -150,7 +160,7 @@ class JsonPage:
                 record.full_clean()
             except ValidationError as error:
                 problems = list(as_problems(error))
-        return [*problems, *openings.missing_rights(self.request.user, before, plain, held=held)], False
+        return [*problems, *openings.missing_permissions(self.request.user, before, plain, held=held)], False
 
     def _leave(self, record: BindingRecord) -> HttpResponse:
         if "_continue" in self.request.POST:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlencode
 
 from django.urls import NoReverseMatch, reverse
 
 from admin_ui import pages
+from admin_ui.pages import RecordAdmin
 from admin_ui.rows import Row
 from declbind.models import Node
 
 
-def find_page(model_admin: Any, page: str) -> str:
+def find_page(model_admin: RecordAdmin, page: str) -> str:
     """Return a page's address, or "" if the site has no such page."""
     try:
         return pages.page_url(model_admin, page)
@@ -21,7 +21,7 @@ def find_page(model_admin: Any, page: str) -> str:
         return ""
 
 
-def find_processes(model_admin: Any) -> str:
+def find_processes(model_admin: RecordAdmin) -> str:
     """Return the address of the list of processes."""
     found = find_page(model_admin, "processes")
     if found or not model_admin.admin_site.is_registered(Node):
@@ -47,7 +47,7 @@ class RowLinks:
 class Links:
     """The links of rows; each page is looked up once."""
 
-    def __init__(self, model_admin: Any) -> None:
+    def __init__(self, model_admin: RecordAdmin) -> None:
         self._live = pages.page_url(model_admin, "live")
         self._row = pages.page_url(model_admin, "live_row", "KEY").replace("KEY", "{}")
         self._try, self._why = find_page(model_admin, "try"), find_page(model_admin, "why")
@@ -56,7 +56,7 @@ class Links:
         """Return the links of a row."""
         action = row.action or (row.changes[0][1] if row.changes else "")
         # The rows of a bulk write are not known.
-        may_ask = row.stream and row.kind != "control" and not row.told
+        may_ask = row.stream and row.kind != "control" and not row.bulk_text
         return RowLinks(
             open=self._row.format(row.key),
             like=self._to(
@@ -69,6 +69,6 @@ class Links:
         )
 
     @staticmethod
-    def _to(address: str, **query: Any) -> str:
+    def _to(address: str, **query: object) -> str:
         given = {key: value for key, value in query.items() if value not in ("", None)}
         return f"{address}?{urlencode(given)}" if address else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -16,8 +16,8 @@ from admin_ui.doctor_page import may_examine
 from admin_ui.listing import Surroundings, find_streams, load_surroundings, models_to_begin_with
 from admin_ui.summary import Summary, summarise_record
 from declbind import record_validation
-from declbind.console.overview import load_latest
-from declbind.models import BindingRecord, Node
+from declbind.console.overview import Drift, load_latest
+from declbind.models import BindingRecord, BindingRevision, Node
 from declbind.registry import database_alias
 
 #: The lookups that an address may narrow the list by.
@@ -28,12 +28,24 @@ LOOKUPS = {
 MAX_SEARCH = 200
 
 
+class ListedRecord(Protocol):
+    """A record of the page, with the data of its row, which the change list adds."""
+
+    pk: int
+    stream: str
+    model: str
+    summary: Summary
+    last_revision: BindingRevision | None
+    drift: Drift | None
+    surroundings: Surroundings
+
+
 class BindingChangeList(ChangeList):
     """The change list, which validates the page's rows and loads their last revisions and drift in one query."""
 
-    def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
+    def get_filters_params(self, params: dict[str, object] | None = None) -> dict[str, object]:
         """Leave out the parameters of the bindings below the list, which Django would take for unknown filters."""
-        found: dict[str, Any] = super().get_filters_params(params)
+        found: dict[str, object] = super().get_filters_params(params)
         found.pop(elsewhere.PART, None)
         return found
 
@@ -62,11 +74,11 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
     change_list_template = "declbind_admin/change_list.html"
     show_full_result_count = False
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+    def get_changelist(self, request: HttpRequest, **kwargs: object) -> type[ChangeList]:
         """Return the change list that validates its rows."""
         return BindingChangeList
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:
         """Add the headline and the bindings of files and classes."""
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
@@ -88,7 +100,7 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
         }
         return super().changelist_view(request, context)
 
-    def _row(self, request: HttpRequest, summary: Summary) -> dict[str, Any]:
+    def _row(self, request: HttpRequest, summary: Summary) -> dict[str, object]:
         return {
             "summary": summary,
             "state": cells.state_cell(
@@ -103,7 +115,7 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
         }
 
     @admin.display(description="State, source")
-    def state(self, record: Any) -> SafeString:
+    def state(self, record: ListedRecord) -> SafeString:
         """Return the state (active, disabled or invalid) and the source."""
         return cells.state_cell(
             record.summary,
@@ -113,22 +125,22 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
         )
 
     @admin.display(description="Stream, model", ordering="stream")
-    def name(self, record: Any) -> SafeString:
+    def name(self, record: ListedRecord) -> SafeString:
         """Return the stream, its model and direction, its description and its problems."""
         return cells.name_cell(record.summary, record.surroundings.change_url(self, record.pk), model=record.model)
 
     @admin.display(description="Sent fields")
-    def sent(self, record: Any) -> SafeString:
+    def sent(self, record: ListedRecord) -> SafeString:
         """Return the number of sent fields."""
         return cells.sent_cell(record.summary)
 
     @admin.display(description="Who may")
-    def who(self, record: Any) -> SafeString:
+    def who(self, record: ListedRecord) -> SafeString:
         """Return the users who may do each action."""
         return cells.who_cell(record.summary)
 
     @admin.display(description="Traffic")
-    def traffic(self, record: Any) -> SafeString:
+    def traffic(self, record: ListedRecord) -> SafeString:
         """Return the current subscribers and rates."""
         return self._traffic(record.surroundings, record.stream)
 
@@ -137,11 +149,11 @@ class ListPage(admin.ModelAdmin):  # type: ignore[type-arg]
         return cells.traffic_cell(surroundings.usage_of(stream), stream, surroundings.links)
 
     @admin.display(description="Last changed")
-    def changed(self, record: Any) -> SafeString:
+    def changed(self, record: ListedRecord) -> SafeString:
         """Return the author and the time of the last change."""
         return cells.changed_cell(record.last_revision)
 
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+    def lookup_allowed(self, lookup: str, value: object, request: HttpRequest | None = None) -> bool:
         """Allow an address to narrow the list by whole values only: a pattern may be invalid or run for ever."""
         texts = [str(text) for text in (value if isinstance(value, list) else [value])]
         return lookup in LOOKUPS and not any("\0" in text or len(text) > MAX_SEARCH for text in texts)

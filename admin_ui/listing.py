@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.apps import apps
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
@@ -12,6 +11,7 @@ from django.http import HttpRequest
 
 from admin_ui import connections_page, pages
 from admin_ui.nodes import Spread, load_spread
+from admin_ui.pages import RecordAdmin
 from declbind.console.unseen import Gap, load_faults
 from declbind.console.usage import Usage, load_usage
 from declbind.console.withheld import load_withheld
@@ -35,7 +35,7 @@ class Surroundings:
     #: The list's own filters, for the link back to it.
     preserved: str = ""
 
-    def change_url(self, model_admin: Any, pk: Any) -> str:
+    def change_url(self, model_admin: RecordAdmin, pk: object) -> str:
         """Return the address of a record's form, with the list's filters for the way back."""
         url = pages.page_url(model_admin, "change", pk)
         return add_preserved_filters({"opts": model_admin.opts, "preserved_filters": self.preserved}, url)
@@ -45,7 +45,7 @@ class Surroundings:
         return self.usage.get(stream, Usage())
 
 
-def load_surroundings(model_admin: Any, request: HttpRequest) -> Surroundings:
+def load_surroundings(model_admin: RecordAdmin, request: HttpRequest) -> Surroundings:
     """Return the data for this request. Takes four queries the first time; five with triggers."""
     known: Surroundings | None = getattr(request, "_declbind_surroundings", None)
     if known is None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from django.contrib import messages
 from django.contrib.auth import get_user_model
@@ -16,6 +15,7 @@ from admin_ui import export, pages, traffic
 from admin_ui.answers import Answers
 from admin_ui.links import Links, find_page, find_processes
 from admin_ui.nodes import load_spread
+from admin_ui.pages import Context, RecordAdmin
 from admin_ui.rates import load_rates
 from admin_ui.row_page import REVEALED, row_view
 from admin_ui.stream import can_push, stream_view
@@ -24,6 +24,7 @@ from admin_ui.wanted import Wanted, readable_models, stream_models
 from admin_ui.watching import end_watch, watch_page
 from declbind import tenancy
 from declbind.core.errors import CODES
+from declbind.django_types import Operator
 from declbind.models import Node, SavedView
 from declbind.models.author import key_of
 from declbind.registry import database_alias
@@ -49,16 +50,16 @@ TABS = (("", "All"), ("refused", "Refused"), ("errors", "Errors"))
 
 
 def guarded(
-    model_admin: Any, view: Callable[..., HttpResponseBase], *, answers_json: bool = False
+    model_admin: RecordAdmin, view: Callable[..., HttpResponseBase], *, answers_json: bool = False
 ) -> Callable[..., HttpResponseBase]:
     """Restrict a view to staff with ``declbind.view_traffic``. Others get 403, and anonymous users a login page."""
 
-    def show(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
+    def show(request: HttpRequest, **kwargs: object) -> HttpResponseBase:
         return view(model_admin, request, **kwargs)
 
     wrapped = model_admin.admin_site.admin_view(show)
 
-    def guard(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
+    def guard(request: HttpRequest, **kwargs: object) -> HttpResponseBase:
         allowed = model_admin.admin_site.has_permission(request) and pages.may_watch(request.user)
         if not allowed and answers_json:
             return JsonResponse({"error": "denied"}, status=403)
@@ -70,7 +71,7 @@ def guarded(
     return guard
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the addresses of the page, of its polls and pushes, and of its subpages."""
 
     def at(route: str, view: Callable[..., HttpResponseBase], name: str, *, answers_json: bool = False) -> URLPattern:
@@ -87,7 +88,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
     ]
 
 
-def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+def live_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     """Show the newest rows, or those after ``cursor``. Works without JavaScript, which only adds new rows."""
     watch_page(request)
     wanted = read_wanted(model_admin, request)
@@ -104,15 +105,12 @@ def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         request,
         "live.html",
         "Live traffic",
+        **_addresses(model_admin, request, wanted),
         rows=[(row, links.of(row)) for row in page.rows],
         page=page,
         after=after,
         wanted=wanted,
         tabs=[(label, f"?{wanted.but(only=only)}", wanted.only == only) for only, label in TABS],
-        problems_url=f"?{wanted.but(only='problems')}",
-        mine_url=f"?{wanted.but(user=request.user.get_username())}",
-        connections_url=find_page(model_admin, "connections") or f"?{wanted.but(only='connections')}",
-        processes_url=find_processes(model_admin),
         streams=_choices(by_stream, wanted.stream),
         models=_choices(set(by_stream.values()), wanted.model),
         actions=_choices(ACTIONS, wanted.action),
@@ -126,11 +124,6 @@ def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         window=traffic.WINDOW,
         # A page of the past does not change. A page at the end is updated.
         is_live=not page.has_more and not page.is_reset,
-        poll_url=pages.page_url(model_admin, "live_rows"),
-        stream_url=pages.page_url(model_admin, "live_stream") if can_push(request) else "",
-        stop_url=pages.page_url(model_admin, "live_stop"),
-        export_url=pages.page_url(model_admin, "live_export"),
-        saved_url=pages.page_url(model_admin, "live_saved"),
         poll_milliseconds=POLL_MILLISECONDS,
         query=query,
         now_url=f"?{query}",
@@ -140,7 +133,22 @@ def live_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     )
 
 
-def rows_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+def _addresses(model_admin: RecordAdmin, request: HttpRequest, wanted: Wanted) -> Context:
+    """Return the addresses that the page links to or calls."""
+    return {
+        "problems_url": f"?{wanted.but(only='problems')}",
+        "mine_url": f"?{wanted.but(user=request.user.get_username())}",
+        "connections_url": find_page(model_admin, "connections") or f"?{wanted.but(only='connections')}",
+        "processes_url": find_processes(model_admin),
+        "poll_url": pages.page_url(model_admin, "live_rows"),
+        "stream_url": pages.page_url(model_admin, "live_stream") if can_push(request) else "",
+        "stop_url": pages.page_url(model_admin, "live_stop"),
+        "export_url": pages.page_url(model_admin, "live_export"),
+        "saved_url": pages.page_url(model_admin, "live_saved"),
+    }
+
+
+def rows_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     """Return the rows after ``cursor`` as HTML for a poll, oldest first, each with its key. Renews the watch.
 
     ``whole`` returns all rows, up to a page of them, and not a sample; ``bare`` only their number; ``extras`` adds data
@@ -157,7 +165,7 @@ def rows_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     return JsonResponse(answer, headers={"Cache-Control": "no-store"})
 
 
-def stop_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+def stop_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     """End the watch. The page calls this when it is closed."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
@@ -165,7 +173,7 @@ def stop_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=204)
 
 
-def export_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+def export_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     """Return a file with the rows of the page, by the same filters. It has values only after they were revealed."""
     visible = VisibleRows(model_admin.admin_site, request) if request.session.get(REVEALED) else None
     look = traffic.Look(read_wanted(model_admin, request), readable=readable_models(request.user), visible=visible)
@@ -174,7 +182,7 @@ def export_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     return export.download(page.rows, "csv" if request.GET.get("format") == "csv" else "jsonl")
 
 
-def saved_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+def saved_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     """Store the filters under a name, or delete a name. Each user has their own names."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
@@ -196,7 +204,7 @@ def saved_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(f"{pages.page_url(model_admin, 'live')}?{query}")
 
 
-def read_wanted(model_admin: Any, request: HttpRequest) -> Wanted:
+def read_wanted(model_admin: RecordAdmin, request: HttpRequest) -> Wanted:
     """Read the filters from the address. Values are searched only in models of which the viewer may see all rows."""
     visible = VisibleRows(model_admin.admin_site, request)
     return Wanted.read(request.GET, visible.unlimited(readable_models(request.user)))
@@ -206,7 +214,7 @@ def _parsed(query: str) -> dict[str, str]:
     return {key: str(value) for key, value in QueryDict(query[:5000]).items()}
 
 
-def _choices(known: Any, chosen: str) -> list[str]:
+def _choices(known: Iterable[str], chosen: str) -> list[str]:
     return sorted({*known, chosen} - {""})
 
 
@@ -215,6 +223,6 @@ def _processes(chosen: str) -> list[tuple[str, str]]:
     return nodes if not chosen or chosen in dict(nodes) else [(chosen, chosen[:8]), *nodes]
 
 
-def _owner(user: Any) -> str:
+def _owner(user: Operator) -> str:
     """Return the name of a user as the owner of saved views. User 1 of another tenant is another user."""
     return tenancy.owner_key(get_user_model(), key_of(user), database_alias())

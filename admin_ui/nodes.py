@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -12,7 +11,7 @@ from django.http import HttpRequest
 from admin_ui.history import ReadOnlyAdmin
 from declbind.console.audience import oldest_heartbeat
 from declbind.console.shown import sees_all
-from declbind.models import Configuration, Node
+from declbind.models import BindingRecord, Configuration, Node
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class NodeAdmin(ReadOnlyAdmin):
     )  # fmt: skip
     readonly_fields = ("is_live",)
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_view_permission(self, request: HttpRequest, obj: BindingRecord | None = None) -> bool:
         """Return whether the user may view processes.
 
         Processes serve all tenants, so only operators who see all tenants may view them.

@@ -5,41 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
-from django.contrib.admin import AdminSite
+from django.contrib.admin import ModelAdmin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.db.models.options import Options
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 
 from declbind.console.shown import sees_all
+from declbind.django_types import Operator
 from declbind.models import BindingRecord
 
-
-class RecordAdmin(Protocol):
-    """The part of ``BindingRecordAdmin`` that pages use."""
-
-    admin_site: AdminSite
-    opts: Options[BindingRecord]
-
-    def has_view_permission(self, request: HttpRequest, obj: BindingRecord | None = None) -> bool:
-        """Return whether the user may view bindings."""
-        ...
-
-    def has_change_permission(self, request: HttpRequest, obj: BindingRecord | None = None) -> bool:
-        """Return whether the user may change this record."""
-        ...
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may add records."""
-        ...
+#: The context of a template.
+Context: TypeAlias = dict[str, Any]
+#: The admin of the records, which the pages belong to.
+RecordAdmin: TypeAlias = "ModelAdmin[BindingRecord]"
 
 
-def page_url(model_admin: RecordAdmin, page: str, *args: Any) -> str:
+def page_url(model_admin: RecordAdmin, page: str, *args: object) -> str:
     """Return the address of one of the admin's pages, on the site that it is registered on."""
     name = f"admin:{model_admin.opts.app_label}_{model_admin.opts.model_name}_{page}"
     return reverse(name, args=args, current_app=model_admin.admin_site.name)
@@ -83,12 +69,12 @@ def local(moment: datetime) -> datetime:
 class Page(TemplateResponse):
     """A page that may quote a client's input: half a surrogate pair, which UTF-8 cannot encode, is escaped."""
 
-    def make_bytes(self, value: Any) -> bytes:
+    def make_bytes(self, value: object) -> bytes:
         """Encode the page."""
         return value.encode(self.charset, "backslashreplace") if isinstance(value, str) else super().make_bytes(value)
 
 
-def read_text(sent: Mapping[str, Any], name: str, length: int = 200) -> str:
+def read_text(sent: Mapping[str, object], name: str, length: int = 200) -> str:
     """Return a field of an address or a form, shortened, and without NUL, which PostgreSQL does not accept."""
     return str(sent.get(name, "")).replace("\0", "").strip()[:length]
 
@@ -108,7 +94,7 @@ def render_page(
     return Page(request, f"declbind_admin/{template}", everything, status=status)
 
 
-def may_watch(user: Any) -> bool:
+def may_watch(user: Operator) -> bool:
     """Return whether the user may see live traffic."""
     return bool(user.has_perm("declbind.view_traffic"))
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DatabaseError, models, router, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path
 
 from admin_ui import pages
 from admin_ui.changes import CONFIRM, Change
+from admin_ui.form import BindingForm
+from admin_ui.pages import RecordAdmin
 from admin_ui.visible import find_admin, is_limited
 from declbind import value_validation
 from declbind.binding_classes import build_binding
@@ -93,13 +94,13 @@ class Panel:
 
     problems: tuple[FormProblem, ...] = ()
     change: Change = field(default_factory=Change)
-    told: int = 0
+    notified: int = 0
     look: Look = field(default_factory=Look)
     ticked: str = ""
     is_new: bool = False
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the address that the form's script asks."""
 
     def show(request: HttpRequest) -> HttpResponse:
@@ -108,7 +109,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
     return [path("panel/", model_admin.admin_site.admin_view(show), name=f"{prefix}_panel")]
 
 
-def panel_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+def panel_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     """Return the panel for the present form, as HTML in JSON. Stores nothing."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
@@ -124,6 +125,7 @@ def panel_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     if not allowed:
         raise PermissionDenied
     form_class = model_admin.get_form(request, record, change=record is not None)
+    assert issubclass(form_class, BindingForm)
     form_class.only_look = True
     form = form_class(request.POST, instance=record if record is not None else BindingRecord())
     panel = build_panel(model_admin, request, form, with_row=True)
@@ -131,7 +133,7 @@ def panel_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     return JsonResponse({"html": html}, headers={"Cache-Control": "no-store"})
 
 
-def build_panel(model_admin: Any, request: HttpRequest, form: Any, *, with_row: bool) -> Panel:
+def build_panel(model_admin: RecordAdmin, request: HttpRequest, form: BindingForm, *, with_row: bool) -> Panel:
     """Return the panel for a form, submitted or not. Rows are read only ``with_row``, because they take queries."""
     problems = tuple(_problems(form))
     change: Change = form.change
@@ -139,7 +141,7 @@ def build_panel(model_admin: Any, request: HttpRequest, form: Any, *, with_row: 
     return Panel(
         problems=problems,
         change=change,
-        told=count_subscribed(stream, database_alias()) if stream and change.items else 0,
+        notified=count_subscribed(stream, database_alias()) if stream and change.items else 0,
         look=_look(model_admin, request, form, problems) if with_row else Look(),
         ticked=request.POST.get(CONFIRM, ""),
         is_new=not form.before,
@@ -159,7 +161,7 @@ def count_subscribed(stream: str, using: str) -> int:
     return sum(any(name == stream and until is None for name, _, until, *_ in json.loads(text)) for text in found)
 
 
-def _problems(form: Any) -> Iterator[FormProblem]:
+def _problems(form: BindingForm) -> Iterator[FormProblem]:
     if not form.is_bound:
         return
     for name, errors in form.errors.as_data().items():
@@ -175,7 +177,7 @@ def _problems(form: Any) -> Iterator[FormProblem]:
 # One row --------------------------------------------------------------------------------------------------------------
 
 
-def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[FormProblem]) -> Look:
+def _look(model_admin: RecordAdmin, request: HttpRequest, form: BindingForm, problems: Sequence[FormProblem]) -> Look:
     query, wanted = request.POST.get("look_q", "").strip()[:100], request.POST.get("look_pk", "")[:200]
     model = find_model(str(form.document.get("model", "")))
     if model is None:
@@ -220,18 +222,20 @@ def _look(model_admin: Any, request: HttpRequest, form: Any, problems: Sequence[
     )
 
 
-def _readable_rows(model_admin: Any, request: HttpRequest, model: Any) -> QuerySet[Any]:
+def _readable_rows(model_admin: RecordAdmin, request: HttpRequest, model: type[Model]) -> QuerySet[Model]:
     """Return the rows that the user may see: those of the model's admin page, if it has one."""
     registered = find_admin(model_admin.admin_site, model)
     if registered is None:
-        rows: QuerySet[Any] = model._default_manager.all()
+        rows: QuerySet[Model] = model._default_manager.all()
         return rows
-    own: QuerySet[Any] = registered.get_queryset(request)
+    own: QuerySet[Model] = registered.get_queryset(request)
     # The page may belong to a model with the same rows.
     return own if registered.model is model else model._default_manager.filter(pk__in=own.values("pk"))
 
 
-def _only_allowed(model_admin: Any, request: HttpRequest, model: Any, found: list[Any], chosen: Any) -> Any:
+def _only_allowed(
+    model_admin: RecordAdmin, request: HttpRequest, model: type[Model], found: list[Model], chosen: Model | None
+) -> tuple[list[Model], Model | None]:
     """Return the rows that the model's admin page would show, and the chosen one if it is among them."""
     registered = find_admin(model_admin.admin_site, model)
     if registered is None or not is_limited(registered):
@@ -244,7 +248,9 @@ def _only_allowed(model_admin: Any, request: HttpRequest, model: Any, found: lis
     return allowed, chosen
 
 
-def _find_rows(model_admin: Any, request: HttpRequest, model: Any, rows: QuerySet[Any], query: str) -> list[Any]:
+def _find_rows(
+    model_admin: RecordAdmin, request: HttpRequest, model: type[Model], rows: QuerySet[Model], query: str
+) -> list[Model]:
     """Return the first rows that a search finds. A row with exactly this key comes first."""
     if not query:
         return list(rows.order_by("-pk")[:SHOWN_ROWS])
@@ -259,7 +265,7 @@ def _find_rows(model_admin: Any, request: HttpRequest, model: Any, rows: QuerySe
     return ([exact] if exact is not None else [])[:1] + found[: SHOWN_ROWS - (exact is not None)]
 
 
-def _contains(model: Any, query: str) -> Q:
+def _contains(model: type[Model], query: str) -> Q:
     """Search the model's text columns except secrets, which a search could guess letter by letter."""
     condition = Q(pk__in=[])
     for column in model._meta.concrete_fields:
@@ -268,22 +274,22 @@ def _contains(model: Any, query: str) -> Q:
     return condition
 
 
-def _chosen(rows: QuerySet[Any], query: str, wanted: str, found: Sequence[Any]) -> Any:
+def _chosen(rows: QuerySet[Model], query: str, wanted: str, found: Sequence[Model]) -> Model | None:
     """Return the chosen row, else the first one found. With a search, only rows that it finds count."""
     listed = next((row for row in found if str(row.pk) == wanted), None)
     kept = _by_key(rows, wanted) if wanted and listed is None and not query else None
     return listed or kept or next(iter(found), None)
 
 
-def _by_key(rows: QuerySet[Any], text: str) -> Any:
-    key: Any = rows.model._meta.pk
+def _by_key(rows: QuerySet[Model], text: str) -> Model | None:
+    key = rows.model._meta.pk
     try:
         return rows.filter(pk=value_validation.coerce(key, text)).first()
     except (ValueError, ValidationError, OverflowError):
         return None
 
 
-def _label(row: Any) -> str:
+def _label(row: Model) -> str:
     try:
         text = str(row)
     except Exception:  # Project code. If it fails, the key is shown.

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 
 from admin_ui import pages
+from admin_ui.pages import RecordAdmin
 from declbind.console.processes import load_processes
 from declbind.console.shown import sees_all
 from declbind.registry import database_alias
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the address of the page."""
 
     def show(request: HttpRequest) -> HttpResponse:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
-from typing import Any
 
 from django.utils import timezone
 from django.utils.html import format_html
@@ -121,7 +120,7 @@ def _load_marks(start: int, using: str) -> Iterable[charts.Mark]:
 
 def _type_of(data: str) -> str:
     try:
-        content: Any = json.loads(data)
+        content: object = json.loads(data)
     except ValueError:
         return ""
     return str(content.get("type", "")) if isinstance(content, dict) else ""

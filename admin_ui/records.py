@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin.models import LogEntry
 from django.core.exceptions import PermissionDenied
 from django.db import router, transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
-from django.urls import path
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import URLPattern, path
 
 from admin_ui import documents, elsewhere, pages
 from admin_ui.actions import RecordActions
@@ -21,6 +20,7 @@ from admin_ui.form import FIELDSETS, BindingForm, form_values
 from admin_ui.history import load_steps
 from admin_ui.json_page import JsonPage
 from admin_ui.list_page import ListPage
+from admin_ui.pages import Context
 from admin_ui.panel import build_panel
 from admin_ui.screens import screen_urls
 from admin_ui.sight import load_sight
@@ -51,15 +51,15 @@ class BindingRecordAdmin(ListPage, RecordActions):
         """
         return sees_all() and super().has_add_permission(request)
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: BindingRecord | None = None) -> bool:
         """Like ``has_add_permission``."""
         return sees_all() and super().has_change_permission(request, obj)
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: BindingRecord | None = None) -> bool:
         """Like ``has_add_permission``."""
         return sees_all() and super().has_delete_permission(request, obj)
 
-    def get_urls(self) -> list[Any]:
+    def get_urls(self) -> list[URLPattern]:
         """Return the addresses of all pages. Django's own come last, because the last of them matches any address."""
         fields = path(
             "model-fields/",
@@ -93,30 +93,23 @@ class BindingRecordAdmin(ListPage, RecordActions):
             self.get_queryset(request).using(using).select_for_update().filter(pk=object_id).first()
         return super().get_object(request, object_id, from_field)
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+    def get_form(
+        self, request: HttpRequest, obj: BindingRecord | None = None, change: bool = False, **kwargs: Any
+    ) -> type[BindingForm]:
         """Return the form class for the current user."""
-        form: Any = super().get_form(request, obj, change=change, **kwargs)
+        form = super().get_form(request, obj, change=change, **kwargs)
+        assert issubclass(form, BindingForm)
         form.user = request.user
         form.only_look = "_look" in request.POST or "_as_json" in request.POST
         form.unsaved, form.carried = getattr(request, "declbind_unsaved", (None, {}))
         return form
 
-    def unsaved_view(
-        self, request: HttpRequest, object_id: str | None, document: documents.Document, carried: Mapping[str, str]
-    ) -> HttpResponse:
-        """Show the form with the unsaved content of another page, and its additional values. Nothing is stored."""
-        shown: Any = copy.copy(request)
-        shown.method, shown.POST = "GET", QueryDict()
-        shown.declbind_unsaved = document, carried
-        address = pages.page_url(self, "change", object_id) if object_id else pages.page_url(self, "add")
-        return self.changeform_view(shown, object_id, address)
-
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+    def get_fieldsets(self, request: HttpRequest, obj: BindingRecord | None = None) -> Any:
         """Return the sections; none for users who may only view, for whom the record is shown in words."""
         may_edit = self.has_change_permission(request, obj) if obj is not None else self.has_add_permission(request)
         return FIELDSETS if may_edit else ()
 
-    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+    def get_changeform_initial_data(self, request: HttpRequest) -> documents.Document:
         """Return a copy of a binding from elsewhere (``?copy=``), or the values in the address."""
         values = elsewhere.copied_values(request.GET["copy"]) if "copy" in request.GET else None
         if values is not None:
@@ -127,11 +120,11 @@ class BindingRecordAdmin(ListPage, RecordActions):
     def render_change_form(
         self,
         request: HttpRequest,
-        context: dict[str, Any],
+        context: Context,
         add: bool = False,
         change: bool = False,
         form_url: str = "",
-        obj: Any = None,
+        obj: BindingRecord | None = None,
     ) -> HttpResponse:
         """Add the context around the form: problems, both versions of a conflict, the model's fields, revisions."""
         form = context["adminform"].form
@@ -139,7 +132,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
         if "_as_json" in request.POST and may_edit and not form.unread:
             return JsonPage(self, request).show_unsaved(obj or BindingRecord(), form.before, form.document)
         label = str(form["model"].value() or "") if "model" in form.fields else ""
-        extra: dict[str, Any] = {
+        extra: Context = {
             "may_edit": may_edit,
             "form_scripts": SCRIPTS,
             "unsaved": form.unsaved is not None,
@@ -168,7 +161,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
             extra["diff"] = documents.diff(form.theirs, form.document)
         return super().render_change_form(request, {**context, **extra}, add, change, form_url, obj)
 
-    def save_model(self, request: HttpRequest, obj: BindingRecord, form: Any, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: BindingRecord, form: BindingForm, change: bool) -> None:
         """Store the record with its author and note; an unchanged form makes no revision."""
         if change and not form.is_changed:
             return
@@ -179,23 +172,25 @@ class BindingRecordAdmin(ListPage, RecordActions):
         """Return the meaning of the edit for the admin's log."""
         return form.change.text or super().construct_change_message(request, form, formsets, add)
 
-    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+    def log_addition(self, request: HttpRequest, obj: BindingRecord, message: object) -> LogEntry:
         """Keep the text about the addition, also for the messages of this request."""
         request.declbind_words = message  # type: ignore[attr-defined]
         return super().log_addition(request, obj, message)
 
-    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+    def log_change(self, request: HttpRequest, obj: BindingRecord, message: object) -> LogEntry:
         """Keep the text about the change, also for the messages of this request."""
         request.declbind_words = message  # type: ignore[attr-defined]
         return super().log_change(request, obj, message)
 
-    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+    def response_add(
+        self, request: HttpRequest, obj: BindingRecord, post_url_continue: str | None = None
+    ) -> HttpResponse:
         """Add the words to the message."""
         response = super().response_add(request, obj, post_url_continue)
         self._tell_words(request, obj)
         return response
 
-    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+    def response_change(self, request: HttpRequest, obj: BindingRecord) -> HttpResponse:
         """Add the words to the message."""
         response = super().response_change(request, obj)
         self._tell_words(request, obj)
@@ -206,7 +201,7 @@ class BindingRecordAdmin(ListPage, RecordActions):
         if words and isinstance(words, str):
             self.message_user(request, f"{obj}: {words}.", messages.INFO)
 
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+    def save_related(self, request: HttpRequest, form: BindingForm, formsets: object, change: bool) -> None:
         """Do nothing, because a record has no related objects."""
 
     def delete_model(self, request: HttpRequest, obj: BindingRecord) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from admin_ui import documents
 from declbind.console.consequences import Consequence
@@ -31,7 +30,7 @@ class Row:
         return [(key, _dump(old), _dump(new)) for key, old, new in self.change.differences]
 
 
-def _dump(value: Any) -> str:
+def _dump(value: object) -> str:
     """Return a value as text, on one line if it is short."""
     if value is None:
         return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 
@@ -11,10 +10,12 @@ from admin_ui import pages
 from admin_ui.connections_page import may_view
 from admin_ui.deliveries import Deliveries, load_deliveries
 from admin_ui.links import Links
+from admin_ui.pages import RecordAdmin
 from admin_ui.rows import Reader, Row, load_processes
 from admin_ui.visible import VisibleRows
 from admin_ui.wanted import readable_models, stream_models
 from declbind.console.shown import shown
+from declbind.django_types import Operator
 from declbind.models import Connection, Event, Traffic
 from declbind.registry import database_alias
 
@@ -22,7 +23,7 @@ from declbind.registry import database_alias
 REVEALED = "declbind_revealed"
 
 
-def row_view(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
+def row_view(model_admin: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
     """Show one row. A POST reveals its values or hides them again."""
     if request.method == "POST":
         return _reveal(model_admin, request, key)
@@ -55,7 +56,7 @@ def row_view(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
         steps=describe_steps(row, reader),
         receipts=_receipts(row, reader),
         connection=_load_connection(request.user, row, using),
-        may_reveal=row.kind == "out" and isinstance(found, Event) and reader.may_read(found) and not row.told,
+        may_reveal=row.kind == "out" and isinstance(found, Event) and reader.may_read(found) and not row.bulk_text,
         hidden_notes=reader.visible.notes if reader.visible is not None else (),
         is_revealed=revealed,
         live_url=pages.page_url(model_admin, "live"),
@@ -75,14 +76,14 @@ def _load(key: str, using: str) -> Event | Traffic:
     return found
 
 
-def _load_connection(user: Any, row: Row, using: str) -> Connection | None:
+def _load_connection(user: Operator, row: Row, using: str) -> Connection | None:
     """Return the connection of a row, for users who may see who is connected, and from where."""
     if not (row.connection and may_view(user)):
         return None
     return shown(Connection, using).filter(pk=row.connection).first()
 
 
-def _reveal(model_admin: Any, request: HttpRequest, key: str) -> HttpResponse:
+def _reveal(model_admin: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
     if request.POST.get("hide"):
         request.session.pop(REVEALED, None)
     elif not request.session.get(REVEALED):
@@ -96,10 +97,10 @@ def describe_steps(row: Row, reader: Reader) -> list[str]:
     if row.kind == "out":
         return _frame_steps(row)
     if row.kind == "control":
-        told = "every process applies it before it delivers anything later"
+        effect = "every process applies it before it delivers anything later"
         return [
             f"Written{_by(row)}.",
-            f"Number {row.offset} in the log; {told}." if row.is_sequenced else "Not sequenced yet.",
+            f"Number {row.offset} in the log; {effect}." if row.is_sequenced else "Not sequenced yet.",
         ]
     if row.kind == Traffic.CONNECTION:
         return [f"{row.outcome.capitalize()}{f': {row.message}' if row.message else ''}."]
@@ -119,8 +120,8 @@ def _frame_steps(row: Row) -> list[str]:
     steps.append(f"Number {row.offset} in the log.")
     if not row.changes:
         return [*steps, "In no group: a field of its group template is empty, so no client receives it."]
-    if row.told:
-        steps.append(f"{row.told[0].upper()}{row.told[1:]}.")
+    if row.bulk_text:
+        steps.append(f"{row.bulk_text[0].upper()}{row.bulk_text[1:]}.")
     else:
         steps += [f"{action.capitalize()} for group {group}." for group, action in row.changes]
     if row.delivery is None:

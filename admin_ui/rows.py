@@ -45,7 +45,7 @@ class Row:
     pk: str = ""
     changes: tuple[tuple[str, str], ...] = ()
     #: The frame that all groups of a bulk write were sent in place of its rows; "" for a change of one row.
-    told: str = ""
+    bulk_text: str = ""
     groups: tuple[str, ...] = ()
     more_groups: int = 0
     action: str = ""
@@ -62,7 +62,7 @@ class Row:
     connection: str = ""
     version: int = 0
     delivery: Delivery | None = None
-    sort: tuple[Any, ...] = field(default=(), compare=False)
+    sort: tuple[str, int] | tuple[()] = field(default=(), compare=False)
 
     @property
     def stamp(self) -> str:
@@ -128,7 +128,7 @@ class Reader:
             model=event.model,
             # A bulk write does not belong to one row.
             pk=str(_read(event.object_pk)) if event.kind not in Event.WORDLESS else "",
-            told=describe_bulk([group for group, _ in changes], event.kind == Event.EXPIRED)
+            bulk_text=describe_bulk([group for group, _ in changes], event.kind == Event.EXPIRED)
             if event.kind in Event.WORDLESS
             else "",
             changes=changes[:shown],

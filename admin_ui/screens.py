@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.urls import URLPattern
 
 from admin_ui import (
@@ -21,6 +19,7 @@ from admin_ui import (
     undo,
     why_page,
 )
+from admin_ui.pages import RecordAdmin
 
 #: Modules with ``urls(model_admin, prefix)``; the names of the addresses begin with ``prefix``.
 SCREENS = (
@@ -40,7 +39,7 @@ SCREENS = (
 )
 
 
-def screen_urls(model_admin: Any) -> list[URLPattern]:
+def screen_urls(model_admin: RecordAdmin) -> list[URLPattern]:
     """Return the addresses of all pages, under the names ``admin:declbind_bindingrecord_<page>``."""
     prefix = f"{model_admin.opts.app_label}_{model_admin.opts.model_name}"
     return [pattern for screen in SCREENS for pattern in screen.urls(model_admin, prefix)]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Model
 from django.templatetags.static import static
 from django.urls import get_script_prefix
 
@@ -63,7 +64,7 @@ def build_snippets(spec: BindingSpec) -> Snippets | None:
     )
 
 
-def example_value(model: Any, name: str) -> Any:
+def example_value(model: type[Model], name: str) -> object:
     """Return a value of a column as a client would send it; for a relation, the key that it holds."""
     try:
         column: Any = concrete_field(model, name)
@@ -74,12 +75,12 @@ def example_value(model: Any, name: str) -> Any:
     return next((value for part, value in _EXAMPLES if part in kind), "value")
 
 
-def _frame(stream: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def _frame(stream: str, params: Mapping[str, object]) -> dict[str, object]:
     payload = {"action": "subscribe", "params": params, "snapshot": True, "ref": 1}
     return {"stream": stream, "payload": payload}
 
 
-def _script(spec: BindingSpec, model: Any, ways: list[dict[str, Any]]) -> str:
+def _script(spec: BindingSpec, model: type[Model], ways: list[dict[str, object]]) -> str:
     lines = [
         f"import {{ connect }} from '{static('declbind/declbind.js')}';",
         "",
@@ -99,7 +100,7 @@ def _socket_address() -> str:
     return "" if prefix == "/" else json.dumps(f"{prefix}ws/bindings/")
 
 
-def _test(spec: BindingSpec, model: Any, ways: list[dict[str, Any]]) -> str:
+def _test(spec: BindingSpec, model: type[Model], ways: list[dict[str, object]]) -> str:
     name = re.sub(r"\W", "_", spec.stream)
     user = build_user()
     stream = json.dumps(spec.stream)
@@ -134,15 +135,15 @@ def _test(spec: BindingSpec, model: Any, ways: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _example_data(spec: BindingSpec, model: Any) -> dict[str, Any]:
+def _example_data(spec: BindingSpec, model: type[Model]) -> dict[str, object]:
     if not spec.inbound or spec.permissions.get("create") is False:
         return {}
     return {field.name: example_value(model, field.name) for field in writable_fields(model, spec)[:3]}
 
 
-def _line(value: Any) -> str:
+def _line(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _python(value: Any) -> str:
+def _python(value: object) -> str:
     return repr(value).replace("'", '"') if "'" not in _line(value) and '"' not in repr(value) else repr(value)

@@ -18,11 +18,13 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 
 from admin_ui import pages, traffic
 from admin_ui.answers import Answers
+from admin_ui.pages import RecordAdmin
 from admin_ui.visible import VisibleRows
 from admin_ui.wanted import Wanted, readable_models
 from admin_ui.watching import renew_watch, watch_page
 from declbind import tenancy
 from declbind.conf import settings
+from declbind.django_types import Operator
 from declbind.inbound import permissions
 from declbind.live.hub import LiveHub, get_hub
 from declbind.outbound import relay
@@ -41,7 +43,7 @@ def can_push(request: HttpRequest) -> bool:
     return isinstance(request, ASGIRequest)
 
 
-def stream_view(model_admin: Any, request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
+def stream_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     """Return an endless stream of the rows after ``cursor``."""
     cursor = traffic.Cursor.parse(request.headers.get("Last-Event-ID") or request.GET.get("cursor", ""))
     if cursor is None:
@@ -61,7 +63,7 @@ def stream_view(model_admin: Any, request: HttpRequest) -> HttpResponse | Stream
 class Viewer:
     """The user of a stream. Every method reads the database, so call it in a thread of the hub."""
 
-    def __init__(self, model_admin: Any, request: HttpRequest) -> None:
+    def __init__(self, model_admin: RecordAdmin, request: HttpRequest) -> None:
         self._admin, self._request = model_admin, request
         scope = {"user": request.user, "session": getattr(request, "session", None)}
         if tenancy.is_on():
@@ -70,17 +72,18 @@ class Viewer:
         self._identity = permissions.identify(scope, "admin")
         self.answers = Answers(model_admin, self._wanted(request.user))
 
-    async def ask(self, hub: LiveHub, function: Callable[..., Any], *args: Any) -> Any:
+    async def ask(self, hub: LiveHub, function: Callable[..., Any], *args: object) -> Any:
         """Call one of the methods in a thread of the hub, in the tenant of the viewer."""
         return await hub.requests.run(tenancy.run_in, self._identity.tenant, function, *args)
 
-    def _wanted(self, user: Any) -> Wanted:
+    def _wanted(self, user: Operator) -> Wanted:
         visible = VisibleRows(self._admin.admin_site, self._request)
         return Wanted.read(self._request.GET, visible.unlimited(readable_models(user)))
 
     def check(self) -> bool:
         """Return whether session and permission still hold. Renews the watch, and the models that may be searched."""
-        user = permissions.load_current_user(self._identity)
+        # The stubs of Django know one model of users, and the project may have another.
+        user: Any = permissions.load_current_user(self._identity)
         if user is None:
             return False
         self._request.user = user
@@ -129,7 +132,7 @@ async def push(
         relay.remove_listener(key)
 
 
-def encode(event: str, content: dict[str, Any], last_id: str = "") -> bytes:
+def encode(event: str, content: dict[str, object], last_id: str = "") -> bytes:
     """Return one server-sent event; JSON has no line breaks, so its data is one line."""
     head = f"id: {last_id}\n" if last_id else ""
     return f"{head}event: {event}\ndata: {json.dumps(content)}\n\n".encode()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from django.db.models import Model
+
 from declbind import record_validation, record_warnings
 from declbind.bindings import DJANGO_ACTIONS, Binding
 from declbind.core.errors import Problem
@@ -52,7 +54,7 @@ class Summary:
         return "active" if self.enabled else "disabled"
 
     @cached_property
-    def model(self) -> Any:
+    def model(self) -> type[Model] | None:
         """The bound model, or ``None``."""
         return find_model(self.spec.model) if self.spec else None
 
@@ -74,7 +76,7 @@ class Summary:
         return DIRECTIONS.get(self.spec.direction, self.spec.direction) if self.spec else ""
 
     @property
-    def hears(self) -> str:
+    def captures(self) -> str:
         """The writes that it captures; "" if it sends nothing."""
         if self.spec is None or not self.spec.outbound:
             return ""
@@ -156,7 +158,7 @@ class Summary:
         return [*record_warnings.find_waiting_fields(self.spec), *record_warnings.find_warnings(self.spec)]
 
     @property
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         """The record in its canonical form."""
         return self.spec.to_dict() if self.spec else {}
 

@@ -14,6 +14,7 @@ from django.urls import URLPattern, path
 from django.utils.http import urlencode
 
 from admin_ui import documents, pages
+from admin_ui.pages import RecordAdmin
 from admin_ui.visible import VisibleRows
 from admin_ui.wanted import readable_models
 from declbind.console import openings
@@ -84,7 +85,7 @@ class Entered:
         )
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the address of the page."""
 
     def show(request: HttpRequest) -> HttpResponse:
@@ -93,7 +94,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
     return [path("try/", model_admin.admin_site.admin_view(show), name=f"{prefix}_try")]
 
 
-def try_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+def try_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     """Show the form and the answer: at once for a question in the address, else when the form is submitted.
 
     A client's write is only tried when the form is submitted. An address with such a question only fills in the form.
@@ -135,9 +136,9 @@ def try_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     )
 
 
-def _try(model_admin: Any, request: HttpRequest, entered: Entered, visible: VisibleRows) -> Trial:
+def _try(model_admin: RecordAdmin, request: HttpRequest, entered: Entered, visible: VisibleRows) -> Trial:
     """Make the trial within the viewer's permissions, and record trials as another user."""
-    user: Any = request.user
+    user = request.user
     is_other = bool(entered.who) and entered.who not in (str(user.get_username()), str(user.pk))
     if is_other and not pages.may_watch(user):
         # Checked before any lookup, because the existence of a user is not public either.
@@ -168,7 +169,9 @@ def _try(model_admin: Any, request: HttpRequest, entered: Entered, visible: Visi
     return made if pages.may_watch(user) else made.without_names().without_groups(readable, visible.sees)
 
 
-def _check_document(model_admin: Any, request: HttpRequest, stream: str, document: Mapping[str, Any]) -> None:
+def _check_document(
+    model_admin: RecordAdmin, request: HttpRequest, stream: str, document: Mapping[str, object]
+) -> None:
     """Refuse a definition that the viewer could not store, because its answer would disclose rows all the same.
 
     Through its conditions and groups it could ask for any field of any model.
@@ -179,7 +182,7 @@ def _check_document(model_admin: Any, request: HttpRequest, stream: str, documen
         raise _refusal(f"Trying an edited record requires the permission to {word}. Try the stored record.")
     before = stored.definition() if stored else {}
     held = stored.held() if stored else ()
-    problems = openings.missing_rights(request.user, before, document, as_if_enabled=True, held=held)
+    problems = openings.missing_permissions(request.user, before, document, as_if_enabled=True, held=held)
     if problems:
         raise ConfigError(problems)
 
@@ -200,12 +203,12 @@ def _check_stored(request: HttpRequest, question: Question) -> None:
     current = registry.by_stream.get(stream)
     before = current.spec().to_dict() if current is not None else {}
     held = entry.binding.held_names() if entry is not None and entry.binding is not None else ()
-    problems = openings.missing_rights(request.user, before, document, as_if_enabled=True, held=held)
+    problems = openings.missing_permissions(request.user, before, document, as_if_enabled=True, held=held)
     if problems:
         raise ConfigError(problems)
 
 
-def _rows(made: Trial) -> list[tuple[Any, list[tuple[str, str]]]]:
+def _rows(made: Trial) -> list[tuple[object, list[tuple[str, str]]]]:
     """Return the rows that the user sees as text. Other values are shown as JSON."""
     shown = made.rows.shown if made.rows is not None else ()
     return [
@@ -214,7 +217,7 @@ def _rows(made: Trial) -> list[tuple[Any, list[tuple[str, str]]]]:
     ]
 
 
-def _parts(made: Trial, entered: Entered) -> list[dict[str, Any]]:
+def _parts(made: Trial, entered: Entered) -> list[dict[str, object]]:
     """Return the trials of each binding with their addresses."""
     return [{"trial": part, "address": replace(entered, stream=part.question.stream).address} for part in made.parts]
 
@@ -232,7 +235,7 @@ def _load_revisions(stream: str) -> list[BindingRevision]:
 
 def _load_users(request: HttpRequest) -> list[str]:
     """Return names to choose from: the viewer's own, or, with the permission to try as others, the first users."""
-    user: Any = request.user
+    user = request.user
     if not pages.may_watch(user):
         return [str(user.get_username())]
     model: Any = get_user_model()
@@ -241,7 +244,7 @@ def _load_users(request: HttpRequest) -> list[str]:
     )
 
 
-def _live_url(model_admin: Any, request: HttpRequest, entered: Entered) -> str:
+def _live_url(model_admin: RecordAdmin, request: HttpRequest, entered: Entered) -> str:
     if not pages.may_watch(request.user):
         return ""
     query = {"stream": entered.stream, "row": entered.pk}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -16,6 +15,7 @@ from admin_ui.changes import Change, build_change, is_ticked
 from admin_ui.confirm import Proposal, confirm_page, digest_of
 from admin_ui.form import is_only_disabled
 from admin_ui.json_page import as_problems
+from admin_ui.pages import RecordAdmin
 from declbind.console import openings
 from declbind.console.history import find_held, roll_back
 from declbind.core.errors import Problem
@@ -25,7 +25,7 @@ from declbind.models import BindingRecord, BindingRevision
 MOVED = "The binding was changed since this page was made. Nothing is stored: review what it would change now."
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the address of the page, for each revision."""
 
     def show(request: HttpRequest, revision_id: int) -> HttpResponse:
@@ -46,7 +46,7 @@ def rollback_url(site_name: str, revision: BindingRevision) -> str:
 class RollbackPage:
     """The handling of one request for the page: show what the rollback would change, or carry it out."""
 
-    def __init__(self, model_admin: Any, request: HttpRequest, revision_id: int) -> None:
+    def __init__(self, model_admin: RecordAdmin, request: HttpRequest, revision_id: int) -> None:
         self.admin = model_admin
         self.request = request
         self.revision_id = revision_id
@@ -66,7 +66,7 @@ class RollbackPage:
             problems = [] if only_disables else self._judge(record, before, target)
             if not only_disables:
                 user = self.request.user
-                problems += openings.missing_rights(user, before, target, held=held, accepted=accepted)
+                problems += openings.missing_permissions(user, before, target, held=held, accepted=accepted)
             proposal = Proposal(
                 revision.stream,
                 build_change(before or None, target, held, accepted) if not is_same else Change(),

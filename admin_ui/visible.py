@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
-from django.contrib.admin import ModelAdmin
+from django.contrib.admin import AdminSite, ModelAdmin
 from django.db import transaction
+from django.db.models import Model
 from django.http import HttpRequest
 
 from declbind import value_validation
+from declbind.django_types import concrete_model
 from declbind.fields import find_model
 
 
-def find_admin(admin_site: Any, model: Any) -> Any:
+def find_admin(admin_site: AdminSite, model: type[Model]) -> ModelAdmin[Model] | None:
     """Return the page of a model on a site, else that of a model with the same rows; None if there is none."""
     options = model._meta
-    for owner in (model, options.concrete_model, *options.get_parent_list()):
+    for owner in (model, concrete_model(model), *options.get_parent_list()):
         found = admin_site._registry.get(owner)
         if found is not None:
             return found
     return None
 
 
-def is_limited(registered: Any) -> bool:
+def is_limited(registered: ModelAdmin[Model]) -> bool:
     """Return whether a page has code by which it may show fewer rows to some users than to others."""
     return any(
         getattr(type(registered), name, None) is not getattr(ModelAdmin, name)
@@ -44,10 +45,10 @@ class VisibleRows:
     row cannot be found on a limited page, so it is hidden. So is every row of a page whose code fails.
     """
 
-    def __init__(self, admin_site: Any, request: HttpRequest) -> None:
+    def __init__(self, admin_site: AdminSite, request: HttpRequest) -> None:
         self._site, self._request = admin_site, request
         #: By model, the page that limits its rows; None for a model that is not limited.
-        self._pages: dict[str, Any] = {}
+        self._pages: dict[str, ModelAdmin[Model] | None] = {}
         self._seen: dict[str, set[str]] = {}
         self._asked: dict[str, set[str]] = {}
         #: By model, the error of its page's code.
@@ -65,9 +66,9 @@ class VisibleRows:
         """Return the models whose rows are not limited, which may be searched by values."""
         return frozenset(label for label in labels if not self.limits(label))
 
-    def load(self, rows: Iterable[tuple[str, Any]]) -> None:
+    def load(self, rows: Iterable[tuple[str, object]]) -> None:
         """Query for rows, each a model and a key as JSON value. Takes one query for each limited model."""
-        wanted: dict[str, dict[str, Any]] = {}
+        wanted: dict[str, dict[str, object]] = {}
         for label, key in rows:
             text = _text(key)
             if key is not None and self.limits(label) and text not in self._asked.setdefault(label, set()):
@@ -81,7 +82,7 @@ class VisibleRows:
             except Exception as error:  # code of the project; the rows that it would have shown are unknown
                 self.faults[label] = f"{type(error).__name__}"
 
-    def sees(self, label: str, key: Any) -> bool:
+    def sees(self, label: str, key: object) -> bool:
         """Return whether a row may be seen; queries if ``load`` has not. Without a key nothing is known of the row."""
         if not self.limits(label):
             return True
@@ -99,10 +100,11 @@ class VisibleRows:
             for label, fault in sorted(self.faults.items())
         ]
 
-    def _find(self, label: str, keys: dict[str, Any]) -> set[str]:
+    def _find(self, label: str, keys: dict[str, object]) -> set[str]:
         registered, model = self._pages[label], find_model(label)
+        assert registered is not None
         assert model is not None
-        by_key: dict[Any, str] = {}
+        by_key: dict[object, str] = {}
         for text, key in keys.items():
             try:
                 by_key[value_validation.coerce(model._meta.pk, key)] = text
@@ -120,11 +122,11 @@ class VisibleRows:
         return {by_key[pk] for pk in found if pk in by_key}
 
 
-def _text(key: Any) -> str:
+def _text(key: object) -> str:
     return json.dumps(key, sort_keys=True, default=str)
 
 
-def parse_key(text: str) -> Any:
+def parse_key(text: str) -> object:
     """Return the key that the log stores as JSON text, or None for an event without a row."""
     try:
         return json.loads(text) if text else None

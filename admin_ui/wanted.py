@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from django.apps import apps
-from django.db.models import F, JSONField, Q, QuerySet, TextField, Value
+from django.db.models import F, JSONField, Model, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, StrIndex
 
 from declbind.console.shown import shown_activity
 from declbind.console.stored import read_deliveries
 from declbind.core.frames import EVERY_GROUP, RESYNC
+from declbind.django_types import Operator
 from declbind.equality import ExactText
 from declbind.live.traffic import CAPTURE_FAILED
 from declbind.models import Event, Traffic
 from declbind.outbound import history
 from declbind.registry import get_registry
+
+Stored = TypeVar("Stored", bound=Model)
 
 #: Query keys of the address, with the maximum number of characters of each.
 KEYS = {
@@ -55,7 +58,7 @@ class Wanted:
     models: frozenset[str] = frozenset()
 
     @classmethod
-    def read(cls, query: Mapping[str, Any], models: frozenset[str] = frozenset()) -> Wanted:
+    def read(cls, query: Mapping[str, object], models: frozenset[str] = frozenset()) -> Wanted:
         """Parse an address's query; unknown parts are ignored."""
         given = {key: str(query.get(key, "")).replace("\0", "").strip()[:length] for key, length in KEYS.items()}
         given["model"] = given["model"].lower()
@@ -88,7 +91,7 @@ class Wanted:
         return not (self.only or self.outcome)
 
 
-def readable_models(user: Any) -> frozenset[str]:
+def readable_models(user: Operator) -> frozenset[str]:
     """Return the models whose values the user may see, by the model's own view permission."""
     return frozenset(
         model._meta.label_lower
@@ -162,7 +165,7 @@ def narrow_traffic(rows: QuerySet[Traffic], wanted: Wanted) -> QuerySet[Traffic]
     return rows
 
 
-def _containing(rows: QuerySet[Any], column: str, *texts: str) -> QuerySet[Any]:
+def _containing(rows: QuerySet[Stored], column: str, *texts: str) -> QuerySet[Stored]:
     """Filter rows whose column contains one of the texts."""
     # Not LIKE, which ignores case on SQLite: two groups may differ in nothing else.
     is_json = isinstance(rows.model._meta.get_field(column), JSONField)
@@ -171,7 +174,7 @@ def _containing(rows: QuerySet[Any], column: str, *texts: str) -> QuerySet[Any]:
     found = Q()
     for name in places:
         found |= Q(**{f"{name}__gt": 0})
-    narrowed: QuerySet[Any] = rows.alias(**places).filter(found)
+    narrowed: QuerySet[Stored] = rows.alias(**places).filter(found)
     return narrowed
 
 

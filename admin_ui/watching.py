@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
-from typing import Any
 
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth import get_user_model
@@ -13,6 +12,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from declbind import tenancy
+from declbind.django_types import Operator
 from declbind.models import BindingRecord, Watch
 from declbind.registry import database_alias
 
@@ -36,7 +36,7 @@ def watch_page(request: HttpRequest) -> None:
         renew_watch(request.user)
 
 
-def renew_watch(user: Any) -> None:
+def renew_watch(user: Operator) -> None:
     """Lease the traffic to this user's pages for another 30 s, and log it if the user had no lease."""
     now = timezone.now()
     held = Watch.objects.filter(viewer=_viewer(user)).first()
@@ -50,27 +50,27 @@ def renew_watch(user: Any) -> None:
         _note(user, STARTED)
 
 
-def end_watch(user: Any) -> None:
+def end_watch(user: Operator) -> None:
     """End the lease because the page is left. Another page of the same user renews it by itself."""
     ended, _ = Watch.objects.filter(viewer=_viewer(user), until__gt=timezone.now()).delete()
     if ended:
         _note(user, STOPPED)
 
 
-def _viewer(user: Any) -> str:
+def _viewer(user: Operator) -> str:
     # The same user key means another user in each tenant.
     viewer = f"admin:{tenancy.owner_key(get_user_model(), str(user.pk), database_alias())}"
     return viewer if len(viewer) <= 64 else hashlib.sha256(viewer.encode()).hexdigest()
 
 
-def _last_note(user: Any) -> str:
+def _last_note(user: Operator) -> str:
     notes = LogEntry.objects.filter(
         user_id=str(user.pk), object_repr=SUBJECT, change_message__in=(STARTED, STOPPED, LAPSED)
     )
     return notes.order_by("-action_time", "-pk").values_list("change_message", flat=True).first() or ""
 
 
-def _note(user: Any, message: str) -> None:
+def _note(user: Operator, message: str) -> None:
     LogEntry.objects.create(
         user_id=str(user.pk),
         content_type_id=ContentType.objects.get_for_model(BindingRecord).pk,

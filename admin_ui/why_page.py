@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings as django_settings
@@ -15,6 +14,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from admin_ui import pages
+from admin_ui.pages import RecordAdmin
 from admin_ui.visible import VisibleRows, parse_key
 from admin_ui.wanted import readable_models, stream_models
 from declbind.console import why
@@ -32,7 +32,7 @@ from declbind.registry import database_alias, get_registry
 OFFERED_USERS = 50
 
 
-def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
+def urls(model_admin: RecordAdmin, prefix: str) -> list[URLPattern]:
     """Return the address of the page."""
 
     def show(request: HttpRequest) -> HttpResponse:
@@ -41,7 +41,7 @@ def urls(model_admin: Any, prefix: str) -> list[URLPattern]:
     return [path("why/", model_admin.admin_site.admin_view(show), name=f"{prefix}_why")]
 
 
-def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+def why_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
     """Answer the question in the address. All of the question is in the address."""
     if not pages.may_watch(request.user):
         raise PermissionDenied
@@ -65,7 +65,7 @@ def why_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         links=_links(model_admin, found) if found is not None else {},
         offset=offset_of(found.event) if found is not None and found.event is not None else None,
         changes=groups_of(found.event) if found is not None and found.event is not None else (),
-        told=_bulk_words(found.event) if found is not None and found.event is not None else "",
+        bulk_text=_bulk_words(found.event) if found is not None and found.event is not None else "",
         writer=_writer(found.event) if found is not None and found.event is not None else "",
         streams=sorted(get_registry().by_stream),
         users=_offered_users(using),
@@ -146,7 +146,7 @@ def _writer(event: Event) -> str:
     return describe_writer(event.actor, event.origin) if event.actor or event.origin else ""
 
 
-def _links(model_admin: Any, found: why.Explanation) -> dict[str, str]:
+def _links(model_admin: RecordAdmin, found: why.Explanation) -> dict[str, str]:
     """Return links to related pages."""
     question = found.question
     around = {"stream": question.stream, "row": question.row, "user": question.user}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
-    from django.contrib.auth.models import AnonymousUser
+    from django.contrib.auth.models import AbstractUser, AnonymousUser
     from django.db import models
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.backends.utils import CursorWrapper
@@ -32,6 +32,8 @@ ListField: TypeAlias = "models.ManyToManyField[models.Model, models.Model]"
 
 #: The user of a request. Another user model of the project may lack the methods of ``PermissionsMixin``.
 User: TypeAlias = "AbstractBaseUser | AnonymousUser"
+#: The user of a page of the admin, which needs the methods of ``PermissionsMixin``.
+Operator: TypeAlias = "AbstractUser | AnonymousUser"
 
 #: The value of a primary key, or of a column by which rows are found. Only passed on and compared.
 Key: TypeAlias = object

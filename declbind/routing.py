@@ -6,18 +6,21 @@ therefore be in any order.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
 
 from asgiref.sync import markcoroutinefunction
 from django.urls import path
 
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+from declbind.asgi_types import Receive, Scope, Send
+
+if TYPE_CHECKING:
+    # The stubs of Channels have their own type for routes.
+    from channels.routing import URLRouter, _ExtendedURLPattern
 
 
 @markcoroutinefunction
-def serve_bindings(scope: Mapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
+def serve_bindings(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
     """Serve one WebSocket connection with its own ``BindingConsumer``.
 
     Returns:
@@ -31,4 +34,4 @@ def serve_bindings(scope: Mapping[str, Any], receive: Receive, send: Send) -> Aw
 
 
 # The type stubs of Django know HTTP views only.
-websocket_urlpatterns = [path("ws/bindings/", serve_bindings)]  # type: ignore[arg-type]
+websocket_urlpatterns: list[_ExtendedURLPattern | URLRouter] = [path("ws/bindings/", serve_bindings)]  # type: ignore[arg-type]

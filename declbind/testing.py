@@ -19,15 +19,17 @@ import asyncio
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.base import SessionBase
 from django.db import connections, models
 
+from declbind.django_types import User
 from declbind.live.consumers import BindingConsumer
 from declbind.live.hub import get_hub
 from declbind.models import Event
@@ -38,6 +40,8 @@ from declbind.tenancy import SCOPE_KEY
 
 __all__ = ["CapturedEvent", "Client", "capture_events", "override_bindings"]
 
+#: A frame or a part of it, as decoded JSON.
+Frame: TypeAlias = dict[str, Any]
 #: How long a test waits for an expected frame, in seconds.
 PATIENCE = 10.0
 
@@ -51,8 +55,8 @@ class CapturedEvent:
 
     stream: str
     changes: list[tuple[str, str]]
-    pk: Any
-    data: Any
+    pk: object
+    data: Frame
     model: str
     kind: str
     tenant: str = ""
@@ -119,14 +123,14 @@ class Client:
 
     def __init__(
         self,
-        application: Any = None,
+        application: Callable[..., Awaitable[None]] | None = None,
         *,
-        user: Any = None,
-        session: Any = None,
+        user: User | None = None,
+        session: SessionBase | None = None,
         token: str | None = None,
         path: str = "/ws/bindings/",
         headers: list[tuple[bytes, bytes]] | None = None,
-        url_kwargs: dict[str, Any] | None = None,
+        url_kwargs: dict[str, object] | None = None,
         subprotocols: Sequence[str] = (),
         tenant: str | None = None,
     ) -> None:
@@ -148,8 +152,8 @@ class Client:
         communicator: Any = ApplicationCommunicator
         self._communicator = communicator(application or BindingConsumer.as_asgi(), scope)
         self._refs = itertools.count(1)
-        self._kept: list[dict[str, Any]] = []
-        self._arrived: list[dict[str, Any]] = []
+        self._kept: list[Frame] = []
+        self._arrived: list[Frame] = []
         #: The subprotocol that the server chose.
         self.subprotocol: str | None = None
         #: How many messages came: fewer than frames if the server batched some.
@@ -204,12 +208,12 @@ class Client:
         with contextlib.suppress(asyncio.CancelledError):
             await self._communicator.wait(PATIENCE)
 
-    async def send(self, text: str | dict[str, Any]) -> None:
+    async def send(self, text: str | Frame) -> None:
         """Send one frame: a text as it is, a dict as JSON."""
         text = text if isinstance(text, str) else json.dumps(text)
         await self._communicator.send_input({"type": "websocket.receive", "text": text})
 
-    async def receive(self, seconds: float = PATIENCE) -> dict[str, Any]:
+    async def receive(self, seconds: float = PATIENCE) -> Frame:
         """Return the next frame.
 
         Args:
@@ -223,7 +227,7 @@ class Client:
             return self._kept.pop(0)
         return await self._receive(seconds)
 
-    async def _receive(self, seconds: float) -> dict[str, Any]:
+    async def _receive(self, seconds: float) -> Frame:
         if self._arrived:
             return self._arrived.pop(0)
         message = await self._communicator.receive_output(seconds)
@@ -253,7 +257,7 @@ class Client:
         assert self.close_code is not None
         return self.close_code
 
-    async def request(self, stream: str, action: str, **payload: Any) -> dict[str, Any]:
+    async def request(self, stream: str, action: str, **payload: object) -> Frame:
         """Send a request, and wait for its reply.
 
         Other frames that arrive first are kept for ``receive``.
@@ -274,12 +278,12 @@ class Client:
         await self.send({"stream": stream, "payload": {"action": action, **payload, "ref": ref}})
         while True:
             frame = await self._receive(PATIENCE)
-            reply: dict[str, Any] = frame["payload"]
+            reply: Frame = frame["payload"]
             if reply.get("action") == "reply" and reply.get("ref") == ref:
                 return reply
             self._kept.append(frame)
 
-    async def authenticate(self, token: str) -> dict[str, Any]:
+    async def authenticate(self, token: str) -> Frame:
         """Send a token on the open socket.
 
         Args:

@@ -78,7 +78,7 @@ TEMPLATES = [
 ]
 
 
-def database(url: str) -> dict[str, Any]:
+def database(url: str) -> dict[str, object]:
     """Return the settings of the database behind a URL; SQLite is set up for several threads and processes."""
     described: dict[str, Any] = env.db_url_config(url)
     if described["ENGINE"] == "django.db.backends.sqlite3":
@@ -95,7 +95,7 @@ def database(url: str) -> dict[str, Any]:
     return described
 
 
-def channel_layers(url: str) -> dict[str, Any]:
+def channel_layers(url: str) -> dict[str, object]:
     """Return the settings of the channel layer behind a URL; an empty dict for an empty URL."""
     if not url:
         return {}

@@ -694,9 +694,9 @@ def add_bulk(*groups, **values):
 @pytest.mark.parametrize(
     ("groups", "words"),
     [
-        (("*",), "every group told to take a snapshot"),
-        (("blog-1",), "1 group told to take a snapshot: more than 1\N{NO-BREAK SPACE}000 rows were written at once"),
-        ([f"blog-{number}" for number in range(12)], "12 groups told to take a snapshot"),
+        (("*",), "every group asked to take a snapshot"),
+        (("blog-1",), "1 group asked to take a snapshot: more than 1\N{NO-BREAK SPACE}000 rows were written at once"),
+        ([f"blog-{number}" for number in range(12)], "12 groups asked to take a snapshot"),
     ],
 )
 def test_a_bulk_write_reads_as_one(groups, words):

@@ -12,7 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from declbind.console.audience import hears
+from declbind.console.audience import subscription_mark
 from declbind.models import BindingRecord, BindingRevision, Connection, Node
 from example_site.blog.models import Blog, Post
 from tests.factories import AnimalFactory
@@ -44,7 +44,7 @@ def ask(client, record, **changes: Any) -> str:
 
 
 def connect(name: str, stream: str, group: str, username: str = "ann", *, ended: bool = False) -> None:
-    """Note an open connection that hears a group, or heard it."""
+    """Note an open connection that subscription_mark a group, or heard it."""
     now = timezone.now()
     Node.objects.update_or_create(id="n", defaults={"host": "h", "pid": 1, "started_at": now, "seen_at": now})
     until = 5 if ended else None
@@ -131,7 +131,7 @@ def test_problems_lead_to_their_fields(admin_client, post):
 
 
 def test_the_change_is_said_in_words_with_who_will_be_told(admin_client, post):
-    """Only who hears the stream now counts, not who did."""
+    """Only who subscription_mark the stream now counts, not who did."""
     record = save({**POST, "fields": ["title"]})
     connect("a", "posts", f"blog-{post.blog_id}")
     connect("b", "posts", f"blog-{post.blog_id}", ended=True)
@@ -139,14 +139,14 @@ def test_the_change_is_said_in_words_with_who_will_be_told(admin_client, post):
     html = ask(admin_client, record, fields_names="title\r\nbody")
     assert "also sends body" in html
     assert "opens more" in html
-    assert "1 connection will be told" in html
+    assert "1 connection will be notified" in html
     assert "Nothing is different" in ask(admin_client, record)
 
 
 def test_who_would_get_the_row_now_is_counted_and_named_by_right(admin_client, post):
     """Names are for those who may see connections."""
     group = f"blog-{post.blog_id}"
-    assert hears("posts", group)
+    assert subscription_mark("posts", group)
     connect("a", "posts", group)
     connect("b", "posts", "blog-999", "bob")
     record = save(POST)

@@ -15,7 +15,7 @@ from declbind.registry import database_alias
 from declbind.testing import override_bindings
 from tests.factories import find_permission, make_user
 from tests.live import NUMBERS
-from tests.test_why import attend, last_event, last_offset, stored
+from tests.why_questions import attend, last_event, last_offset, stored
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -128,7 +128,7 @@ def test_the_verb_connections_lists_who_is_there():
     assert user.username in text
     assert "numbers/name-a" in text
     found = json.loads(run("connections", "--user", user.username, "--format", "json")[0])
-    assert found["connections"][0]["heard"][0]["group"] == "name-a"
+    assert found["connections"][0]["subscriptions"][0]["group"] == "name-a"
     assert json.loads(run("connections", "--stream", "other", "--format", "json")[0])["total"] == 0
 
 

@@ -14,26 +14,23 @@ from django.utils import timezone
 
 from declbind import WebsocketBinding
 from declbind.inbound import authentication, blocks, writes
-from declbind.live import authenticating, rights
+from declbind.live import authenticating, permission_checks
 from declbind.live.expiry import Expiry
 from declbind.live.hub import LiveHub, get_hub
 from declbind.live.socket import SESSION_OVER
 from declbind.models import Connection, Traffic
 from declbind.testing import PATIENCE, Client, override_bindings
 from example_site.example.models import IntegerValue
-from tests import clocks
+from tests.clocks import Clocks, clock
 from tests.live import NUMBERS, code_of, in_thread, next_payload, store, subscribe
 from tests.test_live_revocation import log_in
-from tests.test_tokens import HOST, PRIVATE, PRIVATE_BOARD, VIEW, actions_to_the_close, issue, load_rows, viewer
+from tests.tokens import HOST, PRIVATE, PRIVATE_BOARD, VIEW, actions_to_the_close, issue, load_rows, viewer
 
 hub_module: Any = import_module("declbind.live.hub")
 
+__all__ = ["clock"]
+
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    return clocks.install(monkeypatch)
 
 
 async def only_socket() -> Any:
@@ -343,7 +340,7 @@ async def test_a_renewal_in_the_last_moment_counts(clock):
             assert payload["data"]["value"] == 1
 
 
-async def check_across_a_renewal(monkeypatch: pytest.MonkeyPatch, clock: clocks.Clocks) -> int | None:
+async def check_across_a_renewal(monkeypatch: pytest.MonkeyPatch, clock: Clocks) -> int | None:
     """Let a check of all sockets begin before a renewal and end after it; return the close code."""
     user = await viewer()
     loop = asyncio.get_running_loop()
@@ -355,13 +352,13 @@ async def check_across_a_renewal(monkeypatch: pytest.MonkeyPatch, clock: clocks.
             def judge_slowly(asked: Any, registry: Any) -> Any:
                 """Check the earlier token, which has just ended, while a newer one replaces it."""
                 clock.pass_by(41)
-                verdicts = rights.judge_sockets(asked, registry)
-                monkeypatch.setattr(hub_module, "judge_sockets", rights.judge_sockets)
+                verdicts = permission_checks.check_sockets(asked, registry)
+                monkeypatch.setattr(hub_module, "check_sockets", permission_checks.check_sockets)
                 loop.call_soon_threadsafe(socket.become, newer)
                 return verdicts
 
             monkeypatch.setattr(Expiry, "enforce", lambda self: None)
-            monkeypatch.setattr(hub_module, "judge_sockets", judge_slowly)
+            monkeypatch.setattr(hub_module, "check_sockets", judge_slowly)
             await (await get_hub()).revalidate([socket])
             return socket.closed.result()[0] if socket.closed.done() else None
 
@@ -375,7 +372,7 @@ async def test_a_check_that_believes_a_verdict_about_another_token_is_noticed(cl
     """Negative control of the test before: the socket would be closed although its token is good."""
 
     async def revalidate(self: LiveHub, sockets: Any) -> None:
-        for socket, current, _ in await self.thread.run(hub_module.judge_sockets, [(s, []) for s in sockets], None):
+        for socket, current, _ in await self.thread.run(hub_module.check_sockets, [(s, []) for s in sockets], None):
             if not current:
                 socket.close(SESSION_OVER)
 

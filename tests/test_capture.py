@@ -1069,7 +1069,7 @@ def test_lock_covers_the_parents_of_a_child():
 
 def test_writes_to_another_database_are_logged_once(keeper, caplog, monkeypatch):
     """A write of a bound model to another database than the log's is logged once, and succeeds."""
-    monkeypatch.setattr(places, "_told", set())
+    monkeypatch.setattr(places, "_reported", set())
     written = []
 
     def write(self, raw, cls, *args):
@@ -1092,7 +1092,7 @@ def test_writes_to_another_database_are_logged_once(keeper, caplog, monkeypatch)
 
 def test_deletes_in_another_database_are_logged(keeper, caplog, monkeypatch):
     """Deletes are writes too."""
-    monkeypatch.setattr(places, "_told", set())
+    monkeypatch.setattr(places, "_reported", set())
     collector: Any = Collector(using="elsewhere")
     collector.add([keeper])
     with override_bindings(KEEPERS):

@@ -476,10 +476,10 @@ def test_tail_describes_a_bulk_event(settings: Any) -> None:
     relay.run_once("default")
     named, every = Ran("tail", "--once", "--since", "0", "--stream", "groups").lines[-2:]
     assert named.endswith(
-        "groups  resync  auth.group  3 groups told to take a snapshot: more than 2 rows were written at once "
+        "groups  resync  auth.group  3 groups asked to take a snapshot: more than 2 rows were written at once "
         "(name-a, name-b, name-c)"
     )
-    assert "resync  auth.group  every group told to take a snapshot" in every
+    assert "resync  auth.group  every group asked to take a snapshot" in every
     found = json.loads(Ran("tail", "--once", "--since", "0", "--format", "json").lines[-2])
     assert (found["kind"], found["pk"], found["data"]) == ("bulk", None, [])
     assert found["changes"][0] == {"group": "name-a", "action": "resync"}

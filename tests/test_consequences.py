@@ -12,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from declbind.binding_classes import build_binding
+from declbind.console import comparison
 from declbind.console import consequences as module
 from declbind.console.consequences import Consequence, consequences, in_words
 from declbind.core.spec import ACTIONS, AUDIENCES, KEYS, BindingSpec
@@ -365,5 +366,5 @@ def test_a_comparison_that_forgets_a_key_is_caught(key):
 
 def test_every_key_of_a_record_has_words():
     """A key that is added to records must be described here too."""
-    text = Path(module.__file__).read_text(encoding="utf-8")
+    text = "".join(Path(str(part.__file__)).read_text(encoding="utf-8") for part in (comparison, module))
     assert [key for key in KEYS if f'"{key}"' not in text and key != "exclude"] == []

@@ -9,8 +9,8 @@ from django.db import connection, models
 
 from declbind import equality
 from declbind.inbound import idempotency
+from declbind.live.grants import check_subscriber
 from declbind.live.snapshots import select_rows
-from declbind.live.subscriptions import judge_user
 from declbind.models import BindingRecord, Event
 from declbind.testing import capture_events, override_bindings
 from tests.factories import UserFactory
@@ -34,7 +34,7 @@ def test_a_group_has_the_same_rows_in_a_snapshot_and_live(keepers):
     client = connect({**KEEPERS, "groups": ["name-{name}"]})
     bound = client.binding(using="default")
     for name, row in keepers.items():
-        group, params = judge_user(bound, {"name": name})
+        group, params = check_subscriber(bound, {"name": name})
         assert list(select_rows(bound, params)) == [row]
         with override_bindings(client.binding), capture_events() as events:
             row.save()

@@ -383,7 +383,7 @@ async def test_replays_of_two_clients_are_made_in_turn(queue, monkeypatch, setti
     """A client with many replays has one portion made between two of another's. Control: not in one queue for all."""
     monkeypatch.setattr("declbind.live.fair_queue.FairQueue", queue)
     settings.DECLBIND = {"REPLAYS_AT_ONCE": 1}
-    monkeypatch.setattr("declbind.live.subscriptions.PORTION", 1)
+    monkeypatch.setattr("declbind.live.replays.PORTION", 1)
     made: list[str] = []
     variants = hub_module.LiveHub.variants
 

@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 from declbind.core.frames import parse_envelope, parse_request
 from declbind.inbound import writes
 from declbind.inbound.conditions import is_same_json
+from declbind.live.grants import check_subscriber
 from declbind.live.snapshots import select_rows
-from declbind.live.subscriptions import judge_user
 from declbind.testing import capture_events, override_bindings
 from tests.zoo.clients import OPEN, be, connect
 from tests.zoo.columns import HAS_PILLOW, SHELF, Column, Mood, Size
@@ -490,7 +490,7 @@ def test_a_received_value_names_the_group(model, name):
         is_whole = case.sent is not None and case.kept is ... and not isinstance(case.sent, list | dict)
         if not is_whole or name.startswith("json"):
             continue
-        group, params = judge_user(bound, {name: case.sent})
+        group, params = check_subscriber(bound, {name: case.sent})
         assert [event.changes for event in events] == [[(group, "create")], [(group, "update")]], case
         assert list(select_rows(bound, params)) == [row], case
 

@@ -306,7 +306,7 @@ def test_naming_what_waits_takes_the_right_to_open_it() -> None:
     del named["exclude"]
     wanted = {"declbind.bind_rights_models"}
     held = ["is_staff"]
-    assert wanted <= {right for opening in find_openings(user, named, held=held) for right in opening.rights}
+    assert wanted <= {right for opening in find_openings(user, named, held=held) for right in opening.permissions}
     assert find_openings(user, named) == []
     widening = [item.text for item in consequences(user, named, held=held) if item.widens]
     assert widening == ["also sends is_staff", "also accepts is_staff"]

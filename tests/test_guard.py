@@ -220,12 +220,14 @@ def test_naming_a_key_of_a_serializer_takes_the_right_to_expose_secrets() -> Non
     register_serializer("other", leak)
     try:
         named = {**RECORD, "sensitive": ["api_token"]}
-        rights = {right for opening in find_openings(RECORD, named) for right in opening.rights}
+        rights = {right for opening in find_openings(RECORD, named) for right in opening.permissions}
         assert "declbind.expose_sensitive" in rights
-        again = {right for opening in find_openings(named, {**named, "description": "x"}) for right in opening.rights}
+        again = {
+            right for opening in find_openings(named, {**named, "description": "x"}) for right in opening.permissions
+        }
         assert "declbind.expose_sensitive" not in again
         moved = find_openings(named, {**named, "serializer": "other"})
-        assert "declbind.expose_sensitive" in {right for opening in moved for right in opening.rights}
+        assert "declbind.expose_sensitive" in {right for opening in moved for right in opening.permissions}
     finally:
         registered_serializers.pop("other", None)
 

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from declbind import WebsocketBinding
 from declbind.console.visibility import subscriptions_to
 from declbind.core.errors import ClientError, ConfigError
+from declbind.live.grants import check_subscriber
 from declbind.live.snapshots import select_rows
-from declbind.live.subscriptions import judge_user
 from declbind.record_validation import validate_document
 from declbind.serializers import default, encode_key
 from declbind.serializers.exact import MAX_EXACT
@@ -106,7 +106,7 @@ def record(model: Any, **keys: Any) -> dict[str, Any]:
 def find_group(client: Client, params: dict[str, Any]) -> tuple[str, list[Any]]:
     """Return the group that a subscription's params name, and the keys of the rows in its snapshot."""
     bound = client.binding(using="default")
-    group, values = judge_user(bound, json.loads(json.dumps(params)))
+    group, values = check_subscriber(bound, json.loads(json.dumps(params)))
     return group, [row.pk for row in select_rows(bound, values)]
 
 
@@ -198,7 +198,7 @@ def test_integers_sent_as_they_are_would_be_caught(monkeypatch):
     monkeypatch.setattr("declbind.outbound.drafts.encode_key", str)
     with override_bindings(record(BigKey)), capture_events() as events:
         BigKey.objects.create(pk=LARGE)
-    assert int(float(events[0].pk)) != LARGE
+    assert int(float(str(events[0].pk))) != LARGE
 
 
 # Relations ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from declbind.live import consumers
+from declbind.live import conversation
 from declbind.live.hub import get_hub
 from declbind.testing import Client, override_bindings
 from tests.attack.fuzzing.siege import FAULT, Siege
@@ -76,7 +76,7 @@ async def test_a_time_out_that_is_over_is_noticed(monkeypatch):
             if value is not None:
                 self.kept[id(owner)] = value
 
-    monkeypatch.setattr(consumers._Conversation, "_reading", Kept())
+    monkeypatch.setattr(conversation.Conversation, "_reading", Kept())
     faults: list[dict[str, Any]] = []
     await end_from_both_sides(faults)
     assert any("Timeout" in str(fault.get("exception")) for fault in faults)

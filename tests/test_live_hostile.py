@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from declbind import WebsocketBinding
 from declbind.inbound import writes
-from declbind.live import housekeeping, subscriptions
+from declbind.live import grants, housekeeping, subscriptions
 from declbind.live.consumers import BindingConsumer
 from declbind.live.hub import get_hub
 from declbind.models import Traffic
@@ -311,7 +311,7 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(monkeypa
 
 async def test_a_request_that_is_cut_off_subscribes_nobody(monkeypatch):
     """If the server cancels the application, pending requests have no effect on the hub."""
-    grant, loop = subscriptions._grant, asyncio.get_running_loop()
+    grant, loop = grants.grant, asyncio.get_running_loop()
     begun, release, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def grant_slowly(*args: Any) -> Any:
@@ -322,7 +322,7 @@ async def test_a_request_that_is_cut_off_subscribes_nobody(monkeypatch):
         finally:
             loop.call_soon_threadsafe(ended.set)
 
-    monkeypatch.setattr(subscriptions, "_grant", grant_slowly)
+    monkeypatch.setattr(subscriptions, "grant", grant_slowly)
     with override_bindings(NUMBERS):
         client = Client()
         await client.connect()

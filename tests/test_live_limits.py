@@ -13,7 +13,7 @@ from django.db import transaction
 
 from declbind.core.errors import ClientError
 from declbind.inbound import writes
-from declbind.live import consumers, housekeeping, hub, socket
+from declbind.live import conversation, housekeeping, hub, socket
 from declbind.live.consumers import BindingConsumer
 from declbind.live.flushing import Flusher
 from declbind.testing import PATIENCE, Client, override_bindings
@@ -29,7 +29,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # A whole number: what the moves add up to must not hang on how the machine's clock is rounded.
         self.now = float(round(time.monotonic()))
-        for module in (housekeeping, consumers, hub, socket):
+        for module in (housekeeping, conversation, hub, socket):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def move(self, seconds: float) -> None:

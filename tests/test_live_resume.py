@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 
-from declbind.live import subscriptions
+from declbind.live import replays, subscriptions
 from declbind.live.hub import get_hub
 from declbind.live.log_reader import Tick
 from declbind.live.proofs import Holder
@@ -93,7 +93,7 @@ async def test_who_missed_nothing_gets_nothing():
 
 async def test_a_replay_longer_than_a_batch_is_whole(monkeypatch):
     """The log is read piece by piece; no event falls between two pieces."""
-    monkeypatch.setattr(subscriptions, "READ_BATCH", 3)
+    monkeypatch.setattr(replays, "READ_BATCH", 3)
     with override_bindings(NUMBERS):
         epoch, offset = await offset_now()
         for value in range(10):
@@ -162,7 +162,7 @@ async def test_what_was_trimmed_is_a_resync(settings):
 
 async def test_what_is_trimmed_while_it_is_replayed_is_a_resync(settings, monkeypatch):
     """The position was good when it was judged; the reading itself notices that it no longer is."""
-    monkeypatch.setattr(subscriptions, "_obstacle", lambda *args: None)
+    monkeypatch.setattr(replays, "find_obstacle", lambda *args: None)
     with override_bindings(NUMBERS):
         epoch, offset = await offset_now()
         await store("a", 1)
@@ -437,7 +437,7 @@ async def test_an_event_that_cannot_be_sent_holds_up_nobody(caplog):
 
 async def test_who_is_too_far_behind_takes_a_snapshot(monkeypatch):
     """A replay has a bound; beyond it the client is told to resync, and is live."""
-    monkeypatch.setattr(subscriptions, "MAX_REPLAY_EVENTS", 2)
+    monkeypatch.setattr(replays, "MAX_REPLAY_EVENTS", 2)
     with override_bindings(NUMBERS):
         epoch, offset = await offset_now()
         for value in range(3):

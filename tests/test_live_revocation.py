@@ -18,7 +18,7 @@ from django.test import Client as Browser
 from declbind import WebsocketBinding, recheck
 from declbind.inbound import permissions
 from declbind.inbound.revocation import kick
-from declbind.live import subscriptions
+from declbind.live import grants, subscriptions
 from declbind.live.hub import LiveHub, get_hub
 from declbind.live.pump import Pump
 from declbind.models import Event
@@ -364,7 +364,7 @@ async def grant_then_lose(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Revoke the permission, and let the hub notice, after it was checked for a request and before the answer."""
     login = await log_in(VIEW)
     loop = asyncio.get_running_loop()
-    grant = subscriptions._grant
+    grant = grants.grant
     lost = False
 
     def grant_slowly(*args: Any) -> Any:
@@ -376,7 +376,7 @@ async def grant_then_lose(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             asyncio.run_coroutine_threadsafe(hub.settle(), loop).result(PATIENCE)
         return granted
 
-    monkeypatch.setattr(subscriptions, "_grant", grant_slowly)
+    monkeypatch.setattr(subscriptions, "grant", grant_slowly)
     with override_bindings(PRIVATE):
         hub = await get_hub()
         async with login.client() as client:

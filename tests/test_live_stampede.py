@@ -11,7 +11,7 @@ from django.db import DatabaseError, connections
 from django.db.backends.signals import connection_created
 
 from declbind import conf
-from declbind.live import snapshots, subscriptions
+from declbind.live import replays, snapshots
 from declbind.live.hub import get_hub
 from declbind.live.threads import RequestThreads
 from declbind.models import Event
@@ -124,8 +124,8 @@ async def test_a_client_that_leaves_does_not_take_the_snapshot_along(monkeypatch
 
 async def test_a_short_absence_is_made_up_for_from_memory(monkeypatch):
     """Twenty clients reconnect at once, and their missed events are not read from the log."""
-    counted = Counted(subscriptions._read)
-    monkeypatch.setattr(subscriptions, "_read", counted)
+    counted = Counted(replays.read_missed)
+    monkeypatch.setattr(replays, "read_missed", counted)
     with override_bindings(NUMBERS):
         clients = await connect_all()
         reply = await subscribe(clients[0], "a")

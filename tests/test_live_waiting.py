@@ -10,7 +10,7 @@ import pytest
 from django.db import OperationalError
 
 from declbind.inbound import permissions
-from declbind.live import consumers, housekeeping
+from declbind.live import conversation, housekeeping
 from declbind.live.hub import LiveHub, get_hub
 from declbind.live.log_reader import LogReader
 from declbind.testing import Client, override_bindings
@@ -182,7 +182,7 @@ async def test_a_thousand_frames_over_the_rate_end_the_socket(frame, monkeypatch
     with override_bindings(NUMBERS):
         client = Client()
         await client.connect()
-        for _ in range(40 + consumers.FLOOD_MESSAGES):
+        for _ in range(40 + conversation.FLOOD_MESSAGES):
             await client._communicator.send_input({"type": "websocket.receive", **frame})
         assert await client.is_silent()
         await client._communicator.send_input({"type": "websocket.receive", **frame})

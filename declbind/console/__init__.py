@@ -13,7 +13,8 @@
 ``tail``      the log, as it grows
 ``audience``  the connections, and the subscribers of a group
 ``documents`` whether two records are equal, and how they differ
-``consequences`` what an edit of a record means, in plain words, and whether it opens anything
+``consequences`` what an edit of a record means, in plain words, and whether it opens anything: ``comparison`` compares
+              two records, ``meaning`` resolves each against its model; ``openings`` knows who may open it
 ``database_fault`` what a failed database operation means: what happened, where, and how to correct it
 ``output``    how the command writes tables and JSON
 

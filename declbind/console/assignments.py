@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import NoReturn
 
 from declbind.core.errors import ConfigError, Problem
 
 
-def parse_values(text: str, where: str = "values") -> dict[str, Any]:
+def parse_values(text: str, where: str = "values") -> dict[str, object]:
     """Parse a JSON object, or ``field = value`` lines.
 
     Raises:
@@ -22,7 +22,7 @@ def parse_values(text: str, where: str = "values") -> dict[str, Any]:
     return parse_assignments((line for line in text.splitlines() if line.strip()), where)
 
 
-def parse_object(text: str, where: str = "values") -> dict[str, Any]:
+def parse_object(text: str, where: str = "values") -> dict[str, object]:
     """Parse a JSON object.
 
     Raises:
@@ -37,9 +37,9 @@ def parse_object(text: str, where: str = "values") -> dict[str, Any]:
     return found
 
 
-def parse_assignments(lines: Iterable[str], where: str = "values") -> dict[str, Any]:
+def parse_assignments(lines: Iterable[str], where: str = "values") -> dict[str, object]:
     """Return ``{field: value}``; a value is parsed as JSON if possible, and is text otherwise."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for line in lines:
         name, sign, value = line.partition("=")
         name = name.strip()
@@ -51,7 +51,7 @@ def parse_assignments(lines: Iterable[str], where: str = "values") -> dict[str, 
     return values
 
 
-def parse_scalar(text: str) -> Any:
+def parse_scalar(text: str) -> object:
     """Return a JSON value, or the text itself if it is not JSON."""
     text = text.strip()
     try:
@@ -60,7 +60,7 @@ def parse_scalar(text: str) -> Any:
         return text
 
 
-def parse_key(text: str) -> Any:
+def parse_key(text: str) -> object:
     """Return a row's key as a client would send it: a whole number or text; None for an empty text."""
     text = text.strip()
     if not text:
@@ -69,7 +69,7 @@ def parse_key(text: str) -> Any:
     return int(text) if is_number else text
 
 
-def _refuse(name: str) -> Any:
+def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 

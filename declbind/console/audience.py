@@ -50,7 +50,7 @@ def open_connections(using: str) -> QuerySet[Connection]:
     return shown(Connection, using).filter(closed_at=None, node__in=alive)
 
 
-def hears(stream: str, group: str) -> str:
+def subscription_mark(stream: str, group: str) -> str:
     """Return the text that marks a current subscription to a group in a connection's ``subscriptions``."""
     return f"{json.dumps([stream, group], separators=(',', ':'))[:-1]},null,"
 
@@ -61,7 +61,7 @@ def load_audience(stream: str, groups: Sequence[str], using: str, limit: int = S
         return Audience(0, ())
     condition = Q()
     for group in groups:
-        condition |= Q(subscriptions__contains=hears(stream, group))
+        condition |= Q(subscriptions__contains=subscription_mark(stream, group))
     rows = open_connections(using).filter(condition).order_by("opened_at", "pk")
     found = list(rows[: limit + 1])
     total = len(found) if len(found) <= limit else rows.count()

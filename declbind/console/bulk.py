@@ -16,11 +16,11 @@ def describe_bulk(groups: Collection[str], is_expired: bool = False) -> str:
         return "its values were removed from the log, because they were older than the retention of its binding"
     if EVERY_GROUP in groups:
         return (
-            "every group told to take a snapshot: more rows were written at once than are sent one by one, or the "
+            "every group asked to take a snapshot: more rows were written at once than are sent one by one, or the "
             "written rows are not known"
         )
     return (
-        f"{format_count(len(groups), 'group')} told to take a snapshot: more than {limit()} rows were written at once"
+        f"{format_count(len(groups), 'group')} asked to take a snapshot: more than {limit()} rows were written at once"
     )
 
 
@@ -29,7 +29,7 @@ def limit() -> str:
     return f"{settings.BULK_LIMIT:,}".replace(",", "\N{NO-BREAK SPACE}")
 
 
-def is_told(group: str, groups: Collection[str]) -> bool:
+def is_concerned(group: str, groups: Collection[str]) -> bool:
     """Return whether a group is among those that an event is for, bulk or not."""
     return group in groups or EVERY_GROUP in groups
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -23,7 +22,7 @@ _LOGINS = {"": "nothing", "session": "a session", "token": "a token", "scope": "
 
 
 @dataclass(frozen=True)
-class Heard:
+class ListedSubscription:
     """One subscription to the events above ``after`` up to ``until``; ``reason`` says why it ended."""
 
     stream: str
@@ -59,7 +58,7 @@ class ListedConnection:
     offset: int
     queued: int
     behind: int | None
-    heard: tuple[Heard, ...]
+    subscriptions: tuple[ListedSubscription, ...]
 
     @property
     def who(self) -> str:
@@ -72,18 +71,18 @@ class ListedConnection:
         return _LOGINS.get(self.credential, self.credential)
 
     @property
-    def hears(self) -> tuple[Heard, ...]:
-        """Return the current subscriptions."""
-        return tuple(item for item in self.heard if item.until is None)
+    def current_subscriptions(self) -> tuple[ListedSubscription, ...]:
+        """Return the subscriptions that have not ended."""
+        return tuple(item for item in self.subscriptions if item.until is None)
 
     @property
     def is_open(self) -> bool:
         """Return whether it is open and its process alive."""
         return self.closed_at is None and not self.is_lost
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the connection as JSON values."""
-        return {**{k: v for k, v in vars(self).items() if k != "heard"}, "heard": [vars(item) for item in self.heard]}
+        return {**vars(self), "subscriptions": [vars(item) for item in self.subscriptions]}
 
 
 @dataclass(frozen=True)
@@ -179,5 +178,5 @@ def _describe(row: Connection, node: Node | None, behind: int | None) -> ListedC
         offset=row.offset,
         queued=row.queued,
         behind=behind if is_open else None,
-        heard=tuple(Heard(*item) for item in read_subscriptions(row.subscriptions)),
+        subscriptions=tuple(ListedSubscription(*item) for item in read_subscriptions(row.subscriptions)),
     )

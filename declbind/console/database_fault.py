@@ -140,6 +140,39 @@ class DatabaseFault:
         return "It is not known whether the edit was stored; check the binding before you repeat it."
 
 
+#: What happened, by kind.
+_TEXTS: dict[Kind, str] = {
+    "collision": "Another transaction changed the same rows in {where} at the same time: {said}.",
+    "locked": "Another connection holds a lock in {where} and did not release it in time: {said}.",
+    "timeout": "A statement took longer than the time limit of {where}: {said}.",
+    "missing": "A table or column is missing in {where}: {said}.",
+    "read-only": "The connection to {where} only reads and cannot write: {said}.",
+    "forbidden": "{user!r} lacks a privilege in {where}: {said}.",
+    "unreachable": "The connection to {where} could not be made, or was lost: {said}.",
+    "full": "There is no space left in {where}: {said}.",
+    "damaged": "The data of {where} cannot be read: {said}.",
+    "duplicate": "A row with the same key exists already in {where}: {said}.",
+    "reference": "A row refers to one that does not exist in {where}: {said}.",
+    "constraint": "A row breaks a constraint of {where}: {said}.",
+    "other": "The {where} reported an error ({exception}: {said}).",
+}
+_CONCURRENT_EDIT = "Another user edited the configuration in {where} at the same time: {said}."
+#: How to correct it, for the kinds whose action does not depend on the database.
+_ACTIONS: dict[Kind, str] = {
+    "collision": "Try again.",
+    "timeout": "Try again when the database is less busy, or raise the limit.",
+    "forbidden": "Grant it to the user that DATABASES names, then try again.",
+    "full": "Free some, then try again.",
+    "damaged": "Check the disk and restore the database from a backup.",
+    "duplicate": "Trying again does not help: check the row and the constraint in the message. If the database "
+    "generates the key, as after a restore, `manage.py sqlsequencereset` corrects it.",
+    "reference": "If a user was deleted meanwhile, log in again and repeat the edit. Otherwise restore the missing "
+    "row, or the relation that was changed by hand.",
+    "constraint": "Compare the table with the migrations: a trigger or a constraint of your own may refuse the row.",
+    "other": "Check the logs of the database and of this process.",
+}
+
+
 def describe_fault(error: DjangoDatabaseError, using: str) -> DatabaseFault:
     """Return the meaning of an exception of Django's database layer.
 
@@ -148,65 +181,29 @@ def describe_fault(error: DjangoDatabaseError, using: str) -> DatabaseFault:
         using: The alias of the database that was used.
     """
     kind = _kind_of(error, using)
-    said = " ".join(str(error).split()).rstrip(".")
-    where = _place_of(using)
+    is_concurrent_edit = kind == "duplicate" and _is_configuration(error)
+    text = (_CONCURRENT_EDIT if is_concurrent_edit else _TEXTS[kind]).format(
+        where=_place_of(using),
+        said=" ".join(str(error).split()).rstrip("."),
+        user=connections[using].settings_dict.get("USER") or "the process",
+        exception=type(error).__name__,
+    )
+    action = "Try again." if is_concurrent_edit else _action_of(kind, using)
+    return DatabaseFault(kind, text, action, is_certain=kind != "unreachable")
+
+
+def _action_of(kind: Kind, using: str) -> str:
     match kind:
-        case "collision":
-            text = f"Another transaction changed the same rows in {where} at the same time: {said}."
-            return DatabaseFault(kind, text, "Try again.")
         case "locked":
-            text = f"Another connection holds a lock in {where} and did not release it in time: {said}."
-            return DatabaseFault(kind, text, _unlock_action(using))
-        case "timeout":
-            text = f"A statement took longer than the time limit of {where}: {said}."
-            return DatabaseFault(kind, text, "Try again when the database is less busy, or raise the limit.")
+            return _unlock_action(using)
         case "missing":
-            text = f"A table or column is missing in {where}: {said}."
-            return DatabaseFault(kind, text, _migrate_action(using))
+            return _migrate_action(using)
         case "read-only":
-            text = f"The connection to {where} only reads and cannot write: {said}."
-            return DatabaseFault(kind, text, _write_action(using))
-        case "forbidden":
-            user = connections[using].settings_dict.get("USER") or "the process"
-            text = f"{user!r} lacks a privilege in {where}: {said}."
-            return DatabaseFault(kind, text, "Grant it to the user that DATABASES names, then try again.")
+            return _write_action(using)
         case "unreachable":
-            text = f"The connection to {where} could not be made, or was lost: {said}."
-            action = (
-                "Check that its folder exists and that the process may open the file."
-                if connections[using].vendor == "sqlite"
-                else f"Check that the server is running and that DATABASES[{using!r}] is correct, then try again."
-            )
-            return DatabaseFault(kind, text, action, is_certain=False)
-        case "full":
-            return DatabaseFault(kind, f"There is no space left in {where}: {said}.", "Free some, then try again.")
-        case "damaged":
-            text = f"The data of {where} cannot be read: {said}."
-            return DatabaseFault(kind, text, "Check the disk and restore the database from a backup.")
-        case "duplicate" if _is_configuration(error):
-            text = f"Another user edited the configuration in {where} at the same time: {said}."
-            return DatabaseFault(kind, text, "Try again.")
-        case "duplicate":
-            text = f"A row with the same key exists already in {where}: {said}."
-            action = (
-                "Trying again does not help: check the row and the constraint in the message. If the database "
-                "generates the key, as after a restore, `manage.py sqlsequencereset` corrects it."
-            )
-            return DatabaseFault(kind, text, action)
-        case "reference":
-            text = f"A row refers to one that does not exist in {where}: {said}."
-            action = (
-                "If a user was deleted meanwhile, log in again and repeat the edit. Otherwise restore the missing row, "
-                "or the relation that was changed by hand."
-            )
-            return DatabaseFault(kind, text, action)
-        case "constraint":
-            text = f"A row breaks a constraint of {where}: {said}."
-            action = "Compare the table with the migrations: a trigger or a constraint of your own may refuse the row."
-            return DatabaseFault(kind, text, action)
+            return _connect_action(using)
         case _:
-            text = f"{where[0].upper()}{where[1:]} reported an error ({type(error).__name__}: {said})."
-            return DatabaseFault(kind, text, "Check the logs of the database and of this process.")
+            return _ACTIONS[kind]
 
 
 def failed_alias(error: DjangoDatabaseError, default: str) -> str:
@@ -293,6 +290,12 @@ def _migrate_action(using: str) -> str:
     if using != own and not router.allow_migrate_model(using, BindingRecord):
         return f"declbind's tables are in database {own!r}: name that one with --database."
     return f"Run `manage.py migrate --database {using}`."
+
+
+def _connect_action(using: str) -> str:
+    if connections[using].vendor == "sqlite":
+        return "Check that its folder exists and that the process may open the file."
+    return f"Check that the server is running and that DATABASES[{using!r}] is correct, then try again."
 
 
 def _write_action(using: str) -> str:

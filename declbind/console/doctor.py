@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from django.conf import settings as django_settings
 from django.db import connections
@@ -48,7 +48,7 @@ class Finding:
         """Whether nothing is wrong here."""
         return self.level != "bad"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the finding as JSON values."""
         return {
             "name": self.name,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from declbind.core.spec import KEYS
 
 #: A key that differs: its name, the old and the new value, ``None`` for a missing one.
-Difference = tuple[str, Any, Any]
+Difference = tuple[str, object, object]
 
 
-def canonical(value: Any) -> str:
+def canonical(value: object) -> str:
     """Return a text of a value; two texts are equal exactly if the values are equal in JSON.
 
     Python's ``==`` would consider ``true`` equal to 1, and a database may return an object's keys in another order.
@@ -21,12 +20,12 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def fingerprint(document: Mapping[str, Any]) -> str:
+def fingerprint(document: Mapping[str, object]) -> str:
     """Return a short text that identifies the document's content; forms use it to detect concurrent changes."""
     return hashlib.sha256(canonical(document).encode()).hexdigest()[:24]
 
 
-def differences(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[Difference]:
+def differences(old: Mapping[str, object] | None, new: Mapping[str, object] | None) -> list[Difference]:
     """Return every key of a record that differs, in the order of the published table."""
     before, after = old or {}, new or {}
     return [
@@ -36,7 +35,7 @@ def differences(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) ->
     ]
 
 
-def says_same(one: Any, other: Any) -> bool:
+def says_same(one: object, other: object) -> bool:
     """Return whether two JSON values mean the same.
 
     ``true`` is not 1, but 1e2 is 100, because a database may return it in either form.

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from django.apps import apps
+from django.contrib.auth.models import AnonymousUser
 from django.db import models, transaction
+from django.db.models import Model
 
 from declbind import tenancy
 from declbind.core.errors import ConfigError
 from declbind.core.frames import EVERY_GROUP, RESYNC
+from declbind.django_types import User, concrete_model
 from declbind.inbound.idempotency import name_actor
 from declbind.models import (
     BindingRevision,
@@ -35,6 +38,8 @@ from declbind.serializers import encode_key
 
 from .shown import viewed_tenant
 
+Stored = TypeVar("Stored", bound=Model)
+
 
 @dataclass(frozen=True)
 class Erasure:
@@ -48,7 +53,7 @@ class Erasure:
     counts: dict[str, int]
     streams: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the result as JSON values."""
         return {"erased": self.counts, "streams": list(self.streams)}
 
@@ -74,13 +79,18 @@ def forget_row(label: str, pk: str, using: str) -> Erasure:
         return _forget_rows(_family(model), encode_key(key, model._meta.pk), using, tenant)
 
 
-def forget_user(user: Any, using: str) -> Erasure:
+def forget_user(user: User, using: str) -> Erasure:
     """Erase a user's name from the log, traffic, connections and revisions, and the values of the user's row.
 
     The rows of open connections stay. Call this again after the connections are closed.
+
+    Raises:
+        ConfigError: The user is an anonymous one, or belongs to a tenant that must be named.
     """
+    if isinstance(user, AnonymousUser):
+        raise ConfigError("Expected the name or the key of a user: anonymous visitors are not stored by name.")
     key, name = str(user.pk), str(user.get_username())
-    model = type(user)._meta.concrete_model
+    model = concrete_model(type(user))
     tenant = _tenant_of(model)
     sequencer.settle(using)
     with transaction.atomic(using=using):
@@ -117,7 +127,7 @@ def forget_user(user: Any, using: str) -> Erasure:
     return Erasure(counts, erased.streams)
 
 
-def _tenant_of(model: Any) -> str | None:
+def _tenant_of(model: type[Model]) -> str | None:
     """Return the tenant of the row or user; ``None`` for all.
 
     Raises:
@@ -133,13 +143,13 @@ def _tenant_of(model: Any) -> str | None:
     return tenant
 
 
-def _of(tenant: str | None, model: Any, using: str) -> models.QuerySet[Any]:
+def _of(tenant: str | None, model: type[Stored], using: str) -> models.QuerySet[Stored]:
     """Return the rows of a table of declbind that belong to a tenant, or all."""
-    rows: models.QuerySet[Any] = model._default_manager.using(using)
+    rows: models.QuerySet[Stored] = model._default_manager.using(using)
     return rows if tenant is None else rows.filter(tenant=tenant)
 
 
-def _by(user: Any, key: str, tenant: str | None) -> models.Q:
+def _by(user: User, key: str, tenant: str | None) -> models.Q:
     """Return the condition for idempotency keys that a user has used."""
     by = models.Q(actor=name_actor(user, "", tenant or ""))
     # The keys of each tenant, if all tenants share their users.

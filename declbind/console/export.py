@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from declbind.core.errors import ConfigError
 from declbind.models import BindingRecord
@@ -15,7 +14,7 @@ from .overview import find_states, load_states, order_record
 FILE_NAME = "bindings.json"
 
 
-def format_export(records: Iterable[Mapping[str, Any]]) -> str:
+def format_export(records: Iterable[Mapping[str, object]]) -> str:
     """Return the text of a file of records, sorted by stream, with keys in a fixed order.
 
     The same records give the same bytes. The text ends with a line break. Write it to a file in UTF-8.
@@ -24,7 +23,7 @@ def format_export(records: Iterable[Mapping[str, Any]]) -> str:
     return format_json(ordered) + "\n"
 
 
-def load_export(streams: Sequence[str], using: str) -> list[dict[str, Any]]:
+def load_export(streams: Sequence[str], using: str) -> list[dict[str, object]]:
     """Return records for ``apply``, sorted by stream: those of the database, or the named ones of any source.
 
     Raises:

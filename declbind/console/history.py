@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -13,6 +12,7 @@ from django.db.models import Max
 
 from declbind.core.errors import ConfigError, Problem
 from declbind.core.wording import suggest
+from declbind.django_types import User
 from declbind.models import BindingRecord, BindingRevision, editing
 
 from .documents import Difference, differences, fingerprint, says_same
@@ -30,8 +30,8 @@ class Step:
     author: str
     note: str
     source: str
-    before: Mapping[str, Any] | None
-    after: Mapping[str, Any] | None
+    before: Mapping[str, object] | None
+    after: Mapping[str, object] | None
 
     @property
     def verb(self) -> str:
@@ -45,7 +45,7 @@ class Step:
         """Return (key, old, new) for each key that differs."""
         return differences(self.before, self.after)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the edit as JSON values."""
         return {
             "stream": self.stream,
@@ -109,7 +109,7 @@ def find_revision(stream: str, version: int, using: str) -> BindingRevision:
 
 
 def roll_back(
-    revision: BindingRevision, using: str, author: Any, note: str, expected_fingerprint: str = ""
+    revision: BindingRevision, using: str, author: User | None, note: str, expected_fingerprint: str = ""
 ) -> BindingRecord | None:
     """Store the record as of ``revision`` again, as a new revision; a removed record is recreated.
 
@@ -181,7 +181,7 @@ def as_problems(error: ValidationError) -> Sequence[Problem]:
     return problems
 
 
-def _step(revision: BindingRevision, before: Mapping[str, Any] | None) -> Step:
+def _step(revision: BindingRevision, before: Mapping[str, object] | None) -> Step:
     return Step(
         stream=revision.stream,
         version=revision.version,

@@ -16,7 +16,7 @@ def limited_queries(using: str, seconds: float) -> Iterator[None]:
     connection = connections[using]
     deadline = time.monotonic() + seconds
 
-    def execute(run: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+    def execute(run: Any, sql: str, params: object, many: bool, context: Any) -> Any:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not finished within {seconds:.1f} s")
         return run(sql, params, many, context)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
+
+from django.db.models import Model
 
 from declbind import record_validation
 from declbind.bindings import DJANGO_ACTIONS
@@ -35,24 +37,31 @@ DEEDS = {
 }
 
 
+class PermissionHolder(Protocol):
+    """A user who edits bindings."""
+
+    def has_perm(self, codename: str, /) -> bool:
+        """Return whether the user has a permission."""
+
+
 @dataclass(frozen=True)
 class Opening:
     """One thing that an edit opens, and the permissions to open it.
 
-    ``rights`` are codenames, any of which is enough. If there are none, nobody may open it. ``deed`` is what is opened,
-    as a text that follows "may"; ``path`` is the place in the record.
+    ``permissions`` are codenames, any of which is enough. If there are none, nobody may open it. ``deed`` is what is
+    opened, as a text that follows "may"; ``path`` is the place in the record.
     """
 
     path: str
     deed: str
-    rights: tuple[str, ...]
+    permissions: tuple[str, ...]
     reason: str = ""
 
     def problem(self) -> Problem:
         """Return the problem for a user without any of the permissions."""
-        if not self.rights:
+        if not self.permissions:
             return Problem(self.path, f"Nobody may {self.deed} by a binding that is stored in the admin. {self.reason}")
-        wanted = " or ".join(map(describe_right, self.rights))
+        wanted = " or ".join(map(describe_permission, self.permissions))
         return Problem(
             self.path,
             f"Only users with the permission {wanted} may {self.deed.rstrip(',')}, and you do not have it. Ask a "
@@ -60,10 +69,10 @@ class Opening:
         )
 
 
-def missing_rights(
-    user: Any,
-    old: Mapping[str, Any] | None,
-    new: Mapping[str, Any] | None,
+def missing_permissions(
+    user: PermissionHolder,
+    old: Mapping[str, object] | None,
+    new: Mapping[str, object] | None,
     *,
     as_if_enabled: bool = False,
     held: Collection[str] = (),
@@ -80,8 +89,8 @@ def missing_rights(
 
 
 def find_openings(
-    old: Mapping[str, Any] | None,
-    new: Mapping[str, Any] | None,
+    old: Mapping[str, object] | None,
+    new: Mapping[str, object] | None,
     as_if_enabled: bool = False,
     held: Collection[str] = (),
     accepted: Collection[str] = (),
@@ -106,13 +115,16 @@ def describe_openings(change: Change) -> list[str]:
 
 
 def _consequences(
-    old: Mapping[str, Any] | None, new: Mapping[str, Any], held: Collection[str] = (), accepted: Collection[str] = ()
+    old: Mapping[str, object] | None,
+    new: Mapping[str, object],
+    held: Collection[str] = (),
+    accepted: Collection[str] = (),
 ) -> Sequence[Consequence]:
     in_force = not old or old.get("stream") not in record_validation.reserved_streams()
     return consequences(old or None, new, in_force=in_force, held=held, accepted=accepted)
 
 
-def describe_right(codename: str) -> str:
+def describe_permission(codename: str) -> str:
     """Return the admin's name of a permission, with its codename."""
     return f'"{_name_of(codename)}" ({codename})'
 
@@ -120,7 +132,7 @@ def describe_right(codename: str) -> str:
 @dataclass(frozen=True)
 class _Definition:
     spec: BindingSpec
-    model: Any
+    model: type[Model]
     exposed: Sequence[Exposed]
     open_actions: frozenset[str]
 
@@ -128,12 +140,12 @@ class _Definition:
     def label(self) -> str:
         return str(self.model._meta.label)
 
-    def codename(self, action: str, model: Any = None) -> str:
+    def codename(self, action: str, model: type[Model] | None = None) -> str:
         options = (model or self.model)._meta
         return f"{options.app_label}.{DJANGO_ACTIONS[action]}_{options.model_name}"
 
 
-def _read(document: Mapping[str, Any] | None, held: Collection[str]) -> _Definition | None:
+def _read(document: Mapping[str, object] | None, held: Collection[str]) -> _Definition | None:
     # Problems that do not prevent reading it are left to the validation, which always runs as well.
     if not document:
         return None
@@ -154,9 +166,9 @@ def _read(document: Mapping[str, Any] | None, held: Collection[str]) -> _Definit
 def _openings(before: _Definition | None, after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
     known = set() if before is None or before.model is not after.model else _places(before)
     # Newly exposed fields count even if the definition is disabled or narrows the rows.
-    judged = after.exposed if opened else [item for item in after.exposed if (item.key, item.field) not in known]
-    yield from _withheld(after, judged)
-    for item in judged:
+    newly_exposed = after.exposed if opened else [item for item in after.exposed if (item.key, item.field) not in known]
+    yield from _withheld(after, newly_exposed)
+    for item in newly_exposed:
         if item.is_sensitive and not item.withheld:
             yield Opening(item.path, f"{_exposing(after, item)}, which looks like a secret,", (EXPOSE_SENSITIVE,))
     yield from _own_keys(before, after)
@@ -166,7 +178,7 @@ def _openings(before: _Definition | None, after: _Definition, opened: frozenset[
         if action in opened:
             yield Opening(_path(after.spec, action), _deed(after, action), (after.codename(action),))
     yield from _asking(after, opened)
-    yield from _rights(after, opened)
+    yield from _permission_givers(after, opened)
     yield from _relations(after, opened)
 
 
@@ -195,18 +207,19 @@ def _asking(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
         yield Opening("$.where", deed, (after.codename("view"), after.codename("update")))
 
 
-def _withheld(after: _Definition, judged: Sequence[Exposed]) -> Iterator[Opening]:
+def _withheld(after: _Definition, newly_exposed: Sequence[Exposed]) -> Iterator[Opening]:
     if after.model._meta.app_label == "declbind":
         yield Opening("$.model", f"bind {after.label}", (), "It is a model of declbind.")
         return
-    for item in judged:
+    for item in newly_exposed:
         if item.withheld:
             fix = "Bind another model." if item.key == "model" else f"Remove {item.name!r} from '{item.key}'."
             reason = f"It holds {item.withheld}. {fix}"
             yield Opening(item.path, _exposing(after, item), (), reason)
 
 
-def _rights(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
+def _permission_givers(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
+    """Yield models and columns that give or record permissions."""
     if is_rights_model(after.model):
         deed = f"bind {after.label}, whose rows give or record permissions,"
         yield Opening("$.model", deed, (BIND_RIGHTS_MODELS,))
@@ -241,7 +254,7 @@ def _relations(after: _Definition, opened: frozenset[str]) -> Iterator[Opening]:
                 yield Opening(path, f"{deed}, which give or record permissions,", (BIND_RIGHTS_MODELS,))
 
 
-def _places(definition: _Definition) -> set[tuple[str, Any]]:
+def _places(definition: _Definition) -> set[tuple[str, object]]:
     return {(item.key, item.field) for item in definition.exposed}
 
 
@@ -258,8 +271,8 @@ def _deed(after: _Definition, action: str) -> str:
     return DEEDS[action].format(model=after.label)
 
 
-def _holds(user: Any, opening: Opening) -> bool:
-    return any(user.has_perm(codename) for codename in opening.rights)
+def _holds(user: PermissionHolder, opening: Opening) -> bool:
+    return any(user.has_perm(codename) for codename in opening.permissions)
 
 
 def _name_of(codename: str) -> str:

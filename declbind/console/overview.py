@@ -49,7 +49,7 @@ class Drift:
             "Apply that file again, or export the record into it.",
         )
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the drift as JSON values."""
         return {
             "source": self.source,
@@ -69,7 +69,7 @@ class BindingState:
     where: str
     source: str
     state: str
-    record: Mapping[str, Any] | None
+    record: Mapping[str, object] | None
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
     binding: type[Binding] | None = field(default=None, compare=False)
@@ -87,7 +87,7 @@ class BindingState:
         """The fields that the model got later, and that nobody has accepted yet."""
         return self.binding.held_names() if self.binding is not None else []
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the state as JSON values."""
         return {
             "stream": self.stream,
@@ -121,7 +121,7 @@ def load_states(using: str) -> list[BindingState]:
     return [_state(item, entry, drifts, faults, held_back) for item, entry in zip(items, registry.entries, strict=True)]
 
 
-def load_drift(using: str, stored: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Drift]:
+def load_drift(using: str, stored: Mapping[str, Mapping[str, object]] | None = None) -> dict[str, Drift]:
     """Return, by stream, the database records that were edited since they were stored from a file.
 
     Takes one or two queries. ``stored`` are the records to check, by stream, as ``definition()`` gives them;
@@ -134,7 +134,7 @@ def load_drift(using: str, stored: Mapping[str, Mapping[str, Any]] | None = None
 
 
 def load_latest(
-    using: str, stored: Mapping[str, Mapping[str, Any]]
+    using: str, stored: Mapping[str, Mapping[str, object]]
 ) -> tuple[dict[str, BindingRevision], dict[str, Drift]]:
     """Return the last revision of each record, by stream, and the result of ``load_drift``. Takes one query."""
     wanted = Q(pk__in=_last_of(stored, using)) | Q(pk__in=_last_of(stored, using, from_files=True))
@@ -158,7 +158,7 @@ def _last_of(streams: Iterable[str], using: str, *, from_files: bool = False) ->
     return revisions.order_by().values("stream").annotate(last=Max("pk")).values("last")
 
 
-def _find_drift(revisions: Iterable[Any], stored: Mapping[str, Mapping[str, Any]]) -> dict[str, Drift]:
+def _find_drift(revisions: Iterable[Any], stored: Mapping[str, Mapping[str, object]]) -> dict[str, Drift]:
     found = {}
     for revision in revisions:
         if not revision.source or revision.is_over or revision.definition is None:
@@ -185,7 +185,7 @@ def find_states(states: Sequence[BindingState], stream: str) -> list[BindingStat
 
 def describe(state: BindingState, using: str) -> dict[str, Any]:
     """Return a description of a binding: what it sends, what it accepts, its rules, what it does not capture."""
-    about: dict[str, Any] = state.as_json()
+    about: dict[str, object] = state.as_json()
     about["record"] = order_record(state.record) if state.record is not None else None
     if state.binding is None:
         return about
@@ -217,7 +217,7 @@ def describe_rule(rule: str | bool) -> str:
     return AUDIENCE_WORDS.get(rule) or f"who has {rule}"
 
 
-def order_record(record: Mapping[str, Any]) -> dict[str, Any]:
+def order_record(record: Mapping[str, Any]) -> dict[str, object]:
     """Return a record with its keys, and those of its objects, in the order of the published table.
 
     A database need not keep the order of an object's keys, and this must not change an export that is kept in Git.
@@ -241,7 +241,7 @@ def _state(
 ) -> BindingState:
     spec = item.spec
     state = "on" if spec is not None and spec.enabled else "off"
-    record: Mapping[str, Any] | None = item.document
+    record: Mapping[str, object] | None = item.document
     if record is None and spec is not None:
         record = spec.to_dict()
     drift = drifts.get(entry.stream) if entry.source == "database" else None

@@ -7,13 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connections, transaction
 
 from declbind import record_validation
 from declbind.core.errors import ConfigError, Problem
+from declbind.django_types import User
 from declbind.models import BindingRecord, Configuration, editing
 from declbind.registry import get_registry, trying
 from declbind.sources import SourceItem
@@ -23,7 +24,7 @@ from .documents import Difference, differences
 from .overview import order_record, problem_as_json
 
 Action = Literal["add", "change", "remove", "keep"]
-Definition = Mapping[str, Any]
+Definition = Mapping[str, object]
 MEANWHILE = "Another user edited the configuration at the same time. Nothing was stored; try again."
 
 
@@ -44,7 +45,7 @@ class Change:
         """Return (key, old, new) for each key that differs, ``None`` for a missing one."""
         return differences(self.before, self.after)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the change as JSON values."""
         return {
             "action": self.action,
@@ -89,7 +90,7 @@ class Plan:
         """Return the number of streams with this action."""
         return sum(change.action == action for change in self.changes)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the plan as JSON values."""
         return {
             "ok": not self.faults,
@@ -145,7 +146,7 @@ def plan_items(items: Sequence[SourceItem], using: str, prune: bool = False) -> 
 
 
 def apply_path(
-    path: Path, using: str, *, prune: bool = False, expected: str = "", author: Any = None, note: str = ""
+    path: Path, using: str, *, prune: bool = False, expected: str = "", author: User | None = None, note: str = ""
 ) -> Plan:
     """Make a plan and carry it out in one transaction.
 
@@ -169,7 +170,7 @@ def apply_path(
         return carry_out(plan, using, author=author, note=note)
 
 
-def carry_out(plan: Plan, using: str, *, author: Any = None, note: str = "") -> Plan:
+def carry_out(plan: Plan, using: str, *, author: User | None = None, note: str = "") -> Plan:
     """Store the changes of a plan without faults, in the transaction in which the plan was made.
 
     Returns:
@@ -238,7 +239,7 @@ def find_faults(items: Sequence[SourceItem]) -> list[Fault]:
     return faults
 
 
-def _definition(item: SourceItem) -> dict[str, Any]:
+def _definition(item: SourceItem) -> dict[str, object]:
     return BindingRecord().assign(dict(item.document or {})).definition()
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
+from django.db.models import Model
 
 from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.core import frames
 from declbind.core.errors import ClientError, ConfigError, Problem
+from declbind.django_types import User
 from declbind.fields import concrete_field
 from declbind.serializers import encode_key, encode_value
 from declbind.serializers.guard import describe_withheld
@@ -26,7 +27,7 @@ class Verdict:
     """Whether a user may see the row in one group, and why. ``params`` are those of the subscription."""
 
     group: str
-    params: Mapping[str, Any] | None
+    params: Mapping[str, object] | None
     allowed: bool
     reason: str
 
@@ -36,9 +37,9 @@ class Preview:
     """The frame of an update of one row, as text and parsed, its groups, and the verdicts for one user."""
 
     stream: str
-    pk: Any
+    pk: object
     groups: tuple[str, ...]
-    payload: Mapping[str, Any] | None
+    payload: Mapping[str, object] | None
     frame: str
     view: str
     user: str
@@ -51,7 +52,7 @@ class Preview:
         """The warning about withheld values, or ""."""
         return describe_withheld(self.withheld) if self.withheld else ""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the preview as JSON values."""
         return {
             "stream": self.stream,
@@ -66,7 +67,7 @@ class Preview:
         }
 
 
-def load_user(name: str) -> Any:
+def load_user(name: str) -> User:
     """Return the user with a name or a primary key; for "" an anonymous user.
 
     Raises:
@@ -86,7 +87,7 @@ def load_user(name: str) -> Any:
     return user
 
 
-def make_preview(binding: type[Binding], pk: str, user: Any) -> Preview:
+def make_preview(binding: type[Binding], pk: str, user: User) -> Preview:
     """Build the frame for the stored row ``pk`` as if it had just been saved.
 
     Raises:
@@ -116,9 +117,9 @@ def make_preview(binding: type[Binding], pk: str, user: Any) -> Preview:
     )
 
 
-def _load_row(bound: Binding, pk: str) -> Any:
+def _load_row(bound: Binding, pk: str) -> Model:
     model = bound.model_class()
-    key: Any = model._meta.pk
+    key = model._meta.pk
     try:
         row = model._base_manager.filter(pk=value_validation.coerce(key, pk)).first()
     except ValueError as error:
@@ -134,14 +135,14 @@ def _load_row(bound: Binding, pk: str) -> Any:
     return row
 
 
-def _payload(bound: Binding, row: Any) -> str:
+def _payload(bound: Binding, row: Model) -> str:
     if bound.overrides("serialize"):
         return encode_value(bound.outgoing_payload(row, "update"))
     data = encode_value(bound.outgoing_data(row))
     return frames.encode_payload("update", encode_key(row.pk, row._meta.pk), data, bound.model_label())
 
 
-def _verdicts(bound: Binding, row: Any, groups: tuple[str, ...]) -> list[Verdict]:
+def _verdicts(bound: Binding, row: Model, groups: tuple[str, ...]) -> list[Verdict]:
     owns = not bound.resolved().spec.scope or bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists()
     verdicts = []
     for group, params in _subscriptions(bound, row, groups):
@@ -156,7 +157,7 @@ def _verdicts(bound: Binding, row: Any, groups: tuple[str, ...]) -> list[Verdict
     return verdicts
 
 
-def _subscriptions(bound: Binding, row: Any, groups: tuple[str, ...]) -> list[tuple[str, dict[str, Any] | None]]:
+def _subscriptions(bound: Binding, row: Model, groups: tuple[str, ...]) -> list[tuple[str, dict[str, object] | None]]:
     """Return each group of the row with the params of a subscription; ``None`` if only project code knows them."""
     if bound.overrides("group_names"):
         try:
@@ -165,7 +166,7 @@ def _subscriptions(bound: Binding, row: Any, groups: tuple[str, ...]) -> list[tu
             own = None
         return [(group, {} if group == own else None) for group in groups]
     model = bound.model_class()
-    found: list[tuple[str, dict[str, Any] | None]] = []
+    found: list[tuple[str, dict[str, object] | None]] = []
     for template in bound.resolved().spec.group_templates:
         params = {name: getattr(row, concrete_field(model, name).attname) for name in template.placeholders}
         group = template.render(bound.group_values(params))

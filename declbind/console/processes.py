@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from declbind.models import Configuration, Node
 from declbind.outbound import log
@@ -51,7 +50,7 @@ class Process:
         """Return the lag in words, "" if it is unknown."""
         return "" if self.lag is None else Lag(self.lag, self.lag_seconds or 0.0).text
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the process as JSON values."""
         return {**vars(self), "lag_seconds": None if self.lag_seconds is None else round(self.lag_seconds, 3)}
 
@@ -70,7 +69,7 @@ class Processes:
         """Return the processes with a recent heartbeat."""
         return tuple(process for process in self.processes if process.is_live)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the processes as JSON values."""
         return {
             "version": self.version,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from django.contrib import auth
 from django.contrib.auth.models import Group
+from django.db.models import Model
 
 from declbind.bindings import Binding
 from declbind.core.spec import AUDIENCES
 from declbind.core.wording import AUDIENCE_WORDS
+from declbind.django_types import User
 
 SHOWN_GROUPS = 5
 
@@ -27,12 +28,12 @@ class Reason:
     text: str
 
 
-def describe_user(user: Any) -> str:
+def describe_user(user: User | None) -> str:
     """Return a user's name for people."""
     return str(user.get_username()) if user is not None and user.is_authenticated else "an anonymous visitor"
 
 
-def explain_permission(bound: Binding, action: str, pk: Any, is_granted: bool) -> Reason:
+def explain_permission(bound: Binding, action: str, pk: object, is_granted: bool) -> Reason:
     """Explain why the binding's user was admitted or not; the caller passes the verdict of the real check."""
     method = "has_view_permission" if action == "view" else "has_permission"
     who = describe_user(bound.user)
@@ -48,7 +49,7 @@ def explain_permission(bound: Binding, action: str, pk: Any, is_granted: bool) -
         return Reason(rule, (), f"Open to {AUDIENCE_WORDS[rule]}; {who} {verb} of them.")
     if not is_granted:
         return Reason(rule, (), f"It requires {rule}, which {who} does not have.{_holders(rule)}")
-    granted = tuple(_sources(bound.user, rule, _find_row(bound, pk)))
+    granted = tuple(_sources(bound.user, rule, _find_row(bound, pk))) if bound.user is not None else ()
     return Reason(rule, granted, f"It requires {rule}; {who} has it{': ' if granted else ''}{', '.join(granted)}.")
 
 
@@ -57,11 +58,11 @@ def _place(binding: type[Binding], method: str) -> str:
     return f"{owner.__module__}.{owner.__qualname__}.{method}"
 
 
-def _find_row(bound: Binding, pk: Any) -> Any:
+def _find_row(bound: Binding, pk: object) -> Model | None:
     return None if pk is None else bound.get_queryset().filter(pk=pk).first()
 
 
-def _sources(user: Any, rule: str, row: Any) -> list[str]:
+def _sources(user: User, rule: str, row: Model | None) -> list[str]:
     """Return what gives the user a codename: superuser status, a permission of their own, groups, or a backend."""
     if getattr(user, "is_superuser", False):
         return ["a superuser may all"]

@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
 
 from django.db.models import Max, Q
 from django.utils import timezone
@@ -157,7 +156,7 @@ def _merge(events: list[LogEvent], rows: list[Traffic]) -> list[LogEvent | Traff
     return merged + waiting[::-1]
 
 
-def as_json(item: LogEvent | Traffic, values: bool) -> dict[str, Any]:
+def as_json(item: LogEvent | Traffic, values: bool) -> dict[str, object]:
     """Return an event or a row of traffic as JSON values; ``kind`` says which it is."""
     return traffic_as_json(item) if isinstance(item, Traffic) else event_as_json(item, values)
 
@@ -167,7 +166,7 @@ def format_item(item: LogEvent | Traffic, values: bool) -> str:
     return format_traffic(item) if isinstance(item, Traffic) else format_event(item, values)
 
 
-def traffic_as_json(row: Traffic) -> dict[str, Any]:
+def traffic_as_json(row: Traffic) -> dict[str, object]:
     """Return a row of traffic as JSON values; of sent data it has the shape, never a value."""
     return {
         "at": row.at,
@@ -194,7 +193,7 @@ def format_traffic(row: Traffic) -> str:
     return "  ".join((row.kind, row.at.strftime("%H:%M:%S.%f")[:-3], row.stream or "-", asked, end))
 
 
-def event_as_json(event: LogEvent, values: bool) -> dict[str, Any]:
+def event_as_json(event: LogEvent, values: bool) -> dict[str, object]:
     """Return an event as JSON values; without ``values`` the data is the list of its keys."""
     data = json.loads(event.data)
     return {
@@ -219,10 +218,10 @@ def format_event(event: LogEvent, values: bool) -> str:
         return f"{event.offset}  {at}  {event.stream}  expired  {event.model}  {describe_bulk((), is_expired=True)}"
     if event.kind == Event.BULK:
         groups = [group for group, _ in event.changes]
-        told = (
+        description = (
             f"{describe_bulk(groups)} ({list_groups(groups)})" if EVERY_GROUP not in groups else describe_bulk(groups)
         )
-        return f"{event.offset}  {at}  {event.stream}  resync  {event.model}  {told}"
+        return f"{event.offset}  {at}  {event.stream}  resync  {event.model}  {description}"
     changes = ", ".join(f"{action}/{group}" for group, action in event.changes)
     data = event.data if values else "{" + ", ".join(sorted(json.loads(event.data))) + "}"
     return f"{event.offset}  {at}  {event.stream}  {changes}  {event.model} {event.object_pk}  {data}"

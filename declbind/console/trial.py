@@ -20,8 +20,9 @@ from declbind.bindings import Binding
 from declbind.core import frames
 from declbind.core.errors import ClientError, ConfigError, Problem
 from declbind.core.frames import Request
+from declbind.django_types import User
 from declbind.inbound.permissions import Identity, load_user
-from declbind.live.consumers import read_envelope, read_request
+from declbind.live.conversation import read_envelope, read_request
 from declbind.models import BindingRevision
 from declbind.outbound import index as indexes
 from declbind.outbound import log
@@ -49,8 +50,8 @@ from .trial_answer import (
     Trial,
 )
 from .trial_frames import build_frames
-from .trial_steps import Telling, name_fault, tell_faults
-from .visibility import has_fixed_groups, load_rows, load_viewers
+from .trial_steps import StepDescriptions, describe_faults, name_fault
+from .visibility import Viewers, has_fixed_groups, load_rows, load_viewers
 
 __all__ = [
     "ACTIONS", "ALIASES", "INBOUND", "NOTE", "OK", "REFUSED", "SKIPPED",
@@ -91,7 +92,7 @@ def make_trial(question: Question, using: str | None = None) -> Trial:
             return Trial(question, describe_user(user), (step,))
 
 
-def find_user(who: str) -> tuple[Identity, Any]:
+def find_user(who: str) -> tuple[Identity, User]:
     """Return the identity of a user in a connection without a session, and the user without cached permissions."""
     named = preview.load_user(who)
     tenant = tenancy.of_connection(database_alias())
@@ -124,7 +125,7 @@ def choose_registry(question: Question, using: str) -> tuple[BindingRegistry, Qu
 
 
 def _try_all(
-    question: Question, registry: BindingRegistry, index: Index, identity: Identity, user: Any, using: str
+    question: Question, registry: BindingRegistry, index: Index, identity: Identity, user: User, using: str
 ) -> Trial:
     streams = sorted(registry.by_stream)
     parts: list[Trial] = []
@@ -149,7 +150,7 @@ class _Attempt:
     registry: BindingRegistry
     index: Index
     identity: Identity
-    user: Any
+    user: User
     using: str
 
     def make(self) -> Trial:
@@ -167,7 +168,7 @@ class _Attempt:
         question = self.question
         if question.is_outbound:
             return self.registry.by_stream.get(question.stream), None, None
-        payload: dict[str, Any] = {"action": "subscribe" if question.action == "view" else question.action, "ref": 1}
+        payload: dict[str, object] = {"action": "subscribe" if question.action == "view" else question.action, "ref": 1}
         if question.action == "view":
             payload["params"] = dict(question.params or {})
         if question.is_inbound and question.action != "create" and question.pk is not None:
@@ -185,7 +186,7 @@ class _Attempt:
         return binding, request, None
 
     def _refused_at_the_door(self, error: ClientError | None) -> Trial:
-        telling = self._telling()
+        texts = self._descriptions()
         binding = self.registry.by_stream.get(self.question.stream)
         if self.question.is_outbound:
             steps: Sequence[str] = trial_outbound.STEPS
@@ -193,8 +194,8 @@ class _Attempt:
             steps = trial_inbound.STEPS if self.question.is_inbound else (*trial_view.STEPS, "row")
         at = "binding" if binding is None else "request"
         passed = {"binding"} if binding is not None else set()
-        told = telling.tell([name for name in steps if telling.concerns(name)], passed | {at}, at, error)
-        return self._answer(told, binding, error=error)
+        described = texts.describe([name for name in steps if texts.concerns(name)], passed | {at}, at, error)
+        return self._answer(described, binding, error=error)
 
     # --- see rows ----------------------------------------------------------------------------------------------------
 
@@ -209,19 +210,19 @@ class _Attempt:
             asked = dataclasses.replace(request, params=params, payload={**request.payload, "params": params})
             grants.append(trial_view.try_subscription(asked, binding, self.identity, self.using))
         grant = next((grant for grant in grants if grant.error is None), grants[0])
-        telling = self._telling(binding, grant.asker, grant.fault)
+        texts = self._descriptions(binding, grant.asker, grant.fault)
         entered = {"binding", "request", *grant.passage.entered}
         last = grant.passage.entered[-1] if grant.error is not None and grant.passage.entered else ""
-        names = [name for name in trial_view.STEPS if telling.concerns(name)]
-        steps = telling.tell(names, entered, last, grant.error, grant)
+        names = [name for name in trial_view.STEPS if texts.concerns(name)]
+        steps = texts.describe(names, entered, last, grant.error, grant)
         reply = self._granted(grant) if grant.error is None else None
         rows = viewers = None
         listening: tuple[Listening, ...] = ()
         if question.pk is not None:
-            steps.append(telling.tell_row(grant, row, question.pk, self.using))
+            steps.append(texts.describe_row(grant, row, question.pk, self.using))
         if grant.bound is not None:
             listening = self._listening(((question.stream, (grant.group,)),))
-            steps.append(telling.tell_connections(listening))
+            steps.append(texts.describe_connections(listening))
             if question.wide:
                 with trial_view.rolled_back(binding, self.using, *trial_view.CODE):
                     rows = load_rows(grant.bound, grant.group, grant.full)
@@ -231,7 +232,7 @@ class _Attempt:
             steps, binding, reply=reply, error=grant.error, listening=listening, rows=rows, viewers=viewers
         )
 
-    def _granted(self, grant: trial_view.Grant) -> dict[str, Any]:
+    def _granted(self, grant: trial_view.Grant) -> dict[str, object]:
         head = log.load_head(self.using)
         return {"group": grant.group, "epoch": head.epoch, "offset": head.offset}
 
@@ -241,13 +242,13 @@ class _Attempt:
         question = self.question
         done = trial_inbound.try_write(request, binding, self.identity, self.index, carry_out=question.carry_out)
         course, error = done.course, done.error
-        telling = self._telling(binding, course.bound or binding(user=course.user or self.user), done.fault)
-        names = [name for name in trial_inbound.STEPS if telling.concerns(name)]
+        texts = self._descriptions(binding, course.bound or binding(user=course.user or self.user), done.fault)
+        names = [name for name in trial_inbound.STEPS if texts.concerns(name)]
         last = course.last if error is not None else ""
         if error is not None and error.code == "denied" and last == "row":
             last = "permission"
         entered = {"binding", "request", *course.passed, last}
-        steps = telling.tell(names, entered, last, error, course)
+        steps = texts.describe(names, entered, last, error, course)
         frames_: tuple[Frame, ...] = ()
         listening: tuple[Listening, ...] = ()
         if error is None:
@@ -255,12 +256,12 @@ class _Attempt:
             frames_ = build_frames(self.registry, done.events, faults)
             listening = self._listening(_by_stream(frames_, question.stream))
             steps += [
-                telling.tell_groups(frames_, course.is_left_to_code),
-                telling.tell_frames(frames_, faults, course.is_left_to_code),
-                telling.tell_connections(listening),
+                texts.describe_groups(frames_, course.is_left_to_code),
+                texts.describe_frames(frames_, faults, course.is_left_to_code),
+                texts.describe_connections(listening),
             ]
         else:
-            steps += [telling.skip(name) for name in ("groups", "frames", "connections")]
+            steps += [texts.skip(name) for name in ("groups", "frames", "connections")]
         return self._answer(
             steps, binding, reply=course.reply if error is None else None, error=error, frames=frames_,
             listening=listening,
@@ -272,29 +273,29 @@ class _Attempt:
         question = self.question
         action = question.action.partition("-")[2] or "update"
         bound = binding(user=self.user, using=self.using)
-        telling = self._telling(binding, bound)
-        names = [name for name in trial_outbound.STEPS if telling.concerns(name)]
+        texts = self._descriptions(binding, bound)
+        names = [name for name in trial_outbound.STEPS if texts.concerns(name)]
         if not binding.spec().outbound:
-            steps = telling.tell(names, {"binding", "direction"}, "direction", None)
+            steps = texts.describe(names, {"binding", "direction"}, "direction", None)
             return self._answer(steps, binding)
         try:
             change = trial_outbound.try_change(
                 binding, action, question.pk, question.values, self.registry, self.index, self.using
             )
         except Exception as fault:
-            change = trial_outbound.Change(failed="frames", faults=[(question.stream, fault)], text=tell_faults([
+            change = trial_outbound.Change(failed="frames", faults=[(question.stream, fault)], text=describe_faults([
                 (question.stream, fault)
             ]))  # fmt: skip
-        steps = telling.tell_change(names, change, action)
+        steps = texts.describe_change(names, change, action)
         listening: tuple[Listening, ...] = ()
         viewers = None
         if not change.failed:
             groups = tuple(dict.fromkeys(frame.group for frame in change.frames))
             listening = self._listening(((question.stream, groups),))
             steps += [
-                telling.tell_groups(change.frames, False, change.row, change.faults),
-                telling.tell_frames(change.frames, change.faults, False, change.also, is_whole=True),
-                telling.tell_connections(listening),
+                texts.describe_groups(change.frames, False, change.row, change.faults),
+                texts.describe_frames(change.frames, change.faults, False, change.also, is_whole=True),
+                texts.describe_connections(listening),
             ]
             if question.wide:
                 viewers = self._viewers(binding, change.row)
@@ -302,17 +303,19 @@ class _Attempt:
 
     # --- what all have in common -------------------------------------------------------------------------------------
 
-    def _telling(
+    def _descriptions(
         self, binding: type[Binding] | None = None, bound: Binding | None = None, fault: BaseException | None = None
-    ) -> Telling:
-        return Telling(self.question, self.registry, self.user, binding, bound, fault)
+    ) -> StepDescriptions:
+        return StepDescriptions(self.question, self.registry, self.user, binding, bound, fault)
 
     def _listening(self, wanted: Sequence[tuple[str, Sequence[str]]]) -> tuple[Listening, ...]:
         return tuple(
             Listening(stream, load_audience(stream, groups, self.using)) for stream, groups in wanted if groups
         )
 
-    def _viewers(self, binding: type[Binding], row: Model) -> Any:
+    def _viewers(self, binding: type[Binding], row: Model | None) -> Viewers | None:
+        if row is None:
+            return None
         bound = binding(user=self.user, using=self.using)
         with trial_view.rolled_back(binding, self.using, *trial_view.CODE):
             try:
@@ -326,7 +329,7 @@ class _Attempt:
         steps: Sequence[Step],
         binding: type[Binding] | None,
         *,
-        reply: dict[str, Any] | None = None,
+        reply: dict[str, object] | None = None,
         error: ClientError | None = None,
         **rest: Any,
     ) -> Trial:

@@ -71,10 +71,10 @@ class Question:
     who: str = ""
     stream: str = ""
     action: str = "view"
-    pk: Any = None
-    values: Mapping[str, Any] = field(default_factory=dict)
-    params: Mapping[str, Any] | None = None
-    document: Mapping[str, Any] | None = None
+    pk: object = None
+    values: Mapping[str, object] = field(default_factory=dict)
+    params: Mapping[str, object] | None = None
+    document: Mapping[str, object] | None = None
     revision: int | None = None
     as_if_enabled: bool = False
     carry_out: bool = False
@@ -90,7 +90,7 @@ class Question:
         """Whether the question is what a row's change sends, regardless of who makes it."""
         return self.action.startswith("outbound")
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the question as JSON values."""
         return {
             "who": self.who,
@@ -165,7 +165,7 @@ class Trial:
     question: Question
     user: str
     steps: tuple[Step, ...]
-    reply: Mapping[str, Any] | None = None
+    reply: Mapping[str, object] | None = None
     error: ClientError | None = None
     answer: str = ""
     model: str = ""
@@ -200,7 +200,7 @@ class Trial:
         )
 
     @property
-    def shown_rows(self) -> list[tuple[str, Any]]:
+    def shown_rows(self) -> list[tuple[str, object]]:
         """Every row whose values the answer discloses, as its model and its key."""
         found = [(frame.model, key_of(frame)) for frame in self.frames]
         found.append((self.model, self.question.pk))
@@ -210,15 +210,15 @@ class Trial:
     def without_values(
         self,
         is_readable: Callable[[str], bool],
-        shape: Callable[[Any, int], Any],
-        sees: Callable[[str, Any], bool] = lambda model, pk: True,
+        shape: Callable[[object, int], Any],
+        sees: Callable[[str, object], bool] = lambda model, pk: True,
     ) -> Trial:
         """Return the trial with shapes in place of the values of rows.
 
         It is for models that are not readable, and for single rows, by model and key, that the viewer may not see.
         """
 
-        def reads(model: str, pk: Any) -> bool:
+        def reads(model: str, pk: object) -> bool:
             return is_readable(model) and sees(model, pk)
 
         frames = tuple(frame if reads(frame.model, key_of(frame)) else _hide(frame, shape) for frame in self.frames)
@@ -240,7 +240,7 @@ class Trial:
         return replace(self, steps=steps, frames=frames, rows=rows, viewers=viewers, parts=parts)
 
     def without_groups(
-        self, is_readable: Callable[[str], bool], sees: Callable[[str, Any], bool] = lambda model, pk: True
+        self, is_readable: Callable[[str], bool], sees: Callable[[str, object], bool] = lambda model, pk: True
     ) -> Trial:
         """Return the trial without the names of groups that contain values of rows, unless these are readable.
 
@@ -271,11 +271,11 @@ class Trial:
 
     def without_names(self) -> Trial:
         """Return the trial without the names of connected users and viewers of the row. Only their number remains."""
-        listening = tuple(replace(heard, audience=replace(heard.audience, listeners=())) for heard in self.listening)
+        listening = tuple(replace(each, audience=replace(each.audience, listeners=())) for each in self.listening)
         parts = tuple(part.without_names() for part in self.parts)
         return replace(self, listening=listening, viewers=None, parts=parts)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the trial as JSON values."""
         error = self.error
         return {
@@ -292,11 +292,11 @@ class Trial:
             "frames": [vars(frame) for frame in self.frames],
             "connections": [
                 {
-                    "stream": heard.stream,
-                    "total": heard.audience.total,
-                    "shown": [vars(listener) for listener in heard.audience.listeners],
+                    "stream": each.stream,
+                    "total": each.audience.total,
+                    "shown": [vars(listener) for listener in each.audience.listeners],
                 }
-                for heard in self.listening
+                for each in self.listening
             ],
             "rows": None if self.rows is None else self.rows.as_json(),
             "viewers": None if self.viewers is None else self.viewers.as_json(),
@@ -326,7 +326,7 @@ def _lines(trial: Trial) -> list[str]:
     if trial.answer:
         lines.append(f"Answer: {trial.answer}")
     lines += [f"Frame: {frame.text}" for frame in trial.frames]
-    names = [listener.username or "anonymous" for heard in trial.listening for listener in heard.audience.listeners]
+    names = [listener.username or "anonymous" for each in trial.listening for listener in each.audience.listeners]
     if names:
         lines.append(f"Received by: {', '.join(dict.fromkeys(names))}")
     if trial.rows is not None:
@@ -379,13 +379,13 @@ def _without_group_of(frame: Frame) -> Frame:
     return replace(frame, group=HIDDEN, text=hidden(frame.text), plain=hidden(frame.plain))
 
 
-def key_of(frame: Frame) -> Any:
+def key_of(frame: Frame) -> object:
     """Return the key of the row of a frame, as a JSON value; ``None`` if it is about no row."""
     text = frame.text or frame.plain
     return json.loads(text)["payload"].get("pk") if text else None
 
 
-def _hide(frame: Frame, shape: Callable[[Any, int], Any]) -> Frame:
+def _hide(frame: Frame, shape: Callable[[object, int], Any]) -> Frame:
     def hidden(text: str) -> str:
         if not text:
             return text

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.db import models
+from django.db.models import Model
 
 from declbind.core.frames import RESYNC
 from declbind.core.hub import LogEvent, Variants
@@ -31,7 +32,7 @@ Faults = Sequence[tuple[str, Exception]]
 
 
 def foresee(
-    index: Index, row: Any, action: str, using: str, written: Collection[str] | None = None
+    index: Index, row: Model, action: str, using: str, written: Collection[str] | None = None
 ) -> Iterator[entries.Draft]:
     """Return the drafts that capture would make of a row with the values after the write, table by table.
 
@@ -44,7 +45,7 @@ def foresee(
             yield from draft_with(plan, row, row._get_pk_val(model._meta), action, using)
 
 
-def draft_with(plan: Plan, row: Any, pk: Any, action: str, using: str) -> list[entries.Draft]:
+def draft_with(plan: Plan, row: Model, pk: object, action: str, using: str) -> list[entries.Draft]:
     """Return the drafts of one plan, as capture makes them when the row is saved or deleted."""
     if action == "delete":
         stored = load_row(plan, pk, plan.fields, using)
@@ -56,7 +57,7 @@ def draft_with(plan: Plan, row: Any, pk: Any, action: str, using: str) -> list[e
     return draft_write(plan, as_stored(row), pk, old, using)
 
 
-def as_stored(row: Any) -> Any:
+def as_stored(row: Model) -> Any:
     """Convert values to the form in which a database returns them: all places of decimals, times in UTC."""
     for field in row._meta.concrete_fields:
         value = row.__dict__.get(field.attname)
@@ -136,7 +137,7 @@ def _tables(model: type[models.Model]) -> list[type[models.Model]]:
     return list(found)
 
 
-def _passes_by(table: Any, model: Any, written: Collection[str] | None) -> bool:
+def _passes_by(table: Any, model: type[Model], written: Collection[str] | None) -> bool:
     if written is None or table is model._meta.concrete_model:
         return False
     return not any(field.name in written or field.attname in written for field in table._meta.local_concrete_fields)

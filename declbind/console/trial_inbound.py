@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connections
+from django.db.models import Model
 from django.db.models.deletion import Collector
 
 from declbind import row_validation
@@ -42,13 +43,13 @@ class Course(course.Follower):
     """The course of one mutation: the checks that it entered, its results there, and the events that it would leave."""
 
     index: Index
-    sent: Mapping[str, Any]
+    sent: Mapping[str, object]
     stores: bool
     signature: str = field(default_factory=lambda: f"try-{secrets.token_hex(8)}")
     entered: list[str] = field(default_factory=list)
     found: dict[str, Any] = field(default_factory=dict)
     drafts: list[entries.Draft] = field(default_factory=list)
-    reply: dict[str, Any] | None = None
+    reply: dict[str, object] | None = None
     #: The project's callbacks for the commit, which never happens.
     callbacks: list[str] = field(default_factory=list)
     #: Whether project code stores the row, so that checks alone cannot predict the result.
@@ -93,7 +94,7 @@ class Course(course.Follower):
             self._look(found)
             raise course.EnoughError
 
-    def _foresee(self, row: Any) -> None:
+    def _foresee(self, row: Model) -> None:
         """Record what a valid write that is not carried out would lead to."""
         bound: Binding = self.bound
         action = self.found["write"]
@@ -111,7 +112,7 @@ class Course(course.Follower):
             written = None if action != "update" else {*self.sent, *row_validation.moving_columns(row)}
             self.drafts = list(foresee(self.index, row, action, str(bound.using), written))
 
-    def _look(self, reply: dict[str, Any]) -> None:
+    def _look(self, reply: dict[str, object]) -> None:
         """Read, inside the transaction, the result of the write."""
         connection = connections[str(self.bound.using)]
         if connection.vendor == "postgresql":
@@ -154,7 +155,7 @@ def try_write(
     return Outcome(followed, error, fault, faults, [] if error else number_drafts(followed.drafts, using))
 
 
-def _check_foreseen(bound: Binding, row: Any) -> None:
+def _check_foreseen(bound: Binding, row: Model) -> None:
     """Refuse, as ``check_inside`` would, a row whose checked values are outside ``where`` or ``scope``."""
     own = bound.scope_values().items()
     model = bound.model_class()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.db.models import Model
 
 from declbind import value_validation
 from declbind.bindings import Binding
@@ -30,10 +31,10 @@ class Change:
     ``row`` is the row after the change, for a delete before it. ``also`` names other streams that report it.
     """
 
-    row: Any = None
+    row: Model | None = None
     failed: str = ""
     text: str = ""
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, object] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
     faults: Faults = ()
     also: tuple[str, ...] = ()
@@ -42,8 +43,8 @@ class Change:
 def try_change(
     binding: type[Binding],
     action: str,
-    pk: Any,
-    values: Mapping[str, Any],
+    pk: object,
+    values: Mapping[str, object],
     registry: BindingRegistry,
     index: Index,
     using: str,
@@ -82,7 +83,7 @@ def try_change(
     return Change(row, frames=frames, faults=faults, also=also)
 
 
-def assign(row: Any, values: Mapping[str, Any], using: str) -> Change | None:
+def assign(row: Model, values: Mapping[str, object], using: str) -> Change | None:
     """Set JSON values on a row. Return what is wrong with them, ``None`` if nothing is."""
     unknown: dict[str, list[str]] = {}
     errors: dict[str, list[str]] = {}
@@ -105,7 +106,7 @@ def assign(row: Any, values: Mapping[str, Any], using: str) -> Change | None:
     return None
 
 
-def _find_field(row: Any, name: str) -> Any:
+def _find_field(row: Model, name: str) -> Any:
     for column in row._meta.concrete_fields:
         if name in (column.name, column.attname):
             return column

@@ -7,9 +7,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Model
+
 from declbind.bindings import Binding
 from declbind.core.errors import ClientError
+from declbind.core.spec import BindingSpec
 from declbind.core.wording import suggest
+from declbind.django_types import User
 from declbind.registry import BindingRegistry
 
 from .output import format_count
@@ -18,7 +22,7 @@ from .trial_answer import NOTE, OK, REFUSED, SKIPPED, Frame, Listening, Question
 from .trial_frames import Faults
 from .trial_inbound import Course
 from .trial_outbound import Change
-from .trial_view import Grant, find_row, judge_row
+from .trial_view import Grant, find_row, look_for_row
 
 DIRECTIONS = {"both": "both ways", "outbound": "only to clients", "inbound": "only from clients"}
 #: The steps of each action.
@@ -31,7 +35,7 @@ PASSED_BY = {
 SIDE_EFFECTS = "mail, tasks and other effects outside the database"
 
 
-def tell_faults(faults: Faults) -> str:
+def describe_faults(faults: Faults) -> str:
     """Describe the faults of bindings."""
     return " ".join(f"Stream {stream!r}: {name_fault(fault)}." for stream, fault in faults)
 
@@ -42,12 +46,12 @@ def name_fault(fault: BaseException) -> str:
 
 
 @dataclass(frozen=True)
-class Telling:
+class StepDescriptions:
     """The wording of the steps of one question. ``bound`` is the binding with its user, ``fault`` an exception."""
 
     question: Question
     registry: BindingRegistry
-    user: Any
+    user: User
     binding: type[Binding] | None = None
     bound: Binding | None = None
     fault: BaseException | None = None
@@ -66,7 +70,7 @@ class Telling:
         """Return a step that was not reached."""
         return Step(name, SKIPPED, "Not reached.")
 
-    def tell(
+    def describe(
         self, names: Sequence[str], entered: Collection[str], last: str, error: ClientError | None, course: Any = None
     ) -> list[Step]:
         """Describe steps in order: those that were entered, and ``last``, at which the request ended ("" if none)."""
@@ -84,7 +88,7 @@ class Telling:
     # --- refused -----------------------------------------------------------------------------------------------------
 
     def _refused(self, name: str, error: ClientError | None) -> Step:
-        evidence: dict[str, Any] = {}
+        evidence: dict[str, object] = {}
         if error is not None:
             evidence = {"code": error.code, "message": error.message, "fields": error.fields}
         if self.fault is not None and error is not None and error.code == "internal":
@@ -113,7 +117,7 @@ class Telling:
             name, REFUSED, " ".join(part for part in (text, said, f"({fields})" if fields else "") if part), evidence
         )
 
-    def _no_binding(self) -> tuple[str, dict[str, Any]]:
+    def _no_binding(self) -> tuple[str, dict[str, object]]:
         entry = self.registry.entry(self.question.stream)
         if entry is None:
             near = suggest(self.question.stream, sorted(self.registry.by_stream))
@@ -172,12 +176,12 @@ class Telling:
             "inside": "The row stays within what this stream covers.",
         }.get(name, "Passed.")
 
-    def _place(self) -> dict[str, Any]:
+    def _place(self) -> dict[str, object]:
         entry = self.registry.entry(self.question.stream)
         where = {"defined in": entry.where, "source": entry.source} if entry is not None else {}
         return {**where, "configuration": self.question.configuration, "version": self.registry.version}
 
-    def _permission(self, is_granted: bool, course: Any = None) -> tuple[str, dict[str, Any]]:
+    def _permission(self, is_granted: bool, course: Any = None) -> tuple[str, dict[str, object]]:
         if self.bound is None:
             return "", {}
         action = "view" if self.question.action == "view" else self.question.action
@@ -188,7 +192,7 @@ class Telling:
             return f"The reason is not known: {name_fault(fault)}.", {}
         return reason.text, {"rule": reason.rule, "granted by": list(reason.granted_by)}
 
-    def _writable(self) -> dict[str, Any]:
+    def _writable(self) -> dict[str, object]:
         if self.binding is None:
             return {}
         return {
@@ -212,20 +216,20 @@ class Telling:
         text += f" These would have run after the commit: {', '.join(course.callbacks)}."
         return Step("store", OK, text, {"after commit": course.callbacks})
 
-    def _spec(self) -> Any:
+    def _spec(self) -> BindingSpec:
         assert self.binding is not None
         return self.binding.spec()
 
     # --- what is sent ------------------------------------------------------------------------------------------------
 
-    def tell_row(self, grant: Grant, row: Any, pk: Any, using: str) -> Step:
+    def describe_row(self, grant: Grant, row: Model | None, pk: object, using: str) -> Step:
         """Describe whether a subscription would show the row."""
         if grant.bound is None:
             return self.skip("row")
-        sight = judge_row(grant, row, pk, using)
+        sight = look_for_row(grant, row, pk, using)
         return Step("row", OK if sight.is_seen else REFUSED, sight.text, {"group": grant.group})
 
-    def tell_change(self, names: Sequence[str], change: Change, action: str) -> list[Step]:
+    def describe_change(self, names: Sequence[str], change: Change, action: str) -> list[Step]:
         """Describe the steps of a row's change up to its groups."""
         entered = names[: names.index(change.failed) + 1] if change.failed in names else names
         steps = []
@@ -257,11 +261,11 @@ class Telling:
             )
         return Step("row", OK, "The row is stored.")
 
-    def tell_groups(
+    def describe_groups(
         self,
         frames: Sequence[Frame],
         is_left_to_code: bool,
-        row: Any = None,
+        row: Model | None = None,
         faults: Faults = (),
     ) -> Step:
         """Describe the groups of the row before and after, by stream."""
@@ -281,7 +285,7 @@ class Telling:
         )
         return Step("groups", OK, text, found)
 
-    def _why_silent(self, row: Any, faults: Faults) -> str:
+    def _why_silent(self, row: Model | None, faults: Faults) -> str:
         if self.binding is None or not self.binding.spec().outbound:
             return "The stream is only from clients: it sends nothing."
         if faults:
@@ -290,7 +294,7 @@ class Telling:
             return f"None: the row is outside 'where' ({', '.join(kept_out)}), before and after."
         return "None: the row is in no group, for example because a field of the group template is null."
 
-    def tell_frames(
+    def describe_frames(
         self,
         frames: Sequence[Frame],
         faults: Faults,
@@ -300,10 +304,10 @@ class Telling:
         is_whole: bool = False,
     ) -> Step:
         """Describe the number of frames, and which binding's code failed."""
-        evidence: dict[str, Any] = {"streams": list(dict.fromkeys(frame.stream for frame in frames))}
+        evidence: dict[str, object] = {"streams": list(dict.fromkeys(frame.stream for frame in frames))}
         if faults:
             evidence["faults"] = [f"{stream}: {name_fault(fault)}" for stream, fault in faults]
-            text = f"a binding's code failed, so its subscribers are sent a resync. {tell_faults(faults)}"
+            text = f"a binding's code failed, so its subscribers are sent a resync. {describe_faults(faults)}"
             if is_whole:
                 return Step("frames", REFUSED, f"internal: {text}", evidence)
             return Step("frames", NOTE, f"{text[0].upper()}{text[1:]}", evidence)
@@ -314,9 +318,9 @@ class Telling:
             return Step("frames", NOTE, f"None is sent.{beside}", evidence)
         return Step("frames", OK, f"{format_count(len(frames), 'frame')}, one for each group.{beside}", evidence)
 
-    def tell_connections(self, listening: Sequence[Listening]) -> Step:
+    def describe_connections(self, listening: Sequence[Listening]) -> Step:
         """Describe the number of connections that receive it."""
-        total = sum(heard.audience.total for heard in listening)
+        total = sum(each.audience.total for each in listening)
         if not total:
             return Step("connections", NOTE, "No connection is subscribed to these groups now.", {"total": 0})
         return Step("connections", OK, f"{format_count(total, 'connection')} now.", {"total": total})

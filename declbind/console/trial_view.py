@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connections, transaction
+from django.db.models import Model
 
 from declbind import value_validation
 from declbind.bindings import Binding
 from declbind.core import course
 from declbind.core.errors import ClientError
 from declbind.core.frames import Request
+from declbind.django_types import User
 from declbind.inbound.permissions import Identity
-from declbind.live import subscriptions
-from declbind.live.consumers import FAULT
+from declbind.live import grants
+from declbind.live.conversation import FAULT
 
 from .visibility import is_visible, subscriptions_to
 
@@ -33,7 +35,7 @@ class Passage(course.Follower):
     entered: list[str] = field(default_factory=list)
     found: dict[str, Any] = field(default_factory=dict)
 
-    def enter(self, step: str, found: Any) -> None:
+    def enter(self, step: str, found: object) -> None:
         """Record a check and its result."""
         self.entered.append(step)
         if found is not None:
@@ -45,17 +47,18 @@ class Grant:
     """The result of a tried subscription: the grant or the refusal. ``fault`` is the cause of an ``internal``."""
 
     passage: Passage
-    params: Mapping[str, Any]
+    params: Mapping[str, object]
     bound: Binding | None = None
     group: str = ""
-    full: Mapping[str, Any] = field(default_factory=dict)
+    full: Mapping[str, object] = field(default_factory=dict)
     error: ClientError | None = None
     fault: BaseException | None = None
 
     @property
     def asker(self) -> Binding | None:
         """The binding with its user, as far as the request came, even if it was refused."""
-        return self.bound or self.passage.found.get("scope")
+        asker: Binding | None = self.bound or self.passage.found.get("scope")
+        return asker
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def try_subscription(request: Request, binding: type[Binding], identity: Identit
     passage = Passage()
     try:
         with rolled_back(binding, using, *CODE), course.followed(passage):
-            bound, group, full = subscriptions.judge(using, binding, request, identity)
+            bound, group, full = grants.check_request(using, binding, request, identity)
     except ClientError as error:
         return Grant(passage, request.params, error=error)
     except Exception as fault:
@@ -95,9 +98,9 @@ def try_subscription(request: Request, binding: type[Binding], identity: Identit
     return Grant(passage, request.params, bound, group, full)
 
 
-def find_row(binding: type[Binding], pk: Any, using: str) -> Any:
+def find_row(binding: type[Binding], pk: object, using: str) -> Model | None:
     """Return the stored row of a key, even if it does not exist for the binding; ``None`` if there is none."""
-    model: Any = binding.model_class()
+    model = binding.model_class()
     try:
         key = value_validation.coerce(model._meta.pk, pk)
     except ValueError:
@@ -105,7 +108,7 @@ def find_row(binding: type[Binding], pk: Any, using: str) -> Any:
     return model._base_manager.using(using).filter(pk=key).first()
 
 
-def choose_params(binding: type[Binding], row: Any, user: Any, using: str) -> list[dict[str, Any]]:
+def choose_params(binding: type[Binding], row: Model, user: User, using: str) -> list[dict[str, object]]:
     """Return the params of the subscriptions that lead to a row; empty ones if there are none."""
     bound = binding(user=user, using=using)
     try:
@@ -117,7 +120,7 @@ def choose_params(binding: type[Binding], row: Any, user: Any, using: str) -> li
     return found or [{}]
 
 
-def judge_row(grant: Grant, row: Any, pk: Any, using: str) -> Sight:
+def look_for_row(grant: Grant, row: Model | None, pk: object, using: str) -> Sight:
     """Return whether the snapshot of a granted subscription would show the row."""
     assert grant.bound is not None
     bound, model = grant.bound, grant.bound.model_class()
@@ -132,13 +135,13 @@ def judge_row(grant: Grant, row: Any, pk: Any, using: str) -> Sight:
         return Sight(False, f"The binding's code failed: {type(fault).__name__}: {fault}")
 
 
-def _why_unseen(bound: Binding, row: Any, group: str) -> str:
+def _why_unseen(bound: Binding, row: Model, group: str) -> str:
     kept_out = bound.outside_where(row)
     if kept_out:
         return f"The row is outside 'where' ({', '.join(kept_out)}): for this stream it does not exist."
     if bound.resolved().spec.scope and not bound.scoped(bound.get_queryset()).filter(pk=row.pk).exists():
         return f"The row belongs to another user (scope: {', '.join(bound.resolved().spec.scope)})."
-    heard = list(bound.group_names(row))
-    if not heard:
+    groups = list(bound.group_names(row))
+    if not groups:
         return "The row is in no group: a field that its group template needs is null."
-    return f"The row is in {', '.join(heard)}, not in {group}."
+    return f"The row is in {', '.join(groups)}, not in {group}."

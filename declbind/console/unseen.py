@@ -43,7 +43,7 @@ class Gap:
         """Return the warning for a check."""
         return Problem("$.capture", f"Binding {stream!r} does not capture: {self.text} {self.action}")
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the gap as JSON values."""
         return {"text": self.text, "action": self.action, "fault": self.is_fault}
 
@@ -120,9 +120,9 @@ def _noticed_gaps(binding: type[Binding], known: Known) -> Iterator[Gap]:
     """Yield the writes to the binding's tables that the detector found."""
     lists = map(through_of, binding.list_fields())
     own = {model._meta.db_table for model in (*tables.table_models(binding.model_class()), *lists)}
-    heard = {state.table for state in known.states if state.is_well and binding.stream in state.streams}
+    captured = {state.table for state in known.states if state.is_well and binding.stream in state.streams}
     for write in known.noticed:
-        if write.table in own - heard:
+        if write.table in own - captured:
             where = write.location or "places beyond the limit"
             last = write.last_at.isoformat(timespec="seconds")
             yield Gap(

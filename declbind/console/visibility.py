@@ -11,12 +11,13 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.db import router
+from django.db.models import Model
 
 from declbind.bindings import Binding
 from declbind.core.errors import ClientError
 from declbind.core.groups import match_template
 from declbind.fields import concrete_field
-from declbind.live import snapshots, subscriptions
+from declbind.live import grants, snapshots
 from declbind.serializers import encode_key, encode_value
 
 SHOWN_ROWS = 50
@@ -32,8 +33,8 @@ EXAMINED_SECONDS = 5.0
 class VisibleRow:
     """One row as a snapshot would send it."""
 
-    pk: Any
-    data: Mapping[str, Any]
+    pk: object
+    data: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class VisibleRows:
         count = len(self.shown)
         return f"Rows in group {self.group}: {f'{count}' if self.is_all else f'the first {count}, there are more'}."
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the rows as JSON values."""
         rows = [{"pk": row.pk, "data": dict(row.data)} for row in self.shown]
         return {"group": self.group, "rows": rows, "is_all": self.is_all, "fault": self.fault}
@@ -90,12 +91,12 @@ class Viewers:
         fault = f" For some the binding's code failed: {self.fault}" if self.fault else ""
         return f"The row is seen by {self.found} of {of}{anybody}.{named}{fault}"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the viewers as JSON values."""
         return {**vars(self), "shown": [vars(viewer) for viewer in self.shown]}
 
 
-def subscriptions_to(bound: Binding, row: Any, groups: Iterable[str]) -> list[tuple[str, dict[str, Any] | None]]:
+def subscriptions_to(bound: Binding, row: Model, groups: Iterable[str]) -> list[tuple[str, dict[str, object] | None]]:
     """Return each group of the row with the params of a subscription to it.
 
     The params are JSON values, or None if code decides. They leave out fields of the scope, which the server fills
@@ -109,7 +110,7 @@ def subscriptions_to(bound: Binding, row: Any, groups: Iterable[str]) -> list[tu
         return [(group, {} if group == own else None) for group in groups]
     model, scope = bound.model_class(), bound.resolved().spec.scope
     wanted = set(groups)
-    found: list[tuple[str, dict[str, Any] | None]] = []
+    found: list[tuple[str, dict[str, object] | None]] = []
     for template in bound.resolved().spec.group_templates:
         values = {name: getattr(row, concrete_field(model, name).attname) for name in template.placeholders}
         group = template.render(bound.group_values(values))
@@ -129,7 +130,7 @@ def has_fixed_groups(binding: type[Binding]) -> bool:
     return not by_code and all(template.is_constant for template in binding.spec().group_templates)
 
 
-def missing_params(bound: Binding, params: Mapping[str, Any]) -> bool:
+def missing_params(bound: Binding, params: Mapping[str, object]) -> bool:
     """Return whether no group template takes these params and those that the scope adds."""
     if bound.overrides("group_names", "subscription_group"):
         return False
@@ -140,7 +141,7 @@ def missing_params(bound: Binding, params: Mapping[str, Any]) -> bool:
     return False
 
 
-def load_rows(bound: Binding, group: str, params: Mapping[str, Any]) -> VisibleRows:
+def load_rows(bound: Binding, group: str, params: Mapping[str, object]) -> VisibleRows:
     """Return the first rows of a granted subscription, by the query of its snapshot."""
     limit = EXAMINED_ROWS if snapshots.has_group_code(bound) else SHOWN_ROWS
     try:
@@ -155,13 +156,13 @@ def load_rows(bound: Binding, group: str, params: Mapping[str, Any]) -> VisibleR
     return VisibleRows(group, shown, is_all=len(selected) <= limit and len(found) <= SHOWN_ROWS)
 
 
-def is_visible(bound: Binding, group: str, params: Mapping[str, Any], pk: Any) -> bool:
+def is_visible(bound: Binding, group: str, params: Mapping[str, object], pk: object) -> bool:
     """Return whether the snapshot of a granted subscription would contain the row."""
     row = snapshots.select_rows(bound, params).filter(pk=pk).first()
     return row is not None and snapshots.is_in_group(bound, group, row)
 
 
-def load_viewers(binding: type[Binding], row: Any, groups: Iterable[str], using: str) -> Viewers:
+def load_viewers(binding: type[Binding], row: Model, groups: Iterable[str], using: str) -> Viewers:
     """Examine the first active users, and return those who could subscribe to a group of the row."""
     groups = list(groups)
     model: Any = get_user_model()
@@ -178,13 +179,13 @@ def load_viewers(binding: type[Binding], row: Any, groups: Iterable[str], using:
             break
         examined += 1
         try:
-            heard = _heard(binding(user=user, using=using), row, groups)
+            visible = _visible_groups(binding(user=user, using=using), row, groups)
         except Exception as error:
-            heard, fault = (), f"{type(error).__name__}: {error}"
-        if heard:
-            found.append(Viewer(str(user.pk), str(user.get_username()), heard))
+            visible, fault = (), f"{type(error).__name__}: {error}"
+        if visible:
+            found.append(Viewer(str(user.pk), str(user.get_username()), visible))
     try:
-        anonymous = bool(_heard(binding(user=AnonymousUser(), using=using), row, groups))
+        anonymous = bool(_visible_groups(binding(user=AnonymousUser(), using=using), row, groups))
     except Exception as error:
         anonymous, fault = False, f"{type(error).__name__}: {error}"
     return Viewers(
@@ -197,18 +198,18 @@ def load_viewers(binding: type[Binding], row: Any, groups: Iterable[str], using:
     )
 
 
-def _heard(bound: Binding, row: Any, groups: Iterable[str]) -> tuple[str, ...]:
-    heard = []
+def _visible_groups(bound: Binding, row: Model, groups: Iterable[str]) -> tuple[str, ...]:
+    visible = []
     for group, params in subscriptions_to(bound, row, groups):
         if params is None:
             continue
         try:
-            granted, full = subscriptions.judge_user(bound, params)
+            granted, full = grants.check_subscriber(bound, params)
         except ClientError:
             continue
         # The scope fills in the user's own values: another user's row is in another group.
         if granted == group and (
             not bound.overrides("get_queryset", "scoped") or is_visible(bound, group, full, row.pk)
         ):
-            heard.append(group)
-    return tuple(heard)
+            visible.append(group)
+    return tuple(visible)

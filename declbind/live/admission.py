@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
 
+from declbind.asgi_types import Scope
 from declbind.conf import settings
 
 #: The size of the IPv6 networks that providers assign to one customer, who may use any address of it.
@@ -41,7 +40,7 @@ def _keys(user_pk: str | None, address: str) -> list[tuple[str, str]]:
     return [(kind, key) for kind, key in (("user", user_pk or ""), ("address", address)) if key]
 
 
-def client_address(scope: Mapping[str, Any]) -> str:
+def client_address(scope: Scope) -> str:
     """Return the address of a connection's client; empty if it is unknown.
 
     With ``TRUSTED_PROXIES``, it is the address that the outermost of these proxies has added to ``X-Forwarded-For``.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from declbind.asgi_types import Scope
 from declbind.conf import settings
 from declbind.core import frames
 from declbind.core.errors import ClientError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _OVER = ClientError("denied", "The session is over.")
 
 
-async def renew(hub: LiveHub, socket: Socket, envelope: frames.Envelope, scope: Mapping[str, Any]) -> int | None:
+async def renew(hub: LiveHub, socket: Socket, envelope: frames.Envelope, scope: Scope) -> int | None:
     """Authenticate a socket by the token of a request.
 
     Subscriptions stay and are checked again. If the request is refused, nothing changes.
@@ -60,7 +61,7 @@ async def renew(hub: LiveHub, socket: Socket, envelope: frames.Envelope, scope: 
     return None if identity.term is None else round(identity.term.seconds_left())
 
 
-def _in_same_tenant(socket: Socket, scope: Mapping[str, Any]) -> Mapping[str, Any]:
+def _in_same_tenant(socket: Socket, scope: Scope) -> Mapping[str, object]:
     """Return a scope that authenticates a token in the tenant of its socket, which stays the same."""
     tenant = socket.identity.tenant
     return {**scope, SCOPE_KEY: tenant} if tenant else scope

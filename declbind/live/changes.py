@@ -49,7 +49,7 @@ def payload(registry: BindingRegistry, event: LogEvent, action: str) -> str | No
     elif action == "delete" and event.kind != Event.GONE:
         data = "{}"
     elif event.version != registry.version and not binding.overrides("serialize_data"):
-        stored: dict[str, Any] = json.loads(data)
+        stored: dict[str, object] = json.loads(data)
         sent = {name: value for name, value in stored.items() if _is_sent(binding, name)}
         if len(sent) < len(stored):
             data = encode_value(sent)
@@ -102,7 +102,7 @@ def shows_more(old: Definition, new: Definition) -> bool:
     )
 
 
-def _chosen(spec: BindingSpec) -> tuple[Any, ...]:
+def _chosen(spec: BindingSpec) -> tuple[object, ...]:
     return spec.fields, spec.exclude, spec.sensitive, spec.grow, spec.known
 
 

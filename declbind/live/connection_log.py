@@ -12,11 +12,12 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.db import connections
 from django.utils import timezone
 
+from declbind.asgi_types import Scope
 from declbind.models import Connection
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ MAX_QUEUES = 500
 #: The close code of connections whose process ended: "service restart" in IANA's registry of close codes.
 RESTART = 1012
 
-Change = tuple["Socket", dict[str, Any]]
+Change = tuple["Socket", dict[str, object]]
 
 CHANGING = (
     "user_pk", "username", "credential", "credential_ends_at", "closed_at", "close_code", "close_reason", "offset",
@@ -49,10 +50,10 @@ class ConnectionLog:
         self.node = node
         self._listed = 0
         #: Sockets whose row must be written, with the columns that are not known later.
-        self._changed: dict[Socket, dict[str, Any]] = {}
+        self._changed: dict[Socket, dict[str, object]] = {}
         self._queued: set[Socket] = set()
 
-    def opened(self, socket: Socket, scope: Mapping[str, Any]) -> None:
+    def opened(self, socket: Socket, scope: Scope) -> None:
         """Record an accepted connection, with the columns that never change from its scope."""
         # Connections that opened and closed while the database was down also wait here.
         if self._listed >= MAX_ROWS or len(self._changed) >= MAX_ROWS:
@@ -111,7 +112,7 @@ class ConnectionLog:
         )
 
 
-def mask_address(scope: Mapping[str, Any]) -> str:
+def mask_address(scope: Scope) -> str:
     """Return the network of a client, which identifies an office or a crawler but not a person.
 
     The address is that of the server's peer. Behind a proxy it is the proxy's, unless the server reads forwarded
@@ -133,7 +134,7 @@ def close_all(node: str, using: str, code: int, reason: str) -> None:
     )
 
 
-def _client(scope: Mapping[str, Any]) -> str:
+def _client(scope: Scope) -> str:
     found = next((value for name, value in scope.get("headers", ()) if name == b"user-agent"), b"")
     return str(found.decode("latin-1"))[:150].replace("\0", "")
 
@@ -147,10 +148,10 @@ def _end_of_token(socket: Socket) -> datetime | None:
         return None
 
 
-def _row(socket: Socket, node: str, offset: int, known: Mapping[str, Any]) -> Connection:
+def _row(socket: Socket, node: str, offset: int, known: Mapping[str, object]) -> Connection:
     # The subscriptions of a closed connection are stored as past ones.
-    heard = () if "closed_at" in known else socket.subscriptions.values()
-    live = [(subscription.stream, subscription.group, None, subscription.after, "") for subscription in heard]
+    current = () if "closed_at" in known else socket.subscriptions.values()
+    live = [(subscription.stream, subscription.group, None, subscription.after, "") for subscription in current]
     return Connection(
         id=socket.id,
         node=node,

@@ -13,7 +13,7 @@ import contextvars
 import json
 import logging
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from django.db import DatabaseError, transaction
@@ -68,7 +68,7 @@ class Edits:
         """The tasks and timers that the hub cancels when it stops."""
         return [self._follower] if self._follower is not None else []
 
-    def note(self, content: dict[str, Any], version: int) -> list[str]:
+    def note(self, content: Mapping[str, Any], version: int) -> list[str]:
         """Record an edit, and return the streams that show more than before."""
         streams = [stream for stream, (old, new) in content.get("changes", {}).items() if changes.shows_more(old, new)]
         for stream in streams:

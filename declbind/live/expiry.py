@@ -74,11 +74,11 @@ class Expiry:
             self._timer.cancel()
         self._timer = self._due = None
 
-    def _push(self, socket: Socket, term: Term, *, is_told: bool = False) -> None:
+    def _push(self, socket: Socket, term: Term, *, is_notified: bool = False) -> None:
         number = next(self._numbers)
         heapq.heappush(self._by_deadline, (term.deadline, number, socket, term))
         heapq.heappush(self._by_wall_clock, (term.ends_at, number, socket, term))
-        if not is_told:
+        if not is_notified:
             heapq.heappush(self._notices, (term.deadline - NOTICE_SECONDS, number, socket, term))
 
     def _take(self, heap: list[Entry], until: float, act: Callable[[Socket, Term], None]) -> None:
@@ -93,7 +93,7 @@ class Expiry:
         waiting = {id(term) for _, _, socket, term in self._notices if self._watched.get(socket) is term}
         self._by_deadline, self._by_wall_clock, self._notices = [], [], []
         for socket, term in self._watched.items():
-            self._push(socket, term, is_told=id(term) not in waiting)
+            self._push(socket, term, is_notified=id(term) not in waiting)
 
     def _set_timer(self) -> None:
         due = min((heap[0][0] for heap in (self._by_deadline, self._notices) if heap), default=None)

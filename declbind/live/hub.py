@@ -34,8 +34,8 @@ from .inline import InlineRunner
 from .joining import rejoin
 from .log_reader import LogReader
 from .metrics import Metrics
+from .permission_checks import check_sockets
 from .pump import Pump
-from .rights import judge_sockets
 from .session_ends import SessionEnds
 from .snapshots import SnapshotDesk
 from .socket import SESSION_OVER
@@ -279,7 +279,7 @@ class LiveHub:
         for socket in sockets:
             socket.checks += 1
             asked.append((socket, [s for s in socket.subscriptions.values() if s.params is not None]))
-        verdicts = await self.thread.run(judge_sockets, asked, self.registry)
+        verdicts = await self.thread.run(check_sockets, asked, self.registry)
         # The result may be for a token that a newer one has replaced in the meantime.
         await self.revalidate([socket for socket in sockets if socket.identity is not identities[socket]])
         for socket, current, denied in verdicts:

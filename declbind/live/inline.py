@@ -12,7 +12,10 @@ import contextvars
 # Documented under "Extending asyncio", for code that steps tasks by hand.
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine, Generator
-from typing import Any
+from typing import TypeAlias
+
+#: A coroutine that gives no result.
+Work: TypeAlias = Coroutine[object, object, None]
 
 
 class InlineRunner:
@@ -27,7 +30,7 @@ class InlineRunner:
         self._spares: list[_Carrier] = []
         self._is_closed = False
 
-    def run(self, work: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None] | None:
+    def run(self, work: Work, context: contextvars.Context) -> asyncio.Task[None] | None:
         """Run a coroutine in ``context`` up to its first wait.
 
         Args:
@@ -90,7 +93,7 @@ class _Carrier:
         # The spare outlives the connection for which it is made, and must not keep its context.
         self.task: asyncio.Task[None] = loop.create_task(self._carry_on(), context=contextvars.Context())
 
-    def hand_over(self, work: Coroutine[Any, Any, None], context: contextvars.Context, waits_for: Any) -> None:
+    def hand_over(self, work: Work, context: contextvars.Context, waits_for: object) -> None:
         """Pass a started coroutine, which waits for ``waits_for``, to this task."""
         self._rest = _Rest(work, context, waits_for)
         if self._handed_over is None:
@@ -119,12 +122,12 @@ class _Rest:
 
     __slots__ = ("_context", "_waits_for", "_work", "interruption")
 
-    def __init__(self, work: Coroutine[Any, Any, None], context: contextvars.Context, waits_for: Any) -> None:
+    def __init__(self, work: Work, context: contextvars.Context, waits_for: object) -> None:
         self._work, self._context, self._waits_for = work, context, waits_for
         #: A cancellation that arrived before the task could wait for the coroutine's future.
         self.interruption: asyncio.CancelledError | None = None
 
-    def __await__(self) -> Generator[Any, Any, None]:
+    def __await__(self) -> Generator[object, object, None]:
         work, run, waits_for = self._work, self._context.run, self._waits_for
         error: BaseException | None = self.interruption
         # As ``Task.cancel()`` does: cancel the awaited future, or interrupt the coroutine itself if the future is done.

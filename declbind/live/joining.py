@@ -11,14 +11,15 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from declbind.bindings import Binding
 from declbind.core.hub import Hub, Subscription
+from declbind.django_types import User
 from declbind.inbound import permissions
 from declbind.registry import BindingRegistry
 
-from .rights import ask_tenant, group_by_tenant
+from .permission_checks import ask_tenant, group_by_tenant
 from .socket import Socket
 from .threads import HubThread
 
@@ -51,7 +52,7 @@ class Join:
     granted_by_code: bool
 
 
-def find_joins(bindings: Mapping[str, type[Binding]], user: Any, connection_groups: Iterable[str]) -> list[Join]:
+def find_joins(bindings: Mapping[str, type[Binding]], user: User, connection_groups: Iterable[str]) -> list[Join]:
     """Return the groups of these bindings that a user's connection joins. Blocks on the database."""
     joins = []
     for stream, binding in bindings.items():
@@ -62,7 +63,7 @@ def find_joins(bindings: Mapping[str, type[Binding]], user: Any, connection_grou
     return joins + [Join(stream, group, True) for stream in bindings for group in connection_groups]
 
 
-def auto_groups(binding: type[Binding], user: Any) -> list[str]:
+def auto_groups(binding: type[Binding], user: User) -> list[str]:
     """Return the groups of a binding that have no placeholders, if it has ``auto_subscribe`` and the user may view."""
     spec = binding.spec()
     if not (spec.auto_subscribe and spec.outbound) or spec.scope:
@@ -145,7 +146,7 @@ def _find_joins_of_sockets(asked: Iterable[_Asked]) -> list[tuple[Socket, list[J
 
 
 def _find_joins_in_tenant(asked: Iterable[_Asked]) -> list[tuple[Socket, list[Join]]]:
-    users: dict[permissions.Identity, Any] = {}
+    users: dict[permissions.Identity, User | None] = {}
     found = []
     for socket, bindings, connection_groups in asked:
         identity = dataclasses.replace(socket.identity, connection_id="")

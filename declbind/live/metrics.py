@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from django.conf import settings as django_settings
 
@@ -59,7 +58,7 @@ class Counts:
     def __bool__(self) -> bool:
         return bool(self.sent or self.received or self.refused or self.errors)
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, object]:
         """Return the columns of ``Activity``."""
         return {
             "sent": self.sent.total(),

@@ -7,7 +7,6 @@ import secrets
 import socket
 from collections import Counter
 from datetime import datetime
-from typing import Any
 
 from django.utils import timezone
 
@@ -41,7 +40,7 @@ class Heartbeat:
         """Record that ``what`` works again."""
         self.faults.pop(what, None)
 
-    def beat(self, state: dict[str, Any], using: str) -> None:
+    def beat(self, state: dict[str, object], using: str) -> None:
         """Store the current state."""
         Node.objects.using(using).update_or_create(
             id=self.id,
@@ -61,7 +60,7 @@ class Heartbeat:
         Node.objects.using(using).filter(id=self.id).delete()
 
 
-def describe(hub: Hub, registry: BindingRegistry, dropped: int = 0) -> dict[str, Any]:
+def describe(hub: Hub, registry: BindingRegistry, dropped: int = 0) -> dict[str, object]:
     """Return the state of a hub for the heartbeat. Called in the event loop, which owns the hub."""
     streams = Counter(subscription.stream for subscription in hub.subscriptions())
     return {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from io import BytesIO
-from typing import Any
 from urllib.parse import urlsplit
 
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 
+from declbind.asgi_types import Scope
 from declbind.conf import settings
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -17,7 +17,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 Origin = tuple[str, str, int]
 
 
-def is_origin_allowed(scope: Mapping[str, Any]) -> bool:
+def is_origin_allowed(scope: Scope) -> bool:
     """Return whether a handshake may continue. Without the header it may, because all browsers send it.
 
     ``null`` (a sandboxed page, a file) is refused. The site's own origin is computed by Django from the same headers,
@@ -38,7 +38,7 @@ def is_origin_allowed(scope: Mapping[str, Any]) -> bool:
     return origin == _own_origin(scope)
 
 
-def _own_origin(scope: Mapping[str, Any]) -> Origin | None:
+def _own_origin(scope: Scope) -> Origin | None:
     scheme = {"ws": "http", "wss": "https"}.get(scope.get("scheme", "ws"), scope.get("scheme"))
     http = {**scope, "type": "http", "method": "GET", "scheme": scheme, "query_string": b""}
     request = ASGIRequest(http, BytesIO())

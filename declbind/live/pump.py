@@ -24,7 +24,7 @@ from .expiry import Expiry
 from .flushing import Flusher
 from .log_reader import READ_BATCH, LogReader
 from .nodes import Heartbeat
-from .rights import find_logged_out
+from .permission_checks import find_logged_out
 from .socket import FORBIDDEN, SESSION_OVER, Socket
 from .threads import HubThread
 

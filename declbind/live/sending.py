@@ -12,19 +12,18 @@ protocol are found through the ``partial`` that daphne passes as ``send``. Nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from channels import sessions
+
+from declbind.asgi_types import Message, Send
 
 #: The maximum bytes of the reason in a close frame.
 MAX_REASON = 120
 
 #: The classes that Channels wraps around ``send``; empty in a release without them (see ``outbound.seams``).
 SESSION_WRAPPER: Any = getattr(sessions, "InstanceSessionWrapper", ())
-
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 def without_session(send: Send) -> Send:
@@ -36,10 +35,20 @@ def without_session(send: Send) -> Send:
     return shortest
 
 
+class Transport(Protocol):
+    """The part of a Twisted transport that paces a producer."""
+
+    def registerProducer(self, producer: PacedSend, streaming: bool) -> None:
+        """Tell the producer when to pause and when to resume."""
+
+    def unregisterProducer(self) -> None:
+        """Forget the producer."""
+
+
 class PacedSend:
     """A ``send`` that waits until the transport has room. A Twisted push producer; belongs to the event loop."""
 
-    def __init__(self, send: Send, transport: Any) -> None:
+    def __init__(self, send: Send, transport: Transport) -> None:
         self.inner, self._transport = send, transport
         self._room = asyncio.Event()
         self._room.set()
@@ -47,7 +56,7 @@ class PacedSend:
         transport.unregisterProducer()
         transport.registerProducer(self, True)
 
-    async def __call__(self, message: Mapping[str, Any]) -> None:
+    async def __call__(self, message: Message) -> None:
         """Send a message. Frames wait for room; the end of the connection does not."""
         if message["type"] == "websocket.send":
             await self._room.wait()
@@ -93,12 +102,12 @@ async def send_close(send: Send, code: int, reason: str) -> None:
         await send({"type": "websocket.close", "code": code, "reason": said})
 
 
-def find_transport(send: Send) -> Any:
+def find_transport(send: Send) -> object:
     """Return the Twisted transport of a connection, or ``None`` on a server other than daphne."""
     return getattr(_daphne_protocol(without_session(send)), "transport", None)
 
 
-def _daphne_protocol(send: Send) -> Any:
+def _daphne_protocol(send: Send) -> object:
     """Return daphne's protocol object of a connection, or ``None`` on another server."""
     if not isinstance(send, partial) or not send.args:
         return None

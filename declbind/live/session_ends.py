@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from declbind.inbound import permissions
 
-from .rights import ask_tenant
+from .permission_checks import ask_tenant
 
 if TYPE_CHECKING:
     from .socket import Socket

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from django.db import models
+from django.db.models import Model
 
 from declbind.bindings import Binding
 from declbind.conf import settings
@@ -57,7 +58,7 @@ class SnapshotDesk:
         self._last: dict[_Key, _SharedRead] = {}
 
     async def take(
-        self, bound: Binding, group: str, params: Mapping[str, Any], using: str, tenant: str = ""
+        self, bound: Binding, group: str, params: Mapping[str, object], using: str, tenant: str = ""
     ) -> Snapshot:
         """Return a snapshot of a group that is not older than this call.
 
@@ -115,7 +116,7 @@ class _SharedRead:
 
     __slots__ = ("_arguments", "_tenant", "clients", "has_begun", "place", "task")
 
-    def __init__(self, tenant: str, bound: Binding, group: str, params: Mapping[str, Any], using: str) -> None:
+    def __init__(self, tenant: str, bound: Binding, group: str, params: Mapping[str, object], using: str) -> None:
         self._tenant = tenant
         self._arguments = bound, group, params, using
         self.task: asyncio.Task[Snapshot] | None = None
@@ -136,7 +137,7 @@ def _is_same_for_all(binding: type[Binding]) -> bool:
     return not binding.runs_code() and not binding.overrides("get_queryset", "scoped", "subscription_group")
 
 
-def select_rows(bound: Binding, params: Mapping[str, Any]) -> models.QuerySet[Any]:
+def select_rows(bound: Binding, params: Mapping[str, object]) -> models.QuerySet[Model]:
     """Return the rows of a subscription, ordered by key.
 
     If groups are project code, the caller must select from them with ``is_in_group``.
@@ -152,12 +153,12 @@ def has_group_code(bound: Binding) -> bool:
     return bound.overrides("group_names", "subscription_group")
 
 
-def is_in_group(bound: Binding, group: str, row: Any) -> bool:
+def is_in_group(bound: Binding, group: str, row: Model) -> bool:
     """Return whether a selected row is in the group. Only project code has to be asked."""
     return not has_group_code(bound) or group in bound.group_names(row)
 
 
-def load_rows(bound: Binding, group: str, params: Mapping[str, Any], limit: int) -> Sequence[AnyRow]:
+def load_rows(bound: Binding, group: str, params: Mapping[str, object], limit: int) -> Sequence[AnyRow]:
     """Load at most ``limit`` rows of a group, ordered by key. Blocks on the database.
 
     They are instances only if project code needs them.
@@ -172,7 +173,7 @@ def load_rows(bound: Binding, group: str, params: Mapping[str, Any], limit: int)
     return list(islice((row for row in read if is_in_group(bound, group, row)), limit))
 
 
-def _load_columns(bound: Binding, rows: models.QuerySet[Any], limit: int) -> list[StoredRow]:
+def _load_columns(bound: Binding, rows: models.QuerySet[Model], limit: int) -> list[StoredRow]:
     """Read the sent columns of selected rows, without making instances of the model."""
     model: Any = bound.model_class()
     columns = [column_of(field) for field in bound.bound_fields() if not field.many_to_many]
@@ -185,7 +186,7 @@ def _load_columns(bound: Binding, rows: models.QuerySet[Any], limit: int) -> lis
     ]
 
 
-def read_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: str) -> Snapshot:
+def read_snapshot(bound: Binding, group: str, params: Mapping[str, object], using: str) -> Snapshot:
     """Read the rows of a group. Blocks on the database.
 
     Raises:
@@ -196,7 +197,7 @@ def read_snapshot(bound: Binding, group: str, params: Mapping[str, Any], using: 
         found = load_rows(bound, group, params, limit + 1)
         if len(found) > limit:
             raise ClientError("too_large", f"Expected at most {limit} rows in a snapshot, this group has more.")
-        load_lists(found, (field for field in bound.bound_fields() if field.many_to_many), using)
+        load_lists(found, bound.list_fields(), using)
         objects = [
             (encode_key(row.pk, model_of(row)._meta.pk), encode_value(bound.outgoing_data(row))) for row in found
         ]

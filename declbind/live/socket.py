@@ -8,9 +8,9 @@ import contextvars
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
+from declbind.asgi_types import Send
 from declbind.conf import settings
 from declbind.core.hub import Connection, Joiner, Limits, Outbox, Subscription
 from declbind.inbound.permissions import Identity, session_digest
@@ -63,7 +63,7 @@ class Socket:
     def __init__(
         self,
         identity: Identity,
-        send: Callable[[Mapping[str, Any]], Awaitable[None]],
+        send: Send,
         joiner: Joiner | None = None,
     ) -> None:
         #: Joins waiting frames, for a client that accepts several frames in one.
@@ -144,7 +144,7 @@ class Socket:
         ended = (subscription.stream, subscription.group, until, subscription.after, reason)
         self.past = (*self.past, ended)[-MAX_PAST:]
 
-    def open(self, send: Callable[[Mapping[str, Any]], Awaitable[None]], runner: InlineRunner) -> None:
+    def open(self, send: Send, runner: InlineRunner) -> None:
         """Start sending after the handshake, beginning with the waiting frames.
 
         Args:

@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Model
 from django.utils import timezone
 
 from declbind import signals
+from declbind.asgi_types import Scope
 from declbind.conf import settings
 from declbind.core.errors import ClientError
 from declbind.core.shape import shape, without_values
@@ -55,7 +57,7 @@ class TrafficLog:
         kind: str,
         *,
         always: bool = False,
-        detail: Callable[[], Mapping[str, Any]] | None = None,
+        detail: Callable[[], Mapping[str, object]] | None = None,
         **values: Any,
     ) -> None:
         """Record one thing, or count it as dropped if there are too many. ``detail`` is called only if it is kept."""
@@ -88,17 +90,17 @@ class TrafficLog:
         self.watched = Watch.objects.using(using).filter(until__gt=timezone.now()).exists()
 
 
-def _cut(values: dict[str, Any]) -> dict[str, Any]:
+def _cut(values: dict[str, object]) -> dict[str, object]:
     lengths = {field.name: getattr(field, "max_length", None) or 500 for field in Traffic._meta.concrete_fields}
     return {
         name: _storable(value)[: lengths[name]] if isinstance(value, str) else value for name, value in values.items()
     }
 
 
-def describe_refusal(error: ClientError, payload: Mapping[str, Any]) -> dict[str, Any]:
+def describe_refusal(error: ClientError, payload: Mapping[str, object]) -> dict[str, object]:
     """Return the row of a refused request: the fields and their errors, and the shape of the request."""
     data = payload.get("data")
-    sent: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
+    sent: Mapping[str, object] = data if isinstance(data, Mapping) else {}
     fields = {
         name[:60]: [without_values(message, [sent.get(name)])[:300] for message in messages[:3]]
         for name, messages in list(error.fields.items())[:40]
@@ -106,7 +108,7 @@ def describe_refusal(error: ClientError, payload: Mapping[str, Any]) -> dict[str
     return {"fields": fields, "sent": shape(dict(payload), 2)}
 
 
-def describe_origin(scope: Mapping[str, Any]) -> dict[str, Any]:
+def describe_origin(scope: Scope) -> dict[str, object]:
     """Return the row of a handshake from a page of another site."""
     origins = ", ".join(value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"origin")
     return {
@@ -116,17 +118,17 @@ def describe_origin(scope: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def describe_stranger(error: TenantError) -> dict[str, Any]:
+def describe_stranger(error: TenantError) -> dict[str, object]:
     """Return the row of a connection that was refused because it belongs to no tenant."""
     return {"action": "connect", "outcome": "tenant", "message": str(error)[:500]}
 
 
-def describe_token(error: InvalidTokenError) -> dict[str, Any]:
+def describe_token(error: InvalidTokenError) -> dict[str, object]:
     """Return the row of a handshake whose token authenticates nobody. It does not contain the token."""
     return {"action": "connect", "outcome": "token", "message": str(error)}
 
 
-def describe_crowd(identity: permissions.Identity) -> dict[str, Any]:
+def describe_crowd(identity: permissions.Identity) -> dict[str, object]:
     """Return the row of a connection that was refused because its user or its address has too many."""
     return {
         "action": "connect",
@@ -139,7 +141,7 @@ def describe_crowd(identity: permissions.Identity) -> dict[str, Any]:
     }
 
 
-def describe_end(code: int, reason: str) -> dict[str, Any]:
+def describe_end(code: int, reason: str) -> dict[str, object]:
     """Return the row of a closed connection. If the server closed it, it is always recorded, with the reason."""
     if code in (CLOSED, LOST):
         return {"outcome": "disconnected"}
@@ -151,7 +153,7 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def _note_failure(*, stream: str, error: BaseException, instance: Any, using: str, **kwargs: Any) -> None:
+def _note_failure(*, stream: str, error: BaseException, instance: Model | None, using: str, **kwargs: object) -> None:
     """Store the fault of a binding in the transaction of the write. Called in any process that writes."""
     with transaction.atomic(using=using):
         Traffic.objects.using(using).create(
@@ -169,7 +171,7 @@ def _note_failure(*, stream: str, error: BaseException, instance: Any, using: st
         )
 
 
-def _note_withheld(*, stream: str, names: Sequence[str], using: str, **kwargs: Any) -> None:
+def _note_withheld(*, stream: str, names: Sequence[str], using: str, **kwargs: object) -> None:
     """Store that values were withheld, in the transaction of a write. The row contains no value."""
     with transaction.atomic(using=using):
         Traffic.objects.using(using).create(

@@ -1,6 +1,7 @@
 """The tables of declbind.
 
 ``record``  binding records
+``known_fields`` the fields that a record may send, and how an edit changes them
 ``baseline`` the fields that the bindings of files and classes may send
 ``revision`` the traces of edits: revisions and the configuration version
 ``log``     the event log and its head

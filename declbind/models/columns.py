@@ -13,28 +13,35 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from django.db.models import lookups
 
+from declbind.django_types import Connection
+
 #: The collation of case-insensitive searches; both servers have it.
 FOLDING = "utf8mb4_general_ci"
 
 if TYPE_CHECKING:
+    from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+    from django.db.backends.ddl_references import Statement
+    from django.db.models.expressions import Expression
+    from django.db.models.sql.compiler import SQLCompiler
+
     _CharField = models.CharField[str, str]
     _TextField = models.TextField[str, str]
 else:
     _CharField, _TextField = models.CharField, models.TextField
 
 
-def exact_collation(connection: Any) -> str | None:
+def exact_collation(connection: Connection) -> str | None:
     """Return the collation that compares text character by character, or ``None`` if the default one does."""
     if connection.vendor != "mysql":
         return None
     # Not utf8mb4_bin, which pads with spaces: 'a' equals 'a ' there.
-    return "utf8mb4_nopad_bin" if connection.mysql_is_mariadb else "utf8mb4_0900_bin"
+    return "utf8mb4_nopad_bin" if getattr(connection, "mysql_is_mariadb", False) else "utf8mb4_0900_bin"
 
 
 class ExactCharField(_CharField):
     """A bounded text column that distinguishes case and trailing spaces on every database."""
 
-    def db_parameters(self, connection: Any) -> Any:
+    def db_parameters(self, connection: Connection) -> dict[str, str | None]:
         """Return the parameters of a ``CharField``, with the exact collation."""
         return {**super().db_parameters(connection), "collation": exact_collation(connection)}
 
@@ -42,7 +49,7 @@ class ExactCharField(_CharField):
 class ExactTextField(_TextField):
     """An unbounded text column that distinguishes case and trailing spaces on every database."""
 
-    def db_parameters(self, connection: Any) -> Any:
+    def db_parameters(self, connection: Connection) -> dict[str, str | None]:
         """Return the parameters of a ``TextField``, with the exact collation."""
         return {**super().db_parameters(connection), "collation": exact_collation(connection)}
 
@@ -50,7 +57,9 @@ class ExactTextField(_TextField):
 class _Folded:
     """A lookup whose left side is compared without regard to case, although its column is exact."""
 
-    def process_lhs(self, compiler: Any, connection: Any, lhs: Any = None) -> tuple[str, Any]:
+    def process_lhs(
+        self, compiler: SQLCompiler, connection: Connection, lhs: Expression | None = None
+    ) -> tuple[str, Sequence[object]]:
         sql, params = super().process_lhs(compiler, connection, lhs)  # type: ignore[misc]
         return (f"{sql} COLLATE {FOLDING}" if connection.vendor == "mysql" else sql), params
 
@@ -72,7 +81,9 @@ class PartialIndex(models.Index):
         super().__init__(fields=tuple(fields), name=name)
         self.where, self.whole = where, tuple(whole)
 
-    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
+    def create_sql(
+        self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor, using: str = "", **kwargs: Any
+    ) -> Statement:
         """Return the statement for the schema editor's database."""
         if schema_editor.connection.features.supports_partial_indexes:
             index = models.Index(fields=self.fields, name=self.name, condition=self.where)
@@ -80,7 +91,7 @@ class PartialIndex(models.Index):
             index = models.Index(fields=self.whole, name=self.name)
         return index.create_sql(model, schema_editor, using, **kwargs)
 
-    def deconstruct(self) -> Any:
+    def deconstruct(self) -> tuple[str, Sequence[object], dict[str, Any]]:
         """Return path and arguments, for migrations."""
         path, args, kwargs = super().deconstruct()
         return path, args, {**kwargs, "where": self.where, "whole": self.whole}
@@ -97,27 +108,27 @@ class PartialUnique(models.UniqueConstraint):
         super().__init__(fields=tuple(fields), name=name)
         self.where = where
 
-    def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
+    def constraint_sql(self, model: type[models.Model] | None, schema_editor: BaseDatabaseSchemaEditor | None) -> str:
         """Return the part of ``CREATE TABLE``, if the database takes it there."""
         plain = self._plain(schema_editor)
-        return plain and plain.constraint_sql(model, schema_editor)
+        return plain.constraint_sql(model, schema_editor) if plain is not None else ""
 
-    def create_sql(self, model: Any, schema_editor: Any) -> Any:
+    def create_sql(self, model: type[models.Model] | None, schema_editor: BaseDatabaseSchemaEditor | None) -> str:
         """Return the statement that adds the constraint."""
         plain = self._plain(schema_editor)
-        return plain and plain.create_sql(model, schema_editor)
+        return plain.create_sql(model, schema_editor) if plain is not None else ""
 
-    def remove_sql(self, model: Any, schema_editor: Any) -> Any:
+    def remove_sql(self, model: type[models.Model] | None, schema_editor: BaseDatabaseSchemaEditor | None) -> str:
         """Return the statement that removes the constraint."""
         plain = self._plain(schema_editor)
-        return plain and plain.remove_sql(model, schema_editor)
+        return plain.remove_sql(model, schema_editor) if plain is not None else ""
 
-    def deconstruct(self) -> Any:
+    def deconstruct(self) -> tuple[str, Sequence[object], dict[str, Any]]:
         """Return path and arguments, for migrations."""
         path, args, kwargs = super().deconstruct()
         return path, args, {**kwargs, "where": self.where}
 
-    def _plain(self, schema_editor: Any) -> models.UniqueConstraint | None:
-        if not schema_editor.connection.features.supports_partial_indexes:
+    def _plain(self, schema_editor: BaseDatabaseSchemaEditor | None) -> models.UniqueConstraint | None:
+        if schema_editor is None or not schema_editor.connection.features.supports_partial_indexes:
             return None
         return models.UniqueConstraint(fields=self.fields, name=self.name, condition=self.where)

@@ -6,18 +6,19 @@ import contextlib
 import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import Any, Self
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import connections, models, router, transaction
 
 from declbind import record_validation
-from declbind.core.errors import ConfigError, Problem
+from declbind.core.errors import Problem
 from declbind.core.spec import KEYS, BindingSpec
-from declbind.fields import bound_fields, find_model, held_fields, model_fields
+from declbind.django_types import Key
+from declbind.fields import bound_fields, held_fields
 
 from .columns import ExactCharField, ExactTextField
+from .known_fields import Choice, read_definition, settle_known
 from .revision import Edit, announce
 
 
@@ -33,7 +34,7 @@ class BindingRecordQuerySet(models.QuerySet["BindingRecord"]):
         records = list(objs)
         for record in records:
             record.full_clean(validate_unique=False)
-            record.known = _settle_known(None, record)
+            record.known = settle_known(None, record, record.__dict__.pop("_choice", None))
         _refuse_repeats(records)
         using = self._write_alias()
         # Some of them may exist already: ignore_conflicts leaves those unchanged, update_conflicts changes them.
@@ -193,16 +194,16 @@ class BindingRecord(models.Model):
         """Return the stream, so that fixtures need no primary key."""
         return (self.stream,)
 
-    def definition(self) -> dict[str, Any]:
+    def definition(self) -> dict[str, object]:
         """Return the record as a JSON object, without default values, in the order of the published table."""
-        document = {}
+        document: dict[str, object] = {}
         for key in KEYS:
             value = getattr(self, key)
             if key in ("stream", "model") or value != _default(key):
                 document[key] = list(value) if isinstance(value, tuple) else value
         return document
 
-    def assign(self, document: dict[str, Any]) -> Self:
+    def assign(self, document: Mapping[str, object]) -> Self:
         """Replace the whole record: keys that the document does not name get their defaults. Does not save."""
         for key in KEYS:
             setattr(self, key, document[key] if key in document else _default(key))
@@ -218,12 +219,12 @@ class BindingRecord(models.Model):
 
     def held(self) -> list[str]:
         """Return the names of the fields that wait to be accepted (see ``declbind.fields``)."""
-        found = _read(self)
+        found = read_definition(self)
         return [] if found is None else [field.name for field in held_fields(*found)]
 
     def sent(self) -> list[str]:
         """Return the names of the fields that are sent; none for a record that cannot be read."""
-        found = _read(self)
+        found = read_definition(self)
         return [] if found is None else [field.name for field in bound_fields(*found)]
 
     def accept(self, names: Iterable[str]) -> Self:
@@ -235,7 +236,7 @@ class BindingRecord(models.Model):
 
         Does not save. Any other save holds back the same fields as before.
         """
-        self.__dict__["_chosen"] = None if names is None else set(names)
+        self.__dict__["_choice"] = Choice(None if names is None else frozenset(names))
         return self
 
     def problems(self) -> list[Problem]:
@@ -263,7 +264,7 @@ class BindingRecord(models.Model):
         Raises:
             ValidationError: The record is not valid. The keys are those of the record, and each text has its JSON path.
         """
-        errors: dict[str, list[Any]] = {}
+        errors: dict[str, list[ValidationError]] = {}
         left_out = set(exclude or ())
         # JSON-valued keys, choices and patterns are validated as a record, which gives messages with a path.
         try:
@@ -280,49 +281,13 @@ class BindingRecord(models.Model):
             raise ValidationError(errors)
 
 
-def _default(key: str) -> Any:
-    field: models.Field[Any, Any] = BindingRecord._meta.get_field(key)  # type: ignore[assignment]
+def _default(key: str) -> object:
+    field = BindingRecord._meta.get_field(key)
+    assert isinstance(field, models.Field)
     return field.get_default()
 
 
-def _read(record: BindingRecord) -> tuple[Any, BindingSpec] | None:
-    """Return the model and the spec of a readable record, with the fields that it may send."""
-    try:
-        spec = record.to_spec()
-    except ConfigError:
-        return None
-    model = find_model(spec.model)
-    known = frozenset(record.known) if isinstance(record.known, list) else None
-    return None if model is None else (model, replace(spec, known=known))
-
-
-def _settle_known(before: BindingRecord | None, after: BindingRecord) -> list[str] | None:
-    """Return the value of ``known`` once ``after`` is stored in place of ``before``.
-
-    Fields that are held back stay so, whatever else the edit changes. A new record sends all present fields.
-    """
-    chosen = after.__dict__.pop("_chosen", after)
-    found = _read(after)
-    if found is None:
-        return before.known if before is not None else after.known
-    model, spec = found
-    if not spec.is_open or spec.grow:
-        return None
-    names = {field.name for field in bound_fields(model, replace(spec, known=None))}
-    if chosen is not after:
-        names = names if chosen is None else names & chosen
-    elif before is None:
-        names = names if spec.known is None else names & spec.known
-    was = _read(before) if before is not None else None
-    if was is not None and was[0] is model and before is not None:
-        if chosen is after:
-            names -= set(before.held())
-        # A process with newer code may have accepted fields that the model in this process does not have yet.
-        names |= set(was[1].known or ()) - {field.name for field in model_fields(model)}
-    return sorted(names)
-
-
-def _edits(before: Mapping[Any, BindingRecord], after: Mapping[Any, BindingRecord]) -> list[Edit]:
+def _edits(before: Mapping[Key, BindingRecord], after: Mapping[Key, BindingRecord]) -> list[Edit]:
     """Compare by primary key. A record with a new stream ends under the old one and begins under the new one."""
     streams = {record.stream for record in after.values()}
     old = {record.stream: record for record in before.values()}
@@ -340,14 +305,14 @@ def _edits(before: Mapping[Any, BindingRecord], after: Mapping[Any, BindingRecor
 
 def _validate_and_announce(
     using: str,
-    before: Mapping[Any, BindingRecord],
-    after: Mapping[Any, BindingRecord],
+    before: Mapping[Key, BindingRecord],
+    after: Mapping[Key, BindingRecord],
     skip_unchanged: bool = False,
 ) -> None:
     for pk, record in after.items():
         if not _is_switched_off(before.get(pk), record):
             record.full_clean(validate_unique=False)
-        _store_known(using, record, _settle_known(before.get(pk), record))
+        _store_known(using, record, settle_known(before.get(pk), record))
     edits = _edits(before, after)
     if skip_unchanged:
         edits = [edit for edit in edits if not edit.is_empty]
@@ -368,7 +333,7 @@ def _is_switched_off(before: BindingRecord | None, after: BindingRecord) -> bool
     return {**before.definition(), "enabled": False} == {**after.definition(), "enabled": False}
 
 
-def _load(using: str, condition: models.Q) -> dict[Any, BindingRecord]:
+def _load(using: str, condition: models.Q) -> dict[Key, BindingRecord]:
     """Return stored records by primary key, in the order of their streams. Lock them if the database supports it."""
     rows = BindingRecord.objects.using(using).filter(condition).order_by("stream")
     if connections[using].in_atomic_block:
@@ -384,7 +349,7 @@ def _refuse_repeats(records: Sequence[BindingRecord]) -> None:
 
 
 def _validate_before_save(
-    instance: BindingRecord, raw: bool, using: str, update_fields: Collection[str] | None = None, **kwargs: Any
+    instance: BindingRecord, raw: bool, using: str, update_fields: Collection[str] | None = None, **kwargs: object
 ) -> None:
     """Validate on ``pre_save``, which both ``save()`` and ``loaddata`` pass."""
     before = _load_stored(instance, using)
@@ -394,17 +359,15 @@ def _validate_before_save(
         result = copy.copy(before)
         for name in update_fields:
             setattr(result, name, getattr(instance, name))
-        if "_chosen" in instance.__dict__:
-            result.__dict__["_chosen"] = instance.__dict__.pop("_chosen")
     if not _is_switched_off(before, result):
         result.full_clean(validate_unique=not raw)
     stored = before.known if before is not None else None
-    result.known = instance.known = _settle_known(before, result)
+    result.known = instance.known = settle_known(before, result, instance.__dict__.pop("_choice", None))
     is_stored = before is None or update_fields is None or "known" in update_fields
     instance.__dict__["_edit"] = before, result, is_stored or stored == result.known
 
 
-def _announce_save(instance: BindingRecord, using: str, **kwargs: Any) -> None:
+def _announce_save(instance: BindingRecord, using: str, **kwargs: object) -> None:
     before, result, is_stored = instance.__dict__.pop("_edit", (None, instance, True))
     with transaction.atomic(using=using):
         if not is_stored:
@@ -412,19 +375,19 @@ def _announce_save(instance: BindingRecord, using: str, **kwargs: Any) -> None:
         announce(BindingRecord, using, _edits({instance.pk: before} if before else {}, {instance.pk: result}))
 
 
-def _note_before_delete(instance: BindingRecord, using: str, **kwargs: Any) -> None:
+def _note_before_delete(instance: BindingRecord, using: str, **kwargs: object) -> None:
     # The instance may have a new stream that was never stored.
     instance.__dict__["_edit"] = _load_stored(instance, using), None
 
 
-def _announce_delete(instance: BindingRecord, using: str, **kwargs: Any) -> None:
+def _announce_delete(instance: BindingRecord, using: str, **kwargs: object) -> None:
     before, _ = instance.__dict__.pop("_edit", (instance, None))
     if before is not None:
         announce(BindingRecord, using, _edits({before.pk: before}, {}))
 
 
 def _load_stored(instance: BindingRecord, using: str) -> BindingRecord | None:
-    key: Any = instance.pk  # None before the first save, unlike in the stubs.
+    key: Key = instance.pk  # None before the first save, unlike in the stubs.
     return None if key is None else _load(using, models.Q(pk=key)).get(key)
 
 

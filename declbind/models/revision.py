@@ -6,12 +6,13 @@ import contextlib
 import secrets
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 
 from declbind import signals
+from declbind.django_types import User
 
 from .author import Authored, author_values
 from .columns import ExactCharField
@@ -27,8 +28,8 @@ class Edit(NamedTuple):
     """
 
     stream: str
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
+    before: dict[str, object] | None
+    after: dict[str, object] | None
     known: tuple[list[str] | None, list[str] | None] = (None, None)
 
     @property
@@ -36,7 +37,7 @@ class Edit(NamedTuple):
         """Whether the edit changes nothing."""
         return self.before == self.after and self.known[0] == self.known[1]
 
-    def definitions(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    def definitions(self) -> tuple[dict[str, object] | None, dict[str, object] | None]:
         """Return both definitions. They include ``known`` if nothing else shows that the sent fields differ."""
         if self.before is None or self.after is None or self.known[0] == self.known[1]:
             return self.before, self.after
@@ -45,11 +46,11 @@ class Edit(NamedTuple):
         return {**self.before, "known": self.known[0]}, {**self.after, "known": self.known[1]}
 
 
-_editor: ContextVar[tuple[Any, str, str]] = ContextVar("declbind_editor", default=(None, "", ""))
+_editor: ContextVar[tuple[User | None, str, str]] = ContextVar("declbind_editor", default=(None, "", ""))
 
 
 @contextlib.contextmanager
-def editing(author: Any = None, note: str = "", source: str = "") -> Iterator[None]:
+def editing(author: User | None = None, note: str = "", source: str = "") -> Iterator[None]:
     """Set the author, the note and the source file of the revisions that are made inside the block.
 
     ``author`` is a user or ``None``. The block is local to the thread or task.

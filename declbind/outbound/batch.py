@@ -98,8 +98,8 @@ class Batch:
         ``outlets`` are the bindings that send it; the others send nothing. ``None`` means all bindings.
         """
         part = self._part(plan)
-        hearing = part.everybody if outlets is None else frozenset(outlets)
-        part.kept.update((key, part.kept.get(key, hearing) | hearing) for key in keys)
+        reporting = part.everybody if outlets is None else frozenset(outlets)
+        part.kept.update((key, part.kept.get(key, reporting) | reporting) for key in keys)
         part.check_limit()
 
     def keep_related(self, plan: Plan, keys: Iterable[Key], outlets: Iterable[Outlet], is_after: bool) -> None:
@@ -108,21 +108,21 @@ class Batch:
         If code makes their groups, these may depend on the written rows. A row that is known only ``is_after`` the
         write has unknown old groups.
         """
-        found, hearing = list(keys), list(outlets)
+        found, reporting = list(keys), list(outlets)
         if not is_after:
-            self.remember(plan, found, hearing)
-        elif unknown := self._part(plan).unknown(found, hearing):
-            part, lost = self._part(plan), dict.fromkeys(outlets_with_code(hearing), UNKNOWN)
+            self.remember(plan, found, reporting)
+        elif unknown := self._part(plan).unknown(found, reporting):
+            part, lost = self._part(plan), dict.fromkeys(outlets_with_code(reporting), UNKNOWN)
             if part.touched is None:
                 part.places.update((key, {**lost, **part.places.get(key, {})}) for key in unknown)
             else:
                 self.lose_track(plan)
-        self.keep(plan, found, hearing)
+        self.keep(plan, found, reporting)
 
     def remember(self, plan: Plan, keys: Iterable[Key], outlets: Iterable[Outlet]) -> None:
         """Read the groups of rows before the write if code makes them, because they may depend on what is written."""
-        part, hearing = self._part(plan), list(outlets)
-        unknown = part.unknown(keys, hearing)
+        part, reporting = self._part(plan), list(outlets)
+        unknown = part.unknown(keys, reporting)
         if not unknown:
             return
         if part.touched is not None or len(unknown) + part.count > settings.BULK_LIMIT:
@@ -130,7 +130,7 @@ class Batch:
             return
         with self.guarded([plan]):
             for key, row in load_rows(plan, unknown, plan.group_fields, self.using).items():
-                groups = groups_of(plan, row, self.using, outlets_with_code(hearing))
+                groups = groups_of(plan, row, self.using, outlets_with_code(reporting))
                 part.places[key] = {**groups, **part.places.get(key, {})}
 
     def unwritten(self, plan: Plan, keys: Container[Key]) -> list[Key]:
@@ -154,7 +154,7 @@ class Batch:
         part.lose_track()
 
     def is_for_everybody(self, plan: Plan) -> bool:
-        """Return whether the subscribers of all tenants are told to take a snapshot of a model's rows."""
+        """Return whether the subscribers of all tenants are asked to take a snapshot of a model's rows."""
         return self._part(plan).is_for_everybody
 
     def lose_track(self, plan: Plan) -> None:

@@ -56,30 +56,26 @@ def capture_delete(
             # If Django only makes one ``_raw_delete`` call, that call is captured by itself. Most deletes are of
             # unbound rows, and should look up listeners once only.
             return original(self, *args, **kwargs)
-        for model, instances in self.data.items():
-            if model in delete_observers:
-                for row in instances:
-                    delete_observers[model](row, using)
+        _call_observers(self)
         known = known_index()
-        if known is not None and not _is_heard(self, known):
+        if known is not None and not _is_bound(self, known):
             return original(self, *args, **kwargs)
         if not log.is_here(using):
-            for model in (*self.data, *(rows.model for rows in self.fast_deletes)):
-                is_logged(model, using)  # which reports this
+            _report_elsewhere(self)
             return original(self, *args, **kwargs)
         write = CapturedWrite(connections[using], current_index())
-        heard = {model: write.listeners_of(model) for model, _ in _entries(self)}
+        by_model = {model: write.listeners_of(model) for model, _ in _entries(self)}
         updated = {key: write.listeners_of(key[0].model) for key in self.field_updates}
         nulled = {key: listeners for key, listeners in updated.items() if listeners.are_any}
-        is_listened_to = any(_plans_of(found) or found.lists or found.watches for found in heard.values())
+        is_listened_to = any(_plans_of(found) or found.lists or found.watches for found in by_model.values())
         if not (nulled or is_listened_to or write.is_marked):
             return original(self, *args, **kwargs)
         batch = write.batch
         with write:
             for model, instances in self.data.items():
-                for plan in _plans_of(heard[model]):
+                for plan in _plans_of(by_model[model]):
                     batch.will_delete(plan, [row.pk for row in instances])
-            self.fast_deletes = [_read_gone(query, heard[query.model], write) for query in self.fast_deletes]
+            self.fast_deletes = [_read_gone(query, by_model[query.model], write) for query in self.fast_deletes]
             for key, listeners in nulled.items():
                 model = key[0].model
                 self.field_updates[key] = found = _joined(self.field_updates[key], listeners, write)
@@ -89,15 +85,27 @@ def capture_delete(
                 for rows in found:
                     _keep_watching(batch, listeners.watches, model, rows)
             for model, rows in _entries(self):
-                if heard[model].lists:
-                    keep_owners(batch, heard[model].lists, rows)
-                _keep_watching(batch, heard[model].watches, model, rows)
+                if by_model[model].lists:
+                    keep_owners(batch, by_model[model].lists, rows)
+                _keep_watching(batch, by_model[model].watches, model, rows)
             covered = [*self.fast_deletes, *(rows for found in self.field_updates.values() for rows in found)]
             result = write.run(lambda: original(self, *args, **kwargs), covered)
             write.append()
         return result
 
     return delete
+
+
+def _call_observers(collector: Collector) -> None:
+    for model, instances in collector.data.items():
+        if model in delete_observers:
+            for row in instances:
+                delete_observers[model](row, collector.using)
+
+
+def _report_elsewhere(collector: Collector) -> None:
+    for model in (*collector.data, *(rows.model for rows in collector.fast_deletes)):
+        is_logged(model, collector.using)  # which reports that the write is not captured
 
 
 def _entries(collector: Collector) -> list[tuple[type[models.Model], Gathered]]:
@@ -110,18 +118,18 @@ def _keep_watching(batch: Batch, watches: Sequence[Watch], model: type[models.Mo
         keep_watching(batch, watches, model, rows if isinstance(rows, models.QuerySet) else [row.pk for row in rows])
 
 
-def _is_heard(collector: Collector, index: Index) -> bool:
+def _is_bound(collector: Collector, index: Index) -> bool:
     """Return whether any binding may be concerned by what a collector has gathered."""
     # Loops instead of generators: most deletes concern no binding, and should cost next to nothing.
-    heard = index.heard
+    bound = index.bound
     for model in collector.data:
-        if heard[model]:
+        if bound[model]:
             return True
     for rows in collector.fast_deletes:
-        if heard[rows.model]:
+        if bound[rows.model]:
             return True
     for field, _ in collector.field_updates:  # noqa: SIM110 - like the others
-        if heard[field.model]:
+        if bound[field.model]:
             return True
     return False
 
@@ -184,20 +192,20 @@ def capture_raw_delete(original: Callable[Concatenate[Rows, P], object]) -> Call
             note_unread(HOOKED["_raw_delete"])
             return original(self, *args, **kwargs)
         known = known_index()
-        if (known is not None and not known.heard[self.model]) or is_covered(self, using):
+        if (known is not None and not known.bound[self.model]) or is_covered(self, using):
             return original(self, *args, **kwargs)
         if not is_logged(self.model, using):
             with observed(self, None, using):
                 return original(self, *args, **kwargs)
         write = CapturedWrite(connections[using], current_index())
-        heard = write.listeners_of(self.model)
-        if heard.plan is None and not (heard.lists or heard.watches or heard.twins):
+        listeners = write.listeners_of(self.model)
+        if listeners.plan is None and not (listeners.lists or listeners.watches or listeners.twins):
             with observed(self, None, using):
                 return write.run(lambda: original(self, *args, **kwargs))
         with write:
-            rows = _read_gone(self, heard, write)
-            keep_owners(write.batch, heard.lists, rows)
-            keep_watching(write.batch, heard.watches, self.model, rows)
+            rows = _read_gone(self, listeners, write)
+            keep_owners(write.batch, listeners.lists, rows)
+            keep_watching(write.batch, listeners.watches, self.model, rows)
             with observed(self, None, using):
                 count = write.run(lambda: original(rows, *args, **kwargs))
             write.append()

@@ -128,10 +128,10 @@ class Detector:
 
 def _store(counts: dict[Place, int], using: str) -> None:
     now = timezone.now()
-    heard = {state.table for state in upkeep.load_states(using) if state.is_well} if counts else set()
+    captured = {state.table for state in upkeep.load_states(using) if state.is_well} if counts else set()
     rows = UnseenWrite.objects.using(using)
     for place, count in counts.items():
-        if place.table in heard:
+        if place.table in captured:
             continue
         row, is_new = rows.get_or_create(
             table=place.table,

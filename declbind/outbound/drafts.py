@@ -170,14 +170,14 @@ def _check_group_names(names: object) -> None:
             )
 
 
-def groups_of(plan: Plan, row: AnyRow, using: str, hearing: Container[Outlet] | None = None) -> Groups:
+def groups_of(plan: Plan, row: AnyRow, using: str, reporting: Container[Outlet] | None = None) -> Groups:
     """Return the groups of a stored row by binding; ``UNKNOWN`` for a binding that fails, which is recorded.
 
-    ``hearing`` are the bindings to ask, ``None`` stands for all.
+    ``reporting`` are the bindings to ask, ``None`` stands for all.
     """
     groups: Groups = {}
     for outlet in plan.outlets:
-        if hearing is not None and outlet not in hearing:
+        if reporting is not None and outlet not in reporting:
             continue
         try:
             with _savepoint(outlet, using):
@@ -189,15 +189,15 @@ def groups_of(plan: Plan, row: AnyRow, using: str, hearing: Container[Outlet] | 
 
 
 def draft_write(
-    plan: Plan, row: AnyRow, pk: Key, old: Groups | None, using: str, hearing: Container[Outlet] | None = None
+    plan: Plan, row: AnyRow, pk: Key, old: Groups | None, using: str, reporting: Container[Outlet] | None = None
 ) -> list[Draft]:
     """Return the events of a row that was written. ``old`` are its groups before, ``None`` for a new row.
 
-    ``hearing`` are the bindings that report the write, ``None`` stands for all.
+    ``reporting`` are the bindings that report the write, ``None`` stands for all.
     """
     drafts = []
     for outlet in plan.outlets:
-        if hearing is not None and outlet not in hearing:
+        if reporting is not None and outlet not in reporting:
             continue
         before = () if old is None or not plan.needs_old else old.get(outlet, UNKNOWN)
         if before is UNKNOWN:

@@ -175,15 +175,15 @@ def _table_models(model: type[models.Model]) -> list[type[models.Model]]:
     return [model, *model._meta.all_parents]
 
 
-class _Heard(dict[type[models.Model], bool]):
+class _BoundModels(dict[type[models.Model], bool]):
     """Whether a write to a model's tables concerns any binding, computed on first access."""
 
     def __init__(self, find_out: Callable[[type[models.Model]], bool]) -> None:
         self._find_out = find_out
 
     def __missing__(self, model: type[models.Model]) -> bool:
-        heard = self[model] = self._find_out(model)
-        return heard
+        is_bound = self[model] = self._find_out(model)
+        return is_bound
 
 
 class Index:
@@ -193,7 +193,7 @@ class Index:
         all: The listeners among all bindings.
         marked: Those among the bindings with ``"capture": "triggers"``.
         unmarked: Those among the others.
-        heard: Whether a write of a model concerns any binding. Most models are unbound; their writes return after
+        bound: Whether a write of a model concerns any binding. Most models are unbound; their writes return after
             one dict lookup.
         is_trial: Whether the registry is only tried out. Its writes are rolled back, and no trigger reports them.
     """
@@ -203,13 +203,13 @@ class Index:
         self.all = Listeners(registry)
         self.marked = Listeners(registry, "triggers")
         self.unmarked = Listeners(registry, "orm")
-        self.heard = _Heard(self._hears)
+        self.bound = _BoundModels(self._is_bound)
 
     def plan_for(self, model: type[models.Model]) -> Plan | None:
         """Return the plan of a model, or ``None`` if nothing outbound is bound to it."""
         return self.all.plan_for(model)
 
-    def _hears(self, model: type[models.Model]) -> bool:
+    def _is_bound(self, model: type[models.Model]) -> bool:
         options = model._meta
         # The label is compared as well, for ``is_logged``, which is called with classes that only share it.
         return (
@@ -241,7 +241,7 @@ def current_index() -> Index:
 def known_index() -> Index | None:
     """Return the index of the registry in force, if it is known without a query.
 
-    This is for writes of unbound models, which should cost next to nothing: they return after ``heard``.
+    This is for writes of unbound models, which should cost next to nothing: they return after ``bound``.
     """
     index = _latest
     return index if index is not None and is_settled(index.registry) else None

@@ -36,7 +36,7 @@ def capture_bulk_create(original: Method) -> Method:
     @functools.wraps(original)
     def bulk_create(self: Rows, *args: object, **kwargs: object) -> object:
         known = known_index()
-        if known is not None and not known.heard[self.model]:
+        if known is not None and not known.bound[self.model]:
             return original(self, *args, **kwargs)
         call = Arguments(HOOKED["bulk_create"], args, kwargs)
         if "objs" not in call.named:
@@ -54,42 +54,54 @@ def capture_bulk_create(original: Method) -> Method:
         if not is_logged(self.model, using):
             return write_rows(objs)
         write = CapturedWrite(connections[using], current_index())
-        heard = write.listeners_of(self.model)
+        listeners = write.listeners_of(self.model)
         # An existing row may have a child's row, which has the same columns.
-        family = (*heard.family, *(Relative(twin, "pk") for twin in heard.twins)) if update_conflicts else ()
-        if heard.plan is None and not (heard.lists or heard.watches or heard.twins or family):
+        family = (*listeners.family, *(Relative(twin, "pk") for twin in listeners.twins)) if update_conflicts else ()
+        if listeners.plan is None and not (listeners.lists or listeners.watches or listeners.twins or family):
             return write.run(lambda: write_rows(objs))
         rows, model, batch = list(objs), concrete_model(self.model), write.batch
         with write:
             met = _met(model, rows, unique_fields, using) if update_conflicts else []
             earlier = _keys_before_upsert(met or (), using)
-            for member, lookup in family:
-                if met is None:
-                    batch.lose_track(member)
-                for stored in met or ():
-                    batch.will_change(member, keys_of(stored, using), lookup)
-                    if lookup == "pk" and not member.shows_all:
-                        # Rows that were hidden before the write may be visible after it.
-                        batch.create(member, stored.values_list("pk", flat=True))
-            for stored in met or ():
-                keep_owners(batch, heard.lists, stored)
-                keep_watching(batch, both_ways(heard.watches), model, stored)
-            keep_coming(batch, heard.watches, rows)
-            remember_owners(batch, heard.lists, rows)
+            _note_met(batch, model, listeners, family, met)
+            keep_coming(batch, listeners.watches, rows)
+            remember_owners(batch, listeners.lists, rows)
             if ignore_conflicts:
                 created, keys = _insert_ignoring(write, model, rows, lambda: write_rows(rows))
             else:
                 created = write.run(lambda: write_rows(rows))
                 keys = [row.pk for row in rows]
             if met and _met_unseen(model, [key for key in keys or () if key not in earlier], using):
-                for listener in heard.plans:
+                for listener in listeners.plans:
                     batch.lose_track(listener)
             is_new = not (ignore_conflicts or update_conflicts)
-            _note_created(batch, model, heard, rows, None if met is None else keys, is_new)
+            _note_created(batch, model, listeners, rows, None if met is None else keys, is_new)
             write.append()
         return created
 
     return bulk_create
+
+
+def _note_met(
+    batch: Batch,
+    model: type[models.Model],
+    listeners: TableListeners,
+    family: Sequence[Relative],
+    met: Sequence[Rows] | None,
+) -> None:
+    """Record the stored rows that an upsert may update; ``None`` if they are not known."""
+    using = batch.using
+    for member, lookup in family:
+        if met is None:
+            batch.lose_track(member)
+        for stored in met or ():
+            batch.will_change(member, keys_of(stored, using), lookup)
+            if lookup == "pk" and not member.shows_all:
+                # Rows that were hidden before the write may be visible after it.
+                batch.create(member, stored.values_list("pk", flat=True))
+    for stored in met or ():
+        keep_owners(batch, listeners.lists, stored)
+        keep_watching(batch, both_ways(listeners.watches), model, stored)
 
 
 def _insert_ignoring(
@@ -117,16 +129,16 @@ def _insert_ignoring(
 def _note_created(
     batch: Batch,
     model: type[models.Model],
-    heard: TableListeners,
+    listeners: TableListeners,
     rows: list[models.Model],
     keys: list[Key] | None,
     is_new: bool,
 ) -> None:
     """Record rows that were passed in for creation, with their keys if these are known."""
-    plan, lists, watches = heard.plan, heard.lists, heard.watches
+    plan, lists, watches = listeners.plan, listeners.lists, listeners.watches
     is_known = keys is not None and not any(key is None or hasattr(key, "resolve_expression") for key in keys)
     if keys is None or not is_known:
-        for lost in [*([plan] if plan is not None else ()), *(watcher for watcher, _ in watches), *heard.twins]:
+        for lost in [*([plan] if plan is not None else ()), *(watcher for watcher, _ in watches), *listeners.twins]:
             batch.lose_track(lost)
     else:
         if plan is not None:
@@ -136,7 +148,7 @@ def _note_created(
                 stored = [stored_row(plan, row, pk, batch.using) for row in rows]
                 if None not in stored:
                     batch.take(plan, [row for row in stored if row is not None])
-        for twin in heard.twins:
+        for twin in listeners.twins:
             batch.create(twin, map(twin.model._meta.pk.to_python, keys))
         keep_watching(batch, watches, model, keys, is_after=True)
     if lists:

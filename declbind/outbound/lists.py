@@ -141,7 +141,7 @@ def _capture_set(
     @functools.wraps(original)
     def set_list(self: ListManager, /, *args: P.args, **kwargs: P.kwargs) -> object:
         known = known_index()
-        if known is not None and not known.heard[self.through]:
+        if known is not None and not known.bound[self.through]:
             return original(self, *args, **kwargs)
         using = router.db_for_write(self.through, instance=self.instance)
         index = current_index()

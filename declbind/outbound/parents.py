@@ -32,13 +32,13 @@ class ChildSave(CapturedWrite):
     Its batch holds the rows that are related by the child's own table.
 
     Attributes:
-        heard: The listeners of the child's own table.
+        listeners: The listeners of the child's own table.
         old: The row's groups before the save.
         parents: The listeners and old groups of those parents that have parents themselves, on which their groups
             may depend.
     """
 
-    heard: TableListeners
+    listeners: TableListeners
     old: Groups | None
     parents: dict[type[models.Model], tuple[TableListeners, Groups | None]]
 
@@ -67,18 +67,18 @@ def capture_save_parents(original: Method) -> Method:
         if type(self)._meta.concrete_model is not cls or not log.is_here(using):
             return original(self, *args, **kwargs)
         write, pk = ChildSave(connections[using], current_index()), key_in(cls, self)
-        heard = write.heard = write.listeners_of(cls)
-        others = others_of(heard.family, cls, cls)
+        listeners = write.listeners = write.listeners_of(cls)
+        others = others_of(listeners.family, cls, cls)
         between = {
             parent: (found, key)
             for parent, key in _parents_with_keys(self, cls, {})
             if parent._meta.parents and (found := write.listeners_of(parent)).plan is not None
         }
         write.is_marked |= any(write.is_table_marked(parent) for parent in cls._meta.all_parents)
-        if heard.plan is None and not others and not between and not write.is_marked:
+        if listeners.plan is None and not others and not between and not write.is_marked:
             return original(self, *args, **kwargs)
         take_write_lock(using)
-        write.old = old_groups(heard.plan, pk, using)
+        write.old = old_groups(listeners.plan, pk, using)
         write.parents = {
             parent: (found, old_groups(found.plan, key, using)) for parent, (found, key) in between.items()
         }

@@ -15,7 +15,7 @@ from . import log
 logger = logging.getLogger("declbind")
 
 #: Models and databases whose uncaptured writes have already been reported.
-_told: set[tuple[str, str]] = set()
+_reported: set[tuple[str, str]] = set()
 
 
 def is_logged(model: type[models.Model], using: str | None) -> bool:
@@ -26,11 +26,11 @@ def is_logged(model: type[models.Model], using: str | None) -> bool:
     if log.is_here(using):
         return True
     concrete = model._meta.concrete_model
-    if using is None or concrete is None or using == database_alias() or (concrete._meta.label, using) in _told:
+    if using is None or concrete is None or using == database_alias() or (concrete._meta.label, using) in _reported:
         return False
     bindings = current_registry().by_model.get(concrete._meta.label_lower, ())
     if any(binding.spec().outbound for binding in bindings):
-        _told.add((concrete._meta.label, using))
+        _reported.add((concrete._meta.label, using))
         logger.error(
             "Writes of %s to database %r are not captured: the log is in %r, and an event is stored in the transaction "
             "of its write. Bound by: %s. Write to %r, or route declbind's models to the database of the bound ones.",

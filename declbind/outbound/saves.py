@@ -37,7 +37,7 @@ SAVE_TABLE = HOOKED["_save_table"]
 def capture_save_table(original: Method) -> Method:
     """Wrap ``Model._save_table``: read the old groups, write, append the events, in one transaction."""
 
-    def save_heard(self: models.Model, call: Arguments, known: Index | None) -> object:
+    def save_bound(self: models.Model, call: Arguments, known: Index | None) -> object:
         table: type[models.Model] | None = call.get("cls")
         using: str | None = call.get("using")
         if table is None or using is None:
@@ -48,7 +48,7 @@ def capture_save_table(original: Method) -> Method:
         save = _TableSave(self, table, using, call, current_index() if known is None else known)
         if save.is_left_to_triggers:
             return save.write.run_verified(lambda: original(self, *call.args, **call.kwargs), table)
-        if not save.is_heard:
+        if not save.is_reported:
             return save.carry_out(original)
         if (plan := save.plan_to_join) is not None:
             update = functools.partial(original, self, cls=table, force_update=True, using=using)
@@ -72,14 +72,14 @@ def capture_save_table(original: Method) -> Method:
         *more: object,
         **named: object,
     ) -> object:
-        # Most models are unbound; their saves return here, before anything is made for ``save_heard``. A model with
+        # Most models are unbound; their saves return here, before anything is made for ``save_bound``. A model with
         # parents continues, because something may have been read under a configuration that is no longer in force.
         # The arguments are spelled out because packing them takes twice as long.
         index = known_index()
-        if index is not None and cls is not None and not index.heard[cls] and not (cls._meta.parents or more or named):
+        if index is not None and cls is not None and not index.bound[cls] and not (cls._meta.parents or more or named):
             return original(self, raw, cls, force_insert, force_update, using, update_fields)
         args = (raw, cls, force_insert, force_update, using, update_fields, *more)
-        return save_heard(self, Arguments(SAVE_TABLE, args, named), index)
+        return save_bound(self, Arguments(SAVE_TABLE, args, named), index)
 
     return _save_table
 
@@ -112,14 +112,14 @@ class _TableSave:
         self.is_left_to_triggers = self._was_read = False
         self._old: Groups | None = None
         if self._child is not None:
-            self._was_read, self._heard, self._old = True, self._child.heard, self._child.old
+            self._was_read, self._listeners, self._old = True, self._child.listeners, self._child.old
         elif begun is not None and table in begun.parents:
-            self._was_read, (self._heard, self._old) = True, begun.parents[table]
+            self._was_read, (self._listeners, self._old) = True, begun.parents[table]
         else:
             may_be_known = table._meta.db_table in index.marked.tables and self._is_plain_update()
-            self._heard = self.write.listeners_of(table, may_be_known=may_be_known)
-            self.is_left_to_triggers = may_be_known and self.write.is_marked and not self._heard.are_any
-        self._others = others_of(self._heard.family, table, concrete)
+            self._listeners = self.write.listeners_of(table, may_be_known=may_be_known)
+            self.is_left_to_triggers = may_be_known and self.write.is_marked and not self._listeners.are_any
+        self._others = others_of(self._listeners.family, table, concrete)
         #: Counts the updated rows, if Django may consider the row saved although nothing has updated it.
         self._counted: Counted | None = None
 
@@ -136,50 +136,57 @@ class _TableSave:
         )
 
     @property
-    def is_heard(self) -> bool:
+    def is_reported(self) -> bool:
         """Return whether the hooks report it now. Rows that span tables are reported with their own table."""
-        heard = self._heard
-        has_listeners = heard.lists or self._others or heard.watches or heard.twins
-        if not self._is_captured or (heard.plan is None and not has_listeners):
+        listeners = self._listeners
+        has_listeners = listeners.lists or self._others or listeners.watches or listeners.twins
+        if not self._is_captured or (listeners.plan is None and not has_listeners):
             return False
         return not (self._is_parent and passes_by(self._table, self._update_fields))
 
     @property
     def plan_to_join(self) -> Plan | None:
         """Return the plan of the row, if one statement can update it and insert its events."""
-        heard, call = self._heard, self._call
-        if heard.plan is None or heard.lists or heard.watches or heard.twins or self._others or self._is_parent:
+        listeners, call = self._listeners, self._call
+        if (
+            listeners.plan is None
+            or listeners.lists
+            or listeners.watches
+            or listeners.twins
+            or self._others
+            or self._is_parent
+        ):
             return None
         if self._raw or self._update_fields is not None or self.write.is_marked or not call.are_known:
             return None
-        if call.get("force_insert") or not can_join(heard.plan, self._instance, self._using):
+        if call.get("force_insert") or not can_join(listeners.plan, self._instance, self._using):
             return None
-        return heard.plan
+        return listeners.plan
 
     def read(self) -> None:
         """Read what the events need from the rows as they are before the write."""
-        heard, table = self._heard, self._table
+        listeners, table = self._listeners, self._table
         pk = key_in(table, self._instance)
         is_new = pk is None or self._will_insert()
-        if not (self._was_read or heard.plan is None or is_new):
-            self._counted = self._count_updates(heard.plan, pk)
+        if not (self._was_read or listeners.plan is None or is_new):
+            self._counted = self._count_updates(listeners.plan, pk)
             if self._counted is None:
-                self._old = old_groups(heard.plan, pk, self._using)
-        if not (self._others or heard.lists or heard.watches or heard.twins):
+                self._old = old_groups(listeners.plan, pk, self._using)
+        if not (self._others or listeners.lists or listeners.watches or listeners.twins):
             return
         batch = self.write.batch
         if self._child is None and not is_new:
             read_others(batch, self._others, pk)
         if not is_new:
-            read_others(batch, [Relative(twin, "pk") for twin in heard.twins], pk)
-        if heard.lists:
+            read_others(batch, [Relative(twin, "pk") for twin in listeners.twins], pk)
+        if listeners.lists:
             if not is_new:
-                keep_owners(batch, heard.lists, all_rows(table, self._using).filter(pk=pk))
-            remember_owners(batch, heard.lists, [self._instance])
-        if heard.watches:
+                keep_owners(batch, listeners.lists, all_rows(table, self._using).filter(pk=pk))
+            remember_owners(batch, listeners.lists, [self._instance])
+        if listeners.watches:
             if not is_new:
-                keep_watching(batch, both_ways(heard.watches), table, [pk])
-            keep_coming(batch, heard.watches, [self._instance])
+                keep_watching(batch, both_ways(listeners.watches), table, [pk])
+            keep_coming(batch, listeners.watches, [self._instance])
 
     def _count_updates(self, plan: Plan, pk: Key | None) -> Counted | None:
         """Read the row before a save that Django considers done although nothing may have updated it.
@@ -215,23 +222,27 @@ class _TableSave:
 
     def append(self, is_update: bool) -> None:
         """Append the events of the row, and of the rows related to it."""
-        heard, table, drafts = self._heard, self._table, []
+        listeners, table, drafts = self._listeners, self._table, []
         self._instance._state.db = self._using
         batch, pk = self.write.batch, key_in(table, self._instance)
-        if heard.plan is not None and self._counted is not None:
+        if listeners.plan is not None and self._counted is not None:
             if not self._counted.count:
-                batch.note_written(heard.plan, ())
-            batch.create(heard.plan, [heard.plan.model._meta.pk.to_python(pk)])
-        elif heard.plan is not None:
-            as_given = self._raw or self._update_fields is not None or not isinstance(self._instance, heard.plan.model)
+                batch.note_written(listeners.plan, ())
+            batch.create(listeners.plan, [listeners.plan.model._meta.pk.to_python(pk)])
+        elif listeners.plan is not None:
+            as_given = (
+                self._raw or self._update_fields is not None or not isinstance(self._instance, listeners.plan.model)
+            )
             old = self._old if is_update else None
-            drafts = draft_saved(heard.plan, self._instance, table, old, as_given, self._using)
-        is_gathered = self._others or heard.lists or heard.watches or heard.twins or self._counted is not None
+            drafts = draft_saved(listeners.plan, self._instance, table, old, as_given, self._using)
+        is_gathered = (
+            self._others or listeners.lists or listeners.watches or listeners.twins or self._counted is not None
+        )
         if is_gathered or self._child is not None:
-            if heard.lists:
-                keep_owners(batch, heard.lists, all_rows(table, self._using).filter(pk=pk), is_after=True)
-            keep_watching(batch, heard.watches, table, [pk], is_after=True)
-            for twin in heard.twins:
+            if listeners.lists:
+                keep_owners(batch, listeners.lists, all_rows(table, self._using).filter(pk=pk), is_after=True)
+            keep_watching(batch, listeners.watches, table, [pk], is_after=True)
+            for twin in listeners.twins:
                 batch.create(twin, [twin.model._meta.pk.to_python(pk)])
             drafts += batch.drafts()
         self.write.append(drafts)

@@ -41,7 +41,7 @@ def capture_update(original: Callable[Concatenate[Rows, P], object]) -> Callable
     @functools.wraps(original)
     def update(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> object:
         known = known_index()
-        if known is not None and not known.heard[self.model]:
+        if known is not None and not known.bound[self.model]:
             return original(self, *args, **kwargs)
         using = database_of(self)
         if is_covered(self, using):
@@ -74,7 +74,7 @@ def capture_bulk_update(original: Method) -> Method:
     @functools.wraps(original)
     def bulk_update(self: Rows, *args: object, **kwargs: object) -> object:
         known = known_index()
-        if known is not None and not known.heard[self.model]:
+        if known is not None and not known.bound[self.model]:
             return original(self, *args, **kwargs)
         call = Arguments(HOOKED["bulk_update"], args, kwargs)
         if not {"objs", "fields"} <= call.named.keys():
@@ -119,28 +119,30 @@ class _Update:
         self._fields = set(fields)
         # A column of a parent is written to the parent's table, which is shared with the parent's other children.
         tables = dict.fromkeys((self._model, *(concrete_model(field.model) for field in fields)))
-        heard = {table: write.listeners_of(table) for table in tables}
-        self._own, self._lists = heard[self._model].plan, heard[self._model].lists
+        listeners = {table: write.listeners_of(table) for table in tables}
+        self._own, self._lists = listeners[self._model].plan, listeners[self._model].lists
         self._moves_key = any(field.primary_key for field in fields)
-        self._heard = {plan.model: (plan, lookup, table) for table in tables for plan, lookup in heard[table].family}
-        self._twins = {twin for table in tables for twin in heard[table].twins}
-        self._heard |= {twin.model: (twin, "pk", table) for table in tables for twin in heard[table].twins}
+        self._plans = {
+            plan.model: (plan, lookup, table) for table in tables for plan, lookup in listeners[table].family
+        }
+        self._twins = {twin for table in tables for twin in listeners[table].twins}
+        self._plans |= {twin.model: (twin, "pk", table) for table in tables for twin in listeners[table].twins}
         own = self._own
-        self._watched = [(heard[table].watches, table) for table in tables if heard[table].watches]
+        self._watched = [(listeners[table].watches, table) for table in tables if listeners[table].watches]
         is_plain = own is not None and own.shows_all and not (self._lists or self._watched)
-        self._is_alone = is_plain and len(self._heard) == 1
+        self._is_alone = is_plain and len(self._plans) == 1
         self._written: list[Key] = []
 
     @property
     def is_listened_to(self) -> bool:
         """Return whether the hooks report anything of it."""
-        return bool(self._heard or self._lists or self._watched)
+        return bool(self._plans or self._lists or self._watched)
 
     @classmethod
     def build(cls, rows: Rows, names: Iterable[str]) -> _Update | None:
         """Return the update to capture, or ``None`` if it concerns no binding or Django will refuse it."""
         index, options = current_index(), rows.model._meta
-        if not index.heard[rows.model] or rows.query.combinator or rows.query.is_sliced:
+        if not index.bound[rows.model] or rows.query.combinator or rows.query.is_sliced:
             return None
         try:
             fields = [options.pk if name == "pk" else options.get_field(name) for name in names]
@@ -159,7 +161,7 @@ class _Update:
             The keys of the last query set's rows, or ``None`` if they are not needed.
         """
         if self._moves_key:
-            for plan, _, _ in self._heard.values():
+            for plan, _, _ in self._plans.values():
                 self._batch.lose_track(plan)
         own, keys = self._own, None
         for rows in chosen:
@@ -173,7 +175,7 @@ class _Update:
 
     def _guarded(self) -> AbstractContextManager[None]:
         """Keep a failing read from breaking the write."""
-        plans = [plan for plan, _, _ in self._heard.values()]
+        plans = [plan for plan, _, _ in self._plans.values()]
         plans += [plan for plan, _ in self._lists]
         plans += [plan for watches, _ in self._watched for plan, _ in watches]
         return self._batch.guarded(dict.fromkeys(plans), [self._model])
@@ -182,7 +184,7 @@ class _Update:
         """Read the rows of all listeners; return the keys of the call's own rows."""
         # Not by a manager, which may hide some rows that become visible afterwards.
         keys = load_keys(all_rows(self._model, self.using).filter(pk__in=keys_of(rows, self.using)))
-        for plan, lookup, table in self._heard.values():
+        for plan, lookup, table in self._plans.values():
             found = self._keys_in(table, keys)
             self._batch.will_change(plan, found, lookup, self._moves(plan))
             if lookup == "pk" and not plan.shows_all:

@@ -157,11 +157,11 @@ class WrittenRows:
         if not self.is_lost:
             # Rows that were not read before the write are read after it.
             self.moves |= bool(self.kept) or any(groups is None for groups in self.before.values())
-            hearing = [(key, self.everybody) for key in self.before] + list(self.kept.items())
-            for key, outlets in hearing:
+            reporting = [(key, self.everybody) for key in self.before] + list(self.kept.items())
+            for key, outlets in reporting:
                 self.many[key] = self.many.get(key, outlets) | outlets
             if not self.plan.needs_old:
-                self._touch_constant(frozenset().union(*(outlets for _, outlets in hearing)))
+                self._touch_constant(frozenset().union(*(outlets for _, outlets in reporting)))
         self.before, self.kept, self.places, self.gone = {}, {}, {}, {}
 
     def _touch_constant(self, outlets: frozenset[Outlet] | None = None) -> None:
@@ -205,15 +205,15 @@ class WrittenRows:
         keys = [key for key in {**self.before, **self.kept} if key not in self.gone and key not in cancelled]
         rows = load_rows(plan, keys, plan.fields, self.using) if self.after is None else self.after
         for key in keys:
-            row, hearing = rows.get(key), None
+            row, reporting = rows.get(key), None
             old = self.before.get(key, self.places.get(key))
             if row is None:
                 drafts += draft_hidden(plan, key, old, self.using)
                 continue
             if key not in self.before or (key in self.kept and old is None):
-                hearing = self.kept[key] if key not in self.before else None
-                old = {**groups_of(plan, row, self.using, hearing), **(old or {})}
-            drafts += draft_write(plan, row, row.pk, old, self.using, hearing)
+                reporting = self.kept[key] if key not in self.before else None
+                old = {**groups_of(plan, row, self.using, reporting), **(old or {})}
+            drafts += draft_write(plan, row, row.pk, old, self.using, reporting)
         return drafts
 
     def _cancelled(self) -> set[Key]:

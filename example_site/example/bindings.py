@@ -17,16 +17,16 @@ class IntegerValueBinding(WebsocketBinding):
     auto_subscribe = True
 
     @classmethod
-    def group_names(cls, instance: Any) -> list[str]:
+    def group_names(cls, instance: object) -> list[str]:
         return ["intval-updates"]
 
-    def subscription_group(self, user: Any, params: Mapping[str, Any]) -> str:
+    def subscription_group(self, user: Any, params: Mapping[str, object]) -> str:
         return "intval-updates"
 
-    def has_view_permission(self, user: Any, params: Mapping[str, Any]) -> bool:
+    def has_view_permission(self, user: Any, params: Mapping[str, object]) -> bool:
         return True
 
-    def has_permission(self, user: Any, action: str, pk: Any) -> bool:
+    def has_permission(self, user: Any, action: str, pk: object) -> bool:
         return bool(user.is_authenticated)
 
 
@@ -35,5 +35,5 @@ class Demultiplexer(WebsocketDemultiplexer):
 
     consumers = {"intval": IntegerValueBinding.consumer}
 
-    def connection_groups(self, **kwargs: Any) -> list[str]:
+    def connection_groups(self, **kwargs: object) -> list[str]:
         return ["intval-updates"]

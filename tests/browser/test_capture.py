@@ -80,10 +80,10 @@ def test_a_binding_is_set_to_capture_raw_sql(site: Any, root: User, browser: Any
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute("UPDATE blog_post SET title = 'By SQL' WHERE id = %s", [posts[0].pk])
             Post.objects.bulk_create(Post(blog=blog, title=f"Many {number}", body="x") for number in range(1_200))
-            page.get_by_text("1 group told to take a snapshot").first.wait_for()
+            page.get_by_text("1 group asked to take a snapshot").first.wait_for()
             page.locator("tr", has_text="SQL").locator("b", has_text="update").first.wait_for()
             picture(page, "capture-live", "[data-rows]")
-            page.locator("tr", has_text="1 group told").first.get_by_title("All about this row").click()
+            page.locator("tr", has_text="1 group asked").first.get_by_title("All about this row").click()
             page.get_by_text("more than 1\u00a0000 rows").first.wait_for()
             picture(page, "capture-live-row")
             page.goto(f"{site.url}{LIST}why/?stream=posts&row={Post.objects.latest('pk').pk}")

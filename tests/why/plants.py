@@ -180,7 +180,7 @@ def one_of_a_bulk(world: World) -> Planted:
         world.kind.make(name=world.row.name)
         IntegerValue.objects.update(value=50)
         world.settle()
-    return asked(world, C.TOLD_IN_BULK, C.SENT)
+    return asked(world, C.BULK_RESYNC, C.SENT)
 
 
 @plant(without="child")

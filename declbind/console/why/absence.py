@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db.models import Q
@@ -136,5 +135,5 @@ def _explain_refusals(user: str, event: Event, using: str) -> Iterator[Answer]:
         )
 
 
-def _about(refusal: Traffic) -> tuple[tuple[str, Any], ...]:
+def _about(refusal: Traffic) -> tuple[tuple[str, object], ...]:
     return (("at", refusal.at),)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from declbind.console.times import show_value
 
@@ -22,7 +21,7 @@ class Answer:
 
     cause: Cause
     text: str
-    evidence: tuple[tuple[str, Any], ...] = ()
+    evidence: tuple[tuple[str, object], ...] = ()
     connection: str = ""
     advice: str = ""
     certainty: Certainty = Certainty.CERTAIN
@@ -44,7 +43,7 @@ class Answer:
             return self if self.settle else replace(self, settle=settle)
         return replace(self, certainty=certainty, settle=self.settle or settle)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the answer as JSON values."""
         return {
             "cause": self.cause.code,
@@ -58,11 +57,11 @@ class Answer:
         }
 
 
-def likely(cause: Cause, text: str, settle: str, *evidence: tuple[str, Any], advice: str = "") -> Answer:
+def likely(cause: Cause, text: str, settle: str, *evidence: tuple[str, object], advice: str = "") -> Answer:
     """Return a likely answer."""
     return Answer(cause, text, evidence, advice=advice, certainty=Certainty.LIKELY, settle=settle)
 
 
-def cannot_tell(cause: Cause, text: str, missing: str, *evidence: tuple[str, Any], advice: str = "") -> Answer:
+def cannot_tell(cause: Cause, text: str, missing: str, *evidence: tuple[str, object], advice: str = "") -> Answer:
     """Return an answer that cannot be told, with what is missing."""
     return Answer(cause, text, evidence, advice=advice, certainty=Certainty.CANNOT_TELL, settle=missing)

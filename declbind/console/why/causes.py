@@ -33,8 +33,8 @@ class Cause(Enum):
         "The row was written without an event.",
         "Write the row through the ORM, or announce it with declbind.touch().",
     )
-    TOLD_IN_BULK = Meaning(
-        "The row was one of many: its groups were told to take a snapshot, and the rows were not sent singly.",
+    BULK_RESYNC = Meaning(
+        "The row was one of many: its groups were asked to take a snapshot, and the rows were not sent singly.",
         "Nothing, if the client takes a snapshot after a `resync`. To send more rows one by one, raise "
         "DECLBIND['BULK_LIMIT'].",
     )

@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 from declbind.bindings import Binding
-from declbind.console.bulk import is_told, list_groups
-from declbind.console.connections import Heard, ListedConnection, describe_connections
+from declbind.console.bulk import is_concerned, list_groups
+from declbind.console.connections import ListedConnection, ListedSubscription, describe_connections
 from declbind.console.lag import MOMENT
 from declbind.console.overview import describe_rules
 from declbind.console.shown import shown
@@ -93,13 +92,17 @@ def _connections(user: str, connection: str, event: Event, using: str) -> list[L
     return [
         item
         for item in found
-        if item.opened_at <= event.created_at or any(heard.covers(offset) for heard in _of(item, event))
+        if item.opened_at <= event.created_at or any(subscription.covers(offset) for subscription in _of(item, event))
     ]
 
 
-def _of(connection: ListedConnection, event: Event) -> list[Heard]:
+def _of(connection: ListedConnection, event: Event) -> list[ListedSubscription]:
     groups = {group for group, _ in groups_of(event)}
-    return [heard for heard in connection.heard if heard.stream == event.stream and is_told(heard.group, groups)]
+    return [
+        subscription
+        for subscription in connection.subscriptions
+        if subscription.stream == event.stream and is_concerned(subscription.group, groups)
+    ]
 
 
 def _explain_connection(
@@ -112,18 +115,18 @@ def _explain_connection(
 ) -> Answer:
     answer = partial(_answer, connection)
     mine = _of(connection, event)
-    covering = next((heard for heard in mine if heard.covers(offset)), None)
+    covering = next((subscription for subscription in mine if subscription.covers(offset)), None)
     if covering is not None:
         return _explain_delivery(connection, covering, event, offset, using)
-    ended = [heard for heard in mine if heard.until is not None and heard.until < offset]
+    ended = [subscription for subscription in mine if subscription.until is not None and subscription.until < offset]
     if ended:
         # The subscription that ended last says why there was none at the change.
-        last = max(ended, key=lambda heard: heard.until or 0)
+        last = max(ended, key=lambda subscription: subscription.until or 0)
         cause = ENDS.get(last.reason, Cause.NOT_SUBSCRIBED)
         return answer(cause, f"Its subscription to {last.group} ended at offset {last.until}. Reason: {last.reason}.")
-    later = [heard for heard in mine if heard.after >= offset]
+    later = [subscription for subscription in mine if subscription.after >= offset]
     if later:
-        first = min(later, key=lambda heard: heard.after)
+        first = min(later, key=lambda subscription: subscription.after)
         return answer(
             Cause.NOT_SUBSCRIBED,
             f"It subscribed to {first.group} only later; its first event came after offset {first.after}.",
@@ -138,7 +141,9 @@ def _explain_connection(
             ("at", refusal.at),
             ("view is for", rule),
         )
-    own = sorted({heard.group for heard in connection.heard if heard.stream == event.stream})
+    own = sorted(
+        {subscription.group for subscription in connection.subscriptions if subscription.stream == event.stream}
+    )
     return answer(
         Cause.NOT_SUBSCRIBED,
         f"The change went to {list_groups(groups)}; it was subscribed to "
@@ -146,20 +151,22 @@ def _explain_connection(
     )
 
 
-def _answer(connection: ListedConnection, cause: Cause, text: str, *evidence: tuple[str, Any]) -> Answer:
+def _answer(connection: ListedConnection, cause: Cause, text: str, *evidence: tuple[str, object]) -> Answer:
     return Answer(cause, text, (*evidence, ("connection of", connection.who)), connection.id)
 
 
-def _explain_delivery(connection: ListedConnection, heard: Heard, event: Event, offset: int, using: str) -> Answer:
+def _explain_delivery(
+    connection: ListedConnection, subscription: ListedSubscription, event: Event, offset: int, using: str
+) -> Answer:
     answer = partial(_answer, connection)
-    group = ("group", heard.group)
+    group = ("group", subscription.group)
     what = "The request to take a snapshot" if event.kind == Event.BULK else "It"
     if connection.opened_at > event.created_at:
-        up_to = heard.until if heard.until is not None else connection.offset
+        up_to = subscription.until if subscription.until is not None else connection.offset
         return answer(
             Cause.SENT,
-            f"{what} was sent by a resume: the client reconnected with offset {heard.after} and received the events "
-            f"up to {up_to}.",
+            f"{what} was sent by a resume: the client reconnected with offset {subscription.after} and received the "
+            f"events up to {up_to}.",
             group,
             ("offset", offset),
             ("connected", connection.opened_at),

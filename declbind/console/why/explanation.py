@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from declbind.models import Event
 
@@ -14,7 +13,7 @@ from .events import groups_of, offset_of
 from .question import Question
 
 #: Causes that come from reading the row, or from an exception that may quote it.
-TELLING = frozenset(
+DISCLOSING = frozenset(
     {
         Cause.OUTSIDE_WHERE,
         Cause.NO_GROUP,
@@ -46,7 +45,7 @@ class Explanation:
     @property
     def first(self) -> Answer | None:
         """Return the answer that decides: the first one that says more than that the row was part of a bulk event."""
-        deciding = (answer for answer in self.answers if answer.cause is not Cause.TOLD_IN_BULK)
+        deciding = (answer for answer in self.answers if answer.cause is not Cause.BULK_RESYNC)
         return next(deciding, self.answers[0] if self.answers else None)
 
     @property
@@ -69,12 +68,12 @@ class Explanation:
     def without_values(self) -> Explanation:
         """Return the answers without details of the row, which only users who may view it may read."""
         answers = tuple(
-            replace(answer, text=NOT_SHOWN, evidence=()) if answer.cause in TELLING else answer
+            replace(answer, text=NOT_SHOWN, evidence=()) if answer.cause in DISCLOSING else answer
             for answer in self.answers
         )
         return replace(self, answers=answers)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the explanation as JSON values."""
         return {
             "question": vars(self.question),
@@ -87,7 +86,7 @@ class Explanation:
         }
 
 
-def _event_as_json(event: Event | None) -> dict[str, Any] | None:
+def _event_as_json(event: Event | None) -> dict[str, object] | None:
     if event is None:
         return None
     return {"id": event.pk, "offset": offset_of(event), "at": event.created_at, "changes": groups_of(event)}

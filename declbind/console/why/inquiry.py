@@ -165,11 +165,11 @@ def _is_steady(case: Case, event: Event) -> bool:
     if len(found) > MAX_CONNECTIONS:
         return False
     for connection in describe_connections(found, case.using):
-        for heard in connection.heard:
-            if heard.stream != question.stream or heard.group not in groups:
+        for subscription in connection.subscriptions:
+            if subscription.stream != question.stream or subscription.group not in groups:
                 continue
             if low is None or high is None:
                 return False
-            if heard.after < high and (heard.until is None or heard.until > low):
+            if subscription.after < high and (subscription.until is None or subscription.until > low):
                 return False
     return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db.models import QuerySet
 
@@ -110,7 +109,7 @@ def find_bulk(
 
 def _tells(event: Event, groups: Collection[str]) -> bool:
     told = {group for group, _ in groups_of(event)}
-    return any(bulk.is_told(group, told) for group in groups)
+    return any(bulk.is_concerned(group, told) for group in groups)
 
 
 def explain_bulk(case: Case, event: Event, *, is_named: bool) -> list[Answer]:
@@ -121,30 +120,30 @@ def explain_bulk(case: Case, event: Event, *, is_named: bool) -> list[Answer]:
     number = f", at offset {offset}" if offset is not None else ""
     text = (
         f"The rows written at {format_time(event.created_at)} could not be sent row by row: every group of the stream "
-        f"was told to take a snapshot{number}."
+        f"was asked to take a snapshot{number}."
         if is_every
         else f"More than {bulk.limit()} rows were written by one call at {format_time(event.created_at)}: its groups "
-        f"were told to take a snapshot{number}."
+        f"were asked to take a snapshot{number}."
     )
-    distance: tuple[tuple[str, Any], ...] = ()
+    distance: tuple[tuple[str, object], ...] = ()
     if case.at is not None:
         distance = (("distance from the time asked", format_distance(event.created_at - case.at)),)
     evidence = (
         ("written", event.created_at),
         *distance,
-        ("groups told", "every one" if is_every else len(told)),
+        ("groups asked", "every one" if is_every else len(told)),
         ("by", describe_writer(event.actor, event.origin)),
     )
     # Raising the limit does not help if it is not known which rows were written.
     advice = "Nothing, if the client takes a snapshot after a `resync`." if is_every else ""
-    answer = Answer(Cause.TOLD_IN_BULK, text, evidence, advice=advice)
+    answer = Answer(Cause.BULK_RESYNC, text, evidence, advice=advice)
     question = case.question
     answers = [answer, *explain_event(event, question.user, question.connection, case.binding, case.using)]
     return answers if is_named else [each.weaken(OR_IN_BULK) for each in answers]
 
 
 def explain_uncaptured(
-    binding: type[Binding], text: str, evidence: tuple[tuple[str, Any], ...], using: str, settle: str = ""
+    binding: type[Binding], text: str, evidence: tuple[tuple[str, object], ...], using: str, settle: str = ""
 ) -> Iterator[Answer]:
     """Yield why a write has no event at all: its mark is waiting, or the binding does not capture such writes.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from declbind.console import trial
 from declbind.core.errors import ConfigError
@@ -42,7 +41,7 @@ def explain_rights(case: Case, answers: list[Answer]) -> list[Answer]:
     refusal = made.refusal
     if refusal is None:
         return answers
-    evidence: tuple[tuple[str, Any], ...] = ((f"tried now: {refusal.title.lower()}", refusal.text),)
+    evidence: tuple[tuple[str, object], ...] = ((f"tried now: {refusal.title.lower()}", refusal.text),)
     if FOREIGN in refusal.text or refusal.name == "scope":
         foreign = Answer(Cause.NOT_THEIRS, refusal.text, evidence)
         if not case.is_unchanged:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from declbind.console.times import format_time
 from declbind.core.wording import suggest
@@ -111,7 +110,7 @@ def _differs(one: BindingRevision, other: BindingRevision | None) -> bool:
     return other is None or is_in_force(one) != is_in_force(other)
 
 
-def _about(revision: BindingRevision) -> tuple[tuple[str, Any], ...]:
+def _about(revision: BindingRevision) -> tuple[tuple[str, object], ...]:
     by = (("by", revision.author_name),) if revision.author_name else ()
     return ("since", revision.created_at), ("configuration version", revision.version), *by
 

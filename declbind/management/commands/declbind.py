@@ -19,6 +19,7 @@ from declbind.console.database_fault import describe_fault, failed_alias
 from declbind.console.output import format_json, format_line
 from declbind.console.shown import at_a_shell
 from declbind.core.errors import ConfigError
+from declbind.management.verbs import Options
 from declbind.management.verbs.records import RecordVerbs
 from declbind.management.verbs.rows import RowVerbs
 from declbind.management.verbs.running import RunningVerbs
@@ -60,7 +61,7 @@ class Command(RecordVerbs, RowVerbs, RunningVerbs, TriggerVerbs):
         self.add_running(add)
         self.add_triggers(add)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         """Run the verb.
 
         With ``--format json`` a failure is JSON on stdout too: ``{"ok": false, "error": ...}``.
@@ -85,7 +86,7 @@ class Command(RecordVerbs, RowVerbs, RunningVerbs, TriggerVerbs):
         if not is_well:
             sys.exit(1)
 
-    def fail(self, text: str, options: dict[str, Any], error: Exception) -> NoReturn:
+    def fail(self, text: str, options: Options, error: Exception) -> NoReturn:
         """Exit with status 1 and print the error, for people or as JSON."""
         if options.get("format") != "json":
             raise CommandError(text) from error

@@ -9,9 +9,12 @@ whether all is well.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from django.core.management.base import BaseCommand, CommandParser
 
+#: The parsed arguments of the command line.
+Options: TypeAlias = dict[str, Any]
 #: Adds a verb: its name, its help, and whether it takes ``--format``; returns its parser.
 Add = Callable[..., CommandParser]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
@@ -16,7 +15,7 @@ from declbind.console.output import format_count, format_json, format_line, form
 from declbind.core.errors import ConfigError
 from declbind.models import editing
 
-from . import Add, VerbGroup
+from . import Add, Options, VerbGroup
 
 SIGNS = {"add": "+", "change": "~", "remove": "-", "keep": "="}
 
@@ -72,7 +71,7 @@ class RecordVerbs(VerbGroup):
         back.add_argument("version", type=int, help="a version that history lists")
         by_whom(back)
 
-    def run_list(self, using: str, options: dict[str, Any]) -> bool:
+    def run_list(self, using: str, options: Options) -> bool:
         """Print one line for each binding."""
         states = overview.load_states(using)
         if options["format"] == "json":
@@ -91,7 +90,7 @@ class RecordVerbs(VerbGroup):
             self.stdout.write(format_table(("stream", "state", "model", "source", "where"), rows))
         return True
 
-    def run_show(self, using: str, options: dict[str, Any]) -> bool:
+    def run_show(self, using: str, options: Options) -> bool:
         """Print everything known about one binding."""
         states = overview.find_states(overview.load_states(using), options["stream"])
         described = [overview.describe(state, using) for state in states]
@@ -113,7 +112,7 @@ class RecordVerbs(VerbGroup):
             self.stdout.write(format_json(record))
         return True
 
-    def run_check(self, using: str, options: dict[str, Any]) -> bool:
+    def run_check(self, using: str, options: Options) -> bool:
         """Print every problem and warning with its place."""
         states = overview.load_states(using)
         invalid = [state for state in states if state.problems]
@@ -129,7 +128,7 @@ class RecordVerbs(VerbGroup):
         self.stdout.write(f"{sound} of {format_count(len(states), 'binding')} valid.")
         return not invalid
 
-    def run_plan(self, using: str, options: dict[str, Any]) -> bool:
+    def run_plan(self, using: str, options: Options) -> bool:
         """Print the changes that a plan would make, and the hash with which exactly that plan can be applied."""
         made = plan.make_plan(options["path"], using, options["prune"])
         self.print_plan(made, options)
@@ -137,7 +136,7 @@ class RecordVerbs(VerbGroup):
             self.stdout.write(f"plan {made.digest}")
         return not made.faults
 
-    def run_apply(self, using: str, options: dict[str, Any]) -> bool:
+    def run_apply(self, using: str, options: Options) -> bool:
         """Store the records, and print what changed.
 
         If the plan opens something, ask first, unless ``--yes`` is given.
@@ -158,7 +157,7 @@ class RecordVerbs(VerbGroup):
             self.stdout.write(f"The configuration is at version {done.version}.")
         return not done.faults
 
-    def confirm_plan(self, using: str, options: dict[str, Any]) -> str:
+    def confirm_plan(self, using: str, options: Options) -> str:
         """Print what a plan opens, and ask for confirmation.
 
         Returns:
@@ -203,7 +202,7 @@ class RecordVerbs(VerbGroup):
         if answer.strip().lower() not in ("y", "yes"):
             raise ConfigError("Nothing was stored.")
 
-    def run_accept(self, using: str, options: dict[str, Any]) -> bool:
+    def run_accept(self, using: str, options: Options) -> bool:
         """Accept the waiting fields of a binding. Ask first, unless ``--yes`` is given."""
         state = overview.find_states(overview.load_states(using), options["stream"])[0]
         if state.binding is None:
@@ -226,7 +225,7 @@ class RecordVerbs(VerbGroup):
             self.stdout.write(f"Binding {state.stream!r} has no new fields. Nothing was stored.")
         return True
 
-    def print_plan(self, made: plan.Plan, options: dict[str, Any]) -> None:
+    def print_plan(self, made: plan.Plan, options: Options) -> None:
         """Print the changes key by key and the number of each kind, or the problems."""
         if options["format"] == "json":
             self.stdout.write(format_json(made.as_json()))
@@ -245,13 +244,13 @@ class RecordVerbs(VerbGroup):
             f"{made.count('keep')} unchanged."
         )
 
-    def run_export(self, using: str, options: dict[str, Any]) -> bool:
+    def run_export(self, using: str, options: Options) -> bool:
         """Print records as a JSON list."""
         records = export.load_export(options["streams"], using)
         self.stdout.write(export.format_export(records), ending="")
         return True
 
-    def run_history(self, using: str, options: dict[str, Any]) -> bool:
+    def run_history(self, using: str, options: Options) -> bool:
         """Print the edits of a binding, newest first."""
         steps = edits.load_history(options["stream"], using, max(1, options["limit"]))
         if options["format"] == "json":
@@ -267,7 +266,7 @@ class RecordVerbs(VerbGroup):
             self.print_differences(step.differences, both=step.verb == "changed")
         return True
 
-    def run_rollback(self, using: str, options: dict[str, Any]) -> bool:
+    def run_rollback(self, using: str, options: Options) -> bool:
         """Store an old version again, and print what changed."""
         revision = edits.find_revision(options["stream"], options["version"], using)
         author = preview.load_user(options["user"]) if options["user"] else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -14,7 +13,7 @@ from declbind.console.times import format_distance
 from declbind.console.why.events import describe_event
 from declbind.core.errors import ConfigError
 
-from . import Add, VerbGroup
+from . import Add, Options, VerbGroup
 
 
 class RowVerbs(VerbGroup):
@@ -74,7 +73,7 @@ class RowVerbs(VerbGroup):
             help="store the row and roll it back; mail, tasks and other effects outside the database cannot be undone",
         )
 
-    def run_preview(self, using: str, options: dict[str, Any]) -> bool:
+    def run_preview(self, using: str, options: Options) -> bool:
         """Print what clients would receive for a row."""
         states = overview.find_states(overview.load_states(using), options["stream"])
         if states[0].binding is None or states[0].problems:
@@ -102,7 +101,7 @@ class RowVerbs(VerbGroup):
             self.stdout.write(f"{made.user} {may} in group {verdict.group}{asked}: {verdict.reason}.")
         return True
 
-    def run_forget(self, using: str, options: dict[str, Any]) -> bool:
+    def run_forget(self, using: str, options: Options) -> bool:
         """Erase what is stored about a row or a user, and print what was erased."""
         model, pk, user = options["model"], options["pk"], options["user"]
         if bool(user) is bool(model) or bool(model) is not bool(pk):
@@ -121,7 +120,7 @@ class RowVerbs(VerbGroup):
         )
         return True
 
-    def run_why(self, using: str, options: dict[str, Any]) -> bool:
+    def run_why(self, using: str, options: Options) -> bool:
         """Print the answers, the most relevant one first."""
         at = parse_datetime(options["at"]) if options["at"] else None
         if (options["at"] and at is None) or not (options["row"] or options["offset"] is not None):
@@ -153,7 +152,7 @@ class RowVerbs(VerbGroup):
             sys.exit(found.exit_status)
         return found.exit_status == 0
 
-    def run_try(self, using: str, options: dict[str, Any]) -> bool:
+    def run_try(self, using: str, options: Options) -> bool:
         """Print each step of a trial with its verdict, and the frames that would be sent."""
         values = assignments.parse_object(options["data"], "--data") if options["data"] else {}
         values |= assignments.parse_assignments(options["assignments"], "--set")

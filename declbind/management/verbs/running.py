@@ -8,18 +8,18 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 from declbind.conf import settings
 from declbind.console import connections as connection_list
 from declbind.console import doctor, preview, processes, tail, unseen
 from declbind.console.output import format_count, format_json, format_line, format_table
 from declbind.core.errors import ConfigError
+from declbind.django_types import User
 from declbind.inbound import blocks
 from declbind.inbound.revocation import kick
 from declbind.outbound import history, log, relay
 
-from . import Add, VerbGroup
+from . import Add, Options, VerbGroup
 
 
 class RunningVerbs(VerbGroup):
@@ -65,7 +65,7 @@ class RunningVerbs(VerbGroup):
         )
         add("relay", "Number and trim the log until stopped.", formats=False)
 
-    def run_connections(self, using: str, options: dict[str, Any]) -> bool:
+    def run_connections(self, using: str, options: Options) -> bool:
         """Print one line for each connection of a page."""
         state = "" if options["state"] == "all" else options["state"]
         wanted = connection_list.Wanted(options["user"], options["stream"], options["group"], state=state)
@@ -81,7 +81,7 @@ class RunningVerbs(VerbGroup):
                 row.login,
                 row.opened_at.isoformat(timespec="seconds"),
                 row.process,
-                ", ".join(f"{item.stream}/{item.group}" for item in row.hears),
+                ", ".join(f"{item.stream}/{item.group}" for item in row.current_subscriptions),
             )
             for row in found.rows
         ]
@@ -89,7 +89,7 @@ class RunningVerbs(VerbGroup):
         self.stdout.write(f"Page {found.page} of {found.pages}, {format_count(found.total, 'connection')} in all.")
         return True
 
-    def run_kick(self, using: str, options: dict[str, Any]) -> bool:
+    def run_kick(self, using: str, options: Options) -> bool:
         """Disconnect, and set or lift a block."""
         seconds, user = options["block"], preview.load_user(options["user"]) if options["user"] else None
         if (user is None) == (options["connection"] is None) or (seconds is not None and user is None):
@@ -102,7 +102,7 @@ class RunningVerbs(VerbGroup):
         return True
 
     @staticmethod
-    def _block(user: Any, seconds: int, reason: str) -> str:
+    def _block(user: User, seconds: int, reason: str) -> str:
         if seconds == 0:
             return "The block is lifted." if blocks.unblock(str(user.pk)) else "There is no block."
         try:
@@ -111,7 +111,7 @@ class RunningVerbs(VerbGroup):
             raise ConfigError(str(error)) from error
         return f"{user.get_username()} is disconnected and blocked for {seconds} s."
 
-    def run_processes(self, using: str, options: dict[str, Any]) -> bool:
+    def run_processes(self, using: str, options: Options) -> bool:
         """Print one line for each process, with its problems below it."""
         found = processes.load_processes(using)
         if options["format"] == "json":
@@ -139,7 +139,7 @@ class RunningVerbs(VerbGroup):
         self.stdout.write(f"The configuration is at version {found.version}, the log at offset {found.head}.")
         return True
 
-    def run_doctor(self, using: str, options: dict[str, Any]) -> bool:
+    def run_doctor(self, using: str, options: Options) -> bool:
         """Print the findings, and what to do about them."""
         if options["forget_unseen"]:
             unseen.forget(using)
@@ -159,7 +159,7 @@ class RunningVerbs(VerbGroup):
                 self.stdout.write(f"{'':4}  {'':{width}}  -> {finding.action}")
         return is_well
 
-    def run_tail(self, using: str, options: dict[str, Any]) -> bool:
+    def run_tail(self, using: str, options: Options) -> bool:
         """Print one line for each event, until interrupted."""
 
         kinds = tail.ALL if options["all"] else tail.REFUSED if options["refused"] else ()
@@ -188,7 +188,7 @@ class RunningVerbs(VerbGroup):
                 self.stdout.flush()
         return True
 
-    def run_relay(self, using: str, options: dict[str, Any]) -> bool:
+    def run_relay(self, using: str, options: Options) -> bool:
         """Number and trim the log until SIGTERM or SIGINT; the current batch is finished first."""
         log.load_head(using)  # fails now if the table is missing
         with stopped_by_signals() as stop:

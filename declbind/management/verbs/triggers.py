@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.management.base import CommandError
 
 from declbind.console.output import format_count, format_json, format_table
 from declbind.outbound.triggers import upkeep
 
-from . import Add, VerbGroup
+from . import Add, Options, VerbGroup
 
 
 class TriggerVerbs(VerbGroup):
@@ -29,7 +27,7 @@ class TriggerVerbs(VerbGroup):
         what.add_argument("--remove", action="store_true", help="remove all triggers")
         what.add_argument("--sql", action="store_true", help="print the statements of --install without running them")
 
-    def run_triggers(self, using: str, options: dict[str, Any]) -> bool:
+    def run_triggers(self, using: str, options: Options) -> bool:
         """Carry out the command, and print the state of each table."""
         try:
             if options["sql"]:
@@ -69,7 +67,7 @@ class TriggerVerbs(VerbGroup):
         # The missing triggers were removed on purpose.
         return is_well or bool(options["remove"])
 
-    def _print_statements(self, statements: list[str], options: dict[str, Any]) -> bool:
+    def _print_statements(self, statements: list[str], options: Options) -> bool:
         if options["format"] == "json":
             self.stdout.write(format_json({"ok": True, "statements": statements}))
         else:

@@ -1,7 +1,7 @@
 """Conversion of marks to events: a row's old and new groups, and its data, as the mark carries them.
 
 A mark carries the columns of one table. Anything else that a binding needs (a parent's columns, lists, columns added
-after the trigger) is read as it is now. If it no longer exists, the binding's groups are told to take a snapshot.
+after the trigger) is read as it is now. If it no longer exists, the binding's groups are drafted to take a snapshot.
 Nothing here takes a lock, because the process that makes events holds the lock of the log's head, and writers must
 never wait for it.
 """
@@ -33,7 +33,7 @@ from declbind.stored_rows import StoredRow
 from . import postgresql, sqlite
 from .histories import Histories
 from .reporting import EVERY_TABLE, split_call
-from .tables import SIDES, HeardTable, Image, heard_tables
+from .tables import SIDES, CapturedTable, Image, captured_tables
 
 if TYPE_CHECKING:
     from django.db.models.expressions import Expression
@@ -66,7 +66,7 @@ class _Write:
 
 def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
     """Return the events of each mark, in order; an empty list for a table that no longer has listeners."""
-    tables = heard_tables(current_index())
+    tables = captured_tables(current_index())
     found: list[list[Draft]] = [[] for _ in marks]
     calls: list[str] = []
     by_table: dict[str, list[int]] = {}
@@ -76,22 +76,22 @@ def convert(marks: Sequence[Mark], using: str) -> list[list[Draft]]:
         calls.append(call)
         if unreported.isdisjoint({note["table"], EVERY_TABLE}) and note["op"] != sqlite.CANDIDATE:
             by_table.setdefault(note["table"], []).append(place)
-    read: list[tuple[HeardTable, list[int], list[_Write]]] = []
+    read: list[tuple[CapturedTable, list[int], list[_Write]]] = []
     shown: dict[int, bool] = {}
     histories = Histories()
     for name, places in by_table.items():
-        for heard in tables.get(name, ()):
-            with _guarded(heard, places, found, using):
-                writes = _read_writes(heard, [marks[place].data for place in places], using)
-                _remember(heard, places, writes, histories)
-                read.append((heard, places, writes))
-    for heard, places, writes in read:
-        with _guarded(heard, places, found, using):
-            told = [
-                _draft(heard, write, _Place(place, histories, using, shown))
+        for captured in tables.get(name, ()):
+            with _guarded(captured, places, found, using):
+                writes = _read_writes(captured, [marks[place].data for place in places], using)
+                _remember(captured, places, writes, histories)
+                read.append((captured, places, writes))
+    for captured, places, writes in read:
+        with _guarded(captured, places, found, using):
+            drafted = [
+                _draft(captured, write, _Place(place, histories, using, shown))
                 for place, write in zip(places, writes, strict=True)
             ]
-            for place, drafts in zip(places, told, strict=True):
+            for place, drafts in zip(places, drafted, strict=True):
                 found[place] += drafts
     joined = _joined(found, calls)
     return [list(tenants.without_rows(drafts, using)) for drafts in joined] if tenants.are_mixed(using) else joined
@@ -115,17 +115,17 @@ class _Place:
         return found
 
 
-def _remember(heard: HeardTable, places: list[int], writes: list[_Write], histories: Histories) -> None:
-    options = heard.model._meta
+def _remember(captured: CapturedTable, places: list[int], writes: list[_Write], histories: Histories) -> None:
+    options = captured.model._meta
     for place, write in zip(places, writes, strict=True):
         sides = [(side, None if side is None else side[options.pk.attname]) for side in (write.old, write.new)]
         for key in dict.fromkeys(key for side, key in sides if side is not None):
             old, new = (side if found == key else None for side, found in sides)
-            histories.add(concrete_model(heard.model), key, place, old, new)
+            histories.add(concrete_model(captured.model), key, place, old, new)
 
 
 @contextlib.contextmanager
-def _guarded(heard: HeardTable, places: list[int], found: list[list[Draft]], using: str) -> Iterator[None]:
+def _guarded(captured: CapturedTable, places: list[int], found: list[list[Draft]], using: str) -> Iterator[None]:
     """Replace the marks of a table that cannot be read by a resync; they must not hold up the log."""
     try:
         with transaction.atomic(using=using):
@@ -133,10 +133,10 @@ def _guarded(heard: HeardTable, places: list[int], found: list[list[Draft]], usi
     except Exception as error:
         logger.exception(
             "The marks that triggers made for table %r cannot be converted to events: %s",
-            heard.model._meta.db_table,
+            captured.model._meta.db_table,
             error,
         )
-        found[places[0]] += _lost(heard, using)
+        found[places[0]] += _lost(captured, using)
 
 
 def _joined(found: list[list[Draft]], calls: list[str]) -> list[list[Draft]]:
@@ -175,10 +175,10 @@ def _join(before: Draft, after: Draft) -> Draft:
     return after._replace(changes=changes)
 
 
-def _read_writes(heard: HeardTable, notes: list[str], using: str) -> list[_Write]:
+def _read_writes(captured: CapturedTable, notes: list[str], using: str) -> list[_Write]:
     """Convert the content of the marks of one table to values."""
     connection = connections[using]
-    options = heard.model._meta
+    options = captured.model._meta
     fields = {column_name(field): field for field in options.local_concrete_fields}
     contents = [json.loads(note) for note in notes]
     writes = [_Write(content["op"], None, None) for content in contents]
@@ -187,7 +187,7 @@ def _read_writes(heard: HeardTable, notes: list[str], using: str) -> list[_Write
     if not names:
         return writes
     converters = {name: _converters(fields[name], options.db_table, connection) for name in names}
-    for place, side, values in _READERS[connection.vendor](heard.model, names, notes, connection):
+    for place, side, values in _READERS[connection.vendor](captured.model, names, notes, connection):
         row: RowValues = {}
         for name, value in zip(names, values, strict=True):
             if name in contents[place][side]:
@@ -204,50 +204,50 @@ def _converters(field: Column, table: str, connection: Connection) -> tuple[Expr
     return expression, (*connection.ops.get_db_converters(expression), *expression.get_db_converters(connection))
 
 
-def _draft(heard: HeardTable, write: _Write, place: _Place) -> list[Draft]:
+def _draft(captured: CapturedTable, write: _Write, place: _Place) -> list[Draft]:
     """Return the events of one marked write."""
     using = place.using
     if write.op == "MANY":
-        return _lost(heard, using)
-    options = heard.model._meta
+        return _lost(captured, using)
+    options = captured.model._meta
     key = options.pk.attname
     drafts: list[Draft] = []
-    for plan, lookup in heard.listeners.family:
+    for plan, lookup in captured.listeners.family:
         if lookup != "pk":
-            drafts += _draft_children(plan, lookup, heard.model, write, place)
+            drafts += _draft_children(plan, lookup, captured.model, write, place)
         elif write.old and write.new and write.old[key] != write.new[key]:
             drafts += _draft_own(plan, _Write("DELETE", write.old, None), key, place)
             drafts += _draft_own(plan, _Write("INSERT", None, write.new), key, place)
         else:
             drafts += _draft_own(plan, write, key, place)
-    for plan, listed in heard.listeners.lists:
+    for plan, listed in captured.listeners.lists:
         owner, _ = list_columns(listed)
         owners = {side[owner] for side in (write.old, write.new) if side is not None} - {None}
         for row in _rows_now(plan, "pk", owners, using):
             drafts += _draft_kept(plan, row, plan.outlets_of(listed), using)
-    return drafts + _draft_related(heard, write, using)
+    return drafts + _draft_related(captured, write, using)
 
 
-def _draft_related(heard: HeardTable, write: _Write, using: str) -> list[Draft]:
+def _draft_related(captured: CapturedTable, write: _Write, using: str) -> list[Draft]:
     """Return the events of rows that are related to the written one."""
     drafts: list[Draft] = []
-    for plan, hop in heard.listeners.watches:
+    for plan, hop in captured.listeners.watches:
         # The table may be a parent's of the model that the relation leads to; they share their keys.
-        column = heard.model._meta.pk.attname if hop.column == "pk" else hop.column
+        column = captured.model._meta.pk.attname if hop.column == "pk" else hop.column
         values = {side[column] for side in (write.old, write.new) if side is not None and column in side} - {None}
         for row in _rows_now(plan, hop.lookup, values, using):
             drafts += _draft_kept(plan, row, plan.outlets_watching(hop), using)
     return drafts
 
 
-def _draft_kept(plan: Plan, row: StoredRow, hearing: tuple[Outlet, ...], using: str) -> list[Draft]:
-    """Return the events of a row that keeps its groups, for the outlets in ``hearing``.
+def _draft_kept(plan: Plan, row: StoredRow, reporting: tuple[Outlet, ...], using: str) -> list[Draft]:
+    """Return the events of a row that keeps its groups, for the outlets in ``reporting``.
 
     If code makes its groups, its old groups are unknown, because they may depend on the row that was written.
     """
-    unknown = [outlet for outlet in hearing if outlet.has_group_code]
-    known = groups_of(plan, row, using, [outlet for outlet in hearing if outlet not in unknown])
-    return draft_write(plan, row, row.pk, {**known, **dict.fromkeys(unknown, UNKNOWN)}, using, hearing)
+    unknown = [outlet for outlet in reporting if outlet.has_group_code]
+    known = groups_of(plan, row, using, [outlet for outlet in reporting if outlet not in unknown])
+    return draft_write(plan, row, row.pk, {**known, **dict.fromkeys(unknown, UNKNOWN)}, using, reporting)
 
 
 def _draft_own(plan: Plan, write: _Write, key: str, place: _Place) -> list[Draft]:
@@ -293,8 +293,8 @@ def _draft_children(plan: Plan, lookup: str, parent: type[models.Model], write: 
     return drafts
 
 
-def _lost(heard: HeardTable, using: str) -> list[Draft]:
-    return _lost_plans(heard.listeners.plans, using)
+def _lost(captured: CapturedTable, using: str) -> list[Draft]:
+    return _lost_plans(captured.listeners.plans, using)
 
 
 def _lost_plans(plans: Iterable[Plan], using: str) -> list[Draft]:

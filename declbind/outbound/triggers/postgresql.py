@@ -1,7 +1,8 @@
 """Triggers on PostgreSQL: one for each kind of statement, which reads all rows that the statement wrote.
 
 The rows of a statement come as transition tables, so that a large statement is one mark and costs one function call.
-Each table has a function, which runs with the rights of its owner: other programs need no right to write to the log.
+Each table has a function, which runs with the privileges of its owner: other programs need no privilege to write to
+the log.
 """
 
 from __future__ import annotations

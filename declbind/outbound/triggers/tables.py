@@ -44,20 +44,22 @@ class Image(NamedTuple):
 
 
 @dataclass(frozen=True)
-class HeardTable:
+class CapturedTable:
     """The meaning of a mark of a table: a model whose own table it is, and its listeners."""
 
     model: type[models.Model]
     listeners: TableListeners
 
 
-def heard_tables(index: Index) -> dict[str, list[HeardTable]]:
+def captured_tables(index: Index) -> dict[str, list[CapturedTable]]:
     """Return the tables that bindings with triggers listen to, by name, for each model that has them.
 
     Each model reads the columns through fields of its own, so that models with the same table are kept apart.
     """
     return {
-        name: [HeardTable(model, index.marked.of(model)._replace(twins=())) for model in index.marked.models_of(name)]
+        name: [
+            CapturedTable(model, index.marked.of(model)._replace(twins=())) for model in index.marked.models_of(name)
+        ]
         for name in index.marked.tables
     }
 
@@ -70,29 +72,29 @@ def table_models(model: type[models.Model]) -> list[type[models.Model]]:
 def wanted_tables(index: Index) -> list[WantedTable]:
     """Return the tables that need triggers, by name."""
     wanted = []
-    for name, heard in heard_tables(index).items():
-        key = heard[0].model._meta.pk
+    for name, captured in captured_tables(index).items():
+        key = captured[0].model._meta.pk
         wanted.append(
             WantedTable(
                 name=name,
                 key=column_name(key),
-                columns=tuple(dict.fromkeys(column for one in heard for column in _columns_of(one))),
-                streams=_streams(plan for one in heard for plan in one.listeners.plans),
+                columns=tuple(dict.fromkeys(column for one in captured for column in _columns_of(one))),
+                streams=_streams(plan for one in captured for plan in one.listeners.plans),
                 limit=settings.BULK_LIMIT,
             )
         )
     return sorted(wanted, key=lambda table: table.name)
 
 
-def _columns_of(heard: HeardTable) -> list[str]:
+def _columns_of(captured: CapturedTable) -> list[str]:
     """Return the columns that a model's listeners need, in the order of the model."""
-    options = heard.model._meta
+    options = captured.model._meta
     fields: set[object] = {options.pk}
-    for plan, _ in heard.listeners.family:
+    for plan, _ in captured.listeners.family:
         fields.update(plan.fields)
-    for _, listed in heard.listeners.lists:
+    for _, listed in captured.listeners.lists:
         fields.add(options.get_field(listed.m2m_field_name()))
-    for _, hop in heard.listeners.watches:
+    for _, hop in captured.listeners.watches:
         fields.add(options.pk if hop.column == "pk" else hop.model._meta.get_field(hop.column))
     local: Iterable[Column] = options.local_concrete_fields
     return [column_name(field) for field in local if field in fields or field.primary_key]

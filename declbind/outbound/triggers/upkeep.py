@@ -13,7 +13,7 @@ from declbind.outbound.batch import Batch
 from declbind.outbound.index import Index, current_index
 
 from . import postgresql, sqlite
-from .tables import WantedTable, heard_tables, wanted_tables
+from .tables import WantedTable, captured_tables, wanted_tables
 
 #: The installed triggers: (table, event) -> fingerprint, or "disabled".
 Found = dict[tuple[str, str], str]
@@ -108,11 +108,11 @@ def install_sql(using: str) -> list[str]:
 def install(using: str) -> None:
     """Install the triggers that bindings need, and remove the others: all or none.
 
-    Earlier writes may not have been captured, so subscribers are told to take a snapshot.
+    Earlier writes may not have been captured, so subscribers are asked to take a snapshot.
     """
-    unheard = [state.table for state in load_states(using) if not state.is_well]
+    uncaptured = [state.table for state in load_states(using) if not state.is_well]
     _run(install_sql(using), using)
-    announce_gap(unheard, using)
+    announce_gap(uncaptured, using)
 
 
 def remove(using: str) -> int:
@@ -125,11 +125,11 @@ def remove(using: str) -> int:
 
 def announce_gap(tables: Iterable[str], using: str) -> None:
     """Make the subscribers of tables take a snapshot, because writes to these were not captured."""
-    heard = heard_tables(current_index())
+    captured = captured_tables(current_index())
     with transaction.atomic(using=using):
         batch = Batch(using)
         for name in tables:
-            for one in heard.get(name, ()):
+            for one in captured.get(name, ()):
                 for plan in one.listeners.plans:
                     batch.lose_track(plan)
         batch.append()

@@ -42,7 +42,7 @@ class Command(BaseCommand):
         parser.add_argument("--speed", type=float, default=45.0, help="days of share prices a second (default 45)")
         parser.add_argument("--prepare-only", action="store_true", help="create everything, start nothing")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         if not settings.DEBUG:
             raise CommandError(
                 "The demo makes users whose passwords are public, so it runs with DEBUG=True only; got DEBUG=False. "

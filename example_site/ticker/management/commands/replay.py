@@ -28,7 +28,7 @@ class Command(BaseCommand):
         parser.add_argument("--history", type=int, default=24, help="months that are stored at the start (default 24)")
         parser.add_argument("--parent", type=int, help="end when this process is no longer the parent")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         if not options["speed"] > 0:
             raise CommandError(f"--speed: expected more than 0 days a second, got {options['speed']}.")
         try:

@@ -6,12 +6,13 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from django.db import DatabaseError, InterfaceError, OperationalError
 
 from declbind import tenancy
 from declbind.core.hub import Subscription
+from declbind.django_types import User
 from declbind.inbound import permissions
 from declbind.registry import BindingRegistry
 
@@ -24,21 +25,21 @@ Answer = TypeVar("Answer")
 Item = TypeVar("Item")
 
 
-def judge_sockets(
+def check_sockets(
     asked: Iterable[tuple[Socket, list[Subscription]]], registry: BindingRegistry
 ) -> list[tuple[Socket, bool, list[Subscription]]]:
     """Return for each socket whether it may continue, and which subscriptions may not. Loads each user once."""
     verdicts: list[tuple[Socket, bool, list[Subscription]]] = []
     for tenant, some in group_by_tenant(asked, lambda pair: pair[0]).items():
         over: list[tuple[Socket, bool, list[Subscription]]] = [(socket, False, []) for socket, _ in some]
-        verdicts += ask_tenant(tenant, partial(_judge, some, registry), over)
+        verdicts += ask_tenant(tenant, partial(_check, some, registry), over)
     return verdicts
 
 
-def _judge(
+def _check(
     asked: Iterable[tuple[Socket, list[Subscription]]], registry: BindingRegistry
 ) -> list[tuple[Socket, bool, list[Subscription]]]:
-    users: dict[permissions.Identity, Any] = {}
+    users: dict[permissions.Identity, User | None] = {}
     verdicts: list[tuple[Socket, bool, list[Subscription]]] = []
     for socket, subscriptions in asked:
         identity = dataclasses.replace(socket.identity, connection_id="")
@@ -90,7 +91,7 @@ def _find_ended(sockets: Iterable[Socket]) -> list[Socket]:
     return [socket for socket in sockets if not permissions.survives_logout(socket.identity)]
 
 
-def _may_go_on(subscription: Subscription, registry: BindingRegistry, user: Any) -> bool:
+def _may_go_on(subscription: Subscription, registry: BindingRegistry, user: User) -> bool:
     binding = registry.by_stream.get(subscription.stream)
     if binding is None:
         return False

@@ -1,0 +1,45 @@
+"""The words in which the effects of an edit describe the parts of a binding record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from declbind.core.wording import AUDIENCE_WORDS
+
+#: What each action allows, as a text that follows "may".
+DEEDS = {"view": "subscribe", "create": "create rows", "update": "change rows", "delete": "delete rows"}
+
+CAPTURES_ALL = "also captures raw SQL and other programs, once its triggers are installed"
+
+
+def retention_in_words(seconds: int | None) -> str:
+    """Return for how long the log keeps values; ``None`` stands for the setting."""
+    return "as long as the settings say" if seconds is None else f"for {seconds} s"
+
+
+def any_of(names: Sequence[str]) -> str:
+    """Return names, of which there is at least one, as alternatives."""
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def audience_in_words(rule: str | bool) -> str:
+    """Return who may do something by a permission rule."""
+    return AUDIENCE_WORDS.get(rule) or f"holders of {rule}"
+
+
+def values_as_json(value: object) -> list[str]:
+    """Return the values of a condition as JSON, because Python treats 1 and true as equal."""
+    return [json.dumps(item) for item in (value if isinstance(value, tuple) else (value,))]
+
+
+def condition_in_words(name: str, values: Sequence[str]) -> str:
+    """Return a condition of ``where`` with these values."""
+    return f"{name} is {' or '.join(values)}"
+
+
+def related_in_words(rule: str | Mapping[str, str]) -> str:
+    """Return in words which related rows a rule of ``relate`` allows clients to choose."""
+    if isinstance(rule, str):
+        return "any row"
+    return "rows whose " + " and ".join(f"{name} is {source}" for name, source in rule.items())
