@@ -18,6 +18,11 @@ from . import SourceItem
 APP_FOLDER = "bindings"
 
 
+def record_folders() -> list[Path]:
+    """Return the folders that exist and whose files are read."""
+    return [folder for folder, _ in _folders() if folder.is_dir()]
+
+
 def load_files() -> list[SourceItem]:
     """Read and validate the records of ``DECLBIND["RECORD_DIRS"]`` and of each app's ``bindings/*.json``.
 
