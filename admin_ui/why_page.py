@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlencode
 
@@ -14,6 +15,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from admin_ui import pages
+from admin_ui.links import find_page
 from admin_ui.pages import RecordAdmin
 from admin_ui.visible import VisibleRows, parse_key
 from admin_ui.wanted import readable_models, stream_models
@@ -69,6 +71,7 @@ def why_view(model_admin: RecordAdmin, request: HttpRequest) -> HttpResponse:
         writer=_writer(found.event) if found is not None and found.event is not None else "",
         streams=sorted(get_registry().by_stream),
         users=_offered_users(using),
+        answers=_with_steps(model_admin, request, found) if found is not None else (),
         sent=Cause.SENT,
         unknown=why.Certainty.CANNOT_TELL,
         written=format_time(found.event.created_at) if found is not None and found.event is not None else "",
@@ -123,6 +126,29 @@ def _parse_time(text: str) -> datetime | None:
     if django_settings.USE_TZ:
         return timezone.make_aware(found) if timezone.is_naive(found) else found
     return timezone.make_naive(found) if timezone.is_aware(found) else found
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The next step after an answer; ``address`` is "" for a page that the viewer may not open."""
+
+    words: str
+    command: str
+    address: str
+
+
+def _with_steps(
+    model_admin: RecordAdmin, request: HttpRequest, found: why.Explanation
+) -> list[tuple[why.Answer, _Step]]:
+    """Return each answer with the next step: a link, and a command that shows the same."""
+    allowed = {page.url for page in pages.console_pages(model_admin, request)}
+    made = []
+    for answer in found.answers:
+        step = why.find_step(answer, found.question)
+        url = find_page(model_admin, step.page)
+        query = f"?{urlencode(step.query)}" if step.query else ""
+        made.append((answer, _Step(step.words, step.command, f"{url}{query}" if url in allowed else "")))
+    return made
 
 
 def _around(found: why.Explanation) -> list[tuple[str, str, str]]:

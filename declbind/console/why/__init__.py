@@ -16,5 +16,9 @@ from .events import find_event
 from .explanation import Explanation
 from .inquiry import explain
 from .question import NEAR, WINDOW, Question
+from .steps import NextStep, find_step
 
-__all__ = ["NEAR", "WINDOW", "Answer", "Cause", "Certainty", "Explanation", "Question", "explain", "find_event"]
+__all__ = [
+    "NEAR", "WINDOW", "Answer", "Cause", "Certainty", "Explanation", "NextStep", "Question",
+    "explain", "find_event", "find_step",
+]  # fmt: skip

@@ -11,6 +11,7 @@ from .causes import Cause
 from .certainty import Certainty
 from .events import groups_of, offset_of
 from .question import Question
+from .steps import find_step
 
 #: Causes that come from reading the row, or from an exception that may quote it.
 DISCLOSING = frozenset(
@@ -82,7 +83,9 @@ class Explanation:
             "change": _event_as_json(self.event),
             "before": _event_as_json(self.before),
             "after": _event_as_json(self.after),
-            "answers": [answer.as_json() for answer in self.answers],
+            "answers": [
+                {**answer.as_json(), "next": find_step(answer, self.question).command} for answer in self.answers
+            ],
         }
 
 

@@ -147,7 +147,8 @@ class RowVerbs(VerbGroup):
                     lines["missing" if answer.certainty is why.Certainty.CANNOT_TELL else "to settle it"] = (
                         answer.settle
                     )
-                self.stdout.write(format_pairs({**lines, "to do": answer.remedy or "nothing"}))
+                step = why.find_step(answer, found.question)
+                self.stdout.write(format_pairs({**lines, "to do": answer.remedy, "next": step.command}))
         if found.exit_status > 1:
             sys.exit(found.exit_status)
         return found.exit_status == 0
