@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
+from django.utils import timezone
 
 from declbind.models import Block, Connection, Event
 from declbind.registry import database_alias
@@ -106,6 +108,7 @@ def test_the_verb_prints_the_answers_and_its_exit_status_says_how_sure_they_are(
     with override_bindings(NUMBERS):
         row = stored()
         offset = last_offset()
+        Event.objects.update(created_at=timezone.now() - timedelta(seconds=10))
         text, status = explain("numbers", str(row.pk))
         assert "\nnobody_subscribed (certain): " in text
         assert status == 1

@@ -126,7 +126,9 @@ def _is_locked(rows: models.QuerySet[Any], using: str) -> bool:
         return False
     try:
         with transaction.atomic(using=using):
-            found = list(rows.select_for_update(skip_locked=True, of=()).values_list("pk", flat=True)[:1])
+            # Without conflict with the locks that foreign keys to the row take.
+            is_weak = connection.features.has_select_for_no_key_update
+            found = list(rows.select_for_update(skip_locked=True, no_key=is_weak).values_list("pk", flat=True)[:1])
             transaction.set_rollback(True, using=using)
         return not found and rows.exists()
     except DatabaseError as error:

@@ -49,6 +49,6 @@ def test_the_page_leads_on_from_what_arrived(client: Client) -> None:
         row = stored()
         offset = last_offset()
         attend(make_user(), [["numbers", "name-a", None, offset - 1, ""]])
-        text = client.get(PAGE, {"stream": "numbers", "row": row.pk, "offset": offset}).content.decode()
+        text = client.get(PAGE, {"stream": "numbers", "row": str(row.pk), "offset": str(offset)}).content.decode()
     assert escape("Look at the page's own code: the frame with this offset is in the browser's network tab") in text
     assert escape(f"live/?stream=numbers&row={row.pk}") in text

@@ -11,7 +11,7 @@ from django.db.models import Q
 from declbind.checks.asgi_mounts import Mounts, describe_paths, find_mounts
 from declbind.console.shown import shown
 from declbind.core.wording import suggest
-from declbind.models import Connection, Event, Traffic
+from declbind.models import Connection, Event, Node, Traffic
 
 from .answer import Answer, cannot_tell
 from .causes import Cause
@@ -77,7 +77,7 @@ def explain_absence(user: str, connection: str, event: Event, using: str) -> Ite
 
 def _explain_never_came(user: str, event: Event, using: str, has_later: bool) -> Iterator[Answer]:
     mounts = find_mounts()
-    if mounts.is_known and not mounts.paths:
+    if mounts.is_known and not mounts.paths and not _serves_anyone(using):
         yield Answer(Cause.NOT_MOUNTED, f"{mounts.application} leads to no consumer of declbind.")
     elif user != ANONYMOUS and not has_later and _has_no_login(mounts, using):
         others = shown(Connection, using).filter(user_pk="", opened_at__lte=event.created_at)
@@ -101,6 +101,11 @@ def _explain_never_came(user: str, event: Event, using: str, has_later: bool) ->
             f"in {where}. A wrong address never reaches declbind."
         )
     yield Answer(Cause.NOT_CONNECTED, text, (("at", event.created_at),), advice=advice)
+
+
+def _serves_anyone(using: str) -> bool:
+    """Return whether some process serves sockets, perhaps with another application than that of the settings."""
+    return shown(Connection, using).exists() or Node.objects.using(using).exists()
 
 
 def _has_no_login(mounts: Mounts, using: str) -> bool:

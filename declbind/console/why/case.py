@@ -66,7 +66,10 @@ class Case:
 
     @cached_property
     def definitions(self) -> Definitions:
-        """The past definitions of the stream."""
+        """The past definitions of the stream; none for a binding of a file or a class, even if it once was a record."""
+        entry = get_registry().entry(self.question.stream)
+        if entry is not None and entry.source != "database":
+            return Definitions()
         return Definitions.load(self.question.stream, self.using)
 
     @cached_property

@@ -70,6 +70,11 @@ class Definitions:
         """Return the revisions that were made in a period."""
         return [revision for revision in self.revisions if since <= revision.created_at <= until]
 
+    def has_moved_since(self, moment: datetime | None, keys: tuple[str, ...]) -> bool:
+        """Return whether one of the keys was edited after a moment; ``None`` stands for the first definition."""
+        then = self.revisions[-1] if moment is None and self.revisions else self.at(moment) if moment else None
+        return then is not None and self.has_changed_since(then.version, keys)
+
     def before(self, revision: BindingRevision) -> BindingRevision | None:
         """Return the revision that an edit replaced."""
         older = [one for one in self.revisions if one.pk < revision.pk]

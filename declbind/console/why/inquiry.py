@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
+from django.utils import timezone
+
 from declbind.console.connections import describe_connections
 from declbind.console.shown import shown
 from declbind.console.times import format_distance, format_time
@@ -39,6 +41,11 @@ from .standing import explain_standing
 MAX_CONNECTIONS = 200
 #: Causes that concern the log as a whole, and so every change.
 OF_THE_LOG = frozenset({Cause.NOT_SEQUENCED, Cause.NUMBERING_BLOCKED})
+#: The processes store their connections once a second. What they do not show of the last seconds is not certain.
+FRESH = timedelta(seconds=3)
+BY_CONNECTIONS = frozenset({Cause.NOBODY_SUBSCRIBED, Cause.NOT_CONNECTED, Cause.NOT_SUBSCRIBED})
+#: A connection keeps this many of its past subscriptions.
+MAX_PAST = 100
 #: Causes that an older process may explain as well.
 BY_OLD_CODE = frozenset(
     {Cause.NOT_CAPTURED, Cause.NOT_SUBSCRIBED, Cause.REFUSED, Cause.UNEXPLAINED, Cause.NO_BINDING, Cause.OLD_VERSION}
@@ -102,6 +109,7 @@ def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer
     if not is_stranger:
         delivered = list(explain_event(event, question.user, question.connection, case.binding, case.using))
         delivered = explain_rights(case, delivered)
+    delivered = list(_weaken_fresh(case, event, delivered))
     if case.is_named:
         yield from delivered
         return
@@ -121,6 +129,17 @@ def _explain_change(case: Case, event: Event, is_stranger: bool, failure: Answer
     else:
         yield from quiet
         yield from weighed
+
+
+def _weaken_fresh(case: Case, event: Event, answers: list[Answer]) -> Iterator[Answer]:
+    """Yield answers about connections, which may be older than what they are asked about."""
+    newest = max(filter(None, (event.created_at, case.at if not case.is_named else None)))
+    is_fresh = timezone.now() - newest < FRESH
+    for answer in answers:
+        if is_fresh and answer.cause in BY_CONNECTIONS:
+            yield answer.weaken("Ask again in a few seconds: the processes store their connections once a second.")
+        else:
+            yield answer
 
 
 def _other_write(case: Case, event: Event) -> str:
@@ -165,6 +184,8 @@ def _is_steady(case: Case, event: Event) -> bool:
     if len(found) > MAX_CONNECTIONS:
         return False
     for connection in describe_connections(found, case.using):
+        if len(connection.subscriptions) >= MAX_PAST:
+            return False
         for subscription in connection.subscriptions:
             if subscription.stream != question.stream or subscription.group not in groups:
                 continue

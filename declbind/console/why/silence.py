@@ -17,6 +17,7 @@ from declbind.outbound import sessions
 from .answer import Answer, cannot_tell, likely
 from .case import Case
 from .causes import Cause
+from .definitions import PLACING
 from .elsewhere import find_change, find_other_rows, find_relatives, last_key
 from .events import events_of, groups_of, offset_of
 from .missed import explain_alternatives, explain_missed_write, explain_uncaptured
@@ -205,6 +206,8 @@ def _weigh_hidden(case: Case, answer: Answer) -> Iterator[Answer]:
     if is_shown:
         yield from missed
         yield answer.weaken("The row may have been moved there later. Name the time of the write.")
+    elif case.definitions.has_moved_since(case.at, PLACING):
+        yield answer.weaken("The conditions or groups of the binding were edited since. Name the time of the write.")
     else:
         yield answer
 
@@ -292,7 +295,11 @@ def _explain_open_transaction(case: Case) -> Iterator[Answer]:
     age = sessions.age_of(first) if first is not None else None
     since = f", open for {format_distance(age)}" if age is not None else ""
     if locked:
-        yield Answer(Cause.OPEN_TRANSACTION, f"Another transaction holds the lock of the row{since}.", evidence)
+        answer = Answer(Cause.OPEN_TRANSACTION, f"Another transaction holds the lock of the row{since}.", evidence)
+        has_written = first is not None and first.writes_table
+        yield (
+            answer if has_written else answer.weaken("Whether that transaction has written the row, or only locked it.")
+        )
     elif first is not None and _may_hold_it(first, case):
         table = f" to {model._meta.db_table}" if first.writes_table else ""
         yield likely(

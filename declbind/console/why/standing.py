@@ -92,7 +92,12 @@ def _explain_past(case: Case) -> Iterator[Answer]:
     if then is None:
         if definitions.are_whole:
             first = definitions.revisions[-1]
-            answer = Answer(Cause.NOT_IN_FORCE, "The binding did not exist at that time.", _about(first))
+            answer = likely(
+                Cause.NOT_IN_FORCE,
+                "The record of the binding did not exist at that time.",
+                "Whether a file or a class defined the stream before.",
+                *_about(first),
+            )
     elif not is_in_force(then):
         gone = "removed" if then.definition is None else "disabled"
         answer = Answer(Cause.NOT_IN_FORCE, f"It was {gone} at that time.", _about(then))
