@@ -27,6 +27,7 @@ from declbind.live.traffic import describe_origin
 from declbind.models import Connection, Node
 from declbind.registry import database_alias, get_registry
 from declbind.routing import websocket_urlpatterns
+from declbind.sources import files
 from declbind.testing import override_bindings
 from example_site.example.models import IntegerValue
 from tests.factories import make_user
@@ -154,6 +155,19 @@ def test_fixtures_are_a_gap_while_raw_capture_is_off(settings: Any) -> None:
         settings.DECLBIND = {"CAPTURE_RAW": False}
         gaps = [gap for gap in unseen.find_gaps(binding, database_alias()) if "loaddata" in gap.text]
         assert "CAPTURE_RAW" in gaps[0].action
+
+
+def test_runserver_reloads_on_the_files_of_records(settings: Any, tmp_path: Path) -> None:
+    """A running development server would otherwise keep the old bindings."""
+    settings.DECLBIND = {"RECORD_DIRS": [str(tmp_path)]}
+    watched: list[Path] = []
+
+    class Reloader:
+        def watch_dir(self, path: Path, glob: str) -> None:
+            watched.append(path / glob)
+
+    files.watch_files(Reloader())
+    assert tmp_path / "*.json" in watched
 
 
 @pytest.mark.django_db
